@@ -281,7 +281,7 @@ class CleaningResult:
 
 
 class Cleaner:
-    """Applies the rules of `indexer.cleaning.rules` to products.
+    """Applies the cleaning rules (the table in docs/cleaning.md) to products.
 
     What comes out depends on each product alone, and cleaning it again changes nothing. A product that needs nothing
     comes back as the same object.

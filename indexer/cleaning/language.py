@@ -7,8 +7,10 @@ numbers and names of brands above all, has no language. docs/cleaning.md says ho
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from retrieval.text.analysis import HAN
@@ -16,8 +18,6 @@ from retrieval.text.analysis import HAN
 if TYPE_CHECKING:
     from lingua import LanguageDetector
 
-
-# The language that a script gives away: Chinese, Japanese, Korean, and those that share their letters with few.
 
 _LATIN = re.compile("[A-Za-z\u00c0-\u024f\u1e00-\u1eff]")
 _HAN = re.compile(f"[{HAN}]")
@@ -85,227 +85,10 @@ def _of_arabic(text: str) -> str:
     return "fa" if _PERSIAN.search(text) else "ar"
 
 
-# Words, endings and letters that tell a product title's language.
-#
-# What several of the languages have stands in each of their lists and speaks for all of them. Words that shops in every
-# country use ("set", "pro", "wireless", "notebook") stand in none.
-
-FUNCTION_WORDS: Mapping[str, str] = {
-    "en": "the and with for of from by your you this that is are not on without only each these which has",
-    "de": """der die das und mit für von zu zum zur bei ohne ist sind ein eine einen einem einer eines auf aus im am
-        auch nicht oder nach den dem des bis über unter inkl stück wie als wird sich ihre sehr""",
-    "fr": """le la les des du et avec pour sans dans sur de un une en au aux est sont cette qui que ou par pas votre
-        vos son ses chez""",
-    "es": "el la los las del con para sin en de un una por es son su sus al que más como este esta desde muy se lo",
-    "it": """il lo la gli le di con senza da un una del della dei delle degli al alla allo nel nella su sono che più
-        questo questa dal dalla""",
-    "nl": "de het een en met voor van zonder op bij uit naar ook niet of dit is zijn aan om wordt deze je uw tot",
-    "pt": "da dos das com para sem em na nos nas de um uma por são que ou ao mais seu sua pelo pela você até",
-    "pl": "na dla bez ze od nie jest oraz lub po przez pod nad się jak są który",
-    "sv": "och med för till utan en ett är på från som det den inte eller att vid din ditt samt upp",
-    "other": """og til af uden eller ved ikke nebo není jako ja kanssa ilman sekä és vagy nélkül cu și din pentru fără
-        ve için ile veya olan""",
-}
-"""The words between the nouns. `other` has those of neighbours (Danish, Czech, Finnish, Hungarian, Romanian, Turkish),
-which keep a title from being taken for one of ours."""
-
-SHOP_WORDS: Mapping[str, str] = {
-    "en": """black white red blue green grey gray yellow brown pink purple gold clear dark light brushed stainless
-        steel wood wooden glass leather cotton plastic aluminum aluminium brass bronze nickel chrome ceramic
-        paper women men kids girls boys children adult cordless drill saw screwdriver hammer wrench pliers nails
-        screws screw bolt pipe valve faucet sink toilet shower bathroom kitchen door window wall floor ceiling
-        tiles paint brush bulb lights lighting fan heater cooler refrigerator washer dryer dishwasher vacuum
-        cleaner chair desk shelf cabinet drawer mattress pillow blanket curtain rug garden lawn mower fence
-        outdoor indoor plant seeds tree shoes shirt pants dress jacket gloves socks hat bag wallet watch necklace
-        earrings book books toy toys battery batteries charger printer keyboard mouse headphones speakers screen
-        printing cartridge replacement interior exterior bracket holder cover piece pieces inch feet gallon size
-        new professional heavy duty waterproof adjustable assembled mounted finish license year years warranty
-        service storage drive hard network switch phone wire wired camera projector reader ink compatible supply
-        key keys tool tools square round flat left right single double coating trim solid hinge knob handle
-        vanity carpet laminate vinyl hardwood engineered satin gloss primer sealer stain concrete roofing
-        insulation gutter vent ductless water sprayer sprinkler ladder extension cord outlet receptacle breaker
-        wallpaper mirror frame blinds shade shades patio umbrella cushion grill propane snow shovel rake pruner
-        trimmer blower chainsaw processor networking patch head sheets feeder tray speaker channels calculator
-        printers flooring moulding molding fitting elbow coupling connector bushing thread threaded brick stone
-        marble granite porcelain oak maple cherry walnut pine cedar bamboo mahogany espresso almond ivory bisque
-        cream chestnut charcoal navy burgundy teal bright weathered matte glossy finished unfinished pretreated
-        galvanized insulated reinforced adhesive caulk glue sealant spray wipes detergent soap towel towels sheet
-        pillows throw rod rods hooks hook basket bins organizer closet shelving shelves drawers dresser
-        nightstand bed bench stool couch ottoman recliner cushions dining coffee maker blender toaster kettle
-        pans skillet knife knives spoon plate plates cup cups jar bottle food pet dog cat squirrel treats leash
-        litter grass weed killer fertilizer soil potted planter bushes shrub flower flowers bulbs ground tote
-        stakes edging paver pavers ball bearing wheel wheels tire tires bike bicycle helmet hitch towing engine
-        belt blade blades bit bits sander grinder sanding disc grit saws nailer staple stapler staples torque
-        socket sockets ratchet hex level measure rope wires strap straps locks latch doorbell alarm smoke
-        detector dimmer pendant chandelier sconce flush flood spotlight lantern candle candles string lamps
-        incandescent fluorescent equivalent warm cool daylight cooktop microwave freezer ice cubic load front
-        bottom undermount vessel pedestal tub whirlpool handheld handles spout showerhead drain stopper flapper
-        seat elongated toilets plunger softener purifier humidifier dehumidifier furnace conditioner air register
-        grille duct damper pleated household thermal shingles flashing siding gutters downspout screens storm
-        entry slab hollow panels primed prehung sliding windows opener hanging picture signs sticker decal
-        removable rolls roll yards rugs carpeting runner mats doormat tread treads stair stairs nosing baseboard
-        rail ladders scaffold worklight flashlight headlight jump starter gauge clamp clamps vise sawhorse
-        workbench chest cart wagon truck dolly wheelbarrow shoveled hoe bow ax axe splitter lopper shears hedge
-        edger tiller mulching bagger riding tractor mowers spreader sprayers tarp covers gazebo canopy swing
-        hammock wicker rocking folding sleeping bags backpack luggage suitcase purse necklaces bracelet sneakers
-        boots slippers heels sleeve long short skirt sweater hoodie coat coats vest suit tie scarf underwear
-        swimsuit pajamas costume toddler newborn infant diaper stroller crib nursery puzzle dolls plush games
-        card cards birthday wrap ribbon envelopes pens pencil pencils marker markers crayons scissors folder
-        folders binder stamp calendar vitamin supplement capsules shampoo lotion skin hair face nail makeup
-        lipstick eyeshadow fragrance toothbrush toothpaste razor shaving surge protector extender mounting
-        enclosure headset earbuds tripod docking thin rechargeable disposable reusable stackable foldable
-        collapsible retractable dimmable programmable decorative high low speed built style large small medium
-        tall deep thick foot ounce pound pounds gallons quart ounces includes included easy used weather
-        resistant proof compression inlet angle male female straight bend check relief shut gate copper metal
-        plain routed corner picket lattice railing baluster decking joist hanger appliance pull pulls knobs pivot
-        inflatable christmas holiday wreath garland ornament halloween pumpkin snowman lighted thanksgiving
-        easter house respirator goggles safety glasses earplugs work worker table silver rubber fiber fibre optic
-        interface shielded snagless pages pixels ports external internal dual spare part parts consumable profile
-        container waste eyepiece remote control watering synthetic fire pit waterproofing sample hands holds rare
-        earth mighty color colour colors stove dishes""",
-    "de": """schwarz weiß weiss rot blau grün grau gelb braun silber golden dunkel hell edelstahl stahl holz leder
-        baumwolle kunststoff glas messing keramik gummi papier damen herren kinder mädchen jungen akku
-        bohrmaschine bohrschrauber säge schraubendreher zange schrauben schraube nägel rohr ventil schlauch
-        wasserhahn waschbecken dusche bad badezimmer küche tür fenster wand boden decke fliesen farbe pinsel
-        lampe leuchte heizung lüfter ofen backofen kühlschrank waschmaschine trockner geschirrspüler staubsauger
-        tisch stuhl schreibtisch regal schrank schublade matratze kissen bettwäsche vorhang teppich garten
-        rasenmäher zaun pflanze samen baum schuhe hemd kleid jacke handschuhe socken hut tasche uhr kette
-        ohrringe buch bücher spielzeug spiel batterie batterien ladegerät kabel drucker tastatur maus kopfhörer
-        lautsprecher bildschirm patrone druckerpatrone ersatz halterung halter abdeckung hülle schutzhülle stück
-        größe breite höhe länge neu wasserdicht verstellbar tragbar passend geeignet deutsch netzteil speicher
-        festplatte schalter steckdose verlängerung wasser werkzeug koffer spiegel rahmen bettdecke topf pfanne
-        messer löffel gabel teller becher tasse flasche dose kaffee tee wolle seide gestreift rund eckig
-        elektrisch sitz fahrrad reifen auto zubehör netz strom licht eiche massiv""",
-    "fr": """noir noire blanc blanche rouge bleu bleue vert verte gris grise jaune marron rose argent doré foncé clair
-        acier inoxydable inox bois cuir coton plastique verre laiton céramique caoutchouc papier femme femmes
-        homme hommes enfant enfants fille garçon bébé perceuse visseuse scie tournevis marteau clé pince vis
-        clous tuyau vanne robinet évier lavabo toilettes douche salle bain cuisine porte fenêtre mur sol plafond
-        carrelage peinture pinceau lampe ampoule éclairage ventilateur chauffage four réfrigérateur frigo lave
-        linge vaisselle aspirateur chaise bureau étagère armoire tiroir matelas oreiller couverture rideau tapis
-        jardin tondeuse clôture plante graines arbre chaussures chemise pantalon robe veste gants chaussettes
-        chapeau sac montre bague collier boucles livre livres jouet jeu pile piles chargeur câble imprimante
-        clavier souris casque écouteurs écran cartouche encre remplacement support housse étui lot pièces pièce
-        taille largeur hauteur longueur neuf neuve étanche réglable fil alimentation mémoire disque dur
-        interrupteur prise rallonge eau outil outils miroir cadre casserole poêle couteau cuillère assiette
-        bouteille café thé laine soie vélo pneu voiture accessoire lumière batterie perforateur serviette voyage""",
-    "es": """negro negra blanco blanca rojo roja azul verde gris amarillo marrón rosa plata dorado oscuro claro acero
-        inoxidable madera cuero piel algodón plástico vidrio cristal latón cerámica goma papel mujer mujeres
-        hombre hombres niño niña niños niñas bebé taladro atornillador sierra destornillador martillo llave
-        alicates tornillos tornillo clavos tubo válvula manguera grifo fregadero lavabo inodoro ducha baño cocina
-        puerta ventana pared suelo techo azulejos pintura brocha lámpara bombilla luz iluminación ventilador
-        calefactor horno nevera frigorífico lavadora secadora lavavajillas aspiradora mesa silla escritorio
-        estante armario cajón colchón almohada manta cortina alfombra jardín cortacésped valla planta semillas
-        árbol zapatos zapatillas camisa camiseta pantalón pantalones vestido chaqueta guantes calcetines sombrero
-        bolso bolsa reloj anillo pendientes libro libros juguete juego pila pilas batería cargador impresora
-        teclado ratón auriculares altavoz pantalla cartucho tinta recambio soporte funda piezas pieza tamaño
-        ancho alto largo nuevo nueva impermeable ajustable portátil inalámbrico inalámbrica eléctrico eléctrica
-        fuente alimentación memoria disco duro interruptor enchufe agua herramienta herramientas espejo marco
-        sartén olla cuchillo cuchara plato botella café lana seda bicicleta neumático coche accesorio paquete
-        unidades percutor""",
-    "it": """nero nera bianco bianca rosso rossa blu verde grigio giallo marrone rosa argento dorato scuro chiaro
-        acciaio inossidabile legno pelle cuoio cotone plastica vetro ottone ceramica gomma carta donna donne uomo
-        uomini bambino bambina bambini neonato trapano avvitatore sega cacciavite martello chiave pinza viti vite
-        chiodi tubo valvola rubinetto lavello lavabo doccia bagno cucina porta finestra parete pavimento soffitto
-        piastrelle vernice pennello lampada lampadina luce illuminazione ventilatore stufa forno frigorifero
-        lavatrice asciugatrice lavastoviglie aspirapolvere tavolo sedia scrivania scaffale armadio cassetto
-        materasso cuscino coperta tenda tappeto giardino tagliaerba recinzione pianta semi albero scarpe camicia
-        maglietta pantaloni vestito giacca guanti calze calzini cappello borsa orologio anello collana orecchini
-        libro libri giocattolo gioco pila batteria batterie caricabatterie cavo stampante tastiera cuffie
-        altoparlante schermo cartuccia inchiostro ricambio supporto custodia pezzi pezzo taglia larghezza altezza
-        lunghezza nuovo nuova impermeabile regolabile portatile elettrico elettrica alimentatore memoria disco
-        rigido interruttore presa prolunga acqua attrezzo utensili specchio cornice padella pentola coltello
-        cucchiaio piatto bottiglia caffè lana seta bicicletta pneumatico accessorio confezione percussione""",
-    "nl": """zwart zwarte wit witte rood rode blauw blauwe groen groene grijs grijze geel bruin roze zilver goud
-        donker licht roestvrij staal rvs hout houten leer leren katoen kunststof glas messing keramiek papier
-        dames heren vrouwen mannen kinderen meisjes jongens accu boormachine schroefmachine zaag schroevendraaier
-        hamer sleutel tang schroeven schroef spijkers buis kraan slang wastafel douche badkamer keuken deur raam
-        wand muur vloer plafond tegels verf kwast verlichting ventilator verwarming koelkast wasmachine droger
-        vaatwasser stofzuiger tafel stoel bureau kast lade matras kussen dekbed deken gordijn tapijt vloerkleed
-        tuin grasmaaier hek zaden boom schoenen overhemd broek jurk jas handschoenen sokken muts hoed tas horloge
-        ketting oorbellen boek boeken speelgoed spel batterij batterijen oplader kabel toetsenbord muis
-        koptelefoon luidspreker scherm inktpatroon vervanging houder hoes beschermhoes stuks stuk maat breedte
-        hoogte lengte nieuw nieuwe waterdicht verstelbaar draagbaar draadloze draadloos elektrisch elektrische
-        voeding geheugen harde schijf schakelaar stopcontact verlengsnoer gereedschap spiegel lijst pan mes lepel
-        bord fles koffie thee wol zijde fiets band""",
-    "pt": """preto preta branco branca vermelho vermelha azul verde cinza cinzento amarelo marrom castanho rosa prata
-        dourado escuro claro aço inoxidável inox madeira couro algodão plástico vidro latão cerâmica borracha
-        papel mulher feminino feminina homem masculino masculina menino menina criança infantil bebê bebé
-        furadeira berbequim parafusadeira aparafusadora serra martelo chave alicate parafusos parafuso pregos
-        tubo válvula mangueira torneira pia lavatório banheiro chuveiro cozinha porta janela parede chão piso
-        teto azulejo tinta pincel lâmpada luminária luz iluminação ventilador aquecedor forno geladeira
-        frigorífico máquina lavar secar aspirador mesa cadeira escrivaninha prateleira armário gaveta colchão
-        travesseiro almofada cobertor cortina tapete jardim cortador cerca planta sementes árvore sapatos tênis
-        camisa camiseta calça calças vestido jaqueta casaco luvas meias chapéu bolsa relógio anel colar brincos
-        livro livros brinquedo jogo pilha pilhas bateria carregador cabo impressora teclado fone auscultadores
-        tela ecrã cartucho substituição suporte capa peças peça tamanho largura altura comprimento novo nova
-        impermeável ajustável portátil elétrico elétrica fonte memória disco rígido interruptor tomada extensão
-        água ferramenta ferramentas espelho moldura frigideira panela faca colher prato garrafa lã seda bicicleta
-        pneu acessório pacote unidades""",
-    "pl": """czarny czarna czarne biały biała białe czerwony czerwona niebieski niebieska zielony zielona szary szara
-        żółty brązowy różowy srebrny złoty ciemny jasny stal nierdzewna drewno drewniany skóra skórzany bawełna
-        plastik szkło mosiądz ceramiczny guma papier damska damskie damski męska męskie męski dziecięcy dzieci
-        dziewczynka chłopiec wiertarka wkrętarka piła śrubokręt młotek klucz kombinerki śruby gwoździe rura zawór
-        wąż bateria umywalka prysznic łazienka kuchnia drzwi okno ściana podłoga sufit płytki farba pędzel lampa
-        żarówka oświetlenie wentylator grzejnik piekarnik lodówka pralka suszarka zmywarka odkurzacz stół krzesło
-        biurko półka szafa szuflada materac poduszka kołdra koc zasłona dywan ogród ogrodowy kosiarka ogrodzenie
-        roślina nasiona buty koszula koszulka spodnie sukienka kurtka rękawice rękawiczki skarpety czapka torba
-        torebka zegarek pierścionek naszyjnik kolczyki książka zabawka gra ładowarka kabel przewód drukarka
-        klawiatura mysz słuchawki głośnik ekran tusz wymiana uchwyt etui pokrowiec sztuk szt rozmiar szerokość
-        wysokość długość nowy nowa wodoodporny regulowany przenośny bezprzewodowy bezprzewodowa elektryczny
-        elektryczna zasilacz pamięć dysk twardy przełącznik gniazdo przedłużacz woda narzędzia lustro rama
-        patelnia garnek nóż łyżka talerz butelka kawa herbata wełna rower opona akumulatorowa udarowa zestaw""",
-    "sv": """svart vit vitt vita röd rött blå blått grön grönt grå gul brun rosa guld mörk ljus rostfri rostfritt stål
-        trä läder bomull plast mässing keramik gummi papper dam damer herr herrar barn flickor pojkar borrmaskin
-        skruvdragare såg skruvmejsel hammare tång skruv skruvar spik rör ventil slang kran handfat dusch badrum
-        kök dörr fönster vägg golv tak kakel färg pensel lampa belysning fläkt värmare ugn kylskåp tvättmaskin
-        torktumlare diskmaskin dammsugare bord stol skrivbord hylla skåp låda madrass kudde täcke filt gardin
-        matta trädgård gräsklippare staket växt frön träd skor skjorta byxor klänning jacka handskar strumpor
-        mössa hatt väska klocka halsband örhängen bok böcker leksak leksaker spel batteri batterier laddare
-        skrivare tangentbord hörlurar högtalare skärm bläckpatron ersättning hållare fodral skydd delar storlek
-        bredd höjd längd ny nytt vattentät justerbar bärbar trådlös trådlösa elektrisk nätaggregat minne hårddisk
-        strömbrytare eluttag förlängning vatten verktyg spegel ram stekpanna kastrull kniv sked gaffel tallrik
-        flaska kaffe ull siden cykel däck tillbehör förpackning slagborrmaskin""",
-}
-"""What is sold, of what, in which colour."""
-
-HEADS: Mapping[str, str] = {
-    "de": """stuhl lampe regal schrank tisch jacke hose tasche hülle schlauch halterung gerät maschine schrauber
-        drucker decke kissen messer pfanne leuchte ständer helm zubehör werkzeug koffer schere wagen bett laken
-        spiegel schuhe hemd kleid brille flasche becher dose matte bürste kasten korb rahmen leiter schalter
-        sessel bezug zange säge""",
-    "nl": """stoel kast tafel broek tas hoesje slang houder apparaat kussen deken wagen schoenen jurk fles beker klok
-        spiegel laken schakelaar stoelen doos borstel""",
-    "sv": """stol hylla skåp bord jacka byxor väska fodral slang hållare skrivare täcke kudde kniv panna lampa hjälm
-        vagn säng lakan spegel skor skjorta flaska mugg klocka stege brytare""",
-}
-"""Nouns at the end of compounds: what "Campingstuhl" and "campingstol" are."""
-
-ENDINGS: Mapping[str, str] = {
-    "en": "ing less proof ness",
-    "de": "barer bares keit heit liche licher liches ungen schutz sätze",
-    "fr": "euse euses elle elles ette ettes ique iques ière ières",
-    "es": "ción ciones dora doras dores ería ador adora illo illa",
-    "pt": "ção ções ável íveis ível eira eiras eiro inho inha",
-    "it": "zione zioni trice tore tori evole evoli abile abili etto etta",
-    "nl": "baar bare achtig lijk lijke tjes",
-    "pl": "owy owa owe owych acz arka arki ość ony ona ską ski ska skie czny czna czne",
-    "sv": "bart bara ligt liga orna erna",
-}
-"""Endings of longer words."""
-
-LETTERS: Mapping[str, str] = {
-    "de": "ß ü ä ö",
-    "sv": "ä ö å",
-    "es": "ñ é á í ó ú",
-    "pt": "ã õ ç ê é á í ó ú ô",
-    "fr": "ç ê è à é œ î ô û",
-    "pl": "ł ą ę ś ź ż ń ć ó",
-    "it": "è à ù ò ì",
-}
-"""Letters that these languages use and few others do."""
-
-
-_SLOTS = tuple(FUNCTION_WORDS)
+_TABLES: Mapping[str, Mapping[str, str]] = tomllib.loads(
+    (files("indexer.cleaning") / "languages.toml").read_text("utf-8")
+)
+_SLOTS = tuple(_TABLES["function_words"])
 _OTHER = "other"
 LATIN_LANGUAGES = tuple(slot for slot in _SLOTS if slot != _OTHER)
 """The languages in Latin script that are told apart (ISO 639-1)."""
@@ -353,9 +136,9 @@ def _packed(lists: Mapping[str, str], weight: int) -> dict[str, int]:
     return votes
 
 
-_WORD_VOTES = _packed(SHOP_WORDS, 1) | _packed(FUNCTION_WORDS, 2)
-_LETTER_VOTES = _packed(LETTERS, 1)
-_ENDING_VOTES = _packed(ENDINGS, 1) | _packed(HEADS, 1)
+_WORD_VOTES = _packed(_TABLES["shop_words"], 1) | _packed(_TABLES["function_words"], 2)
+_LETTER_VOTES = _packed(_TABLES["letters"], 1)
+_ENDING_VOTES = _packed(_TABLES["endings"], 1) | _packed(_TABLES["compound_heads"], 1)
 _ENDING_LENGTHS = tuple(sorted({len(ending) for ending in _ENDING_VOTES}, reverse=True))
 
 

@@ -8,12 +8,12 @@ import msgspec
 import pytest
 
 from benchmarks.studies.defects import DEFECT_KINDS, NOW, ROWS_PER_KIND, DefectFeed, Outcome, defects, planted, score
-from indexer.cleaning.rules import CLEANING_RULES
 from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.report import QualityReport
 from indexer.quality.rules import built_in_rules
 from retrieval.errors import SettingError
 from service.demo.catalog import make_catalog
+from tests.unit.indexer.cleaning.test_cleaning_rules import CLEANING_RULES
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from indexer.feeds.reader import FeedNote, NumberedProduct, RejectedRow, read_pr
 from retrieval.errors import FeedError
 from retrieval.records import Product
 
-FEEDS = Path(__file__).parent
+FEEDS = Path(__file__).parent / "data"
 """Small feeds of each format, written by hand from the formats' public descriptions."""
 NOW = datetime(2024, 6, 15, tzinfo=UTC)
 
