@@ -1,5 +1,6 @@
 # make demo  - an environment, a demo store, its index, a few searches
-# make test  - lint, types, import rules and tests
+# make test  - lint, types, import rules and all tests that are not slow
+# make test-all - the same with the slow tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
 #                for those of alert rules; make test runs it first
 # make lock  - renews requirements.lock from setup.cfg
@@ -14,6 +15,9 @@ UV_VERSION := 0.13.9
 # Both packages fill one folder, so one must go before the other comes.
 USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
+# The marker is described in setup.cfg.
+SELECTED = -m "not slow"
+
 # What the tests call a usable Java, so that make and they never disagree.
 FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends
@@ -21,15 +25,17 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-re
 # Without bytecode every process compiles all that it imports; uv, unlike pip, leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint types imports servers tests lock gpu clean
+.PHONY: demo test test-all lint types imports servers tests lock gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/shelfwise demo
 
-# What waits for the network and what computes, side by side; then the tests, which take all cores.
+# Side by side: the checks use what the tests leave of the processors while they wait.
 test: $(VENV)/.installed
-	$(MAKE) --jobs=2 --output-sync=target lint types imports servers
-	$(MAKE) tests
+	$(MAKE) --jobs lint types imports tests
+
+test-all:
+	$(MAKE) test SELECTED=
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -61,7 +67,7 @@ servers: $(VENV)/.installed
 	fi
 
 tests: servers
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist worksteal
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist worksteal $(SELECTED)
 
 lock: $(BIN)/uv
 	$(UV) pip compile setup.cfg --extra demo --extra test --universal --python-version 3.11 --generate-hashes \

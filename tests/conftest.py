@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -24,6 +25,7 @@ from tests.servers.distribution import VERSION_9
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 from tests.servers.skips import get_or_skip, print_skips
+from tests.shared_folders import build_once
 
 # Every machine draws the same examples: what fails in CI fails at home.
 settings.register_profile(
@@ -100,15 +102,24 @@ def cache(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
     """A demo store of 600 products."""
-    return write_demo_store(tmp_path_factory.mktemp("demo"), products=600, sessions=0)
+
+    def build(folder: Path) -> None:
+        written = write_demo_store(folder, products=600, sessions=0)
+        (folder / "files.json").write_bytes(msgspec.json.encode(written, enc_hook=str))
+
+    folder = build_once(tmp_path_factory, "demo", build)
+    return msgspec.json.decode(
+        (folder / "files.json").read_bytes(), type=DemoFiles, dec_hook=lambda kind, text: kind(text)
+    )
 
 
 @pytest.fixture(scope="session")
 def demo_index(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo store's index; a test that changes it copies it first."""
-    index = tmp_path_factory.mktemp("index")
-    rebuild(index, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms))
-    return index
+    options = RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms)
+    built = build_once(tmp_path_factory, "demo-index", lambda folder: rebuild(folder / "index", options))
+    # Services write events and metrics into the folder of an index.
+    return Path(shutil.copytree(built / "index", tmp_path_factory.mktemp("index") / "index"))
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,6 @@ _IMPORTED = (
     "retrieval.encoders.onnx",
     "retrieval.events.sqlite",
     "tests.integration.test_kill",
-    "tests.integration.test_learn",
     "tests.integration.test_ranker_kill",
     "tests.integration.test_rules_kill",
     "zstandard",

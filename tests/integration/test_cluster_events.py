@@ -35,7 +35,7 @@ CLICK = event(
 SEARCH = event(2, kind="query", shopper=ANNA, query_id="q7", query="cordless drill", product_id="", results=120)
 
 
-@pytest.fixture(params=["elasticsearch", "elasticsearch_9"])
+@pytest.fixture(params=["elasticsearch", pytest.param("elasticsearch_9", marks=pytest.mark.slow)])
 def server(request: pytest.FixtureRequest) -> Server:
     found: Server = request.getfixturevalue(request.param)
     return found

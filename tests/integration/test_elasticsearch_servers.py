@@ -49,6 +49,7 @@ def test_a_document_is_found(elasticsearch: Server) -> None:
     assert put_and_find(elasticsearch, "harness") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.elasticsearch
 def test_a_document_is_found_by_the_next_major_version(elasticsearch_9: Server) -> None:
     assert put_and_find(elasticsearch_9, "harness") == 1
@@ -69,6 +70,7 @@ def test_a_secured_server_refuses_strangers_and_lets_a_reader_only_read(secured_
     assert server.request("PUT", "/harness/_doc/2", DRILL, user="reader").status == 403
 
 
+@pytest.mark.slow
 @pytest.mark.elasticsearch
 def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None:
     with subprocess.Popen([sys.executable, "-c", START], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603

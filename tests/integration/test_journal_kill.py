@@ -23,7 +23,6 @@ from retrieval.store.files import scratch_path
 from retrieval.updates.changes import Change, Delete, Upsert
 from retrieval.updates.journal import COPY, JOURNAL, Journal
 
-ROUNDS = 15
 SEED = 5
 WRITERS = 2
 SPAWN = multiprocessing.get_context("spawn")
@@ -124,15 +123,16 @@ def assert_whole(root: Path, given: dict[str, list[int]]) -> int:
         return journal.last()
 
 
+@pytest.mark.parametrize("rounds", [3, pytest.param(15, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("harmed", [False, True])
-def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, harmed: bool) -> None:
+def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, harmed: bool, rounds: int) -> None:
     moments = random.Random(SEED)
     link, end = SPAWN.Pipe()
     killer = SPAWN.Process(target=kill_writers, args=(tmp_path, end))
     killer.start()
     last, acknowledged = 0, 0
     try:
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             link.send(moments.uniform(0, 0.06))
             exits, given = link.recv()
             assert exits == [-signal.SIGKILL] * WRITERS
@@ -148,7 +148,7 @@ def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, har
     finally:
         killer.terminate()
         killer.join()
-    assert acknowledged > 2 * ROUNDS
+    assert acknowledged > 2 * rounds
 
 
 def test_on_a_full_disk_nothing_is_half_taken_and_later_changes_are(tmp_path: Path) -> None:

@@ -45,15 +45,9 @@ OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 
 
 @pytest.fixture(scope="module")
-def eventful(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that nothing was learned from yet."""
-    return with_events(demo_index, tmp_path_factory.mktemp("eventful"), sessions=1_000)
-
-
-@pytest.fixture(scope="module")
-def learned(eventful: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, once it was."""
-    root = Path(shutil.copytree(eventful, tmp_path_factory.mktemp("learned") / "store"))
+def learned(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store that was learned from."""
+    root = Path(shutil.copytree(eventful_store, tmp_path_factory.mktemp("learned") / "store"))
     learn(root, SETTINGS, OPTIONS, Quiet())
     return root
 
@@ -246,8 +240,9 @@ def killed(root: Path, step: str, after: int = 0) -> None:
     assert process.exitcode == -signal.SIGKILL
 
 
-def test_killed_at_any_moment_the_next_run_goes_on(eventful: Path, learned: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(eventful, tmp_path / "store"))
+@pytest.mark.slow
+def test_killed_at_any_moment_the_next_run_goes_on(eventful_store: Path, learned: Path, tmp_path: Path) -> None:
+    root = Path(shutil.copytree(eventful_store, tmp_path / "store"))
     before = report_of(learned)
     assert before.findings is not None
     steps = -(-before.findings.queries // SMALL.training.draw.lists)

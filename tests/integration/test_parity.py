@@ -42,8 +42,8 @@ def opened(index: Path, settings: Settings) -> contextlib.AbstractContextManager
     [
         ("elasticsearch", 1, "faiss"),
         ("elasticsearch", 3, "elasticsearch"),
-        ("elasticsearch_9", 2, "faiss"),
-        ("elasticsearch_9", 1, "elasticsearch"),
+        pytest.param("elasticsearch_9", 2, "faiss", marks=pytest.mark.slow),
+        pytest.param("elasticsearch_9", 1, "elasticsearch", marks=pytest.mark.slow),
     ],
 )
 def test_the_demo_store(

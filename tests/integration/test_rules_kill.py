@@ -9,10 +9,11 @@ import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import pytest
+
 from service.curation.rules import Redirect, Rule, RuleStore
 from tests.forks import fork_context
 
-ROUNDS = 12
 SEED = 3
 WRITERS = 2
 SIZE = 20
@@ -29,11 +30,12 @@ def put_on(root: Path, writer: str, told: Connection) -> None:
             told.send((-1, 0))
 
 
-def test_what_is_killed_leaves_whole_changes_and_a_whole_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_what_is_killed_leaves_whole_changes_and_a_whole_log(tmp_path: Path, rounds: int) -> None:
     context, dice = fork_context(), random.Random(SEED)
     store = RuleStore(tmp_path)
     told: dict[int, tuple[str, int]] = {}
-    for attempt in range(ROUNDS):
+    for attempt in range(rounds):
         pairs = [context.Pipe(duplex=False) for _ in range(WRITERS)]
         writers = [
             context.Process(target=put_on, args=(tmp_path, f"{attempt}-{place}", pipe))
@@ -51,7 +53,7 @@ def test_what_is_killed_leaves_whole_changes_and_a_whole_log(tmp_path: Path) -> 
         for place, (listener, _) in enumerate(pairs):
             told |= {number: (f"{attempt}-{place}", turn) for turn, number in heard(listener) if turn >= 0}
         check(store, told)
-    assert len(told) > ROUNDS
+    assert len(told) > rounds
 
 
 def heard(listener: Connection) -> list[tuple[int, int]]:

@@ -28,7 +28,7 @@ from tests.servers.configuration import Options
 from tests.servers.server import Server, start
 from tests.waiting import within
 
-pytestmark = pytest.mark.elasticsearch
+pytestmark = [pytest.mark.elasticsearch, pytest.mark.slow]
 
 TEXT = "wireless headphones"
 KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))

@@ -40,14 +40,9 @@ SETTINGS = Settings(backend="embedded", events=EventsSettings(minimum_shoppers=2
 OPTIONS = replace(TINY, epochs=3, refit=False)
 
 
-@pytest.fixture(scope="module")
-def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_events(demo_index, tmp_path_factory.mktemp("users"), sessions=1_000)
-
-
 @pytest.fixture
-def root(store: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(store, tmp_path / "store"))
+def root(eventful_store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(eventful_store, tmp_path / "store"))
 
 
 def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
