@@ -35,7 +35,7 @@ test: $(VENV)/.installed
 	$(MAKE) --jobs lint types imports tests
 
 test-all:
-	$(MAKE) test SELECTED=
+	$(MAKE) test SELECTED=--hypothesis-profile=thorough
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

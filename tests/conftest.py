@@ -28,13 +28,14 @@ from tests.servers.skips import get_or_skip, print_skips
 from tests.shared_folders import build_once
 
 # Every machine draws the same examples: what fails in CI fails at home.
-settings.register_profile(
-    "shelfwise",
-    deadline=None,
-    derandomize=True,
-    max_examples=50,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+for profile, examples in {"shelfwise": 25, "thorough": 100}.items():
+    settings.register_profile(
+        profile,
+        deadline=None,
+        derandomize=True,
+        max_examples=examples,
+        suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    )
 settings.load_profile("shelfwise")
 
 # No model hub is asked by a test, also when pytest is called without make.

@@ -203,7 +203,7 @@ class _Impatient(Quiet):
         self.encoded += amount if self.phases[-1] == "encode" else 0
 
 
-@pytest.mark.parametrize("phase", ["encode", "publish"])
+@pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
 def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
     options = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
@@ -223,6 +223,7 @@ def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path,
     assert (serving(root), kept.exists()) == ("v000002", False)
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_named(root: Path, cache: Path) -> None:
     options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "mine"
@@ -239,7 +240,10 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
         train_text_towers(root / "index", SETTINGS, request, Quiet())
 
 
-@pytest.mark.parametrize("names", [("mine", "mine"), ("mine-whole", "mine"), ("", "")])
+@pytest.mark.parametrize(
+    "names",
+    [("mine", "mine"), *(pytest.param(each, marks=pytest.mark.slow) for each in (("mine-whole", "mine"), ("", "")))],
+)
 def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     root: Path, cache: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +267,7 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     assert done.whole.is_dir()
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, cache: Path) -> None:
     options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "index" / "training" / "towers-of-ours"
@@ -352,6 +357,7 @@ class TestFromCatalog:
         rebuild(root / "blind-index", options)
         return root / "blind-index"
 
+    @pytest.mark.slow
     def test_judged_queries_judge_and_train_nothing(self, root: Path, blind: Path) -> None:
         asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
         told: Any = msgspec.json.decode(run("train", "towers", "--index", blind, *asked))

@@ -185,6 +185,7 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
         assert all(0 < opinion.weight <= opinion.gain <= 1 for opinion in each.opinions.values())
 
 
+@pytest.mark.slow
 def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: Path) -> None:
     lines = (root / "judgments.tsv").read_text().splitlines()
     (root / "some.tsv").write_text("\n".join(line for line in lines if " mug\t" not in line and " pen\t" not in line))
@@ -196,6 +197,7 @@ def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: P
     assert beside["validation queries"] == alone["validation queries"]
 
 
+@pytest.mark.slow
 def test_where_every_product_is_searched_there_are_none(root: Path) -> None:
     told = run(root, "--judgments", str(root / "judgments.tsv"), "--synthetic", "30", "--json")
     assert told["towers"]["trained_on"]["synthetic queries"] == 0
