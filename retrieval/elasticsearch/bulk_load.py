@@ -28,7 +28,7 @@ def fill_index(
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
-            _filled(cluster, name, kind, documents(), made_of, advance)
+            _fill_once(cluster, name, kind, documents(), made_of, advance)
         except ClusterUnavailableError:
             if attempt == _ATTEMPTS:
                 raise
@@ -43,11 +43,11 @@ def check_index(cluster: Cluster, name: str, made_of: Mapping[str, object]) -> N
         raise StoreDamagedError(f"the cluster has no index {name}")
     differing = [key for key, value in made_of.items() if state.meta.get(key) != value]
     if differing:
-        told = ", ".join(f"{key} is {state.meta.get(key)!r}, not {made_of[key]!r}" for key in differing)
-        raise StoreDamagedError(f"the cluster's index {name} is another one: {told}")
+        differences = ", ".join(f"{key} is {state.meta.get(key)!r}, not {made_of[key]!r}" for key in differing)
+        raise StoreDamagedError(f"the cluster's index {name} is another one: {differences}")
 
 
-def _filled(
+def _fill_once(
     cluster: Cluster,
     name: str,
     kind: tuple[Mapping[str, Any], Mapping[str, Any]],
@@ -63,23 +63,23 @@ def _filled(
         "translog.durability": "async",
     }
     cluster.create(name, {**settings, **loading}, {**mappings, "_meta": {**made_of, WHOLE: False}})
-    taken = 0
+    written = 0
     try:
         for one in cluster.load(name, documents):
-            taken += one
+            written += one
             advance(one)
     except ClusterError:
-        advance(-taken)
+        advance(-written)
         raise
     cluster.settle(name)
-    _check_count(cluster, name, taken)
+    _check_count(cluster, name, written)
     cluster.configure(name, {"refresh_interval": None, "translog.durability": None, **cluster.settings.copies})
     cluster.wait_for_copies(name, _COPIES_SECONDS)
     # Again: the node with the only copy may have been lost before there was another.
-    _check_count(cluster, name, taken)
+    _check_count(cluster, name, written)
     cluster.describe(name, {**made_of, WHOLE: True})
 
 
-def _check_count(cluster: Cluster, name: str, taken: int) -> None:
-    if (there := cluster.count(name)) != taken:
-        raise ClusterError(f"{name}: {taken:,} documents were written and {there:,} are there; rebuild the index")
+def _check_count(cluster: Cluster, name: str, written: int) -> None:
+    if (there := cluster.count(name)) != written:
+        raise ClusterError(f"{name}: {written:,} documents were written and {there:,} are there; rebuild the index")

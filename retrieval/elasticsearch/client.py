@@ -452,10 +452,10 @@ def error_reason(body: object) -> str:
     if isinstance(error, Mapping):
         causes = error.get("root_cause") or [error]
         cause = error.get("caused_by") or {}
-        told = [str(each.get("reason") or each.get("type")) for each in causes[:1]]
+        reasons = [str(each.get("reason") or each.get("type")) for each in causes[:1]]
         if cause.get("reason"):
-            told.append(str(cause["reason"]))
-        return abbreviate(": ".join(dict.fromkeys(told)))
+            reasons.append(str(cause["reason"]))
+        return abbreviate(": ".join(dict.fromkeys(reasons)))
     return abbreviate(str(error))
 
 

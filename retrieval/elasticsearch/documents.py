@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -91,13 +90,13 @@ def sources(cluster: Cluster, index: str, ids: Sequence[str]) -> dict[str, Mappi
 def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...]) -> list[int]:
     """The status of each action of a bulk; what the cluster is too busy for is sent again."""
     statuses = [BUSY] * len(lines)
-    asked = {"timeout": "20s", "filter_path": "items.*.status,items.*.error"}
+    params = {"timeout": "20s", "filter_path": "items.*.status,items.*.error"}
     for pause in (*_PAUSES, None):
         waiting = [place for place, status in enumerate(statuses) if status == BUSY]
         if not waiting:
             break
         body = [line for place in waiting for line in lines[place]]
-        answer = cluster.request("POST", "/_bulk", body, asked, is_write=True, seconds=_WRITE_SECONDS)
+        answer = cluster.request("POST", "/_bulk", body, params, is_write=True, seconds=_WRITE_SECONDS)
         for place, item in zip(waiting, answer["items"], strict=True):
             (result,) = item.values()
             statuses[place] = result["status"]
@@ -125,9 +124,7 @@ class PointInTime:
         self._id = str(self._cluster.request("POST", path, params={"keep_alive": _KEEP_ALIVE, **_IF_THERE})["id"])
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with suppress(ClusterError):  # it ends by itself
             self._cluster.request("DELETE", "/_pit", {"id": self._id}, fine=[404])
 

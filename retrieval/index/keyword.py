@@ -138,59 +138,46 @@ class KeywordIndex(Protocol):
         every process as soon as one of them makes it. `catalog` is the one this index was opened with, or an extension
         of it up to `places` fields. Only the newest index may be changed, and by one thread at a time.
         """
-        ...
 
     def check_changeable(self) -> None:
         """Raises ClusterError where a change could not be taken now."""
-        ...
 
     @property
     def field_capacity(self) -> int:
         """How many fields the index has room for."""
-        ...
 
     @property
     def size(self) -> int:
         """The number of products."""
-        ...
 
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
     ) -> Retrieval:
         """`search` with the filter and without it, and `identified`: all that the words alone can tell, in one go."""
-        ...
 
     def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
         """`score`, `facets` and `sort` for candidates that are known, in one go."""
-        ...
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
         """The `limit` best matches by BM25 (Robertson & Zaragoza 2009, section 3.2; k1 = 1.2, b = 0.75)."""
-        ...
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
         """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
-        ...
 
     def find_identifier(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
-        ...
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
-        ...
 
     def count(self, selection: Selection) -> int:
         """The number of products in the selection."""
-        ...
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
-        ...
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         """The first products of a selection in an order by a sortable field."""
-        ...
 
 
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)
@@ -215,9 +202,9 @@ class SequentialQueries:
     def fetch_details(self: KeywordIndex, wanted: DetailsRequest) -> CandidateDetails:
         """`score`, `facets` and `sort` for candidates that are known."""
         selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
-        besides = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
+        candidates = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
         facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
-        return CandidateDetails(besides, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
+        return CandidateDetails(candidates, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
 
 
 _STEPS = np.float32(1 << 14)

@@ -87,25 +87,20 @@ class TokenStates(Protocol):
     @property
     def encoder(self) -> str:
         """Identity of the encoder that made them."""
-        ...
 
     @property
     def dimension(self) -> int:
         """Columns of the states."""
-        ...
 
     @property
     def idf(self) -> NDArray[np.float32]:
         """How rare each token is (vocabulary,): ln((n + 1) / (df + 1)) + 1, df of the n products having it."""
-        ...
 
     def narrow_query(self, query: Tokens) -> Tokens:
         """A query's tokens with as many columns of states as the products' have."""
-        ...
 
     def gather(self, rows: Rows) -> ProductTokens:
         """The tokens of the products at `rows` (c,), in their order."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

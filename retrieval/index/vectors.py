@@ -65,33 +65,26 @@ class VectorIndex(Protocol):
     @property
     def size(self) -> int:
         """The number of vectors."""
-        ...
 
     @property
     def dimension(self) -> int:
         """The length of each vector."""
-        ...
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
         """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
-        ...
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
-        ...
 
     def vector(self, row: int) -> Vectors:
         """The stored vector of one row, (dimension,)."""
-        ...
 
     def gather(self, rows: Rows) -> Vectors:
         """The stored vectors of `rows` (n, dimension), in their order."""
-        ...
 
     @property
     def without_cluster(self) -> VectorIndex:
         """The same vectors where no cluster is asked: itself, unless it asks one."""
-        ...
 
 
 # The vectors of a version in one memory-mapped array: every score that leaves a vector index is computed from it.

@@ -47,7 +47,6 @@ class ProductSignals(Protocol):
 
     def at(self, rows: Rows) -> SignalColumns:
         """Those of the products at `rows` (c,), in their order."""
-        ...
 
 
 def signal_row(product: Product) -> Floats:

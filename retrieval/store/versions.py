@@ -249,8 +249,8 @@ class Store:
             if not lost_encoder:
                 return ServingVersion(manifest, tuple(notices), tuple(damaged))
             notices.append(lost_encoder)
-            told = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
-            without_encoder = without_encoder or ServingVersion(manifest, told, tuple(damaged), lost_encoder)
+            messages = (*notices[:-1], f"{lost_encoder}; {_WORDS_ALONE}")
+            without_encoder = without_encoder or ServingVersion(manifest, messages, tuple(damaged), lost_encoder)
         if without_encoder:
             return without_encoder
         raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")

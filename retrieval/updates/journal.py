@@ -1,7 +1,7 @@
 """The journal of live changes, where a change is durable before anybody is told that it is taken.
 
 It is kept twice, in STORE/live.log and STORE/live.log.copy. Each append is under a seal in both: what is damaged, cut
-off or missing in one is noticed, read from the other, and mended.
+off or missing in one is noticed, read from the other, and repair.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreLockedError
@@ -23,22 +22,22 @@ from retrieval.updates.changes import Change, change_from_json, change_to_json
 from retrieval.updates.journal_files import (
     COPY,
     JOURNAL,
-    Checked,
-    Copies,
     Frame,
-    Part,
-    Place,
+    FrameBatch,
+    JournalCheck,
+    JournalCopies,
+    Position,
     append,
     beginning,
     check,
     damaged,
     header_of,
+    list_problems,
     make,
-    mend,
-    packed_frame,
-    read_part,
+    pack_frame,
+    read_frames,
+    repair_copies,
     rewrite,
-    unmended,
 )
 
 __all__ = [
@@ -47,7 +46,7 @@ __all__ = [
     "MAX_CALL_BYTES",
     "Journal",
     "JournalEntry",
-    "entries_of",
+    "frame_entries",
     "lock_folder",
     "microseconds",
 ]
@@ -61,7 +60,7 @@ _MENDER_WAIT_SECONDS = 1.0
 """For others that write, of who reads and finds one copy damaged."""
 _READER_WAIT_SECONDS = 0.1
 """For an append that is under way, or was not finished."""
-_NOTHING = Place(0, 0, 0)
+_NOTHING = Position(0, 0, 0)
 _ALL = 2**63
 
 
@@ -107,13 +106,13 @@ class Journal:
         if sum(map(len, lines)) > MAX_CALL_BYTES:
             raise ChangeError(f"the changes of one call take more than {MAX_CALL_BYTES:,} bytes; give them in several")
         with self._locked():
-            end = self._whole_end(above, create=True)
+            end = self._find_end(above, create=True)
             if end.last < above:
-                end = self._rewritten(above)
+                end = self._rewrite(above)
             first = end.last + 1
-            frame = packed_frame(first, self._moment(), lines)
+            frame = pack_frame(first, self._moment(), lines)
             append(self._root, end, frame)
-            self._known = self._checked = Place(end.generation, end.offset + len(frame), end.last + len(lines))
+            self._known = self._checked = Position(end.generation, end.offset + len(frame), end.last + len(lines))
         return list(range(first, first + len(lines)))
 
     def since(self, seq: int) -> Iterator[JournalEntry]:
@@ -122,7 +121,7 @@ class Journal:
         place = known if seq >= known.last else _NOTHING
         while (part := self._next(place, seq)).frames:
             for frame in part.frames:
-                yield from entries_of(frame, self._root, seq)
+                yield from frame_entries(frame, self._root, seq)
                 seq = frame.head.last
             place = part.place
 
@@ -132,18 +131,18 @@ class Journal:
 
     def forget(self, up_to: int) -> int:
         """Removes the changes up to a number, and returns how many; their numbers are not given again."""
-        with Copies(self._root) as copies:
+        with JournalCopies(self._root) as copies:
             self._check_open()
             if copies.none:
                 return 0
         with self._locked():
-            up_to = min(up_to, self._whole_end(up_to).last)
-            with Copies(self._root) as copies:
-                forgotten = header_of(copies.sources()[0]).forgotten
-            if up_to <= forgotten:
+            up_to = min(up_to, self._find_end(up_to).last)
+            with JournalCopies(self._root) as copies:
+                discarded = header_of(copies.sources()[0]).discarded
+            if up_to <= discarded:
                 return 0
-            self._known = self._checked = self._rewritten(up_to)
-            return up_to - forgotten
+            self._known = self._checked = self._rewrite(up_to)
+            return up_to - discarded
 
     def changed_stamp(self) -> tuple[int, int]:
         """A value that is another one after every append or forget, of whichever process, and else stays.
@@ -161,11 +160,11 @@ class Journal:
         Lost and damaged changes up to `above`, which the served version has in it, are no problem.
         """
         try:
-            with Copies(self._root) as copies:
+            with JournalCopies(self._root) as copies:
                 if copies.none:
                     return []
-            with lock_folder(self._root, _WAIT_SECONDS), Copies(self._root) as copies:
-                return unmended(check(copies, above, lambda frame: list(entries_of(frame, self._root, above))))
+            with lock_folder(self._root, _WAIT_SECONDS), JournalCopies(self._root) as copies:
+                return list_problems(check(copies, above, lambda frame: list(frame_entries(frame, self._root, above))))
         except StoreError as error:
             return [str(error)]
 
@@ -176,9 +175,7 @@ class Journal:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _check_open(self) -> None:
@@ -195,52 +192,52 @@ class Journal:
     def _moment(self) -> int:
         return microseconds(self._clock())
 
-    def _whole_end(self, skip: int, *, create: bool = False) -> Place:
+    def _find_end(self, skip: int, *, create: bool = False) -> Position:
         """The place behind the last change, once both copies are whole and the same. Under the lock."""
-        with Copies(self._root) as copies:
+        with JournalCopies(self._root) as copies:
             if not copies.none:
                 return self._end_of(copies, skip)
         if create:
             make(self._root, max(1, self._moment()))
-            with Copies(self._root) as copies:
+            with JournalCopies(self._root) as copies:
                 return beginning(copies.sources()[0])
         return _NOTHING
 
-    def _end_of(self, copies: Copies, skip: int) -> Place:
+    def _end_of(self, copies: JournalCopies, skip: int) -> Position:
         sources = copies.sources()[0]
         if self._checked.generation == beginning(sources).generation:
-            part = read_part(sources, self._checked, _ALL)
+            part = read_frames(sources, self._checked, _ALL)
             if part.even:
                 return part.place
-        checked, error = self._mended(copies, skip)
+        checked, error = self._repair(copies, skip)
         if error:
             message = f"{self._root / JOURNAL} is damaged and cannot be mended ({error.strerror})"
             raise StoreError(f"{message}; the change is not taken: see to the disk and to the rights to it") from error
         return checked.end
 
-    def _mended(self, copies: Copies, skip: int) -> tuple[Checked, OSError | None]:
-        mended = mend(copies, skip)
-        self._notices |= dict.fromkeys(mended.notices)
-        end = mended.checked.end
+    def _repair(self, copies: JournalCopies, skip: int) -> tuple[JournalCheck, OSError | None]:
+        repair = repair_copies(copies, skip)
+        self._notices |= dict.fromkeys(repair.notices)
+        end = repair.checked.end
         if end.generation == self._known.generation and end.last < self._known.last:
             raise damaged(self._root, f"changes up to {self._known.last:,} were there, now it ends at {end.last:,}")
-        return mended.checked, mended.error
+        return repair.checked, repair.error
 
-    def _rewritten(self, forget: int) -> Place:
+    def _rewrite(self, forget: int) -> Position:
         try:
-            with Copies(self._root) as copies:
+            with JournalCopies(self._root) as copies:
                 return rewrite(copies, forget, self._moment())
         except OSError as error:
             path = self._root / JOURNAL
             raise StoreError(f"{path} cannot be written anew ({error.strerror}); nothing is changed") from error
 
-    def _next(self, place: Place, after: int) -> Part:
+    def _next(self, place: Position, after: int) -> FrameBatch:
         """The next frames that hold changes behind `after`: some of them, none only at the end."""
         self._check_open()
-        with Copies(self._root) as copies:
+        with JournalCopies(self._root) as copies:
             if copies.none:
-                return Part((), _NOTHING)
-            part = read_part(copies.sources()[0], place, after)
+                return FrameBatch((), _NOTHING)
+            part = read_frames(copies.sources()[0], place, after)
         if not part.even and not part.frames:
             try:
                 with lock_folder(self._root, _READER_WAIT_SECONDS if part.waits else _MENDER_WAIT_SECONDS):
@@ -249,21 +246,21 @@ class Journal:
                 # Who appends for so long has told nobody yet that it is taken.
                 if not part.waits:
                     raise
-        self._reached(part.place)
+        self._advance(part.place)
         return part
 
-    def _locked_next(self, place: Place, after: int) -> Part:
-        with Copies(self._root) as copies:
-            part = read_part(copies.sources()[0], place, after)
+    def _locked_next(self, place: Position, after: int) -> FrameBatch:
+        with JournalCopies(self._root) as copies:
+            part = read_frames(copies.sources()[0], place, after)
             if part.even or part.frames:
                 return part
-            checked, error = self._mended(copies, after)
+            checked, error = self._repair(copies, after)
             if error:
-                return read_part(checked.sources, place, after, strict=False)
-        with Copies(self._root) as copies:
-            return read_part(copies.sources()[0], place, after)
+                return read_frames(checked.sources, place, after, strict=False)
+        with JournalCopies(self._root) as copies:
+            return read_frames(copies.sources()[0], place, after)
 
-    def _reached(self, place: Place) -> None:
+    def _advance(self, place: Position) -> None:
         known = self._known
         if place.generation != known.generation or place.last > known.last:
             self._known = place
@@ -293,7 +290,7 @@ class JournalEntry:
     change: Change
 
 
-def entries_of(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalEntry]:
+def frame_entries(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalEntry]:
     """The changes of a frame behind a number; raises StoreDamagedError for what is no change, whoever sealed it."""
     head = frame.head
     lines = frame.payload.split(b"\n")

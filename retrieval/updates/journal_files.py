@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import xxhash
@@ -28,7 +27,7 @@ _CHUNK_BYTES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """A place between two frames: the change `last` ends there. It means something in one generation only."""
 
     generation: int
@@ -36,12 +35,12 @@ class Place:
     last: int
 
 
-class Copy:
+class JournalCopy:
     """One of the two files as it was when it was opened. `header` is None where it cannot be used, and `fault` why."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.header: Header | None = None
+        self.header: JournalHeader | None = None
         self.fault = ""
         self.missing = False
         self.size = 0
@@ -82,15 +81,15 @@ class Copy:
             self._file = -1
 
 
-class Copies:
+class JournalCopies:
     """Both copies, opened."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         # In this order: what is appended in between is then only in the first, as while somebody writes.
-        self.second = Copy(root / COPY)
+        self.second = JournalCopy(root / COPY)
         try:
-            self.first = Copy(root / JOURNAL)
+            self.first = JournalCopy(root / JOURNAL)
         except StoreError:
             self.second.close()
             raise
@@ -101,7 +100,7 @@ class Copies:
         """Whether there is no journal."""
         return self.first.missing and self.second.missing
 
-    def sources(self) -> list[list[Copy]]:
+    def sources(self) -> list[list[JournalCopy]]:
         """What can be read: the copies of the newest generation, then the one that a rewriting did not get to.
 
         Raises StoreDamagedError where there are none, StoreError where they may not be read.
@@ -118,20 +117,18 @@ class Copies:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for copy in self.both:
             copy.close()
 
 
-def beginning(sources: Sequence[Copy]) -> Place:
+def beginning(sources: Sequence[JournalCopy]) -> Position:
     """The place before the first frame."""
     header = header_of(sources)
-    return Place(header.generation, HEADER_BYTES, header.forgotten)
+    return Position(header.generation, HEADER_BYTES, header.discarded)
 
 
-def header_of(sources: Sequence[Copy]) -> Header:
+def header_of(sources: Sequence[JournalCopy]) -> JournalHeader:
     """The header that the copies share."""
     header = sources[0].header
     if header is None:
@@ -150,7 +147,7 @@ def damaged(root: Path, what: str) -> StoreDamagedError:
 
 # The form of the journal of live changes on disk: a header, then a frame for each append, each under seals of its own.
 #
-# The header says which changes are gone because they were forgotten, and its generation, which goes up with every
+# The header says which changes are gone because they were discarded, and its generation, which goes up with every
 # rewriting. A frame holds the changes of one append, a line of JSON each: it is whole or it is nothing. Seals are XXH3
 # (64 bits). All numbers are little-endian.
 
@@ -173,19 +170,19 @@ class UnreadableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Header:
-    """What stands before the frames: they begin behind the change `forgotten`."""
+class JournalHeader:
+    """What stands before the frames: they begin behind the change `discarded`."""
 
     generation: int
-    forgotten: int
+    discarded: int
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """The header's bytes."""
-        return _sealed(_HEADER.pack(_MAGIC, SCHEMA, self.generation, self.forgotten))
+        return _sealed(_HEADER.pack(_MAGIC, SCHEMA, self.generation, self.discarded))
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class FrameHeader:
     """What stands before the lines of a frame: how long they are, the numbers of the changes, when they were taken."""
 
     length: int
@@ -201,7 +198,7 @@ class Head:
         """The number of the frame's last change."""
         return self.first + self.count - 1
 
-    def packed(self) -> bytes:
+    def pack(self) -> bytes:
         """The head's bytes."""
         return _sealed(_HEAD.pack(self.length, self.first, self.count, self.at, self.seal))
 
@@ -211,33 +208,33 @@ class Head:
         return f"change {self.first:,}" if self.count == 1 else f"changes {self.first:,} to {self.last:,}"
 
 
-def read_header(content: bytes) -> Header:
+def read_header(content: bytes) -> JournalHeader:
     """Raises UnreadableError, or StoreForeignError for a header of a newer program."""
     packed = _unsealed(content, HEADER_BYTES, "its header")
-    magic, schema, generation, forgotten = _HEADER.unpack(packed)
+    magic, schema, generation, discarded = _HEADER.unpack(packed)
     if magic != _MAGIC:
         raise UnreadableError("it is no journal of live changes")
     if schema > SCHEMA:
         message = f"the journal is in schema {schema}, this program reads {SCHEMA}; use the program that wrote it"
         raise StoreForeignError(message)
-    return Header(generation, forgotten)
+    return JournalHeader(generation, discarded)
 
 
-def packed_frame(first: int, at: int, lines: Sequence[bytes]) -> bytes:
+def pack_frame(first: int, at: int, lines: Sequence[bytes]) -> bytes:
     """The frame of changes that are numbered from `first` on."""
     payload = b"\n".join(lines)
-    return Head(len(payload), first, len(lines), at, xxhash.xxh3_64_intdigest(payload)).packed() + payload
+    return FrameHeader(len(payload), first, len(lines), at, xxhash.xxh3_64_intdigest(payload)).pack() + payload
 
 
-def read_head(content: bytes, first: int) -> Head:
+def read_head(content: bytes, first: int) -> FrameHeader:
     """The head of the frame that begins with the change `first`; raises UnreadableError for anything else."""
-    head = Head(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
+    head = FrameHeader(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
     if head.first != first:
         raise UnreadableError(f"{head.names} stand where change {first:,} should")
     return head
 
 
-def check_lines(head: Head, payload: bytes) -> None:
+def check_lines(head: FrameHeader, payload: bytes) -> None:
     """Raises UnreadableError for lines that are not those of a head."""
     if len(payload) != head.length:
         raise UnreadableError(f"{head.names} cannot be read")
@@ -264,12 +261,12 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class JournalCheck:
     """Both copies, read from beginning to end."""
 
-    sources: Sequence[Copy]
+    sources: Sequence[JournalCopy]
     """What to read from."""
-    end: Place
+    end: Position
     even: bool
     """Whether both are the same, and whole."""
     faults: dict[Path, str]
@@ -279,22 +276,22 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
-class Mended:
+class JournalRepair:
     """What came of mending: what is to be read from, notices of what was damaged, and why it could not be mended."""
 
-    checked: Checked
+    checked: JournalCheck
     notices: tuple[str, ...] = ()
     error: OSError | None = None
 
 
-def check(copies: Copies, skip: int, visit: Callable[[Frame], object] = id) -> Checked:
+def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = id) -> JournalCheck:
     """Reads all of both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
-    found: list[Checked] = []
+    found: list[JournalCheck] = []
     faults: dict[Path, str] = {}
     errors: list[StoreDamagedError] = []
     reached = 0
     for sources in copies.sources():
-        walk = Walk(sources, beginning(sources), skip=skip, thorough=True)
+        walk = FrameReader(sources, beginning(sources), skip=skip, thorough=True)
         try:
             found.append(_checked(copies, walk, sources, visit))
         except StoreDamagedError as error:
@@ -310,33 +307,35 @@ def check(copies: Copies, skip: int, visit: Callable[[Frame], object] = id) -> C
     raise errors[0]
 
 
-def _checked(copies: Copies, walk: Walk, sources: Sequence[Copy], visit: Callable[[Frame], object]) -> Checked:
+def _checked(
+    copies: JournalCopies, walk: FrameReader, sources: Sequence[JournalCopy], visit: Callable[[Frame], object]
+) -> JournalCheck:
     for frame in walk.frames():
         visit(frame)
     # A journal without changes whose second copy is missing: a writer was killed while it made them.
     fresh = walk.place.last == 0 and walk.place.offset == HEADER_BYTES
     faults = {} if fresh else {copy.path: copy.fault for copy in copies.both if copy.fault}
-    return Checked(sources, walk.place, walk.even, faults | walk.faults, walk.skip)
+    return JournalCheck(sources, walk.place, walk.even, faults | walk.faults, walk.skip)
 
 
-def mend(copies: Copies, skip: int) -> Mended:
+def repair_copies(copies: JournalCopies, skip: int) -> JournalRepair:
     """Makes both copies whole and the same: one that is damaged is written anew, an unfinished end is cut off.
 
     Raises StoreDamagedError where a change behind `skip` is in neither.
     """
     checked = check(copies, skip)
     if checked.even:
-        return Mended(checked)
+        return JournalRepair(checked)
     error = None
     try:
         for copy in copies.both:
-            _mend(copy, copies, checked)
+            _repair_copy(copy, copies, checked)
     except OSError as raised:
         error = raised
-    return Mended(checked, tuple(_notice(path, fault, error) for path, fault in checked.faults.items()), error)
+    return JournalRepair(checked, tuple(_notice(path, fault, error) for path, fault in checked.faults.items()), error)
 
 
-def _mend(copy: Copy, copies: Copies, checked: Checked) -> None:
+def _repair_copy(copy: JournalCopy, copies: JournalCopies, checked: JournalCheck) -> None:
     if copy in checked.sources and copy.path not in checked.faults and copy.size >= checked.end.offset:
         if copy.size > checked.end.offset:
             _cut(copy.path, checked.end.offset)
@@ -345,7 +344,7 @@ def _mend(copy: Copy, copies: Copies, checked: Checked) -> None:
     _replace(copy.path, other.path, _content(checked, header_of(checked.sources)))
 
 
-def unmended(checked: Checked) -> list[str]:
+def list_problems(checked: JournalCheck) -> list[str]:
     """What is wrong with a copy, for who may not mend it."""
     return [
         f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next one that is "
@@ -368,30 +367,30 @@ def _notice(path: Path, fault: str, error: OSError | None) -> str:
     )
 
 
-def rewrite(copies: Copies, forget: int, generation: int) -> Place:
+def rewrite(copies: JournalCopies, forget: int, generation: int) -> Position:
     """Replaces both copies, one after the other, by such as hold only the changes behind `forget`; returns their end.
 
     A crash in between leaves one of the old generation, which is then mended. Raises OSError.
     """
     checked = check(copies, forget)
     old = header_of(checked.sources)
-    header = Header(max(generation, old.generation + 1), forget)
+    header = JournalHeader(max(generation, old.generation + 1), forget)
     for copy, other in (copies.both, copies.both[::-1]):
         size = _replace(copy.path, other.path, _content(checked, header))
-    return Place(header.generation, size, max(checked.end.last, forget))
+    return Position(header.generation, size, max(checked.end.last, forget))
 
 
 def make(root: Path, generation: int) -> None:
     """Makes an empty journal; raises StoreError where it cannot be written."""
     try:
         for name in (JOURNAL, COPY):
-            _replace(root / name, None, [Header(generation, 0).packed()])
+            _replace(root / name, None, [JournalHeader(generation, 0).pack()])
     except OSError as error:
         path = root / JOURNAL
         raise StoreError(f"the journal {path} cannot be made ({error.strerror}); the change is not taken") from error
 
 
-def append(root: Path, end: Place, frame: bytes) -> None:
+def append(root: Path, end: Position, frame: bytes) -> None:
     """Makes a frame durable in one copy, then in the other; raises StoreError, and then it is in neither."""
     paths = (root / JOURNAL, root / COPY)
     try:
@@ -401,26 +400,26 @@ def append(root: Path, end: Place, frame: bytes) -> None:
         for path in reversed(paths):
             with suppress(OSError):
                 _cut(path, end.offset)
-        raise _not_taken(root, error) from error
+        raise _append_error(root, error) from error
 
 
-def _not_taken(root: Path, error: OSError) -> StoreError:
+def _append_error(root: Path, error: OSError) -> StoreError:
     path = root / JOURNAL
     if error.errno in _FULL:
         return StoreError(f"the disk of {path} is full; nothing of the change is taken: free some space, try again")
     return StoreError(f"{path} cannot be written to ({error.strerror}); the change is not taken: mind the rights to it")
 
 
-def _content(checked: Checked, header: Header) -> Iterator[bytes]:
+def _content(checked: JournalCheck, header: JournalHeader) -> Iterator[bytes]:
     """The bytes of a copy that has this header; lines that need not be right stay as they are, under their old seal."""
-    yield header.packed()
-    forget = header.forgotten
-    for frame in Walk(checked.sources, beginning(checked.sources), skip=checked.skip, thorough=True).frames():
+    yield header.pack()
+    forget = header.discarded
+    for frame in FrameReader(checked.sources, beginning(checked.sources), skip=checked.skip, thorough=True).frames():
         head = frame.head
         if head.first > forget:
-            yield head.packed() + frame.payload
+            yield head.pack() + frame.payload
         elif head.last > forget:
-            yield packed_frame(forget + 1, head.at, frame.payload.split(b"\n")[forget + 1 - head.first :])
+            yield pack_frame(forget + 1, head.at, frame.payload.split(b"\n")[forget + 1 - head.first :])
 
 
 def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence[bytes]) -> int:
@@ -474,21 +473,21 @@ _BATCH_BYTES = 4_000_000
 class Frame:
     """The changes of one append: `payload` holds a line for each, and nothing where they were not asked for."""
 
-    head: Head
+    head: FrameHeader
     payload: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FrameBatch:
     """Some frames, and the place behind them. `waits`: what comes next is being written, or was not finished."""
 
     frames: tuple[Frame, ...]
-    place: Place
+    place: Position
     even: bool = True
     waits: bool = False
 
 
-class Walk:
+class FrameReader:
     """Reads frames from one or two copies of one generation.
 
     `strict` ends at the first difference: what comes before it is in both copies, and so no writer takes it back.
@@ -498,7 +497,7 @@ class Walk:
     """
 
     def __init__(
-        self, copies: Sequence[Copy], place: Place, *, skip: int, strict: bool = False, thorough: bool = False
+        self, copies: Sequence[JournalCopy], place: Position, *, skip: int, strict: bool = False, thorough: bool = False
     ) -> None:
         self._copies = copies
         self.skip, self._strict, self._thorough = skip, strict, thorough
@@ -516,7 +515,7 @@ class Walk:
         """The frames from the place on."""
         while (frame := self._next()) is not None:
             offset = self.place.offset + HEAD_BYTES + frame.head.length
-            self.place = Place(self.place.generation, offset, frame.head.last)
+            self.place = Position(self.place.generation, offset, frame.head.last)
             yield frame
 
     def _next(self) -> Frame | None:
@@ -537,7 +536,7 @@ class Walk:
             raise damaged(self._root, f"{COPY} has other changes behind change {self.place.last:,}")
         return frames[0]
 
-    def _look(self, copy: Copy) -> Frame | UnreadableError:
+    def _look(self, copy: JournalCopy) -> Frame | UnreadableError:
         try:
             head = self._head(copy)
             if not self._thorough and head.last <= self.skip:
@@ -550,7 +549,7 @@ class Walk:
         except OSError as error:
             return UnreadableError(f"what follows change {self.place.last:,} cannot be read ({error.strerror})")
 
-    def _head(self, copy: Copy) -> Head:
+    def _head(self, copy: JournalCopy) -> FrameHeader:
         offset = self.place.offset
         head = read_head(copy.read(offset, HEAD_BYTES), self.place.last + 1)
         if offset + HEAD_BYTES + head.length > copy.size:
@@ -568,7 +567,7 @@ class Walk:
                 continue
         return None
 
-    def _differs(self, copy: Copy, error: UnreadableError) -> None:
+    def _differs(self, copy: JournalCopy, error: UnreadableError) -> None:
         self.even = False
         second = copy is not self._copies[0]
         self._lacking += error.short and second
@@ -595,10 +594,10 @@ class Walk:
         return self._copies[0].path.parent
 
 
-def read_part(sources: Sequence[Copy], place: Place, after: int, *, strict: bool = True) -> Part:
+def read_frames(sources: Sequence[JournalCopy], place: Position, after: int, *, strict: bool = True) -> FrameBatch:
     """The next frames with changes behind `after` that fill a batch; from the beginning where the files are others."""
     start = beginning(sources)
-    walk = Walk(sources, place if place.generation == start.generation else start, skip=after, strict=strict)
+    walk = FrameReader(sources, place if place.generation == start.generation else start, skip=after, strict=strict)
     frames, entries, size = [], 0, 0
     for frame in walk.frames():
         if frame.head.last > after:
@@ -606,4 +605,4 @@ def read_part(sources: Sequence[Copy], place: Place, after: int, *, strict: bool
             entries, size = entries + frame.head.count, size + frame.head.length
         if entries >= _BATCH_ENTRIES or size > _BATCH_BYTES:
             break
-    return Part(tuple(frames), walk.place, walk.even, walk.behind)
+    return FrameBatch(tuple(frames), walk.place, walk.even, walk.behind)

@@ -23,7 +23,7 @@ from retrieval.store.manifest import MANIFEST, SEAL
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import CURRENT, MARKER, Store
 from retrieval.updates.journal import JOURNAL
-from retrieval.updates.journal_files import COPY, Copies, Walk, beginning
+from retrieval.updates.journal_files import COPY, FrameReader, JournalCopies, beginning
 from service.cli.verify import store_problems, verify
 from service.engine.engine import SearchEngine
 from tests.faults.processes import (
@@ -264,11 +264,11 @@ def _flip(path: Path, place: int, dice: random.Random) -> None:
 
 def _frames(root: Path) -> list[tuple[int, int]]:
     """Where each frame of the journal begins and ends."""
-    with Copies(root) as copies:
+    with JournalCopies(root) as copies:
         if copies.none:
             return []
         sources = copies.sources()[0]
-        walk = Walk(sources, beginning(sources), skip=0)
+        walk = FrameReader(sources, beginning(sources), skip=0)
         places = [walk.place.offset, *(walk.place.offset for _ in walk.frames())]
     return list(pairwise(places))
 

@@ -18,7 +18,7 @@ from retrieval.errors import ChangeError, StoreError, StoreLockedError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
 from retrieval.updates.journal import COPY, JOURNAL, Journal, lock_folder
-from retrieval.updates.journal_files import packed_frame
+from retrieval.updates.journal_files import pack_frame
 
 CHANGES: tuple[Change, ...] = (
     Upsert(Product("a", "drill", price=9.5)),
@@ -293,7 +293,7 @@ class TestWaiting:
         journal.append(CHANGES)
         whole = (tmp_path / JOURNAL).read_bytes()
         with lock_folder(tmp_path, 1), (tmp_path / JOURNAL).open("ab") as file:
-            file.write(packed_frame(4, 0, [change_to_json(Delete("c"))]))
+            file.write(pack_frame(4, 0, [change_to_json(Delete("c"))]))
             file.flush()
             assert seqs(journal) == [1, 2, 3]
         assert seqs(journal) == [1, 2, 3, 4], "its writer was killed, so it is there in part, and is made whole"

@@ -18,7 +18,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
 from retrieval.updates.journal import COPY, JOURNAL, Journal
-from retrieval.updates.journal_files import HEAD_BYTES, HEADER_BYTES, Header, packed_frame
+from retrieval.updates.journal_files import HEAD_BYTES, HEADER_BYTES, Header, pack_frame
 
 CHANGES: tuple[Change, ...] = (
     Upsert(Product("a", "drill", price=9.5)),
@@ -271,7 +271,7 @@ class TestBothCopies:
     def test_sealed_lines_that_are_no_changes_are_refused(self, root: Path) -> None:
         for name in FILES:
             with (root / name).open("ab") as file:
-                file.write(packed_frame(5, 0, [b'{"type":"rename","id":"a"}']))
+                file.write(pack_frame(5, 0, [b'{"type":"rename","id":"a"}']))
         with Journal(root) as journal:
             with pytest.raises(StoreDamagedError, match="change 5: a stored live change cannot be read"):
                 changes(journal)
@@ -372,7 +372,7 @@ def test_any_history_of_appends_forgetting_kills_and_harms_keeps_every_change(
 
 def kill(root: Path, seq: int, chance: random.Random) -> bool:
     """Appends a change as a writer does that is killed; returns whether that got so far that it is taken."""
-    frame = packed_frame(seq, 0, [change_to_json(UNFINISHED)])
+    frame = pack_frame(seq, 0, [change_to_json(UNFINISHED)])
     kept = chance.choice((0, 7, len(frame) - 1, len(frame)))
     for name, size in ((JOURNAL, kept), (COPY, chance.randint(0, kept) if kept == len(frame) else 0)):
         with (root / name).open("ab") as file:
