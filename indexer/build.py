@@ -41,6 +41,7 @@ from retrieval.store.manifest import (
     PENDING_UPDATES_FILE,
     QUALITY_FILE,
     QUALITY_PAGE,
+    SCHEMA,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
@@ -49,7 +50,7 @@ from retrieval.store.manifest import (
     VersionChanges,
 )
 from retrieval.store.products import RECIPE, ProductStore
-from retrieval.store.versions import SCHEMA, Store
+from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
 from retrieval.text.vocabulary import is_current

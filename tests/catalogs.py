@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from retrieval.filters.parser import And, Comparison, Exists, Filter, In, Not, Or, Value
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value
 from retrieval.records import Availability, Product
 from retrieval.store.products import product_to_json
 

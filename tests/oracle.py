@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from retrieval.filters.parser import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, value_text
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, value_text
 from retrieval.records import Product
 
 Stored = str | float | bool | datetime

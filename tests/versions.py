@@ -21,6 +21,7 @@ from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
+    SCHEMA,
     SEAL,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
@@ -29,7 +30,7 @@ from retrieval.store.manifest import (
     write_fields,
 )
 from retrieval.store.products import RECIPE, encoder_text, keyword_document, write_products
-from retrieval.store.versions import SCHEMA, Store
+from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
 

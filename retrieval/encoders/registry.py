@@ -11,10 +11,8 @@ import filelock
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime
 from retrieval.encoders.folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
-from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
+from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
-
-__all__ = ["DEFAULT_CHINESE_MODEL", "DEFAULT_MODEL", "RUNTIMES", "load_encoder", "open_encoder", "store_encoder"]
 
 if TYPE_CHECKING:
     from retrieval.encoders.onnx_export import Precision

@@ -31,43 +31,14 @@ from retrieval.filters.ast import (
     Operator,
     Or,
     Value,
-    fields_of,
-    format_filter,
     leaves,
     number_of,
     stray_mark,
-    value_text,
 )
 
 if TYPE_CHECKING:
     from lark import Lark, Token
     from lark.exceptions import UnexpectedCharacters
-
-__all__ = [
-    "MAX_CHARACTERS",
-    "MAX_LISTED",
-    "MAX_NESTING",
-    "MAX_VALUES",
-    "And",
-    "Comparison",
-    "Exists",
-    "Filter",
-    "In",
-    "Leaf",
-    "Not",
-    "Operator",
-    "Or",
-    "Value",
-    "abbreviate",
-    "check_fields",
-    "fields_of",
-    "format_filter",
-    "leaves",
-    "parse_filter",
-    "syntax_error",
-    "value_text",
-]
-
 
 MAX_CHARACTERS = 10_000
 MAX_NESTING = 50

@@ -19,8 +19,9 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, value_text
 from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
-from retrieval.filters.parser import And, Comparison, Exists, Filter, In, Not, Or, Value, check_fields, value_text
+from retrieval.filters.parser import check_fields
 from retrieval.records import AttributeValue, Product
 
 CATEGORY_SEPARATOR = " > "

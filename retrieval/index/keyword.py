@@ -14,8 +14,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from retrieval.filters.ast import value_text
 from retrieval.filters.conditions import Condition
-from retrieval.filters.parser import value_text
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, ProductColumns, fold_value
 from retrieval.records import Facet, FacetCount
 from retrieval.text.analysis import TermGroup

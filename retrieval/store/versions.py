@@ -58,8 +58,6 @@ from retrieval.store.manifest import (
     read_marker,
 )
 
-__all__ = ["CURRENT", "MARKER", "SCHEMA", "ServingVersion", "Store", "Surplus"]
-
 _MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
 _WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
 IDENTITY = "identity"

@@ -40,18 +40,6 @@ from retrieval.updates.journal_files import (
     rewrite,
 )
 
-__all__ = [
-    "COPY",
-    "JOURNAL",
-    "MAX_CALL_BYTES",
-    "Journal",
-    "JournalEntry",
-    "frame_entries",
-    "lock_folder",
-    "microseconds",
-]
-
-
 MAX_CALL_BYTES = 1_000_000_000
 """Of the changes that are taken together."""
 _WAIT_SECONDS = 10.0

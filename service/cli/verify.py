@@ -35,9 +35,11 @@ from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors
 from retrieval.records import Product
 from retrieval.store.files import file_problem, load_array
 from retrieval.store.manifest import (
+    CURRENT,
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
+    MARKER,
     SEAL,
     STATES_FOLDER,
     SYNONYMS_FILE,
@@ -58,9 +60,10 @@ from retrieval.store.products import (
     product_from_json,
 )
 from retrieval.store.signals import SIGNALS_FILE, StoredSignals
-from retrieval.store.versions import CURRENT, MARKER, Store
+from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
-from retrieval.updates.journal import COPY, JOURNAL, Journal
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.snapshot import stored_analyzer
 from service.engine.versions import current_name
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import FilterError, RuleError, ShelfwiseError, StoreDamagedError, UnknownFieldError
+from retrieval.filters.ast import In
 from retrieval.filters.conditions import AllOf, Condition, NotThat
-from retrieval.filters.parser import In, parse_filter
+from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from retrieval.text.analysis import Analyzer

@@ -19,9 +19,9 @@ from retrieval.index.token_states import TokenRuns, quantise_tokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import Product
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import Manifest
+from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
-from retrieval.store.versions import CURRENT, Store
+from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Upsert, apply_change, validate_change
 from retrieval.updates.journal import Journal, JournalEntry
 from retrieval.updates.three_way_merge import same_product

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from filelock import FileLock
 
 from retrieval.errors import SettingError, StoreDamagedError, StoreError
-from retrieval.filters.parser import And, format_filter, parse_filter
+from retrieval.filters.ast import And, format_filter
+from retrieval.filters.parser import parse_filter
 from retrieval.store.files import file_stamp, write_durably
 
 KEYS_FILE = "keys.json"

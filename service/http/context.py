@@ -14,7 +14,7 @@ from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
 from retrieval.errors import UnknownProductError
-from retrieval.filters.parser import Comparison, format_filter
+from retrieval.filters.ast import Comparison, format_filter
 from service.engine.engine import SearchEngine
 from service.engine.spelling import Suggestions
 from service.experiments.store import ServedExperiments

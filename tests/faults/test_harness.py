@@ -12,7 +12,7 @@ import pytest
 
 from retrieval.store.products import ProductStore, write_products
 from retrieval.store.versions import Store
-from retrieval.updates.journal import COPY, JOURNAL
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.engine import SearchEngine
 from tests.faults.index_faults import (
     FLIPPED,

@@ -21,7 +21,8 @@ from retrieval.errors import StoreError
 from retrieval.records import Product
 from retrieval.store.files import scratch_path
 from retrieval.updates.changes import Change, Delete, Upsert
-from retrieval.updates.journal import COPY, JOURNAL, Journal
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, JOURNAL
 
 SEED = 5
 WRITERS = 2

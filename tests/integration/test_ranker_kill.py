@@ -14,7 +14,7 @@ from pathlib import Path
 from rerank.model_store import RankerRegistry
 from retrieval.records import Product
 from retrieval.store.lock import HOLDER, LOCK
-from retrieval.store.versions import CURRENT
+from retrieval.store.manifest import CURRENT
 from tests.forks import fork_context
 from tests.rankers import ENCODING, REPORT, SPEC, building
 from tests.versions import publish_products

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from retrieval.errors import UnknownProductError
-from retrieval.filters.parser import Comparison, format_filter
+from retrieval.filters.ast import Comparison, format_filter
 from retrieval.records import Hit, Page
 from service.engine.engine import SearchEngine
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher

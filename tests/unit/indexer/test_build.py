@@ -19,7 +19,8 @@ from indexer.embedding_cache import key_array, text_key
 from indexer.feeds.reader import RejectedRow
 from indexer.rejects import REJECTED_FILE
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, load_encoder, open_encoder
+from retrieval.encoders.registry import load_encoder, open_encoder
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL
 from retrieval.errors import (
     EmptyCatalogError,
     EncoderUnavailableError,
@@ -32,9 +33,9 @@ from retrieval.errors import (
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress
 from retrieval.records import Product
-from retrieval.store.manifest import TEXT_KEYS_FILE, VECTORS_FOLDER
+from retrieval.store.manifest import CURRENT, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
-from retrieval.store.versions import CURRENT, Store
+from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER

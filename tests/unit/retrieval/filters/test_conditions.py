@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given
 
+from retrieval.filters.ast import Filter
 from retrieval.filters.conditions import (
     AllOf,
     AnyOf,
@@ -15,7 +16,6 @@ from retrieval.filters.conditions import (
     fields_of,
     matches,
 )
-from retrieval.filters.parser import Filter
 from retrieval.filters.schema import FieldCounter, product_columns
 from retrieval.records import Product
 from tests import catalogs, oracle

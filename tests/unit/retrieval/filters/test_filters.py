@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.filters.parser import (
+from retrieval.filters.ast import (
     And,
     Comparison,
     Exists,
@@ -19,12 +19,11 @@ from retrieval.filters.parser import (
     Not,
     Or,
     Value,
-    check_fields,
     fields_of,
     format_filter,
-    parse_filter,
     value_text,
 )
+from retrieval.filters.parser import check_fields, parse_filter
 from retrieval.records import Product
 from tests.oracle import matches, product_values
 

@@ -22,8 +22,8 @@ from retrieval.errors import (
     UnknownVersionError,
 )
 from retrieval.store.files import checksum, scratch_path, text_seal, write_durably
-from retrieval.store.manifest import MANIFEST, SEAL, Manifest
-from retrieval.store.versions import _WORDS_ALONE, CURRENT, MARKER, SCHEMA, Store
+from retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SCHEMA, SEAL, Manifest
+from retrieval.store.versions import _WORDS_ALONE, Store
 
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:

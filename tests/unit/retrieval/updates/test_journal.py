@@ -17,8 +17,8 @@ import pytest
 from retrieval.errors import ChangeError, StoreError, StoreLockedError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
-from retrieval.updates.journal import COPY, JOURNAL, Journal, lock_folder
-from retrieval.updates.journal_files import pack_frame
+from retrieval.updates.journal import Journal, lock_folder
+from retrieval.updates.journal_files import COPY, JOURNAL, pack_frame
 
 CHANGES: tuple[Change, ...] = (
     Upsert(Product("a", "drill", price=9.5)),

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
-from retrieval.updates.journal import COPY, JOURNAL, Journal
-from retrieval.updates.journal_files import HEAD_BYTES, HEADER_BYTES, Header, pack_frame
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, Header, pack_frame
 
 CHANGES: tuple[Change, ...] = (
     Upsert(Product("a", "drill", price=9.5)),

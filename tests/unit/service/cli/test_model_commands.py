@@ -23,7 +23,7 @@ from retrieval.errors import (
     UnknownModelError,
 )
 from retrieval.records import Product
-from retrieval.store.versions import CURRENT
+from retrieval.store.manifest import CURRENT
 from service.cli.models import models as models_models
 from tests.rankers import REPORT, SPEC, building, rewrite
 from tests.versions import publish_products

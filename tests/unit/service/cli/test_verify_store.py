@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.store.manifest import Manifest
-from retrieval.store.versions import CURRENT, MARKER, Store
+from retrieval.store.manifest import CURRENT, MARKER, Manifest
+from retrieval.store.versions import Store
 from retrieval.updates.changes import Delete
-from retrieval.updates.journal import COPY, JOURNAL, Journal
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.cli.verify import store_problems
 
 

@@ -19,6 +19,7 @@ from retrieval.index.tantivy import TantivyBuilder
 from retrieval.index.vectors import VECTORS_FILE, Vectors
 from retrieval.records import Product
 from retrieval.store.manifest import (
+    CURRENT,
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
@@ -37,10 +38,11 @@ from retrieval.store.products import (
     keyword_document,
     write_products,
 )
-from retrieval.store.versions import CURRENT, Store
+from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.updates.changes import Delete
-from retrieval.updates.journal import COPY, JOURNAL, Journal
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.cli.verify import Problem, Tally, Verified, check_encoder, sample, store_problems, verify
 from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of
 

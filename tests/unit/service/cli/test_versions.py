@@ -26,9 +26,9 @@ from retrieval.errors import (
 )
 from retrieval.records import Product
 from retrieval.store.lock import hold_lock
-from retrieval.store.manifest import MANIFEST, VersionChanges
+from retrieval.store.manifest import CURRENT, MANIFEST, VersionChanges
 from retrieval.store.products import PRODUCTS_FILE
-from retrieval.store.versions import CURRENT, Store
+from retrieval.store.versions import Store
 from retrieval.updates.changes import Delete
 from retrieval.updates.journal import Journal
 from service.cli.options import add_commands

@@ -26,7 +26,8 @@ from retrieval.errors import (
 from retrieval.filters.parser import parse_filter
 from retrieval.records import Availability, Page, Product
 from retrieval.store.versions import Store
-from retrieval.updates.journal import COPY, JOURNAL, Journal
+from retrieval.updates.journal import Journal
+from retrieval.updates.journal_files import COPY, JOURNAL
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import Connection, open_snapshot

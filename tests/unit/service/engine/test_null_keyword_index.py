@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import ClusterUnavailableError
-from retrieval.filters.parser import Filter
+from retrieval.filters.ast import Filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword import Selection, Sort
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
