@@ -1,4 +1,4 @@
-"""The same answers from both backends: hits, their order and scores, totals, facets; filters and orders included."""
+"""The same answers from both backends: hits, orders, scores, totals, facets; with filters, rules and synonyms."""
 
 from __future__ import annotations
 
@@ -20,8 +20,11 @@ from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.judgments import read_judgments
+from retrieval.records import Page
 from retrieval.store.products import keyword_document, product_to_json
 from retrieval.text.analysis import Analyzer
+from service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
+from service.curation.synonyms import Synonym, SynonymKind
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.settings import Settings
@@ -33,8 +36,35 @@ pytestmark = pytest.mark.elasticsearch
 ICECAT = Path(__file__).parents[2].parent / "shared" / "data" / "icecat"
 
 
-def opened(index: Path, settings: Settings) -> contextlib.AbstractContextManager[SearchEngine]:
-    return SearchEngine.open(index, settings=settings)
+FACETS = ("brand", "availability")
+SYNONYMS = (
+    Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill", "garden hose")),
+    Synonym("pan", SynonymKind.TWO_WAY, ("pan lid", "lampshade", "小锅盖")),
+    Synonym("mug", SynonymKind.TWO_WAY, ("mug", "kettle")),
+)
+
+
+@contextlib.contextmanager
+def opened_in_both(index: Path, folder: Path, settings: Settings) -> Iterator[tuple[SearchEngine, SearchEngine]]:
+    """A copy of an index on this machine, and another one with its words in a cluster."""
+    here = Path(shutil.copytree(index, folder / "here"))
+    with (
+        moved(index, folder / "moved", settings) as there,
+        SearchEngine.open(here) as embedded,
+        SearchEngine.open(there, settings=settings) as clustered,
+    ):
+        yield embedded, clustered
+
+
+@pytest.fixture(scope="module")
+def engines(
+    demo_index: Path, elasticsearch: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[SearchEngine, SearchEngine]]:
+    """The demo store in both backends, with those synonyms."""
+    with opened_in_both(demo_index, tmp_path_factory.mktemp("both"), settings_for(elasticsearch)) as both:
+        for each in both:
+            each.synonyms.put(SYNONYMS)
+        yield both
 
 
 @pytest.mark.parametrize(
@@ -59,7 +89,7 @@ def test_the_demo_store(
     settings = settings_for(request.getfixturevalue(server), shards=shards).model_copy(update={"vectors": vectors})
     queries = list(read_judgments(demo.judgments).grades)[::10]
     searches = varied(queries, engine)
-    with moved(demo_index, tmp_path / "moved", settings) as index, opened(index, settings) as other:
+    with opened_in_both(demo_index, tmp_path, settings) as (_, other):
         found = compare(engine, other, searches)
     assert found.differing == ()
     # Equal scores tie, but for the few whose last digits fall on two sides of a step.
@@ -72,13 +102,7 @@ def test_after_live_changes_hits_totals_and_facets_are_the_same(
     demo_index: Path, elasticsearch: Server, tmp_path: Path
 ) -> None:
     """Scores may differ: until the next version the statistics of words count what is replaced, each in its way."""
-    settings = settings_for(elasticsearch)
-    here = Path(shutil.copytree(demo_index, tmp_path / "here"))
-    with (
-        moved(demo_index, tmp_path / "moved", settings) as there,
-        SearchEngine.open(here) as one,
-        opened(there, settings) as other,
-    ):
+    with opened_in_both(demo_index, tmp_path, settings_for(elasticsearch)) as (one, other):
         products = [one.snapshot.products[row] for row in range(0, 60, 3)]
         for engine in (one, other):
             engine.delete([product.id for product in products[:5]])
@@ -91,6 +115,54 @@ def test_after_live_changes_hits_totals_and_facets_are_the_same(
     assert [hit.product for hit in cheap[0].hits] == [hit.product for hit in cheap[1].hits]
     assert {hit.product.id for hit in gone[0].hits} == {hit.product.id for hit in gone[1].hits}
     assert products[0].id not in {hit.product.id for hit in gone[0].hits}
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+def rules_for(engine: SearchEngine) -> list[Rule]:
+    drills, mugs = (ids(engine.search(text, size=40, rules=False)) for text in ("drill", "mug"))
+    return [
+        Rule("pins", (Pin((mugs[0], drills[30], "nowhere"), 2), Hide((drills[0],))), When("drill", Match.CONTAINS)),
+        Rule("lifts", (Boost("price < 40", 1.5), Bury("availability = out_of_stock", 0.5))),
+        Rule("within", (Restrict("rating > 2"),), When(filters="language = en")),
+    ]
+
+
+@pytest.mark.parametrize("query", ["drill", "cordless drills", "耳机", ""])
+@pytest.mark.parametrize("filters", ["", "price < 100", "language = en"])
+def test_rules_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngine], query: str, filters: str) -> None:
+    rules = rules_for(engines[0])
+    for page in (1, 3):
+        here, there = (
+            each.search(query, size=15, page=page, filters=filters, facets=FACETS, stage="merged", rules=rules)
+            for each in engines
+        )
+        assert ids(there) == ids(here)
+        assert [hit.rule for hit in there.hits] == [hit.rule for hit in here.hits]
+        assert (there.total, there.facets, there.rules) == (here.total, here.facets, here.rules)
+        assert not there.degraded
+
+
+def test_a_search_with_boosts_asks_the_cluster_once_more(engines: tuple[SearchEngine, SearchEngine]) -> None:
+    engine, clustered = engines
+    asked = []
+    for rules in ([], rules_for(engine)[:1], rules_for(engine)):
+        before = clustered.round_trips
+        clustered.search("drill", stage="merged", facets=FACETS, rules=rules)
+        asked.append(clustered.round_trips - before)
+    # One for each boost or burial.
+    assert asked == [2, 2, 4]
+
+
+@pytest.mark.parametrize("query", ["zorb", "red zorb 20m", "pan lid", "小锅盖", "kettle", "red 20m pan lid"])
+@pytest.mark.parametrize("stage", ["bm25", "merged"])
+def test_synonyms_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngine], query: str, stage: str) -> None:
+    here, there = (each.search(query, size=30, stage=stage, correct=False) for each in engines)
+    assert ids(there) == ids(here)
+    assert (there.total, there.degraded) == (here.total, ())
+    assert here.total > 0
 
 
 @contextlib.contextmanager
