@@ -12,6 +12,8 @@ from indexer.migrate import move
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.progress import NullProgress
+from retrieval.records import Page, Product
+from service.engine.engine import SearchEngine
 from service.settings import ElasticsearchSettings, Settings
 from tests.servers.server import Server
 
@@ -39,3 +41,31 @@ def removed(settings: ClusterSettings) -> Iterator[None]:
     finally:
         with contextlib.closing(Cluster(settings)) as cluster:
             cluster.delete([state.name for state in cluster.states(f"{settings.alias}-*")])
+
+
+TEXT = "wireless headphones"
+"""A query that many products of the demo store answer."""
+KETTLE, LAMP, TEAPOT, LADLE = (
+    Product(f"{name}-1", title, brand="Torvald", price=price, category=category)
+    for name, title, price, category in (
+        ("kettle", "zweeble whistling kettle", 49.0, ("Kitchen", "Kettles")),
+        ("lamp", "frindle reading lamp", 19.0, ("Lighting", "Lamps")),
+        ("teapot", "quorvax porcelain teapot", 29.0, ("Kitchen", "Teapots")),
+        ("ladle", "quorble soup ladle", 7.0, ("Kitchen", "Ladles")),
+    )
+)
+"""Products whose first words no product of the demo store has."""
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
+def is_whole(engine: SearchEngine) -> bool:
+    return not engine.search(TEXT).degraded and not engine.notices
+
+
+def finds(engine: SearchEngine, product: Product) -> bool:
+    """Whether a product is found by a word that no other has."""
+    page = engine.search(product.title.split()[0], size=1, stage="bm25")
+    return not page.degraded and ids(page) == [product.id]

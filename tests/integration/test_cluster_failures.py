@@ -26,13 +26,13 @@ from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, UnknownProductError
 from retrieval.progress import NullProgress
-from retrieval.records import Page, Product
+from retrieval.records import Page
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
 from service.engine.engine import SearchEngine
 from service.engine.live import AppliedChanges
 from service.settings import ElasticsearchSettings, Settings
-from tests.clusters import moved, removed, settings_for
+from tests.clusters import KETTLE, TEXT, finds, ids, is_whole, moved, removed, settings_for
 from tests.servers.configuration import Options
 from tests.servers.proxy import Mode, Proxy
 from tests.servers.server import Server, start
@@ -40,8 +40,6 @@ from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 
-TEXT = "wireless headphones"
-KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))
 PATIENT = 30.0
 """A deadline that no working server misses, however busy the machine is."""
 ROOM = 8 * 1024 * 1024
@@ -115,21 +113,7 @@ def live(served: Served) -> Iterator[SearchEngine]:
         yield engine
 
 
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
-
-
 eventually = partial(within, 60)
-
-
-def is_whole(engine: SearchEngine) -> bool:
-    return not engine.search(TEXT).degraded and not engine.notices
-
-
-def finds(engine: SearchEngine, product: Product) -> bool:
-    """Whether a product is found by a word that no other has."""
-    page = engine.search(product.title.split()[0], size=1, stage="bm25")
-    return not page.degraded and ids(page) == [product.id]
 
 
 def degraded_searches() -> float:

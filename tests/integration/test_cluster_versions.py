@@ -41,7 +41,7 @@ from service.engine.engine import SearchEngine
 from service.engine.search import row_of
 from service.settings import Settings
 from tests.catalogs import write_feed
-from tests.clusters import removed, settings_for
+from tests.clusters import KETTLE, LADLE, removed, settings_for
 from tests.conftest import ENCODER
 from tests.servers.server import Server
 from tests.waiting import within
@@ -50,8 +50,6 @@ pytestmark = pytest.mark.elasticsearch
 
 COUNT = 60
 QUERIES = ("wireless headphones", "garden", "black", "cotton shirt")
-KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))
-LADLE = Product("ladle-1", "quorble soup ladle", brand="Torvald", price=7.0, category=("Kitchen", "Ladles"))
 V1, V2, V3 = "v000001", "v000002", "v000003"
 
 

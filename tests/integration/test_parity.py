@@ -20,7 +20,6 @@ from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.judgments import read_judgments
-from retrieval.records import Page
 from retrieval.store.products import keyword_document, product_to_json
 from retrieval.text.analysis import Analyzer
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule, When
@@ -28,7 +27,7 @@ from service.curation.synonyms import Synonym, SynonymKind
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.settings import Settings
-from tests.clusters import moved, settings_for
+from tests.clusters import ids, moved, settings_for
 from tests.servers.server import Server
 
 pytestmark = pytest.mark.elasticsearch
@@ -115,10 +114,6 @@ def test_after_live_changes_hits_totals_and_facets_are_the_same(
     assert [hit.product for hit in cheap[0].hits] == [hit.product for hit in cheap[1].hits]
     assert {hit.product.id for hit in gone[0].hits} == {hit.product.id for hit in gone[1].hits}
     assert products[0].id not in {hit.product.id for hit in gone[0].hits}
-
-
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
 
 
 def rules_for(engine: SearchEngine) -> list[Rule]:

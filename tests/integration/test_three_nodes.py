@@ -23,17 +23,13 @@ from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
 from service.engine.engine import SearchEngine
-from tests.clusters import settings_for
+from tests.clusters import KETTLE, LAMP, TEAPOT, TEXT, finds, ids, is_whole, settings_for
 from tests.servers.configuration import Options
 from tests.servers.server import Server, start
 from tests.waiting import within
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.slow]
 
-TEXT = "wireless headphones"
-KETTLE = Product("kettle-1", "zweeble whistling kettle", brand="Torvald", price=49.0, category=("Kitchen", "Kettles"))
-LAMP = Product("lamp-1", "frindle reading lamp", brand="Torvald", price=19.0, category=("Lighting", "Lamps"))
-TEAPOT = Product("teapot-1", "quorvax porcelain teapot", brand="Torvald", price=29.0, category=("Kitchen", "Teapots"))
 SHARDS = "filter_path=routing_table.indices.*.shards.*.node,routing_table.indices.*.shards.*.primary,nodes.*.name"
 
 
@@ -44,21 +40,7 @@ def three_nodes(elasticsearch: Server) -> Iterator[Server]:
         yield server
 
 
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
-
-
 eventually = partial(within, 60)
-
-
-def is_whole(engine: SearchEngine) -> bool:
-    return not engine.search(TEXT).degraded and not engine.notices
-
-
-def finds(engine: SearchEngine, product: Product) -> bool:
-    """Whether a product is found by a word that no other has."""
-    page = engine.search(product.title.split()[0], size=1, stage="bm25")
-    return not page.degraded and ids(page) == [product.id]
 
 
 def holder(server: Server, index: str) -> str:
