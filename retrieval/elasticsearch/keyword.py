@@ -147,7 +147,6 @@ class ElasticsearchIndex:
         self._is_checked = False
 
     def check(self) -> None:
-        """Raises StoreDamagedError unless the cluster holds this very index, whole."""
         check_index(self._cluster, self.name, self._made_of)
         self._is_checked = True
 
@@ -168,24 +167,20 @@ class ElasticsearchIndex:
         return newer
 
     def check_changeable(self) -> None:
-        """Raises ClusterError where a change could not be taken now, StoreDamagedError where the index was lost."""
         self.check()
         self._cluster.check_writable(self.name, "0")
 
     @property
     def field_capacity(self) -> int:
-        """How many fields the index has room for."""
         return _NO_LIMIT
 
     @property
     def size(self) -> int:
-        """The number of products when it was opened."""
         return self._size
 
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
     ) -> Retrieval:
-        """`search` with the filter and without it, and `identified`, in one round trip."""
         searches = [self._best(groups, limit, None), _identified(identifier)]
         if where is not None:
             searches.append(self._best(groups, limit, where))
@@ -195,7 +190,6 @@ class ElasticsearchIndex:
         return Retrieval(matches, best, self._sharing(answers[1]))
 
     def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
-        """`score`, `facets` and `sort` for candidates that are known, in one round trip."""
         selected = self._selected(Selection(wanted.groups, wanted.rows, wanted.where))
         searches: list[Search] = []
         is_scored = wanted.is_scored and len(wanted.rows) > 0
@@ -213,22 +207,18 @@ class ElasticsearchIndex:
         )
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
-        """The `limit` best matches by BM25, best first, ties by row."""
         (answer,) = self._ask([self._best(groups, limit, where)])
         return self._matches(answer, limit)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
-        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
         if not len(rows):
             return NO_MATCHES
         return self._scores(*self._ask([self._scored(rows, groups, where)]))
 
     def find_identifier(self, key: str) -> Rows:
-        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         return self._sharing(*self._ask([_identified(key)]))
 
     def select(self, selection: Selection) -> Rows:
-        """Every row of the selection, ascending."""
         search: Search = {**_rows_only(self._selected(selection), _PAGE_ROWS), "sort": [{"row": "asc"}]}
         pages: list[Rows] = []
         while not pages or len(pages[-1]) == _PAGE_ROWS:
@@ -238,17 +228,14 @@ class ElasticsearchIndex:
         return self._known(np.concatenate(pages))
 
     def count(self, selection: Selection) -> int:
-        """The number of products in the selection."""
         (answer,) = self._ask([_rows_only(self._selected(selection), 0)])
         return _total(answer)
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
-        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
         (answer,) = self._ask([self._counted(self._selected(selection), fields)])
         return self._facets(answer, fields, size)
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
-        """The first products of a selection in an order by a numeric field."""
         return self._ordered(*self._ask([self._sorted(self._selected(selection), by)]))
 
     def _ask(self, searches: Sequence[Search]) -> list[dict[str, Any]]:

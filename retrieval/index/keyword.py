@@ -194,13 +194,11 @@ class SequentialQueries:
         limit: int,
         where: Condition | None = None,
     ) -> Retrieval:
-        """`search` with the filter and without it, and `identified`."""
         best = self.search(groups, limit)
         matches = best if where is None else self.search(groups, limit, where)
         return Retrieval(matches, best, self.find_identifier(identifier))
 
     def fetch_details(self: KeywordIndex, wanted: DetailsRequest) -> CandidateDetails:
-        """`score`, `facets` and `sort` for candidates that are known."""
         selection = Selection(wanted.groups, np.sort(wanted.rows), wanted.where)
         candidates = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
         facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}

