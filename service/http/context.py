@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
@@ -23,6 +23,7 @@ from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import RateLimiter, WorkerThreads
 from service.http.request import is_protocol_path
+from service.http.schemas import json_response
 from service.http.tasks import TaskService
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -43,6 +44,10 @@ class ServiceContext:
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
+
+    async def respond(self, work: Callable[[], object]) -> Response:
+        """The JSON response of the result of `work`, which runs in a worker thread."""
+        return json_response(await self.threads.run(work))
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, those that lead to a product that it may see."""

@@ -1,1 +1,1 @@
-"""The InstantSearch protocol: what Algolia's open-source front-end libraries ask, in terms of an engine."""
+"""The InstantSearch protocol: the requests of Algolia's open-source front-end libraries, answered by an engine."""

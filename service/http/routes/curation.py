@@ -1,4 +1,4 @@
-"""Merchandising rules, synonyms and experiments over HTTP: read, changed, tried, and what was changed by whom."""
+"""Routes of merchandising rules, synonyms and experiments, with the history of their changes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,25 @@ from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment
 from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister
-from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody, json_response
+from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody
 
 rule_router = APIRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
+synonym_router = APIRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
+experiment_router = APIRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
-"""A rule, as docs/rules.md writes them."""
-RuleId = Annotated[str, Path(min_length=1, max_length=200)]
+"""A rule or an experiment, as in docs/rules.md and docs/experiments.md."""
+DocumentId = Annotated[str, Path(min_length=1, max_length=200)]
+HistoryOf = Annotated[str, Query(max_length=200, description="The id of one document; by default of all.")]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+_EXPERIMENT = {"id": "rrf", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionResponse:
+    """The revision of a durable change."""
+
+    revision: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +45,12 @@ class RulesResponse:
     revision: int
     rules: tuple[Document, ...]
     faults: dict[str, str]
-    """Why a rule is passed over, by its id."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleRevisionResponse:
-    """A change that was taken, durably."""
-
-    revision: int
+    """The reason why a rule is not applied, by its id."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleHistoryEntry:
-    """What one change did to one rule."""
+    """One change of one rule."""
 
     revision: int
     time: datetime
@@ -57,14 +62,14 @@ class RuleHistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class RuleHistoryResponse:
-    """Changes, the newest first."""
+    """Changes, newest first."""
 
     changes: tuple[RuleHistoryEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class RulePreviewResponse:
-    """What a page would be. Nothing was changed."""
+    """The effect of changes on one page. Nothing is changed."""
 
     total_before: int
     total_after: int
@@ -75,49 +80,47 @@ class RulePreviewResponse:
 
 @rule_router.get("", response_model=RulesResponse, summary="All rules")
 async def rules(context: Contextual, _permit: MayAdminister) -> Response:
-    """In the order of their ids, with what is wrong with those that the version that serves cannot follow."""
+    """The rules by id, with the faults of those that the current version cannot apply."""
 
-    def read() -> RulesResponse:
-        held = context.engine.rules
-        return RulesResponse(held.revision, tuple(map(rule_document, held.list())), dict(held.faults))
+    def run() -> RulesResponse:
+        editor = context.engine.rules
+        return RulesResponse(editor.revision, tuple(map(rule_document, editor.list())), dict(editor.faults))
 
-    return json_response(await context.threads.run(read))
+    return await context.respond(run)
 
 
-@rule_router.put("", response_model=RuleRevisionResponse, summary="Add or replace rules")
+@rule_router.put("", response_model=RevisionResponse, summary="Add or replace rules")
 async def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> Response:
-    """All of them or none; searches follow at once. The key's id is written down beside the change."""
-    made = [parse_rule(each) for each in body.rules]
-    return json_response(
-        RuleRevisionResponse(await context.threads.run(lambda: context.engine.rules.put(made, who=permit.id)))
-    )
+    """Stores all rules or none; searches apply them at once. The history names the key's id."""
+    parsed = [parse_rule(each) for each in body.rules]
+    return await context.respond(lambda: RevisionResponse(context.engine.rules.put(parsed, who=permit.id)))
 
 
-@rule_router.get("/history", response_model=RuleHistoryResponse, summary="What was changed, by whom")
+@rule_router.get("/history", response_model=RuleHistoryResponse, summary="Changes of rules")
 async def rule_history(
-    context: Contextual,
-    _permit: MayAdminister,
-    rule: Annotated[str, Query(max_length=200, description="Of one rule alone.")] = "",
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    context: Contextual, _permit: MayAdminister, rule: HistoryOf = "", limit: Limit = 100
 ) -> Response:
-    """Every change there was, with the rule before and after it."""
-    found = await context.threads.run(lambda: context.engine.rules.history(rule or None, limit))
-    return json_response(RuleHistoryResponse(tuple(map(_to_history_entry, found))))
+    """Every change, with its author and the rule before and after it."""
+
+    def run() -> RuleHistoryResponse:
+        changes = context.engine.rules.history(rule or None, limit)
+        return RuleHistoryResponse(tuple(map(_to_history_entry, changes)))
+
+    return await context.respond(run)
 
 
-@rule_router.post("/restore", response_model=RuleRevisionResponse, summary="Go back to an earlier revision")
+@rule_router.post("/restore", response_model=RevisionResponse, summary="Restore an earlier revision")
 async def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> Response:
-    """Makes all rules what they were after a revision; that is one more change."""
-    made = await context.threads.run(lambda: context.engine.rules.restore(body.revision, who=permit.id))
-    return json_response(RuleRevisionResponse(made))
+    """Restores all rules to a revision, as one more change."""
+    return await context.respond(lambda: RevisionResponse(context.engine.rules.restore(body.revision, who=permit.id)))
 
 
-@rule_router.post("/preview", response_model=RulePreviewResponse, summary="What would this change?")
+@rule_router.post("/preview", response_model=RulePreviewResponse, summary="Preview changes of rules")
 async def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> Response:
-    """A search by the rules that are, beside one by those that would be."""
+    """Compares a search by the current rules with the same search by the changed ones."""
     put_rules = [parse_rule(each) for each in body.put]
 
-    def tried() -> RulePreviewResponse:
+    def run() -> RulePreviewResponse:
         found = context.engine.rules.preview(
             body.q,
             put_rules,
@@ -128,26 +131,24 @@ async def preview(context: Contextual, permit: MayAdminister, body: PreviewBody)
         )
         return RulePreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
 
-    return json_response(await context.threads.run(tried))
+    return await context.respond(run)
 
 
-@rule_router.patch("/{rule_id}", response_model=RuleRevisionResponse, summary="Change some fields of a rule")
+@rule_router.patch("/{rule_id}", response_model=RevisionResponse, summary="Change some fields of a rule")
 async def patch(
     context: Contextual,
     permit: MayAdminister,
-    rule_id: RuleId,
+    rule_id: DocumentId,
     values: Annotated[Document, Body(min_length=1, examples=[{"enabled": False}])],
 ) -> Response:
-    """Fields as the rule's document names them."""
-    made = await context.threads.run(lambda: context.engine.rules.patch(rule_id, values, who=permit.id))
-    return json_response(RuleRevisionResponse(made))
+    """Fields by their names in the rule's document."""
+    return await context.respond(lambda: RevisionResponse(context.engine.rules.patch(rule_id, values, who=permit.id)))
 
 
-@rule_router.delete("/{rule_id}", response_model=RuleRevisionResponse, summary="Take a rule away")
-async def delete_rule(context: Contextual, permit: MayAdminister, rule_id: RuleId) -> Response:
-    """It stays in the history, and can be restored."""
-    made = await context.threads.run(lambda: context.engine.rules.delete([rule_id], who=permit.id))
-    return json_response(RuleRevisionResponse(made))
+@rule_router.delete("/{rule_id}", response_model=RevisionResponse, summary="Delete a rule")
+async def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId) -> Response:
+    """The rule remains in the history, and can be restored."""
+    return await context.respond(lambda: RevisionResponse(context.engine.rules.delete([rule_id], who=permit.id)))
 
 
 def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
@@ -155,47 +156,33 @@ def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
     return RuleHistoryEntry(change.revision, change.time, change.who, change.id, before, after)
 
 
-# Synonyms over HTTP: read, changed, what was changed by whom, and proposals accepted or declined.
-
-synonym_router = APIRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
-
-SynonymId = Annotated[str, Path(min_length=1, max_length=200)]
-
-
 @dataclass(frozen=True, slots=True)
 class SynonymsResponse:
-    """All synonyms of a store, beside those that its version was built with."""
+    """All synonyms of a store, without those that its version was built with."""
 
     revision: int
     synonyms: tuple[Synonym, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class SynonymRevisionResponse:
-    """A change that was taken, durably."""
-
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
 class SynonymHistoryResponse:
-    """Changes, the newest first."""
+    """Changes, newest first."""
 
     changes: tuple[SynonymChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ProposalsResponse:
-    """What shoppers' queries propose, the strongest first."""
+    """Synonyms proposed from shoppers' queries, strongest first."""
 
     total: int
-    """How many there are, beyond those that were asked for."""
+    """All proposals, also those beyond the limit."""
     proposals: tuple[Proposal, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedProposalResponse:
-    """A proposal that is a synonym now."""
+    """The synonym made from a proposal."""
 
     revision: int
     synonym: Synonym
@@ -203,85 +190,81 @@ class AcceptedProposalResponse:
 
 @dataclass(frozen=True, slots=True)
 class DeclinedProposalResponse:
-    """A proposal that will not come back."""
+    """The id of a proposal that will not be proposed again."""
 
     declined: str
 
 
 @synonym_router.get("", response_model=SynonymsResponse, summary="All synonyms")
 async def synonyms(context: Contextual, _permit: MayAdminister) -> Response:
-    """In the order of their ids."""
+    """The synonyms by id."""
 
-    def read() -> SynonymsResponse:
-        held = context.engine.synonyms
-        return SynonymsResponse(held.revision, held.list())
+    def run() -> SynonymsResponse:
+        editor = context.engine.synonyms
+        return SynonymsResponse(editor.revision, editor.list())
 
-    return json_response(await context.threads.run(read))
+    return await context.respond(run)
 
 
-@synonym_router.put("", response_model=SynonymRevisionResponse, summary="Add or replace synonyms")
+@synonym_router.put("", response_model=RevisionResponse, summary="Add or replace synonyms")
 async def put_synonym(context: Contextual, permit: MayAdminister, body: SynonymsBody) -> Response:
-    """All of them or none; searches follow at once. The key's id is written down beside the change."""
-    made = [each.to_synonym() for each in body.synonyms]
-    revision = await context.threads.run(lambda: context.engine.synonyms.put(made, who=permit.id))
-    return json_response(SynonymRevisionResponse(revision))
+    """Stores all synonyms or none; searches apply them at once. The history names the key's id."""
+    parsed = [each.to_synonym() for each in body.synonyms]
+    return await context.respond(lambda: RevisionResponse(context.engine.synonyms.put(parsed, who=permit.id)))
 
 
-@synonym_router.get("/history", response_model=SynonymHistoryResponse, summary="What was changed, by whom")
+@synonym_router.get("/history", response_model=SynonymHistoryResponse, summary="Changes of synonyms")
 async def synonym_history(
-    context: Contextual,
-    _permit: MayAdminister,
-    synonym: Annotated[str, Query(max_length=200, description="Of one synonym alone.")] = "",
-    limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+    context: Contextual, _permit: MayAdminister, synonym: HistoryOf = "", limit: Limit = 100
 ) -> Response:
-    """Every change there was, with the synonym before and after it."""
-    found = await context.threads.run(lambda: context.engine.synonyms.history(synonym or None, limit))
-    return json_response(SynonymHistoryResponse(tuple(found)))
+    """Every change, with its author and the synonym before and after it."""
+    return await context.respond(
+        lambda: SynonymHistoryResponse(tuple(context.engine.synonyms.history(synonym or None, limit)))
+    )
 
 
-@synonym_router.get("/proposals", response_model=ProposalsResponse, summary="What shoppers' queries propose")
-async def proposals(
-    context: Contextual, _permit: MayAdminister, limit: Annotated[int, Query(ge=1, le=1_000)] = 100
-) -> Response:
-    """Without what was declined, and what is a synonym already; with the evidence of each."""
-    found = await context.threads.run(context.engine.synonyms.proposals)
-    return json_response(ProposalsResponse(len(found), found[:limit]))
+@synonym_router.get("/proposals", response_model=ProposalsResponse, summary="Proposals from shoppers' queries")
+async def proposals(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -> Response:
+    """Proposals with their evidence, without declined ones and existing synonyms."""
+
+    def run() -> ProposalsResponse:
+        found = context.engine.synonyms.proposals()
+        return ProposalsResponse(len(found), found[:limit])
+
+    return await context.respond(run)
 
 
 @synonym_router.post(
     "/proposals/{proposal_id}/accept", response_model=AcceptedProposalResponse, summary="Accept a proposal"
 )
-async def accept(context: Contextual, permit: MayAdminister, proposal_id: SynonymId) -> Response:
-    """Keeps it as a synonym; searches follow at once."""
+async def accept(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> Response:
+    """Stores the proposal as a synonym; searches apply it at once."""
 
-    def accepted() -> AcceptedProposalResponse:
-        held = context.engine.synonyms
-        kept = held.accept(proposal_id, who=permit.id)
-        return AcceptedProposalResponse(held.revision, kept)
+    def run() -> AcceptedProposalResponse:
+        editor = context.engine.synonyms
+        accepted = editor.accept(proposal_id, who=permit.id)
+        return AcceptedProposalResponse(editor.revision, accepted)
 
-    return json_response(await context.threads.run(accepted))
+    return await context.respond(run)
 
 
 @synonym_router.post(
     "/proposals/{proposal_id}/decline", response_model=DeclinedProposalResponse, summary="Decline a proposal"
 )
-async def decline(context: Contextual, permit: MayAdminister, proposal_id: SynonymId) -> Response:
-    """It does not come back."""
-    await context.threads.run(lambda: context.engine.synonyms.decline(proposal_id, who=permit.id))
-    return json_response(DeclinedProposalResponse(proposal_id))
+async def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> Response:
+    """The synonym is not proposed again."""
+
+    def run() -> DeclinedProposalResponse:
+        context.engine.synonyms.decline(proposal_id, who=permit.id)
+        return DeclinedProposalResponse(proposal_id)
+
+    return await context.respond(run)
 
 
-@synonym_router.delete("/{synonym_id:path}", response_model=SynonymRevisionResponse, summary="Take a synonym away")
-async def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: SynonymId) -> Response:
-    """It stays in the history."""
-    revision = await context.threads.run(lambda: context.engine.synonyms.delete([synonym_id], who=permit.id))
-    return json_response(SynonymRevisionResponse(revision))
-
-
-# Experiments over HTTP: put, stopped, and what came of them.
-
-experiment_router = APIRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
-ExperimentId = Annotated[str, Path(min_length=1, max_length=200)]
+@synonym_router.delete("/{synonym_id:path}", response_model=RevisionResponse, summary="Delete a synonym")
+async def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: DocumentId) -> Response:
+    """The synonym remains in the history."""
+    return await context.respond(lambda: RevisionResponse(context.engine.synonyms.delete([synonym_id], who=permit.id)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,76 +272,69 @@ class ExperimentsResponse:
     """All experiments of a store."""
 
     experiments: tuple[Document, ...]
-    """Each with its state, and when it began and ended."""
+    """Each with its state, and the times of its begin and end."""
     notices: tuple[str, ...]
-    """Why searches do not take part as they should."""
+    """Problems of searches that should take part."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExperimentChangeResponse:
-    """An experiment that is kept, durably."""
+    """A durable change of an experiment."""
 
     changed: bool
-    """False where it was so already."""
+    """False if the experiment was already in this state."""
 
 
 @experiment_router.get("", response_model=ExperimentsResponse, summary="All experiments")
 async def experiments(context: Contextual, _permit: MayAdminister) -> Response:
-    """In the order of their ids."""
+    """The experiments by id."""
 
-    def read() -> ExperimentsResponse:
+    def run() -> ExperimentsResponse:
         now, served = datetime.now(UTC), context.experiments
-        listed = tuple(stored_document(each, now) for each in served.store.read().experiments)
-        return ExperimentsResponse(listed, notices(context.engine, served))
+        documents = tuple(stored_document(each, now) for each in served.store.read().experiments)
+        return ExperimentsResponse(documents, notices(context.engine, served))
 
-    return json_response(await context.threads.run(read))
+    return await context.respond(run)
 
 
 @experiment_router.put("", response_model=ExperimentChangeResponse, summary="Add an experiment")
 async def put_experiment(
     context: Contextual,
     permit: MayAdminister,
-    experiment: Annotated[
-        Document,
-        Body(
-            examples=[
-                {"id": "rrf", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]},
-            ]
-        ),
-    ],
+    experiment: Annotated[Document, Body(examples=[_EXPERIMENT])],
 ) -> Response:
-    """Or replace one of the same id that has not begun. Searches take part at once, or from `starts` on."""
+    """Adds an experiment, or replaces one that has not begun. Searches take part at once, or from `starts` on."""
     wanted = parse_experiment(experiment)
 
-    def kept() -> ExperimentChangeResponse:
+    def run() -> ExperimentChangeResponse:
         check_rankers(wanted, context.engine.ranker_problem)
         changed = context.experiments.store.put(wanted, who=permit.id)
         context.experiments.reload_if_changed()
         return ExperimentChangeResponse(changed)
 
-    return json_response(await context.threads.run(kept))
+    return await context.respond(run)
 
 
 @experiment_router.post("/{experiment_id}/stop", response_model=ExperimentChangeResponse, summary="End an experiment")
-async def stop(context: Contextual, permit: MayAdminister, experiment_id: ExperimentId) -> Response:
-    """For good; its figures stay."""
+async def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) -> Response:
+    """Ends it for good; its report remains."""
 
-    def stopped() -> ExperimentChangeResponse:
+    def run() -> ExperimentChangeResponse:
         changed = context.experiments.store.stop(experiment_id, who=permit.id)
         context.experiments.reload_if_changed()
         return ExperimentChangeResponse(changed)
 
-    return json_response(await context.threads.run(stopped))
+    return await context.respond(run)
 
 
-@experiment_router.get("/{experiment_id}/report", response_model=Document, summary="What came of an experiment")
-async def report(context: Contextual, _permit: MayAdminister, experiment_id: ExperimentId) -> Response:
-    """Each variant's figures, the differences with their intervals, and what they come to; from the tables that were
-    last made of events: shelfwise events refresh makes them."""
+@experiment_router.get("/{experiment_id}/report", response_model=Document, summary="Report of an experiment")
+async def report(context: Contextual, _permit: MayAdminister, experiment_id: DocumentId) -> Response:
+    """The measures of each variant, their differences with intervals, and the conclusions, from the tables that
+    shelfwise events refresh made last."""
 
-    def read() -> Document:
+    def run() -> Document:
         from service.experiments.analysis import stored_report
 
         return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))
 
-    return json_response(await context.threads.run(read))
+    return await context.respond(run)
