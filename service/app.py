@@ -39,7 +39,7 @@ from service.settings import ServiceSettings, SourcedSettings, describe_settings
 from service.web import pages
 
 DRAIN_SECONDS = 30
-"""Time for requests in progress after the server is told to stop."""
+"""Time for requests in progress after the signal to stop."""
 _KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 seconds that load balancers and clients keep an idle connection by default. The side that closes
 first may do so while the other is sending, and only the client knows that it is not."""

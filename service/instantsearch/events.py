@@ -1,4 +1,4 @@
-"""Events of the protocol as our own: who clicked, saw or bought what, and which answer it came of."""
+"""Translation of the protocol's events: clicks, views and conversions, and the search that led to them."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from service.instantsearch.request import JsonObject, objects
 MOST_EVENTS = 1_000
 _MOST_OBJECTS = 100
 _WIDGETS_VIEW = "Hits Viewed"
-"""What the libraries call a view that they tell by themselves: a list that its search has told already."""
+"""Name of the views that the libraries send automatically: the search has recorded their impressions."""
 _TELEMETRY = "instantsearch"
+_KINDS = {"click", "view", "conversion"}
 
 T = TypeVar("T")
 
 
 def parse_events(payload: JsonObject, *, is_private: bool) -> list[Event]:
-    """The events of a request. Those of filters, of lists that were only looked at, and about the libraries themselves
-    are taken and left out. Of a browser that asks for privacy it is kept what happened, not who did it.
+    """The events of a request; raises QueryError or EventError for invalid ones.
 
-    Raises QueryError or EventError for what cannot be understood.
+    Events of filters, of lists that were only viewed, and of the libraries themselves are ignored. Private events are
+    stored without shopper and session.
     """
-    found = [event for each in objects(payload, "events", MOST_EVENTS) for event in _events(each)]
+    found = [event for each in objects(payload, "events", MOST_EVENTS) for event in _parse_event(each)]
     if not is_private:
         return found
     return [replace(event, shopper="", session="") for event in found if event.query_id]
 
 
-def _events(payload: JsonObject) -> Iterator[Event]:
+def _parse_event(payload: JsonObject) -> Iterator[Event]:
+    """One event for each product."""
     kind = _text(payload, "eventType")
     if kind == _TELEMETRY:
         return
-    if kind not in ("click", "view", "conversion"):
+    if kind not in _KINDS:
         raise EventError("unknown event type", f"eventType is {kind[:40]!r}, it can be click, view or conversion")
     products = _texts(payload, "objectIDs")
-    if _is_list_seen(payload, kind, products):
+    if _is_viewed_list(payload, kind, products):
         return
     data = _aligned(payload, "objectData", products, dict)
     positions = _aligned(payload, "positions", products, int)
@@ -49,7 +51,7 @@ def _events(payload: JsonObject) -> Iterator[Event]:
         of_product: JsonObject = cast(JsonObject, data[at]) if data else {}
         query_id = _text(of_product, "queryID") or _text(payload, "queryID")
         yield Event(
-            _kind(kind, _text(payload, "eventSubtype"), query_id),
+            _event_kind(kind, _text(payload, "eventSubtype"), query_id),
             product_id,
             query_id=query_id,
             shopper=_text(payload, "authenticatedUserToken") or _text(payload, "userToken"),
@@ -59,8 +61,8 @@ def _events(payload: JsonObject) -> Iterator[Event]:
         )
 
 
-def _kind(kind: str, subtype: str, query_id: str) -> EventKind:
-    """A conversion of which nobody says what it was counts as the lesser one."""
+def _event_kind(kind: str, subtype: str, query_id: str) -> EventKind:
+    """A conversion without a subtype counts as a cart."""
     if kind == "conversion":
         return EventKind.PURCHASE if subtype == "purchase" else EventKind.CART
     if kind == "click":
@@ -68,7 +70,7 @@ def _kind(kind: str, subtype: str, query_id: str) -> EventKind:
     return EventKind.IMPRESSION if query_id else EventKind.CONSULTATION
 
 
-def _is_list_seen(payload: JsonObject, kind: str, products: Sequence[str]) -> bool:
+def _is_viewed_list(payload: JsonObject, kind: str, products: Sequence[str]) -> bool:
     if kind != "view" or payload.get("queryID"):
         return False
     return len(products) != 1 or payload.get("eventName") == _WIDGETS_VIEW
@@ -100,7 +102,7 @@ def _texts(payload: JsonObject, name: str) -> list[str]:
 
 
 def _aligned(payload: JsonObject, name: str, products: Sequence[str], kind: type[T]) -> list[T]:
-    """A list with an entry for each product; empty where it is not told."""
+    """A list with an entry for each product; empty if it is absent."""
     value = payload.get(name)
     if value is None or not products:
         return []
@@ -110,7 +112,7 @@ def _aligned(payload: JsonObject, name: str, products: Sequence[str], kind: type
 
 
 def _time(value: object) -> datetime | None:
-    """Of milliseconds since 1970."""
+    """The time of milliseconds since 1970."""
     if value is None:
         return None
     if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value):

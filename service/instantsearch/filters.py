@@ -1,4 +1,11 @@
-"""The protocol's filter expressions and facet filters, and which attributes they name."""
+"""Filters of the protocol: expressions, facet filters, and the catalog fields that their attributes name.
+
+An expression is such as `brand:Bosch AND (price < 100 OR NOT colour:"dark blue") AND rating:3 TO 5`. AND binds tighter
+than OR; keywords are in capitals; a word by itself is a tag. Scores such as `<score=2>` are ignored.
+
+Filters become trees, so that no value can escape its place. An attribute that no product has matches nothing, and its
+negation everything: a page may filter by what a catalog lacks.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +21,6 @@ from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from service.instantsearch.request import AnyOf, Refinements
 
-# The protocol's filter expressions: `brand:Bosch AND (price < 100 OR NOT colour:"dark blue") AND rating:3 TO 5`.
-#
-# AND binds tighter than OR; keywords are in capitals; a word by itself is a tag. Scores such as `<score=2>` count for
-# nothing.
-
 _SPACES = re.compile(r"\s*")
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
 _NAME = re.compile(r"[^\s():<>=!\"']+")
@@ -30,63 +32,109 @@ _SCORE = re.compile(r"<score=\d+>", re.ASCII)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
 
+NOTHING = Comparison("id", "=", "")
+"""No product has an empty id."""
+_NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_PLAIN = re.compile(_NUMERIC, re.ASCII)
+_RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
+_OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
+
+_ALIASES = {"objectID": "id", "categories": "category", "hierarchicalCategories": "category", "_tags": "tags"}
+_LEVEL = re.compile(r"(?:categories|hierarchicalCategories|category)\.lvl(\d)", re.ASCII)
+_LEVELS = ("hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "hierarchicalCategories.lvl2")
+_FIRST = ("brand", "price", "rating", "availability")
+_MOST_OFFERED = 20
+
 
 @dataclass(frozen=True, slots=True)
-class ConditionFactory:
-    """What an expression is put together from."""
+class ProtocolAttribute:
+    """A field, or one level of the categories: "Tools > Drills" is of level 1."""
 
-    equal: Callable[[str, str], Filter]
-    """Of an attribute and a value."""
-    compare: Callable[[str, str, float], Filter]
-    """Of an attribute, an operator and a number."""
+    info: FieldInfo
+    level: int | None = None
+
+    def has(self, value: str) -> bool:
+        """Whether a value of the field belongs to this attribute."""
+        return self.level is None or value.count(CATEGORY_SEPARATOR) == self.level
 
 
-def parse_expression(text: str, parts: ConditionFactory) -> Filter:
-    """Its tree; raises FilterError with the column of the fault."""
+class AttributeCatalog:
+    """The attributes of one catalog."""
+
+    def __init__(self, catalog: FieldCatalog) -> None:
+        self._catalog = catalog
+
+    def find(self, name: str) -> ProtocolAttribute | None:
+        """The attribute of a name; None if no product has it, or it is text that cannot be filtered by."""
+        if level := _LEVEL.fullmatch(name):
+            info = self._catalog.fields.get("category")
+            return ProtocolAttribute(info, int(level[1])) if info else None
+        field = _ALIASES.get(name, name)
+        info = self._catalog.fields.get(field) or self._catalog.fields.get(f"attributes.{field}")
+        return ProtocolAttribute(info) if info else None
+
+    def is_root(self, category: str) -> bool:
+        """Whether a category has no parent."""
+        return fold_value(category) in self._catalog.category_roots
+
+    @property
+    def offered(self) -> tuple[str, ...]:
+        """The facets of "*": categories by level, common fields, then the attributes that most products have."""
+        fields = self._catalog.fields
+        common = sorted(
+            (info for name, info in fields.items() if name.startswith("attributes.")),
+            key=lambda info: (-info.products, info.name),
+        )
+        named = (*(_LEVELS if "category" in fields else ()), *(name for name in _FIRST if name in fields))
+        return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MOST_OFFERED]
+
+
+def parse_expression(text: str, conditions: FilterTranslator) -> Filter:
+    """The tree of an expression; raises FilterError with the column of the fault."""
     if len(text) > MAX_CHARACTERS:
         message = f"filters may have at most {MAX_CHARACTERS:,} characters, these have {len(text):,}"
         raise FilterError(message, MAX_CHARACTERS + 1)
-    return _ExpressionParser(text, parts).whole()
+    return _ExpressionParser(text, conditions).parse()
 
 
 class _ExpressionParser:
-    """Reads an expression from left to right."""
+    """Recursive-descent parser of one expression."""
 
-    def __init__(self, text: str, parts: ConditionFactory) -> None:
+    def __init__(self, text: str, conditions: FilterTranslator) -> None:
         self._text = text
-        self._parts = parts
+        self._conditions = conditions
         self._at = 0
         self._depth = 0
 
-    def whole(self) -> Filter:
-        tree = self._any()
+    def parse(self) -> Filter:
+        tree = self._parse_or()
         if self._at < len(self._text):
             raise self._fault("AND, OR or the end")
         return tree
 
-    def _any(self) -> Filter:
-        operands = [self._all()]
-        while self._takes_word("OR"):
-            operands.append(self._all())
+    def _parse_or(self) -> Filter:
+        operands = [self._parse_and()]
+        while self._take_word("OR"):
+            operands.append(self._parse_and())
         return operands[0] if len(operands) == 1 else Or(tuple(operands))
 
-    def _all(self) -> Filter:
-        operands = [self._one()]
-        while self._takes_word("AND"):
-            operands.append(self._one())
+    def _parse_and(self) -> Filter:
+        operands = [self._parse_not()]
+        while self._take_word("AND"):
+            operands.append(self._parse_not())
         return operands[0] if len(operands) == 1 else And(tuple(operands))
 
-    def _one(self) -> Filter:
-        if self._takes_word("NOT"):
-            return Not(self._deeper(self._one))
-        if self._takes("("):
-            tree = self._deeper(self._any)
-            if not self._takes(")"):
+    def _parse_not(self) -> Filter:
+        if self._take_word("NOT"):
+            return Not(self._nest(self._parse_not))
+        if self._take("("):
+            tree = self._nest(self._parse_or)
+            if not self._take(")"):
                 raise self._fault("AND, OR or a closing bracket")
             return tree
-        return self._leaf()
+        return self._parse_condition()
 
-    def _deeper(self, read: Callable[[], Filter]) -> Filter:
+    def _nest(self, read: Callable[[], Filter]) -> Filter:
         self._depth += 1
         if self._depth > MAX_NESTING:
             message = f"filters: brackets and NOTs may be nested {MAX_NESTING} deep, not deeper"
@@ -95,16 +143,16 @@ class _ExpressionParser:
         self._depth -= 1
         return tree
 
-    def _leaf(self) -> Filter:
+    def _parse_condition(self) -> Filter:
         name = self._word(_NAME)
-        if self._takes(":"):
-            return self._value_of(name)
+        if self._take(":"):
+            return self._parse_value(name)
         if operator := self._match(_OPERATOR):
-            return self._parts.compare(name, operator[0], self._number())
+            return self._conditions.compare(name, operator[0], self._number())
         self._match(_SCORE)
-        return self._parts.equal("_tags", name)
+        return self._conditions.equal("_tags", name)
 
-    def _value_of(self, name: str) -> Filter:
+    def _parse_value(self, name: str) -> Filter:
         start = self._at
         if low := self._match(_NUMBER):
             if not _TO.match(self._text, self._at):
@@ -112,9 +160,9 @@ class _ExpressionParser:
             else:
                 self._match(_TO)
                 high = self._number()
-                ends = self._parts.compare(name, ">=", float(low[0])), self._parts.compare(name, "<=", high)
+                ends = self._conditions.compare(name, ">=", float(low[0])), self._conditions.compare(name, "<=", high)
                 return And(ends)
-        return self._parts.equal(name, self._word(_VALUE))
+        return self._conditions.equal(name, self._word(_VALUE))
 
     def _word(self, bare: re.Pattern[str]) -> str:
         """A quoted text or a bare word."""
@@ -133,21 +181,21 @@ class _ExpressionParser:
             return float(found[0])
         raise self._fault("a number")
 
-    def _takes(self, sign: str) -> bool:
+    def _take(self, sign: str) -> bool:
         self._skip()
-        is_there = self._text.startswith(sign, self._at)
-        self._at += len(sign) if is_there else 0
-        return is_there
+        found = self._text.startswith(sign, self._at)
+        self._at += len(sign) if found else 0
+        return found
 
-    def _takes_word(self, word: str) -> bool:
-        """A keyword that stands alone."""
+    def _take_word(self, word: str) -> bool:
+        """Whether a whole keyword follows; skips it."""
         self._skip()
         end = self._at + len(word)
-        is_there = self._text.startswith(word, self._at) and (
+        found = self._text.startswith(word, self._at) and (
             self._text[end : end + 1] in ("", "(", '"', "'") or self._text[end].isspace()
         )
-        self._at = end if is_there else self._at
-        return is_there
+        self._at = end if found else self._at
+        return found
 
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
         if pattern is not _TO:
@@ -167,43 +215,30 @@ class _ExpressionParser:
         return FilterError(message, self._at + 1, (expected,))
 
 
-# What narrows a search, as a tree of our own filters: built from its parts, so that no value reaches out of its place.
-#
-# An attribute that no product has matches nothing, and its negation everything: a page may ask for what a catalog
-# lacks.
-
-NOTHING = Comparison("id", "=", "")
-"""No product has an empty id."""
-_NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_PLAIN = re.compile(_NUMERIC, re.ASCII)
-_RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
-_OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
-
-
 class FilterTranslator:
-    """Translates refinements for one catalog."""
+    """Translates refinements to filters of one catalog."""
 
     def __init__(self, attributes: AttributeCatalog) -> None:
         self._attributes = attributes
 
     def expression(self, refinements: Refinements) -> str:
-        """A filter expression; empty where nothing narrows. Raises QueryError or FilterError."""
+        """A filter expression, empty without refinements; raises QueryError or FilterError."""
         tree = self.tree(refinements)
         return "" if tree is None else format_filter(tree)
 
     def tree(self, refinements: Refinements) -> Filter | None:
-        """The same as a tree; None where nothing narrows."""
+        """The same as a tree; None without refinements."""
         parts = [
             *_each(refinements.facets, self._facet),
             *_each(refinements.numbers, self._numeric),
             *_each(refinements.tags, self._tag),
         ]
         if refinements.expression.strip():
-            parts.append(parse_expression(refinements.expression, ConditionFactory(self.equal, self.compare)))
+            parts.append(parse_expression(refinements.expression, self))
         return _join(parts, And) if parts else None
 
     def equal(self, name: str, value: str) -> Filter:
-        """The attribute has this value."""
+        """The condition that an attribute has a value."""
         attribute = self._attributes.find(name)
         if attribute is None or not attribute.has(value):
             return NOTHING
@@ -217,7 +252,7 @@ class FilterTranslator:
             return NOTHING
 
     def compare(self, name: str, operator: str, number: float) -> Filter:
-        """The attribute has such a number."""
+        """The condition that an attribute compares to a number."""
         attribute = self._attributes.find(name)
         if attribute is None or not attribute.info.is_numeric:
             return Not(NOTHING) if operator == "!=" else NOTHING
@@ -232,7 +267,7 @@ class FilterTranslator:
         return self.equal(name.strip(), value[1:] if value.startswith("\\-") else value)
 
     def _numeric(self, text: str) -> Filter:
-        # Commas stand between filters in the oldest way to write them.
+        # The oldest syntax separates filters by commas.
         parts = [self._one_numeric(each) for each in text.split(",")]
         return _join(parts, And)
 
@@ -270,56 +305,3 @@ def _compare(attribute: ProtocolAttribute, operator: str, number: float) -> Filt
         except (OverflowError, OSError, ValueError):
             raise QueryError(f"{number:g} is no time in seconds since 1970, which {attribute.info.name} has") from None
     return Comparison(attribute.info.name, _OPERATORS[operator], value)
-
-
-# Names of the protocol and the fields of a catalog that they mean.
-
-_ALIASES = {"objectID": "id", "categories": "category", "hierarchicalCategories": "category", "_tags": "tags"}
-_LEVEL = re.compile(r"(?:categories|hierarchicalCategories|category)\.lvl(\d)", re.ASCII)
-_LEVELS = ("hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "hierarchicalCategories.lvl2")
-_FIRST = ("brand", "price", "rating", "availability")
-_MOST_OFFERED = 20
-
-
-@dataclass(frozen=True, slots=True)
-class ProtocolAttribute:
-    """A field, or one level of the categories: of level 1 are those such as "Tools > Drills"."""
-
-    info: FieldInfo
-    level: int | None = None
-
-    def has(self, value: str) -> bool:
-        """Whether a value of the field is one of this attribute's."""
-        return self.level is None or value.count(CATEGORY_SEPARATOR) == self.level
-
-
-class AttributeCatalog:
-    """The attributes of one catalog."""
-
-    def __init__(self, catalog: FieldCatalog) -> None:
-        self._catalog = catalog
-
-    def find(self, name: str) -> ProtocolAttribute | None:
-        """What a name means; None for what no product has, and for texts that are searched and not filtered by."""
-        if level := _LEVEL.fullmatch(name):
-            info = self._catalog.fields.get("category")
-            return ProtocolAttribute(info, int(level[1])) if info else None
-        meant = _ALIASES.get(name, name)
-        info = self._catalog.fields.get(meant) or self._catalog.fields.get(f"attributes.{meant}")
-        return ProtocolAttribute(info) if info else None
-
-    def is_root(self, category: str) -> bool:
-        """Whether a category is one of the widest."""
-        return fold_value(category) in self._catalog.category_roots
-
-    @property
-    def offered(self) -> tuple[str, ...]:
-        """The facets that "*" means: categories by level, the usual fields, then the attributes that most products
-        have."""
-        fields = self._catalog.fields
-        common = sorted(
-            (info for name, info in fields.items() if name.startswith("attributes.")),
-            key=lambda info: (-info.products, info.name),
-        )
-        named = (*(_LEVELS if "category" in fields else ()), *(name for name in _FIRST if name in fields))
-        return (*named, *(info.name.removeprefix("attributes.") for info in common))[:_MOST_OFFERED]

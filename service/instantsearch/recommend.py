@@ -1,8 +1,8 @@
-"""Recommendations as the protocol asks for them: what is like a product, what was bought with it, what is chosen most.
+"""Recommendations of the protocol: similar products, products bought together, trending products and facet values.
 
-A score is what it rests on, times 100: the cosine of two products' vectors, where products are related with what their
-co-view adds, the cosine over the shoppers who bought both, a share of the highest popularity. Where too few shoppers
-have told anything, the answer says what stands instead.
+A score is 100 times the evidence: the cosine of two products' vectors, for related products with their co-views added;
+the cosine over the shoppers who bought both; a share of the highest popularity. With too few shoppers, a message says
+what is recommended instead.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from service.engine.hot_reload import ServedPopularity
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
-from service.instantsearch.response import RecommendResult, Record, product_record, view_record
+from service.instantsearch.response import RecommendResult, Record, elapsed_ms, product_record, view_record
 
 MODELS = ("related-products", "looking-similar", "bought-together", "trending-items", "trending-facets")
-_USUAL = 30
+_DEFAULT = 30
 _MOST = 100
 _CANDIDATES = 200
-"""Products that shoppers chose, which are looked at to find those that a filter lets through."""
+"""Popular or co-purchased products to apply filters to."""
 _MOST_CHARACTERS = 5_000
-"""Of the ids that one filter names."""
+"""Of the ids in one filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class _RecommendRequest:
-    """One request."""
+    """The parameters of one request."""
 
     model: str
     product_id: str
@@ -55,14 +55,14 @@ class _RecommendRequest:
 
 @dataclass(frozen=True, slots=True)
 class _ScoredProducts:
-    """Products with their scores, best first, and what is to be payload of them."""
+    """Products with their scores, best first, and a message about them."""
 
     products: list[tuple[Product, float]]
     message: str = ""
 
 
 class Recommender:
-    """Answers the recommendations of one request. Safe to share between threads."""
+    """Runs the recommendations of one request. Safe to share between threads."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks, statistics: PurchaseStatistics) -> None:
         self._engine = engine
@@ -72,7 +72,7 @@ class Recommender:
         self._matcher = Matcher(engine.snapshot.analyzer, "")
 
     def answer(self, payload: JsonObject) -> RecommendResult:
-        """One of them; raises InputError for what cannot be answered."""
+        """The result of one request; raises InputError for an invalid one."""
         started = time.perf_counter()
         request = self._parse(payload)
         match request.model:
@@ -82,8 +82,7 @@ class Recommender:
                 found = self._products(request)
                 hits, message = [self._hit(product, score, request) for product, score in found.products], found.message
         kept = [hit for hit in hits if hit["_score"] >= request.threshold][: request.size]
-        took = max(1, round((time.perf_counter() - started) * 1_000))
-        return RecommendResult(kept, len(kept), took, message=message or UNSET)
+        return RecommendResult(kept, len(kept), elapsed_ms(started), message=message or UNSET)
 
     def _parse(self, payload: JsonObject) -> _RecommendRequest:
         model = text(payload, "model")
@@ -101,7 +100,7 @@ class Recommender:
             model,
             text(payload, "objectID"),
             facet,
-            integer(payload, "maxRecommendations", 0, 0, _MOST) or _USUAL,
+            integer(payload, "maxRecommendations", 0, 0, _MOST) or _DEFAULT,
             number(payload, "threshold", 0.0, 0.0, 100.0),
             parameters,
             _all(trees),
@@ -117,13 +116,15 @@ class Recommender:
         if request.model != "bought-together":
             return self._similar(request)
         together = self._statistics.bought_with(request.product_id, _CANDIDATES)
-        found = self._chosen(together, request)
+        found = self._filter_scored(together, request)
         if found:
             return _ScoredProducts(found)
-        return replace(self._similar(request), message="too few have bought it with others: these are like it")
+        return replace(
+            self._similar(request), message="too few shoppers bought it with other products: these are similar ones"
+        )
 
     def _similar(self, request: _RecommendRequest) -> _ScoredProducts:
-        # What looks alike is told by the products themselves, not by who looked at them.
+        # Visual similarity depends on the products alone, not on co-views.
         mixed, where = request.model != "looking-similar", self._narrowed(request.filters)
         page = self._engine.similar(request.product_id, size=request.size, filters=where, coviews=mixed)
         return _ScoredProducts([(hit.product, hit.score) for hit in page.hits])
@@ -131,15 +132,15 @@ class Recommender:
     def _trending(self, request: _RecommendRequest, size: int) -> _ScoredProducts:
         popular = self._statistics.popularity()
         best = sorted(popular.items(), key=lambda each: (-each[1], each[0]))[:_CANDIDATES]
-        found = self._chosen(dict(best), request)
+        found = self._filter_scored(dict(best), request)
         if found:
             return _ScoredProducts(found)
         page = self._engine.search("", size=size, filters=self._narrowed(request.filters))
-        message = "nothing is known to be chosen of late: these are the best known"
+        message = "no popularity is known: these are the first products of the store"
         return _ScoredProducts([(hit.product, 0.0) for hit in page.hits], message)
 
-    def _chosen(self, scores: Mapping[str, float], request: _RecommendRequest) -> list[tuple[Product, float]]:
-        """Of products with scores those that filters and the store's rules let through, best first."""
+    def _filter_scored(self, scores: Mapping[str, float], request: _RecommendRequest) -> list[tuple[Product, float]]:
+        """The scored products that pass the filters and the store's rules, best first."""
         ids = tuple(_fitting_ids(scores, _MOST_CHARACTERS))
         if not ids:
             return []
@@ -157,11 +158,11 @@ class Recommender:
             for value in _values(product_record(product), request.facet):
                 worth[value] += score or 1.0
         highest = max(worth.values(), default=1.0)
-        told = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
+        ranked = sorted(worth.items(), key=lambda each: (-each[1], each[0]))
         share = 0 if found.message else 100
         return [
             {"facetName": request.facet, "facetValue": value, "_score": round(share * each / highest, 2)}
-            for value, each in told
+            for value, each in ranked
         ], found.message
 
     def _hit(self, product: Product, score: float, request: _RecommendRequest) -> Record:
@@ -178,7 +179,7 @@ def _all(trees: Iterable[Filter | None]) -> Filter | None:
 
 
 def _fitting_ids(ids: Iterable[str], room: int) -> Iterator[str]:
-    """The first ids that a filter has room for."""
+    """The first ids that fit into a filter."""
     for each in ids:
         room -= 2 * len(each) + 4
         if room < 0:
@@ -187,7 +188,7 @@ def _fitting_ids(ids: Iterable[str], room: int) -> Iterator[str]:
 
 
 def _values(record: Record, name: str) -> Iterator[str]:
-    """The texts of a record under a name such as `brand` or `hierarchicalCategories.lvl0`."""
+    """The texts of an attribute such as `brand` or `hierarchicalCategories.lvl0`."""
     value: object = record
     for part in name.split("."):
         value = value.get(part) if isinstance(value, dict) else None
@@ -196,29 +197,28 @@ def _values(record: Record, name: str) -> Iterator[str]:
             yield each
 
 
-# What shoppers chose, as recommendations need it: read from the tables of events, again when those were made anew.
-
-_NOTHING = pl.DataFrame(schema={"product_id": pl.String(), "neighbour_id": pl.String(), "similarity": pl.Float32()})
+_NO_NEIGHBOURS = pl.DataFrame(
+    schema={"product_id": pl.String(), "neighbour_id": pl.String(), "similarity": pl.Float32()}
+)
 
 
 class PurchaseStatistics:
-    """The behaviour of one store's shoppers. Safe to share between threads."""
+    """Popularity and co-purchases from the tables of events, reloaded when they change. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self._folder = root / EVENTS_FOLDER / DERIVED_FOLDER
         self._popularity = ServedPopularity(root)
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
-        self._bought = _NOTHING
+        self._bought = _NO_NEIGHBOURS
 
     def popularity(self) -> Mapping[str, float]:
-        """The products that were chosen of late, each one's score as a share of the highest."""
+        """Popularity of products, as a share of the highest."""
         self._popularity.reload_if_changed()
         return self._popularity.now.shares
 
     def bought_with(self, product_id: str, most: int) -> dict[str, float]:
-        """What the same shoppers bought, nearest first: the cosine of the two over shoppers. Nothing where too few did,
-        or where no tables can be read."""
+        """Products that the same shoppers bought, with the cosine over shoppers, nearest first; none without tables."""
         found = self._neighbours().filter(pl.col("product_id") == product_id).head(most)
         return dict(zip(found["neighbour_id"].to_list(), found["similarity"].to_list(), strict=True))
 
@@ -234,6 +234,6 @@ def _read(folder: Path) -> pl.DataFrame:
     try:
         table = open_derived(folder).neighbours
     except StoreError:
-        return _NOTHING
+        return _NO_NEIGHBOURS
     bought = table.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
-    return bought.select(_NOTHING.columns)
+    return bought.select(_NO_NEIGHBOURS.columns)

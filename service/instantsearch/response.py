@@ -1,10 +1,12 @@
-"""What the protocol answers, field by field; the names of its JSON are the protocol's own."""
+"""Responses of the protocol: records, highlights, facets and recommendations, with the protocol's JSON names."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -19,23 +21,24 @@ from service.engine.spelling import TypedText
 from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from service.instantsearch.request import RecordView
 
-# A product as a record of the protocol: one JSON object, its attributes beside its fields.
-
 Record = dict[str, Any]
-"""A JSON object: what is known of a product, by attribute."""
+"""A product as one JSON object, its free attributes next to its fields."""
 _ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
 _SAFE_BEGINNINGS = ("https://", "http://", "/")
 _TAGS = "tags"
-_OURS = frozenset({"objectID", "url", "image"})
-"""Never a free attribute's: pages put them into links."""
+_RESERVED = frozenset({"objectID", "url", "image"})
+"""Names that no free attribute may take: pages put them into links."""
+Leaf = dict[str, Any]
+"""The highlighted form of one text."""
+_SNIPPET_WORDS = 10
 
 
 def product_record(product: Product) -> Record:
-    """The record of a product; what is not known is not there."""
+    """The record of a product, without empty fields."""
     record: Record = {"objectID": product.id, "name": product.title, "title": product.title}
     record |= {name: value for name, value in _product_fields(product) if value not in (None, "", [], {})}
     for name, value in product.attributes.items():
-        if name not in record and name not in _OURS and not name.startswith("_"):
+        if name not in record and name not in _RESERVED and not name.startswith("_"):
             record[name] = _plain(value)
     tags = product.attributes.get(_TAGS)
     if isinstance(tags, str | tuple):
@@ -44,7 +47,7 @@ def product_record(product: Product) -> Record:
 
 
 def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
-    """The attributes that are wanted ("*" is all, "-name" all but that), and always the id."""
+    """The wanted attributes ("*" for all, "-name" for all but one), and always the id."""
     kept = {name.partition(".")[0] for name in wanted}
     dropped = {name[1:] for name in wanted if name.startswith("-")}
     is_all = "*" in kept or (bool(kept) and all(name.startswith("-") for name in kept))
@@ -81,7 +84,7 @@ def _levels(path: Sequence[str]) -> dict[str, str]:
 
 
 def _address(attributes: Mapping[str, AttributeValue]) -> str:
-    """Where its page is, if a feed says so; never one that would run as a script."""
+    """The address of the product's page from the feed, unless it could run as a script."""
     for name in _ADDRESSES:
         value = attributes.get(name)
         if isinstance(value, str) and value.lower().startswith(_SAFE_BEGINNINGS):
@@ -90,8 +93,8 @@ def _address(attributes: Mapping[str, AttributeValue]) -> str:
 
 
 def _variant(variant: Variant) -> Record:
-    said = {"objectID": variant.id, "options": dict(variant.options), "price": variant.price}
-    return {name: value for name, value in said.items() if value is not None}
+    fields = {"objectID": variant.id, "options": dict(variant.options), "price": variant.price}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _plain(value: AttributeValue) -> object:
@@ -115,14 +118,14 @@ def _json_name(name: str) -> str:
 
 
 class FacetRange(Struct, frozen=True):
-    """What a numeric facet reaches over."""
+    """The range of a numeric facet."""
 
     min: float
     max: float
 
 
 class ExhaustiveCounts(Struct, frozen=True, rename=_json_name):
-    """What was counted to the end: all of it, always."""
+    """Counts that are exact: always all."""
 
     nb_hits: bool = True
     facets_count: bool = True
@@ -130,7 +133,7 @@ class ExhaustiveCounts(Struct, frozen=True, rename=_json_name):
 
 
 class SearchResult(Struct, frozen=True, rename=_json_name):
-    """One search of a batch."""
+    """Result of one search."""
 
     hits: list[Record]
     nb_hits: int
@@ -149,13 +152,13 @@ class SearchResult(Struct, frozen=True, rename=_json_name):
     exhaustive_facets_count: bool = True
     exhaustive_typo: bool = True
     query_id: str | UnsetType = UNSET
-    """Send it with the events that come of these hits; only where it was asked for."""
+    """To be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET
-    """What is out of the ordinary with this answer, where something is."""
+    """A note on failed stages or relaxed filters."""
 
 
 class FacetHit(Struct, frozen=True):
-    """A value of a facet."""
+    """A value of a facet that matches the typed words."""
 
     value: str
     highlighted: str
@@ -163,7 +166,7 @@ class FacetHit(Struct, frozen=True):
 
 
 class FacetResult(Struct, frozen=True, rename=_json_name):
-    """A search among the values of a facet."""
+    """Result of a search among the values of a facet."""
 
     facet_hits: list[FacetHit]
     processing_time_ms: int
@@ -178,33 +181,27 @@ class RecommendResult(Struct, frozen=True, rename=_json_name):
     processing_time_ms: int
     exhaustive_nb_hits: bool = True
     message: str | UnsetType = UNSET
-    """What stands instead of what was asked for, where something does."""
+    """A note on what was recommended instead, for lack of data."""
 
 
 class BatchResults(Struct, frozen=True):
-    """Of a batch, in the order of its requests."""
+    """Results of a batch, in the order of its requests."""
 
     results: Sequence[SearchResult | FacetResult | RecommendResult | Record | None]
 
 
 class EventsAcknowledgement(Struct, frozen=True):
-    """Events were taken."""
+    """Events were stored."""
 
     status: int = 200
     message: str = "OK"
 
 
-# What of a record's texts matched: `_highlightResult` and `_snippetResult`, a well-formed leaf for every text.
-#
-# Texts are sent as they are, with the client's own tags around what matched: the front-end libraries escape the text
-# and then put their elements in the place of the tags.
-
-Leaf = dict[str, Any]
-_SNIPPET_WORDS = 10
-
-
 def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
-    """The wanted attributes that have texts, each text replaced by its leaf."""
+    """`_highlightResult`: the wanted attributes, each text replaced by its leaf.
+
+    Texts are not escaped: the libraries escape them, and then replace the client's tags by their elements.
+    """
     is_all = "*" in wanted
     names = {name.partition(".")[0] for name in wanted}
     chosen = {name: value for name, value in record.items() if is_all or name in names}
@@ -212,19 +209,15 @@ def highlight(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Ma
 
 
 def snippets(record: Record, wanted: Sequence[str], matcher: Matcher, marks: Marks) -> Record:
-    """The wanted attributes (`description:20`), their texts cut to so many words around the first that matched."""
+    """`_snippetResult`: the wanted attributes (`description:20`), cut to so many words around the first match."""
     found: Record = {}
     for each in wanted:
-        name, _, told = each.rpartition(":") if ":" in each else (each, "", "")
-        words = min(int(told), MOST_WORDS) if told.isascii() and told.isdecimal() else _SNIPPET_WORDS
+        name, _, count = each.rpartition(":") if ":" in each else (each, "", "")
+        words = min(int(count), MOST_WORDS) if count.isascii() and count.isdecimal() else _SNIPPET_WORDS
         names = record if name == "*" else (name.partition(".")[0],)
         chosen = {name: record[name] for name in names if name in record}
-        found |= _leaves(chosen, _snipper(words, matcher, marks))
+        found |= _leaves(chosen, partial(_snippet, words=words, matcher=matcher, marks=marks))
     return found
-
-
-def _snipper(words: int, matcher: Matcher, marks: Marks) -> Callable[[str], Leaf]:
-    return lambda text: _snippet(text, words, matcher, marks)
 
 
 def _leaves(values: Mapping[str, object], leaf: Callable[[str], Leaf]) -> Record:
@@ -233,7 +226,7 @@ def _leaves(values: Mapping[str, object], leaf: Callable[[str], Leaf]) -> Record
 
 
 def _of(value: object, leaf: Callable[[str], Leaf]) -> object:
-    """The same shape with leaves; None for what holds no text."""
+    """The same structure with leaves for texts; None if it holds no text."""
     if isinstance(value, str):
         return leaf(value)
     if isinstance(value, list):
@@ -267,25 +260,19 @@ def _level(matches: Sequence[Match], matcher: Matcher) -> Leaf:
     return {"matchLevel": level, "matchedWords": [word for word in matcher.words if word in met]}
 
 
-# What of a record is sent: the attributes that were asked for, and what of them matched.
-
-
-def view_record(record: Record, shown: RecordView, matcher: Matcher) -> Record:
-    """What of a record was asked for, with what matched."""
-    sent = select_attributes(record, shown.attributes)
-    if shown.highlighted:
-        sent["_highlightResult"] = highlight(record, shown.highlighted, matcher, shown.marks)
-    if shown.snippets:
-        sent["_snippetResult"] = snippets(record, shown.snippets, matcher, shown.marks)
+def view_record(record: Record, view: RecordView, matcher: Matcher) -> Record:
+    """The requested attributes of a record, with highlights and snippets."""
+    sent = select_attributes(record, view.attributes)
+    if view.highlighted:
+        sent["_highlightResult"] = highlight(record, view.highlighted, matcher, view.marks)
+    if view.snippets:
+        sent["_snippetResult"] = snippets(record, view.snippets, matcher, view.marks)
     return sent
-
-
-# Facets of an answer under the names that were asked for, and searching among the values of one.
 
 
 @dataclass(frozen=True, slots=True)
 class RequestedFacets:
-    """The facets of one search by the names that its request has for them; those that no product has are left out."""
+    """The facets of one search, by the names in its request, without those that no product has."""
 
     attributes: Mapping[str, ProtocolAttribute]
     most: int
@@ -293,29 +280,29 @@ class RequestedFacets:
 
     @classmethod
     def of(cls, names: Sequence[str], most: int, attributes: AttributeCatalog) -> RequestedFacets:
-        """`names` as they were sent; "*" stands for all that are worth a filter."""
+        """The facets of `names` as sent; "*" stands for the facets that the catalog offers."""
         listed = [*attributes.offered, *names] if "*" in names else names
         found = {name: attribute for name in listed if (attribute := attributes.find(name))}
         return cls(found, most)
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What the engine counts, each once."""
+        """The fields that the engine counts."""
         return tuple(sorted({each.info.name for each in self.attributes.values()}))
 
     @property
     def values(self) -> int:
-        """How many values of each field: of one level of the categories others may come first."""
+        """Values to count of each field: more for a level of the categories, as other levels may be more frequent."""
         by_level = any(each.level is not None for each in self.attributes.values())
         return MOST_FACET_VALUES if by_level else self.most
 
     def counts(self, facets: Mapping[str, Facet]) -> dict[str, dict[str, int]]:
-        """Of each facet its values with their counts, most frequent first; those without a value are left out."""
+        """The counts of each facet's values, most frequent first, without empty facets."""
         found = {name: dict(islice(self._pairs(name, facets), self.most)) for name in self.attributes}
         return {name: counts for name, counts in found.items() if counts}
 
     def ranges(self, facets: Mapping[str, Facet]) -> dict[str, FacetRange]:
-        """What the numeric ones reach over."""
+        """The ranges of numeric facets."""
         found = {name: facets[each.info.name] for name, each in self.attributes.items() if each.info.name in facets}
         return {
             name: FacetRange(facet.minimum, facet.maximum)
@@ -324,7 +311,7 @@ class RequestedFacets:
         }
 
     def hits(self, facets: Mapping[str, Facet], typed: str, most: int, marks: Marks) -> list[FacetHit]:
-        """The values of all facets that have the words that were typed, the last of which may go on."""
+        """The values of all facets that match the typed words, the last one as a prefix."""
         wanted = TypedText(typed)
         if wanted.is_too_long or (typed.strip() and not wanted.words):
             return []
@@ -346,3 +333,8 @@ def _facet_hit(value: str, count: int, typed: TypedText, marks: Marks) -> FacetH
     if spans is None:
         return None
     return FacetHit(value, marked(value, spans, marks), count)
+
+
+def elapsed_ms(started: float) -> int:
+    """Milliseconds since a time of `time.perf_counter`, at least 1."""
+    return max(1, round((time.perf_counter() - started) * 1_000))

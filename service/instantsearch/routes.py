@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.records import Page
-from service.experiments.assignment import SearchAnswer, ShopperSearch, answer_search
+from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, authorize
 from service.http.errors import ProtocolErrorResponse
@@ -136,7 +136,7 @@ def _hooks(context: ServiceContext, permit: Permit, request: Request) -> Hooks:
         if not is_private:
             context.impressions.record_page(query_id, text, page, ShopperIdentity(shopper))
 
-    def run_experiments(search: ShopperSearch) -> SearchAnswer:
+    def run_experiments(search: ShopperSearch) -> MarkedPage:
         return answer_search(context.engine, running, search)
 
     return Hooks(

@@ -1,4 +1,4 @@
-"""The searches of one request: answered by threads side by side, what is the same of them once."""
+"""Searches of one request of the protocol, in parallel threads that share equal pages."""
 
 from __future__ import annotations
 
@@ -40,16 +40,42 @@ from service.instantsearch.response import (
     Record,
     RequestedFacets,
     SearchResult,
+    elapsed_ms,
     product_record,
     select_attributes,
     view_record,
 )
 
 MOST_FACET_HITS = 100
+_NO_FACETS = RequestedFacets({}, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """The arguments of a search of the engine."""
+
+    query: str
+    filters: str
+    sort: str = ""
+    page: int = 1
+    size: int = 0
+    facets: tuple[str, ...] = ()
+    values: int = 100
+    """Of each facet."""
+
+
+@dataclass(frozen=True, slots=True)
+class HitWindow:
+    """A range of hits as a page of the engine."""
+
+    page: int
+    size: int
+    skipped: int = 0
+    """Hits of that page before the first wanted one."""
 
 
 class SearchBatch:
-    """Answers the searches of one request. Safe to share between threads."""
+    """Runs the searches of one request. Safe to share between threads."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks) -> None:
         self._engine = engine
@@ -60,13 +86,13 @@ class SearchBatch:
         self._matchers: dict[str, Matcher] = {}
 
     def answer(self, payload: JsonObject) -> SearchResult | FacetResult:
-        """One of them; raises InputError for what cannot be answered."""
+        """The result of one request; raises InputError for an invalid one."""
         if text(payload, "type", "default") == "facet":
             return self.facet_search(payload, text(payload, "facet"))
         return self.search(payload, text(payload, "indexName", most=MOST_NAME))
 
     def search(self, payload: JsonObject, index: str) -> SearchResult:
-        """A page of records, with counts."""
+        """A page of records, with facet counts."""
         started = time.perf_counter()
         payload = merge_params(payload)
         search = parse_search(payload)
@@ -77,16 +103,16 @@ class SearchBatch:
         window = hit_window(search)
         wanted = PageRequest(
             search.query,
-            self._narrowed(search),
+            self._filter_expression(search),
             parse_sort(index, self._engine.snapshot.catalog),
             window.page,
             window.size,
             facets.fields,
             facets.values,
         )
-        page, query_id = self._answered(wanted, search)
+        page, query_id = self._find_page(wanted, search)
         if window.skipped:
-            # It begins where a page of so many hits would end.
+            # The window begins where a page of as many hits would end.
             page = replace(page, hits=page.hits[window.skipped :], page=2, size=window.skipped)
         records = self._records(page, search)
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
@@ -95,26 +121,24 @@ class SearchBatch:
         return structs.replace(result, query_id=query_id) if search.wants_query_id else result
 
     def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
-        """The values of a facet that have the words that were typed, counted over what a search finds."""
+        """The values of a facet that match the typed words, counted over the hits of a search."""
         started = time.perf_counter()
         payload = merge_params(payload)
-        typed, most = (
-            text(payload, "facetQuery", most=MOST_NAME),
-            integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS),
-        )
+        typed = text(payload, "facetQuery", most=MOST_NAME)
+        most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
         search = parse_search(payload)
         facets = RequestedFacets.of((facet,), MOST_FACET_VALUES, self._attributes)
-        wanted = PageRequest(search.query, self._narrowed(search), facets=facets.fields, values=MOST_FACET_VALUES)
+        filters = self._filter_expression(search)
+        wanted = PageRequest(search.query, filters, facets=facets.fields, values=MOST_FACET_VALUES)
         found = facets.hits(self._pages.get(wanted).facets, typed, most, search.view.marks)
-        return FacetResult(found, _elapsed_ms(started))
+        return FacetResult(found, elapsed_ms(started))
 
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
-        """One record; raises UnknownProductError where there is none that whoever asks may see."""
-        return select_attributes(
-            product_record(self._engine.product(product_id, filters=self._hooks.narrow(""))), wanted
-        )
+        """One record; raises UnknownProductError if it does not exist or the key does not see it."""
+        product = self._engine.product(product_id, filters=self._hooks.narrow(""))
+        return select_attributes(product_record(product), wanted)
 
-    def _narrowed(self, search: ProtocolSearch) -> str:
+    def _filter_expression(self, search: ProtocolSearch) -> str:
         return self._hooks.narrow(self._filters.expression(search.refinements))
 
     def _records(self, page: Page, search: ProtocolSearch) -> list[Record]:
@@ -122,15 +146,15 @@ class SearchBatch:
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
         return [view_record(product_record(hit.product), search.view, matcher) for hit in page.hits]
 
-    def _answered(self, wanted: PageRequest, search: ProtocolSearch) -> tuple[Page, str]:
-        """The page, and a query id that says what it took part in."""
-        tried = self._hooks.run_experiments
+    def _find_page(self, wanted: PageRequest, search: ProtocolSearch) -> tuple[Page, str]:
+        """The page, and a query id that encodes the experiments that it took part in."""
+        run_experiments = self._hooks.run_experiments
         takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
-        if tried is None or not takes_part or not wanted.size:
+        if run_experiments is None or not takes_part or not wanted.size:
             return self._pages.get(wanted), uuid.uuid4().hex
-        # More values of a facet than usual are counted apart.
+        # More values of a facet than usual are counted by a search of their own.
         facets = wanted.facets if wanted.values <= FACET_VALUES else ()
-        found = tried(
+        found = run_experiments(
             ShopperSearch(
                 wanted.query,
                 size=wanted.size,
@@ -158,6 +182,10 @@ def _result(
     started: float,
 ) -> SearchResult:
     counts = facets.counts(page.facets)
+    # The facets that are worth a widget, and the page that a rule redirects to.
+    rendering: dict[str, object] = {"facetOrdering": {"facets": {"order": list(counts)}, "values": {}}}
+    if page.redirect:
+        rendering["redirect"] = {"url": page.redirect}
     return SearchResult(
         hits,
         page.total,
@@ -165,82 +193,43 @@ def _result(
         math.ceil(min(page.total, DEEPEST) / search.size) if search.size else 0,
         search.size,
         search.query,
-        _echo(payload),
+        _encode_parameters(payload),
         index,
         counts,
         facets.ranges(page.facets),
-        _rendering(counts, page),
-        _elapsed_ms(started),
+        rendering,
+        elapsed_ms(started),
         message=_message(page) or UNSET,
     )
 
 
-def _rendering(counts: dict[str, dict[str, int]], page: Page) -> dict[str, object]:
-    """Which facets are worth a widget, and where a rule leads to."""
-    content: dict[str, object] = {"facetOrdering": {"facets": {"order": list(counts)}, "values": {}}}
-    return content | ({"redirect": {"url": page.redirect}} if page.redirect else {})
-
-
 def _message(page: Page) -> str:
-    told = []
+    parts = []
     if page.degraded:
-        told.append(f"this was answered without {', '.join(page.degraded)}")
+        parts.append(f"stages failed: {', '.join(page.degraded)}")
     if page.relaxed:
-        told.append("nothing matches within the filters: these are the nearest that they let through")
-    return "; ".join(told)
+        parts.append("nothing matches within the filters: these are the nearest products that pass them")
+    return "; ".join(parts)
 
 
-def _echo(payload: JsonObject) -> str:
-    """The parameters that count as one URL-encoded text."""
+def _encode_parameters(payload: JsonObject) -> str:
+    """The parameters with an effect as URL-encoded text."""
     sent = {name: value for name, value in payload.items() if name in COUNTING}
     return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
 
 
-def _elapsed_ms(started: float) -> int:
-    return max(1, round((time.perf_counter() - started) * 1_000))
-
-
-_NO_FACETS = RequestedFacets({}, 1)
-
-
-# Pages of the engine for the searches of one request: which hits of a ranking they want; equal pages made once.
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """All that an engine's answer depends on."""
-
-    query: str
-    filters: str
-    sort: str = ""
-    page: int = 1
-    size: int = 0
-    facets: tuple[str, ...] = ()
-    values: int = 100
-
-
-@dataclass(frozen=True, slots=True)
-class HitWindow:
-    """Which hits of a ranking are wanted, as the engine counts them."""
-
-    page: int
-    size: int
-    skipped: int = 0
-    """Of the hits of that page, those before the first wanted."""
-
-
 class PageCache:
-    """The engine's answers, equal ones made once."""
+    """Pages of the engine; equal requests are searched once."""
 
-    def __init__(self, engine: SearchEngine, answered: Callable[[Page], None]) -> None:
+    def __init__(self, engine: SearchEngine, on_page: Callable[[Page], None]) -> None:
         self._engine = engine
-        self._answered = answered
-        self._made: SingleFlight[PageRequest, Page] = SingleFlight()
+        self._on_page = on_page
+        self._searches: SingleFlight[PageRequest, Page] = SingleFlight()
         self._encodings: Encodings = SingleFlight()
 
     def get(self, wanted: PageRequest) -> Page:
-        """The page, made by whichever thread asks first; raises as the engine does."""
-        return self._made.get(wanted, lambda: self._search(wanted))
+        """The page, searched by the first thread that wants it; raises as the engine does."""
+        return self._searches.get(wanted, lambda: self._search(wanted))
 
     def _search(self, wanted: PageRequest) -> Page:
         page = self._engine.search(
@@ -250,24 +239,21 @@ class PageCache:
             filters=wanted.filters,
             facets=wanted.facets,
             sort=wanted.sort,
-            # Who only counts needs no order, and who names one no ranker.
+            # The ranker has no effect on counts, or on hits sorted by a field.
             stage="ranked" if wanted.size and not wanted.sort else "merged",
             facet_values=wanted.values,
             encodings=self._encodings,
         )
-        self._answered(page)
+        self._on_page(page)
         return page
 
 
 def hit_window(search: ProtocolSearch) -> HitWindow:
-    """Where they are; nowhere past the deepest place. Raises QueryError for an offset that no page begins at."""
-    if search.offset is not None:
-        return _from(search.offset, search.size)
-    is_too_deep = (search.page + 1) * search.size > DEEPEST
-    return HitWindow(1, 0) if is_too_deep else HitWindow(search.page + 1, search.size)
-
-
-def _from(offset: int, length: int) -> HitWindow:
+    """The engine's page for a search, empty beyond the deepest hit; raises QueryError for an offset inside a page."""
+    if search.offset is None:
+        is_too_deep = (search.page + 1) * search.size > DEEPEST
+        return HitWindow(1, 0) if is_too_deep else HitWindow(search.page + 1, search.size)
+    offset, length = search.offset, search.size
     if offset % length == 0:
         return HitWindow(offset // length + 1, length)
     if offset + length > MOST_SIZE:
@@ -275,11 +261,8 @@ def _from(offset: int, length: int) -> HitWindow:
     return HitWindow(1, offset + length, offset)
 
 
-# Suggested queries as the records of an index of their own, which is how the libraries take them.
-
-
 def suggestion_records(suggest: Callable[[str, int], Suggestions], search: ProtocolSearch) -> list[Record]:
-    """The queries that go on from what was typed, what was typed of each marked."""
+    """Suggested queries as records of an index of their own, with the typed text marked."""
     found = suggest(search.query, min(search.size, MOST_SUGGESTIONS))
     return [
         {
