@@ -6,17 +6,29 @@ Everything from a feed is escaped, and control characters are replaced.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from indexer.html_report import AMBER, BLUE, GREY, QUIET, RED, RULE, mark_safe, percent, show_counts, svg, template
 from indexer.quality.findings import NO_DATE
-from indexer.quality.report import Finding, PriceBin, QualityReport, share_text
+from indexer.quality.report import Finding, PriceBin, QualityReport
 from indexer.quality.rules import Measure, Severity
+from retrieval.html_report import (
+    AMBER,
+    BLUE,
+    GREY,
+    QUIET,
+    RED,
+    count_text,
+    draw_share_bars,
+    label_bar,
+    percent,
+    render,
+    show_counts,
+    show_grid,
+    svg,
+)
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.axes import Axes
 
 
@@ -26,20 +38,7 @@ _PAGE = Path(__file__).with_name("page.html.j2")
 def html(report: QualityReport) -> str:
     """The page; the same report gives the same bytes."""
     rejected = sum(counted.count for counted in report.rejected.values())
-    return _template().render(report=report, plots=mark_safe(plots(report)), rejected=rejected)
-
-
-@cache
-def _template() -> Template:
-    return template(_PAGE, {"percent": share_text, "capitalize_first": _capitalized, "file_name": _file_name})
-
-
-def _file_name(path: str) -> str:
-    return Path(path).name or path
-
-
-def _capitalized(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return render(_PAGE, plots(report), report=report, rejected=rejected)
 
 
 SEVERITY_COLOURS = {Severity.ERROR: RED, Severity.WARNING: AMBER, Severity.INFO: GREY}
@@ -81,7 +80,7 @@ def _findings(findings: Sequence[Finding]) -> str:
         show_counts(axes.xaxis, 5)
         axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), fontsize=9)
         for place, count in enumerate(left):
-            axes.annotate(f"{count:,}", (count, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
+            label_bar(axes, count_text(count), (count, place))
         axes.set_xlim(0, max(*left, 1) * 1.14)
 
     return svg(2.6, draw, "Findings of each measure by severity")
@@ -90,14 +89,12 @@ def _findings(findings: Sequence[Finding]) -> str:
 def _filled(filled: Mapping[str, float]) -> str:
     def draw(axes: Axes) -> None:
         names, shares = list(filled), [100 * share for share in filled.values()]
-        axes.barh(names, [100] * len(names), color="#f1f3f6", height=0.66)
         colours = [RED if share < 50 else AMBER if share < 90 else BLUE for share in shares]
-        axes.barh(names, shares, color=colours, height=0.66)
+        draw_share_bars(axes, range(len(names)), shares, colours)
+        axes.set_yticks(range(len(names)), names)
         for place, share in enumerate(shares):
-            axes.annotate(percent(share), (100, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
-        axes.invert_yaxis()
+            label_bar(axes, percent(share), (100, place))
         axes.set_xlim(0, 112)
-        axes.set_xticks([])
 
     return svg(0.27 * len(filled) + 0.3, draw, "Share of products that have each field")
 
@@ -119,10 +116,8 @@ def _prices(prices: Mapping[str, Sequence[PriceBin]]) -> str:
         axes.set_xscale("log")
         show_counts(axes.xaxis)
         show_counts(axes.yaxis, 4)
-        axes.grid(axis="y", color=RULE)
-        axes.set_axisbelow(True)
         axes.set_ylabel("products")
-        axes.legend(frameon=False, fontsize=9, loc="upper right")
+        show_grid(axes, legend={"loc": "upper right"})
 
     return svg(2.6, draw, "Products by price, on a logarithmic scale")
 
@@ -159,8 +154,7 @@ def _languages(languages: Mapping[str, int]) -> str:
     def draw(axes: Axes) -> None:
         axes.barh(list(bars), list(bars.values()), color=BLUE, height=0.6)
         for place, count in enumerate(bars.values()):
-            text = f"{count:,}  {percent(100 * count / total)}"
-            axes.annotate(text, (count, place), (4, 0), textcoords="offset points", va="center", color=QUIET)
+            label_bar(axes, f"{count:,}  {percent(100 * count / total)}", (count, place))
         axes.invert_yaxis()
         axes.set_xticks([])
         axes.set_xlim(0, max(bars.values()) * 1.28)

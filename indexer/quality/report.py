@@ -132,15 +132,6 @@ def report_from_json(document: bytes) -> QualityReport:
         raise StoreDamagedError(f"a quality report cannot be read: {error}; rebuild the index") from error
 
 
-def share_text(share: float | None) -> str:
-    """A share in percent, 100% or 0% only when it is so to the last product."""
-    if share is None:
-        return "–"
-    if share in (0.0, 1.0):
-        return f"{share:.0%}"
-    return f"{max(share, 0.0001):.2%}" if share < 0.01 else f"{min(share, 0.999):.1%}"
-
-
 def make_report(
     intake: FeedSummary, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]
 ) -> QualityReport:

@@ -10,8 +10,9 @@ from rich.table import Table
 from rich.text import Text
 
 from indexer.quality.findings import Example
-from indexer.quality.report import Finding, QualityReport, ReasonCount, share_text
+from indexer.quality.report import Finding, QualityReport, ReasonCount
 from indexer.quality.rules import Severity
+from retrieval.html_report import share_text
 from service.cli.output import out, shown
 
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,23 +12,32 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from indexer.html_report import (
+from rerank.evaluation.statistics import Estimate
+from retrieval.html_report import (
+    ABOVE,
     AMBER,
     BLUE,
     GREY,
     INK,
+    NOTHING,
     QUIET,
     RED,
-    RULE,
-    mark_safe,
+    count_text,
+    day_text,
+    draw_share_bars,
+    label_bar,
+    minute_text,
+    number_text,
     percent,
+    plural,
+    render,
+    share_text,
     show_counts,
+    show_grid,
     show_shares,
     svg,
-    template,
+    times_text,
 )
-from indexer.quality.report import share_text
-from rerank.evaluation.statistics import Estimate
 from service.cli.output import out, shown
 from service.reports.event_bots import FraudReport, Suspect
 from service.reports.event_inputs import RejectSummary
@@ -49,7 +56,6 @@ from service.reports.event_sections import (
 from service.reports.events import EventReport
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.axes import Axes
 
 
@@ -64,19 +70,13 @@ _PAGE = Path(__file__).with_name("event_page.html.j2")
 
 def html(report: EventReport) -> str:
     """The page; the same report gives the same bytes."""
-    drawings = mark_safe(plots(report))
-    return _template().render(report=report, plots=drawings, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS)
-
-
-@cache
-def _template() -> Template:
-    told = (share, number, times, interval, day, minute, plural)
-    return template(_PAGE, {each.__name__: each for each in told})
+    return render(
+        _PAGE, plots(report), report=report, interval=interval, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS
+    )
 
 
 # The plots of the page: events by day, the funnel, click rates by position, scores of sessions.
 
-_SOFT = "#f1f3f6"
 _SURE_CLICKS = 30
 _MOST_DAYS = 8
 """That are named below the events of each day."""
@@ -107,8 +107,7 @@ def _days(days: Sequence[DayCount]) -> str:
         axes.set_ylim(bottom=0)
         axes.set_xticks(named, [f"{days[place].day:%m-%d}" for place in named])
         show_counts(axes.yaxis, 4)
-        _grid(axes)
-        _legend(axes)
+        show_grid(axes, legend=ABOVE)
 
     return svg(2.8, draw, "Events of each day")
 
@@ -122,15 +121,11 @@ def _funnel(funnel: Funnel) -> str:
 
     def draw(axes: Axes) -> None:
         shares = [_of(step) for step, _ in bars]
-        axes.barh(gaps, [100] * len(bars), color=_SOFT, height=0.66)
-        axes.barh(gaps, shares, color=[colour for _, colour in bars], height=0.66)
+        draw_share_bars(axes, gaps, shares, [colour for _, colour in bars])
         for place, (step, _), share in zip(gaps, bars, shares, strict=True):
-            text = f"{step.answers:,}  {percent(share)}"
-            axes.annotate(text, (100, place), (5, 0), textcoords="offset points", va="center", color=QUIET)
+            label_bar(axes, f"{step.answers:,}  {percent(share)}", (100, place), offset=5)
         axes.set_yticks(gaps, [step.name for step, _ in bars])
-        axes.invert_yaxis()
         axes.set_xlim(0, 132)
-        axes.set_xticks([])
 
     return svg(0.29 * len(bars) + 0.4, draw, "Answers that came to each step of the funnel")
 
@@ -185,8 +180,7 @@ def _by_position(axes: Axes) -> None:
     show_counts(axes.xaxis, 10)
     show_shares(axes.yaxis, 5)
     axes.set_xlabel("position")
-    _grid(axes)
-    _legend(axes)
+    show_grid(axes, legend=ABOVE)
 
 
 def _scores(fraud: FraudReport) -> str:
@@ -214,38 +208,9 @@ def _scores(fraud: FraudReport) -> str:
         axes.set_xlim(0, 1)
         axes.set_xlabel("score")
         axes.set_ylabel("sessions")
-        _grid(axes)
+        show_grid(axes)
 
     return svg(2.6, draw, "Sessions by their score, counts on a logarithmic scale")
-
-
-def _legend(axes: Axes) -> None:
-    axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 1), fontsize=9, borderaxespad=0)
-
-
-def _grid(axes: Axes) -> None:
-    axes.grid(axis="y", color=RULE)
-    axes.set_axisbelow(True)
-
-
-# Numbers as the page and the terminal tell them.
-
-NOTHING = "–"
-
-
-def share(value: float | None) -> str:
-    """A share in percent; a dash where there is nothing of which it could be one."""
-    return share_text(value)
-
-
-def number(value: float | None) -> str:
-    """A number with one decimal, or a dash."""
-    return NOTHING if value is None else f"{value:,.1f}"
-
-
-def times(value: float) -> str:
-    """How many times as much."""
-    return f"×{value:.2f}"
 
 
 def interval(estimate: Estimate) -> str:
@@ -254,22 +219,7 @@ def interval(estimate: Estimate) -> str:
         return NOTHING
     if estimate.lower == estimate.upper:
         return "by definition"
-    return f"{share(estimate.lower).rstrip('%')} to {share(estimate.upper)}"
-
-
-def day(moment: datetime | None) -> str:
-    """The date, UTC, or a dash."""
-    return NOTHING if moment is None else f"{moment:%Y-%m-%d}"
-
-
-def minute(moment: datetime) -> str:
-    """The date and time of day, UTC."""
-    return f"{moment:%Y-%m-%d %H:%M}"
-
-
-def plural(count: int, one: str) -> str:
-    """A count with its noun."""
-    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+    return f"{share_text(estimate.lower).rstrip('%')} to {share_text(estimate.upper)}"
 
 
 # The report in a terminal of 80 columns or more: the numbers, and the first few rows of each table.
@@ -289,7 +239,7 @@ def show_report(report: EventReport, console: Console = out) -> None:
 
 
 def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
-    yield Text(f"What shoppers did, {day(report.first)} to {minute(report.last)} UTC", style="bold")
+    yield Text(f"What shoppers did, {day_text(report.first)} to {minute_text(report.last)} UTC", style="bold")
     few = report.least_shoppers
     yield Text(f"Queries and products of fewer than {few} shoppers are not named.", style="dim")
     if report.is_empty:
@@ -338,7 +288,7 @@ def _head(title: str, about: str = "") -> Text:
 
 def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
     whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} of nobody known"
-    yield Text(f"{traffic.events:,} events from {day(traffic.first)} to {day(traffic.last)}")
+    yield Text(f"{traffic.events:,} events from {day_text(traffic.first)} to {day_text(traffic.last)}")
     yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the others of {whose}")
     rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.rejected:,}") for one in traffic.kinds]
     yield _Grid(("events", "learned from", "in flagged sessions", "rejected"), rows, width).table()
@@ -354,10 +304,10 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
             (
                 "" if step is steps[0] else step.name,
                 f"{step.answers:,}",
-                share(step.answer_share),
-                "" if step is steps[0] else share(step.answer_rate),
+                share_text(step.answer_share),
+                "" if step is steps[0] else share_text(step.answer_rate),
                 f"{step.sessions:,}",
-                share(step.session_share),
+                share_text(step.session_share),
             )
             for step in steps
         ]
@@ -376,9 +326,9 @@ def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
         (
             str(row.position),
             f"{row.impressions:,}",
-            share(row.ctr.value),
-            share(row.examination.value),
-            share(row.debiased.value),
+            share_text(row.ctr.value),
+            share_text(row.examination.value),
+            share_text(row.debiased.value),
             interval(row.debiased),
         )
         for row in positions.rows[: 2 * _FEW]
@@ -391,7 +341,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     yield from _rows(
         ("query", "searches", "clicked", "click rate", "purchases"),
         (
-            (row.query, f"{row.searches:,}", share(row.clicked_share), share(row.ctr), f"{row.purchases:,}")
+            (row.query, f"{row.searches:,}", share_text(row.clicked_share), share_text(row.ctr), f"{row.purchases:,}")
             for row in queries.top
         ),
         width,
@@ -401,7 +351,13 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     yield from _rows(
         ("query", "problem", "failed", "searches", "at least", "usual"),
         (
-            (row.query, row.problem.value, f"{row.failed:,}", f"{row.searches:,}", share(row.lower), share(row.overall))
+            (
+                row.query,
+                row.problem.value,
+                count_text(row.failed),
+                count_text(row.searches),
+                *map(share_text, (row.lower, row.overall)),
+            )
             for row in queries.failing
         ),
         width,
@@ -410,7 +366,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     yield _head("Rising queries", "the recent rate by the usual one")
     yield from _rows(
         ("query", "trend", "searches", "shoppers"),
-        ((row.query, times(row.times), f"{row.searches:,}", f"{row.shoppers:,}") for row in queries.rising),
+        ((row.query, times_text(row.times), f"{row.searches:,}", f"{row.shoppers:,}") for row in queries.rising),
         width,
         "No query rises.",
     )
@@ -418,7 +374,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
     yield from _rows(
         ("from → to", "times", "ended well", "bought"),
         (
-            (f"{row.query} → {row.to_query}", f"{row.count:,}", share(row.share), f"{row.purchased:,}")
+            (f"{row.query} → {row.to_query}", f"{row.count:,}", share_text(row.share), f"{row.purchased:,}")
             for row in queries.reformulations
         ),
         width,
@@ -440,7 +396,7 @@ def _products(products: Products, width: int) -> Iterator[RenderableType]:
 def _product(row: ProductRow) -> tuple[str, ...]:
     name = f"{row.product_id} {row.title or row.category}".rstrip()
     counts = (f"{count:,}" for count in (row.clicks, row.carts, row.purchases))
-    return name, number(row.score), times(row.times), *counts
+    return name, number_text(row.score), times_text(row.times), *counts
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
@@ -449,7 +405,7 @@ def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[Rendera
         yield Text(f"None of {plural(traffic.sessions, 'session')} is called a bot's or fraud.")
         return
     counted = f"{plural(fraud.sessions, 'session')} of {plural(fraud.shoppers, 'shopper')}"
-    yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share(fraud.click_share)} of all clicks")
+    yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share_text(fraud.click_share)} of all clicks")
     reasons = [(row.reason, f"{row.sessions:,}", f"{row.clicks:,}") for row in fraud.reasons]
     yield _Grid(("reason", "sessions", "clicks"), reasons, width).table()
     heads = ("most suspicious", "score", "sessions", "clicks", "from", "to")
@@ -459,7 +415,7 @@ def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[Rendera
 def _suspect(one: Suspect) -> tuple[str, ...]:
     about = ", ".join(each.name for each in one.queries)
     name = f"{one.who}… {about}" if one.who else f"nobody known {about}"
-    return name, f"{one.score:.2f}", f"{one.sessions:,}", f"{one.clicks:,}", day(one.first), day(one.last)
+    return name, f"{one.score:.2f}", f"{one.sessions:,}", f"{one.clicks:,}", day_text(one.first), day_text(one.last)
 
 
 def _rejects(rejects: RejectSummary, width: int) -> Iterator[RenderableType]:
@@ -469,7 +425,7 @@ def _rejects(rejects: RejectSummary, width: int) -> Iterator[RenderableType]:
             (f"import: {one.reason}", f"{one.count:,}", _place(one.examples[0].file, one.examples[0].line))
             for one in rejects.rows
         ),
-        *((f"cleaning: {one.reason}", f"{one.count:,}", minute(one.examples[0].time)) for one in rejects.events),
+        *((f"cleaning: {one.reason}", f"{one.count:,}", minute_text(one.examples[0].time)) for one in rejects.events),
     ]
     if rows:
         yield _Grid(("reason", "count", "first"), rows, width).table()

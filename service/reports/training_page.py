@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,17 +10,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from indexer.html_report import AMBER, BLUE, GREY, INK, RED, RULE, mark_safe, show_counts, show_shares, svg, template
 from rerank.click_models.registry import BASELINES
 from rerank.evaluation.promotion import NDCG, Comparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult
+from retrieval.html_report import (
+    AMBER,
+    BLUE,
+    GREY,
+    INK,
+    INSIDE,
+    RED,
+    draw_curve,
+    measure_text,
+    render,
+    seconds_text,
+    show_counts,
+    show_grid,
+    show_shares,
+    svg,
+)
 from service.cli.output import out, show_notices, shown
-from service.reports import event_page
 from service.reports.training import Curve, Findings, Gain, LearnReport, Position, RunDecision, Stage, StageOutcome
 
 if TYPE_CHECKING:
-    from jinja2 import Template
     from matplotlib.axes import Axes
 
 
@@ -35,17 +47,9 @@ def html(report: LearnReport) -> str:
     drawings = dict(plots(report.findings)) if report.findings else {}
     if report.shoppers:
         drawings["shoppers"] = shopper_plot(report.shoppers.report.curve)
-    return _template().render(report=report, plots=mark_safe(drawings))
-
-
-@cache
-def _template() -> Template:
-    told = (
-        *(event_page.share, event_page.day, event_page.minute, event_page.plural),
-        *(headline, order_name, model_name, seconds, measure, difference),
-        *(judgment, left_out),
-    )
-    return template(_PAGE, {each.__name__: each for each in told})
+    words = (order_name, model_name, difference, judgment, left_out)
+    named = {each.__name__: each for each in words}
+    return render(_PAGE, drawings, report=report, headline=HEADLINES[report.decision], **named)
 
 
 # The plots of the page: what each order reaches, the gate's slices, training curves, examination by position.
@@ -104,8 +108,7 @@ def _interval(axes: Axes, place: int, values: tuple[float, float, float], colour
 def _rows(axes: Axes, names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.5, -0.7)
-    axes.grid(axis="x", color=RULE)
-    axes.set_axisbelow(True)
+    show_grid(axes, "x")
 
 
 def _validation(curves: Sequence[Curve]) -> str:
@@ -126,8 +129,8 @@ def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
     best = max(curve, key=lambda point: point[1])
 
     def draw(axes: Axes) -> None:
-        axes.plot(*zip(*curve, strict=True), color=BLUE, marker="o", markersize=3.5, linewidth=1.4, label="nDCG@10")
-        axes.plot(*best, color=BLUE, marker="o", markersize=8, alpha=0.35)
+        draw_curve(axes, curve, BLUE, "nDCG@10")
+        _mark_best(axes, *best, BLUE)
         _by_epoch(axes)
 
     return svg(2.2, draw, "nDCG@10 of what shoppers chose next, by epoch")
@@ -151,7 +154,7 @@ def _loss(curves: Sequence[Curve]) -> str:
 def _by_epoch(axes: Axes) -> None:
     show_counts(axes.xaxis, 10)
     axes.set_xlabel("epoch")
-    _grid(axes)
+    show_grid(axes, legend=INSIDE)
 
 
 def _positions(rows: Sequence[Position]) -> str:
@@ -161,22 +164,19 @@ def _positions(rows: Sequence[Position]) -> str:
     def draw(axes: Axes) -> None:
         known = [(each.position, each.examination) for each in rows if each.examination is not None]
         if known:
-            axes.plot(*zip(*known, strict=True), color=BLUE, marker="o", markersize=3.5, label="looked at")
-        rates = [each.clicks / each.shown for each in rows]
-        axes.plot([each.position for each in rows], rates, color=AMBER, marker="o", markersize=3.5, label="clicked")
+            draw_curve(axes, known, BLUE, "examined")
+        draw_curve(axes, [(each.position, each.clicks / each.shown) for each in rows], AMBER, "clicked")
         axes.set_ylim(0, 1.04)
         show_counts(axes.xaxis, 10)
         show_shares(axes.yaxis, 5)
         axes.set_xlabel("position")
-        _grid(axes)
+        show_grid(axes, legend=INSIDE)
 
     return svg(2.8, draw, "How often each position is looked at and clicked")
 
 
-def _grid(axes: Axes) -> None:
-    axes.grid(axis="y", color=RULE)
-    axes.set_axisbelow(True)
-    axes.legend(frameon=False, ncols=2, loc="best", fontsize=9)
+def _mark_best(axes: Axes, at: float, value: float, colour: str) -> None:
+    axes.plot([at], [value], color=colour, marker="o", markersize=8, alpha=0.35)
 
 
 # Names and numbers of a run as the page and the terminal tell them.
@@ -216,25 +216,9 @@ def slice_name(name: str) -> str:
     return plain if len(plain) <= _LONGEST_NAME else f"{plain[: _LONGEST_NAME - 1]}…"
 
 
-def headline(report: LearnReport) -> str:
-    """The decision in a few words."""
-    return HEADLINES[report.decision]
-
-
-def seconds(value: float) -> str:
-    """A duration."""
-    minutes, rest = divmod(value, 60)
-    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{value:.1f} s"
-
-
-def measure(value: float | None) -> str:
-    """A measure, or a dash where it is not known."""
-    return "–" if value is None else f"{value:.4f}"
-
-
 def difference(found: Difference | Gain | None) -> str:
     """By how much one is better than the other, with the interval."""
-    return "too few to tell" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
+    return "too few to decide" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
 
 
 def judgment(comparison: Comparison) -> str:
@@ -262,7 +246,7 @@ _LEFT_OUT: Mapping[str, str] = {
 
 def show_learned(report: LearnReport, page: Path, index: Path, console: Console = out) -> None:
     """Prints a report in short."""
-    console.print(Text(headline(report), style="bold"))
+    console.print(Text(HEADLINES[report.decision], style="bold"))
     for sentence in report.summary:
         console.print(Text(shown(sentence)))
     console.print()
@@ -291,7 +275,7 @@ def _steps(report: LearnReport) -> Table:
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("what it did")
     for stage in report.stages:
-        time = seconds(stage.seconds) if stage.steps else ""
+        time = seconds_text(stage.seconds) if stage.steps else ""
         table.add_row(stage.name, time, Text(_did(stage)))
     return table
 
@@ -309,5 +293,7 @@ def _order_rows(report: LearnReport) -> Table:
     for name in ("order", "nDCG@10", "95%"):
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
     for each in report.findings.orders if report.findings else ():
-        table.add_row(order_name(each.order), measure(each.ndcg), f"{measure(each.low)} to {measure(each.high)}")
+        table.add_row(
+            order_name(each.order), measure_text(each.ndcg), f"{measure_text(each.low)} to {measure_text(each.high)}"
+        )
     return table

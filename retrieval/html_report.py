@@ -1,0 +1,236 @@
+"""HTML reports: one self-contained page from a template, plots as SVG elements, and the formats of their values.
+
+matplotlib and jinja2 are imported in the functions that need them, here alone. All values that are put into a page are
+escaped, and characters that could do harm in it are replaced. The same report gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+INK, QUIET, RULE, SOFT = "#27313d", "#6b7785", "#e3e7ec", "#f1f3f6"
+BLUE, AMBER, RED, GREY = "#3f6f9f", "#c98a1b", "#b4453f", "#9aa5b1"
+NOTHING = "–"
+"""Stands for a value that is not known."""
+
+_WIDTH = 6.2
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "shelfwise",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": QUIET,
+    "xtick.color": QUIET,
+    "ytick.color": INK,
+}
+# Signs that turn the direction of the text around them could make a row say something else than it does.
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+def render(path: Path, plots: Mapping[str, str], **values: object) -> str:
+    """The page of a template, which extends `report.html.j2`; `plots` are SVG elements of `svg`, by name."""
+    safe = {name: Markup(element) for name, element in plots.items()}  # noqa: S704  # matplotlib escapes what it writes
+    return _template(path).render(plots=safe, **values)
+
+
+@cache
+def _template(path: Path) -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader((path.parent, Path(__file__).parent)),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_replace_harmful,
+    )
+    environment.filters |= FILTERS
+    return environment.get_template(path.name)
+
+
+def _replace_harmful(value: object) -> object:
+    """A text without characters that a page cannot hold or that would turn its text around."""
+    if not isinstance(value, str) or isinstance(value, Markup) or (value.isascii() and value.isprintable()):
+        return value
+    return "".join("\ufffd" if _is_harmful(mark) else mark for mark in value)
+
+
+def _is_harmful(mark: str) -> bool:
+    code = ord(mark)
+    is_control = (code < 32 and mark not in "\t\n") or 0x7F <= code < 0xA0
+    return is_control or mark in _BIDI_CONTROLS or 0xD800 <= code < 0xE000
+
+
+def isolate(text: str) -> Markup:
+    """A text from outside as an element whose direction does not touch what is around it."""
+    return Markup("<bdi>{}</bdi>").format(_replace_harmful(text))
+
+
+def share_text(share: float | None) -> str:
+    """A share in percent, 100% or 0% only where it is exactly that."""
+    if share is None:
+        return NOTHING
+    if share in (0.0, 1.0):
+        return f"{share:.0%}"
+    return f"{max(share, 0.0001):.2%}" if share < 0.01 else f"{min(share, 0.999):.1%}"
+
+
+def count_text(value: int) -> str:
+    """A whole number with its thousands apart."""
+    return f"{value:,}"
+
+
+def number_text(value: float | None) -> str:
+    """A number with one decimal, or a dash."""
+    return NOTHING if value is None else f"{value:,.1f}"
+
+
+def measure_text(value: float | None) -> str:
+    """A measure with four decimals, or a dash."""
+    return NOTHING if value is None else f"{value:.4f}"
+
+
+def day_text(moment: datetime | None) -> str:
+    """The date, UTC, or a dash."""
+    return NOTHING if moment is None else f"{moment:%Y-%m-%d}"
+
+
+def minute_text(moment: datetime) -> str:
+    """The date and time of day, UTC."""
+    return f"{moment:%Y-%m-%d %H:%M}"
+
+
+def seconds_text(value: float) -> str:
+    """A duration."""
+    minutes, rest = divmod(value, 60)
+    return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{value:.1f} s"
+
+
+def times_text(value: float) -> str:
+    """How many times as much."""
+    return f"×{value:.2f}"
+
+
+def plural(count: int, one: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {one}" if count == 1 else f"{count:,} {one}s"
+
+
+def percent(share: float) -> str:
+    """A share, given in percent, that is 100% only when nothing is missing."""
+    return "100%" if share >= 100 else f"{min(share, 99.9):.1f}%".replace(".0%", "%")
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "bdi": isolate,
+    "count": count_text,
+    "share": share_text,
+    "number": number_text,
+    "measure": measure_text,
+    "day": day_text,
+    "minute": minute_text,
+    "seconds": seconds_text,
+    "times": times_text,
+    "plural": plural,
+}
+"""What every template has beside the filters of jinja2."""
+
+
+def svg(height: float, draw: Callable[[Axes], None], label: str) -> str:
+    """A plot as an SVG element, 6.2 inches wide; `label` says to a screen reader what is drawn.
+
+    Text stays text, so the page's font shows it and a reader can search it.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        axes = figure.add_subplot()
+        for side in ("top", "right", "left"):
+            axes.spines[side].set_visible(False)
+        axes.tick_params(length=0)
+        draw(axes)
+        written = io.StringIO()
+        metadata = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        figure.savefig(written, format="svg", transparent=True, metadata=metadata)
+    document = written.getvalue()
+    element = document[document.index("<svg") :]
+    return element.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+
+
+def show_counts(axis: Axis, most: int | None = None) -> None:
+    """Labels an axis with counts in short, at no more than `most` whole numbers where that is given."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    if most is not None:
+        axis.set_major_locator(MaxNLocator(most, integer=True))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: short_count(value)))
+
+
+def show_shares(axis: Axis, most: int) -> None:
+    """Labels an axis of shares from 0 to 1 in percent."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.set_major_locator(MaxNLocator(most))
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.6g}%"))
+
+
+def short_count(value: float) -> str:
+    """A count for an axis, such as 25k."""
+    if value <= 0:
+        return "0" if value == 0 else ""
+    for least, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if value >= least:
+            return f"{value / (1e3 if letter == 'k' else least):g}{letter}"
+    return f"{value:,.0f}" if value >= 1 else f"{value:.{max(1, math.ceil(-math.log10(value)))}f}"
+
+
+def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, object] | None = None) -> None:
+    """Lines of a grid behind what is drawn; with the arguments of a legend, that too."""
+    axes.grid(axis=lines, color=RULE)  # type: ignore[arg-type]
+    axes.set_axisbelow(True)
+    if legend is not None:
+        axes.legend(frameon=False, fontsize=9, **legend)  # type: ignore[arg-type]
+
+
+ABOVE: Mapping[str, object] = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+"""A legend above the plot, on the right."""
+INSIDE: Mapping[str, object] = {"ncols": 2, "loc": "best"}
+"""A legend where it covers least."""
+
+
+def label_bar(axes: Axes, text: str, at: tuple[float, float], offset: int = 4) -> None:
+    """A text to the right of a horizontal bar."""
+    axes.annotate(text, at, (offset, 0), textcoords="offset points", va="center", color=QUIET)
+
+
+def draw_share_bars(axes: Axes, places: Sequence[float], shares: Sequence[float], colours: Sequence[str]) -> None:
+    """Horizontal bars of shares, given in percent, before bars of the whole; the first on top."""
+    axes.barh(places, [100] * len(places), color=SOFT, height=0.66)
+    axes.barh(places, shares, color=colours, height=0.66)
+    axes.invert_yaxis()
+    axes.set_xticks([])
+
+
+def draw_curve(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label: str) -> None:
+    """A line with a mark at each of its points."""
+    xs, ys = zip(*points, strict=True)
+    axes.plot(xs, ys, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=label)
