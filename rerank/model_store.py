@@ -1,28 +1,28 @@
-"""The store of trained models: folders that never change, a pointer to the one that serves, which stay, the list of
-them."""
+"""Store of trained models of one family: immutable folders, a pointer to the one that serves, retention and rollback.
+
+STORE/FAMILY/
+  CURRENT              name of the model that serves, or "off", with a checksum
+  ranker-0001/         one model; rejected ones are numbered with the others, in the order of training
+  lock, lock.json      held by the program that writes
+
+A model's folder holds its graph and weights, its spec and report as JSON, and seal.json, which has the length and the
+XXH3 checksum of each file. Reading needs no lock: a model is complete before the pointer names it, and stays while it
+is named. A program that is killed while it adds a model leaves nothing of it, or all of it.
+"""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from rerank.ranker.spec import (
-    DEFAULT_RANKER,
-    Encoding,
-    RankerReport,
-    RankerSpec,
-    misfit,
-    read_report,
-    shipped_ranker,
-    verify_ranker,
-    write_ranker,
-)
+from rerank.sealed_folder import check_graph, check_weights
 from retrieval.errors import (
     InputError,
     ModelDamagedError,
@@ -32,189 +32,372 @@ from retrieval.errors import (
     StoreError,
     UnknownModelError,
 )
-from retrieval.store.files import atomic_folder, file_stamp, read_pointer, sync, write_pointer
+from retrieval.store.files import (
+    SEAL_FILE,
+    FileEntry,
+    atomic_folder,
+    file_stamp,
+    read_json,
+    read_pointer,
+    seal_folder,
+    sealed_problem,
+    sync,
+    write_pointer,
+)
 from retrieval.store.manifest import CURRENT
 
-# The rankers that were trained for an index: kept as folders that never change, with a pointer to the one that serves.
-#
-# STORE/rankers/
-#   CURRENT              the name of the ranker that serves, or "off", with a checksum
-#   ranker-0001/         one ranker: rerank/ranker/spec.py
-#   lock, lock.json      held by the one program that writes; who that is
-#
-# Where none was published the ranker that comes with the program serves (`rerank.ranker.spec`), if there is one for
-# the index's encoder. Published rankers and those rejected are numbered together, in the order of their training;
-# report.json tells them apart. Reading needs no lock: what a pointer names is whole, and stays while it is named. A
-# program that is killed leaves no trace of the ranker that it was adding, or a whole one; the pointer moves after that,
-# or not.
-
-RANKERS_FOLDER = "rankers"
-KEEP = 10
-"""How many stay of those that may serve, and of those that may not."""
+FORMAT = 1
+"""Counts up when a model's files change so that an older program could not use them. The seal stays as it is."""
+MODEL_FILE, WEIGHTS_FILE, REPORT_FILE = "model.onnx", "weights.safetensors", "report.json"
+DEFAULT_MODEL = "default"
+"""The name of the model that the program ships, where the family has one for the index's encoder."""
+OFF = "off"
+"""What the pointer and searches name where no model is to serve."""
 _PATIENCE_SECONDS = 60.0
-"""A ranker took long to train: who adds one waits while another is added, which takes a few seconds."""
-_MERGED = "results keep the merged order"
+"""Training took long: a program that adds a model waits while another adds one, which takes a few seconds."""
+_REMOVED = ".removed-"
 
 Build = Callable[[Path], None]
-"""Puts a ranker's weights and graph into an empty folder."""
+"""Puts a model's weights and graph into an empty folder."""
+_Read = TypeVar("_Read")
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """A ranker whose files are whole."""
+class Encoding:
+    """The encoder and the dimensions of an index, which a model has to fit."""
+
+    encoder: str
+    """Identity of the encoder."""
+    vector_dimension: int
+    state_dimension: int | None = None
+    """Dimension of token states; None where it is not known, or where there are none."""
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What every family's report.json holds."""
+
+    created: str
+    """ISO 8601, UTC."""
+    against: str = ""
+    """What the model was compared with: a model's name, or what serves without one."""
+    rejection_reasons: tuple[str, ...] = ()
+    """Empty for a model that was published."""
+
+
+Spec = TypeVar("Spec", bound=msgspec.Struct)
+Report = TypeVar("Report", bound=ModelReport)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel(Generic[Spec, Report]):
+    """A model whose files are verified."""
 
     name: str
     folder: Path
-    spec: RankerSpec
-    report: RankerReport
+    spec: Spec
+    report: Report
+
+
+class _Format(msgspec.Struct, frozen=True):
+    format: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFamily(Generic[Spec, Report]):
+    """The layout and the rules of one family of models."""
+
+    name: str
+    """As `ModelError.family` has it."""
+    noun: str
+    """Names a model in messages, and begins the names of models."""
+    folder: str
+    """Under the index directory."""
+    spec_type: type[Spec]
+    report_type: type[Report]
+    spec_file: str
+    extra_files: tuple[str, ...] = ()
+    """Files that every model has besides graph, weights, spec and report."""
+    max_file_bytes: int
+    max_json_bytes: int
+    train: str
+    """The command that trains a model."""
+    fallback: str
+    """What happens where none serves, for notices."""
+    keep: int
+    """How many stay of those that may serve, and of those that may not."""
+    misfit: Callable[[Spec, Encoding], str]
+    """Why a model cannot serve an index, or nothing."""
+    columns: Callable[[Spec], Mapping[str, int]]
+    """The last axes of the graph's inputs, by name."""
+    prepare: Callable[[Path, Spec, Report], Spec] = lambda _folder, spec, _report: spec
+    """Completes the spec of a folder that is about to be sealed; raises InputError."""
+    check: Callable[[Path, Spec], None] = lambda _path, _spec: None
+    """Raises ModelMismatchError or ModelDamagedError for the spec of a file that this program cannot run."""
+    shipped: Callable[[Encoding], StoredModel[Spec, Report] | None] = lambda _encoding: None
+    serves_older: bool = False
+    """Whether an older model serves where the current one cannot."""
+
+    @property
+    def pattern(self) -> str:
+        """Matches the names of stored models."""
+        return rf"{self.noun}-[0-9]{{4,}}"
+
+    def is_name(self, name: str) -> bool:
+        return re.fullmatch(self.pattern, name) is not None
+
+    @property
+    def _cure(self) -> str:
+        return f"let another one serve (shelfwise models rollback) or train it again: {self.train}"
+
+    def write(self, folder: Path, spec: Spec, report: Report) -> Spec:
+        """Completes a folder that holds a model's other files: writes spec and report, seals and syncs all files.
+
+        Raises ModelDamagedError or ModelMismatchError where `verify` refuses the folder then.
+        """
+        seal_folder(folder, {self.spec_file: self.prepare(folder, spec, report), REPORT_FILE: report})
+        self.read_report(folder)
+        return self.verify(folder)
+
+    def open(self, folder: Path) -> StoredModel[Spec, Report]:
+        """The verified model of a folder, by the folder's name; raises as `verify`."""
+        return StoredModel(folder.name, folder, self.verify(folder), self.read_report(folder))
+
+    def read_spec(self, folder: Path) -> Spec:
+        """The spec alone: the model files are not read.
+
+        Raises ModelDamagedError where the file or the seal cannot be read or do not agree, ModelMismatchError for
+        another format.
+        """
+        path = folder / self.spec_file
+        self._check_sealed(path, self._entries(folder))
+        found = self.read_json(path, _Format).format
+        if found != FORMAT:
+            age = "a newer" if found > FORMAT else "an older"
+            message = f"{path} is of format {found}, made by {age} program; this one reads {FORMAT}: {self._cure}"
+            raise ModelMismatchError(message, self.name)
+        spec = self.read_json(path, self.spec_type)
+        self.check(path, spec)
+        return spec
+
+    def read_report(self, folder: Path) -> Report:
+        """The report alone; raises ModelDamagedError."""
+        self._check_sealed(folder / REPORT_FILE, self._entries(folder))
+        return self.read_json(folder / REPORT_FILE, self.report_type)
+
+    def verify(self, folder: Path) -> Spec:
+        """The spec of a model whose every file has its checksum, and whose model files hold nothing that runs code.
+
+        Files beyond those of the layout are checked by their endings. Raises ModelDamagedError or ModelMismatchError,
+        which name the file.
+        """
+        spec, entries = self.read_spec(folder), self._entries(folder)
+        for name in entries:
+            self._check_sealed(folder / name, entries)
+        try:
+            for name in entries:
+                if name.endswith(".safetensors"):
+                    check_weights(folder / name, self._cure)
+                elif name.endswith(".onnx"):
+                    check_graph(folder / name, self.columns(spec) if name == MODEL_FILE else None, self._cure)
+        except ModelError as error:
+            error.family = self.name
+            raise
+        return spec
+
+    def damaged(self, path: Path, problem: str) -> ModelDamagedError:
+        """The error for a file of a model."""
+        return ModelDamagedError(f"{path} {problem}; {self._cure}", self.name)
+
+    def _entries(self, folder: Path) -> dict[str, FileEntry]:
+        path, needed = folder / SEAL_FILE, (MODEL_FILE, WEIGHTS_FILE, self.spec_file, REPORT_FILE, *self.extra_files)
+        entries = self.read_json(path, dict[str, FileEntry])
+        for name in (*needed, *entries):
+            if name not in entries or name != Path(name).name or name == "..":
+                sealed = ", ".join(entries) or "nothing"
+                raise self.damaged(path, f"seals {sealed}; it has to seal {', '.join(needed)}")
+            limit = self.max_json_bytes if name.endswith(".json") else self.max_file_bytes
+            if (size := entries[name].bytes) > limit:
+                message = (
+                    f"{folder / name} has {size:,} bytes; a {self.noun}'s file has {limit:,} at most: {self._cure}"
+                )
+                raise ModelMismatchError(message, self.name)
+        return entries
+
+    def _check_sealed(self, path: Path, entries: Mapping[str, FileEntry]) -> None:
+        if problem := sealed_problem(path, entries[path.name]):
+            raise self.damaged(path, problem)
+
+    def read_json(self, path: Path, kind: type[_Read]) -> _Read:
+        """The content of a JSON file of a model; raises ModelDamagedError."""
+        try:
+            return read_json(path, kind, self.max_json_bytes)
+        except ValueError as error:
+            raise self.damaged(path, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """The ranker to serve, and what a user should know of it."""
+class ServingModel(Generic[Spec, Report]):
+    """The model to serve, None where there is none, and what a user should know of it."""
 
-    ranker: Published | None
-    """None where rankers are switched off, or none fits, also none that comes with the program: the merged order stands
-    then."""
+    model: StoredModel[Spec, Report] | None
     notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
-    """What `publish` and `add_rejected` did."""
+class AddResult(Generic[Spec, Report]):
+    """The model that was added."""
 
-    ranker: Published
+    model: StoredModel[Spec, Report]
     serves: bool
     removed: tuple[str, ...] = ()
-    """Older rankers that were one too many, oldest first."""
+    """Names of older models that retention removed, oldest first."""
     notices: tuple[str, ...] = ()
     """Why it does not serve although it was published, or why older ones were not removed."""
 
 
 @dataclass(frozen=True, slots=True)
-class RolledBack:
-    """What a rollback did."""
+class RollbackResult(Generic[Spec, Report]):
+    """The model that serves after a rollback."""
 
-    before: str
-    """The ranker that served; empty where none did."""
-    ranker: Published
-    """The one that serves now."""
+    previous: str
+    """The name of the one that served; empty where none did."""
+    model: StoredModel[Spec, Report]
     passed_over: tuple[str, ...] = ()
     """Those between that cannot serve, with the reason."""
 
 
-class RankerRegistry:
-    """The rankers of one index directory. Nothing is written before a ranker is added."""
+class ModelStore(Generic[Spec, Report]):
+    """The models of one family in one index directory. Nothing is written before a model is added."""
 
-    def __init__(self, store: Path, keep: int = KEEP) -> None:
-        """`keep` of those that may serve stay, and as many of those that may not. Raises InputError for less than 1."""
-        if keep < 1:
-            raise InputError(f"keep is {keep}: at least 1 ranker stays")
-        self.store = store
-        self.keep = keep
-        self.folder = store / RANKERS_FOLDER
-        self.pointer = RankerPointer(self.folder)
+    def __init__(self, root: Path, family: ModelFamily[Spec, Report], keep: int | None = None) -> None:
+        """`keep` replaces the family's retention. Raises InputError for less than 1."""
+        self.keep = family.keep if keep is None else keep
+        if self.keep < 1:
+            raise InputError(f"keep is {keep}: at least 1 {family.noun} stays")
+        self.root = root
+        self.family = family
+        self.folder = root / family.folder
+        self._pointer = self.folder / CURRENT
 
     def names(self) -> list[str]:
-        """All rankers, oldest first, those rejected among them."""
+        """All models, oldest first, rejected ones included."""
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
-        return sorted((name for name in names if RANKER_NAME.fullmatch(name)), key=_number)
+        return sorted(filter(self.family.is_name, names), key=_number)
 
-    def open(self, name: str, encoding: Encoding | None = None) -> Published:
-        """A ranker of this name, verified; "default" is the one that comes with the program for an index's encoding.
+    def stamp(self) -> tuple[int, int]:
+        """Changes whenever the pointer is written."""
+        return file_stamp(self._pointer)
+
+    def current(self) -> str:
+        """The name in the pointer, nothing where there is none; raises ModelDamagedError for any other content."""
+        name = self._read_pointer()
+        return "" if name == OFF else name
+
+    def is_off(self) -> bool:
+        """Whether the family was switched off; False where the pointer cannot be read."""
+        with suppress(ModelDamagedError):
+            return self._read_pointer() == OFF
+        return False
+
+    def open(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
+        """The verified model of this name; "default" is the one that the program ships for the encoding.
 
         Raises UnknownModelError, which names those that there are, ModelDamagedError or ModelMismatchError.
         """
-        if name == DEFAULT_RANKER and (default := self._default(encoding)):
-            return default
+        if name == DEFAULT_MODEL and encoding and (shipped := self.family.shipped(encoding)):
+            return shipped
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
-            raise UnknownModelError(f"{self.folder} has no ranker {name!r}; {there}")
-        return opened_ranker(self.folder / name)
+            raise self._unknown(f"{self.folder} has no {self.family.noun} {name!r}; {there}")
+        return self.family.open(self.folder / name)
 
-    def servable(self, name: str, encoding: Encoding | None = None) -> Published:
-        """A ranker of this name that may serve an index, "default" among them; raises as `rollback`, and ModelError
-        while rankers are switched off."""
-        if self.pointer.is_off():
+    def servable(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
+        """The model of this name that may serve an index, "default" among them; raises as `rollback`, and ModelError
+        while the family is switched off."""
+        if self.is_off():
             cure = "let one serve again: shelfwise models rollback"
-            raise ModelError(f"rankers are switched off, {name[:100]} too; {cure}")
-        return self.open(name, encoding) if name == DEFAULT_RANKER else self._fitting(name, encoding)
+            message = f"{self.family.noun}s are switched off, {name[:100]} too; {cure}"
+            raise ModelError(message, self.family.name)
+        return self.open(name, encoding) if name == DEFAULT_MODEL else self._fitting(name, encoding)
 
-    def serving(self, encoding: Encoding | None = None) -> Serving:
-        """The ranker that serves an index, verified.
+    def serving(self, encoding: Encoding | None = None) -> ServingModel[Spec, Report]:
+        """The verified model that serves an index: the one of the pointer, else the shipped one.
 
-        Where the one that the pointer names cannot, being damaged or for another encoder or dimension, the newest of
-        those before it that can. Without `encoding` whatever the rankers were trained on is not looked at.
+        Where the pointer's model is damaged or does not fit the encoding, none serves, or the newest older one that
+        can, as the family says. Without `encoding` every model fits.
         """
         while True:
-            stamp = self.pointer.stamp()
+            stamp = self.stamp()
             found = self._find_serving(encoding)
-            # A ranker that was pruned while it was read is no damage: the pointer has moved on.
-            if not found.notices or stamp == self.pointer.stamp():
+            # A model that was removed while it was read is no damage: the pointer has moved on.
+            if not found.notices or stamp == self.stamp():
                 return found
 
-    def publish(self, build: Build, spec: RankerSpec, report: RankerReport) -> Added:
-        """Adds a ranker and lets it serve, unless rankers are switched off; then removes those that are too many.
+    def publish(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
+        """Adds a model and lets it serve, unless the family is switched off; then removes those that are too many.
 
         Waits up to a minute for another program that writes. Raises StoreLockedError where that takes longer,
-        StoreError where the folder cannot be written, and what `write_ranker` and `build` raise: then nothing is added.
+        StoreError where the folder cannot be written, and what `ModelFamily.write` and `build` raise: then nothing is
+        added.
         """
         with self._locked("publish", _PATIENCE_SECONDS):
-            made = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
-            if self.pointer.is_off():
-                notice = f"rankers are switched off; to let it serve: shelfwise models rollback {made.name}"
-                return self._tidied(made, serves=False, notices=(notice,))
-            self.pointer.write(made.name)
-            return self._tidied(made, serves=True)
+            added = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
+            if self.is_off():
+                cure = f"to let it serve: shelfwise models rollback {added.name}"
+                return self._prune_after(
+                    added, serves=False, notices=(f"{self.family.noun}s are switched off; {cure}",)
+                )
+            self._write_pointer(added.name)
+            return self._prune_after(added, serves=True)
 
-    def add_rejected(self, build: Build, spec: RankerSpec, report: RankerReport, reasons: Sequence[str]) -> Added:
-        """Adds a ranker that does not serve, with why. Raises as `publish`, InputError without a reason."""
+    def add_rejected(self, build: Build, spec: Spec, report: Report, reasons: Sequence[str]) -> AddResult[Spec, Report]:
+        """Adds a model that does not serve, with why. Raises as `publish`, InputError without a reason."""
         if not any(reasons):
-            raise InputError("a ranker is rejected for a reason: give one, or publish it")
+            raise InputError(f"a {self.family.noun} is rejected for a reason: give one, or publish it")
         with self._locked("publish", _PATIENCE_SECONDS):
-            return self._tidied(
-                self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=tuple(reasons))), serves=False
-            )
+            report = msgspec.structs.replace(report, rejection_reasons=tuple(reasons))
+            return self._prune_after(self._add(build, spec, report), serves=False)
 
-    def rollback(self, name: str = "", encoding: Encoding | None = None) -> RolledBack:
-        """Lets the ranker of this name serve, or the newest before the current one that can; "default" is the one that
-        comes with the program.
+    def rollback(self, name: str = "", encoding: Encoding | None = None) -> RollbackResult[Spec, Report]:
+        """Lets the model of this name serve, or the newest before the current one that can; "default" is the shipped
+        one.
 
-        Raises UnknownModelError where there is none, ModelRefusedError for one that was rejected,
-        ModelMismatchError for one that does not fit the encoding, ModelDamagedError; the pointer then stays.
+        Raises UnknownModelError where there is none, ModelRefusedError for a rejected one, ModelMismatchError for one
+        that does not fit the encoding, ModelDamagedError; the pointer then stays.
         """
         with self._locked("rollback"):
-            before = self.pointer.readable()
-            if name == DEFAULT_RANKER:
-                default = self.open(name, encoding)
-                self.pointer.remove()
-                return RolledBack(before, default)
+            previous = self._readable()
+            if name == DEFAULT_MODEL:
+                shipped = self.open(name, encoding)
+                self._pointer.unlink(missing_ok=True)
+                sync(self.folder)
+                return RollbackResult(previous, shipped)
             if name:
-                return RolledBack(before, self._serve(name, encoding))
+                return RollbackResult(previous, self._serve(name, encoding))
             passed_over: list[str] = []
-            for older in reversed(self._before(before)):
+            for older in reversed(self._older(previous)):
                 try:
-                    return RolledBack(before, self._serve(older, encoding), tuple(passed_over))
+                    return RollbackResult(previous, self._serve(older, encoding), tuple(passed_over))
                 except ModelRefusedError:
                     continue
                 except ModelError as error:
                     passed_over.append(str(error))
         there = "; ".join(passed_over) or f"it holds {', '.join(self.names()) or 'none'}"
-        which = f"before {before} that can serve" if before else "that can serve"
-        cure = "let none serve: shelfwise models off" if before else "train one: shelfwise train ranker"
-        raise UnknownModelError(f"{self.folder} has no ranker {which}: {there}; {cure}")
+        which = f"before {previous} that can serve" if previous else "that can serve"
+        cure = "let none serve: shelfwise models off" if previous else f"train one: {self.family.train}"
+        raise self._unknown(f"{self.folder} has no {self.family.noun} {which}: {there}; {cure}")
 
     def off(self) -> str:
-        """Lets none serve; gives the name of the one that did, or nothing."""
+        """Lets none serve; returns the name of the one that did, or nothing."""
         with self._locked("switch-off"):
-            before = self.pointer.readable()
-            self.pointer.write("")
-        return before
+            previous = self._readable()
+            self._write_pointer(OFF)
+        return previous
 
     def prune(self) -> tuple[str, ...]:
         """Removes all but the one that serves, the newest `keep` that can, and as many that cannot.
 
-        Gives the names of those removed, oldest first. Raises as `publish`.
+        Returns the names of those removed, oldest first. Raises as `publish`.
         """
         with self._locked("prune"):
             return self._prune()
@@ -224,86 +407,72 @@ class RankerRegistry:
         from retrieval.store.lock import hold_lock
         from retrieval.store.versions import Store
 
-        Store(self.store).check_ours()
+        Store(self.root).check_ours()
         try:
             self.folder.mkdir(exist_ok=True)
             with hold_lock(self.folder, purpose, patience):
-                sweep(self.folder)
+                sweep(self.folder, self.family.noun)
                 yield
         except OSError as error:
             message = f"{self.folder} cannot be written ({error}); see to the disk and to the rights to that folder"
             raise StoreError(message) from error
 
-    def _tidied(self, made: Published, *, serves: bool, notices: tuple[str, ...] = ()) -> Added:
-        """The ranker is added, whatever removing others meets."""
+    def _prune_after(
+        self, added: StoredModel[Spec, Report], *, serves: bool, notices: tuple[str, ...] = ()
+    ) -> AddResult[Spec, Report]:
+        """The model is added, whatever happens when others are removed."""
         try:
-            return Added(made, serves, self._prune(), notices)
+            return AddResult(added, serves, self._prune(), notices)
         except OSError as error:
-            return Added(made, serves, (), (*notices, f"older rankers could not be removed ({error})"))
+            return AddResult(added, serves, (), (*notices, f"older {self.family.noun}s could not be removed ({error})"))
 
     def _prune(self) -> tuple[str, ...]:
         names = self.names()
-        gone = surplus(names, [name for name in names if self._can_serve(name)], self.pointer.readable(), self.keep)
-        remove(self.folder, gone)
-        return gone
+        removed = surplus(names, [name for name in names if self._can_serve(name)], self._readable(), self.keep)
+        for name in removed:
+            # Renamed first, so that a crash leaves no part of a model under a model's name.
+            (self.folder / name).rename(self.folder / f"{_REMOVED}{name}")
+        sync(self.folder)
+        sweep(self.folder, self.family.noun)
+        return removed
 
-    def _add(self, build: Build, spec: RankerSpec, report: RankerReport) -> Published:
+    def _add(self, build: Build, spec: Spec, report: Report) -> StoredModel[Spec, Report]:
         names = self.names()
-        name = f"ranker-{(_number(names[-1]) if names else 0) + 1:04d}"
+        name = f"{self.family.noun}-{(_number(names[-1]) if names else 0) + 1:04d}"
         with atomic_folder(self.folder / name) as scratch:
             build(scratch)
-            spec = write_ranker(scratch, spec, report)
-        return Published(name, self.folder / name, spec, report)
+            spec = self.family.write(scratch, spec, report)
+        return StoredModel(name, self.folder / name, spec, report)
 
-    def _find_serving(self, encoding: Encoding | None) -> Serving:
+    def _find_serving(self, encoding: Encoding | None) -> ServingModel[Spec, Report]:
+        name = ""
         try:
-            current = self.pointer.read()
-        except ModelDamagedError as error:
-            return Serving(None, (f"{error}; {_MERGED}",))
-        if not current:
-            return self._serving_default(encoding)
-        try:
-            return Serving(self._fitting(current, encoding))
+            name = self.current()
+            if name:
+                return ServingModel(self._fitting(name, encoding))
+            return ServingModel(None if self.is_off() or encoding is None else self.family.shipped(encoding))
         except ModelError as error:
-            return self._find_older(current, encoding, str(error))
+            for older in reversed(self._older(name)) if name and self.family.serves_older else ():
+                with suppress(ModelError):
+                    return ServingModel(self._fitting(older, encoding), (f"{error}; {older} serves in its place",))
+            return ServingModel(None, (f"{error}; {self.family.fallback}",))
 
-    def _serving_default(self, encoding: Encoding | None) -> Serving:
-        if self.pointer.is_off():
-            return Serving(None)
-        try:
-            return Serving(self._default(encoding))
-        except ModelError as error:
-            return Serving(None, (f"{error}; {_MERGED}",))
+    def _serve(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
+        model = self._fitting(name, encoding)
+        self._write_pointer(name)
+        return model
 
-    @staticmethod
-    def _default(encoding: Encoding | None) -> Published | None:
-        """The one that comes with the program; None where there is none for this encoding, or that is not known."""
-        found = shipped_ranker(encoding) if encoding else None
-        return Published(DEFAULT_RANKER, *found) if found else None
+    def _fitting(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
+        """A model that may serve; raises as `rollback`."""
+        model = self.open(name)
+        if reasons := model.report.rejection_reasons:
+            raise ModelRefusedError(f"{name} was rejected: {'; '.join(reasons)}", self.family.name)
+        if encoding and (why := self.family.misfit(model.spec, encoding)):
+            raise ModelMismatchError(f"{name} cannot serve: {why}", self.family.name)
+        return model
 
-    def _find_older(self, current: str, encoding: Encoding | None, notice: str) -> Serving:
-        for name in reversed(self._before(current)):
-            with suppress(ModelError):
-                ranker = self._fitting(name, encoding)
-                return Serving(ranker, (f"{notice}; {name} serves in its place",))
-        return Serving(None, (f"{notice}; {_MERGED}",))
-
-    def _serve(self, name: str, encoding: Encoding | None) -> Published:
-        ranker = self._fitting(name, encoding)
-        self.pointer.write(name)
-        return ranker
-
-    def _fitting(self, name: str, encoding: Encoding | None) -> Published:
-        """A ranker that may serve; raises as `rollback`."""
-        ranker = self.open(name)
-        if ranker.report.rejection_reasons:
-            raise ModelRefusedError(f"{name} was rejected: {'; '.join(ranker.report.rejection_reasons)}")
-        if encoding and (why := misfit(ranker.spec, encoding)):
-            raise ModelMismatchError(f"{name} cannot serve: {why}")
-        return ranker
-
-    def _before(self, name: str) -> list[str]:
-        """The rankers that are older than this one, oldest first; all, where there is no such."""
+    def _older(self, name: str) -> list[str]:
+        """The models that are older than this one, oldest first; all of them without a name."""
         return [each for each in self.names() if not name or _number(each) < _number(name)]
 
     def _can_serve(self, name: str) -> bool:
@@ -311,108 +480,51 @@ class RankerRegistry:
             return not self.open(name).report.rejection_reasons
         return False
 
+    def _readable(self) -> str:
+        """As `current`, and nothing where the pointer cannot be read."""
+        with suppress(ModelDamagedError):
+            return self.current()
+        return ""
 
-def opened_ranker(folder: Path) -> Published:
-    """The ranker of a folder, by the folder's name, verified; raises ModelDamagedError or ModelMismatchError."""
-    return Published(folder.name, folder, verify_ranker(folder), read_report(folder))
+    def _write_pointer(self, name: str) -> None:
+        write_pointer(self._pointer, name)
 
-
-def _number(name: str) -> int:
-    return int(name.removeprefix("ranker-"))
-
-
-# The file that names the ranker which serves, replaced at once: a reader meets the old name or the new one.
-
-RANKER_NAME = re.compile(r"ranker-[0-9]{4,}")
-NO_RANKER = "off"
-"""What stands for none where a ranker may be named."""
-_SAID = re.compile(f"{RANKER_NAME.pattern}|{NO_RANKER}")
-_CURE = "let a ranker serve anew: shelfwise models rollback"
-
-
-class RankerPointer:
-    """CURRENT in a folder of rankers: a name, or "off", with a checksum."""
-
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / CURRENT
-
-    def read(self) -> str:
-        """The ranker that serves; nothing where none was published or rankers are switched off.
-
-        Raises ModelDamagedError for a file that cannot be read, or names no ranker.
-        """
-        said = self._said()
-        return "" if said == NO_RANKER else said
-
-    def is_off(self) -> bool:
-        """Whether somebody switched rankers off; False where it cannot be read."""
+    def _read_pointer(self) -> str:
+        cure = f"let a {self.family.noun} serve again: shelfwise models rollback"
         try:
-            return self._said() == NO_RANKER
-        except ModelDamagedError:
-            return False
-
-    def readable(self) -> str:
-        """As `read`, and nothing where it cannot be read."""
-        try:
-            return self.read()
-        except ModelDamagedError:
-            return ""
-
-    def write(self, name: str) -> None:
-        """Lets a ranker serve, or none where the name is empty."""
-        write_pointer(self._path, name or NO_RANKER)
-
-    def remove(self) -> None:
-        """Names none, as before the first was published."""
-        self._path.unlink(missing_ok=True)
-        sync(self._path.parent)
-
-    def stamp(self) -> tuple[int, int]:
-        """Changes whenever it is written."""
-        return file_stamp(self._path)
-
-    def _said(self) -> str:
-        try:
-            return read_pointer(self._path, _SAID)
+            return read_pointer(self._pointer, re.compile(f"{self.family.pattern}|{OFF}"))
         except FileNotFoundError:
             return ""
         except OSError as error:
-            raise ModelDamagedError(f"{self._path} cannot be read ({error.strerror}); {_CURE}") from error
+            message = f"{self._pointer} cannot be read ({error.strerror}); {cure}"
+            raise ModelDamagedError(message, self.family.name) from error
         except ValueError as error:
-            raise ModelDamagedError(f"{self._path} names no ranker, {error}; {_CURE}") from error
+            message = f"{self._pointer} names no {self.family.noun}, {error}; {cure}"
+            raise ModelDamagedError(message, self.family.name) from error
+
+    def _unknown(self, message: str) -> UnknownModelError:
+        return UnknownModelError(message, self.family.name)
 
 
-# Which rankers stay when one is added, and how the others, and what killed programs left, are removed; user towers
-# are removed in the same way.
-
-_ADDING = (".ranker-", ".tower-")
-_GOING = ".removed-"
+def _number(name: str) -> int:
+    return int(name.rpartition("-")[2])
 
 
 def surplus(names: Sequence[str], able: Collection[str], current: str, keep: int) -> tuple[str, ...]:
-    """The names, oldest first, of the rankers that are too many.
+    """The names, oldest first, of the models that are too many.
 
-    The current one stays, and the newest `keep` of those that are `able` to serve: where the current one is damaged,
-    one of these serves in its place. So do as many of the others, which are for people to look at; they are counted
-    apart, or a row of failures would leave no way back.
+    The current one stays, and the newest `keep` of those that are `able` to serve, one of which may have to replace it.
+    So do as many of the others, which are for people to look at; they are counted apart, or a row of failures would
+    leave nothing to roll back to.
     """
     others = [name for name in names if name not in able]
     stay = {current, *[name for name in names if name in able][-keep:], *others[-keep:]}
     return tuple(name for name in names if name not in stay)
 
 
-def remove(folder: Path, names: Sequence[str]) -> None:
-    """Removes what is called so in a folder of rankers or towers; the caller holds its lock."""
-    for name in names:
-        # Renamed first, so that a crash leaves no part of a ranker under a ranker's name.
-        (folder / name).rename(folder / f"{_GOING}{name}")
-    sync(folder)
-    sweep(folder)
-
-
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, noun: str) -> None:
     """Removes what killed programs had begun to write or to remove; the caller holds the lock."""
-    for prefix in (*_ADDING, _GOING):
+    for prefix in (f".{noun}-", _REMOVED):
         for leftover in folder.glob(f"{prefix}*"):
             if leftover.is_dir() and not leftover.is_symlink():
                 shutil.rmtree(leftover)
@@ -420,17 +532,14 @@ def sweep(folder: Path) -> None:
                 leftover.unlink()
 
 
-# The rankers of an index at a glance: how each was judged, which one serves, which cannot and why.
-
-
-class RankerEntry(msgspec.Struct, frozen=True):
-    """One ranker. Of one that cannot be opened only its name and size are known."""
+class ModelEntry(msgspec.Struct, Generic[Spec, Report], frozen=True):
+    """One model in a list. Of one that cannot be opened only its name and size are known."""
 
     name: str
     serves: bool
     bytes: int
-    spec: RankerSpec | None = None
-    report: RankerReport | None = None
+    spec: Spec | None = None
+    report: Report | None = None
     problem: str = ""
     """Why it cannot be opened; empty for a whole one."""
     misfit: str = ""
@@ -438,37 +547,43 @@ class RankerEntry(msgspec.Struct, frozen=True):
 
     @property
     def is_rejected(self) -> bool:
-        """Whether it was rejected."""
         return self.report is not None and bool(self.report.rejection_reasons)
 
 
-class RankerList(msgspec.Struct, frozen=True):
-    """All rankers of an index, oldest first."""
+class ModelList(msgspec.Struct, Generic[Spec, Report], frozen=True):
+    """All models of a family in an index, oldest first."""
 
     serving: str
     """Name of the one that an engine would open; empty where none serves."""
     is_off: bool
-    """Whether somebody switched rankers off."""
+    """Whether the family was switched off."""
     notices: tuple[str, ...]
     """Why another one serves than was published last, or none."""
-    rankers: tuple[RankerEntry, ...]
+    models: tuple[ModelEntry[Spec, Report], ...]
+
+    def to_document(self, key: str) -> dict[str, Any]:
+        """For JSON, the models under the family's own `key`."""
+        document: dict[str, Any] = msgspec.to_builtins(self)
+        return document | {key: document.pop("models")}
 
 
-def list_rankers(registry: RankerRegistry, encoding: Encoding | None = None) -> RankerList:
-    """Reads every file of every ranker; `encoding` is the index's, where that is known."""
-    found = registry.serving(encoding)
-    serving = found.ranker.name if found.ranker else ""
-    entries = tuple(_entry(registry, name, encoding, serves=name == serving) for name in registry.names())
-    return RankerList(serving, registry.pointer.is_off(), found.notices, entries)
+def list_models(store: ModelStore[Spec, Report], encoding: Encoding | None = None) -> ModelList[Spec, Report]:
+    """Reads every file of every model; `encoding` is the index's, where that is known."""
+    found = store.serving(encoding)
+    serving = found.model.name if found.model else ""
+    entries = tuple(_entry(store, name, encoding, serves=name == serving) for name in store.names())
+    return ModelList(serving, store.is_off(), found.notices, entries)
 
 
-def _entry(registry: RankerRegistry, name: str, encoding: Encoding | None, *, serves: bool) -> RankerEntry:
+def _entry(
+    store: ModelStore[Spec, Report], name: str, encoding: Encoding | None, *, serves: bool
+) -> ModelEntry[Spec, Report]:
     size = 0
     with suppress(OSError):
-        size = sum(path.stat().st_size for path in (registry.folder / name).iterdir())
+        size = sum(path.stat().st_size for path in (store.folder / name).iterdir())
     try:
-        ranker = registry.open(name)
+        model = store.open(name)
     except ModelError as error:
-        return RankerEntry(name, serves, size, problem=str(error))
-    why = misfit(ranker.spec, encoding) if encoding else ""
-    return RankerEntry(name, serves, size, ranker.spec, ranker.report, misfit=why)
+        return ModelEntry(name, serves, size, problem=str(error))
+    why = store.family.misfit(model.spec, encoding) if encoding else ""
+    return ModelEntry(name, serves, size, model.spec, model.report, misfit=why)

@@ -1,4 +1,8 @@
-"""The folder of a trained model: what it says of itself, as JSON, and the seal that vouches for every file."""
+"""Checks of a model's files: weights as safetensors, and an ONNX graph of operators that only compute.
+
+A graph is data, but some of what the format allows reaches outside it: tensors in other files or at addresses in memory,
+operators from libraries, operators that call Python or load a compiled program. No model needs them.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from retrieval.errors import ModelDamagedError, ModelMismatchError
-
-# seal.json    length and XXH3 checksum of each file beside it
-
-
-# What a ranker's model files may hold: weights as safetensors, and an ONNX graph of operators that only compute.
-#
-# A graph is data, but some of what the format allows reaches outside it: tensors in other files or at addresses in
-# memory, operators from libraries, operators that call Python or load a compiled program. None is needed to rank.
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 MICROSOFT_OPERATORS = ("MatMulIntegerToFloat", "MultiHeadAttention")
@@ -25,7 +21,7 @@ _MICROSOFT = "com.microsoft"
 _RETRAIN = "train the ranker again: shelfwise train ranker"
 
 
-def check_weights(path: Path) -> None:
+def check_weights(path: Path, cure: str = _RETRAIN) -> None:
     """Raises ModelDamagedError unless the file is of safetensors."""
     from safetensors import SafetensorError, safe_open
 
@@ -33,7 +29,7 @@ def check_weights(path: Path) -> None:
         with safe_open(path, "numpy") as tensors:
             tensors.keys()
     except (SafetensorError, OSError) as error:
-        raise ModelDamagedError(f"{path} holds no safetensors ({error}); {_RETRAIN}") from error
+        raise ModelDamagedError(f"{path} holds no safetensors ({error}); {cure}") from error
 
 
 def check_graph(path: Path, columns: Mapping[str, int] | None = None, cure: str = _RETRAIN) -> None:

@@ -133,7 +133,7 @@ def engine(demo_index: Path) -> Iterator[SearchEngine]:
 @pytest.fixture
 def without_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """No ranker comes with the program, as for an encoder that it has none for."""
-    monkeypatch.setattr("rerank.model_store.shipped_ranker", lambda _encoding: None)
+    monkeypatch.setattr("rerank.ranker.spec.shipped_ranker", lambda _encoding: None)
 
 
 @pytest.fixture(scope="session")

@@ -10,15 +10,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
-from rerank.model_store import Build
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE, Build, Encoding
 from rerank.ranker.features import FEATURES
-from rerank.ranker.spec import (
-    MODEL_FILE,
-    WEIGHTS_FILE,
-    Encoding,
-    RankerReport,
-    RankerSpec,
-)
+from rerank.ranker.spec import RankerReport, RankerSpec
 from retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from tests.versions import DIMENSION
 

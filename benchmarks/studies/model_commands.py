@@ -40,8 +40,9 @@ def ranker(
 
     from benchmarks.studies.rankers import PARTS, compare_orders, part_of, score_systems
     from benchmarks.tables import show_orders
-    from rerank.model_store import RankerRegistry, Serving, opened_ranker
+    from rerank.model_store import ServingModel
     from rerank.ranker.onnx import OnnxRanker
+    from rerank.ranker.spec import RANKERS, ranker_store
     from rerank.teacher.teacher import open_teacher
     from retrieval.judgments import read_judgments
     from service.cli.output import ProgressLines, show_notices, write_json
@@ -61,8 +62,8 @@ def ranker(
         popularity = read_popularity(index)
         lists = candidate_lists(snapshot, queries, 0.0, depth=depth, popularity=popularity, progress=progress.advance)
         progress.end(f"{len(lists.rows):,} of {len(queries):,} queries")
-        serving = Serving(opened_ranker(folder)) if folder else RankerRegistry(index).serving(encoding_of(snapshot))
-        served = OnnxRanker(serving.ranker) if serving.ranker else None
+        serving = ServingModel(RANKERS.open(folder)) if folder else ranker_store(index).serving(encoding_of(snapshot))
+        served = OnnxRanker(serving.model) if serving.model else None
         opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
         kept = index / TRAINING_FOLDER / TEACHER_SCORES
         progress.begin("scores", len(lists.rows), "candidates")

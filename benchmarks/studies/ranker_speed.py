@@ -21,13 +21,13 @@ import numpy as np
 from benchmarks.studies.rankers import GradedOrders, judged_lists
 from benchmarks.tables import plain_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
-from rerank.model_store import Published, RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES, MOST_ACTS
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget, complete_target
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
+from rerank.ranker.spec import RankerReport, RankerSpec, StoredRanker, misfit, ranker_store
 from rerank.teacher.teacher import Teacher
 from rerank.training.click_training import new_network
 from retrieval.encoders.base import Tokens, as_token_encoder
@@ -188,7 +188,7 @@ def _ranker(snapshot: Snapshot, folder: Path, layers: int, *, has_history: bool)
         event_weights=(0.5, 0.3, 0.2),
         calibration=(1.0, 0.0),
     )
-    return OnnxRanker(Published("drawn", folder, spec, RankerReport(created="")))
+    return OnnxRanker(StoredRanker("drawn", folder, spec, RankerReport(created="")))
 
 
 def show_ranker_speed(report: SpeedReport) -> None:
@@ -247,11 +247,11 @@ class PruningReport:
     rows: tuple[PrunedRanker, ...]
 
 
-def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
+def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> StoredRanker:
     """The ranker of this name; else the one that serves, where it has a cross-attention layer, or the newest that has
     one and fits the index, also of those rejected. Raises UnknownModelError where there is none."""
-    registry, encoding = RankerRegistry(root), encoding_of(snapshot)
-    serving = registry.serving(encoding).ranker
+    registry, encoding = ranker_store(root), encoding_of(snapshot)
+    serving = registry.serving(encoding).model
     names = [name] if name else [*([serving.name] if serving else []), *reversed(registry.names())]
     for each in names:
         found = registry.open(each, encoding)
@@ -264,7 +264,7 @@ def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> Published:
 
 
 def measure_pruning(
-    root: Path, snapshot: Snapshot, judgments: Judgments, ranker: Published, progress: Progress
+    root: Path, snapshot: Snapshot, judgments: Judgments, ranker: StoredRanker, progress: Progress
 ) -> PruningReport:
     """Prunes by what matters on synthetic queries, and measures on the judged ones."""
     network, popularity = load_network(ranker.folder / WEIGHTS_FILE), read_popularity(root)
@@ -273,7 +273,7 @@ def measure_pruning(
     with tempfile.TemporaryDirectory() as scratch:
         kinds = list(_sensible(network.shape))
         progress.begin("export", len(kinds), "networks")
-        made: dict[str, Published] = {}
+        made: dict[str, StoredRanker] = {}
         for place, (name, left, precision) in enumerate(kinds):
             folder = Path(scratch) / str(place)
             folder.mkdir()
@@ -312,7 +312,7 @@ def _sensible(shape: NetworkShape) -> Iterator[tuple[str, PruningTarget, Precisi
             yield name, left, precision
 
 
-def _exported(ranker: Published, network: RankerNetwork, precision: Precision, folder: Path) -> Published:
+def _exported(ranker: StoredRanker, network: RankerNetwork, precision: Precision, folder: Path) -> StoredRanker:
     export_network(network, folder / MODEL_FILE, precision)
     return replace(ranker, folder=folder)
 

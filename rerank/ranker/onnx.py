@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, pad_batch
-from rerank.ranker.spec import MODEL_FILE, RankerSpec
+from rerank.ranker.spec import RankerSpec, StoredRanker
 from retrieval.encoders.onnx import open_graph
 from retrieval.errors import ModelDamagedError, ModelError
 
@@ -19,7 +19,7 @@ OUTPUT = "scores"
 class OnnxRanker:
     """Scores candidates by a ranker that was published. Thread-safe; each call computes in the calling thread."""
 
-    def __init__(self, ranker: Published, event_weights: tuple[float, float, float] | None = None) -> None:
+    def __init__(self, ranker: StoredRanker, event_weights: tuple[float, float, float] | None = None) -> None:
         """`event_weights` say what a click, a cart and a purchase are worth, in place of the ranker's own.
 
         Raises ModelDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.

@@ -1,46 +1,47 @@
-"""The folder of a trained ranker: what ranker.json and report.json say, and the seal that vouches for every file.
+"""The folder of a trained ranker: its spec, its report, and the family of models that rankers are.
 
 model.onnx            the network as it is served
-weights.safetensors   the same as it is trained on from there
-ranker.json           RankerSpec: what running it takes besides
+weights.safetensors   the same network, to train on from there
+ranker.json           RankerSpec: all that running the network takes besides
 report.json           RankerReport: what it was measured by, and whether it may serve
-seal.json             length and XXH3 checksum of each of them
+seal.json             length and XXH3 checksum of each file
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import msgspec
 import xxhash
 
 from rerank.evaluation.promotion import Decision
+from rerank.model_store import (
+    DEFAULT_MODEL,
+    FORMAT,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    AddResult,
+    Encoding,
+    ModelFamily,
+    ModelReport,
+    ModelStore,
+    StoredModel,
+)
 from rerank.ranker.features import FEATURES
-from rerank.sealed_folder import check_graph, check_weights
-from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
-from retrieval.store.files import SEAL_FILE, FileEntry, checksum, read_json, seal_folder, sealed_problem
+from retrieval.errors import RANKER, InputError, ModelDamagedError, ModelMismatchError
+from retrieval.store.files import checksum
 
-FORMAT = 1
-"""Counts up when a ranker's files change so that an older program could not use them. The seal stays as it is."""
-MODEL_FILE = "model.onnx"
-WEIGHTS_FILE = "weights.safetensors"
 SPEC_FILE = "ranker.json"
-REPORT_FILE = "report.json"
-MOST_MODEL_BYTES = 256 << 20
-"""Of one file of a ranker: fifty times the largest that we made."""
-MOST_TOLD_BYTES = 4 << 20
-"""Of each JSON file."""
+MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
+"""Of one file of a ranker: fifty times the largest that we made; of a JSON file."""
+KEEP = 10
 ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
 """The first stages' order; the ranker that served before; what learning from clicks as they are gives; the ranker
 itself."""
-_NEEDED = (MODEL_FILE, WEIGHTS_FILE, SPEC_FILE, REPORT_FILE)
 _CURE = "let another one serve (shelfwise models rollback) or train it again (shelfwise train ranker)"
-
-_Read = TypeVar("_Read")
 
 
 class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,34 +91,17 @@ class OrderResult(msgspec.Struct, frozen=True):
         return f"{self.order} {self.ndcg:.4f}"
 
 
-class RankerReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What report.json holds: how good a ranker is, by what it was not trained on."""
+class RankerReport(ModelReport, frozen=True, kw_only=True):
+    """The content of report.json: how good a ranker is, by what it was not trained on."""
 
-    created: str
-    """ISO 8601, UTC."""
     measured_on: str = ""
     """Names the held-out data: figures of two rankers compare only where this is the same."""
     measures: Mapping[str, float] = {}
     """By name, nDCG@10 for one, in the order in which they are shown."""
-    against: str = ""
-    """What it was judged against: a ranker's name, or the merged order."""
     decision: Decision | None = None
     """The gate's, where it was asked."""
-    rejection_reasons: tuple[str, ...] = ()
-    """Why it is rejected; empty for one that was published."""
     orders: tuple[OrderResult, ...] = ()
     """Of one that learned from clicks, what it reaches and what others do on the same queries."""
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What an index holds of its products for a ranker to read."""
-
-    encoder: str
-    """Identity of its encoder."""
-    vector_dimension: int
-    state_dimension: int | None = None
-    """None where it is not known, or where there are no states: those rankers read features alone then."""
 
 
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:
@@ -134,68 +118,27 @@ def misfit(spec: RankerSpec, encoding: Encoding) -> str:
 
 
 def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
-    """Completes a folder that holds a ranker's weights and graph: writes what it says of itself, seals and syncs all.
+    """Completes a folder that holds a ranker's weights and graph; returns the spec with its identity.
 
-    Gives the spec with its identity. Raises InputError for values that no ranker has, ModelDamagedError or
-    ModelMismatchError where the folder is then none that `verified` takes.
+    Raises InputError for values that no ranker has, and what `ModelFamily.write` raises.
     """
+    return RANKERS.write(folder, spec, report)
+
+
+def _prepare(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
     if problem := _problem(spec):
         raise InputError(f"no ranker is so: {problem}")
     if not all(map(math.isfinite, report.measures.values())):
         raise InputError(f"a ranker's measures are finite numbers; these are {dict(report.measures)}")
-    spec = msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
-    seal_folder(folder, {SPEC_FILE: spec, REPORT_FILE: report})
-    read_report(folder)
-    return verify_ranker(folder)
+    return msgspec.structs.replace(spec, format=FORMAT, identity=_identity(folder, spec))
 
 
-def read_spec(folder: Path) -> RankerSpec:
-    """What a ranker says of itself; its model files are not looked at.
-
-    Raises ModelDamagedError where ranker.json or the seal cannot be read or do not agree, ModelMismatchError where
-    it is of another format, or knows features that this program does not.
-    """
-    path = folder / SPEC_FILE
-    _check_sealed(path, _entries(folder))
-    made = _read(path, _Format).format
-    if made != FORMAT:
-        age = "a newer" if made > FORMAT else "an older"
-        message = f"{path} is of format {made}, made by {age} program; this one reads {FORMAT}: {_CURE}"
-        raise ModelMismatchError(message)
-    spec = _read(path, RankerSpec)
+def _check(path: Path, spec: RankerSpec) -> None:
     if unknown := [name for name in spec.features if name not in FEATURES]:
         message = f"{path} reads the features {', '.join(unknown)}, which this program does not have: {_CURE}"
         raise ModelMismatchError(message)
     if problem := _problem(spec):
         raise ModelDamagedError(f"{path} describes no ranker: {problem}; {_CURE}")
-    return spec
-
-
-def read_report(folder: Path) -> RankerReport:
-    """What a ranker was measured by; raises ModelDamagedError as `read_spec`."""
-    _check_sealed(folder / REPORT_FILE, _entries(folder))
-    return _read(folder / REPORT_FILE, RankerReport)
-
-
-def verify_ranker(folder: Path) -> RankerSpec:
-    """The spec of a ranker whose every file is whole, and whose model files hold nothing that runs code.
-
-    Other files than those named above are checked by their endings: a second graph is held to the same rule. Raises
-    ModelDamagedError or ModelMismatchError, which name the file.
-    """
-    spec, entries = read_spec(folder), _entries(folder)
-    for name in entries:
-        _check_sealed(folder / name, entries)
-    for name in entries:
-        if name.endswith(".safetensors"):
-            check_weights(folder / name)
-        elif name.endswith(".onnx"):
-            check_graph(folder / name, _columns(spec) if name == MODEL_FILE else None)
-    return spec
-
-
-class _Format(msgspec.Struct, frozen=True):
-    format: int
 
 
 def _problem(spec: RankerSpec) -> str:
@@ -235,41 +178,9 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
     return f"ranker-{digest.hexdigest()}"
 
 
-def _entries(folder: Path) -> dict[str, FileEntry]:
-    path = folder / SEAL_FILE
-    entries = _read(path, dict[str, FileEntry])
-    for name in (*_NEEDED, *entries):
-        if name not in entries or name != Path(name).name or name == "..":
-            named = ", ".join(entries) or "nothing"
-            raise ModelDamagedError(f"{path} vouches for {named}; it is to name {', '.join(_NEEDED)}: {_CURE}")
-        most = MOST_TOLD_BYTES if name.endswith(".json") else MOST_MODEL_BYTES
-        if entries[name].bytes > most:
-            message = (
-                f"{folder / name} has {entries[name].bytes:,} bytes; a ranker's file has {most:,} at most: {_CURE}"
-            )
-            raise ModelMismatchError(message)
-    return entries
-
-
-def _check_sealed(path: Path, entries: Mapping[str, FileEntry]) -> None:
-    if problem := sealed_problem(path, entries[path.name]):
-        raise ModelDamagedError(f"{path} {problem}; {_CURE}")
-
-
-def _read(path: Path, kind: type[_Read]) -> _Read:
-    try:
-        return read_json(path, kind, MOST_TOLD_BYTES)
-    except ValueError as error:
-        raise ModelDamagedError(f"{path} {error}; {_CURE}") from error
-
-
-# The rankers that come with the program, for stores that have trained none: features heads, one for each encoder that
-# has one, distilled on several stores' catalogs at once (`shelfwise train default`, docs/rankers.md).
-
-DEFAULT_RANKER = "default"
-"""Its name, beside those that an index has of its own."""
 SHIPPED = Path(__file__).with_name("shipped")
-"""A folder for each ranker, named as its encoder."""
+"""The rankers that the program ships, for indexes that have trained none: features heads, one folder for each encoder
+that has one, distilled on several stores' catalogs at once (`shelfwise train default`, docs/rankers.md)."""
 
 
 def shipped_folder(encoding: Encoding, among: Path = SHIPPED) -> Path | None:
@@ -294,3 +205,38 @@ def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, Ran
     if folder is None:
         return None
     return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
+
+
+def _default(encoding: Encoding) -> StoredRanker | None:
+    found = shipped_ranker(encoding)
+    return StoredModel(DEFAULT_MODEL, *found) if found else None
+
+
+RANKERS = ModelFamily(
+    name=RANKER,
+    noun="ranker",
+    folder="rankers",
+    spec_type=RankerSpec,
+    report_type=RankerReport,
+    spec_file=SPEC_FILE,
+    max_file_bytes=MAX_FILE_BYTES,
+    max_json_bytes=MAX_JSON_BYTES,
+    train="shelfwise train ranker",
+    fallback="results keep the merged order",
+    keep=KEEP,
+    misfit=misfit,
+    columns=_columns,
+    prepare=_prepare,
+    check=_check,
+    shipped=_default,
+    serves_older=True,
+)
+read_spec, read_report, verify_ranker = RANKERS.read_spec, RANKERS.read_report, RANKERS.verify
+StoredRanker = StoredModel[RankerSpec, RankerReport]
+RankerStore = ModelStore[RankerSpec, RankerReport]
+AddedRanker = AddResult[RankerSpec, RankerReport]
+
+
+def ranker_store(root: Path, keep: int = KEEP) -> RankerStore:
+    """The rankers of an index directory."""
+    return ModelStore(root, RANKERS, keep)

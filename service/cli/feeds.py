@@ -124,10 +124,10 @@ def rebuild(
 
 def _offer_training(index: Path) -> None:
     """Names the next step to better results, where it was not taken yet."""
-    from rerank.model_store import RankerRegistry
+    from rerank.ranker.spec import ranker_store
     from service.cli.output import out
 
-    if not RankerRegistry(index).names():
+    if not ranker_store(index).names():
         out.print(
             f"To rank better: shelfwise train ranker --from-catalog --index {index}", markup=False, soft_wrap=True
         )

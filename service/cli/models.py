@@ -9,8 +9,7 @@ import msgspec
 import typer
 
 from rerank.evaluation.promotion import NDCG, Comparison, Decision
-from rerank.model_store import Added, Published, RankerEntry, RankerList, RolledBack
-from rerank.ranker.spec import DEFAULT_RANKER, RankerReport, RankerSpec
+from rerank.model_store import DEFAULT_MODEL
 from retrieval.errors import UnknownModelError
 from service.cli.options import IndexOption, JsonOption
 from service.cli.versions import size_text
@@ -19,9 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from rerank.model_store import RankerRegistry
-    from rerank.ranker.spec import Encoding
-    from rerank.user_tower.files import RolledBackTower, StoredUserTower, TowerEntry, TowerList, TowerRegistry
+    from rerank.model_store import Encoding, ModelEntry, ModelList, RollbackResult
+    from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker
+    from rerank.user_tower.files import StoredUserTower, UserTowerReport, UserTowerSpec, UserTowerStore
     from service.training.ranker_pruning import PruningResult
 
 
@@ -40,14 +39,13 @@ def list_models(index: IndexOption = Path("store"), as_json: JsonOption = False)
     """List the rankers and user towers of an index: how each was judged, and which one serves."""
     import msgspec
 
-    from rerank.model_store import list_rankers
-    from rerank.user_tower.files import list_towers
+    from rerank import model_store
     from service.cli.output import write_json
 
-    listed = list_rankers(_registry(index), _encoding(index))
-    towers = list_towers(_towers(index), *_encoder(index))
+    listed = model_store.list_models(_registry(index), _encoding(index))
+    towers = model_store.list_models(_towers(index), _encoding(index))
     if as_json:
-        write_json(msgspec.json.encode(msgspec.to_builtins(listed) | {"user_towers": towers}))
+        write_json(msgspec.json.encode(listed.to_document("rankers") | {"user_towers": towers.to_document("towers")}))
         return
     show_rankers(listed, index)
     show_towers(towers, index)
@@ -70,7 +68,7 @@ def show(
         _show_tower(index, ranker, as_json=as_json)
         return
     registry, encoding = _registry(index), _encoding(index)
-    serving = registry.serving(encoding).ranker
+    serving = registry.serving(encoding).model
     made = registry.open(ranker or _serving(registry, index), encoding)
     document = {"name": made.name, "serves": serving is not None and made.name == serving.name}
     document |= {"spec": made.spec, "report": made.report}
@@ -118,7 +116,7 @@ def rollback(
         _roll_back_tower(index, ranker, as_json=as_json)
         return
     done = _registry(index).rollback(ranker, _encoding(index))
-    document = {"before": done.before, "ranker": done.ranker.name, "passed_over": done.passed_over}
+    document = {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
     write_json(msgspec.json.encode(document)) if as_json else show_model_rollback(done, index)
 
 
@@ -160,40 +158,31 @@ def prune(
     with ProgressLines() as progress:
         parent = registry.open(ranker or _serving(registry, index), _encoding(index))
         done = prune_ranker(index, parent, options, progress)
-    document = {"ranker": done.added.ranker.name, "serves": done.added.serves, "report": done.added.ranker.report}
+    document = {"ranker": done.added.model.name, "serves": done.added.serves, "report": done.added.model.report}
     document |= {"agreement": done.agreement, "before": done.before, "after": done.after}
     document |= {"removed": done.added.removed, "notices": done.added.notices}
     write_json(msgspec.json.encode(document)) if as_json else show_pruned(done, index)
 
 
-def _registry(index: Path) -> RankerRegistry:
+def _registry(index: Path) -> RankerStore:
     """The rankers of what is found to be an index directory."""
-    from rerank.model_store import RankerRegistry
+    from rerank.ranker.spec import ranker_store
     from retrieval.store.versions import Store
 
     Store(index).check_ours()
-    return RankerRegistry(index)
+    return ranker_store(index)
 
 
-def _towers(index: Path) -> TowerRegistry:
-    from rerank.user_tower.files import TowerRegistry
+def _towers(index: Path) -> UserTowerStore:
+    from rerank.user_tower.files import user_tower_store
 
-    return TowerRegistry(index)
+    return user_tower_store(index)
 
 
 def _is_tower(name: str) -> bool:
-    from rerank.user_tower.files import TOWER_NAME
+    from rerank.user_tower.files import USER_TOWERS
 
-    return TOWER_NAME.fullmatch(name) is not None
-
-
-def _encoder(index: Path) -> tuple[str, int]:
-    """Identity and dimension of the index's encoder; of no encoder where that cannot be read."""
-    from retrieval.store.versions import Store
-    from service.engine.versions import current_manifest
-
-    manifest = current_manifest(Store(index))
-    return (manifest.encoder, manifest.dimension) if manifest else ("", 0)
+    return USER_TOWERS.is_name(name)
 
 
 def _show_tower(index: Path, name: str, *, as_json: bool) -> None:
@@ -204,7 +193,7 @@ def _show_tower(index: Path, name: str, *, as_json: bool) -> None:
     _registry(index)
     registry = _towers(index)
     tower = registry.open(name)
-    serving = registry.serving(*_encoder(index)).tower
+    serving = registry.serving(_encoding(index)).model
     serves = serving is not None and serving.name == tower.name
     document = {"name": tower.name, "serves": serves}
     document |= {"spec": tower.spec, "report": tower.report}
@@ -216,8 +205,8 @@ def _roll_back_tower(index: Path, name: str, *, as_json: bool) -> None:
 
     from service.cli.output import write_json
 
-    done = _towers(index).rollback(name, *_encoder(index))
-    document = {"before": done.before, "tower": done.tower.name}
+    done = _towers(index).rollback(name, _encoding(index))
+    document = {"before": done.previous, "tower": done.model.name}
     write_json(msgspec.json.encode(document)) if as_json else show_tower_rollback(done, index)
 
 
@@ -227,27 +216,27 @@ def _encoding(index: Path) -> Encoding | None:
     return stored_encoding(index)
 
 
-def _serving(registry: RankerRegistry, index: Path) -> str:
+def _serving(registry: RankerStore, index: Path) -> str:
     """The ranker that serves; raises UnknownModelError where none does, which says why."""
     from service.cli.output import show_notices
 
     found = registry.serving(_encoding(index))
-    if found.ranker is not None:
+    if found.model is not None:
         show_notices(found.notices)
-        return found.ranker.name
+        return found.model.name
     there = f"name one of {', '.join(registry.names())}" if registry.names() else "train one: shelfwise train ranker"
     why = "".join(f" ({notice})" for notice in found.notices)
-    raise UnknownModelError(f"no ranker serves in {registry.store}{why}; {there}")
+    raise UnknownModelError(f"no ranker serves in {registry.root}{why}; {there}")
 
 
-def _compared_with(registry: RankerRegistry, later: Published) -> str:
+def _compared_with(registry: RankerStore, later: StoredRanker) -> str:
     """What a ranker was judged against, or the one before it; raises UnknownModelError where there is neither."""
     names = registry.names()
     if later.report.against in names:
         return later.report.against
     older = names[: names.index(later.name)]
     if not older:
-        message = f"{registry.store} has no ranker before {later.name} to compare it with; name two of its own"
+        message = f"{registry.root} has no ranker before {later.name} to compare it with; name two of its own"
         raise UnknownModelError(message)
     return older[-1]
 
@@ -257,23 +246,23 @@ def _compared_with(registry: RankerRegistry, later: Published) -> str:
 _RIGHT = {"size", "before", "after", "difference", "served", "challenger", "queries", "graph", "100 candidates", NDCG}
 
 
-def show_rankers(listed: RankerList, index: Path) -> None:
+def show_rankers(listed: ModelList[RankerSpec, RankerReport], index: Path) -> None:
     """A table, newest first: the one that serves has a mark; why others do not is said below."""
     from rich.text import Text
 
     from service.cli.output import out, show_notices, shown
 
-    if listed.serving == DEFAULT_RANKER:
-        out.print(Text(f"{DEFAULT_RANKER}, the ranker that comes with the program, serves."), soft_wrap=True)
-    if listed.rankers:
+    if listed.serving == DEFAULT_MODEL:
+        out.print(Text(f"{DEFAULT_MODEL}, the ranker that comes with the program, serves."), soft_wrap=True)
+    if listed.models:
         table = _table("", "ranker", "made", "kind", NDCG, "decision", "size")
-        for entry in reversed(listed.rankers):
+        for entry in reversed(listed.models):
             table.add_row(*_row(entry))
         out.print(table)
     else:
         how = f"To train one: shelfwise train ranker --index {index}"
         out.print(Text(f"No ranker of its own yet. {how}"), soft_wrap=True)
-    for entry in reversed(listed.rankers):
+    for entry in reversed(listed.models):
         if entry.problem:
             out.print(Text(f"{entry.name} cannot be used: {shown(entry.problem)}", style="red"), soft_wrap=True)
         elif entry.report and entry.report.rejection_reasons:
@@ -284,13 +273,13 @@ def show_rankers(listed: RankerList, index: Path) -> None:
             out.print(Text(f"{entry.name} is for another index: {shown(entry.misfit)}"), soft_wrap=True)
     show_notices(tuple(map(shown, listed.notices)))
     if listed.is_off:
-        cure = f"; to let one serve: shelfwise models rollback --index {index}" if listed.rankers else ""
+        cure = f"; to let one serve: shelfwise models rollback --index {index}" if listed.models else ""
         out.print(Text(f"Rankers are switched off: results keep the merged order{cure}"), soft_wrap=True)
-    elif listed.rankers and not listed.serving:
+    elif listed.models and not listed.serving:
         out.print("None serves: results keep the merged order.")
 
 
-def _row(entry: RankerEntry) -> tuple[str | Text, ...]:
+def _row(entry: ModelEntry[RankerSpec, RankerReport]) -> tuple[str | Text, ...]:
     from rich.text import Text
 
     mark = Text("▶", style="bold green") if entry.serves else ""
@@ -301,7 +290,7 @@ def _row(entry: RankerEntry) -> tuple[str | Text, ...]:
     return mark, entry.name, moment(entry.report.created), _kind(entry.spec), reached, verdict, size_text(entry.bytes)
 
 
-def show_ranker(made: Published) -> None:
+def show_ranker(made: StoredRanker) -> None:
     """What a ranker is, then how it was judged."""
     from rich.table import Table
     from rich.text import Text
@@ -370,13 +359,13 @@ def _interval(each: Comparison) -> str:
     return "too few to decide" if found is None else str(found)
 
 
-def show_trained(added: Added, index: Path) -> None:
+def show_trained(added: AddedRanker, index: Path) -> None:
     """What a training gave, and whether it serves."""
     from rich.text import Text
 
     from service.cli.output import out, show_notices
 
-    made = added.ranker
+    made = added.model
     show_ranker(made)
     if added.serves:
         out.print(f"\n[bold]{made.name}[/] serves.", highlight=False)
@@ -409,7 +398,7 @@ def show_pruned(done: PruningResult, index: Path) -> None:
 
     from service.cli.output import out, show_notices
 
-    made, before = done.added.ranker, done.added.ranker.report.against
+    made, before = done.added.model, done.added.model.report.against
     table = _table("", "graph", "100 candidates")
     for name, size in ((before, done.before), (made.name, done.after)):
         table.add_row(name, size_text(size.bytes), f"{size.milliseconds:.2f} ms")
@@ -450,12 +439,12 @@ def show_comparison(compared: ComparedRankers) -> None:
         show_notices(("they were measured on different held-out data, so the differences tell of the data too",))
 
 
-def show_model_rollback(done: RolledBack, index: Path) -> None:
+def show_model_rollback(done: RollbackResult[RankerSpec, RankerReport], index: Path) -> None:
     """What serves now, and how to undo it."""
     from service.cli.output import show_notices
 
     show_notices(done.passed_over)
-    show_gone_back(done.ranker.name, done.before, done.ranker.report.created, index)
+    show_gone_back(done.model.name, done.previous, done.model.report.created, index)
 
 
 def show_gone_back(name: str, before: str, created: str, index: Path) -> None:
@@ -510,20 +499,20 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def show_towers(listed: TowerList, index: Path) -> None:
+def show_towers(listed: ModelList[UserTowerSpec, UserTowerReport], index: Path) -> None:
     """A table, newest first: the one that serves has a mark; why others do not is said below."""
     from rich.text import Text
 
     from service.cli.output import out, plain_table, show_notices, shown
 
-    if not listed.towers:
+    if not listed.models:
         out.print(Text(f"No user tower yet. To train one: shelfwise train users --index {index}"), soft_wrap=True)
         return
     table = plain_table("", "user tower", "made", "judged by", "nDCG@10", "decision", right={"judged by", "nDCG@10"})
-    for entry in reversed(listed.towers):
+    for entry in reversed(listed.models):
         table.add_row(*_tower_row(entry))
     out.print(table)
-    for entry in reversed(listed.towers):
+    for entry in reversed(listed.models):
         if entry.problem:
             out.print(Text(f"{entry.name} cannot be used: {shown(entry.problem)}", style="red"), soft_wrap=True)
         elif entry.report and entry.report.rejection_reasons:
@@ -578,12 +567,12 @@ def show_tower(tower: StoredUserTower, *, serves: bool) -> None:
     show_judged(tower, serves=serves)
 
 
-def show_tower_rollback(done: RolledBackTower, index: Path) -> None:
+def show_tower_rollback(done: RollbackResult[UserTowerSpec, UserTowerReport], index: Path) -> None:
     """What serves now, and how to undo it."""
-    show_gone_back(done.tower.name, done.before, done.tower.report.created, index)
+    show_gone_back(done.model.name, done.previous, done.model.report.created, index)
 
 
-def _tower_row(entry: TowerEntry) -> tuple[str | Text, ...]:
+def _tower_row(entry: ModelEntry[UserTowerSpec, UserTowerReport]) -> tuple[str | Text, ...]:
     from rich.text import Text
 
     mark = Text("▶", style="bold green") if entry.serves else ""
@@ -620,7 +609,7 @@ class ComparedRankers(msgspec.Struct, frozen=True):
 _SETTINGS = ("encoder", "state_dimension", "features", "layers", "precision", "mix", "event_weights", "calibration")
 
 
-def compare_rankers(before: Published, after: Published) -> ComparedRankers:
+def compare_rankers(before: StoredRanker, after: StoredRanker) -> ComparedRankers:
     """Every measure that either has, in the later one's order first."""
     one, other = before.report.measures, after.report.measures
     measures = tuple(_measure(name, one.get(name), other.get(name)) for name in dict.fromkeys((*other, *one)))

@@ -263,7 +263,7 @@ def ranker(
         else:
             clicks = click_options(method, queries, epochs, seed)
             added = train_from_clicks(index, load_settings(settings), clicks, progress).added
-    document = {"ranker": added.ranker.name, "serves": added.serves, "report": added.ranker.report}
+    document = {"ranker": added.model.name, "serves": added.serves, "report": added.model.report}
     document |= {"removed": added.removed, "notices": added.notices}
     write_json(msgspec.json.encode(document)) if as_json else show_trained(added, index)
 

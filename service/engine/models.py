@@ -13,12 +13,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.model_store import NO_RANKER, Published, RankerRegistry
-from rerank.ranker.spec import Encoding, misfit
-from rerank.user_tower.files import FallbackMethod, ProductTable, TowerRegistry, UserTowerSpec, read_table, tower_misfit
+from rerank.model_store import OFF, Encoding
+from rerank.ranker.spec import StoredRanker, misfit, ranker_store
+from rerank.user_tower.files import (
+    USER_TOWERS,
+    FallbackMethod,
+    ProductTable,
+    UserTowerSpec,
+    fallback_method,
+    read_table,
+    user_tower_store,
+)
 from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
+from retrieval.store.manifest import file_stamp
 from service.engine.hot_reload import ServedPopularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
@@ -43,7 +52,7 @@ class ServedRanker:
         self, root: Path, settings: Settings | None = None, popularity: ServedPopularity | None = None
     ) -> None:
         """`popularity` is the index directory's, where others follow it, too."""
-        self._registry = RankerRegistry(root)
+        self._registry = ranker_store(root)
         self._settings = settings
         self._lock = threading.Lock()
         self._seen: object = None
@@ -62,7 +71,7 @@ class ServedRanker:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot, and what
         has become popular."""
         encoding = encoding_of(snapshot)
-        seen = (self._registry.pointer.stamp(), encoding)
+        seen = (self._registry.stamp(), encoding)
         if seen != self._seen:
             with self._lock:
                 if seen != self._seen and not self._is_closed:
@@ -75,11 +84,11 @@ class ServedRanker:
         """The last stage of a search of this snapshot by a shopper who did this before.
 
         By default that of the ranker that serves: None where none does, or the one that does is for another encoder.
-        With a name that ranker's, which is opened the first time; None for NO_RANKER. Raises ModelError, of its kind,
+        With a name that ranker's, which is opened the first time; None for OFF. Raises ModelError, of its kind,
         where the one that is named cannot serve.
         """
         encoding = encoding_of(snapshot)
-        if name == NO_RANKER:
+        if name == OFF:
             return None
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
@@ -93,7 +102,7 @@ class ServedRanker:
             stage = self.stage(snapshot, name=name)
         except ModelError as error:
             return str(error)
-        return "" if stage or name == NO_RANKER else "no ranker serves"
+        return "" if stage or name == OFF else "no ranker serves"
 
     def close(self) -> None:
         """Ends their threads."""
@@ -117,13 +126,13 @@ class ServedRanker:
     def _open(self, encoding: Encoding) -> None:
         try:
             # Who switches rankers off means all of them.
-            (self._named.drop if self._registry.pointer.is_off() else self._named.retry)()
+            (self._named.drop if self._registry.is_off() else self._named.retry)()
             found = self._registry.serving(encoding)
             self._notices = found.notices
-            if found.ranker is None:
+            if found.model is None:
                 self._swap(None)
                 return
-            made = self._at_work(found.ranker)
+            made = self._at_work(found.model)
             ranker = made.reranker.ranker
             if ranker.reads_states and encoding.state_dimension is None:
                 self._notices = (*found.notices, f"{ranker.name} {_NO_STATES}")
@@ -135,7 +144,7 @@ class ServedRanker:
     def _open_named(self, name: str, encoding: Encoding) -> OpenedRanker:
         return self._at_work(self._registry.servable(name, encoding))
 
-    def _at_work(self, ranker: Published) -> OpenedRanker:
+    def _at_work(self, ranker: StoredRanker) -> OpenedRanker:
         # A graph's runtime, which an engine without a ranker does without.
         from rerank.ranker.onnx import OnnxRanker
         from service.engine.reranking import Reranker
@@ -312,22 +321,13 @@ def _numbers(places: list[int | None]) -> NDArray[np.int64]:
     return np.array([-1 if place is None else place for place in places], np.int64)
 
 
-@dataclass(frozen=True, slots=True)
-class _TowerStamp:
-    """What was looked at last."""
-
-    stamp: tuple[tuple[int, int], ...]
-    encoder: str
-    dimension: int
-
-
 class ServedUserTower:
     """The user tower of an index directory that serves now. Safe to share between threads."""
 
     def __init__(self, root: Path) -> None:
-        self._registry = TowerRegistry(root)
+        self._store = user_tower_store(root)
         self._lock = threading.Lock()
-        self._seen: _TowerStamp | None = None
+        self._seen: object = None
         self._serving: OpenedUserTower | None = None
         self.notices: tuple[str, ...] = ()
         """Why none serves although one was published, or none."""
@@ -335,43 +335,44 @@ class ServedUserTower:
         """What recommends where none serves."""
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up what was published since the last look, for this snapshot."""
-        manifest = snapshot.manifest
-        seen = _TowerStamp(self._registry.stamp(), manifest.encoder, manifest.dimension)
+        """Opens the tower that was published since the last call, for this snapshot."""
+        encoding = encoding_of(snapshot)
+        # The folder changes with every tower that is added: the newest one's report has the fallback.
+        seen = self._store.stamp(), file_stamp(self._store.folder), encoding
         if seen == self._seen:
             return
         with self._lock:
             if seen != self._seen:
-                self._open(seen)
-                self._find_without()
+                self._open(encoding)
+                self._find_fallback()
                 self._seen = seen
 
     def of(self, snapshot: Snapshot) -> OpenedUserTower | None:
         """The tower to recommend from this snapshot with; None where none serves it."""
-        opened, manifest = self._serving, snapshot.manifest
-        if opened is None or tower_misfit(opened.spec, manifest.encoder, manifest.dimension):
+        opened = self._serving
+        if opened is None or USER_TOWERS.misfit(opened.spec, encoding_of(snapshot)):
             return None
         return opened
 
-    def _find_without(self) -> None:
+    def _find_fallback(self) -> None:
         try:
-            self.fallback = self._registry.fallback()
+            self.fallback = fallback_method(self._store)
         except ModelDamagedError as error:
             self.fallback = "near"
             self.notices = (*self.notices, f"without a user tower, what is near is recommended: {error}")
 
-    def _open(self, seen: _TowerStamp) -> None:
+    def _open(self, encoding: Encoding) -> None:
         try:
-            found = self._registry.serving(seen.encoder, seen.dimension)
+            found = self._store.serving(encoding)
             self.notices = found.notices
-            if found.tower is None:
+            if found.model is None:
                 self._serving = None
                 return
             # A graph's runtime, which an engine without a tower does without.
-            from rerank.user_tower.files import MODEL_FILE
+            from rerank.model_store import MODEL_FILE
             from rerank.user_tower.tower import OnnxEncoder
 
-            tower = found.tower
+            tower = found.model
             encoder = OnnxEncoder(tower.folder / MODEL_FILE)
             self._serving = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
         except (ShelfwiseError, OSError) as error:

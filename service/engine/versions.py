@@ -14,7 +14,7 @@ from retrieval.store.versions import Store
 from service.engine.snapshot import stored_analyzer
 
 if TYPE_CHECKING:
-    from rerank.ranker.spec import Encoding
+    from rerank.model_store import Encoding
     from retrieval.elasticsearch.settings import ClusterSettings
     from retrieval.elasticsearch.versions import ClusterVersions
     from service.settings import Settings
@@ -81,7 +81,7 @@ def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:
 
 def stored_encoding(index: Path) -> Encoding | None:
     """What the version that serves holds for rankers; None where that cannot be read."""
-    from rerank.ranker.spec import Encoding
+    from rerank.model_store import Encoding
 
     manifest = current_manifest(Store(index))
     if manifest is None:

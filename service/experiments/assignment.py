@@ -392,17 +392,18 @@ def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
 
 def stored_problem(index: Path) -> Problem:
     """Of an index directory that is not opened."""
-    from rerank.model_store import NO_RANKER, RankerRegistry
+    from rerank.model_store import OFF
+    from rerank.ranker.spec import ranker_store
     from service.engine.versions import stored_encoding
 
-    registry, encoding = RankerRegistry(index), stored_encoding(index)
+    registry, encoding = ranker_store(index), stored_encoding(index)
 
     def problem(name: str) -> str:
         try:
-            if name and name != NO_RANKER:
+            if name and name != OFF:
                 registry.servable(name, encoding)
         except ModelError as error:
             return str(error)
-        return "" if name or registry.serving(encoding).ranker else "no ranker serves"
+        return "" if name or registry.serving(encoding).model else "no ranker serves"
 
     return problem

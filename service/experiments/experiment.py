@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
-from rerank.model_store import NO_RANKER, RANKER_NAME
-from rerank.ranker.spec import DEFAULT_RANKER
+from rerank.model_store import DEFAULT_MODEL, OFF
+from rerank.ranker.spec import RANKERS
 from retrieval.errors import ExperimentError, close_names
 from retrieval.index.fusion import METHODS
 from retrieval.updates.validation import CONTROL, is_writable
@@ -296,9 +296,9 @@ def _check_options(place: str, options: VariantOptions) -> None:
 
 
 def _check_ranker(place: str, ranker: str, stage: str | None) -> None:
-    is_name = len(ranker) <= LONGEST_RANKER and RANKER_NAME.fullmatch(ranker)
-    if not is_name and ranker not in (NO_RANKER, DEFAULT_RANKER):
-        right = f"it can be {NO_RANKER}, {DEFAULT_RANKER} or a name of shelfwise models list"
+    is_name = len(ranker) <= LONGEST_RANKER and RANKERS.is_name(ranker)
+    if not is_name and ranker not in (OFF, DEFAULT_MODEL):
+        right = f"it can be {OFF}, {DEFAULT_MODEL} or a name of shelfwise models list"
         raise _wrong(place, "ranker", f"is {ranker[: LONGEST_RANKER + 1]!r}; {right}")
     if stage == "merged":
         raise _wrong(place, "ranker", 'no ranker reorders the stage "merged"; leave one of the two out')

@@ -30,7 +30,7 @@ from service.training.user_tower import TOWER
 
 def findings(done: ClickTraining) -> Findings:
     """The values of a report; nothing of the training is kept."""
-    made, report = done.dataset, done.added.ranker.report
+    made, report = done.dataset, done.added.model.report
     return Findings(
         lists=made.evidence.log.size,
         queries=len(made.clicks.usable),

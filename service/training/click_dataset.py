@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from rerank.click_models.click_log import NOTHING, ClickLog, Outcomes, outcomes
 from rerank.click_models.evaluation import HeldOutFit, evaluate_later
 from rerank.evaluation.statistics import Difference
-from rerank.model_store import Added, Published
 from rerank.ranker.network import HistoryAttention, RankerNetwork
+from rerank.ranker.spec import AddedRanker, StoredRanker
 from rerank.training.click_dataset import (
     LABELS,
     ClickData,
@@ -224,7 +224,7 @@ class ClickTrainingSet:
     data: ClickData
     validating: ClickTrial
     held_out: ClickTrial
-    served: Published | None
+    served: StoredRanker | None
     options: ClickRankerOptions
 
     @property
@@ -241,13 +241,13 @@ class ClickTraining:
     networks: Mapping[ClickMethod, TrainedNetwork]
     """By the way that was asked for, and the naive one."""
     history: HistoryResult
-    added: Added
+    added: AddedRanker
 
 
 def build_training_set(
     snapshot: Snapshot,
     events: pl.DataFrame,
-    served: Published | None,
+    served: StoredRanker | None,
     options: ClickRankerOptions,
     now: float,
     progress: Progress,

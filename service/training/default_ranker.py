@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from rerank.evaluation.promotion import NDCG
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES, SIGNALS
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, write_ranker
+from rerank.ranker.spec import RankerReport, RankerSpec, write_ranker
 from rerank.training.datasets import full_batches, merged_scores
 from rerank.training.distillation import DistillationCatalog, DistilOptions, agreement, distil, mix_targets, split_lists
 from rerank.training.evaluation import fit_calibration, scores_of

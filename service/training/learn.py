@@ -198,7 +198,7 @@ class _LearnRun:
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
         added, found = done.added, findings(done)
-        made = added.ranker.report
+        made = added.model.report
         decision = _decision(done)
         verdict = made.decision
         return LearnReport(
@@ -206,12 +206,12 @@ class _LearnRun:
             seconds=time.perf_counter() - self.began,
             decision=decision,
             summary=(
-                *training.summarize(decision, added.ranker.name, made.against, found, self.events),
+                *training.summarize(decision, added.model.name, made.against, found, self.events),
                 *training.user_tower_summary(self.shoppers),
                 *training.encoder_summary(self.towers),
             ),
             reasons=verdict.reasons if verdict else (),
-            ranker=added.ranker.name,
+            ranker=added.model.name,
             against=made.against,
             notices=added.notices,
             removed=added.removed,
@@ -286,7 +286,7 @@ def page_path(root: Path) -> Path:
 def _decision(done: ClickTraining) -> RunDecision:
     if done.added.serves:
         return RunDecision.SERVES
-    return RunDecision.REJECTED if done.added.ranker.report.rejection_reasons else RunDecision.SWITCHED_OFF
+    return RunDecision.REJECTED if done.added.model.report.rejection_reasons else RunDecision.SWITCHED_OFF
 
 
 def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:

@@ -16,11 +16,10 @@ from scipy.special import expit
 
 from rerank.evaluation.promotion import NDCG, Decision, QueryMeasures, decide
 from rerank.evaluation.statistics import paired_bootstrap
-from rerank.model_store import Added, Published, RankerRegistry
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import RankerReport, RankerSpec
+from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, StoredRanker, ranker_store
 from rerank.training.click_training import MIXES
 from rerank.training.datasets import ListData, full_batches, merged_scores
 from rerank.training.distillation import (
@@ -60,7 +59,7 @@ class Contender:
 
 def distil_ranker(
     snapshot: Snapshot, taught: ScoredLists, work: Path, root: Path, options: DistilOptions, progress: Progress
-) -> Added:
+) -> AddedRanker:
     """Trains the features head and a cross-attention layer, chooses between them on validation queries, and publishes
     the chosen one for the index directory `root` where it is better than what serves on others; see `rerank.gate`.
 
@@ -150,15 +149,15 @@ def _published(
     spec: RankerSpec,
     root: Path,
     progress: Progress,
-) -> Added:
-    registry = RankerRegistry(root)
-    served = registry.serving(encoding_of(snapshot)).ranker
+) -> AddedRanker:
+    registry = ranker_store(root)
+    served = registry.serving(encoding_of(snapshot)).model
     judge_made = partial(_judged, data, parts, served, progress)
     return publish_judged(registry, chosen.network, chosen.curve, spec, judge_made, progress)
 
 
 def _judged(
-    data: ListData, parts: ListSplit, served: Published | None, progress: Progress, made: Published
+    data: ListData, parts: ListSplit, served: StoredRanker | None, progress: Progress, made: StoredRanker
 ) -> tuple[RankerReport, Decision]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     progress.begin("evaluation", None, "")

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import polars as pl
 
-from rerank.model_store import Added, RankerRegistry
+from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork, load_network
-from rerank.ranker.spec import DEFAULT_RANKER, WEIGHTS_FILE
+from rerank.ranker.spec import AddedRanker, RankerStore, ranker_store
 from rerank.training.click_training import (
     ClickMethod,
     adopt_features,
@@ -66,8 +66,8 @@ def click_ranker(
     interrupted left its state in `work`, and goes on from there. Raises TrainingError where there is too little to
     learn from, EncoderError where queries cannot be encoded, and what the registry raises.
     """
-    registry = RankerRegistry(root)
-    served = registry.serving(encoding_of(snapshot)).ranker
+    registry = ranker_store(root)
+    served = registry.serving(encoding_of(snapshot)).model
     made = build_training_set(snapshot, events, served, options, now, progress, popular)
     start = _start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
@@ -95,7 +95,7 @@ class _Start:
 
 def _start(made: ClickTrainingSet) -> _Start:
     features = made.clicks.lists.features
-    if made.served is not None and made.served.name != DEFAULT_RANKER:
+    if made.served is not None and made.served.name != DEFAULT_MODEL:
         served = load_network(made.served.folder / WEIGHTS_FILE)
         network = replace_attention(served, None)
         adopt_features(network, features)
@@ -133,9 +133,9 @@ def _published(
     taught: Mapping[ClickMethod, TrainedNetwork],
     history: HistoryResult,
     parent: str,
-    registry: RankerRegistry,
+    registry: RankerStore,
     progress: Progress,
-) -> Added:
+) -> AddedRanker:
     chosen = taught[made.options.method]
     spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, taught[NAIVE], history, progress)
     network = replace_attention(chosen.network, history.attention)

@@ -28,21 +28,22 @@ from rerank.evaluation.promotion import (
     traffic_slices,
 )
 from rerank.evaluation.statistics import paired_bootstrap
-from rerank.model_store import Added, Published, RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import RankerNetwork, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import (
     MERGED,
-    MODEL_FILE,
     NAIVE,
     NEW,
     SERVED,
-    WEIGHTS_FILE,
+    AddedRanker,
     OrderResult,
     RankerReport,
     RankerSpec,
+    RankerStore,
+    StoredRanker,
 )
 from rerank.training.click_training import Mixing, Validation
 from rerank.training.datasets import merged_scores
@@ -136,7 +137,7 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
 
 
 def judged(
-    made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: Published
+    made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: StoredRanker
 ) -> tuple[RankerReport, Decision]:
     """The report and the decision on a challenger, as it would serve."""
     progress.begin("evaluation", None, "")
@@ -235,18 +236,18 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
 
 # A trained network's way into the registry: exported once, judged as it will serve, then published or rejected.
 
-Judge = Callable[[Published], tuple[RankerReport, Decision]]
+Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]
 """What a challenger reaches on held-out queries, and whether it may serve."""
 
 
 def publish_judged(
-    registry: RankerRegistry,
+    registry: RankerStore,
     network: RankerNetwork,
     curve: Sequence[Epoch],
     spec: RankerSpec,
     judge: Judge,
     progress: Progress,
-) -> Added:
+) -> AddedRanker:
     """Lets a network serve where its decision says so, and else keeps it aside with the reasons; what is judged is what
     is published. Raises what the registry raises."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -256,7 +257,7 @@ def publish_judged(
         save_network(network, made / WEIGHTS_FILE)
         (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
         progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
-        report, decision = judge(Published("the new ranker", made, spec, RankerReport(created="")))
+        report, decision = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
 
         def build(folder: Path) -> None:
             shutil.copytree(made, folder, dirs_exist_ok=True)
@@ -266,5 +267,5 @@ def publish_judged(
             added = registry.publish(build, spec, report)
         else:
             added = registry.add_rejected(build, spec, report, decision.reasons)
-        progress.end(f"{added.ranker.name} {'serves' if added.serves else 'is kept and does not serve'}")
+        progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
         return added

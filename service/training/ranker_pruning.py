@@ -16,12 +16,12 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.model_store import Added, Published, RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.network import RankerNetwork, load_network, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget, Sample, complete_target, measure_importance, prune_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerReport, RankerSpec, misfit
+from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, misfit, ranker_store
 from rerank.training.datasets import ListData, full_batches
 from rerank.training.distillation import agreement
 from rerank.training.evaluation import fit_calibration
@@ -142,13 +142,13 @@ class Size:
 class PruningResult:
     """What was made."""
 
-    added: Added
+    added: AddedRanker
     agreement: RankerAgreement
     before: Size
     after: Size
 
 
-def prune_ranker(root: Path, parent: Published, options: RankerPruningOptions, progress: Progress) -> PruningResult:
+def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions, progress: Progress) -> PruningResult:
     """Makes a smaller ranker of one of an index directory's, compares it with that one, and stores it.
 
     Whether it serves is for who asks to say: the gate has seen the other one. Raises InputError where nothing would be
@@ -156,7 +156,7 @@ def prune_ranker(root: Path, parent: Published, options: RankerPruningOptions, p
     ModelMismatchError for one of another index, ModelRefusedError where it is to be published though the other one was
     rejected, TrainingError where the catalog gives too few queries, and what the registry and `open_snapshot` raise.
     """
-    registry, name = RankerRegistry(root), parent.name
+    registry, name = ranker_store(root), parent.name
     if options.publish and parent.report.rejection_reasons:
         raise ModelRefusedError(f"{name} was rejected: nothing that is made of it may serve; leave --publish out")
     network = load_network(parent.folder / WEIGHTS_FILE)
@@ -214,7 +214,7 @@ def _sizes(network: RankerNetwork) -> dict[str, int]:
     return {_HEADS: len(shape.heads), _UNITS: shape.feed_forward} if shape.layers else {}
 
 
-def _spec(parent: Published, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
+def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
     """That of the other one, but for what is smaller."""
     told = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
     return msgspec.structs.replace(
@@ -227,8 +227,8 @@ def _spec(parent: Published, smaller: RankerNetwork, precision: Precision) -> Ra
 
 
 def _compared(
-    registry: RankerRegistry,
-    parent: Published,
+    registry: RankerStore,
+    parent: StoredRanker,
     made: Path,
     spec: RankerSpec,
     data: ListData,
@@ -236,7 +236,7 @@ def _compared(
     options: RankerPruningOptions,
 ) -> PruningResult:
     """Both as they serve, and the smaller one stored."""
-    name, challenger = parent.name, Published("the smaller one", made, spec, parent.report)
+    name, challenger = parent.name, StoredRanker("the smaller one", made, spec, parent.report)
     ranker = OnnxRanker(parent)
     found = time_scores({"before": ranker, "after": OnnxRanker(challenger)}, data, judging.tolist())
     before, after = found["before"], found["after"]

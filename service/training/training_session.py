@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from rerank.model_store import Added
+from rerank.ranker.spec import AddedRanker
 from rerank.sessions.refresh import RefreshResult
 from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.distillation import DistilOptions
@@ -28,7 +28,7 @@ TRAINING_FOLDER = "training"
 TEACHER_SCORES = "teacher-scores"
 
 
-def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> Added:
+def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptions, progress: Progress) -> AddedRanker:
     """Distils a ranker for an index directory on queries made from its catalog.
 
     Its folder `training` keeps what is costly: the teacher's scores, for the next time, and a run that was interrupted.

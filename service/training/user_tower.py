@@ -24,18 +24,18 @@ from rerank.evaluation.promotion import (
     rejection_reasons,
 )
 from rerank.evaluation.statistics import paired_bootstrap
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import ACT_KINDS
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.evaluation import HeldOutActs, Score, hit_rate, ndcg, ranks_by, split_by_time
 from rerank.user_tower.files import (
-    MODEL_FILE,
+    USER_TOWERS,
     MethodResult,
     StoredUserTower,
-    TowerRegistry,
     UserTowerReport,
     UserTowerSpec,
-    open_user_tower,
     read_table,
+    user_tower_store,
     write_model,
 )
 from rerank.user_tower.histories import ONE_CHOICE, Histories, Ints
@@ -45,6 +45,7 @@ from retrieval.errors import ModelError, TrainingError
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.progress import Progress
 from retrieval.records import EventKind
+from service.engine.models import encoding_of
 from service.engine.recommend import FADING, NEWEST, WORTH
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
@@ -168,17 +169,17 @@ class _UserTowerTraining:
     """One training for one snapshot."""
 
     def __init__(self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress) -> None:
-        self._registry = TowerRegistry(root)
+        self._store = user_tower_store(root)
         self._snapshot, self._options, self._progress = snapshot, options, progress
 
     def last(self, acts: ShopperActs) -> StoredUserTower | None:
         """The tower that was trained last, where this training would make the same one."""
-        names = self._registry.names()
+        names = self._store.names()
         if not names:
             return None
         try:
-            stored = open_user_tower(self._registry.folder / names[-1])
-            is_in_place = bool(stored.report.rejection_reasons) or self._registry.current() == stored.name
+            stored = USER_TOWERS.open(self._store.folder / names[-1])
+            is_in_place = bool(stored.report.rejection_reasons) or self._store.current() == stored.name
         except ModelError:
             return None
         return stored if is_in_place and stored.spec.trained_on.get(_OF) == self._digest(acts) else None
@@ -206,8 +207,7 @@ class _UserTowerTraining:
         """What is learned, and what judges: nothing that the tower that serves has learned from, as older events that
         come later move the newest share back, unless too few are left without."""
         hide = self._options.hide_seen
-        manifest = self._snapshot.manifest
-        serving = self._registry.serving(manifest.encoder, manifest.dimension).tower
+        serving = self._store.serving(encoding_of(self._snapshot)).model
         until = float(serving.spec.trained_on.get(_UNTIL, -np.inf)) if serving else -np.inf
         learning, held = split_by_time(histories, HELD_OUT, hide_seen=hide, after=until)
         if len(held.targets) < LEAST_JUDGED:
@@ -267,12 +267,18 @@ class _UserTowerTraining:
                     **_until(learning),
                 },
             )
-            return self._registry.add(lambda folder: _copy(made, folder), spec, _told(report, curve))
+            report = _told(report, curve)
+
+            def build(folder: Path) -> None:
+                shutil.copytree(made, folder, dirs_exist_ok=True)
+
+            if report.rejection_reasons:
+                return self._store.add_rejected(build, spec, report, report.rejection_reasons).model
+            return self._store.publish(build, spec, report).model
 
     def _serving(self, catalog: UserTowerCatalog) -> Score | None:
         """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
-        manifest = self._snapshot.manifest
-        stored = self._registry.serving(manifest.encoder, manifest.dimension).tower
+        stored = self._store.serving(encoding_of(self._snapshot)).model
         try:
             return catalog.scores_of(stored) if stored else None
         except ModelError as error:
@@ -290,10 +296,6 @@ def _told(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTowerReport:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     points = tuple((epoch.number, epoch.validation) for epoch in curve)
     return msgspec.structs.replace(report, created=created, curve=points)
-
-
-def _copy(made: Path, folder: Path) -> None:
-    shutil.copytree(made, folder, dirs_exist_ok=True)
 
 
 # The products of a snapshot as a user tower is trained on them.

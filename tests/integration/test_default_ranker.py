@@ -9,9 +9,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.model_store import Published
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import read_report, verify_ranker
+from rerank.ranker.spec import StoredRanker, read_report, verify_ranker
 from retrieval.errors import ShelfwiseError, TrainingError
 from service.cli.training import train
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
@@ -47,7 +46,7 @@ def test_it_is_written_as_any_ranker_and_says_what_it_reaches_on_each_catalog(
         f"nDCG@10 on {store}{order}" for store in ("garden", "tools") for order in ("", " of the merged order")
     }
     assert told["measures"] == report.measures
-    assert OnnxRanker(Published("default", target, spec, report)).reads_states
+    assert OnnxRanker(StoredRanker("default", target, spec, report)).reads_states
     assert sum(path.stat().st_size for path in target.iterdir()) < 8_000_000
 
 

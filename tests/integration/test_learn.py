@@ -15,9 +15,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.model_store import RankerRegistry
-from rerank.ranker.spec import WEIGHTS_FILE
-from rerank.user_tower.files import MODEL_FILE, TowerRegistry, open_user_tower
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.spec import ranker_store
+from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
 from retrieval.store.lock import hold_lock
 from service.cli.main import app
@@ -74,10 +74,10 @@ class TestLearned:
         assert names.count("events") == 1
 
     def test_what_recommends_has_the_verdict_of_its_registry(self, learned: Path) -> None:
-        found, registry = report_of(learned).shoppers, TowerRegistry(learned)
+        found, registry = report_of(learned).shoppers, user_tower_store(learned)
         assert found is not None
         assert registry.names() == [found.tower]
-        assert found.report == open_user_tower(registry.folder / found.tower).report
+        assert found.report == USER_TOWERS.open(registry.folder / found.tower).report
         assert found.serves == (registry.current() == found.tower) == (not found.report.rejection_reasons)
         assert found.is_new
         assert [way.name for way in found.report.methods[:2]] == [TOWER, NEAR]
@@ -95,7 +95,7 @@ class TestLearned:
         assert step.did.endswith(f"only when asked for: shelfwise learn --towers --index {learned}")
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
-        report, registry = report_of(learned), RankerRegistry(learned)
+        report, registry = report_of(learned), ranker_store(learned)
         made = registry.open(report.ranker)
         assert registry.names() == [report.ranker]
         assert made.report.decision is not None
@@ -136,7 +136,7 @@ class TestLearned:
         now = stored_days(learned, SETTINGS)
         assert before.events == sum(now.values()) > 5_000
         assert before.ranker == report_of(learned).ranker
-        assert before.tower == TowerRegistry(learned).names()[-1]
+        assert before.tower == user_tower_store(learned).names()[-1]
         assert new_events(now, before) == 0
 
 
@@ -248,13 +248,13 @@ def test_killed_at_any_moment_the_next_run_goes_on(eventful_store: Path, learned
     steps = -(-before.findings.queries // SMALL.training.draw.lists)
     for way, after in (("debiased", steps + 1), ("train", 2)):
         killed(root, way, after)
-        assert RankerRegistry(root).names() == []
-        assert TowerRegistry(root).names() == []
+        assert ranker_store(root).names() == []
+        assert user_tower_store(root).names() == []
         assert written(root) == set()
     # What two killed runs and a third one have trained is what one run trains.
     killed(root, PAGE_FILE)
-    assert RankerRegistry(root).names() == [before.ranker]
-    towers = [TowerRegistry(each) for each in (root, learned)]
+    assert ranker_store(root).names() == [before.ranker]
+    towers = [user_tower_store(each) for each in (root, learned)]
     assert towers[0].names() == towers[1].names()
     models = [(each.folder / each.names()[0] / MODEL_FILE).read_bytes() for each in towers]
     assert models[0] == models[1]

@@ -13,7 +13,7 @@ import pytest
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
-from rerank.model_store import RankerRegistry
+from rerank.ranker.spec import ranker_store
 from rerank.text_towers.artifacts import read_towers
 from retrieval.events.privacy import utc_now
 from retrieval.store.versions import Store
@@ -99,7 +99,7 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
     assert f"The encoder that was trained on {towers.queries:,} clicked queries serves from now on, as v000002." in (
         report.summary
     )
-    assert RankerRegistry(root).open(report.ranker).spec.encoder == serving.encoder
+    assert ranker_store(root).open(report.ranker).spec.encoder == serving.encoder
     names = [stage.name for stage in report.stages if stage.outcome is not StageOutcome.NOT_REACHED]
     assert names[1] == TOWERS
 

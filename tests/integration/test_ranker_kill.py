@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from rerank.model_store import RankerRegistry
+from rerank.ranker.spec import ranker_store
 from retrieval.records import Product
 from retrieval.store.lock import HOLDER, LOCK
 from retrieval.store.manifest import CURRENT
@@ -25,7 +25,7 @@ KEEP = 2
 def run_publish(root: Path, fatal_step: int) -> None:
     """What the processes do: publish a third ranker, for which the first is one too many."""
     _die_at(fatal_step)
-    RankerRegistry(root, KEEP).publish(building(3), SPEC, REPORT)
+    ranker_store(root, KEEP).publish(building(3), SPEC, REPORT)
 
 
 def _die_at(fatal_step: int) -> None:
@@ -44,13 +44,13 @@ def _die_at(fatal_step: int) -> None:
 
 def _whole(root: Path) -> tuple[str, list[str]]:
     """The ranker that serves, and all that there are, each of which must be whole."""
-    registry = RankerRegistry(root, KEEP)
+    registry = ranker_store(root, KEEP)
     for name in registry.names():
         registry.open(name)
     found = registry.serving(ENCODING)
-    assert found.ranker is not None
+    assert found.model is not None
     assert found.notices == ()
-    return found.ranker.name, registry.names()
+    return found.model.name, registry.names()
 
 
 def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_be
     before = tmp_path / "before"
     publish_products(before, [Product("1", "cordless drill")])
     for number in (1, 2):
-        RankerRegistry(before, KEEP).publish(building(number), SPEC, REPORT)
+        ranker_store(before, KEEP).publish(building(number), SPEC, REPORT)
 
     states = []
     for step in range(1, 100):
@@ -70,7 +70,7 @@ def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_be
         if process.exitcode == 0:
             break
         assert process.exitcode == -signal.SIGKILL
-        name = RankerRegistry(root, KEEP).publish(building(4), SPEC, REPORT).ranker.name
+        name = ranker_store(root, KEEP).publish(building(4), SPEC, REPORT).model.name
         assert _whole(root)[0] == name
         kept = {path.name for path in (root / "rankers").iterdir()} - {HOLDER}
         assert kept == {CURRENT, LOCK, *_whole(root)[1]}

@@ -12,8 +12,8 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.model_store import Added, RankerRegistry
-from rerank.ranker.spec import WEIGHTS_FILE
+from rerank.model_store import WEIGHTS_FILE
+from rerank.ranker.spec import AddedRanker, ranker_store
 from rerank.training.distillation import DistilOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
@@ -93,7 +93,7 @@ def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JS
     return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
 
 
-def distilled(root: Path, teacher: Path, watching: Watching, queries: int = QUERIES) -> Added:
+def distilled(root: Path, teacher: Path, watching: Watching, queries: int = QUERIES) -> AddedRanker:
     catalog = CatalogOptions(queries, teacher=str(teacher), runtime="torch", seed=SEED)
     return train_from_catalog(root, catalog, DistilOptions(LoopOptions(epochs=EPOCHS), seed=SEED), watching)
 
@@ -110,7 +110,7 @@ def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
     assert report["decision"]["publish"]
     assert report["measured_on"].startswith("50 synthetic queries by ")
     assert 0 < report["measures"]["nDCG@10"] <= 1
-    made = RankerRegistry(trained).open("ranker-0002")
+    made = ranker_store(trained).open("ranker-0002")
     assert made.spec.trained_on["queries"] == QUERIES - 100
     assert made.spec.trained_on["seed"] == SEED
     assert made.spec.calibration[0] >= 0
@@ -137,10 +137,10 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
     watching = Watching()
     added = distilled(trained, teacher, watching)
     assert not added.serves
-    assert added.ranker.report.against == "ranker-0002"
-    assert any("not surely better" in reason for reason in added.ranker.report.rejection_reasons)
-    assert weights(trained, added.ranker.name) == weights(trained, "ranker-0002")
-    assert RankerRegistry(trained).pointer.read() == "ranker-0002"
+    assert added.model.report.against == "ranker-0002"
+    assert any("not surely better" in reason for reason in added.model.report.rejection_reasons)
+    assert weights(trained, added.model.name) == weights(trained, "ranker-0002")
+    assert ranker_store(trained).current() == "ranker-0002"
     # All pairs were known already.
     assert len(watching.done["teaching"]) == 1
     judging = {"export", "evaluation", "gate", "publish"}
@@ -150,14 +150,14 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
     with pytest.raises(_KilledError):
         distilled(root, teacher, Watching(kill_in="attention", after=STEPS + 3))
-    assert RankerRegistry(root).names() == []
+    assert ranker_store(root).names() == []
     watching = Watching()
     added = distilled(root, teacher, watching)
     assert len(watching.done["teaching"]) == 1
     assert watching.done["features"] == [EPOCHS * STEPS]
     assert watching.done["attention"] == [STEPS, *[1] * STEPS]
-    assert added.ranker.report.against == "default"
-    assert weights(root, added.ranker.name) == weights(trained, "ranker-0002")
+    assert added.model.report.against == "default"
+    assert weights(root, added.model.name) == weights(trained, "ranker-0002")
 
 
 class TestRefused:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
-from rerank.model_store import RankerRegistry, list_rankers
-from rerank.user_tower.files import TOWER_NAME, TowerRegistry, list_towers
+from rerank.model_store import list_models
+from rerank.ranker.spec import ranker_store
+from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.store.versions import Store
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
@@ -92,9 +92,9 @@ async def models(context: Contextual, _permit: MayAdminister) -> Response:
 
     def run() -> Document:
         snapshot, root = context.engine.snapshot, context.engine.root
-        rankers: Document = msgspec.to_builtins(list_rankers(RankerRegistry(root), encoding_of(snapshot)))
-        manifest = snapshot.manifest
-        return rankers | {"user_towers": list_towers(TowerRegistry(root), manifest.encoder, manifest.dimension)}
+        encoding = encoding_of(snapshot)
+        rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
+        return rankers | {"user_towers": list_models(user_tower_store(root), encoding).to_document("towers")}
 
     return await context.respond(run)
 
@@ -104,16 +104,15 @@ async def rollback_model(context: Contextual, _permit: MayAdminister, body: Roll
     """The named model, or the newest usable ranker before the current one."""
 
     def run() -> Document:
-        if TOWER_NAME.fullmatch(body.name):
-            manifest = context.engine.snapshot.manifest
-            towers = TowerRegistry(context.engine.root)
-            rolled_back = towers.rollback(body.name, manifest.encoder, manifest.dimension)
+        if USER_TOWERS.is_name(body.name):
+            towers = user_tower_store(context.engine.root)
+            rolled_back = towers.rollback(body.name, encoding_of(context.engine.snapshot))
             context.engine.reload_if_changed()
-            return {"before": rolled_back.before, "tower": rolled_back.tower.name}
-        registry = RankerRegistry(context.engine.root)
+            return {"before": rolled_back.previous, "tower": rolled_back.model.name}
+        registry = ranker_store(context.engine.root)
         done = registry.rollback(body.name, encoding_of(context.engine.snapshot))
         context.engine.reload_if_changed()
-        return {"before": done.before, "ranker": done.ranker.name, "passed_over": done.passed_over}
+        return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
 
     return await context.respond(run)
 

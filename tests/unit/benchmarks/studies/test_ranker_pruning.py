@@ -14,12 +14,12 @@ from typer.testing import CliRunner
 from benchmarks.commands import bench
 from benchmarks.studies import ranker_speed
 from benchmarks.studies.ranker_speed import _sensible, with_layer
-from rerank.model_store import RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.spec import ranker_store
 from retrieval.errors import UnknownModelError
 from retrieval.index.token_states import DIMENSION
 from service.demo import DemoFiles
@@ -51,7 +51,7 @@ def test_where_no_ranker_has_a_layer_it_says_so(root: Path, engine: SearchEngine
     with pytest.raises(UnknownModelError, match="ranker-0001 has none, or is for another index"):
         with_layer(root, engine.snapshot, "ranker-0001")
     other = msgspec.structs.replace(spec, layers=1)
-    RankerRegistry(root).add_rejected(building(2), other, REPORT, ["worse"])
+    ranker_store(root).add_rejected(building(2), other, REPORT, ["worse"])
     assert with_layer(root, engine.snapshot).name == "ranker-0002"
 
 
@@ -70,7 +70,7 @@ def test_each_network_is_measured_against_the_whole_one(
         export_network(network, folder / MODEL_FILE)
         save_network(network, folder / WEIGHTS_FILE)
 
-    RankerRegistry(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
+    ranker_store(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
     judgments = tmp_path / "judgments.tsv"
     lines = demo.judgments.read_text("utf-8").splitlines(keepends=True)
     judgments.write_text("".join(lines[:400]), "utf-8")

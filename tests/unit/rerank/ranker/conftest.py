@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rerank.ranker.spec import MODEL_FILE
+from rerank.model_store import MODEL_FILE
 
 if TYPE_CHECKING:
     from rerank.ranker.network import RankerNetwork

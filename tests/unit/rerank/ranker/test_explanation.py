@@ -11,11 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from rerank.model_store import Published
 from rerank.ranker.explanation import OF_THE_QUERY, Factor, contributions, neutral_features, select_candidates
 from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, Candidates, History
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import RankerSpec, read_spec, write_ranker
+from rerank.ranker.spec import RankerSpec, StoredRanker, read_spec, write_ranker
 from retrieval.errors import InputError
 from retrieval.index.token_states import ProductTokens
 from tests.rankers import REPORT, SPEC, building, linear_graph
@@ -30,7 +29,7 @@ WEIGHTS = np.array(SPEC.event_weights)
 
 def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
     building(5, linear_graph(5, len(spec.features)))(folder)
-    return OnnxRanker(Published("ranker-0007", folder, spec, REPORT))
+    return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
 
 
 def changed(whole: Candidates, **columns: float) -> Candidates:
@@ -65,7 +64,7 @@ def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(
 def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
     """By the network in torch, over candidates that were changed by hand."""
     whole = candidates(9)
-    ranker = OnnxRanker(Published("ranker-0007", exported.folder, TOLD, REPORT))
+    ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
     found = contributions(ranker, whole)
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
     assert set(found) == set(Factor) - {Factor.HISTORY}
@@ -84,7 +83,7 @@ def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
 def test_contributions_need_not_add_up(exported: Exported) -> None:
     """docs/ranking.md says why: what two things say together is missed, or counted twice."""
     whole = candidates(9)
-    ranker = OnnxRanker(Published("ranker-0007", exported.folder, TOLD, REPORT))
+    ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
     asked = {name: usual[name] for name in set(FEATURES) - {*OF_THE_QUERY, "has_states"}}
     nothing = without_words(changed(whole, **asked))
@@ -97,13 +96,13 @@ def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) 
     whole = candidates(20)
     has_states = whole.products.has_any
     assert 0 < has_states.sum() < 20
-    found = contributions(OnnxRanker(Published("r", exported.folder, TOLD, REPORT)), whole)[Factor.WORDS]
+    found = contributions(OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT)), whole)[Factor.WORDS]
     np.testing.assert_allclose(found[~has_states], 0, atol=1e-5)
     assert (np.abs(found[has_states]) > 1e-3).all()
 
 
 def test_a_history_is_told_of_where_it_is_read(exported: Exported) -> None:
-    ranker = OnnxRanker(Published("r", exported.folder, TOLD, REPORT))
+    ranker = OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT))
     whole = candidates(6, events=3)
     found = contributions(ranker, whole)
     assert (Factor.HISTORY in found) == ranker.reads_history
@@ -137,7 +136,7 @@ def test_a_ranker_that_does_not_say_what_is_usual_is_told_against_0(tmp_path: Pa
 
 @pytest.mark.parametrize("events", [0, 3])
 def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) -> None:
-    ranker = OnnxRanker(Published("r", exported.folder, TOLD, REPORT))
+    ranker = OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT))
     whole, places = candidates(9, events=events), [4, 0]
     among = contributions(ranker, whole)
     for told in (

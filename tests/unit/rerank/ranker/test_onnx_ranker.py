@@ -11,10 +11,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MERGED
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import MODEL_FILE, RankerSpec
+from rerank.ranker.spec import RankerSpec, StoredRanker
 from retrieval.errors import ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC, building, linear_graph
 from tests.unit.rerank.ranker.random_candidates import candidates
@@ -22,7 +22,7 @@ from tests.unit.rerank.ranker.random_candidates import candidates
 
 def opened(folder: Path, graph: onnx.ModelProto | None = None, spec: RankerSpec = SPEC) -> OnnxRanker:
     building(5, graph)(folder)
-    return OnnxRanker(Published("ranker-0007", folder, spec, REPORT))
+    return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
 
 
 def reshaping(*axes: int) -> onnx.ModelProto:
@@ -98,7 +98,7 @@ def test_a_file_that_is_no_graph_is_damaged(tmp_path: Path) -> None:
     ranker = opened(tmp_path)
     (tmp_path / MODEL_FILE).write_bytes(b"no graph")
     with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
-        OnnxRanker(Published(ranker.name, tmp_path, SPEC, REPORT))
+        OnnxRanker(StoredRanker(ranker.name, tmp_path, SPEC, REPORT))
 
 
 @pytest.mark.parametrize(("kind", "name"), [("input", "prices"), ("output", "logits")])

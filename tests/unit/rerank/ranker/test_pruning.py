@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import CrossAttention, RankerNetwork, load_network, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PartImportance, PruningTarget, Sample, measure_importance, prune_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, RankerSpec, write_ranker
+from rerank.ranker.spec import RankerSpec, StoredRanker, write_ranker
 from retrieval.encoders.onnx_export import quantise_graph
 from retrieval.errors import InputError, ModelDamagedError, ModelError
 from tests.rankers import REPORT, SPEC
@@ -57,7 +57,7 @@ def same_scores(one: RankerNetwork, other: RankerNetwork) -> bool:
 
 
 def served(folder: Path, spec: RankerSpec) -> OnnxRanker:
-    return OnnxRanker(Published("ranker-0001", folder, spec, REPORT))
+    return OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT))
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.network import Inputs, save_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE, write_ranker
+from rerank.ranker.spec import StoredRanker, write_ranker
 from tests.rankers import REPORT, SPEC
 from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, near, network, scored, some_of
@@ -24,7 +24,7 @@ CLICKS = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0))
 
 
 def opened(folder: Path) -> OnnxRanker:
-    return OnnxRanker(Published("ranker-0001", folder, CLICKS, REPORT))
+    return OnnxRanker(StoredRanker("ranker-0001", folder, CLICKS, REPORT))
 
 
 @pytest.mark.parametrize(

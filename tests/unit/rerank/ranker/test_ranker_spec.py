@@ -12,19 +12,10 @@ import pytest
 from onnx import helper
 
 from rerank.evaluation.promotion import Decision
+from rerank.model_store import MODEL_FILE, REPORT_FILE, WEIGHTS_FILE
 from rerank.ranker import spec as spec_module
 from rerank.ranker.features import FEATURES
-from rerank.ranker.spec import (
-    MODEL_FILE,
-    REPORT_FILE,
-    SPEC_FILE,
-    WEIGHTS_FILE,
-    RankerSpec,
-    misfit,
-    read_report,
-    verify_ranker,
-    write_ranker,
-)
+from rerank.ranker.spec import SPEC_FILE, RankerSpec, misfit, read_report, verify_ranker, write_ranker
 from retrieval.errors import InputError, ModelDamagedError, ModelMismatchError
 from retrieval.store.files import SEAL_FILE
 from tests.rankers import ENCODING, REPORT, SPEC, building, linear_graph, reseal_ranker, rewrite
@@ -160,13 +151,13 @@ class TestDamage:
 class TestSize:
     def test_a_file_beyond_the_limit_is_refused_unread(self, folder: Path) -> None:
         seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
-        seal[MODEL_FILE]["bytes"] = spec_module.MOST_MODEL_BYTES + 1
+        seal[MODEL_FILE]["bytes"] = spec_module.MAX_FILE_BYTES + 1
         (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
         with pytest.raises(ModelMismatchError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
             verify_ranker(folder)
 
     def test_a_seal_beyond_the_limit_is_refused(self, folder: Path) -> None:
-        (folder / SEAL_FILE).write_bytes(b" " * (spec_module.MOST_TOLD_BYTES + 1))
+        (folder / SEAL_FILE).write_bytes(b" " * (spec_module.MAX_JSON_BYTES + 1))
         with pytest.raises(ModelDamagedError, match=r"seal\.json has more than 4,194,304 bytes"):
             verify_ranker(folder)
 

@@ -10,20 +10,11 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
-from rerank.model_store import Published, RankerRegistry
+from rerank.model_store import DEFAULT_MODEL, MODEL_FILE, WEIGHTS_FILE, Encoding
 from rerank.ranker.features import FEATURES, SIGNALS
 from rerank.ranker.network import load_network
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import (
-    DEFAULT_RANKER,
-    MODEL_FILE,
-    SHIPPED,
-    WEIGHTS_FILE,
-    Encoding,
-    read_report,
-    shipped_ranker,
-    verify_ranker,
-)
+from rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
 from retrieval.errors import ModelDamagedError, UnknownModelError
 from service.cli.models import models
 from service.engine.engine import SearchEngine
@@ -61,7 +52,7 @@ def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> No
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()
     of_stores = set(SIGNALS) - {"has_states"}
     assert {name for name, is_constant in zip(FEATURES, constant, strict=True) if is_constant} == of_stores
-    assert OnnxRanker(Published(DEFAULT_RANKER, folder, spec, report)).reads_states
+    assert OnnxRanker(StoredRanker(DEFAULT_MODEL, folder, spec, report)).reads_states
 
 
 def test_it_is_for_the_encoders_model_however_that_runs() -> None:
@@ -78,28 +69,28 @@ def test_it_serves_until_an_index_has_one_of_its_own_and_can_be_switched_off_and
         assert "ranked" in page.hits[0].stages
         assert page.fit is not None
         snapshot = engine.snapshot
-    encoding, registry = encoding_of(snapshot), RankerRegistry(root)
+    encoding, registry = encoding_of(snapshot), ranker_store(root)
 
     def serving() -> str:
-        found = registry.serving(encoding).ranker
+        found = registry.serving(encoding).model
         return found.name if found else ""
 
-    assert serving() == DEFAULT_RANKER
+    assert serving() == DEFAULT_MODEL
     registry.publish(building(1), spec_for(snapshot), REPORT)
     assert serving() == "ranker-0001"
-    assert registry.rollback(DEFAULT_RANKER, encoding).before == "ranker-0001"
-    assert serving() == DEFAULT_RANKER
+    assert registry.rollback(DEFAULT_MODEL, encoding).previous == "ranker-0001"
+    assert serving() == DEFAULT_MODEL
     registry.off()
     assert serving() == ""
-    registry.rollback(DEFAULT_RANKER, encoding)
-    assert serving() == DEFAULT_RANKER
+    registry.rollback(DEFAULT_MODEL, encoding)
+    assert serving() == DEFAULT_MODEL
 
 
 def test_an_index_of_another_encoder_has_none(root: Path) -> None:
-    registry = RankerRegistry(root)
-    assert registry.serving(OF_ANOTHER[0]).ranker is None
+    registry = ranker_store(root)
+    assert registry.serving(OF_ANOTHER[0]).model is None
     with pytest.raises(UnknownModelError, match="has no ranker 'default'"):
-        registry.rollback(DEFAULT_RANKER, OF_ANOTHER[0])
+        registry.rollback(DEFAULT_MODEL, OF_ANOTHER[0])
 
 
 def test_a_damaged_one_leaves_the_merged_order_and_is_told(
@@ -109,9 +100,9 @@ def test_a_damaged_one_leaves_the_merged_order_and_is_told(
     (copied / "all-MiniLM-L6-v2" / MODEL_FILE).write_bytes(b"nothing")
     with pytest.raises(ModelDamagedError):
         shipped_ranker(MINI, copied)
-    monkeypatch.setattr("rerank.model_store.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
-    found = RankerRegistry(root).serving(MINI)
-    assert found.ranker is None
+    monkeypatch.setattr("rerank.ranker.spec.shipped_ranker", lambda encoding: shipped_ranker(encoding, copied))
+    found = ranker_store(root).serving(MINI)
+    assert found.model is None
     assert "results keep the merged order" in found.notices[0]
 
 
@@ -122,12 +113,12 @@ def test_the_commands_name_it(root: Path) -> None:
         return done.stdout
 
     assert "default, the ranker that comes with the program, serves." in run("list")
-    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_RANKER
+    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
     assert "icecat, retrotech" in run("show")
     run("off")
     assert "serves." not in run("list").split("\n")[0]
-    run("rollback", DEFAULT_RANKER)
-    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_RANKER
+    run("rollback", DEFAULT_MODEL)
+    assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
 
 
 def test_what_ships_names_no_file_of_the_machine_that_made_it() -> None:

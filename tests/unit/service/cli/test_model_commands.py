@@ -13,8 +13,8 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
-from rerank.model_store import RankerRegistry
-from rerank.ranker.spec import MODEL_FILE, SPEC_FILE
+from rerank.model_store import MODEL_FILE
+from rerank.ranker.spec import SPEC_FILE, ranker_store
 from retrieval.errors import (
     ModelDamagedError,
     ModelRefusedError,
@@ -44,7 +44,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index with two rankers that were published and a third that was rejected."""
     root = tmp_path_factory.mktemp("rankers")
     publish_products(root, [Product("1", "cordless drill")])
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     replace = msgspec.structs.replace
     registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=verdict(0.05)))
     better = replace(REPORT, against="ranker-0001", decision=verdict(0.05), created="2026-11-17T03:12:00+00:00")

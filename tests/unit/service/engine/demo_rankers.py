@@ -9,10 +9,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from rerank.model_store import RankerRegistry
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import EVENTS
-from rerank.ranker.spec import RankerSpec
+from rerank.ranker.spec import RankerSpec, ranker_store
 from service.engine.snapshot import Snapshot
 from tests.rankers import REPORT, SPEC, building, linear_graph
 
@@ -62,6 +61,6 @@ def failing() -> onnx.ModelProto:
 
 def publish(root: Path, spec: RankerSpec, graph: onnx.ModelProto) -> str:
     """Lets a ranker serve; gives its name."""
-    added = RankerRegistry(root).publish(building(1, graph), spec, REPORT)
+    added = ranker_store(root).publish(building(1, graph), spec, REPORT)
     assert added.serves
-    return added.ranker.name
+    return added.model.name

@@ -12,9 +12,9 @@ import numpy as np
 from rerank.user_tower.files import (
     FallbackMethod,
     StoredUserTower,
-    TowerRegistry,
     UserTowerReport,
     UserTowerSpec,
+    user_tower_store,
     write_model,
 )
 from rerank.user_tower.histories import Histories
@@ -63,11 +63,14 @@ def publish(
         trained_on={"shoppers": 120},
     )
     report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=aside, fallback=without)
-    return TowerRegistry(root).add(
-        lambda folder: _write(folder, tower, snapshot),
-        msgspec.structs.replace(spec, **said),
-        report,
-    )
+    store, spec = user_tower_store(root), msgspec.structs.replace(spec, **said)
+
+    def build(folder: Path) -> None:
+        _write(folder, tower, snapshot)
+
+    if aside:
+        return store.add_rejected(build, spec, report, aside).model
+    return store.publish(build, spec, report).model
 
 
 def _write(folder: Path, tower: UserTower, snapshot: Snapshot) -> None:

@@ -15,12 +15,12 @@ import torch
 from onnx import numpy_helper
 
 import service.engine.reranking
-from rerank.model_store import RankerRegistry
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.explanation import Factor
 from rerank.ranker.features import FEATURES, popularity_feature
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE
+from rerank.ranker.spec import ranker_store
 from retrieval.errors import QueryError
 from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
 from service.cli.output import out, show_page
@@ -57,7 +57,7 @@ def explaining(
     """The demo store with that network."""
     index = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("explaining") / "index"))
     spec = spec_for(engine.snapshot, mix=0.3, event_weights=(1.0, 0.5, 0.2), neutral=NEUTRAL, layers=1)
-    RankerRegistry(index).publish(building(1, graph), spec, REPORT)
+    ranker_store(index).publish(building(1, graph), spec, REPORT)
     with SearchEngine.open(index) as opened:
         yield opened
 

@@ -12,12 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from rerank import model_store as registry_module
-from rerank.model_store import RankerRegistry
+from rerank.model_store import MODEL_FILE, ModelStore
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE
+from rerank.ranker.spec import RankerStore, ranker_store
 from retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
 from service.engine import models
 from service.engine.engine import SearchEngine
@@ -78,10 +77,10 @@ def test_a_features_head_and_cross_attention_serve_side_by_side(live: SearchEngi
         building()(folder)
         export_network(network, folder / MODEL_FILE)
 
-    added = RankerRegistry(root).publish(build, spec_for(live.snapshot, layers=1), REPORT)
+    added = ranker_store(root).publish(build, spec_for(live.snapshot, layers=1), REPORT)
     # The engine does not follow, so the features head serves on.
     assert live.ranker == "ranker-0002"
-    attended = live.search(QUERY, size=30, explain=True, ranker=added.ranker.name)
+    attended = live.search(QUERY, size=30, explain=True, ranker=added.model.name)
     assert attended.degraded == ()
     assert any(hit.explanation and hit.explanation.matches for hit in attended.hits)
     assert [hit.product.id for hit in attended.hits] != order(live)
@@ -98,13 +97,13 @@ def test_the_default_ranker_has_a_name_too(demo_index: Path, root: Path) -> None
 
 def test_it_is_opened_once_however_many_ask(live: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
-    whole = registry_module.RankerRegistry.servable
+    whole = ModelStore.servable
 
-    def counted(self: RankerRegistry, name: str, *given: Any) -> Any:  # noqa: ANN401 - what it stands for
+    def counted(self: RankerStore, name: str, *given: Any) -> Any:  # noqa: ANN401 - what it stands for
         opened.append(name)
         return whole(self, name, *given)
 
-    monkeypatch.setattr(registry_module.RankerRegistry, "servable", counted)
+    monkeypatch.setattr(ModelStore, "servable", counted)
     with ThreadPoolExecutor(6) as workers:
         orders = list(workers.map(lambda _: tuple(order(live, ranker="ranker-0001")), range(12)))
     assert len(set(orders)) == 1
@@ -113,7 +112,7 @@ def test_it_is_opened_once_however_many_ask(live: SearchEngine, monkeypatch: pyt
 
 @pytest.mark.usefixtures("without_default")
 def test_what_cannot_serve_is_refused_with_the_reason(live: SearchEngine, root: Path) -> None:
-    registry, spec = RankerRegistry(root), spec_for(live.snapshot)
+    registry, spec = ranker_store(root), spec_for(live.snapshot)
     registry.add_rejected(building(), spec, REPORT, ["worse"])
     foreign = publish(root, spec_for(live.snapshot, encoder="another"), weighing(**REVERSED))
     damaged = publish(root, spec, weighing(**REVERSED))
@@ -144,7 +143,7 @@ def test_one_that_fails_leaves_the_merged_order_and_says_so(live: SearchEngine, 
 
 def test_off_is_for_all_of_them_until_a_rollback(live: SearchEngine, root: Path) -> None:
     turned = order(live, ranker="ranker-0001")
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     registry.off()
     live.reload_if_changed()
     assert "switched off" in live.ranker_problem("ranker-0001")

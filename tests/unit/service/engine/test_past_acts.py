@@ -18,12 +18,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MOST_ACTS, Candidates, History, pad_batch
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE
+from rerank.ranker.spec import StoredRanker
 from retrieval.errors import QueryError
 from retrieval.records import EventKind, Page, PastAct, Product
 from service.cli.main import app
@@ -77,7 +77,7 @@ def personal(root: Path) -> Iterator[SearchEngine]:
 
 @pytest.fixture(scope="module")
 def reranker(engine: SearchEngine, folder: Path) -> Iterator[Reranker]:
-    found = Reranker(OnnxRanker(Published("ranker-0001", folder, spec_for(engine.snapshot), REPORT)))
+    found = Reranker(OnnxRanker(StoredRanker("ranker-0001", folder, spec_for(engine.snapshot), REPORT)))
     yield found
     found.close()
 
@@ -142,7 +142,7 @@ class TestScores:
 
     def test_a_ranker_that_reads_none_is_given_none(self, engine: SearchEngine, tmp_path: Path) -> None:
         onnx.save(weighing(cosine=1.0), tmp_path / MODEL_FILE)
-        plain = Reranker(OnnxRanker(Published("ranker-0002", tmp_path, spec_for(engine.snapshot), REPORT)))
+        plain = Reranker(OnnxRanker(StoredRanker("ranker-0002", tmp_path, spec_for(engine.snapshot), REPORT)))
         candidates, found = scored(plain, engine.snapshot, acts(engine.snapshot, 5))
         assert (candidates.vectors.shape[1], len(candidates.history.kinds)) == (0, 0)
         assert found == scored(plain, engine.snapshot, [])[1]

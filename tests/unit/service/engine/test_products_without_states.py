@@ -14,11 +14,11 @@ import pytest
 import torch
 
 from indexer.build import RebuildOptions, rebuild
-from rerank.model_store import RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.spec import ranker_store
 from retrieval.index.token_states import DIMENSION
 from retrieval.records import Product
 from retrieval.store.versions import Store
@@ -63,7 +63,7 @@ def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         export_network(network, folder / MODEL_FILE)
         save_network(network, folder / WEIGHTS_FILE)
 
-    RankerRegistry(root).publish(ranker, spec, REPORT)
+    ranker_store(root).publish(ranker, spec, REPORT)
     return root
 
 

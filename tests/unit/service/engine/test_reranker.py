@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerank.model_store import Published
 from rerank.ranker.features import Candidates
 from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import StoredRanker
 from retrieval.errors import ModelError, RankerLateError
 from service.engine.reranking import MOST_TOGETHER, Reranker
 from tests.rankers import REPORT, SPEC, building
@@ -29,7 +29,7 @@ class HeldRanker(OnnxRanker):
     """A ranker that scores nothing until it is let go, and notes how many lists it is given at a time."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(Published("ranker-0001", folder, SPEC, REPORT))
+        super().__init__(StoredRanker("ranker-0001", folder, SPEC, REPORT))
         self.busy, self.may_go = threading.Semaphore(0), threading.Event()
         self.together: list[int] = []
         self.trouble: Exception | None = None
@@ -123,7 +123,7 @@ def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
 
 def test_a_graph_that_fails_is_told(tmp_path: Path) -> None:
     building(1, failing())(tmp_path)
-    broken = Reranker(OnnxRanker(Published("ranker-0001", tmp_path, SPEC, REPORT)))
+    broken = Reranker(OnnxRanker(StoredRanker("ranker-0001", tmp_path, SPEC, REPORT)))
     with pytest.raises(ModelError, match="ranker-0001 failed on its candidates"):
         broken.score(candidates(3), LONG)
     broken.close()

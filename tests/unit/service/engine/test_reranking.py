@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from prometheus_client import REGISTRY
 from rich.console import Console
 
-from rerank.model_store import Published
+from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE
+from rerank.ranker.spec import StoredRanker
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import QueryError
 from retrieval.records import Page
@@ -66,7 +66,7 @@ def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> I
     shape = NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), history=0)
     folder = tmp_path_factory.mktemp("reading")
     export_network(RankerNetwork(shape), folder / MODEL_FILE)
-    reranker = Reranker(OnnxRanker(Published("ranker-0001", folder, spec, REPORT)))
+    reranker = Reranker(OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT)))
     yield Reranking(engine.snapshot, reranker, 60.0)
     reranker.close()
 

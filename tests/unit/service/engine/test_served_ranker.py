@@ -12,8 +12,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from rerank.model_store import RankerRegistry
-from rerank.ranker.spec import MODEL_FILE
+from rerank.model_store import MODEL_FILE
+from rerank.ranker.spec import ranker_store
 from service.engine.engine import SearchEngine
 from service.engine.models import ServedRanker, encoding_of
 from service.settings import FILE_VARIABLE, RankerSettings, Settings
@@ -55,7 +55,7 @@ def test_it_is_taken_up_rolled_back_and_switched_off(live: SearchEngine, root: P
     publish(root, spec_for(live.snapshot), weighing(**REVERSED))
     turned = order(live)
     assert turned != merged
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     registry.rollback(first)
     assert order(live) == merged
     registry.rollback("ranker-0002")
@@ -92,7 +92,7 @@ def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) ->
             count += 1
         return count
 
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     with ThreadPoolExecutor(4) as workers:
         searching = [workers.submit(search) for _ in range(4)]
         try:

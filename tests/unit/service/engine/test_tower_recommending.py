@@ -17,9 +17,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from rerank.user_tower.files import KEEP, MODEL_FILE, SPEC_FILE, TABLE_FILE, TowerRegistry, open_user_tower, read_table
+from rerank.model_store import KEEP, MODEL_FILE
+from rerank.sealed_folder import SEAL_FILE
+from rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
 from rerank.user_tower.histories import Histories
-from rerank.user_tower.item_neighbours import NO_NEIGHBOURS
 from rerank.user_tower.tower import OnnxEncoder, UserTower
 from retrieval.errors import (
     ModelDamagedError,
@@ -274,35 +275,21 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
     with pytest.raises(ModelDamagedError, match="bytes, not"):
-        open_user_tower(folder)
+        USER_TOWERS.open(folder)
     _reseal(folder)
     with pytest.raises(ModelMismatchError, match="format 99"):
-        open_user_tower(folder)
+        USER_TOWERS.open(folder)
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
     _reseal(folder)
-    with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* train it again: shelfwise train users"):
-        open_user_tower(folder)
+    with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* shelfwise train users"):
+        USER_TOWERS.open(folder)
 
 
 def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: UserTower) -> None:
-    beside = read_table(open_user_tower(TowerRegistry(published).folder / "tower-0001")).neighbours
+    beside = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
     assert beside.options == tower.learned.neighbours.options is not None
     assert (beside.weight, beside.decay) == (BESIDE, tower.learned.neighbours.decay)
     assert np.array_equal(beside.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
-
-
-def test_one_of_a_format_before_has_other_neighbours_or_none(published: Path, tmp_path: Path) -> None:
-    folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
-    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
-    del said["neighbour_options"]
-    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 2}))
-    _reseal(folder)
-    beside = read_table(open_user_tower(folder)).neighbours
-    assert (beside.weight, beside.options) == (BESIDE, None)  # cosines
-    del said["neighbour_weight"], said["neighbour_decay"]
-    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 1}))
-    _reseal(folder)
-    assert read_table(open_user_tower(folder)).neighbours is NO_NEIGHBOURS
 
 
 def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tmp_path: Path) -> None:
@@ -311,7 +298,7 @@ def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tm
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
     _reseal(folder)
     with pytest.raises(ModelDamagedError, match="names neighbours that it does not hold"):
-        read_table(open_user_tower(folder))
+        read_table(USER_TOWERS.open(folder))
 
 
 def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> None:
@@ -321,13 +308,11 @@ def test_a_pointer_that_names_none_is_told(live: SearchEngine, root: Path) -> No
     assert "names no tower" in live.notices[0]
 
 
-def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
-    live: SearchEngine, root: Path, tower: UserTower
-) -> None:
+def test_a_damaged_report_of_the_fallback_is_named(live: SearchEngine, root: Path, tower: UserTower) -> None:
     publish(root, live.snapshot, tower, encoder="another")
-    (root / "user-towers" / "FALLBACK").write_text("whatever sells")
+    (root / "user-towers" / "tower-0002" / "report.json").write_text("whatever sells")
     live.reload_if_changed()
-    assert any("what is near is recommended" in notice and "whatever sells" in notice for notice in live.notices)
+    assert any("what is near is recommended" in notice and "report.json" in notice for notice in live.notices)
     acts = acts_on(live, 3)
     near = [hit.product.id for hit in live.similar(acts[0].product_id, size=5).hits]
     assert [hit.product.id for hit in live.recommend(acts, size=5).hits] == near
@@ -336,9 +321,9 @@ def test_what_recommends_without_one_is_told_where_its_file_is_damaged(
 def test_old_ones_are_removed_and_the_one_that_serves_stays(root: Path, live: SearchEngine, tower: UserTower) -> None:
     for _ in range(KEEP + 3):
         publish(root, live.snapshot, tower, aside=("not better",))
-    registry = TowerRegistry(root)
+    registry = user_tower_store(root)
     assert registry.current() == "tower-0001"
-    assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(4, KEEP + 5))]
+    assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(5, KEEP + 5))]
 
 
 def _reseal(folder: Path) -> None:
@@ -407,4 +392,4 @@ class TestCommands:
         publish(three, live.snapshot, tower, encoder="another")
         with pytest.raises(ModelMismatchError, match="trained on the encoder another"):
             shell("rollback", "tower-0004", "--index", three)
-        assert TowerRegistry(three).current() == "tower-0004"
+        assert user_tower_store(three).current() == "tower-0004"

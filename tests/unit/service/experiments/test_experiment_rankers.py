@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from rerank.model_store import RankerRegistry
+from rerank.ranker.spec import ranker_store
 from retrieval.errors import ExperimentError
 from service.engine.engine import SearchEngine
 from service.experiments.assignment import (
@@ -133,13 +133,13 @@ def test_without_a_ranker_that_serves_there_is_nothing_to_compare_with_the_merge
 ) -> None:
     compared = experiment(None, "off")
     assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
-    RankerRegistry(root).off()
+    ranker_store(root).off()
     ranked.reload_if_changed()
     found = answer_search(ranked, running(compared), DRILL)
     assert (found.query_id.isalnum(), ids(found)) == (True, ordered(ranked, stage="merged"))
     with pytest.raises(ExperimentError, match="no ranker serves"):
         check_rankers(compared, ranked.ranker_problem)
-    RankerRegistry(root).rollback()
+    ranker_store(root).rollback()
     ranked.reload_if_changed()
     assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
 

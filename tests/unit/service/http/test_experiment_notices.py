@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi.testclient import TestClient
 
-from rerank.model_store import RankerRegistry
+from rerank.ranker.spec import ranker_store
 from service.engine.engine import SearchEngine
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.unit.service.http.test_metrics import value
@@ -26,7 +26,7 @@ def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_to
     assert "~order." in client.get("/v1/search", params=asked).json()["query_id"]
     assert client.get("/health/ready").json()["notices"] == []
     before = value(client, "shelfwise_notices")
-    RankerRegistry(store.root).off()
+    ranker_store(store.root).off()
     store.reload_if_changed()
     assert "~" not in client.get("/v1/search", params=asked).json()["query_id"]
     (notice,) = client.get("/health/ready").json()["notices"]

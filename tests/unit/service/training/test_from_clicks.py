@@ -19,8 +19,8 @@ from rerank.click_models.simulation import (
     simulate,
     simulated_events,
 )
-from rerank.model_store import Added, RankerRegistry
 from rerank.ranker.features import FEATURES
+from rerank.ranker.spec import AddedRanker, ranker_store
 from rerank.training.click_training import ClickOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
@@ -66,7 +66,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_index, tmp_path / "store"))
 
 
-def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTIONS) -> Added:
+def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTIONS) -> AddedRanker:
     store = Store(root)
     work = root / "training"
     work.mkdir(exist_ok=True)
@@ -76,7 +76,7 @@ def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTI
 
 def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
     added = trained(root, events)
-    made = added.ranker
+    made = added.model
     verdict = made.report.decision
     assert verdict is not None
     assert added.serves == verdict.publish
@@ -120,7 +120,7 @@ def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
 def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:
     with pytest.raises(TrainingError, match="nothing was clicked"):
         trained(root, events.filter(pl.col("kind") == "impression"))
-    assert RankerRegistry(root).names() == []
+    assert ranker_store(root).names() == []
 
 
 def test_products_that_are_gone_are_no_reason_to_fail(root: Path, events: pl.DataFrame) -> None:

@@ -13,11 +13,11 @@ import polars as pl
 import pytest
 import torch
 
-from rerank.model_store import RankerRegistry
+from rerank.model_store import WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import WEIGHTS_FILE
+from rerank.ranker.spec import ranker_store
 from rerank.training.click_training import ClickOptions, Mixing
 from rerank.training.history_training import HistoryOptions
 from rerank.training.trainer import LoopOptions
@@ -92,7 +92,7 @@ def second_phase(
 
 
 def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
-    made = trained.added.ranker
+    made = trained.added.model
     assert OnnxRanker(made).reads_history
     gained = [made.report.measures[f"MRR gained by histories{end}"] for end in (", at least", "", ", at most")]
     assert 0 < gained[0] < gained[1] < gained[2]
@@ -109,16 +109,16 @@ def test_training_goes_on_from_the_attention_that_serves(
     root: Path, snapshot: Snapshot, tasteful: Told, trained: ClickTraining
 ) -> None:
     """With no epoch of the second phase what served is judged again, over the base that was trained anew."""
-    before = trained.added.ranker
+    before = trained.added.model
 
     def build(folder: Path) -> None:
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
 
-    assert RankerRegistry(root).publish(build, before.spec, REPORT).serves
+    assert ranker_store(root).publish(build, before.spec, REPORT).serves
     options = dataclasses.replace(OPTIONS, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
     again = _trained(root, snapshot, tasteful, options)
-    served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.ranker))
-    assert again.added.ranker.spec.parent == before.spec.identity
+    served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.model))
+    assert again.added.model.spec.parent == before.spec.identity
     assert served.history is not None
     assert made.history is not None
     weights = made.history.state_dict()

@@ -12,11 +12,11 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rerank.model_store import RankerRegistry
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network, save_network
 from rerank.ranker.onnx_export import export_network
-from rerank.ranker.spec import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.spec import ranker_store
 from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, ShelfwiseError
 from retrieval.index.token_states import DIMENSION
 from service.cli.models import models as models_models
@@ -52,7 +52,7 @@ def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.Temp
         export_network(network, folder / MODEL_FILE)
         save_network(network, folder / WEIGHTS_FILE)
 
-    RankerRegistry(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
+    ranker_store(root).publish(build, spec_for(engine.snapshot, layers=1), REPORT)
     return root
 
 
@@ -71,7 +71,7 @@ def run(root: Path, *arguments: str) -> str:
 
 
 def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_is_asked_for(root: Path) -> None:
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         before = [hit.product.id for hit in engine.search("steel pan").hits]
     told = msgspec.json.decode(run(root, "--heads", "3", "--publish", "--json"))
@@ -97,9 +97,9 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
     with console.capture() as capture:
         run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
     told = capture.get()
-    registry = RankerRegistry(root)
+    registry = ranker_store(root)
     made = registry.open("ranker-0002")
-    assert registry.pointer.read() == "ranker-0001"
+    assert registry.current() == "ranker-0001"
     assert (made.spec.layers, made.spec.precision) == (0, "int8")
     agreed = made.report.measures["agreement with ranker-0001"]
     assert 0.3 < agreed < 1
@@ -124,7 +124,7 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
 def test_what_would_not_be_smaller_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:
     with pytest.raises(InputError, match=why):
         run(ranked, *arguments)
-    assert RankerRegistry(ranked).names() == ["ranker-0001"]
+    assert ranker_store(ranked).names() == ["ranker-0001"]
 
 
 def test_one_of_another_index_is_refused(root: Path) -> None:

@@ -1,0 +1,444 @@
+"""The model store, by rankers: pointer, retention, serving, rollback, concurrent writers, a full disk."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from rerank.model_store import MODEL_FILE, surplus, sweep
+from rerank.ranker.spec import KEEP, SPEC_FILE, AddedRanker, RankerStore, ranker_store
+from retrieval.errors import (
+    InputError,
+    ModelDamagedError,
+    ModelMismatchError,
+    ModelRefusedError,
+    StoreError,
+    StoreLockedError,
+    StoreMissingError,
+    UnknownModelError,
+)
+from retrieval.records import Product
+from retrieval.store.files import write_pointer
+from retrieval.store.lock import hold_lock
+from retrieval.store.manifest import CURRENT
+from tests.full_disk import full_disk
+from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
+from tests.versions import publish_products
+
+OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
+PUBLISHER = """
+import sys, pathlib
+from tests.rankers import REPORT, SPEC, building
+registry = ranker_store(pathlib.Path(sys.argv[1]), keep=100)
+sys.stdin.read()
+for number in range(3):
+    print(registry.publish(building(number), SPEC, REPORT).ranker.name, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def published_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("store")
+    publish_products(root, [Product("1", "cordless drill")])
+    return root
+
+
+@pytest.fixture
+def registry(published_store: Path, tmp_path: Path) -> RankerStore:
+    return ranker_store(Path(shutil.copytree(published_store, tmp_path / "store")))
+
+
+def publish(registry: RankerStore, count: int = 1) -> None:
+    for number in range(count):
+        registry.publish(building(number), SPEC, REPORT)
+
+
+def add_rejected(registry: RankerStore) -> AddedRanker:
+    return registry.add_rejected(building(), SPEC, REPORT, ["worse: nDCG@10"])
+
+
+def damage(registry: RankerStore, name: str) -> None:
+    path = registry.folder / name / MODEL_FILE
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+class TestAdding:
+    def test_an_index_without_rankers_serves_none_and_says_nothing(self, registry: RankerStore) -> None:
+        assert registry.names() == []
+        found = registry.serving(ENCODING)
+        assert (found.model, found.notices) == (None, ())
+        assert not registry.folder.exists()
+
+    def test_what_is_published_serves(self, registry: RankerStore) -> None:
+        first = registry.publish(building(1), SPEC, REPORT)
+        second = registry.publish(building(2), SPEC, REPORT)
+        assert [first.model.name, second.model.name] == ["ranker-0001", "ranker-0002"]
+        assert second == AddedRanker(second.model, serves=True)
+        found = registry.serving(ENCODING)
+        assert found.model == second.model == registry.open("ranker-0002")
+        assert found.notices == ()
+
+    def test_a_rejected_one_does_not_serve(self, registry: RankerStore) -> None:
+        publish(registry)
+        kept = add_rejected(registry)
+        assert not kept.serves
+        assert kept.model.report.rejection_reasons == ("worse: nDCG@10",)
+        assert registry.serving(ENCODING).model == registry.open("ranker-0001")
+        assert registry.open("ranker-0002").report == kept.model.report
+
+    def test_a_rejection_has_a_reason(self, registry: RankerStore) -> None:
+        for reasons in ([], [""]):
+            with pytest.raises(InputError, match="rejected for a reason"):
+                registry.add_rejected(building(), SPEC, REPORT, reasons)
+
+    def test_a_build_that_fails_leaves_nothing(self, registry: RankerStore) -> None:
+        publish(registry)
+
+        def fails(folder: Path) -> None:
+            building()(folder)
+            raise ModelDamagedError("the training was cut off")
+
+        with pytest.raises(ModelDamagedError, match="cut off"):
+            registry.publish(fails, SPEC, REPORT)
+        with pytest.raises(InputError):
+            registry.publish(building(), msgspec.structs.replace(SPEC, layers=-1), REPORT)
+        assert {path.name for path in registry.folder.iterdir()} == {CURRENT, "lock", "ranker-0001"}
+
+    def test_no_index_no_ranker(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreMissingError, match="does not exist"):
+            publish(ranker_store(tmp_path / "none"))
+        assert not (tmp_path / "none").exists()
+
+    def test_a_number_is_not_given_twice(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        shutil.rmtree(registry.folder / "ranker-0001")
+        add_rejected(registry)
+        assert registry.names() == ["ranker-0002", "ranker-0003"]
+
+    def test_leftovers_of_a_killed_program_go_with_the_next(self, registry: RankerStore) -> None:
+        publish(registry)
+        for name in (".ranker-0002.x", ".removed-ranker-0000"):
+            shutil.copytree(registry.folder / "ranker-0001", registry.folder / name)
+        assert registry.names() == ["ranker-0001"]
+        publish(registry)
+        assert {path.name for path in registry.folder.iterdir()} == {CURRENT, "lock", "ranker-0001", "ranker-0002"}
+
+
+class TestRetention:
+    def test_the_newest_ten_stay_and_the_removed_are_named(self, registry: RankerStore) -> None:
+        publish(registry, KEEP)
+        added = registry.publish(building(), SPEC, REPORT)
+        assert added.removed == ("ranker-0001",)
+        assert registry.names() == [f"ranker-{number:04d}" for number in range(2, 12)]
+
+    def test_the_one_that_serves_and_those_that_may_outlive_failures(self, registry: RankerStore) -> None:
+        few = ranker_store(registry.root, keep=2)
+        publish(few, 3)
+        few.rollback("ranker-0002", ENCODING)
+        assert [add_rejected(few).removed for _ in range(3)] == [(), (), ("ranker-0004",)]
+        assert few.names() == ["ranker-0002", "ranker-0003", "ranker-0005", "ranker-0006"]
+        assert few.serving(ENCODING).model == few.open("ranker-0002")
+
+    def test_damaged_ones_push_no_whole_one_out(self, registry: RankerStore) -> None:
+        few = ranker_store(registry.root, keep=1)
+        publish(few)
+        for _ in range(3):
+            damage(few, add_rejected(few).model.name)
+        assert few.names() == ["ranker-0001", "ranker-0004"]
+        assert few.prune() == ()
+
+    def test_none_is_too_few(self, registry: RankerStore) -> None:
+        with pytest.raises(InputError, match="keep is 0"):
+            ranker_store(registry.root, keep=0)
+
+
+class TestServing:
+    def test_a_damaged_one_is_passed_over_with_a_notice(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        add_rejected(registry)
+        publish(registry)
+        damage(registry, "ranker-0004")
+        found = registry.serving(ENCODING)
+        assert found.model == registry.open("ranker-0002")
+        (notice,) = found.notices
+        assert "ranker-0004/model.onnx has" in notice
+        assert notice.endswith("; ranker-0002 serves in its place")
+
+    def test_none_whole_the_merged_order_with_a_notice(self, registry: RankerStore) -> None:
+        publish(registry)
+        damage(registry, "ranker-0001")
+        found = registry.serving(ENCODING)
+        assert found.model is None
+        assert found.notices[0].endswith("; results keep the merged order")
+
+    def test_another_encoder_gets_the_newest_that_fits_or_none(self, registry: RankerStore) -> None:
+        publish(registry)
+        registry.publish(building(), msgspec.structs.replace(SPEC, encoder="encoder-2"), REPORT)
+        assert registry.serving(OTHER).model == registry.open("ranker-0002")
+        found = registry.serving(ENCODING)
+        assert found.model == registry.open("ranker-0001")
+        assert "trained on the encoder encoder-2, the index has encoder-1" in found.notices[0]
+        third = registry.serving(dataclasses.replace(ENCODING, encoder="encoder-3"))
+        assert third.model is None
+        assert "shelfwise train ranker; results keep the merged order" in third.notices[0]
+
+    @pytest.mark.parametrize("said", [b"", b"garbage", b"ranker-0001 0000", b"\xff" * 9])
+    def test_garbage_in_the_pointer_serves_none_until_a_rollback(self, registry: RankerStore, said: bytes) -> None:
+        publish(registry, 2)
+        (registry.folder / CURRENT).write_bytes(said)
+        found = registry.serving(ENCODING)
+        assert found.model is None
+        assert "names no ranker" in found.notices[0]
+        assert add_rejected(registry).removed == ()
+        assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
+
+    def test_a_pointer_to_one_that_is_gone(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        shutil.rmtree(registry.folder / "ranker-0002")
+        found = registry.serving(ENCODING)
+        assert found.model == registry.open("ranker-0001")
+        assert "has no ranker 'ranker-0002'; it holds ranker-0001" in found.notices[0]
+
+    def test_a_pointer_written_by_hand_lets_no_rejected_one_serve(self, registry: RankerStore) -> None:
+        publish(registry)
+        add_rejected(registry)
+        (registry.folder / CURRENT).write_text("ranker-0002")
+        found = registry.serving(ENCODING)
+        assert found.model == registry.open("ranker-0001")
+        assert "ranker-0002 was rejected: worse: nDCG@10" in found.notices[0]
+
+    def test_one_of_a_newer_program_is_passed_over(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        rewrite(registry.folder / "ranker-0002" / SPEC_FILE, format=2)
+        found = registry.serving(ENCODING)
+        assert found.model == registry.open("ranker-0001")
+        assert "made by a newer program" in found.notices[0]
+
+
+class TestRollback:
+    def test_the_newest_before_that_can_serve(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        add_rejected(registry)
+        publish(registry)
+        damage(registry, "ranker-0002")
+        done = registry.rollback(encoding=ENCODING)
+        assert (done.previous, done.model.name) == ("ranker-0004", "ranker-0001")
+        assert "ranker-0002/model.onnx" in done.passed_over[0]
+        assert registry.serving(ENCODING).model == done.model
+
+    def test_by_name_forwards_too(self, registry: RankerStore) -> None:
+        publish(registry, 2)
+        registry.rollback(encoding=ENCODING)
+        assert registry.rollback("ranker-0002", ENCODING).previous == "ranker-0001"
+        assert registry.current() == "ranker-0002"
+
+    def test_what_cannot_serve_is_refused_and_the_pointer_stays(self, registry: RankerStore) -> None:
+        publish(registry)
+        add_rejected(registry)
+        publish(registry, 2)
+        damage(registry, "ranker-0003")
+        with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: worse: nDCG@10"):
+            registry.rollback("ranker-0002", ENCODING)
+        with pytest.raises(ModelDamagedError, match=r"ranker-0003/model.onnx"):
+            registry.rollback("ranker-0003", ENCODING)
+        with pytest.raises(ModelMismatchError, match="ranker-0001 cannot serve: it was trained on the encoder"):
+            registry.rollback("ranker-0001", OTHER)
+        for name in ("ranker-0009", "../rankers/ranker-0001", "ranker-1", "/etc"):
+            with pytest.raises(UnknownModelError, match="it holds ranker-0001, ranker-0002"):
+                registry.rollback(name, ENCODING)
+        assert registry.current() == "ranker-0004"
+
+    def test_from_the_first_there_is_no_way_back_but_off(self, registry: RankerStore) -> None:
+        publish(registry)
+        with pytest.raises(UnknownModelError, match=r"before ranker-0001 .*let none serve: shelfwise models off"):
+            registry.rollback(encoding=ENCODING)
+
+    def test_without_any(self, registry: RankerStore) -> None:
+        with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
+            registry.rollback(encoding=ENCODING)
+
+
+class TestOff:
+    def test_none_serves_also_none_that_is_published_later_until_a_rollback(self, registry: RankerStore) -> None:
+        publish(registry)
+        assert registry.off() == "ranker-0001"
+        assert registry.off() == ""
+        added = registry.publish(building(), SPEC, REPORT)
+        assert not added.serves
+        assert added.notices == ("rankers are switched off; to let it serve: shelfwise models rollback ranker-0002",)
+        found = registry.serving(ENCODING)
+        assert (found.model, found.notices) == (None, ())
+        assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
+        assert registry.publish(building(), SPEC, REPORT).serves
+
+
+class TestRivals:
+    def test_who_publishes_at_the_same_time_waits_and_none_is_lost(self, registry: RankerStore) -> None:
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", PUBLISHER, str(registry.root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(2)
+        ]
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.stdin = None
+        told = [process.communicate()[0].split() for process in processes]
+        assert [process.returncode for process in processes] == [0, 0]
+        names = [f"ranker-{number:04d}" for number in range(1, 7)]
+        assert sorted(told[0] + told[1]) == names == registry.names()
+        for name in names:
+            registry.open(name)
+        assert registry.current() == "ranker-0006"
+
+    def test_a_rollback_while_another_writes_is_refused_at_once(self, registry: RankerStore) -> None:
+        publish(registry)
+        with hold_lock(registry.folder, "publish"), pytest.raises(StoreLockedError, match="a publish is at work"):
+            registry.rollback(encoding=ENCODING)
+
+    def test_readers_need_no_lock(self, registry: RankerStore) -> None:
+        publish(registry)
+        with hold_lock(registry.folder, "publish"):
+            assert registry.serving(ENCODING).model == registry.open("ranker-0001")
+
+
+class TestDisk:
+    def test_a_full_disk_is_told_and_what_served_serves_on(self, registry: RankerStore) -> None:
+        publish(registry)
+        before = registry.serving(ENCODING)
+        with full_disk(100), pytest.raises(StoreError, match=r"rankers cannot be written .*see to the disk"):
+            registry.publish(building(), SPEC, REPORT)
+        assert registry.serving(ENCODING) == before
+        assert registry.names() == ["ranker-0001"]
+        publish(registry)
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
+    def test_a_folder_that_may_only_be_read_serves_and_is_told_to_who_writes(self, registry: RankerStore) -> None:
+        publish(registry)
+        registry.folder.chmod(0o500)
+        assert registry.serving(ENCODING).model == registry.open("ranker-0001")
+        with pytest.raises(StoreError, match="rights to"):
+            publish(registry)
+        registry.folder.chmod(0o700)
+
+    def test_a_file_where_the_folder_should_be(self, registry: RankerStore) -> None:
+        registry.folder.write_text("")
+        assert registry.serving(ENCODING).model is None
+        with pytest.raises(StoreError, match=r"rankers cannot be written .*the rights to that folder"):
+            publish(registry)
+
+    def test_files_that_stand_where_rankers_do(self, registry: RankerStore) -> None:
+        publish(registry)
+        (registry.folder / "ranker-0002").write_text("")
+        (registry.folder / "ranker-0003").symlink_to("ranker-0001")
+        with pytest.raises(ModelDamagedError, match=r"ranker-0002/seal\.json cannot be read"):
+            registry.open("ranker-0002")
+        few = ranker_store(registry.root, keep=1)
+        publish(few)
+        assert few.serving(ENCODING).model == few.open("ranker-0004")
+        assert (registry.folder / "ranker-0004" / MODEL_FILE).exists()
+
+
+NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("names", "able", "current", "keep", "removed"),
+    [
+        (NAMES, NAMES, NAMES[-1], 3, NAMES[:5]),
+        (NAMES[:3], NAMES[:3], NAMES[2], 3, []),
+        ([], [], "", 3, []),
+        (NAMES, NAMES, NAMES[0], 2, NAMES[1:6]),
+        (NAMES, NAMES[:3], NAMES[2], 2, [NAMES[0], *NAMES[3:6]]),
+    ],
+    ids=["newest stay", "few", "none", "current stays", "failures leave a way back"],
+)
+def test_surplus(names: list[str], able: list[str], current: str, keep: int, removed: list[str]) -> None:
+    assert surplus(names, able, current, keep) == tuple(removed)
+
+
+def test_leftovers_of_any_kind_are_swept(tmp_path: Path) -> None:
+    kept = tmp_path / "ranker-0001"
+    kept.mkdir()
+    (kept / "model.onnx").write_bytes(b"1")
+    (tmp_path / ".ranker-0002.x1").mkdir()
+    (tmp_path / ".ranker-0002.x1" / "part").write_bytes(b"1")
+    (tmp_path / ".removed-ranker-0000").symlink_to(kept)
+    (tmp_path / ".ranker-0003.x2").write_bytes(b"1")
+    sweep(tmp_path, "ranker")
+    assert [path.name for path in tmp_path.iterdir()] == ["ranker-0001"]
+    assert (kept / "model.onnx").exists()
+
+
+class TestPointer:
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> RankerStore:
+        store = ranker_store(tmp_path)
+        store.folder.mkdir()
+        return store
+
+    def test_it_holds_a_name_or_off(self, registry: RankerStore) -> None:
+        assert (registry.current(), registry.is_off()) == ("", False)
+        publish(registry, 2)
+        assert registry.current() == "ranker-0002"
+        stamp = registry.stamp()
+        registry.off()
+        assert (registry.current(), registry.is_off()) == ("", True)
+        assert registry.stamp() != stamp
+
+    def test_a_person_may_write_a_name_without_a_checksum(self, store: RankerStore) -> None:
+        (store.folder / CURRENT).write_text("ranker-0003\n")
+        assert store.current() == "ranker-0003"
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"",
+            b"\n",
+            b"ranker-1",
+            b"ranker-0001/../../etc",
+            b"../ranker-0001",
+            b"ranker-0001 0000000000000000",
+            b"of",
+            b"off 0000000000000000",
+            b"\x00\xff\xfe" * 40,
+            b"ranker-0001 " * 1_000_000,
+            "ranker-٠٠٠١".encode(),
+        ],
+        ids=range(11),
+    )
+    def test_anything_else_is_refused_with_the_cure(self, store: RankerStore, content: bytes) -> None:
+        (store.folder / CURRENT).write_bytes(content)
+        message = r"CURRENT names no ranker, it says .*: shelfwise models rollback"
+        with pytest.raises(ModelDamagedError, match=message) as raised:
+            store.current()
+        assert len(str(raised.value)) < 1_000
+        assert not store.is_off()
+
+    def test_a_folder_in_its_place_is_refused(self, store: RankerStore) -> None:
+        (store.folder / CURRENT).mkdir()
+        with pytest.raises(ModelDamagedError, match="cannot be read"):
+            store.current()
+
+    def test_a_flipped_bit_is_never_read_as_another_name(self, store: RankerStore) -> None:
+        write_pointer(store.folder / CURRENT, "ranker-0001")
+        whole = (store.folder / CURRENT).read_bytes()
+        for place in range(len(whole) - 1):
+            for bit in range(8):
+                flipped = bytearray(whole)
+                flipped[place] ^= 1 << bit
+                (store.folder / CURRENT).write_bytes(bytes(flipped))
+                with suppress(ModelDamagedError):
+                    assert store.current() in ("ranker-0001", "")
