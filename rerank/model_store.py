@@ -84,11 +84,12 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """Empty for a model that was published."""
 
 
+# Of the generic dataclasses below only those without slots can be called by their aliases, such as StoredRanker.
 Spec = TypeVar("Spec", bound=msgspec.Struct)
 Report = TypeVar("Report", bound=ModelReport)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredModel(Generic[Spec, Report]):
     """A model whose files are verified."""
 
@@ -235,7 +236,7 @@ class ModelFamily(Generic[Spec, Report]):
             raise self.damaged(path, str(error)) from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ServingModel(Generic[Spec, Report]):
     """The model to serve, None where there is none, and what a user should know of it."""
 
@@ -243,7 +244,7 @@ class ServingModel(Generic[Spec, Report]):
     notices: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class AddResult(Generic[Spec, Report]):
     """The model that was added."""
 
@@ -255,7 +256,7 @@ class AddResult(Generic[Spec, Report]):
     """Why it does not serve although it was published, or why older ones were not removed."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RollbackResult(Generic[Spec, Report]):
     """The model that serves after a rollback."""
 

@@ -1,6 +1,6 @@
 """Checks of a model's files: weights as safetensors, and an ONNX graph of operators that only compute.
 
-A graph is data, but some of what the format allows reaches outside it: tensors in other files or at addresses in memory,
+A graph is data, but some of what the format allows reaches outside it: tensors in other files or at memory addresses,
 operators from libraries, operators that call Python or load a compiled program. No model needs them.
 """
 

@@ -27,7 +27,7 @@ from rerank.user_tower.files import (
 from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
-from retrieval.store.manifest import file_stamp
+from retrieval.store.files import file_stamp
 from service.engine.hot_reload import ServedPopularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot

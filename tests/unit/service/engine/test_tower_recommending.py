@@ -17,9 +17,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
-from rerank.model_store import KEEP, MODEL_FILE
-from rerank.sealed_folder import SEAL_FILE
-from rerank.user_tower.files import SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
+from rerank.model_store import MODEL_FILE
+from rerank.user_tower.files import KEEP, SPEC_FILE, TABLE_FILE, USER_TOWERS, read_table, user_tower_store
 from rerank.user_tower.histories import Histories
 from rerank.user_tower.tower import OnnxEncoder, UserTower
 from retrieval.errors import (
