@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture import Figure, banned_words, figures
+from tests.architecture import banned_words, figures
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))))
@@ -33,9 +33,10 @@ _RATCHETS = {
 """Figures that are not within their limits yet, as they stand: they may only fall."""
 
 
-@pytest.mark.parametrize("figure", figures(), ids=lambda figure: str(figure.name))
-def test_the_structure_stays_within_its_limits(figure: Figure) -> None:
-    assert figure.value <= _RATCHETS.get(figure.name, figure.limit), figure.places
+def test_the_structure_stays_within_its_limits() -> None:
+    """One test, so that only the process that runs it parses all modules."""
+    limits = ((figure, _RATCHETS.get(figure.name, figure.limit)) for figure in figures())
+    assert not [(figure.name, figure.value, limit, figure.places) for figure, limit in limits if figure.value > limit]
 
 
 def named_paths(page: str) -> set[str]:
