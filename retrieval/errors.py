@@ -1,44 +1,16 @@
 """Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
 
 ShelfwiseError
-├── InputError                    what the caller handed over cannot be used
-│   ├── FeedError                 a whole feed or mapping file (one bad row is set aside, not raised)
-│   ├── RowError                  one row of a feed: caught by the reader, counted, reported
-│   ├── QueryError                a search request: its text, size or page
-│   ├── FilterError               a filter expression: names the column and what was expected there
-│   ├── UnknownFieldError         a field that the catalog does not have: names the close ones
-│   ├── UnknownProductError       a product id that the index does not hold
-│   ├── ChangeError               a live change that cannot be taken: names the product and the field
-│   ├── RuleError                 a merchandising rule that cannot be taken: names the rule and the field
-│   ├── SynonymError              a kept synonym that cannot be taken: names the synonym and the field
-│   ├── ExperimentError           an experiment that cannot be taken, or is not there: names the field
-│   ├── EventError                an event that cannot be taken: says why, in words that count
-│   ├── UnknownTaskError          a task that the index does not have
-│   ├── JudgmentsError            a judgments file
-│   └── SettingError              a setting or an option
-├── StoreError                    the index directory
-│   ├── StoreMissingError         nothing is published there
-│   ├── StoreForeignError         it holds something that Shelfwise did not write
-│   ├── StoreDamagedError         a file is missing, short or has another checksum
-│   ├── StoreLockedError          another rebuild is at work there
-│   ├── UnknownVersionError       a version that the index does not hold: names those that it does
-│   ├── EmptyCatalogError         a version without products is never published
-│   └── PublishRefusedError       a publish would lose much of the catalog: says how much, of what
-├── ClusterError                  the Elasticsearch cluster
-│   ├── ClusterUnavailableError   it does not answer, or not in time: searches go on without it
-│   └── ClusterRefusedError       it answers, and will not do what was asked: rights, blocks, versions, another's index
-├── WorkerError                   a process that worked beside ended before its work was done
-├── TaskFailedError               work that a service was asked for could not be done: says what it said
-├── EncoderError                  the model that makes vectors
-│   ├── EncoderUnavailableError   it cannot be found or loaded
-│   └── EncoderMismatchError      it makes vectors of another dimension or kind than the index holds
-└── ModelError                    a stored model of one family: a ranker or a user tower
-    ├── UnknownModelError         one that the index does not hold: names those that it does
-    ├── ModelDamagedError         a file of it is missing, short, or has another checksum
-    ├── ModelMismatchError        of another format or encoder, of features or operators that this program does not know
-    ├── ModelRefusedError         it is whole, and was not good enough to serve
-    ├── RankerLateError           a ranker gave no scores by the deadline: the merged order stands
-    └── TrainingError             there is too little to train one on
+├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError, ChangeError,
+│                  RuleError, SynonymError, ExperimentError, EventError, UnknownTaskError, JudgmentsError, SettingError
+├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
+│                  EmptyCatalogError, PublishRefusedError
+├── ClusterError   ClusterUnavailableError, ClusterRefusedError
+├── EncoderError   EncoderUnavailableError, EncoderMismatchError
+├── ModelError     UnknownModelError, ModelDamagedError, ModelMismatchError, ModelRefusedError, RankerLateError,
+│                  TrainingError > NothingBetterError
+├── WorkerError
+└── TaskFailedError
 """
 
 from __future__ import annotations
@@ -63,8 +35,7 @@ class RowError(InputError):
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, detail
 
 
 class QueryError(InputError):
@@ -79,8 +50,7 @@ class FilterError(InputError):
 
     def __init__(self, message: str, column: int, expected: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.column = column
-        self.expected = expected
+        self.column, self.expected = column, expected
 
 
 class UnknownFieldError(InputError):
@@ -88,8 +58,7 @@ class UnknownFieldError(InputError):
 
     def __init__(self, message: str, field: str, close: tuple[str, ...] = ()) -> None:
         super().__init__(message)
-        self.field = field
-        self.close = close
+        self.field, self.close = field, close
 
 
 class UnknownProductError(InputError):
@@ -97,35 +66,31 @@ class UnknownProductError(InputError):
 
 
 class ChangeError(InputError):
-    """A live change that cannot be taken; `product` is the id it names, `field` the field that is wrong, if one is."""
+    """A live change is invalid; `product` is the id that it names, `field` the field that is wrong, if one is."""
 
     def __init__(self, message: str, product: str = "", field: str = "") -> None:
         super().__init__(message)
-        self.product = product
-        self.field = field
+        self.product, self.field = product, field
 
 
 class RuleError(InputError):
-    """A merchandising rule that cannot be taken; `rule` is its id, `field` the field that is wrong, if one is."""
+    """A merchandising rule is invalid; `rule` is its id, `field` the field that is wrong, if one is."""
 
     def __init__(self, message: str, rule: str = "", field: str = "") -> None:
         super().__init__(message)
-        self.rule = rule
-        self.field = field
+        self.rule, self.field = rule, field
 
 
 class SynonymError(InputError):
-    """A kept synonym that cannot be taken, or is not there; `synonym` is its id, `field` the field that is wrong, if
-    one is."""
+    """A stored synonym is invalid or missing; `synonym` is its id, `field` the field that is wrong, if one is."""
 
     def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
         super().__init__(message)
-        self.synonym = synonym
-        self.field = field
+        self.synonym, self.field = synonym, field
 
 
 class ExperimentError(InputError):
-    """An experiment that cannot be taken, or is not there; `field` is the field that is wrong, if one is."""
+    """An experiment is invalid or missing; `field` is the field that is wrong, if one is."""
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
@@ -133,12 +98,11 @@ class ExperimentError(InputError):
 
 
 class EventError(InputError):
-    """An event that cannot be taken; `reason` is short and the same for every event with this fault."""
+    """An event is invalid; `reason` is short and the same for every event with this fault."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason = reason
-        self.detail = detail
+        self.reason, self.detail = reason, detail
 
 
 class UnknownTaskError(InputError):
@@ -198,11 +162,11 @@ class ClusterRefusedError(ClusterError):
 
 
 class WorkerError(ShelfwiseError):
-    """A process that worked beside this one ended before its work was done, most likely for want of memory."""
+    """A worker process ended before its work was done, most likely for want of memory."""
 
 
 class TaskFailedError(ShelfwiseError):
-    """Work that a service was asked for could not be done."""
+    """A task of the service failed."""
 
 
 class EncoderError(ShelfwiseError):
@@ -254,7 +218,7 @@ class TrainingError(ModelError):
 
 
 class NothingBetterError(TrainingError):
-    """A training came to its end, or to a loss that is none, and nothing of it was better than what it began with."""
+    """A training ended, or its loss became infinite, and no epoch was better than the model that it began with."""
 
 
 _LEAST_ALIKE = 65
@@ -276,6 +240,6 @@ def close_names(name: str, known: Iterable[str], typed: Callable[[str], str] = s
 
 
 def suggest_names(name: str, known: Iterable[str], otherwise: str) -> str:
-    """What an error message advises: "did you mean drills?", or something else where no known name is close."""
+    """The advice of an error message: "did you mean drills?", or `otherwise` where no known name is close."""
     close = close_names(name, known)
     return f"did you mean {' or '.join(close)}?" if close else otherwise

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, normalize_space, product_columns
 from retrieval.index.keyword import KeywordDocument
-from retrieval.records import AttributeValue, Availability, Product, Variant
+from retrieval.records import Product, Variant
 from retrieval.store.files import load_array
 from retrieval.text.analysis import Analyzer, identifier_key
 
@@ -114,41 +117,21 @@ def _offsets(path: Path) -> NDArray[np.int64]:
     return np.asarray(offsets)
 
 
-# A product as compact JSON and back, exactly: what the index's product store holds.
+def _member(field: dataclasses.Field[Any]) -> tuple[str, Any, Any]:
+    has_default = field.default is not dataclasses.MISSING
+    return field.name, Any, field.default if has_default else msgspec.field(default_factory=dict)
 
 
-class _CompactVariant(msgspec.Struct, omit_defaults=True, frozen=True):
-    id: str
-    options: Mapping[str, str] = msgspec.field(default_factory=dict)
-    price: float | None = None
-    availability: Availability | None = None
-    identifiers: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    image: str = ""
+def _compact(record: type) -> Any:  # noqa: ANN401 - a class that is made here
+    """A struct with the fields of a dataclass: msgspec leaves defaults out of the JSON of its own structs only."""
+    required = [each.name for each in dataclasses.fields(record) if each.name in ("id", "title")]
+    optional = [_member(each) for each in dataclasses.fields(record) if each.name not in required]
+    return msgspec.defstruct(record.__name__, [*required, *optional], omit_defaults=True, frozen=True)
 
 
-class _Compact(msgspec.Struct, omit_defaults=True, frozen=True):
-    """The fields of Product, once more: msgspec leaves defaults out for its own structs only."""
-
-    id: str
-    title: str
-    description: str = ""
-    brand: str = ""
-    category: tuple[str, ...] = ()
-    price: float | None = None
-    currency: str = ""
-    availability: Availability | None = None
-    rating: float | None = None
-    rating_count: int | None = None
-    images: tuple[str, ...] = ()
-    identifiers: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
-    attributes: Mapping[str, AttributeValue] = msgspec.field(default_factory=dict)
-    created: datetime | None = None
-    updated: datetime | None = None
-    language: str = ""
-    variants: tuple[_CompactVariant, ...] = ()
-    expires: datetime | None = None
-
-
+_CompactProduct, _CompactVariant = _compact(Product), _compact(Variant)
+_product_values = attrgetter(*(field.name for field in dataclasses.fields(Product)))
+_variant_values = attrgetter(*(field.name for field in dataclasses.fields(Variant)))
 # A read-only mapping is written as the dict it shows, its names sorted: equal products are equal lines.
 _encoder = msgspec.json.Encoder(order="deterministic", enc_hook=dict)
 _decoder = msgspec.json.Decoder(Product)
@@ -156,40 +139,19 @@ _decoder = msgspec.json.Decoder(Product)
 
 def product_to_json(product: Product) -> bytes:
     """One line of JSON without the fields that have their default. Numbers are finite, as every reader makes sure."""
-    return _encoder.encode(
-        _Compact(
-            product.id,
-            product.title,
-            product.description,
-            product.brand,
-            product.category,
-            product.price,
-            product.currency,
-            product.availability,
-            product.rating,
-            product.rating_count,
-            product.images,
-            product.identifiers,
-            product.attributes,
-            _whole_minutes(product.created),
-            _whole_minutes(product.updated),
-            product.language,
-            tuple(map(_compact_variant, product.variants)),
-            _whole_minutes(product.expires),
-        )
-    )
+    changed: dict[str, Any] = {name: time.astimezone(UTC) for name, time in _odd_times(product)}
+    if product.variants:
+        changed["variants"] = tuple(_CompactVariant(*_variant_values(variant)) for variant in product.variants)
+    compact = _CompactProduct(*_product_values(product))
+    return _encoder.encode(msgspec.structs.replace(compact, **changed) if changed else compact)
 
 
-def _compact_variant(variant: Variant) -> _CompactVariant:
-    return _CompactVariant(
-        variant.id, variant.options, variant.price, variant.availability, variant.identifiers, variant.image
-    )
-
-
-def _whole_minutes(time: datetime | None) -> datetime | None:
-    """JSON's offsets have no seconds, some historical time zones do: those are written in UTC, the same instant."""
-    offset = time.utcoffset() if time else None
-    return time.astimezone(UTC) if time and offset and offset % timedelta(minutes=1) else time
+def _odd_times(product: Product) -> Iterator[tuple[str, datetime]]:
+    """Times whose offset has seconds, as some historical time zones have it and JSON has not."""
+    for name in ("created", "updated", "expires"):
+        time: datetime | None = getattr(product, name)
+        if time and (offset := time.utcoffset()) and offset % timedelta(minutes=1):
+            yield name, time
 
 
 def product_from_json(line: bytes) -> Product:
