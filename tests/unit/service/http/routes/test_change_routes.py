@@ -115,7 +115,7 @@ def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> No
 def test_the_api_describes_itself(client: TestClient) -> None:
     described = client.get("/v1/openapi.json").json()
     assert "/v1/search" in described["paths"]
-    assert described["components"]["schemas"]["ErrorBody"]
+    assert described["components"]["schemas"]["ErrorResponse"]
 
 
 def test_what_cannot_be_recorded_is_counted_and_told() -> None:
