@@ -15,6 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from prometheus_client import Counter
+
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.index.fusion import DEFAULT
 from retrieval.records import Event, Page, PastAct, Product, Query
@@ -36,13 +38,13 @@ from service.engine.search import FACET_VALUES, MOST_SIZE, Search, check_query, 
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
 from service.engine.suggest import Suggester
-from service.metrics import DEGRADED
 
 if TYPE_CHECKING:
     from service.events.event_log import EventLog, RecordResult
     from service.settings import Settings
 
 
+DEGRADED = Counter("shelfwise_degraded_searches", "Searches without a stage that failed or was too slow", ["stage"])
 _LOOK_SECONDS = 0.05
 """How often an engine looks for live changes of other processes, and for newly published versions."""
 

@@ -14,17 +14,24 @@ from itertools import accumulate, chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from prometheus_client import Counter
+
 from retrieval.errors import ExperimentError, ModelError
 from retrieval.records import Page, PastAct
 from retrieval.updates.validation import MAX_ID_BYTES
 from service.engine.search import MOST_SIZE
 from service.experiments.experiment import Experiment, Mode, Unit, Variant
 from service.experiments.store import Running, StoredExperiment
-from service.metrics import UNSERVED
 
 if TYPE_CHECKING:
     from service.engine.engine import SearchEngine
     from service.experiments.store import ServedExperiments
+
+UNSERVED = Counter(
+    "shelfwise_unserved_experiment_searches",
+    "Searches outside an experiment because one of its rankers could not serve",
+    ["experiment"],
+)
 
 
 # Lots: which variant a unit sees, drawn by a keyed hash, the same on every machine and after every restart.

@@ -24,10 +24,9 @@ from rerank.ranker.spec import ranker_store
 from retrieval.errors import QueryError
 from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
 from service.cli.output import out, show_page
-from service.engine.engine import SearchEngine
+from service.engine.engine import DEGRADED, SearchEngine
 from service.engine.explain import HitFacts, describe_value, factor_name, matches_in_words
 from service.engine.search import EXPLANATION
-from service.metrics import DEGRADED
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 
