@@ -1,4 +1,4 @@
-"""The values that travel between the parts: products in, queries in, pages of hits out."""
+"""Records shared by all parts: products, queries, hits, pages, events."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-
-# The record of one thing that a shopper did, after the schema of User Behavior Insights (UBI).
 
 
 class EventKind(StrEnum):

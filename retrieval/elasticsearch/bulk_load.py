@@ -1,4 +1,4 @@
-"""One index in a cluster: made anew and filled, counted, and later checked to be the very one that was filled."""
+"""Bulk loading of an Elasticsearch index: created, filled, counted, and later checked by its metadata."""
 
 from __future__ import annotations
 

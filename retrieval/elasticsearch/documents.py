@@ -1,4 +1,4 @@
-"""Documents that are written once and kept: made, read in order from a point in time, and removed for good."""
+"""Documents in Elasticsearch that are written once: bulk creation, reading from a point in time, removal for good."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""The keyword index in Elasticsearch: the same terms, scores, filters and facets as the one on this machine.
+"""The keyword index in Elasticsearch, with the terms, scores, filters and facets of the local one.
 
-A product is the document of its row. Its terms are made already, so the field of words is cut at blanks and nowhere
-else. Filters and facets are three flattened fields, in which a catalog's field is a key by its place in the catalog
-(`t7` for texts, `n7` for numbers): a cluster takes a catalog of thousands of attributes without a mapping for each.
-Numbers stand there as sixteen digits that sort as the numbers do.
+A product is the document of its row. Terms come analysed, so the text field is split at blanks only. Filters and facets
+are three flattened fields whose keys are the slots of a catalog's fields (`t7` for texts, `n7` for numbers): a catalog
+of thousands of attributes needs no mapping for each. Numbers are sixteen digits that sort as the numbers do.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a cluster is reached, checked. Importing it loads no client."""
+"""Connection settings of an Elasticsearch cluster, validated. Importing it loads no client."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The vector index in Elasticsearch: the cluster proposes rows by a graph over 8-bit vectors, and we score them.
+"""The vector index in Elasticsearch: HNSW over 8-bit vectors proposes rows, exact scores are computed here.
 
-Every score that leaves here is computed from the version's own vectors, so it is the one that FAISS would give. The
-graph is HNSW (Malkov & Yashunin 2018). A product is the document of its row, and nothing but the row is read of it.
+Scores are computed from the version's own vectors, so they equal those of FAISS (HNSW: Malkov & Yashunin 2018). A
+product is the document of its row; only the row is read of it.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""The versions of one index directory in a cluster: an index for each, and an alias for the one that serves.
+"""The versions of an index directory in a cluster: an index for each, and an alias for the one that serves.
 
-Engines ask the index of the version that they have open, by its own name: row numbers belong to a version. The alias is
-for people, and for telling whose an index is. The directory's pointer decides what serves; the alias follows it, and
-whoever opens the index sees to it that they agree.
+An engine searches the index of the version that it has open, by name: row numbers belong to a version. The directory's
+pointer decides which version serves; the alias follows it, and shows people which index that is.
 """
 
 from __future__ import annotations

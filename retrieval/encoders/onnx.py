@@ -1,4 +1,4 @@
-"""The encoder on ONNX Runtime and `tokenizers` alone: what serves, without torch, started in a fraction of a second."""
+"""The encoder on ONNX Runtime and `tokenizers`, for serving without torch."""
 
 from __future__ import annotations
 

@@ -1,5 +1,10 @@
-"""Exports a sentence-transformers model as one ONNX graph, token ids in, unit vectors and states of the tokens out,
-beside its tokenizer."""
+"""Export of a sentence-transformers model to ONNX, in float32 or int8, with its tokenizer.
+
+The graph takes token ids and gives unit vectors and states of the tokens. Quantisation to int8 keeps each text's vector
+a pure function of the text: ONNX Runtime's own dynamic quantiser takes one activation scale for a whole batch; here
+every token (row) of an activation and every column of a weight matrix has its own scale, x W = diag(s) (q_x q_W)
+diag(t) with s = max|row of x|: the vector-wise quantisation of Dettmers et al. 2022, LLM.int8(), section 3.1.
+"""
 
 from __future__ import annotations
 
@@ -190,14 +195,6 @@ def quiet() -> Iterator[None]:
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
 
-
-# Quantises an ONNX graph to int8 so that each text's vector stays a pure function of the text.
-#
-# ONNX Runtime's own dynamic quantiser takes one activation scale for a whole batch, so a product's vector would depend
-# on the products beside it. Here every token (row) of an activation has its own scale, every column of a weight matrix
-# too: x W = diag(s) (q_x q_W) diag(t), with s = max|row of x|, the vector-wise quantisation of Dettmers et al. 2022,
-# LLM.int8(), section 3.1. It is nearer to float32, and texts of the same length may run together,
-# where one scale a tensor would allow only one text at a time.
 
 _MICROSOFT = "com.microsoft"
 _LEVELS = 127

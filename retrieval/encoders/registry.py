@@ -1,4 +1,4 @@
-"""Opens encoders by name or from a folder, and stores them beside an index; imports a runtime only when it is used."""
+"""Encoder registry: opens encoders by name or folder, stores them, and imports a runtime on first use."""
 
 from __future__ import annotations
 

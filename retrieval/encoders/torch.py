@@ -1,4 +1,4 @@
-"""The encoder on torch through sentence-transformers: on a GPU where there is one."""
+"""The encoder on torch through sentence-transformers, on a GPU where there is one."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What shoppers did: the record of it, its checks, its privacy, and where it is kept."""
+"""Events of shoppers: records, validation, privacy, stores."""

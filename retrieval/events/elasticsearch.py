@@ -1,6 +1,12 @@
-"""The store of events in an Elasticsearch cluster: two indexes a month (UTC), as User Behavior Insights names them.
+"""The event store in an Elasticsearch cluster, in the schema of User Behavior Insights (UBI 1.3, github.com/o19s/ubi).
 
-Nothing is asked before a refresh, so whatever was acknowledged is found.
+There are two indexes a month (UTC), of queries and of other events. Attributes that UBI does not define are below
+`event_attributes` or `query_attributes`; what only the store needs is below `shelfwise`.
+
+Ids are unique in one index only, and a resent event may have another time. So an event's key is claimed first, in an
+index of the keys of all months, with a digest of the event's content; then the event is written under the key. A client
+that is interrupted in between sends again, finds the claim, and goes on. Reads follow a refresh, so an acknowledged
+event is always found.
 """
 
 from __future__ import annotations
@@ -44,12 +50,6 @@ from retrieval.events.privacy import prefix
 from retrieval.events.store import AppendResult, DayState, check_expected
 from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, event_table, moment
 from retrieval.records import EventKind
-
-# How events get into a cluster, each once: its key is claimed, then it is written.
-#
-# An id is unique in one index only, and an event that is sent again may come with another time. So each key is claimed
-# first, in an index of keys for all months, with a digest of what its event says; then the event is written under the
-# key. Whoever is broken off in between sends again, finds the claim, and goes on from there.
 
 _SENDERS = 2
 
@@ -123,8 +123,6 @@ def _sum(appended: Iterable[AppendResult]) -> AppendResult:
     differing = sorted(place for one in each for place in one.conflicts)
     return AppendResult(sum(one.added for one in each), sum(one.duplicates for one in each), tuple(differing))
 
-
-# The indexes that hold events in a cluster: their names, how they are made, and which there are.
 
 _MAKER = "shelfwise"
 _KEYS_MAPPING: Mapping[str, Any] = {
@@ -235,11 +233,6 @@ def _month(day: int) -> str:
 def _day(of: date) -> int:
     return (of - EPOCH.date()).days
 
-
-# An event as a document in the schema of User Behavior Insights (UBI 1.3, github.com/o19s/ubi), and back.
-#
-# Searches are documents of UBI's queries, everything else of its events. What the schema has no place for stands below
-# `event_attributes`, or `query_attributes` of a search; what only a store of events needs, below `shelfwise`.
 
 SCHEMA = 1
 """Of the documents; it stands in the mapping of each index."""

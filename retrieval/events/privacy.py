@@ -1,14 +1,18 @@
-"""Personal data in queries: what looks like an e-mail address, a phone or card number, or an IP address is masked.
+"""Privacy of events: personal data in queries is masked, ids of shoppers and sessions become pseudonyms.
 
-What a shop sells under numbers stays:
+E-mail addresses, phone and card numbers and IP addresses are masked. Numbers under which shops sell products stay:
 
-- an article number (GTIN, EAN, UPC of 12 to 14 digits, ISBN), bare or in its own groups, by its check digit;
+- article numbers (GTIN, EAN, UPC of 12 to 14 digits, ISBN), bare or grouped, by their check digit;
 - digits without the prefix, the length and the check digit of a card;
-- a list of sizes: phone numbers count only in groups as their country writes them, and rising numbers are no card;
+- lists of sizes: phone numbers count only in groups as their country writes them, and rising numbers are no card;
 - a bare run of digits, unless it begins with 0, with a country's or a trunk prefix, or is a mobile number of a region
   that sets these apart (as China does, the United States and Canada do not): most part numbers have ten digits.
 
-Where it still cannot be told, it is masked: a lost query costs less than a leak.
+In doubt a number is masked: a lost query costs less than a leak.
+
+Pseudonyms are a keyed HMAC of the id. Without the key file nobody can tell whose an event is, nor try ids until one
+fits. After a rotation, events under the old and the new key are not linked. An old key stays while events are under it:
+without it a shopper's events could not be found to be erased.
 """
 
 from __future__ import annotations
@@ -211,12 +215,6 @@ def _is_written_as_phone(match: PhoneNumberMatch) -> bool:
     return has_prefix or number_type(match.number) == PhoneNumberType.MOBILE
 
 
-# Pseudonyms: shoppers' and sessions' ids are replaced by a keyed HMAC before anything is written.
-#
-# Who has the events without the key file cannot tell whose they are, nor try ids until one fits. Keys can be replaced:
-# later events go under the new one, and one shopper's behaviour from before and after is no longer linked. An old key
-# stays for as long as events are under it, since without it a shopper could not be found to be forgotten.
-
 KEYS_FILE = "keys.json"
 _SECRET_BYTES = 32
 _PSEUDONYM_BYTES = 16
@@ -367,8 +365,6 @@ def _make(path: Path) -> None:
 def _write_keys(path: Path, keys: _KeyFile) -> None:
     write_durably(path, format_json(keys), private=True)
 
-
-# From an event as a store tells it to one that can be kept: checked, its ids replaced, its query masked.
 
 _BETWEEN = "\x1f"
 """Between the values that an event's key is made of: no id has it."""

@@ -1,8 +1,8 @@
-"""The store of events on one machine: one SQLite file with a write-ahead log.
+"""The event store on one machine: a SQLite file with a write-ahead log.
 
-A transaction is on the disk when it is committed (SQLite's `synchronous = FULL`). Threads that append at the same time
-share one (`retrieval.events.sqlite`), processes take turns by a lock. A process that was forked while the file
-was open is refused: SQLite's locks do not come along, and the log could be removed from under it.
+A committed transaction is on the disk (`synchronous = FULL`). Threads that append at the same time share a transaction:
+group commit (DeWitt et al., Implementation Techniques for Main Memory Database Systems, 1984, section 5). Processes
+take turns by a lock. A process that was forked while the file was open is refused: SQLite's locks are not inherited.
 """
 
 from __future__ import annotations
@@ -262,9 +262,6 @@ def _mark() -> str:
 def _marks(values: Collection[object]) -> str:
     return ", ".join("?" * len(values))
 
-
-# Group commit: one thread at a time writes, and takes along what the others wait with (DeWitt et al., Implementation
-# Techniques for Main Memory Database Systems, 1984, section 5).
 
 _MOST_TOGETHER = 2_000
 """Events that are committed together at most, so that the last of them does not wait for long."""

@@ -1,4 +1,4 @@
-"""What every store of events does, and its export to Parquet. One contract suite checks all of them."""
+"""The event store protocol and its export to Parquet. One contract suite checks all stores."""
 
 from __future__ import annotations
 
@@ -78,8 +78,6 @@ def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapp
     if {day: state for day, state in days.items() if day < before_day} != dict(expected):
         raise StoreError("events were recorded or removed meanwhile: nothing was removed; do it again")
 
-
-# Events as Parquet files for training and for other tools: one a month (UTC), with the columns of `EVENT_SCHEMA`.
 
 _GROUP_ROWS = 250_000
 

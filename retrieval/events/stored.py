@@ -1,4 +1,4 @@
-"""An event as it is kept: checked, without personal data, under a key that tells a resent one; and tables of them."""
+"""Stored events: validated, pseudonymised, with a key that identifies a resent one; tables of them."""
 
 from __future__ import annotations
 
@@ -89,8 +89,6 @@ def moment(ms: int) -> datetime:
     """The time, in UTC, of milliseconds since 1970."""
     return EPOCH + timedelta(milliseconds=ms)
 
-
-# Which events can be taken: every value in its bounds, and all that its kind needs.
 
 MAX_QUERY = 1_000
 """Characters of a query."""

@@ -1,7 +1,7 @@
-"""The tree of a filter expression, and its way back to text. Imported through `retrieval.filters.parser`.
+"""The syntax tree of a filter expression, and its formatting as text.
 
-A backend translates the six nodes; it never sees the text. Every leaf remembers the column of its field, so that what
-only a backend can refuse (text compared with a numeric field) is refused with the place where it stands.
+A backend translates the six nodes and never sees the text. Every leaf has the column of its field, so that an error
+that only a backend finds (text compared with a numeric field) names the place.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A filter made ready for a backend: names checked, values folded and typed. Four plain nodes under NOT, AND and OR."""
+"""Compiled filters: names resolved, values folded and typed. Four kinds of test under NOT, AND and OR."""
 
 from __future__ import annotations
 

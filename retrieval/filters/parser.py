@@ -248,9 +248,6 @@ def _accepted(before: list[Token]) -> set[str]:
     return parser.accepts()
 
 
-# What a filter's syntax error says: where, what was expected there, what stood there. Used by
-# `retrieval.filters.parser`.
-
 _FIELD = {"WORD", "STRING"}
 _VALUE = {"WORD", "STRING", "NUMBER", "BOOLEAN"}
 _EXPECTED = {
@@ -294,8 +291,6 @@ def _expected(accepted: set[str]) -> tuple[str, ...]:
         words.append("a range (10 TO 20)" if "OPERATOR" in accepted else "a number or a quoted text")
     return tuple(words)
 
-
-# The fields of a filter checked against those that a catalog has. Imported through `retrieval.filters.parser`.
 
 MAX_LISTED = 20
 

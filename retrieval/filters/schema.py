@@ -1,7 +1,7 @@
-"""The fields of a catalog: which there are, what they hold, and how a filter is checked against them.
+"""The fields of a catalog: their kinds, the columns of a product, and the compilation of filters against them.
 
-A field holds text, numbers, or both (a feed may say "12" in one row and 12 in another). Booleans count as the texts
-"true" and "false", times as seconds since 1970, so a backend stores two kinds of column and no more.
+A field holds text, numbers, or both (a feed may have "12" in one row and 12 in another). Booleans are the texts "true"
+and "false", times are seconds since 1970, so a backend stores two kinds of column.
 """
 
 from __future__ import annotations

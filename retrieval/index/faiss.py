@@ -1,7 +1,7 @@
-"""The vector index: FAISS over unit vectors, exact or approximate by size and memory. The only file that imports faiss.
+"""The vector index in FAISS: exact or approximate by size and memory. The only file that imports faiss.
 
-Whatever the index proposes is scored again with the stored vectors, so every score that leaves here is the exact inner
-product, and a filter that lets little through is answered by scanning just that.
+Proposed rows are scored again with the stored vectors, so every score is the exact inner product. A filter that lets
+few rows through is answered by scanning these.
 """
 
 from __future__ import annotations

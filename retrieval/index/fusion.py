@@ -1,7 +1,7 @@
-"""Merging two retrievers' scores into one order.
+"""Fusion of keyword and vector scores into one order.
 
-A merged score depends on the query and the product alone, not on what else was found, unless the method needs the list
-(z-scores, ranks). So a filter, a page or a facet never changes the order of what it leaves.
+A fused score depends on the query and the product alone, unless the method needs the list (z-scores, ranks). So a
+filter, a page or a facet never changes the order of the products that remain.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What every keyword index can do: BM25 over finished terms, filters, facets, sort and exact identifiers.
+"""The keyword index protocol: BM25 over analysed terms, filters, facets, sort and exact identifiers.
 
-Rows number a version's products from 0 in the order of their ids, so a tie broken by row is a tie broken by product id.
+Rows number a version's products from 0 in the order of their ids, so a tie broken by row is broken by product id.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
-"""What a keyword index holds of each product, kept in a file: every backend is filled from it, and the next version
-takes over the lines of unchanged products, whose text needs no second analysis."""
+"""The documents of a keyword index, in a compressed file that every backend is filled from.
+
+The next version copies the lines of unchanged products, whose text needs no second analysis.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The token states of a version's products: int8, memory-mapped, what the ranker reads of a product's words.
+"""Token states of a version's products: int8, memory-mapped, for the ranker.
 
 states/
   states.npy     (total, d) int8: the products' tokens end to end, each a unit vector times 127
@@ -7,8 +7,8 @@ states/
   idf.npy        (vocabulary,) float32: how rare each token is in the catalog
   states.json    TokenStatesInfo
 
-Of each product the first tokens of the text that became its vector are kept, as the encoder states them in the same run
-(late interaction over stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
+They are those of the first tokens of each product's text, from the run that made its vector (late interaction over
+stored states: Khattab & Zaharia 2020, ColBERT, section 3.2).
 """
 
 from __future__ import annotations
@@ -213,9 +213,6 @@ def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArra
         )
         raise StoreDamagedError(message)
     return found
-
-
-# Writes the token states of a version, product after product; memory holds where each begins, and counts of tokens.
 
 
 class StatesWriter:

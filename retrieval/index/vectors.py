@@ -1,4 +1,4 @@
-"""What every vector index can do: the nearest products by inner product, over all of them or over those allowed."""
+"""The vector index protocol, and exact search over a version's memory-mapped vectors."""
 
 from __future__ import annotations
 
@@ -86,8 +86,6 @@ class VectorIndex(Protocol):
     def without_cluster(self) -> VectorIndex:
         """The same vectors where no cluster is asked: itself, unless it asks one."""
 
-
-# The vectors of a version in one memory-mapped array: every score that leaves a vector index is computed from it.
 
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384

@@ -1,4 +1,4 @@
-"""What changed between two versions of an index: products, fields, settings, the encoder, the feed's rows."""
+"""The difference of two versions of an index: products, fields, settings, encoder, rows of the feed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The lock of an index directory: one writer at a time, and a note beside the lock of who that is.
+"""The lock of an index directory: one writer at a time, with a note that names it.
 
-The lock itself decides. The note only says who holds it: one that a killed process left behind confuses nobody.
+The lock decides; the note is for messages, so a stale one that a killed process left does no harm.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a version says of itself: its manifest, the checksums of its files, and how a file is written and checked."""
+"""The manifest of a version and the names of its files, and the marker of an index directory."""
 
 from __future__ import annotations
 
@@ -76,11 +76,6 @@ class Manifest(msgspec.Struct, frozen=True):
     """Its token states; None where its encoder gave none, and in a version that an older program built."""
 
 
-# The small files that say what an index directory is: its schema, and which version, ranker or tower serves.
-#
-# Each carries a checksum, so that a flipped bit is never read as another schema or another version. They are read
-# without one, too, as a person writes them.
-
 SCHEMA = 1
 """Counts up when a version's files change so that an older program could not read them."""
 MARKER = "shelfwise.json"
@@ -117,9 +112,6 @@ def read_marker(path: Path) -> int:
         raise ValueError("it has another checksum than when it was written")
     return marker.schema
 
-
-# The files of one version, by name, and the small ones' way to disk and back. The build writes them, serving reads
-# them.
 
 FIELDS_FILE = "fields.json"
 QUALITY_FILE = "quality.json"

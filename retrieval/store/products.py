@@ -1,4 +1,4 @@
-"""The products of a version on disk: one JSON line a product in the order of ids, read by row through a memory map."""
+"""The products of a version on disk: one JSON line each in the order of ids, memory-mapped; their terms and texts."""
 
 from __future__ import annotations
 

@@ -125,6 +125,3 @@ def _days(time: datetime | None) -> float | None:
     if time is None:
         return None
     return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp() / _SECONDS_A_DAY
-
-
-# Arrays on disk: reading one back, or saying that it is damaged; writing one whose length is not known yet.

@@ -1,7 +1,7 @@
-"""Text analysis: the one place where terms are made, for products and queries, in English and Chinese.
+"""Text analysis: the terms of products and queries, in English and Chinese.
 
-Both keyword backends get finished terms and split them at spaces only, so that the same query ranks the same in each.
-The rules were chosen by measuring; docs/decisions has the figures. There are no stop words: they bought nothing.
+Both keyword backends get finished terms and split them at spaces only, so a query ranks the same in each. The rules
+were chosen by measuring (docs/decisions). There are no stop words: they bought nothing.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import Stemmer
 
 from retrieval.text import units
 from retrieval.text.synonyms import Synonyms
-
-# Fold a text to the one spelling that terms are cut from: width, case, accents, dashes, quotes and fractions.
 
 # Ideographs, their compatibility forms and the iteration and zero signs, as the inside of a character class.
 HAN = "々〇\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -74,8 +72,6 @@ def identifier_key(text: str) -> str:
     key = "".join(filter(str.isalnum, fold(text)))
     return key.lstrip("0") if key.isdecimal() else key
 
-
-# From one chunk of a folded text (a word, a model number, a quantity, a run of Chinese) to its terms.
 
 MAX_WORD = 100
 """Characters after which a run without a break is cut into a further word."""

@@ -1,4 +1,4 @@
-"""The words of a text as a person sees them, and which of an encoder's tokens make up each."""
+"""Word spans of a text for display, and the words that an encoder's tokens belong to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Synonyms, read from a text file in Solr's format and applied to queries only, so a change encodes nothing again."""
+"""Synonym rules in Solr's format, applied to queries only: a change encodes nothing again."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""The words of a catalog, as a version has them: in how many products each stands, and the phrases, brands, categories
-and products that it leads to. indexer/version_writer.py makes them; suggestions and corrections are made of them.
+"""The vocabulary of a catalog: words with the phrases, brands, categories and products that contain them.
 
-One numbering goes over all that a word can lead to: first the phrases, then brands, categories and products, each kind
-with the best known first.
+indexer/version_writer.py makes it; suggestions and corrections read it. Its words are folded and not stemmed. Texts are
+numbered from 0: phrases, then brands, categories and products, the best known first within each kind.
 """
 
 from __future__ import annotations
@@ -22,10 +21,6 @@ from numpy.typing import NDArray
 from retrieval.errors import StoreDamagedError
 from retrieval.store.files import load_array
 from retrieval.text.analysis import HAN, contains_chinese, fold
-
-# Which texts have which words: found by whole words and by the beginning of one, the best texts first.
-#
-# Texts are numbered from 0, the best one first, so whoever wants the best of those that match takes the lowest numbers.
 
 Numbers = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
@@ -137,9 +132,6 @@ def _encoded(word: str) -> bytes:
     # A lone surrogate becomes bytes that no stored word has.
     return word.encode("utf-8", "surrogatepass")
 
-
-# The words of a text as shoppers type them: folded, not stemmed. What suggestions and corrections go by, where search
-# goes by the terms of retrieval/text/analysis.py.
 
 LONGEST_WORD = 40
 """Characters of a word that is still kept; longer ones are nobody's typing."""

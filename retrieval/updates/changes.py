@@ -1,4 +1,4 @@
-"""The live changes that a store takes between rebuilds, what each makes of a product, and their form on disk."""
+"""Live changes: upserts, deletes and patches, their effect on a product, and their form on disk."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The journal of live changes, where a change is durable before anybody is told that it is taken.
+"""The journal of live changes: a change is durable before it is acknowledged.
 
-It is kept twice, in STORE/live.log and STORE/live.log.copy. Each append is under a seal in both: what is damaged, cut
-off or missing in one is noticed, read from the other, and repair.
+It is kept twice, in STORE/live.log and STORE/live.log.copy. Every append is under a checksum in both, so damage to one
+is noticed, read from the other, and repaired.
 """
 
 from __future__ import annotations
@@ -264,8 +264,6 @@ def _identity(path: Path) -> tuple[int, ...]:
     return state.st_ino, state.st_size, state.st_mtime_ns
 
 
-# The changes in the frames of the journal, each with its number and its time.
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -296,8 +294,6 @@ def microseconds(moment: datetime) -> int:
     """A time as frames have it: since 1970, UTC."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
 
-
-# The lock under which live changes and events are written: one writer at a time over all processes.
 
 _PAUSE_SECONDS = 0.0005
 _LONGEST_PAUSE_SECONDS = 0.002

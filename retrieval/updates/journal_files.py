@@ -1,7 +1,9 @@
-"""The two files in which the journal of live changes is kept, opened for one look at them.
+"""The two files of the journal of live changes: their format, reading, writing and repair.
 
-Both hold the same bytes. They differ where one is damaged, and at their ends and in their generations while one is
-written: an append, or a rewriting, is durable in the first before it begins in the second.
+Each is a header, then a frame per append, with a checksum each (XXH3, 64 bits); numbers are little-endian. The header
+holds the last change that was discarded, and a generation that every rewriting raises. A frame holds the changes of one
+append, a line of JSON each. Both files hold the same bytes, except while one is written: an append, or a rewriting, is
+durable in the first before it begins in the second.
 """
 
 from __future__ import annotations
@@ -145,12 +147,6 @@ def damaged(root: Path, what: str) -> StoreDamagedError:
     return StoreDamagedError(message)
 
 
-# The form of the journal of live changes on disk: a header, then a frame for each append, each under seals of its own.
-#
-# The header says which changes are gone because they were discarded, and its generation, which goes up with every
-# rewriting. A frame holds the changes of one append, a line of JSON each: it is whole or it is nothing. Seals are XXH3
-# (64 bits). All numbers are little-endian.
-
 SCHEMA = 1
 """Counts up when the form changes so that an older program could not read it."""
 _MAGIC = b"SHLFLIVE"
@@ -254,8 +250,6 @@ def _unsealed(content: bytes, length: int, name: str) -> bytes:
         raise UnreadableError(f"{name} has another checksum than when it was written")
     return packed
 
-
-# Writing the two copies of the journal of live changes, and mending one from the other. All of it under the lock.
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -462,8 +456,6 @@ def _cut(path: Path, size: int) -> None:
     finally:
         os.close(file)
 
-
-# Reading the two copies of the journal side by side: what is damaged in one is taken from the other.
 
 _BATCH_ENTRIES = 1_000
 _BATCH_BYTES = 4_000_000

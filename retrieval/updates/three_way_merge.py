@@ -1,7 +1,7 @@
-"""Live changes that outlive a rebuild: merged with what the feed says now, and kept beside the version.
+"""Three-way merge of live changes with the next feed, and the updates that stay pending in a version.
 
-A live change stands until the feed's own value of that field changes. So three products take part: what the feed said
-when the change was made (`base`), what the change made of it (`live`), and what the feed says now (`feed`).
+A live change is pending until the feed's own value of that field changes. The merge takes three products: the feed's
+when the change was made (`base`), what the change made of it (`live`), and the feed's now (`feed`).
 """
 
 from __future__ import annotations

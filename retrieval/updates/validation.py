@@ -1,4 +1,4 @@
-"""What each field of a product may hold when a Python caller, or a patch, hands it over."""
+"""Validation of products and patches from Python callers. Values of feeds are read by `indexer.feeds.values`."""
 
 from __future__ import annotations
 
@@ -16,11 +16,6 @@ from typing import Any
 
 from retrieval.errors import ChangeError, close_names
 from retrieval.records import AttributeValue, Availability, Product, Variant
-
-# Single values that a Python caller hands over, each checked and converted to what a product holds.
-#
-# Each function gives the value, or raises ValueError, TypeError or OverflowError for one that is not right. A feed's
-# values are read by `indexer.feeds.values`, which knows how feeds spell them.
 
 Check = Callable[[object], object]
 
