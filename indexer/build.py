@@ -214,7 +214,7 @@ class Rebuild:
         return self._report(manifest, name, reason, quality, published=True)
 
     def _nothing_left(self) -> str:
-        feeds, rejected = ", ".join(self._options.feeds), self._rejects.rejected
+        feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts
         if not rejected:
             return f"{feeds}: no rows in it; nothing was published"
         self._rejects.flush()
@@ -289,7 +289,7 @@ class Rebuild:
         served = self._before.manifest.products if self._before else None
         try:
             if not self._options.force:
-                check_publish(self._intake.rows, self._rejects.rejected.total(), self._intake.products, served)
+                check_publish(self._intake.rows, self._rejects.reasons.counts.total(), self._intake.products, served)
         except PublishRefusedError:
             shutil.rmtree(building)
             raise
@@ -335,7 +335,6 @@ class Rebuild:
         model = encoder_entries(store, encoder)
         version = store.next_version()
         files = store.checksum_files(building, store.version_folder(version).relative_to(store.root)) | model
-        reject_log = self._rejects
         return Manifest(
             schema=SCHEMA,
             version=version,
@@ -352,8 +351,8 @@ class Rebuild:
             files=files,
             report={
                 "read": self._intake.rows,
-                "rejected": dict(reject_log.rejected),
-                "noted": dict(reject_log.notes.counts),
+                "rejected": dict(self._rejects.reasons.counts),
+                "noted": dict(self._intake.notes.counts),
             },
             changes=written.changes,
             last_merged_change=self._folding.sequence,
@@ -393,8 +392,8 @@ class Rebuild:
             published=published,
             products=manifest.products,
             read=self._intake.rows,
-            rejected=dict(self._rejects.rejected.most_common()),
-            noted=dict(self._rejects.notes.counts.most_common()),
+            rejected=dict(self._rejects.reasons.counts.most_common()),
+            noted=dict(self._intake.notes.counts.most_common()),
             cleaned=dict(quality.cleaned),
             changes=manifest.changes if published else None,
             live=len(self._folding.pending),

@@ -23,17 +23,17 @@ from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from indexer.embedding_cache import text_key
 from indexer.external_sort import Entry, ExternalSorter, RowLocations
-from indexer.feeds.io import feed_size
+from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.reader import FieldNames, Record, RecordReader, RejectedRow, read_records
 from indexer.incremental import PreviousProducts, PreviousVersion, UpdateMerge
 from indexer.quality.duplicates import DuplicateFinder
-from indexer.quality.findings import Findings, RowLocation
+from indexer.quality.findings import Example, Findings, RowLocation
 from indexer.quality.norms import CategoryCensus
 from indexer.quality.report import FeedSummary as Origin
-from indexer.quality.report import QualityReport, make_report
+from indexer.quality.report import QualityReport, ReasonCount, make_report
 from indexer.quality.rules import QualityRule, built_in_rules
-from indexer.rejects import NoteCounts, RejectLog, printable
+from indexer.rejects import ReasonCounts, RejectLog, printable
 from indexer.workers import Workers
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
@@ -105,6 +105,8 @@ class FeedPipeline:
         self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
         self._places = RowLocations(folder / "places")
         self._cleaned: Counter[str] = Counter()
+        self.notes = ReasonCounts()
+        """Values that were dropped."""
         self.rows = 0
         """Rows of the feeds, those that were rejected among them."""
         self.chinese = 0
@@ -119,33 +121,27 @@ class FeedPipeline:
 
     def read(self) -> None:
         """The first pass. Raises FeedError for a feed that cannot be read."""
-        sizes = [feed_size(path) for path in self._options.feeds]
-        self._progress.begin("read", None if None in sizes else sum(size or 0 for size in sizes), "bytes")
+        self._progress.begin("read", total_size(self._options.feeds), "bytes")
         names: FieldNames | None = None
         for cleaned in self._workers.map(FirstPass(self._options.mapping, self._now), _batches(self._records(), ROWS)):
             self._take(cleaned)
             names = cleaned.names if names is None or cleaned.names is None else names.merge(cleaned.names)
         for noted in names.notes(", ".join(self._options.feeds)) if names else ():
-            self._rejects.notes.add(noted)
-        self._progress.end(f"{self.rows:,} rows, {self._rejects.rejected.total():,} rejected")
+            self.notes.add_note(noted)
+        self._progress.end(f"{self.rows:,} rows, {self._rejects.reasons.counts.total():,} rejected")
 
     def _records(self) -> Iterator[Record | RejectedRow]:
-        consumed = 0
-
-        def progress(count: int, _: int | None) -> None:
-            nonlocal consumed
-            self._progress.advance(count - consumed)
-            consumed = count
-
-        options, note = self._options, self._rejects.notes.add
-        return read_records(options.feeds, mapping=options.mapping, format=options.format, note=note, progress=progress)
+        options, note = self._options, self.notes.add_note
+        return read_records(
+            options.feeds, mapping=options.mapping, format=options.format, note=note, advance=self._progress.advance
+        )
 
     def _take(self, cleaned: CleanedBatch) -> None:
         columns = (cleaned.ids, cleaned.lines, cleaned.files, cleaned.rows, cleaned.has_detected_language)
         for product_id, line, file, row, guessed in zip(*columns, strict=True):
             self._spool.add(product_id, line, 2 * self._files.setdefault(file, len(self._files)) + guessed, row)
         self._rejects.reject(cleaned.rejected)
-        self._rejects.notes.merge(cleaned.notes)
+        self.notes.merge(cleaned.notes)
         self.rows += len(cleaned.ids) + len(cleaned.rejected)
         self._cleaned.update(cleaned.cleaned)
         self._spellings.merge(cleaned.spellings)
@@ -250,16 +246,24 @@ class FeedPipeline:
             file, line = self._places[row]
             return product_of(row), RowLocation(names[file], line)
 
-        reject_log = self._rejects
         origin = Origin(
             created=self._now,
             feeds=tuple(map(printable, self._options.feeds)),
             read=self.rows,
-            rejected=reject_log.rejection_counts,
-            noted=reject_log.note_counts,
+            rejected=_reason_counts(self._rejects.reasons),
+            noted=_reason_counts(self.notes),
             cleaned=self._cleaned,
         )
         return make_report(origin, self._findings, self._duplicates.groups(row_of), self._rules)
+
+
+def _reason_counts(reasons: ReasonCounts) -> dict[str, ReasonCount]:
+    return {
+        reason: ReasonCount(
+            count, tuple(Example("", each.detail, each.file, each.line) for each in reasons.examples[reason])
+        )
+        for reason, count in reasons.counts.items()
+    }
 
 
 def _duplicate(entry: Entry, file: str) -> RejectedRow:
@@ -307,7 +311,7 @@ class CleanedBatch:
     has_detected_language: list[bool] = field(default_factory=list)
     """Whether the language was detected, not declared."""
     rejected: list[RejectedRow] = field(default_factory=list)
-    notes: NoteCounts = field(default_factory=NoteCounts)
+    notes: ReasonCounts = field(default_factory=ReasonCounts)
     cleaned: dict[str, int] = field(default_factory=dict)
     """By cleaning rule: values that were changed."""
     spellings: SpellingCensus = field(default_factory=SpellingCensus)
@@ -357,7 +361,7 @@ class FirstPass:
                 made.rejected.append(record)
                 continue
             try:
-                products.append(self._reader.read_product(record, made.notes.add))
+                products.append(self._reader.read_product(record, made.notes.add_note))
             except RowError as error:
                 made.rejected.append(self._reader.reject(record, error))
             else:

@@ -1,92 +1,130 @@
-"""What a run rejects: bad rows in a file that is a feed itself, to be repaired and read again, and counts of all."""
+"""Log of rejected rows: a file of JSON lines, and counts of the reasons with the first examples of each."""
 
 from __future__ import annotations
 
 import dataclasses
+import fcntl
+import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 import msgspec
 
-from indexer.feeds.reader import FeedNote, RejectedRow
-from indexer.quality.findings import Example
-from indexer.quality.report import ReasonCount
-from retrieval.store.files import open_scratch, scratch_path
+from indexer.feeds.base import FeedNote, RejectedRow
+from retrieval.errors import StoreError
+from retrieval.store.files import open_scratch, scratch_path, sync
+from retrieval.updates.journal import lock_folder
 
 REJECTED_FILE = "rejected.jsonl"
 EXAMPLES = 10
 """Rows that a report shows of one reason."""
+_WAIT_SECONDS = 10.0
+_WHAT = "the files of rejected rows"
+
+
+class RejectExample(msgspec.Struct, frozen=True):
+    """The place of a row or value that was rejected, and why exactly."""
+
+    file: str
+    line: int
+    detail: str
 
 
 @dataclasses.dataclass(slots=True)
-class NoteCounts:
-    """Dropped values, counted by field and reason, with the first examples of each; what follows merges into it."""
+class ReasonCounts:
+    """Rows or values counted by reason, with the first examples of each reason."""
 
+    most_examples: int = EXAMPLES
     counts: Counter[str] = dataclasses.field(default_factory=Counter)
-    examples: dict[str, list[Example]] = dataclasses.field(default_factory=dict)
+    examples: dict[str, list[RejectExample]] = dataclasses.field(default_factory=dict)
 
-    def add(self, noted: FeedNote) -> None:
-        """Counts one."""
-        kind = f"{noted.field}: {noted.reason}"
-        self.counts[kind] += 1
-        _keep_examples(self.examples, kind, (Example("", noted.detail, printable(noted.file), noted.line),))
+    def add(self, reason: str, example: RejectExample) -> None:
+        self.counts[reason] += 1
+        self._keep(reason, (example,))
 
-    def merge(self, later: NoteCounts) -> None:
-        """Adds what came later."""
+    def add_note(self, note: FeedNote) -> None:
+        """Counts a dropped value under its field and reason."""
+        self.add(f"{note.field}: {note.reason}", RejectExample(printable(note.file), note.line, note.detail))
+
+    def merge(self, later: ReasonCounts) -> None:
+        """Adds what was counted later."""
         self.counts.update(later.counts)
-        for kind, examples in later.examples.items():
-            _keep_examples(self.examples, kind, examples)
+        for reason, examples in later.examples.items():
+            self._keep(reason, examples)
+
+    def _keep(self, reason: str, more: Iterable[RejectExample]) -> None:
+        kept = self.examples.setdefault(reason, [])
+        kept.extend(list(more)[: self.most_examples - len(kept)])
 
 
 class RejectLog:
-    """Writes rejected rows to a file as they come, and counts them and the values that were dropped.
+    """Writes rejected rows as JSON lines to a file, which takes its place when the log is flushed or closed.
 
-    The file takes its place when it is flushed or closed: until then the one there before may be a feed that is read.
-    After an error before that it stays as it is.
+    Until then the file that was there before stays: it may be a feed that is being read. The log of a feed is there
+    without any row too, and an error leaves the old file. With `is_partial`, as for events, whose import is stored in
+    batches, a log without rows leaves no file, not even an old one, and after an error the rows so far are kept.
+
+    The scratch file is locked, so that `remove_unfinished` recognises those that a killed run left. Raises StoreError
+    where the file cannot be written, or another run writes it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_partial: bool = False, most_examples: int = EXAMPLES) -> None:
         self.path = path
-        self.rejected: Counter[str] = Counter()
-        self.notes = NoteCounts()
-        self._examples: dict[str, list[Example]] = {}
-        is_file = path.is_file() or not path.exists()  # and no terminal, pipe or /dev/null
-        self._scratch = scratch_path(path.resolve()) if is_file else None
-        self._file = open_scratch(self._scratch) if self._scratch else path.open("wb")
+        self.reasons = ReasonCounts(most_examples)
+        self._is_partial = is_partial
+        self._target = path.resolve()
+        self._is_file = path.is_file() or not path.exists()  # not a terminal, pipe or /dev/null
+        self._is_scratch = False
+        self._file: BinaryIO | None = None
+        with _write_errors(path):
+            if is_partial:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            else:
+                self._open()
 
     def reject(self, rows: Iterable[RejectedRow]) -> None:
-        """Takes rows that cannot be used."""
+        """Takes rows of a feed."""
         for row in rows:
-            self.rejected[row.reason] += 1
             file = printable(row.file)
-            _keep_examples(self._examples, row.reason, (Example("", row.detail, file, row.line),))
-            self._file.write(msgspec.json.encode(dataclasses.replace(row, file=file)) + b"\n")
+            example = RejectExample(file, row.line, row.detail)
+            self.write(row.reason, example, dataclasses.replace(row, file=file))
 
-    @property
-    def rejection_counts(self) -> Mapping[str, ReasonCount]:
-        """By reason, with examples."""
-        return {reason: ReasonCount(count, tuple(self._examples[reason])) for reason, count in self.rejected.items()}
+    def write(self, reason: str, example: RejectExample, row: object) -> None:
+        """Takes a row as the JSON of its line, counted under a reason."""
+        self.reasons.add(reason, example)
+        with _write_errors(self.path):
+            (self._file or self._open()).write(msgspec.json.encode(row) + b"\n")
 
-    @property
-    def note_counts(self) -> Mapping[str, ReasonCount]:
-        """By field and reason, with examples."""
-        examples = self.notes.examples
-        return {kind: ReasonCount(count, tuple(examples[kind])) for kind, count in self.notes.counts.items()}
+    def _open(self) -> BinaryIO:
+        if self._is_file:
+            self._file = _open_locked(self._target)
+            self._is_scratch = True
+        else:
+            self._file = self.path.open("wb")
+        return self._file
 
     def flush(self) -> None:
-        """Lets a reader of the file see everything so far."""
-        self._file.flush()
-        if self._scratch is not None:
-            self._scratch.replace(self.path.resolve())
-            self._scratch = None
+        """Makes all rows so far visible in the file."""
+        with _write_errors(self.path):
+            if self._file is None:
+                self._target.unlink(missing_ok=True)
+                return
+            self._file.flush()
+            if self._is_scratch:
+                os.fsync(self._file.fileno())
+                scratch_path(self._target).replace(self._target)
+                sync(self._target.parent)
+                self._is_scratch = False
 
     def close(self) -> None:
-        """Ends the file."""
         self.flush()
-        self._file.close()
+        # The scratch file has its final name before its lock ends.
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> Self:
         return self
@@ -94,12 +132,26 @@ class RejectLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
+        if error is None or self._is_partial:
             self.close()
-            return
-        self._file.close()
-        if self._scratch is not None:
-            self._scratch.unlink()
+        elif self._file is not None:
+            if self._is_scratch:
+                scratch_path(self._target).unlink()
+            self._file.close()
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes the scratch files of killed runs in a folder; those of running ones stay.
+
+    Raises StoreError where one cannot be removed.
+    """
+    if not folder.is_dir():
+        return
+    with _write_errors(folder), lock_folder(folder, _WAIT_SECONDS, _WHAT):
+        for scratch in folder.glob(scratch_path(folder / "*").name):
+            with suppress(FileNotFoundError), scratch.open("rb") as file:
+                if _try_lock(file):
+                    scratch.unlink()
 
 
 def printable(name: str) -> str:
@@ -107,6 +159,36 @@ def printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _keep_examples(examples: dict[str, list[Example]], kind: str, more: Iterable[Example]) -> None:
-    kept = examples.setdefault(kind, [])
-    kept.extend(list(more)[: EXAMPLES - len(kept)])
+def _open_locked(path: Path) -> BinaryIO:
+    """An empty scratch file for a path, locked until it is closed. Raises StoreError where another run has it."""
+    scratch = scratch_path(path)
+    # Under the folder's lock: another process could remove the scratch file before it is locked itself.
+    with lock_folder(path.parent, _WAIT_SECONDS, _WHAT):
+        try:
+            file = scratch.open("ab")  # "wb" would empty the file of another run
+        except OSError:
+            file = open_scratch(scratch)
+        if _try_lock(file):
+            file.truncate(0)
+            return file
+        file.close()
+    raise StoreError(f"{path} is being written by another import; wait for its end, or name another file")
+
+
+def _try_lock(file: BinaryIO) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+@contextmanager
+def _write_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(
+            f"{path}, the file of rejected rows, cannot be written ({error.strerror}); check the disk and the rights "
+            f"to its folder"
+        ) from error

@@ -10,12 +10,14 @@ class StoppedProgress(NullProgress):
 
     def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> None:
         self.phases: list[str] = []
+        self.totals: list[int | None] = []
         self.summaries: list[str] = []
         self.done = 0
         self._at, self._error = at, error
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self.phases.append(phase)
+        self.totals.append(total)
 
     def advance(self, amount: int) -> None:
         self.done += amount

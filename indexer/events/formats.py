@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from indexer.events.mapping import EventMapping, number
-from indexer.events.rejects import mask_text
+from indexer.events.masking import mask_text
 from indexer.events.row_parser import Row
 from indexer.feeds.base import Feed, Record, RejectedRow
 from indexer.feeds.csv import ColumnCheck, open_table, read_csv

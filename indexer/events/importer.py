@@ -1,7 +1,7 @@
-"""Event logs into a store of events: read, mapped, checked, made anonymous, and appended in batches.
+"""Import of event logs into a store of events: rows are read, mapped, checked, made anonymous, and appended in batches.
 
-What was taken is durable batch by batch, and an event that is there already is counted as repeated, so an import that
-was broken off may simply be run again.
+Each batch is durable when it is appended, and an event that is there already is counted as repeated, so an interrupted
+import can be run again.
 """
 
 from __future__ import annotations
@@ -16,31 +16,92 @@ from typing import Any
 
 from indexer.events.formats import EVENT_FORMATS, column_check, event_format
 from indexer.events.mapping import EventMapping
-from indexer.events.rejects import ImportReport, RejectedEvents, event_fields
+from indexer.events.masking import RejectedEvents, event_fields
 from indexer.events.row_parser import EventRowParser, KeyedIds, SkipError
-from indexer.feeds.base import Feed, FeedNote, Record, RejectedRow, ignore
-from indexer.feeds.io import Progress, open_sources
+from indexer.feeds.base import Feed, FeedNote, Record, RejectedRow
+from indexer.feeds.io import open_sources, total_size
 from indexer.feeds.reader import FieldNames
+from indexer.rejects import RejectExample, RejectLog
 from indexer.workers import Workers
 from retrieval.errors import EventError, FeedError, RowError
 from retrieval.events.privacy import EventIntake, conflict_error, utc_now
 from retrieval.events.store import AppendResult, EventStore
 from retrieval.events.stored import StoredEvent, moment
+from retrieval.progress import NullProgress, Progress
 from retrieval.records import Event
 
 BATCH = 10_000
 """Events that are appended, and made durable, together."""
 _ROWS = 2_000
-"""Rows that are made events of together."""
+"""Rows of a batch that is parsed at once."""
 _BYTES = 4_000_000
-"""Of long rows fewer are: a row may have a megabyte."""
-_HELD = 20
-"""Batches of rows that are kept at most until their events are appended, however few these are."""
+"""Bytes of such a batch: a row may have a megabyte."""
+_MOST_WAITING = 20
+"""Batches of rows that wait at most until their events are appended, however few these are."""
+_EXAMPLES = 5
+"""Rows that a report shows of one reason."""
+_MOST_REASONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class RejectReason:
+    """The count of one reason, with the first examples."""
+
+    count: int
+    examples: tuple[RejectExample, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    """What became of the rows of event logs. A row may make several events, or none."""
+
+    files: tuple[str, ...]
+    rows: int
+    events: Mapping[str, int]
+    """By kind, those that the store has now: added or repeated."""
+    added: int
+    """Events that were new."""
+    repeated: int
+    """Events that the store had already, word for word, or that came twice in these logs."""
+    rejected: Mapping[str, RejectReason]
+    """Rows and events that cannot be used, by reason, the most frequent first."""
+    skipped: Mapping[str, int]
+    """Rows that the mapping leaves out on purpose, by reason."""
+    notes: tuple[str, ...]
+    """Faults of whole logs."""
+    first: datetime | None
+    """The time of the earliest event that the store has of these logs."""
+    last: datetime | None
+    products: int | None
+    """Different products; None where there are more than are counted."""
+    shoppers: int | None
+    sessions: int | None
+    seconds: float
+    rows_per_second: float
+
+    @property
+    def rejected_count(self) -> int:
+        return sum(each.count for each in self.rejected.values())
+
+    @property
+    def failure(self) -> str:
+        """Why nothing of the logs could be used; empty where something could. The command then ends with 1."""
+        if self.events:
+            return ""
+        names = ", ".join(self.files)
+        if not self.rows:
+            return f"{names}: no rows in it"
+        reasons = [*((reason, each.count) for reason, each in self.rejected.items()), *self.skipped.items()]
+        reasons.sort(key=lambda each: -each[1])
+        most = ", ".join(f"{reason} ({count:,})" for reason, count in reasons[:_MOST_REASONS])
+        example = next((one for each in self.rejected.values() for one in each.examples), None)
+        shown = f"; for example line {example.line:,} of {example.file}: {example.detail}" if example else ""
+        return f"{names}: none of its {self.rows:,} rows can be used: {most}{shown}"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """How logs are read; as it comes, by looking, and by the names that are known by default."""
+    """How logs are read; by default each format is recognised, and fields have the names that are known."""
 
     mapping: EventMapping = field(default_factory=EventMapping)
     format: str = ""
@@ -48,7 +109,7 @@ class ImportOptions:
     clock: Callable[[], datetime] = utc_now
     batch: int = BATCH
     workers: int | None = None
-    """Processes that make events beside the one that reads; one for each core where it is None."""
+    """Processes that parse rows; None takes one for each core."""
 
 
 def import_events(
@@ -58,27 +119,30 @@ def import_events(
     options: ImportOptions | None = None,
     *,
     rejected: Path,
-    progress: Progress = ignore,
+    progress: Progress | None = None,
 ) -> ImportReport:
-    """Takes the events of several logs; what cannot be used is written to the file `rejected`, without personal data.
+    """Stores the events of several logs; what cannot be used is written to the file `rejected`, without personal data.
 
-    `progress` counts the bytes of all logs; the total is None where one is standard input. Where nothing could be
-    used, the report's `why_useless` says why. Where nothing is rejected there is no file.
+    Where nothing could be used, the report's `failure` says why. Where nothing is rejected there is no file.
 
     Raises FeedError for a log that cannot be opened (before the first row, when it is missing), is of no known format
     or lacks a column, and for one that breaks off, after the events before the break are in the store. Raises
     StoreError or ClusterError where the store cannot be written.
     """
-    chosen = options or ImportOptions()
-    with RejectedEvents(rejected, intake.pseudonyms, intake.masker) as kept, Workers(chosen.workers) as pool:
-        run = EventImport(store, intake, chosen, kept)
+    chosen, progress = options or ImportOptions(), progress or NullProgress()
+    log = RejectLog(rejected, is_partial=True, most_examples=_EXAMPLES)
+    with log, Workers(chosen.workers) as pool:
+        progress.begin("import", total_size(paths), "bytes")
+        run = EventImport(store, intake, chosen, log)
         run.run(paths, progress, pool)
-        return run.report(paths)
+        report = run.report(paths)
+    progress.end(f"{report.rows:,} rows read")
+    return report
 
 
 @dataclass(slots=True)
 class RowBatch:
-    """Raw rows of one log, with their lines, and those that were none already when they were read."""
+    """Raw rows of one log with their lines, and those that were rejected when they were read."""
 
     file: str
     format: str
@@ -106,124 +170,123 @@ class RowBatch:
 class EventImport:
     """One import under way."""
 
-    def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, rejects: RejectedEvents) -> None:
+    def __init__(self, store: EventStore, intake: EventIntake, options: ImportOptions, log: RejectLog) -> None:
         self._store = store
         self._options = options
-        self._rejects = rejects
+        self._log = log
+        self._rejects = RejectedEvents(log, intake.pseudonyms, intake.masker)
         self._masker = intake.masker
-        self._maker = BatchParser(options.mapping, intake, options.clock())
-        self._tally = ImportCounts()
+        self._parser = BatchParser(options.mapping, intake, options.clock())
+        self._counts = ImportCounts()
         self._notes: dict[str, None] = {}
         self._skipped: Counter[str] = Counter()
         self._fields: FieldNames | None = None
-        self._count = 0
+        self._rows = 0
         self._started = time.perf_counter()
         self._under_way: deque[RowBatch] = deque()
         self._events: list[StoredEvent] = []
-        self._places: list[tuple[RowBatch, int]] = []
-        self._held = 0
+        self._row_locations: list[tuple[RowBatch, int]] = []
+        self._waiting_batches = 0
         self._error: FeedError | None = None
 
     def run(self, paths: Sequence[str], progress: Progress, pool: Workers) -> None:
-        """Takes all events. A log that breaks off raises its FeedError when all before the break are in the store."""
-        for made in pool.map(self._maker.parse, self._sent(paths, progress)):
-            self._take(self._under_way.popleft(), made)
+        """Stores all events. A log that breaks off raises its FeedError when all before the break are in the store."""
+        for parsed in pool.map(self._parser.parse, self._batches(paths, progress)):
+            self._collect(self._under_way.popleft(), parsed)
         self._flush()
         if self._error is not None:
-            taken = self._tally.added
-            told = f"; {taken:,} events of what came before it were taken" if taken else ""
-            raise FeedError(f"{self._error}{told}") from self._error
+            added = self._counts.added
+            kept = f"; {added:,} events before the break were stored" if added else ""
+            raise FeedError(f"{self._error}{kept}") from self._error
 
-    def _sent(self, paths: Sequence[str], progress: Progress) -> Iterator[tuple[str, Sequence[object]]]:
+    def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[tuple[str, Sequence[object]]]:
         try:
-            for batch in self._batches(paths, progress):
+            for batch in self._read(paths, progress):
                 self._under_way.append(batch)
                 yield batch.format, batch.rows
         except FeedError as error:
             self._error = error
 
-    def _batches(self, paths: Sequence[str], progress: Progress) -> Iterator[RowBatch]:
+    def _read(self, paths: Sequence[str], progress: Progress) -> Iterator[RowBatch]:
         check = column_check(self._options.mapping, self._masker)
-        for source in open_sources(paths, progress):
+        for source in open_sources(paths, progress.advance):
             feed = Feed(source, self._options.mapping.columns, self._note)
-            known = event_format(feed, self._options.format, self._masker)
-            batch = RowBatch(source.path, known.name)
+            log_format = event_format(feed, self._options.format, self._masker)
+            batch = RowBatch(source.path, log_format.name)
             try:
-                for record in known.read(feed, check):
+                for record in log_format.read(feed, check):
                     batch.add(record)
                     if batch.is_full:
                         yield batch
-                        batch = RowBatch(source.path, known.name)
+                        batch = RowBatch(source.path, log_format.name)
             except FeedError:
                 yield batch
                 raise
             yield batch
 
-    def _note(self, noted: FeedNote) -> None:
-        self._notes[f"{noted.file}: {noted.field}: {noted.reason}: {noted.detail}"] = None
+    def _note(self, note: FeedNote) -> None:
+        self._notes[f"{note.file}: {note.field}: {note.reason}: {note.detail}"] = None
 
-    def _take(self, batch: RowBatch, made: ParsedBatch) -> None:
-        self._count += len(batch)
-        self._skipped.update(made.skipped)
-        self._fields = made.fields if self._fields is None else self._fields.merge(made.fields)
+    def _collect(self, batch: RowBatch, parsed: ParsedBatch) -> None:
+        self._rows += len(batch)
+        self._skipped.update(parsed.skipped)
+        self._fields = parsed.fields if self._fields is None else self._fields.merge(parsed.fields)
         for row in batch.rejected:
             self._rejects.add(row.file, row.line, RowError(row.reason, row.detail))
-        for refused in made.refused:
+        for refused in parsed.refused:
             error = EventError(refused.reason, refused.detail)
             self._rejects.add(batch.file, batch.lines[refused.row], error, refused.event)
-        self._events.extend(map(StoredEvent._make, made.events))
-        self._places.extend((batch, row) for row in made.rows)
-        self._held += 1
-        if len(self._events) >= self._options.batch or self._held >= _HELD:
+        self._events.extend(map(StoredEvent._make, parsed.events))
+        self._row_locations.extend((batch, row) for row in parsed.rows)
+        self._waiting_batches += 1
+        if len(self._events) >= self._options.batch or self._waiting_batches >= _MOST_WAITING:
             self._flush()
 
     def _flush(self) -> None:
-        """Appends what has been gathered."""
-        events, places = self._events, self._places
-        self._events, self._places, self._held = [], [], 0
+        """Appends the events that wait."""
+        events, locations = self._events, self._row_locations
+        self._events, self._row_locations, self._waiting_batches = [], [], 0
         if not events:
             return
         appended = self._store.append(events)
         for place in appended.conflicts:
-            batch, row = places[place]
-            event = self._maker.event(batch.format, batch.rows[row], events[place].key)
+            batch, row = locations[place]
+            event = self._parser.event(batch.format, batch.rows[row], events[place].key)
             self._rejects.add(batch.file, batch.lines[row], conflict_error(event), event_fields(event))
-        self._tally.add(events, appended)
+        self._counts.add(events, appended)
 
     def report(self, paths: Sequence[str]) -> ImportReport:
-        """What was done."""
         seconds = time.perf_counter() - self._started
-        tally = self._tally
-        unseen = self._fields.notes(", ".join(paths)) if self._fields and self._count else ()
-        for each in unseen:
-            self._note(each)
+        counts, reasons = self._counts, self._log.reasons
+        for note in self._fields.notes(", ".join(paths)) if self._fields and self._rows else ():
+            self._note(note)
         return ImportReport(
             files=tuple(paths),
-            rows=self._count,
-            events=tally.kinds,
-            added=tally.added,
-            repeated=tally.repeated,
-            rejected=self._rejects.reasons,
+            rows=self._rows,
+            events=dict(counts.kinds.most_common()),
+            added=counts.added,
+            repeated=counts.repeated,
+            rejected={
+                reason: RejectReason(count, tuple(reasons.examples[reason]))
+                for reason, count in reasons.counts.most_common()
+            },
             skipped=dict(self._skipped.most_common()),
             notes=tuple(self._notes),
-            first=tally.first,
-            last=tally.last,
-            products=tally.products,
-            shoppers=tally.shoppers,
-            sessions=tally.sessions,
+            first=None if counts.first is None else moment(counts.first),
+            last=None if counts.last is None else moment(counts.last),
+            products=counts.products.count,
+            shoppers=counts.shoppers.count,
+            sessions=counts.sessions.count,
             seconds=seconds,
-            rows_per_second=self._count / seconds,
+            rows_per_second=self._rows / seconds,
         )
 
 
 def _size(row: object) -> int:
-    """Roughly the bytes of a raw row: what a table's cells have, or a line. Nested rows of Parquet count little."""
+    """Roughly the bytes of a raw row: those of a line, or of a table's cells. Nested rows of Parquet count little."""
     if isinstance(row, bytes):
         return len(row)
     return sum(len(value) for value in row.values() if type(value) is str) if isinstance(row, dict) else 0
-
-
-# Rows of a log to events as they are kept, batch by batch: in this process, or in one that works beside it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +303,7 @@ class RefusedEvent:
 
 @dataclass(slots=True)
 class ParsedBatch:
-    """What became of a batch of rows."""
+    """The events of a batch of rows."""
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
     """Stored events as plain tuples, which travel between processes in a third of the time."""
@@ -249,71 +312,69 @@ class ParsedBatch:
     refused: list[RefusedEvent] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)
     fields: FieldNames = field(default_factory=lambda: FieldNames(frozenset(), frozenset()))
-    """Which of the user's names no row has had, of all batches that were made in this process so far."""
+    """Names of the user's that no row had, of all batches that were parsed in this process so far."""
 
 
 class BatchParser:
-    """Makes stored events of rows by one mapping. It travels to a process beside as what it was made of."""
+    """Makes stored events of rows by one mapping. It is pickled as its arguments."""
 
     def __init__(self, mapping: EventMapping, intake: EventIntake, now: datetime) -> None:
-        self._parts = (mapping, intake, now)
+        self._arguments = (mapping, intake, now)
         self._intake = intake
         self._now = now
         self._rows = EventRowParser(mapping, KeyedIds(intake.pseudonyms.key))
 
     def __reduce__(self) -> tuple[type[BatchParser], tuple[EventMapping, EventIntake, datetime]]:
-        return BatchParser, self._parts
+        return BatchParser, self._arguments
 
     def parse(self, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
-        """What becomes of the raw rows of a format, which is named first."""
+        """The events of raw rows; the name of their format comes first."""
         name, rows = batch
         decode = EVENT_FORMATS[name].row
-        made = ParsedBatch()
+        parsed = ParsedBatch()
         for place, row in enumerate(rows):
             try:
-                self._make(made, place, decode(row))
+                self._add(parsed, place, decode(row))
             except RowError as error:
-                made.refused.append(RefusedEvent(place, error.reason, error.detail, None))
+                parsed.refused.append(RefusedEvent(place, error.reason, error.detail, None))
             except SkipError as error:
-                made.skipped[str(error)] += 1
-        made.fields = self._rows.fields
-        return made
+                parsed.skipped[str(error)] += 1
+        parsed.fields = self._rows.fields
+        return parsed
 
-    def _make(self, made: ParsedBatch, place: int, row: Mapping[str, object]) -> None:
+    def _add(self, parsed: ParsedBatch, place: int, row: Mapping[str, object]) -> None:
         try:
             events = self._rows.parse(row)
         except EventError as error:
-            made.refused.append(RefusedEvent(place, error.reason, error.detail, self._rows.event_values(row)))
+            parsed.refused.append(RefusedEvent(place, error.reason, error.detail, self._rows.event_values(row)))
             return
-        stored: Callable[[Event, datetime], tuple[object, ...]] = self._intake.prepare
+        prepare: Callable[[Event, datetime], tuple[object, ...]] = self._intake.prepare
         for event in events:
             try:
-                made.events.append(tuple(stored(event, self._now)))
+                parsed.events.append(tuple(prepare(event, self._now)))
             except EventError as error:
-                made.refused.append(RefusedEvent(place, error.reason, error.detail, event_fields(event)))
+                parsed.refused.append(RefusedEvent(place, error.reason, error.detail, event_fields(event)))
             else:
-                made.rows.append(place)
+                parsed.rows.append(place)
 
     def event(self, name: str, row: object, key: bytes) -> Event:
-        """The event of a row, which was made before, that has a key."""
+        """The event with a key, of a row that was parsed before."""
         events = self._rows.parse(EVENT_FORMATS[name].row(row))
         return next(event for event in events if self._has_key(event, key))
 
     def _has_key(self, event: Event, key: bytes) -> bool:
         try:
             return self._intake.prepare(event, self._now).key == key
-        except EventError:  # another event of the row, which was rejected when it was made
+        except EventError:  # another event of the row, which was rejected when it was parsed
             return False
 
 
-# Counts over the events of an import, taken batch by batch.
-
 MOST_COUNTED = 1_000_000
-"""Different products, shoppers or sessions that are told apart: more would take too much memory."""
+"""Different products, shoppers or sessions that are counted: more would take too much memory."""
 
 
 class DistinctCounter:
-    """How many different texts there are, as long as they are not too many."""
+    """The number of different texts, as long as they are not too many."""
 
     def __init__(self) -> None:
         self._seen: set[str] = set()
@@ -328,62 +389,34 @@ class DistinctCounter:
 
     @property
     def count(self) -> int | None:
+        """None where they are too many."""
         return None if self._is_full else len(self._seen - {""})
 
 
 class ImportCounts:
-    """What the store has of the logs so far."""
+    """Counts over the events of the logs that the store has."""
 
     def __init__(self) -> None:
         self.added = 0
         self.repeated = 0
-        self._kinds: Counter[str] = Counter()
-        self._first: int | None = None
-        self._last: int | None = None
-        self._products, self._shoppers, self._sessions = DistinctCounter(), DistinctCounter(), DistinctCounter()
+        self.kinds: Counter[str] = Counter()
+        self.first: int | None = None
+        """As `StoredEvent.time`."""
+        self.last: int | None = None
+        self.products, self.shoppers, self.sessions = DistinctCounter(), DistinctCounter(), DistinctCounter()
 
     def add(self, batch: Sequence[StoredEvent], appended: AppendResult) -> None:
-        """Counts a batch, without the events that were not taken because another one has their id."""
+        """Counts a batch, without the events that were refused because another one has their id."""
         self.added += appended.added
         self.repeated += appended.duplicates
         refused = set(appended.conflicts)
         kept = [event for place, event in enumerate(batch) if place not in refused] if refused else batch
         if not kept:
             return
-        self._kinds.update(event.kind for event in kept)
+        self.kinds.update(event.kind for event in kept)
         times = [event.time for event in kept]
-        self._first = min(times) if self._first is None else min(self._first, *times)
-        self._last = max(times) if self._last is None else max(self._last, *times)
-        self._products.add({event.product_id for event in kept})
-        self._shoppers.add({event.shopper for event in kept})
-        self._sessions.add({event.session for event in kept})
-
-    @property
-    def kinds(self) -> dict[str, int]:
-        """Events by kind, the most frequent first."""
-        return dict(self._kinds.most_common())
-
-    @property
-    def first(self) -> datetime | None:
-        """The earliest time."""
-        return None if self._first is None else moment(self._first)
-
-    @property
-    def last(self) -> datetime | None:
-        """The latest time."""
-        return None if self._last is None else moment(self._last)
-
-    @property
-    def products(self) -> int | None:
-        """Different products; None where they are too many."""
-        return self._products.count
-
-    @property
-    def shoppers(self) -> int | None:
-        """Different shoppers; None where they are too many."""
-        return self._shoppers.count
-
-    @property
-    def sessions(self) -> int | None:
-        """Different sessions; None where they are too many."""
-        return self._sessions.count
+        self.first = min(times) if self.first is None else min(self.first, *times)
+        self.last = max(times) if self.last is None else max(self.last, *times)
+        self.products.add({event.product_id for event in kept})
+        self.shoppers.add({event.shopper for event in kept})
+        self.sessions.add({event.session for event in kept})

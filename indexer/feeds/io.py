@@ -229,9 +229,6 @@ MAX_LINE = 1_000_000
 HEAD_BYTES = 1 << 20
 """How much of a feed is looked at before it is read."""
 
-Progress = Callable[[int, int | None], None]
-"""Told the bytes of the (compressed) feeds consumed so far, and their total size where it is known."""
-
 _BLOCK = 1 << 17
 _FIRST = 512
 
@@ -254,6 +251,15 @@ class _ByteCounter:
             block = self._file.read(_BLOCK)
 
 
+def total_size(paths: Sequence[str]) -> int | None:
+    """The bytes of several feeds together; None where one is standard input or a pipe.
+
+    Raises FeedError as `feed_size`.
+    """
+    sizes = [feed_size(path) for path in paths]
+    return None if None in sizes else sum(size or 0 for size in sizes)
+
+
 def feed_size(path: str) -> int | None:
     """The bytes of a feed file; None for standard input or a pipe.
 
@@ -273,11 +279,11 @@ def feed_size(path: str) -> int | None:
 class FeedSource:
     """One open feed. `head` is its beginning; `chunks` gives all of it once, as the format's reader asks for it."""
 
-    def __init__(self, path: str, file: BinaryIO, consumed: Callable[[int], None]) -> None:
+    def __init__(self, path: str, file: BinaryIO, advance: Callable[[int], None]) -> None:
         self.path = path
         self.line = 0
         """The last line that was read whole: kept by the format's reader, for what is said when the file breaks off."""
-        self._report = consumed
+        self._advance = advance
         self._counted = _ByteCounter(file)
         if fault := foreign_format(self._counted.head):
             raise FeedError(f"{path}: {fault}")
@@ -319,8 +325,8 @@ class FeedSource:
         reported = 0
         while chunk := self._next(chunks):
             if self._counted.consumed != reported:
+                self._advance(self._counted.consumed - reported)
                 reported = self._counted.consumed
-                self._report(reported)
             yield chunk
 
     def _rest(self) -> Iterator[bytes]:
@@ -345,7 +351,7 @@ class FeedSource:
     def report_all_read(self) -> None:
         """Tells that all of it was read, where it was not read by `raw` or `chunks`."""
         if self.is_plain:
-            self._report(Path(self.path).stat().st_size)
+            self._advance(Path(self.path).stat().st_size)
 
     def truncation_error(self, why: str) -> FeedError:
         """The error for a feed that breaks off after the line that was read last."""
@@ -354,8 +360,8 @@ class FeedSource:
 
 
 @contextmanager
-def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[FeedSource]:
-    """A feed, open: a file's path, or "-" for standard input. `consumed` is told the bytes taken from it as they grow.
+def open_source(path: str, advance: Callable[[int], None]) -> Iterator[FeedSource]:
+    """An open feed: a file's path, or "-" for standard input. `advance` receives the bytes of each read.
 
     Raises FeedError when it cannot be opened or is of a foreign format.
     """
@@ -365,31 +371,21 @@ def open_source(path: str, consumed: Callable[[int], None]) -> Iterator[FeedSour
         raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
     with nullcontext() if path == STANDARD_INPUT else file:
         try:
-            source = FeedSource(path, file, consumed)
+            source = FeedSource(path, file, advance)
         except OSError as error:
             raise FeedError(f"{path}: cannot be read: {_why(error)}") from error
         yield source
 
 
-def open_sources(paths: Sequence[str], progress: Progress) -> Iterator[FeedSource]:
-    """Several feeds, each open until the next one is asked for. `progress` counts over all of them.
+def open_sources(paths: Sequence[str], advance: Callable[[int], None]) -> Iterator[FeedSource]:
+    """Several feeds, each open until the next one is requested. `advance` receives the bytes of each read.
 
     Raises FeedError as `open_source`, and before the first one where any is missing.
     """
-    sizes = [feed_size(path) for path in paths]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    before = 0
+    total_size(paths)
     for path in paths:
-        consumed = 0
-
-        def report(count: int, before: int = before) -> None:
-            nonlocal consumed
-            consumed = count
-            progress(before + count, total)
-
-        with open_source(path, report) as source:
+        with open_source(path, advance) as source:
             yield source
-        before += consumed
 
 
 def iterate_lines(source: FeedSource) -> Iterator[tuple[int, bytes]]:

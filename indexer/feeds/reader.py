@@ -17,7 +17,7 @@ import msgspec
 from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, ignore
 from indexer.feeds.csv import CSV_FORMAT, first_line, open_table
 from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML, google_name, resembles_google
-from indexer.feeds.io import FeedSource, Progress, open_sources
+from indexer.feeds.io import FeedSource, open_sources
 from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrap_rejected
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import PARQUET
@@ -45,17 +45,17 @@ def read_records(
     mapping: FeedMapping | None = None,
     format: str = "",  # noqa: A002  # as the option is called
     note: NoteHandler = ignore,
-    progress: Progress = ignore,
+    advance: Callable[[int], None] = ignore,
 ) -> Iterator[Record | RejectedRow]:
     """The rows of several feeds, one after the other, undecoded; and those that are none already here.
 
-    `format` is the name of all feeds' format; empty recognises each one's. `note` is told what is true of a whole feed
-    and which products are not for sale. `progress` counts over all feeds; the total is None where one is standard
-    input or a pipe. Raises FeedError for a feed that cannot be opened (before the first row, when it is missing), is of
-    no known format, lacks a column, or breaks off (after its rows before that).
+    `format` is the name of all feeds' format; empty recognises each one's. `note` receives what is true of a whole feed
+    and which products are not for sale, `advance` the bytes that are read. Raises FeedError for a feed that cannot be
+    opened (before the first row, when it is missing), is of no known format, lacks a column, or breaks off (after its
+    rows before that).
     """
     asked = get_format(format) if format else None
-    for source in open_sources(paths, progress):
+    for source in open_sources(paths, advance):
         feed = Feed(source, mapping or FeedMapping(), note)
         yield from (asked or detect_format(feed)).read(feed)
 
@@ -162,7 +162,7 @@ def read_products(
     *,
     format: str = "",  # noqa: A002  # as the option is called
     note: NoteHandler = ignore,
-    progress: Progress = ignore,
+    advance: Callable[[int], None] = ignore,
     now: datetime | None = None,
 ) -> Iterator[NumberedProduct]:
     """The products of several feeds as one catalog, in one process. The first of equal ids stays, across feeds too.
@@ -171,7 +171,7 @@ def read_products(
     """
     reader = RecordReader(mapping, now=now)
     ids: set[str] = set()
-    for record in read_records(paths, mapping=mapping, format=format, note=note, progress=progress):
+    for record in read_records(paths, mapping=mapping, format=format, note=note, advance=advance):
         if isinstance(record, RejectedRow):
             reject(record)
             continue

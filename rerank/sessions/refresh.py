@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -44,6 +44,7 @@ from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIO
 from rerank.sessions.tables import CACHES, DerivedManifest, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
+from retrieval.progress import NullProgress, Progress
 from retrieval.store.lock import hold_lock
 
 # The derived tables that a refresh makes by default, besides `sessions` and `rejected`.
@@ -58,10 +59,6 @@ TABLES: tuple[TableMaker, ...] = (
     SEQUENCES,
     LABELS,
 )
-
-
-Progress = Callable[[str, int, int], None]
-"""Is told the step ("days", "bots", "parts", "tables"), what is done of it, and of how much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ def refresh(
     options: DeriveOptions | None = None,
     *,
     now: datetime,
-    progress: Progress = lambda *_: None,
+    progress: Progress | None = None,
     purge: bool = False,
     steps: Steps | None = None,
 ) -> RefreshResult:
@@ -121,7 +118,7 @@ def refresh(
     options, steps = options or DeriveOptions(), steps or Steps()
     _prepare(folder)
     with hold_lock(folder, "refresh of derived tables"):
-        work = _Work(folder, Context(options.window(now), options, products), steps, progress)
+        work = _Work(folder, Context(options.window(now), options, products), steps, progress or NullProgress())
         days, maker = work.days(store)
         sessions, scorer = work.sessions(days)
         parts = work.parts(days, sessions)
@@ -168,34 +165,44 @@ class _Work:
         window, options = self.context.window, self.context.options
         source = DaySource(store, self.context.products, self.steps.clean, options.cleaning, window)
         maker = DayMaker(source, self.folder / "days")
-        days = []
+        days: list[Day] = []
+        done = 0
+        self.progress.begin("clean days", options.days, "days")
         for day in maker.days():
             days.append(day)
-            self.progress("days", day.number - window.first_day + 1, options.days)
+            position = day.number - window.first_day + 1
+            self.progress.advance(position - done)
+            done = position
+        self.progress.end(f"{len(days):,} days with events")
         return days, maker
 
     def sessions(self, days: Sequence[Day]) -> tuple[pl.DataFrame, Scorer]:
         options = self.context.options
         scorer = Scorer(self.folder / "bots", self.steps.score_sessions, options.bots)
+        self.progress.begin("find bots", None, "")
         sessions = scorer.score(days, options.sessions_per_batch)
-        self.progress("bots", 1, 1)
+        self.progress.end(f"{sessions.height:,} sessions")
         return sessions, scorer
 
     def parts(self, days: Sequence[Day], sessions: pl.DataFrame) -> DailyPartials:
         needed = {part.name: part for table in self.steps.tables for part in table.parts}
         parts = DailyPartials(self.folder / "parts", needed.values())
         flagged = flagged_by_day(sessions)
-        for done, day in enumerate(days, start=1):
+        self.progress.begin("count days", len(days), "days")
+        for day in days:
             parts.add(day, flagged.get(day.number, ()))
-            self.progress("parts", done, len(days))
+            self.progress.advance(1)
+        self.progress.end(f"{parts.made:,} days counted")
         return parts
 
     def tables(self, parts: DailyPartials) -> dict[str, pl.DataFrame]:
         tables: dict[str, pl.DataFrame] = {}
-        for done, table in enumerate(self.steps.tables, start=1):
+        self.progress.begin("make tables", len(self.steps.tables), "tables")
+        for table in self.steps.tables:
             made = table.make(parts.read, self.context)
             tables.update({table.name: made} if isinstance(made, pl.DataFrame) else made)
-            self.progress("tables", done, len(self.steps.tables))
+            self.progress.advance(1)
+        self.progress.end(f"{len(tables):,} tables")
         return tables
 
     def publish(self, tables: Mapping[str, pl.DataFrame], parts: DailyPartials, now: datetime) -> DerivedManifest:

@@ -12,7 +12,6 @@ from rich.text import Text
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
 from retrieval.events.privacy import utc_now
-from service.cli.events import BytesRead, StepsDone
 from service.cli.output import ProgressLines, out, show_page, show_report
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
@@ -57,11 +56,9 @@ def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None
     """Imports the log of what its shoppers did, and makes the tables of it."""
     settings = Settings(backend="embedded", events=load_settings().events)
     with EventLog.open(index, settings) as log:
-        with BytesRead(progress) as read:
-            aside = rejects_path(log.folder, utc_now())
-            import_events([str(files.events)], log.store, log.intake, rejected=aside, progress=read)
-        with StepsDone(progress) as steps:
-            DerivedTablesManager(index, log, settings.events, progress=steps).refresh()
+        rejected = rejects_path(log.folder, utc_now())
+        import_events([str(files.events)], log.store, log.intake, rejected=rejected, progress=progress)
+        DerivedTablesManager(index, log, settings.events, progress=progress).refresh()
 
 
 def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:

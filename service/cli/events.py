@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,11 +17,10 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.table import Table
 
-    from indexer.events.rejects import ImportReport
+    from indexer.events.importer import ImportReport
     from rerank.sessions.refresh import RefreshResult
     from retrieval.events.privacy import Pseudonyms
     from retrieval.events.store import EventExport, EventStore
-    from service.cli.output import ProgressLines
     from service.events.derived_tables import DerivedTablesManager
     from service.events.event_log import EventLog, MoveResult
     from service.events.privacy import ErasureReport, ExpiryReport
@@ -62,18 +61,17 @@ def import_logs(
 
     from indexer.events.importer import ImportOptions, import_events
     from indexer.events.mapping import EventMapping, load_event_mapping
-    from indexer.events.rejects import remove_unfinished
+    from indexer.rejects import remove_unfinished
     from retrieval.events.privacy import utc_now
     from service.cli.output import ProgressLines, write_json
     from service.events.event_log import REJECTS_FOLDER, rejects_path
 
     fields = load_event_mapping(mapping) if mapping else EventMapping()
     options = ImportOptions(fields, log_format, workers=workers)
-    with opened(index, loaded_settings(settings), make=True) as log, ProgressLines() as lines:
+    with opened(index, loaded_settings(settings), make=True) as log, ProgressLines() as progress:
         remove_unfinished(log.folder / REJECTS_FOLDER)
         aside = rejects_path(log.folder, utc_now())
-        with BytesRead(lines) as progress:
-            report = import_events(logs, log.store, log.intake, options, rejected=aside, progress=progress)
+        report = import_events(logs, log.store, log.intake, options, rejected=aside, progress=progress)
     write_json(msgspec.json.encode(report)) if as_json else show_import(report, aside)
     if report.failure:
         raise FeedError(report.failure)
@@ -170,8 +168,7 @@ def upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[Ev
     with (
         opened(index, settings) as log,
         other_stores(index, settings) as others,
-        ProgressLines() as lines,
-        StepsDone(lines) as progress,
+        ProgressLines() as progress,
     ):
         yield log, others, DerivedTablesManager(index, log, settings.events, progress=progress)
 
@@ -184,62 +181,6 @@ def loaded_settings(path: Path | None) -> Settings:
 
 
 # What the commands for events show in a terminal.
-
-_STEPS = {"days": "clean days", "bots": "find bots", "parts": "count days", "tables": "make tables"}
-
-
-class BytesRead:
-    """Draws how much of the logs is read."""
-
-    def __init__(self, lines: ProgressLines) -> None:
-        self._lines = lines
-        self._done = 0
-        self._is_drawn = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, done: int, total: int | None) -> None:
-        """So many bytes of so many are read."""
-        if not self._is_drawn:
-            self._lines.begin("import", total, "bytes")
-            self._is_drawn = True
-        self._lines.advance(done - self._done)
-        self._done = done
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if self._is_drawn and kind is None:
-            self._lines.end(f"{self._done / 1e6:,.1f} MB read")
-
-
-class StepsDone:
-    """Draws the steps of a refresh, one after the other."""
-
-    def __init__(self, lines: ProgressLines) -> None:
-        self._lines = lines
-        self._step = ""
-        self._done = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __call__(self, step: str, done: int, total: int) -> None:
-        """So much of a step is done, of so much."""
-        if step != self._step:
-            self._end()
-            self._lines.begin(_STEPS.get(step, step), total, "")
-            self._step, self._done = step, 0
-        self._lines.advance(done - self._done)
-        self._done = done
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._end()
-
-    def _end(self) -> None:
-        if self._step:
-            self._lines.end(f"{self._done:,} done")
-            self._step = ""
 
 
 def show_import(report: ImportReport, aside: Path) -> None:

@@ -11,11 +11,12 @@ import polars as pl
 
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import product_table
-from rerank.sessions.refresh import Progress, RefreshResult, refresh
+from rerank.sessions.refresh import RefreshResult, refresh
 from rerank.sessions.tables import count_of, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import utc_now
 from retrieval.events.stored import DAY_MS, moment
+from retrieval.progress import Progress
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import synonym_proposals, write_proposals
 from service.curation.synonyms import serving_words
@@ -34,7 +35,7 @@ class DerivedTablesManager:
         log: EventLog,
         settings: EventsSettings,
         *,
-        progress: Progress = lambda *_: None,
+        progress: Progress | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.folder = log.folder / DERIVED_FOLDER

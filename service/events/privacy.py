@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from indexer.events.rejects import remove_unfinished
+from indexer.rejects import remove_unfinished
 from retrieval.errors import StoreDamagedError, StoreLockedError
 from retrieval.events.privacy import prefix, utc_now
 from retrieval.events.store import EventStore

@@ -11,7 +11,7 @@ import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.feeds.reader import FeedNote, RejectedRow
-from indexer.rejects import EXAMPLES, REJECTED_FILE, NoteCounts, RejectLog, printable
+from indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, RejectLog, printable
 from retrieval.errors import FeedError, PublishRefusedError
 from retrieval.records import Product
 from retrieval.store.products import ProductStore
@@ -42,9 +42,9 @@ class TestTheFile:
             reject_log.reject(rejected(line, "no id" if line % 3 else "no title") for line in range(1, 101))
             reject_log.flush()
             assert len((tmp_path / REJECTED_FILE).read_bytes().splitlines()) == 100
-            counted = reject_log.rejection_counts
-        assert {reason: each.count for reason, each in counted.items()} == {"no id": 67, "no title": 33}
-        assert [each.line for each in counted["no title"].examples] == [3 * place for place in range(1, EXAMPLES + 1)]
+            counted = reject_log.reasons
+        assert counted.counts == {"no id": 67, "no title": 33}
+        assert [each.line for each in counted.examples["no title"]] == [3 * place for place in range(1, EXAMPLES + 1)]
 
     def test_a_run_without_a_bad_row_leaves_an_empty_file_where_an_older_run_left_rows(self, tmp_path: Path) -> None:
         for rows in ([rejected(1)], []):
@@ -92,13 +92,13 @@ class TestTheFile:
 class TestNotes:
     def test_notes_of_parts_add_up_to_those_of_the_whole(self) -> None:
         noted = [FeedNote("f", line, ("price", "rating")[line % 2], "odd", str(line)) for line in range(50)]
-        whole, merged = NoteCounts(), NoteCounts()
+        whole, merged = ReasonCounts(), ReasonCounts()
         for each in noted:
-            whole.add(each)
+            whole.add_note(each)
         for start in range(0, 50, 7):
-            part = NoteCounts()
+            part = ReasonCounts()
             for each in noted[start : start + 7]:
-                part.add(each)
+                part.add_note(each)
             merged.merge(part)
         assert merged == whole
         assert merged.counts == {"price: odd": 25, "rating: odd": 25}

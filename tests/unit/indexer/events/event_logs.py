@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from indexer.events.importer import ImportOptions, import_events
+from indexer.events.importer import ImportOptions, ImportReport, import_events
 from indexer.events.mapping import EventMapping, event_mapping
-from indexer.events.rejects import ImportReport
 from retrieval.errors import FeedError
 from retrieval.events.privacy import EventIntake, Masker, Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
+from tests.progress import StoppedProgress
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 CLICK: dict[str, Any] = {
@@ -54,7 +54,7 @@ class Log:
     """A store of a folder, and imports into it."""
 
     folder: Path
-    progress: list[tuple[int, int | None]] = field(default_factory=list)
+    progress: StoppedProgress = field(default_factory=StoppedProgress)
     error: str = ""
 
     def __post_init__(self) -> None:
@@ -84,7 +84,7 @@ class Log:
                 self.intake,
                 ImportOptions(chosen, format, lambda: NOW, batch, workers=1),
                 rejected=self.folder / "rejected.jsonl",
-                progress=lambda count, total: self.progress.append((count, total)),
+                progress=self.progress,
             )
         finally:
             store.close()

@@ -307,16 +307,14 @@ def test_packed_logs(log: Log, packed: Any) -> None:  # noqa: ANN401
 def test_standard_input(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines(clicks(3)))))
     assert log.take("-").added == 3
-    assert log.progress[-1][1] is None
+    assert log.progress.totals == [None]
 
 
 def test_progress_counts_the_bytes_of_all_logs(log: Log) -> None:
     first, second = log.write(clicks(30), "a.jsonl"), log.write(clicks(40), "b.jsonl")
     log.take(first, second)
     total = first.stat().st_size + second.stat().st_size
-    counts = [count for count, _ in log.progress]
-    assert counts == sorted(counts)
-    assert log.progress[-1] == (total, total)
+    assert (log.progress.phases, log.progress.totals, log.progress.done) == (["import"], [total], total)
 
 
 def test_what_was_before_a_break_is_stored(log: Log) -> None:
@@ -415,7 +413,7 @@ def test_a_query_that_says_something_else_beside_a_hit_without_a_product(log: Lo
 
 def test_a_file_for_what_is_set_aside_that_cannot_be_written(log: Log) -> None:
     (log.folder / "rejected.jsonl").mkdir()
-    with pytest.raises(StoreError, match="for what is rejected, cannot be written"):
+    with pytest.raises(StoreError, match="the file of rejected rows, cannot be written"):
         log.take(log.write([CLICK]))
 
 

@@ -1,3 +1,5 @@
+"""The log of rejected events, written while an import stores its batches; masked texts."""
+
 from __future__ import annotations
 
 import json
@@ -9,27 +11,27 @@ from pathlib import Path
 
 import pytest
 
-from indexer.events.rejects import RejectedEvents, mask_text, remove_unfinished
-from retrieval.errors import EventError, FeedError, StoreError
-from retrieval.events.privacy import Masker, Pseudonyms
+from indexer.events.masking import mask_text
+from indexer.rejects import RejectExample, RejectLog, remove_unfinished
+from retrieval.errors import FeedError, StoreError
+from retrieval.events.privacy import Masker
 
-ERROR = EventError("bad time", "'soon'")
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from indexer.events.rejects import RejectedEvents
-from retrieval.errors import EventError
-from retrieval.events.privacy import Masker
-from retrieval.events.privacy import Pseudonyms
-folder = Path(sys.argv[1])
-kept = RejectedEvents(folder / "rejected" / "a.jsonl", Pseudonyms(folder / "keys.json"), Masker())
-kept.add("log", 1, EventError("bad time"))
+from indexer.rejects import RejectExample, RejectLog
+log = RejectLog(Path(sys.argv[1]) / "rejected" / "a.jsonl", is_partial=True)
+log.write("bad time", RejectExample("log", 1, ""), {"line": 1})
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
-def open_rejects(folder: Path, name: str = "a.jsonl") -> RejectedEvents:
-    return RejectedEvents(folder / "rejected" / name, Pseudonyms(folder / "keys.json"), Masker())
+def open_rejects(folder: Path, name: str = "a.jsonl") -> RejectLog:
+    return RejectLog(folder / "rejected" / name, is_partial=True)
+
+
+def add(log: RejectLog, line: int) -> None:
+    log.write("bad time", RejectExample("log", line, "'soon'"), {"line": line})
 
 
 def names(folder: Path) -> list[str]:
@@ -37,9 +39,9 @@ def names(folder: Path) -> list[str]:
 
 
 def test_the_file_takes_its_place_when_it_is_closed(tmp_path: Path) -> None:
-    with open_rejects(tmp_path) as kept:
+    with open_rejects(tmp_path) as log:
         assert names(tmp_path) == []
-        kept.add("log", 1, ERROR)
+        add(log, 1)
         assert names(tmp_path) == [".a.jsonl.new"]
     assert names(tmp_path) == ["a.jsonl"]
 
@@ -54,23 +56,23 @@ def test_nothing_set_aside_leaves_no_file_even_where_the_import_fails(tmp_path: 
 
 
 def test_what_was_set_aside_before_an_import_failed_is_kept(tmp_path: Path) -> None:
-    with pytest.raises(FeedError), open_rejects(tmp_path) as kept:
-        kept.add("log", 7, ERROR)
+    with pytest.raises(FeedError), open_rejects(tmp_path) as log:
+        add(log, 7)
         raise FeedError("log: breaks off")
     assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 7
 
 
 def test_what_a_killed_import_left_is_removed_and_no_other_file(tmp_path: Path) -> None:
-    with open_rejects(tmp_path, "earlier.jsonl") as kept:
-        kept.add("log", 1, ERROR)
+    with open_rejects(tmp_path, "earlier.jsonl") as log:
+        add(log, 1)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[4], check=False)
     assert killed.returncode == -signal.SIGKILL
     assert names(tmp_path) == [".a.jsonl.new", "earlier.jsonl"]
-    with open_rejects(tmp_path, "later.jsonl") as kept:
-        kept.add("log", 1, ERROR)
+    with open_rejects(tmp_path, "later.jsonl") as log:
+        add(log, 1)
         remove_unfinished(tmp_path / "rejected")
         assert names(tmp_path) == [".later.jsonl.new", "earlier.jsonl"]
-        kept.add("log", 2, ERROR)
+        add(log, 2)
     assert names(tmp_path) == ["earlier.jsonl", "later.jsonl"]
     assert len((tmp_path / "rejected" / "later.jsonl").read_bytes().splitlines()) == 2
 
@@ -83,17 +85,17 @@ def test_there_is_nothing_to_remove_where_nothing_was_imported(tmp_path: Path) -
 def test_an_import_begins_a_file_anew_that_a_killed_one_left_under_its_name(tmp_path: Path) -> None:
     (tmp_path / "rejected").mkdir()
     (tmp_path / "rejected" / ".a.jsonl.new").write_bytes(b"half a li")
-    with open_rejects(tmp_path) as kept:
-        kept.add("log", 3, ERROR)
+    with open_rejects(tmp_path) as log:
+        add(log, 3)
     assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 3
 
 
 def test_two_imports_do_not_write_one_file(tmp_path: Path) -> None:
-    with open_rejects(tmp_path) as kept:
-        kept.add("log", 1, ERROR)
+    with open_rejects(tmp_path) as log:
+        add(log, 1)
         other = open_rejects(tmp_path)
         with pytest.raises(StoreError, match="is being written by another import"):
-            other.add("log", 2, ERROR)
+            add(other, 2)
     assert json.loads((tmp_path / "rejected" / "a.jsonl").read_bytes())["line"] == 1
 
 

@@ -25,7 +25,7 @@ class Outcome:
     rows: list[NumberedProduct] = field(default_factory=list)
     rejected: list[RejectedRow] = field(default_factory=list)
     noted: list[FeedNote] = field(default_factory=list)
-    progress: list[tuple[int, int | None]] = field(default_factory=list)
+    read_bytes: list[int] = field(default_factory=list)
     error: str = ""
 
     @property
@@ -53,7 +53,7 @@ def read(*paths: Path | str, flags: Iterable[str] = (), format: str = "", now: d
         outcome.rejected.append,
         format=format,
         note=outcome.noted.append,
-        progress=lambda consumed, total: outcome.progress.append((consumed, total)),
+        advance=outcome.read_bytes.append,
         now=now,
     )
     try:
