@@ -1,4 +1,4 @@
-"""The rebuild: feeds in, a published version out. Read, index, check, encode, publish; nothing half done serves."""
+"""Rebuild of an index: feeds are read, indexed, checked and encoded, and a complete version is published."""
 
 from __future__ import annotations
 
@@ -58,22 +58,22 @@ from retrieval.text.vocabulary import is_current
 CHINESE_SHARE = 0.01
 """From this share of Chinese titles on, a catalog gets the multilingual encoder unless one is named."""
 
-_INTAKE = "intake"
+_FEED_FOLDER = "feed"
 _DEFAULTS = (DEFAULT_MODEL, DEFAULT_CHINESE_MODEL)
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildOptions:
-    """What to build, and from what."""
+    """The feeds of a rebuild, and how the version is built."""
 
     feeds: tuple[str, ...]
     cache: Path
     """Where exported models are kept between rebuilds of any index."""
     mapping: FeedMapping = field(default_factory=FeedMapping)
     encoder: str = ""
-    """A model's name or folder; empty keeps one that was named for the version before, or else chooses by the catalog's
-    language."""
+    """A model's name or folder; empty keeps the one that was named for the previous version, or else chooses by the
+    catalog's language."""
     runtime: str = "auto"
     dimension: int | None = None
     """Columns to cut vectors to, of an encoder that is named; None for all."""
@@ -83,11 +83,11 @@ class RebuildOptions:
     format: str = ""
     """The feeds' format; empty recognises each by looking."""
     rules: tuple[QualityRule, ...] = ()
-    """A store's own quality rules, beside the built-in ones."""
+    """A store's own quality rules, added to the built-in ones."""
     workers: int | None = None
     """Processes that read and check; None takes one for each core."""
     force: bool = False
-    """Publish even where many rows were rejected or many products are gone."""
+    """Publish even where many rows were rejected or many products are missing."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
     vectors_in_cluster: bool = False
@@ -95,13 +95,12 @@ class RebuildOptions:
     """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
 
     @property
-    def intake(self) -> FeedOptions:
-        """The part about reading."""
+    def feed_options(self) -> FeedOptions:
         return FeedOptions(self.feeds, self.mapping, self.format, self.rules)
 
 
 class RebuildReport(msgspec.Struct, frozen=True):
-    """What a rebuild did. `published` is False when nothing had changed and the version before serves on."""
+    """The result of a rebuild. `published` is False when nothing had changed: the previous version still serves."""
 
     version: str
     published: bool
@@ -112,15 +111,15 @@ class RebuildReport(msgspec.Struct, frozen=True):
     cleaned: dict[str, int]
     changes: VersionChanges | None
     live: int
-    """Live changes that stand in the version."""
+    """Pending updates of live changes in the version."""
     encoder: str
     encoder_reason: str
     encoded: int
     reused: int
     token_states: int
-    """The products' tokens whose states are in the version; 0 where the encoder gives none, or none were asked for."""
+    """0 where the encoder gives none, or none were requested."""
     findings: dict[str, int]
-    """What the quality report found, by severity."""
+    """Findings of the quality report by severity."""
     bytes: int
     seconds: dict[str, float]
 
@@ -130,8 +129,8 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
 
     Only texts that no earlier version and no interrupted run encoded are encoded, and only changed products are
     analysed. Raises FeedError for a feed that cannot be read at all, EmptyCatalogError when no product is left,
-    PublishRefusedError where a publish would lose much of the catalog, StoreError or EncoderError as their names say;
-    whatever is raised, the version before serves on.
+    PublishRefusedError where a publish would lose much of the catalog, StoreError or EncoderError. After an error the
+    previous version still serves.
     """
     store = Store(root)
     try:
@@ -145,21 +144,21 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
             with RejectLog(store.root / REJECTED_FILE) as reject_log:
                 return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers).run()
     except OSError as error:
-        message = f"{root} cannot be rebuilt ({error}); nothing was published: see to the disk and to the rights to it"
+        message = f"{root} cannot be rebuilt ({error}); nothing was published: check the disk and the rights to it"
         raise StoreError(message) from error
 
 
 def _clear_leftovers(store: Store) -> None:
-    """Removes what an interrupted run left of its reading; the vectors that it made stay. So does a list of rejected
-    rows, which may be a feed of this run, unless nobody can read it."""
+    """Removes what an interrupted run read; the vectors that it made stay. So do its rejected rows, which may be a feed
+    of this run, unless the file is unreadable."""
     store.staging.mkdir(exist_ok=True)
-    shutil.rmtree(store.staging / _INTAKE, ignore_errors=True)
+    shutil.rmtree(store.staging / _FEED_FOLDER, ignore_errors=True)
     if not os.access(store.root / REJECTED_FILE, os.R_OK):
         (store.root / REJECTED_FILE).unlink(missing_ok=True)
 
 
 class Rebuild:
-    """One run. Each step is a method; what passes between them is an attribute named for it."""
+    """One rebuild. Each step is a method."""
 
     def __init__(
         self,
@@ -177,43 +176,44 @@ class Rebuild:
         self._rejects = reject_log
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
-        self._intake = FeedPipeline(options.intake, store.staging / _INTAKE, reject_log, workers, progress, self._now)
+        self._pipeline = FeedPipeline(
+            options.feed_options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now
+        )
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
-        self._before: PreviousVersion | None = None
-        self._folding = UpdateMerge()
+        self._previous: PreviousVersion | None = None
+        self._updates = UpdateMerge()
         self._encoded = 0
         self._states: TokenStatesInfo | None = None
 
     def run(self) -> RebuildReport:
-        """All steps in order."""
-        # A model that cannot be had is told before a long feed is read.
+        # Before a long feed is read: the model may be missing.
         named = self._options.encoder
-        asked = self._opened(named, "as asked for", self._options.dimension) if named else None
-        self._timed("read", self._intake.read)
-        self._before = open_previous_version(self._store)
-        self._folding = load_updates(self._store.root, self._before)
-        if not self._intake.usable:
-            raise EmptyCatalogError(self._nothing_left())
-        encoder, name, reason = asked or self._suitable_encoder()
+        requested = self._open_encoder(named, "as requested", self._options.dimension) if named else None
+        self._timed("read", self._pipeline.read)
+        self._previous = open_previous_version(self._store)
+        self._updates = load_updates(self._store.root, self._previous)
+        if not self._pipeline.usable:
+            raise EmptyCatalogError(self._empty_message())
+        encoder, name, reason = requested or self._choose_encoder()
         building = self._store.create_build_folder()
-        written = self._timed("index", lambda: self._index(building))
-        self._check_products(building, written)
+        writer = self._timed("index", lambda: self._index(building))
+        self._check_products(building, writer)
         quality = self._timed("report", lambda: self._report_quality(building))
         self._check_publish(building)
-        before = self._before
-        if before and before.is_undamaged and self._is_unchanged(before, building, written, encoder):
-            self._target.restore(before.manifest, before.folder, self._progress)
+        previous = self._previous
+        if previous and previous.is_undamaged and self._is_unchanged(previous, building, writer, encoder):
+            self._target.restore(previous.manifest, previous.folder, self._progress)
             self._clear_up()
-            return self._report(before.manifest, name, reason, quality, published=False)
-        kind = self._timed("encode", lambda: self._encode(encoder, building, written))
-        manifest = self._timed("publish", lambda: self._sealed(building, written, encoder, name, kind))
+            return self._report(previous.manifest, name, reason, quality, published=False)
+        kind = self._timed("encode", lambda: self._encode(encoder, building, writer))
+        manifest = self._timed("publish", lambda: self._manifest(building, writer, encoder, name, kind))
         if manifest.cluster:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
         self._timed("publish", lambda: self._publish(building, manifest))
         return self._report(manifest, name, reason, quality, published=True)
 
-    def _nothing_left(self) -> str:
+    def _empty_message(self) -> str:
         feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts
         if not rejected:
             return f"{feeds}: no rows in it; nothing was published"
@@ -221,54 +221,53 @@ class Rebuild:
         reasons = ", ".join(f"{reason} ({count})" for reason, count in rejected.most_common(3))
         return f"{feeds}: no row can be used ({reasons}); nothing was published; the rows are in {self._rejects.path}"
 
-    def _opened(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
-        """An encoder, its name, and why that one."""
+    def _open_encoder(self, name: str, reason: str, dimension: int | None = None) -> tuple[Encoder, str, str]:
+        """An encoder, its name, and the reason for it."""
         self._progress.begin("load encoder", None, "")
         encoder = open_encoder(name, self._options.runtime, self._options.cache, dimension=dimension)
         self._progress.end(f"{name}: {reason}")
         return encoder, resolve_model_name(name), reason
 
-    def _suitable_encoder(self) -> tuple[Encoder, str, str]:
-        """The encoder that somebody named for the version before, such as trained towers, as it is stored there; or
-        else the one that suits the catalog's language."""
-        before = self._before.manifest if self._before else None
-        if before and before.encoder_name and before.encoder_name not in _DEFAULTS:
-            name, reason = before.encoder_name, "as for the version before"
+    def _choose_encoder(self) -> tuple[Encoder, str, str]:
+        """The encoder that was named for the previous version, such as trained towers, as it is stored there; else the
+        one that suits the catalog's language."""
+        previous = self._previous.manifest if self._previous else None
+        if previous and previous.encoder_name and previous.encoder_name not in _DEFAULTS:
+            name, reason = previous.encoder_name, "as for the previous version"
             if self._options.runtime != "auto":
-                return self._opened(name, reason, before.dimension)
+                return self._open_encoder(name, reason, previous.dimension)
             self._progress.begin("load encoder", None, "")
-            encoder = load_encoder(self._store.encoders / before.encoder)
+            encoder = load_encoder(self._store.encoders / previous.encoder)
             self._progress.end(f"{name}: {reason}")
             return encoder, name, reason
-        chinese = self._intake.chinese / self._intake.usable
+        chinese = self._pipeline.chinese / self._pipeline.usable
         if chinese >= CHINESE_SHARE:
             reason = f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
-            return self._opened(DEFAULT_CHINESE_MODEL, reason)
-        return self._opened(DEFAULT_MODEL, "the default for English catalogs")
+            return self._open_encoder(DEFAULT_CHINESE_MODEL, reason)
+        return self._open_encoder(DEFAULT_MODEL, "the default for English catalogs")
 
     def _index(self, building: Path) -> VersionWriter:
-        self._progress.begin("index", self._intake.usable, "products")
-        before = self._before
-        found = self._intake.possible_fields(self._folding, before.catalog if before else None)
-        documents = KeywordLineOptions(found, reuses_lines=bool(before and before.shares_analysis(found)))
-        builder = self._target.builder
-        written = VersionWriter(building, found, before, takes_over=documents.reuses_lines, builder=builder)
-        for settled in self._intake.publishable_batches(self._folding, before, documents):
-            written.add(settled)
-            self._progress.advance(len(settled.ids))
-        counted = self._intake.published_fields(found)
-        written.finish(counted, self._folding.pending)
+        self._progress.begin("index", self._pipeline.usable, "products")
+        previous = self._previous
+        possible = self._pipeline.possible_fields(self._updates, previous.catalog if previous else None)
+        options = KeywordLineOptions(possible, reuses_lines=bool(previous and previous.shares_analysis(possible)))
+        writer = VersionWriter(building, previous, options, self._target.builder)
+        for batch in self._pipeline.publishable_batches(self._updates, previous, options):
+            writer.add(batch)
+            self._progress.advance(len(batch.ids))
+        fields = self._pipeline.published_fields(possible)
+        writer.finish(fields, self._updates.pending)
         # Not the file's copy: it may have been edited since its rules were read.
         (building / SYNONYMS_FILE).write_text(self._synonyms.text, "utf-8")
-        self._progress.end(f"{len(written):,} products, {len(counted.fields):,} fields")
-        return written
+        self._progress.end(f"{len(writer):,} products, {len(fields.fields):,} fields")
+        return writer
 
     def _report_quality(self, building: Path) -> QualityReport:
-        """Writes the report beside the index, for whoever repairs the feed, and into the version."""
+        """Writes the report into the index directory, for whoever repairs the feed, and into the version."""
         from indexer.quality.page import html
 
         self._progress.begin("report", None, "")
-        report = self._intake.report(ProductStore(building).__getitem__)
+        report = self._pipeline.report(ProductStore(building).__getitem__)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
             write_durably(self._store.root / name, content)
@@ -277,8 +276,8 @@ class Rebuild:
         self._progress.end(f"{len(report.findings):,} kinds of finding")
         return report
 
-    def _check_products(self, building: Path, written: VersionWriter) -> None:
-        if len(written):
+    def _check_products(self, building: Path, writer: VersionWriter) -> None:
+        if len(writer):
             return
         shutil.rmtree(building)
         feeds = ", ".join(self._options.feeds)
@@ -286,51 +285,45 @@ class Rebuild:
         raise EmptyCatalogError(f"{message}: upsert one, or let the feed have another")
 
     def _check_publish(self, building: Path) -> None:
-        served = self._before.manifest.products if self._before else None
+        served = self._previous.manifest.products if self._previous else None
         try:
             if not self._options.force:
-                check_publish(self._intake.rows, self._rejects.reasons.counts.total(), self._intake.products, served)
+                check_publish(
+                    self._pipeline.rows, self._rejects.reasons.counts.total(), self._pipeline.products, served
+                )
         except PublishRefusedError:
             shutil.rmtree(building)
             raise
 
-    def _is_unchanged(self, before: PreviousVersion, building: Path, written: VersionWriter, encoder: Encoder) -> bool:
-        made = before.manifest
+    def _is_unchanged(self, previous: PreviousVersion, building: Path, writer: VersionWriter, encoder: Encoder) -> bool:
+        made = previous.manifest
         columns = made.states.dimension if made.states else 0
-        made_of = (
-            made.catalog,
-            made.encoder,
-            made.analyzer,
-            made.recipe,
-            made.last_merged_change,
-            made.cluster,
-            columns,
-        )
-        analyzer, folded = self._analyzer.identity, self._folding.sequence
+        made_by = (made.encoder, made.analyzer, made.recipe, made.last_merged_change, made.cluster, columns)
+        analyzer, merged, place = self._analyzer.identity, self._updates.sequence, self._target.place
         columns = state_columns(encoder, self._options.state_dimension)
-        wanted = (written.fingerprint, encoder.identity, analyzer, RECIPE, folded, self._target.place, columns)
-        standing = before.folder / PENDING_UPDATES_FILE
-        # The same products may now be what the feed itself says: then no live change stands any more.
-        is_standing = standing.exists() and checksum(standing) == checksum(building / PENDING_UPDATES_FILE)
-        return made_of == wanted and is_standing and is_current(before.folder / WORDS_FOLDER)
+        if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, analyzer, RECIPE, merged, place, columns):
+            return False
+        # The feed itself may now say what a live change said: then the update is no longer pending.
+        updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
+        are_updates_equal = updates.exists() and checksum(updates) == checksum(others)
+        return are_updates_equal and is_current(previous.folder / WORDS_FOLDER)
 
-    def _encode(self, encoder: Encoder, building: Path, written: VersionWriter) -> str:
-        before = self._before.manifest.version if self._before else ""
+    def _encode(self, encoder: Encoder, building: Path, writer: VersionWriter) -> str:
+        before = self._previous.manifest.version if self._previous else ""
         columns = state_columns(encoder, self._options.state_dimension)
-        made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, written.keys, before)
+        made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, writer.keys, before)
         self._encoded, self._states = made.texts, made.states
-        return build_index(building / VECTORS_FOLDER, before=self._kept(encoder, written)).value
+        return build_index(building / VECTORS_FOLDER, before=self._reusable_vectors(encoder, writer)).value
 
-    def _kept(self, encoder: Encoder, written: VersionWriter) -> PreviousVectors | None:
-        """The vectors that stayed where they belong: those of products whose text is that of the version before."""
-        if self._before is None or self._before.manifest.encoder != encoder.identity:
+    def _reusable_vectors(self, encoder: Encoder, writer: VersionWriter) -> PreviousVectors | None:
+        """The previous vectors of products whose text is unchanged."""
+        if self._previous is None or self._previous.manifest.encoder != encoder.identity:
             return None
-        keys, rows = load_array(self._before.folder / TEXT_KEYS_FILE), written.previous_rows
-        is_same = (rows >= 0) & (keys[rows] == written.keys).all(axis=1)
-        return PreviousVectors(self._before.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
+        keys, rows = load_array(self._previous.folder / TEXT_KEYS_FILE), writer.previous_rows
+        is_same = (rows >= 0) & (keys[rows] == writer.keys).all(axis=1)
+        return PreviousVectors(self._previous.folder / VECTORS_FOLDER, np.where(is_same, rows, -1).astype(np.int64))
 
-    def _sealed(self, building: Path, written: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
-        """The manifest of what was built."""
+    def _manifest(self, building: Path, writer: VersionWriter, encoder: Encoder, name: str, kind: str) -> Manifest:
         store = self._store
         model = encoder_entries(store, encoder)
         version = store.next_version()
@@ -339,8 +332,8 @@ class Rebuild:
             schema=SCHEMA,
             version=version,
             created=self._now.isoformat(timespec="seconds"),
-            products=len(written),
-            catalog=written.fingerprint,
+            products=len(writer),
+            catalog=writer.fingerprint,
             analyzer=self._analyzer.identity,
             encoder=encoder.identity,
             encoder_name=name,
@@ -350,12 +343,12 @@ class Rebuild:
             recipe=RECIPE,
             files=files,
             report={
-                "read": self._intake.rows,
+                "read": self._pipeline.rows,
                 "rejected": dict(self._rejects.reasons.counts),
-                "noted": dict(self._intake.notes.counts),
+                "noted": dict(self._pipeline.notes.counts),
             },
-            changes=written.changes,
-            last_merged_change=self._folding.sequence,
+            changes=writer.changes,
+            last_merged_change=self._updates.sequence,
             cluster=self._target.place,
             states=self._states,
         )
@@ -369,7 +362,7 @@ class Rebuild:
 
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""
-        pruned = self._store.prune(self._options.keep, damaged=self._before.damaged if self._before else ())
+        pruned = self._store.prune(self._options.keep, damaged=self._previous.damaged if self._previous else ())
         self._target.prune()
         shutil.rmtree(self._store.staging)
         prune_journal(self._store.root, self._store.last_merged_changes())
@@ -391,12 +384,12 @@ class Rebuild:
             version=manifest.version,
             published=published,
             products=manifest.products,
-            read=self._intake.rows,
+            read=self._pipeline.rows,
             rejected=dict(self._rejects.reasons.counts.most_common()),
-            noted=dict(self._intake.notes.counts.most_common()),
+            noted=dict(self._pipeline.notes.counts.most_common()),
             cleaned=dict(quality.cleaned),
             changes=manifest.changes if published else None,
-            live=len(self._folding.pending),
+            live=len(self._updates.pending),
             encoder=name,
             encoder_reason=reason,
             encoded=self._encoded,
@@ -408,12 +401,10 @@ class Rebuild:
         )
 
 
-# What keeps a broken feed from replacing a good catalog: limits on what a publish may lose.
-
 MOST_REJECTED = 0.05
-"""Share of the rows read that may be rejected."""
+"""Share of the rows read that may be rejected: a broken feed must not replace a good catalog."""
 MOST_LOST = 0.20
-"""Share by which the number of products may fall against the version that serves."""
+"""Share by which the number of products may fall below that of the version that serves."""
 
 
 def check_publish(read: int, rejected: int, products: int, served: int | None) -> None:

@@ -30,8 +30,8 @@ class EncodingResult:
 
 def state_columns(encoder: Encoder, wanted: int) -> int:
     """Columns of the states that an encoder's versions get where `wanted` are asked for; 0 where it gives none."""
-    telling = as_token_encoder(encoder) if wanted else None
-    return min(wanted, telling.state_dimension) if telling else 0
+    token_encoder = as_token_encoder(encoder) if wanted else None
+    return min(wanted, token_encoder.state_dimension) if token_encoder else 0
 
 
 class CatalogEncoder:
@@ -49,16 +49,16 @@ class CatalogEncoder:
 
         `keys` (n, 16) are those of its texts; `before` names the version whose vectors are looked at first.
         """
-        known = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
-        cache_version_vectors(self._store, self._encoder.identity, known, before, self._states)
+        cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
+        cache_version_vectors(self._store, self._encoder.identity, cache, before, self._states)
         folder = self._store.staging / f"vectors-{self._encoder.identity}"
         chunks = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
-        chunks.load(known)
-        rows = missing_rows(keys, known)
+        chunks.load(cache)
+        rows = missing_rows(keys, cache)
         self._progress.begin("encode", len(rows), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
-        is_known = known.contains(keys)
-        known.fill(keys[is_known], np.flatnonzero(is_known), vectors)
+        is_cached = cache.contains(keys)
+        cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
         products = ProductStore(building)
         for chunk, made in encode_rows(
             rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._progress.advance
@@ -66,17 +66,17 @@ class CatalogEncoder:
             vectors[chunk] = made
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
-        chunks.add_saved_tokens(known)
-        states = self._write_states(building / STATES_FOLDER, keys, known.tokens)
-        told = f"{states.tokens:,} token states" if states else "no token states"
-        self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {told}")
+        chunks.add_saved_tokens(cache)
+        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
+        states_text = f"{states.tokens:,} token states" if states else "no token states"
+        self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {states_text}")
         return EncodingResult(len(rows), states)
 
     def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
-        telling = as_token_encoder(self._encoder)
-        if tokens is None or telling is None:
+        token_encoder = as_token_encoder(self._encoder)
+        if tokens is None or token_encoder is None:
             return None
-        writer = StatesWriter(folder, telling.identity, self._states, telling.vocabulary)
+        writer = StatesWriter(folder, token_encoder.identity, self._states, token_encoder.vocabulary)
         tokens.write(keys, writer)
         return writer.finish()
 
@@ -98,11 +98,11 @@ class TextSource(Protocol):
         ...
 
 
-def missing_rows(keys: Keys, known: VectorCache) -> Rows:
+def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
     """Rows of `keys` (n, 16) whose texts have to be encoded: the first of each text without a vector, ascending."""
-    unknown = np.flatnonzero(~known.contains(keys))
-    _, first = np.unique(whole_keys(keys[unknown]), return_index=True)
-    return np.asarray(unknown[np.sort(first)], dtype=np.int64)
+    missing = np.flatnonzero(~cache.contains(keys))
+    _, first = np.unique(whole_keys(keys[missing]), return_index=True)
+    return np.asarray(missing[np.sort(first)], dtype=np.int64)
 
 
 def encode_rows(
@@ -131,10 +131,10 @@ def encode_rows(
 def _encoded(
     texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None]
 ) -> tuple[Vectors, TokenRuns | None]:
-    telling = as_token_encoder(encoder) if state_dimension else None
-    if telling is None:
+    token_encoder = as_token_encoder(encoder) if state_dimension else None
+    if token_encoder is None:
         return encoder.encode_products(texts, advance), None
-    vectors, tokens = telling.encode_products_with_tokens(texts, advance)
+    vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
     return vectors, quantise_tokens(tokens, state_dimension)
 
 

@@ -1,4 +1,4 @@
-"""The version before: what a rebuild may take over from it, and how it differs from what is being built."""
+"""The previous version, and the live changes that a rebuild merges into the next one."""
 
 from __future__ import annotations
 
@@ -35,21 +35,20 @@ from retrieval.updates.three_way_merge import PendingUpdate, read_pending_update
 
 
 class PreviousVersion:
-    """A whole version that was published earlier, opened for reading."""
+    """The version that serves, opened for reading."""
 
     def __init__(self, store: Store, serving: ServingVersion) -> None:
         self.manifest = serving.manifest
         self.damaged = serving.damaged
-        """Versions that were passed over for it."""
+        """Versions that were skipped."""
         self.is_undamaged = not serving.notices
-        """Whether nothing damaged had to be passed over to find it."""
+        """Whether nothing damaged was skipped to find it."""
         self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
         self.catalog = read_fields(self.folder / FIELDS_FILE)
 
     @property
     def keyword(self) -> Path:
-        """The folder of its keyword index."""
         return self.folder / KEYWORD_FOLDER
 
     def shares_analysis(self, catalog: FieldCatalog) -> bool:
@@ -63,20 +62,19 @@ class PreviousVersion:
         return None if row is None else self.products[row]
 
     def pending_updates(self) -> Iterator[PendingUpdate]:
-        """The live changes that stand in it."""
         path = self.folder / PENDING_UPDATES_FILE
         return read_pending_updates(path) if path.exists() else iter(())
 
 
 class PreviousProducts:
-    """Walks through the products of the version before, in the order of ids, beside another walk in that order."""
+    """Cursor over the products of the previous version in the order of ids."""
 
-    def __init__(self, before: PreviousVersion | None) -> None:
-        self._lines = enumerate(before.products.lines()) if before else iter(())
+    def __init__(self, previous: PreviousVersion | None) -> None:
+        self._lines = enumerate(previous.products.lines()) if previous else iter(())
         self._head = next(self._lines, None)
 
     def at(self, product_id: bytes) -> tuple[int, bytes]:
-        """The row and the line of a product, or -1 and nothing; ids are asked for in ascending order."""
+        """The row and the line of a product, or -1 and nothing; ids must come in ascending order."""
         while self._head is not None and self._head[1][0] < product_id:
             self._head = next(self._lines, None)
         if self._head is None or self._head[1][0] != product_id:
@@ -93,7 +91,7 @@ def open_previous_version(store: Store) -> PreviousVersion | None:
 
 
 def cache_version_vectors(
-    store: Store, encoder: str, known: VectorCache, first: str = "", state_dimension: int = 0
+    store: Store, encoder: str, cache: VectorCache, first: str = "", state_dimension: int = 0
 ) -> None:
     """Adds the vectors of every version that this encoder made, those of the version `first` before the others.
 
@@ -108,7 +106,7 @@ def cache_version_vectors(
                 folder = store.version_folder(name)
                 vectors = load_array(folder / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
                 tokens = _tokens(folder / STATES_FOLDER, encoder, state_dimension) if state_dimension else None
-                known.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
+                cache.add(load_array(folder / TEXT_KEYS_FILE), vectors, tokens)
         except StoreDamagedError:
             continue
 
@@ -130,8 +128,6 @@ def _are_whole(store: Store, manifest: Manifest, *, with_states: bool) -> bool:
     return True
 
 
-# The live changes that a rebuild folds in: those that stand in the version before, and those that came since.
-
 _SPELLED: Mapping[str, Callable[[Any], object]] = {
     "brand": brand_key,
     "category": lambda levels: tuple(map(level_key, levels)),
@@ -139,31 +135,31 @@ _SPELLED: Mapping[str, Callable[[Any], object]] = {
 
 
 class UpdateMerge:
-    """Live changes by the UTF-8 bytes of their product's id, and what is left of them once the feed is known.
+    """Live changes, merged into the products of a feed: those pending in the previous version, and those since.
 
-    `sequence` is the number of the last one among them.
+    `sequence` is the number of the last one.
     """
 
     def __init__(self, changes: dict[str, PendingUpdate] | None = None, sequence: int = 0) -> None:
         self._changes = {product_id.encode(): change for product_id, change in (changes or {}).items()}
-        self._settler: SpellingNormalizer | None = None
+        self._normalizer: SpellingNormalizer | None = None
         self.ids = sorted(self._changes)
         self.sequence = sequence
         self.pending: list[PendingUpdate] = []
-        """Those that stand on, in the order of ids, as far as `line` was asked."""
+        """Those that differ from the feed, in the order of ids, as far as `merge` was called."""
 
-    def use_spelling(self, settler: SpellingNormalizer) -> UpdateMerge:
-        """This folding, with products in a catalog's spelling."""
-        self._settler = settler
+    def use_spelling(self, normalizer: SpellingNormalizer) -> UpdateMerge:
+        """Sets the spelling of the catalog; returns itself."""
+        self._normalizer = normalizer
         return self
 
     @property
     def products(self) -> Iterator[Product]:
-        """What the changes made, those that were deleted left out."""
+        """The changed products, without those that were deleted."""
         return (change.live for change in self._changes.values() if change.live is not None)
 
     def merge(self, product_id: bytes, feed: bytes | None) -> bytes | None:
-        """The product of an id as JSON, given what the feed says; None where there is none. Each is asked for once."""
+        """The product of an id as JSON, given that of the feed; None where there is none. Call it once for each id."""
         rebased = self.rebase(product_id, feed)
         if rebased is None or not rebased.is_pending:
             return feed
@@ -171,22 +167,22 @@ class UpdateMerge:
         return None if rebased.live is None else product_to_json(rebased.live)
 
     def rebase(self, product_id: bytes, feed: bytes | None) -> PendingUpdate | None:
-        """The change of a product on top of what the feed says of it now; None where there is no change."""
+        """The change of a product, rebased onto the product of the feed; None where there is no change."""
         change = self._changes.get(product_id)
         if change is None:
             return None
-        now = self._settled(None if feed is None else product_from_json(feed))
-        base, live = _respelled(self._settled(change.base), self._settled(change.live), now)
+        now = self._normalized(None if feed is None else product_from_json(feed))
+        base, live = _respelled(self._normalized(change.base), self._normalized(change.live), now)
         return PendingUpdate(change.id, base, live).rebase(now)
 
-    def _settled(self, product: Product | None) -> Product | None:
-        return product if product is None or self._settler is None else self._settler.normalize(product)
+    def _normalized(self, product: Product | None) -> Product | None:
+        return product if product is None or self._normalizer is None else self._normalizer.normalize(product)
 
 
 def _respelled(
     base: Product | None, live: Product | None, feed: Product | None
 ) -> tuple[Product | None, Product | None]:
-    """`base` and `live` in the spelling of `feed`: how the rest of the catalog spells a value is no change of it."""
+    """`base` and `live` in the spelling of `feed`: another spelling in the catalog is no change of a value."""
     for name, key in _SPELLED.items():
         if base is None or feed is None:
             break
@@ -201,25 +197,25 @@ def _with(product: Product, name: str, value: object) -> Product:
     return replace(product, **{name: value})  # type: ignore[arg-type]
 
 
-def load_updates(root: Path, before: PreviousVersion | None) -> UpdateMerge:
-    """What the next version has to fold in; raises StoreDamagedError for a journal that cannot be read."""
-    changes = {each.id: each for each in before.pending_updates()} if before else {}
-    sequence = before.manifest.last_merged_change if before else 0
+def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
+    """The live changes that the next version merges; raises StoreDamagedError for a journal that cannot be read."""
+    changes = {each.id: each for each in previous.pending_updates()} if previous else {}
+    sequence = previous.manifest.last_merged_change if previous else 0
     with Journal(root) as journal:
         for entry in journal.since(sequence):
             sequence, product_id = entry.seq, entry.change.id
-            known = changes.get(product_id) or _untouched(product_id, before)
+            known = changes.get(product_id) or _untouched(product_id, previous)
             changes[product_id] = PendingUpdate(product_id, known.base, apply_change(known.live, entry.change))
     return UpdateMerge(changes, sequence)
 
 
-def _untouched(product_id: str, before: PreviousVersion | None) -> PendingUpdate:
-    product = before.product(product_id) if before else None
+def _untouched(product_id: str, previous: PreviousVersion | None) -> PendingUpdate:
+    product = previous.product(product_id) if previous else None
     return PendingUpdate(product_id, product, product)
 
 
-def prune_journal(root: Path, folded: list[int]) -> None:
-    """Removes from the journal what every kept version has in it; `folded` are their last changes' numbers."""
+def prune_journal(root: Path, merged: list[int]) -> None:
+    """Removes from the journal what every kept version has merged; `merged` are the numbers of their last changes."""
     with Journal(root) as journal:
-        if folded and min(folded) > 0:
-            journal.forget(min(folded))
+        if merged and min(merged) > 0:
+            journal.forget(min(merged))

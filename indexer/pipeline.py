@@ -157,8 +157,8 @@ class FeedPipeline:
         if found.category_roots == self._fields_with(()).catalog(None, settler.levels).category_roots:
             return found
         # A root that only live changes bring is one as far as those changes stand on.
-        standing = self._fields_with(self._folded(folding)).catalog(None, settler.levels)
-        return FieldCatalog(found.fields, standing.category_roots)
+        kept = self._fields_with(self._folded(folding)).catalog(None, settler.levels)
+        return FieldCatalog(found.fields, kept.category_roots)
 
     def _fields_with(self, live: Iterable[Product]) -> FieldCounter:
         fields = FieldCounter()

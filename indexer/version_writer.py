@@ -1,5 +1,4 @@
-"""Writes what a version holds of its products, batch by batch in the order of ids: records, terms, fingerprints,
-words."""
+"""Writing of a version: records, terms, fingerprints and words of its products, batch by batch in the order of ids."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ import xxhash
 
 from indexer.embedding_cache import Keys, key_array
 from indexer.incremental import PreviousVersion
-from indexer.pipeline import PublishableBatch
+from indexer.pipeline import KeywordLineOptions, PublishableBatch
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder
@@ -48,58 +47,54 @@ from retrieval.updates.three_way_merge import PendingUpdate, write_pending_updat
 
 
 class VersionWriter:
-    """Fills the folder of a version to be. `before` is the version that unchanged products' terms are taken from."""
+    """Fills the folder of a new version; `builder` makes the keyword index, one in a cluster is filled later."""
 
     def __init__(
         self,
         folder: Path,
-        found: FieldCatalog,
-        before: PreviousVersion | None,
-        *,
-        takes_over: bool,
+        previous: PreviousVersion | None,
+        options: KeywordLineOptions,
         builder: type[KeywordBuilder] = TantivyBuilder,
     ) -> None:
-        """`builder` makes the keyword index; one in a cluster is filled from the lines later."""
         self._folder = folder
-        self._before = before
+        self._previous = previous
         self._products = ProductWriter(folder)
         self._signals = SignalsWriter(folder)
         self._words = WordsWriter()
-        self._terms = builder(folder / KEYWORD_FOLDER, found, before.keyword if before and takes_over else None)
+        reused = previous.keyword if previous and options.reuses_lines else None
+        self._terms = builder(folder / KEYWORD_FOLDER, options.catalog, reused)
         self._digest = xxhash.xxh3_128()
         self._keys = bytearray()
-        self._rows_before = array("q")
-        self._same = 0
+        self._previous_rows = array("q")
+        self._unchanged = 0
 
-    def add(self, settled: PublishableBatch) -> None:
-        """Takes the next products."""
-        number = len(self._rows_before)
-        columns = (settled.ids, settled.lines, settled.terms, settled.previous_rows)
-        for product_id, line, terms, row_before in zip(*columns, strict=True):
+    def add(self, batch: PublishableBatch) -> None:
+        number = len(self._previous_rows)
+        columns = (batch.ids, batch.lines, batch.terms, batch.previous_rows)
+        for product_id, line, terms, previous_row in zip(*columns, strict=True):
             self._products.add(product_id, line)
             if terms:
                 self._terms.add_line(number, terms)
             else:
-                self._terms.add_as_before(number, row_before)
+                self._terms.add_as_before(number, previous_row)
             number += 1
-        self._signals.add(settled.lines)
-        self._words.add(settled.lines)
-        self._digest.update(b"".join(line + b"\n" for line in settled.lines))
-        self._keys += b"".join(settled.keys)
-        self._rows_before.extend(settled.previous_rows)
-        self._same += sum(settled.is_unchanged)
+        self._signals.add(batch.lines)
+        self._words.add(batch.lines)
+        self._digest.update(b"".join(line + b"\n" for line in batch.lines))
+        self._keys += b"".join(batch.keys)
+        self._previous_rows.extend(batch.previous_rows)
+        self._unchanged += sum(batch.is_unchanged)
 
     def __len__(self) -> int:
-        return len(self._rows_before)
+        return len(self._previous_rows)
 
-    def finish(self, counted: FieldCatalog, standing: Iterable[PendingUpdate]) -> None:
-        """Ends all files."""
+    def finish(self, fields: FieldCatalog, updates: Iterable[PendingUpdate]) -> None:
         self._products.finish()
         self._signals.finish()
         self._words.finish(self._folder / WORDS_FOLDER)
         self._terms.finish()
-        write_fields(counted, self._folder / FIELDS_FILE)
-        write_pending_updates(self._folder / PENDING_UPDATES_FILE, standing)
+        write_fields(fields, self._folder / FIELDS_FILE)
+        write_pending_updates(self._folder / PENDING_UPDATES_FILE, updates)
 
     @property
     def fingerprint(self) -> str:
@@ -113,27 +108,22 @@ class VersionWriter:
 
     @property
     def previous_rows(self) -> Rows:
-        """For each row that of the same product in the version before, or -1 (n,)."""
-        return np.frombuffer(self._rows_before, dtype=np.int64) if self._rows_before else np.empty(0, dtype=np.int64)
+        """For each row that of the same product in the previous version, or -1 (n,)."""
+        return np.array(self._previous_rows, dtype=np.int64)
 
     @property
     def changes(self) -> VersionChanges | None:
         """How many products are new, other or gone."""
-        if self._before is None:
+        if self._previous is None:
             return None
         known = int((self.previous_rows >= 0).sum())
         return VersionChanges(
-            self._before.manifest.version,
-            added=len(self._rows_before) - known,
-            changed=known - self._same,
-            removed=len(self._before.products) - known,
+            self._previous.manifest.version,
+            added=len(self._previous_rows) - known,
+            changed=known - self._unchanged,
+            removed=len(self._previous.products) - known,
         )
 
-
-# Makes the words of a version to be, product by product in the order of rows: vocabulary, phrases, brands, categories.
-#
-# Phrases are what titles have in common: runs of up to three words that several products share, and brands with what
-# they sell. Memory holds the numbers of each title's words, and of rare phrases only the newer ones.
 
 MOST_PHRASES = 50_000
 MOST_COUNTED = 1_000_000
@@ -145,7 +135,7 @@ _LONGEST_PHRASE = 3
 _UNSPACED = "\x1f"
 """Stands between Chinese words while phrases are counted."""
 _LEAST_PRODUCTS = 3
-"""Which a run of words must stand in to be a phrase; of a single word, and of brand and category, two do."""
+"""Products that must share a run of words for it to be a phrase; a single word, and brand and category, need two."""
 _PIECE_SHARE = 0.8
 """Of a phrase's products that one longer phrase must have for the phrase to be only a piece of it."""
 _LONGEST_TITLE = 1_000
@@ -166,8 +156,8 @@ _NO_END = frozenset(
 """Words that no phrase begins or ends with."""
 
 
-class _TitleAndBrand(msgspec.Struct, frozen=True):
-    """What of a product is read."""
+class _NamedProduct(msgspec.Struct, frozen=True):
+    """The fields of a product that have words."""
 
     title: str
     brand: str = ""
@@ -175,36 +165,40 @@ class _TitleAndBrand(msgspec.Struct, frozen=True):
     rating_count: int | None = None
 
 
-_decoder = msgspec.json.Decoder(_TitleAndBrand)
+_decoder = msgspec.json.Decoder(_NamedProduct)
 
 
 class WordsWriter:
-    """Counts the words of products, then writes them."""
+    """Counts the vocabulary, phrases, brands and categories of products in the order of rows, then writes them.
+
+    Phrases are runs of up to three words that several titles share, and brands with their categories. Memory holds the
+    numbers of each title's words, and of rare phrases only the newer ones.
+    """
 
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._words = array("I")
         self._lengths = array("I")
-        self._known = array("q")
+        self._rating_counts = array("q")
         self._phrases = PhraseCounter()
         self._brands: Counter[str] = Counter()
         self._categories: Counter[tuple[str, ...]] = Counter()
-        self._wares: Counter[tuple[str, str]] = Counter()
+        self._brand_categories: Counter[tuple[str, str]] = Counter()
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Takes the next products, as `product_to_json` writes them."""
+        """`lines` are as `product_to_json` writes them."""
         for line in lines:
             product = _decoder.decode(line)
             title, brand = fold(product.title[:_LONGEST_TITLE]), product.brand[:_LONGEST_NAME]
             found = [*words_of_folded(title), *(words_of(brand) if brand else ())]
-            numbers = self._numbered(found)
+            numbers = self._word_numbers(found)
             self._words.extend(numbers)
             self._lengths.append(len(numbers))
-            self._known.append(product.rating_count or 0)
+            self._rating_counts.append(product.rating_count or 0)
             self._phrases.add(title)
-            self._name(brand, product.category)
+            self._count_names(brand, product.category)
 
-    def _numbered(self, words: Iterable[str]) -> set[int]:
+    def _word_numbers(self, words: Iterable[str]) -> set[int]:
         found: set[int] = set()
         for word in words:
             number = self._numbers.get(word)
@@ -214,12 +208,12 @@ class WordsWriter:
                 found.add(number)
         return found
 
-    def _name(self, brand: str, category: tuple[str, ...]) -> None:
+    def _count_names(self, brand: str, category: tuple[str, ...]) -> None:
         if brand:
             self._brands[brand] += 1
         self._categories.update(category[:depth] for depth in range(1, len(category) + 1))
         if brand and category:
-            self._wares[brand, category[-1]] += 1
+            self._brand_categories[brand, category[-1]] += 1
 
     def finish(self, folder: Path) -> None:
         """Writes the files into a folder, which is made."""
@@ -232,9 +226,8 @@ class WordsWriter:
         )
         named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
         texts = chain(named, (" ".join(path) for path, _ in entries.categories))
-        numbers = [self._numbered(words_of(text)) for text in texts]
-        known = np.frombuffer(self._known, np.int64) if self._known else np.empty(0, np.int64)
-        rows = np.argsort(-known, kind="stable")
+        numbers = [self._word_numbers(words_of(text)) for text in texts]
+        rows = np.argsort(-np.array(self._rating_counts, np.int64), kind="stable")
         ranks = np.empty(len(rows), np.int64)
         ranks[rows] = np.arange(len(rows))
         places = np.concatenate(
@@ -248,15 +241,15 @@ class WordsWriter:
 
     def _all_phrases(self) -> Counter[str]:
         phrases = self._phrases.common()
-        for (brand, ware), count in self._wares.items():
+        for (brand, category), count in self._brand_categories.items():
             if count > 1:
-                named = " ".join(words_of(f"{brand} {ware}"))
+                named = " ".join(words_of(f"{brand} {category}"))
                 phrases[named] = max(phrases[named], count)
         return phrases
 
 
 class PhraseCounter:
-    """Counts phrases in bounded memory: where too many are counted, the rarest are forgotten (lossy counting: Manku &
+    """Counts phrases in bounded memory: where too many are counted, the rarest are dropped (lossy counting: Manku &
     Motwani 2002, Approximate Frequency Counts over Data Streams), by the order of products alone."""
 
     def __init__(self) -> None:

@@ -380,8 +380,8 @@ class EventMapping:
     def user_names(self) -> frozenset[str]:
         """The names that the user gave: one that no row has is worth a warning."""
         names = {name for target in self.user_fields for name in self.fields[target].names}
-        asked = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
-        return frozenset(names | {condition.field for conditions in asked for condition in conditions})
+        conditions_of_rules = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
+        return frozenset(names | {condition.field for conditions in conditions_of_rules for condition in conditions})
 
     @property
     def columns(self) -> FeedMapping:

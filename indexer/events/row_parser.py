@@ -74,10 +74,10 @@ class EventPlan:
         self._names = names
         self._kinds = mapping.kinds
         self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
-        self._said = lru_cache(_REMEMBERED)(self._known_kind)
+        self._kind_of_text = lru_cache(_REMEMBERED)(self._known_kind)
         self._makings = tuple(_EventTemplate(_compiled(rule.when), rule.kind) for rule in mapping.events)
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
-        self._asks_nothing = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
+        self._is_unconditional = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
         self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
         self._owners = {
             field: self._reader(field, mapping.fields[field], EventKind.CLICK)
@@ -102,7 +102,7 @@ class EventPlan:
 
     def events(self, row: Row) -> list[Event]:
         """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
-        if self._asks_nothing:
+        if self._is_unconditional:
             return [self._event(row, self._makings[0].kind or self._kind(row))]
         for reason, conditions in self._skips:
             if all(holds(row) for holds in conditions):
@@ -132,7 +132,7 @@ class EventPlan:
         value = get(row) if get else None
         if value is None:
             raise EventError("no kind", "the row does not say what was done; the mapping can: [[events]] kind = ...")
-        return self._said(value if type(value) is str else quoted(value))
+        return self._kind_of_text(value if type(value) is str else quoted(value))
 
     def _known_kind(self, value: str) -> EventKind:
         kind = self._kinds.get(normalize_action(value))
@@ -322,7 +322,7 @@ class EventRowParser:
     def _plan(self, row: Row) -> EventPlan:
         names = tuple(row)
         if self._unseen:
-            self._look(row)
+            self._note_names(row)
         plan = self._plans.get(names)
         if plan is None:
             if len(self._plans) >= _MAX_PLANS:
@@ -332,7 +332,7 @@ class EventRowParser:
             plan = self._plans[names] = EventPlan(mapping, frozenset(names), self._keyed, is_query=is_query)
         return plan
 
-    def _look(self, row: Row) -> None:
+    def _note_names(self, row: Row) -> None:
         if len(self._names) < _MAX_NAMES:
             self._names.update(row)
         self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)

@@ -58,11 +58,11 @@ def detect_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
     start = next((number for number, line in enumerate(lines) if not line.isspace()), None)
     if start is None:
         return None
-    asked = lines[start].strip().removeprefix("sep=")
-    is_asked = len(asked) == 1 and lines[start].startswith("sep=")
-    start += is_asked
+    declared = lines[start].strip().removeprefix("sep=")
+    is_declared = len(declared) == 1 and lines[start].startswith("sep=")
+    start += is_declared
     sample = lines[start : start + _SAMPLE_ROWS]
-    tables = [_table(sample, start, mark) for mark in (asked if is_asked else DELIMITERS)]
+    tables = [_table(sample, start, mark) for mark in (declared if is_declared else DELIMITERS)]
     table = max((table for table in tables if table), key=lambda table: len(table.names), default=None)
     if table is None or len(table.names) < fewest:
         return None
@@ -127,7 +127,7 @@ class _TableLines:
         self._again: deque[tuple[int, str, bool]] = deque()
         self._budget = _FREE
         self._size = 0
-        self.taken: list[tuple[int, str, bool]] = []
+        self.row_lines: list[tuple[int, str, bool]] = []
         """Number, text, and whether it could not be decoded."""
         self.is_broken = False
         """Whether one of the row's lines could not be decoded."""
@@ -137,7 +137,7 @@ class _TableLines:
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else self._decoded()
-        self.taken.append(line)
+        self.row_lines.append(line)
         _, text, is_broken = line
         if is_broken:
             self.is_broken = True
@@ -159,20 +159,20 @@ class _TableLines:
 
     def begin(self) -> None:
         """A new row begins."""
-        self.taken.clear()
+        self.row_lines.clear()
         self._size = 0
         self.is_broken = False
 
     def give_back(self, count: int) -> None:
         """The last lines of the row come again. Lines that stray quotes swallow again and again are bounded."""
-        self._budget -= sum(len(line[1]) for line in self.taken)
-        self._again.extendleft(reversed(self.taken[-count:]))
-        del self.taken[-count:]
+        self._budget -= sum(len(line[1]) for line in self.row_lines)
+        self._again.extendleft(reversed(self.row_lines[-count:]))
+        del self.row_lines[-count:]
 
     @property
     def can_give_back(self) -> bool:
         """Whether the row has lines that could come again."""
-        return len(self.taken) > 1 and self._budget > 0
+        return len(self.row_lines) > 1 and self._budget > 0
 
 
 class TableReader:
@@ -200,7 +200,7 @@ class TableReader:
             if not any(cells):
                 continue
             if len(cells) == width and not lines.is_broken:
-                yield lines.taken[0][0], cells
+                yield lines.row_lines[0][0], cells
             else:
                 yield from self._odd(cells)
 
@@ -211,18 +211,18 @@ class TableReader:
             detail = f"a byte of it is none in {self._source.encoding}"
             yield self._rejected(NOT_UTF_8, detail, dict(zip(names, cells, strict=False)))
         elif extra and not any(map(str.strip, extra)):
-            yield lines.taken[0][0], cells[: len(names)]
+            yield lines.row_lines[0][0], cells[: len(names)]
         elif len(cells) > 1 or cells[0].strip():
             detail = f"{len(cells):,} cells where the header has {len(names):,}"
             if self._go_back():
-                cells = next(_reader(self._table, iter([text for _, text, _ in lines.taken])), cells)
+                cells = next(_reader(self._table, iter([text for _, text, _ in lines.row_lines])), cells)
                 extra = cells[len(names) :]
             row = {**dict(zip(names, cells, strict=False)), EXTRA: [shorten(cell) for cell in extra[:_MAX_COLUMNS]]}
             yield self._rejected(WRONG_CELLS, detail, row)
 
     def _unreadable(self, error: Exception) -> RejectedRow:
         """What csv gives up at: a row or a cell that is too long, or a carriage return in the middle of a line."""
-        text = shorten(self._lines.taken[0][1])
+        text = shorten(self._lines.row_lines[0][1])
         self._go_back()
         if isinstance(error, _TooLongError) or "limit" in str(error):
             limit = csv.field_size_limit()
@@ -230,14 +230,14 @@ class TableReader:
         return self._rejected("not a row", str(error), text)
 
     def _rejected(self, reason: str, detail: str, row: object) -> RejectedRow:
-        return RejectedRow(self._source.path, self._lines.taken[0][0], reason, detail, self._format, row)
+        return RejectedRow(self._source.path, self._lines.row_lines[0][0], reason, detail, self._format, row)
 
     def _go_back(self) -> bool:
         """To the first line inside the row that is a whole row by itself, if a quote that never ends began it."""
         lines = self._lines
         if lines.can_give_back:
-            for count in range(len(lines.taken) - 1, 0, -1):
-                if self._is_row(lines.taken[-count][1]):
+            for count in range(len(lines.row_lines) - 1, 0, -1):
+                if self._is_row(lines.row_lines[-count][1]):
                     lines.give_back(count)
                     return True
         return False
@@ -284,8 +284,8 @@ def read_table(
     if source.encoding != "utf-8":
         detail = f"the text is read as {source.encoding}; where that is wrong, convert the feed to UTF-8"
         feed.note(FeedNote(source.path, 0, "encoding", "not UTF-8", detail))
-    asked = feed.mapping.user_names
-    table = table.rename({old: new for old, new in renamed(table).items() if old not in asked})
+    user_names = feed.mapping.user_names
+    table = table.rename({old: new for old, new in renamed(table).items() if old not in user_names})
     check_columns(source.path, named, table.names, required)
     names = table.names
     for row in TableReader(source, table, named):

@@ -237,7 +237,7 @@ def _add(fields: dict[str, object], name: str, value: object) -> None:
 
 _PIECE = 1 << 16
 _MAX_MARKUP = 1 << 22
-_LOOKED_AT = 100
+_SAMPLE_ITEMS = 100
 """Items that show which fields a feed has."""
 
 
@@ -265,7 +265,7 @@ def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     for item in _items(source):
         waiting.append(_record(path, item))
         fields.update(item.fields)
-        if is_checked or len(waiting) >= _LOOKED_AT:
+        if is_checked or len(waiting) >= _SAMPLE_ITEMS:
             is_checked = is_checked or _check(path, fields)
             yield from waiting
             waiting.clear()

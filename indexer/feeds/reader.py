@@ -54,10 +54,10 @@ def read_records(
     opened (before the first row, when it is missing), is of no known format, lacks a column, or breaks off (after its
     rows before that).
     """
-    asked = get_format(format) if format else None
+    named = get_format(format) if format else None
     for source in open_sources(paths, advance):
         feed = Feed(source, mapping or FeedMapping(), note)
-        yield from (asked or detect_format(feed)).read(feed)
+        yield from (named or detect_format(feed)).read(feed)
 
 
 @dataclass(frozen=True, slots=True)

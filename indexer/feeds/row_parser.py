@@ -72,16 +72,16 @@ def _only_name(rule: MappingRule, names: frozenset[str]) -> str:
 
 
 class RowReading:
-    """One row on its way: what was found for which product field, and which names of the row were taken."""
+    """One row on its way: what was found for which product field, and which names of the row were used."""
 
-    __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_taken")
+    __slots__ = ("_found", "_is_on_sale", "_note", "_plan", "_row", "_used")
 
     def __init__(self, plan: RowPlan, row: Mapping[str, object], note: DropHandler) -> None:
         self._plan = plan
         self._row = row
         self._note = note
         self._found: dict[str, object] = {}
-        self._taken: set[str] = set()
+        self._used: set[str] = set()
         self._is_on_sale = False
 
     def find(self, target: str) -> tuple[FieldSource, object] | None:
@@ -93,7 +93,7 @@ class RowReading:
             value = self._row.get(source.name)
             if value is not None and not _is_blank(value):  # nearly always, so it goes the shortest way
                 self._found[target] = value
-                self._taken.add(source.name)
+                self._used.add(source.name)
                 return source, value
             if value is None and not _is_blank(value := value_at(self._row, source.name)):
                 self._found[target] = value
@@ -111,7 +111,7 @@ class RowReading:
                     continue
             elif _is_blank(value):
                 continue
-            self._taken.add(name)
+            self._used.add(name)
             try:
                 found[target] = parse(name, value)
             except UnusableValueError as error:
@@ -190,7 +190,7 @@ class RowReading:
             yield _CONSTANT, rule.value
 
     def _take(self, source: FieldSource) -> None:
-        self._taken.add(source.name if source.name in self._row else source.name.partition(".")[0])
+        self._used.add(source.name if source.name in self._row else source.name.partition(".")[0])
 
     def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
         """The identifiers by kind, with the model number that stands under `name` beside a title."""
@@ -205,8 +205,8 @@ class RowReading:
             if one is not None:
                 self._add_identifier(found, kind, one)
         name = self._row.get("name") if self._plan.has_name else None
-        if "name" not in self._taken and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
-            self._taken.add("name")
+        if "name" not in self._used and isinstance(name, str) and name != title and _MODEL.fullmatch(name.strip()):
+            self._used.add("name")
             self._add_identifier(found, "model", (FieldSource("name"), name))
         return found
 
@@ -226,8 +226,8 @@ class RowReading:
         if container is not None:
             add_attributes(found, named_attributes(container[0].name, container[1]), self._note)
         # Cheaper than a difference of sets, and most of what is left is nothing.
-        taken = self._taken
-        rest = {name: value for name, value in self._row.items() if name not in taken and not _is_blank(value)}
+        used = self._used
+        rest = {name: value for name, value in self._row.items() if name not in used and not _is_blank(value)}
         if rest:
             add_attributes(found, dict(self._leftovers(rest, title)), self._note)
         return found

@@ -242,13 +242,13 @@ def _odd(value: str, usual: UsualValue | None) -> str | None:
 
 def other_language(batch: ProductBatch) -> Values:
     """The languages of titles that are not the declared ones; a title that tells no language passes."""
-    asked = [
+    declared = [
         place
         for place, (product, guessed) in enumerate(zip(batch.products, batch.has_detected_language, strict=True))
         if product.language and not guessed
     ]
     found: list[str | None] = [None] * len(batch.products)
-    detected = dict(zip(asked, batch.detect([batch.products[place].title for place in asked]), strict=True))
+    detected = dict(zip(declared, batch.detect([batch.products[place].title for place in declared]), strict=True))
     others = {place: one for place, one in detected.items() if one and one != batch.products[place].language}
     confirmed = _confirm_languages(batch, list(others), list(others.values()))
     for (place, language), is_confirmed in zip(others.items(), confirmed, strict=True):

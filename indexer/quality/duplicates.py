@@ -51,9 +51,9 @@ class DuplicateFinder:
         self._folder = folder
         self._rules = {rule.name: rule for rule in rules if rule.check is QualityCheck.UNIQUE}
         self._copies = {
-            likeness: rule.name
+            similarity: rule.name
             for rule in rules
-            for check, likeness in (
+            for check, similarity in (
                 (QualityCheck.NO_COPIES, Similarity.EXACT),
                 (QualityCheck.NO_NEAR_COPIES, Similarity.NEAR),
             )
@@ -125,9 +125,9 @@ class DuplicateFinder:
     def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> None:
         pairs = self._candidates(found)
         judge = CopyComparer(lambda row: row_of(row)[0])
-        likeness: dict[Similarity, dict[int, int]] = {Similarity.EXACT: {}, Similarity.NEAR: {}}
-        flagged = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
-        originals = {kind: np.zeros(self._count, dtype=bool) for kind in likeness}
+        similarity: dict[Similarity, dict[int, int]] = {Similarity.EXACT: {}, Similarity.NEAR: {}}
+        flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
+        originals = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
         for later, earlier in pairs:
             if flagged[Similarity.EXACT][later]:
                 continue
@@ -137,12 +137,12 @@ class DuplicateFinder:
             flagged[kind][later] = True
             flagged[Similarity.NEAR][later] &= kind is Similarity.NEAR
             originals[kind][earlier] = True
-            if len(likeness[kind]) <= 4 * MOST_EXAMPLES:
-                likeness[kind][later] = earlier
+            if len(similarity[kind]) <= 4 * MOST_EXAMPLES:
+                similarity[kind][later] = earlier
         for kind, name in self._copies.items():
             rows = np.flatnonzero(flagged[kind])
             if len(rows):
-                partners = {row: [original] for row, original in likeness[kind].items()}
+                partners = {row: [original] for row, original in similarity[kind].items()}
                 self._report(name, rows, partners, row_of, found)
                 found.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
 

@@ -452,8 +452,8 @@ class _RuleReader:
     def _text(self, key: str) -> str:
         value = self._table.get(key)
         if not isinstance(value, str) or not value.strip():
-            said = "is missing" if key not in self._table else f"is {value!r}"
-            raise self._fault(key, f"{said}; expected a text")
+            fault = "is missing" if key not in self._table else f"is {value!r}"
+            raise self._fault(key, f"{fault}; expected a text")
         return value
 
     def _fault(self, key: str, says: str) -> SettingError:

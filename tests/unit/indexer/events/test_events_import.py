@@ -425,7 +425,7 @@ def test_long_rows_go_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPat
         sizes.append(len(batch[1]))
         return made(self, batch)
 
-    monkeypatch.setattr(BatchParser, "made", noted)
+    monkeypatch.setattr(BatchParser, "parse", noted)
     report = log.take(log.write([{**row, "note": "x" * 900_000} for row in clicks(12)]))
     assert (report.added, sizes) == (12, [5, 5, 2])
 
