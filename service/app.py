@@ -203,10 +203,10 @@ def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLi
 def open_tracing(endpoint: str) -> Tracing:
     """Tracing to an OTLP endpoint; raises SettingError if OpenTelemetry is not installed."""
     try:
-        from service.http import otlp
+        from service.http.otlp import open_tracing as open_otlp
     except ImportError:
         raise SettingError("service.traces needs OpenTelemetry; run: pip install 'shelfwise[trace]'") from None
-    return otlp.open_tracing(endpoint)
+    return open_otlp(endpoint)
 
 
 def raise_file_limit(wanted: int) -> None:

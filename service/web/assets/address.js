@@ -17,24 +17,24 @@ export function placeOf(address, facets) {
   }
   if (given.get("product")) return { ...place, view: "product", product: given.get("product") };
   if (given.get("show") === "basket") return { ...place, view: "basket" };
-  const asks = place.q.trim() || place.sort || isNarrowed(place) || given.has("all");
-  return asks ? place : { ...place, view: "home" };
+  const isSearch = place.q.trim() || place.sort || isNarrowed(place) || given.has("all");
+  return isSearch ? place : { ...place, view: "home" };
 }
 
 /** The address of a place. */
 export function addressOf(place) {
-  const said = new URLSearchParams();
+  const parameters = new URLSearchParams();
   if (place.view === "product") return `/?${new URLSearchParams({ product: place.product })}`;
   if (place.view === "basket") return "/?show=basket";
-  if (place.q) said.set("q", place.q);
-  if (place.category) said.set("category", place.category);
-  for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => said.append(field, value));
+  if (place.q) parameters.set("q", place.q);
+  if (place.category) parameters.set("category", place.category);
+  for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => parameters.append(field, value));
   const [low, high] = place.price || [];
-  if (isNumber(low) || isNumber(high)) said.set("price", `${low ?? ""}-${high ?? ""}`);
-  if (place.sort) said.set("sort", place.sort);
-  if (place.view === "search" && ![...said].length) said.set("all", "1");
-  if (place.page > 1) said.set("page", String(place.page));
-  const text = said.toString();
+  if (isNumber(low) || isNumber(high)) parameters.set("price", `${low ?? ""}-${high ?? ""}`);
+  if (place.sort) parameters.set("sort", place.sort);
+  if (place.view === "search" && ![...parameters].length) parameters.set("all", "1");
+  if (place.page > 1) parameters.set("page", String(place.page));
+  const text = parameters.toString();
   return text ? `/?${text}` : "/";
 }
 

@@ -1,6 +1,6 @@
 // One thing of the store as a form, and as JSON for what a form cannot say well.
 
-import { button, field, tellFault } from "./admin-ui.js";
+import { button, field, showFault } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 /**
@@ -10,41 +10,41 @@ import { el, fill } from "./dom.js";
 export function editor(given, formOf, label) {
   const element = el("div", { class: "rule" });
   let current = null;
-  const asForm = (said) => {
-    current = formOf(said);
+  const asForm = (values) => {
+    current = formOf(values);
     fill(element, current.element, el("div", { class: "buttons" }, button("As JSON", () => asJson(current.value()), "quiet")));
   };
-  const asJson = (said) => {
-    const area = field(label, { area: true, spellcheck: "false", value: JSON.stringify(said, null, 2) });
+  const asJson = (values) => {
+    const area = field(label, { area: true, spellcheck: "false", value: JSON.stringify(values, null, 2) });
     current = { value: () => JSON.parse(area.input.value), faulty: () => area, isJson: true };
     const back = () => {
       try {
         asForm(current.value());
       } catch (error) {
-        tellFault(area, error.message);
+        showFault(area, error.message);
       }
     };
     fill(element, area.element, el("div", { class: "buttons" }, button("As a form", back, "quiet")));
   };
   asForm(given);
-  let told = null;
+  let shown = null;
   return {
     element,
     value: () => current.value(),
-    /** Says beside its field what the server refused; whether it is about one. */
-    tell(error) {
-      told = current.faulty?.(error) || null;
-      if (!told) return false;
-      // Beside the field itself nobody has to be told which one it is.
+    /** Shows a server error at its field; returns whether it is about one. */
+    showError(error) {
+      shown = current.faulty?.(error) || null;
+      if (!shown) return false;
+      // At the field itself its name is not repeated.
       const from = current.isJson ? -1 : error.message.indexOf(`${error.field}: `);
-      tellFault(told, from < 0 ? error.message : error.message.slice(from + error.field.length + 2));
-      told.input.focus();
+      showFault(shown, from < 0 ? error.message : error.message.slice(from + error.field.length + 2));
+      shown.input.focus();
       return true;
     },
-    /** Takes back what was said. */
+    /** Removes the error. */
     clear() {
-      if (told) tellFault(told, "");
-      told = null;
+      if (shown) showFault(shown, "");
+      shown = null;
     },
   };
 }

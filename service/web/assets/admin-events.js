@@ -2,18 +2,18 @@
 
 import { call } from "./api.js";
 import { attempt, button, figures, head, moment, number, percent, place, table } from "./admin-ui.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
 export function eventsPart(paths) {
-  const said = place();
+  const status = place();
   const report = place();
-  const renew = "/v1/events/refresh" in paths ? button("Make the tables anew", () => attempt(said, async () => {
+  const renew = "/v1/events/refresh" in paths ? button("Make the tables anew", () => attempt(status, async () => {
     const task = await call("/v1/events/refresh", { method: "POST" });
-    announce(`Asked for: task ${task.id}`);
+    announce(`Queued: task ${task.id}`);
   })) : null;
-  attempt(said, async () => fill(report, sections(await call("/v1/reports/events"))));
-  return [...head("What shoppers did"), el("div", { class: "buttons" }, renew), said, report];
+  attempt(status, async () => fill(report, sections(await call("/v1/reports/events"))));
+  return [...head("What shoppers did"), el("div", { class: "buttons" }, renew), status, report];
 }
 
 function sections(report) {

@@ -15,29 +15,29 @@ const RULES = [AS_IT_IS, ["true", "with rules"], ["false", "without rules"]];
 
 /** An editor of an experiment; `rankers` are the names of those that there are. */
 export function experimentForm(given, rankers) {
-  return editor(given, (said) => formOf(said, rankers), "The experiment as JSON");
+  return editor(given, (values) => formOf(values, rankers), "The experiment as JSON");
 }
 
-function formOf(said, rankers) {
+function formOf(values, rankers) {
   const fields = {
-    id: field("Id", { value: said.id, required: true, maxlength: 32, readonly: Boolean(said.id) }),
-    name: field("Name", { value: said.name, maxlength: 200 }),
-    mode: field("How", { value: said.mode || "split" }, MODES),
-    unit: field("A lot for", { value: said.unit || "shopper" }, UNITS),
-    share: numeric("Share of all", said.share, { placeholder: 1, max: 1 }),
-    starts: field("From (with its zone)", { value: said.starts, placeholder: "2030-01-31T00:00:00Z" }),
-    ends: field("Until", { value: said.ends, placeholder: "2030-02-28T00:00:00Z" }),
-    goal: field("What decides", { value: said.goal || "click_through" }, Object.entries(GOALS)),
-    planned: numeric("Shoppers hoped for", said.planned, { placeholder: 10_000, step: 1 }),
-    least_effect: numeric("Least difference that matters", said.least_effect, { placeholder: 0.02 }),
+    id: field("Id", { value: values.id, required: true, maxlength: 32, readonly: Boolean(values.id) }),
+    name: field("Name", { value: values.name, maxlength: 200 }),
+    mode: field("How", { value: values.mode || "split" }, MODES),
+    unit: field("A lot for", { value: values.unit || "shopper" }, UNITS),
+    share: numeric("Share of all", values.share, { placeholder: 1, max: 1 }),
+    starts: field("From (with its zone)", { value: values.starts, placeholder: "2030-01-31T00:00:00Z" }),
+    ends: field("Until", { value: values.ends, placeholder: "2030-02-28T00:00:00Z" }),
+    goal: field("What decides", { value: values.goal || "click_through" }, Object.entries(GOALS)),
+    planned: numeric("Shoppers hoped for", values.planned, { placeholder: 10_000, step: 1 }),
+    least_effect: numeric("Least difference that matters", values.least_effect, { placeholder: 0.02 }),
   };
-  const isOn = check("Enabled", said.enabled !== false);
-  const variants = variantsOf(said.variants || [{ name: "now" }, { name: "new" }], rankers);
+  const isOn = check("Enabled", values.enabled !== false);
+  const variants = variantsOf(values.variants || [{ name: "now" }, { name: "new" }], rankers);
   const { id, name, mode, unit, share, starts, ends, goal, planned, least_effect: least } = fields;
   return {
     element: el("div", { class: "rule" }, line(id, name, isOn), line(mode, unit, share), line(starts, ends), line(goal, planned, least), variants.element),
     value: () => ({
-      ...without(said, Object.keys(fields)), id: id.input.value.trim(), ...given(fields, ["share", "planned", "least_effect"]), enabled: isOn.input.checked, variants: variants.value(),
+      ...without(values, Object.keys(fields)), id: id.input.value.trim(), ...given(fields, ["share", "planned", "least_effect"]), enabled: isOn.input.checked, variants: variants.value(),
     }),
     faulty(error) {
       const at = /variants\[(\d+)\]/.exec(error.message)?.[1];
@@ -46,7 +46,7 @@ function formOf(said, rankers) {
   };
 }
 
-function variantsOf(said, rankers) {
+function variantsOf(values, rankers) {
   const list = place();
   const shown = [];
   const more = field("One more variant", { placeholder: "its name", maxlength: 16 });
@@ -64,7 +64,7 @@ function variantsOf(said, rankers) {
     list.append(made.element);
     number();
   };
-  said.forEach(add);
+  values.forEach(add);
   return {
     element: el("div", { class: "rule" }, list, line(more, button("Add", () => {
       add({ name: more.input.value.trim() });
@@ -98,9 +98,9 @@ function variantOf({ name, weight, options = {}, ...others }, rankers, remove) {
     fields,
     element: el("fieldset", { class: "action" }, legend, Object.values(fields).map(({ element }) => element), gone),
     value() {
-      const said = { ...without(options, Object.keys(chosen)), ...given(chosen, []) };
-      if (said.rules) said.rules = said.rules === "true";
-      return { ...others, name: own.name.input.value.trim(), ...given(own, ["weight"]), ...(Object.keys(said).length ? { options: said } : {}) };
+      const values = { ...without(options, Object.keys(chosen)), ...given(chosen, []) };
+      if (values.rules) values.rules = values.rules === "true";
+      return { ...others, name: own.name.input.value.trim(), ...given(own, ["weight"]), ...(Object.keys(values).length ? { options: values } : {}) };
     },
   };
 }
@@ -115,11 +115,11 @@ function numeric(name, value, props) {
 
 /** What fields say, those that are left empty not. */
 function given(fields, numbers) {
-  const said = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]).filter(([, text]) => text);
-  return Object.fromEntries(said.map(([name, text]) => [name, numbers.includes(name) ? Number(text) : text]));
+  const values = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]).filter(([, text]) => text);
+  return Object.fromEntries(values.map(([name, text]) => [name, numbers.includes(name) ? Number(text) : text]));
 }
 
 /** An object without some of its names. */
-function without(said, names) {
-  return Object.fromEntries(Object.entries(said).filter(([name]) => !names.includes(name)));
+function without(values, names) {
+  return Object.fromEntries(Object.entries(values).filter(([name]) => !names.includes(name)));
 }

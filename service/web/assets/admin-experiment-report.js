@@ -1,4 +1,4 @@
-// What came of an experiment: in words, then the figures that they go by.
+// The report of an experiment: conclusions, then measures.
 
 import { GOALS } from "./admin-experiment-form.js";
 import { moment, number, percent, table } from "./admin-ui.js";

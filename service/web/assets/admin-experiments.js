@@ -1,8 +1,8 @@
-// Experiments: which there are, one more, what came of each, and ending one.
+// Experiments: the list, a form, reports and stopping.
 
 import { call } from "./api.js";
 import { attempt, button, head, moment, percent, place, sure, table } from "./admin-ui.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { experimentForm } from "./admin-experiment-form.js";
 import { optionsOf, reportOf } from "./admin-experiment-report.js";
@@ -11,19 +11,19 @@ const STATES = ["running", "waiting", "draft", "ended", "stopped"];
 const TAGS = { running: "tag in_stock", waiting: "tag preorder" };
 
 export function experimentsPart(paths) {
-  const said = place();
+  const status = place();
   const list = place();
   const below = place();
   const done = async (text) => {
     announce(text);
-    await look();
+    await refresh();
   };
   const show = (section) => {
     fill(below, section);
     section.querySelector("h2").focus();
   };
   const close = () => fill(below);
-  const look = () => attempt(said, async () => {
+  const refresh = () => attempt(status, async () => {
     const { experiments, notices } = await call("/v1/experiments");
     const inOrder = experiments.sort((one, other) => STATES.indexOf(one.state) - STATES.indexOf(other.state));
     fill(list, notices.map((notice) => el("p", { class: "notice", text: notice })),
@@ -44,14 +44,14 @@ export function experimentsPart(paths) {
     const isOver = ["ended", "stopped"].includes(state);
     return el("div", { class: "buttons" },
       ["draft", "waiting"].includes(state) ? button("Edit", () => edit(experiment), "small", { "aria-label": `Edit ${id}` })
-        : button("Report", () => attempt(said, async () => show(reportOf(await call(`${path}/report`), button("Close", close, "primary plain")))), "small", { "aria-label": `Report on ${id}` }),
+        : button("Report", () => attempt(status, async () => show(reportOf(await call(`${path}/report`), button("Close", close, "primary plain")))), "small", { "aria-label": `Report on ${id}` }),
       button("Copy", () => edit({ ...experiment, id: "", starts: undefined, ends: undefined }), "small", { "aria-label": `Copy ${id}` }),
-      isOver ? null : button("Stop", () => sure(`Stop ${id} for good? Its figures stay.`) && attempt(said, async () => {
+      isOver ? null : button("Stop", () => sure(`Stop ${id} for good? Its figures stay.`) && attempt(status, async () => {
         await call(`${path}/stop`, { method: "POST" });
         await done(`${id} is stopped`);
       }), "small", { "aria-label": `Stop ${id}` }));
   };
-  const edit = (experiment) => attempt(said, async () => {
+  const edit = (experiment) => attempt(status, async () => {
     const { rankers } = "/v1/models" in paths ? await call("/v1/models") : { rankers: [] };
     const names = rankers.filter(({ problem, misfit }) => !problem && !misfit).map(({ name }) => name);
     show(editorOf(experiment, names, async (id) => {
@@ -59,9 +59,9 @@ export function experimentsPart(paths) {
       await done(`${id} is there`);
     }, close));
   });
-  look();
-  return [...head("Experiments", "Which of two ways to answer is better, told by what shoppers do. One that has begun can be stopped, not changed."),
-    el("div", { class: "buttons" }, button("New experiment", () => edit({ id: "" }), "primary")), said, list, below];
+  refresh();
+  return [...head("Experiments", "Which of two ways to rank is better, by the acts of shoppers. One that has begun can be stopped, not changed."),
+    el("div", { class: "buttons" }, button("New experiment", () => edit({ id: "" }), "primary")), status, list, below];
 }
 
 function howOf({ experiment: { mode = "split", unit = "shopper", share = 1 } }) {
@@ -69,23 +69,23 @@ function howOf({ experiment: { mode = "split", unit = "shopper", share = 1 } }) 
 }
 
 function editorOf(experiment, rankers, saved, close) {
-  const said = place();
+  const status = place();
   const form = experimentForm(experiment, rankers);
   const save = (event) => {
     event.preventDefault();
     form.clear();
-    return attempt(said, async () => {
+    return attempt(status, async () => {
       try {
         const made = form.value();
         await call("/v1/experiments", { method: "PUT", body: made });
         await saved(made.id);
       } catch (error) {
-        if (!form.tell(error)) throw error;
+        if (!form.showError(error)) throw error;
       }
     });
   };
   const title = experiment.id ? `Experiment ${experiment.id}` : "New experiment";
   return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: title }),
-    el("form", { class: "rule", onsubmit: save, novalidate: true }, form.element, said,
+    el("form", { class: "rule", onsubmit: save, novalidate: true }, form.element, status,
       el("div", { class: "buttons" }, el("button", { class: "primary", text: "Save" }), button("Close", close, "primary plain"))));
 }

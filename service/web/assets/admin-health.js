@@ -12,15 +12,15 @@ const GAUGES = {
 };
 
 export function healthPart(paths) {
-  const said = place();
+  const status = place();
   const content = place();
-  const look = () => attempt(said, async () => {
+  const refresh = () => attempt(status, async () => {
     const [health, text] = await Promise.all([call("/health/ready"), call("/metrics")]);
     const tasks = "/v1/tasks" in paths ? await call("/v1/tasks") : [];
     fill(content, shown(health, read(text)), tasks.length ? tasksOf(tasks) : null);
   });
-  look();
-  return [...head("Health"), el("div", { class: "buttons" }, button("Look again", look)), said, content];
+  refresh();
+  return [...head("Health"), el("div", { class: "buttons" }, button("Refresh", refresh)), status, content];
 }
 
 function shown(health, samples) {
@@ -40,7 +40,7 @@ function shown(health, samples) {
   const age = value("shelfwise_index_age_seconds") / 3600;
   return [
     figures([["state", health.status], ["version", health.version], ["products", number(health.products)], ["ranker", health.ranker || "none"],
-      ["hours since it was built", number(age, 1)], ...Object.entries(GAUGES).map(([name, said]) => [said, number(value(name))])]),
+      ["hours since it was built", number(age, 1)], ...Object.entries(GAUGES).map(([name, status]) => [status, number(value(name))])]),
     health.notices.map((notice) => el("p", { class: "notice", text: notice })),
     el("section", {}, el("h2", { text: "Requests since the service began" }), table("Requests", [
       ["path", ({ route }) => route],
@@ -55,7 +55,7 @@ function tasksOf(tasks) {
   return el("section", {}, el("h2", { text: "Tasks" }), table("Tasks", [
     ["kind", ({ kind }) => kind],
     ["state", ({ state }) => state],
-    ["asked for", ({ created }) => moment(created)],
+    ["requested", ({ created }) => moment(created)],
     ["ended", ({ ended }) => moment(ended)],
     ["", ({ error }) => error],
   ], tasks.slice(0, 20)));

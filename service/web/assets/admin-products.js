@@ -1,8 +1,8 @@
-// One product: looked up, shown as it is kept, its price and availability changed.
+// One product: shown as it is stored; its price and availability can be changed.
 
 import { call, productPath } from "./api.js";
 import { attempt, field, head, moment, place } from "./admin-ui.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
@@ -11,20 +11,20 @@ const AVAILABLE = ["", "in_stock", "out_of_stock", "preorder", "backorder"].map(
 export function productsPart(given) {
   const id = field("Product id", { name: "id", required: true, maxlength: 1000, value: given, wide: true });
   const found = place();
-  const look = () => attempt(found, async () => show(found, (await call(productPath(id.input.value.trim()))).product));
-  const form = el("form", { class: "line", onsubmit: (event) => (event.preventDefault(), look()) }, id.element,
+  const refresh = () => attempt(found, async () => show(found, (await call(productPath(id.input.value.trim()))).product));
+  const form = el("form", { class: "line", onsubmit: (event) => (event.preventDefault(), refresh()) }, id.element,
     el("button", { class: "primary", text: "Look up" }));
-  if (given) look();
-  return [...head("Products", "A change is durable when it is told, and searches find it at once."), form, found];
+  if (given) refresh();
+  return [...head("Products", "A change is durable when it is confirmed, and searches find it at once."), form, found];
 }
 
 function show(found, product) {
   const price = field("Price", { type: "number", min: 0, step: "any", value: product.price });
   const stock = field("Availability", { value: product.availability || "" }, AVAILABLE);
-  const said = place();
+  const status = place();
   const change = (event) => {
     event.preventDefault();
-    attempt(said, async () => {
+    attempt(status, async () => {
       const wanted = { price: Number.isNaN(price.input.valueAsNumber) ? null : price.input.valueAsNumber, availability: stock.input.value || null };
       const values = Object.fromEntries(Object.entries(wanted).filter(([name, value]) => value !== product[name]));
       if (!Object.keys(values).length) return announce("Nothing to change");
@@ -35,7 +35,7 @@ function show(found, product) {
   };
   fill(found, el("section", {}, el("h2", { text: product.title }), mark(product),
     el("p", { class: "hint", text: [product.brand, product.category.join(" > "), product.updated && `updated ${moment(product.updated)}`].filter(Boolean).join(" · ") }),
-    el("form", { class: "line", onsubmit: change }, price.element, stock.element, el("button", { class: "primary", text: "Change" })), said,
+    el("form", { class: "line", onsubmit: change }, price.element, stock.element, el("button", { class: "primary", text: "Change" })), status,
     el("details", { open: true }, el("summary", { text: "As it is kept" }), el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "As it is kept" },
       el("pre", { text: JSON.stringify(product, null, 2) })))));
 }

@@ -49,19 +49,19 @@ function formOf(rule) {
   return {
     element,
     value() {
-      const conditions = { match: match.input.value, ...told({ query, filters, starts, ends }) };
+      const conditions = { match: match.input.value, ...filled({ query, filters, starts, ends }) };
       if (conditions.match === "any") delete conditions.query;
       return {
-        ...rule, id: id.input.value.trim(), ...told({ name }), priority: Math.round(priority.input.valueAsNumber) || 0,
+        ...rule, id: id.input.value.trim(), ...filled({ name }), priority: Math.round(priority.input.valueAsNumber) || 0,
         enabled: isOn.input.checked, when: conditions, actions: actions.map((action) => action.value()),
       };
     },
   };
 }
 
-function told(fields) {
-  const said = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]);
-  return Object.fromEntries(said.filter(([, value]) => value));
+function filled(fields) {
+  const entries = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]);
+  return Object.fromEntries(entries.filter(([, value]) => value));
 }
 
 function actionOf(action, remove) {

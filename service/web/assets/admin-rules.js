@@ -1,21 +1,21 @@
-// Merchandising rules: listed, edited, tried on a search before they are saved, and taken back.
+// Merchandising rules: a list, an editor with preview, and restoring of revisions.
 
 import { call } from "./api.js";
 import { attempt, button, field, head, moment, number, place, sure, table } from "./admin-ui.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { ruleForm } from "./admin-rule-form.js";
 
 export function rulesPart() {
-  const said = place();
+  const status = place();
   const list = place();
   const editor = place();
   const past = place();
   const done = async (text) => {
     announce(text);
-    await look();
+    await refresh();
   };
-  const look = () => attempt(said, async () => {
+  const refresh = () => attempt(status, async () => {
     const { rules, faults } = await call("/v1/rules");
     fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }));
     const { changes } = await call("/v1/rules/history?limit=20");
@@ -34,11 +34,11 @@ export function rulesPart() {
     const path = `/v1/rules/${encodeURIComponent(rule.id)}`;
     return el("div", { class: "buttons" },
       button("Edit", () => edit(rule), "small", { "aria-label": `Edit ${rule.id}` }),
-      button(isOn ? "Switch off" : "Switch on", () => attempt(said, async () => {
+      button(isOn ? "Switch off" : "Switch on", () => attempt(status, async () => {
         await call(path, { method: "PATCH", body: { enabled: !isOn } });
         await done(isOn ? `${rule.id} is off` : `${rule.id} is on`);
       }), "small", { "aria-label": `Switch ${isOn ? "off" : "on"} ${rule.id}` }),
-      button("Remove", () => sure(`Remove ${rule.id}? Its history stays.`) && attempt(said, async () => {
+      button("Remove", () => sure(`Remove ${rule.id}? Its history stays.`) && attempt(status, async () => {
         await call(path, { method: "DELETE" });
         await done(`${rule.id} was removed`);
       }), "small", { "aria-label": `Remove ${rule.id}` }));
@@ -49,7 +49,7 @@ export function rulesPart() {
     ["by", ({ who }) => who],
     ["rule", ({ id }) => id],
     ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")],
-    ["", ({ revision }) => button("Go back to it", () => sure(`Make all rules what they were at revision ${revision}?`) && attempt(said, async () => {
+    ["", ({ revision }) => button("Go back to it", () => sure(`Make all rules what they were at revision ${revision}?`) && attempt(status, async () => {
       await call("/v1/rules/restore", { method: "POST", body: { revision } });
       await done(`Rules are as at revision ${revision}`);
     }), "small", { "aria-label": `Go back to revision ${revision}` })],
@@ -61,9 +61,9 @@ export function rulesPart() {
     }, () => fill(editor)));
     editor.querySelector("h2").focus();
   };
-  look();
+  refresh();
   return [...head("Rules", "They hold from the moment they are saved. Try one on a search first."),
-    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), said, list, editor, past];
+    el("div", { class: "buttons" }, button("New rule", () => edit({ id: "", when: {}, actions: [] }), "primary")), status, list, editor, past];
 }
 
 function whenOf({ when = {}, enabled }) {
@@ -72,23 +72,23 @@ function whenOf({ when = {}, enabled }) {
 }
 
 function editorOf(rule, saved, close) {
-  const said = place();
+  const status = place();
   const preview = place();
   const form = ruleForm(rule);
   const query = field("Try it on", { value: rule.when?.query || "", placeholder: "a query", wide: true });
   const tryIt = (event) => {
     event.preventDefault();
-    attempt(said, async () => {
+    attempt(status, async () => {
       const body = { q: query.input.value, put: [form.value()], size: 20 };
       fill(preview, previewOf(await call("/v1/rules/preview", { method: "POST", body })));
     });
   };
-  const save = () => attempt(said, async () => {
+  const save = () => attempt(status, async () => {
     const made = form.value();
     await call("/v1/rules", { method: "PUT", body: { rules: [made] } });
     await saved(`${made.id} holds`);
   });
-  return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, said,
+  return el("section", { "aria-label": "Editor" }, el("h2", { tabindex: "-1", text: rule.id ? `Rule ${rule.id}` : "New rule" }), form.element, status,
     el("form", { class: "line", onsubmit: tryIt }, query.element, el("button", { class: "small", text: "What would this change?" })), preview,
     el("div", { class: "buttons" }, button("Save", save, "primary"), button("Close", close, "primary plain")));
 }

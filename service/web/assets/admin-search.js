@@ -25,15 +25,15 @@ export function searchPart() {
 }
 
 function show(found, answer) {
-  const said = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
-  if (answer.fit !== null) said.push(`the best one fits with ${percent(answer.fit)}`);
-  if (answer.suggestion) said.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
-  if (answer.relaxed) said.push("nothing matches inside the filter");
-  if (answer.nothing_fits) said.push("nothing may fit");
-  if (answer.degraded.length) said.push(`without ${answer.degraded.join(", ")}`);
-  if (answer.rules?.length) said.push(`rules: ${answer.rules.join(", ")}`);
-  if (answer.redirect) said.push(`redirects to ${answer.redirect}`);
-  fill(found, el("p", { role: "status", text: said.join("; ") }),
+  const parts = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
+  if (answer.fit !== null) parts.push(`the best one fits with ${percent(answer.fit)}`);
+  if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
+  if (answer.relaxed) parts.push("nothing matches inside the filter");
+  if (answer.nothing_fits) parts.push("nothing may fit");
+  if (answer.degraded.length) parts.push(`without ${answer.degraded.join(", ")}`);
+  if (answer.rules?.length) parts.push(`rules: ${answer.rules.join(", ")}`);
+  if (answer.redirect) parts.push(`redirects to ${answer.redirect}`);
+  fill(found, el("p", { role: "status", text: parts.join("; ") }),
     el("ol", { class: "explained" }, answer.hits.map((hit, index) => explained(hit, index + 1))));
 }
 

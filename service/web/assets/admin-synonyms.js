@@ -2,25 +2,25 @@
 
 import { call } from "./api.js";
 import { attempt, button, field, head, number, percent, place, sure, table } from "./admin-ui.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 
 const KINDS = [["two-way", "mean the same"], ["one-way", "lead to"]];
 
 export function synonymsPart(paths) {
-  const said = place();
+  const status = place();
   const list = place();
   const proposed = place();
   const done = async (text) => {
     announce(text);
-    await look();
+    await refresh();
   };
-  const look = () => attempt(said, async () => {
+  const refresh = () => attempt(status, async () => {
     const { synonyms } = await call("/v1/synonyms");
-    fill(list, synonyms.length ? tableOf(synonyms) : el("p", { text: "There are none yet, beside those that the version was built with." }));
+    fill(list, synonyms.length ? tableOf(synonyms) : el("p", { text: "There are none yet, in addition to those of the version." }));
     if ("/v1/synonyms/proposals" in paths) await lookAtProposals();
   });
-  const put = (synonym, text) => attempt(said, async () => {
+  const put = (synonym, text) => attempt(status, async () => {
     await call("/v1/synonyms", { method: "PUT", body: { synonyms: [synonym] } });
     await done(text);
   });
@@ -29,7 +29,7 @@ export function synonymsPart(paths) {
     ["", ({ enabled }) => (enabled ? "" : el("span", { class: "tag", text: "off" }))],
     ["", (each) => el("div", { class: "buttons" },
       button(each.enabled ? "Switch off" : "Switch on", () => put({ ...each, enabled: !each.enabled }, "Changed"), "small", { "aria-label": `Switch ${each.enabled ? "off" : "on"} ${lineOf(each)}` }),
-      button("Remove", () => sure(`Remove ${lineOf(each)}?`) && attempt(said, async () => {
+      button("Remove", () => sure(`Remove ${lineOf(each)}?`) && attempt(status, async () => {
         await call(`/v1/synonyms/${encodeURIComponent(each.id)}`, { method: "DELETE" });
         await done("Removed");
       }), "small", { "aria-label": `Remove ${lineOf(each)}` }))],
@@ -37,7 +37,7 @@ export function synonymsPart(paths) {
   const lookAtProposals = async () => {
     const { total, proposals } = await call("/v1/synonyms/proposals?limit=50");
     if (!total) return fill(proposed);
-    const decide = (each, verb, text) => attempt(said, async () => {
+    const decide = (each, verb, text) => attempt(status, async () => {
       await call(`/v1/synonyms/proposals/${encodeURIComponent(each.id)}/${verb}`, { method: "POST" });
       await done(text);
     });
@@ -48,11 +48,11 @@ export function synonymsPart(paths) {
       ["alike", ({ alike }) => number(alike, 2), true],
       ["", (each) => el("div", { class: "buttons" },
         button("Accept", () => decide(each, "accept", "It is a synonym now"), "small", { "aria-label": `Accept ${lineOf(each)}` }),
-        button("Decline", () => decide(each, "decline", "It does not come back"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
+        button("Decline", () => decide(each, "decline", "It is not proposed again"), "small", { "aria-label": `Decline ${lineOf(each)}` }))],
     ], proposals)));
   };
-  look();
-  return [...head("Synonyms", "They hold from the moment they are saved, beside those that the version was built with."), formOf(put), said, list, proposed];
+  refresh();
+  return [...head("Synonyms", "They hold from the moment they are saved, in addition to those of the version."), formOf(put), status, list, proposed];
 }
 
 function formOf(put) {

@@ -5,7 +5,7 @@ import { el, fill } from "./dom.js";
 const SLOW_MS = 300;
 let numbered = 0;
 
-/** A heading, with what is said below it. */
+/** A heading, with a hint below it. */
 export function head(title, hint) {
   return [el("h1", { id: "view-title", tabindex: "-1", text: title }), hint ? el("p", { class: "hint", text: hint }) : null];
 }
@@ -22,8 +22,8 @@ export function field(name, props = {}, options = null) {
   return { input, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
 }
 
-/** Says beside a field what is wrong with it; takes it back where the text is empty. */
-export function tellFault({ input, element }, text) {
+/** Shows the error of a field, or removes it if the text is empty. */
+export function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;
   element.querySelector(`#${id}`)?.remove();
   for (const [name, value] of [["aria-invalid", "true"], ["aria-describedby", id]]) {
@@ -66,7 +66,7 @@ export function moment(text) {
   return text ? new Date(text).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" }) : "";
 }
 
-/** Has work done; what goes wrong is said where it was asked for. */
+/** Runs work, and shows its error in a place. */
 export async function attempt(place, work) {
   fill(place);
   const late = setTimeout(() => fill(place, el("p", { class: "hint", role: "status", text: "One moment …" })), SLOW_MS);
@@ -80,18 +80,18 @@ export async function attempt(place, work) {
     return done;
   } catch (error) {
     over();
-    const said = error.field ? `${error.field}: ${error.message}` : error.message;
-    fill(place, el("p", { class: "notice faults", role: "alert", text: said }));
+    const message = error.field ? `${error.field}: ${error.message}` : error.message;
+    fill(place, el("p", { class: "notice faults", role: "alert", text: message }));
     return undefined;
   }
 }
 
-/** A place for what is said or shown later. */
+/** A place for messages. */
 export function place() {
   return el("div");
 }
 
-/** Asks once more before something is changed that many see. */
+/** Confirms a change that many see. */
 export function sure(question) {
   return window.confirm(question);
 }

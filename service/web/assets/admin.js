@@ -11,7 +11,7 @@ import { synonymsPart } from "./admin-synonyms.js";
 import { field, head } from "./admin-ui.js";
 import { modelsPart, versionsPart } from "./admin-versions.js";
 import { el, fill } from "./dom.js";
-import { tab } from "./kept.js";
+import { tab } from "./storage.js";
 
 const PARTS = [
   ["search", "Search", "/v1/search", searchPart],
@@ -40,8 +40,8 @@ function show() {
   document.getElementById("view-title").focus({ preventScroll: true });
 }
 
-/** Asks for a key; it stays in this tab until that is closed. */
-function askKey(said = "") {
+/** Prompts for a key, which is kept until the tab is closed. */
+function askKey(message = "") {
   const key = field("Key with the scope admin", { type: "password", required: true, wide: true });
   const take = (event) => {
     event.preventDefault();
@@ -50,7 +50,7 @@ function askKey(said = "") {
   };
   fill(document.getElementById("tabs"));
   fill(view, ...head("Key", "shelfwise keys create admin --scope admin makes one. It is kept in this tab alone."),
-    said ? el("p", { class: "notice faults", role: "alert", text: said }) : null,
+    message ? el("p", { class: "notice faults", role: "alert", text: message }) : null,
     el("form", { class: "line", onsubmit: take }, key.element, el("button", { class: "primary", text: "Use it" })));
   key.input.focus();
 }

@@ -5,7 +5,7 @@ import { MOST_OF_ONE, buy, lines, renew, setQuantity, sums } from "./basket.js";
 import { productAddress } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { mark } from "./picture.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { money, t } from "./words.js";
 
 /** The view of the basket. */

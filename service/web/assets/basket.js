@@ -1,7 +1,7 @@
 // The basket, in this browser; what goes in and out of it is told where the visitor agreed.
 
 import { note } from "./events.js";
-import { browser } from "./kept.js";
+import { browser } from "./storage.js";
 
 const MOST_LINES = 100;
 export const MOST_OF_ONE = 99;

@@ -4,7 +4,7 @@ import { add } from "./basket.js";
 import { addressOf } from "./address.js";
 import { ICONS, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
-import { announce } from "./say.js";
+import { announce } from "./announce.js";
 import { money, number, t } from "./words.js";
 
 /** The address of a product's page. */
@@ -57,8 +57,8 @@ export function skeletons(count) {
 
 export function stars(product) {
   if (product.rating === null) return null;
-  const said = t("rating", { rating: product.rating, count: product.rating_count ?? 0 });
-  return el("p", { class: "stars" }, el("span", { class: "sr", text: said }),
+  const label = t("rating", { rating: product.rating, count: product.rating_count ?? 0 });
+  return el("p", { class: "stars" }, el("span", { class: "sr", text: label }),
     el("span", { "aria-hidden": "true" }, el("b", { text: "★" }), ` ${product.rating.toFixed(1)}`,
       product.rating_count === null ? null : el("small", { text: ` (${number(product.rating_count)})` })));
 }
@@ -67,11 +67,11 @@ function price(product) {
   return el("span", { class: "price", text: money(product.price, product.currency) });
 }
 
-/** Only what is not as usual is said. */
+/** Shown only if it is unusual. */
 export function availability(product, { always = false } = {}) {
-  const said = product.availability;
-  if (!said || (said === "in_stock" && !always)) return null;
-  return el("span", { class: `tag ${said}`, text: t(`availability.${said}`) });
+  const value = product.availability;
+  if (!value || (value === "in_stock" && !always)) return null;
+  return el("span", { class: `tag ${value}`, text: t(`availability.${value}`) });
 }
 
 export function addButton(product, { variantOf = () => null, onadd } = {}) {

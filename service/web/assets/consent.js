@@ -1,8 +1,8 @@
 // Asking whether what is looked at may be remembered, and changing one's mind.
 
 import { el } from "./dom.js";
-import { asksForPrivacy, choice, choose } from "./visitor.js";
-import { announce } from "./say.js";
+import { requestsPrivacy, choice, choose } from "./visitor.js";
+import { announce } from "./announce.js";
 import { t } from "./words.js";
 
 /** Asks where nothing was chosen; `chosen` is called when it is. */
@@ -14,7 +14,7 @@ export function askConsent(chosen) {
 
 /** Asks again, or says that the browser has answered. */
 export function askAgain(chosen) {
-  if (asksForPrivacy()) return announce(t("privacy asked"));
+  if (requestsPrivacy()) return announce(t("privacy asked"));
   document.getElementById("consent")?.remove();
   return ask(chosen, true);
 }

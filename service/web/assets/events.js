@@ -2,7 +2,7 @@
 
 import { call } from "./api.js";
 import { timestamp } from "./clock.js";
-import { randomName } from "./kept.js";
+import { randomName } from "./storage.js";
 import { mayRemember, names, origin, remember, rememberOrigin } from "./visitor.js";
 
 const SOON_MS = 250;
@@ -15,7 +15,7 @@ const HISTORY = new Set(["click", "consultation", "cart", "purchase"]);
 let waiting = [];
 let timer = 0;
 let tries = 0;
-const told = new Set();
+const recorded = new Set();
 
 /** One act on a product, with the search that it came of. */
 export function note(kind, productId, { quantity } = {}) {
@@ -30,7 +30,7 @@ export function noteClick(answer, hit, place) {
   note("click", hit.product.id);
 }
 
-/** Something is about to be done with a hit: its answer is told first, so that it has something to be of. */
+/** Something is about to be done with a hit: its answer is recorded first, so that it has something to be of. */
 export function noteReached(answer, hit, place) {
   if (!mayRemember()) return;
   noteShown(answer);
@@ -38,14 +38,14 @@ export function noteReached(answer, hit, place) {
 }
 
 /** An answer that the server has recorded by itself. */
-export function noteAsked(answer) {
-  told.add(answer.query_id);
+export function recordSearch(answer) {
+  recorded.add(answer.query_id);
 }
 
 /** An answer that was looked at, once: not each that was passed while typing. */
 export function noteShown(answer) {
-  if (!mayRemember() || told.has(answer.query_id) || answer.query.length > MOST_QUERY) return;
-  told.add(answer.query_id);
+  if (!mayRemember() || recorded.has(answer.query_id) || answer.query.length > MOST_QUERY) return;
+  recorded.add(answer.query_id);
   const { query_id, query } = answer;
   if (query.trim()) push({ kind: "query", query_id, query, results: answer.total, event_id: `${query_id}-query` });
   answer.hits.forEach((hit, index) => {

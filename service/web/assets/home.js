@@ -5,7 +5,7 @@ import { api } from "./api.js";
 import { row } from "./cards.js";
 import { el, fill } from "./dom.js";
 import { picture } from "./picture.js";
-import { trouble } from "./trouble.js";
+import { errorNotice } from "./error-notice.js";
 import { history, seen } from "./visitor.js";
 import { number, t } from "./words.js";
 
@@ -27,7 +27,7 @@ export function homeView(shop) {
         lead.textContent = t("welcome more", { count: start.total });
         fill(rows, row(t("for you"), own), row(t("seen"), past), tiles(start), row(t("popular"), popular(start)), browseAll());
       } catch (error) {
-        fill(rows, trouble(error, () => this.show()));
+        fill(rows, errorNotice(error, () => this.show()));
       }
     },
     leave() {},

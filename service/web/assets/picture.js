@@ -45,10 +45,10 @@ function hueOf(text) {
 /** A colour that CSS knows by the product's word for it, or undefined. */
 function colourOf(attributes) {
   const value = attributes.color ?? attributes.colour;
-  const said = String(Array.isArray(value) ? value[0] : (value ?? "")).trim();
-  const chinese = Array.from(said).reverse().find((letter) => letter in CHINESE_COLOURS);
+  const colour = String(Array.isArray(value) ? value[0] : (value ?? "")).trim();
+  const chinese = Array.from(colour).reverse().find((letter) => letter in CHINESE_COLOURS);
   if (chinese) return CHINESE_COLOURS[chinese];
-  return /^[a-z]{3,20}$/i.test(said) && CSS.supports("color", said) ? said.toLowerCase() : undefined;
+  return /^[a-z]{3,20}$/i.test(colour) && CSS.supports("color", colour) ? colour.toLowerCase() : undefined;
 }
 
 function hash(text) {

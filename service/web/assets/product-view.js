@@ -6,7 +6,7 @@ import { addressOf } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
 import { picture } from "./picture.js";
-import { trouble } from "./trouble.js";
+import { errorNotice } from "./error-notice.js";
 import { rememberSeen } from "./visitor.js";
 import { fieldName, money, t, valueName } from "./words.js";
 
@@ -15,12 +15,12 @@ const SIMILAR = 8;
 /** The view of one product; it fills itself when the product has come. */
 export function productView(shop, id) {
   const element = el("div", { class: "product" }, skeleton());
-  const asking = new AbortController();
+  const request = new AbortController();
   let title = "";
 
   const show = async ({ isBack = false } = {}) => {
     try {
-      const product = await api.product(id, asking.signal);
+      const product = await api.product(id, request.signal);
       title = product.title;
       fill(element, page(product, shop));
       if (!isBack) note("consultation", id);
@@ -28,12 +28,12 @@ export function productView(shop, id) {
       const similar = await api.similar(id, SIMILAR);
       element.append(row(t("similar"), similar.map((hit) => hit.product)) || "");
     } catch (error) {
-      if (asking.signal.aborted) return;
+      if (request.signal.aborted) return;
       if (error.status === 404) fill(element, gone());
-      else if (!title) fill(element, trouble(error, () => show()));
+      else if (!title) fill(element, errorNotice(error, () => show()));
     }
   };
-  return { element, show, title: () => title, leave: () => asking.abort() };
+  return { element, show, title: () => title, leave: () => request.abort() };
 }
 
 function page(product, shop) {

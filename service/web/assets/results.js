@@ -1,13 +1,13 @@
-// A search and what came of it: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
+// The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
 
 import { addressOf, isNarrowed, widened } from "./address.js";
-import { ask, answered } from "./asking.js";
+import { cachedResults, search } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
 import { chips, chosenCount, facetGroups } from "./facets.js";
-import { tellCount } from "./say.js";
-import { trouble } from "./trouble.js";
+import { announceCount } from "./announce.js";
+import { errorNotice } from "./error-notice.js";
 import { t } from "./words.js";
 
 const LOOKED_AT_MS = 1500;
@@ -28,7 +28,7 @@ export function resultsView(shop) {
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
     el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, notices, hits));
   let place = null;
-  let asking = new AbortController();
+  let request = new AbortController();
   let looking = 0;
 
   const fit = () => (filters.open = WIDE.matches);
@@ -56,7 +56,7 @@ export function resultsView(shop) {
     fill(hits, answer.hits.length ? [hitGrid(answer), pager(place, answer)] : nothing(place, shop));
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
-    tellCount(title);
+    announceCount(title);
     clearTimeout(looking);
     if (isTyping) looking = setTimeout(() => noteShown(answer), LOOKED_AT_MS);
     else noteShown(answer);
@@ -68,16 +68,16 @@ export function resultsView(shop) {
     /** Shows a place; resolves when it is there. `isTyping` while more may come, `isBack` for one that was shown. */
     async show(next, { isTyping = false, isBack = false } = {}) {
       place = next;
-      asking.abort();
+      request.abort();
       clearTimeout(looking);
-      asking = new AbortController();
-      const { signal } = asking;
+      request = new AbortController();
+      const { signal } = request;
       const address = addressOf(place);
-      const before = isBack && answered(address);
+      const before = isBack && cachedResults(address);
       if (before) return render(before, false);
       element.setAttribute("aria-busy", "true");
       try {
-        const found = await ask(place, address, shop.facts, { signal, isTyping });
+        const found = await search(place, address, shop.facts, { signal, isTyping });
         if (!signal.aborted) render(found, isTyping);
         return found.answer;
       } catch (error) {
@@ -86,12 +86,12 @@ export function resultsView(shop) {
         head.textContent = t("results");
         fill(chosen);
         fill(notices);
-        fill(hits, trouble(error, () => shop.go(place)));
+        fill(hits, errorNotice(error, () => shop.go(place)));
         return undefined;
       }
     },
     leave() {
-      asking.abort();
+      request.abort();
       clearTimeout(looking);
       WIDE.removeEventListener("change", fit);
     },

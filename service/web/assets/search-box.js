@@ -7,7 +7,7 @@ import { money, t } from "./words.js";
 
 const PAUSE_MS = 90;
 
-/** Makes the field of a form suggest. `on` is called: `typed(text)` as one types, `asked(text)` for what is sent,
+/** Makes the field of a form suggest. `on` is called: `typed(text)` as one types, `submitted(text)` for what is sent,
  * `chosen(option)` for a category, brand or product. */
 export function searchBox(form, { suggests, on }) {
   const field = form.querySelector("input");
@@ -16,10 +16,10 @@ export function searchBox(form, { suggests, on }) {
   let options = [];
   let active = -1;
   let pause = 0;
-  let asking = new AbortController();
+  let request = new AbortController();
 
   const close = () => {
-    asking.abort();
+    request.abort();
     list.hidden = true;
     field.setAttribute("aria-expanded", "false");
     activate(-1);
@@ -39,15 +39,15 @@ export function searchBox(form, { suggests, on }) {
     if (option.kind === "query") {
       field.value = option.text;
       shown();
-      on.asked(option.text);
+      on.submitted(option.text);
     } else on.chosen(option);
   };
   const shown = () => (clear.hidden = !field.value);
   const suggest = async (text) => {
-    asking.abort();
+    request.abort();
     if (!suggests || !text.trim()) return close();
-    asking = new AbortController();
-    const { signal } = asking;
+    request = new AbortController();
+    const { signal } = request;
     try {
       const found = await api.suggest(text, signal);
       if (signal.aborted || document.activeElement !== field) return;
@@ -84,7 +84,7 @@ export function searchBox(form, { suggests, on }) {
     if (event.key === "ArrowDown" || event.key === "ArrowUp") {
       event.preventDefault();
       if (!isOpen) return void suggest(field.value);
-      asking.abort(); // the list stays while one walks in it
+      request.abort(); // the list stays while one walks in it
       const step = event.key === "ArrowDown" ? 1 : -1;
       // Past either end stands the field itself.
       activate(((active + 1 + step + options.length + 1) % (options.length + 1)) - 1);
@@ -101,7 +101,7 @@ export function searchBox(form, { suggests, on }) {
     event.preventDefault();
     clearTimeout(pause);
     close();
-    on.asked(field.value);
+    on.submitted(field.value);
   });
   clear.addEventListener("click", () => {
     field.value = "";

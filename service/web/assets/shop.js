@@ -10,7 +10,7 @@ import { homeView, popularRows } from "./home.js";
 import { productView } from "./product-view.js";
 import { resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
-import { trouble } from "./trouble.js";
+import { errorNotice } from "./error-notice.js";
 import { language, speak, t, translate } from "./words.js";
 
 const main = document.getElementById("view");
@@ -58,7 +58,7 @@ function viewOf({ view: name, product }) {
   return name === "search" ? resultsView(shop) : homeView(shop);
 }
 
-/** What the store has, asked for once. */
+/** Facts about the store, requested once. */
 function whatThereIs() {
   start ||= api.searches([{ q: "", size: 12, facets: ["category"] }]).then(({ results }) => results[0]);
   start.catch(() => (start = null));
@@ -85,7 +85,7 @@ const on = {
   typed(text) {
     searched(text, { isTyping: true });
   },
-  async asked(text) {
+  async submitted(text) {
     isTypingOn = false;
     document.querySelector("#search input").blur();
     const answer = await (text.trim() ? searched(text) : go({ ...placeOf("", []), view: "search" }));
@@ -147,7 +147,7 @@ async function open() {
   try {
     shop.facts = await api.facts();
   } catch (error) {
-    return fill(main, trouble(error, () => location.reload()));
+    return fill(main, errorNotice(error, () => location.reload()));
   }
   useKey(shop.facts.key);
   box = searchBox(document.getElementById("search"), { suggests: shop.facts.offers.includes("suggest"), on });

@@ -1,7 +1,7 @@
 // Who visits, and only where they agreed: two random names and what was looked at, in this browser.
 
 import { timestamp } from "./clock.js";
-import { browser, randomName } from "./kept.js";
+import { browser, randomName } from "./storage.js";
 
 const SESSION_MS = 30 * 60 * 1000;
 const ORIGIN_MS = 24 * 60 * 60 * 1000;
@@ -9,13 +9,13 @@ const MOST_ACTS = 50;
 const MOST_SEEN = 12;
 
 /** Whether the browser asks for privacy: then nobody is asked, and nothing is remembered. */
-export function asksForPrivacy() {
+export function requestsPrivacy() {
   return navigator.globalPrivacyControl === true || navigator.doNotTrack === "1";
 }
 
 /** "yes", "no", or an empty text while it was not chosen. */
 export function choice() {
-  return asksForPrivacy() ? "no" : browser.read("consent", "");
+  return requestsPrivacy() ? "no" : browser.read("consent", "");
 }
 
 export function mayRemember() {

@@ -1,6 +1,6 @@
 // The page's own words, in English and Chinese; what comes from a store stays in its language.
 
-import { browser } from "./kept.js";
+import { browser } from "./storage.js";
 import { CHINESE } from "./words-zh.js";
 import { ENGLISH } from "./words-en.js";
 
@@ -29,8 +29,8 @@ export function speak(wanted) {
 
 /** The words of a name, with {name} replaced; a count chooses between `name` and `name.one`. */
 export function t(name, values = {}) {
-  const said = (values.count === 1 && WORDS[now][`${name}.one`]) || WORDS[now][name] || ENGLISH[name] || name;
-  return said.replace(/\{(\w+)\}/g, (whole, key) => {
+  const text = (values.count === 1 && WORDS[now][`${name}.one`]) || WORDS[now][name] || ENGLISH[name] || name;
+  return text.replace(/\{(\w+)\}/g, (whole, key) => {
     const value = values[key];
     return typeof value === "number" ? number(value) : String(value ?? whole);
   });
@@ -57,8 +57,8 @@ export function fieldName(field) {
   const name = `field.${bare.toLowerCase()}`;
   const measured = /^(.+)_([a-z]{1,3})$/i.exec(bare);
   const unit = measured && UNITS[measured[2].toLowerCase()];
-  const said = (unit ? `${measured[1]}, ${unit}` : bare).replaceAll("_", " ");
-  return WORDS[now][name] || ENGLISH[name] || said.replace(/^./, (first) => first.toUpperCase());
+  const text = (unit ? `${measured[1]}, ${unit}` : bare).replaceAll("_", " ");
+  return WORDS[now][name] || ENGLISH[name] || text.replace(/^./, (first) => first.toUpperCase());
 }
 
 /** What a value of a field is called. */

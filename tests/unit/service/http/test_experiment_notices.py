@@ -43,7 +43,7 @@ def test_experiments_that_cannot_be_read_are_told_of(client: TestClient, store: 
     kept = file.read_bytes() if file.is_file() else b""
     file.write_bytes(b"no database" * 100)
     try:
-        client.app.state.context.experiments.look()  # type: ignore[attr-defined]  # TestClient's app is any application
+        client.app.state.context.experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
         (notice,) = client.get("/health/ready").json()["notices"]
         assert notice.startswith("changes of the experiments are not taken up: ")
     finally:

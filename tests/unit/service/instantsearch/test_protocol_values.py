@@ -53,7 +53,7 @@ def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> Non
     with pytest.raises(QueryError, match=f"^{name} is not valid UTF-8"):
         parse_body(text)
     if text.isascii():
-        with pytest.raises(QueryError, match=f"^{name} holds bytes"):
+        with pytest.raises(QueryError, match=f"^{name} is not valid UTF-8"):
             merge_params({"params": text.decode()})
 
 

@@ -1,10 +1,10 @@
-// What is shown where an answer did not come.
+// The notice of a failed request.
 
 import { el } from "./dom.js";
 import { t } from "./words.js";
 
-/** A notice with what to do; `again` tries once more. */
-export function trouble(error, again) {
+/** A notice with advice; `again` retries. */
+export function errorNotice(error, again) {
   let text = t("out of reach");
   if (error.status === 401 || error.status === 403) text = t("needs key");
   else if (error.status) text = t("refused", { message: error.message });

@@ -1,16 +1,16 @@
-// What is said to who cannot see that something changed, and briefly shown to all others.
+// Announcements for screen readers, and brief messages for all.
 
 const SHOWN_MS = 2600;
 let timer = 0;
 
-/** Says how many products there are, once it stays so: not for every letter that is typed. */
-export function tellCount(text) {
+/** Announces the number of products once it is stable, not for every typed letter. */
+export function announceCount(text) {
   clearTimeout(timer);
   const place = document.getElementById("status");
   timer = setTimeout(() => place.textContent !== text && (place.textContent = text), 600);
 }
 
-/** Says and shows that something was done. */
+/** Announces and shows that something was done. */
 export function announce(text) {
   const place = document.getElementById("toast");
   place.textContent = text;

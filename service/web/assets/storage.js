@@ -1,4 +1,4 @@
-// What this browser keeps. Where it keeps nothing, the page forgets with the tab.
+// The storage of this browser; without it, values last as long as the tab.
 
 const instead = new Map();
 
@@ -10,7 +10,7 @@ function attempt(area, work, otherwise) {
   }
 }
 
-function kept(area) {
+function storage(area) {
   return {
     read(name, missing = null) {
       const text = attempt(area, (store) => store.getItem(`shelfwise.${name}`), () => instead.get(name) ?? null);
@@ -30,12 +30,12 @@ function kept(area) {
   };
 }
 
-/** For good. */
-export const browser = kept("localStorage");
-/** For this tab. */
-export const tab = kept("sessionStorage");
+/** Permanent storage. */
+export const browser = storage("localStorage");
+/** Storage of this tab. */
+export const tab = storage("sessionStorage");
 
-/** A random name that tells nothing. */
+/** A random name. */
 export function randomName() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");

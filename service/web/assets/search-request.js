@@ -1,0 +1,43 @@
+// A search of the store page: its hits, and for each filter the counts of its other values.
+
+import { filtersOf } from "./address.js";
+import { api } from "./api.js";
+import { recordSearch } from "./events.js";
+import { history, names } from "./visitor.js";
+
+const PAGE_SIZE = 24;
+const MOST_CACHED = 30;
+const cache = new Map();
+
+/** The results for a place: `answer` with its hits, `facets` by field. Recent results are cached.
+ * The server records a search with the visitor's names; a search while typing has none. */
+export async function search(place, address, facts, { signal, isTyping }) {
+  const who = isTyping ? {} : names();
+  const fields = Object.keys(place.chosen);
+  const whole = {
+    q: place.q,
+    page: place.page,
+    size: PAGE_SIZE,
+    sort: place.sort,
+    filters: filtersOf(place),
+    facets: ["category", ...facts.facets],
+    history: history(),
+    ...who,
+  };
+  // A chosen brand must not hide the others: they are counted without it.
+  const others = fields.map((field) => ({ q: place.q, size: 0, filters: filtersOf(place, field), facets: [field] }));
+  const { results } = await api.searches([whole, ...others], signal);
+  if (who.shopper) recordSearch(results[0]);
+  const facets = { ...results[0].facets };
+  fields.forEach((field, index) => (facets[field] = results[index + 1].facets[field] || facets[field]));
+  const found = { answer: results[0], facets };
+  cache.delete(address);
+  cache.set(address, found);
+  if (cache.size > MOST_CACHED) cache.delete(cache.keys().next().value);
+  return found;
+}
+
+/** The cached results of an address. */
+export function cachedResults(address) {
+  return cache.get(address);
+}
