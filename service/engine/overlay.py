@@ -216,7 +216,7 @@ class ChangedStates:
         """That of the version: some changes do not make a token rarer."""
         return self.base.idf
 
-    def cut(self, query: Tokens) -> Tokens:
+    def narrow_query(self, query: Tokens) -> Tokens:
         """See `retrieval.index.token_states.TokenStates`."""
         return self.base.narrow_query(query)
 
