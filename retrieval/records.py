@@ -253,7 +253,7 @@ class Page:
     degraded: tuple[str, ...] = ()
     """Stages that should have taken part and could not; empty for a whole answer."""
     relaxed: bool = False
-    """Nothing matched inside the filter, so these are the nearest products that it lets through; facets stay empty."""
+    """Nothing matched inside the filter, so these are the nearest products that pass it; facets stay empty."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Stage to milliseconds."""
     version: str = ""

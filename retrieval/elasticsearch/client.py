@@ -59,7 +59,7 @@ class IndexState:
 
 
 class Cluster:
-    """A cluster. May be asked from many threads at once.
+    """A cluster. Thread-safe.
 
     Every method raises ClusterUnavailableError where the cluster does not answer in time, and ClusterRefusedError where
     it answers and refuses.
@@ -114,7 +114,6 @@ class Cluster:
         return self._guarded(ask)
 
     def count(self, index: str) -> int:
-        """How many documents an index has."""
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
 
     def bytes(self, index: str) -> int:
@@ -182,12 +181,10 @@ class Cluster:
         self._guarded(lambda: self._client.indices.create(index=index, settings=settings, mappings=mappings))
 
     def delete(self, names: Iterable[str]) -> None:
-        """Removes indexes; those that are not there are no error."""
         for name in names:
             self._guarded(lambda name=name: self._client.options(ignore_status=404).indices.delete(index=name))  # type: ignore[misc]
 
     def configure(self, index: str, settings: Mapping[str, Any]) -> None:
-        """Changes settings of an index."""
         self._guarded(lambda: self._client.indices.put_settings(index=index, settings=settings))
 
     def describe(self, index: str, meta: Mapping[str, Any]) -> None:
@@ -301,7 +298,6 @@ class Cluster:
         return self._guarded(ask, self._changing if is_write else None)
 
     def close(self) -> None:
-        """Ends all connections."""
         self._client.close()
 
     def _bulk(
@@ -340,7 +336,6 @@ class Cluster:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Every foreign error becomes one of ours."""
         try:
             yield
         except ClusterError:

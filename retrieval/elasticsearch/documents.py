@@ -129,7 +129,6 @@ class PointInTime:
             self._cluster.request("DELETE", "/_pit", {"id": self._id}, fine=[404])
 
     def count(self, query: Mapping[str, Any]) -> int:
-        """How many documents there are."""
         found = self._search({"query": query, "size": 0, "track_total_hits": True})
         return int(found["total"]["value"])
 

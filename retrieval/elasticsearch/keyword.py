@@ -125,7 +125,7 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
 
 
 class ElasticsearchIndex:
-    """An opened keyword index. May be asked from many threads at once.
+    """An opened keyword index. Thread-safe.
 
     `size` products are in it, in the rows from 0 on. `made_of` is what its maker wrote of it; an index of which
     something else is written, or none, is refused with StoreDamagedError when the cluster is first asked.

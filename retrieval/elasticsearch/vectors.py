@@ -58,11 +58,11 @@ def load_vectors(
     made_of: Mapping[str, object],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Makes the index `name` anew from the vectors (n, dimension) in a folder; `advance` is told how many more are in.
+    """Recreates the index `name` from the vectors (n, dimension) in a folder and counts it.
 
-    It is counted, and only then said to be whole. Raises StoreDamagedError where the folder's vectors cannot be read,
-    ClusterUnavailableError where the cluster is lost under way, and ClusterRefusedError where it will not take them,
-    such as vectors that are not of length 1 or have more than 4,096 dimensions.
+    `advance` receives the number of further rows. Raises StoreDamagedError where the vectors cannot be read,
+    ClusterUnavailableError where the cluster is lost, and ClusterRefusedError for vectors that it does not take, such as
+    those that are not of length 1 or have more than 4,096 dimensions.
     """
     vectors = map_vectors(folder)
     column = {**_VECTOR, "dims": vectors.shape[1]}
@@ -78,7 +78,7 @@ def _documents(vectors: Vectors) -> Iterator[Document]:
 
 
 class ElasticsearchVectors(StoredVectors):
-    """An opened vector index. May be asked from many threads at once.
+    """An opened vector index. Thread-safe.
 
     `folder` holds the vectors of which the cluster's index `name` was filled. `made_of` is what its maker wrote of it;
     an index of which something else is written, or none, is refused with StoreDamagedError when the cluster is first

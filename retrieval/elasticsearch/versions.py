@@ -49,7 +49,7 @@ class ClusterVersions:
         self.cluster.delete([probe])
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
-        """Makes the indexes of a version from its folder; `advance` is told how many more products are in each."""
+        """Makes the indexes of a version from its folder; `advance` receives the number of further products."""
         name, products = keyword_name(manifest), _ProductLines(ProductStore(folder))
         load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
         if _place(manifest).vectors:
@@ -58,7 +58,6 @@ class ClusterVersions:
             )
 
     def serve(self, manifest: Manifest) -> None:
-        """Lets the alias name the index of a version."""
         self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
@@ -123,7 +122,7 @@ class ClusterVersions:
 
 
 class _ProductLines:
-    """The products of a version as JSON, as often as they are asked for."""
+    """The products of a version as JSON, iterable repeatedly."""
 
     def __init__(self, products: ProductStore) -> None:
         self._products = products
@@ -133,12 +132,12 @@ class _ProductLines:
 
 
 def keyword_name(manifest: Manifest) -> str:
-    """The name of the index that holds a version's terms."""
+    """The name of the index of a version's terms."""
     return f"{_place(manifest).alias}-{manifest.version}"
 
 
 def vectors_name(manifest: Manifest) -> str:
-    """The name of the index that holds a version's vectors."""
+    """The name of the index of a version's vectors."""
     return f"{keyword_name(manifest)}-vectors"
 
 

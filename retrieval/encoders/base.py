@@ -47,7 +47,7 @@ class Encoder(Protocol):
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Vectors of product texts, as `encode_queries`; `progress` is told how many more texts are done."""
+        """Vectors of product texts, as `encode_queries`; `progress` receives the number of further texts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,6 @@ class _Shape:
 
 
 class _WeightFile:
-    """The parsed file; tensors are expanded when asked for."""
-
     def __init__(self, raw: bytes) -> None:
         if raw[:4] != _MAGIC:
             raise ValueError(f"it starts with {raw[:4]!r}, not {_MAGIC!r}")
@@ -183,7 +181,6 @@ def _any_of(characters: list[str]) -> Regex:
 
 
 def _configs(shape: _Shape) -> dict[str, object]:
-    """The JSON files of the folder, by name."""
     bert = {
         "architectures": ["BertModel"],
         "model_type": "bert",

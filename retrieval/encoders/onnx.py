@@ -197,7 +197,7 @@ def _on_all_cores(
     batches: Iterable[tuple[list[int], NDArray[np.int64]]],
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Runs each batch; `progress` is told how many more texts are done."""
+    """Runs each batch; `progress` receives the number of further texts."""
 
     def counted(batch: tuple[list[int], NDArray[np.int64]]) -> int:
         run(*batch)

@@ -215,8 +215,6 @@ def quantise_graph(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 class _Quantiser:
-    """Rewrites one graph in place, node by node."""
-
     def __init__(self, graph: onnx.GraphProto) -> None:
         self._graph = graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}

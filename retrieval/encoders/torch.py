@@ -185,7 +185,6 @@ class _TokenOutput:
 
 
 def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, batch: int) -> Iterator[_TokenOutput]:
-    """Runs texts that have their prompt before them already."""
     # An empty prompt, or sentence-transformers would add the model's default one to ours.
     outputs: Any = model.encode(ready, prompt="", batch_size=batch, show_progress_bar=False, output_value=None)
     for output, encoding in zip(outputs, _read(model, ready), strict=True):
@@ -199,7 +198,6 @@ def _run_with_tokens(model: SentenceTransformer, ready: list[str], prompt: str, 
 
 
 def _read(model: SentenceTransformer, ready: list[str]) -> list[Encoding]:
-    """Texts as the model's tokenizer reads them."""
     tokenizer: Any = model.tokenizer
     found: list[Encoding] = tokenizer(ready, truncation=True, max_length=model.max_seq_length).encodings
     return found

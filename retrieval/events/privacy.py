@@ -240,7 +240,7 @@ class _KeyFile(msgspec.Struct, frozen=True):
 
 class Pseudonyms:
     """Makes pseudonyms with the keys of a file. The file is read again when it changes, so a rotation reaches every
-    process. Safe to share between threads.
+    process. Thread-safe.
 
     With `make` a file that is not there is made, for its owner's eyes only; without, StoreError is raised: where there
     are events, other keys than theirs would find nobody.
@@ -303,7 +303,6 @@ class Pseudonyms:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Under the lock, with the newest keys read."""
         with lock_folder(self.path.parent, None, "the keys"):
             self.reload_if_changed()
             yield
@@ -372,7 +371,7 @@ _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class EventIntake:
-    """What every event goes through before it is kept. Safe to share between threads."""
+    """What every event goes through before it is kept. Thread-safe."""
 
     def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
         self.pseudonyms = pseudonyms

@@ -142,8 +142,7 @@ class SqliteEvents:
         return sum(count for _, count in days)
 
     def _overwrite(self) -> None:
-        """Writes the file anew, since pages keep stale copies of what was in them, and empties the log; others write
-        while a reader is waited for that still needs it."""
+        """Rewrites the file, whose pages keep stale copies, and empties the log once no reader needs it."""
         with lock_folder(self.path.parent, None, "the events"), self._translate_errors():
             self._connection.execute("VACUUM")
         until = time.monotonic() + _WAIT_SECONDS
@@ -183,7 +182,7 @@ class SqliteEvents:
         return connection
 
     def _prepare(self) -> None:
-        """Makes the tables of a new file; raises StoreForeignError for a file of somebody else's."""
+        """Creates the tables of a new file; raises StoreForeignError for a file of another program."""
         connection = self._connection
         if self._version() == 0:
             with lock_folder(self.path.parent, None, "the events"):
@@ -196,7 +195,7 @@ class SqliteEvents:
                 sync(self.path.parent)
 
     def _version(self) -> int:
-        """0 for a file that is new. Read in one go: another process may be making it."""
+        """The schema version, 0 for a new file. One query: another process may be creating it."""
         query = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
         counts: tuple[int, int, int] = self._connection.execute(f"{query} FROM sqlite_master").fetchone()
         tables, application, version = counts
@@ -208,7 +207,7 @@ class SqliteEvents:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:
-        """All of it is durable after it, or nothing has happened."""
+        """A transaction: durable on leaving, rolled back on an error."""
         self._check_process()
         with lock_folder(self.path.parent, None, "the events"), self._translate_errors():
             cursor = self._connection.cursor()
@@ -223,7 +222,6 @@ class SqliteEvents:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Every foreign error becomes one of ours."""
         try:
             yield
         except sqlite3.OperationalError as error:
@@ -268,7 +266,7 @@ _MOST_TOGETHER = 2_000
 
 
 class PendingAppend:
-    """What one thread waits with, and what became of it."""
+    """The append of one waiting thread, and its result."""
 
     __slots__ = ("appended", "error", "events")
 
@@ -279,18 +277,17 @@ class PendingAppend:
 
     @property
     def is_done(self) -> bool:
-        """Whether it was written, or could not be."""
         return self.appended is not None or self.error is not None
 
     def result(self) -> AppendResult:
-        """What became of it; raises the error where it could not be written."""
+        """The result; raises the error of a failed write."""
         if self.appended is None:
             raise self.error or StoreError("an append was broken off; send its events again")
         return self.appended
 
 
 class GroupCommit:
-    """Threads take turns; `commit` writes several appends durably, and sets `appended` of each."""
+    """Group commit: one thread writes the appends of all that wait; `commit` sets `appended` of each."""
 
     def __init__(self, commit: Callable[[Sequence[PendingAppend]], None]) -> None:
         self._commit = commit
@@ -299,7 +296,7 @@ class GroupCommit:
         self._is_busy = False
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Waits until the events are written, by this thread or along with another's."""
+        """Waits until the events are written, by this thread or another."""
         mine = PendingAppend(events)
         with self._turn:
             self._queue.append(mine)
@@ -312,12 +309,11 @@ class GroupCommit:
 
     @property
     def waiting(self) -> int:
-        """How many threads wait for one that writes."""
         return len(self._queue)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """No other thread writes meanwhile."""
+        """Excludes other writers."""
         is_mine = False
         try:
             with self._turn:

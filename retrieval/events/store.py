@@ -17,14 +17,14 @@ from retrieval.store.files import atomic_file
 
 @dataclass(frozen=True, slots=True)
 class AppendResult:
-    """What became of events that were handed to a store: new ones are durable, those it had are as they were."""
+    """The result of an append: new events are durable, earlier ones unchanged."""
 
     added: int
     """How many were new."""
     duplicates: int
-    """How many were there already, word for word."""
+    """How many were there already with equal content."""
     conflicts: tuple[int, ...] = ()
-    """Places, from 0, of those whose id another event has: they were not taken."""
+    """Positions, from 0, of events whose id another event has: they were rejected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class DayState:
 
 
 class EventStore(Protocol):
-    """Keeps events. Safe to share between threads; several processes may write and read at once.
+    """A store of events: thread-safe, and several processes may use it at once.
 
     Methods raise StoreError where the store cannot be read or written, ClusterError where a cluster cannot.
     """

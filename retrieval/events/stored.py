@@ -41,15 +41,13 @@ class StoredEvent(NamedTuple):
 
     @property
     def day(self) -> int:
-        """Days since 1970, UTC."""
         return self.time // DAY_MS
 
     @property
     def content(self) -> tuple[object, ...]:
-        """What its client said: an event that is sent again says the same.
+        """The content that the client sent; a resent event has the same.
 
-        Not who it was, since a new key for pseudonyms would change that; and no time where it is when the event came
-        in, as the client has told none then.
+        Pseudonyms are left out, as a new key changes them, and a time that is that of arrival, as the client sent none.
         """
         return self._replace(received=0, shopper="", session="", time=0 if self.time == self.received else self.time)
 
@@ -148,7 +146,7 @@ def quoted(value: object) -> str:
 
 
 def _are_plain(event: Event) -> bool:
-    """Whether the ids together are what nearly all are, so that none needs a closer look."""
+    """Whether all ids are short printable ASCII, as nearly all are: then none needs a check of its own."""
     try:
         ids = event.event_id + event.query_id + event.shopper + event.session + event.product_id
         return len(ids) <= MAX_ID_BYTES and ids.isascii() and ids.isprintable()
@@ -176,7 +174,7 @@ def _check_id(name: str, value: object) -> None:
 
 
 def _shown(name: str, value: str) -> str:
-    """An id, for a message; nothing of what a person or a visit is called."""
+    """An id for a message; that of a shopper or a session is left out."""
     return "" if name in ("shopper", "session") else f": {quoted(value)}"
 
 

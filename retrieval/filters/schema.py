@@ -74,12 +74,10 @@ class FieldInfo:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether it has a column of numbers."""
         return bool(self.kinds & NUMERIC)
 
     @property
     def is_textual(self) -> bool:
-        """Whether it has a column of texts."""
         return bool(self.kinds & TEXTUAL)
 
 

@@ -131,7 +131,7 @@ def gpu_count() -> int:
 
 
 class FaissIndex(StoredVectors):
-    """An opened vector index: read-only, safe to ask from many threads at once.
+    """An opened vector index: read-only, thread-safe.
 
     On a GPU, when there is one and `gpu` is not False, everything is scanned there.
     """
@@ -152,7 +152,6 @@ class FaissIndex(StoredVectors):
 
     @property
     def kind(self) -> VectorIndexKind:
-        """How the nearest are found."""
         if self._graph is None or self._on_gpu:
             return VectorIndexKind.EXACT
         return _kind_of(self._graph)
@@ -221,7 +220,6 @@ def _kind_of(index: faiss.Index) -> VectorIndexKind:
 
 
 def _trained(vectors: Vectors, kind: VectorIndexKind) -> faiss.Index:
-    """An index over all vectors."""
     count, dimension = vectors.shape
     if kind is VectorIndexKind.GRAPH:
         index = faiss.IndexHNSWSQ(

@@ -39,11 +39,11 @@ class KeywordDocument:
 
 @dataclass(frozen=True, slots=True)
 class DocumentChange:
-    """What a live change makes of one row."""
+    """The effect of a live change on one row."""
 
     row: int
     sequence: int
-    """The number of the change, as the journal counts them: of two changes of a row the higher one stands."""
+    """The change's number in the journal: of two changes of a row the higher one wins."""
     document: KeywordDocument | None
     """None where the product is gone."""
     product: bytes = b""
@@ -61,7 +61,7 @@ class Matches:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A set of products: those that match `groups`, and `rows` besides; of both only what `where` lets through.
+    """A set of products: those that match `groups`, and `rows`; of both only products that pass `where`.
 
     Without groups it is `rows` alone, or, where `everything` is set, all products.
     """
@@ -91,7 +91,7 @@ class Sort:
 
 @dataclass(frozen=True, slots=True)
 class Retrieval:
-    """What the words of a query find."""
+    """The matches of a query's words."""
 
     matches: Matches
     """Under the filter."""
@@ -103,9 +103,9 @@ class Retrieval:
 
 @dataclass(frozen=True, slots=True)
 class DetailsRequest:
-    """What is asked once the candidates are known: `rows` are those that the words alone did not find.
+    """A request for details of known candidates; `rows` are those that the words alone did not find.
 
-    Facets and order are over everything that matches `groups`, and `rows`; of both only what `where` lets through.
+    Facets and order are over everything that matches `groups`, and `rows`; of both only products that pass `where`.
     """
 
     rows: Rows
@@ -120,23 +120,23 @@ class DetailsRequest:
 
 @dataclass(frozen=True, slots=True)
 class CandidateDetails:
-    """The answer to a `Completion`."""
+    """The response to a `DetailsRequest`."""
 
     candidates: Matches
-    """Those of the rows that the filter lets through, with their BM25."""
+    """Those of the rows that pass the filter, with their BM25."""
     facets: dict[str, Facet]
     ordered: SortedRows | None = None
 
 
 class KeywordIndex(Protocol):
-    """An opened keyword index. It is read-only and may be asked from many threads at once."""
+    """An opened keyword index: read-only and thread-safe."""
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> KeywordIndex:
-        """This index with some rows replaced, added or gone.
+        """This index with some rows replaced, added or removed.
 
-        This one stays as it is where it lies on this machine; one in a cluster is shared, and shows the change to
-        every process as soon as one of them makes it. `catalog` is the one this index was opened with, or an extension
-        of it up to `places` fields. Only the newest index may be changed, and by one thread at a time.
+        A local index is copied and stays as it is; one in a cluster is shared, so every process sees the change.
+        `catalog` is that of this index, or an extension of it up to `field_capacity` fields. Only the newest index may
+        be changed, by one thread at a time.
         """
 
     def check_changeable(self) -> None:
@@ -153,16 +153,16 @@ class KeywordIndex(Protocol):
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
     ) -> Retrieval:
-        """`search` with the filter and without it, and `identified`: all that the words alone can tell, in one go."""
+        """`search` with the filter and without it, and `find_identifier`, in one round trip."""
 
     def fetch_details(self, wanted: DetailsRequest) -> CandidateDetails:
-        """`score`, `facets` and `sort` for candidates that are known, in one go."""
+        """`score`, `facets` and `sort` for known candidates, in one round trip."""
 
     def search(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None = None) -> Matches:
         """The `limit` best matches by BM25 (Robertson & Zaragoza 2009, section 3.2; k1 = 1.2, b = 0.75)."""
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
-        """Those of `rows` that `where` lets through, by row, with their BM25; 0 for a row that does not match."""
+        """The `rows` that pass `where`, by row, with their BM25; 0 for a row that does not match."""
 
     def find_identifier(self, key: str) -> Rows:
         """The rows that carry this folded identifier, ascending; none where more than `MOST_SHARING` do."""
@@ -185,7 +185,7 @@ NO_MATCHES = Matches(NO_ROWS, np.empty(0, dtype=np.float32), 0)
 
 
 class SequentialQueries:
-    """The composed questions of a keyword index that asks nobody: one part after the other."""
+    """Composed queries of a local keyword index, one part after the other."""
 
     def retrieve(
         self: KeywordIndex,
@@ -211,11 +211,10 @@ LOOK_AHEAD = 16
 
 
 def round_scores(scores: Scores) -> Scores:
-    """BM25 in steps of 2^-14, some 0.00006.
+    """BM25 rounded to steps of 2^-14, some 0.00006.
 
-    A sum in single precision depends in its last digits on the order of the words, which is another in every backend
-    and, in tantivy, for every product: without this, products with equal words would not tie, and so not come in the
-    order of their ids.
+    The last digits of a float32 sum depend on the order of its terms, which differs between backends and, in tantivy,
+    between products. Without rounding, products with equal words would not tie, and not be ordered by id.
     """
     return np.asarray(np.round(scores * _STEPS) / _STEPS, dtype=np.float32)
 
@@ -228,11 +227,11 @@ def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
 
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
-    """How many words of a query a product must have to match: half of them, rounded up. A group that stands for
-    several words counts as so many, so that a phrase with synonyms loses no hit that its words had.
+    """The number of a query's words that a product must have to match: half of them, rounded up. A group that stands
+    for several words counts as so many.
 
-    A total and facet counts over everything that shares one word with a long query would mean little; asking for more
-    loses recall that the vectors do not make up for (docs/decisions/0001-one-candidate-set.md).
+    Fewer make totals and facet counts meaningless for long queries; more lose recall that the vectors do not make up
+    for (docs/decisions/0001-one-candidate-set.md).
     """
     return (sum(group.words for group in groups) + 1) // 2
 

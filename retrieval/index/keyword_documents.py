@@ -101,11 +101,9 @@ class LineWriter:
         self._packed: BinaryIO = zstandard.ZstdCompressor(_LEVEL).stream_writer(self._file, closefd=False)
 
     def write(self, line: bytes) -> None:
-        """Adds one line."""
         self._packed.write(len(line).to_bytes(_LENGTH_BYTES, "little") + line)
 
     def close(self) -> None:
-        """Ends the file."""
         self._packed.close()
         self._file.close()
 

@@ -91,7 +91,7 @@ def _written(folder: Path) -> Iterator[None]:
 
 
 class TantivyIndex(SequentialQueries):
-    """An opened keyword index: read-only, safe to ask from many threads at once."""
+    """An opened keyword index: read-only, thread-safe."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
         self._copy = _WorkingCopy(folder, catalog)
@@ -335,7 +335,6 @@ class _WorkingCopy:
 
 
 def _linked(folder: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder of our own with links to an index's files."""
     try:
         links = tempfile.TemporaryDirectory(prefix="shelfwise-", ignore_cleanup_errors=True)
         for path in folder.iterdir() if folder.is_dir() else ():
@@ -363,7 +362,6 @@ def _document(row: int, line: KeywordLine) -> tantivy.Document:
 
 
 def _count(result: tantivy.SearchResult) -> int:
-    """The number of matches, which tantivy's type stub leaves out."""
     return int(getattr(result, "count", 0) or 0)
 
 

@@ -82,7 +82,7 @@ class ProductTokens:
 
 
 class TokenStates(Protocol):
-    """The token states of a snapshot's products, by row. Read-only; may be asked from many threads at once."""
+    """The token states of a snapshot's products, by row. Read-only; is thread-safe."""
 
     @property
     def encoder(self) -> str:

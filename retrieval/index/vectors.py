@@ -60,7 +60,7 @@ def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> 
 
 
 class VectorIndex(Protocol):
-    """An opened vector index over unit vectors: read-only, safe to ask from many threads at once."""
+    """An opened vector index over unit vectors: read-only, thread-safe."""
 
     @property
     def size(self) -> int:

@@ -122,8 +122,6 @@ def _side(manifest: Manifest) -> VersionSummary:
 
 @dataclass(slots=True)
 class _Gathered:
-    """Products of one kind of change while they are counted."""
-
     most: int
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -193,7 +191,6 @@ def _field_changes(before: FieldCatalog, after: FieldCatalog) -> FieldChanges:
 
 
 def _kinds(catalog: FieldCatalog) -> Mapping[str, str]:
-    """The kinds of each field that any product has."""
     return {info.name: ", ".join(sorted(info.kinds)) for info in catalog.fields.values() if info.products}
 
 

@@ -221,8 +221,6 @@ class _Schema(msgspec.Struct, frozen=True):
 
 
 class _SealedArrays(_Schema, frozen=True):
-    """The file of `SealedArrays` as MessagePack."""
-
     made: datetime
     xxh3: str
     """Of the bytes of `arrays`."""

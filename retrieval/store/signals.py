@@ -43,7 +43,7 @@ class SignalColumns:
 
 
 class ProductSignals(Protocol):
-    """The signals of a snapshot's products. Read-only; may be asked from many threads at once."""
+    """The signals of a snapshot's products. Read-only; is thread-safe."""
 
     def at(self, rows: Rows) -> SignalColumns:
         """Those of the products at `rows` (c,), in their order."""
@@ -91,8 +91,6 @@ class StoredSignals:
 
 
 class _Signals(msgspec.Struct, frozen=True):
-    """The fields of a stored product that are signals."""
-
     price: float | None = None
     rating: float | None = None
     rating_count: int | None = None

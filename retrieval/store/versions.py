@@ -96,7 +96,6 @@ class Store:
         self.encoders = root / "encoders"
 
     def version_folder(self, name: str) -> Path:
-        """Where a version lives."""
         return self.root / "versions" / name
 
     def versions(self) -> list[str]:
@@ -303,7 +302,6 @@ class Store:
         return folder
 
     def next_version(self) -> str:
-        """The name that the next version gets."""
         names = self.versions()
         return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
 

@@ -265,7 +265,7 @@ class TermGroup:
 
 
 class Analyzer:
-    """Makes the terms of products and queries. Immutable, cheap to make, safe to share between threads.
+    """Makes the terms of products and queries. Immutable, cheap to make, thread-safe.
 
     `identity` changes when a text would give other terms or the synonyms changed; `synonyms` are those that it was made
     with.

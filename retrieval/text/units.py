@@ -140,7 +140,6 @@ class Quantity:
 
     @property
     def term(self) -> str:
-        """Number and unit as one term: "12v"."""
         return self.number + self.unit
 
     @property

@@ -25,7 +25,6 @@ class Upsert:
 
     @property
     def id(self) -> str:
-        """The id of the product."""
         return self.product.id
 
 

@@ -77,7 +77,6 @@ class JournalCopy:
         return self._chunk[at : max(at, min(at + length, self.size - self._chunk_at))]
 
     def close(self) -> None:
-        """Ends the reading."""
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
@@ -99,7 +98,6 @@ class JournalCopies:
 
     @property
     def none(self) -> bool:
-        """Whether there is no journal."""
         return self.first.missing and self.second.missing
 
     def sources(self) -> list[list[JournalCopy]]:
@@ -191,7 +189,6 @@ class FrameHeader:
 
     @property
     def last(self) -> int:
-        """The number of the frame's last change."""
         return self.first + self.count - 1
 
     def pack(self) -> bytes:
@@ -200,7 +197,6 @@ class FrameHeader:
 
     @property
     def names(self) -> str:
-        """The changes in a message."""
         return f"change {self.first:,}" if self.count == 1 else f"changes {self.first:,} to {self.last:,}"
 
 

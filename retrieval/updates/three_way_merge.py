@@ -81,7 +81,7 @@ class PendingUpdate:
 
     @property
     def is_pending(self) -> bool:
-        """Whether anything is left of the changes: else the feed alone says it all, and there is nothing to keep."""
+        """Whether the live product still differs from the feed's."""
         return not same_product(self.base, self.live)
 
     def rebase(self, feed: Product | None) -> PendingUpdate:
