@@ -45,7 +45,16 @@ from rerank.text_towers.model import (
 from rerank.text_towers.negatives import draw_negatives
 from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.validation import PoolEvaluator
-from rerank.training.trainer import STATE_FILE, Epoch, RunState, best_of, keep, resumed, slope, weights_of
+from rerank.training.trainer import (
+    STATE_FILE,
+    Epoch,
+    NonFiniteLossError,
+    RunState,
+    Trainer,
+    best_of,
+    slope,
+    weights_of,
+)
 from retrieval.encoders.torch import no_progress_bar, vector_dimension
 from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
@@ -112,41 +121,47 @@ class _Run:
         return self._steps * self._options.epochs
 
     def go(self) -> TrainedTowers:
-        state = self._resumed()
-        for epoch in state.progress.curve:
-            self._judged(epoch)
-        stopped = ""
-        while state.progress.done < len(self._parts()) and state.progress.waited < self._options.patience:
-            part = self._part(state.progress.done)
-            loss: float | None = None
-            try:
-                loss = self._trained(state.progress.done, part)
-            except NonFiniteLossError as error:
-                stopped = self._lost(state, error)
-                break
-            except torch.OutOfMemoryError:
-                # What the step held is free once its traceback is gone, behind this block.
-                pass
-            if loss is None:
-                state = self._smaller()
-                continue
-            state.progress.done += 1
-            epoch = Epoch(state.progress.done, loss, self._judge.ndcg(self._tower))
-            state.judge(self._loss, epoch)
-            self._judged(epoch)
-            told = f"loss {loss:.4f}, nDCG@10 {epoch.validation:.4f}"
-            if self._options.average:
-                average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
-                so_far = state.progress
-                told += f"; the mean of {so_far.averaged} parts {so_far.averaged_best:.4f}"
-            self._progress.end(told)
-            keep(self._folder, self._loss, self._optimizer, state)
-        progress = state.progress
+        options, stopped = self._options, ""
+        trainer = Trainer(
+            self._loss,
+            self._optimizer,
+            self._folder,
+            len(self._parts()),
+            options.patience,
+            lambda number: self._train_part(number - 1),
+            lambda: self._judge.ndcg(self._tower),
+            (self._judged,),
+            self._end_part,
+            self._refuse_damage,
+            self._halve_chunk,
+        )
+        is_new = not (self._folder / STATE_FILE).exists()
+        if is_new:
+            self._progress.begin("validation", None, "")
+        progress = trainer.start().progress
+        if is_new:
+            self._progress.end(f"nDCG@10 {progress.best:.4f} before the first step")
+        try:
+            trainer.run()
+        except NonFiniteLossError as error:
+            stopped = self._stop(trainer.state, error)
+        state, progress = trainer.state, trainer.state.progress
         curve, is_mean = tuple(progress.curve), progress.averaged_best > progress.best
         self._loss.load_state_dict(state.averaged if is_mean else state.best_weights)
         reached, averaged = (progress.averaged_best, progress.averaged) if is_mean else (progress.best, 1)
         mixed = self._mixed(reached, has_learned=is_mean or best_of(curve).number > 0)
         return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
+
+    def _end_part(self, state: RunState, epoch: Epoch) -> None:
+        summary = f"loss {epoch.loss:.4f}, nDCG@10 {epoch.validation:.4f}"
+        if self._options.average:
+            average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
+            progress = state.progress
+            summary += f"; the mean of {progress.averaged} parts {progress.averaged_best:.4f}"
+        self._progress.end(summary)
+
+    def _refuse_damage(self, checkpoint: Path) -> None:
+        raise self._task.damaged(checkpoint)
 
     def _mixed(self, reached: float, *, has_learned: bool) -> WeightMixture:
         if not has_learned or not self._options.mix:
@@ -155,19 +170,6 @@ class _Run:
         mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
         self._progress.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
         return mixed
-
-    def _resumed(self) -> RunState:
-        """What an interrupted run left, or a run that begins; its first line of the curve is the model as it is."""
-        state = resumed(self._folder, self._loss, self._optimizer)
-        if state.progress.curve:
-            return state
-        if (self._folder / STATE_FILE).exists():
-            raise self._task.damaged(self._folder / STATE_FILE)
-        self._progress.begin("validation", None, "")
-        state.judge(self._loss, Epoch(0, None, self._judge.ndcg(self._tower)))
-        self._progress.end(f"nDCG@10 {state.progress.best:.4f} before the first step")
-        keep(self._folder, self._loss, self._optimizer, state)
-        return state
 
     def _parts(self) -> list[tuple[int, int, int]]:
         """For each part its epoch and the steps of it, from and to."""
@@ -179,7 +181,8 @@ class _Run:
         """Steps of the parts before this one."""
         return sum(end - begin for _, begin, end in self._parts()[:number])
 
-    def _trained(self, number: int, part: ExamplePart) -> float:
+    def _train_part(self, number: int) -> float:
+        part = self._part(number)
         at = number, self._before(number), self._total
         batches = -(-len(part.texts) // self._options.batch)
         self._progress.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
@@ -208,35 +211,26 @@ class _Run:
         batch = self._options.batch
         return self._pairs[order[begin * batch : end * batch]]
 
-    def _lost(self, state: RunState, error: NonFiniteLossError) -> str:
+    def _stop(self, state: RunState, error: NonFiniteLossError) -> str:
+        """Why training ended; raises NothingBetterError where no part was better than the model before."""
+        loss = f"the loss became {error.value} {error.place} of {self._total:,}"
         cure = "lower the learning rate, or look at the labels"
         if best_of(state.progress.curve).number == 0:
-            raise NothingBetterError(
-                f"{error} of {self._total:,}, before the towers were any better; {cure}"
-            ) from error
-        return f"{error} of {self._total:,}; the best part before it is kept; {cure}"
+            raise NothingBetterError(f"{loss}, before the towers were any better; {cure}") from error
+        return f"{loss}; the best part before it is kept; {cure}"
 
-    def _smaller(self) -> RunState:
-        """The run as it was before the part that did not fit, with half as many texts at a time."""
-        before = self._loss.mini_batch_size
-        if before == 1:
+    def _halve_chunk(self) -> None:
+        """Runs half as many texts at a time from now on."""
+        size = self._loss.mini_batch_size
+        if size == 1:
             raise TrainingError("the GPU has no memory for one text: choose a smaller model")
-        self._loss.cached, self._loss.mini_batch_size = True, before // 2
-        self._notices.append(f"the GPU's memory was full: {before // 2} texts are run at a time, no longer {before}")
-        torch.cuda.empty_cache()
-        return resumed(self._folder, self._loss, self._optimizer)
+        self._loss.cached, self._loss.mini_batch_size = True, size // 2
+        self._notices.append(f"the GPU's memory was full: {size // 2} texts are run at a time, no longer {size}")
 
 
 # Some steps of training by sentence-transformers' trainer, in the order that they are given.
 
 _FASTER = "faster"
-
-
-class NonFiniteLossError(Exception):
-    """The loss is no number any more; `step` counts from 1."""
-
-    def __init__(self, value: float, step: int) -> None:
-        super().__init__(f"the loss became {value} at step {step:,}")
 
 
 def optimizer_of(loss: TowerLoss, options: TextTowerOptions) -> AdamW:
@@ -364,7 +358,8 @@ class _Trainer(SentenceTransformerTrainer):
         loss: Any = super().compute_loss(model, inputs, *given, **named)
         value = float(torch.as_tensor(loss).detach())
         if not math.isfinite(value):
-            raise NonFiniteLossError(value, self.done + len(self.losses) + (0 if self._is_moved else 1))
+            step = self.done + len(self.losses) + (0 if self._is_moved else 1)
+            raise NonFiniteLossError(value, f"at step {step:,}")
         if not self._is_moved:
             self.losses.append(value)
             self.told()

@@ -1,6 +1,6 @@
-"""The training loop of a ranker's network: one epoch after another, validated, stopped early, resumable.
+"""Resumable training: epochs, validation, early stopping, checkpoints, TensorBoard curves.
 
-A run keeps its state in a folder after every epoch: a run that is killed goes on from there and ends with the weights
+A run keeps its state in a folder after every epoch. A run that is killed goes on from there and ends with the weights
 of one that was not, since each epoch's randomness comes from the seed and the epoch's number alone.
 """
 
@@ -60,6 +60,85 @@ class Training(Generic[_Network, _Batch]):
     validate: Callable[[_Network], float]
 
 
+class NonFiniteLossError(TrainingError):
+    """A loss that is infinite or no number; `place` says when it came."""
+
+    def __init__(self, value: float, place: str) -> None:
+        self.value, self.place = value, place
+        super().__init__(f"the loss became {value} {place}; lower the learning rate, or look at the labels")
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Runs epochs until all are done or validation has not improved for `patience` of them."""
+
+    network: nn.Module
+    optimizer: Optimizer
+    folder: Path
+    """Keeps the checkpoint."""
+    epochs: int
+    patience: int
+    train_epoch: Callable[[int], float]
+    """Trains the epoch of this number, from 1; returns the mean loss of its steps."""
+    validate: Callable[[], float]
+    """How good the network is now, higher is better."""
+    on_epoch: Sequence[Callable[[Epoch], None]] = ()
+    """Called for every epoch of the curve, at once for those that an interrupted run has left."""
+    on_checkpoint: Callable[[RunState, Epoch], None] = lambda _state, _epoch: None
+    """Called after an epoch of this run, before its checkpoint is written."""
+    on_damage: Callable[[Path], None] = lambda _checkpoint: None
+    """Called where there is a checkpoint that cannot be read; the run then begins anew."""
+    on_out_of_memory: Callable[[], None] | None = None
+    """Called where the device has no memory for an epoch, which is then tried again from the last checkpoint."""
+    state: RunState = field(init=False)
+
+    def start(self) -> RunState:
+        """Takes up what an interrupted run left; a new run begins with the validation of the network as it is."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.state = load_checkpoint(self.folder, self.network, self.optimizer)
+        if not self.state.progress.curve:
+            if (checkpoint := self.folder / STATE_FILE).exists():
+                self.on_damage(checkpoint)
+            self.state.judge(self.network, Epoch(0, None, self.validate()))
+            save_checkpoint(self.folder, self.network, self.optimizer, self.state)
+        return self.state
+
+    def run(self) -> tuple[Epoch, ...]:
+        """Trains and returns the curve; `state` then has the best weights, which the network has not yet.
+
+        Raises NonFiniteLossError, where the last checkpoint is the epoch before, and what `train_epoch` raises.
+        """
+        for epoch in self.state.progress.curve:
+            self._report(epoch)
+        while self.state.progress.done < self.epochs and self.state.progress.waited < self.patience:
+            loss = self._train_epoch(self.state.progress.done + 1)
+            if loss is None:
+                continue
+            self.state.progress.done += 1
+            epoch = Epoch(self.state.progress.done, loss, self.validate())
+            self.state.judge(self.network, epoch)
+            self._report(epoch)
+            self.on_checkpoint(self.state, epoch)
+            save_checkpoint(self.folder, self.network, self.optimizer, self.state)
+        return tuple(self.state.progress.curve)
+
+    def _train_epoch(self, number: int) -> float | None:
+        try:
+            return self.train_epoch(number)
+        except torch.OutOfMemoryError:
+            if self.on_out_of_memory is None:
+                raise
+        # What the step held is free once its traceback is gone, behind the block above.
+        self.on_out_of_memory()
+        torch.cuda.empty_cache()
+        self.state = load_checkpoint(self.folder, self.network, self.optimizer)
+        return None
+
+    def _report(self, epoch: Epoch) -> None:
+        for report in self.on_epoch:
+            report(epoch)
+
+
 def train(
     network: _Network,
     training: Training[_Network, _Batch],
@@ -69,64 +148,45 @@ def train(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[Epoch, ...]:
-    """Trains `network` in place, leaves it with the weights of its best validation, and returns the curve.
+    """Trains `network` in place by AdamW, leaves it with the weights of its best validation, and returns the curve.
 
-    `advance` is told of steps that are done, `judged` of every epoch of the curve, at once of
-    those that an interrupted run has left. Raises TrainingError where the loss is no number any more.
+    `advance` is called with numbers of steps done, `judged` with every epoch of the curve, at once with those that an
+    interrupted run has left. Raises NonFiniteLossError.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    optimizer = torch.optim.AdamW(
-        [weight for weight in network.parameters() if weight.requires_grad],
-        lr=options.learning_rate,
-        weight_decay=options.weight_decay,
-    )
-    state = resumed(folder, network, optimizer)
-    so_far = state.progress
-    if so_far.done:
-        advance(so_far.done * training.steps)
-    else:
-        state.judge(network, Epoch(0, None, training.validate(network)))
-    for epoch in so_far.curve:
-        judged(epoch)
-    while so_far.done < options.epochs and so_far.waited < options.patience:
-        loss = _epoch(network, training, options, optimizer, so_far.done, advance)
-        so_far.done += 1
-        state.judge(network, Epoch(so_far.done, loss, training.validate(network)))
-        judged(so_far.curve[-1])
-        keep(folder, network, optimizer, state)
-    network.load_state_dict(state.best_weights)
-    return tuple(so_far.curve)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay)
 
+    def train_epoch(number: int) -> float:
+        network.train()
+        losses: list[float] = []
+        for batch in training.batches(number):
+            loss = training.loss(network, batch)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise NonFiniteLossError(value, f"in epoch {number}")
+            step = (number - 1) * training.steps + len(losses)
+            rate = slope(step, training.steps * options.epochs, options.warm_up)
+            for group in optimizer.param_groups:
+                group["lr"] = options.learning_rate * rate
+            optimizer.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(network.parameters(), options.clip)
+            optimizer.step()
+            losses.append(value)
+            advance(1)
+        network.eval()
+        return sum(losses) / max(len(losses), 1)
 
-def _epoch(
-    network: _Network,
-    training: Training[_Network, _Batch],
-    options: LoopOptions,
-    optimizer: torch.optim.Optimizer,
-    done: int,
-    advance: Callable[[int], None],
-) -> float:
-    """The epoch after so many; its mean loss."""
-    network.train()
-    losses: list[float] = []
-    for batch in training.batches(done + 1):
-        loss = training.loss(network, batch)
-        value = loss.item()
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"the loss became {value} in epoch {done + 1}; lower the learning rate, or look at the labels"
-            )
-        rate = slope(done * training.steps + len(losses), training.steps * options.epochs, options.warm_up)
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * rate
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), options.clip)
-        optimizer.step()
-        losses.append(value)
-        advance(1)
-    network.eval()
-    return sum(losses) / max(len(losses), 1)
+    def validate() -> float:
+        return training.validate(network)
+
+    trainer = Trainer(network, optimizer, folder, options.epochs, options.patience, train_epoch, validate, (judged,))
+    progress = trainer.start().progress
+    if progress.done:
+        advance(progress.done * training.steps)
+    curve = trainer.run()
+    network.load_state_dict(trainer.state.best_weights)
+    return curve
 
 
 def slope(step: int, steps: int, warm_up: int) -> float:
@@ -136,8 +196,6 @@ def slope(step: int, steps: int, warm_up: int) -> float:
         return (step + 1) / warm_up
     return max(0.0, (steps - step) / max(1, steps - warm_up))
 
-
-# What a training run keeps between epochs, so that it can be killed: tensors and numbers in safetensors, no pickle.
 
 STATE_FILE, CURVE_FILE = "training.safetensors", "curve.json"
 _PROGRESS, _CHECKSUM = "progress", "xxh3"
@@ -199,7 +257,7 @@ def weights_of(network: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
-def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
+def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
     """Writes a run to `folder`, whole or not at all."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
@@ -214,7 +272,7 @@ def keep(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState
     write_durably(folder / CURVE_FILE, msgspec.json.encode(state.progress.curve))
 
 
-def resumed(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
+def load_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
     """What an interrupted run left in `folder`, its network and optimizer set; a new run where that cannot be read or
     is of another network."""
     before = weights_of(network)

@@ -19,7 +19,7 @@ from rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import optimizer_of, train_towers
-from rerank.training.trainer import STATE_FILE, Epoch, resumed
+from rerank.training.trainer import STATE_FILE, Epoch, load_checkpoint
 from retrieval.encoders.torch import prompts
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
@@ -300,7 +300,7 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
         parts.append(build_part(*given))
         return parts[-1]
 
-    monkeypatch.setattr("rerank.text_towers.training.part_of", noted)
+    monkeypatch.setattr("rerank.text_towers.training.build_part", noted)
     tower = open_text_tower(ModelSource("e5", tmp_path / "e5"), 16, device="cpu")
     assert trained(tower, tmp_path / "run").improved
     texts = parts[0].texts
@@ -320,7 +320,7 @@ def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: Mod
         trained(tower, tmp_path / "killed", Told(9), options=options)
     again = trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
     assert again == done
-    first, last = (resumed(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
+    first, last = (load_checkpoint(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
     assert first.progress == last.progress
     assert first.averaged.keys() == first.best_weights.keys()
     assert all(torch.equal(value, last.averaged[name]) for name, value in first.averaged.items())
