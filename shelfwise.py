@@ -29,7 +29,6 @@ from retrieval.records import (
     Page,
     PastAct,
     Product,
-    Query,
     StageScore,
     TermMatch,
     Variant,
@@ -38,6 +37,7 @@ from retrieval.records import (
 if TYPE_CHECKING:
     from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
     from service.engine.engine import SearchEngine
+    from service.engine.request import SearchRequest
 
 __all__ = [
     "Availability",
@@ -62,12 +62,12 @@ __all__ = [
     "PastAct",
     "Pin",
     "Product",
-    "Query",
     "QueryError",
     "Redirect",
     "Restrict",
     "Rule",
     "SearchEngine",
+    "SearchRequest",
     "ShelfwiseError",
     "StageScore",
     "StoreError",
@@ -88,6 +88,10 @@ def __getattr__(name: str) -> object:
         from service.engine.engine import SearchEngine
 
         return SearchEngine
+    if name == "SearchRequest":
+        from service.engine.request import SearchRequest
+
+        return SearchRequest
     if name in _RULES:
         from service.curation import rules
 

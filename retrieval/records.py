@@ -132,28 +132,6 @@ class PastAct:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
-    """One search as the engine takes it. `size` and `page` bound what is returned, never what is counted."""
-
-    text: str
-    size: int = 20
-    page: int = 1
-    """From 1."""
-    filters: str = ""
-    facets: tuple[str, ...] = ()
-    sort: str = ""
-    """A field, with a leading "-" for descending; empty sorts by relevance."""
-    stage: str = "ranked"
-    """Which order to answer with: "bm25", "dense", "merged" or "ranked"."""
-    explain: bool = False
-    """Whether the hits that a ranker scored say what their scores are made of."""
-    history: tuple[PastAct, ...] = ()
-    """What this shopper did before, oldest first, for a ranker that reads it."""
-    facet_values: int = 100
-    """Of each facet, at most; the most frequent ones."""
-
-
-@dataclass(frozen=True, slots=True)
 class StageScore:
     """What one stage gave a product: its rank in that stage's own order (from 1; None when past its depth), its
     score."""

@@ -11,7 +11,7 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache, partial
 from itertools import chain, combinations, islice, pairwise
 from typing import Any, cast
 
@@ -264,6 +264,26 @@ class TermGroup:
     """How many of the query's words it stands for: more where a phrase has synonyms."""
 
 
+class AnalyzedText:
+    """A text with its terms and its groups, each made when first needed from one reading of the text."""
+
+    def __init__(self, analyzer: Analyzer, text: str) -> None:
+        self.text = text
+        self._analyzer = analyzer
+
+    @cached_property
+    def terms(self) -> frozenset[str]:
+        return frozenset(term for chunk in self._chunks for term in chunk.terms)
+
+    @cached_property
+    def groups(self) -> tuple[TermGroup, ...]:
+        return self._analyzer.expand(self._chunks[:MAX_GROUPS])
+
+    @cached_property
+    def _chunks(self) -> list[Chunk]:
+        return list(_read(self.text))
+
+
 class Analyzer:
     """Makes the terms of products and queries. Immutable, cheap to make, thread-safe.
 
@@ -271,13 +291,15 @@ class Analyzer:
     with.
     """
 
-    __slots__ = ("_expansions", "_longest", "identity", "synonyms")
+    __slots__ = ("_expansions", "_longest", "analyze", "identity", "synonyms")
 
     def __init__(self, synonyms: Synonyms | None = None) -> None:
         self.synonyms = synonyms = synonyms or Synonyms()
         self.identity = f"{RULES}+{synonyms.fingerprint}"
         self._expansions = _expansions(synonyms)
         self._longest = max(map(len, self._expansions), default=0)
+        self.analyze: Callable[[str], AnalyzedText] = lru_cache(maxsize=256)(partial(AnalyzedText, self))
+        """The analysis of a query, shared by all parts of a search."""
 
     def terms(self, text: str) -> list[str]:
         """The terms to index for `text`; none holds whitespace.
@@ -289,7 +311,10 @@ class Analyzer:
 
     def groups(self, text: str) -> tuple[TermGroup, ...]:
         """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
-        found = list(islice(_read(text), MAX_GROUPS))
+        return self.expand(list(islice(_read(text), MAX_GROUPS)))
+
+    def expand(self, found: Sequence[Chunk]) -> tuple[TermGroup, ...]:
+        """The groups of a query's chunks, with their synonyms."""
         characters = (TermGroup(((character,),)) for chunk in found for character in chunk.characters)
         return tuple(islice(chain(self._expanded(_with_joints(found)), characters), MAX_GROUPS))
 

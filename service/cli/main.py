@@ -168,7 +168,8 @@ def search(
 
     from service.cli.output import show_notices, show_page, write_json
     from service.engine.engine import SearchEngine
-    from service.engine.reranking import UNREAD, parse_history, unknown_products_warning
+    from service.engine.request import parse_history
+    from service.engine.reranking import UNREAD, unknown_products_warning
     from service.settings import load_settings
 
     past = parse_history(history)
@@ -233,7 +234,8 @@ def recommend(
 
     from service.cli.output import show_notices, show_page, write_json
     from service.engine.engine import SearchEngine
-    from service.engine.reranking import parse_history, unknown_products_warning
+    from service.engine.request import parse_history
+    from service.engine.reranking import unknown_products_warning
     from service.settings import load_settings
 
     past = parse_history(history)

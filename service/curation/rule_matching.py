@@ -19,7 +19,7 @@ from retrieval.filters.conditions import AllOf, Condition, NotThat
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
-from retrieval.text.analysis import Analyzer
+from retrieval.text.analysis import AnalyzedText, Analyzer
 from service.curation.rules import (
     Action,
     Boost,
@@ -258,11 +258,12 @@ class CompiledRules:
             told.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
         return (*told, self._crowd) if self._crowd else tuple(told)
 
-    def effect(self, texts: Sequence[str], asked: Condition | None, now: float) -> Effect:
-        """What the rules do to a search by one of these texts, what was typed or what was meant, under this filter, at
-        a time in seconds since 1970."""
-        parts = _parts(asked)
-        matching = {each.rule.id: each for text in dict.fromkeys(texts) for each in self._matching(text, parts, now)}
+    def effect(self, texts: Sequence[AnalyzedText], filters: Condition | None, now: float) -> Effect:
+        """The effect of all rules that match one of these texts (as typed, and as corrected) under this filter at a
+        time in seconds since 1970."""
+        parts = _parts(filters)
+        distinct = {each.text: each for each in texts}.values()
+        matching = {each.rule.id: each for text in distinct for each in self._matching(text, parts, now)}
         if not matching:
             return NOTHING
         ordered = sorted(matching.values(), key=lambda each: (-each.rule.priority, each.rule.id))
@@ -274,11 +275,11 @@ class CompiledRules:
             )
         return replace(found, lifts=found.lifts[:MOST_LIFTS])
 
-    def _matching(self, text: str, parts: frozenset[Condition], now: float) -> Iterator[_CompiledRule]:
-        terms = frozenset(self._analyzer.terms(text)) if self._by_term else frozenset()
+    def _matching(self, text: AnalyzedText, parts: frozenset[Condition], now: float) -> Iterator[_CompiledRule]:
+        terms = text.terms if self._by_term else frozenset[str]()
         found = chain(
             self._always,
-            self._by_text.get(fold_value(text), ()),
+            self._by_text.get(fold_value(text.text), ()),
             chain.from_iterable(self._by_term.get(term, ()) for term in terms),
             chain.from_iterable(self._by_part.get(part, ()) for part in parts),
         )

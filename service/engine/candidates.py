@@ -36,6 +36,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
+from service.engine.request import STAGES
 from service.engine.snapshot import Snapshot
 
 # Makes a thing once for all threads that want it, such as the vector of a query that several searches share.
@@ -120,7 +121,7 @@ class Stages:
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
-        self._last = last
+        self.last = last
         self._encodings = encodings
 
     def rank(self, request: ResolvedRequest) -> Ranking:
@@ -136,8 +137,8 @@ class Stages:
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
         if not ranking.total and request.where is not None and query is not None:
             ranking = self._relaxed(request, query)
-        elif request.stage == "ranked" and self._last is not None:
-            degraded = (*degraded, *self._reranked(self._last, ranking, encoded, timings))
+        elif request.stage == "ranked" and self.last is not None:
+            degraded = (*degraded, *self._reranked(self.last, ranking, encoded, timings))
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
@@ -165,7 +166,7 @@ class Stages:
             return None, ("dense",)
 
     def _encode(self, request: ResolvedRequest) -> EncodedQuery:
-        reads_tokens = request.stage == "ranked" and self._last is not None and self._last.reads_tokens
+        reads_tokens = request.stage == "ranked" and self.last is not None and self.last.reads_tokens
         if self._encodings is None:
             return self._encode_now(request, reads_tokens=reads_tokens)
         of_text = id(self._snapshot.encoder), request.text
@@ -197,7 +198,7 @@ class Stages:
         asked: tuple[str, ...] = (request.stage,)
         if request.stage in ("merged", "ranked"):
             asked = ("bm25", "dense", "merged")
-        if request.stage == "ranked" and self._last is not None and not ranking.relaxed:
+        if request.stage == "ranked" and self.last is not None and not ranking.relaxed:
             asked = STAGES
         return tuple(stage for stage in asked if stage not in ranking.degraded)
 
@@ -321,8 +322,6 @@ def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
 
 
 # A search on its way: the request, and its candidates in order with what each stage gave them.
-
-STAGES = ("bm25", "dense", "merged", "ranked")
 
 
 @dataclass(frozen=True, slots=True)

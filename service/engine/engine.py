@@ -9,17 +9,15 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, Unpack
 
 from prometheus_client import Counter
 
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
-from retrieval.index.fusion import DEFAULT
-from retrieval.records import Event, Page, PastAct, Product, Query
+from retrieval.records import Event, Page, PastAct, Product
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
@@ -28,13 +26,13 @@ from service.curation.rule_editor import EngineRules
 from service.curation.rule_matching import CompiledRules, ServedRules, compile_rules
 from service.curation.rules import Rule
 from service.curation.synonym_editor import EngineSynonyms, ServedSynonyms
-from service.engine.candidates import STAGES, Encodings
+from service.engine.candidates import Encodings, Stages
 from service.engine.hot_reload import ServedCoViews, ServedPopularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommend_by_history, similar_products
-from service.engine.reranking import validate_history
-from service.engine.search import FACET_VALUES, MOST_SIZE, Search, check_query, row_of
+from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
+from service.engine.search import Search, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
 from service.engine.suggest import Suggester
@@ -183,60 +181,29 @@ class SearchEngine:
         )
 
     def search(
-        self,
-        text: str,
-        *,
-        size: int = 20,
-        page: int = 1,
-        filters: str = "",
-        facets: Sequence[str] = (),
-        sort: str = "",
-        stage: str = "ranked",
-        merge: str = DEFAULT,
-        explain: bool = False,
-        history: Sequence[PastAct] = (),
-        correct: bool = True,
-        rules: bool | Sequence[Rule] = True,
-        ranker: str = "",
-        facet_values: int = FACET_VALUES,
-        encodings: Encodings | None = None,
+        self, text: str | SearchRequest, *, encodings: Encodings | None = None, **options: Unpack[SearchOptions]
     ) -> Page:
-        """The products for a query, one page of them, with counts over all of them.
+        """One page of the products for a query, with counts over all of them.
 
-        `filters` is an expression such as `price < 100 AND brand IN (Bosch, Makita)`; `facets` are fields to count, the
-        `facet_values` most frequent values of each; `sort` is a numeric field, "-" before it for descending; `stage` is
-        "bm25", "dense", "merged" or "ranked", which is what merging gave, reordered by the ranker where one serves;
-        `merge` names one of `retrieval.index.fusion.METHODS`; `explain` has each hit that the ranker scored say what
-        its score is made of;
-        `history` is what this shopper did before, oldest first, for a ranker that reads it: the newest 50 acts count,
-        products that are not there do not. An empty text browses everything that the filter lets through. Where a word
-        stands nowhere in the catalog and another was surely meant, that is searched for, and the page says so; with
-        `correct` False the text is searched for as it is, and the page only says what may be meant. With `rules` False
-        the store's merchandising rules do not hold, and others instead where some are given. `ranker` names another
-        one of the index than the one that serves, or "off" for none: it is opened once, and kept. Searches that are
-        given the same `encodings` encode a text once.
+        `options` are the fields of `SearchRequest`; a request takes the place of the text and the options. Where a
+        word is not in the catalog and its correction is certain, the engine searches for the correction, and the page
+        says so. Searches that share `encodings` encode a text once.
 
-        Raises QueryError, FilterError or UnknownFieldError for what cannot be answered, ModelError for a `ranker` that
+        Raises QueryError, FilterError or UnknownFieldError for an invalid request, ModelError for a `ranker` that
         cannot serve.
         """
-        if isinstance(facets, str):
-            raise QueryError(f"facets must be a list of field names, such as [{facets!r}]")
-        if not isinstance(ranker, str):
-            raise QueryError(f"ranker is {type(ranker).__name__}, it must be str")
-        past = validate_history(history, datetime.now(UTC))
-        query = Query(text, size, page, filters, tuple(facets), sort, stage, explain, past, facet_values)
-        check_query(query, merge)
+        request = text if isinstance(text, SearchRequest) else SearchRequest(text, **options)
         self._check_open()
 
-        def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
-            # Without its words nobody can say that the catalog lacks one.
-            meant = None if lost else self._suggester.did_you_mean(snapshot, text)
-            is_corrected = meant is not None and meant.is_sure and correct
-            asked = replace(query, text=meant.text) if meant and is_corrected else query
-            stage, given = self._ranker.stage(snapshot, past, ranker), self._rules_for(snapshot, rules)
-            search = Search(snapshot, self._executor, asked, merge, lost, stage, given, text, encodings=encodings)
-            found = search.page()
-            return replace(found, suggestion=meant.text, corrected=is_corrected) if meant else found
+        def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
+            # Without its keyword index an engine does not know which words the catalog lacks.
+            correction = None if unavailable else self._suggester.did_you_mean(snapshot, request.text)
+            is_corrected = correction is not None and correction.is_sure and request.correct
+            searched = replace(request, text=correction.text) if correction and is_corrected else request
+            last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
+            stages, rules = Stages(snapshot, self._executor, last, encodings), self._rules_for(snapshot, request.rules)
+            page = Search(snapshot, stages, searched, unavailable, rules, request.text).page()
+            return replace(page, suggestion=correction.text, corrected=is_corrected) if correction else page
 
         return self._answer(answer)
 
@@ -263,7 +230,7 @@ class SearchEngine:
         """The products most like one, itself left out, and what the store's rules keep out unless `rules` is False: by
         their texts, and by which ones the same shoppers looked at unless `coviews` is False. Raises UnknownProductError
         where there is no such product, QueryError or FilterError for what cannot be answered."""
-        check_query(Query("", size, 1, filters), DEFAULT)
+        SearchRequest(size=size, filters=filters)
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if not isinstance(coviews, bool):
@@ -293,8 +260,7 @@ class SearchEngine:
         The products of the history are left out, unless `include_seen` is True; by default the setting
         `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
         """
-        past = validate_history(history, datetime.now(UTC))
-        check_query(Query("", size, 1, filters), DEFAULT)
+        past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
         if not isinstance(include_seen, bool | None):
             raise QueryError(f"include_seen is {type(include_seen).__name__}, it must be bool or None")
         self._check_open()
@@ -320,7 +286,7 @@ class SearchEngine:
     def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
         """With what browsing shows first behind its hits, as many as are missing; nothing of what is hidden."""
         taken = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
-        browsed = self.search("", size=min(page.size + len(taken), MOST_SIZE), filters=filters)
+        browsed = self.search("", size=min(page.size + len(taken), MAX_SIZE), filters=filters)
         others = [hit for hit in browsed.hits if hit.product.id not in taken]
         hits = (*page.hits, *others[: page.size - len(page.hits)])
         degraded = tuple(dict.fromkeys((*page.degraded, *browsed.degraded)))
@@ -349,12 +315,10 @@ class SearchEngine:
         """The store's synonyms beside those that the version was built with: read, changed, and proposed."""
         return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
 
-    def _rules_for(self, snapshot: Snapshot, asked: bool | Sequence[Rule]) -> CompiledRules | None:
-        if isinstance(asked, bool):
-            return self._rules.compiled(snapshot) if asked else None
-        if not all(isinstance(each, Rule) for each in asked):
-            raise QueryError("rules must be True, False or a list of rules to go by instead of the store's")
-        return compile_rules(asked, snapshot)
+    def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
+        if isinstance(rules, bool):
+            return self._rules.compiled(snapshot) if rules else None
+        return compile_rules(rules, snapshot)
 
     def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
         """An answer, made without the cluster where that fails: then the page says what is missing."""

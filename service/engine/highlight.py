@@ -145,7 +145,7 @@ def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> I
     """By what words of a query are met beside that: synonyms, and one word for what was typed as two."""
     terms_of = {word: frozenset(_PLAIN.terms(word)) for word in words}
     own = frozenset[str]().union(*terms_of.values())
-    for group in analyzer.groups(query):
+    for group in analyzer.analyze(query).groups:
         for typed in group.alternatives:
             # The first is what was typed, unless that is spelled in another way: "wifi" for "wi fi".
             if covered := frozenset(word for word, terms in terms_of.items() if not terms.isdisjoint(typed)):

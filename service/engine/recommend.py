@@ -57,7 +57,7 @@ def recommend_by_history(
     now = time.time()
     acts = [act for _, act in by_time(acts, now)]
     asked = condition_of(snapshot, filters)
-    effect = rules.effect(("",), asked, now) if rules else NOTHING
+    effect = rules.effect([snapshot.analyzer.analyze("")], asked, now) if rules else NOTHING
     where = effect.condition(asked)
     past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
     hidden = frozenset() if include_seen else frozenset(past)
@@ -234,7 +234,7 @@ class PopularProducts:
         what the shopper did something with, then all others. No hits where nothing is known to be popular."""
         self._served.reload_if_changed()
         asked = condition_of(snapshot, filters)
-        effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
+        effect = rules.effect([snapshot.analyzer.analyze("")], asked, time.time()) if rules else NOTHING
         where = effect.condition(asked)
         past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
         chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
@@ -313,7 +313,7 @@ def similar_products(
     """
     row = row_of(snapshot, product_id)
     asked = condition_of(snapshot, filters)
-    effect = rules.effect(("",), asked, time.time()) if rules else NOTHING
+    effect = rules.effect([snapshot.analyzer.analyze("")], asked, time.time()) if rules else NOTHING
     where = effect.condition(asked)
     vector = snapshot.vectors.vector(row)
     if not vector.any():

@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import Executor
 from dataclasses import replace
 
 import numpy as np
 
-from retrieval.errors import ModelError, QueryError, UnknownProductError
+from retrieval.errors import ModelError, UnknownProductError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.keyword import Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Candidate, Facet, Hit, Page, Query
+from retrieval.records import Candidate, Facet, Hit, Page
 from service.curation.rule_matching import NOTHING, CompiledRules, RuleArranger, RuleOrder
-from service.engine.candidates import FILTERED_DEPTH, STAGES, Encodings, LastStage, Ranking, ResolvedRequest, Stages
+from service.engine.candidates import FILTERED_DEPTH, Ranking, ResolvedRequest, Stages
+from service.engine.request import SearchRequest
 from service.engine.snapshot import Snapshot
 
-MOST_TEXT = 10_000
-"""Characters of a query; longer ones are refused rather than cut."""
-MOST_SIZE = 1_000
-DEEPEST = 100_000
-"""The last place that a page may reach."""
-MOST_FACETS = 50
-FACET_VALUES = 100
-MOST_FACET_VALUES = 10_000
 EXPLANATION = "explanation"
 """What a page names among what is missing where a ranker could not say how it scored."""
 
@@ -38,42 +30,37 @@ class Search:
     def __init__(
         self,
         snapshot: Snapshot,
-        executor: Executor,
-        query: Query,
-        merge: str,
-        lost: tuple[str, ...] = (),
-        last: LastStage | None = None,
+        stages: Stages,
+        request: SearchRequest,
+        unavailable: tuple[str, ...] = (),
         rules: CompiledRules | None = None,
         typed: str = "",
-        *,
-        encodings: Encodings | None = None,
     ) -> None:
-        """`lost` are the stages that cannot take part; `last` reorders what merging gave, `rules` all of it: by what
-        was `typed`, too, where something else is searched for."""
+        """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
+        of the request is its correction."""
         self._snapshot = snapshot
-        self._query = query
-        self._facets = {name: snapshot.catalog.resolve(name, "count").name for name in query.facets}
+        self._stages = stages
+        self._query = request
+        self._facets = {name: snapshot.catalog.resolve(name, "count").name for name in request.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
-        self._sort = self._sorted_by(query.sort) if query.sort else None
-        where = condition_of(snapshot, query.filters)
-        self._effect = rules.effect((query.text, typed or query.text), where, time.time()) if rules else NOTHING
+        self._sort = self._sorted_by(request.sort) if request.sort else None
+        where = condition_of(snapshot, request.filters)
+        texts = [snapshot.analyzer.analyze(text) for text in (request.text, typed) if text or text is request.text]
+        self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword)
         where, pinned = self._effect.condition(where), self._arranging.pinned
-        groups = snapshot.analyzer.groups(query.text)
         self._request = ResolvedRequest(
-            query.text,
-            groups,
+            request.text,
+            texts[0].groups,
             where,
-            query.stage,
-            METHODS[merge],
+            request.stage,
+            METHODS[request.merge],
             self._counted,
-            query.facet_values,
+            request.facet_values,
             self._sort,
-            lost,
+            unavailable,
             pinned,
         )
-        self._last = last
-        self._stages = Stages(snapshot, executor, last, encodings)
 
     def page(self) -> Page:
         """The answer."""
@@ -137,11 +124,11 @@ class Search:
         return Hit(self._snapshot.products[row], score, candidate.stages, identifier, rule=rule)
 
     def _explained(self, hits: tuple[Hit, ...], rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
-        if not self._query.explain or self._last is None:
+        if not self._query.explain or self._stages.last is None:
             return hits
         shown = self._cut(rows)
         try:
-            told = self._last.explain(ranking, self._query.text, np.array(shown, np.int64))
+            told = self._stages.last.explain(ranking, self._query.text, np.array(shown, np.int64))
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
@@ -179,43 +166,6 @@ def nearest_to(
     nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
     kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
     return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
-
-
-def check_query(query: Query, merge: str) -> None:
-    """Refuses what no page can be made for, naming the argument."""
-    _check_types(query)
-    if len(query.text) > MOST_TEXT:
-        raise QueryError(f"the query has {len(query.text)} characters, at most {MOST_TEXT} are searched for")
-    if not 0 <= query.size <= MOST_SIZE:
-        raise QueryError(f"size is {query.size}, it can be 0 to {MOST_SIZE}")
-    if query.page < 1:
-        raise QueryError(f"page is {query.page}, pages count from 1")
-    if query.page * query.size > DEEPEST:
-        raise QueryError(
-            f"page {query.page} of {query.size} reaches past place {DEEPEST}; narrow the search by a filter"
-        )
-    if query.stage not in STAGES:
-        raise QueryError(f"stage is {query.stage!r}, it can be {', '.join(STAGES)}")
-    if merge not in METHODS:
-        raise QueryError(f"merge is {merge!r}, it can be {', '.join(METHODS)}")
-    if not 1 <= query.facet_values <= MOST_FACET_VALUES:
-        raise QueryError(f"facet_values is {query.facet_values}, it can be 1 to {MOST_FACET_VALUES}")
-    if len(query.facets) > MOST_FACETS:
-        raise QueryError(f"{len(query.facets)} facets are asked for, at most {MOST_FACETS} are counted at once")
-
-
-def _check_types(query: Query) -> None:
-    """A caller without a type checker is told as clearly as one with it."""
-    for name in ("text", "filters", "sort", "stage"):
-        if not isinstance(getattr(query, name), str):
-            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be str")
-    for name in ("size", "page", "facet_values"):
-        if type(getattr(query, name)) is not int:
-            raise QueryError(f"{name} is {type(getattr(query, name)).__name__}, it must be int")
-    if type(query.explain) is not bool:
-        raise QueryError(f"explain is {type(query.explain).__name__}, it must be bool")
-    if not all(isinstance(field, str) for field in query.facets):
-        raise QueryError("facets must be a list of field names")
 
 
 def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:

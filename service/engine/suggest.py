@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -23,7 +23,7 @@ from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyE
 from service.curation.rule_matching import CompiledRules
 from service.engine.hot_reload import Popularity, ServedPopularity
 from service.engine.popular_queries import PopularQueries, ServedPopularQueries, query_key
-from service.engine.search import MOST_TEXT
+from service.engine.request import MAX_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
     Correction,
@@ -139,8 +139,8 @@ def _check(text: str, size: int) -> None:
     """Refuses what cannot be suggested for, naming the argument."""
     if not isinstance(text, str):
         raise QueryError(f"text is {type(text).__name__}, it must be str")
-    if len(text) > MOST_TEXT:
-        raise QueryError(f"the text has {len(text)} characters, at most {MOST_TEXT} are looked at")
+    if len(text) > MAX_TEXT:
+        raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are looked at")
     if type(size) is not int:
         raise QueryError(f"size is {type(size).__name__}, it must be int")
     if not 0 <= size <= MOST_SUGGESTIONS:
@@ -233,7 +233,7 @@ class Completer:
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """Those that are still there and still called so, and that no rule keeps out."""
-        kept_out = RuleFilter(self._material.rules, typed, known, self._material.snapshot.catalog.category_roots)
+        kept_out = RuleFilter(self._material.rules, typed, known, self._material.snapshot)
         for row in self._popular_first(found):
             product = self._product(row)
             if product is None or typed.spans_in(f"{product.title} {product.brand}") is None:
@@ -293,14 +293,13 @@ class RuleFilter:
     typed, for what it was corrected to, and for each query that it becomes by a product's own words: of "cordless dri"
     the rules of "cordless drill" speak already."""
 
-    def __init__(
-        self, rules: CompiledRules | None, typed: TypedText, known: str, category_roots: Collection[str]
-    ) -> None:
-        """`typed` is what is completed, `known` what stands in the search box."""
+    def __init__(self, rules: CompiledRules | None, typed: TypedText, known: str, snapshot: Snapshot) -> None:
+        """`typed` is the text that is completed, `known` the text in the search box."""
         self._rules = rules
         self._typed = typed
         self._known = known
-        self._roots = category_roots
+        self._analyzer = snapshot.analyzer
+        self._roots = snapshot.catalog.category_roots
         self._now = time.time()
         self._passing: dict[tuple[str, ...], _Passing] = {}
 
@@ -317,7 +316,8 @@ class RuleFilter:
     def _to_pass(self, rules: CompiledRules, completed: tuple[str, ...]) -> _Passing:
         """Many products complete a text in the same way."""
         if completed not in self._passing:
-            effect = rules.effect((self._known, self._typed.text, *completed), None, self._now)
+            texts = map(self._analyzer.analyze, (self._known, self._typed.text, *completed))
+            effect = rules.effect(list(texts), None, self._now)
             condition = AllOf(effect.where)
             self._passing[completed] = _Passing(condition, fields_of(condition))
         return self._passing[completed]

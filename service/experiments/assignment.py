@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 
 from retrieval.errors import ExperimentError, ModelError
-from retrieval.records import Page, PastAct
+from retrieval.records import Page
 from retrieval.updates.validation import MAX_ID_BYTES
-from service.engine.search import MOST_SIZE
+from service.engine.request import MAX_SIZE, SearchRequest
 from service.experiments.experiment import Experiment, Mode, Unit, Variant
 from service.experiments.store import Running, StoredExperiment
 
@@ -213,31 +213,26 @@ def _signature(said: str, key: bytes) -> str:
 
 # A search as the experiments that run have it answered: by the variant of its unit, or by two lists in one.
 
-DEEPEST = MOST_SIZE
+DEEPEST = MAX_SIZE
 """The last place that is interleaved: pages past it have the first variant's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ShopperSearch:
-    """A search, as it was asked, and by whom."""
+    """A search request with its shopper and session, as the store names them; both empty for private searches."""
 
-    text: str
-    size: int = 20
-    page: int = 1
-    filters: str = ""
-    facets: Sequence[str] = ()
-    sort: str = ""
-    explain: bool = False
-    correct: bool = True
-    history: Sequence[PastAct] = ()
+    request: SearchRequest
     shopper: str = ""
     session: str = ""
-    """As the store calls them; both empty for who wants to be left alone."""
 
     @property
     def query(self) -> str:
-        """What all pages of one answer have in common."""
-        return f"{' '.join(self.text.casefold().split())}\0{self.filters}"
+        """The text and the filters, which all pages of one answer share."""
+        return f"{' '.join(self.request.text.casefold().split())}\0{self.request.filters}"
+
+    @property
+    def owner(self) -> str:
+        return f"shopper\0{self.shopper}" if self.shopper else f"session\0{self.session}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,53 +243,57 @@ class MarkedPage:
     query_id: str
 
 
-def answer_search(engine: SearchEngine, running: Running, asked: ShopperSearch) -> MarkedPage:
-    """Answers a search. Those without a shopper or a session take no part, nor those that ask for an order of their
-    own, for an explanation, or for no hits; raises as `SearchEngine.search` does.
+def answer_search(engine: SearchEngine, running: Running, search: ShopperSearch) -> MarkedPage:
+    """Answers a search. Searches without a shopper or a session take no part in experiments, nor those with a sort
+    order, an explanation or no hits; raises as `SearchEngine.search` does.
 
-    Where a ranker of an experiment cannot serve, all of its units are answered as by its first variant, and the query
-    id says nothing of it.
+    Where a ranker of an experiment cannot serve, all of its units get its first variant, and the query id does not
+    name the experiment.
     """
     try:
-        return _answered(engine, running, asked)
+        return _assign_and_search(engine, running, search)
     except ModelError:
-        # One that could serve when it was looked for, and cannot any more.
-        kept = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
-        return _answered(engine, replace(running, experiments=kept), asked)
+        # The ranker stopped serving after the check.
+        others = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
+        return _assign_and_search(engine, replace(running, experiments=others), search)
 
 
-def _answered(engine: SearchEngine, running: Running, asked: ShopperSearch) -> MarkedPage:
-    told: list[Mark] = []
+def _assign_and_search(engine: SearchEngine, running: Running, search: ShopperSearch) -> MarkedPage:
+    marks: list[Mark] = []
     options: dict[str, str | bool] = {}
     draft: StoredExperiment | None = None
-    for stored, unit in _takes_part(running, asked):
+    for stored, unit in _assignments(running, search):
         experiment = stored.experiment
         if unserved_reason(experiment, engine.ranker_problem):
             options |= _control(engine, experiment)
             UNSERVED.labels(experiment.id).inc()
-            continue
-        if experiment.mode == Mode.INTERLEAVE:
+        elif experiment.mode == Mode.INTERLEAVE:
             draft = stored
-            continue
-        variant = variant_of(experiment, stored.salt, unit)
-        options |= variant.options.given
-        told.append(SplitMark(experiment.id, variant.name))
-    if draft is None or not asked.text.strip():
-        page = _search(engine, asked, options)
+        else:
+            variant = variant_of(experiment, stored.salt, unit)
+            options |= variant.options.given
+            marks.append(SplitMark(experiment.id, variant.name))
+    search = replace(search, request=_with_options(search.request, options))
+    if draft is None or not search.request.text.strip():
+        page = engine.search(search.request)
     else:
-        page, drafted = _interleaved(engine, asked, options, draft)
-        told += [drafted] if drafted else []
-    return MarkedPage(page, sign_query_id(uuid.uuid4().hex, told, running.key))
+        page, mark = _interleave(engine, search, draft)
+        marks += [mark] if mark else []
+    return MarkedPage(page, sign_query_id(uuid.uuid4().hex, marks, running.key))
 
 
-def _takes_part(running: Running, asked: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
-    """What a search takes part in, with its unit there."""
-    if asked.sort or asked.explain or not asked.size:
+def _assignments(running: Running, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
+    """The experiments that a search takes part in, with its unit there."""
+    if search.request.sort or search.request.explain or not search.request.size:
         return []
     units = [
-        (each, unit_of(each.experiment, asked.shopper, asked.session, asked.query)) for each in running.experiments
+        (each, unit_of(each.experiment, search.shopper, search.session, search.query)) for each in running.experiments
     ]
     return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
+
+
+def _with_options(request: SearchRequest, options: Mapping[str, str | bool]) -> SearchRequest:
+    return replace(request, **options)  # type: ignore[arg-type]  # validated when the experiment was stored
 
 
 def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bool]:
@@ -305,26 +304,27 @@ def _control(engine: SearchEngine, experiment: Experiment) -> dict[str, str | bo
     return options.given
 
 
-def _interleaved(
-    engine: SearchEngine, asked: ShopperSearch, options: Mapping[str, str | bool], stored: StoredExperiment
-) -> tuple[Page, DraftMark | None]:
-    first, second = ({**options, **variant.options.given} for variant in stored.experiment.variants)
-    depth = asked.page * asked.size
-    if asked.page < 1 or depth > DEEPEST:
-        return _search(engine, asked, first), None
-    whole = replace(asked, size=depth, page=1)
-    pages = _search(engine, whole, first), _search(engine, replace(whole, facets=()), second)
+def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExperiment) -> tuple[Page, DraftMark | None]:
+    request = search.request
+    first, second = (_with_options(request, variant.options.given) for variant in stored.experiment.variants)
+    depth = request.page * request.size
+    if depth > DEEPEST:
+        return engine.search(first), None
+    pages = (
+        engine.search(replace(first, size=depth, page=1)),
+        engine.search(replace(second, size=depth, page=1, facets=())),
+    )
     lists = [[hit.product.id for hit in page.hits] for page in pages]
-    draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, asked), _held(*pages))
+    draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, search), _held(*pages))
     hits = {hit.product.id: hit for page in reversed(pages) for hit in page.hits}
-    start = depth - asked.size
+    start = depth - request.size
     page = replace(
         pages[0],
         hits=tuple(hits[each] for each in draft.ids[start:]),
-        page=asked.page,
-        size=asked.size,
+        page=request.page,
+        size=request.size,
         degraded=tuple(dict.fromkeys((*pages[0].degraded, *pages[1].degraded))),
-        timings=_added(pages[0].timings, pages[1].timings),
+        timings=_sum_timings(pages[0].timings, pages[1].timings),
     )
     teams = draft.teams[start:]
     return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None
@@ -336,29 +336,12 @@ def _held(first: Page, second: Page) -> frozenset[str]:
     return frozenset(one.product.id for one, other in pairs if one.rule and one.product.id == other.product.id)
 
 
-def _seed(salt: bytes, asked: ShopperSearch) -> bytes:
-    """The same for all pages of one answer, and whenever a shopper asks it again."""
-    who = f"shopper\0{asked.shopper}" if asked.shopper else f"session\0{asked.session}"
-    return hmac.digest(salt, f"draft\0{who}\0{asked.query}".encode("utf-8", "surrogatepass"), "sha256")
+def _seed(salt: bytes, search: ShopperSearch) -> bytes:
+    """Equal for all pages of one answer, and for the same search by the same shopper."""
+    return hmac.digest(salt, f"draft\0{search.owner}\0{search.query}".encode("utf-8", "surrogatepass"), "sha256")
 
 
-def _search(engine: SearchEngine, asked: ShopperSearch, options: Mapping[str, str | bool]) -> Page:
-    given = {"stage": "ranked", **options}
-    return engine.search(
-        asked.text,
-        size=asked.size,
-        page=asked.page,
-        filters=asked.filters,
-        facets=asked.facets,
-        sort=asked.sort,
-        explain=asked.explain,
-        correct=asked.correct,
-        history=asked.history,
-        **given,  # type: ignore[arg-type]
-    )
-
-
-def _added(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
+def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
     return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
 
 

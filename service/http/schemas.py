@@ -16,7 +16,7 @@ from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Produ
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
-from service.engine.search import MOST_FACETS, MOST_SIZE, MOST_TEXT
+from service.engine.request import MAX_FACETS, MAX_SIZE, MAX_TEXT
 from service.http.errors import ErrorResponse
 
 MOST_SEARCHES = 20
@@ -40,11 +40,11 @@ class RequestBody(BaseModel):
 class SearchParameters(RequestBody):
     """One search, as in a query string."""
 
-    q: str = Field("", max_length=MOST_TEXT, description="The shopper's query; empty browses all products.")
-    size: int = Field(20, ge=0, le=MOST_SIZE, description="Hits on a page.")
+    q: str = Field("", max_length=MAX_TEXT, description="The shopper's query; empty browses all products.")
+    size: int = Field(20, ge=0, le=MAX_SIZE, description="Hits on a page.")
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
-    facets: list[Name] = Field([], max_length=MOST_FACETS, description="Fields to count.", examples=[["brand"]])
+    facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
     highlight: list[Name] = Field(
         [],
@@ -155,7 +155,7 @@ class RulesBody(RequestBody):
 class PreviewBody(RequestBody):
     """A search, and changes of rules to preview on it."""
 
-    q: str = Field("", max_length=MOST_TEXT)
+    q: str = Field("", max_length=MAX_TEXT)
     size: int = Field(20, ge=0, le=100)
     page: int = Field(1, ge=1, le=1_000)
     filters: str = Field("", max_length=_MOST_EXPRESSION)

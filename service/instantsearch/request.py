@@ -17,7 +17,7 @@ from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
 from service.engine.highlight import Marks
-from service.engine.search import DEEPEST, MOST_FACET_VALUES, MOST_SIZE
+from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.request import describe_undecodable, find_undecodable
@@ -271,10 +271,10 @@ class ProtocolSearch:
 
 def parse_search(payload: JsonObject) -> ProtocolSearch:
     """The parameters of one request of a batch; raises QueryError, which names the parameter."""
-    offset = integer(payload, "offset", -1, 0, DEEPEST)
-    size = integer(payload, "hitsPerPage", 20, 0, MOST_SIZE)
+    offset = integer(payload, "offset", -1, 0, MAX_DEPTH)
+    size = integer(payload, "hitsPerPage", 20, 0, MAX_SIZE)
     # offset and length count only together.
-    length = integer(payload, "length", 0, 0, MOST_SIZE)
+    length = integer(payload, "length", 0, 0, MAX_SIZE)
     has_offset = offset >= 0 and length > 0
     return ProtocolSearch(
         query=text(payload, "query"),
@@ -282,7 +282,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         size=length if has_offset else size,
         offset=offset if has_offset else None,
         facets=names(payload, "facets"),
-        most_values=integer(payload, "maxValuesPerFacet", 100, 1, MOST_FACET_VALUES),
+        most_values=integer(payload, "maxValuesPerFacet", 100, 1, MAX_FACET_VALUES),
         refinements=Refinements(
             all_of_any(payload, "facetFilters"),
             all_of_any(payload, "numericFilters"),

@@ -16,7 +16,7 @@ from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.records import AttributeValue, Facet, Product, Variant
 from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
-from service.engine.search import MOST_FACET_VALUES
+from service.engine.request import MAX_FACET_VALUES
 from service.engine.spelling import TypedText
 from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from service.instantsearch.request import RecordView
@@ -294,7 +294,7 @@ class RequestedFacets:
     def values(self) -> int:
         """Values to count of each field: more for a level of the categories, as other levels may be more frequent."""
         by_level = any(each.level is not None for each in self.attributes.values())
-        return MOST_FACET_VALUES if by_level else self.most
+        return MAX_FACET_VALUES if by_level else self.most
 
     def counts(self, facets: Mapping[str, Facet]) -> dict[str, dict[str, int]]:
         """The counts of each facet's values, most frequent first, without empty facets."""

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Unpack
 from urllib.parse import urlencode
 
 from msgspec import UNSET, structs
@@ -17,7 +18,7 @@ from retrieval.records import Page
 from service.engine.candidates import Encodings, SingleFlight
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher, marked
-from service.engine.search import DEEPEST, FACET_VALUES, MOST_FACET_VALUES, MOST_SIZE
+from service.engine.request import FACET_VALUES, MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE, SearchOptions, SearchRequest
 from service.engine.spelling import Suggestions
 from service.engine.suggest import MOST_SUGGESTIONS
 from service.experiments.assignment import ShopperSearch
@@ -48,20 +49,6 @@ from service.instantsearch.response import (
 
 MOST_FACET_HITS = 100
 _NO_FACETS = RequestedFacets({}, 1)
-
-
-@dataclass(frozen=True, slots=True)
-class PageRequest:
-    """The arguments of a search of the engine."""
-
-    query: str
-    filters: str
-    sort: str = ""
-    page: int = 1
-    size: int = 0
-    facets: tuple[str, ...] = ()
-    values: int = 100
-    """Of each facet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +88,14 @@ class SearchBatch:
             return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
         facets = RequestedFacets.of(search.facets, search.most_values, self._attributes)
         window = hit_window(search)
-        wanted = PageRequest(
+        wanted = _request(
             search.query,
-            self._filter_expression(search),
-            parse_sort(index, self._engine.snapshot.catalog),
-            window.page,
-            window.size,
-            facets.fields,
-            facets.values,
+            size=window.size,
+            page=window.page,
+            filters=self._filter_expression(search),
+            facets=facets.fields,
+            sort=parse_sort(index, self._engine.snapshot.catalog),
+            facet_values=facets.values,
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -127,9 +114,9 @@ class SearchBatch:
         typed = text(payload, "facetQuery", most=MOST_NAME)
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
         search = parse_search(payload)
-        facets = RequestedFacets.of((facet,), MOST_FACET_VALUES, self._attributes)
+        facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         filters = self._filter_expression(search)
-        wanted = PageRequest(search.query, filters, facets=facets.fields, values=MOST_FACET_VALUES)
+        wanted = _request(search.query, size=0, filters=filters, facets=facets.fields, facet_values=MAX_FACET_VALUES)
         found = facets.hits(self._pages.get(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
 
@@ -146,29 +133,20 @@ class SearchBatch:
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
         return [view_record(product_record(hit.product), search.view, matcher) for hit in page.hits]
 
-    def _find_page(self, wanted: PageRequest, search: ProtocolSearch) -> tuple[Page, str]:
+    def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that encodes the experiments that it took part in."""
         run_experiments = self._hooks.run_experiments
         takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
         if run_experiments is None or not takes_part or not wanted.size:
             return self._pages.get(wanted), uuid.uuid4().hex
         # More values of a facet than usual are counted by a search of their own.
-        facets = wanted.facets if wanted.values <= FACET_VALUES else ()
-        found = run_experiments(
-            ShopperSearch(
-                wanted.query,
-                size=wanted.size,
-                page=wanted.page,
-                filters=wanted.filters,
-                facets=facets,
-                sort=wanted.sort,
-                shopper=search.shopper,
-            )
-        )
+        facets = wanted.facets if wanted.facet_values <= FACET_VALUES else ()
+        request = replace(wanted, stage="ranked", facets=facets, facet_values=FACET_VALUES)
+        found = run_experiments(ShopperSearch(request, search.shopper))
         self._hooks.on_page(found.page)
         if facets == wanted.facets:
             return found.page, found.query_id
-        counted = self._pages.get(replace(wanted, page=1, size=0))
+        counted = self._pages.get(replace(wanted, page=1, size=0, stage="merged"))
         return replace(found.page, facets=counted.facets), found.query_id
 
 
@@ -190,7 +168,7 @@ def _result(
         hits,
         page.total,
         search.page if search.offset is None else search.offset // max(search.size, 1),
-        math.ceil(min(page.total, DEEPEST) / search.size) if search.size else 0,
+        math.ceil(min(page.total, MAX_DEPTH) / search.size) if search.size else 0,
         search.size,
         search.query,
         _encode_parameters(payload),
@@ -218,32 +196,27 @@ def _encode_parameters(payload: JsonObject) -> str:
     return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
 
 
+def _request(text: str, **options: Unpack[SearchOptions]) -> SearchRequest:
+    """A request in the merged order where only counts are wanted or the order names a field."""
+    is_ranked = options.get("size") and not options.get("sort")
+    return SearchRequest(text, stage="ranked" if is_ranked else "merged", **options)
+
+
 class PageCache:
     """Pages of the engine; equal requests are searched once."""
 
     def __init__(self, engine: SearchEngine, on_page: Callable[[Page], None]) -> None:
         self._engine = engine
         self._on_page = on_page
-        self._searches: SingleFlight[PageRequest, Page] = SingleFlight()
+        self._searches: SingleFlight[SearchRequest, Page] = SingleFlight()
         self._encodings: Encodings = SingleFlight()
 
-    def get(self, wanted: PageRequest) -> Page:
+    def get(self, wanted: SearchRequest) -> Page:
         """The page, searched by the first thread that wants it; raises as the engine does."""
         return self._searches.get(wanted, lambda: self._search(wanted))
 
-    def _search(self, wanted: PageRequest) -> Page:
-        page = self._engine.search(
-            wanted.query,
-            size=wanted.size,
-            page=wanted.page,
-            filters=wanted.filters,
-            facets=wanted.facets,
-            sort=wanted.sort,
-            # The ranker has no effect on counts, or on hits sorted by a field.
-            stage="ranked" if wanted.size and not wanted.sort else "merged",
-            facet_values=wanted.values,
-            encodings=self._encodings,
-        )
+    def _search(self, wanted: SearchRequest) -> Page:
+        page = self._engine.search(wanted, encodings=self._encodings)
         self._on_page(page)
         return page
 
@@ -251,13 +224,13 @@ class PageCache:
 def hit_window(search: ProtocolSearch) -> HitWindow:
     """The engine's page for a search, empty beyond the deepest hit; raises QueryError for an offset inside a page."""
     if search.offset is None:
-        is_too_deep = (search.page + 1) * search.size > DEEPEST
+        is_too_deep = (search.page + 1) * search.size > MAX_DEPTH
         return HitWindow(1, 0) if is_too_deep else HitWindow(search.page + 1, search.size)
     offset, length = search.offset, search.size
     if offset % length == 0:
         return HitWindow(offset // length + 1, length)
-    if offset + length > MOST_SIZE:
-        raise QueryError(f"offset {offset} is no multiple of length {length}, so both may reach to {MOST_SIZE}")
+    if offset + length > MAX_SIZE:
+        raise QueryError(f"offset {offset} is no multiple of length {length}, so both may reach to {MAX_SIZE}")
     return HitWindow(1, offset + length, offset)
 
 

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from retrieval.records import Hit, Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
-from service.engine.search import MOST_TEXT
+from service.engine.request import SearchRequest
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
@@ -42,7 +42,7 @@ ProductPath = Annotated[str, Path(min_length=1, max_length=MOST_ID, description=
 PrivacyHeader = Annotated[
     str, Header(alias="Sec-GPC", description="1: the request is not recorded, and no history is used.")
 ]
-Typed = Annotated[str, Query(max_length=MOST_TEXT, description="The text typed so far.")]
+Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so far.")]
 Size = Annotated[int, Query(ge=1, le=50)]
 
 
@@ -109,7 +109,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     """Searches within the filters of a permit, and records the search unless it is private."""
     started = time.perf_counter()
     highlights = _parse_highlights(context, body)
-    search = ShopperSearch(
+    request = SearchRequest(
         body.q,
         size=body.size,
         page=body.page,
@@ -119,10 +119,9 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         explain=body.explain,
         correct=body.correct,
         history=() if is_private else [each.to_past_act() for each in body.history],
-        shopper="" if is_private else body.shopper,
-        session="" if is_private else body.session,
     )
-    found = answer_search(context.engine, context.experiments.running(), search)
+    shopper, session = ("", "") if is_private else (body.shopper, body.session)
+    found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
     page = found.page
     hits = _highlight_hits(context, page, body.q, highlights)
     took = (time.perf_counter() - started) * 1_000

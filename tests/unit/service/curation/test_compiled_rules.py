@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retrieval.filters.conditions import Condition, NotThat, TextIn
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
-from retrieval.text.analysis import Analyzer
+from retrieval.text.analysis import AnalyzedText, Analyzer
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
@@ -34,12 +34,16 @@ def condition(text: str) -> Condition | None:
     return None if tree is None else CATALOG.compile(tree)
 
 
+def texts(*queries: str) -> list[AnalyzedText]:
+    return [Analyzer().analyze(query) for query in queries]
+
+
 def compiled(*rules: Rule, analyzer: Analyzer | None = None) -> CompiledRules:
     return CompiledRules(rules, CATALOG, analyzer or Analyzer())
 
 
 def matches(when: When, text: str, filters: str = "", now: float = 0.0) -> bool:
-    found = compiled(Rule("it", GO, when)).effect((text,), condition(filters), now)
+    found = compiled(Rule("it", GO, when)).effect(texts(text), condition(filters), now)
     return found.rules == ("it",)
 
 
@@ -75,8 +79,8 @@ def test_a_rule_for_any_query_holds_for_every_text(text: str) -> None:
 def test_a_synonym_of_a_rules_words_is_another_query() -> None:
     analyzer = Analyzer(Synonyms((SynonymRule("sofa", ("couch",)), SynonymRule("couch", ("sofa",)))))
     rules = compiled(Rule("it", GO, When("sofa", Match.CONTAINS)), analyzer=analyzer)
-    assert rules.effect(("red sofa",), None, 0).rules == ("it",)
-    assert rules.effect(("red couch",), None, 0) is NOTHING
+    assert rules.effect(texts("red sofa"), None, 0).rules == ("it",)
+    assert rules.effect(texts("red couch"), None, 0) is NOTHING
 
 
 @pytest.mark.parametrize(
@@ -113,7 +117,7 @@ def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold() -> None:
         Rule("meant", GO, When("drill", Match.CONTAINS)),
         Rule("any", GO),
     )
-    assert rules.effect(("drill", "drlil"), None, 0).rules == ("any", "meant", "typed")
+    assert rules.effect(texts("drill", "drlil"), None, 0).rules == ("any", "meant", "typed")
 
 
 def test_the_higher_priority_speaks_first_then_the_first_id() -> None:
@@ -123,7 +127,7 @@ def test_the_higher_priority_speaks_first_then_the_first_id() -> None:
         Rule("a", (Pin(("q", "r"), 5), Redirect("/a")), priority=1),
         Rule("off", GO, priority=9, enabled=False),
     )
-    found = rules.effect(("x",), None, 0)
+    found = rules.effect(texts("x"), None, 0)
     assert found.rules == ("c", "a", "b")
     assert found.redirect == "/c"
     assert found.pins == (PinnedProduct("p", 9, "c"), PinnedProduct("q", 5, "a"), PinnedProduct("r", 6, "a"))
@@ -132,7 +136,7 @@ def test_the_higher_priority_speaks_first_then_the_first_id() -> None:
 def test_what_is_hidden_and_what_it_is_restricted_to_are_conditions() -> None:
     found = compiled(
         Rule("a", (Hide(("P1", "p2")), Restrict("price < 10"))), Rule("b", (Hide(filters="brand = X"),))
-    ).effect(("",), None, 0)
+    ).effect(texts(""), None, 0)
     price, brand = condition("price < 10"), condition("brand = X")
     assert price is not None
     assert brand is not None
@@ -141,7 +145,7 @@ def test_what_is_hidden_and_what_it_is_restricted_to_are_conditions() -> None:
 
 
 def test_boosts_and_burials_pull_in_opposite_directions() -> None:
-    found = compiled(Rule("a", (Boost("price < 10", 2), Bury("brand = X", 0.5)))).effect(("",), None, 0)
+    found = compiled(Rule("a", (Boost("price < 10", 2), Bury("brand = X", 0.5)))).effect(texts(""), None, 0)
     assert [(lift.condition, lift.strength) for lift in found.lifts] == [
         (condition("price < 10"), 2),
         (condition("brand = X"), -0.5),
@@ -160,7 +164,7 @@ def test_boosts_and_burials_pull_in_opposite_directions() -> None:
 )
 def test_a_rule_that_does_not_fit_the_catalog_is_passed_over_and_told(rule: Rule, told: str) -> None:
     rules = compiled(rule, Rule("b", GO))
-    assert rules.effect(("drill",), None, 0).rules == ("b",)
+    assert rules.effect(texts("drill"), None, 0).rules == ("b",)
     assert told in rules.faults["a"]
     assert told in rules.notices[0]
 
@@ -174,7 +178,7 @@ def test_many_faults_are_told_in_few_words() -> None:
 def test_no_number_of_rules_makes_a_search_slow() -> None:
     rules = compiled(*(Rule(f"r{number:03}", (Boost("price < 10"), *GO)) for number in range(MOST_MATCHING + 1)))
     assert not rules.notices
-    found = rules.effect(("x",), None, 0)
+    found = rules.effect(texts("x"), None, 0)
     assert found.rules == tuple(f"r{number:03}" for number in range(MOST_MATCHING))
     assert len(found.lifts) == MOST_LIFTS
     assert "a search matched 51 rules" in rules.notices[0]
@@ -190,7 +194,7 @@ WHENS = st.builds(When, filters=FILTERS) | st.builds(
 @given(st.lists(WHENS, max_size=8), st.just("") | WORDS, FILTERS)
 def test_looking_rules_up_finds_those_that_looking_at_each_would(whens: list[When], text: str, filters: str) -> None:
     rules = [Rule(f"r{number}", GO, when) for number, when in enumerate(whens)]
-    found = compiled(*rules).effect((text,), condition(filters), 0)
+    found = compiled(*rules).effect(texts(text), condition(filters), 0)
 
     def holds(when: When) -> bool:
         parts = set(filter(None, when.filters.split(" AND ")))

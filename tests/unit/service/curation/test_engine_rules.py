@@ -107,7 +107,7 @@ def test_rules_of_fields_that_a_version_lacks_are_passed_over(engine: SearchEngi
     compiled = served.compiled(older)
     assert compiled is not None
     assert list(compiled.faults) == ["brand"]
-    assert compiled.effect(("x",), None, 0).rules == ("price",)
+    assert compiled.effect([engine.snapshot.analyzer.analyze("x")], None, 0).rules == ("price",)
     again = served.compiled(engine.snapshot)
     assert again is not None
     assert again.faults == {}

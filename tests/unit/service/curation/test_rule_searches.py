@@ -11,11 +11,12 @@ import pytest
 
 import service.engine.candidates
 from retrieval.errors import QueryError
-from retrieval.index.fusion import DEFAULT
-from retrieval.records import Page, PastAct, Product, Query
+from retrieval.records import Page, PastAct, Product
 from service.curation.rule_matching import compile_rules
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
+from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
+from service.engine.request import SearchRequest
 from service.engine.search import Search
 
 DRILL = When("drill", Match.CONTAINS)
@@ -191,8 +192,9 @@ def test_rules_hold_where_the_words_of_a_cluster_are_lost(engine: SearchEngine) 
     compiled = compile_rules(rules, engine.snapshot)
     with ThreadPoolExecutor(2) as threads:
         for text in ("drill", ""):
-            query = Query(text, ALL, stage="merged", facets=("brand",))
-            page = Search(engine.snapshot.without_cluster, threads, query, DEFAULT, ("bm25",), rules=compiled).page()
+            request = SearchRequest(text, ALL, stage="merged", facets=("brand",))
+            snapshot = engine.snapshot.without_cluster
+            page = Search(snapshot, Stages(snapshot, threads), request, ("bm25",), compiled).page()
             assert len(set(ids(page))) == page.total == len(page.hits)
             assert first not in ids(page)
             assert ids(page)[1:2] == [strange] * bool(text)

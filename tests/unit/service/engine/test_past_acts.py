@@ -29,7 +29,8 @@ from retrieval.records import EventKind, Page, PastAct, Product
 from service.cli.main import app
 from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.reranking import UNREAD, Reranker, Reranking, parse_history, read_history, validate_history
+from service.engine.request import parse_history, validate_history
+from service.engine.reranking import UNREAD, Reranker, Reranking, read_history
 from service.engine.snapshot import Snapshot
 from service.settings import RankerSettings, Settings
 from tests.rankers import REPORT

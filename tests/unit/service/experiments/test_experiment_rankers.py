@@ -15,6 +15,7 @@ from prometheus_client import REGISTRY
 from rerank.ranker.spec import ranker_store
 from retrieval.errors import ExperimentError
 from service.engine.engine import SearchEngine
+from service.engine.request import SearchRequest
 from service.experiments.assignment import (
     DraftMark,
     MarkedPage,
@@ -33,7 +34,7 @@ from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, w
 
 KEY = b"k" * 32
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
-DRILL = ShopperSearch("cordless drill", size=10, shopper="u1", session="s1")
+DRILL = ShopperSearch(SearchRequest("cordless drill", size=10), shopper="u1", session="s1")
 SHOPPERS = range(12)
 
 
@@ -51,7 +52,7 @@ def ids(found: MarkedPage) -> list[str]:
 
 
 def ordered(engine: SearchEngine, ranker: str = "", **options: Any) -> list[str]:  # noqa: ANN401 - a search's options
-    return [hit.product.id for hit in engine.search(DRILL.text, size=10, ranker=ranker, **options).hits]
+    return [hit.product.id for hit in engine.search(DRILL.request.text, size=10, ranker=ranker, **options).hits]
 
 
 def unserved() -> float:

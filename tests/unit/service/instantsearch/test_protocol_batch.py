@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -90,7 +91,7 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
 
     def tried(search: ShopperSearch) -> MarkedPage:
         asked.append(search)
-        return MarkedPage(store.search(search.text, size=2, facets=search.facets, stage="bm25"), "q1~trial")
+        return MarkedPage(store.search(replace(search.request, size=2, stage="bm25")), "q1~trial")
 
     told = Told(tried=tried)
     said: JsonObject = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}
@@ -102,7 +103,7 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
         hit.product.id for hit in store.search("lamp", size=2, stage="bm25").hits
     ]
     assert (found.query_id, told.shown) == ("q1~trial", [("q1~trial", "lamp", 2, "u")])
-    assert (asked[0].text, asked[0].shopper, len(asked)) == ("lamp", "u", 1)
+    assert (asked[0].request.text, asked[0].shopper, len(asked)) == ("lamp", "u", 1)
     assert set(found.facets) == set(plain.facets) == set(facets)
 
 

@@ -1,0 +1,174 @@
+"""The search request of the engine, validated when it is made, and the shopper's history in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TypedDict
+
+from rerank.ranker.features import ACT_KINDS
+from retrieval.errors import QueryError
+from retrieval.index.fusion import DEFAULT, METHODS
+from retrieval.records import EventKind, PastAct
+from service.curation.rules import Rule
+
+STAGES = ("bm25", "dense", "merged", "ranked")
+MAX_TEXT = 10_000
+"""Characters of a query."""
+MAX_SIZE = 1_000
+MAX_DEPTH = 100_000
+"""The last rank that a page may reach."""
+MAX_FACETS = 50
+FACET_VALUES = 100
+MAX_FACET_VALUES = 10_000
+MAX_HISTORY = 1_000
+"""Acts of a history."""
+_KINDS = ", ".join(ACT_KINDS[:-1]) + f" or {ACT_KINDS[-1]}"
+_MAX_AGE = timedelta(days=36_500)
+_MAX_CLOCK_SKEW = timedelta(days=1)
+
+
+class SearchOptions(TypedDict, total=False):
+    """The fields of a `SearchRequest` besides its text, as keyword arguments."""
+
+    size: int
+    page: int
+    filters: str
+    facets: Sequence[str]
+    sort: str
+    stage: str
+    merge: str
+    explain: bool
+    history: Sequence[PastAct]
+    correct: bool
+    rules: bool | Sequence[Rule]
+    ranker: str
+    facet_values: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """One search. Raises QueryError, which names the field, for values that no page can be made for.
+
+    `size` and `page` bound the hits, never the counts.
+    """
+
+    text: str = ""
+    """An empty text browses everything that the filter lets through."""
+    size: int = 20
+    page: int = 1
+    """From 1."""
+    filters: str = ""
+    """An expression such as `price < 100 AND brand IN (Bosch, Makita)`."""
+    facets: Sequence[str] = ()
+    """Fields to count."""
+    sort: str = ""
+    """A numeric field, with a leading "-" for descending; empty sorts by relevance."""
+    stage: str = "ranked"
+    """The order of the hits: one of STAGES; "ranked" is the merged order, reordered by the ranker where one serves."""
+    merge: str = DEFAULT
+    """One of `retrieval.index.fusion.METHODS`."""
+    explain: bool = False
+    """Whether hits that a ranker scored explain their scores."""
+    history: Sequence[PastAct] = ()
+    """Past acts of this shopper, oldest first, for a ranker that reads them."""
+    correct: bool = True
+    """Whether a misspelled text is searched for as corrected; otherwise the page only suggests the correction."""
+    rules: bool | Sequence[Rule] = True
+    """Whether the store's merchandising rules apply, or the rules that apply instead."""
+    ranker: str = ""
+    """A ranker of the index other than the one that serves; "off" for none."""
+    facet_values: int = FACET_VALUES
+    """The most frequent values of each facet, at most."""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.facets, str):
+            raise QueryError(f"facets must be a list of field names, such as [{self.facets!r}]")
+        object.__setattr__(self, "facets", tuple(self.facets))
+        object.__setattr__(self, "history", validate_history(self.history, datetime.now(UTC)))
+        self._check_types()
+        if len(self.text) > MAX_TEXT:
+            raise QueryError(f"the query has {len(self.text)} characters, at most {MAX_TEXT} are searched for")
+        if not 0 <= self.size <= MAX_SIZE:
+            raise QueryError(f"size is {self.size}, it can be 0 to {MAX_SIZE}")
+        if self.page < 1:
+            raise QueryError(f"page is {self.page}, pages count from 1")
+        if self.page * self.size > MAX_DEPTH:
+            message = f"page {self.page} of {self.size} reaches past place {MAX_DEPTH}; narrow the search by a filter"
+            raise QueryError(message)
+        if self.stage not in STAGES:
+            raise QueryError(f"stage is {self.stage!r}, it can be {', '.join(STAGES)}")
+        if self.merge not in METHODS:
+            raise QueryError(f"merge is {self.merge!r}, it can be {', '.join(METHODS)}")
+        if not 1 <= self.facet_values <= MAX_FACET_VALUES:
+            raise QueryError(f"facet_values is {self.facet_values}, it can be 1 to {MAX_FACET_VALUES}")
+        if len(self.facets) > MAX_FACETS:
+            raise QueryError(f"{len(self.facets)} facets are requested, at most {MAX_FACETS} are counted at once")
+
+    def _check_types(self) -> None:
+        """A caller without a type checker gets messages as clear as one with it."""
+        wanted = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
+        wanted |= {"size": int, "page": int, "facet_values": int, "explain": bool, "correct": bool}
+        for name, kind in wanted.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or (kind is int and type(value) is not int):
+                raise QueryError(f"{name} is {type(value).__name__}, it must be {kind.__name__}")
+        if not all(isinstance(field, str) for field in self.facets):
+            raise QueryError("facets must be a list of field names")
+        rules = self.rules if isinstance(self.rules, bool) else tuple(self.rules)
+        if not isinstance(rules, bool) and not all(isinstance(each, Rule) for each in rules):
+            raise QueryError("rules must be True, False or a list of rules to apply instead of the store's")
+        object.__setattr__(self, "rules", rules)
+
+
+def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:
+    """The history as a tuple; raises QueryError, which names the act, for an invalid one."""
+    if isinstance(history, str) or not isinstance(history, Sequence):
+        raise QueryError(f"history is {type(history).__name__}, it must be a list such as [PastAct('B0042')]")
+    if len(history) > MAX_HISTORY:
+        raise QueryError(f"the history has {len(history):,} acts, at most {MAX_HISTORY:,} are taken; give the newest")
+    for number, act in enumerate(history, 1):
+        if problem := _problem(act, now):
+            raise QueryError(f"act {number} of the history {problem}")
+    return tuple(history)
+
+
+def _problem(act: PastAct, now: datetime) -> str:
+    """What is wrong with an act; empty for a valid one."""
+    if not isinstance(act, PastAct):
+        return f"is {type(act).__name__}, it must be PastAct"
+    if not isinstance(act.product_id, str) or not act.product_id:
+        return f"is of the product {act.product_id!r}, a product's id must be a text that is not empty"
+    if not isinstance(act.kind, str) or act.kind not in ACT_KINDS:
+        return f"is of the kind {act.kind!r}, it can be {_KINDS}"
+    return "" if act.at is None else _time_problem(act.at, now)
+
+
+def _time_problem(at: datetime, now: datetime) -> str:
+    if not isinstance(at, datetime):
+        return f"has the time {at!r}, it must be a datetime"
+    if at.utcoffset() is None:
+        return f"is at {at.isoformat()}, a time needs a zone, such as +00:00"
+    if not -_MAX_CLOCK_SKEW <= now - at <= _MAX_AGE:
+        return f"is at {at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
+    return ""
+
+
+def parse_history(text: str) -> tuple[PastAct, ...]:
+    """Parses a history such as "B0042,B0007:cart", oldest first: product ids, with the kind of an act that is no click.
+
+    Raises QueryError for anything else.
+    """
+    return tuple(_parse_act(part.strip(), text) for part in text.split(",")) if text.strip() else ()
+
+
+def _parse_act(part: str, text: str) -> PastAct:
+    product_id, colon, kind = part.rpartition(":")
+    if not colon:
+        product_id, kind = part, EventKind.CLICK
+    if not product_id:
+        raise QueryError(f"history is {text!r}, which has an act without a product; it is like B0042,B0007:cart")
+    if kind not in ACT_KINDS:
+        raise QueryError(f"history has {part!r}; behind an id's last colon stands {_KINDS}, as in B0007:cart")
+    return PastAct(product_id, EventKind(kind))
