@@ -10,7 +10,7 @@ from fastapi import APIRouter, Header, Path, Query, Request, Response
 
 from retrieval.records import Hit, Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
-from service.engine.request import SearchRequest
+from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
