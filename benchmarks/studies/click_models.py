@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.tables import plain_table
 from rerank.click_models.click_log import Floats, held_out
 from rerank.click_models.evaluation import compare
-from rerank.click_models.registry import MODELS
+from rerank.click_models.models import MODELS
 from rerank.click_models.simulation import (
     BrowsingShopper,
     Conditions,

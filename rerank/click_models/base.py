@@ -1,4 +1,4 @@
-"""What every click model gives: attractiveness with its evidence, examination by position, click probabilities."""
+"""The interface of click models: attractiveness with its evidence, examination by position, click probabilities."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from rerank.click_models.click_log import ClickLog, Floats
 from retrieval.errors import InputError
 
 Progress = Callable[[int, float], None]
-"""Called after each iteration with its number, from 1, and the change that it made."""
+"""Called after each iteration with its number, from 1, and the change."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairPrior:
-    """The beta prior of each pair's attractiveness: what is taken for true before its clicks."""
+    """The beta prior of each pair's attractiveness."""
 
     mean: Floats
     """(pairs,)"""
@@ -49,11 +49,10 @@ class FitOptions:
     strength: float = 2.0
     """How many examinations that ordinary one is worth."""
     stop_strength: float = 1.0
-    """The same for stopping at a click. It is worth less, because most of what follows a click is hidden, and hidden
-    data leave more of the word to the prior."""
+    """The same for stopping at a click; less, because most of what follows a click is hidden."""
     iterations: int = 200
-    """At most so many. Models that fit the log need a third of them; only where shoppers stop after no click at all do
-    the DCM and the SDBN creep on towards that, by steps that change nothing any more."""
+    """The most. Models that fit the log need a third of them; the DCM and the SDBN converge slowly where shoppers stop
+    after no click at all."""
     tolerance: float = 1e-5
     """Iterating ends once no estimate changes by more, in the mean over its observations."""
 
@@ -63,28 +62,25 @@ DEFAULTS = FitOptions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PairEstimates:
-    """What a model says of each pair, and on what evidence; arrays (pairs,), in sessions where they count."""
+    """A model's estimate of each pair and its evidence; arrays (pairs,), counts in sessions."""
 
     attractiveness: Floats
     """The probability that a shopper who examines the product clicks it."""
     impressions: Floats
     clicks: Floats
     examinations: Floats
-    """The expected number of impressions that were looked at; all that were clicked are among them."""
+    """The expected number of impressions that were examined, all clicked ones among them."""
     effective: Floats
-    """How many examinations that one is sure of would tell as much; fewer than `examinations`, as a product without a
-    click may have been seen or not (the observed information of Louis 1982, Finding the observed information matrix
-    when using the EM algorithm, section 3)."""
+    """The number of certain examinations with the same information; fewer than `examinations` (the observed information
+    of Louis 1982, Finding the observed information matrix when using the EM algorithm, section 3)."""
     strength: float
     """How many examinations the prior is worth."""
 
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """The equal-tailed credible interval of each attractiveness: lower and upper ends, (pairs,) each.
 
-        Of the beta posterior with the estimate as its mean and effective examinations plus prior as its count. Beta
-        rather than Wilson, because the estimates are its means, and what was never shown gets the prior's. It is
-        widened to hold its estimate, which the mean of a beta all but at 0 may lie outside of. That examination was
-        estimated too is not in it.
+        Of the beta posterior with the estimate as its mean and effective examinations plus prior as its count, widened
+        to hold the estimate. It does not cover the error of the estimated examination.
         """
         count = self.effective + self.strength
         shapes = self.attractiveness * count, (1.0 - self.attractiveness) * count
@@ -113,12 +109,12 @@ class ClickModel(Protocol):
 
     @property
     def estimates(self) -> PairEstimates:
-        """What it says of each pair."""
+        """Of each pair."""
         ...
 
     @property
     def examination(self) -> Floats:
-        """(depth,): how often a shopper looks at each position, in the mean over the lists that it was fitted on."""
+        """(depth,): how often each position is examined, in the mean over the lists that it was fitted on."""
         ...
 
     @classmethod
@@ -127,21 +123,20 @@ class ClickModel(Protocol):
         ...
 
     def click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): the probability of a click at each position of each list, whatever else was clicked; 0 where
-        nothing was shown."""
+        """(n, depth): the marginal probability of a click at each position; 0 where nothing was shown."""
         ...
 
     def conditional_examination(self, log: ClickLog) -> Floats:
-        """(n, depth): the probability that each position is examined, once the clicks above it are known."""
+        """(n, depth): the probability that each position is examined, given the clicks above it."""
         ...
 
     def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        """(n, depth): the probability of a click, once the clicks above each position are known."""
+        """(n, depth): the probability of a click, given the clicks above each position."""
         ...
 
 
 def attraction(estimates: PairEstimates, log: ClickLog, depth: int) -> Floats:
-    """(n, depth): the attractiveness of what stands at each position, 0 where nothing does.
+    """(n, depth): the attractiveness of the product at each position, 0 where there is none.
 
     Raises InputError for a log of more pairs or positions than the model was fitted on.
     """

@@ -1,4 +1,4 @@
-"""A click log: the result lists that were shown, and what was clicked on them, as two matrices."""
+"""Click logs: shown result lists and their clicks as two matrices, with the carts and purchases that followed."""
 
 from __future__ import annotations
 
@@ -13,24 +13,6 @@ from retrieval.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-
-# The words that each answer was searched with, whichever of its events say them: often the search alone does.
-
-
-def query_texts(events: pl.DataFrame) -> pl.DataFrame:
-    """One row for each `query_id` of which an event says the words: query_id, query; ordered by query_id.
-
-    `events` has the columns query_id (empty: no answer), query (empty: not said) and time. Where an answer's events say
-    different words, those of the earliest hold, of equally early ones the first in alphabetical order.
-    """
-    import polars as pl
-
-    said = events.filter((pl.col("query_id") != "") & (pl.col("query") != ""))
-    earliest = pl.col("query").sort_by("time", "query").first()
-    return said.group_by("query_id").agg(earliest).sort("query_id")
-
-
-# The arrays that click models and the gate work with, and how they are added up; light to import.
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int32]
@@ -49,17 +31,17 @@ _CELL = ["query_id", "position"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLog:
-    """Result lists that were shown, earliest first, and what was clicked on them.
+    """Result lists that were shown, earliest first, and their clicks.
 
     Raises InputError where the matrices do not fit each other, or a pair is not below `count`.
     """
 
     pairs: Ints
-    """(n, depth): which (query, product) stood at each position; -1 in gaps and past the end of a shorter list."""
+    """(n, depth): the number of the pair of query and product at each position; -1 in gaps and past the end."""
     clicks: Flags
-    """(n, depth): whether it was clicked; never where nothing was shown."""
+    """(n, depth): never where nothing was shown."""
     count: int
-    """How many pairs there are; those of a log that was cut out of another are numbered as in that one."""
+    """The number of pairs; those of a part of a log are numbered as in the whole."""
     weights: npt.NDArray[np.float32] | None = None
     """(n,): how many sessions each row stands for; 1 each without."""
 
@@ -78,12 +60,10 @@ class ClickLog:
 
     @property
     def size(self) -> int:
-        """The number of lists."""
         return len(self.pairs)
 
     @property
     def depth(self) -> int:
-        """The number of positions."""
         return int(self.pairs.shape[1])
 
     @property
@@ -103,9 +83,22 @@ class ClickLog:
 
 
 def held_out(log: ClickLog, share: float = 0.2) -> tuple[ClickLog, ClickLog]:
-    """The log without its last `share` of lists, and those: what is learned is tried on what came later."""
+    """The log without its last `share` of lists, and those."""
     cut = log.size - round(log.size * share)
     return log.rows(slice(0, cut)), log.rows(slice(cut, None))
+
+
+def query_texts(events: pl.DataFrame) -> pl.DataFrame:
+    """The text of each `query_id` that an event has one for: query_id, query; ordered by query_id.
+
+    `events` has the columns query_id (empty: none), query (empty: not recorded) and time. Of different texts of one id
+    the earliest holds, of equally early ones the first in alphabetical order.
+    """
+    import polars as pl
+
+    texts = events.filter((pl.col("query_id") != "") & (pl.col("query") != ""))
+    earliest = pl.col("query").sort_by("time", "query").first()
+    return texts.group_by("query_id").agg(earliest).sort("query_id")
 
 
 def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataFrame]:
@@ -174,7 +167,7 @@ Indices = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outcomes:
-    """What a log's lists led to."""
+    """The carts and purchases that a log's lists led to."""
 
     log: ClickLog
     pairs: pl.DataFrame

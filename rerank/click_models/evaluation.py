@@ -1,4 +1,4 @@
-"""How well a fitted click model foretells clicks that it has not seen."""
+"""Held-out evaluation of click models: log-likelihood and perplexity."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import polars as pl
 from rerank.click_models.base import DEFAULTS, ClickModel, FitOptions
 from rerank.click_models.click_log import ClickLog, Flags, Floats, outcomes, shown_places
 from rerank.click_models.labels import LabelOptions, fit_twice
-from rerank.click_models.registry import BASELINES, MODELS
+from rerank.click_models.models import BASELINES, MODELS
 
 _LEAST = 1e-10
 """No probability is taken for smaller: one click thought impossible would make every mean infinite."""
@@ -33,7 +33,7 @@ class PredictionQuality:
 
 
 def evaluate(model: ClickModel, log: ClickLog) -> PredictionQuality:
-    """Tries a model on a log, of which it should have seen nothing."""
+    """Evaluates a model on a log that it was not fitted to."""
     shown = log.shown * log.row_weights[:, None]
     surprise = -_log_probability(model.click_probabilities(log), log) * shown
     total = shown.sum(axis=0)
@@ -78,30 +78,23 @@ def _log_probability(clicks: Floats, log: ClickLog) -> Floats:
     return np.log(np.maximum(happened, _LEAST))
 
 
-# How well the click model of a training foretells the clicks of later lists, beside plain click rates.
-
-
 @dataclass(frozen=True, slots=True)
 class HeldOutFit:
-    """A model's figures on later lists; see `rerank.click_models.evaluation.Prediction`. None where nothing was
-    shown."""
+    """A model's figures on later lists, as `PredictionQuality` has them; None where nothing was shown."""
 
     model: str
-    """A name in `rerank.click_models.registry`."""
+    """A name in `MODELS` or `BASELINES`."""
     perplexity: float | None
-    """1 is perfect, 2 a coin."""
     log_likelihood: float | None
-    """Of a list, the mean; nearer 0 is better."""
 
     def __str__(self) -> str:
         return f"{self.model} {'unknown' if self.perplexity is None else format(self.perplexity, '.4f')}"
 
 
 def evaluate_later(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOptions) -> tuple[HeldOutFit, ...]:
-    """The model that `rerank.training.click_dataset.learned` fits to earlier events, then the baselines, each tried on
-    later ones.
+    """The options' model and the baselines, each fitted to earlier events and evaluated on later ones.
 
-    Pairs that only later lists show are what the model supposes of a pair without clicks.
+    Pairs that only later lists show have the attractiveness that the model gives to a pair without clicks.
     """
     happened = outcomes(pl.concat([earlier, later]), options.depth)
     is_later = _is_later(earlier, later, options.depth)
@@ -113,7 +106,7 @@ def evaluate_later(earlier: pl.DataFrame, later: pl.DataFrame, options: LabelOpt
 
 
 def _is_later(earlier: pl.DataFrame, later: pl.DataFrame, depth: int) -> Flags:
-    """(n,): of the rows of their log together, which are later ones."""
+    """(n,): which rows of the log of both are later ones."""
     lists = shown_places(pl.concat([earlier, later]), depth).unique("row").sort("row")["query_id"]
     return np.asarray(lists.is_in(later["query_id"].unique().to_list()).to_numpy(), np.bool_)
 

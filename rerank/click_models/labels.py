@@ -1,4 +1,4 @@
-"""Weighted labels for each (query, product): clicks freed of their position, carts and purchases in one number."""
+"""Training labels for each (query, product): debiased clicks, carts and purchases as one weighted sum."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from scipy.stats import spearmanr
 
 from rerank.click_models.base import DEFAULTS, ClickModel, FitOptions, PairPrior
 from rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes, sums
+from rerank.click_models.models import BASELINES, MODELS
 from rerank.click_models.priors import prior_strength, rank_prior
-from rerank.click_models.registry import BASELINES, MODELS
-
-# What a click, a cart and a purchase are worth: fitted so that their weighted sum foretells later purchases.
 
 SIGNALS = ("attractiveness", "cart rate", "purchase rate")
-"""The columns of the signals: each a probability for a product that is looked at."""
+"""The columns of the signals: each a probability for a product that is examined."""
 DEFAULT_WEIGHTS = np.array([1.0, 10.0, 25.0]) / 36.0
-"""Where there are too few purchases to fit: a convention that has not been measured."""
+"""Used where there are too few purchases to fit: a convention that has not been measured."""
 LEAST_PURCHASES = 50
 _FOLDS = 5
 _LEAST_RATE = 1e-9
@@ -27,25 +25,24 @@ _LEAST_RATE = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelWeights:
-    """The weights of `SIGNALS`, whose sum is the expected purchases for each time that the product is looked at."""
+    """The weights of `SIGNALS`, whose weighted sum is the expected purchases for each examination."""
 
     values: Floats
     """(3,), none negative."""
     errors: Floats
     """(3,): standard errors; NaN where the weights were not fitted."""
     fitted: bool
-    """False for `DEFAULT_WEIGHTS`, which are no rates: only what they order by means something."""
+    """False for `DEFAULT_WEIGHTS`, which are no rates: only their order has a meaning."""
     purchases: int
-    """How many later purchases there were to fit to."""
+    """Later purchases that they were fitted to."""
 
 
 @dataclass(frozen=True, slots=True)
 class PurchasePrediction:
-    """How well purchases of queries that the weights were not fitted to are foretold, and by clicks alone.
+    """How well the weights predict purchases of queries that they were not fitted to, and how well clicks alone do.
 
-    Log-likelihoods are of Poisson counts, in the mean over the pairs that were looked at later, without the part that
-    no prediction changes; correlations are Spearman's, of predicted with actual rates over the same pairs,
-    None where one of both does not vary.
+    Log-likelihoods are of Poisson counts, the mean over the pairs that were examined later, without the constant part;
+    correlations are Spearman's, of predicted and actual rates over the same pairs, None where either does not vary.
     """
 
     log_likelihood: float
@@ -56,25 +53,24 @@ class PurchasePrediction:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LaterPurchases:
-    """What labels are to foretell; arrays of pairs in the first dimension."""
+    """The later purchases that labels predict; arrays of pairs in the first dimension."""
 
     signals: Floats
     """(pairs, 3): `SIGNALS` of the earlier part."""
     examinations: Floats
-    """(pairs,): how often each was looked at in the later part."""
+    """(pairs,): expected examinations in the later part."""
     purchases: Floats
-    """(pairs,): how often it was bought then."""
+    """(pairs,): in the later part."""
     query: Ints
     """(pairs,)"""
 
 
 def fit_weights(later: LaterPurchases) -> LabelWeights:
-    """Weights by Poisson regression without a link, none negative, so that each is in purchases for one look.
+    """Non-negative weights by Poisson regression with an identity link, each in purchases for one examination.
 
     Standard errors are those of the expected information, widened by the square root of Pearson's dispersion where
     purchases vary more than Poisson counts do (McCullagh & Nelder 1989, Generalized Linear Models, section 6.2.3).
-    With fewer than `LEAST_PURCHASES`, or where nothing was looked at, the default weights are given, and said to be
-    those.
+    With fewer than `LEAST_PURCHASES`, or without examinations, gives the default weights, marked as not fitted.
     """
     purchases = round(float(later.purchases.sum()))
     if purchases < LEAST_PURCHASES or not later.examinations.any():
@@ -90,9 +86,9 @@ def fit_weights(later: LaterPurchases) -> LabelWeights:
 
 
 def cross_validate(later: LaterPurchases) -> PurchasePrediction | None:
-    """Fits weights to four fifths of the queries and tries them on the others, five times.
+    """Cross-validates the weights over five folds of the queries.
 
-    None where all that was looked at and bought later is of one fifth: nothing is left to fit weights to.
+    None where all later purchases of examined products are of one fold: nothing is left to fit weights to.
     """
     fold = later.query % _FOLDS
     seen = later.examinations > 0
@@ -123,7 +119,7 @@ def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
 
 def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
     """(signals,): the non-negative weights of the highest Poisson likelihood."""
-    # Signals on a scale of their own, so that one step length fits all of them.
+    # Scaled signals, so that one step length fits all of them.
     scale = np.maximum(looks @ signals, 1e-12) / max(float(purchases.sum()), 1.0)
 
     def loss(scaled: Floats) -> tuple[float, Floats]:
@@ -142,43 +138,41 @@ def _mean_log_likelihood(rate: Floats, looks: Floats, purchases: Floats) -> floa
 
 
 _FIRST_STRENGTH = 20.0
-"""How many clicks the mean conversion is worth until that is estimated."""
+"""How many clicks the mean conversion is worth before its strength is estimated."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelOptions:
-    """How labels are made."""
+    """Options of `click_labels`."""
 
     model: str = "ubm"
-    """The click model, by its name in MODELS or BASELINES. The user browsing model contains the position-based one,
-    and takes clicks that follow on each other into account besides."""
+    """The click model, by its name in MODELS or BASELINES. The user browsing model contains the position-based one."""
     depth: int = 20
     """Positions further down are left out."""
     later: float = 0.3
-    """The last share of lists, whose purchases the weights are fitted to."""
+    """The share of lists, the last ones, whose purchases the weights are fitted to."""
     fit: FitOptions = DEFAULTS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLabels:
-    """Labels, and how they came to be."""
+    """Labels with the weights that they were made with."""
 
     table: pl.DataFrame
     """query, product_id, impressions, examinations, clicks, carts, purchases, attractiveness, lower and upper (its 95%
     interval), ctr (clicks by impressions), label (0 to 1: the weighted sum as a share of the highest), weight
-    (0 to 1: how much of the attractiveness comes from clicks, and not from what was supposed before)."""
+    (0 to 1: how much of the attractiveness comes from clicks and not from the prior)."""
     weights: LabelWeights
     prediction: PurchasePrediction | None
-    """None where the weights were not fitted, or to too few queries to try them on others."""
+    """None where the weights were not fitted, or to too few queries to cross-validate them."""
     unattributed: int
-    """Carts and purchases that no list led to, each once a list and product; they are not in the table."""
+    """Carts and purchases without a list, each once a list and product; they are not in the table."""
 
 
 def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -> ClickLabels:
     """Makes labels from cleaned events (see `click_log` for the columns; kinds impression, click, cart, purchase).
 
-    The weights are fitted to purchases of the last share of the lists by signals of those before, so none foretells
-    what it has seen. The labels then take in everything.
+    The weights are fitted to purchases of the last lists by signals of the lists before; the labels are made from all.
     """
     happened = outcomes(events, options.depth)
     later = _later(happened, options)
@@ -194,7 +188,7 @@ def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -
 
 
 def fit_twice(log: ClickLog, happened: Outcomes, options: LabelOptions) -> ClickModel:
-    """The click model, fitted with the prior that its first fit and the ranking give."""
+    """The click model, fitted again with the prior that its first fit and the ranking give."""
     model = {**MODELS, **BASELINES}[options.model]
     first = model.fit(log, options.fit)
     return model.fit(log, replace(options.fit, prior=rank_prior(log, first, happened.query)))
@@ -211,21 +205,19 @@ def _later(happened: Outcomes, options: LabelOptions) -> LaterPurchases:
 
 
 def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:
-    """(pairs, 3): attractiveness, and the rates of carts and purchases for a product that is looked at.
+    """(pairs, 3): attractiveness, and the rates of carts and purchases for a product that is examined.
 
-    A rate is attractiveness times the share of clicks that led so far: what is said against position bias holds for
-    all three, and pairs with few clicks are taken for as persuasive as others that attract as much.
+    A rate is attractiveness times the share of clicks with that outcome, so all three are free of position bias, and
+    pairs with few clicks convert as the mean does.
     """
     made = model.estimates
-    led = (
-        shares_of_clicks(counted, made.clicks)
-        for counted in (happened.carts(begin, end), happened.purchases(begin, end))
-    )
-    return np.column_stack([made.attractiveness, *(made.attractiveness * share for share in led)])
+    counts = happened.carts(begin, end), happened.purchases(begin, end)
+    conversions = (shares_of_clicks(counted, made.clicks) for counted in counts)
+    return np.column_stack([made.attractiveness, *(made.attractiveness * share for share in conversions)])
 
 
 def shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
-    """(pairs,): hits by clicks, drawn towards the mean as far as clicks are few."""
+    """(pairs,): hits by clicks, smoothed towards the mean where clicks are few."""
     # A cart may come from a list without a click there, by a button beside the product.
     trials = np.maximum(clicks, hits)
     first = PairPrior.ordinary(hits, trials, _FIRST_STRENGTH)

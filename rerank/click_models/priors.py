@@ -1,4 +1,4 @@
-"""What is known of a pair before its clicks: how high the store ranked it, and how its query's products do."""
+"""Empirical Bayes priors of attractiveness from the ranking, and position bias from products shown in several slots."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STRENGTHS = (0.5, 1_000.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Exposure:
-    """What the prior is fitted to; arrays (pairs,)."""
+    """The evidence that the prior is fitted to; arrays (pairs,)."""
 
     clicks: Floats
     looks: Floats
@@ -31,18 +31,17 @@ class _Exposure:
     squares: Floats
     """The sum of their squares."""
     rank: Floats
-    """Mean place in the query's lists since the pair was first shown, as a share of their length; past the end where
-    it was left out, or what only a shuffled list shows would pass for middling."""
+    """Mean place in the query's lists since the pair was first shown, as a share of their length; past the end of lists
+    that lack it, or what only a shuffled list shows would pass for middling."""
 
 
 def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
     """The empirical Bayes prior of attractiveness, for a second fit.
 
     `model` was fitted to the log, `query` (pairs,) numbers each pair's query. The mean falls with the rank, by isotonic
-    regression over all pairs, times what the query's own products do beside those; the strength is that with which
-    clicks vary around it (by moments, as for beta-binomial counts). So a pair with few clicks keeps about the place
-    that the ranking gave it, and one with many leaves it: a ranking is evidence too, and plain click rates owe it much
-    of what they get right.
+    regression over all pairs, times the level of the query's own products; the strength is that with which clicks vary
+    around it (by moments, as for beta-binomial counts). A pair with few clicks keeps about the place that the ranking
+    gave it.
     """
     exposure = _exposure(log, model, query)
     strength = PairPrior.ordinary(exposure.clicks, exposure.looks, 2.0).strength
@@ -63,11 +62,11 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
 def _exposure(log: ClickLog, model: ClickModel, query: Ints) -> _Exposure:
     shown, weights = log.shown, np.broadcast_to(log.row_weights[:, None], log.pairs.shape)
     pairs, weight = log.pairs[shown], weights[shown]
-    looked = model.conditional_examination(log)[shown]
+    examined = model.conditional_examination(log)[shown]
     return _Exposure(
         sums(log.pairs[log.clicks], weights[log.clicks], log.count),
-        sums(pairs, looked * weight, log.count),
-        sums(pairs, looked**2 * weight, log.count),
+        sums(pairs, examined * weight, log.count),
+        sums(pairs, examined**2 * weight, log.count),
         _rank(log, query),
     )
 
@@ -80,9 +79,9 @@ def _rank(log: ClickLog, query: Ints) -> Floats:
     first = np.full(log.count, log.size)
     np.minimum.at(first, pairs, row)
     # The number that each list has among its query's, so that those since the first are counted by a difference.
-    asked = np.where(shown.any(axis=1), np.append(query, -1)[log.pairs.max(axis=1, initial=-1)], -1)
-    order = np.argsort(asked, kind="stable")
-    total = np.bincount(asked + 1, minlength=int(query.max(initial=-1)) + 2)
+    list_query = np.where(shown.any(axis=1), np.append(query, -1)[log.pairs.max(axis=1, initial=-1)], -1)
+    order = np.argsort(list_query, kind="stable")
+    total = np.bincount(list_query + 1, minlength=int(query.max(initial=-1)) + 2)
     number = np.empty(log.size + 1, np.int64)
     number[order] = np.arange(log.size) - np.repeat(np.cumsum(total) - total, total)
     number[log.size] = 0
@@ -92,7 +91,7 @@ def _rank(log: ClickLog, query: Ints) -> Floats:
 
 
 def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
-    """(pairs,): attractiveness by rank; what was never shown is taken for an ordinary pair."""
+    """(pairs,): attractiveness by rank; the mean for pairs that were never shown."""
     looks = exposure.looks * level
     known = looks > 0
     weights = looks / (looks + strength)
@@ -105,7 +104,7 @@ def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
 
 
 def _query_level(exposure: _Exposure, by_rank: Floats, strength: float, query: Ints) -> Floats:
-    """(pairs,): the factor by which the query's products are clicked more than their ranks say."""
+    """(pairs,): the factor by which the query's products are clicked more than products of their ranks."""
     share = strength / (exposure.looks + strength)
     queries = int(query.max(initial=-1)) + 1
     clicks = sums(query, exposure.clicks * share, queries)
@@ -126,10 +125,6 @@ def prior_strength(hits: Floats, trials: Floats, squares: Floats, mean: Floats) 
     return float(np.clip(1.0 / max(correlation, 1e-9) - 1.0, *_STRENGTHS))
 
 
-# How often each slot of the result page is examined, told by products that were shown in several.
-#
-# A slot is what examination depends on: the position, or the position and that of the click before.
-
 _STEPS = 100
 _LONGEST_STEP = 2.0
 _SLOTS_CLOSE = 1e-9
@@ -137,14 +132,16 @@ _SLOTS_CLOSE = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """Equal impressions counted together: arrays (cells,), ordered by pair, then slot."""
+    """Impressions by pair and slot: arrays (cells,), ordered by pair, then slot.
+
+    A slot is what examination depends on: the position, or the position and that of the last click above.
+    """
 
     pair: npt.NDArray[np.int64]
     slot: npt.NDArray[np.int64]
     clicks: Floats
-    """How many of them were clicked."""
     misses: Floats
-    """How many were not."""
+    """Impressions that were not clicked."""
     pairs: int
     slots: int
 
@@ -184,14 +181,13 @@ def _runs(values: Floats, starts: npt.NDArray[np.int64]) -> Floats:
 def slot_examination(cells: Cells) -> Floats:
     """(slots,): the examination of each slot, from 0 to 1.
 
-    Only the product of attractiveness and examination shows in a log, so a scale must be set: the first slot that was
-    shown is always examined. The others maximise the Poisson likelihood of each pair's clicks by slot, given their
-    sum, in which attractiveness no longer appears. It needs nothing but that the expected clicks are attractiveness
-    times examination (Wooldridge 1999, Distribution-free estimation of some nonlinear panel data models, section 3),
-    and so it is not misled where most pairs have few impressions or the ranking is good: maximising over examination
-    and thousands of attractivenesses together is, by much. Like Agarwal et al. 2019 (Estimating position bias
-    without intrusive interventions, section 4), it learns from pairs that were shown in several slots alone. What
-    these do not tell follows a prior, worth one click: each slot's click rate, as if all showed equally good products.
+    A log determines only the product of attractiveness and examination, so the first slot that was shown is set to 1.
+    The others maximise the Poisson likelihood of each pair's clicks by slot, given their sum, in which attractiveness
+    no longer appears. The only assumption is that expected clicks are attractiveness times examination (Wooldridge
+    1999, Distribution-free estimation of some nonlinear panel data models, section 3), so few impressions or a good
+    ranking do not bias it. Like Agarwal et al. 2019 (Estimating position bias without intrusive interventions,
+    section 4), it learns from pairs that were shown in several slots alone. The prior, worth one click, is each slot's
+    click rate.
     """
     expected = _click_rates(cells)
     if not cells.slots:

@@ -20,17 +20,17 @@ from retrieval.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """What lies between the shoppers and the log."""
+    """Conditions that a simulated log is recorded under."""
 
     depth: int = 10
     """Positions that are shown."""
     days: float = 28.0
     """Over which the sessions are spread evenly."""
     exploration: float = 0.05
-    """The share of sessions whose whole list is shuffled. Without any, and with one ranking, no model can tell a
-    position from the product that always stands there."""
+    """The share of sessions whose whole list is shuffled. Without any, and with one ranking, no model can separate a
+    position from its product."""
     chance_clicks: float = 0.0
-    """The probability that a product is clicked by mistake, looked at or not."""
+    """The probability that a product is clicked by mistake, examined or not."""
     bots: float = 0.0
     """The share of sessions that are bots': half of them click everything, half of them every second result at
     random."""
@@ -41,21 +41,21 @@ DEFAULT_CONDITIONS = Conditions()
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Simulation:
-    """Sessions, the earliest first, and what a log would not tell of them."""
+    """Sessions, the earliest first, with what a log does not record."""
 
     log: ClickLog
     day: Floats
     """(n,): when, in days from the beginning of the window."""
     query: Ints
-    """(n,): which query, by its place in the store."""
+    """(n,): the query's place in the store."""
     is_bot: Flags
     """(n,)"""
     examined: Flags
-    """(n, depth): what was looked at; for bots, what they clicked."""
+    """(n, depth): for bots, what they clicked."""
 
     @property
     def examination(self) -> Floats:
-        """(depth,): the share of what was shown to shoppers at each position that they looked at."""
+        """(depth,): the share of impressions to shoppers at each position that they examined."""
         shown = self.log.shown & ~self.is_bot[:, None]
         return np.asarray((self.examined & shown).sum(axis=0) / np.maximum(shown.sum(axis=0), 1))
 
@@ -149,9 +149,6 @@ def _cells(simulation: Simulation, kind: str, happened: npt.NDArray[np.bool_]) -
     ).with_columns(pl.lit(kind).alias("kind"), pl.format("q{}", "query_id").alias("query_id"))
 
 
-# A store for simulated shoppers: what is true of each query and product, and in which order it lists them.
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedStore:
     """The truth that shoppers act by; arrays (pairs,) unless said otherwise, of probabilities."""
@@ -162,7 +159,7 @@ class SimulatedStore:
     traffic: Floats
     """(queries,): how often each is asked; sums to 1."""
     attractiveness: Floats
-    """Of a click, once the product is looked at."""
+    """Of a click, once the product is examined at."""
     satisfaction: Floats
     """Of ending the search, once clicked."""
     cart: Floats
@@ -260,52 +257,48 @@ def _trends(count: int, behaviour: GradedStoreOptions, random: np.random.Generat
     return np.asarray(np.where(trending, behaviour.trend**direction, 1.0))
 
 
-# Simulated shoppers: what they look at and click, drawn step by step from the hidden events of each click model.
-#
-# They share no code with the models that are fitted, so that fitting what they clicked tests both.
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ShownLists:
-    """The lists that shoppers are shown; arrays (n, depth), 0 where nothing stands."""
+    """The lists that shoppers are shown; arrays (n, depth), 0 for empty places."""
 
     attractiveness: Floats
-    """The probability of a click on what is looked at."""
+    """The probability of a click on what is examined."""
     satisfaction: Floats
     """The probability that a click ends the search."""
 
 
 class SimulatedShopper(Protocol):
-    """A way of going through a list."""
+    """Draws examinations and clicks from the hidden events of a click model.
+
+    Implementations share no code with the models that are fitted, so that each tests the other.
+    """
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        """What was clicked and what was looked at, (n, depth) each."""
+        """Clicks and examinations, (n, depth) each."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PositionShopper:
-    """Looks at each position by its own chance (the PBM)."""
+    """Examines each position with its own probability (the PBM)."""
 
     examination: Floats
     """(depth,)"""
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        """See Shopper."""
         shape = view.attractiveness.shape
-        looked = random.random(shape) < self.examination[: shape[1]]
-        return looked & (random.random(shape) < view.attractiveness), looked
+        examined = random.random(shape) < self.examination[: shape[1]]
+        return examined & (random.random(shape) < view.attractiveness), examined
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DependentShopper:
-    """Goes down the list, and after a click looks on by a chance that depends on the position (the DCM)."""
+    """Goes down the list, and on after a click with a probability that depends on the position (the DCM)."""
 
     continuation: Floats
     """(depth,)"""
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        """See Shopper."""
         ending = np.broadcast_to(1.0 - self.continuation[: view.attractiveness.shape[1]], view.attractiveness.shape)
         return _down_the_list(view.attractiveness, ending, random)
 
@@ -315,39 +308,37 @@ class SatisfiedShopper:
     """Goes down the list until a product that was clicked satisfies (the simplified DBN)."""
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        """See Shopper."""
         return _down_the_list(view.attractiveness, view.satisfaction, random)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BrowsingShopper:
-    """Looks at a position by a chance that depends on where the last click was (the UBM)."""
+    """Examines a position with a probability that depends on the last click (the UBM)."""
 
     gamma: Floats
     """(depth, depth): by position - 1 and the last click's position, 0 for none."""
 
     def browse(self, view: ShownLists, random: np.random.Generator) -> tuple[Flags, Flags]:
-        """See Shopper."""
         shape = view.attractiveness.shape
-        looked, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+        examined, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
         last = np.zeros(shape[0], np.int64)
         for position in range(shape[1]):
-            looked[:, position] = random.random(shape[0]) < self.gamma[position, last]
+            examined[:, position] = random.random(shape[0]) < self.gamma[position, last]
             attracted = random.random(shape[0]) < view.attractiveness[:, position]
-            clicks[:, position] = looked[:, position] & attracted
+            clicks[:, position] = examined[:, position] & attracted
             last[clicks[:, position]] = position + 1
-        return clicks, looked
+        return clicks, examined
 
 
 def _down_the_list(attractiveness: Floats, ending: Floats, random: np.random.Generator) -> tuple[Flags, Flags]:
     shape = attractiveness.shape
-    looked, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
+    examined, clicks = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
     going = np.ones(shape[0], np.bool_)
     for position in range(shape[1]):
-        looked[:, position] = going
+        examined[:, position] = going
         clicks[:, position] = going & (random.random(shape[0]) < attractiveness[:, position])
         going = going & ~(clicks[:, position] & (random.random(shape[0]) < ending[:, position]))
-    return clicks, looked
+    return clicks, examined
 
 
 def falling_examination(strength: float, depth: int = 10) -> Floats:

@@ -24,8 +24,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from rerank.click_models.click_log import ClickLog, Flags, Floats
-from rerank.click_models.pbm_ubm import PositionBased
-from rerank.click_models.registry import PositionRate
+from rerank.click_models.models import PositionBased, PositionRate
 from retrieval.errors import InputError
 
 Calibration = tuple[float, float]

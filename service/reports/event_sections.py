@@ -14,7 +14,7 @@ import polars as pl
 
 from rerank.click_models.base import FitOptions
 from rerank.click_models.click_log import ClickLog, Floats, click_log, query_texts
-from rerank.click_models.pbm_ubm import PositionBased, UserBrowsing
+from rerank.click_models.models import PositionBased, UserBrowsing
 from rerank.evaluation.statistics import Estimate, Z, wilson
 from rerank.sessions.query_tables import ANSWER_PARTIAL
 from retrieval.errors import ShelfwiseError

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank.click_models.registry import BASELINES
+from rerank.click_models.models import BASELINES
 from rerank.evaluation.promotion import NDCG, Comparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult

@@ -10,7 +10,7 @@ import pytest
 from rerank.click_models.base import FitOptions, PairPrior
 from rerank.click_models.click_log import ClickLog
 from rerank.click_models.evaluation import compare, evaluate
-from rerank.click_models.registry import PositionRate, ProductRate
+from rerank.click_models.models import PositionRate, ProductRate
 
 
 def log_of(pairs: list[list[int]], clicks: list[list[int]], weights: list[float] | None = None) -> ClickLog:

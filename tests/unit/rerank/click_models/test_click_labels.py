@@ -23,8 +23,8 @@ from rerank.click_models.labels import (
     cross_validate,
     fit_weights,
 )
+from rerank.click_models.models import MODELS, ProductRate
 from rerank.click_models.priors import prior_strength, rank_prior
-from rerank.click_models.registry import MODELS, ProductRate
 from rerank.click_models.simulation import (
     Conditions,
     PositionShopper,

@@ -9,7 +9,7 @@ import pytest
 from rerank.click_models.click_log import click_log
 from rerank.click_models.evaluation import evaluate, evaluate_later
 from rerank.click_models.labels import LabelOptions
-from rerank.click_models.registry import BASELINES
+from rerank.click_models.models import BASELINES
 from rerank.training.click_dataset import split_by_time
 from tests.unit.rerank.training.clicked_shop import shop
 

@@ -1,0 +1,439 @@
+"""The click models and their baselines: PBM, UBM, DCM, simplified DBN, and plain click rates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from rerank.click_models.base import (
+    DEFAULTS,
+    ClickModel,
+    FitOptions,
+    PairEstimates,
+    PairPrior,
+    Progress,
+    attraction,
+    pair_estimates,
+)
+from rerank.click_models.click_log import ClickLog, Floats, sums
+from rerank.click_models.priors import Cells, fold, slot_examination
+
+Indices = npt.NDArray[np.int64]
+
+
+class _ByPosition:
+    """The probabilities of models in which clicks do not depend on each other: attractiveness times examination."""
+
+    estimates: PairEstimates
+    examination: Floats
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        return attraction(self.estimates, log, len(self.examination)) * self.examination[: log.depth]
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        return np.broadcast_to(self.examination[: log.depth], log.pairs.shape)
+
+    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
+        return self.click_probabilities(log)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionBased(_ByPosition):
+    """PBM: Craswell et al. 2008; Chuklin, Markov & de Rijke 2015 (Click Models for Web Search, sections 3.3, 4.3).
+
+    A click is an examined position times an attractive product. The first position is always examined, which sets the
+    scale of the others: a product's attractiveness is its click rate there.
+    """
+
+    name: ClassVar[str] = "pbm"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,)"""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
+        """Fits to counts by pair and position: examination first, then attractiveness by expectation maximisation."""
+        positions = np.broadcast_to(np.arange(log.depth), log.pairs.shape)
+        return cls(*_fit_cells(fold(log, positions, log.depth), options, progress))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UserBrowsing:
+    """UBM: Dupret & Piwowarski 2008 (A user browsing model to predict search engine click data, section 3.2).
+
+    Examination depends on the position and on that of the last click above. The first position is always examined.
+    """
+
+    name: ClassVar[str] = "ubm"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,)"""
+    gamma: Floats
+    """(depth, depth): how often position r + 1 is examined when the last click above was at position c, or nowhere for
+    c = 0; 0 for c > r."""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
+        """Fits to counts by pair, position and last click: examination first, then attractiveness by EM."""
+        depth = log.depth
+        cells = fold(log, np.arange(depth) * depth + last_click(log), depth * depth)
+        estimates, examined = _fit_cells(cells, options, progress)
+        gamma = np.tril(examined.reshape(depth, depth))
+        shown = cells.by_slot(cells.impressions).reshape(depth, depth)
+        # A position that was never shown counts as one where nothing above was clicked.
+        shown[shown.sum(axis=1) == 0, :1] = 1.0
+        return cls(estimates, (gamma * shown).sum(axis=1) / np.maximum(shown.sum(axis=1), 1e-300), gamma)
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        """(n, depth): over all that could have been clicked above."""
+        attracted = attraction(self.estimates, log, len(self.examination))
+        clicks = np.zeros(attracted.shape)
+        last = np.zeros((log.size, log.depth + 1))
+        last[:, 0] = 1.0
+        for position in range(log.depth):
+            above = last[:, : position + 1]
+            each = self.gamma[position, : position + 1] * attracted[:, position, None]
+            clicks[:, position] = np.einsum("ij,ij->i", above, each)
+            above *= 1.0 - each
+            last[:, position + 1] = clicks[:, position]
+        return clicks
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        return self.gamma[np.arange(log.depth), last_click(log)]
+
+    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
+        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
+
+
+def last_click(log: ClickLog) -> Indices:
+    """(n, depth): the position, from 1, of the last click above each position; 0 where there is none."""
+    clicked = np.where(log.clicks, np.arange(1, log.depth + 1), 0)
+    last = np.zeros(clicked.shape, np.int64)
+    np.maximum.accumulate(clicked[:, :-1], axis=1, out=last[:, 1:])
+    return last
+
+
+def _fit_cells(cells: Cells, options: FitOptions, progress: Progress | None) -> tuple[PairEstimates, Floats]:
+    """The pairs' estimates and the examination of each slot (slots,), by expectation maximisation.
+
+    The missing data are the examinations of what was not clicked. Whether something unexamined would have attracted is
+    left out of them, unlike in Chuklin et al. 2015, section 4.3: the fixed points are the same, and fewer iterations
+    lead there (Meng & van Dyk 1997, The EM algorithm: an old folk-song sung to a fast new tune).
+    """
+    examination = slot_examination(cells)
+    clicked = cells.by_pair(cells.clicks)
+    exposure = cells.by_pair(cells.impressions * examination[cells.slot])
+    prior = options.prior or PairPrior.ordinary(clicked, exposure, options.strength)
+    attractiveness = prior.posterior(clicked, exposure)
+    for iteration in range(1, options.iterations + 1):
+        examined = cells.by_pair(cells.clicks + cells.misses * _unclicked(cells, attractiveness, examination))
+        better = prior.posterior(clicked, examined)
+        change = float(np.abs(better - attractiveness) @ examined) / max(float(examined.sum()), 1.0)
+        attractiveness = better
+        if progress:
+            progress(iteration, change)
+        if change < options.tolerance:
+            break
+    seen = _unclicked(cells, attractiveness, examination)
+    estimates = pair_estimates(
+        attractiveness,
+        cells.by_pair(cells.impressions),
+        clicked,
+        cells.by_pair(cells.clicks + cells.misses * seen),
+        cells.by_pair(cells.misses * seen * (1.0 - seen)),
+        prior.strength,
+    )
+    return estimates, examination
+
+
+def _unclicked(cells: Cells, attractiveness: Floats, examination: Floats) -> Floats:
+    """(cells,): the probability that what was not clicked was examined."""
+    attracted, examined = attractiveness[cells.pair], examination[cells.slot]
+    return np.asarray(examined * (1.0 - attracted) / (1.0 - examined * attracted))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DependentClick:
+    """DCM: Guo, Liu & Wang 2009 (Efficient multiple-click models in web search, section 3).
+
+    Shoppers go down the list, and stop only after a click, by a probability that depends on the position.
+    `FitOptions(iterations=0)` gives the estimator of the paper's section 3.2, which maximises a lower bound; the
+    iterations climb to the likelihood's maximum.
+    """
+
+    name: ClassVar[str] = "dcm"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,)"""
+    continuation: Floats
+    """(depth,): the probability of going on after a click at each position."""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
+        """Fits by expectation maximisation over the sessions' ends."""
+        slots = np.broadcast_to(np.arange(log.depth), log.pairs.shape)
+        estimates, continuation = fit_cascade(gather(log, slots, log.depth), options, progress)
+        seen = examined(attraction(estimates, log, log.depth), 1.0 - continuation)
+        return cls(estimates, mean_examination(seen, log), continuation)
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        attracted = attraction(self.estimates, log, len(self.examination))
+        return attracted * examined(attracted, 1.0 - self.continuation[: log.depth])
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        attracted = attraction(self.estimates, log, len(self.examination))
+        stopping = np.broadcast_to(1.0 - self.continuation[: log.depth], attracted.shape)
+        return examined_given_clicks(attracted, stopping, log)
+
+    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
+        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimplifiedDBN:
+    """SDBN: Chapelle & Zhang 2009 (A dynamic Bayesian network click model for web search ranking, section 5).
+
+    Shoppers go down the list until a product that they clicked satisfies them. `FitOptions(iterations=0)` gives the
+    counts of the paper's algorithm 1, which takes everybody who clicked for satisfied in the end; the iterations climb
+    to the likelihood's maximum.
+    """
+
+    name: ClassVar[str] = "sdbn"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,)"""
+    satisfaction: Floats
+    """(pairs,): the probability that a click on the product ends the search."""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
+        """Fits by expectation maximisation over the sessions' ends."""
+        evidence = gather(log, log.pairs.astype(np.int64), log.count)
+        estimates, continuation = fit_cascade(evidence, options, progress)
+        satisfaction = 1.0 - continuation
+        seen = examined(attraction(estimates, log, log.depth), _stopping(satisfaction, log))
+        return cls(estimates, mean_examination(seen, log), satisfaction)
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        attracted = attraction(self.estimates, log, len(self.examination))
+        return attracted * examined(attracted, _stopping(self.satisfaction, log))
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        attracted = attraction(self.estimates, log, len(self.examination))
+        return examined_given_clicks(attracted, _stopping(self.satisfaction, log), log)
+
+    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
+        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
+
+
+def _stopping(satisfaction: Floats, log: ClickLog) -> Floats:
+    """(n, depth): the satisfaction of the product at each position, 0 where there is none."""
+    return np.append(satisfaction, 0.0)[log.pairs]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CascadeEvidence:
+    """A log's sufficient statistics for models in which shoppers go down the list and may stop at a click.
+
+    Everything down to the last click was examined for certain, and the whole list where nothing was clicked. Below the
+    last click either the shopper had stopped, or went on and found nothing: that is the missing datum of a session.
+    Going on after a click depends on its slot: the position, or the pair.
+    """
+
+    impressions: Floats
+    """(pairs,)"""
+    clicks: Floats
+    """(pairs,)"""
+    certain: Floats
+    """(pairs,): impressions that were examined for certain."""
+    went_on: Floats
+    """(slots,): clicks after which there was another."""
+    tail_pair: Indices
+    """(tail,): the pairs below the last clicks, session by session."""
+    tail_start: Indices
+    """(sessions,): where each session begins in `tail_pair`; sessions without a tail are left out."""
+    tail_length: Indices
+    """(sessions,)"""
+    tail_slot: Indices
+    """(sessions,): the slot of the last click."""
+    tail_weight: Floats
+    """(sessions,)"""
+
+
+def gather(log: ClickLog, slots: Indices, count: int) -> CascadeEvidence:
+    """The evidence of a log; `slots` (n, depth) are below `count` wherever there is a click."""
+    shown, positions = log.shown, np.arange(log.depth)
+    weights = np.broadcast_to(log.row_weights[:, None], shown.shape)
+    last = np.where(log.clicks, positions, -1).max(axis=1, initial=-1)
+    tail = shown & (positions > last[:, None]) & (last >= 0)[:, None]
+    length = tail.sum(axis=1)
+    ending = np.flatnonzero(length)
+    earlier = log.clicks & (positions < last[:, None])
+
+    def count_pairs(chosen: npt.NDArray[np.bool_]) -> Floats:
+        return sums(log.pairs[chosen], weights[chosen], log.count)
+
+    return CascadeEvidence(
+        count_pairs(shown),
+        count_pairs(log.clicks),
+        count_pairs(shown & ~tail),
+        sums(slots[earlier], weights[earlier], count),
+        log.pairs[tail].astype(np.int64),
+        np.cumsum(length[ending]) - length[ending],
+        length[ending],
+        slots[ending, last[ending]],
+        log.row_weights[ending],
+    )
+
+
+def fit_cascade(
+    evidence: CascadeEvidence, options: FitOptions, progress: Progress | None = None
+) -> tuple[PairEstimates, Floats]:
+    """The pairs' estimates, and the probability of going on after a click in each slot (slots,).
+
+    Begins with the estimators of the models' papers, which take every shopper for gone after the last click: too many
+    stops, and too much attractiveness. Iterating from there climbs to the maximum of the likelihood itself (with beta
+    priors, whose means are the log's own).
+    """
+    clicks, slots = evidence.clicks, len(evidence.went_on)
+    tails = sums(evidence.tail_slot, evidence.tail_weight, slots)
+    prior = options.prior or PairPrior.ordinary(clicks, evidence.certain, options.strength)
+    attractiveness = prior.posterior(clicks, evidence.certain)
+    continuation = _continuation(evidence.went_on, evidence.went_on + tails, options)
+    for iteration in range(1, options.iterations + 1):
+        went_on = _continued(evidence, attractiveness, continuation)
+        examinations = evidence.certain + _by_pair(evidence, went_on)
+        prior = options.prior or PairPrior.ordinary(clicks, examinations, options.strength)
+        better = prior.posterior(clicks, examinations)
+        onward = evidence.went_on + sums(evidence.tail_slot, went_on * evidence.tail_weight, slots)
+        further = _continuation(onward, evidence.went_on + tails, options)
+        change = max(_mean_change(better, attractiveness, clicks), _mean_change(further, continuation, tails))
+        attractiveness, continuation = better, further
+        if progress:
+            progress(iteration, change)
+        if change < options.tolerance:
+            break
+    went_on = _continued(evidence, attractiveness, continuation)
+    examinations = evidence.certain + _by_pair(evidence, went_on)
+    spread = _by_pair(evidence, went_on * (1.0 - went_on))
+    impressions = evidence.impressions
+    return pair_estimates(attractiveness, impressions, clicks, examinations, spread, prior.strength), continuation
+
+
+def _continuation(onward: Floats, clicks: Floats, options: FitOptions) -> Floats:
+    """(slots,)"""
+    return PairPrior.ordinary(onward, clicks, options.stop_strength).posterior(onward, clicks)
+
+
+def _mean_change(after: Floats, before: Floats, weights: Floats) -> float:
+    return float(np.abs(after - before) @ weights) / max(float(weights.sum()), 1.0)
+
+
+def _continued(evidence: CascadeEvidence, attractiveness: Floats, continuation: Floats) -> Floats:
+    """(sessions,): the probability that the shopper went on after the last click, as nothing more was clicked."""
+    if not len(evidence.tail_start):
+        return np.zeros(0)
+    silence = np.exp(np.add.reduceat(np.log1p(-attractiveness)[evidence.tail_pair], evidence.tail_start))
+    on = continuation[evidence.tail_slot]
+    return np.asarray(on * silence / (1.0 - on + on * silence))
+
+
+def _by_pair(evidence: CascadeEvidence, sessions: Floats) -> Floats:
+    """(pairs,): the sum over the tails that have each pair."""
+    spread = np.repeat(sessions * evidence.tail_weight, evidence.tail_length)
+    return sums(evidence.tail_pair, spread, len(evidence.impressions))
+
+
+def examined(attracted: Floats, stopping: Floats) -> Floats:
+    """(n, depth): the probability that each position is examined, whatever is clicked.
+
+    `attracted` (n, depth) is each position's attractiveness, `stopping` (n, depth) the probability of ending there once
+    it was clicked.
+    """
+    onward = np.ones(attracted.shape)
+    np.cumprod((1.0 - attracted * stopping)[:, :-1], axis=1, out=onward[:, 1:])
+    return onward
+
+
+def examined_given_clicks(attracted: Floats, stopping: Floats, log: ClickLog) -> Floats:
+    """(n, depth): the same, given the clicks above each position."""
+    seen = np.ones(attracted.shape)
+    for position in range(log.depth - 1):
+        here, above = attracted[:, position], seen[:, position]
+        missed = above * (1.0 - here) / (1.0 - above * here)
+        seen[:, position + 1] = np.where(log.clicks[:, position], 1.0 - stopping[:, position], missed)
+    return seen
+
+
+def mean_examination(seen: Floats, log: ClickLog) -> Floats:
+    """(depth,): the mean of `seen` (n, depth) over the lists that show something at each position; 1 where none
+    does."""
+    shown = log.shown * log.row_weights[:, None]
+    total = shown.sum(axis=0)
+    return np.where(total > 0, (seen * shown).sum(axis=0) / np.where(total > 0, total, 1.0), 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductRate(_ByPosition):
+    """The naive model: every pair has its click rate, at every position (DCTR; Chuklin et al. 2015, section 3.2.2)."""
+
+    name: ClassVar[str] = "ctr"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,): ones."""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:  # noqa: ARG003
+        """Counts; nothing is iterated."""
+        impressions, clicks = _count(log)
+        prior = options.prior or PairPrior.ordinary(clicks, impressions, options.strength)
+        rate = prior.posterior(clicks, impressions)
+        return cls(_certain_estimates(rate, impressions, clicks, prior.strength), np.ones(log.depth))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionRate(_ByPosition):
+    """Every position has its click rate, whatever it shows (RCTR; Chuklin et al. 2015, section 3.2.1).
+
+    Products are all alike to it, so their attractiveness is that of the first position.
+    """
+
+    name: ClassVar[str] = "position"
+    estimates: PairEstimates
+    examination: Floats
+    """(depth,): click rates as shares of the highest."""
+
+    @classmethod
+    def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:  # noqa: ARG003
+        """Counts; nothing is iterated."""
+        weights = log.row_weights
+        clicks, shown = weights @ log.clicks, weights @ log.shown
+        rate = (clicks + 1.0) / (shown + 2.0)
+        highest = float(rate.max(initial=0.0)) or 0.5
+        alike = np.full(log.count, highest)
+        return cls(_certain_estimates(alike, *_count(log), options.strength), rate / highest)
+
+
+def _count(log: ClickLog) -> tuple[Floats, Floats]:
+    """(pairs,) each: impressions and clicks."""
+    shown = log.shown
+    weights = np.broadcast_to(log.row_weights[:, None], shown.shape)
+    impressions = sums(log.pairs[shown], weights[shown], log.count)
+    return impressions, sums(log.pairs[log.clicks], weights[log.clicks], log.count)
+
+
+def _certain_estimates(rate: Floats, impressions: Floats, clicks: Floats, strength: float) -> PairEstimates:
+    """Estimates where every impression counts as an examination."""
+    return pair_estimates(rate, impressions, clicks, impressions, np.zeros(len(rate)), strength)
+
+
+MODELS: Mapping[str, type[ClickModel]] = {
+    each.name: each for each in (PositionBased, DependentClick, SimplifiedDBN, UserBrowsing)
+}
+"""Models that separate attractiveness from position."""
+BASELINES: Mapping[str, type[ClickModel]] = {each.name: each for each in (ProductRate, PositionRate)}
+"""Plain click rates, which a model must beat."""
