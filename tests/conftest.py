@@ -6,9 +6,9 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from indexer.build import RebuildOptions, rebuild
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.encoders import onnx
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
 from tests.servers.configuration import Options
@@ -37,6 +38,34 @@ for profile, examples in {"shelfwise": 25, "thorough": 100}.items():
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )
 settings.load_profile("shelfwise")
+
+T = TypeVar("T")
+
+_LARGE = 500_000
+"""Bytes of a file of a real encoder."""
+
+
+def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
+    """Opens every large file once a process: hundreds of tests open an engine with the same encoder."""
+    opened: dict[object, T] = {}
+
+    def open_or_share(path: Path, *more: object) -> T:
+        found = path.stat() if path.is_file() else None
+        if found is None or found.st_size < _LARGE:
+            return open_file(path, *more)
+        key = (found.st_size, found.st_mtime_ns, *more)
+        if key not in opened:
+            opened[key] = open_file(path, *more)
+        return opened[key]
+
+    return open_or_share
+
+
+_PATCHES = pytest.MonkeyPatch()
+_PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
+_PATCHES.setattr(onnx, "open_tokenizer", opened_once(onnx.open_tokenizer))
+# What was written outlives a kill of its process, and no test takes away a machine's power.
+_PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 
 # No model hub is asked by a test, also when pytest is called without make.
 os.environ["HF_HUB_OFFLINE"] = "1"
