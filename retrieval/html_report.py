@@ -138,8 +138,14 @@ def percent(share: float) -> str:
     return "100%" if share >= 100 else f"{min(share, 99.9):.1f}%".replace(".0%", "%")
 
 
+def file_name(path: str) -> str:
+    """The last part of a path; a path without one stays as it is."""
+    return Path(path).name or path
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "bdi": isolate,
+    "file_name": file_name,
     "count": count_text,
     "share": share_text,
     "number": number_text,
