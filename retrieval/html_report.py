@@ -143,9 +143,15 @@ def file_name(path: str) -> str:
     return Path(path).name or path
 
 
+def capitalize_first(text: str) -> str:
+    """A text with its first letter in upper case and the others as they are."""
+    return text[:1].upper() + text[1:]
+
+
 FILTERS: Mapping[str, Callable[..., Any]] = {
     "bdi": isolate,
     "file_name": file_name,
+    "capitalize_first": capitalize_first,
     "count": count_text,
     "share": share_text,
     "number": number_text,
