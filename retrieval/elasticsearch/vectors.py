@@ -61,7 +61,7 @@ def load_vectors(
     """Recreates the index `name` from the vectors (n, dimension) in a folder and counts it.
 
     `advance` receives the number of further rows. Raises StoreDamagedError where the vectors cannot be read,
-    ClusterUnavailableError where the cluster is lost, and ClusterRefusedError for vectors that it does not take, such as
+    ClusterUnavailableError where the cluster is lost, and ClusterRefusedError for vectors that it refuses, such as
     those that are not of length 1 or have more than 4,096 dimensions.
     """
     vectors = map_vectors(folder)

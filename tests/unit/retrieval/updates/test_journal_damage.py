@@ -18,7 +18,7 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
 from retrieval.updates.journal import Journal
-from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, Header, pack_frame
+from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
 
 CHANGES: tuple[Change, ...] = (
     Upsert(Product("a", "drill", price=9.5)),
@@ -227,7 +227,7 @@ class TestBothCopies:
     def test_a_journal_of_a_newer_program_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with monkeypatch.context() as newer:
             newer.setattr("retrieval.updates.journal_files.SCHEMA", 2)
-            packed = Header(1, 0).packed()
+            packed = JournalHeader(1, 0).pack()
         (root / JOURNAL).write_bytes(packed)
         with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, this program reads 1"):
             journal.last()
