@@ -22,10 +22,10 @@ from indexer.quality.report import (
     ReasonCount,
     make_report,
     report_from_json,
-    share_text,
 )
 from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from retrieval.errors import StoreDamagedError
+from retrieval.html_report import share_text
 from retrieval.records import Product
 from tests.catalogs import products as catalogs
 from tests.quality_rows import NOW, detect_by_word, judged, rule
