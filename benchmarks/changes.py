@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.feeds.io import numbered_lines, open_source
+from indexer.feeds.io import iterate_lines, open_source
 from retrieval.errors import SettingError
 from service.engine.engine import SearchEngine
 
@@ -29,7 +29,7 @@ CHANGE_KINDS: Mapping[str, float] = {"price": 0.4, "availability": 0.2, "title":
 def json_rows(feed: Path) -> Iterator[dict[str, Any]]:
     """The rows of a feed in JSON lines; raises SettingError for another one."""
     with open_source(str(feed), lambda _: None) as source:
-        for number, line in numbered_lines(source):
+        for number, line in iterate_lines(source):
             try:
                 yield msgspec.json.decode(line, type=dict[str, Any])
             except msgspec.MsgspecError as error:

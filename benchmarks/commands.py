@@ -1,243 +1,90 @@
-"""The commands that measure: `shelfwise evaluate` and `shelfwise bench`."""
+"""Commands that measure an index: `evaluate`, and `bench latency`, `recall`, `quality` and the others."""
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from benchmarks.studies import commands, model_commands
+from benchmarks.backends import measure_backends
+from benchmarks.changes import measure_freshness, measure_rebuilds
+from benchmarks.latency import (
+    measure_latency,
+    measure_recall,
+    measure_runtimes,
+    opening_seconds,
+    searcher,
+    terms_per_second,
+    title_queries,
+)
+from benchmarks.load import measure_http, served
+from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
+from benchmarks.tables import (
+    show_backends,
+    show_freshness,
+    show_http,
+    show_latency,
+    show_measures,
+    show_quality,
+    show_rebuilds,
+    show_recall,
+    show_throughput,
+)
+from indexer.build import RebuildOptions
 from retrieval.errors import SettingError
-from service.cli.options import IndexArgument, JsonOption, SettingsOption, add_commands, cache_folder
+from retrieval.index.fusion import METHODS
+from retrieval.index.vectors import VECTORS_FILE
+from retrieval.judgments import read_judgments
+from retrieval.store.files import load_array
+from retrieval.store.manifest import VECTORS_FOLDER
+from service.cli.options import (
+    Index,
+    JudgmentsFile,
+    OneFeed,
+    QueriesFile,
+    SettingsFile,
+    Workers,
+    cache_folder,
+    command,
+)
+from service.cli.output import TerminalProgress, emit, show_notices
+from service.engine.candidates import STAGES
+from service.engine.engine import SearchEngine
+from service.settings import load_settings
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from benchmarks.quality import Run
-    from service.engine.engine import SearchEngine
-
-
-# The command that measures backends beside each other: `shelfwise bench backends`.
-
-
-def backends(
-    index: IndexArgument,
-    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
-    count: Annotated[int, typer.Option(help="How many searches.", min=100)] = 1_000,
-    threads: Annotated[int, typer.Option(help="Threads for searches a second.", min=1)] = 4,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Measure an embedded index and copies of it in Elasticsearch: time to fill, bytes, speed, recall, same answers.
-
-    The cluster is the one that the settings name; what is made in it is removed again.
-    """
-    import msgspec
-
-    from benchmarks.backends import measure_backends
-    from benchmarks.latency import title_queries
-    from benchmarks.tables import show_backends
-    from retrieval.judgments import read_judgments
-    from service.cli.output import ProgressLines, write_json
-    from service.engine.engine import SearchEngine
-    from service.settings import load_settings
-
-    loaded = load_settings(settings)
-    if judgments:
-        found = list(read_judgments(judgments).grades)
-        queries = (found * (count // len(found) + 1))[:count]
-    else:
-        with SearchEngine.open(index, follow=False) as engine:
-            queries = title_queries(engine, count)
-    with TemporaryDirectory() as folder, ProgressLines() as progress:
-        report = measure_backends(index, Path(folder), loaded, queries, threads, progress)
-    write_json(msgspec.json.encode(report)) if as_json else show_backends(report)
+Searches = Annotated[int, typer.Option("--count", help="How many searches.", min=100)]
+Threads = Annotated[int, typer.Option("--threads", help="Threads for searches a second.", min=1)]
+Model = Annotated[str, typer.Option(help="A model's name or folder.")]
 
 
-EXAMPLES = ((backends, "Example: shelfwise bench backends store --judgments judgments.tsv"),)
-
-
-bench = typer.Typer(help="Measure: latency, recall, ways of merging, how data comes in.", no_args_is_help=True)
-add_commands(bench, commands.DATA_EXAMPLES)
-add_commands(bench, EXAMPLES)
-add_commands(bench, commands.EVENT_EXAMPLES)
-add_commands(bench, model_commands.RANKER_EXAMPLES)
-add_commands(bench, commands.HTTP_EXAMPLES)
-add_commands(bench, model_commands.RECOMMEND_EXAMPLES)
-add_commands(bench, commands.SUGGEST_EXAMPLES)
-add_commands(bench, commands.SYNONYM_EXAMPLES)
-add_commands(bench, model_commands.TOWER_EXAMPLES)
-
-
+@command("evaluate store judgments.tsv --stage bm25,dense,merged,ranked")
 def evaluate(
-    index: IndexArgument,
-    judgments: Annotated[
-        Path, typer.Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")
-    ],
+    index: Index,
+    judgments: JudgmentsFile,
     stages: Annotated[str, typer.Option("--stage", help="Stages to compare, separated by commas.")] = "ranked",
     run_file: Annotated[Path | None, typer.Option("--run", help="Also write the ranking in TREC's run format.")] = None,
-    as_json: JsonOption = False,
 ) -> None:
-    """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10.
-
-    Example: shelfwise evaluate store judgments.tsv --stage bm25,dense,merged,ranked
-    """
-    import msgspec
-
-    from benchmarks.quality import evaluate_stages, run_stage, write_run
-    from benchmarks.tables import show_measures
-    from retrieval.judgments import read_judgments
-    from service.cli.output import ProgressLines, show_notices, write_json
-    from service.engine.candidates import STAGES
-    from service.engine.engine import SearchEngine
-
-    wanted = [stage.strip() for stage in stages.split(",")]
-    if unknown := [stage for stage in wanted if stage not in STAGES]:
+    """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10."""
+    chosen = [stage.strip() for stage in stages.split(",")]
+    if unknown := [stage for stage in chosen if stage not in STAGES]:
         raise SettingError(f"--stage: {unknown[0]!r} is no stage, it can be {', '.join(STAGES)}")
     judged = read_judgments(judgments)
     queries = list(judged.grades)
     runs: dict[str, Run] = {}
-    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         show_notices((*engine.notices, *_missing(engine, judged.grades)))
-        for stage in wanted:
+        for stage in chosen:
             progress.begin(stage, len(queries), "queries")
             runs[stage] = run_stage(engine, queries, stage, advance=progress.advance)
             progress.end(f"{len(queries):,} queries")
     for stage, run in runs.items() if run_file else ():
         write_run(run, _run_path(run_file, stage, alone=len(runs) == 1), stage)
-    measures = evaluate_stages(runs, judged)
-    write_json(msgspec.json.encode(measures)) if as_json else show_measures(measures, len(queries))
-
-
-@bench.command("latency", epilog="Example: shelfwise bench latency store --judgments judgments.tsv")
-def bench_latency(
-    index: IndexArgument,
-    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
-    count: Annotated[int, typer.Option(help="How many searches.", min=100)] = 2_000,
-    threads: Annotated[int, typer.Option(help="Threads for searches a second.", min=1)] = 4,
-    facet: Annotated[list[str] | None, typer.Option(help="A field to count in each search. Repeatable.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Time searches from text to page: percentiles one after the other, and searches a second from threads."""
-    import msgspec
-
-    from benchmarks.latency import measure_latency, opening_seconds, searcher, title_queries
-    from benchmarks.tables import show_latency
-    from service.cli.output import ProgressLines, write_json
-    from service.engine.engine import SearchEngine
-
-    with SearchEngine.open(index, follow=False) as engine, ProgressLines() as progress:
-        queries = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
-        measured = {}
-        for stage in engine.stages:
-            progress.begin(stage, None, "")
-            measured[stage] = measure_latency(searcher(engine, stage, facets=facet or ()), queries, threads=threads)
-            progress.end(f"{2 * len(queries):,} searches")
-        products = engine.manifest.products
-    imported, opened = opening_seconds(index)
-    result = {
-        "products": products,
-        "searches": len(queries),
-        "threads": threads,
-        "import_seconds": imported,
-        "open_seconds": opened,
-        "stages": {stage: asdict(latency) for stage, latency in measured.items()},
-    }
-    write_json(msgspec.json.encode(result)) if as_json else show_latency(result)
-
-
-@bench.command("recall", epilog="Example: shelfwise bench recall store")
-def bench_recall(
-    index: IndexArgument,
-    judgments: Annotated[Path | None, typer.Option(help="Take the queries of this file; else parts of titles.")] = None,
-    count: Annotated[int, typer.Option(help="How many queries.", min=10)] = 300,
-    as_json: JsonOption = False,
-) -> None:
-    """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
-    import msgspec
-
-    from benchmarks.latency import measure_recall, title_queries
-    from benchmarks.tables import show_recall
-    from retrieval.index.vectors import VECTORS_FILE
-    from retrieval.store.files import load_array
-    from retrieval.store.manifest import VECTORS_FOLDER
-    from service.cli.output import write_json
-    from service.engine.engine import SearchEngine
-
-    with SearchEngine.open(index, follow=False) as engine:
-        snapshot = engine.snapshot
-        texts = _repeated(_queries_of(judgments), count) if judgments else title_queries(engine, count)
-        folder = index / "versions" / engine.manifest.version / VECTORS_FOLDER
-        vectors = load_array(folder / VECTORS_FILE)
-        measured = list(measure_recall(snapshot.vectors, vectors, snapshot.encoder.encode_queries(texts)))
-        result = {
-            "vectors": snapshot.vectors.size,
-            "index": engine.manifest.vectors,
-            "recall": [asdict(each) for each in measured],
-        }
-    write_json(msgspec.json.encode(result)) if as_json else show_recall(result)
-
-
-@bench.command("throughput", epilog="Example: shelfwise bench throughput store")
-def bench_throughput(
-    index: IndexArgument,
-    count: Annotated[int, typer.Option(help="How many of the index's products to encode.", min=100)] = 2_000,
-    model: Annotated[str, typer.Option(help="A model's name or folder.")] = "all-MiniLM-L6-v2",
-    as_json: JsonOption = False,
-) -> None:
-    """Time text analysis and every runtime of the encoder over an index's own products."""
-    import msgspec
-
-    from benchmarks.latency import measure_runtimes, terms_per_second
-    from benchmarks.tables import show_throughput
-    from service.cli.output import write_json
-    from service.engine.engine import SearchEngine
-
-    with SearchEngine.open(index, follow=False) as engine:
-        products = engine.snapshot.products
-        titles = [products[row].title for row in range(len(products))]
-    analysed = terms_per_second(titles)
-    measured = measure_runtimes(model, titles[:: max(1, len(titles) // count)][:count], cache_folder())
-    result = {"titles": len(titles), "terms_per_second": analysed, "runtimes": [asdict(each) for each in measured]}
-    write_json(msgspec.json.encode(result)) if as_json else show_throughput(result)
-
-
-@bench.command("quality", epilog="Example: shelfwise bench quality icecat=icecat/judgments.tsv hd=hd/judgments.tsv")
-def bench_quality(
-    sets: Annotated[list[str], typer.Argument(help="Dev sets, each as DIR=JUDGMENTS.tsv.", metavar="DIR=FILE...")],
-    as_json: JsonOption = False,
-) -> None:
-    """Compare both retrievers and every way of merging them, over all dev sets together."""
-    import msgspec
-
-    from benchmarks.quality import measure, run_stage
-    from benchmarks.tables import show_quality
-    from retrieval.index.fusion import METHODS
-    from retrieval.judgments import read_judgments
-    from service.cli.output import ProgressLines, write_json
-    from service.engine.engine import SearchEngine
-
-    results: dict[str, dict[str, dict[str, float]]] = {}
-    with ProgressLines() as progress:
-        for each in sets:
-            directory, _, file = each.rpartition("=")
-            if not directory:
-                raise SettingError(f"{each!r}: name the index and its judgments as DIR=JUDGMENTS.tsv")
-            judged = read_judgments(Path(file))
-            queries = list(judged.grades)
-            ways = [("bm25", "bm25"), ("dense", "dense"), *((f"merged {name}", name) for name in METHODS)]
-            results[directory] = {}
-            with SearchEngine.open(directory, follow=False) as engine:
-                for label, way in ways:
-                    stage, merge = (way, next(iter(METHODS))) if way in {"bm25", "dense"} else ("merged", way)
-                    progress.begin(f"{directory} {label}", len(queries), "queries")
-                    run = run_stage(engine, queries, stage, merge=merge, advance=progress.advance)
-                    results[directory][label] = measure(run, judged)
-                    progress.end(f"nDCG@10 {results[directory][label]['nDCG@10']:.4f}")
-    write_json(msgspec.json.encode(results)) if as_json else show_quality(results)
+    emit(evaluate_stages(runs, judged), show_measures, len(queries))
 
 
 def _missing(engine: SearchEngine, grades: Mapping[str, Mapping[str, float]]) -> Sequence[str]:
@@ -255,11 +102,185 @@ def _run_path(path: Path | None, stage: str, *, alone: bool) -> Path:
     return path if alone else path.with_name(f"{path.stem}.{stage}{path.suffix}")
 
 
-def _queries_of(judgments: Path) -> list[str]:
-    from retrieval.judgments import read_judgments
-
-    return list(read_judgments(judgments).grades)
-
-
-def _repeated(queries: list[str], count: int) -> list[str]:
+def sample_queries(engine: SearchEngine, judgments: Path | None, count: int) -> list[str]:
+    """So many queries: those of a judgments file, again and again, or parts of titles."""
+    if judgments is None:
+        return title_queries(engine, count)
+    queries = list(read_judgments(judgments).grades)
     return (queries * (count // len(queries) + 1))[:count]
+
+
+@command("bench latency store --judgments judgments.tsv")
+def latency(
+    index: Index,
+    judgments: QueriesFile = None,
+    count: Searches = 2_000,
+    threads: Threads = 4,
+    facet: Annotated[list[str] | None, typer.Option(help="A field to count in each search. Repeatable.")] = None,
+) -> None:
+    """Time searches from text to page: percentiles one after the other, and searches a second from threads."""
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        queries = sample_queries(engine, judgments, count)
+        stages = {}
+        for stage in engine.stages:
+            progress.begin(stage, None, "")
+            measured = measure_latency(searcher(engine, stage, facets=facet or ()), queries, threads=threads)
+            stages[stage] = asdict(measured)
+            progress.end(f"{2 * len(queries):,} searches")
+        products = engine.manifest.products
+    imported, opened = opening_seconds(index)
+    report = {
+        "products": products,
+        "searches": len(queries),
+        "threads": threads,
+        "import_seconds": imported,
+        "open_seconds": opened,
+        "stages": stages,
+    }
+    emit(report, show_latency)
+
+
+@command("bench recall store")
+def recall(
+    index: Index,
+    judgments: QueriesFile = None,
+    count: Annotated[int, typer.Option(help="How many queries.", min=10)] = 300,
+) -> None:
+    """Compare the vector index with a scan of everything: recall@100 plain and under filters of any width."""
+    with SearchEngine.open(index, follow=False) as engine:
+        snapshot = engine.snapshot
+        texts = sample_queries(engine, judgments, count)
+        vectors = load_array(index / "versions" / engine.manifest.version / VECTORS_FOLDER / VECTORS_FILE)
+        measured = measure_recall(snapshot.vectors, vectors, snapshot.encoder.encode_queries(texts))
+        report = {
+            "vectors": snapshot.vectors.size,
+            "index": engine.manifest.vectors,
+            "recall": [asdict(each) for each in measured],
+        }
+    emit(report, show_recall)
+
+
+@command("bench throughput store")
+def throughput(
+    index: Index,
+    count: Annotated[int, typer.Option(help="How many of the index's products to encode.", min=100)] = 2_000,
+    model: Model = "all-MiniLM-L6-v2",
+) -> None:
+    """Time text analysis and every runtime of the encoder over an index's own products."""
+    with SearchEngine.open(index, follow=False) as engine:
+        products = engine.snapshot.products
+        titles = [products[row].title for row in range(len(products))]
+    rate = terms_per_second(titles)
+    runtimes = measure_runtimes(model, titles[:: max(1, len(titles) // count)][:count], cache_folder())
+    report = {"titles": len(titles), "terms_per_second": rate, "runtimes": [asdict(each) for each in runtimes]}
+    emit(report, show_throughput)
+
+
+@command("bench quality icecat=icecat/judgments.tsv hd=hd/judgments.tsv")
+def quality(
+    sets: Annotated[list[str], typer.Argument(help="Judged sets, each as INDEX=JUDGMENTS.tsv.", metavar="INDEX=FILE")],
+) -> None:
+    """Compare both retrievers and every method of merging them, over all judged sets together."""
+    methods = {"bm25": ("bm25", next(iter(METHODS))), "dense": ("dense", next(iter(METHODS)))}
+    methods |= {f"merged {name}": ("merged", name) for name in METHODS}
+    results: dict[str, dict[str, dict[str, float]]] = {}
+    with TerminalProgress() as progress:
+        for each in sets:
+            directory, _, file = each.rpartition("=")
+            if not directory:
+                raise SettingError(f"{each!r}: name the index and its judgments as INDEX=JUDGMENTS.tsv")
+            judged = read_judgments(Path(file))
+            queries = list(judged.grades)
+            results[directory] = {}
+            with SearchEngine.open(directory, follow=False) as engine:
+                for label, (stage, merge) in methods.items():
+                    progress.begin(f"{directory} {label}", len(queries), "queries")
+                    run = run_stage(engine, queries, stage, merge=merge, advance=progress.advance)
+                    results[directory][label] = measure(run, judged)
+                    progress.end(f"nDCG@10 {results[directory][label]['nDCG@10']:.4f}")
+    emit(results, show_quality)
+
+
+@command("bench backends store --judgments judgments.tsv")
+def backends(
+    index: Index,
+    judgments: QueriesFile = None,
+    count: Searches = 1_000,
+    threads: Threads = 4,
+    settings: SettingsFile = None,
+) -> None:
+    """Measure an embedded index and copies of it in Elasticsearch: time to fill, bytes, speed, recall, same answers.
+
+    The cluster is the one that the settings name; what is made in it is removed again.
+    """
+    with SearchEngine.open(index, follow=False) as engine:
+        queries = sample_queries(engine, judgments, count)
+    with TemporaryDirectory() as folder, TerminalProgress() as progress:
+        report = measure_backends(index, Path(folder), load_settings(settings), queries, threads, progress)
+    emit(report, show_backends)
+
+
+_QUERIES = 500
+
+
+@command("bench http store --judgments judgments.tsv")
+def http(
+    index: Index,
+    judgments: QueriesFile = None,
+    rate: Annotated[float, typer.Option(help="Requests a second.", min=1, max=10_000)] = 40.0,
+    seconds: Annotated[float, typer.Option(help="Of each load.", min=1, max=3_600)] = 30.0,
+) -> None:
+    """Serve an index, and measure how searches and suggestions are answered at a rate, and when there are too many."""
+    with SearchEngine.open(index, follow=False) as engine:
+        queries = sample_queries(engine, judgments, _QUERIES)
+    with served(index) as server, TerminalProgress() as progress:
+
+        def advance(summary: str) -> None:
+            progress.end(summary)
+            progress.begin("load", None, "")
+
+        progress.begin("load", None, "")
+        report = measure_http(server.address, queries, rate=rate, seconds=seconds, advance=advance)
+    emit(report, show_http)
+
+
+@command("bench freshness store")
+def freshness(
+    index: Index,
+    changes: Annotated[int, typer.Option(help="How many prices to change.", min=10)] = 500,
+    rate: Annotated[float, typer.Option(help="Searches a second that run meanwhile.", min=1)] = 50.0,
+) -> None:
+    """Time live changes of prices until a search finds them, while searches run. Works on a copy of the index."""
+    with TemporaryDirectory() as folder, TerminalProgress() as progress:
+        progress.begin("changes", None, "")
+        copied = Path(shutil.copytree(index, Path(folder) / "index"))
+        with SearchEngine.open(copied, follow=False) as engine:
+            queries = title_queries(engine, _QUERIES)
+        report = measure_freshness(copied, queries, changes, rate)
+        progress.end(f"{changes:,} prices")
+    emit(report, show_freshness)
+
+
+@command("bench incremental products.jsonl.gz --share 0.01")
+def incremental(
+    feed: OneFeed,
+    share: Annotated[float, typer.Option(help="How many of the products change.", min=0, max=1)] = 0.01,
+    encoder: Model = "all-MiniLM-L6-v2",
+    workers: Workers = None,
+    without_states: Annotated[
+        bool, typer.Option("--without-states", help="Build once more without token states, to see what they take.")
+    ] = False,
+) -> None:
+    """Time a rebuild after a few products changed, against the build from nothing."""
+
+    def options(path: Path) -> RebuildOptions:
+        return RebuildOptions((str(path),), cache_folder(), encoder=encoder, workers=workers)
+
+    builds = []
+    with TemporaryDirectory() as folder, TerminalProgress() as progress:
+        progress.begin("builds", 3 + without_states, "builds")
+        for build in measure_rebuilds(feed, Path(folder), options, share, without_states=without_states):
+            builds.append(build)
+            progress.advance(1)
+        progress.end(f"{builds[2].seconds / builds[0].seconds:.2%} of the build from nothing")
+    emit(builds, show_rebuilds)

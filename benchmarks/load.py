@@ -178,7 +178,7 @@ def served(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[S
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     program = "from service.cli.main import main; main()"
-    command = [sys.executable, "-c", program, "serve", "--index", str(index), "--port", str(port)]
+    command = [sys.executable, "-c", program, "serve", str(index), "--port", str(port)]
     environment = {**os.environ, **_SETTINGS, **(settings or {})}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     started = Served(f"http://127.0.0.1:{port}", process)
@@ -198,4 +198,4 @@ def _wait_until_ready(started: Served) -> None:
                 return
         except httpx2.HTTPError:
             time.sleep(0.1)
-    raise StoreError("the service did not start; see what it says: shelfwise serve --index DIR")
+    raise StoreError("the service did not start; see what it says: shelfwise serve INDEX")

@@ -1,4 +1,4 @@
-"""The tables that the measuring commands print."""
+"""Tables of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,43 +8,44 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from service.cli.output import out
+from service.cli.output import say, show_table
 
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
-    from benchmarks.studies.rankers import Ordered
+    from benchmarks.changes import Build, Freshness
+    from benchmarks.load import HttpReport
     from rerank.evaluation.statistics import Difference
 
 
 def show_measures(measures: Mapping[str, Mapping[str, float]], queries: int) -> None:
     """Stages by measures."""
     names = list(next(iter(measures.values())))
-    table = plain_table(["stage", *names], f"{queries:,} queries")
+    table = figure_table(["stage", *names], f"{queries:,} queries")
     for stage, values in measures.items():
         table.add_row(stage, *(f"{values[name]:.4f}" for name in names))
-    out.print(table)
+    show_table(table)
 
 
 def show_latency(result: Mapping[str, Any]) -> None:
     """Percentiles and throughput of each stage, then the seconds to open."""
     title = f"{result['products']:,} products, {result['searches']:,} searches, {result['threads']} threads"
-    table = plain_table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
+    table = figure_table(["stage", "p50 ms", "p90 ms", "p99 ms", "a second", "median ms by part"], title)
     for stage, latency in result["stages"].items():
         parts = ", ".join(f"{part} {spent:.2f}" for part, spent in latency["stages"].items())
         figures = (f"{latency[name]:.2f}" for name in ("p50", "p90", "p99"))
         table.add_row(stage, *figures, f"{latency['per_second']:.0f}", parts)
-    out.print(table)
-    out.print(f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s")
+    show_table(table)
+    say(f"import shelfwise {result['import_seconds']:.3f} s, opening {result['open_seconds']:.3f} s")
 
 
 def show_recall(result: Mapping[str, Any]) -> None:
     """Recall by width of filter."""
     title = f"{result['vectors']:,} vectors, {result['index']} index"
-    table = plain_table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
+    table = figure_table(["filter keeps", "products", "recall@100", "ms", "ms of a full scan"], title)
     for each in result["recall"]:
         spent = (f"{each['milliseconds']:.2f}", f"{each['exact_milliseconds']:.2f}")
         table.add_row(f"{each['share']:.2%}", f"{each['allowed']:,}", f"{each['recall']:.4f}", *spent)
-    out.print(table)
+    show_table(table)
 
 
 def difference_cells(found: Difference | None) -> list[str]:
@@ -52,39 +53,30 @@ def difference_cells(found: Difference | None) -> list[str]:
     return [""] * 3 if found is None else [f"{value:+.4f}" for value in (found.mean, found.low, found.high)]
 
 
-def show_orders(measured: Mapping[str, Ordered], queries: int) -> None:
-    """nDCG@10 by system, and its difference from the merged order with its interval."""
-    title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
-    table = plain_table(["order", "nDCG@10", "difference", "from", "to"], title)
-    for name, each in measured.items():
-        table.add_row(name, f"{each.ndcg:.4f}", *difference_cells(each.against_merged))
-    out.print(table)
-
-
 def show_throughput(result: Mapping[str, Any]) -> None:
     """Titles analysed a second, then runtimes by speed and nearness to the first."""
-    table = plain_table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
+    table = figure_table(["runtime", "products a second", "query p50 ms", "p99 ms", "cosine with torch"], "")
     for each in result["runtimes"]:
         spent = (f"{each['query_p50']:.2f}", f"{each['query_p99']:.2f}")
         table.add_row(each["runtime"], f"{each['products_per_second']:.0f}", *spent, f"{each['cosine']:.5f}")
-    out.print(f"{result['titles']:,} titles analysed, {result['terms_per_second']:,.0f} a second on one core")
-    out.print(table)
+    say(f"{result['titles']:,} titles analysed, {result['terms_per_second']:,.0f} a second on one core")
+    show_table(table)
 
 
 def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
-    """Ways of merging by dev set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
-    table = plain_table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
+    """Methods of merging by judged set, nDCG@10 / R@100, and the mean nDCG@10 over the sets."""
+    table = figure_table(["", *(Path(index).name for index in results), "mean nDCG@10"], "nDCG@10, R@100")
     for label in next(iter(results.values())):
         measured = [each[label] for each in results.values()]
         cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
         table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
-    out.print(table)
+    show_table(table)
 
 
 def show_backends(report: BackendsReport) -> None:
     """Backends beside each other, and what two of them answered differently."""
     title = f"{report.products:,} products, {report.searches:,} searches with facets, {report.threads} threads"
-    table = plain_table(["", *(each.backend for each in report.backends)], title)
+    table = figure_table(["", *(each.backend for each in report.backends)], title)
     rows: dict[str, Callable[[BackendFigures], str]] = {
         "seconds to fill": lambda each: f"{each.fill_seconds:.1f}",
         "products a second": lambda each: f"{each.products_per_second:,.0f}",
@@ -100,15 +92,50 @@ def show_backends(report: BackendsReport) -> None:
     }
     for name, shown in rows.items():
         table.add_row(name, *map(shown, report.backends))
-    out.print(table)
+    show_table(table)
     for each in report.backends:
-        for told in each.parity.differing if each.parity else ():
-            out.print(f"{each.backend}: {told}", markup=False, soft_wrap=True)
+        for difference in each.parity.differing if each.parity else ():
+            say(f"{each.backend}: {difference}")
 
 
-def plain_table(columns: Sequence[str], title: str) -> Table:
+def figure_table(columns: Sequence[str], title: str) -> Table:
     """A table without lines, its first column to the left."""
     table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="")
     for place, column in enumerate(columns):
         table.add_column(column, justify="right" if place else "left")
     return table
+
+
+def show_http(report: HttpReport) -> None:
+    """A line for each load."""
+    title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
+    table = figure_table(["", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"], title)
+    for load in report.loads:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in load.statuses.items())
+        refused = "" if load.refused_p99 is None else f"{load.refused_p99:.1f}"
+        table.add_row(
+            load.kind, f"{load.rate:.0f}", f"{load.requests:,}", statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused
+        )
+    show_table(table)
+
+
+def show_rebuilds(measured: Sequence[Build]) -> None:
+    """Builds by time, as shares of the first."""
+    table = figure_table(["rebuild", "products", "encoded", "seconds", "of the first", "seconds by phase"], "")
+    for each in measured:
+        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in each.phases.items())
+        share = f"{each.seconds / measured[0].seconds:.2%}"
+        table.add_row(each.label, f"{each.products:,}", f"{each.encoded:,}", f"{each.seconds:.1f}", share, phases)
+    show_table(table)
+
+
+def show_freshness(measured: Freshness) -> None:
+    """Where a change is found, by how long it took."""
+    title = (
+        f"{measured.changes:,} prices changed beside {measured.searches_per_second:.0f} searches a second "
+        f"(p99 {measured.search_p99:.1f} ms)"
+    )
+    table = figure_table(["found by", "p50 ms", "p99 ms", "longest ms"], title)
+    table.add_row("the engine that took it", *(f"{each:.1f}" for each in measured.here))
+    table.add_row("an engine of another process", *(f"{each:.1f}" for each in measured.elsewhere))
+    show_table(table)

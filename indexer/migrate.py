@@ -84,7 +84,7 @@ def reencode(
         before = store.find_serving().manifest
         place = before.cluster
         if before.recipe != RECIPE:
-            cure = f"rebuild it: shelfwise rebuild FEED --index {root} --encoder {name}"
+            cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
             raise StoreError(f"{before.version} was built by a program that made other texts of products; {cure}")
         in_cluster = cluster if place else None
         with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:

@@ -141,7 +141,7 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
     if not keys.exists and not is_loopback(settings.host):
         raise SettingError(
             f"service.host is {settings.host}, which others reach, and there is no key: make one first "
-            f"(shelfwise keys create web --scope search --index {engine.root}), or serve 127.0.0.1"
+            f"(shelfwise keys create {engine.root} web --scope search), or serve 127.0.0.1"
         )
     configure_logs()
     app = create_app(engine, settings, open_tracing(settings.traces) if settings.traces else None, sourced)

@@ -60,7 +60,7 @@ def service(index: Path, log: Path, *options: str, **settings: object) -> Iterat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = [sys.executable, "-c", _PROGRAM, "serve", "--index", str(index), "--port", str(port), *options]
+    command = [sys.executable, "-c", _PROGRAM, "serve", str(index), "--port", str(port), *options]
     told = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as written:
         process = subprocess.Popen(command, env={**os.environ, **told}, stderr=written)  # noqa: S603 - this interpreter

@@ -1,1 +1,17 @@
-"""Studies: one module for each question that `shelfwise bench` answers, and the commands that ask it."""
+"""Studies: measurements that informed a decision, run as `python -m benchmarks.studies.NAME`; not in the wheel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import typer
+
+from service.cli.main import run
+
+
+def run_study(*commands: Callable[..., None]) -> None:
+    """Runs a study's command, or one of several by its name."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    for command in commands:
+        app.command(epilog=f"Example: python -m benchmarks.studies.{command.example}")(command)  # type: ignore[attr-defined]
+    run(app)

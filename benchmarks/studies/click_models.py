@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import typer
 
-from benchmarks.tables import plain_table
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from rerank.click_models.click_log import Floats, held_out
 from rerank.click_models.evaluation import compare
 from rerank.click_models.models import MODELS
@@ -18,14 +21,15 @@ from rerank.click_models.simulation import (
     DependentShopper,
     PositionShopper,
     SatisfiedShopper,
-    Shopper,
+    SimulatedShopper,
     SimulatedStore,
     falling_examination,
     falling_gamma,
     graded_store,
     simulate,
 )
-from service.cli.output import out
+from service.cli.options import command
+from service.cli.output import TerminalProgress, emit, show_table
 
 # Click models on sessions simulated under each of them: what is recovered of the truth, how fast, and who foretells
 # whose clicks best.
@@ -34,7 +38,7 @@ DEPTH = 10
 PRODUCTS = 15
 ENOUGH = 200
 """Impressions from which on a pair's attractiveness is judged."""
-SHOPPERS: Mapping[str, Shopper] = {
+SHOPPERS: Mapping[str, SimulatedShopper] = {
     "pbm": PositionShopper(falling_examination(1.0, DEPTH)),
     "dcm": DependentShopper(np.linspace(0.8, 0.4, DEPTH)),
     "sdbn": SatisfiedShopper(),
@@ -135,16 +139,32 @@ def _root_mean_square(values: Floats) -> float:
 def show_click_models(report: ClickModelsReport) -> None:
     """What each model recovers, then each log's held-out figures, the best first."""
     title = f"{report.sessions:,} sessions of {DEPTH} results each, {report.queries:,} queries"
-    table = plain_table(
+    table = figure_table(
         ["model", "seconds", "iterations", "pairs", "RMSE", "in 95%", "examination"],
         title,
     )
     for each in report.models:
         figures = (f"{each.attractiveness_rmse:.4f}", f"{each.covered:.1%}", f"{each.examination_error:.4f}")
         table.add_row(each.model, f"{each.seconds:.1f}", f"{each.iterations:,}", f"{each.pairs:,}", *figures)
-    out.print(table)
+    show_table(table)
     for each in report.models:
-        table = plain_table([f"clicks of {each.model}", "log-likelihood", "perplexity"], "")
+        table = figure_table([f"clicks of {each.model}", "log-likelihood", "perplexity"], "")
         for held in each.held_out:
             table.add_row(held.model, f"{held.log_likelihood:.4f}", f"{held.perplexity:.4f}")
-        out.print(table)
+        show_table(table)
+
+
+@command("click_models --sessions 100000")
+def click_models(
+    sessions: Annotated[int, typer.Option(help="Sessions of ten results.", min=1_000)] = 1_000_000,
+) -> None:
+    """Fit each click model to sessions simulated under it: time, planted parameters recovered, held-out likelihood."""
+    with TerminalProgress() as progress:
+        progress.begin("click models", len(SHOPPERS), "logs")
+        report = measure_click_models(sessions, done=lambda: progress.advance(1))
+        progress.end(f"{sessions:,} sessions each")
+    emit(report, show_click_models)
+
+
+if __name__ == "__main__":
+    run_study(click_models)

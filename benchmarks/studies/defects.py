@@ -9,15 +9,20 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import msgspec
+import typer
 
+from benchmarks.studies import run_study
 from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.findings import MOST_EXAMPLES, Example
 from indexer.quality.report import QualityReport
 from retrieval.errors import SettingError
 from retrieval.records import Product
+from service.cli.options import command
+from service.cli.output import emit, say
 from service.demo.catalog import CATALOG_DAY, make_catalog, named_rng
 
 Row = dict[str, Any]
@@ -353,3 +358,24 @@ def _said(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, Seque
     counted: Mapping[str, Any] = report.rejected if outcome is Outcome.REJECTED else report.noted
     # A note's key is its field and its reason.
     return [(name.partition(":")[0], each.count, each.examples) for name, each in counted.items()]
+
+
+@command("defects --products 2000")
+def defects_command(
+    products: Annotated[int, typer.Option(help="Rows of the feed.", min=1_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Another seed plants them elsewhere.")] = 7,
+) -> None:
+    """Plant many kinds of defect in one half of a feed, and count which of them the check reports."""
+    with TemporaryDirectory() as folder:
+        emit(defects(Path(folder), seed=seed, products=products), show_defects)
+
+
+def show_defects(score: DefectScore) -> None:
+    """How many kinds were reported, which were not, and what was reported of clean rows."""
+    say(f"{score.found} of {score.kinds} planted kinds of defect are reported, in a feed of {score.rows:,} rows")
+    say(f"missed: {', '.join(score.missed) or 'none'}")
+    say(f"reported of the clean half: {', '.join(score.false_findings) or 'nothing'}")
+
+
+if __name__ == "__main__":
+    run_study(defects_command)

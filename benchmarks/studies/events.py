@@ -17,14 +17,17 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Protocol
+from tempfile import TemporaryDirectory
+from typing import Annotated, Protocol
 
 import msgspec
 import numpy as np
 import polars as pl
+import typer
 from numpy.typing import NDArray
 
-from benchmarks.tables import plain_table
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from indexer.events.importer import import_events
 from indexer.feeds.io import iterate_lines, open_source
 from rerank.sessions.refresh import RefreshResult, refresh
@@ -34,7 +37,8 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.records import EventKind
-from service.cli.output import out
+from service.cli.options import command
+from service.cli.output import emit, show_table
 
 _DAY = 20_000
 _DAYS = 30
@@ -74,7 +78,7 @@ def measure_event_refresh(folder: Path, events: int = 1_000_000, seed: int = 17)
 def _take(log: pl.DataFrame, store: EventStore, intake: EventIntake, folder: Path) -> None:
     path = folder / "log.csv"
     log.write_csv(path)
-    import_events([str(path)], store, intake, rejected=folder / "aside.jsonl")
+    import_events([str(path)], store, intake, rejected=folder / "rejected.jsonl")
 
 
 def _measured(label: str, store: EventStore, folder: Path) -> EventRefresh:
@@ -95,12 +99,12 @@ def _check_same(steps: Path, nothing: Path) -> None:
 
 def show_event_refresh(measured: list[EventRefresh]) -> None:
     """Refreshes by time, as shares of the one from nothing."""
-    table = plain_table(["refresh", "events", "seconds", "of from nothing", "days made", "days kept"], "")
+    table = figure_table(["refresh", "events", "seconds", "of from nothing", "days made", "days kept"], "")
     for each in measured:
         share = f"{each.seconds / measured[-1].seconds:.0%}"
         counts = (f"{each.days_made:,}", f"{each.days_kept:,}")
         table.add_row(each.label, f"{each.events:,}", f"{each.seconds:.1f}", share, *counts)
-    out.print(table)
+    show_table(table)
 
 
 # The tables of the commands that measure what becomes of shoppers' events.
@@ -108,11 +112,11 @@ def show_event_refresh(measured: list[EventRefresh]) -> None:
 
 def show_event_writes(measured: Sequence[EventWrites]) -> None:
     """Ways of writing by speed."""
-    table = plain_table(["way", "writers", "events", "events a second", "p50 ms", "p99 ms"], "")
+    table = figure_table(["way", "writers", "events", "events a second", "p50 ms", "p99 ms"], "")
     for each in measured:
         speed = (f"{each.per_second:,.0f}", f"{each.p50_ms:.2f}", f"{each.p99_ms:.2f}")
         table.add_row(each.way, str(each.writers), f"{each.events:,}", *speed)
-    out.print(table)
+    show_table(table)
 
 
 # Single events, each durable before the next is sent: how many a second, and how long one takes.
@@ -266,7 +270,7 @@ from retrieval.events.sqlite import SqliteEvents
 folder = Path(sys.argv[2])
 store = SqliteEvents(folder)
 intake = Intake(Pseudonyms(folder / "keys.json"), Masker())
-report = import_events([sys.argv[1]], store, intake, aside=folder / "aside.jsonl")
+report = import_events([sys.argv[1]], store, intake, rejected=folder / "rejected.jsonl")
 store.close()
 seconds = time.perf_counter() - started
 own = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])  # not that of who started it
@@ -322,9 +326,9 @@ def _imported(log: Path, folder: Path, events: int, decoding: float) -> EventsIm
     store.mkdir()
     command = [sys.executable, "-c", _PROGRAM, str(log), str(store)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # this interpreter
-    taken, aside, seconds, spent, *peaks = json.loads(done.stdout)
-    if (taken, aside) != (events, 0):
-        raise AssertionError(f"{log}: {taken:,} of {events:,} events were taken, {aside:,} set aside")
+    added, rejected, seconds, spent, *peaks = json.loads(done.stdout)
+    if (added, rejected) != (events, 0):
+        raise AssertionError(f"{log}: {added:,} of {events:,} events were imported, {rejected:,} rejected")
     stored = sum(file.stat().st_size for file in store.iterdir())
     name = log.name.removesuffix(".gz").rpartition(".")[2]
     return EventsImport(name, events, log.stat().st_size, seconds, spent, decoding, peaks[0], peaks[1], stored)
@@ -333,14 +337,14 @@ def _imported(log: Path, folder: Path, events: int, decoding: float) -> EventsIm
 def show_events_import(measured: Sequence[EventsImport]) -> None:
     """Formats by speed, memory and disk."""
     names = ["log", "events", "MB", "seconds", "a second", "CPU us", "decoding s"]
-    table = plain_table([*names, "peak MB", "worker MB", "disk B"], "CPU and disk are for each event")
+    table = figure_table([*names, "peak MB", "worker MB", "disk B"], "CPU and disk are for each event")
     for each in measured:
         spent = f"{each.processor_seconds / each.events * 1e6:.1f}"
         decoding = f"{each.decoding_seconds:.1f}" if each.decoding_seconds else ""
         memory = (f"{each.peak_megabytes:.0f}", f"{each.worker_megabytes:.0f}", f"{each.bytes_per_event:.0f}")
         speed = (f"{each.seconds:.1f}", f"{each.events_per_second:,.0f}", spent, decoding)
         table.add_row(each.format, f"{each.events:,}", f"{each.bytes / 1e6:,.0f}", *speed, *memory)
-    out.print(table)
+    show_table(table)
 
 
 def decoding_seconds(log: Path) -> float:
@@ -407,3 +411,35 @@ def _written() -> list[pl.Expr]:
 def _import_told(table: pl.DataFrame) -> Iterator[dict[str, object]]:
     for row in table.iter_rows(named=True):
         yield {name: value for name, value in row.items() if value is not None}
+
+
+@command("events import-log --events 100000")
+def import_log(
+    events: Annotated[int, typer.Option(help="How many events the log has.", min=1_000)] = 1_000_000,
+) -> None:
+    """Time importing a log into a new store, as JSON lines and as CSV, with its memory and its disk."""
+    with TemporaryDirectory() as folder:
+        emit(measure_events_import(Path(folder), events), show_events_import)
+
+
+@command("events writes --writers 8")
+def writes(
+    writers: Annotated[int, typer.Option(help="How many write at once.", min=1, max=256)] = 8,
+    events: Annotated[int, typer.Option(help="How many events each of them writes.", min=10)] = 2_000,
+) -> None:
+    """Time single events, each durable before the next: threads, processes, and threads without group commit."""
+    with TemporaryDirectory(dir=".") as folder:
+        emit(measure_event_writes(Path(folder), writers, events), show_event_writes)
+
+
+@command("events refresh-tables --events 100000")
+def refresh_tables(
+    events: Annotated[int, typer.Option(help="How many events the log has.", min=10_000)] = 1_000_000,
+) -> None:
+    """Time making the derived tables from nothing and after one more day, and check that both give the same."""
+    with TemporaryDirectory() as folder:
+        emit(measure_event_refresh(Path(folder), events), show_event_refresh)
+
+
+if __name__ == "__main__":
+    run_study(import_log, writes, refresh_tables)

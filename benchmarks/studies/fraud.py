@@ -7,16 +7,21 @@ import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import polars as pl
+import typer
 from rich.table import Table
 
-from benchmarks.tables import plain_table
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
 from retrieval.events.stored import EVENT_SCHEMA
+from service.cli.options import command
+from service.cli.output import TerminalProgress, emit, show_table
 from service.demo.generator import DemoFiles, write_demo_store
 from service.demo.shoppers import Truth
 
@@ -226,7 +231,7 @@ def fraud_tables(measured: Sequence[FraudFigures]) -> Iterator[Table]:
     schemes = sorted({scheme for each in measured for scheme in each.caught})
     columns = ["mixture", *(scheme.rpartition("_")[2] for scheme in schemes), "all", "worst", "honest", "worst", "rule"]
     for sessions in dict.fromkeys(each.sessions for each in measured):
-        table = plain_table(columns, f"{sessions:,} sessions: % of clicks in flagged visits, and by the plain rule")
+        table = figure_table(columns, f"{sessions:,} sessions: % of clicks in flagged visits, and by the plain rule")
         of_size = [each for each in measured if each.sessions == sessions]
         for mixture in dict.fromkeys(each.mixture for each in of_size):
             table.add_row(mixture, *_cells([each for each in of_size if each.mixture == mixture], schemes))
@@ -246,3 +251,23 @@ def _cells(group: Sequence[FraudFigures], schemes: Sequence[str]) -> Iterator[st
 
 def _mean(shares: Sequence[float]) -> str:
     return f"{100 * np.mean(shares):.1f}" if shares else ""
+
+
+@command("fraud --seeds 1,2")
+def fraud(
+    seeds: Annotated[str, typer.Option(help="The stores to plant fraud in, by their seeds.")] = "1,2,3,4,5",
+) -> None:
+    """Plant fraud in demo stores of several sizes and mixtures, and count what is flagged of it and of the rest."""
+    numbers = [int(seed) for seed in seeds.split(",")]
+    measured = []
+    with TerminalProgress() as progress:
+        progress.begin("fraud", len(numbers) * len(SIZES) * len(MIXTURES), "logs")
+        for each in measure_fraud(numbers):
+            measured.append(each)
+            progress.advance(1)
+        progress.end(f"{len(measured)} logs")
+    emit(measured, lambda _: show_table(*fraud_tables(measured)))
+
+
+if __name__ == "__main__":
+    run_study(fraud)

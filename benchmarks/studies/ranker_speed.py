@@ -15,11 +15,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
+from benchmarks.latency import title_queries
+from benchmarks.studies import run_study
 from benchmarks.studies.rankers import GradedOrders, judged_lists
-from benchmarks.tables import plain_table
+from benchmarks.tables import figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES, MOST_ACTS
@@ -28,16 +32,18 @@ from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget, complete_target
 from rerank.ranker.spec import RankerReport, RankerSpec, StoredRanker, misfit, ranker_store
-from rerank.teacher.teacher import Teacher
+from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.click_training import new_network
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import TrainingError, UnknownModelError
-from retrieval.judgments import Judgments
+from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.records import PastAct
 from retrieval.store.products import encoder_text
-from service.cli.output import out
+from service.cli.options import Index, JudgmentsFile, cache_folder, command
+from service.cli.output import TerminalProgress, emit, show_table
 from service.engine.candidates import Ranking, ResolvedRequest, Stages
+from service.engine.engine import SearchEngine
 from service.engine.hot_reload import read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH, Reranker, Reranking
@@ -196,13 +202,13 @@ def show_ranker_speed(report: SpeedReport) -> None:
     title = (
         f"{report.candidates:.0f} candidates of each of {report.queries} queries, {report.tokens:.0f} tokens a product"
     )
-    table = plain_table(["", "p50 ms", "p99 ms", "of it the network", "MB", "of the teacher's time"], title)
+    table = figure_table(["", "p50 ms", "p99 ms", "of it the network", "MB", "of the teacher's time"], title)
     teacher = report.systems.get(TEACHER)
     for name, each in report.systems.items():
         share = f"1/{teacher.p50 / each.p50:,.0f}" if teacher and name != TEACHER else ""
         size = f"{each.megabytes:.2f}" if each.megabytes else ""
         table.add_row(name, f"{each.p50:.2f}", f"{each.p99:.2f}", f"{each.graph_p50:.2f}", size, share)
-    out.print(table)
+    show_table(table)
 
 
 # What pruning costs and saves: smaller networks of one ranker, on the candidates of judged queries.
@@ -259,7 +265,7 @@ def with_layer(root: Path, snapshot: Snapshot, name: str = "") -> StoredRanker:
             return found
     which = f"{name} has none, or is for another index" if name else "none of its rankers has one"
     raise UnknownModelError(
-        f"{root} has no cross-attention layer to prune: {which}; train one: shelfwise train ranker --index {root}"
+        f"{root} has no cross-attention layer to prune: {which}; train one: shelfwise train ranker {root}"
     )
 
 
@@ -320,9 +326,45 @@ def _exported(ranker: StoredRanker, network: RankerNetwork, precision: Precision
 def show_pruning(report: PruningReport) -> None:
     """Networks by what they reach and take."""
     columns = ["network", "nDCG@10", "against the whole", "p50 ms", "graph MB"]
-    table = plain_table(columns, f"{report.ranker}, {report.queries:,} judged queries")
+    table = figure_table(columns, f"{report.ranker}, {report.queries:,} judged queries")
     for row in report.rows:
         found = row.against_whole
         interval = "" if row.name == WHOLE else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
         table.add_row(row.name, f"{row.ndcg:.4f}", interval, f"{row.milliseconds:.2f}", f"{row.megabytes:.2f}")
-    out.print(table)
+    show_table(table)
+
+
+@command("ranker_speed speed store --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
+def speed(
+    index: Index,
+    teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is timed.")] = "",
+    queries: Annotated[int, typer.Option(help="Made of words of titles.", min=20, max=10_000)] = 400,
+) -> None:
+    """Time the last stage over 100 candidates: features head, cross-attention, a shopper's history, a teacher."""
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
+        progress.begin("timing", queries, "queries")
+        texts = title_queries(engine, queries)
+        report = measure_ranker_speed(engine.snapshot, texts, opened, progress.advance)
+        progress.end(f"{report.queries:,} queries with 100 candidates")
+    emit(report, show_ranker_speed)
+
+
+@command("ranker_speed pruning store judgments.tsv")
+def pruning(
+    index: Index,
+    judgments: JudgmentsFile,
+    name: Annotated[
+        str, typer.Option("--ranker", help="By default the one that serves, or the newest with cross-attention.")
+    ] = "",
+) -> None:
+    """Measure smaller networks of a ranker on judged queries: what they lose, what they take, and how fast they are."""
+    judged = read_judgments(judgments)
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        found = with_layer(index, engine.snapshot, name)
+        report = measure_pruning(index, engine.snapshot, judged, found, progress)
+    emit(report, show_pruning)
+
+
+if __name__ == "__main__":
+    run_study(speed, pruning)

@@ -7,23 +7,35 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
 from benchmarks.quality import ndcg
+from benchmarks.studies import run_study
+from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
+from rerank.model_store import ServingModel
 from rerank.ranker.onnx import OnnxRanker
-from rerank.teacher.teacher import Teacher
+from rerank.ranker.spec import RANKERS, ranker_store
+from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.distillation import TeacherScores, mix_targets
 from rerank.training.evaluation import ranker_scores
-from retrieval.judgments import Judgments
-from service.engine.hot_reload import UNKNOWN, Popularity
+from retrieval.errors import SettingError
+from retrieval.judgments import Judgments, read_judgments
+from service.cli.options import Index, JudgmentsFile, cache_folder, command
+from service.cli.output import TerminalProgress, emit, show_notices, show_table
+from service.engine.engine import SearchEngine
+from service.engine.hot_reload import UNKNOWN, Popularity, read_popularity
+from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
+from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
 MERGED = "merged"
 MERGED_MIXES = (0.5, 1.0, 1.5, 2.0, 3.0)
@@ -146,3 +158,55 @@ def judged_lists(
     graded = GradedOrders(snapshot, judgments, lists)
     gains = graded.gains()
     return JudgedLists(list_data(snapshot, lists, gains), gains, graded.product_ids)
+
+
+@command("rankers store judgments.tsv --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
+def ranker(
+    index: Index,
+    judgments: JudgmentsFile,
+    teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is measured.")] = "",
+    part: Annotated[str, typer.Option(help="train, validation, test or all: a part of the queries.")] = "all",
+    depth: Annotated[int, typer.Option(help="Candidates of each query.", min=10, max=1_000)] = 50,
+    folder: Annotated[
+        Path | None, typer.Option("--ranker", help="A ranker's folder, in place of the one that serves.")
+    ] = None,
+) -> None:
+    """Compare orders of the same candidates: merged, a teacher's, both mixed, and the ranker's that serves."""
+    if part not in PARTS:
+        raise SettingError(f"--part: {part!r} is none, it can be {', '.join(PARTS)}")
+    judged = read_judgments(judgments)
+    queries = part_of(list(judged.grades), part)
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        snapshot = engine.snapshot
+        progress.begin("candidates", len(queries), "queries")
+        popularity = read_popularity(index)
+        lists = candidate_lists(snapshot, queries, 0.0, depth=depth, popularity=popularity, progress=progress.advance)
+        progress.end(f"{len(lists.rows):,} of {len(queries):,} queries")
+        serving = ServingModel(RANKERS.open(folder)) if folder else ranker_store(index).serving(encoding_of(snapshot))
+        served = OnnxRanker(serving.model) if serving.model else None
+        opened = open_teacher(teacher, cache=cache_folder()) if teacher else None
+        kept = index / TRAINING_FOLDER / TEACHER_SCORES
+        progress.begin("scores", len(lists.rows), "candidates")
+        systems = dict(score_systems(snapshot, lists, opened, served, kept, progress.advance))
+        progress.end(f"{len(systems)} orders of the same candidates")
+        measured = compare_orders(snapshot, judged, lists, systems)
+    result = {
+        "queries": len(queries),
+        "depth": depth,
+        "orders": {name: asdict(each) for name, each in measured.items()},
+    }
+    show_notices(serving.notices)
+    emit(measured, show_orders, len(queries), document=result)
+
+
+def show_orders(measured: Mapping[str, Ordered], queries: int) -> None:
+    """nDCG@10 by system, and its difference from the merged order with its interval."""
+    title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
+    table = figure_table(["order", "nDCG@10", "difference", "from", "to"], title)
+    for name, each in measured.items():
+        table.add_row(name, f"{each.ndcg:.4f}", *difference_cells(each.against_merged))
+    show_table(table)
+
+
+if __name__ == "__main__":
+    run_study(ranker)

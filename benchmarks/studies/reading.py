@@ -6,15 +6,21 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import msgspec
+import typer
 
 from benchmarks.changes import json_rows
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from retrieval.errors import SettingError
+from service.cli.options import OneFeed, command
+from service.cli.output import TerminalProgress, emit, show_table
 
 _PROGRAM = """
 import json, resource, sys, time
@@ -93,3 +99,35 @@ def _own_code(code: str, generation: int) -> str:
     digits = f"{(int(code[:12]) + generation * 7_000_003) % 10**12:012d}"
     total = sum(int(digit) * (3 if place % 2 else 1) for place, digit in enumerate(digits))
     return f"{digits}{-total % 10}"
+
+
+@command("reading products.jsonl.gz --rows 100000,2000000")
+def reading(
+    feed: OneFeed, rows: Annotated[str, typer.Option(help="Sizes to check, separated by commas.")] = "100000,2000000"
+) -> None:
+    """Time reading and checking a feed grown to several sizes, and the memory that it takes."""
+    measured = []
+    with TemporaryDirectory() as folder, TerminalProgress() as progress:
+        for count in map(int, rows.split(",")):
+            progress.begin(f"{count:,} rows", None, "")
+            measured.append(measure_reading(feed, Path(folder), count))
+            progress.end(f"{measured[-1].rows_per_second:,.0f} rows a second")
+    document = [asdict(each) | {"rows_per_second": each.rows_per_second} for each in measured]
+    emit(measured, show_reading, document=document)
+
+
+def show_reading(measured: Sequence[Reading]) -> None:
+    """Sizes by speed and memory."""
+    table = figure_table(
+        ["rows", "MB", "seconds", "rows a second", "processor us a row", "peak MB", "a worker's MB"], ""
+    )
+    for each in measured:
+        spent = f"{each.processor_seconds / each.rows * 1e6:.0f}"
+        memory = (f"{each.peak_megabytes:.0f}", f"{each.worker_megabytes:.0f}")
+        speed = (f"{each.seconds:.1f}", f"{each.rows_per_second:,.0f}")
+        table.add_row(f"{each.rows:,}", f"{each.bytes / 1e6:,.0f}", *speed, spent, *memory)
+    show_table(table)
+
+
+if __name__ == "__main__":
+    run_study(reading)

@@ -5,17 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+import typer
 
-from benchmarks.tables import plain_table
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from rerank.ranker.features import MOST_ACTS
 from retrieval.errors import SettingError
 from retrieval.records import PastAct
-from service.cli.output import out
+from service.cli.options import Index, SettingsFile, command
+from service.cli.output import TerminalProgress, emit, show_table
 from service.engine.engine import SearchEngine
-from service.engine.models import ServedTower
+from service.engine.models import ServedUserTower
 from service.engine.recommend import ShopperVectors
+from service.settings import load_settings
 
 # How long a shopper's vector takes, and a whole answer, by the tower that serves: with as many acts as it reads.
 #
@@ -50,11 +55,11 @@ def measure_recommend_speed(
 ) -> RecommendSpeed:
     """Times the tower that serves. The vector is of what a request brings, the products of its acts looked up; an
     answer begins with it. Raises SettingError where no tower serves."""
-    snapshot, served = engine.snapshot, ServedTower(engine.root)
+    snapshot, served = engine.snapshot, ServedUserTower(engine.root)
     served.look(snapshot)
     tower = served.of(snapshot)
     if tower is None:
-        raise SettingError(f"no shopper tower serves {engine.root}: shelfwise train users --index {engine.root}")
+        raise SettingError(f"no shopper tower serves {engine.root}: shelfwise train users {engine.root}")
     drawn = _drawn(engine, histories + _WARM_UP, seed)
     now = time.time()
     ways: Mapping[str, Callable[[Sequence[PastAct]], object]] = {
@@ -81,7 +86,29 @@ def _drawn(engine: SearchEngine, count: int, seed: int) -> list[list[PastAct]]:
 def show_recommend_speed(report: RecommendSpeed) -> None:
     """Milliseconds by part."""
     title = f"{report.tower}, {report.products:,} products; {report.histories:,} histories of {report.acts} acts"
-    table = plain_table(["", "p50 ms", "p99 ms"], title)
+    table = figure_table(["", "p50 ms", "p99 ms"], title)
     for name, each in report.parts.items():
         table.add_row(name, f"{each.p50:.2f}", f"{each.p99:.2f}")
-    out.print(table)
+    show_table(table)
+
+
+@command("recommend_speed store")
+def recommend_speed(
+    index: Index,
+    histories: Annotated[int, typer.Option(help="How many, of 50 acts each.", min=20, max=100_000)] = 400,
+    seed: Annotated[int, typer.Option(help="Another one draws other histories.", min=0)] = 1,
+    settings: SettingsFile = None,
+) -> None:
+    """Time a shopper's vector and a whole recommendation, by the user tower that serves."""
+    with (
+        SearchEngine.open(index, settings=load_settings(settings), follow=False) as engine,
+        TerminalProgress() as progress,
+    ):
+        progress.begin("timing", None, "histories")
+        report = measure_recommend_speed(engine, histories, seed, progress.advance)
+        progress.end(f"{report.histories:,} histories")
+    emit(report, show_recommend_speed)
+
+
+if __name__ == "__main__":
+    run_study(recommend_speed)

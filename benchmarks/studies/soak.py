@@ -13,18 +13,23 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import httpx2
 import msgspec
 import numpy as np
+import typer
 
-from benchmarks.load import HttpReport, Served, client_of, prefixes, served
-from benchmarks.tables import plain_table
+from benchmarks.changes import json_rows
+from benchmarks.load import Served, client_of, prefixes, served
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import StoreError
-from service.cli.output import out
+from service.cli.options import OneFeed, cache_folder, command
+from service.cli.output import TerminalProgress, emit, say, show_table
 
 # What a service under load has said: what it took, and what its pages showed. And whether all of that is so.
 
@@ -422,30 +427,17 @@ def _growth(memory: Sequence[tuple[float, float]], start: float) -> float:
     return float(np.polyfit(settled[:, 0] / 3600, settled[:, 1], 1)[0]) if len(settled) > 1 else float("nan")
 
 
-def show_http(report: HttpReport) -> None:
-    """A line for each load."""
-    title = f"{report.products:,} products; {report.capacity:.0f} searches a second at most"
-    table = plain_table(["", "a second", "requests", "answers", "p50 ms", "p99 ms", "refused within, p99 ms"], title)
-    for load in report.loads:
-        statuses = ", ".join(f"{status}: {count:,}" for status, count in load.statuses.items())
-        refused = "" if load.refused_p99 is None else f"{load.refused_p99:.1f}"
-        table.add_row(
-            load.kind, f"{load.rate:.0f}", f"{load.requests:,}", statuses, f"{load.p50:.1f}", f"{load.p99:.1f}", refused
-        )
-    out.print(table)
-
-
 def show_soak(report: SoakReport) -> None:
     """A line for each slice of the time, then what was lost, which should be nothing."""
     title = f"{report.products:,} products, {report.minutes:g} minutes"
-    table = plain_table(["minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"], title)
+    table = figure_table(["minute", "answers", "p50 ms", "p99 ms", "version", "MB", "of its own"], title)
     for each in report.slices:
         statuses = ", ".join(f"{status}: {count:,}" for status, count in each.statuses.items())
         own = "" if each.own_megabytes is None else f"{each.own_megabytes:,.0f}"
         spent = f"{each.p50:.1f}", f"{each.p99:.1f}"
         table.add_row(f"{each.until:g}", statuses, *spent, each.version, f"{each.megabytes:,.0f}", own)
-    out.print(table)
-    out.print(
+    show_table(table)
+    say(
         f"{report.swaps} rebuilds were swapped in; {report.changes:,} changes and {report.events:,} events were "
         f"acknowledged; memory of its own grew by {report.growth:+.1f} MB an hour after the first quarter"
     )
@@ -456,4 +448,45 @@ def show_soak(report: SoakReport) -> None:
         "changes were lost": report.lost_changes,
         "events were lost": report.lost_events,
     }
-    out.print("; ".join(f"{count:,} {what}" for what, count in wrong.items()))
+    say("; ".join(f"{count:,} {what}" for what, count in wrong.items()))
+
+
+_QUERIES = 500
+_WORDS = 4
+"""Of a title, where queries are made of titles."""
+
+
+@command("soak products.jsonl.gz --minutes 60")
+def soak_command(
+    feed: OneFeed,
+    minutes: Annotated[float, typer.Option(help="How long.", min=0.1, max=10_000)] = 60.0,
+    swap_minutes: Annotated[float, typer.Option(help="From one rebuild to the next.", min=0.05)] = 5.0,
+    rate: Annotated[float, typer.Option(help="Searches a second.", min=1, max=1_000)] = 20.0,
+    encoder: Annotated[str, typer.Option(help="A model's name or folder.")] = "all-MiniLM-L6-v2",
+) -> None:
+    """Serve a feed for an hour under searches, suggestions, live changes, events and rebuilds, and kill it at the end.
+
+    Exit code 1 where a request failed, a page was of two versions, or anything acknowledged is not there.
+    """
+    rows = list(json_rows(feed))
+    queries = [" ".join(str(row["title"]).split()[:_WORDS]) for row in rows[:: len(rows) // _QUERIES + 1]]
+    with TemporaryDirectory() as folder, TerminalProgress() as progress:
+        progress.begin("soak", round(minutes * 60), "seconds")
+        report = soak(
+            rows,
+            Path(folder),
+            lambda path: RebuildOptions((str(path),), cache_folder(), encoder=encoder),
+            queries,
+            minutes=minutes,
+            swap_minutes=swap_minutes,
+            rates=Rates(searches=rate),
+            advance=progress.advance,
+        )
+        progress.end(f"{report.swaps} rebuilds, {report.changes:,} changes, {report.events:,} events")
+    emit(report, show_soak)
+    if not report.is_sound:
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    run_study(soak_command)

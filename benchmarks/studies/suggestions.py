@@ -6,20 +6,33 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
+from benchmarks.latency import title_queries
+from benchmarks.studies import run_study
+from benchmarks.tables import figure_table
 from indexer.version_writer import WordsWriter
+from rerank.sessions.tables import open_derived
+from retrieval.judgments import read_judgments
+from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.products import product_to_json
 from retrieval.text.analysis import word_term
 from retrieval.text.vocabulary import CatalogWords, words_of
-from service.curation.synonym_mining import Proposal, joined, split
+from service.cli.options import Index, QueriesFile, command
+from service.cli.output import TerminalProgress, emit, printable, say, show_table
+from service.curation.synonym_mining import Proposal, joined, split, synonym_proposals
+from service.curation.synonyms import serving_words
 from service.demo.grammar import GRAMMARS
+from service.engine.engine import SearchEngine
 from service.engine.overlay import Products
 from service.engine.spelling import SHORTEST_TWICE, WordCorrector, edits_of
+from service.events.event_log import DERIVED_FOLDER
 
 # How fast suggestions come while queries are typed, and how well misspelled words are corrected.
 
@@ -234,3 +247,65 @@ def _names() -> tuple[dict[str, set[str]], set[str]]:
 
 def _plain(phrase: str) -> str:
     return joined(split(phrase))
+
+
+@command("suggestions suggest store --judgments judgments.tsv")
+def suggest(
+    index: Index,
+    judgments: QueriesFile = None,
+    count: Annotated[int, typer.Option(help="How many letters are typed, at most.", min=100)] = 10_000,
+    words: Annotated[int, typer.Option(help="How many words are misspelled in each way.", min=10)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Another seed makes other typos.")] = 7,
+) -> None:
+    """Time a suggestion after each letter of typed queries, and correct typos planted in titles that are held out."""
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        queries = list(read_judgments(judgments).grades) if judgments else title_queries(engine, count)
+        progress.begin("suggest", None, "")
+        latency = measure_keystrokes(engine.suggest, queries, count)
+        progress.end(f"{latency.keystrokes:,} letters")
+        progress.begin("correct", None, "")
+        typos = measure_typos(engine.snapshot.products, words, seed)
+        progress.end(f"{sum(each.words for each in typos):,} words")
+        products = engine.manifest.products
+    figures = [{**asdict(each), "recall": each.recall, "precision": each.precision} for each in typos]
+    document = {"products": products, "suggest": asdict(latency), "typos": figures}
+    emit(latency, show_suggesting, typos, products, document=document)
+
+
+def show_suggesting(latency: SuggestLatency, typos: Sequence[TypoFigures], products: int) -> None:
+    """Milliseconds of a suggestion, and corrections by kind of word."""
+    say(
+        f"{products:,} products, {latency.keystrokes:,} letters typed: p50 {latency.p50:.2f} ms, "
+        f"p99 {latency.p99:.2f} ms, most {latency.most:.1f} ms"
+    )
+    table = figure_table(["words", "count", "right", "wrong", "certain, right", "certain, wrong"], "corrected")
+    for each in typos:
+        counts = (each.right, each.wrong, each.sure_right, each.sure_wrong)
+        table.add_row(each.kind, f"{each.words:,}", *(f"{count / max(each.words, 1):.1%}" for count in counts))
+    show_table(table)
+
+
+@command("suggestions synonyms demo-store")
+def synonyms(demo: Annotated[Path, typer.Argument(help="A folder that shelfwise demo made.", metavar="DEMO")]) -> None:
+    """Compare the synonyms that shoppers' queries propose with those that the demo store's grammar has.
+
+    A proposal is right where both sides are names of one type of product. Planted are the names that no title has, as
+    far as enough shoppers searched for them; found are those that a right proposal leads from.
+    """
+    index = demo / "index"
+    derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
+    found = judged(synonym_proposals(derived, serving_words(index)), derived.queries["query"].to_list())
+    emit(found, show_proposed, document=asdict(found) | {"precision": found.precision, "recall": found.recall})
+
+
+def show_proposed(found: Proposed) -> None:
+    """Precision, recall, and the wrong proposals."""
+    at = ", ".join(f"{share:.0%} of the first {size}" for size, share in found.precision_at.items())
+    say(f"{found.proposals:,} proposals, {found.right:,} right: precision {found.precision:.1%} ({at})")
+    say(f"{found.planted:,} planted, {found.found:,} found: recall {found.recall:.1%}")
+    if found.wrong:
+        say("Not names of one type:\n" + "\n".join(f"  {printable(line)}" for line in found.wrong))
+
+
+if __name__ == "__main__":
+    run_study(suggest, synonyms)

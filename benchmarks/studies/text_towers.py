@@ -7,23 +7,34 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+import typer
 
 from benchmarks.quality import Run, measure, ndcg
+from benchmarks.studies import run_study
 from benchmarks.studies.rankers import part_of
-from benchmarks.tables import difference_cells, plain_table
+from benchmarks.tables import difference_cells, figure_table
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import open_encoder, parse_runtime
 from retrieval.index.faiss import build_index
 from retrieval.index.vectors import create_vectors
-from retrieval.judgments import HEADER, Judgments
+from retrieval.judgments import HEADER, Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
-from service.cli.output import out
+from service.cli.options import (
+    Index,
+    JudgmentsFile,
+    SettingsFile,
+    TowerTrainingOptions,
+    cache_folder,
+    command,
+)
+from service.cli.output import TerminalProgress, emit, say, show_table
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.settings import Settings
+from service.settings import Settings, load_settings
 from service.training.text_towers import TextTowersRequest, TextTowersResult, train_text_towers
 from service.training.text_towers_promotion import best_products
 
@@ -220,10 +231,44 @@ def show_towers(report: TowersReport) -> None:
         f"{report.training_queries:,} others in {report.training_seconds / 60:.1f} minutes"
     )
     columns = ["", "columns", "ms a query", "stage", "nDCG@10", "recall@100", "against before", "from", "to"]
-    table = plain_table(columns, title)
+    table = figure_table(columns, title)
     for each in report.figures:
         found = each.measured
         made = [each.encoder, f"{each.dimension}", f"{each.query_ms:.2f}", each.stage]
         table.add_row(*made, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *difference_cells(found.against))
-    out.print(table)
-    out.print(f"The towers are in {report.folder}", markup=False, highlight=False, soft_wrap=True)
+    show_table(table)
+    say(f"The towers are in {report.folder}")
+
+
+@command("text_towers store judgments.tsv --runtime onnx-int8,onnx-fp32")
+def towers(
+    index: Index,
+    judgments: JudgmentsFile,
+    how: TowerTrainingOptions,
+    runtimes: Annotated[
+        str, typer.Option("--runtime", help="Of what was trained; several are separated by commas.")
+    ] = "auto",
+    settings: SettingsFile = None,
+) -> None:
+    """Train the encoder on four fifths of the judged queries, and measure it on the others over the whole catalog.
+
+    The index stays as it is; the trained towers stay where they were written.
+    """
+    request = TextTowersRequest(
+        catalog=how.from_catalog,
+        synthetic=how.synthetic,
+        encoder=how.encoder,
+        teacher=how.teacher,
+        out=how.out,
+        cache=cache_folder(),
+        options=how.options(),
+        tune=how.tune,
+    )
+    names = [each.strip() for each in runtimes.split(",")]
+    with TerminalProgress() as progress:
+        report = measure_towers(index, load_settings(settings), read_judgments(judgments), request, names, progress)
+    emit(report, show_towers)
+
+
+if __name__ == "__main__":
+    run_study(towers)

@@ -178,7 +178,7 @@ def _record(line: bytes) -> dict[str, Any]:
     try:
         return _decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise StoreDamagedError(f"a stored product cannot be read: {error}; see: shelfwise verify") from error
+        raise StoreDamagedError(f"a stored product cannot be read: {error}; see: shelfwise index verify") from error
 
 
 def _field_changes(before: FieldCatalog, after: FieldCatalog) -> FieldChanges:
@@ -213,4 +213,4 @@ def _rules(folder: Path) -> frozenset[str]:
     try:
         return frozenset(path.read_text("utf-8").splitlines()) if path.exists() else frozenset()
     except (OSError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); see: shelfwise verify") from error
+        raise StoreDamagedError(f"{path} cannot be read ({error}); see: shelfwise index verify") from error

@@ -130,7 +130,7 @@ class Store:
             return read_pointer(path, VERSION_NAME)
         except (OSError, ValueError) as error:
             if isinstance(error, FileNotFoundError) and not self.versions():
-                message = f"{self.root} has no published version yet; run: shelfwise rebuild FEED --index {self.root}"
+                message = f"{self.root} has no published version yet; run: shelfwise rebuild {self.root} FEED"
                 raise StoreMissingError(message) from error
             raise StoreDamagedError(f"{path} names no version ({error})") from error
 
@@ -164,7 +164,7 @@ class Store:
     def _missing(self) -> StoreMissingError:
         if self.root.exists():
             return StoreMissingError(f"{self.root} is no directory; name another place for the index")
-        return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild FEED --index {self.root}")
+        return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
 
     def _unmarked(self) -> StoreForeignError | StoreMissingError:
         """The error for a directory without a marker that no version vouches for."""
@@ -178,7 +178,7 @@ class Store:
             message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
             return StoreForeignError(message)
         what = "holds events and no index yet" if names else "is empty"
-        return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild FEED --index {self.root}")
+        return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
 
     def manifest(self, name: str) -> Manifest:
         """The manifest of a version; raises StoreDamagedError when it cannot be read."""

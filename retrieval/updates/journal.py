@@ -143,7 +143,7 @@ class Journal:
         return first[0] if first else 0, hash(second) if second else 0
 
     def problems(self, above: int = 0) -> list[str]:
-        """What is wrong with the journal, for `shelfwise verify`: both copies are read whole, and nothing is changed.
+        """What is wrong with the journal, for `shelfwise index verify`: reads both copies whole, changes nothing.
 
         Lost and damaged changes up to `above`, which the served version has in it, are no problem.
         """

@@ -1,18 +1,24 @@
-"""`shelfwise demo`: makes the demo store, builds its index, shows a few searches, and says what to try next."""
+"""The demo store: `demo` makes it, builds its index, runs a few searches, and prints what to try next."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.rule import Rule
 from rich.text import Text
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
 from retrieval.events.privacy import utc_now
-from service.cli.output import ProgressLines, out, show_page, show_report
+from service.cli.options import cache_folder, command
+from service.cli.output import TerminalProgress, say, show_table
+from service.cli.rebuild import show_rebuild
+from service.cli.search import show_page
+from service.cli.serve import serve as serve_command
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
 from service.events.derived_tables import DerivedTablesManager
@@ -31,33 +37,44 @@ _SHOWN_CLASSES = (
 )
 
 
-def show_demo(folder: Path, *, products: int, seed: int, sessions: int, cache: Path) -> None:
-    """The whole tour; run again it finds its work done and takes seconds."""
-    with ProgressLines() as progress:
+@command("demo --folder demo-store", json=False)
+def demo(
+    folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),
+    products: Annotated[int, typer.Option(help="How many products to generate.", min=100, max=1_000_000)] = 2_000,
+    seed: Annotated[int, typer.Option(help="Another seed makes another store.")] = 7,
+    sessions: Annotated[
+        int, typer.Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
+    ] = 3_000,
+    serve: Annotated[bool, typer.Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
+) -> None:
+    """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""
+    with TerminalProgress() as progress:
         progress.begin("demo store", None, "")
         files = write_demo_store(folder, seed=seed, products=products, sessions=sessions)
         progress.end(f"{products:,} products in {folder}")
-        options = RebuildOptions(feeds=(str(files.products),), cache=cache, synonyms=files.synonyms)
+        options = RebuildOptions(feeds=(str(files.products),), cache=cache_folder(), synonyms=files.synonyms)
         report = rebuild(folder / "index", options, progress)
-        _take_events(folder / "index", files, progress)
-    show_report(report, folder / "index")
+        _import_events(folder / "index", files, progress)
+    show_rebuild(report, folder / "index")
     with SearchEngine.open(folder / "index") as engine:
         for label, query in _examples(files):
-            out.print(Rule(Text.assemble((query, "bold"), f"  ({label})"), align="left"))
+            show_table(Rule(Text.assemble((query, "bold"), f"  ({label})"), align="left"))
             show_page(engine.search(query, size=5), explain=True)
         query = "gift for a gardener"
-        out.print(Rule(Text.assemble((query, "bold"), "  (with a filter and facets)"), align="left"))
+        show_table(Rule(Text.assemble((query, "bold"), "  (with a filter and facets)"), align="left"))
         filtered = engine.search(query, size=5, filters="price < 30 AND availability = in_stock", facets=["category"])
         show_page(filtered, explain=True)
-    out.print(_next_steps(folder, files), soft_wrap=True)
+    say(_next_steps(folder, files))
+    if serve:
+        serve_command(folder / "index")
 
 
-def _take_events(index: Path, files: DemoFiles, progress: ProgressLines) -> None:
+def _import_events(index: Path, files: DemoFiles, progress: TerminalProgress) -> None:
     """Imports the log of what its shoppers did, and makes the tables of it."""
     settings = Settings(backend="embedded", events=load_settings().events)
     with EventLog.open(index, settings) as log:
-        rejected = rejects_path(log.folder, utc_now())
-        import_events([str(files.events)], log.store, log.intake, rejected=rejected, progress=progress)
+        rejects = rejects_path(log.folder, utc_now())
+        import_events([str(files.events)], log.store, log.intake, rejected=rejects, progress=progress)
         DerivedTablesManager(index, log, settings.events, progress=progress).refresh()
 
 
@@ -72,19 +89,19 @@ def _examples(files: DemoFiles) -> Iterator[tuple[str, str]]:
                 break
 
 
-def _next_steps(folder: Path, files: DemoFiles) -> Text:
+def _next_steps(folder: Path, files: DemoFiles) -> str:
     index = folder / "index"
     commands = (
-        ("search it", f'.venv/bin/shelfwise search {index} "12v drill" --filter "price < 150" --facet brand --explain'),
-        ("check its feed", f".venv/bin/shelfwise check {files.products} --html report.html"),
-        ("change a price", f".venv/bin/shelfwise patch {index} d000001 price=9.99"),
-        ("measure it", f".venv/bin/shelfwise evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
-        ("what shoppers did", f".venv/bin/shelfwise events report --index {index} --html report.html"),
-        ("learn from it", f".venv/bin/shelfwise learn --index {index}"),
-        ("time it", f".venv/bin/shelfwise bench latency {index} --judgments {files.judgments_dev}"),
-        ("use your own", ".venv/bin/shelfwise rebuild YOUR-CATALOG.jsonl --index store"),
-        ("open it", f".venv/bin/shelfwise serve --index {index}"),
+        ("search it", f'search {index} "12v drill" --filter "price < 150" --facet brand --explain'),
+        ("check its feed", f"check {files.products} --html report.html"),
+        ("change a price", f"index patch {index} d000001 price=9.99"),
+        ("measure it", f"evaluate {index} {files.judgments_test} --stage bm25,dense,merged"),
+        ("what shoppers did", f"events report {index} --html report.html"),
+        ("learn from it", f"learn {index}"),
+        ("time it", f"bench latency {index} --judgments {files.judgments_dev}"),
+        ("use your own", "rebuild store YOUR-CATALOG.jsonl"),
+        ("open it", f"serve {index}"),
     )
-    lines = "\n".join(f"  {purpose:<18} {command}" for purpose, command in commands)
+    lines = "\n".join(f"  {purpose:<18} .venv/bin/shelfwise {command}" for purpose, command in commands)
     page = "and then in a browser: http://127.0.0.1:8080/, with what is behind it at http://127.0.0.1:8080/admin"
-    return Text(f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}")
+    return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"

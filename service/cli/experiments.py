@@ -1,120 +1,77 @@
-"""The commands for experiments: `shelfwise experiments list, put, stop, report`."""
+"""Experiments: `experiments list`, `put`, `stop`, `report`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
-from service.cli.options import ByOption, IndexOption, JsonOption
-from service.experiments.experiment import Experiment, Goal, Variant
-from service.experiments.store import StoredExperiment
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from rerank.evaluation.statistics import Interval
-    from service.experiments.analysis import (
-        Comparison,
-        DraftFigures,
-        ExperimentAnalysis,
-        ExperimentReport,
-    )
-    from service.experiments.store import ExperimentStore
-
-
-experiments = typer.Typer(
-    name="experiments",
-    help="Searches answered in two or more ways, by lot or in one list, and what shoppers made of each.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+from rerank.evaluation.statistics import Interval
+from service.cli.options import By, Index, check_index, command
+from service.cli.output import emit, plain_table, printable, say, show_notices, show_table
+from service.experiments.analysis import (
+    Comparison,
+    DraftFigures,
+    ExperimentAnalysis,
+    ExperimentReport,
+    report_document,
+    stored_document,
+    stored_report,
 )
+from service.experiments.assignment import check_rankers, stored_problem
+from service.experiments.experiment import Experiment, Goal, Variant, read_experiment
+from service.experiments.store import ExperimentStore, StoredExperiment
 
-ExperimentArgument = Annotated[str, typer.Argument(help="An experiment's id.", metavar="EXPERIMENT")]
+ExperimentId = Annotated[str, typer.Argument(help="An experiment's id.", metavar="EXPERIMENT")]
 
 
-@experiments.command("list", epilog="Example: shelfwise experiments list --index store")
-def list_experiments(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
+@command("experiments list store")
+def list_experiments(index: Index) -> None:
     """List the experiments of an index, and which of them run."""
-    import msgspec
-
-    from service.cli.output import write_json
-    from service.experiments.analysis import stored_document
-
-    now, listed = datetime.now(UTC), _store(index).read().experiments
-    if as_json:
-        write_json(msgspec.json.encode([stored_document(each, now) for each in listed]))
-    else:
-        show_experiments(listed, now)
+    now, stored = datetime.now(UTC), _store(index).read().experiments
+    emit(stored, show_experiments, now, document=[stored_document(each, now) for each in stored])
 
 
-@experiments.command(epilog="Example: shelfwise experiments put merging.toml --by m7 --index store")
+@command("experiments put store merging.toml --by m7")
 def put(
+    index: Index,
     file: Annotated[Path, typer.Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
-    by: ByOption = "",
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
+    by: By = "",
 ) -> None:
     """Add an experiment, or replace one that has not begun. A running service takes part within a second."""
-    from service.experiments.assignment import check_rankers, stored_problem
-    from service.experiments.experiment import read_experiment
-
-    wanted, store = read_experiment(file), _store(index)
-    check_rankers(wanted, stored_problem(index))
-    changed = store.put(wanted, who=by)
-    _tell(changed, f"{wanted.id} is there.", f"{wanted.id} was there already, and is the same.", as_json)
+    experiment, store = read_experiment(file), _store(index)
+    check_rankers(experiment, stored_problem(index))
+    _emit_change(store.put(experiment, who=by), f"{experiment.id} is stored.", f"{experiment.id} is unchanged.")
 
 
-@experiments.command(epilog="Example: shelfwise experiments stop merging --by m7 --index store")
-def stop(
-    experiment: ExperimentArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
-) -> None:
+@command("experiments stop store merging --by m7")
+def stop(index: Index, experiment: ExperimentId, by: By = "") -> None:
     """End an experiment for good; its figures stay."""
     changed = _store(index).stop(experiment, who=by)
-    _tell(changed, f"{experiment} is stopped.", f"{experiment} was over already.", as_json)
+    _emit_change(changed, f"{experiment} is stopped.", f"{experiment} was over already.")
 
 
-@experiments.command(epilog="Example: shelfwise experiments report merging --index store")
-def report(experiment: ExperimentArgument, index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
-    """Report what came of an experiment, from what `shelfwise events refresh` made of the events."""
-    import msgspec
-
-    from service.cli.output import show_notices, write_json
-    from service.experiments.analysis import report_document, stored_report
-
-    _store(index)
-    made = stored_report(index, experiment, datetime.now(UTC))
-    if as_json:
-        write_json(msgspec.json.encode(report_document(made)))
-    else:
-        show_notices((*made.notices, *made.analysis.warnings))
-        show_report(made)
+@command("experiments report store merging")
+def report(index: Index, experiment: ExperimentId) -> None:
+    """Report the results of an experiment, from the tables that `shelfwise events refresh` made."""
+    check_index(index)
+    found = stored_report(index, experiment, datetime.now(UTC))
+    emit(found, show_report, document=report_document(found))
 
 
 def _store(index: Path) -> ExperimentStore:
-    """The experiments of what is found to be an index directory."""
-    from retrieval.store.versions import Store
-    from service.experiments.store import ExperimentStore
-
-    Store(index).check_ours()
+    check_index(index)
     return ExperimentStore(index)
 
 
-def _tell(changed: bool, done: str, same: str, as_json: bool) -> None:
-    import msgspec
+def _emit_change(changed: bool, done: str, same: str) -> None:
+    emit({"changed": changed}, lambda _: say(done if changed else same))
 
-    from service.cli.output import out, write_json
-
-    if as_json:
-        write_json(msgspec.json.encode({"changed": changed}))
-    else:
-        out.print(done if changed else same, highlight=False, soft_wrap=True)
-
-
-# What the commands for experiments show in a terminal.
 
 _WORDS = {
     Goal.CLICK_THROUGH: "clicked searches",
@@ -128,12 +85,8 @@ _RATES = frozenset({Goal.CLICK_THROUGH, Goal.EMPTY, Goal.ABANDONED})
 
 def show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
     """A line for each experiment."""
-    from rich.text import Text
-
-    from service.cli.output import out, plain_table
-
     if not listed:
-        out.print("No experiments. To add one: shelfwise experiments put FILE")
+        say("No experiments. To add one: shelfwise experiments put INDEX FILE")
         return
     table = plain_table("experiment", "state", "from", "until", "how", "variants")
     for each in listed:
@@ -146,27 +99,22 @@ def show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
             _how(experiment),
             Text("; ".join(map(_variant, experiment.variants))),
         )
-    out.print(table)
+    show_table(table)
 
 
 def show_report(report: ExperimentReport) -> None:
-    """The verdicts first, then the figures that they go by."""
-    from rich.text import Text
-
-    from service.cli.output import out
-
+    """The conclusions first, then the figures that they go by."""
     experiment, analysis = report.experiment, report.analysis
-    out.print(Text(f"{experiment.id}: {report.state}, {_how(experiment)}", style="bold"))
+    show_notices((*report.notices, *analysis.warnings))
+    say(f"{experiment.id}: {report.state}, {_how(experiment)}", style="bold")
     until = min(report.last, report.over or report.last)
-    out.print(
-        f"Events from {max(report.first, report.begins):%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}", highlight=False
-    )
+    say(f"Events from {max(report.first, report.begins):%Y-%m-%d %H:%M} to {until:%Y-%m-%d %H:%M}")
     for each in analysis.decisions:
-        out.print(Text.assemble((f"{each.outcome}: ", "bold"), each.text))
-    out.print(_drafted(analysis.draft, experiment) if analysis.draft else _figures(analysis))
+        say((f"{each.outcome}: ", "bold"), each.text)
+    show_table(_draft_table(analysis.draft, experiment) if analysis.draft else _figures(analysis))
     if analysis.comparisons:
-        out.print(_comparisons(analysis.comparisons))
-    out.print("'any look' holds whenever you look; 'one look' only at an end that was planned before.", highlight=False)
+        show_table(_comparisons(analysis.comparisons))
+    say("'any look' holds whenever you look; 'one look' only at an end that was planned before.")
 
 
 def _how(experiment: Experiment) -> str:
@@ -180,8 +128,6 @@ def _variant(variant: Variant) -> str:
 
 
 def _figures(analysis: ExperimentAnalysis) -> Table:
-    from service.cli.output import plain_table
-
     table = plain_table("variant", "units", "shoppers", "searches", *(_WORDS[goal] for goal in Goal))
     for each in analysis.variants:
         figures = (_figure(goal, each.figures[goal]) for goal in Goal)
@@ -190,10 +136,6 @@ def _figures(analysis: ExperimentAnalysis) -> Table:
 
 
 def _comparisons(comparisons: Sequence[Comparison]) -> Table:
-    from rich.text import Text
-
-    from service.cli.output import plain_table
-
     table = plain_table("difference", "of", "seen", "relative", "any look, 95%", "one look, 95%")
     for each in comparisons:
         relative = "" if each.relative is None else f"{each.relative:+.1%}"
@@ -204,16 +146,14 @@ def _comparisons(comparisons: Sequence[Comparison]) -> Table:
     return table
 
 
-def _drafted(draft: DraftFigures, experiment: Experiment) -> Table:
-    from service.cli.output import plain_table, shown
-
+def _draft_table(draft: DraftFigures, experiment: Experiment) -> Table:
     table = plain_table(
         "wins of", "shoppers", "searches", "wins", "losses", "ties", "share", "any look, 95%", "one look, 95%"
     )
     share = "" if draft.win_share is None else f"{draft.win_share:.1%}"
     spans = ("" if each is None else f"{each.low:.1%} to {each.high:.1%}" for each in (draft.always, draft.fixed))
     counts = (f"{each:,}" for each in (draft.shoppers, draft.searches, draft.wins, draft.losses, draft.ties))
-    table.add_row(shown(f"{draft.variant} over {experiment.variants[0].name}"), *counts, share, *spans)
+    table.add_row(printable(f"{draft.variant} over {experiment.variants[0].name}"), *counts, share, *spans)
     return table
 
 

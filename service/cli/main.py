@@ -1,121 +1,211 @@
-"""The `shelfwise` program: its commands, from modules of their own, and those that other parts add to it."""
+"""The `shelfwise` program: one group that imports a command's module when it is run or asked for its help."""
 
 from __future__ import annotations
 
 import io
 import sys
-from functools import cache
-from importlib.metadata import entry_points
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, NamedTuple
 
 import typer
+from typer.core import TyperGroup
 
 from retrieval.errors import ShelfwiseError
-from service.cli import feeds, training, versions
-from service.cli import serve as serve_commands
-from service.cli.events import events
-from service.cli.experiments import experiments
-from service.cli.models import models
-from service.cli.options import IndexArgument, JsonOption, SettingsOption, add_commands, cache_folder
-from service.cli.rules import rules
-from service.cli.synonyms import synonyms
-from service.cli.training import train
 
 if TYPE_CHECKING:
-    from rich.text import Text
-
-    from service.engine.spelling import Spans, Suggestions
+    from typer._click import Command, Context, HelpFormatter  # typer has no public name for them
 
 
-# `shelfwise suggest`: what a search box would show.
+class Entry(NamedTuple):
+    """A command: the function that runs it, as "module:function", and its line of help."""
+
+    target: str
+    help: str
 
 
-def suggest(
-    index: IndexArgument,
-    text: Annotated[str, typer.Argument(help="What was typed so far; the last word may go on.", metavar="TEXT")],
-    size: Annotated[int, typer.Option(help="The most queries; of each other kind half as many.")] = 8,
-    related: Annotated[bool, typer.Option("--related", help="Show queries that go with TEXT instead.")] = False,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what may be meant by what was typed so far: queries, categories, brands and products."""
-    import msgspec
+class Group(NamedTuple):
+    """A group of commands by name, and its line of help."""
 
-    from service.cli.output import out, show_notices, shown, write_json
-    from service.engine.engine import SearchEngine
+    help: str
+    commands: Mapping[str, Entry]
 
-    with SearchEngine.open(index) as engine:
-        show_notices(engine.notices)
-        if related:
-            queries = engine.related(text, size=size)
-            write_json(msgspec.json.encode(queries)) if as_json else out.print(
-                "\n".join(map(shown, queries)) or "None."
+
+COMMANDS: Mapping[str, Entry] = {
+    "rebuild": Entry("service.cli.rebuild:rebuild", "Build an index from feeds, and publish it."),
+    "search": Entry("service.cli.search:search", "Search an index."),
+    "serve": Entry("service.cli.serve:serve", "Serve an index over HTTP."),
+    "learn": Entry("service.cli.train:learn", "Train everything on shoppers' events, and publish what is better."),
+    "check": Entry("service.cli.rebuild:check", "Report the data quality of feeds."),
+    "demo": Entry("service.cli.demo:demo", "Make a demo store, build its index and search it."),
+    "evaluate": Entry("benchmarks.commands:evaluate", "Measure the ranking against judgments."),
+}
+GROUPS: Mapping[str, Group] = {
+    "index": Group(
+        "Versions of an index, and changes without a rebuild.",
+        {
+            "versions": Entry("service.cli.index:versions", "List the versions of an index."),
+            "compare": Entry("service.cli.index:compare", "Show what changed between two versions."),
+            "rollback": Entry("service.cli.index:rollback", "Let an earlier version serve again."),
+            "prune": Entry("service.cli.index:prune", "Remove old versions."),
+            "verify": Entry("service.cli.index:verify", "Check that an index is whole."),
+            "upsert": Entry("service.cli.changes:upsert", "Add or replace products at once."),
+            "patch": Entry("service.cli.changes:patch", "Change some fields of a product at once."),
+            "delete": Entry("service.cli.changes:delete", "Remove products at once."),
+        },
+    ),
+    "query": Group(
+        "Suggestions, similar products and recommendations.",
+        {
+            "suggest": Entry("service.cli.search:suggest", "Complete what a shopper has typed so far."),
+            "similar": Entry("service.cli.search:similar", "Show the products most like one."),
+            "recommend": Entry("service.cli.search:recommend", "Recommend products to a shopper."),
+        },
+    ),
+    "rules": Group(
+        "Merchandising rules: pins, boosts, filters, redirects.",
+        {
+            "list": Entry("service.cli.rules:list_rules", "List the rules."),
+            "show": Entry("service.cli.rules:show", "Print a rule as JSON."),
+            "put": Entry("service.cli.rules:put", "Add or replace the rules of a file."),
+            "delete": Entry("service.cli.rules:delete", "Delete rules."),
+            "history": Entry("service.cli.rules:history", "Show who changed what."),
+            "restore": Entry("service.cli.rules:restore", "Restore all rules of a revision."),
+            "preview": Entry("service.cli.rules:preview", "Show what a change would do to a search."),
+        },
+    ),
+    "synonyms": Group(
+        "Synonyms, and proposals for them from shoppers' queries.",
+        {
+            "list": Entry("service.cli.synonyms:list_synonyms", "List the synonyms."),
+            "put": Entry("service.cli.synonyms:put", "Add or replace a synonym."),
+            "delete": Entry("service.cli.synonyms:delete", "Delete synonyms."),
+            "history": Entry("service.cli.synonyms:history", "Show who changed what."),
+            "import": Entry("service.cli.synonyms:import_lines", "Add the synonyms of a text file."),
+            "export": Entry("service.cli.synonyms:export", "Print the synonyms as a text file."),
+            "proposals": Entry("service.cli.synonyms:proposals", "Show the proposals with their evidence."),
+            "accept": Entry("service.cli.synonyms:accept", "Make a proposal a synonym."),
+            "decline": Entry("service.cli.synonyms:decline", "Never propose a synonym again."),
+        },
+    ),
+    "experiments": Group(
+        "A/B tests and interleaving of rankings.",
+        {
+            "list": Entry("service.cli.experiments:list_experiments", "List the experiments."),
+            "put": Entry("service.cli.experiments:put", "Add an experiment from a file."),
+            "stop": Entry("service.cli.experiments:stop", "End an experiment."),
+            "report": Entry("service.cli.experiments:report", "Report the results of an experiment."),
+        },
+    ),
+    "events": Group(
+        "Shoppers' events: import, tables, report, privacy.",
+        {
+            "import": Entry("service.cli.events:import_logs", "Import event logs."),
+            "refresh": Entry("service.cli.events:refresh", "Bring the derived tables up to date."),
+            "report": Entry("service.cli.events:report", "Report funnel, clicks, queries and fraud."),
+            "export": Entry("service.cli.events:export", "Write all events as Parquet."),
+            "forget": Entry("service.cli.events:forget", "Remove everything about a shopper."),
+            "expire": Entry("service.cli.events:expire", "Remove events older than a number of days."),
+            "rotate-key": Entry("service.cli.events:rotate_key", "Make a new key for pseudonyms."),
+            "move": Entry("service.cli.events:move", "Move events to or from the cluster."),
+        },
+    ),
+    "models": Group(
+        "Trained rankers and user towers: list, compare, roll back.",
+        {
+            "list": Entry("service.cli.models:list_models", "List the rankers and user towers."),
+            "show": Entry("service.cli.models:show", "Show a model and its evaluation."),
+            "compare": Entry("service.cli.models:compare", "Compare the measures of two rankers."),
+            "rollback": Entry("service.cli.models:rollback", "Let an earlier model serve again."),
+            "off": Entry("service.cli.models:off", "Let no ranker serve."),
+            "prune": Entry("service.cli.models:prune", "Make a smaller ranker of a stored one."),
+        },
+    ),
+    "train": Group(
+        "Train a ranker, the encoder or a user tower.",
+        {
+            "ranker": Entry("service.cli.train:ranker", "Train the ranker on clicks or on the catalog."),
+            "towers": Entry("service.cli.train:towers", "Fine-tune the encoder on judgments or clicks."),
+            "users": Entry("service.cli.train:users", "Train the user tower that recommends."),
+            "default": Entry("service.cli.train:default", "Train one ranker for stores without their own."),
+        },
+    ),
+    "keys": Group(
+        "API keys of the HTTP service.",
+        {
+            "create": Entry("service.cli.serve:create_key", "Create a key and print it once."),
+            "list": Entry("service.cli.serve:list_keys", "List the keys and what each may do."),
+            "withdraw": Entry("service.cli.serve:withdraw_key", "Withdraw a key."),
+            "narrow": Entry("service.cli.serve:narrow", "Sign a narrower key with a key."),
+        },
+    ),
+    "bench": Group(
+        "Benchmarks on your own index.",
+        {
+            "latency": Entry("benchmarks.commands:latency", "Latency and throughput of searches."),
+            "recall": Entry("benchmarks.commands:recall", "Recall of the vector index against a full scan."),
+            "quality": Entry("benchmarks.commands:quality", "Methods of merging over several judged sets."),
+            "throughput": Entry("benchmarks.commands:throughput", "Text analysis and every runtime of the encoder."),
+            "backends": Entry("benchmarks.commands:backends", "The same index embedded and in Elasticsearch."),
+            "http": Entry("benchmarks.commands:http", "The HTTP service at a rate and overloaded."),
+            "freshness": Entry("benchmarks.commands:freshness", "Time from a live change to a search that finds it."),
+            "incremental": Entry("benchmarks.commands:incremental", "A rebuild after few products changed."),
+        },
+    ),
+}
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+
+def load_command(name: str, entry: Entry) -> Command:
+    """Imports a command's module, and makes a command of its function."""
+    module, _, function = entry.target.partition(":")
+    run = getattr(import_module(module), function)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.command(name, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
+    return typer.main.get_command(app)
+
+
+class LazyGroup(TyperGroup):
+    """A group whose help comes from the tables above, and whose commands are imported one at a time."""
+
+    entries: Mapping[str, Entry | Group] = {**COMMANDS, **GROUPS}
+
+    def list_commands(self, ctx: Context) -> list[str]:  # noqa: ARG002 - typer's signature
+        return list(self.entries)
+
+    def get_command(self, ctx: Context, cmd_name: str) -> Command | None:  # noqa: ARG002
+        entry = self.entries.get(cmd_name)
+        if entry is None:
+            return None
+        if isinstance(entry, Group):
+            group = LazyGroup(
+                name=cmd_name, help=entry.help, no_args_is_help=True, rich_markup_mode=None, context_settings=_HELP
             )
-            return
-        found = engine.suggest(text, size=size)
-    write_json(msgspec.json.encode(found)) if as_json else _show(found)
+            group.entries = entry.commands
+            return group
+        return load_command(cmd_name, entry)
 
-
-def _show(found: Suggestions) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from service.cli.output import out, price_text, shown
-
-    if not found:
-        out.print("No suggestions.")
-        return
-    if found.corrected:
-        out.print(Text.assemble("For ", (shown(found.corrected), "bold"), ": nothing begins as typed."))
-    table = Table.grid(padding=(0, 2))
-    for query in found.queries:
-        table.add_row("query", _marked(query.text, query.spans), query.source.value)
-    for category in found.categories:
-        table.add_row("category", _marked(category.text, category.spans), f"{category.count:,}")
-    for brand in found.brands:
-        table.add_row("brand", _marked(brand.name, brand.spans), f"{brand.count:,}")
-    for each in found.products:
-        table.add_row("product", _marked(each.product.title, each.spans), price_text(each.product))
-    out.print(table)
-
-
-def _marked(text: str, spans: Spans) -> Text:
-    from rich.text import Text
-
-    from service.cli.output import shown
-
-    marked = Text(shown(text))
-    for start, end in spans:
-        marked.stylize("bold", start, end)
-    return marked
-
-
-EXAMPLES = ((suggest, 'Example: shelfwise suggest store "cord"'),)
+    def format_help(self, ctx: Context, formatter: HelpFormatter) -> None:
+        path = ctx.command_path
+        formatter.write(f"{self.help}\nUsage: {path} COMMAND [ARGS]...  (help on one: {path} COMMAND -h)\n")
+        for title, kind in (("Commands", Entry), ("Groups", Group)):
+            rows = [(name, entry.help) for name, entry in self.entries.items() if isinstance(entry, kind)]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
 
 app = typer.Typer(
     name="shelfwise",
-    help="Product search for web stores: rebuild an index from a catalog, search it, measure it.",
+    cls=LazyGroup,
+    help="Product search for web stores.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    context_settings=_HELP,
 )
-
-
-add_commands(app, feeds.EXAMPLES)
-
-
-@cache
-def program() -> typer.Typer:
-    """The commands here, and those that other parts add."""
-    for extra in entry_points(group="shelfwise.commands"):
-        command = extra.load()
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=extra.name)
-        else:
-            app.command(name=extra.name)(command)
-    return app
+app.callback()(lambda: None)  # so that typer makes a group of an app without commands of its own
 
 
 def main() -> None:
@@ -124,154 +214,15 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character shows its escape; a title is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
+    run(app)
+
+
+def run(program: typer.Typer) -> None:
+    """Runs an app; an error that the program raises is printed in one line, and the exit code is 1."""
     try:
-        program()()
+        program()
     except (ShelfwiseError, OSError) as error:
         from service.cli.output import show_error
 
         show_error(str(error))
         sys.exit(1)
-
-
-@app.command(epilog='Example: shelfwise search store "cordless drill" --filter "price < 100" --facet brand --explain')
-def search(
-    index: IndexArgument,
-    query: Annotated[str, typer.Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")],
-    filters: Annotated[
-        str, typer.Option("--filter", help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')
-    ] = "",
-    facets: Annotated[list[str] | None, typer.Option("--facet", help="A field to count values of. Repeatable.")] = None,
-    sort: Annotated[str, typer.Option(help="A numeric field; -price for descending.")] = "",
-    stage: Annotated[str, typer.Option(help="bm25, dense, merged or ranked.")] = "ranked",
-    size: Annotated[int, typer.Option(help="Hits on a page.")] = 10,
-    page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1,
-    explain: Annotated[
-        bool,
-        typer.Option("--explain", help="Show what each stage gave each hit, and what the ranker's score is made of."),
-    ] = False,
-    history: Annotated[
-        str,
-        typer.Option(
-            help="What this shopper did before, oldest first: ids of products, with :consultation, :cart or :purchase "
-            "where it was no click. For example: 3920564,1187:cart"
-        ),
-    ] = "",
-    no_correct: Annotated[
-        bool, typer.Option("--no-correct", help="Search for the words as they are, though one may be misspelled.")
-    ] = False,
-    no_rules: Annotated[bool, typer.Option("--no-rules", help="As if the store had no merchandising rules.")] = False,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Search an index and show the hits."""
-    import msgspec
-
-    from service.cli.output import show_notices, show_page, write_json
-    from service.engine.engine import SearchEngine
-    from service.engine.request import parse_history
-    from service.engine.reranking import UNREAD, unknown_products_warning
-    from service.settings import load_settings
-
-    past = parse_history(history)
-    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
-        unread = unknown_products_warning(engine.snapshot, past) if engine.reads_history or not past else (UNREAD,)
-        show_notices((*engine.notices, *unread))
-        found = engine.search(
-            query,
-            size=size,
-            page=page,
-            filters=filters,
-            facets=facets or (),
-            sort=sort,
-            stage=stage,
-            explain=explain,
-            history=past,
-            correct=not no_correct,
-            rules=not no_rules,
-        )
-    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=explain, query=query)
-
-
-@app.command(epilog="Example: shelfwise similar store 3920564")
-def similar(
-    index: IndexArgument,
-    product: Annotated[str, typer.Argument(help="A product's id.", metavar="PRODUCT")],
-    filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
-    size: Annotated[int, typer.Option(help="How many.")] = 10,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show the products most like one: by their texts, and by which ones the same shoppers looked at."""
-    import msgspec
-
-    from service.cli.output import show_notices, show_page, write_json
-    from service.engine.engine import SearchEngine
-    from service.settings import load_settings
-
-    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
-        show_notices(engine.notices)
-        found = engine.similar(product, size=size, filters=filters)
-    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
-
-
-@app.command(epilog="Example: shelfwise recommend store --history 3920564,1187:cart")
-def recommend(
-    index: IndexArgument,
-    history: Annotated[
-        str, typer.Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
-    ] = "",
-    filters: Annotated[str, typer.Option("--filter", help="Only products that this expression lets through.")] = "",
-    size: Annotated[int, typer.Option(help="How many.")] = 10,
-    include_seen: Annotated[
-        bool | None,
-        typer.Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
-    ] = None,
-    settings: SettingsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what to show next to a shopper: what follows from the last products, or what most choose."""
-    import msgspec
-
-    from service.cli.output import show_notices, show_page, write_json
-    from service.engine.engine import SearchEngine
-    from service.engine.request import parse_history
-    from service.engine.reranking import unknown_products_warning
-    from service.settings import load_settings
-
-    past = parse_history(history)
-    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
-        show_notices((*engine.notices, *unknown_products_warning(engine.snapshot, past)))
-        found = engine.recommend(past, size=size, filters=filters, include_seen=include_seen)
-    write_json(msgspec.json.encode(found)) if as_json else show_page(found, explain=False)
-
-
-@app.command(epilog="Example: shelfwise demo --folder demo-store")
-def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),
-    products: Annotated[int, typer.Option(help="How many products to invent.", min=100, max=1_000_000)] = 2_000,
-    seed: Annotated[int, typer.Option(help="Another seed makes another store.")] = 7,
-    sessions: Annotated[
-        int, typer.Option(help="How many visits of shoppers to invent, of some 25 events each.", min=0, max=1_000_000)
-    ] = 3_000,
-    serve: Annotated[bool, typer.Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
-) -> None:
-    """Make a small lifelike store, English and Chinese, build its index and search it."""
-    from service.cli.demo import show_demo
-
-    show_demo(folder, products=products, seed=seed, sessions=sessions, cache=cache_folder())
-    if serve:
-        serve_commands.serve(folder / "index")
-
-
-add_commands(app, feeds.CHANGE_EXAMPLES)
-add_commands(app, versions.EXAMPLES)
-add_commands(app, training.LEARN_EXAMPLES)
-add_commands(app, EXAMPLES)
-add_commands(app, serve_commands.EXAMPLES)
-app.add_typer(events)
-app.add_typer(experiments)
-app.add_typer(models)
-app.add_typer(rules)
-app.add_typer(serve_commands.keys)
-app.add_typer(synonyms)
-app.add_typer(train)

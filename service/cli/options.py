@@ -1,22 +1,24 @@
-"""Arguments and options that several commands share."""
+"""Commands made of functions: shared arguments and options, and options made of the fields of dataclasses."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import StrEnum
-from functools import partial, wraps
+from functools import wraps
 from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Annotated, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from indexer.feeds.mapping import FeedMapping, load_mapping, parse_map_flags
+from retrieval.errors import SettingError
+from service.cli.output import json_output
+
 if TYPE_CHECKING:
-    from indexer.feeds.mapping import FeedMapping
     from rerank.text_towers.options import TextTowerOptions
-    from service.engine.engine import SearchEngine
 
 
 class Backend(StrEnum):
@@ -33,75 +35,103 @@ class VectorsBackend(StrEnum):
     ELASTICSEARCH = "elasticsearch"
 
 
-IndexOption = Annotated[Path, typer.Option("--index", help="The index directory.")]
-IndexArgument = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="DIR")]
-TeacherOption = Annotated[str, typer.Option("--teacher", help="A cross-encoder's name or folder.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-ByOption = Annotated[
-    str, typer.Option("--by", help="Who does it, written down beside the change; a pseudonym will do.", metavar="NAME")
-]
-FeedsArgument = Annotated[
+Index = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="INDEX")]
+Feeds = Annotated[
     list[str],
-    typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED..."),
+    typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED"),
 ]
-OptionalFeedsArgument = Annotated[
-    list[str] | None,
-    typer.Argument(
-        help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
-        "Without one, the version that serves is moved to the backend, or encoded by the encoder.",
-        metavar="[FEED...]",
-    ),
+OneFeed = Annotated[Path, typer.Argument(help="A feed in JSON lines, plain, gzip or zstd.", metavar="FEED")]
+JudgmentsFile = Annotated[
+    Path, typer.Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")
 ]
-BackendOption = Annotated[
-    Backend | None,
-    typer.Option("--backend", help="Where words are searched; by default as set, or as it is with the index."),
+QueriesFile = Annotated[
+    Path | None, typer.Option("--judgments", help="Take the queries of this file; by default parts of titles.")
 ]
-VectorsOption = Annotated[
-    VectorsBackend | None,
-    typer.Option("--vectors", help="Where vectors are searched; by default as set, or as it is with the index."),
+By = Annotated[
+    str, typer.Option("--by", help="Who makes the change, for the history; a pseudonym will do.", metavar="NAME")
 ]
-SettingsOption = Annotated[
+SettingsFile = Annotated[
     Path | None, typer.Option("--settings", help="A TOML file; by default shelfwise.toml, if there is one.")
 ]
-FormatOption = Annotated[str, typer.Option("--format", help="The feeds' format; by default it is recognised.")]
-MappingOption = Annotated[
-    Path | None, typer.Option("--mapping", help="A JSON or TOML file that names the feed's fields.")
-]
-MapOption = Annotated[list[str] | None, typer.Option("--map", help="One field: title=product_name. Repeatable.")]
-RulesOption = Annotated[Path | None, typer.Option("--rules", help="A TOML file with quality rules of your own.")]
-WorkersOption = Annotated[
+Workers = Annotated[
     int | None, typer.Option("--workers", help="Processes that read and check; by default one a core.", min=1)
 ]
+Filter = Annotated[str, typer.Option("--filter", help="Only products that match this expression.")]
+HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML page.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+@dataclass(frozen=True, slots=True)
+class FeedFormat:
+    """How feeds are read."""
+
+    format: Annotated[str, typer.Option(help="The feeds' format; by default it is recognised.")] = ""
+    mapping: Annotated[
+        Path | None, typer.Option(help="A JSON or TOML file that maps the feed's fields to the product's.")
+    ] = None
+    map: Annotated[list[str] | None, typer.Option(help="One field: title=product_name. Repeatable.")] = None
+
+    def fields(self) -> FeedMapping:
+        """The mapping of the file and the flags; raises FeedError for one that cannot be used."""
+        return parse_map_flags(self.map or (), load_mapping(self.mapping) if self.mapping else FeedMapping())
+
+
+def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a command of a function: parameters that are dataclasses become the options of their fields, and --json,
+    which `emit` goes by, is added unless the command has nothing to print. `example` ends its help."""
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        kinds = get_type_hints(function, include_extras=True)
+        parameters: list[inspect.Parameter] = []
+        packed: dict[str, tuple[type[Any], list[str]]] = {}
+        for name, each in inspect.signature(function).parameters.items():
+            if is_dataclass(kinds[name]):
+                options = options_of(kinds[name])
+                packed[name] = (kinds[name], [option.name for option in options])
+                parameters += options
+            else:
+                parameters.append(_keyword(name, kinds[name], each.default))
+        if json:
+            parameters.append(_keyword("as_json", _Json, False))
+        defaults = {each.name: each.default for each in parameters if each.default is not inspect.Parameter.empty}
+
+        @wraps(function)
+        def run(*positional: Any, **given: Any) -> None:  # noqa: ANN401 - the function's own
+            values = defaults | dict(zip((each.name for each in parameters), positional, strict=False)) | given
+            for name, (kind, names) in packed.items():
+                values[name] = kind(**{each: values.pop(each) for each in names})
+            token = json_output.set(values.pop("as_json", False))
+            try:
+                function(**values)
+            finally:
+                json_output.reset(token)
+
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        run.__annotations__ = {each.name: each.annotation for each in parameters}
+        run.example = example  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def options_of(kind: type[Any]) -> list[inspect.Parameter]:
+    """A parameter for each field of a frozen dataclass, whose annotations hold typer's options."""
+    kinds = get_type_hints(kind, include_extras=True)
+    defaults = {
+        each.name: inspect.Parameter.empty if each.default is MISSING else each.default for each in fields(kind)
+    }
+    return [_keyword(name, kinds[name], default) for name, default in defaults.items()]
+
+
+def _keyword(name: str, kind: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=kind)
 
 
 def check_index(index: Path) -> None:
-    """Raises StoreMissingError or StoreForeignError where no index is, before what takes long to load."""
+    """Raises StoreMissingError or StoreForeignError for a folder that is no index."""
     from retrieval.store.versions import Store
 
     Store(index).check_ours()
-
-
-def add_commands(app: typer.Typer, commands: Sequence[tuple[Callable[..., None], str]]) -> None:
-    """Makes commands part of a program, each with the example that its help ends with."""
-    for command, example in commands:
-        app.command(epilog=example)(command)
-
-
-def opened_engine(index: Path) -> SearchEngine:
-    """The engine of an index; what is wrong with it is shown."""
-    from service.cli.output import show_notices
-    from service.engine.engine import SearchEngine
-
-    engine = SearchEngine.open(index)
-    show_notices(engine.notices)
-    return engine
-
-
-def feed_mapping(mapping: Path | None, maps: list[str] | None) -> FeedMapping:
-    """The mapping that a file and flags make; raises FeedError for one that cannot be used."""
-    from indexer.feeds.mapping import FeedMapping, load_mapping, parse_map_flags
-
-    return parse_map_flags(maps or (), load_mapping(mapping) if mapping else FeedMapping())
 
 
 def cache_folder() -> Path:
@@ -109,230 +139,172 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
-Loss = Literal["softmax", "pointwise"]
-Precision = Literal["auto", "fp32", "bf16"]
-TeacherWay = Literal["none", "margin", "kl"]
-"""The names in `rerank.towers`, which is heavy to import."""
-
-LossOption = Annotated[Loss, typer.Option("--loss", help="What is learned of a batch.")]
-EpochsOption = Annotated[int, typer.Option("--epochs", help="The most epochs; it stops early.", min=1, max=100)]
-BatchOption = Annotated[int, typer.Option("--batch", help="Positives a step.", min=2, max=65_536)]
-RateOption = Annotated[float, typer.Option("--learning-rate", help="At its height.", min=1e-7, max=1e-2)]
-TemperatureOption = Annotated[
-    float, typer.Option("--temperature", help="What cosines are divided by.", min=0.005, max=1)
-]
-MarginOption = Annotated[
-    float,
-    typer.Option("--margin", help="By how much a positive's cosine has to be above the others'.", min=0, max=1),
-]
-NegativesOption = Annotated[int, typer.Option("--negatives", help="Hard negatives of each positive.", min=0, max=16)]
-RanksOption = Annotated[
-    str, typer.Option("--ranks", help="Which ranks of both retrievers they are drawn from, as FIRST-LAST.")
-]
-NearMissesOption = Annotated[
-    float,
-    typer.Option(
-        "--near-misses",
-        help="The share of positives whose first hard negative is a near product of another size or type.",
-        min=0,
-        max=1,
-    ),
-]
-RoundsOption = Annotated[
-    int,
-    typer.Option(
-        "--rounds", help="Parts of the training; each draws others, mined by the weights so far.", min=1, max=100
-    ),
-]
-LengthOption = Annotated[
-    int, typer.Option("--max-length", help="Tokens of a text that training reads.", min=8, max=512)
-]
-DropoutOption = Annotated[
-    float | None,
-    typer.Option("--dropout", help="The share of activations left out; by default the model's own.", min=0, max=0.9),
-]
-PrecisionOption = Annotated[
-    Precision, typer.Option("--precision", help="Of the computing; auto is bf16 where the device is faster in it.")
-]
-TrainLayersOption = Annotated[
-    int | None,
-    typer.Option("--train-layers", help="Train so many of the upper layers; by default all, and embeddings.", min=1),
-]
-LayersOption = Annotated[
-    int | None,
-    typer.Option(
-        "--layers", help="Keep so many layers of what was trained, taught by all: faster, and less good.", min=1
-    ),
-]
-LoraOption = Annotated[
-    int | None,
-    typer.Option("--lora", help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024),
-]
-TyposOption = Annotated[
-    float, typer.Option("--typos", help="The share of queries that get a typing error.", min=0, max=1)
-]
-UnitsOption = Annotated[
-    float, typer.Option("--units", help="The share of queries with units spelled in another way.", min=0, max=1)
-]
-BrandsOption = Annotated[
-    float, typer.Option("--brands", help="The share of queries asked without their brand.", min=0, max=1)
-]
-DropOption = Annotated[
-    float, typer.Option("--drop-fields", help="The share of positives read without some fields.", min=0, max=1)
-]
-UnlikeOption = Annotated[
-    float, typer.Option("--unlike", help="The share of positives read without their query's words.", min=0, max=1)
-]
-FgmOption = Annotated[
-    float,
-    typer.Option("--fgm", help="Look at each batch again, embeddings moved so far up its gradient.", min=0, max=100),
-]
-MixingOption = Annotated[
-    bool,
-    typer.Option("--mixing/--no-mixing", help="Mix what was learned with the weights before, as is best."),
-]
-AveragingOption = Annotated[
-    bool,
-    typer.Option("--averaging", help="Keep the mean of several parts' weights, where it is better than each of them."),
-]
-MatryoshkaOption = Annotated[
-    str,
-    typer.Option(
-        "--matryoshka",
-        help="Also train the first columns of vectors to do alone, such as 128,64; see rebuild --dimension.",
-    ),
-]
-CachedOption = Annotated[
-    bool,
-    typer.Option(
-        "--cached-gradients/--whole-batches",
-        help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
-    ),
-]
-TowerTeacherOption = Annotated[
-    str, typer.Option("--teacher", help="A cross-encoder whose scores are learned beside, if any.")
-]
-TeacherLossOption = Annotated[
-    TeacherWay, typer.Option("--teacher-loss", help="How they are; margin where a teacher is named.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", help="Another one draws other batches.", min=0, max=1_000_000)]
+Teacher = Annotated[str, typer.Option("--teacher", help="A cross-encoder's name or folder.")]
+Runtime = Annotated[str, typer.Option("--runtime", help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")]
 
 
-def tower_options(
-    *,
-    loss: LossOption = "softmax",
-    epochs: EpochsOption = 3,
-    batch: BatchOption = 128,
-    learning_rate: RateOption = 1e-4,
-    temperature: TemperatureOption = 0.05,
-    margin: MarginOption = 0.0,
-    negatives: NegativesOption = 1,
-    ranks: RanksOption = "101-500",
-    near_misses: NearMissesOption = 0.0,
-    rounds: RoundsOption = 2,
-    max_length: LengthOption = 64,
-    train_layers: TrainLayersOption = None,
-    layers: LayersOption = None,
-    lora: LoraOption = None,
-    typos: TyposOption = 0.0,
-    units: UnitsOption = 0.0,
-    brands: BrandsOption = 0.0,
-    drop_fields: DropOption = 0.0,
-    unlike: UnlikeOption = 0.0,
-    dropout: DropoutOption = None,
-    fgm: FgmOption = 0.0,
-    mixing: MixingOption = True,
-    averaging: AveragingOption = False,
-    matryoshka: MatryoshkaOption = "",
-    precision: PrecisionOption = "auto",
-    cached: CachedOption = True,
-    teacher: TowerTeacherOption = "",
-    teacher_loss: TeacherLossOption = "none",
-    seed: SeedOption = 0,
-) -> TextTowerOptions:
-    """How to train, as the options of a command say; raises SettingError for ranks or dimensions that are none, for a
-    teacher or near misses where there are no hard negatives, and for a margin of the pointwise loss."""
-    from rerank.text_towers.dataset import AugmentOptions
-    from rerank.text_towers.losses import LossOptions
-    from rerank.text_towers.negatives import NegativeOptions
-    from rerank.text_towers.options import TextTowerOptions
-    from retrieval.errors import SettingError
+@dataclass(frozen=True, slots=True)
+class TowerTrainingOptions:
+    """How text towers are trained."""
 
-    way = "margin" if teacher and teacher_loss == "none" else teacher_loss
-    if way != "none" and not teacher:
-        raise SettingError(f"--teacher-loss {way} without a teacher: name a cross-encoder as --teacher")
-    if way != "none" and not negatives:
-        raise SettingError(
-            "--teacher with --negatives 0: a teacher tells a positive from its hard negatives; name 1 or more of these"
-        )
-    if margin and loss == "pointwise":
-        raise SettingError(f"--margin {margin:g} with --loss pointwise, which has none: leave out one of the two")
-    if near_misses and not negatives:
-        raise SettingError(
-            f"--near-misses {near_misses:g} with --negatives 0: a near miss is a hard negative; name 1 or more of these"
-        )
-    return TextTowerOptions(
-        epochs=epochs,
-        batch=batch,
-        learning_rate=learning_rate,
-        rounds=rounds,
-        max_length=max_length,
-        precision=precision,
-        train_layers=train_layers,
-        layers=layers,
-        lora=lora,
-        dropout=dropout,
-        fgm=fgm,
-        mix=mixing,
-        average=averaging,
-        augment=AugmentOptions(typos, units, brands, drop_fields, unlike),
-        loss=LossOptions(
-            loss, temperature, margin, teacher=way, dimensions=named_dimensions(matryoshka), cached=cached
+    encoder: Annotated[str, typer.Option(help="A model to begin with; by default the index's own.")] = ""
+    from_catalog: Annotated[
+        int, typer.Option(help="Learn from so many queries generated from the catalog.", min=0, max=1_000_000)
+    ] = 0
+    synthetic: Annotated[
+        int,
+        typer.Option(
+            help="Add so many queries generated from products that nobody has searched for.", min=0, max=1_000_000
         ),
-        negatives=NegativeOptions(negatives, *rank_window(ranks), near_misses=near_misses),
-        seed=seed,
+    ] = 0
+    tune: Annotated[
+        int,
+        typer.Option(
+            help="Search learning rate, temperature, margin and negatives first, in so many short trainings.",
+            min=0,
+            max=1_000,
+        ),
+    ] = 0
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder; by default one under the index's training/towers.")
+    ] = None
+    loss: Annotated[Literal["softmax", "pointwise"], typer.Option(help="The loss of a batch.")] = "softmax"
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 3
+    batch: Annotated[int, typer.Option(help="Positives a step.", min=2, max=65_536)] = 128
+    learning_rate: Annotated[float, typer.Option(help="The highest.", min=1e-7, max=1e-2)] = 1e-4
+    temperature: Annotated[float, typer.Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
+    margin: Annotated[
+        float, typer.Option(help="By how much a positive's cosine has to exceed the others'.", min=0, max=1)
+    ] = 0.0
+    negatives: Annotated[int, typer.Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
+    ranks: Annotated[
+        str, typer.Option(help="The ranks of both retrievers that negatives are drawn from, as FIRST-LAST.")
+    ] = "101-500"
+    near_misses: Annotated[
+        float,
+        typer.Option(
+            help="The share of positives whose first hard negative is a near product of another size or type.",
+            min=0,
+            max=1,
+        ),
+    ] = 0.0
+    rounds: Annotated[
+        int, typer.Option(help="Parts of the training, each with negatives mined anew.", min=1, max=100)
+    ] = 2
+    max_length: Annotated[int, typer.Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
+    train_layers: Annotated[
+        int | None,
+        typer.Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1),
+    ] = None
+    layers: Annotated[
+        int | None,
+        typer.Option(help="Keep so many layers, distilled from all: faster, and less good.", min=1),
+    ] = None
+    lora: Annotated[
+        int | None,
+        typer.Option(help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024),
+    ] = None
+    typos: Annotated[float, typer.Option(help="The share of queries that get a typing error.", min=0, max=1)] = 0.0
+    units: Annotated[float, typer.Option(help="The share of queries with units spelled differently.", min=0, max=1)] = (
+        0.0
     )
+    brands: Annotated[float, typer.Option(help="The share of queries without their brand.", min=0, max=1)] = 0.0
+    drop_fields: Annotated[
+        float, typer.Option(help="The share of positives read without some fields.", min=0, max=1)
+    ] = 0.0
+    unlike: Annotated[
+        float, typer.Option(help="The share of positives read without their query's words.", min=0, max=1)
+    ] = 0.0
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="The share of activations left out; by default the model's own.", min=0, max=0.9),
+    ] = None
+    fgm: Annotated[
+        float,
+        typer.Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100),
+    ] = 0.0
+    mixing: Annotated[
+        bool, typer.Option("--mixing/--no-mixing", help="Mix the trained weights with the old ones, as is best.")
+    ] = True
+    averaging: Annotated[
+        bool, typer.Option("--averaging", help="Keep the mean of several parts' weights where it is better.")
+    ] = False
+    matryoshka: Annotated[
+        str,
+        typer.Option(help="Also train the first columns of vectors to do alone, as 128,64; see rebuild --dimension."),
+    ] = ""
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16"], typer.Option(help="auto is bf16 where the device is faster in it.")
+    ] = "auto"
+    cached: Annotated[
+        bool,
+        typer.Option(
+            "--cached-gradients/--whole-batches",
+            help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
+        ),
+    ] = True
+    teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned too, if any.")] = ""
+    teacher_loss: Annotated[
+        Literal["none", "margin", "kl"], typer.Option(help="Its loss; margin where a teacher is named.")
+    ] = "none"
+    seed: Annotated[int, typer.Option(help="Another one draws other batches.", min=0, max=1_000_000)] = 0
+
+    def options(self) -> TextTowerOptions:
+        """How to train; raises SettingError for ranks or dimensions that are none, for a teacher or near misses without
+        hard negatives, and for a margin of the pointwise loss."""
+        from rerank.text_towers.dataset import AugmentOptions
+        from rerank.text_towers.losses import LossOptions
+        from rerank.text_towers.negatives import NegativeOptions
+        from rerank.text_towers.options import TextTowerOptions
+
+        teacher_loss = "margin" if self.teacher and self.teacher_loss == "none" else self.teacher_loss
+        if teacher_loss != "none" and not self.teacher:
+            raise SettingError(f"--teacher-loss {teacher_loss} without a teacher: name a cross-encoder as --teacher")
+        if not self.negatives and (teacher_loss != "none" or self.near_misses):
+            flag = "--teacher" if teacher_loss != "none" else f"--near-misses {self.near_misses:g}"
+            raise SettingError(f"{flag} with --negatives 0: it needs hard negatives; name 1 or more of these")
+        if self.margin and self.loss == "pointwise":
+            raise SettingError(
+                f"--margin {self.margin:g} with --loss pointwise, which has none: leave out one of the two"
+            )
+        return TextTowerOptions(
+            epochs=self.epochs,
+            batch=self.batch,
+            learning_rate=self.learning_rate,
+            rounds=self.rounds,
+            max_length=self.max_length,
+            precision=self.precision,
+            train_layers=self.train_layers,
+            layers=self.layers,
+            lora=self.lora,
+            dropout=self.dropout,
+            fgm=self.fgm,
+            mix=self.mixing,
+            average=self.averaging,
+            augment=AugmentOptions(self.typos, self.units, self.brands, self.drop_fields, self.unlike),
+            loss=LossOptions(
+                self.loss,
+                self.temperature,
+                self.margin,
+                teacher=teacher_loss,
+                dimensions=parse_dimensions(self.matryoshka),
+                cached=self.cached,
+            ),
+            negatives=NegativeOptions(self.negatives, *parse_ranks(self.ranks), near_misses=self.near_misses),
+            seed=self.seed,
+        )
 
 
-def takes_tower_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command all options of `tower_options`, behind its own; it is called with a function as `options`, which
-    says what they say, and raises as `tower_options`: what that loads takes seconds."""
-    own, shared = inspect.signature(command).parameters, inspect.signature(tower_options).parameters
-    told = {name: kind for name, kind in command.__annotations__.items() if name != "options"}
-    kinds = get_type_hints(SimpleNamespace(__annotations__=told), command.__globals__, include_extras=True)
-    said = {name: kind for name, kind in tower_options.__annotations__.items() if name != "return"}
-    kinds |= get_type_hints(SimpleNamespace(__annotations__=said), globals(), include_extras=True)
-    merged = {**{name: each for name, each in own.items() if name != "options"}, **shared}
-
-    @wraps(command)
-    def called(**given: object) -> None:
-        options = partial(tower_options, **{name: given[name] for name in shared})  # type: ignore[arg-type]
-        command(**{name: each for name, each in given.items() if name in own}, options=options)
-
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    called.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [each.replace(kind=keyword, annotation=kinds[name]) for name, each in merged.items()]
-    )
-    called.__annotations__ = kinds
-    return called
-
-
-def rank_window(text: str) -> tuple[int, int]:
+def parse_ranks(text: str) -> tuple[int, int]:
     """FIRST-LAST as numbers; raises SettingError for anything else."""
-    from retrieval.errors import SettingError
-
     first, _, last = text.partition("-")
     if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 10_000:
         return int(first), int(last)
-    raise SettingError(
-        f"--ranks: {text[:40]!r} is no window of ranks; write two numbers of 1 to 10000, such as 101-500"
-    )
+    raise SettingError(f"--ranks: {text[:40]!r} is no range of ranks; write two numbers of 1 to 10000, such as 101-500")
 
 
-def named_dimensions(text: str) -> tuple[int, ...]:
+def parse_dimensions(text: str) -> tuple[int, ...]:
     """The numbers of a list with commas, greatest first; raises SettingError for anything else."""
-    from retrieval.errors import SettingError
-
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and 1 <= int(part) <= 10_000 for part in parts):
         raise SettingError(f"--matryoshka: {text[:40]!r} is no list of dimensions; write numbers, such as 128,64")

@@ -1,52 +1,46 @@
-"""The commands of the HTTP service: `shelfwise serve`, and `shelfwise keys` for who may ask it."""
+"""The HTTP service: `serve`, and `keys create`, `list`, `withdraw`, `narrow`."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
-from service.cli.options import IndexOption, JsonOption, SettingsOption
+from retrieval.errors import SettingError
+from service.cli import output
+from service.cli.options import Index, SettingsFile, command
+from service.cli.output import emit, plain_table, say, show_notices, show_table
 
 if TYPE_CHECKING:
     from service.http.auth import KeyFile, Scope, StoredKey
 
-
-keys = typer.Typer(
-    name="keys",
-    help="Make, list, narrow and withdraw the API keys of a service.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-)
-
-ScopeOption = Annotated[
-    str, typer.Option("--scope", help="What it is for: search, events, write, metrics, admin; several with commas.")
-]
-ExpiresOption = Annotated[
+Expires = Annotated[
     datetime | None, typer.Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 ]
-FilterOption = Annotated[str, typer.Option("--filter", help="An expression that every search with it is narrowed by.")]
+KeyFilter = Annotated[str, typer.Option("--filter", help="An expression that restricts every search with the key.")]
 
 
+@command("serve store --port 8080", json=False)
 def serve(
-    index: IndexOption = Path("store"),
+    index: Index,
     host: Annotated[str | None, typer.Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
     port: Annotated[int | None, typer.Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
     notice: Annotated[
         float,
         typer.Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600),
     ] = 0.0,
-    settings: SettingsOption = None,
+    settings: SettingsFile = None,
 ) -> None:
     """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
-    bound_arenas()
+    limit_malloc_arenas()  # before what follows starts threads
     from service.app import serve as run
-    from service.cli.output import err, show_notices
     from service.engine.engine import SearchEngine
     from service.settings import FILE_VARIABLE, SourcedSettings
 
@@ -61,26 +55,24 @@ def serve(
         products, version = engine.manifest.products, engine.manifest.version
         address = f"http://{wanted.host}:{wanted.port}"
         pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
-        err.print(
-            f"{products:,} products of {version}; the API is described at {address}/docs{pages}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"{products:,} products of {version}; the API is described at {address}/docs{pages}", to=output.err)
         run(engine, sourced, notice=notice)
 
 
-@keys.command("create", epilog="Example: shelfwise keys create web-shop --scope search,events --index store")
-def create(
+@command("keys create store web-shop --scope search,events", json=False)
+def create_key(
+    index: Index,
     name: Annotated[str, typer.Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
-    scope: ScopeOption = "search",
-    index: IndexOption = Path("store"),
-    expires: ExpiresOption = None,
-    filters: FilterOption = "",
+    scope: Annotated[
+        str,
+        typer.Option(help="What it is for: search, events, write, metrics, admin; several with commas."),
+    ] = "search",
+    expires: Expires = None,
+    filters: KeyFilter = "",
     requests_per_minute: Annotated[int | None, typer.Option(help="By default as set.", min=1)] = None,
-    settings: SettingsOption = None,
+    settings: SettingsFile = None,
 ) -> None:
-    """Make a key, and show it this once. A running service takes it up at once."""
-    from service.cli.output import err, out
+    """Create a key, and print it this once. A running service accepts it at once."""
     from service.http.auth import new_key
 
     key, stored = new_key(
@@ -92,76 +84,64 @@ def create(
         requests_per_minute=requests_per_minute,
     )
     _key_file(index, settings).add(stored)
-    err.print("This is the only time that it is shown; the file keeps its hash:", highlight=False)
-    out.print(key, highlight=False, soft_wrap=True)
+    say("This is the only time that it is shown; the file keeps its hash:", to=output.err)
+    say(key)
 
 
-@keys.command("list", epilog="Example: shelfwise keys list --index store")
-def list_keys(index: IndexOption = Path("store"), settings: SettingsOption = None, as_json: JsonOption = False) -> None:
+@command("keys list store")
+def list_keys(index: Index, settings: SettingsFile = None) -> None:
     """Show which keys there are, and what each may do; not the keys themselves."""
-    import msgspec
+    keys = list(_key_file(index, settings).keys().values())
+    emit(keys, _show_keys, document=[_public_fields(key) for key in keys])
 
-    from service.cli.output import out, plain_table, write_json
 
-    known = list(_key_file(index, settings).keys().values())
-    if as_json:
-        write_json(msgspec.json.encode([_told(key) for key in known]))
+def _show_keys(keys: list[StoredKey]) -> None:
+    if not keys:
+        say("There is no key: only this machine is served.")
         return
     table = plain_table("id", "name", "scopes", "created", "expires", "filter")
-    for key in known:
+    for key in keys:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
         table.add_row(key.id, key.name, ", ".join(key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters)
-    out.print(table if known else "There is no key: only this machine is served.")
+    show_table(table)
 
 
-@keys.command("withdraw", epilog="Example: shelfwise keys withdraw 3f9a1c0b22de --index store")
-def withdraw(
+@command("keys withdraw store 3f9a1c0b22de", json=False)
+def withdraw_key(
+    index: Index,
     identity: Annotated[str, typer.Argument(help="A key's id, as shown by: shelfwise keys list", metavar="ID")],
-    index: IndexOption = Path("store"),
-    settings: SettingsOption = None,
+    settings: SettingsFile = None,
 ) -> None:
-    """Take a key out, and with it those that were narrowed from it. A running service notices within a second."""
-    from service.cli.output import out
-
-    gone = _key_file(index, settings).withdraw(identity)
-    out.print(f"{gone.name} ({gone.id}) may do nothing any more.", highlight=False)
+    """Withdraw a key, and with it those that were narrowed from it. A running service notices within a second."""
+    removed = _key_file(index, settings).withdraw(identity)
+    say(f"{removed.name} ({removed.id}) is withdrawn.")
 
 
-@keys.command("narrow", epilog="Example: shelfwise keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt")
+@command("keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt", json=False)
 def narrow(
-    scope: Annotated[str, typer.Option("--scope", help="Only these of its scopes; by default all of them.")] = "",
-    filters: FilterOption = "",
-    expires: ExpiresOption = None,
+    scope: Annotated[str, typer.Option(help="Only these of its scopes; by default all of them.")] = "",
+    filters: KeyFilter = "",
+    expires: Expires = None,
 ) -> None:
-    """Sign a narrower key with the one that is read from standard input; no server is asked."""
-    import sys
-
-    from service.cli.output import out
+    """Sign a narrower key with the one that is read from standard input; no server is contacted."""
     from service.http.auth import narrow_key
 
     key = sys.stdin.readline().strip()
-    made = narrow_key(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires))
-    out.print(made, highlight=False, soft_wrap=True)
+    say(narrow_key(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires)))
 
 
-EXAMPLES = ((serve, "Example: shelfwise serve --index store --port 8080"),)
-
-
-def _scopes(told: str) -> tuple[Scope, ...]:
-    from retrieval.errors import SettingError
+def _scopes(text: str) -> tuple[Scope, ...]:
     from service.http.auth import Scope
 
-    names = [each.strip() for each in told.split(",") if each.strip()]
+    names = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [name for name in names if name not in set(Scope)]
     if unknown:
         raise SettingError(f"{unknown[0]} is no scope; a key has one or more of {', '.join(Scope)}")
     return tuple(Scope(name) for name in dict.fromkeys(names))
 
 
-def _told(key: StoredKey) -> dict[str, object]:
+def _public_fields(key: StoredKey) -> dict[str, object]:
     """All but what it is recognised by."""
-    import msgspec
-
     fields: dict[str, object] = msgspec.to_builtins(key)
     return {name: value for name, value in fields.items() if name not in ("sha256", "public")}
 
@@ -177,24 +157,21 @@ def _key_file(index: Path, settings: Path | None) -> KeyFile:
     return KeyFile(load_settings(settings).service.keys or index / KEYS_FILE)
 
 
-# How the C library shares out memory in a process that serves for months.
-#
-# glibc gives up to eight arenas to each core, so that threads need not wait for each other, and gives back what is free
-# at the end of one alone. Searches over live changes make large arrays in many threads: what they leave free stays with
-# the arena of whichever thread it was, and each new version is laid out beside it. Two arenas hold the memory of a
-# service flat; searches take no longer, since Python's own lock lets one thread work at a time (`shelfwise bench
-# soak`).
+# glibc gives up to eight malloc arenas to each core, so that threads need not wait for each other, and returns free
+# memory at the end of one alone. Searches over live changes make large arrays in many threads: what they free stays
+# with the arena of that thread, and each new version is laid out in addition. With two arenas the memory of a service
+# stays flat; searches take no longer, since Python's own lock lets one thread work at a time (benchmarks.studies.soak).
 
-ARENAS = 2
+MALLOC_ARENAS = 2
 _M_ARENA_MAX = -8
 """mallopt's parameter, in malloc.h of glibc."""
-_OWN_WISH = "MALLOC_ARENA_MAX"
+_OVERRIDE = "MALLOC_ARENA_MAX"
 
 
-def bound_arenas(environment: Mapping[str, str] = os.environ) -> bool:
-    """Bounds the arenas of this process, before it has threads; returns whether it did. Not where the environment
-    says how many there should be, nor with another C library than glibc."""
-    if _OWN_WISH in environment:
+def limit_malloc_arenas(environment: Mapping[str, str] = os.environ) -> bool:
+    """Limits the malloc arenas of this process, before it has threads; returns whether it did. Does nothing where the
+    environment sets their number, or with another C library than glibc."""
+    if _OVERRIDE in environment:
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return mallopt is not None and mallopt(_M_ARENA_MAX, ARENAS) == 1
+    return mallopt is not None and mallopt(_M_ARENA_MAX, MALLOC_ARENAS) == 1

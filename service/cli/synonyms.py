@@ -1,199 +1,156 @@
-"""The commands for synonyms: `shelfwise synonyms list, put, delete, history, import, export, proposals, accept,
-decline`."""
+"""Synonyms: `synonyms list`, `put`, `delete`, `history`, `import`, `export`, `proposals`, `accept`, `decline`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
-from service.cli.options import ByOption, IndexOption, JsonOption, opened_engine
+from service.cli.options import By, Index, check_index, command
+from service.cli.output import (
+    count_text,
+    emit,
+    emit_revision,
+    plain_table,
+    printable,
+    say,
+    show_history,
+    show_table,
+)
+from service.cli.search import open_engine
 from service.curation.synonym_mining import Example, Proposal
-from service.curation.synonyms import Synonym, SynonymChange
-
-if TYPE_CHECKING:
-    from service.curation.synonyms import SynonymStore
-
-
-synonyms = typer.Typer(
-    name="synonyms",
-    help="Words that find each other, kept beside the index; and proposals for them from what shoppers did.",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
+from service.curation.synonyms import (
+    StoredSynonyms,
+    Synonym,
+    SynonymChange,
+    SynonymStore,
+    format_lines,
+    parse_line,
+    read_lines,
 )
 
-ProposalArgument = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
+ProposalId = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
 
 
-@synonyms.command("list", epilog="Example: shelfwise synonyms list --index store")
-def list_synonyms(index: IndexOption = Path("store"), as_json: JsonOption = False) -> None:
+@command("synonyms list store")
+def list_synonyms(index: Index) -> None:
     """List the synonyms of an index; those that its version was built with are in a file of the version."""
-    import msgspec
-
-    from service.cli.output import write_json
-
-    stored = _store(index).read()
-    write_json(msgspec.json.encode(stored)) if as_json else show_synonyms(stored.synonyms)
+    emit(_store(index).read(), show_synonyms)
 
 
-@synonyms.command(epilog='Example: shelfwise synonyms put "sofa, couch, settee" --by m7 --index store')
+@command('synonyms put store "sofa, couch, settee" --by m7')
 def put(
+    index: Index,
     line: Annotated[
         str,
         typer.Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.'),
     ],
     synonym_id: Annotated[str, typer.Option("--id", help="Its id; by default it is made of the words.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Keep it without searching by it.")] = False,
-    by: ByOption = "",
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
+    by: By = "",
 ) -> None:
-    """Add a synonym, or replace the one with the same id. Engines take it up at once."""
-    from dataclasses import replace
-
-    from service.curation.synonyms import parse_line
-
-    made = parse_line(line)
-    _put(index, [replace(made, id=synonym_id or made.id, enabled=not off)], by, as_json)
+    """Add a synonym, or replace the one with the same id. Engines follow at once."""
+    synonym = parse_line(line)
+    _put(index, [replace(synonym, id=synonym_id or synonym.id, enabled=not off)], by)
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms delete sofa-couch-settee --by m7 --index store")
+@command("synonyms delete store sofa-couch-settee --by m7")
 def delete(
-    ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM...")],
-    by: ByOption = "",
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
+    index: Index,
+    ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM")],
+    by: By = "",
 ) -> None:
-    """Take synonyms away; they stay in the history."""
-    from service.cli.output import counted, show_revision
-
+    """Delete synonyms; they stay in the history."""
     store = _store(index)
     before = store.revision()
-    show_revision(before, store.delete(ids, who=by), f"{counted(len(set(ids)), 'synonym')} gone", as_json)
+    emit_revision(before, store.delete(ids, who=by), f"{count_text(len(set(ids)), 'synonym', 'is')} deleted")
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms history sofa-couch --limit 5 --index store")
+@command("synonyms history store sofa-couch --limit 5")
 def history(
-    synonym: Annotated[str, typer.Argument(help="By default the changes of all.", metavar="[SYNONYM]")] = "",
+    index: Index,
+    synonym: Annotated[str, typer.Argument(help="By default the changes of all.", metavar="SYNONYM")] = "",
     limit: Annotated[int, typer.Option(help="How many changes.", min=1)] = 20,
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
 ) -> None:
     """Show who changed what, newest first."""
-    import msgspec
-
-    from service.cli.output import show_history, write_json
-
-    changes = _store(index).history(synonym or None, limit)
-    write_json(msgspec.json.encode(changes)) if as_json else show_history("synonym", changes, difference)
+    emit(_store(index).history(synonym or None, limit), show_history, "synonym", difference)
 
 
-@synonyms.command("import", epilog="Example: shelfwise synonyms import synonyms.txt --by m7 --index store")
+@command("synonyms import store synonyms.txt --by m7")
 def import_lines(
+    index: Index,
     file: Annotated[Path, typer.Argument(help="As shelfwise rebuild --synonyms reads it.", metavar="FILE")],
-    by: ByOption = "",
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
+    by: By = "",
 ) -> None:
     """Add the synonyms of a text file, one a line: all of them or none; what has the same words is replaced."""
-    from service.curation.synonyms import read_lines
-
-    _put(index, read_lines(file), by, as_json)
+    _put(index, read_lines(file), by)
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms export --index store > synonyms.txt")
-def export(index: IndexOption = Path("store")) -> None:
-    """Print the synonyms as a text file that import and rebuild read; those that are off stand there as comments."""
-    import sys
-
-    from service.curation.synonyms import format_lines
-
+@command("synonyms export store > synonyms.txt", json=False)
+def export(index: Index) -> None:
+    """Print the synonyms as a text file that import and rebuild read; those that are off are comments."""
     # In UTF-8 whatever the terminal speaks: it is read again.
     sys.stdout.buffer.write(format_lines(_store(index).read().synonyms).encode())
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms proposals --size 10 --index store")
+@command("synonyms proposals store --size 10")
 def proposals(
-    size: Annotated[int, typer.Option(help="How many, the strongest first.", min=1)] = 20,
-    index: IndexOption = Path("store"),
-    as_json: JsonOption = False,
+    index: Index, size: Annotated[int, typer.Option(help="How many, the strongest first.", min=1)] = 20
 ) -> None:
     """Show what shoppers' queries propose, with the evidence; shelfwise events refresh makes it anew."""
-    import msgspec
-
-    from service.cli.output import write_json
-
-    with opened_engine(index) as engine:
-        found = engine.synonyms.proposals()[:size]
-    write_json(msgspec.json.encode(found)) if as_json else show_proposals(found)
+    with open_engine(index) as engine:
+        emit(engine.synonyms.proposals()[:size], show_proposals)
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms accept 3f9a1c0b22de --by m7 --index store")
-def accept(
-    proposal: ProposalArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
-) -> None:
-    """Keep what is proposed as a synonym. Engines take it up at once."""
-    from service.cli.output import show_revision
-
-    with opened_engine(index) as engine:
+@command("synonyms accept store 3f9a1c0b22de --by m7")
+def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
+    """Make a proposal a synonym. Engines follow at once."""
+    with open_engine(index) as engine:
         before = engine.synonyms.revision
-        kept = engine.synonyms.accept(proposal, who=by)
+        synonym = engine.synonyms.accept(proposal, who=by)
         after = engine.synonyms.revision
-    show_revision(before, after, f"{kept.line}, with the id {kept.id}", as_json)
+    emit_revision(before, after, f"{synonym.line}, with the id {synonym.id}")
 
 
-@synonyms.command(epilog="Example: shelfwise synonyms decline 3f9a1c0b22de --by m7 --index store")
-def decline(
-    proposal: ProposalArgument, by: ByOption = "", index: IndexOption = Path("store"), as_json: JsonOption = False
-) -> None:
-    """Have a proposal never come back."""
-    import msgspec
-
-    from service.cli.output import out, write_json
-
-    with opened_engine(index) as engine:
+@command("synonyms decline store 3f9a1c0b22de --by m7")
+def decline(index: Index, proposal: ProposalId, by: By = "") -> None:
+    """Never propose a synonym again."""
+    with open_engine(index) as engine:
         engine.synonyms.decline(proposal, who=by)
-    write_json(msgspec.json.encode({"declined": proposal})) if as_json else out.print("It will not come back.")
+    emit({"declined": proposal}, lambda _: say("It will not be proposed again."))
 
 
-def _put(index: Path, wanted: Sequence[Synonym], by: str, as_json: bool) -> None:
-    from service.cli.output import counted, show_revision
-
+def _put(index: Path, synonyms: Sequence[Synonym], by: str) -> None:
     store = _store(index)
     before = store.revision()
-    show_revision(before, store.put(wanted, who=by), f"{counted(len(wanted), 'synonym')} in place", as_json)
+    emit_revision(before, store.put(synonyms, who=by), f"{count_text(len(synonyms), 'synonym', 'is')} in place")
 
 
 def _store(index: Path) -> SynonymStore:
-    """The synonyms of what is found to be an index directory."""
-    from retrieval.store.versions import Store
-    from service.curation.synonyms import SynonymStore
-
-    Store(index).check_ours()
+    check_index(index)
     return SynonymStore(index)
 
 
-def show_synonyms(synonyms: Sequence[Synonym]) -> None:
+def show_synonyms(stored: StoredSynonyms) -> None:
     """A line for each."""
-    from rich.text import Text
-
-    from service.cli.output import out, plain_table, shown
-
-    if not synonyms:
-        out.print('No synonyms. To add one: shelfwise synonyms put "sofa, couch"')
+    if not stored.synonyms:
+        say('No synonyms. To add one: shelfwise synonyms put INDEX "sofa, couch"')
         return
     table = plain_table("synonym", "says")
-    for each in synonyms:
+    for each in stored.synonyms:
         style = "" if each.enabled else "dim"
-        name = Text(shown(each.id) + ("" if each.enabled else " (off)"), style=style)
-        table.add_row(name, Text(shown(each.line), style=style))
-    out.print(table)
+        name = Text(printable(each.id) + ("" if each.enabled else " (off)"), style=style)
+        table.add_row(name, Text(printable(each.line), style=style))
+    show_table(table)
 
 
 def difference(change: SynonymChange) -> str:
-    """What is other than it was."""
+    """What changed."""
     if change.before is None:
         return f"added: {change.after.line}" if change.after else ""
     if change.after is None:
@@ -205,22 +162,21 @@ def difference(change: SynonymChange) -> str:
 
 def show_proposals(proposals: Sequence[Proposal]) -> None:
     """A line for each, and its strongest example below."""
-    from rich.text import Text
-
-    from service.cli.output import out, plain_table, shown
-
     if not proposals:
-        out.print("No proposals. They are made of what shoppers did: shelfwise events refresh")
+        say("No proposals. They are made of shoppers' events: shelfwise events refresh INDEX")
         return
     table = plain_table("proposal", "says", "shoppers", "because", right=("shoppers",))
     for each in proposals:
         table.add_row(
-            each.id, Text(shown(each.synonym.line)), f"{each.shoppers:,}", Text(shown(_why(each.examples[0])))
+            each.id,
+            Text(printable(each.synonym.line)),
+            f"{each.shoppers:,}",
+            Text(printable(_evidence_text(each.examples[0]))),
         )
-    out.print(table)
+    show_table(table)
 
 
-def _why(example: Example) -> str:
+def _evidence_text(example: Example) -> str:
     parts = [f'"{example.query}", "{example.to_query}"']
     if example.share:
         parts.append(f"{example.share:.0%} went on and chose")

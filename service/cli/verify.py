@@ -1,38 +1,24 @@
-"""What `shelfwise verify` checks: whether a version is whole and its parts agree; the problems that it names."""
+"""Verification of an index: checksums, the agreement of a version's parts, marker, pointer and journal."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
 
-from indexer.embedding_cache import Keys, text_key
-from retrieval.encoders.base import Encoder
+from indexer.embedding_cache import Keys
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
-from retrieval.filters.conditions import TextIn
-from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value
-from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex
-from retrieval.index.keyword import KeywordIndex, Selection
-from retrieval.index.keyword_documents import (
-    LINES_FILE,
-    KeywordLine,
-    decode_line,
-    encode_line,
-    keyword_line,
-    read_lines,
-)
+from retrieval.filters.schema import FieldCatalog
+from retrieval.index.faiss import FaissIndex
+from retrieval.index.keyword import KeywordIndex
 from retrieval.index.tantivy import TantivyIndex
 from retrieval.index.token_states import StoredStates
-from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors
-from retrieval.records import Product
 from retrieval.store.files import file_problem, load_array
 from retrieval.store.manifest import (
     CURRENT,
@@ -54,14 +40,10 @@ from retrieval.store.products import (
     PRODUCTS_FILE,
     RECIPE,
     ProductStore,
-    encoder_text,
-    keyword_document,
-    keyword_terms,
-    product_from_json,
 )
 from retrieval.store.signals import SIGNALS_FILE, StoredSignals
 from retrieval.store.versions import Store
-from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
+from retrieval.text.analysis import Analyzer
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.snapshot import stored_analyzer
@@ -72,321 +54,38 @@ if TYPE_CHECKING:
     from retrieval.progress import Progress
 
 
-IDS = 10_000
-"""Products that are looked up by their id, and..."""
-FOUND = 1_000
-"""...by their terms and by their vector: those take longer."""
-ENCODED = 64
-"""Products whose vector is made again."""
-_NEAR = 0.99
-"""The cosine from which two vectors of one text, made on two machines, count as equal."""
-_UNIT = 1e-3
-_MOST_TERMS = 8
-_CHUNK = 65_536
-_STORED = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
+from service.cli.verify_parts import IDS, Problem, Records, check_encoder, check_keyword, check_rows, check_vectors
 
 
-def check_keyword(
-    keyword: KeywordIndex, products: ProductStore, analyzer: Analyzer | None, advance: Callable[[int], None]
-) -> list[Problem]:
-    """Looks a sample of the products up by id and, where there is an analyzer, by their own terms."""
-    unnamed, unfound = Tally(), Tally()
-    by_terms = set(sample(len(products), FOUND)) if analyzer else set()
-    for row in sample(len(products), IDS):
-        product_id = products.id_of(row)
-        if not _is_named(keyword, product_id, row):
-            unnamed.add(product_id)
-        if analyzer and row in by_terms and not _is_found(keyword, keyword_terms(products[row], analyzer), row):
-            unfound.add(product_id)
-        advance(1)
-    return [
-        *unnamed.problems(KEYWORD_FOLDER, "not found by the id at the row"),
-        *unfound.problems(KEYWORD_FOLDER, "not found by the own terms"),
-    ]
+class Verification(msgspec.Struct, frozen=True):
+    """What was found out about a version. It is whole when there are no problems."""
 
+    version: str
+    products: int
+    files: int
+    bytes: int
+    problems: tuple[Problem, ...]
+    skipped: tuple[str, ...]
+    """What could not be looked at, and why."""
 
-def _is_named(keyword: KeywordIndex, product_id: str, row: int) -> bool:
-    if row in keyword.find_identifier(identifier_key(product_id)):
-        return True
-    # An identifier that is all punctuation, or that too many products carry, names none of them.
-    by_id = TextIn("id", (fold_value(product_id),))
-    return row in keyword.select(Selection(where=by_id, everything=True))
-
-
-def _is_found(keyword: KeywordIndex, terms: Sequence[str], row: int) -> bool:
-    together = tuple(islice(dict.fromkeys(terms), _MOST_TERMS))
-    return not together or bool((keyword.score(np.array([row]), (TermGroup((together,)),)).scores > 0).any())
-
-
-def check_vectors(folder: Path, index: VectorIndex, products: ProductStore, text_keys: Keys | None) -> list[Problem]:
-    """The stored vectors are of length 1, equal for equal texts, and found by the index that proposes them."""
-    vectors: Vectors = load_array(folder / VECTORS_FILE, mapped=True)
-    odd = Tally()
-    for row in _not_unit(vectors):
-        odd.add(_name(products, row))
-    found = odd.problems(_STORED, "not of length 1")
-    if text_keys is not None and len(text_keys) == len(vectors):
-        unequal = Tally()
-        for row in _unequal(vectors, text_keys):
-            unequal.add(_name(products, row))
-        found += unequal.problems(TEXT_KEYS_FILE, "one text and two vectors")
-    return found + (_index_problems(folder, index, products) if (folder / INDEX_FILE).exists() else [])
-
-
-def _name(products: ProductStore, row: int) -> str:
-    return products.id_of(row) if row < len(products) else f"row {row}"
-
-
-def _not_unit(vectors: Vectors) -> Iterator[int]:
-    for start in range(0, len(vectors), _CHUNK):
-        lengths = np.linalg.norm(vectors[start : start + _CHUNK], axis=1)
-        # Not `> _UNIT`: a length that is no number is wrong too.
-        yield from (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist()
-
-
-def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
-    """Rows whose text is that of the row before them, in the order of keys, and whose vector is not."""
-    halves = np.ascontiguousarray(text_keys).view(np.uint64)
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    same = np.flatnonzero((halves[order[1:]] == halves[order[:-1]]).all(axis=1))
-    for place in same.tolist():
-        one, other = order[place], order[place + 1]
-        if not np.array_equal(vectors[one], vectors[other]):
-            yield int(other)
-
-
-def _index_problems(folder: Path, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    rows = load_array(folder / ROWS_FILE)
-    if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
-        return [Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not name each row once")]
-    lost = Tally()
-    for row in sample(index.size, FOUND):
-        own = index.vector(row)
-        nearest = index.search(own, 1)
-        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
-            lost.add(_name(products, row))
-    return lost.problems(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector")
-
-
-def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    """Makes the vectors of a sample of the products again."""
-    rows = [row for row in sample(len(products), ENCODED) if row < index.size]
-    if encoder.dimension != index.dimension:
-        what = f"makes vectors of dimension {encoder.dimension}, {_STORED} holds {index.dimension}"
-        return [Problem("encoder", what)]
-    made = encoder.encode_products([encoder_text(products[row]) for row in rows])
-    far = Tally()
-    for row, vector in zip(rows, made, strict=True):
-        if not float(vector @ index.vector(row)) >= _NEAR:
-            far.add(products.id_of(row))
-    return far.problems(_STORED, "another vector than the encoder makes of the text")
-
-
-# Verifying, row by row: a version's records against its ids, its fields, its terms and the texts of its vectors.
-
-_LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
-_MOST_NAMED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Records:
-    """The products of a version, and beside them whatever of it can be compared with them; None is left out."""
-
-    products: ProductStore
-    catalog: FieldCatalog | None = None
-    analyzer: Analyzer | None = None
-    keyword: Path | None = None
-    """The folder of the keyword index; compared where catalog and analyzer are there too."""
-    text_keys: Keys | None = None
-
-
-def check_rows(records: Records, advance: Callable[[int], None]) -> list[Problem]:
-    """Reads every product once; memory holds one of them. `advance` is told of each."""
-    return _Rows(records).run(advance)
-
-
-class _Rows:
-    """One reading. What is wrong is counted by its kind."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._counter = FieldCounter()
-        self._terms = _Terms(records)
-        self._unreadable, self._misnamed, self._unordered, self._other_text = Tally(), Tally(), Tally(), Tally()
-
-    def run(self, advance: Callable[[int], None]) -> list[Problem]:
-        last = b""
-        for row, (product_id, line) in enumerate(self._records.products.lines()):
-            name = product_id.decode("utf-8", "backslashreplace")
-            if row and product_id <= last:
-                self._unordered.add(name)
-            last = product_id
-            try:
-                self._compare(row, name, product_from_json(line))
-            except StoreDamagedError:
-                self._unreadable.add(name)
-                self._terms.pass_over()
-            advance(1)
-        return [*self._problems(), *self._terms.problems()]
-
-    def _compare(self, row: int, name: str, product: Product) -> None:
-        if product.id != name:
-            self._misnamed.add(name)
-        self._counter.add(product)
-        self._terms.compare(row, product)
-        keys = self._records.text_keys
-        if keys is not None and row < len(keys) and keys[row].tobytes() != text_key(encoder_text(product)):
-            self._other_text.add(product.id)
-
-    def _problems(self) -> Iterator[Problem]:
-        yield from self._unreadable.problems(PRODUCTS_FILE, "cannot be read")
-        yield from self._misnamed.problems(IDS_FILE, "another id in the record than in this list")
-        yield from self._unordered.problems(IDS_FILE, "not in the order of ids")
-        yield from self._other_text.problems(TEXT_KEYS_FILE, "another text than the one that became the vector")
-        if self._records.catalog is not None and not self._unreadable.count:
-            yield from _field_problems(self._records.catalog, self._counter.catalog())
-
-
-class _Terms:
-    """What the keyword index was given of each product, beside what it would be given now."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._lines = read_lines(records.keyword) if records.keyword else iter(())
-        self._differing, self._missing = Tally(), Tally()
-        self._broken = ""
-
-    def compare(self, row: int, product: Product) -> None:
-        """Takes the next row."""
-        analyzer, catalog = self._records.analyzer, self._records.catalog
-        line = self.pass_over()
-        if not self._records.keyword or not analyzer or not catalog:
-            return
-        if line is None:
-            self._missing.add(product.id)
-            return
-        made = keyword_line(keyword_document(row, product, analyzer, catalog), catalog)
-        if encode_line(made) != line and not _mean_the_same(line, made):
-            self._differing.add(product.id)
-
-    def pass_over(self) -> bytes | None:
-        """The line of the next row; None where there is none any more."""
-        try:
-            return next(self._lines, None)
-        except StoreDamagedError as error:
-            self._broken = str(error)
-            return None
-
-    def problems(self) -> Iterator[Problem]:
-        """What was found, when all rows were taken."""
-        yield from self._differing.problems(_LINES, "other terms or values than the product has")
-        if self._broken:
-            yield Problem(_LINES, self._broken)
-        else:
-            yield from self._missing.problems(_LINES, "not in it")
-        if self.pass_over() is not None:
-            yield Problem(_LINES, "it goes on behind the last product")
-
-
-def _mean_the_same(stored: bytes, made: KeywordLine) -> bool:
-    """Whether an index cannot tell them apart: the order of terms and fields says nothing there."""
-    try:
-        return _unordered(decode_line(stored)) == _unordered(made)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        return False
-
-
-def _unordered(line: KeywordLine) -> tuple[Any, ...]:
-    texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
-    return Counter(line.text.split(" ")), sorted(line.identifiers), sorted(line.numbers), texts, shown
-
-
-def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Problem]:
-    one = {name: (info.products, info.kinds) for name, info in stored.fields.items()}
-    other = {name: (info.products, info.kinds) for name, info in counted.fields.items()}
-    differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
-    if differing:
-        told = [f"{name}: {_told(one.get(name))}, counted {_told(other.get(name))}" for name in differing[:_MOST_NAMED]]
-        more = "; ..." if len(differing) > _MOST_NAMED else ""
-        yield Problem(FIELDS_FILE, f"it says otherwise than the products: {'; '.join(told)}{more}")
-    if not stored.category_roots >= counted.category_roots:  # those of rows that were set aside may be among them
-        yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
-    places = [info.slot for info in stored.fields.values()]
-    if len(set(places)) < len(places):
-        yield Problem(FIELDS_FILE, "two fields have one place in the keyword index")
-
-
-def _told(field: tuple[int, frozenset[Any]] | None) -> str:
-    return "none" if field is None else f"{field[0]:,} ({', '.join(sorted(field[1]))})"
-
-
-def sample(count: int, most: int) -> list[int]:
-    """At most `most` of the rows from 0 to `count`, evenly spread, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
-
-
-# Verifying what all versions of an index share: its marker, the pointer to the one that serves, the live changes.
-
-_MADE_ANEW = "the newest whole version serves; shelfwise rollback {root} VERSION writes the file anew"
-_LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes behind the last rebuild: move both away"
-
-
-def store_problems(store: Store) -> list[Problem]:
-    """What is wrong beside the versions; raises StoreMissingError where there are none."""
-    return [*_marker_problems(store), *_pointer_problems(store), *_journal_problems(store)]
-
-
-def _marker_problems(store: Store) -> Iterator[Problem]:
-    if told := store.marker_problem():
-        what, _, advice = told.partition("; ")
-        yield Problem(MARKER, what, advice)
-
-
-def _pointer_problems(store: Store) -> Iterator[Problem]:
-    advice = _MADE_ANEW.format(root=store.root)
-    try:
-        current = store.current()
-    except StoreDamagedError as error:
-        yield Problem(CURRENT, str(error), advice)
-        return
-    if current not in store.versions():
-        yield Problem(CURRENT, f"it names {current}, which is not there", advice)
-
-
-def _journal_problems(store: Store) -> Iterator[Problem]:
-    with Journal(store.root) as journal:
-        for told in journal.problems(above=_folded(store)):
-            what, _, advice = told.partition("; ")
-            yield Problem(JOURNAL, what, advice or _LOST)
-
-
-def _folded(store: Store) -> int:
-    """The last live change in the version that serves: the journal need not have it any more."""
-    with suppress(StoreDamagedError):
-        return store.manifest(store.current()).last_merged_change
-    for name in reversed(store.versions()):
-        with suppress(StoreDamagedError):
-            return store.manifest(name).last_merged_change
-    return 0
-
-
-# Verifying a version: every checksum, and whether its records, terms and vectors agree. Nothing is changed by it.
 
 _SERVES = (
-    "let a whole version serve: shelfwise rollback {root}; then make a new one: shelfwise rebuild FEED --index {root}"
+    "let a whole version serve: shelfwise index rollback {root}; then make a new one: shelfwise rebuild {root} FEED"
 )
-_WAITS = "this version does not serve: do not go back to it; shelfwise prune {root} removes it with the other old ones"
-_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild FEED --index {root}"
-_FILL_AGAIN = "fill it from the version: shelfwise rebuild --index {root} --backend elasticsearch"
+_WAITS = (
+    "this version does not serve: do not go back to it; shelfwise index prune {root} removes it with the other old ones"
+)
+_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild {root} FEED"
+_FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
 _STRAY = "remove it: nothing reads it"
 _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 _ENCODER = "encoder"
 T = TypeVar("T")
 
 
-def verify(
+def verify_version(
     store: Store, name: str, progress: Progress, *, encode: bool = False, cluster: ClusterVersions | None = None
-) -> Verified:
+) -> Verification:
     """Verifies one version; with `encode` a sample of its vectors is made again, which takes its encoder to be loaded.
 
     Of what a version has in a `cluster` is seen whether it is there, whole; its documents are not read.
@@ -394,7 +93,7 @@ def verify(
     Raises UnknownVersionError for a version that is not there; whatever is wrong with one that is there is returned.
     """
     store.check_known(name)
-    return _Verification(store, name, progress, cluster).run(encode=encode)
+    return _Run(store, name, progress, cluster).run(encode=encode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,7 +121,7 @@ class _Parts:
         return {part: size for part, size in sizes.items() if size is not None}
 
 
-class _Verification:
+class _Run:
     """One run. A part with a damaged file is not opened: a library may trip over it."""
 
     def __init__(self, store: Store, name: str, progress: Progress, cluster: ClusterVersions | None) -> None:
@@ -432,14 +131,16 @@ class _Verification:
         self._skipped: list[str] = []
         self._damaged: set[str] = set()
 
-    def run(self, *, encode: bool) -> Verified:
-        manifest = self._checked_manifest()
+    def run(self, *, encode: bool) -> Verification:
+        manifest = self._read_manifest()
         if manifest is None:
-            return Verified(self._name, 0, 0, 0, tuple(self._problems), ("everything else: its manifest is damaged",))
+            return Verification(
+                self._name, 0, 0, 0, tuple(self._problems), ("everything else: its manifest is damaged",)
+            )
         self._check_files(manifest)
         self._check_agreement(manifest, encode=encode)
         size = sum(entry.bytes for entry in manifest.files.values())
-        return Verified(
+        return Verification(
             self._name, manifest.products, len(manifest.files), size, tuple(self._problems), tuple(self._skipped)
         )
 
@@ -448,7 +149,7 @@ class _Verification:
             advice = _SERVES if self._name == current_name(self._store) else _WAITS
         self._add(Problem(part, what, advice.format(root=self._store.root)))
 
-    def _checked_manifest(self) -> Manifest | None:
+    def _read_manifest(self) -> Manifest | None:
         try:
             manifest = self._store.manifest(self._name)
             self._store.listed_files(self._name, manifest)
@@ -478,7 +179,7 @@ class _Verification:
         first = path.relative_to(self._folder).parts[0]
         return PRODUCTS_FILE if first in _PRODUCT_FILES else first
 
-    def _opened(self, part: str, opened: Callable[[], T]) -> T | None:
+    def _open(self, part: str, opened: Callable[[], T]) -> T | None:
         """A part, or None where it is damaged, which is a problem if it is not known as one yet."""
         if part in self._damaged:
             self._skipped.append(f"the agreement of {part}: it is damaged")
@@ -505,16 +206,16 @@ class _Verification:
 
     def _open_parts(self, manifest: Manifest) -> _Parts:
         folder = self._folder
-        catalog = self._opened(FIELDS_FILE, lambda: read_fields(folder / FIELDS_FILE))
+        catalog = self._open(FIELDS_FILE, lambda: read_fields(folder / FIELDS_FILE))
         return _Parts(
-            self._opened(PRODUCTS_FILE, lambda: ProductStore(folder)),
+            self._open(PRODUCTS_FILE, lambda: ProductStore(folder)),
             catalog,
-            self._opened(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
+            self._open(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
             self._open_keyword(catalog, manifest),
-            self._opened(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
-            self._opened(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
-            self._opened(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
-            self._opened(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products)),
+            self._open(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
+            self._open(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
+            self._open(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
+            self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products)),
         )
 
     def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:
@@ -524,7 +225,7 @@ class _Verification:
         if manifest.cluster:
             self._check_cluster(manifest)
             return None
-        return self._opened(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
+        return self._open(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
 
     def _check_cluster(self, manifest: Manifest) -> None:
         if self._cluster is None:
@@ -565,10 +266,10 @@ class _Verification:
         self._progress.begin("find", min(len(products), IDS), "products")
         if keyword:
             analyzer = parts.analyzer if is_ours else None
-            self._look(KEYWORD_FOLDER, lambda: check_keyword(keyword, products, analyzer, advance))
+            self._run_check(KEYWORD_FOLDER, lambda: check_keyword(keyword, products, analyzer, advance))
         if vectors:
             folder = self._folder / VECTORS_FOLDER
-            self._look(VECTORS_FOLDER, lambda: check_vectors(folder, vectors, products, parts.text_keys))
+            self._run_check(VECTORS_FOLDER, lambda: check_vectors(folder, vectors, products, parts.text_keys))
         self._progress.end(f"{self._name}: a sample of the products by id, by terms and by vector")
 
     def _check_encoder(self, manifest: Manifest, parts: _Parts) -> None:
@@ -576,12 +277,12 @@ class _Verification:
         if products is None or vectors is None:
             return
         self._progress.begin("encode", None, "")
-        encoder = self._opened(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
+        encoder = self._open(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
         if encoder:
-            self._look(_ENCODER, lambda: check_encoder(encoder, vectors, products))
+            self._run_check(_ENCODER, lambda: check_encoder(encoder, vectors, products))
         self._progress.end(f"{self._name}: a sample of the vectors by {manifest.encoder_name}")
 
-    def _look(self, part: str, check: Callable[[], list[Problem]]) -> None:
+    def _run_check(self, part: str, check: Callable[[], list[Problem]]) -> None:
         """Adds what a check finds; one that cannot be ended is a problem of the part."""
         try:
             self._add(*check())
@@ -607,52 +308,44 @@ def _text_keys(path: Path) -> Keys:
     return keys
 
 
-# What `shelfwise verify` finds: problems by part, and the products that each was seen in.
-
-_EXAMPLES = 5
-NEW_DIRECTORY = (
-    "its checksums are right, so it was published like this: let the version before serve (shelfwise rollback), "
-    "rebuild into a new directory, and report it as a fault of Shelfwise"
-)
+_MADE_ANEW = "the newest whole version serves; shelfwise index rollback {root} VERSION writes the file anew"
+_LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes behind the last rebuild: move both away"
 
 
-class Problem(msgspec.Struct, frozen=True):
-    """Something wrong with a version: the part that it is in, what it is, and what to do about it."""
-
-    part: str
-    what: str
-    advice: str = NEW_DIRECTORY
+def store_problems(store: Store) -> list[Problem]:
+    """What is wrong beside the versions; raises StoreMissingError where there are none."""
+    return [*_marker_problems(store), *_pointer_problems(store), *_journal_problems(store)]
 
 
-class Verified(msgspec.Struct, frozen=True):
-    """What was found out about a version. It is whole when there are no problems."""
-
-    version: str
-    products: int
-    files: int
-    bytes: int
-    problems: tuple[Problem, ...]
-    skipped: tuple[str, ...]
-    """What could not be looked at, and why."""
+def _marker_problems(store: Store) -> Iterator[Problem]:
+    if problem := store.marker_problem():
+        what, _, advice = problem.partition("; ")
+        yield Problem(MARKER, what, advice)
 
 
-@dataclass(slots=True)
-class Tally:
-    """How many products something is wrong with, and the ids of the first."""
+def _pointer_problems(store: Store) -> Iterator[Problem]:
+    advice = _MADE_ANEW.format(root=store.root)
+    try:
+        current = store.current()
+    except StoreDamagedError as error:
+        yield Problem(CURRENT, str(error), advice)
+        return
+    if current not in store.versions():
+        yield Problem(CURRENT, f"it names {current}, which is not there", advice)
 
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
 
-    def add(self, product_id: str) -> None:
-        """Counts one more product."""
-        self.count += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(product_id)
+def _journal_problems(store: Store) -> Iterator[Problem]:
+    with Journal(store.root) as journal:
+        for problem in journal.problems(above=_last_merged_change(store)):
+            what, _, advice = problem.partition("; ")
+            yield Problem(JOURNAL, what, advice or _LOST)
 
-    def problems(self, part: str, what: str) -> list[Problem]:
-        """The problem, if any product has it."""
-        if not self.count:
-            return []
-        named = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        counted = f"{self.count:,} products" if self.count > 1 else "1 product"
-        return [Problem(part, f"{what}: {counted} ({named})")]
+
+def _last_merged_change(store: Store) -> int:
+    """The last live change in the version that serves: the journal need not have it any more."""
+    with suppress(StoreDamagedError):
+        return store.manifest(store.current()).last_merged_change
+    for name in reversed(store.versions()):
+        with suppress(StoreDamagedError):
+            return store.manifest(name).last_merged_change
+    return 0

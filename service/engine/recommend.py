@@ -281,7 +281,7 @@ class PopularProducts:
 # of what it leaves.
 
 WEIGHT = 20.0
-"""Deviations of the cosine that a co-view of strength 1 is worth: chosen by `shelfwise bench similar`."""
+"""Deviations of the cosine that a co-view of strength 1 is worth: chosen in docs/benchmarks.md."""
 COVIEWS = "coviews"
 """What a hit names the strength of its co-view by, beside "dense", the cosine."""
 

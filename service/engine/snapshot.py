@@ -327,7 +327,7 @@ def _keyword(
     except ClusterUnavailableError as error:
         return index, (), f"searches go by vectors alone until the cluster answers: {error}"
     except StoreDamagedError as error:
-        cure = f"fill it from the version: shelfwise rebuild --index {store.root} --backend elasticsearch"
+        cure = f"fill it from the version: shelfwise rebuild {store.root} --backend elasticsearch"
         raise StoreDamagedError(f"{error}; {cure}") from error
     return index, (trouble,) if trouble else (), ""
 

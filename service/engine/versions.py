@@ -33,7 +33,7 @@ class VersionInfo(msgspec.Struct, frozen=True):
     encoder: str = ""
     encoder_name: str = ""
     problem: str = ""
-    """What is missing or too short; checksums are for `shelfwise verify`, which reads every byte."""
+    """What is missing or too short; checksums are for `shelfwise index verify`, which reads every byte."""
 
 
 def list_versions(store: Store) -> list[VersionInfo]:

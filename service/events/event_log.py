@@ -62,7 +62,7 @@ class EventLog:
             Store(root).check_ours()
         folder, is_clustered = root / EVENTS_FOLDER, is_in_cluster(root, settings)
         if not make and not is_clustered and not (folder / EVENTS_FILE).exists():
-            raise StoreMissingError(f"{root} has no events; run: shelfwise events import LOG --index {root}")
+            raise StoreMissingError(f"{root} has no events; run: shelfwise events import {root} LOG")
         regions = settings.events.regions
         _make_private(folder)
         store = open_store(root, settings, is_clustered=is_clustered)

@@ -190,20 +190,21 @@ def feed_paths(names: Sequence[str], folder: Path | None) -> list[Path]:
 
 def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Path | None) -> list[str]:
     """The arguments of the command of a task; raises InputError for an unknown kind or feed."""
-    index = ["--index", str(root), "--json"]
+    index = str(root)
     match kind:
         case "rebuild":
             flags = ["--force"] if arguments.get("force") else []
             maps = [part for each in arguments.get("map", ()) for part in ("--map", each)]
-            return ["rebuild", *map(str, feed_paths(arguments["feeds"], feeds)), *maps, *flags, *index]
+            paths = map(str, feed_paths(arguments["feeds"], feeds))
+            return ["rebuild", index, *paths, *maps, *flags, "--json"]
         case "refresh":
-            return ["events", "refresh", *index]
+            return ["events", "refresh", index, "--json"]
         case "learn":
             least = arguments.get("if_new")
-            return ["learn", *([] if least is None else ["--if-new", str(least)]), *index]
+            return ["learn", index, *([] if least is None else ["--if-new", str(least)]), "--json"]
         case "forget":
             named = [part for each in arguments["pseudonyms"] for part in ("--pseudonym", each)]
-            return ["events", "forget", *named, *index]
+            return ["events", "forget", index, *named, "--json"]
         case _:
             raise InputError(f"there is no task of the kind {kind!r}")
 

@@ -38,7 +38,7 @@ from retrieval.html_report import (
     svg,
     times_text,
 )
-from service.cli.output import out, shown
+from service.cli.output import out, printable
 from service.reports.event_bots import FraudReport, Suspect
 from service.reports.event_inputs import RejectSummary
 from service.reports.event_sections import (
@@ -271,12 +271,12 @@ class _Grid:
         for head in self.heads[1:]:
             table.add_column(head, justify="right", no_wrap=True)
         for first, *others in self.rows:
-            table.add_row(_fitted(first, room), *(Text(shown(each)) for each in others))
+            table.add_row(_fitted(first, room), *(Text(printable(each)) for each in others))
         return table
 
 
 def _fitted(text: str, room: int) -> Text:
-    fitted = Text(shown(text))
+    fitted = Text(printable(text))
     fitted.truncate(room, overflow="ellipsis")
     return fitted
 

@@ -30,7 +30,7 @@ from retrieval.html_report import (
     show_shares,
     svg,
 )
-from service.cli.output import out, show_notices, shown
+from service.cli.output import out, printable, show_notices
 from service.reports.training import Curve, Findings, Gain, LearnReport, Position, RunDecision, Stage, StageOutcome
 
 if TYPE_CHECKING:
@@ -248,18 +248,18 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console 
     """Prints a report in short."""
     console.print(Text(HEADLINES[report.decision], style="bold"))
     for sentence in report.summary:
-        console.print(Text(shown(sentence)))
+        console.print(Text(printable(sentence)))
     console.print()
     console.print(_steps(report))
     if report.findings and report.findings.orders:
         console.print()
         console.print(_order_rows(report))
     console.print()
-    show_notices(tuple(map(shown, report.notices)))
+    show_notices(tuple(map(printable, report.notices)))
     if report.removed:
         console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
     if report.decision is RunDecision.SERVES and report.against.startswith("ranker-"):
-        undo = f"{report.against} is kept; to go back to it: shelfwise models rollback --index {index}"
+        undo = f"{report.against} is kept; to go back to it: shelfwise models rollback {index}"
         console.print(Text(undo), soft_wrap=True)
     console.print(Text(f"The whole report: {page}"), soft_wrap=True)
 
@@ -285,7 +285,7 @@ def _did(stage: Stage) -> str:
     told = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
     if not told or stage.outcome is StageOutcome.STOPPED:
         told.append(stage.outcome.value)
-    return "\n".join(map(shown, told))
+    return "\n".join(map(printable, told))
 
 
 def _order_rows(report: LearnReport) -> Table:

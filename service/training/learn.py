@@ -104,7 +104,7 @@ def train_encoder(
 def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
     """Says on how many queries that clicks have labelled it could be trained, and how."""
     with steps.under(TOWERS):
-        could = TextTowers(queries, (f"shelfwise learn --towers --index {root}",))
+        could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
         steps.leave(
             StageOutcome.LEFT,
             f"{queries:,} queries that clicks have labelled could train it. As that encodes every product anew, it is "
@@ -118,7 +118,7 @@ def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTo
     report = done.published.report if done.published else None
     judging = report.queries if report else 0
     queries = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] + judging
-    use = () if serves else (f"shelfwise rebuild --index {root} --encoder {done.folder}",)
+    use = () if serves else (f"shelfwise rebuild {root} --encoder {done.folder}",)
     made = TextTowers(queries, use, str(done.folder), done.spec.curve[0].validation, done.spec.validation, serves)
     steps.begin("verdict", None, "")
     steps.end(

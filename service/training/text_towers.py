@@ -225,7 +225,7 @@ def train_text_towers(
         if request.catalog and not request.judgments:
             raise SettingError(
                 "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
-                "--judgments, or write a folder only, with --aside"
+                "--judgments, or write a folder only, with --no-publish"
             )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:

@@ -94,7 +94,7 @@ def check_judges(snapshot: Snapshot, judges: Sequence[JudgedQuery]) -> None:
     if (known := len(judged_gains(snapshot, judges))) < LEAST_JUDGED:
         raise TrainingError(
             f"{shortage(known, 'queries')} to decide whether what is trained is better, so nothing was trained; judge "
-            "more queries, or write a folder alone: shelfwise train towers --aside"
+            "more queries, or write a folder alone: shelfwise train towers --no-publish"
         )
 
 

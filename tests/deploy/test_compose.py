@@ -6,10 +6,9 @@ import re
 from typing import Any
 
 import pytest
-import typer.main
 
 from service.app import DRAIN_SECONDS
-from service.cli.main import app
+from service.cli.main import COMMANDS, load_command
 from service.settings import load_settings, setting_names, variable_name
 from tests.deploy.documents import DEPLOY, ROOT, documents
 from tests.deploy.test_alerts import promtool
@@ -38,8 +37,7 @@ def test_ours_are_called_with_options_and_settings_that_there_are(name: str) -> 
     service = SERVICES[name]
     command, *given = service["command"]
     if command != "--help":
-        commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group has them
-        known = {option for parameter in commands[command].params for option in parameter.opts}
+        known = {option for parameter in load_command("", COMMANDS[command]).params for option in parameter.opts}
         assert {each for each in given if each.startswith("--")} <= known
     assert set(service["environment"]) <= set(map(variable_name, setting_names()))
     assert load_settings(environment=service["environment"]).backend == "elasticsearch"

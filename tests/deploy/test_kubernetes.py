@@ -6,11 +6,10 @@ from pathlib import Path
 
 import kubernetes_validate
 import pytest
-import typer.main
 import yaml
 
 from service.app import DRAIN_SECONDS
-from service.cli.main import app
+from service.cli.main import COMMANDS, load_command
 from service.settings import load_settings, setting_names, variable_name
 from tests.deploy.documents import KUBERNETES, Document, documents, named_metrics
 from tests.deploy.test_alerts import promtool
@@ -52,10 +51,9 @@ def test_all_files_are_used() -> None:
 
 @pytest.mark.parametrize(("name", "pod"), pods())
 def test_commands_and_options_are_those_of_the_program(name: str, pod: Document) -> None:
-    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]  # a group has them
     for container in pod["spec"]["containers"]:
         command, *given = container["args"]
-        known = {option for parameter in commands[command].params for option in parameter.opts}
+        known = {option for parameter in load_command("", COMMANDS[command]).params for option in parameter.opts}
         assert {each for each in given if each.startswith("--")} <= known, name
 
 

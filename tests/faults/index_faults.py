@@ -23,7 +23,7 @@ from retrieval.store.manifest import CURRENT, MANIFEST, MARKER, SEAL
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
 from retrieval.updates.journal_files import COPY, JOURNAL, FrameReader, JournalCopies, beginning
-from service.cli.verify import store_problems, verify
+from service.cli.verify import store_problems, verify_version
 from service.engine.engine import SearchEngine
 from tests.faults.processes import (
     KEEP,
@@ -513,10 +513,10 @@ def check_index(root: Path, allowed: Sequence[Truth], dice: random.Random) -> tu
 
 
 def check_verified(root: Path) -> None:
-    """Raises WrongError where `shelfwise verify` finds a problem in what serves."""
+    """Raises WrongError where `shelfwise index verify` finds a problem in what serves."""
     store = Store(root)
     try:
-        problems = [*store_problems(store), *verify(store, store.current(), NullProgress()).problems]
+        problems = [*store_problems(store), *verify_version(store, store.current(), NullProgress()).problems]
     except ShelfwiseError as error:
         raise WrongError(f"it cannot be verified: {error}") from error
     if problems:

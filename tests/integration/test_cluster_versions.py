@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
@@ -34,8 +33,7 @@ from retrieval.records import Product
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
-from service.cli import feeds, versions
-from service.cli.options import add_commands
+from service.cli.main import app
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.engine.search import row_of
@@ -177,9 +175,6 @@ Run = Callable[[Shop, str], str]
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Runs a command of the program with a shop's settings in the environment; what it refuses is raised."""
-    app = typer.Typer()
-    add_commands(app, feeds.EXAMPLES)
-    add_commands(app, versions.EXAMPLES)
     monkeypatch.chdir(tmp_path)
 
     def run(shop: Shop, line: str) -> str:

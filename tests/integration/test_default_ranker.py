@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import StoredRanker, read_report, verify_ranker
 from retrieval.errors import ShelfwiseError, TrainingError
-from service.cli.training import train
+from service.cli.main import app
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -27,7 +27,7 @@ def run(indexes: list[Path], target: Path) -> str:
     teacher = make_cross_encoder(target.parent / "teacher")
     numbers = ("--queries", "220", "--epochs", "1", "--runtime", "torch", "--json")
     given = ("default", *map(str, indexes), "--out", str(target), "--teacher", str(teacher))
-    done = CliRunner().invoke(train, [*given, *numbers])
+    done = CliRunner().invoke(app, ["train", *given, *numbers])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -89,10 +89,10 @@ class TestLearned:
         report = report_of(learned)
         assert report.towers is not None
         assert report.towers.queries > 100
-        assert report.towers.next == (f"shelfwise learn --towers --index {learned}",)
+        assert report.towers.next == (f"shelfwise learn {learned} --towers",)
         (step,) = report.stages[STAGES.index("towers")].steps
         assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
-        assert step.did.endswith(f"only when asked for: shelfwise learn --towers --index {learned}")
+        assert step.did.endswith(f"only when asked for: shelfwise learn {learned} --towers")
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)
@@ -143,24 +143,24 @@ class TestLearned:
 class TestWaiting:
     def test_too_few_new_events_change_nothing(self, learned: Path) -> None:
         before = page_path(learned).stat()
-        done = CliRunner().invoke(app, ["learn", "--index", str(learned), "--if-new", "1"])
+        done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "1"])
         assert done.exit_code == 0, done.output
         assert done.stdout.splitlines() == ["Nothing to learn yet: 0 events are new since the last time, 1 are needed."]
         assert page_path(learned).stat() == before
 
     def test_as_json(self, learned: Path) -> None:
-        done = CliRunner().invoke(app, ["learn", "--index", str(learned), "--if-new", "7", "--json"])
+        done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "7", "--json"])
         expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}
         assert msgspec.json.decode(done.stdout) == expected
 
     def test_a_store_without_events_waits_for_some(self, demo_index: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
-        done = CliRunner().invoke(app, ["learn", "--index", str(root), "--if-new", "1"])
+        done = CliRunner().invoke(app, ["learn", str(root), "--if-new", "1"])
         assert done.exit_code == 0, done.output
         assert "0 events are new" in done.stdout
 
     def test_a_folder_that_is_no_index_is_told(self, tmp_path: Path) -> None:
-        done = CliRunner().invoke(app, ["learn", "--index", str(tmp_path / "nothing"), "--if-new", "1"])
+        done = CliRunner().invoke(app, ["learn", str(tmp_path / "nothing"), "--if-new", "1"])
         assert isinstance(done.exception, StoreMissingError)
         assert not (tmp_path / "nothing").exists()
 
@@ -168,7 +168,7 @@ class TestWaiting:
 class TestRefused:
     def test_without_events_the_report_says_so(self, demo_index: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
-        done = CliRunner().invoke(app, ["learn", "--index", str(root), "--towers"])
+        done = CliRunner().invoke(app, ["learn", str(root), "--towers"])
         assert isinstance(done.exception, StoreMissingError)
         report = report_of(root)
         assert report.decision is RunDecision.REFUSED

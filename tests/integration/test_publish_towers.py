@@ -71,7 +71,7 @@ def root(store: Path, tmp_path: Path) -> Path:
 def published(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same after towers were trained, and what the command told of them."""
     root = Path(shutil.copytree(store, tmp_path_factory.mktemp("published") / "store"))
-    told = run("train", "towers", "--index", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
+    told = run("train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
     (root / "told.json").write_text(told)
     return root
 
@@ -161,8 +161,8 @@ class TestNotBetter:
         with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
             train_text_towers(root / "index", SETTINGS, request, Quiet())
         assert not (root / "index" / "training" / "towers").exists()
-        shown = run("train", "towers", "--index", root / "index", "--judgments", root / "few.tsv", "--aside", *TRAINING)
-        assert "To use it: shelfwise rebuild --index" in " ".join(shown.split())
+        shown = run("train", "towers", root / "index", "--judgments", root / "few.tsv", "--no-publish", *TRAINING)
+        assert "To use it: shelfwise rebuild" in " ".join(shown.split())
         assert serving(root) == "v000001"
         assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
 
@@ -333,17 +333,17 @@ class TestReencoding:
             self.again(root, root / "tiny", cache)
 
     def test_the_command_takes_an_encoder_without_a_feed(self, root: Path) -> None:
-        command = ("rebuild", "--index", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")
+        command = ("rebuild", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")
         assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
         assert "v000002 serves on: its vectors are by" in " ".join(run(*command).split())
         done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
         assert "are two runs: one after the other" in f"{done.exception}"
 
     def test_what_serves_is_encoded_in_fewer_columns(self, root: Path) -> None:
-        command = ("rebuild", "--index", root / "index", "--encoder", root / "tiny", "--dimension", "16")
+        command = ("rebuild", root / "index", "--encoder", root / "tiny", "--dimension", "16")
         assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
         assert Store(root / "index").serving()[0].dimension == 16
-        done = CliRunner().invoke(app, ["rebuild", "--index", str(root / "index"), "--dimension", "16"])
+        done = CliRunner().invoke(app, ["rebuild", str(root / "index"), "--dimension", "16"])
         assert "name it with --encoder" in f"{done.exception}"
 
 
@@ -360,7 +360,7 @@ class TestFromCatalog:
     @pytest.mark.slow
     def test_judged_queries_judge_and_train_nothing(self, root: Path, blind: Path) -> None:
         asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
-        told: Any = msgspec.json.decode(run("train", "towers", "--index", blind, *asked))
+        told: Any = msgspec.json.decode(run("train", "towers", blind, *asked))
         assert told["towers"]["source"] == "catalog"
         assert told["published"]["report"]["queries"] == len(every_query())
         assert told["published"]["serves"] == (told["published"]["report"]["difference"]["low"] > 0)
@@ -370,7 +370,7 @@ class TestFromCatalog:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):
             train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), Quiet())
         told: Any = msgspec.json.decode(
-            run("train", "towers", "--index", blind, "--from-catalog", "300", "--aside", "--json", *TRAINING)
+            run("train", "towers", blind, "--from-catalog", "300", "--no-publish", "--json", *TRAINING)
         )
         assert told["published"] is None
         trained_on = told["towers"]["trained_on"]

@@ -19,7 +19,7 @@ from rerank.training.trainer import LoopOptions
 from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import Manifest
-from service.cli.training import train
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import CatalogOptions
@@ -85,8 +85,8 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
     numbers = ("--queries", str(QUERIES), "--epochs", str(EPOCHS), "--seed", str(SEED))
-    given = ("ranker", "--from-catalog", "--index", str(root), "--teacher", str(teacher), "--runtime", "torch")
-    done = CliRunner().invoke(train, [*given, *numbers, *arguments])
+    given = ("ranker", str(root), "--from-catalog", "--teacher", str(teacher), "--runtime", "torch")
+    done = CliRunner().invoke(app, ["train", *given, *numbers, *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -162,7 +162,7 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, tr
 
 class TestRefused:
     def test_without_a_catalog_to_learn_from_nor_events(self, root: Path) -> None:
-        done = CliRunner().invoke(train, ["ranker", "--index", str(root)])
+        done = CliRunner().invoke(app, ["train", "ranker", str(root)])
         assert isinstance(done.exception, StoreMissingError)
         assert "has no events" in str(done.exception)
 
@@ -193,12 +193,12 @@ class TestRefused:
         assert "teaching" not in watching.done
 
     def test_fewer_queries_than_can_be_split(self, root: Path) -> None:
-        arguments = ["ranker", "--index", str(root), "--from-catalog", "--queries", "199"]
-        assert CliRunner().invoke(train, arguments).exit_code == 2
+        arguments = ["ranker", str(root), "--from-catalog", "--queries", "199"]
+        assert CliRunner().invoke(app, ["train", *arguments]).exit_code == 2
 
 
 def test_the_command_shows_its_example() -> None:
-    shown = " ".join(CliRunner().invoke(train, ["ranker", "--help"]).output.split())
+    shown = " ".join(CliRunner().invoke(app, ["train", "ranker", "--help"]).output.split())
     assert "Example: shelfwise train ranker --" in shown
 
 

@@ -17,7 +17,7 @@ from rerank.text_towers.dataset import from_labels
 from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import STATE_FILE
 from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
-from service.cli.training import train
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.training_session import fresh_tables
@@ -59,8 +59,8 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 
 def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
-    given = ["towers", "--index", str(folder / "index"), "--encoder", str(folder / "tiny"), "--epochs", "2", *SMALL]
-    done = CliRunner().invoke(train, [*given, "--aside", *arguments])
+    given = ["towers", str(folder / "index"), "--encoder", str(folder / "tiny"), "--epochs", "2", *SMALL]
+    done = CliRunner().invoke(app, ["train", *given, "--no-publish", *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -114,7 +114,7 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
     shown = run(trained, "--judgments", str(trained / "judgments.tsv"))
     folder = trained / "index" / "training" / "towers"
     first, second = folder / "towers-0001", folder / "towers-0002"
-    use = f"To use it: shelfwise rebuild --index {trained / 'index'} --encoder {second}"
+    use = f"To use it: shelfwise rebuild {trained / 'index'} --encoder {second}"
     assert use in " ".join(shown.split("\n"))
     names = sorted(path.relative_to(first) for path in first.rglob("*") if path.is_file())
     assert names == sorted(path.relative_to(second) for path in second.rglob("*") if path.is_file())
@@ -269,5 +269,5 @@ class TestRefused:
 
 
 def test_the_command_shows_its_example() -> None:
-    shown = " ".join(CliRunner().invoke(train, ["towers", "--help"]).output.split())
+    shown = " ".join(CliRunner().invoke(app, ["train", "towers", "--help"]).output.split())
     assert "Example: shelfwise train towers --" in shown

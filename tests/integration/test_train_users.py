@@ -18,7 +18,7 @@ from rerank.user_tower.evaluation import split_by_time
 from rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, UserTowerStore, user_tower_store
 from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
-from service.cli.training import train
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.settings import EventsSettings, Settings
 from service.training.training_session import TRAINING_FOLDER
@@ -47,7 +47,7 @@ def root(eventful_store: Path, tmp_path: Path) -> Path:
 
 
 def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
-    done = CliRunner().invoke(train, ["users", "--index", str(root), "--epochs", "3", "--json"])
+    done = CliRunner().invoke(app, ["train", "users", str(root), "--epochs", "3", "--json"])
     assert done.exit_code == 0, done.output
     told = msgspec.json.decode(done.stdout)
     report = msgspec.convert(told["report"], UserTowerReport)

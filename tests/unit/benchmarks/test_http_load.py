@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load import measure_http, served
-from benchmarks.studies.soak import show_http
+from benchmarks.tables import show_http
 from retrieval.errors import StoreError
 
 

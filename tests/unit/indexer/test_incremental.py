@@ -29,7 +29,7 @@ from retrieval.store.products import PRODUCTS_FILE, ProductStore
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change
 from retrieval.updates.journal import Journal
-from service.cli.verify import verify
+from service.cli.verify import verify_version
 from service.engine.engine import SearchEngine
 from service.engine.versions import roll_back
 from tests.catalogs import write_feed
@@ -145,4 +145,4 @@ def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_giv
         SearchEngine.open(fresh.store.root, follow=False) as other,
     ):
         assert answered(one) == answered(other)
-    assert verify(lived.store, lived.store.current(), NullProgress()).problems == ()
+    assert verify_version(lived.store, lived.store.current(), NullProgress()).problems == ()

@@ -9,9 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from benchmarks.commands import bench
 from benchmarks.studies import ranker_speed
 from benchmarks.studies.ranker_speed import _sensible, with_layer
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
@@ -56,7 +54,12 @@ def test_where_no_ranker_has_a_layer_it_says_so(root: Path, engine: SearchEngine
 
 
 def test_each_network_is_measured_against_the_whole_one(
-    root: Path, engine: SearchEngine, demo: DemoFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path,
+    engine: SearchEngine,
+    demo: DemoFiles,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
         ranker_speed, "_PRUNED_KINDS", (("1 head, no units", PruningTarget(heads=1, feed_forward=0), "int8"),)
@@ -74,9 +77,8 @@ def test_each_network_is_measured_against_the_whole_one(
     judgments = tmp_path / "judgments.tsv"
     lines = demo.judgments.read_text("utf-8").splitlines(keepends=True)
     judgments.write_text("".join(lines[:400]), "utf-8")
-    done = CliRunner().invoke(bench, ["ranker-pruning", str(root), str(judgments), "--json"])
-    assert done.exit_code == 0, done.output
-    told = msgspec.json.decode(done.stdout)
+    ranker_speed.pruning(root, judgments, as_json=True)
+    told = msgspec.json.decode(capfd.readouterr().out)
     whole, smaller = told["rows"]
     assert (told["ranker"], whole["name"], smaller["name"]) == ("ranker-0001", "whole", "1 head, no units")
     assert whole["against_whole"]["mean"] == 0
@@ -84,5 +86,3 @@ def test_each_network_is_measured_against_the_whole_one(
     assert smaller["against_whole"]["low"] <= smaller["against_whole"]["mean"] <= smaller["against_whole"]["high"]
     assert 0 < smaller["megabytes"] < whole["megabytes"]
     assert min(whole["milliseconds"], smaller["milliseconds"]) > 0
-    shown = CliRunner().invoke(bench, ["ranker-pruning", "--help"])
-    assert "Example: shelfwise bench ranker-pruning store judgments.tsv" in " ".join(shown.stdout.split())

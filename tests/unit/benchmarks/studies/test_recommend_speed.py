@@ -16,7 +16,7 @@ from tests.unit.service.engine.demo_towers import publish, trained
 def test_both_are_timed(demo_index: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     root, counted = Path(shutil.copytree(demo_index, tmp_path / "index")), list[int]()
     with SearchEngine.open(root, follow=False) as engine:
-        with pytest.raises(SettingError, match=r"no user tower serves .*: shelfwise train users --index"):
+        with pytest.raises(SettingError, match=r"no user tower serves .*: shelfwise train users"):
             measure_recommend_speed(engine, 20)
         publish(root, engine.snapshot, trained(engine.snapshot))
         engine.reload_if_changed()

@@ -1,13 +1,13 @@
-"""`shelfwise bench suggest`: its figures are of what it says, and the same each time."""
+"""`python -m benchmarks.studies.suggestions suggest`: its figures are of what it says, and the same each time."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import msgspec
-from typer.testing import CliRunner
+import pytest
 
-from benchmarks.commands import bench
+from benchmarks.studies import suggestions
 from benchmarks.studies.suggestions import TypoFigures, measure_keystrokes, measure_typos
 from retrieval.records import Product
 from service.engine.engine import SearchEngine
@@ -43,10 +43,9 @@ def test_a_catalog_of_one_title_ends() -> None:
     assert [each.words for each in figures] == [0, 0, 0]
 
 
-def test_the_command(demo_index: Path) -> None:
-    done = CliRunner().invoke(bench, ["suggest", str(demo_index), "--count", "100", "--words", "10", "--json"])
-    assert done.exit_code == 0, done.output
-    told = msgspec.json.decode(done.stdout_bytes)
-    assert (told["products"], told["suggest"]["keystrokes"]) == (600, 100)
-    done = CliRunner().invoke(bench, ["suggest", str(demo_index), "--count", "100", "--words", "10"])
-    assert "600 products, 100 letters typed: p50 " in done.output
+def test_the_command(demo_index: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    suggestions.suggest(demo_index, count=100, words=10, as_json=True)
+    report = msgspec.json.decode(capfd.readouterr().out)
+    assert (report["products"], report["suggest"]["keystrokes"]) == (600, 100)
+    suggestions.suggest(demo_index, count=100, words=10)
+    assert "600 products, 100 letters typed: p50 " in capfd.readouterr().out

@@ -1,4 +1,4 @@
-"""`shelfwise bench towers` on a small store whose encoder knows nothing at first."""
+"""`python -m benchmarks.studies.text_towers` on a small store whose encoder knows nothing at first."""
 
 from __future__ import annotations
 

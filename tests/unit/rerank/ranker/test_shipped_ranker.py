@@ -16,7 +16,7 @@ from rerank.ranker.network import load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import SHIPPED, StoredRanker, ranker_store, read_report, shipped_ranker, verify_ranker
 from retrieval.errors import ModelDamagedError, UnknownModelError
-from service.cli.models import models
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
 from tests.rankers import REPORT, building
@@ -107,8 +107,8 @@ def test_a_damaged_one_leaves_the_merged_order_and_is_told(
 
 
 def test_the_commands_name_it(root: Path) -> None:
-    def run(*arguments: str) -> str:
-        done = CliRunner().invoke(models, [*arguments, "--index", str(root)])
+    def run(command: str, *arguments: str) -> str:
+        done = CliRunner().invoke(app, ["models", command, str(root), *arguments])
         assert done.exit_code == 0, done.output
         return done.stdout
 

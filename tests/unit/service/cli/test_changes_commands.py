@@ -9,13 +9,11 @@ from typing import Any
 
 import msgspec
 import pytest
-import typer
 from typer.testing import CliRunner, Result
 
 from retrieval.errors import ChangeError, FeedError, UnknownProductError
 from retrieval.records import Availability, Product
-from service.cli.feeds import CHANGE_EXAMPLES
-from service.cli.options import add_commands
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 
@@ -32,11 +30,8 @@ def index(demo_index: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def command() -> Command:
-    app = typer.Typer()
-    add_commands(app, CHANGE_EXAMPLES)
-
     def run(*arguments: object) -> Result:
-        return CliRunner().invoke(app, [str(each) for each in arguments])
+        return CliRunner().invoke(app, ["index", *map(str, arguments)])
 
     return run
 
@@ -115,10 +110,3 @@ def test_delete_counts_those_that_were_there(command: Command, index: Path) -> N
 @pytest.mark.parametrize("arguments", [("patch", "store"), ("patch", "store", "1"), ("delete", "store"), ("upsert",)])
 def test_misuse_ends_with_2(command: Command, arguments: tuple[str, ...]) -> None:
     assert command(*arguments).exit_code == 2
-
-
-@pytest.mark.parametrize("name", [each.__name__ for each, _ in CHANGE_EXAMPLES])
-def test_help_ends_with_an_example(command: Command, name: str) -> None:
-    result = command(name, "--help")
-    assert result.exit_code == 0
-    assert f"Example: shelfwise {name} store" in result.stdout

@@ -16,63 +16,11 @@ import pytest
 from typer.testing import CliRunner
 
 from retrieval.records import Product
-from service.cli.main import program
+from service.cli.main import COMMANDS, GROUPS, app
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
 PROGRAM = Path(sys.executable).with_name("shelfwise")
-COMMANDS = (
-    "rebuild",
-    "check",
-    "search",
-    "similar",
-    "recommend",
-    "demo",
-    "upsert",
-    "delete",
-    "patch",
-    "versions",
-    "compare",
-    "rollback",
-    "prune",
-    "verify",
-    "learn",
-    "train towers",
-    "train users",
-    "suggest",
-    "serve",
-    "keys create",
-    "keys list",
-    "keys withdraw",
-    "keys narrow",
-    "rules list",
-    "rules put",
-    "rules preview",
-    "synonyms list",
-    "synonyms proposals",
-    "experiments put",
-    "experiments report",
-    "evaluate",
-    "bench http",
-    "bench soak",
-    "bench recommend",
-    "bench recommend-speed",
-    "bench similar",
-    "bench suggest",
-    "bench synonyms",
-    "bench tower-ways",
-    "bench towers",
-    "bench latency",
-    "bench recall",
-    "bench quality",
-    "bench throughput",
-    "bench reading",
-    "bench incremental",
-    "bench freshness",
-    "bench defects",
-    "bench faults",
-    "bench suggest",
-)
 CATALOG = (
     Product("1", "cordless drill 18 V", brand="Bosch", price=89.0),
     Product("2", "hammer drill", brand="Makita", price=129.0),
@@ -133,9 +81,8 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
     )
     rebuilt = run(
         "rebuild",
-        feed,
-        "--index",
         folder / "index",
+        feed,
         "--encoder",
         ENCODER,
         "--runtime",
@@ -156,16 +103,35 @@ def assert_refused(done: Done, *words: str) -> None:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize(
+        "command", [*COMMANDS, *(f"{name} {each}" for name, group in GROUPS.items() for each in group.commands)]
+    )
     def test_each_command_shows_an_example(self, command: str) -> None:
-        done = CliRunner().invoke(program(), [*command.split(), "--help"], prog_name="shelfwise", terminal_width=200)
+        done = CliRunner().invoke(app, [*command.split(), "--help"], prog_name="shelfwise", terminal_width=200)
         assert done.exit_code == 0
         assert f"Example: shelfwise {command} " in " ".join(done.stdout.split())
 
-    def test_the_program_lists_its_commands(self, run: Run) -> None:
+    def test_the_program_lists_its_commands_on_one_screen(self, run: Run) -> None:
         done = run("--help")
         assert done.code == 0
-        assert all(command.split()[0] in done.out for command in COMMANDS)
+        lines = done.out.splitlines()
+        assert all(f"  {name} " in done.out for name in (*COMMANDS, *GROUPS))
+        assert len(lines) < 24
+        assert max(map(len, lines)) <= 80
+
+    @pytest.mark.parametrize("group", GROUPS)
+    def test_a_group_lists_its_commands(self, group: str) -> None:
+        done = CliRunner().invoke(app, [group, "--help"])
+        assert done.exit_code == 0
+        assert all(f"  {name} " in done.stdout for name in GROUPS[group].commands)
+
+    def test_help_imports_no_command(self) -> None:
+        program = (
+            "import sys\nfrom service.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
+            "print([name for name in ('numpy', 'polars', 'rich', 'torch') if name in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        assert done.stdout.splitlines()[-1] == "[]"
 
 
 class TestOneJsonDocument:
@@ -188,9 +154,10 @@ class TestOneJsonDocument:
     def test_live_changes(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = Path(shutil.copytree(built.index, tmp_path / "index"))
         feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
-        assert run("upsert", index, feed, "--json").document() == {"sequence": 1, "products": 1, "rejected": {}}
-        assert run("patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
-        assert run("delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
+        upserted = run("index", "upsert", index, feed, "--json").document()
+        assert upserted == {"sequence": 1, "products": 1, "rejected": {}}
+        assert run("index", "patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
+        assert run("index", "delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
         hits = run("search", index, "", "--json").document()["hits"]
         assert {hit["product"]["id"]: hit["product"].get("price") for hit in hits} == {
             "2": 129.0,
@@ -198,15 +165,15 @@ class TestOneJsonDocument:
             "4": 75.0,
             "9": 19.5,
         }
-        report = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--force", "--json").document()
+        report = run("rebuild", index, built.feed, "--encoder", ENCODER, "--force", "--json").document()
         assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
-        changes = {"before": "v000001", "added": 1, "changed": 0, "removed": 1}
+        changes = {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
         assert report["changes"] == changes
-        assert run("compare", index, "--json").document()["products"]["added"]["count"] == 1
-        assert run("rollback", index, "--json").document()["version"] == "v000001"
-        listed = run("versions", index, "--json")
+        assert run("index", "compare", index, "--json").document()["products"]["added"]["count"] == 1
+        assert run("index", "rollback", index, "--json").document()["version"] == "v000001"
+        listed = run("index", "versions", index, "--json")
         assert (listed.code, listed.out.count("v00000")) == (0, 3)
-        assert run("verify", index, "--all").code == 0
+        assert run("index", "verify", index, "--all").code == 0
 
     def test_search(self, run: Run, built: Built) -> None:
         arguments = ("search", built.index, "cordless drill", "--filter", "price < 100", "--facet", "brand", "--json")
@@ -217,18 +184,18 @@ class TestOneJsonDocument:
         assert page["version"] == "v000001"
 
     def test_similar(self, run: Run, built: Built) -> None:
-        page = run("similar", built.index, "1", "--size", "2", "--json").document()
+        page = run("query", "similar", built.index, "1", "--size", "2", "--json").document()
         assert page["hits"][0]["product"]["id"] == "2"
         assert len(page["hits"]) == 2
 
     def test_recommendations_follow_a_history(self, run: Run, built: Built) -> None:
-        similar = run("similar", built.index, "1", "--size", "2", "--json").document()
-        page = run("recommend", built.index, "--history", "1:cart", "--size", "2", "--json").document()
+        similar = run("query", "similar", built.index, "1", "--size", "2", "--json").document()
+        page = run("query", "recommend", built.index, "--history", "1:cart", "--size", "2", "--json").document()
         assert [hit["product"]["id"] for hit in page["hits"]] == [hit["product"]["id"] for hit in similar["hits"]]
-        assert run("recommend", built.index, "--size", "2", "--json").document()["hits"]
+        assert run("query", "recommend", built.index, "--size", "2", "--json").document()["hits"]
 
     def test_a_product_of_a_history_that_is_none_is_named(self, run: Run, built: Built) -> None:
-        done = run("recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
+        done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
         assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
         assert done.document()["hits"]
 
@@ -277,9 +244,9 @@ class TestForPeople:
 
     def test_an_unchanged_rebuild_says_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = shutil.copytree(built.index, tmp_path / "index")
-        done = run("rebuild", built.feed, "--index", index, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
+        done = run("rebuild", index, built.feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
         assert done.code == 0
-        assert "Nothing changed since v000001, which serves on." in done.out
+        assert "Nothing changed since v000001, which still serves." in done.out
         assert "4 of 5 rows read" in done.out
 
     def test_a_damaged_version_is_passed_over_with_a_warning(self, run: Run, built: Built, tmp_path: Path) -> None:
@@ -293,14 +260,14 @@ class TestForPeople:
 
 class TestRefusals:
     def test_a_publish_that_would_lose_rows_is_refused_with_both_numbers(self, run: Run, built: Built) -> None:
-        done = run("rebuild", built.feed, "--index", built.index, "--encoder", ENCODER)
+        done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were set aside, more than 5%", "--force")
 
     def test_a_publish_that_would_lose_products_is_refused_with_both_numbers(
         self, run: Run, built: Built, tmp_path: Path
     ) -> None:
         feed = write_feed(tmp_path / "half.jsonl", CATALOG[:2])
-        done = run("rebuild", feed, "--index", built.index, "--encoder", ENCODER)
+        done = run("rebuild", built.index, feed, "--encoder", ENCODER)
         assert_refused(done, "2 products, the version that serves has 4: 50.0% would go, more than 20%", "--force")
 
     def test_an_unknown_rule_is_named(self, run: Run, built: Built, tmp_path: Path) -> None:
@@ -324,7 +291,7 @@ class TestRefusals:
     ) -> None:
         rest = command[1:] or (str(built.judgments),)
         done = run(command[0], tmp_path / "nowhere", *rest)
-        assert_refused(done, "nowhere does not exist; run: shelfwise rebuild FEED --index")
+        assert_refused(done, "nowhere does not exist; run: shelfwise rebuild")
 
     def test_a_bad_filter_names_the_column(self, run: Run, built: Built) -> None:
         assert_refused(run("search", built.index, "drill", "--filter", "price < )", "--json"), "column 9")
@@ -333,7 +300,7 @@ class TestRefusals:
         assert_refused(run("search", built.index, "drill", "--filter", "brnd = Bosch"), "brnd", "brand")
 
     def test_a_missing_feed_is_named(self, run: Run, tmp_path: Path) -> None:
-        done = run("rebuild", tmp_path / "nowhere.jsonl", "--index", tmp_path / "index")
+        done = run("rebuild", tmp_path / "index", tmp_path / "nowhere.jsonl")
         assert_refused(done, "nowhere.jsonl: cannot be read")
 
     def test_bad_judgments_are_named_with_their_line(self, run: Run, built: Built, tmp_path: Path) -> None:

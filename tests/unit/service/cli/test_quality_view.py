@@ -5,19 +5,23 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 
+import pytest
 from rich.console import Console
 
 from indexer.quality.findings import DuplicateFindings, Example, Failures, Findings
 from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from indexer.quality.rules import built_in_rules
-from service.cli.quality import show_quality
+from service.cli import output
+from service.cli.rebuild import show_quality
 
 NOW = datetime(2025, 1, 6, tzinfo=UTC)
 
 
 def shown(report: QualityReport, width: int = 80) -> list[str]:
     file = io.StringIO()
-    show_quality(report, Console(file=file, width=width))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(output, "out", Console(file=file, width=width))
+        show_quality(report)
     return file.getvalue().splitlines()
 
 
@@ -43,7 +47,7 @@ def test_findings_stand_under_their_measures_with_an_example_each() -> None:
     assert text.count("shop.jsonl:42 p1: A very [red]long[/]") == len(failures)
     severities = [line.split()[0] for line in lines if line.startswith(("error ", "warning ", "info "))]
     assert severities == sorted(severities, key=["error", "warning", "info"].index)
-    assert "set aside: no id 1,234" in text
+    assert "rejected: no id 1,234" in text
     assert "dropped: rating: outside 0 to 5 2" in text
     assert "cleaned: markup 3" in text
 

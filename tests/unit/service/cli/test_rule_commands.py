@@ -73,52 +73,52 @@ def test_each_command_shows_its_example(command: str) -> None:
 
 
 def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
-    assert "No rules." in run("rules", "list", "--index", root)
+    assert "No rules." in run("rules", "list", root)
     assert "Revision 1: 2 rules are in place. To undo: shelfwise rules restore 0" in run(
-        "rules", "put", file, "--by", "m7", "--index", root
+        "rules", "put", root, file, "--by", "m7"
     )
-    assert "Nothing is other than it was at revision 1" in run("rules", "put", file, "--index", root)
-    listed = run("rules", "list", "--index", root)
+    assert "Nothing is other than it was at revision 1" in run("rules", "put", root, file)
+    listed = run("rules", "list", root)
     assert 'with "drills", until 2099-01-01 00:00 UTC' in listed
     assert "pin d000017, d000018, d000019 and 1 more at 2; hide price > 900" in listed
     assert listed.splitlines()[2].split() == ["returns", "0", '"return', "an", 'order"', "redirect", "to", "/returns"]
-    assert "Revision 2: 1 rule is gone." in run("rules", "delete", "returns", "--index", root)
-    history = run("rules", "history", "--index", root).splitlines()
+    assert "Revision 2: 1 rule is deleted." in run("rules", "delete", root, "returns")
+    history = run("rules", "history", root).splitlines()
     assert [line.split()[0] for line in history[1:]] == ["2", "1", "1"]
     assert history[1].split()[-2:] == ["returns", "deleted"]
     assert history[2].split()[-3:] == ["m7", "drills", "added"]
-    assert "the rules are those of revision 1" in run("rules", "restore", "1", "--index", root)
-    assert [each["id"] for each in document("rules", "list", "--index", root)["rules"]] == ["drills", "returns"]
+    assert "the rules are those of revision 1" in run("rules", "restore", root, "1")
+    assert [each["id"] for each in document("rules", "list", root)["rules"]] == ["drills", "returns"]
 
 
 def test_what_is_shown_can_be_put_again(root: Path, file: Path, tmp_path: Path) -> None:
-    run("rules", "put", file, "--index", root)
+    run("rules", "put", root, file)
     saved = tmp_path / "saved.json"
-    saved.write_text(run("rules", "show", "drills", "--index", root))
-    assert document("rules", "put", saved, "--index", root) == {"before": 1, "revision": 1}
+    saved.write_text(run("rules", "show", root, "drills"))
+    assert document("rules", "put", root, saved) == {"before": 1, "revision": 1}
     changed = msgspec.json.decode(saved.read_bytes()) | {"priority": 1, "enabled": False}
     saved.write_bytes(msgspec.json.encode(changed))
-    assert document("rules", "put", saved, "--index", root) == {"before": 1, "revision": 2}
-    assert "changed priority, enabled" in run("rules", "history", "drills", "--limit", "1", "--index", root)
-    assert "drills (off)" in run("rules", "list", "--index", root)
-    (last,) = document("rules", "history", "drills", "--limit", "1", "--index", root)
+    assert document("rules", "put", root, saved) == {"before": 1, "revision": 2}
+    assert "changed priority, enabled" in run("rules", "history", root, "drills", "--limit", "1")
+    assert "drills (off)" in run("rules", "list", root)
+    (last,) = document("rules", "history", root, "drills", "--limit", "1")
     assert (last["revision"], last["before"]["priority"], last["after"]["priority"]) == (2, 5, 1)
 
 
 def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
-    told = run("rules", "preview", "drills", "--put", file, "--size", "5", "--index", root)
+    told = run("rules", "preview", root, "drills", "--put", file, "--size", "5")
     assert "+  → 2" in told
     assert "rules now: none; then: drills" in told
-    assert document("rules", "list", "--index", root)["revision"] == 0
-    found = document("rules", "preview", "return an order", "--put", file, "--index", root)
+    assert document("rules", "list", root)["revision"] == 0
+    found = document("rules", "preview", root, "return an order", "--put", file)
     assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
-    assert "The page would be the same." in run("rules", "preview", "mug", "--put", file, "--index", root)
-    redirected = run("rules", "preview", "return an order", "--put", file, "--index", root)
+    assert "The page would be the same." in run("rules", "preview", root, "mug", "--put", file)
+    redirected = run("rules", "preview", root, "return an order", "--put", file)
     assert "redirect: none now, /returns then" in redirected
 
 
 def test_a_search_shows_which_rules_took_part(root: Path, file: Path) -> None:
-    run("rules", "put", file, "--index", root)
+    run("rules", "put", root, file)
     shown = run("search", root, "drill", "--explain")
     assert "rules: drills" in shown
     assert "rule drills, bm25" in shown
@@ -130,9 +130,9 @@ def test_what_cannot_be_used_is_refused(root: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}')
     with pytest.raises(RuleError, match="did you mean"):
-        run("rules", "put", bad, "--index", root)
+        run("rules", "put", root, bad)
     with pytest.raises(RuleError, match="there is no rule 'a'"):
-        run("rules", "show", "a", "--index", root)
+        run("rules", "show", root, "a")
     with pytest.raises(StoreMissingError):
-        run("rules", "history", "--index", tmp_path / "nowhere")
+        run("rules", "history", tmp_path / "nowhere")
     assert not (root / "rules.sqlite").exists()

@@ -43,7 +43,8 @@ from retrieval.text.analysis import Analyzer
 from retrieval.updates.changes import Delete
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
-from service.cli.verify import Problem, Tally, Verified, check_encoder, sample, store_problems, verify
+from service.cli.verify import Verification, store_problems, verify_version
+from service.cli.verify_parts import Problem, ProblemTally, check_encoder, sample
 from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of
 
 NAME = "v000001"
@@ -103,8 +104,8 @@ def folder_of(root: Path) -> Path:
     return Store(root).version_folder(NAME)
 
 
-def verified(root: Path, *, encode: bool = False) -> Verified:
-    return verify(Store(root), NAME, Heard(), encode=encode)
+def verified(root: Path, *, encode: bool = False) -> Verification:
+    return verify_version(Store(root), NAME, Heard(), encode=encode)
 
 
 def found(root: Path) -> list[tuple[str, str]]:
@@ -118,7 +119,7 @@ def parts(root: Path) -> set[str]:
 class TestAWholeVersion:
     def test_has_no_problems_and_is_looked_at_whole(self, whole: Path) -> None:
         heard = Heard()
-        result = verify(Store(whole), NAME, heard)
+        result = verify_version(Store(whole), NAME, heard)
         assert (result.problems, result.skipped, result.products) == ((), (), SIZE)
         manifest = Store(whole).manifest(NAME)
         assert (result.files, result.bytes) == (
@@ -160,7 +161,7 @@ class TestAWholeVersion:
 
     def test_is_verified_by_name_only_where_it_is_there(self, whole: Path) -> None:
         with pytest.raises(UnknownVersionError, match="it holds v000001"):
-            verify(Store(whole), "v000002", Heard())
+            verify_version(Store(whole), "v000002", Heard())
 
 
 def index_again(folder: Path, products: list[Product]) -> None:
@@ -193,7 +194,7 @@ class TestChecksums:
         assert sorted(problem.part for problem in result.problems) == names
         assert all(problem.what == "cannot be read (No such file or directory)" for problem in result.problems)
         for problem in result.problems:
-            command = "shelfwise rebuild" if problem.part.startswith("encoders/") else "shelfwise rollback"
+            command = "shelfwise rebuild" if problem.part.startswith("encoders/") else "shelfwise index rollback"
             assert command in problem.advice
         assert len(result.skipped) == 7
 
@@ -201,7 +202,7 @@ class TestChecksums:
         publish_products(root, CATALOG)
         (folder_of(root) / PRODUCTS_FILE).unlink()
         (problem,) = verified(root).problems
-        assert problem.advice.startswith("this version does not serve: do not go back to it; shelfwise prune ")
+        assert problem.advice.startswith("this version does not serve: do not go back to it; shelfwise index prune ")
 
     def test_a_shortened_file_is_told_with_both_lengths(self, root: Path) -> None:
         path = folder_of(root) / PRODUCTS_FILE
@@ -525,7 +526,7 @@ def test_a_sample_is_spread_from_the_first_row_to_the_last() -> None:
 
 
 def test_a_tally_names_the_first_few() -> None:
-    tally = Tally()
+    tally = ProblemTally()
     assert tally.problems("part", "odd") == []
     for place in range(7):
         tally.add(f"p{place}")
@@ -535,6 +536,6 @@ def test_a_tally_names_the_first_few() -> None:
 def test_a_version_that_a_rebuild_made_is_whole_and_its_encoder_makes_its_vectors_again(demo_index: Path) -> None:
     store = Store(demo_index)
     heard = Heard()
-    result = verify(store, store.current(), heard, encode=True)
+    result = verify_version(store, store.current(), heard, encode=True)
     assert (result.problems, result.skipped) == ((), ())
     assert list(heard.phases) == ["checksums", "records", "find", "encode"]

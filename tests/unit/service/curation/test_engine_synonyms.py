@@ -19,7 +19,7 @@ from retrieval.records import Page, Product
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
-from service.cli.verify import verify
+from service.cli.verify import verify_version
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
@@ -105,7 +105,7 @@ def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, 
     assert opened.snapshot.analyzer.identity != before.analyzer
     opened.refresh()
     assert (opened.manifest, bool(found(opened, "zorb"))) == (before, True)
-    assert not verify(Store(root), opened.manifest.version, NullProgress()).problems
+    assert not verify_version(Store(root), opened.manifest.version, NullProgress()).problems
     report = rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
     assert report.published
     opened.refresh()

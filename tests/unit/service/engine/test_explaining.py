@@ -23,7 +23,8 @@ from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
 from retrieval.errors import QueryError
 from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
-from service.cli.output import out, show_page
+from service.cli.output import out
+from service.cli.search import show_page
 from service.engine.engine import DEGRADED, SearchEngine
 from service.engine.explain import HitFacts, describe_value, factor_name, matches_in_words
 from service.engine.search import EXPLANATION

@@ -25,7 +25,7 @@ from rerank.ranker.spec import StoredRanker
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import QueryError
 from retrieval.records import Page
-from service.cli import output
+from service.cli import output, search
 from service.engine.candidates import Ranking, ResolvedRequest, Stages, reorder_head, sort_by_merged_score
 from service.engine.engine import SearchEngine
 from service.engine.reranking import DEPTH, Reranker, Reranking
@@ -190,7 +190,7 @@ class TestTold:
         monkeypatch.setattr(output, "out", console)
         page = ranked.search("steel", size=1)
         with console.capture() as told:
-            output.show_page(page, explain=True)
+            search.show_page(page, explain=True)
         (hit,) = page.hits
         merged = f"merged {hit.stages['merged'].score:.3f} #{DEPTH}"
         assert f"{merged}, ranked {hit.score:.3f} #1" in told.get()
@@ -317,9 +317,9 @@ class TestFit:
 
     def test_a_terminal_says_it_too(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         told: list[tuple[str, ...]] = []
-        monkeypatch.setattr(output, "show_notices", told.append)
+        monkeypatch.setattr(search, "show_notices", told.append)
         with self.opened(root, 0.999) as engine:
-            output.show_page(engine.search("stainless pan"), explain=False)
+            search.show_page(engine.search("stainless pan"), explain=False)
         assert any("nothing may fit: the best hit does with a probability of" in text for (text,) in told)
 
 

@@ -222,16 +222,16 @@ class TestDidYouMean:
 
 class TestCommands:
     def test_suggest_shows_each_kind(self, index: Path) -> None:
-        done = CliRunner().invoke(app, ["suggest", str(index), "makita"])
+        done = CliRunner().invoke(app, ["query", "suggest", str(index), "makita"])
         assert done.exit_code == 0, done.output
         assert [line.split()[0] for line in done.output.splitlines()][:2] == ["query", "brand"]
-        done = CliRunner().invoke(app, ["suggest", str(index), "cordels"])
+        done = CliRunner().invoke(app, ["query", "suggest", str(index), "cordels"])
         assert done.output.startswith("For cordless: nothing begins as typed.")
-        assert CliRunner().invoke(app, ["suggest", str(index), "zzz"]).output == "No suggestions.\n"
-        assert CliRunner().invoke(app, ["suggest", str(index), "drill", "--related"]).output == "None.\n"
+        assert CliRunner().invoke(app, ["query", "suggest", str(index), "zzz"]).output == "No suggestions.\n"
+        assert CliRunner().invoke(app, ["query", "suggest", str(index), "drill", "--related"]).output == "None.\n"
 
     def test_suggest_writes_json(self, index: Path) -> None:
-        done = CliRunner().invoke(app, ["suggest", str(index), "makita", "--json"])
+        done = CliRunner().invoke(app, ["query", "suggest", str(index), "makita", "--json"])
         found = msgspec.json.decode(done.stdout_bytes)
         assert found["brands"] == [{"name": "Makita", "count": 6, "spans": [[0, 6]]}]
 

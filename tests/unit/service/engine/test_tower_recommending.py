@@ -32,7 +32,7 @@ from retrieval.errors import (
 )
 from retrieval.records import PastAct
 from retrieval.store.files import SEAL_FILE, FileEntry, checksum
-from service.cli.models import models
+from service.cli.main import app
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
 from service.engine.hot_reload import write_popularity
@@ -332,7 +332,7 @@ def _reseal(folder: Path) -> None:
 
 
 def shell(*arguments: str | Path) -> str:
-    done = CliRunner().invoke(models, list(map(str, arguments)))
+    done = CliRunner().invoke(app, ["models", *map(str, arguments)])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output
@@ -348,47 +348,47 @@ class TestCommands:
         return root
 
     def test_they_are_listed_below_the_rankers(self, three: Path) -> None:
-        told = shell("list", "--index", three)
+        told = shell("list", three)
         assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
         assert "tower-0003 was rejected: not surely better" in told
-        listed = msgspec.json.decode(shell("list", "--index", three, "--json"))["user_towers"]
+        listed = msgspec.json.decode(shell("list", three, "--json"))["user_towers"]
         assert listed["serving"] == "tower-0002"
         assert [each["serves"] for each in listed["towers"]] == [False, True, False]
 
     def test_an_index_without_any_says_how_to_train_one(self, demo_index: Path) -> None:
-        assert "No user tower yet. To train one: shelfwise train users --index" in shell("list", "--index", demo_index)
+        assert "No user tower yet. To train one: shelfwise train users" in shell("list", demo_index)
 
     def test_one_that_is_damaged_is_named(self, three: Path) -> None:
         (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
-        told = shell("list", "--index", three)
+        told = shell("list", three)
         assert "tower-0002 cannot be used" in told
         assert "None serves: recommendations do without one" in told
 
     def test_one_is_shown(self, three: Path) -> None:
-        told = shell("show", "tower-0003", "--index", three)
+        told = shell("show", three, "tower-0003")
         assert "trained on shoppers 120" in told
         assert "neighbours count 3, an older product" in " ".join(told.split())
         assert "was rejected: not surely better" in told
-        assert msgspec.json.decode(shell("show", "tower-0002", "--index", three, "--json"))["serves"] is True
-        assert shell("show", "tower-0002", "--index", three).rstrip().endswith("shoppers, serves")
-        assert shell("show", "tower-0001", "--index", three).rstrip().endswith("shoppers, served before")
+        assert msgspec.json.decode(shell("show", three, "tower-0002", "--json"))["serves"] is True
+        assert shell("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
+        assert shell("show", three, "tower-0001").rstrip().endswith("shoppers, served before")
 
     def test_an_earlier_one_serves_again(self, three: Path) -> None:
         with SearchEngine.open(three) as engine:
             assert engine.user_tower == "tower-0002"
-            told = shell("rollback", "tower-0001", "--index", three)
+            told = shell("rollback", three, "tower-0001")
             assert "tower-0001 serves" in told
             assert "to go back to it: shelfwise models rollback tower-0002" in told
             engine.reload_if_changed()
             assert engine.user_tower == "tower-0001"
-        assert "tower-0001 serves already" in shell("rollback", "tower-0001", "--index", three)
+        assert "tower-0001 serves already" in shell("rollback", three, "tower-0001")
 
     def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
         with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):
-            shell("rollback", "tower-0003", "--index", three)
+            shell("rollback", three, "tower-0003")
         with pytest.raises(UnknownModelError, match="has no tower 'tower-0009'; it holds tower-0001"):
-            shell("rollback", "tower-0009", "--index", three)
+            shell("rollback", three, "tower-0009")
         publish(three, live.snapshot, tower, encoder="another")
         with pytest.raises(ModelMismatchError, match="trained on the encoder another"):
-            shell("rollback", "tower-0004", "--index", three)
+            shell("rollback", three, "tower-0004")
         assert user_tower_store(three).current() == "tower-0004"

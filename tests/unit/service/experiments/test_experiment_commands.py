@@ -52,20 +52,20 @@ def told(*arguments: str | Path) -> Any:  # noqa: ANN401 - whatever JSON says
 
 
 def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> None:
-    assert "No experiments" in run("experiments", "list", "--index", root)
-    assert "merging is there" in run("experiments", "put", tmp_path / "split.toml", "--by", "m7", "--index", root)
-    assert told("experiments", "put", tmp_path / "split.toml", "--index", root) == {"changed": False}
-    shown = run("experiments", "list", "--index", root)
+    assert "No experiments" in run("experiments", "list", root)
+    assert "merging is stored" in run("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
+    assert told("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
+    shown = run("experiments", "list", root)
     assert "running" in shown
     assert "now (as it is); rrf (merge rrf)" in shown
-    (listed,) = told("experiments", "list", "--index", root)
+    (listed,) = told("experiments", "list", root)
     assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
-    assert told("experiments", "stop", "merging", "--index", root) == {"changed": True}
-    assert "was over already" in run("experiments", "stop", "merging", "--index", root)
+    assert told("experiments", "stop", root, "merging") == {"changed": True}
+    assert "was over already" in run("experiments", "stop", root, "merging")
 
 
 def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
-    run("experiments", "put", tmp_path / "split.toml", "--index", root)
+    run("experiments", "put", root, tmp_path / "split.toml")
     (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
     for arguments, error in (
         (("put", tmp_path / "split.toml"), ExperimentError),
@@ -75,18 +75,18 @@ def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
         (("report", "merging"), StoreMissingError),
     ):
         with pytest.raises(error):
-            run("experiments", *arguments, "--index", root)
+            run("experiments", arguments[0], root, *arguments[1:])
     with pytest.raises(ShelfwiseError):
-        run("experiments", "list", "--index", tmp_path / "nowhere")
+        run("experiments", "list", tmp_path / "nowhere")
 
 
 def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) -> None:
     (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "ranker-0001"'))
     with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
-        run("experiments", "put", tmp_path / "order.toml", "--index", root)
+        run("experiments", "put", root, tmp_path / "order.toml")
     (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
-    assert "merging is there" in run("experiments", "put", tmp_path / "order.toml", "--index", root)
-    assert "rrf (ranker off)" in run("experiments", "list", "--index", root)
+    assert "merging is stored" in run("experiments", "put", root, tmp_path / "order.toml")
+    assert "rrf (ranker off)" in run("experiments", "list", root)
 
 
 def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
@@ -108,16 +108,16 @@ def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
 
 def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
-        run("experiments", "put", tmp_path / name, "--index", root)
+        run("experiments", "put", root, tmp_path / name)
     record(root, ExperimentStore(root), 40)
-    made = told("experiments", "report", "merging", "--index", root)
+    made = told("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]
     assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)
     assert (rrf["name"], rrf["shoppers"], rrf["figures"]["click_through"]) == ("rrf", 20, 1.0)
     assert made["analysis"]["decisions"][0]["outcome"] == "not yet"
-    draft = told("experiments", "report", "draft", "--index", root)["analysis"]["draft"]
+    draft = told("experiments", "report", root, "draft")["analysis"]["draft"]
     assert (draft["wins"], draft["losses"], draft["win_share"]) == (20, 0, 1.0)
-    shown = run("experiments", "report", "merging", "--index", root)
+    shown = run("experiments", "report", root, "merging")
     assert "not yet" in shown
     assert "+100.00 points" in shown
-    assert "rrf over now" in run("experiments", "report", "draft", "--index", root)
+    assert "rrf over now" in run("experiments", "report", root, "draft")

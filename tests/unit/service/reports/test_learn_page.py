@@ -132,4 +132,4 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
 
 def test_how_to_go_back_is_said_where_another_ranker_served() -> None:
     text = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
-    assert "to go back to it: shelfwise models rollback --index store" in text
+    assert "to go back to it: shelfwise models rollback store" in text

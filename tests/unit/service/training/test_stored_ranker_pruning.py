@@ -19,7 +19,7 @@ from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
 from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, ShelfwiseError
 from retrieval.index.token_states import DIMENSION
-from service.cli.models import models as models_models
+from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_pruning import measure_agreement
@@ -63,7 +63,7 @@ def root(ranked: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str) -> str:
-    done = CliRunner().invoke(models_models, ["prune", *arguments, "--index", str(root)])
+    done = CliRunner().invoke(app, ["models", "prune", str(root), *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
     assert done.exit_code == 0, done.output

@@ -1,0 +1,315 @@
+"""Commands that read feeds: `rebuild` and `check`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from indexer.build import RebuildOptions, RebuildReport
+from indexer.build import rebuild as run_rebuild
+from indexer.migrate import MoveReport, ReencodeReport, reencode
+from indexer.migrate import move as run_move
+from indexer.pipeline import FeedOptions, check_feeds
+from indexer.quality.findings import Example
+from indexer.quality.page import html
+from indexer.quality.report import Finding, QualityReport
+from indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from rerank.ranker.spec import ranker_store
+from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.encoders.registry import open_encoder
+from retrieval.errors import SettingError
+from retrieval.html_report import share_text
+from retrieval.store.manifest import QUALITY_PAGE
+from retrieval.store.versions import Store
+from service.cli import output
+from service.cli.options import (
+    Backend,
+    FeedFormat,
+    Feeds,
+    HtmlFile,
+    Index,
+    Runtime,
+    SettingsFile,
+    VectorsBackend,
+    Workers,
+    cache_folder,
+    command,
+)
+from service.cli.output import (
+    TerminalProgress,
+    changes_text,
+    count_text,
+    counts_text,
+    emit,
+    plain_table,
+    printable,
+    say,
+    show_pairs,
+    show_table,
+)
+from service.engine.versions import cluster_of, current_manifest
+from service.settings import load_settings
+
+RulesFile = Annotated[Path | None, typer.Option("--rules", help="A TOML file with quality rules of your own.")]
+
+
+@dataclass(frozen=True, slots=True)
+class BackendOptions:
+    """Where an index is searched, and by which encoder."""
+
+    backend: Annotated[
+        Backend | None, typer.Option(help="Where words are searched; by default as set, or as it is with the index.")
+    ] = None
+    vectors: Annotated[
+        VectorsBackend | None,
+        typer.Option(help="Where vectors are searched; by default as set, or as it is with the index."),
+    ] = None
+    encoder: Annotated[
+        str,
+        typer.Option(
+            help="A model's name or folder; by default the one that was named before, or else the catalog decides. "
+            "Without a feed, the version that serves is encoded."
+        ),
+    ] = ""
+    runtime: Runtime = "auto"
+    dimension: Annotated[
+        int | None,
+        typer.Option(
+            help="Cut vectors of --encoder to their first columns; models trained with --matryoshka bear it well.",
+            min=1,
+        ),
+    ] = None
+    settings: SettingsFile = None
+
+
+@command("rebuild store products.jsonl.gz")
+def rebuild(
+    index: Index,
+    where: BackendOptions,
+    feed: FeedFormat,
+    feeds: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
+            "Without one, the version that serves is moved to the backend, or encoded by the encoder.",
+            metavar="FEED",
+        ),
+    ] = None,
+    *,
+    rules: RulesFile = None,
+    synonyms: Annotated[
+        Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
+    ] = None,
+    keep: Annotated[int, typer.Option(help="Versions to keep, the new one among them.", min=1)] = 3,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish even where much of the catalog would be lost.")
+    ] = False,
+    workers: Workers = None,
+) -> None:
+    """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
+    if where.dimension and not where.encoder:
+        raise SettingError(
+            "--dimension cuts the vectors of an encoder: name it with --encoder, the one that serves too"
+        )
+    if where.encoder and not feeds:
+        if where.backend or where.vectors:
+            raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
+        _reencode(index, where, keep)
+        return
+    cluster, vectors_in_cluster = _cluster(index, where)
+    if not feeds:
+        with TerminalProgress() as progress:
+            moved = run_move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
+        emit(moved, show_move)
+        return
+    options = RebuildOptions(
+        feeds=tuple(feeds),
+        cache=cache_folder(),
+        mapping=feed.fields(),
+        encoder=where.encoder,
+        runtime=where.runtime,
+        dimension=where.dimension,
+        synonyms=synonyms,
+        keep=keep,
+        format=feed.format,
+        rules=_rules(rules),
+        workers=workers,
+        force=force,
+        cluster=cluster,
+        vectors_in_cluster=vectors_in_cluster,
+    )
+    with TerminalProgress() as progress:
+        report = run_rebuild(index, options, progress)
+    emit(report, show_rebuild, index)
+
+
+def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
+    cluster = cluster_of(index, load_settings(where.settings))
+    encoder = open_encoder(where.encoder, where.runtime, cache_folder(), dimension=where.dimension)
+    with TerminalProgress() as progress:
+        report = reencode(index, encoder, where.encoder, progress, cluster=cluster, keep=keep)
+    emit(report, show_reencoding)
+
+
+def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:
+    """The cluster, where words are searched in one, and whether vectors are: by the options, or the settings, or the
+    version that serves."""
+    settings = load_settings(where.settings)
+    serving = current_manifest(Store(index))
+    place = serving.cluster if serving else None
+    is_clustered = (where.backend or settings.backend or (place and Backend.ELASTICSEARCH)) == Backend.ELASTICSEARCH
+    has_vectors = place and place.vectors and VectorsBackend.ELASTICSEARCH
+    vectors = where.vectors or settings.vectors
+    if is_clustered:
+        return settings.cluster, (vectors or has_vectors) == VectorsBackend.ELASTICSEARCH
+    if vectors == VectorsBackend.ELASTICSEARCH:
+        raise SettingError("vectors are searched in Elasticsearch only where words are: set backend to elasticsearch")
+    return None, False
+
+
+def show_rebuild(report: RebuildReport, index: Path) -> None:
+    """The summary of a rebuild."""
+    changes = report.changes
+    findings = ", ".join(count_text(count, severity) for severity, count in report.findings.items())
+    seconds = ", ".join(f"{phase} {spent:.1f}" for phase, spent in report.seconds.items())
+    show_pairs(
+        (
+            ("products", f"{report.products:,} of {report.read:,} rows read"),
+            ("changes", f"{changes_text(changes)} since {changes.previous_version}" if changes else ""),
+            ("live changes", f"{report.live:,} take precedence over the feed" if report.live else ""),
+            ("rejected", counts_text(report.rejected) or "none"),
+            ("values dropped", counts_text(report.noted)),
+            ("cleaned", counts_text(report.cleaned)),
+            ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
+            ("encoder", report.encoder),
+            ("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused"),
+            ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder gives none"),
+            ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
+            ("size", f"{report.bytes / 1e6:,.1f} MB"),
+        )
+    )
+    if report.published:
+        say((report.version, "bold"), " is published and serves.")
+    else:
+        say("Nothing changed since ", (report.version, "bold"), ", which still serves.")
+    if report.token_states and not ranker_store(index).names():
+        say(f"To rank better: shelfwise train ranker {index} --from-catalog")
+
+
+def show_move(report: MoveReport) -> None:
+    """What a move did."""
+    where = "in the index directory" if report.backend == "embedded" else "in Elasticsearch"
+    version = (report.version, "bold")
+    if report.published:
+        say(version, f" is published and serves: {report.products:,} products, {where}.")
+    elif report.restored:
+        say(version, " still serves; what the cluster had lost of it is restored.")
+    else:
+        say(version, f" still serves: it is {where} already.")
+
+
+def show_reencoding(report: ReencodeReport) -> None:
+    """What encoding by another encoder did."""
+    version = (report.version, "bold")
+    if not report.published:
+        say(version, f" still serves: its vectors are by {report.encoder} already.")
+        return
+    spent = f"{report.encoded:,} texts encoded in {report.seconds:,.0f} s"
+    say(version, f" is published and serves: {report.products:,} products by {report.encoder}, {spent}.")
+
+
+@command("check products.csv --html report.html")
+def check(
+    feeds: Feeds,
+    feed: FeedFormat,
+    rules: RulesFile = None,
+    page: HtmlFile = None,
+    rejected: Annotated[
+        Path | None, typer.Option("--rejected", help="Write the rows that cannot be used, to be repaired and read.")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Report a feed's data quality: what is missing, inconsistent, wrong or old, with example rows. Changes nothing."""
+    _check_writable("--html", page)
+    _check_writable("--rejected", rejected)
+    options = FeedOptions(tuple(feeds), feed.fields(), feed.format, _rules(rules))
+    with TerminalProgress() as progress:
+        report = check_feeds(options, rejected, progress, workers=workers)
+    if page is not None:
+        page.write_text(html(report), "utf-8")
+    emit(report, show_quality)
+
+
+def _check_writable(option: str, path: Path | None) -> None:
+    """Raises SettingError where a file cannot be written, before a long feed is read."""
+    if path is not None and path.is_dir():
+        raise SettingError(f"{option}: {path} is a directory; name a file in it")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise SettingError(f"{option}: there is no folder {path.parent}; make it, or name another file")
+
+
+def _rules(path: Path | None) -> tuple[QualityRule, ...]:
+    return merge_custom_rules(path) if path else built_in_rules()
+
+
+_COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.INFO: "dim"}
+_MOST_COUNTS = 8
+
+
+def show_quality(report: QualityReport) -> None:
+    """A report in as many columns as the terminal has, 80 at least: scores, findings with an example each, counts."""
+    show_table(_scores(report), "")
+    if report.findings:
+        show_table(_findings(report.findings))
+    else:
+        say("No rule found anything." if report.products else "There is no product to judge.")
+    rejected, noted = ({name: each.count for name, each in part.items()} for part in (report.rejected, report.noted))
+    for label, counts in (("rejected", rejected), ("dropped", noted), ("cleaned", report.cleaned)):
+        if counts:
+            say(_counts_line(label, counts))
+
+
+def _scores(report: QualityReport) -> Table:
+    title = f"{report.products:,} products of {report.read:,} rows read"
+    right = ("score", "errors", "warnings", "infos")
+    table = plain_table("measure", *right, right=right, title=title)
+    for score in report.scores:
+        found = [finding for finding in report.findings if finding.measure is score.measure]
+        counts = (sum(one.count for one in found if one.severity is severity) for severity in Severity)
+        table.add_row(
+            score.measure.value, share_text(score.score), *(f"{count:,}" if count else "" for count in counts)
+        )
+    return table
+
+
+def _findings(findings: tuple[Finding, ...]) -> Table:
+    table = plain_table("finding", "products", "share", right=("products", "share"))
+    for column in table.columns:
+        column.no_wrap = True
+    room = max(40, output.out.width - 20)
+    for finding in findings:
+        name = Text(finding.severity.value.ljust(9), style=_COLOURS[finding.severity])
+        name.append(printable(finding.says), style="default")
+        name.truncate(room, overflow="ellipsis")
+        if finding.examples:
+            example = Text(f"{' ' * 9}{_example(finding.examples[0])}", style="dim")
+            example.truncate(room, overflow="ellipsis")
+            name.append("\n").append_text(example)
+        table.add_row(name, f"{finding.count:,}", share_text(finding.share))
+    return table
+
+
+def _example(example: Example) -> str:
+    return printable(f"{Path(example.file).name}:{example.line} {example.id}: {example.value or example.title}")
+
+
+def _counts_line(label: str, counts: Mapping[str, int]) -> str:
+    parts = [f"{printable(name)} {count:,}" for name, count in list(counts.items())[:_MOST_COUNTS]]
+    more = f", {len(counts) - _MOST_COUNTS} more" if len(counts) > _MOST_COUNTS else ""
+    return f"{label}: {', '.join(parts)}{more}"

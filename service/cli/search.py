@@ -1,0 +1,324 @@
+"""Commands that query an index: `search`, and `query suggest`, `similar`, `recommend`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from retrieval.records import Explanation, Facet, Hit, Page, Product
+from service.cli import output
+from service.cli.options import Filter, Index, SettingsFile, command
+from service.cli.output import emit, plain_table, price_text, printable, say, show_notices, show_table
+from service.engine.candidates import STAGES
+from service.engine.engine import SearchEngine
+from service.engine.request import parse_history
+from service.engine.reranking import UNREAD, unknown_products_warning
+from service.engine.spelling import Spans, Suggestions
+from service.settings import load_settings
+
+QueryArgument = Annotated[
+    str, typer.Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")
+]
+SizeOption = Annotated[int, typer.Option("--size", help="How many.")]
+
+
+@dataclass(frozen=True, slots=True)
+class PageOptions:
+    """Which hits of a search are shown."""
+
+    filter: Annotated[str, typer.Option(help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
+    size: Annotated[int, typer.Option(help="Hits on a page.")] = 10
+    page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RankingOptions:
+    """How the hits of a search are ordered."""
+
+    sort: Annotated[str, typer.Option(help="A numeric field; -price for descending.")] = ""
+    stage: Annotated[str, typer.Option(help="bm25, dense, merged or ranked.")] = "ranked"
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
+    ] = False
+    no_correct: Annotated[bool, typer.Option("--no-correct", help="Do not correct the spelling of the query.")] = False
+    no_rules: Annotated[bool, typer.Option("--no-rules", help="Ignore the store's merchandising rules.")] = False
+
+
+def open_engine(index: Path, settings: Path | None = None) -> SearchEngine:
+    """The engine of an index; what is wrong with it is printed."""
+    engine = SearchEngine.open(index, settings=load_settings(settings))
+    show_notices(engine.notices)
+    return engine
+
+
+@command('search store "cordless drill" --filter "price < 100" --facet brand --explain')
+def search(
+    index: Index,
+    query: QueryArgument,
+    which: PageOptions,
+    how: RankingOptions,
+    facets: Annotated[list[str] | None, typer.Option("--facet", help="A field to count values of. Repeatable.")] = None,
+    history: Annotated[
+        str,
+        typer.Option(
+            help="What this shopper did before, oldest first: ids of products, with :consultation, :cart or :purchase "
+            "where it was no click. For example: 3920564,1187:cart"
+        ),
+    ] = "",
+    settings: SettingsFile = None,
+) -> None:
+    """Search an index and show the hits."""
+    past = parse_history(history)
+    with open_engine(index, settings) as engine:
+        reads = engine.reads_history or not past
+        show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
+        found = engine.search(
+            query,
+            size=which.size,
+            page=which.page,
+            filters=which.filter,
+            facets=facets or (),
+            sort=how.sort,
+            stage=how.stage,
+            explain=how.explain,
+            history=past,
+            correct=not how.no_correct,
+            rules=not how.no_rules,
+        )
+    emit(found, show_page, query, how.explain)
+
+
+@command('query suggest store "cord"')
+def suggest(
+    index: Index,
+    text: Annotated[str, typer.Argument(help="What was typed so far; the last word may go on.", metavar="TEXT")],
+    size: Annotated[int, typer.Option(help="The most queries; of each other kind half as many.")] = 8,
+    related: Annotated[bool, typer.Option("--related", help="Show queries related to TEXT instead.")] = False,
+) -> None:
+    """Complete what a shopper has typed so far: queries, categories, brands and products."""
+    with open_engine(index) as engine:
+        if related:
+            emit(engine.related(text, size=size), lambda queries: say("\n".join(map(printable, queries)) or "None."))
+        else:
+            emit(engine.suggest(text, size=size), show_suggestions)
+
+
+@command("query similar store 3920564")
+def similar(
+    index: Index,
+    product: Annotated[str, typer.Argument(help="A product's id.", metavar="PRODUCT")],
+    filters: Filter = "",
+    size: SizeOption = 10,
+    settings: SettingsFile = None,
+) -> None:
+    """Show the products most like one: by their texts, and by what the same shoppers viewed."""
+    with open_engine(index, settings) as engine:
+        emit(engine.similar(product, size=size, filters=filters), show_page)
+
+
+@command("query recommend store --history 3920564,1187:cart")
+def recommend(
+    index: Index,
+    history: Annotated[
+        str, typer.Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
+    ] = "",
+    filters: Filter = "",
+    size: SizeOption = 10,
+    include_seen: Annotated[
+        bool | None,
+        typer.Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
+    ] = None,
+    settings: SettingsFile = None,
+) -> None:
+    """Recommend products to a shopper: by what they did last, or what most shoppers choose."""
+    past = parse_history(history)
+    with open_engine(index, settings) as engine:
+        show_notices(unknown_products_warning(engine.snapshot, past))
+        emit(engine.recommend(past, size=size, filters=filters, include_seen=include_seen), show_page)
+
+
+def show_suggestions(found: Suggestions) -> None:
+    """A line for each suggestion, what was typed in bold."""
+    if not found:
+        say("No suggestions.")
+        return
+    if found.corrected:
+        say("For ", (printable(found.corrected), "bold"), ": nothing begins as typed.")
+    table = Table.grid(padding=(0, 2))
+    for query in found.queries:
+        table.add_row("query", _marked(query.text, query.spans), query.source.value)
+    for category in found.categories:
+        table.add_row("category", _marked(category.text, category.spans), f"{category.count:,}")
+    for brand in found.brands:
+        table.add_row("brand", _marked(brand.name, brand.spans), f"{brand.count:,}")
+    for each in found.products:
+        table.add_row("product", _marked(each.product.title, each.spans), price_text(each.product))
+    show_table(table)
+
+
+def _marked(text: str, spans: Spans) -> Text:
+    marked = Text(printable(text))
+    for start, end in spans:
+        marked.stylize("bold", start, end)
+    return marked
+
+
+# A page of hits. Only titles are shortened: number, price and id are what a reader needs whole.
+
+_LONGEST_ID = 24
+_GAPS = 6
+"""Two spaces between each of the four columns."""
+_NARROWEST_TITLE = 20
+_LEAST_SHOWN = 0.005
+"""Contributions below it would show as 0.00."""
+
+
+def show_page(page: Page, query: str = "", explain: bool = False) -> None:
+    """One page of hits; with `explain` each stage's score, and the parts of the ranker's; `query` is what was typed."""
+    if page.degraded:
+        show_notices((f"answered without {', '.join(page.degraded)}",))
+    if page.relaxed:
+        show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
+    if page.nothing_fits and page.fit is not None:
+        show_notices((f"nothing may fit: the best hit does with a probability of {page.fit:.0%}",))
+    suggestion = (printable(page.suggestion), "bold")
+    if page.corrected:
+        say("Showing results for ", suggestion, f"; nothing matches {printable(query)}" if query else "")
+    elif page.suggestion:
+        say("Did you mean ", suggestion, "?")
+    if page.redirect:
+        say(f"A rule redirects this search to {printable(page.redirect)}")
+    if page.rules:
+        say(f"rules: {printable(', '.join(page.rules))}", style="dim")
+    if page.hits:
+        _show_hits(page, explain=explain)
+        say(f"{page.total:,} products, page {page.page}{_took(page)}")
+    elif page.size and page.total:
+        say(f"No products on page {page.page}; there are {page.total:,}.")
+    else:
+        say(f"{page.total:,} products." if page.total else "No products.")
+    for facet in page.facets.values():
+        say(_facet_line(facet))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A hit as the table shows it."""
+
+    number: str
+    hit: Hit
+    price: str
+    id: Text
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """Of the table's columns, in cells."""
+
+    number: int
+    title: int
+    price: int
+    id: int
+
+
+def _show_hits(page: Page, *, explain: bool) -> None:
+    first = (page.page - 1) * page.size + 1
+    lines = []
+    for number, hit in enumerate(page.hits, first):
+        product_id = Text(printable(hit.product.id))
+        product_id.truncate(_LONGEST_ID, overflow="ellipsis")
+        lines.append(_Line(str(number), hit, price_text(hit.product), product_id))
+    widths = _widths(lines)
+    if not (explain and any(hit.explanation for hit in page.hits)):
+        show_table(_table(lines, widths, header=True, explain=explain))
+        return
+    # An explanation takes all of the width right of the number, which a column of the table does not have.
+    indent = (0, 0, 0, widths.number + 2)
+    for number, line in enumerate(lines):
+        show_table(_table([line], widths, header=not number, explain=False))
+        show_table(Padding(Text(_stages_line(line.hit), style="dim"), indent))
+        if line.hit.explanation:
+            show_table(Padding(_explanation(line.hit.explanation), indent))
+
+
+def _widths(lines: Sequence[_Line]) -> _Widths:
+    number = len(lines[-1].number)
+    price = max(len("price"), *(len(line.price) for line in lines))
+    product_id = max(len("id"), *(line.id.cell_len for line in lines))
+    title = max(_NARROWEST_TITLE, output.out.width - number - price - product_id - _GAPS)
+    return _Widths(number, title, price, product_id)
+
+
+def _table(lines: Sequence[_Line], widths: _Widths, *, header: bool, explain: bool) -> Table:
+    table = plain_table()
+    table.show_header = header
+    table.add_column("#", justify="right", no_wrap=True, min_width=widths.number)
+    table.add_column("product", no_wrap=True)
+    table.add_column("price", justify="right", no_wrap=True, min_width=widths.price)
+    table.add_column("id", no_wrap=True, min_width=widths.id)
+    for line in lines:
+        table.add_row(line.number, _description(line.hit, widths.title, explain=explain), line.price, line.id)
+    return table
+
+
+def _description(hit: Hit, width: int, *, explain: bool) -> Text:
+    """The product's name, and on a second line each stage's score, each at most `width` cells wide."""
+    name = Text(printable(_name(hit.product)))
+    name.truncate(width, overflow="ellipsis")
+    if explain:
+        stages = Text(_stages_line(hit), style="dim")
+        stages.truncate(width, overflow="ellipsis")
+        name.append("\n").append_text(stages)
+    return name
+
+
+def _stages_line(hit: Hit) -> str:
+    """Each stage's score of a hit, with its rank there: "bm25 16.40 #2, dense 0.701 #5, merged 12.37 #1"."""
+    parts = ["exact identifier"] if hit.identifier else []
+    if hit.rule:
+        parts.append(f"rule {printable(hit.rule)}")
+    for stage in STAGES:
+        score = hit.stages.get(stage)
+        if score is not None:
+            parts.append(f"{stage} {score.score:.3f}" + (f" #{score.rank}" if score.rank else ""))
+    return ", ".join(parts)
+
+
+def _explanation(explanation: Explanation) -> Table:
+    """A line for each part of the score, strongest first."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for part in explanation.contributions:
+        if abs(part.contribution) >= _LEAST_SHOWN:
+            style = "green" if part.contribution > 0 else "red"
+            name = Text.assemble((f"{part.contribution:+5.2f}", style), f" {part.name}")
+            table.add_row(name, Text(printable(part.value)))
+    return table
+
+
+def _name(product: Product) -> str:
+    brand = product.brand
+    return product.title if not brand or brand.casefold() in product.title.casefold() else f"{product.title} · {brand}"
+
+
+def _took(page: Page) -> str:
+    """The retrievers run in parallel, so the slower one counts."""
+    spent = page.timings
+    retrieval = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
+    return f", ranked in {retrieval + spent['merge'] + spent.get('rerank', 0.0):.1f} ms" if spent else ""
+
+
+def _facet_line(facet: Facet) -> str:
+    values = ", ".join(f"{printable(str(each.value))} ({each.count:,})" for each in facet.counts[:12])
+    bounds = (
+        f"{facet.minimum:g} to {facet.maximum:g}; " if facet.minimum is not None and facet.maximum is not None else ""
+    )
+    return f"{facet.field}: {bounds}{values or 'none'}"

@@ -1,0 +1,277 @@
+"""Training: `learn`, and `train ranker`, `towers`, `users`, `default`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from rerank.teacher.pairs import DEFAULT_TEACHER
+from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
+from service.cli.options import (
+    Index,
+    Runtime,
+    SettingsFile,
+    Teacher,
+    TowerTrainingOptions,
+    cache_folder,
+    check_index,
+    command,
+)
+from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from service.settings import load_settings
+
+# Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
+
+if TYPE_CHECKING:
+    from rerank.user_tower.files import StoredUserTower
+    from service.reports.training import LearnReport
+    from service.training.click_dataset import ClickRankerOptions
+    from service.training.ranker_dataset import CatalogOptions
+    from service.training.text_towers import TextTowersResult
+    from service.training.text_towers_promotion import EncoderReport
+
+
+@dataclass(frozen=True, slots=True)
+class ClickTrainingOptions:
+    """How a ranker is trained."""
+
+    method: Annotated[
+        Literal["debiased", "propensity", "tower", "naive"], typer.Option(help="How clicks are corrected for position.")
+    ] = "debiased"
+    queries: Annotated[
+        int, typer.Option(help="How many queries to generate, or to learn from the clicks of.", min=200, max=1_000_000)
+    ] = 20_000
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6
+    seed: Annotated[int, typer.Option(help="Another one gives other queries and weights.", min=0, max=1_000_000)] = 0
+
+    def from_clicks(self) -> ClickRankerOptions:
+        """How to learn from clicks."""
+        from rerank.training.click_training import ClickOptions
+        from service.training.click_dataset import ClickRankerOptions
+
+        plain = ClickOptions(seed=self.seed)
+        return ClickRankerOptions(
+            self.method, replace(plain, loop=replace(plain.loop, epochs=self.epochs)), self.queries
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherOptions:
+    """The teacher whose scores a ranker learns."""
+
+    teacher: Teacher = DEFAULT_TEACHER
+    runtime: Runtime = "auto"
+
+    def catalog(self, queries: int, seed: int) -> CatalogOptions:
+        """How to learn from queries generated from a catalog."""
+        from service.training.ranker_dataset import CatalogOptions
+
+        return CatalogOptions(
+            queries=queries, teacher=self.teacher, runtime=self.runtime, cache=cache_folder(), seed=seed
+        )
+
+
+@command("train ranker store")
+def ranker(
+    index: Index,
+    how: ClickTrainingOptions,
+    teacher: TeacherOptions,
+    from_catalog: Annotated[
+        bool,
+        typer.Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog."),
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Train a ranker on clicks, and let it serve if it is better than what does; an interrupted training resumes."""
+    check_index(index)
+    from rerank.training.distillation import DistilOptions
+    from rerank.training.trainer import LoopOptions
+    from service.training.training_session import train_from_catalog, train_from_clicks
+
+    with TerminalProgress() as progress:
+        if from_catalog:
+            distillation = DistilOptions(LoopOptions(epochs=how.epochs), seed=how.seed)
+            added = train_from_catalog(index, teacher.catalog(how.queries, how.seed), distillation, progress)
+        else:
+            added = train_from_clicks(index, load_settings(settings), how.from_clicks(), progress).added
+    emit(added, show_training, index, document=ranker_document(added))
+
+
+@command("train default first-store second-store --out default-ranker")
+def default(
+    indexes: Annotated[list[Path], typer.Argument(help="Index directories of different stores.", metavar="INDEX")],
+    out: Annotated[Path, typer.Option(help="A new folder for the ranker.")],
+    teacher: TeacherOptions,
+    queries: Annotated[
+        int, typer.Option(help="How many to generate from each catalog.", min=200, max=1_000_000)
+    ] = 4_000,
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, typer.Option(help="Another one gives other queries and weights.", min=0)] = 0,
+) -> None:
+    """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
+    comes with the program was made."""
+    from rerank.training.distillation import DistilOptions
+    from rerank.training.trainer import LoopOptions
+    from service.training.default_ranker import DefaultOptions, train_default
+
+    distillation = DistilOptions(LoopOptions(epochs=epochs), seed=seed)
+    with TerminalProgress() as progress:
+        report = train_default(indexes, out, DefaultOptions(teacher.catalog(queries, seed), distillation), progress)
+    emit(report, show_default, out)
+
+
+@command("train towers store --judgments judgments.tsv")
+def towers(
+    index: Index,
+    how: TowerTrainingOptions,
+    judgments: Annotated[
+        list[Path] | None,
+        typer.Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+    ] = None,
+    validation: Annotated[
+        Path | None, typer.Option(help="Judged queries that choose; by default a tenth of the others.")
+    ] = None,
+    paraphrases: Annotated[
+        bool,
+        typer.Option(
+            "--paraphrases",
+            help="Of clicks: queries of few positives learn what answers those that shoppers replaced them by.",
+        ),
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
+    ] = True,
+    runtime: Runtime = "auto",
+    settings: SettingsFile = None,
+) -> None:
+    """Fine-tune the encoder of an index on judged queries or on clicks, and let it serve if it is better: the catalog
+    is encoded by it, and a fifth of the queries judge. An interrupted training resumes."""
+    check_index(index)
+    from service.training.text_towers import TextTowersRequest, train_text_towers
+
+    request = TextTowersRequest(
+        judgments or (),
+        how.from_catalog,
+        validation,
+        paraphrases=paraphrases,
+        synthetic=how.synthetic,
+        encoder=how.encoder,
+        teacher=how.teacher,
+        out=how.out,
+        cache=cache_folder(),
+        publish=publish,
+        runtime=runtime,
+        options=how.options(),
+        tune=how.tune,
+    )
+    with TerminalProgress() as progress:
+        done = train_text_towers(index, load_settings(settings), request, progress)
+    document = {"folder": str(done.folder), "towers": done.spec, "published": done.published}
+    emit(done, show_towers, index, document=document)
+
+
+def show_towers(done: TextTowersResult, index: Path) -> None:
+    """How a training of text towers went, and whether they serve."""
+    spec, published = done.spec, done.published
+    table = plain_table("part", "loss", "nDCG@10", "", right={"part", "loss", "nDCG@10"})
+    for epoch in spec.curve:
+        loss = "" if epoch.loss is None else f"{epoch.loss:.4f}"
+        table.add_row(f"{epoch.number}", loss, f"{epoch.validation:.4f}", "kept" if epoch.number == spec.best else "")
+    mean = f", the mean of {spec.averaged} parts" if spec.averaged > 1 else ""
+    table.add_row("", "", f"{spec.validation:.4f}", f"{spec.share:.0%} of what was learned{mean}")
+    if spec.layers is not None:
+        fewer = max(epoch.validation for epoch in spec.pruning)
+        table.add_row("", "", f"{fewer:.4f}", f"layers: {spec.layers}, distilled from all")
+    show_table(table)
+    if published is not None and published.report is not None:
+        _show_encoder_report(published.report)
+    show_notices((*([spec.stopped] if spec.stopped else []), *spec.notices))
+    say(f"\nWritten to {done.folder}: trained from {spec.base} on {spec.source}.")
+    if done.whole is not None:
+        say(f"With all layers: {done.whole}")
+    if published is not None and published.serves:
+        say(f"{published.version} is published and serves, in {published.runtime}.")
+        say(f"What was trained on the vectors before serves no more: shelfwise learn {index}")
+        return
+    if published is not None and published.report is not None:
+        say(f"It does not serve: {'; '.join(published.report.rejection_reasons)}")
+    say(f"To use it: shelfwise rebuild {index} --encoder {done.folder}")
+
+
+def _show_encoder_report(report: EncoderReport) -> None:
+    if report.orders:
+        right = {"nDCG@10 before", "after"}
+        table = plain_table(f"{report.queries:,} queries that judge", "nDCG@10 before", "after", right=right)
+        for order in report.orders:
+            table.add_row(order.name, f"{order.before:.4f}", "" if order.after is None else f"{order.after:.4f}")
+        show_table(table)
+
+
+@command("train users store")
+def users(
+    index: Index,
+    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=1_000)] = 12,
+    batch: Annotated[int, typer.Option(help="Windows of 50 acts a step.", min=2, max=4_096)] = 64,
+    learning_rate: Annotated[float, typer.Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
+    seed: Annotated[int, typer.Option(help="Another one gives other weights.", min=0, max=1_000_000)] = 0,
+    settings: SettingsFile = None,
+) -> None:
+    """Train the user tower, which recommends, on what each shopper did next. It serves if it is better than what does;
+    an interrupted training resumes."""
+    check_index(index)
+    from rerank.user_tower.training import UserTowerOptions
+    from service.training.user_tower import train_users
+
+    options = UserTowerOptions(epochs=epochs, batch=batch, learning_rate=learning_rate, seed=seed)
+    with TerminalProgress() as progress:
+        trained = train_users(index, load_settings(settings), options, progress)
+    tower: StoredUserTower = trained.tower
+    document = {"tower": tower.name, "serves": trained.serves, "report": tower.report, "spec": tower.spec}
+    emit(tower, show_tower_evaluation, trained.serves, document=document)
+
+
+@command("learn store --if-new 5000")
+def learn(
+    index: Index,
+    how: ClickTrainingOptions,
+    if_new: Annotated[
+        int, typer.Option("--if-new", help="Only if there are so many events since the last time.", min=0)
+    ] = 0,
+    towers: Annotated[
+        bool,
+        typer.Option("--towers", help="Train the encoder first, and encode all products anew where it is better."),
+    ] = False,
+    settings: SettingsFile = None,
+) -> None:
+    """Learn from shoppers' events: clean them, train the ranker and the user tower on them, evaluate both, and publish
+    what is better. A report says what each step did; an interrupted run resumes."""
+    if not if_new:
+        check_index(index)
+    from rerank.user_tower.training import UserTowerOptions
+    from service.reports.training_page import show_learned, show_waiting
+    from service.training import learn as learning
+
+    loaded = load_settings(settings)
+    if if_new:
+        new = learning.new_events(learning.stored_days(index, loaded), learning.read_record(index))
+        if new < if_new:
+            waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
+            emit(waiting, lambda _: show_waiting(new, if_new))
+            return
+    options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
+    if towers:
+        from rerank.text_towers.options import TextTowerOptions
+        from service.training.text_towers import TextTowersRequest
+
+        request = TextTowersRequest(cache=cache_folder(), options=TextTowerOptions(seed=how.seed))
+        options = replace(options, towers=request)
+    reports: list[LearnReport] = []
+    try:
+        with TerminalProgress() as progress:
+            learning.learn(index, loaded, options, progress, reports.append)
+    finally:
+        for report in reports:
+            emit(report, show_learned, learning.page_path(index), index)
