@@ -29,11 +29,11 @@ _SETTINGS = (
     ("encoder name", "encoder_name"),
     ("dimension", "dimension"),
 )
-"""What a setting is called, and where a manifest has it."""
+"""The name of a setting and its field in a manifest."""
 
 
 class VersionSummary(msgspec.Struct, frozen=True):
-    """One of the two versions: what it is and what its rebuild counted."""
+    """One of two versions, with the row counts of its rebuild."""
 
     version: str
     created: str
@@ -50,17 +50,17 @@ class ProductList(msgspec.Struct, frozen=True):
 
 
 class ProductChanges(msgspec.Struct, frozen=True):
-    """Products that only the later version has, that only the earlier one has, and that both have otherwise."""
+    """Products that were added, removed and changed."""
 
     added: ProductList
     removed: ProductList
     changed: ProductList
     fields: dict[str, int]
-    """Field to the number of changed products in which it is another, most often changed first."""
+    """Field to the number of products in which it changed, most often changed first."""
 
 
 class FieldChanges(msgspec.Struct, frozen=True):
-    """Fields that products of one version have and none of the other, and fields whose kind of value is another."""
+    """Fields that appeared, disappeared, or changed the kind of their values."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -88,17 +88,14 @@ class VersionDiff(msgspec.Struct, frozen=True):
 
     @property
     def is_empty(self) -> bool:
-        """Whether a search could not tell one from the other."""
+        """Whether the two give equal answers."""
         made = self.products
         products = made.added.count + made.removed.count + made.changed.count
         return not products and not self.settings and self.fields == FieldChanges()
 
 
 def compare_versions(store: Store, before: str, after: str, *, examples: int = EXAMPLES) -> VersionDiff:
-    """Compares two versions, each read once from its beginning to its end: memory holds one product of each.
-
-    Raises UnknownVersionError for a version that is not there, StoreDamagedError for one that cannot be read.
-    """
+    """Compares two versions in one pass over each; memory holds one product of each."""
     for name in (before, after):
         store.check_known(name)
     one, other = store.manifest(before), store.manifest(after)
@@ -151,7 +148,7 @@ def _product_changes(before: ProductStore, after: ProductStore, most: int) -> Pr
 
 
 def _side_by_side(before: ProductStore, after: ProductStore) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:
-    """Each id that either has, in order, with its line in both; both come in the order of their ids' bytes."""
+    """Each id of either version, in order, with its line in both."""
     sides = [zip(store.lines(), itertools.repeat(side)) for side, store in enumerate((before, after))]
     for product_id, found in itertools.groupby(heapq.merge(*sides), key=lambda each: each[0][0]):
         lines = {side: line for (_, line), side in found}
@@ -159,7 +156,7 @@ def _side_by_side(before: ProductStore, after: ProductStore) -> Iterator[tuple[b
 
 
 def _changed_fields(before: bytes, after: bytes) -> Iterator[str]:
-    """The fields in which two stored products differ, a single identifier or attribute by its own name."""
+    """The fields in which two stored products differ; identifiers and attributes one by one."""
     one, other = _record(before), _record(after)
     for name in one.keys() | other.keys():
         if one.get(name) == other.get(name):

@@ -24,11 +24,11 @@ from retrieval.store.files import write_durably
 LOCK = "lock"
 HOLDER = "lock.json"
 _NOTE_SECONDS = 0.5
-"""How long to wait for the note of a process that got the lock this moment."""
+"""Seconds to wait for the note of a process that has just taken the lock."""
 
 
 class LockHolder(msgspec.Struct, frozen=True):
-    """The process that holds a lock, and what for."""
+    """The process that holds a lock, and its purpose."""
 
     purpose: str
     pid: int
@@ -43,7 +43,7 @@ class LockHolder(msgspec.Struct, frozen=True):
 
     @property
     def may_live(self) -> bool:
-        """Whether the process may still be there: that of another machine cannot be asked for."""
+        """Whether the process may still run; always true for another machine."""
         if self.host != _writable(socket.gethostname()):
             return True
         if self.pid < 1:
@@ -61,8 +61,8 @@ class LockHolder(msgspec.Struct, frozen=True):
 def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     """Holds the lock of a directory.
 
-    Raises StoreLockedError, which says who does, when another process holds it and has not ended after `wait` seconds,
-    StoreError where it cannot be taken.
+    Raises StoreLockedError, which names the holder, when it is not free within `wait` seconds, StoreError where it
+    cannot be taken.
     """
     lock = filelock.FileLock(folder / LOCK)
     try:
@@ -85,7 +85,7 @@ def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
 
 
 def lock_holder(folder: Path) -> LockHolder | None:
-    """Who wrote the note beside a lock; None where there is none, or where that process is gone."""
+    """The holder by the note beside a lock; None without a note, or where the process is gone."""
     try:
         holder = msgspec.json.decode((folder / HOLDER).read_bytes(), type=LockHolder)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):

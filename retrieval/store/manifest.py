@@ -17,11 +17,11 @@ from retrieval.store.files import FileEntry, text_seal
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
-"""Beside a manifest: the checksum of the manifest itself."""
+"""The file beside a manifest with its checksum."""
 
 
 class VersionChanges(msgspec.Struct, frozen=True):
-    """How many products a version has more, less and otherwise than the one that it was built after."""
+    """The numbers of products that differ from the previous version."""
 
     previous_version: str
     """The name of that version."""
@@ -31,19 +31,18 @@ class VersionChanges(msgspec.Struct, frozen=True):
 
 
 class ClusterLocation(msgspec.Struct, frozen=True):
-    """Where a version's indexes are in an Elasticsearch cluster. Which cluster that is, and who may ask it, is a matter
-    of settings."""
+    """The indexes of a version in an Elasticsearch cluster; settings say which cluster that is."""
 
     alias: str
     """Names the keyword index of the version that serves."""
     store: str
-    """Tells the indexes of one index directory from those of others."""
+    """The id of the index directory."""
     vectors: bool = False
     """Whether its vectors are there, too."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What a version is made of. Everything that another version could differ in is named here."""
+    """The manifest of a version: everything in which versions can differ."""
 
     schema: int
     version: str
@@ -63,17 +62,17 @@ class Manifest(msgspec.Struct, frozen=True):
     background: Background = DEFAULT_BACKGROUND
     """The cosine of unrelated products, from which similarity is measured."""
     recipe: str = ""
-    """`retrieval.store.products.RECIPE`: which parts of a product were read, and with what weights."""
+    """`retrieval.store.products.RECIPE`: the parts of a product that were read, and their weights."""
     report: Mapping[str, Any] = {}
-    """What the rebuild counted: rows read, rejected by reason, encoded, reused, seconds."""
+    """Counts of the rebuild: rows read, rejected by reason, encoded, reused, seconds."""
     changes: VersionChanges | None = None
-    """None where there was no version before, or where the rebuild was of a program that did not count them."""
+    """None for the first version."""
     last_merged_change: int = 0
-    """The number of the last live change that is in it; those of the journal behind it are laid over it."""
+    """The last live change in it; later ones of the journal are applied on top."""
     cluster: ClusterLocation | None = None
     """None where its indexes are among its own files."""
     states: TokenStatesInfo | None = None
-    """Its token states; None where its encoder gave none, and in a version that an older program built."""
+    """Its token states; None where its encoder gives none."""
 
 
 SCHEMA = 1
@@ -98,7 +97,7 @@ class _Marker(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def marker_content() -> bytes:
-    """What the marker of this program's schema holds."""
+    """The content of the marker file."""
     return msgspec.json.encode(_Marker(SCHEMA, text_seal(str(SCHEMA))))
 
 

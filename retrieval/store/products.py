@@ -30,7 +30,7 @@ OFFSETS_FILE = "offsets.npy"
 
 
 class ProductWriter:
-    """Writes products, which come in the order of their ids, into a folder; memory holds none of them."""
+    """Writes products in the order of their ids; memory holds none of them."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -39,7 +39,7 @@ class ProductWriter:
         self._ends = array("q", (0,)), array("q", (0,))
 
     def add(self, product_id: bytes, line: bytes) -> None:
-        """Takes the next product: its id in UTF-8, and the line that `product_to_json` makes."""
+        """Adds the next product: its id in UTF-8 and its line by `product_to_json`."""
         product_ends, id_ends = self._ends
         product_ends.append(product_ends[-1] + self._records.write(line + b"\n"))
         id_ends.append(id_ends[-1] + self._ids.write(product_id + b"\n"))
@@ -53,7 +53,7 @@ class ProductWriter:
 
 
 def write_products(products: Iterable[Product], folder: Path) -> int:
-    """Writes products, which come in the order of their ids, and returns how many there were."""
+    """Writes products in the order of their ids and returns their number."""
     writer = ProductWriter(folder)
     for product in products:
         writer.add(product.id.encode(), product_to_json(product))
@@ -61,7 +61,7 @@ def write_products(products: Iterable[Product], folder: Path) -> int:
 
 
 class ProductStore:
-    """Opened products. Reading is safe from many threads; nothing is read before it is asked for."""
+    """The products of a version: thread-safe, read on demand."""
 
     def __init__(self, folder: Path) -> None:
         self._records = _mapped(folder / PRODUCTS_FILE)
@@ -166,11 +166,10 @@ def product_from_json(line: bytes) -> Product:
 
 
 TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGHT = 5, 2, 2, 2, 1
-"""How often a field's terms count (BM25 over one text in which a field is repeated by its weight: Robertson, Zaragoza &
-Taylor 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). Chosen on icecat's queries, where summing
-the fields' own BM25 lost 0.07 nDCG@10 to it: see docs/decisions."""
+"""Weights of a field's terms: BM25 over one text that repeats each field by its weight (Robertson, Zaragoza & Taylor
+2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). See docs/decisions for the measurements."""
 RECIPE = "1"
-"""Goes up with every change here or in `retrieval.filters.schema`: a version made by another recipe is built again."""
+"""Raised by every change here or in `retrieval.filters.schema`: versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 

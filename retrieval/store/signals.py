@@ -29,7 +29,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class SignalColumns:
-    """What is known of c products, each (c,); NaN for unknown."""
+    """The signals of c products, each (c,); NaN for unknown."""
 
     price: Floats
     """As the feed has it, in the product's own currency."""

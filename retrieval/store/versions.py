@@ -68,7 +68,7 @@ _OF_EVENTS = (POPULARITY_FILE, COVIEWS_FILE, POPULAR_QUERIES_FILE, PROPOSALS_FIL
 
 @dataclass(frozen=True, slots=True)
 class Surplus:
-    """What pruning removes: versions, oldest first, the encoders that only they used, and the bytes of both."""
+    """What pruning removes: versions, oldest first, encoders that only they used, and the bytes of both."""
 
     versions: tuple[str, ...]
     encoders: tuple[str, ...]
@@ -77,18 +77,18 @@ class Surplus:
 
 @dataclass(frozen=True, slots=True)
 class ServingVersion:
-    """The version to serve, and what had to be passed over to find it."""
+    """The version to serve, with notices of what had to be passed over."""
 
     manifest: Manifest
     notices: tuple[str, ...] = ()
     damaged: tuple[str, ...] = ()
     """Versions that were passed over."""
     encoder_problem: str = ""
-    """What is wrong with its stored encoder, where everything else of it is whole."""
+    """The damage of its stored encoder, where everything else of it is whole."""
 
 
 class Store:
-    """An index directory. Nothing is created until `locked` is entered."""
+    """An index directory. Nothing is created before `lock` is entered."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -105,14 +105,14 @@ class Store:
         return sorted((name for name in names if VERSION_NAME.fullmatch(name)), key=lambda name: int(name[1:]))
 
     def check_known(self, name: str) -> None:
-        """Raises UnknownVersionError, which names the versions that there are, for any other name."""
+        """Raises UnknownVersionError, which lists the versions, for an unknown name."""
         self.check_ours()
         if name not in (names := self.versions()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
             raise UnknownVersionError(f"{self.root} has no version {name!r}; {there}")
 
     def size(self, name: str) -> int:
-        """The bytes of a version's own files, those of its encoder not among them."""
+        """The bytes of a version's own files, without its encoder."""
         return _folder_size(self.version_folder(name))
 
     def encoders_size(self) -> int:
@@ -135,12 +135,11 @@ class Store:
             raise StoreDamagedError(f"{path} names no version ({error})") from error
 
     def check_ours(self) -> None:
-        """Raises StoreMissingError or StoreForeignError unless the directory is a store in a schema that we read."""
+        """Raises StoreMissingError or StoreForeignError unless the directory is a store of this schema."""
         self.marker_problem()
 
     def marker_problem(self) -> str:
-        """What is wrong with the marker although the versions beside it vouch for the directory; nothing where it is
-        whole. Raises as `check_ours` does."""
+        """The damage of a marker that the versions make up for; empty for a whole one. Raises as `check_ours` does."""
         if not self.root.is_dir():
             raise self._missing()
         path = self.root / MARKER
@@ -167,7 +166,7 @@ class Store:
         return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
 
     def _unmarked(self) -> StoreForeignError | StoreMissingError:
-        """The error for a directory without a marker that no version vouches for."""
+        """The error for a directory without a marker and without versions of this schema."""
         if self.versions():
             return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
@@ -200,7 +199,7 @@ class Store:
         return manifest
 
     def _verified(self, name: str) -> tuple[Manifest, str]:
-        """The manifest of a version whose own files are whole, and what is wrong with those of its encoder."""
+        """The manifest of a version with whole files of its own, and the damage of its encoder."""
         manifest, lost_encoder = self.manifest(name), ""
         for relative, path, entry in self.listed_files(name, manifest):
             problem = file_problem(path, entry)
@@ -213,9 +212,9 @@ class Store:
         return manifest, lost_encoder
 
     def listed_files(self, name: str, manifest: Manifest) -> list[tuple[str, Path, FileEntry]]:
-        """Each file of a version: its name in the manifest, its path, and what it should be.
+        """The files of a version: name in the manifest, path, expected length and checksum.
 
-        Raises StoreDamagedError for a manifest that is another version's, or that no version could have.
+        Raises StoreDamagedError for a manifest of another version, or one that no version could have.
         """
         if manifest.version != name:
             raise StoreDamagedError(f"version {name} is damaged: its manifest is that of {manifest.version}")
@@ -224,14 +223,14 @@ class Store:
         return [(relative, self._inside(name, relative), entry) for relative, entry in manifest.files.items()]
 
     def serving(self) -> tuple[Manifest, tuple[str, ...]]:
-        """The manifest of the version to serve, and notices, as `find_serving` has them."""
+        """The manifest and notices of `find_serving`."""
         found = self.find_serving()
         return found.manifest, found.notices
 
     def find_serving(self) -> ServingVersion:
-        """The version to serve, verified: the current one, or, when it is damaged, the newest whole one.
+        """The version to serve, verified: the current one, else the newest whole one, else one with a damaged encoder.
 
-        Where none is whole, one of which only the encoder is damaged. Raises StoreDamagedError when there is neither.
+        Raises StoreDamagedError where there is none.
         """
         notices = [problem] if (problem := self.marker_problem()) else []
         damaged: list[str] = []
@@ -253,7 +252,7 @@ class Store:
         raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")
 
     def _in_order(self, notices: list[str]) -> list[str]:
-        """The current version, if the pointer names one, then all others, newest first."""
+        """The current version, if the pointer names one, then the others, newest first."""
         try:
             first = [self.current()]
         except StoreDamagedError as error:
@@ -270,10 +269,10 @@ class Store:
 
     @contextmanager
     def lock(self, purpose: str = "rebuild") -> Iterator[None]:
-        """Makes the directory a store and holds its lock; a rival is told the purpose.
+        """Makes the directory a store and holds its lock for a purpose.
 
-        Raises StoreLockedError when another process holds it, StoreForeignError when the directory is not ours,
-        StoreMissingError when it cannot be made.
+        Raises StoreLockedError when another process holds it, StoreForeignError for a foreign directory,
+        StoreMissingError when it cannot be created.
         """
         try:
             is_marked = not self.marker_problem()
@@ -295,7 +294,7 @@ class Store:
             raise StoreMissingError(message) from error
 
     def create_build_folder(self) -> Path:
-        """An empty folder for the next version, beside the published ones and never taken for one."""
+        """An empty folder to build the next version in."""
         self._sweep()
         folder = self.root / "versions" / f"{_UNFINISHED}{self.next_version()}"
         folder.mkdir(parents=True)
@@ -306,7 +305,7 @@ class Store:
         return f"v{(int(names[-1][1:]) if names else 0) + 1:06d}"
 
     def checksum_files(self, folder: Path, prefix: Path) -> dict[str, FileEntry]:
-        """Checksums of all files below `folder`, made durable, named as if it were `prefix` of the store."""
+        """Syncs all files below `folder`; their entries, named as below `prefix` of the store."""
         entries = {}
         for path in sorted(folder.rglob("*")):
             if path.is_file():
@@ -317,7 +316,7 @@ class Store:
         return entries
 
     def publish(self, building: Path, manifest: Manifest) -> None:
-        """Turns a finished folder into the version that serves. A crash leaves either the old one or the new one."""
+        """Publishes a finished folder as the version that serves. A crash leaves the old version or the new one."""
         write_durably(building / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
         write_durably(building / SEAL, f"{checksum(building / MANIFEST)}\n".encode())
         folder = self.version_folder(manifest.version)
@@ -326,10 +325,9 @@ class Store:
         write_pointer(self.root / CURRENT, manifest.version)
 
     def identity(self) -> str:
-        """What tells the directory from others that share a cluster with it.
+        """The random id of the directory in a cluster that it shares with others.
 
-        It is drawn once, and outlives interrupted rebuilds and the versions that were in the cluster. The caller holds
-        the lock.
+        It outlives interrupted rebuilds and the versions that were in the cluster. The caller holds the lock.
         """
         path = self.root / IDENTITY
         kept = path.read_text("ascii", "replace").strip() if path.exists() else ""
@@ -340,15 +338,14 @@ class Store:
         return known
 
     def reopen(self) -> None:
-        """Has engines open the version that serves anew, as they would another one."""
+        """Makes engines reopen the version that serves."""
         with suppress(FileNotFoundError):
             os.utime(self.root / CURRENT)
 
     def rollback(self, name: str) -> Manifest:
-        """Lets another version serve, verified first. Engines take it up as they would a new one.
+        """Makes another version serve, verified first.
 
-        Raises UnknownVersionError where there is none of this name, StoreDamagedError where it is not whole; the
-        pointer then stays as it is.
+        Raises UnknownVersionError or StoreDamagedError; the pointer then stays as it is.
         """
         self.check_known(name)
         manifest = self.verify(name)
@@ -356,7 +353,7 @@ class Store:
         return manifest
 
     def prune(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> list[str]:
-        """Removes what `surplus` lists and what an interrupted rebuild left; returns the versions among it."""
+        """Removes what `surplus` lists and leftovers of interrupted rebuilds; returns the removed versions."""
         self._sweep()
         surplus = self.surplus(keep, spare, damaged)
         for name in surplus.versions:
@@ -369,9 +366,9 @@ class Store:
         return list(surplus.versions)
 
     def surplus(self, keep: int, spare: Collection[str] = (), damaged: Collection[str] = ()) -> Surplus:
-        """All but the `keep` newest versions, never the one that serves nor one of `spare`; and unused encoders.
+        """All versions but the `keep` newest, the serving one and those of `spare`; and unused encoders.
 
-        Versions that are known to be `damaged` go, too, and are not counted among those to keep.
+        Versions known to be `damaged` are included, and not counted among those to keep.
         """
         names = self.versions()
         whole = [name for name in names if name not in damaged]
@@ -384,10 +381,7 @@ class Store:
         return Surplus(versions, encoders, sum(map(_folder_size, freed)))
 
     def drop_doubtful_encoder(self, identity: str) -> None:
-        """Removes a stored encoder unless a version vouches for every file of it, so that it is stored anew.
-
-        Without this a rebuild would take a damaged model over, and its new checksums would call it whole.
-        """
+        """Removes a stored encoder unless all its files match a manifest: a rebuild then stores it again."""
         folder = self.encoders / identity
         prefix = f"{folder.relative_to(self.root).as_posix()}/"
         for manifest in self.manifests():
@@ -397,7 +391,7 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)
 
     def last_merged_changes(self) -> list[int]:
-        """For each version the number of the last live change in it; nothing where one cannot be read."""
+        """The last merged change of each version; empty where a manifest cannot be read."""
         manifests = list(self.manifests())
         return [each.last_merged_change for each in manifests] if len(manifests) == len(self.versions()) else []
 
@@ -408,7 +402,7 @@ class Store:
                 yield self.manifest(name)
 
     def _sweep(self) -> None:
-        """Removes the unfinished folders of interrupted rebuilds, and what an interrupted pruning had begun on."""
+        """Removes what interrupted rebuilds and prunings left."""
         for pattern in (_UNFINISHED, _GOING):
             for leftover in (self.root / "versions").glob(f"{pattern}*"):
                 shutil.rmtree(leftover)

@@ -14,12 +14,12 @@ from retrieval.store.products import product_from_json, product_to_json
 from retrieval.updates.validation import apply_patch, validate_id, validate_patch, validate_product
 
 MAX_CHANGE_BYTES = 1_000_000
-"""Of one change as it is stored: a product is a page of text and numbers, not a book."""
+"""The longest stored change in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """A product is added, or takes the place of the whole product that has its id."""
+    """Adds a product, or replaces the one that has its id."""
 
     product: Product
 
@@ -30,14 +30,14 @@ class Upsert:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """A product is taken away."""
+    """Removes a product."""
 
     id: str
 
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """Some fields of a product change, named as `retrieval.updates.validation.validate_patch` takes them."""
+    """Changes some fields of a product, named as in `retrieval.updates.validation.validate_patch`."""
 
     id: str
     values: Mapping[str, object]
@@ -47,7 +47,7 @@ Change = Upsert | Delete | Patch
 
 
 def validate_change(change: Change) -> Change:
-    """The change with its values checked and converted to what the index holds; raises ChangeError."""
+    """The change with validated and converted values; raises ChangeError."""
     match change:
         case Upsert(product):
             return Upsert(validate_product(product))
@@ -58,7 +58,7 @@ def validate_change(change: Change) -> Change:
 
 
 def apply_change(product: Product | None, change: Change) -> Product | None:
-    """What a product is after a change. None stands for no product, which a patch leaves as it is."""
+    """The product after a change; None is no product, which a patch leaves as it is."""
     match change:
         case Upsert(upserted):
             return upserted
@@ -86,10 +86,7 @@ _decoder = msgspec.json.Decoder(_StoredUpsert | _StoredDelete | _StoredPatch)
 
 
 def change_to_json(change: Change) -> bytes:
-    """One line of JSON: equal changes are equal lines. What is written is `sound(change)`.
-
-    Raises ChangeError for a change that is not sound, or that takes more than 1 MB.
-    """
+    """One line of JSON, equal for equal changes; raises ChangeError for an invalid change or one above 1 MB."""
     change = validate_change(change)
     line = _encoder.encode(_stored(change))
     if len(line) > MAX_CHANGE_BYTES:

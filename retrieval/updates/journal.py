@@ -41,7 +41,7 @@ from retrieval.updates.journal_files import (
 )
 
 MAX_CALL_BYTES = 1_000_000_000
-"""Of the changes that are taken together."""
+"""The most bytes of the changes of one append."""
 _WAIT_SECONDS = 10.0
 """For others that write; each holds the journal for some milliseconds."""
 _MENDER_WAIT_SECONDS = 1.0
@@ -57,11 +57,11 @@ def _now() -> datetime:
 
 
 class Journal:
-    """The live changes of a store in the order in which they were taken. Nothing is created until one is appended.
+    """The live changes of a store, in order. No file is created before the first append.
 
-    Any number of threads and processes may use it at once. Reading takes no lock while both copies are whole. All
-    methods raise StoreDamagedError where a change is damaged in both copies, StoreForeignError for a journal of a newer
-    program, StoreLockedError when others write for longer than 10 seconds, else StoreError.
+    Threads and processes may use it at once. Reading takes no lock while both copies are whole. All methods raise
+    StoreDamagedError where a change is damaged in both copies, StoreForeignError for a newer schema, StoreLockedError
+    when others write for longer than 10 seconds, else StoreError.
     """
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = _now) -> None:
@@ -78,15 +78,14 @@ class Journal:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What was damaged in one copy, and that it was mended from the other, or why it could not be."""
+        """Damages of one copy, with their repair or the reason that it failed."""
         return tuple(self._notices)
 
     def append(self, changes: Sequence[Change], *, above: int = 0) -> list[int]:
-        """Takes changes, all or none of them, and returns their numbers, ascending, once they are on the disk twice.
+        """Appends changes, all or none, and returns their numbers once they are durable in both copies.
 
-        `above` is the number of the last change that the served version has in it: numbers go on behind it also where
-        the journal itself was lost. Raises ChangeError for a change that is not sound, StoreError where nothing could
-        be written.
+        Numbers continue behind `above`, the last change in the served version, even where the journal was lost. Raises
+        ChangeError for an invalid change, StoreError where nothing could be written.
         """
         lines = [change_to_json(change) for change in changes]
         if not lines:
@@ -104,7 +103,7 @@ class Journal:
         return list(range(first, first + len(lines)))
 
     def since(self, seq: int) -> Iterator[JournalEntry]:
-        """The changes with higher numbers, in their order; a few megabytes of them, or one append, are in memory."""
+        """The changes with higher numbers, in order; memory holds a few megabytes or one append."""
         known = self._known
         place = known if seq >= known.last else _NOTHING
         while (part := self._next(place, seq)).frames:
@@ -118,7 +117,7 @@ class Journal:
         return self._next(self._known, _ALL).place.last
 
     def forget(self, up_to: int) -> int:
-        """Removes the changes up to a number, and returns how many; their numbers are not given again."""
+        """Removes the changes up to a number and returns how many; numbers are never reused."""
         with JournalCopies(self._root) as copies:
             self._check_open()
             if copies.none:
@@ -133,19 +132,16 @@ class Journal:
             return up_to - discarded
 
     def changed_stamp(self) -> tuple[int, int]:
-        """A value that is another one after every append or forget, of whichever process, and else stays.
-
-        Made to be asked before every search: it takes some microseconds.
-        """
+        """A value that changes with every append or discard by any process; costs some microseconds."""
         self._check_open()
         # Of the first copy only whether it is the same file: while an append is under way, nothing is new yet.
         first, second = map(_identity, self._paths)
         return first[0] if first else 0, hash(second) if second else 0
 
     def problems(self, above: int = 0) -> list[str]:
-        """What is wrong with the journal, for `shelfwise index verify`: reads both copies whole, changes nothing.
+        """Problems of the journal, for `shelfwise index verify`; both copies are read whole and not changed.
 
-        Lost and damaged changes up to `above`, which the served version has in it, are no problem.
+        Damage to changes up to `above`, which the served version holds, is no problem.
         """
         try:
             with JournalCopies(self._root) as copies:
@@ -172,7 +168,7 @@ class Journal:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """For the one writer at this moment. Threads wait for their turn, processes try again and again."""
+        """Holds the write lock: threads queue, processes poll."""
         self._check_open()
         with self._writing, lock_folder(self._root, _WAIT_SECONDS):
             yield
@@ -181,7 +177,7 @@ class Journal:
         return microseconds(self._clock())
 
     def _find_end(self, skip: int, *, create: bool = False) -> Position:
-        """The place behind the last change, once both copies are whole and the same. Under the lock."""
+        """The position behind the last change, once both copies are whole and equal. Under the lock."""
         with JournalCopies(self._root) as copies:
             if not copies.none:
                 return self._end_of(copies, skip)
@@ -220,7 +216,7 @@ class Journal:
             raise StoreError(f"{path} cannot be written anew ({error.strerror}); nothing is changed") from error
 
     def _next(self, place: Position, after: int) -> FrameBatch:
-        """The next frames that hold changes behind `after`: some of them, none only at the end."""
+        """The next frames with changes behind `after`; none only at the end."""
         self._check_open()
         with JournalCopies(self._root) as copies:
             if copies.none:
@@ -269,7 +265,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """A change that was taken: its number, which no other change ever gets, and when that was (in UTC)."""
+    """An appended change, its unique number and its time (UTC)."""
 
     seq: int
     at: datetime
@@ -303,8 +299,8 @@ _LONGEST_PAUSE_SECONDS = 0.002
 def lock_folder(folder: Path, wait_seconds: float | None, what: str = "the live changes") -> Iterator[None]:
     """Holds the lock of the folder itself, so there is no lock file to lose; a kill frees it.
 
-    Who may only read the folder can hold it, too. Without a limit to the wait, processes come in the order in which
-    they asked. Raises StoreLockedError when others hold it for that long, StoreError where the folder cannot be locked.
+    Read access suffices. Without a limit to the wait, processes come in the order of their requests. Raises
+    StoreLockedError when the wait is over, StoreError where the folder cannot be locked.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)

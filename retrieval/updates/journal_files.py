@@ -30,7 +30,7 @@ _CHUNK_BYTES = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A place between two frames: the change `last` ends there. It means something in one generation only."""
+    """A position between two frames, behind the change `last`; valid in one generation."""
 
     generation: int
     offset: int
@@ -38,7 +38,7 @@ class Position:
 
 
 class JournalCopy:
-    """One of the two files as it was when it was opened. `header` is None where it cannot be used, and `fault` why."""
+    """One copy as it was when opened. `header` is None where it is unusable, for the reason in `fault`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -101,7 +101,7 @@ class JournalCopies:
         return self.first.missing and self.second.missing
 
     def sources(self) -> list[list[JournalCopy]]:
-        """What can be read: the copies of the newest generation, then the one that a rewriting did not get to.
+        """The readable copies by generation, newest first.
 
         Raises StoreDamagedError where there are none, StoreError where they may not be read.
         """
@@ -137,7 +137,7 @@ def header_of(sources: Sequence[JournalCopy]) -> JournalHeader:
 
 
 def damaged(root: Path, what: str) -> StoreDamagedError:
-    """The error for a journal that cannot be trusted, neither the one copy nor the other."""
+    """The error for a journal that is damaged in both copies."""
     message = (
         f"the journal of live changes {root / JOURNAL} is damaged: {what}; restore {JOURNAL} and {COPY} from a copy, "
         "or move both away and give the live changes since the last rebuild again"
@@ -156,7 +156,7 @@ HEAD_BYTES = _HEAD.size + _SEAL.size
 
 
 class UnreadableError(Exception):
-    """Bytes that are no header or frame. `short`: they may be the beginning of one, and the rest is not there."""
+    """Bytes that are no header or frame; `short` where they may be the beginning of one."""
 
     def __init__(self, what: str, *, short: bool = False) -> None:
         super().__init__(what)
@@ -165,7 +165,7 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class JournalHeader:
-    """What stands before the frames: they begin behind the change `discarded`."""
+    """The header of a copy: its frames begin behind the change `discarded`."""
 
     generation: int
     discarded: int
@@ -177,7 +177,7 @@ class JournalHeader:
 
 @dataclass(frozen=True, slots=True)
 class FrameHeader:
-    """What stands before the lines of a frame: how long they are, the numbers of the changes, when they were taken."""
+    """The header of a frame: the length of its lines, the numbers of its changes, their time."""
 
     length: int
     first: int
@@ -201,7 +201,7 @@ class FrameHeader:
 
 
 def read_header(content: bytes) -> JournalHeader:
-    """Raises UnreadableError, or StoreForeignError for a header of a newer program."""
+    """The header in these bytes; raises UnreadableError, or StoreForeignError for a newer schema."""
     packed = _unsealed(content, HEADER_BYTES, "its header")
     magic, schema, generation, discarded = _HEADER.unpack(packed)
     if magic != _MAGIC:
@@ -219,7 +219,7 @@ def pack_frame(first: int, at: int, lines: Sequence[bytes]) -> bytes:
 
 
 def read_head(content: bytes, first: int) -> FrameHeader:
-    """The head of the frame that begins with the change `first`; raises UnreadableError for anything else."""
+    """The frame header that begins with the change `first`; raises UnreadableError for anything else."""
     head = FrameHeader(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
     if head.first != first:
         raise UnreadableError(f"{head.names} stand where change {first:,} should")
@@ -252,7 +252,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True, slots=True)
 class JournalCheck:
-    """Both copies, read from beginning to end."""
+    """The result of reading both copies from beginning to end."""
 
     sources: Sequence[JournalCopy]
     """What to read from."""
@@ -260,7 +260,7 @@ class JournalCheck:
     even: bool
     """Whether both are the same, and whole."""
     faults: dict[Path, str]
-    """What is wrong with a copy of which the other has all that is missing."""
+    """Damages of a copy that the other makes up for."""
     skip: int
     """The changes up to here need not be right."""
 
@@ -275,7 +275,7 @@ class JournalRepair:
 
 
 def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = id) -> JournalCheck:
-    """Reads all of both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
+    """Reads both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
     found: list[JournalCheck] = []
     faults: dict[Path, str] = {}
     errors: list[StoreDamagedError] = []
@@ -309,7 +309,7 @@ def _checked(
 
 
 def repair_copies(copies: JournalCopies, skip: int) -> JournalRepair:
-    """Makes both copies whole and the same: one that is damaged is written anew, an unfinished end is cut off.
+    """Makes both copies whole and equal: rewrites a damaged one, cuts off an unfinished end.
 
     Raises StoreDamagedError where a change behind `skip` is in neither.
     """
@@ -335,7 +335,7 @@ def _repair_copy(copy: JournalCopy, copies: JournalCopies, checked: JournalCheck
 
 
 def list_problems(checked: JournalCheck) -> list[str]:
-    """What is wrong with a copy, for who may not mend it."""
+    """Problems of the copies, for callers that do not repair."""
     return [
         f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next one that is "
         "taken mends the file"
@@ -358,9 +358,9 @@ def _notice(path: Path, fault: str, error: OSError | None) -> str:
 
 
 def rewrite(copies: JournalCopies, forget: int, generation: int) -> Position:
-    """Replaces both copies, one after the other, by such as hold only the changes behind `forget`; returns their end.
+    """Rewrites both copies, one after the other, with the changes behind `forget` only; returns their end.
 
-    A crash in between leaves one of the old generation, which is then mended. Raises OSError.
+    A crash in between leaves one of the old generation, to be repaired. Raises OSError.
     """
     checked = check(copies, forget)
     old = header_of(checked.sources)
@@ -401,7 +401,7 @@ def _append_error(root: Path, error: OSError) -> StoreError:
 
 
 def _content(checked: JournalCheck, header: JournalHeader) -> Iterator[bytes]:
-    """The bytes of a copy that has this header; lines that need not be right stay as they are, under their old seal."""
+    """The content of a copy with this header; damaged lines that may be skipped keep their checksum."""
     yield header.pack()
     forget = header.discarded
     for frame in FrameReader(checked.sources, beginning(checked.sources), skip=checked.skip, thorough=True).frames():
@@ -422,7 +422,7 @@ def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence
 
 
 def _take_rights(file: int, *models: Path | None) -> None:
-    """Those of the old file, or of the other copy: who could write live changes before still can."""
+    """Copies mode and owner from the old file or the other copy, so that its writers can still write."""
     for model in models:
         with suppress(OSError):
             if model is not None:
@@ -459,7 +459,7 @@ _BATCH_BYTES = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The changes of one append: `payload` holds a line for each, and nothing where they were not asked for."""
+    """The changes of one append; `payload` has a line each, or nothing where they were not read."""
 
     head: FrameHeader
     payload: bytes
@@ -467,7 +467,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class FrameBatch:
-    """Some frames, and the place behind them. `waits`: what comes next is being written, or was not finished."""
+    """Some frames, and the position behind them; `waits` where the next is unfinished."""
 
     frames: tuple[Frame, ...]
     place: Position
@@ -478,10 +478,9 @@ class FrameBatch:
 class FrameReader:
     """Reads frames from one or two copies of one generation.
 
-    `strict` ends at the first difference: what comes before it is in both copies, and so no writer takes it back.
-    Without it, which is for those who hold the lock, each frame is read from the copy that has it whole;
-    StoreDamagedError is raised where neither has. The lines of changes up to `skip` need not be right; only a
-    `thorough` walk looks at them.
+    `strict` ends at the first difference: frames before it are in both copies, so no writer withdraws them. Without it,
+    which needs the lock, each frame is read from a copy that has it whole; StoreDamagedError is raised where neither
+    has. Lines up to the change `skip` may be damaged; only a `thorough` reader reads them.
     """
 
     def __init__(
@@ -565,7 +564,7 @@ class FrameReader:
             self.faults.setdefault(copy.path, f"it has lost its end ({error})" if error.short else str(error))
 
     def _end(self, errors: Sequence[UnreadableError]) -> None:
-        """No copy has another frame: there is none, or it was never finished, or all are damaged."""
+        """Checks the end: no copy has another whole frame."""
         offset = self.place.offset
         sizes = [copy.size for copy in self._copies]
         if all(size == offset for size in sizes):
@@ -583,7 +582,7 @@ class FrameReader:
 
 
 def read_frames(sources: Sequence[JournalCopy], place: Position, after: int, *, strict: bool = True) -> FrameBatch:
-    """The next frames with changes behind `after` that fill a batch; from the beginning where the files are others."""
+    """The next batch of frames with changes behind `after`; from the beginning in another generation."""
     start = beginning(sources)
     walk = FrameReader(sources, place if place.generation == start.generation else start, skip=after, strict=strict)
     frames, entries, size = [], 0, 0

@@ -23,11 +23,11 @@ _MISSING = object()
 
 
 def merge_products(base: Product | None, live: Product | None, feed: Product | None) -> Product | None:
-    """The product after a rebuild, by three-way merge; None stands for no product.
+    """The product after a rebuild, by three-way merge; None is no product.
 
-    Of each field, and of each key of attributes and identifiers on its own, the feed's value is taken where it is not
-    the base's, else the live one. What was deleted stays so until the feed's product is another than the base; what
-    the feed did not know when it was upserted stands until the feed has it; what the feed had and dropped is gone.
+    For each field, and each key of attributes and identifiers, the feed's value wins where it differs from the base's,
+    else the live one. A deleted product stays deleted until the feed's differs from the base; an upserted one that the
+    feed did not have stays until it has it; one that the feed dropped is gone.
     """
     if same_product(base, feed):
         return live
@@ -48,7 +48,7 @@ def _merged(base: object, live: object, feed: object) -> object:
 def _merged_mapping(
     base: Mapping[str, object], live: Mapping[str, object], feed: Mapping[str, object]
 ) -> dict[str, object]:
-    """The feed's names first, in its order, then those that only the live product has."""
+    """The feed's names first, then those that only the live product has."""
     merged = {
         name: _merged(base.get(name, _MISSING), live.get(name, _MISSING), feed.get(name, _MISSING))
         for name in dict.fromkeys((*feed, *live))
@@ -57,10 +57,7 @@ def _merged_mapping(
 
 
 def same_product(one: Product | None, other: Product | None) -> bool:
-    """Whether two products are the same in every field; an attribute that is True is not the same as one that is 1.0.
-
-    None stands for no product.
-    """
+    """Whether two products are equal in every field; the attributes True and 1.0 are not. None is no product."""
     if one is None or other is None or one != other:
         return one is other
     return all(_same(value, other.attributes[name]) for name, value in one.attributes.items())
@@ -85,7 +82,7 @@ class PendingUpdate:
         return not same_product(self.base, self.live)
 
     def rebase(self, feed: Product | None) -> PendingUpdate:
-        """The same changes on top of what the feed says now; its `live` is what the next version holds."""
+        """The same changes on top of the feed's new product; `live` is what the next version holds."""
         return PendingUpdate(self.id, feed, merge_products(self.base, self.live, feed))
 
 
@@ -100,9 +97,9 @@ _decoder = msgspec.json.Decoder(_Line)
 
 
 def write_pending_updates(path: Path, updates: Iterable[PendingUpdate]) -> int:
-    """Writes a line for each of the changes that stand and returns their number; memory holds one at a time.
+    """Writes the pending updates and returns their number; memory holds one at a time.
 
-    They come in the order of their ids as UTF-8, each id once; raises ValueError when they do not.
+    They must come in the order of their ids as UTF-8, each id once; raises ValueError otherwise.
     """
     count, last = 0, b""
     with path.open("wb") as file:
@@ -124,7 +121,7 @@ def _line(update: PendingUpdate) -> bytes:
 
 
 def read_pending_updates(path: Path) -> Iterator[PendingUpdate]:
-    """The changes of a file in the order of their ids, one at a time.
+    """The updates of a file in the order of their ids, one at a time.
 
     Raises StoreDamagedError for a file that cannot be read or that `write_pending_updates` did not write.
     """

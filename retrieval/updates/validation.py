@@ -26,7 +26,7 @@ EXACT = 2**53
 
 
 def id_problem(product_id: str) -> str:
-    """Why a text cannot be the id of a product, or nothing."""
+    """What makes a text invalid as a product id; empty for a valid one."""
     if not product_id or product_id != product_id.strip():
         return "has blanks around it" if product_id.strip() else "is empty"
     if CONTROL.search(product_id):
@@ -39,7 +39,7 @@ def id_problem(product_id: str) -> str:
 
 
 def is_writable(text: str) -> bool:
-    """Whether UTF-8 can write a text: half of a surrogate pair stands for no character."""
+    """Whether UTF-8 can encode a text: half of a surrogate pair is no character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -71,7 +71,7 @@ def code(value: object, pattern: str) -> str:
 
 
 def texts(value: object) -> tuple[str, ...]:
-    """Several texts that are not blank. A single text is refused: its letters would be taken for them."""
+    """Texts that are not blank. A single text is refused: it would be read letter by letter."""
     if not isinstance(value, list | tuple):
         raise TypeError
     return tuple(map(nonblank_text, value))
@@ -106,7 +106,7 @@ def availability(value: object) -> Availability:
 
 
 def moment(value: object) -> datetime:
-    """A time in UTC. A text without a zone is in UTC, as in feeds; a datetime without one could be anywhere."""
+    """A time in UTC. A text without a zone is in UTC, as in feeds; a datetime needs one."""
     if isinstance(value, str):
         value = datetime.fromisoformat(value)
         value = value if value.tzinfo else value.replace(tzinfo=UTC)
@@ -118,7 +118,7 @@ def moment(value: object) -> datetime:
 
 
 def mapping(value: object, check: Check) -> dict[str, Any]:
-    """A mapping by names; one whose value turns out empty (None) is left out."""
+    """A mapping by names, without members that are None."""
     if not isinstance(value, Mapping):
         raise TypeError
     members = ((nonblank_text(name), None if member is None else check(member)) for name, member in value.items())
@@ -126,7 +126,7 @@ def mapping(value: object, check: Check) -> dict[str, Any]:
 
 
 def attribute(value: object) -> AttributeValue | None:
-    """A free attribute, None where it is empty. As in feeds, a whole number that no float holds becomes a text."""
+    """A free attribute, None where it is empty. As in feeds, an integer that no float holds becomes a text."""
     if isinstance(value, str):
         return text(value) if value.strip() else None
     if isinstance(value, bool):
@@ -179,7 +179,7 @@ _short.maxstring = _short.maxother = 80
 
 @dataclass(frozen=True, slots=True)
 class _FieldRule:
-    """How a field's value is checked, what is right there, and what makes the value of none."""
+    """The check of a field, the description of a valid value, and the value for None."""
 
     check: Check
     right: str
@@ -215,7 +215,7 @@ _MEMBERS = {
 
 
 def validate_id(product_id: object) -> str:
-    """The id; raises ChangeError for one that no product can have."""
+    """A valid product id; raises ChangeError for any other."""
     if not isinstance(product_id, str):
         raise ChangeError(f"the id of a product is a text, not {_short.repr(product_id)}", field="id")
     problem = id_problem(product_id)
@@ -225,10 +225,7 @@ def validate_id(product_id: object) -> str:
 
 
 def validate_product(product: object) -> Product:
-    """A product as the index holds it: lists as tuples, numbers as floats, times in UTC, empty attributes left out.
-
-    Raises ChangeError, which names the product and the field, for what the index cannot hold.
-    """
+    """A validated product: lists as tuples, numbers as floats, times in UTC, empty attributes dropped."""
     if not isinstance(product, Product):
         raise ChangeError(f"a product is a shelfwise.Product, not {_short.repr(product)}")
     product_id = validate_id(product.id)
@@ -236,11 +233,7 @@ def validate_product(product: object) -> Product:
 
 
 def validate_patch(product_id: str, values: Mapping[str, object]) -> dict[str, object]:
-    """The values of a patch by field, in the order of the fields' names, checked and converted.
-
-    A field is one of Product, `attributes.NAME` or `identifiers.KIND`; None clears it. Raises ChangeError for an
-    unknown field, for the id, for a value that the field cannot hold, and for no fields at all.
-    """
+    """The validated values of a patch, in the order of the fields' names."""
     if not values:
         raise ChangeError(f"product {product_id!r}: a patch without fields changes nothing; name one", product_id)
     unnamed = [name for name in values if not isinstance(name, str)]
@@ -251,7 +244,7 @@ def validate_patch(product_id: str, values: Mapping[str, object]) -> dict[str, o
 
 
 def apply_patch(product: Product, values: Mapping[str, object]) -> Product:
-    """The product with some fields changed, as `validate_patch` takes them; raises ChangeError as that does."""
+    """The product with a patch applied; raises ChangeError as `validate_patch` does."""
     found = validate_patch(product.id, values)
     whole: dict[str, Any] = {name: value for name, value in found.items() if name in _RULES}
     for container in _MEMBERS:
