@@ -15,8 +15,8 @@ import uvicorn
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings
+from tests.machine import within
 from tests.servers.skips import program_or_skip
-from tests.waiting import within
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, Request

@@ -21,12 +21,12 @@ from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders import onnx
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
+from tests.machine import build_once
 from tests.servers.configuration import Options
 from tests.servers.distribution import VERSION_9
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 from tests.servers.skips import get_or_skip, print_skips
-from tests.shared_folders import build_once
 
 # Every machine draws the same examples: what fails in CI fails at home.
 for profile, examples in {"shelfwise": 25, "thorough": 100}.items():

@@ -1,4 +1,4 @@
-"""`shelfwise serve` as a process of its own, for tests that end it, overload it or run two of it."""
+"""`shelfwise serve` as a process of its own, for tests that end it, overload it or run two of it; and keys for it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
 
-from tests.waiting import within
+from service.http.auth import KeyFile, Scope, new_key
+from tests.machine import within
 
 _PROGRAM = "from service.cli.main import main; main()"
 _STARTING_SECONDS = 60
@@ -73,3 +75,10 @@ def service(index: Path, log: Path, *options: str, **settings: object) -> Iterat
         if process.poll() is None:
             process.kill()
         process.wait()
+
+
+def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None) -> str:
+    """One more key."""
+    key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires)
+    keys.add(stored)
+    return key

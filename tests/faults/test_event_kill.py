@@ -10,7 +10,7 @@ import pytest
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import StoredEvent
 from tests.faults.event_writers import counted, measure_event_faults, sent_event
-from tests.forks import fork_context
+from tests.machine import fork_context
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])

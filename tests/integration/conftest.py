@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.learning_stores import with_events
-from tests.shared_folders import build_once
+from tests.machine import build_once
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -13,7 +13,7 @@ from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
 from tests.browsers import serious_faults, served, visiting
-from tests.http_keys import made
+from tests.services import made
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

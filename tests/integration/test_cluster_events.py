@@ -20,9 +20,9 @@ from retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
 from retrieval.events.store import AppendResult
 from retrieval.events.stored import StoredEvent, event_table
 from tests.event_stores import Alias, aliased, at, event
+from tests.machine import within
 from tests.servers.proxy import Mode, Proxy
 from tests.servers.server import Server
-from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 

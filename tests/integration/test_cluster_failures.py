@@ -33,10 +33,10 @@ from service.engine.engine import SearchEngine
 from service.engine.live import AppliedChanges
 from service.settings import ElasticsearchSettings, Settings
 from tests.clusters import KETTLE, TEXT, finds, ids, is_whole, moved, removed, settings_for
+from tests.machine import within
 from tests.servers.configuration import Options
 from tests.servers.proxy import Mode, Proxy
 from tests.servers.server import Server, start
-from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 

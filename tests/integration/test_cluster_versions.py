@@ -41,8 +41,8 @@ from service.settings import Settings
 from tests.catalogs import write_feed
 from tests.clusters import KETTLE, LADLE, removed, settings_for
 from tests.conftest import ENCODER
+from tests.machine import within
 from tests.servers.server import Server
-from tests.waiting import within
 
 pytestmark = pytest.mark.elasticsearch
 

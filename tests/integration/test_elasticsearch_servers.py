@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.machine import within
 from tests.servers import ServerUnavailableError
 from tests.servers.configuration import Options
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
 from tests.servers.skips import REQUIRE, get_or_skip
-from tests.waiting import within
 
 ROOT = Path(__file__).parents[2]
 DRILL = {"title": "cordless drill"}

@@ -21,9 +21,9 @@ from tests.browser import PackagesUnavailableError
 from tests.browser.packages import node_modules
 from tests.browser.page_server import page_server
 from tests.browsers import opened_browser, served
-from tests.http_keys import made
+from tests.machine import within
 from tests.servers.skips import skip_for
-from tests.waiting import within
+from tests.services import made
 
 HOSTILE = "<img src=x onerror='window.hacked=1'> __ais-highlight__ <b>Ladder</b> \"quoted\" & done"
 CLIENTS = ("v5", "v4")

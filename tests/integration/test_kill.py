@@ -33,7 +33,7 @@ from service.demo import write_demo_store
 from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.forks import fork_context
+from tests.machine import fork_context
 
 SEED = 3
 QUERIES = ("cordless drill", "耳机", "red mug", "gift for a gardener", "")

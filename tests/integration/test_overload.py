@@ -15,8 +15,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from tests.machine import within
 from tests.services import Service, service
-from tests.waiting import within
 
 QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel")
 _THREADS, _QUEUE = 1, 6

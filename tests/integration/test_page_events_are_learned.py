@@ -28,7 +28,7 @@ from service.events.event_log import EventLog
 from service.settings import Settings
 from service.training.ranker_dataset import candidate_lists
 from tests.browsers import Visit, served, visiting
-from tests.waiting import within
+from tests.machine import within
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

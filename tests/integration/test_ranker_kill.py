@@ -15,7 +15,7 @@ from rerank.ranker.spec import ranker_store
 from retrieval.records import Product
 from retrieval.store.lock import HOLDER, LOCK
 from retrieval.store.manifest import CURRENT
-from tests.forks import fork_context
+from tests.machine import fork_context
 from tests.rankers import ENCODING, REPORT, SPEC, building
 from tests.versions import publish_products
 

@@ -23,8 +23,8 @@ from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.machine import within
 from tests.services import Service, service
-from tests.waiting import within
 
 QUERIES = ("cordless drill", "red mug", "gift", "", "耳机")
 _CLIENTS = 3

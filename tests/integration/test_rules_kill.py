@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.curation.rules import Redirect, Rule, RuleStore
-from tests.forks import fork_context
+from tests.machine import fork_context
 
 SEED = 3
 WRITERS = 2

@@ -16,7 +16,7 @@ from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
 from service.settings import Settings
 from tests.browsers import serious_faults, served, visiting
-from tests.waiting import within
+from tests.machine import within
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route

@@ -24,9 +24,9 @@ from retrieval.store.versions import Store
 from retrieval.updates.journal import Journal
 from service.engine.engine import SearchEngine
 from tests.clusters import KETTLE, LAMP, TEAPOT, TEXT, finds, ids, is_whole, settings_for
+from tests.machine import within
 from tests.servers.configuration import Options
 from tests.servers.server import Server, start
-from tests.waiting import within
 
 pytestmark = [pytest.mark.elasticsearch, pytest.mark.slow]
 

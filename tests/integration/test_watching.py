@@ -16,10 +16,9 @@ import yaml
 
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
-from tests.http_keys import made
+from tests.machine import within
 from tests.servers.skips import program_or_skip
-from tests.services import Service, service
-from tests.waiting import within
+from tests.services import Service, made, service
 
 _VARIABLES = {"$__rate_interval": "30s", "$job": ".*", "$instance": ".*"}
 _ALWAYS_THERE = (

@@ -29,7 +29,7 @@ from retrieval.records import Product
 from retrieval.store.files import write_pointer
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import CURRENT
-from tests.full_disk import full_disk
+from tests.machine import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
 from tests.versions import publish_products
 

@@ -9,7 +9,7 @@ import filelock
 import pytest
 
 from rerank.teacher.teacher import Teacher, open_teacher
-from tests.shared_folders import shared_folder
+from tests.machine import shared_folder
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 
 os.environ["HF_HUB_OFFLINE"] = "1"

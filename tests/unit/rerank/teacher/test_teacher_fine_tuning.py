@@ -18,7 +18,7 @@ from rerank.teacher.fine_tuning import (
 from rerank.teacher.teacher import open_teacher
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import SettingError, StoreError, TrainingError
-from tests.full_disk import full_disk
+from tests.machine import full_disk
 from tests.unit.rerank.teacher.tiny_cross_encoder import WORDS
 
 FAST = FineTuningOptions(

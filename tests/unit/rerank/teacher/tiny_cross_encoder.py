@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
+from tests.encoders import SPECIAL, tiny_tokenizer
 
 WORDS = ("cordless", "drill", "toner", "cartridge", "lamp", "garden", "hose", "black", "case", "charger", "steel")
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!"

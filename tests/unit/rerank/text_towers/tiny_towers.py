@@ -15,7 +15,7 @@ from rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset,
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import RetrievedProducts, TextTowerOptions
 from retrieval.records import Product
-from tests.tiny_tokenizers import SPECIAL, tiny_tokenizer
+from tests.encoders import SPECIAL, tiny_tokenizer
 
 ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
 CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")

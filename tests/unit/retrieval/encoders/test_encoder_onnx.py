@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import load_encoder, store_encoder
 from retrieval.errors import EncoderUnavailableError, StoreError
-from tests.full_disk import full_disk
+from tests.machine import full_disk
 from tests.unit.retrieval.encoders.encoder_texts import product_texts
 
 HOSTILE = [

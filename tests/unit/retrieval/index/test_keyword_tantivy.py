@@ -13,7 +13,7 @@ from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.store.products import keyword_document
 from retrieval.text.analysis import Analyzer
 from tests.catalogs import numbered
-from tests.full_disk import full_disk
+from tests.machine import full_disk
 
 
 def test_a_full_disk_is_told_as_an_error_of_the_store(tmp_path: Path) -> None:

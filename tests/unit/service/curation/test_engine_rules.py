@@ -17,7 +17,7 @@ from retrieval.records import Page
 from service.curation.rule_matching import ServedRules
 from service.curation.rules import Boost, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
 from service.engine.engine import SearchEngine
-from tests.waiting import within
+from tests.machine import within
 
 RULES_FILE = "rules.sqlite"
 

@@ -24,7 +24,7 @@ from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from tests.conftest import ENCODER
-from tests.waiting import within
+from tests.machine import within
 
 SYNONYMS_STORE = "synonyms.sqlite"
 

@@ -27,9 +27,9 @@ from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import Connection, open_snapshot
-from tests.broken_encoder import BrokenEncoder
 from tests.catalogs import products, write_feed
 from tests.conftest import ENCODER
+from tests.encoders import BrokenEncoder
 
 QUERIES = ("drill", "running shoes", "gift for a gardener", "耳机", "cordless drll", "red mug 350ml", "zzzz qqqq")
 FILTERS = ("", "price < 40", "availability = in_stock AND NOT brand = Pellamo", "language = zh OR price 10 TO 20")

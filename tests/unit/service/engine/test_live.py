@@ -32,10 +32,10 @@ from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import Connection, open_snapshot
 from tests import catalogs, oracle
-from tests.broken_encoder import BrokenEncoder
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
-from tests.full_disk import full_disk
+from tests.encoders import BrokenEncoder
+from tests.machine import full_disk
 from tests.versions import reseal
 
 KETTLE = Product(

@@ -31,9 +31,9 @@ from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snap
 from service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.machine import within
 from tests.rankers import REPORT
 from tests.unit.service.engine.demo_rankers import spec_for
-from tests.waiting import within
 
 TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")
 PRODUCTS = tuple(Product(f"p{place}", title, price=10.0 + place) for place, title in enumerate(TITLES))

@@ -16,10 +16,10 @@ from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import StoredRanker
 from retrieval.errors import ModelError, RankerLateError
 from service.engine.reranking import MOST_TOGETHER, Reranker
+from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
 from tests.unit.service.engine.demo_rankers import failing
-from tests.waiting import within
 
 LONG = 30.0
 """Seconds: nobody waits so long, unless a test has failed."""

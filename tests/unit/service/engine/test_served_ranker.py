@@ -67,7 +67,7 @@ def test_it_is_taken_up_rolled_back_and_switched_off(live: SearchEngine, root: P
 
 
 def test_an_engine_follows_by_itself_and_one_opened_later_begins_with_it(root: Path, engine: SearchEngine) -> None:
-    from tests.waiting import within
+    from tests.machine import within
 
     with SearchEngine.open(root, settings=PATIENT) as following:
         publish(root, spec_for(engine.snapshot), weighing(**REVERSED))

@@ -20,7 +20,7 @@ from service.experiments.analysis import (
 from service.experiments.assignment import DraftMark, SplitMark, sign_query_id
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
 from service.experiments.store import StoredExperiment
-from tests.event_reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
+from tests.reports import WINDOW, Event, answer, event, event_frame, inputs, session_frame
 
 KEY = b"k" * 32
 SPLIT = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))))

@@ -12,7 +12,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings
-from tests.http_keys import made
+from tests.services import made
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from service.http.connections import ConnectionLimiter, ConnectionLimits
 from service.http.errors import handle_errors
 from service.http.middleware import RequestLimits, RequestMiddleware
 from service.settings import ServiceSettings
-from tests.waiting import within
+from tests.machine import within
 
 GET = b"GET /small HTTP/1.1\r\nHost: localhost\r\n\r\n"
 BOUNDS = ConnectionLimits(head_seconds=0.4, unread_seconds=0.6, total=8, per_address=6)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, SettingError, StoreDamagedError
 from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
-from tests.http_keys import made
+from tests.services import made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 

@@ -15,8 +15,8 @@ from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.http.impressions import ImpressionRecorder, ShopperIdentity
 from service.settings import ServiceSettings
-from tests.http_keys import made
-from tests.waiting import within
+from tests.machine import within
+from tests.services import made
 
 
 def value(client: TestClient, name: str) -> float:

@@ -17,7 +17,7 @@ from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
-from tests.http_keys import made
+from tests.services import made
 
 QUERIES = "/1/indexes/*/queries"
 PAGE = "https://shop.example"

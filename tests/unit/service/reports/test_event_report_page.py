@@ -16,7 +16,7 @@ from service.reports.event_inputs import RejectedRows, RowExample
 from service.reports.event_page import html, show_report
 from service.reports.event_sections import PositionOptions
 from service.reports.events import EventReport, build_report
-from tests.event_reports import (
+from tests.reports import (
     answer,
     event,
     event_frame,

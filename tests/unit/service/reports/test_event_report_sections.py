@@ -36,7 +36,7 @@ from service.reports.event_sections import (
     queries,
     traffic,
 )
-from tests.event_reports import (
+from tests.reports import (
     START,
     Event,
     answer,

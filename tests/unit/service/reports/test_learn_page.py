@@ -15,7 +15,7 @@ from rich.console import Console
 from service.reports.training import Findings, LearnReport, RunDecision
 from service.reports.training_page import html, show_learned
 from service.training.user_tower import NEAR
-from tests.learn_reports import findings, learn_report, recommends
+from tests.reports import findings, learn_report, recommends
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
 

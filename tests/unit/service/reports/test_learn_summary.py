@@ -6,7 +6,7 @@ import pytest
 
 from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
 from service.reports.training import Curve, Findings, Gain, RunDecision, refusal_summary, summarize, user_tower_summary
-from tests.learn_reports import BETTER, UNSURE, WORSE, comparison, findings, recommends
+from tests.reports import BETTER, UNSURE, WORSE, comparison, findings, recommends
 
 
 def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | None = None) -> str:

@@ -8,7 +8,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings
-from tests.http_keys import made
+from tests.services import made
 
 
 def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, store: SearchEngine) -> None:

@@ -23,7 +23,7 @@ from service.settings import (
     setting_names,
     variable_name,
 )
-from tests.http_keys import made
+from tests.services import made
 
 SECRET = "hush-hush"
 FILE = """

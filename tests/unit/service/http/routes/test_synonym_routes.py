@@ -12,7 +12,7 @@ from service.curation.synonyms import SynonymKind
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings
-from tests.http_keys import made
+from tests.services import made
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ZORB = {"id": "zorb", "kind": "one-way", "phrases": ["zorb"], "to": ["drill"], "enabled": True}

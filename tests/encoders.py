@@ -1,11 +1,16 @@
-"""A tokenizer of a model that a test makes in a moment: pieces of the words that the test names."""
+"""A tokenizer that a test makes in a moment, and an encoder that fails at its work."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
+
+from retrieval.errors import EncoderError
+from service.engine.engine import SearchEngine
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Come first among the names."""
@@ -33,3 +38,17 @@ def tiny_tokenizer(names: Sequence[str], length: int, *inputs: str) -> PreTraine
         mask_token="[MASK]",
         **({"model_input_names": list(inputs)} if inputs else {}),
     )
+
+
+class BrokenEncoder:
+    """An encoder whose runtime fails, as a GPU that is lost does."""
+
+    def __init__(self, engine: SearchEngine) -> None:
+        self.identity = engine.snapshot.encoder.identity
+        self.dimension = engine.snapshot.encoder.dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        raise EncoderError("the device is gone")
+
+    def encode_products(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
+        raise EncoderError("the device is gone")
