@@ -86,11 +86,11 @@ def _check_tensor(path: Path, tensor: Any, cure: str) -> None:  # noqa: ANN401 -
 
 
 def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str) -> None:  # noqa: ANN401 - as above
-    for taken in graph.input:
-        axes = taken.type.tensor_type.shape.dim
+    for value in graph.input:
+        axes = value.type.tensor_type.shape.dim
         # 0 is an axis of any length. A graph need not take everything that there is.
         length = axes[-1].dim_value if axes else 0
-        wanted = columns.get(taken.name, length)
+        wanted = columns.get(value.name, length)
         if length not in (0, wanted):
-            message = f"{path} takes {taken.name} of {length} columns, what is beside it says {wanted}; {cure}"
+            message = f"{path} takes {value.name} of {length} columns, what is beside it says {wanted}; {cure}"
             raise ModelDamagedError(message)

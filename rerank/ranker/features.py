@@ -104,18 +104,18 @@ def popularity_share(feature: float) -> float:
 
 
 def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np.generic]]:
-    told = signals.catalog
+    columns = signals.catalog
     with np.errstate(divide="ignore", invalid="ignore"):
-        gap = np.log(told.price / usual_price)
-    has_gap, has_created, has_rating = np.isfinite(gap), np.isfinite(told.created), np.isfinite(told.rating)
-    age = np.nan_to_num(signals.today - told.created, nan=0.0).clip(min=0)
-    ratings = np.nan_to_num(told.rating_count, nan=1.0)
+        gap = np.log(columns.price / usual_price)
+    has_gap, has_created, has_rating = np.isfinite(gap), np.isfinite(columns.created), np.isfinite(columns.rating)
+    age = np.nan_to_num(signals.today - columns.created, nan=0.0).clip(min=0)
+    ratings = np.nan_to_num(columns.rating_count, nan=1.0)
     # A mean of few ratings is drawn to the usual one.
-    rating = (told.rating * ratings + _PRIOR_RATING * _PRIOR_RATINGS) / (ratings + _PRIOR_RATINGS) - _PRIOR_RATING
+    rating = (columns.rating * ratings + _PRIOR_RATING * _PRIOR_RATINGS) / (ratings + _PRIOR_RATINGS) - _PRIOR_RATING
     return {
         "price_gap": np.where(has_gap, np.clip(gap, -3, 3), 0),
         "has_price": has_gap,
-        "availability": np.nan_to_num(told.availability, nan=0.0),
+        "availability": np.nan_to_num(columns.availability, nan=0.0),
         "popularity": popularity_feature(signals.popularity),
         "freshness": np.where(has_created, 0.5 ** (age / HALF_LIFE_DAYS), 0),
         "has_created": has_created,

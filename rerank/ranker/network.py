@@ -241,7 +241,7 @@ class CrossAttention(nn.Module):
         super().__init__()
         d, heads, units = shape.state_dimension, len(shape.heads), shape.feed_forward
         self.shape = shape
-        self.told = nn.Linear(2, d)
+        self.match_map = nn.Linear(2, d)
         self.query = nn.Linear(d, heads * shape.head_columns)
         self.equal = nn.Parameter(torch.ones(heads))
         self.output = nn.Linear(heads * shape.head_columns, d)
@@ -254,7 +254,7 @@ class CrossAttention(nn.Module):
         """Query tokens (B, c, q, d) over product tokens (B, c, t, d), the result as the query tokens."""
         batch, candidates, tokens, _ = query.shape
         heads, columns = len(self.shape.heads), self.shape.head_columns
-        query = query + self.told(torch.stack([matching.best, matching.covered], dim=-1))
+        query = query + self.match_map(torch.stack([matching.best, matching.covered], dim=-1))
         by_head = self.query(query).reshape(batch, candidates, tokens, heads, columns).transpose(2, 3)
         cached = self._divided(products)
         logits = (by_head @ cached.transpose(3, 4)) * self.scale[:, None, None]
@@ -315,8 +315,8 @@ class HistoryAttention(nn.Module):
         """What the history adds to the scores (B, c, 3), nothing where it is empty; of `Inputs`, candidate_vectors and
         the history's vectors, kinds and gaps."""
         is_event = kinds >= 0
-        told = self.kind(kinds.clamp(min=0)) + self.gap(torch.log1p(gaps.clamp(min=0))[..., None])
-        events = self.event(vectors) + told
+        kind_and_gap = self.kind(kinds.clamp(min=0)) + self.gap(torch.log1p(gaps.clamp(min=0))[..., None])
+        events = self.event(vectors) + kind_and_gap
         asking = self.candidate(candidates)
         logits = (asking @ events.transpose(1, 2)) / math.sqrt(events.shape[-1])
         logits = logits.masked_fill(~is_event[:, None], _FAR)

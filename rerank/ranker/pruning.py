@@ -98,7 +98,7 @@ def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence
         )
         heads += _apart(by_column.reshape(*by_column.shape[:2], -1, columns).sum(dim=-1), is_candidate) / lists
         units += sum(_apart(each, is_candidate) / lists for each in by_unit)
-    return PartImportance(_told(heads), _told(units), read, fired, pooled)
+    return PartImportance(_to_numpy(heads), _to_numpy(units), read, fired, pooled)
 
 
 def prune_network(network: RankerNetwork, measured: PartImportance, left: PruningTarget) -> RankerNetwork:
@@ -173,7 +173,7 @@ def _apart(changes: Tensor, is_candidate: Tensor) -> Tensor:
     return (centred.square().sum(dim=1) / count[:, 0]).sqrt().sum(dim=0)
 
 
-def _told(importance: Tensor) -> NDArray[np.float64]:
+def _to_numpy(importance: Tensor) -> NDArray[np.float64]:
     return np.asarray(importance.double().numpy())
 
 

@@ -151,8 +151,8 @@ def _from_hub(name: str, cache: Path) -> Path:
     def download(folder: Path) -> None:
         download_cross_encoder(name, folder)
 
-    def not_found(said: str) -> str:
-        tried = f"no folder {name!r}; {said}"
+    def not_found(message: str) -> str:
+        tried = f"no folder {name!r}; {message}"
         return f"cross-encoder {name!r} was not found: {tried}; name a folder that CrossEncoder.save wrote"
 
     # Apart from encoders: the same name may have been opened as one, and saved with a pooling.

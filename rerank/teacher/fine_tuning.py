@@ -178,8 +178,8 @@ def fine_tune(
 
 def _run_name(source: ModelSource, lists: Sequence[GradedList], options: FineTuningOptions) -> str:
     """Another one for another model, other lists or other options: what one run left is of no use to the other."""
-    told = f"{source.fingerprint} {fingerprint(lists)} {msgspec.json.encode(asdict(options)).decode()}"
-    return xxhash.xxh3_64_hexdigest(told.encode())
+    identity = f"{source.fingerprint} {fingerprint(lists)} {msgspec.json.encode(asdict(options)).decode()}"
+    return xxhash.xxh3_64_hexdigest(identity.encode())
 
 
 def _trained(

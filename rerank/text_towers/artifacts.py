@@ -55,12 +55,12 @@ def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: 
     """Writes a new folder, whole or not at all, with what is trained of it alone (`adapter`) where that is less; raises
     what `Tower.save` does."""
 
-    def beside(scratch: Path) -> None:
+    def add_files(scratch: Path) -> None:
         (scratch / TOWERS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
         if adapter is not None:
             shutil.copytree(adapter, scratch / ADAPTER_FOLDER)
 
-    tower.save(folder, beside)
+    tower.save(folder, add_files)
 
 
 def read_towers(folder: Path) -> TextTowersSpec:

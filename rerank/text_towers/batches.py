@@ -91,8 +91,8 @@ def _log_q(place: NDArray[np.int64], count: int) -> Floats:
 
 
 def _teacher_scores(queries: Sequence[str], texts: Sequence[str], place: NDArray[np.int64], score: Score) -> Floats:
-    asked = [query for query, row in zip(queries, place, strict=True) for _ in row]
-    scores = score(asked, [texts[at] for at in place.reshape(-1).tolist()])
+    repeated = [query for query, row in zip(queries, place, strict=True) for _ in row]
+    scores = score(repeated, [texts[at] for at in place.reshape(-1).tolist()])
     return np.asarray(scores, np.float32).reshape(place.shape)
 
 

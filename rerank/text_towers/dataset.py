@@ -221,9 +221,11 @@ def _by_paraphrase(
             continue
         known = learned.setdefault(key, _QueryOpinions(own.query))
         for row, opinion in other.positives.items():
-            told = replace(opinion, weight=opinion.weight * each.share)
+            weighted = replace(opinion, weight=opinion.weight * each.share)
             if row not in own.opinions:
-                known.opinions[row] = max(told, known.opinions.get(row, told), key=lambda opinion: opinion.weight)
+                known.opinions[row] = max(
+                    weighted, known.opinions.get(row, weighted), key=lambda opinion: opinion.weight
+                )
     return {
         key: _QueryOpinions(known.query, known.opinions | training.get(key, known).opinions)
         for key, known in learned.items()
@@ -261,20 +263,20 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
         for row, opinion in known.opinions.items():
             counts[row] += opinion.gain >= LEAST_GAIN
     positives = [row for row, count in counts.items() if count]
-    told = (
+    summary = (
         f"{dropped.gone:,} opinions are of products that are gone, {lost:,} queries have no product that answers them"
     )
     if not positives:
         raise TrainingError(
-            f"there are no positives to train towers on ({told}): give grades or clicks of this catalog"
+            f"there are no positives to train towers on ({summary}): give grades or clicks of this catalog"
         )
     if len(positives) == 1:
-        raise TrainingError(f"all positives are one product, so there is one class only ({told}): give more of them")
+        raise TrainingError(f"all positives are one product, so there is one class only ({summary}): give more of them")
     for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "choose by"), strict=True):
         if len(side) < least:
             raise TrainingError(
                 f"{len(side)} queries with a positive are left to {name}, at least {least} are needed "
-                f"({told}; {dropped.leaked:,} stood on both sides): give more judged queries"
+                f"({summary}; {dropped.leaked:,} stood on both sides): give more judged queries"
             )
 
 
@@ -317,15 +319,15 @@ def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> 
     Both tables leave out what too few shoppers did. A query of which the second does not say how many asked it has no
     share, and is none of these.
     """
-    asked = reformulations.join(queries.select("query", asked="shoppers"), on="query")
-    shares = asked.with_columns(share=(pl.col("shoppers") / pl.col("asked")).clip(upper_bound=1.0))
+    searched = reformulations.join(queries.select("query", searched="shoppers"), on="query")
+    shares = searched.with_columns(share=(pl.col("shoppers") / pl.col("searched")).clip(upper_bound=1.0))
     return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
 
 
 def _sources_by_query(shares: pl.DataFrame) -> Iterator[JudgedQuery]:
     for (query,), rows in shares.group_by("query", maintain_order=True):
-        told = zip(rows["product_id"], rows["gain"], rows["weight"], strict=True)
-        yield JudgedQuery(str(query), {product: Opinion(gain, gain * weight) for product, gain, weight in told})
+        opinions = zip(rows["product_id"], rows["gain"], rows["weight"], strict=True)
+        yield JudgedQuery(str(query), {product: Opinion(gain, gain * weight) for product, gain, weight in opinions})
 
 
 def _graded(gain: float) -> Opinion:
@@ -397,6 +399,6 @@ def _without_brand(query: str, brand: str) -> str:
 
 
 def _unlike(query: str, product: Product) -> Product:
-    asked = {word.text for word in read_words(query)}
-    left = [word.text for word in read_words(product.title) if word.text not in asked]
+    searched = {word.text for word in read_words(query)}
+    left = [word.text for word in read_words(product.title) if word.text not in searched]
     return replace(product, title=phrase(left)) if len(left) >= _LEAST_LEFT else product

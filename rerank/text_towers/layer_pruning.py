@@ -65,9 +65,9 @@ def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoc
     A run that was killed goes on; a GPU that is full is given half as many texts a step. Raises what `check_layers`
     does, and TrainingError where the loss is no number any more, or one text is too much for the device.
     """
-    taught, student = _encode_by_teacher(task), keep_layers(task.tower, layers)
+    teacher, student = _encode_by_teacher(task), keep_layers(task.tower, layers)
     start, options = weights_of(student.model), task.options
-    while (curve := _train_student(task, options, student, taught, layers)) is None:
+    while (curve := _train_student(task, options, student, teacher, layers)) is None:
         if options.batch == 1:
             raise TrainingError("the GPU has no memory to teach one text: choose a smaller model")
         options = replace(options, batch=options.batch // 2)
@@ -77,15 +77,15 @@ def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoc
 
 
 def _train_student(
-    task: LayerPruning, options: LayerPruningOptions, student: TextTower, taught: _TeacherVectors, layers: int
+    task: LayerPruning, options: LayerPruningOptions, student: TextTower, teacher: _TeacherVectors, layers: int
 ) -> tuple[Epoch, ...] | None:
     """The curve; None where the device has no memory for a step."""
-    progress, steps = task.progress, -(-len(taught.texts) // options.batch)
+    progress, steps = task.progress, -(-len(teacher.texts) // options.batch)
     progress.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
     training: Training[SentenceTransformer, Rows] = Training(
-        lambda epoch: _shuffled(taught, options, epoch),
+        lambda epoch: _shuffled(teacher, options, epoch),
         steps,
-        lambda network, rows: _distance(network, student, taught, rows),
+        lambda network, rows: _distance(network, student, teacher, rows),
         lambda _: task.judge.ndcg(student),
     )
     try:
@@ -124,14 +124,16 @@ def check_layers(tower: TextTower, layers: int) -> None:
     """Raises SettingError for a model whose layers are not found, or that has no more of them than so many."""
     there = len(_stack(tower.model))
     if not 1 <= layers < there:
-        told = f"the model has {there}" if there else "this model's are not found"
-        raise SettingError(f"{layers} layers shall be kept; {told}: name fewer than it has, or leave --layers out")
+        available = f"the model has {there}" if there else "this model's are not found"
+        raise SettingError(f"{layers} layers shall be kept; {available}: name fewer than it has, or leave --layers out")
 
 
 def _stack(model: SentenceTransformer) -> nn.ModuleList:
     """A transformer's layers, first to last; none where there is not just one list of as many as it says."""
-    said = getattr(_config(model), "num_hidden_layers", 0)
-    lists = [module for module in model[0].modules() if isinstance(module, nn.ModuleList) and len(module) == said > 1]
+    expected = getattr(_config(model), "num_hidden_layers", 0)
+    lists = [
+        module for module in model[0].modules() if isinstance(module, nn.ModuleList) and len(module) == expected > 1
+    ]
     return lists[0] if len(lists) == 1 else nn.ModuleList()
 
 
@@ -167,20 +169,20 @@ def _with_others(known: Rows, size: int, options: LayerPruningOptions) -> Rows:
     return np.sort(np.concatenate([known, rng.choice(others, count, replace=False)]))
 
 
-def _shuffled(taught: _TeacherVectors, options: LayerPruningOptions, epoch: int) -> Iterator[Rows]:
+def _shuffled(teacher: _TeacherVectors, options: LayerPruningOptions, epoch: int) -> Iterator[Rows]:
     """Batches of texts of about one length; what is random in them, as in dropout, is the epoch's own."""
     torch.manual_seed(options.seed * 1_000 + epoch)
     rng = np.random.default_rng([options.seed, 6, epoch])
-    lengths = np.array([len(text) for text in taught.texts]) + rng.uniform(0, 16, len(taught.texts))
+    lengths = np.array([len(text) for text in teacher.texts]) + rng.uniform(0, 16, len(teacher.texts))
     order = np.argsort(lengths)
     for start in rng.permutation(np.arange(0, len(order), options.batch)).tolist():
         yield order[start : start + options.batch]
 
 
-def _distance(network: nn.Module, student: TextTower, taught: _TeacherVectors, rows: Rows) -> Tensor:
+def _distance(network: nn.Module, student: TextTower, teacher: _TeacherVectors, rows: Rows) -> Tensor:
     """The mean square of what lies between the vectors of a batch and those that it is to have."""
-    features = student.model.preprocess([taught.texts[row] for row in rows.tolist()])
+    features = student.model.preprocess([teacher.texts[row] for row in rows.tolist()])
     place = student.model.device
     made = network(batch_to_device(features, place))["sentence_embedding"]
-    apart = functional.normalize(made, dim=-1) - torch.from_numpy(taught.vectors[rows]).to(place)
+    apart = functional.normalize(made, dim=-1) - torch.from_numpy(teacher.vectors[rows]).to(place)
     return apart.square().sum(dim=1).mean()

@@ -160,16 +160,16 @@ class TowerLoss(CachedLossMixin, nn.Module):
         each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return each.masked_fill(masked, 0.0).sum(dim=1)
 
-    def _teacher_loss(self, cosines: Tensor, taught: Tensor) -> Tensor:
+    def _teacher_loss(self, cosines: Tensor, teacher_scores: Tensor) -> Tensor:
         """(B,): how far a row's own products are from what the teacher says of them, taught (B, c)."""
         rows = torch.arange(len(cosines), device=cosines.device)
-        places = rows[:, None] + torch.arange(taught.shape[1], device=cosines.device) * len(cosines)
+        places = rows[:, None] + torch.arange(teacher_scores.shape[1], device=cosines.device) * len(cosines)
         own = cosines.gather(1, places) / self.options.temperature
         if self.options.teacher == "kl":
-            told = functional.log_softmax(taught, dim=1)
-            return functional.kl_div(functional.log_softmax(own, 1), told, reduction="none", log_target=True).sum(1)
+            wanted = functional.log_softmax(teacher_scores, dim=1)
+            return functional.kl_div(functional.log_softmax(own, 1), wanted, reduction="none", log_target=True).sum(1)
         # Hofstätter et al. 2020, Improving Efficient Neural Ranking Models, section 4.1.
-        margins = (own[:, :1] - own[:, 1:]) - (taught[:, :1] - taught[:, 1:])
+        margins = (own[:, :1] - own[:, 1:]) - (teacher_scores[:, :1] - teacher_scores[:, 1:])
         return margins.square().mean(dim=1) if margins.shape[1] else margins.new_zeros(len(margins))
 
 

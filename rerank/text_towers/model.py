@@ -59,7 +59,7 @@ class TextTower:
         """The same of products' texts; `progress` is told how many more are done."""
         return self._encode([self.ready_product(text) for text in texts], progress)
 
-    def save(self, folder: Path, beside: Callable[[Path], None] = lambda _folder: None) -> None:
+    def save(self, folder: Path, add_files: Callable[[Path], None] = lambda _folder: None) -> None:
         """Writes a new folder that sentence-transformers opens, whole or not at all; `beside` adds files to it.
 
         Raises SettingError where `folder` exists, StoreError where it cannot be written.
@@ -70,7 +70,7 @@ class TextTower:
         try:
             with atomic_folder(folder) as scratch, no_progress_bar():
                 self.model.save(str(scratch), create_model_card=False)
-                beside(scratch)
+                add_files(scratch)
         except (OSError, SafetensorError) as error:
             message = f"the towers cannot be stored as {folder} ({str(error)[:200]}); see to the disk, then try again"
             raise StoreError(message) from error
@@ -141,12 +141,12 @@ def _bfloat16_is_faster() -> bool:
 def _matrix_seconds(dtype: torch.dtype) -> float:
     """The fastest of some, so that what runs beside does not count."""
     texts, weights = torch.ones(2_048, 384, dtype=dtype), torch.ones(1_536, 384, dtype=dtype)
-    taken = []
+    seconds = []
     for _ in range(8):
         started = time.perf_counter()
         functional.linear(texts, weights)
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 # Low-rank adapters: a few matrices beside those of the model are trained in their place (LoRA, Hu et al. 2021, section

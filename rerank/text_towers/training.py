@@ -249,7 +249,7 @@ def train_part(
     options: TextTowerOptions,
     at: tuple[int, int, int],
     folder: Path,
-    told: Callable[[], None],
+    on_step: Callable[[], None],
 ) -> float:
     """Trains on a part, once; the mean loss of its steps. `at` is the part's number, how many steps were done before
     it, and how many the whole training has. `told` hears of each step.
@@ -288,7 +288,7 @@ def train_part(
             optimizers=(optimizer, schedule),
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.done, trainer.told, trainer.fgm = done, told, options.fgm
+        trainer.done, trainer.on_step, trainer.fgm = done, on_step, options.fgm
         try:
             trainer.train()
         finally:
@@ -318,7 +318,7 @@ class _Trainer(SentenceTransformerTrainer):
     moved."""
 
     done = 0
-    told: Callable[[], None]
+    on_step: Callable[[], None]
     fgm = 0.0
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the library's own
@@ -362,7 +362,7 @@ class _Trainer(SentenceTransformerTrainer):
             raise NonFiniteLossError(value, f"at step {step:,}")
         if not self._is_moved:
             self.losses.append(value)
-            self.told()
+            self.on_step()
         return loss
 
 

@@ -58,8 +58,8 @@ class ClickEvidence:
     def query_of_list(self) -> npt.NDArray[np.int64]:
         """(n,): the query's number of each list; -1 for one that shows nothing."""
         pair = self.log.pairs.max(axis=1, initial=-1)
-        asked: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
-        return asked
+        query_of: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
+        return query_of
 
 
 def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
@@ -91,10 +91,10 @@ def acts_of(happened: Outcomes) -> Flags:
 
 def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
     """The queries on whose lists anything was done, the most frequent first, at most so many."""
-    asked = evidence.query_of_list
+    query_of = evidence.query_of_list
     names = evidence.pairs["query"].unique(maintain_order=True).to_list()
-    traffic = np.bincount(asked[asked >= 0], minlength=len(names))
-    acted = np.isin(np.arange(len(names)), asked[np.asarray(evidence.acts.any(axis=(1, 2)))])
+    traffic = np.bincount(query_of[query_of >= 0], minlength=len(names))
+    acted = np.isin(np.arange(len(names)), query_of[np.asarray(evidence.acts.any(axis=(1, 2)))])
     numbers = np.flatnonzero(acted & np.array([bool(name) for name in names], np.bool_))
     order = numbers[np.argsort(-traffic[numbers], kind="stable")]
     return tuple(names[number] for number in order[:most].tolist())
@@ -218,9 +218,9 @@ def click_lists(
     gains[at] = evidence.gains[known]
     local = np.full(len(place), -1, np.int64)
     local[known] = at - lists.offsets[lists.query_of[at]]
-    told = build_displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
+    displays = build_displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
-    usable = np.intersect1d(np.unique(told.list_of), np.flatnonzero(lists.lengths > 1))
+    usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
         raise TrainingError(
             f"{len(usable)} of {len(found)} queries have a candidate that was clicked and one beside it; at least "
@@ -234,7 +234,7 @@ def click_lists(
         ),
         unanswered_queries=len(found) - len(usable),
     )
-    return ClickLists(lists, gains, is_shown[kept], weights, told, evidence.examination, usable, left_out)
+    return ClickLists(lists, gains, is_shown[kept], weights, displays, evidence.examination, usable, left_out)
 
 
 def place_pairs(
@@ -290,13 +290,13 @@ def _evidence_of(
     log = evidence.log
     shown = np.bincount(log.pairs[log.shown], minlength=log.count)[known].astype(np.float64)
     total = np.bincount(list_of, shown, count)
-    told = np.bincount(list_of, shown * evidence.weights[known], count)
-    return (told / np.maximum(total, 1.0)).astype(np.float32)
+    weighted = np.bincount(list_of, shown * evidence.weights[known], count)
+    return (weighted / np.maximum(total, 1.0)).astype(np.float32)
 
 
 def _unclicked(evidence: ClickEvidence) -> int:
-    asked, acted = evidence.query_of_list, evidence.acts.any(axis=(1, 2))
-    return len(np.setdiff1d(np.unique(asked[asked >= 0]), asked[acted]))
+    query_of, acted = evidence.query_of_list, evidence.acts.any(axis=(1, 2))
+    return len(np.setdiff1d(np.unique(query_of[query_of >= 0]), query_of[acted]))
 
 
 # Batches of lists that were clicked on: candidates with their debiased gains, and displays of them with the acts.

@@ -135,8 +135,8 @@ _LEAST = 1e-9
 def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> Tensor:
     """ListNet's top-one cross entropy (Cao et al. 2007, section 4.2) of scores (B, c, 3) with the debiased gains."""
     given = log_softmax(scores.masked_fill(~batch.is_candidate[..., None], _FAR), dim=1)
-    told = -(batch.gains * given.masked_fill(~batch.is_candidate[..., None], 0.0)).sum(dim=1)
-    return _weighted(told, batch.gains.sum(dim=1), batch.weights, tasks)
+    entropy = -(batch.gains * given.masked_fill(~batch.is_candidate[..., None], 0.0)).sum(dim=1)
+    return _weighted(entropy, batch.gains.sum(dim=1), batch.weights, tasks)
 
 
 def displayed_loss(
@@ -150,16 +150,16 @@ def displayed_loss(
     logits = _on_displays(scores, batch.list_of, batch.places)
     behind = _unseen(scores, batch)[batch.list_of]
     if bias is not None:
-        told = batch.is_position_shown[:, None, None].float()
-        logits = logits + told * bias[None, : logits.shape[1]]
-        behind = behind + told[:, 0] * bias[_last(batch.places)]
+        shown = batch.is_position_shown[:, None, None].float()
+        logits = logits + shown * bias[None, : logits.shape[1]]
+        behind = behind + shown[:, 0] * bias[_last(batch.places)]
     logits = logits.masked_fill((batch.places < 0)[..., None], _FAR)
     total = torch.logsumexp(torch.cat([logits, behind[:, None]], dim=1), dim=1, keepdim=True)
     acts = batch.acts if chances is None else batch.acts / chances[None, : logits.shape[1], None]
     entropy, acted = (acts * (total - logits)).sum(dim=1), acts.sum(dim=1)
     nothing = torch.zeros(scores.shape[0], scores.shape[2])
-    told_by_list = nothing.index_add(0, batch.list_of, entropy)
-    return _weighted(told_by_list, nothing.index_add(0, batch.list_of, acted), batch.weights, tasks)
+    entropy_by_list = nothing.index_add(0, batch.list_of, entropy)
+    return _weighted(entropy_by_list, nothing.index_add(0, batch.list_of, acted), batch.weights, tasks)
 
 
 def single_displays_loss(

@@ -50,11 +50,11 @@ def tune_on_grades(
     the teacher taught. The validation is the mean nDCG@10 of the lists in `validation`. `folder` keeps the state
     between epochs: see `rerank.training.trainer`.
     """
-    network, told = copy.deepcopy(start), replace(data, weights=teacher)
+    network, weighted = copy.deepcopy(start), replace(data, weights=teacher)
 
     def batches(epoch: int) -> Iterator[ListBatch]:
         seed = options.seed * 1_000 + epoch
-        return shuffled_batches(told, training, lists=options.lists, dropped=options.dropped, seed=seed)
+        return shuffled_batches(weighted, training, lists=options.lists, dropped=options.dropped, seed=seed)
 
     def loss(trained: RankerNetwork, batch: ListBatch) -> torch.Tensor:
         return _loss(trained, batch, options.teacher_weight)

@@ -145,8 +145,8 @@ class QueryWriter:
     def title(self) -> list[Word]:
         """The words of the title that mean something, mostly without those that have digits."""
         numbers = self.random.random() < _NUMBERS_SHARE
-        told = [word for word in self.facts.title if word.kind is not WordKind.JOINING]
-        return [word for word in told if numbers or word.kind is WordKind.WORD] or told
+        words = [word for word in self.facts.title if word.kind is not WordKind.JOINING]
+        return [word for word in words if numbers or word.kind is WordKind.WORD] or words
 
     def draw_words(self, words: Sequence[Word], count: int) -> Words:
         """So many different words in their order, drawn by their idf and for standing early; none of one character."""
@@ -222,8 +222,8 @@ def _model(shopper: QueryWriter) -> Words:
     if not shopper.facts.models:
         return ()
     model = shopper.random.choice(shopper.facts.models)
-    beside = shopper.random.choices((shopper.facts.brand, shopper.kind(0.6, 0.4), ()), (0.35, 0.25, 0.4))[0]
-    return (*beside, model)
+    companion = shopper.random.choices((shopper.facts.brand, shopper.kind(0.6, 0.4), ()), (0.35, 0.25, 0.4))[0]
+    return (*companion, model)
 
 
 def _modified_kind(shopper: QueryWriter) -> Words:

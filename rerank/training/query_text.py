@@ -86,14 +86,14 @@ def phrase(words: Iterable[str]) -> str:
     return text
 
 
-def _words_of(chunk: str, broken: bool, aside: bool) -> Iterator[Word]:
+def _words_of(chunk: str, broken: bool, in_brackets: bool) -> Iterator[Word]:
     if contains_chinese(chunk[0]):
         for place, (text, tag) in enumerate(_tag()(chunk)):
             joining = text in _SALES_TALK or (len(text) == 1 and tag.startswith(_JOINING_TAGS))
             noun = tag in _NOUN_TAGS and len(text) > 1
-            yield Word(text, WordKind.JOINING if joining else WordKind.WORD, broken and not place, aside, noun)
+            yield Word(text, WordKind.JOINING if joining else WordKind.WORD, broken and not place, in_brackets, noun)
         return
-    yield Word(chunk.rstrip("."), _kind(chunk), broken, aside)
+    yield Word(chunk.rstrip("."), _kind(chunk), broken, in_brackets)
 
 
 def _kind(chunk: str) -> WordKind:

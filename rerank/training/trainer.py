@@ -278,11 +278,11 @@ def load_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer) -> R
     before = weights_of(network)
     try:
         with safe_open(folder / STATE_FILE, framework="pt") as file:
-            told = file.metadata() or {}
+            metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # it is no dictionary
-        if _checksum(told[_PROGRESS], tensors) != told[_CHECKSUM]:
+        if _checksum(metadata[_PROGRESS], tensors) != metadata[_CHECKSUM]:
             return RunState()
-        progress = msgspec.json.decode(told[_PROGRESS], type=Progress)
+        progress = msgspec.json.decode(metadata[_PROGRESS], type=Progress)
         network.load_state_dict(_under("network", tensors))
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": _moments(tensors), "param_groups": groups})

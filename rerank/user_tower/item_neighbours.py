@@ -46,14 +46,14 @@ def find_neighbours(
     places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
     if not len(places):
         return Neighbours(np.zeros(len(rows) + 1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32))
-    told = _weights(histories, rows[places], options)
+    weights = _weights(histories, rows[places], options)
     chosen = table[:, places].tocsr()
     by_product = chosen.T.tocsr()
     counts = np.zeros(len(rows), np.int64)
     others, strengths = [], []
     for part in _parts(len(places)):
         common = (by_product[part] @ chosen).toarray()
-        strong = np.where(common >= least_shoppers, told[part], 0.0)
+        strong = np.where(common >= least_shoppers, weights[part], 0.0)
         best = np.argsort(-np.abs(strong), axis=1, kind="stable")[:, :most]
         for place, says, found in zip(places[part], strong, best, strict=True):
             kept = np.sort(found[says[found] != 0])
@@ -137,13 +137,13 @@ class Neighbours:
         """Of the products at places (k,), which become the places 0 to k - 1."""
         new = np.full(len(self), -1)
         new[places] = np.arange(len(places))
-        taken = []
+        kept = []
         for place in places.tolist():
             part = np.arange(self.starts[place], self.starts[place + 1])
             part = part[new[self.others[part]] >= 0]
-            taken.append(part[np.argsort(new[self.others[part]])])
-        chosen = np.concatenate([np.empty(0, np.int64), *taken])
-        starts = np.cumsum([0, *map(len, taken)], dtype=np.int64)
+            kept.append(part[np.argsort(new[self.others[part]])])
+        chosen = np.concatenate([np.empty(0, np.int64), *kept])
+        starts = np.cumsum([0, *map(len, kept)], dtype=np.int64)
         return Neighbours(starts, new[self.others[chosen]].astype(np.int32), self.strengths[chosen])
 
     def problem(self, count: int) -> str:
@@ -165,8 +165,10 @@ class Neighbours:
             return np.zeros(len(self), np.float32)
         parts = [slice(int(self.starts[place]), int(self.starts[place + 1])) for place, _ in chosen]
         others = np.concatenate([self.others[part] for part in parts])
-        told = np.concatenate([self.strengths[part] * weight for part, (_, weight) in zip(parts, chosen, strict=True)])
-        return np.bincount(others, told, len(self)).astype(np.float32)
+        strengths = np.concatenate(
+            [self.strengths[part] * weight for part, (_, weight) in zip(parts, chosen, strict=True)]
+        )
+        return np.bincount(others, strengths, len(self)).astype(np.float32)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,5 +269,5 @@ def factorize(histories: Histories, count: int, width: int, *, least_shoppers: i
         # A first vector that is given makes the same factors each time.
         directions, weights, others = svds(scaled, k=rank, v0=np.ones(min(scaled.shape)))
         made[:, :rank], shoppers[:, :rank] = others.T * weights, directions
-    told = (each.astype(np.float32) for each in (made, reach, shoppers, loudness))
-    return Factors(rows, *told)
+    arrays = (each.astype(np.float32) for each in (made, reach, shoppers, loudness))
+    return Factors(rows, *arrays)

@@ -111,8 +111,10 @@ class UserTowerNetwork(nn.Module):
         ago = torch.arange(width)[:, None] - torch.arange(width)[None, :]
         allowed = (ago >= 0)[None] & (kinds >= 0)[:, None, :]
         ago = ago.clamp(min=0)
-        told = self.norm_in(self.text_in(self.white(vectors)) + self.own_in(own)) + self.kind(known) + self.gap(gaps)
-        states = self.dropout(told)
+        act_features = (
+            self.norm_in(self.text_in(self.white(vectors)) + self.own_in(own)) + self.kind(known) + self.gap(gaps)
+        )
+        states = self.dropout(act_features)
         for block in self.blocks:
             states = block(states, ago, allowed)
         weights = _FASTER * (self.recent[ago][None] + self.recent_kind[known][:, None, :])
@@ -152,11 +154,11 @@ class _Block(nn.Module):
         """States (n, w, width); `ago` and `allowed` (w, w) and (n, w, w) say how far apart acts are, and which are
         read."""
         n, w, _ = states.shape
-        asked, keys, values = (
+        queries, keys, values = (
             each.reshape(n, w, self.heads, self.columns).transpose(1, 2)
             for each in self.read(self.norm(states)).chunk(3, dim=-1)
         )
-        logits = asked @ keys.transpose(2, 3) / math.sqrt(self.columns) + self.distance[:, ago][None]
+        logits = queries @ keys.transpose(2, 3) / math.sqrt(self.columns) + self.distance[:, ago][None]
         attention = self.dropout(logits.masked_fill(~allowed[:, None], _FAR).softmax(dim=-1))
         states = states + self.dropout(self.write((attention @ values).transpose(1, 2).reshape(n, w, -1)))
         fed = self.forward_out(self.dropout(nn.functional.gelu(self.forward_in(self.norm_forward(states)))))
@@ -225,8 +227,8 @@ class UserTowerModel(nn.Module):
         put_in = torch.zeros(len(owners), len(rows))
         put_in[torch.from_numpy(batch.chosen[0]), torch.from_numpy(batch.chosen[1])] = 1.0
         put_in *= self._reach[torch.from_numpy(self._places[rows])] * kept_candidates * loudness[:, None]
-        told = ((network.own_out(states) + own_scale * (weights @ own)) * shoppers[:, None]).sum(dim=-1)
-        scores = states @ read.T + weights @ alike + biases - told[..., None] * put_in[:, None]
+        put_in_scores = ((network.own_out(states) + own_scale * (weights @ own)) * shoppers[:, None]).sum(dim=-1)
+        scores = states @ read.T + weights @ alike + biases - put_in_scores[..., None] * put_in[:, None]
         made: Tensor = scores[torch.from_numpy(batch.places[0]), torch.from_numpy(batch.places[1])]
         return made
 

@@ -53,10 +53,10 @@ class ProductParameters:
         """(N,): of all products of the catalog."""
         made = np.full(count, self.usual_bias, np.float32)
         if categories is not None and self.category_bias:
-            told = np.full(int(categories.max(initial=-1)) + 2, self.usual_bias, np.float32)
+            by_number = np.full(int(categories.max(initial=-1)) + 2, self.usual_bias, np.float32)
             for number, bias in self.category_bias.items():
-                told[number] = bias
-            made = told[categories]
+                by_number[number] = bias
+            made = by_number[categories]
         made[self.rows] = self.bias
         return made
 
@@ -67,8 +67,8 @@ def smooth_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]
     numbers, places = np.unique(groups, return_inverse=True)
     sums = np.bincount(places, biases, len(numbers)) + _SHRINKS * usual
     means = sums / (np.bincount(places, minlength=len(numbers)) + _SHRINKS)
-    told = zip(numbers.tolist(), means.tolist(), strict=True)
-    return {number: mean for number, mean in told if number >= 0}, usual
+    smoothed = zip(numbers.tolist(), means.tolist(), strict=True)
+    return {number: mean for number, mean in smoothed if number >= 0}, usual
 
 
 class UserTower:
@@ -113,13 +113,13 @@ class UserTower:
             made += self.learned.neighbours.weight * self.neighbour_scores(self.learned.neighbours, histories)
         return np.asarray(made, np.float32)
 
-    def neighbour_scores(self, beside: WeightedNeighbours, histories: Histories) -> Floats:
+    def neighbour_scores(self, weighted: WeightedNeighbours, histories: Histories) -> Floats:
         """(n, N): how strongly products are beside what n shoppers chose last, by neighbours of `learned.rows`."""
         rows = self.learned.rows
         made = np.zeros((len(histories), len(self.catalog)), np.float32)
         for number, window in enumerate(histories.newest().products):
             places = self._places[window]
-            made[number, rows] = beside.neighbours.scores(np.where(places < len(rows), places, -1), beside.decay)
+            made[number, rows] = weighted.neighbours.scores(np.where(places < len(rows), places, -1), weighted.decay)
         return made
 
     def _encoded(self, windows: Windows, part: slice) -> tuple[Floats, Floats]:
@@ -147,14 +147,14 @@ class OnnxEncoder:
             # ONNX Runtime's exceptions have no common base but Exception.
             message = f"{path} cannot be run ({str(error)[:300]}); train the tower again: shelfwise train users"
             raise ModelDamagedError(message, USER_TOWER) from error
-        taken = {each.name for each in self._session.get_inputs()}
+        names = {each.name for each in self._session.get_inputs()}
         made = tuple(each.name for each in self._session.get_outputs())
-        if not taken <= set(INPUTS) or made != OUTPUTS:
+        if not names <= set(INPUTS) or made != OUTPUTS:
             message = (
-                f"{path} takes {', '.join(sorted(taken))}: no tower's graph; train it again: shelfwise train users"
+                f"{path} takes {', '.join(sorted(names))}: no tower's graph; train it again: shelfwise train users"
             )
             raise ModelDamagedError(message, USER_TOWER)
-        self._taken = taken
+        self._inputs = names
 
     def __call__(
         self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints
@@ -162,7 +162,7 @@ class OnnxEncoder:
         """Raises ModelError where the graph fails, or what it gives is no number."""
         given = dict(zip(INPUTS, (vectors, own, kinds, gaps), strict=True))
         try:
-            near, mine = self._session.run(None, {name: given[name] for name in self._taken})
+            near, mine = self._session.run(None, {name: given[name] for name in self._inputs})
         except Exception as error:
             raise ModelError(f"the user tower failed on a history ({str(error)[:300]})", USER_TOWER) from error
         if not (np.isfinite(near).all() and np.isfinite(mine).all()):

@@ -102,13 +102,13 @@ def fit(
         run = _Run(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
         curve = run.train(validating, work / "validated", advance, judged)
-        beside = run.choose_neighbours(validating, timed=not np.isnan(histories.times).any())
+        neighbours = run.choose_neighbours(validating, timed=not np.isnan(histories.times).any())
         best = best_of(curve).number
         if options.refit and learning is not histories:
             run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
-            beside = run.learned_again(beside)
-    return run.tower(beside)
+            neighbours = run.learned_again(neighbours)
+    return run.tower(neighbours)
 
 
 def _divided(histories: Histories, options: UserTowerOptions) -> tuple[Histories, HeldOutActs]:
@@ -177,17 +177,19 @@ class _Run:
         least, hide = self._options.least_shoppers, self._options.hide_seen
         return choose_neighbours(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
 
-    def learned_again(self, beside: WeightedNeighbours) -> WeightedNeighbours:
+    def learned_again(self, neighbours: WeightedNeighbours) -> WeightedNeighbours:
         """The same way to learn and count neighbours, on these histories."""
-        if beside.options is None:
-            return beside
+        if neighbours.options is None:
+            return neighbours
         rows, least = self.model.rows, self._options.least_shoppers
-        return replace(beside, neighbours=find_neighbours(self._histories, rows, beside.options, least_shoppers=least))
+        return replace(
+            neighbours, neighbours=find_neighbours(self._histories, rows, neighbours.options, least_shoppers=least)
+        )
 
-    def tower(self, beside: WeightedNeighbours = NO_NEIGHBOURS) -> UserTower:
+    def tower(self, neighbours: WeightedNeighbours = NO_NEIGHBOURS) -> UserTower:
         """As it is now."""
         self.model.eval()
-        learned = replace(self.model.product_parameters(self._categories), neighbours=beside)
+        learned = replace(self.model.product_parameters(self._categories), neighbours=neighbours)
         return UserTower(self.model.encode, self._vectors, learned, self._categories)
 
 
@@ -231,9 +233,9 @@ def choose_neighbours(
         reached[0] += _reached(scores, part.targets, seen)
         # Those that differ in weight alone stand together.
         for first in range(1, len(tried), len(_WEIGHTS)):
-            told = tower.neighbour_scores(tried[first], part.histories)
+            scores_added = tower.neighbour_scores(tried[first], part.histories)
             for number, weight in enumerate(_WEIGHTS, first):
-                reached[number] += _reached(scores + np.float32(weight) * told, part.targets, seen)
+                reached[number] += _reached(scores + np.float32(weight) * scores_added, part.targets, seen)
     return tried[max(range(len(tried)), key=lambda number: (reached[number], -tried[number].weight))]
 
 

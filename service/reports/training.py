@@ -37,7 +37,7 @@ def findings(done: ClickTraining) -> Findings:
         judging_lists=made.held_out.log.size,
         left_out=made.clicks.excluded.counts(),
         borrowed=made.evidence.borrowed,
-        models=made.foretold,
+        models=made.predictions,
         positions=_positions(made.evidence),
         curves=tuple(Curve(way, tuple(each.curve), each.mixing.ndcg) for way, each in done.networks.items()),
         orders=report.orders,

@@ -87,8 +87,8 @@ class ClickTrial:
         for number in range(len(lists)):
             place = lists.place(number)
             rows = lists.rows[place][gains[place] > 0]
-            told = Counter(snapshot.products[row].language for row in rows.tolist())
-            found.append(max(told, key=lambda each: told[each]) if told else "")
+            languages = Counter(snapshot.products[row].language for row in rows.tolist())
+            found.append(max(languages, key=lambda each: languages[each]) if languages else "")
         return tuple(found)
 
 
@@ -97,15 +97,15 @@ def build_trial(
 ) -> ClickTrial:
     """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
     happened = outcomes(events, len(chances))
-    asked = _select_queries(happened, options.queries)
-    lists = candidate_lists(snapshot, asked.queries, options.now, depth=options.depth, popularity=options.popularity)
-    place_of = _placed(lists, asked.of_pair, _rows(snapshot, happened.pairs["product_id"]))
+    queries = _select_queries(happened, options.queries)
+    lists = candidate_lists(snapshot, queries.queries, options.now, depth=options.depth, popularity=options.popularity)
+    place_of = _placed(lists, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
     targets = _targets(happened, chances, place_of, len(lists.rows))
     gained = np.bincount(lists.query_of, targets, len(lists)) > 0
-    is_asked = asked.of_row >= 0
-    log = _known(happened.log.rows(is_asked), place_of)
+    is_listed = queries.of_row >= 0
+    log = _known(happened.log.rows(is_listed), place_of)
     data = list_data(snapshot, lists, targets)
-    return ClickTrial(data, np.flatnonzero(gained), asked.traffic, log, asked.of_row[is_asked], place_of)
+    return ClickTrial(data, np.flatnonzero(gained), queries.traffic, log, queries.of_row[is_listed], place_of)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,7 +218,7 @@ class ClickTrainingSet:
     periods: Periods
     evidence: ClickEvidence
     """Of the first period."""
-    foretold: tuple[HeldOutFit, ...]
+    predictions: tuple[HeldOutFit, ...]
     """How well its click model foretells the clicks of the second one."""
     clicks: ClickLists
     data: ClickData
@@ -263,8 +263,8 @@ def build_training_set(
     progress.begin("click model", None, "")
     periods = split_by_time(events)
     evidence = fit_evidence(periods.training)
-    told = evaluate_later(periods.training, periods.validation, LABELS)
-    progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, told))}")
+    predictions = evaluate_later(periods.training, periods.validation, LABELS)
+    progress.end(f"of {evidence.log.size:,} lists; perplexity on later ones: {', '.join(map(str, predictions))}")
     progress.begin("labels", None, "")
     queries = queries_with_clicks(evidence, options.queries)
     progress.end(f"{evidence.log.count:,} pairs of query and product, {len(queries):,} queries with clicks")
@@ -284,15 +284,17 @@ def build_training_set(
     judging = TrialOptions(now, options.depth, popularity=popularity)
     held_out = build_trial(snapshot, periods.held_out, chances, judging)
     progress.end(f"{len(validating.numbers):,} later queries choose, {len(held_out.numbers):,} still later ones judge")
-    return ClickTrainingSet(snapshot, periods, evidence, told, clicks, data, validating, held_out, served, options)
+    return ClickTrainingSet(
+        snapshot, periods, evidence, predictions, clicks, data, validating, held_out, served, options
+    )
 
 
 def digest(made: ClickTrainingSet, parent: str) -> str:
     """Another one where a run would train on anything else, or otherwise; `parent` names what it begins with."""
     manifest = made.snapshot.manifest
     found = xxhash.xxh3_64(f"{manifest.version} {manifest.encoder} {parent} {made.options}".encode())
-    lists, told = made.clicks.lists, made.clicks.displays
+    lists, displays = made.clicks.lists, made.clicks.displays
     validating = made.validating.data
-    for array in (lists.rows, lists.features, made.clicks.gains, told.places, told.acts, validating.targets):
+    for array in (lists.rows, lists.features, made.clicks.gains, displays.places, displays.acts, validating.targets):
         found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()

@@ -108,9 +108,9 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogS
         lists = replace(made.lists, features=_of_words(made.lists.features))
         data = list_data(snapshot, lists, mix_targets(lists, made.teacher_scores))
         manifest = snapshot.manifest
-        taught = DistillationCatalog(data, split_lists(made.lists, seed=options.distilling.seed))
+        scored = DistillationCatalog(data, split_lists(made.lists, seed=options.distilling.seed))
         fits = expit(made.teacher_scores.astype(np.float64))
-        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, made.teacher, taught, fits)
+        return _CatalogStore(root.name, manifest.encoder_name, manifest.dimension, made.teacher, scored, fits)
 
 
 def _of_words(features: Floats) -> Floats:

@@ -75,7 +75,7 @@ def train_shoppers(
             return None
         steps.begin("verdict", None, "")
         found = UserTowerResult(done.tower.name, done.serves, done.is_new, done.tower.report)
-        steps.end(_verdict(found))
+        steps.end(_summarize(found))
         return found
 
 
@@ -135,11 +135,11 @@ def _served(made: TextTowers, report: EncoderReport | None) -> str:
     return f"It is rejected: {why}. To use it all the same: {made.next[0]}"
 
 
-def _verdict(found: UserTowerResult) -> str:
-    verdict = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
-    told = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
+def _summarize(found: UserTowerResult) -> str:
+    decision = "serves" if found.serves else f"is rejected: {'; '.join(found.report.rejection_reasons)}"
+    measures = "; ".join(f"{way.name} HR@10 {way.hit_rate:.4f}, nDCG@10 {way.ndcg:.4f}" for way in found.report.methods)
     earlier = "" if found.is_new else ", trained on the same acts before,"
-    return f"{found.tower}{earlier} {verdict}. Of {found.report.shoppers:,} shoppers: {told}"
+    return f"{found.tower}{earlier} {decision}. Of {found.report.shoppers:,} shoppers: {measures}"
 
 
 # One run from the store of events to a ranker with a verdict, and the report that it leaves.
@@ -191,16 +191,16 @@ class _LearnRun:
             if options.towers is None:
                 self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
 
-            def beside() -> None:
+            def train_user_tower() -> None:
                 self.shoppers = train_shoppers(tables, acts, options.shoppers, self.steps)
 
-            return ranker_from_tables(tables, options.ranker, self.steps, before_judging=beside)
+            return ranker_from_tables(tables, options.ranker, self.steps, before_judging=train_user_tower)
 
     def succeeded(self, done: ClickTraining) -> LearnReport:
         added, found = done.added, findings(done)
         made = added.model.report
         decision = _decision(done)
-        verdict = made.decision
+        promotion = made.decision
         return LearnReport(
             started=self.started,
             seconds=time.perf_counter() - self.began,
@@ -210,7 +210,7 @@ class _LearnRun:
                 *training.user_tower_summary(self.shoppers),
                 *training.encoder_summary(self.towers),
             ),
-            reasons=verdict.reasons if verdict else (),
+            reasons=promotion.reasons if promotion else (),
             ranker=added.model.name,
             against=made.against,
             notices=added.notices,
@@ -338,11 +338,11 @@ def read_record(root: Path) -> LearnRecord | None:
     path = root / TRAINING_FOLDER / LEARNED_FILE
     try:
         with path.open("rb") as file:
-            said = file.read(_MOST_BYTES + 1)
-        schema = msgspec.json.decode(said, type=_Schema).schema
+            content = file.read(_MOST_BYTES + 1)
+        schema = msgspec.json.decode(content, type=_Schema).schema
         if schema != SCHEMA:
             raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
-        return msgspec.json.decode(said, type=LearnRecord)
+        return msgspec.json.decode(content, type=LearnRecord)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:

@@ -48,8 +48,11 @@ def candidate_lists(
     Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
     """
     threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads, thread_name_prefix="retrieve") as beside, ThreadPoolExecutor(threads) as workers:
-        stages = Stages(snapshot, beside)
+    with (
+        ThreadPoolExecutor(threads, thread_name_prefix="retrieve") as retrieval,
+        ThreadPoolExecutor(threads) as workers,
+    ):
+        stages = Stages(snapshot, retrieval)
         found = []
         for each in workers.map(lambda query: _found(snapshot, stages, query, depth, now, popularity), queries):
             found.append(each)

@@ -58,7 +58,7 @@ class Contender:
 
 
 def distil_ranker(
-    snapshot: Snapshot, taught: ScoredLists, work: Path, root: Path, options: DistilOptions, progress: Progress
+    snapshot: Snapshot, scored: ScoredLists, work: Path, root: Path, options: DistilOptions, progress: Progress
 ) -> AddedRanker:
     """Trains the features head and a cross-attention layer, chooses between them on validation queries, and publishes
     the chosen one for the index directory `root` where it is better than what serves on others; see `rerank.gate`.
@@ -66,12 +66,12 @@ def distil_ranker(
     A run that was interrupted left its state in `work`, and goes on from there. Raises TrainingError, and what the
     registry raises.
     """
-    data = list_data(snapshot, taught.lists, mix_targets(taught.lists, taught.teacher_scores))
-    parts = split_lists(taught.lists, seed=options.seed)
+    data = list_data(snapshot, scored.lists, mix_targets(scored.lists, scored.teacher_scores))
+    parts = split_lists(scored.lists, seed=options.seed)
     run = work / f"{_RUN}{_digest(snapshot, data, options)}"
     contenders = [_contender(data, parts, layers, options, run, progress) for layers in (0, 1)]
     chosen = choose(contenders)
-    spec = _spec(snapshot, data, taught, parts, chosen, options)
+    spec = _spec(snapshot, data, scored, parts, chosen, options)
     added = _published(snapshot, data, parts, chosen, spec, root, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
@@ -117,9 +117,9 @@ def _digest(snapshot: Snapshot, data: ListData, options: DistilOptions) -> str:
 
 
 def _spec(
-    snapshot: Snapshot, data: ListData, taught: ScoredLists, parts: ListSplit, chosen: Contender, options: DistilOptions
+    snapshot: Snapshot, data: ListData, scored: ScoredLists, parts: ListSplit, chosen: Contender, options: DistilOptions
 ) -> RankerSpec:
-    fits = expit(taught.teacher_scores[data.lists.places(parts.validation)].astype(np.float64))
+    fits = expit(scored.teacher_scores[data.lists.places(parts.validation)].astype(np.float64))
     encoding = encoding_of(snapshot)
     return RankerSpec(
         encoder=encoding.encoder,
@@ -135,7 +135,7 @@ def _spec(
         trained_on={
             "catalog": snapshot.manifest.version,
             "queries": len(parts.training),
-            "teacher": taught.teacher,
+            "teacher": scored.teacher,
             "seed": options.seed,
         },
     )

@@ -72,13 +72,13 @@ def click_ranker(
     start = _start(made)
     run = work / f"{_RUN}{digest(made, start.parent)}"
     ways = dict.fromkeys((options.method, NAIVE))
-    taught = {way: _train_network(made, start.network, way, run, progress) for way in ways}
-    history = train_history_phase(made, taught[options.method], acts, start.attention, run, progress)
+    networks = {way: _train_network(made, start.network, way, run, progress) for way in ways}
+    history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
-    added = _published(made, taught, history, start.parent, registry, progress)
+    added = _published(made, networks, history, start.parent, registry, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
-    return ClickTraining(made, taught, history, added)
+    return ClickTraining(made, networks, history, added)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,13 +130,13 @@ def _train_network(
 
 def _published(
     made: ClickTrainingSet,
-    taught: Mapping[ClickMethod, TrainedNetwork],
+    networks: Mapping[ClickMethod, TrainedNetwork],
     history: HistoryResult,
     parent: str,
     registry: RankerStore,
     progress: Progress,
 ) -> AddedRanker:
-    chosen = taught[made.options.method]
-    spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, taught[NAIVE], history, progress)
+    chosen = networks[made.options.method]
+    spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, networks[NAIVE], history, progress)
     network = replace_attention(chosen.network, history.attention)
     return publish_judged(registry, network, chosen.curve, spec, judge, progress)

@@ -67,9 +67,9 @@ def train_history_phase(
         attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
-    told = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"
-    progress.end(told)
-    return HistoryResult(told, attention if is_better else None, gain, curve)
+    summary = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"
+    progress.end(summary)
+    return HistoryResult(summary, attention if is_better else None, gain, curve)
 
 
 def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
@@ -113,9 +113,9 @@ def _base(data: ListData, displays: ShopperDisplays, chosen: TrainedNetwork) -> 
     serving; anything for the others, whose scores nobody reads."""
     shown = np.unique(displays.places[displays.places >= 0])
     lists = data.lists.select(shown)
-    asked = replace(data, lists=lists, targets=data.targets[shown])
+    shown_data = replace(data, lists=lists, targets=data.targets[shown])
     base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
-    base[shown] = outputs_of(chosen.network, full_batches(asked, np.flatnonzero(lists.lengths)))
+    base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(lists.lengths)))
     # The weights of the three add up to 1, so a score made of them has the merged one once.
     return np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
 
@@ -124,8 +124,16 @@ def _digest(training: HistoryTraining) -> str:
     """Another one where it would learn from anything else."""
     found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
     for each in (training.data, training.judges.choosing):
-        told = each.displays
-        for array in (told.times, told.places, told.acts, told.first, told.behind, each.base, each.past.rows):
+        displays = each.displays
+        for array in (
+            displays.times,
+            displays.places,
+            displays.acts,
+            displays.first,
+            displays.behind,
+            each.base,
+            each.past.rows,
+        ):
             found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
@@ -196,8 +204,8 @@ def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLi
     """The lists of a period on which something was done, and which one shopper alone was shown who is known, the
     earliest first, as they point into the candidates that their queries have now."""
     acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
-    told = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
-    at, shopper, times = (told[name].to_numpy() for name in ("row", "number", "at"))
+    owners = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
+    at, shopper, times = (owners[name].to_numpy() for name in ("row", "number", "at"))
     pairs, _ = place_pairs(shown.pairs, lists, row_of)
     places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
     acts = shown.acts[at] & (places >= 0)[..., None]

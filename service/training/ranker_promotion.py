@@ -77,8 +77,8 @@ class ClickGate:
         scores, earlier = scorer(trial), scorer(self.earlier)
         gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
         calibration = self.likelihood.calibration(self.earlier.log, self.earlier.shown_scores(earlier))
-        told = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
-        by_query, _ = query_means(told, trial.query_of_list, len(trial.traffic))
+        likelihood = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
+        by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
         in_rows = padded(trial, scores)
         return QueryMeasures(
             ndcg(gains, in_rows, is_candidate), reciprocal_rank(gains, in_rows, is_candidate), by_query
@@ -149,10 +149,10 @@ def judged(
     measures = {name: _mean(values, made.held_out.traffic) for name, values in _named(reached)}
     measures |= {f"{NDCG} of the merged order": _mean(merged.ndcg, made.held_out.traffic)}
     by_naive = gate.measures(scored_by(naive.network, naive.mixing))
-    measures |= _beside_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
+    measures |= _compare_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
     before = {MERGED: merged, SERVED: against} if made.served else {MERGED: merged}
-    told = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
-    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, told)) or "nothing was gained on them"))
+    orders = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
+    progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "nothing was gained on them"))
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
     progress.end(str(decision))
@@ -162,7 +162,7 @@ def judged(
         measures={name: value for name, value in measures.items() if np.isfinite(value)},
         against=made.served.name if made.served else "the merged order",
         decision=decision,
-        orders=told,
+        orders=orders,
     )
     return report, decision
 
@@ -204,7 +204,7 @@ def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -
     return tuple(OrderResult(name, each.mean, each.low, each.high, each.queries) for name, each in means.items())
 
 
-def _beside_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
+def _compare_naive(reached: QueryMeasures, naive: QueryMeasures, traffic: NDArray[np.float64]) -> dict[str, float]:
     """What training on clicks as they are would have reached, and the interval of what is gained over it."""
     if np.isnan(reached.ndcg).all():
         return {}

@@ -170,7 +170,7 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
         measuring, judging = split_sample(data)
         progress.begin("prune", None, "")
         smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)
-        progress.end(_told(smaller))
+        progress.end(_describe(smaller))
         progress.begin("export", None, "")
         made = Path(scratch)
         export_network(smaller, made / MODEL_FILE, precision)
@@ -204,7 +204,7 @@ def prune_on_sample(
     return prune_network(network, measure_importance(network, sample, weights), left)
 
 
-def _told(network: RankerNetwork) -> str:
+def _describe(network: RankerNetwork) -> str:
     sizes = _sizes(network)
     return ", ".join(f"{count:,} {name}" for name, count in sizes.items()) or "the features head alone"
 
@@ -216,12 +216,12 @@ def _sizes(network: RankerNetwork) -> dict[str, int]:
 
 def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
     """That of the other one, but for what is smaller."""
-    told = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
+    kept = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
     return msgspec.structs.replace(
         parent.spec,
         layers=smaller.shape.layers,
         precision=precision,
-        trained_on={**told, _MADE_OF: parent.name, **_sizes(smaller)},
+        trained_on={**kept, _MADE_OF: parent.name, **_sizes(smaller)},
         parent=parent.spec.identity,
     )
 

@@ -74,8 +74,8 @@ _WHOLE = "-whole"
 """Ends the name of the folder with all layers, beside that with some."""
 _RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
 """Only what is named so is a run, and may be removed."""
-_TAKEN = "folder.json"
-_FORGOTTEN = 14 * 24 * 3_600.0
+_CLAIM_FILE = "folder.json"
+_STALE_SECONDS = 14 * 24 * 3_600.0
 """Seconds after which a run that nobody went on with is removed."""
 
 
@@ -87,8 +87,8 @@ def run_folder(work: Path, digest: str) -> Path:
 def new_folder(work: Path) -> Path:
     """The first number behind all that are there."""
     towers = work / TOWERS_FOLDER
-    taken = [int(path.name.removeprefix(_NAME)[:4]) for path in towers.glob(f"{_NAME}[0-9][0-9][0-9][0-9]*")]
-    return towers / f"{_NAME}{max(taken, default=0) + 1:04}"
+    numbers = [int(path.name.removeprefix(_NAME)[:4]) for path in towers.glob(f"{_NAME}[0-9][0-9][0-9][0-9]*")]
+    return towers / f"{_NAME}{max(numbers, default=0) + 1:04}"
 
 
 def whole(folder: Path) -> Path:
@@ -108,15 +108,15 @@ def claim_folder(folder: Path, run: Path) -> None:
     """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
     goes on: or it would take these towers for its own."""
     for other in _runs(run.parent):
-        before = _taken_by(other)
+        before = _claimed_folder(other)
         if other != run and before and not {before, whole(before)}.isdisjoint((folder, whole(folder))):
-            (other / _TAKEN).unlink()
-    write_durably(run / _TAKEN, msgspec.json.encode(str(folder)))
+            (other / _CLAIM_FILE).unlink()
+    write_durably(run / _CLAIM_FILE, msgspec.json.encode(str(folder)))
 
 
 def written_by(run: Path) -> Path | None:
     """The folder of the towers that a run has written, or has begun to."""
-    folder = _taken_by(run)
+    folder = _claimed_folder(run)
     return folder if folder and (folder.exists() or whole(folder).exists()) else None
 
 
@@ -129,7 +129,7 @@ def unfinished(work: Path) -> set[Path]:
 def remove_stale_runs(work: Path, run: Path) -> None:
     """All runs but this one that nobody went on with for long."""
     for other in _runs(work):
-        if other != run and time.time() - other.stat().st_mtime > _FORGOTTEN:
+        if other != run and time.time() - other.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(other)
 
 
@@ -137,10 +137,10 @@ def _runs(work: Path) -> list[Path]:
     return [path for path in work.glob(f"{_NAME}*") if _RUN.fullmatch(path.name)]
 
 
-def _taken_by(run: Path) -> Path | None:
+def _claimed_folder(run: Path) -> Path | None:
     """The folder that a run is to write its towers to, where it came so far."""
     try:
-        return Path(msgspec.json.decode((run / _TAKEN).read_bytes(), type=str))
+        return Path(msgspec.json.decode((run / _CLAIM_FILE).read_bytes(), type=str))
     except (OSError, msgspec.MsgspecError):
         return None
 
@@ -297,8 +297,8 @@ class _Ground:
     def digest(self, request: TextTowersRequest) -> str:
         """Another one for anything that would make other weights: what one run left is of no use to the other."""
         made = self.made
-        told = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
-        digest = xxhash.xxh3_64(msgspec.json.encode([told, self.snapshot.manifest.version, made.queries]))
+        run = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
+        digest = xxhash.xxh3_64(msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]))
         for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
             digest.update(array.tobytes())
         return digest.hexdigest()
@@ -569,10 +569,10 @@ def catalog_queries(
 
     parts = [made[start : start + _CHUNK] for start in range(0, len(made), _CHUNK)]
     with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fits") as threads:
-        told = [each for part in threads.map(judged, parts) for each in part]
-    fitting = sum(len(each.opinions) - 1 for each in told)
-    progress.end(f"{fitting / len(told):.1f} other products of a query fit its words as well as its own")
-    return told
+        made_queries = [each for part in threads.map(judged, parts) for each in part]
+    fitting = sum(len(each.opinions) - 1 for each in made_queries)
+    progress.end(f"{fitting / len(made_queries):.1f} other products of a query fit its words as well as its own")
+    return made_queries
 
 
 def _judged(snapshot: Snapshot, query: SyntheticQuery) -> JudgedQuery:

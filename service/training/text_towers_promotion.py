@@ -278,8 +278,8 @@ def best_products(
 ) -> dict[str, list[str]]:
     """The ids of the `depth` best by query; all cores search. `last` is the ranker of the stage "ranked"."""
     threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as beside, ThreadPoolExecutor(threads) as workers:
-        stages = Stages(snapshot, beside, last)
+    with ThreadPoolExecutor(threads) as retrieval, ThreadPoolExecutor(threads) as workers:
+        stages = Stages(snapshot, retrieval, last)
 
         def one(query: str) -> list[str]:
             rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]

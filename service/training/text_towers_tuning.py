@@ -44,8 +44,8 @@ def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, prog
         tried = _suggested(trial, options)
         progress.begin(f"trial {done + 1} of {trials}", None, "")
         value = _value(study, trial, tried, scratch, train)
-        told = "given up" if value is None else f"nDCG@10 {value:.4f}"
-        progress.end(f"{told} with {_words(tried)}")
+        outcome = "given up" if value is None else f"nDCG@10 {value:.4f}"
+        progress.end(f"{outcome} with {_words(tried)}")
     shutil.rmtree(scratch, ignore_errors=True)
     whole = [each for each in _done(study) if each.value is not None]
     if not whole:
@@ -74,8 +74,8 @@ def _study(path: Path, seed: int) -> optuna.Study:
             load_if_exists=True,
         )
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        told = str(error).partition("\n")[0]
-        raise TrainingError(f"{path} holds no search that could go on ({told}); remove it to begin anew") from error
+        message = str(error).partition("\n")[0]
+        raise TrainingError(f"{path} holds no search that could go on ({message}); remove it to begin anew") from error
     # Another seed each time that a search goes on: the same would draw the trials that were tried before.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     return study

@@ -37,8 +37,8 @@ def train_from_catalog(root: Path, catalog: CatalogOptions, options: DistilOptio
     model cannot be had.
     """
     with working(root) as (snapshot, work, built):
-        taught = score_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
-        return distil_ranker(snapshot, taught, work, root, options, progress)
+        scored = score_lists(snapshot, catalog, work / TEACHER_SCORES, built, progress)
+        return distil_ranker(snapshot, scored, work, root, options, progress)
 
 
 def train_from_clicks(root: Path, settings: Settings, options: ClickRankerOptions, progress: Progress) -> ClickTraining:

@@ -66,8 +66,8 @@ class ShopperActs:
     """Acts on products that the catalog does not have; they are left out."""
 
     def __str__(self) -> str:
-        told = f"{len(self.histories.products):,} acts of {len(self.histories):,} shoppers"
-        return f"{told}, {self.gone:,} on products that are gone" if self.gone else told
+        summary = f"{len(self.histories.products):,} acts of {len(self.histories):,} shoppers"
+        return f"{summary}, {self.gone:,} on products that are gone" if self.gone else summary
 
     @property
     def digest(self) -> str:
@@ -216,8 +216,8 @@ class _UserTowerTraining:
 
     def _digest(self, acts: ShopperActs) -> str:
         """Names what decides the outcome: a run that was interrupted goes on where all of it is the same."""
-        told = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
-        return xxhash.xxh3_64_hexdigest(told.encode())
+        identity = f"{METHOD} {acts.digest} {self._snapshot.manifest.version} {self._options}"
+        return xxhash.xxh3_64_hexdigest(identity.encode())
 
     def _fitted(self, catalog: UserTowerCatalog, learning: Histories, run: Path) -> tuple[UserTower, list[Epoch]]:
         curve: list[Epoch] = []
@@ -267,7 +267,7 @@ class _UserTowerTraining:
                     **_until(learning),
                 },
             )
-            report = _told(report, curve)
+            report = _complete_report(report, curve)
 
             def build(folder: Path) -> None:
                 shutil.copytree(made, folder, dirs_exist_ok=True)
@@ -292,7 +292,7 @@ def _until(learning: Histories) -> dict[str, int]:
     return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
 
 
-def _told(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTowerReport:
+def _complete_report(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTowerReport:
     created = datetime.now(UTC).isoformat(timespec="seconds")
     points = tuple((epoch.number, epoch.validation) for epoch in curve)
     return msgspec.structs.replace(report, created=created, curve=points)
@@ -337,8 +337,10 @@ class UserTowerCatalog:
         rows, places = np.array(sorted(found), np.int64).reshape(-1, 2).T
         known = {name: place for place, name in enumerate(self.names)}
         biases = {known[name]: bias for name, bias in stored.spec.category_bias.items() if name in known}
-        beside = table.neighbours.some(places)
-        learned = ProductParameters(rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, beside)
+        neighbours = table.neighbours.some(places)
+        learned = ProductParameters(
+            rows, table.own[places], table.bias[places], biases, stored.spec.usual_bias, neighbours
+        )
         return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
 
 
