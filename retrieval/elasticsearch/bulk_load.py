@@ -9,7 +9,7 @@ from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.errors import ClusterError, ClusterUnavailableError, StoreDamagedError
 
 WHOLE = "whole"
-"""Written of an index once all of its documents were counted."""
+"""The metadata key of an index whose documents are complete."""
 _ATTEMPTS = 3
 _COPIES_SECONDS = 30.0
 
@@ -22,9 +22,9 @@ def fill_index(
     made_of: Mapping[str, object],
     advance: Callable[[int], None],
 ) -> None:
-    """Makes an index of some settings and mappings, writes all documents, counts them, and lets it be copied.
+    """Creates an index, writes all documents, counts them, and adds replicas.
 
-    A node that is lost takes what was written to it along, since there are no copies yet: then all is begun anew.
+    There are no replicas before, so a lost node loses documents: then all is begun again.
     """
     for attempt in range(1, _ATTEMPTS + 1):
         try:
@@ -37,7 +37,7 @@ def fill_index(
 
 
 def check_index(cluster: Cluster, name: str, made_of: Mapping[str, object]) -> None:
-    """Raises StoreDamagedError unless the cluster has an index of this name of which all of `made_of` is written."""
+    """Raises StoreDamagedError unless the cluster has an index of this name with the metadata `made_of`."""
     state = cluster.state(name)
     if state is None:
         raise StoreDamagedError(f"the cluster has no index {name}")

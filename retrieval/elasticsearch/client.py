@@ -31,30 +31,30 @@ _FAILURES_TO_OPEN = 3
 _REST_SECONDS = 2
 """How long a cluster that failed is left alone."""
 _SLOW_SECONDS = 60.0
-"""For what is not a search: loading, making and removing indexes."""
+"""For requests other than searches."""
 _WRITE_SECONDS = 5.0
 _BULK_DOCUMENTS = 1_000
 _BULK_BYTES = 8 * 1024 * 1024
 _BULK_RETRIES = 8
 _ALIAS_TRIES = 5
 _SENDERS = 2
-"""Bulks under way at once: a shard takes one with one thread."""
+"""Parallel bulk requests: a shard takes one with one thread."""
 _FOREIGN = frozenset({400, 404, 405, 406, 501})
-"""What a server that is no Elasticsearch may answer."""
+"""Statuses of a server that is no Elasticsearch."""
 
 T = TypeVar("T")
 Document = tuple[str, int, bytes | None]
-"""An id, a version, and the document as JSON; None where it is gone."""
+"""An id, a version, and the document as JSON; None deletes it."""
 Body = Mapping[str, Any] | list[bytes] | None
 
 
 @dataclass(frozen=True, slots=True)
 class IndexState:
-    """An index as the cluster has it."""
+    """The state of an index in the cluster."""
 
     name: str
     meta: Mapping[str, Any]
-    """What its maker wrote into its mapping."""
+    """The `_meta` of its mapping."""
     aliases: frozenset[str]
 
 
@@ -69,7 +69,7 @@ class Cluster:
         self.settings = settings
         self._circuit = _Circuit()
         self._changing = _Circuit()
-        """Of live changes: a cluster that is too busy to take them, or has no master, can still be searched."""
+        """The circuit of live changes: a cluster that is too busy for them can still be searched."""
         urls = list(map(_with_port, settings.urls))
         secrets: dict[str, Any] = {}
         if settings.api_key:
@@ -87,11 +87,11 @@ class Cluster:
             **secrets,
         )
         self.round_trips = 0
-        """How often searches have asked the cluster. Threads that ask at once may be counted as one."""
+        """The number of search requests; approximate with several threads."""
         self._search = self._client.options(request_timeout=settings.deadline, max_retries=len(urls))
 
     def search(self, index: str, searches: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """The answers to several searches of one index, in one round trip and before the deadline."""
+        """The responses to several searches of one index, in one round trip and before the deadline."""
         lines: list[Mapping[str, Any]] = []
         for body in searches:
             lines += [{}, body]
@@ -117,7 +117,7 @@ class Cluster:
         return self._guarded(lambda: int(self._client.count(index=index)["count"]))
 
     def bytes(self, index: str) -> int:
-        """What an index takes on disk, its copies among it."""
+        """The bytes of an index on disk, with its replicas."""
         return self._guarded(
             lambda: int(
                 self._client.indices.stats(index=index, metric="store", filter_path="_all.total.store").body["_all"][
@@ -127,12 +127,12 @@ class Cluster:
         )
 
     def state(self, index: str) -> IndexState | None:
-        """An index as it is, or None where there is none of this name; asked before the deadline, as a search is."""
+        """The state of an index, or None without one of this name; before the deadline, as a search."""
         states = self._states(index, self._search)
         return next((state for state in states if state.name == index), None)
 
     def states(self, pattern: str) -> list[IndexState]:
-        """All indexes whose names fit a pattern such as `shelfwise-*`, or that are behind an alias."""
+        """The states of the indexes that match a pattern such as `shelfwise-*`, or that have an alias."""
         return self._states(pattern, self._client)
 
     def _states(self, pattern: str, client: Elasticsearch) -> list[IndexState]:
@@ -150,7 +150,7 @@ class Cluster:
         return self._guarded(ask)
 
     def check_server(self) -> None:
-        """Raises ClusterRefusedError for a server that is too old, or that is no Elasticsearch."""
+        """Raises ClusterRefusedError for a server that is too old or no Elasticsearch."""
 
         def ask() -> str:
             found = self._client.nodes.info(node_id="_local", metric="_none", filter_path="nodes.*.version")
@@ -168,7 +168,7 @@ class Cluster:
             raise ClusterRefusedError(f"{self._place()} runs Elasticsearch {version}; {wanted} or newer is needed")
 
     def check_writable(self, index: str, document_id: str) -> None:
-        """Raises unless documents of an index can be written now; writes nothing."""
+        """Raises unless documents of an index can be written; writes nothing."""
 
         def ask() -> None:
             self._search.options(ignore_status=404).update(index=index, id=document_id, doc={}, refresh=False)
@@ -176,7 +176,7 @@ class Cluster:
         self._guarded(ask, self._changing)
 
     def create(self, index: str, settings: Mapping[str, Any], mappings: Mapping[str, Any]) -> None:
-        """Makes an index anew; one of this name is removed first."""
+        """Creates an index; one of this name is removed first."""
         self.delete([index])
         self._guarded(lambda: self._client.indices.create(index=index, settings=settings, mappings=mappings))
 
@@ -188,16 +188,16 @@ class Cluster:
         self._guarded(lambda: self._client.indices.put_settings(index=index, settings=settings))
 
     def describe(self, index: str, meta: Mapping[str, Any]) -> None:
-        """Replaces what the maker of an index says of it."""
+        """Replaces the metadata of an index."""
         self._guarded(lambda: self._client.indices.put_mapping(index=index, meta=meta))
 
     def settle(self, index: str) -> None:
-        """Lets searches find what was written, and writes it to the disk."""
+        """Refreshes and flushes an index."""
         self._guarded(lambda: self._client.indices.refresh(index=index))
         self._guarded(lambda: self._client.indices.flush(index=index))
 
     def wait_for_copies(self, index: str, seconds: float) -> bool:
-        """Waits until every shard has all of its copies; whether they came in time."""
+        """Waits until every shard has its replicas; returns whether it has."""
         try:
             health = self._guarded(
                 lambda: self._client.options(request_timeout=seconds + 5, ignore_status=408).cluster.health(
@@ -209,7 +209,7 @@ class Cluster:
         return bool(health.body.get("status") == "green")
 
     def point_alias(self, alias: str, index: str) -> None:
-        """Lets an alias name one index, instead of all that it named, at once."""
+        """Moves an alias to one index, atomically."""
         for _ in range(_ALIAS_TRIES - 1):
             try:
                 return self._point(alias, index)
@@ -227,9 +227,9 @@ class Cluster:
         self._guarded(lambda: self._client.indices.update_aliases(actions=actions))
 
     def load(self, index: str, documents: Iterable[Document]) -> Iterator[int]:
-        """Writes documents in bulk, and yields how many more were taken.
+        """Writes documents in bulk and yields how many more were written; waits where the cluster is busy.
 
-        It slows down where the cluster is busy. A document whose version is there already counts as taken.
+        A document whose version is there already counts as written.
         """
         client, rest = self._client.options(retry_on_timeout=True), iter(documents)
         with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-load") as senders:
@@ -247,9 +247,9 @@ class Cluster:
         return len(documents)
 
     def write(self, index: str, documents: Sequence[Document]) -> None:
-        """Writes documents so that searches find them when it returns; older versions of them are passed over.
+        """Writes documents that searches find when it returns; older versions are ignored.
 
-        Who may only read is content where another has written them.
+        A user without write access succeeds where another process has written them.
         """
         client = self._client.options(request_timeout=_WRITE_SECONDS, max_retries=len(self.settings.urls))
         try:
@@ -261,7 +261,7 @@ class Cluster:
                 raise
 
     def _holds(self, index: str, documents: Sequence[Document]) -> bool:
-        """Whether each document is there in this version or a later one, or is gone as it should be."""
+        """Whether each document is there in this version or a later one, or deleted as it should be."""
         wanted = {name: (version, content) for name, version, content in documents}
         found = self._guarded(lambda: self._client.mget(index=index, ids=list(wanted), source=False).body["docs"])
         return all(
@@ -280,9 +280,9 @@ class Cluster:
         is_write: bool = False,
         seconds: float = _SLOW_SECONDS,
     ) -> dict[str, Any]:
-        """The answer to any request that may be sent twice; `fine` are statuses that are no errors.
+        """The response to an idempotent request; statuses in `fine` are no errors.
 
-        A list is sent line by line, as bulks are. A cluster that takes no writes is still read.
+        A list is sent as lines, as in bulks.
         """
         kind = "application/x-ndjson" if isinstance(body, list) else "application/json"
         headers = {"accept": "application/json", "content-type": kind}
@@ -368,7 +368,7 @@ class Cluster:
 
 
 class _Circuit:
-    """Lets requests through to a cluster unless it keeps failing; after a rest one of them at a time tries it."""
+    """A circuit breaker: open while the cluster keeps failing, then one trial request at a time."""
 
     def __init__(self) -> None:
         self._breaker = CircuitBreaker(_FAILURES_TO_OPEN, _REST_SECONDS, ClusterUnavailableError, "elasticsearch")
@@ -376,7 +376,7 @@ class _Circuit:
 
     @contextmanager
     def through(self, place: str) -> Iterator[None]:
-        """Raises ClusterUnavailableError where the cluster is left alone."""
+        """Runs a request; raises ClusterUnavailableError while the circuit is open."""
         is_trial = self._breaker.state == STATE_HALF_OPEN
         if self._breaker.opened or (is_trial and not self._trial.acquire(blocking=False)):
             last = self._breaker.last_failure
@@ -414,7 +414,7 @@ _FLOOD = "read-only-allow-delete"
 
 
 def check_whole(answer: Mapping[str, Any]) -> None:
-    """Raises for an answer from a part of the shards: it would miss documents in silence."""
+    """Raises for a response of some of the shards, which would miss documents."""
     if "error" in answer:
         status = int(answer.get("status", 500))
         raise status_error("Elasticsearch", error_reason(answer), status)
@@ -423,7 +423,7 @@ def check_whole(answer: Mapping[str, Any]) -> None:
 
 
 def status_error(place: str, reason: str, status: int) -> ClusterError:
-    """The error for a status: what to do stands in its message."""
+    """The error for a status, with its cure."""
     is_full = _FLOOD in reason  # with the status of one that is busy, and waiting does not help
     if not is_full and (status in (408, BUSY) or status >= 500):
         return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
@@ -442,7 +442,7 @@ def status_error(place: str, reason: str, status: int) -> ClusterError:
 
 
 def error_reason(body: object) -> str:
-    """What an error's body says, in a line."""
+    """The reason in an error response, in one line."""
     error = body.get("error", body) if isinstance(body, Mapping) else body
     if isinstance(error, Mapping):
         causes = error.get("root_cause") or [error]

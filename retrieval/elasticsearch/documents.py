@@ -20,9 +20,9 @@ NO_INDEX = 404
 BULK_DOCUMENTS = 1_000
 _OK = 200
 _PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds that are waited where the cluster is too busy to take documents."""
+"""Pauses in seconds while the cluster is too busy."""
 _KEEP_ALIVE = "10m"
-"""How long a reader may take for one page."""
+"""The time a reader may take for one page."""
 _WRITE_SECONDS = 30.0
 _MERGE_SECONDS = 3_600.0
 _LOOK_SECONDS = 1.0
@@ -30,7 +30,7 @@ _IF_THERE = {"ignore_unavailable": "true"}
 
 
 class NewDocument(NamedTuple):
-    """A document to be made, as JSON. `alias` names the one index that it goes to."""
+    """A document to create, as JSON. `alias` names the one index that it goes to."""
 
     alias: str
     id: str
@@ -39,7 +39,7 @@ class NewDocument(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundDocument:
-    """A document as it was read: `sort` has the values that it was ordered by."""
+    """A document as read; `sort` has its sort values."""
 
     index: str
     id: str
@@ -54,7 +54,7 @@ def make_index(
     mappings: Mapping[str, Any],
     aliases: Mapping[str, Mapping[str, Any]],
 ) -> None:
-    """Makes an index with its aliases, all in one step, unless there is one of this name."""
+    """Creates an index with its aliases, atomically, unless it exists."""
     body = {"settings": settings, "mappings": mappings, "aliases": aliases}
     answer = cluster.request("PUT", f"/{index}", body, fine=[400], is_write=True)
     error = answer.get("error")
@@ -63,10 +63,9 @@ def make_index(
 
 
 def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
-    """Writes documents unless there are any with their ids, durably; CREATED, THERE_ALREADY or NO_INDEX for each.
+    """Creates documents durably; returns CREATED, THERE_ALREADY or NO_INDEX for each.
 
-    An index is never made by writing to it. One that is said to be there may be one of these documents itself, where a
-    connection was lost and the cluster was asked again.
+    Indexes are never created by it. THERE_ALREADY may be the result of a retry after a lost connection.
     """
     lines = [
         [msgspec.json.encode({"create": {"_index": each.alias, "_id": each.id, "require_alias": True}}), each.content]
@@ -76,19 +75,19 @@ def create(cluster: Cluster, documents: Sequence[NewDocument]) -> list[int]:
 
 
 def remove(cluster: Cluster, documents: Iterable[tuple[str, str]]) -> int:
-    """Removes documents by their indexes and ids, durably; how many were there."""
+    """Removes documents by index and id, durably; returns how many were there."""
     lines = [[msgspec.json.encode({"delete": {"_index": index, "_id": name}})] for index, name in documents]
     return _sent(cluster, lines, (_OK, NO_INDEX)).count(_OK)
 
 
 def sources(cluster: Cluster, index: str, ids: Sequence[str]) -> dict[str, Mapping[str, Any]]:
-    """Documents by their ids as they were written last; those that are not there are left out."""
+    """Documents by id in their latest state; missing ones are left out."""
     found = cluster.request("POST", f"/{index}/_mget", {"ids": ids}, {"filter_path": "docs._id,docs._source"})
     return {each["_id"]: each["_source"] for each in found.get("docs", ()) if "_source" in each}
 
 
 def _sent(cluster: Cluster, lines: Sequence[list[bytes]], fine: tuple[int, ...]) -> list[int]:
-    """The status of each action of a bulk; what the cluster is too busy for is sent again."""
+    """The status of each action of a bulk; rejected actions of a busy cluster are retried."""
     statuses = [BUSY] * len(lines)
     params = {"timeout": "20s", "filter_path": "items.*.status,items.*.error"}
     for pause in (*_PAUSES, None):
@@ -113,7 +112,7 @@ def _is_busy(result: Mapping[str, Any]) -> bool:
 
 
 class PointInTime:
-    """Indexes as they were when this was entered. Indexes that are not there have no documents."""
+    """A point in time of indexes. Missing indexes have no documents."""
 
     def __init__(self, cluster: Cluster, indexes: Sequence[str]) -> None:
         self._cluster = cluster
@@ -135,7 +134,7 @@ class PointInTime:
     def pages(
         self, query: Mapping[str, Any], size: int, fields: Sequence[str] = (), sort: Sequence[str] = ("_shard_doc",)
     ) -> Iterator[list[FoundDocument]]:
-        """All documents in ascending order, `size` at a time, with some fields of their sources."""
+        """All documents in ascending order, `size` at a time, with some fields."""
         body: dict[str, Any] = {
             "query": query,
             "size": size,
@@ -158,24 +157,24 @@ class PointInTime:
 
 
 def search(cluster: Cluster, indexes: Sequence[str], body: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer to a search of indexes; those that are not there have no documents."""
+    """The response to a search of indexes; missing ones have no documents."""
     answer = cluster.request("POST", f"/{','.join(indexes)}/_search", body, params=_IF_THERE)
     check_whole(answer)
     return answer
 
 
 def refresh(cluster: Cluster, indexes: Sequence[str]) -> None:
-    """Lets searches find all that was written."""
+    """Refreshes indexes."""
     check_whole(cluster.request("POST", f"/{','.join(indexes)}/_refresh", params=_IF_THERE))
 
 
 def flush(cluster: Cluster, indexes: Sequence[str]) -> None:
-    """Writes all that was written to the disk, by whomever."""
+    """Flushes indexes to disk."""
     check_whole(cluster.request("POST", f"/{','.join(indexes)}/_flush", params=_IF_THERE))
 
 
 def drop_empty(cluster: Cluster, index: str) -> bool:
-    """Removes an index unless it has documents; nothing is written to it in between."""
+    """Removes an index unless it has documents; writes are blocked meanwhile."""
     cluster.request("PUT", f"/{index}/_block/write", is_write=True)
     refresh(cluster, [index])
     is_empty = cluster.count(index) == 0
@@ -187,9 +186,9 @@ def drop_empty(cluster: Cluster, index: str) -> bool:
 
 
 def expunge(cluster: Cluster, indexes: Sequence[str], seconds: float) -> bool:
-    """Rewrites the files that still hold what was removed; whether that came about in time.
+    """Rewrites the files that still hold removed documents; returns whether it succeeded in time.
 
-    Elasticsearch keeps removed documents until no copy of a shard may ask for them, which it looks at every 30 seconds.
+    Elasticsearch keeps removed documents until no replica may need them, which it checks every 30 seconds.
     """
     until = time.monotonic() + seconds
     while True:
@@ -207,13 +206,13 @@ def expunge(cluster: Cluster, indexes: Sequence[str], seconds: float) -> bool:
 
 
 def _removed_documents(cluster: Cluster, indexes: Sequence[str]) -> int:
-    """How many documents the files of indexes, and of their copies, hold that were removed."""
+    """The number of removed documents in the files of indexes and replicas."""
     stats = cluster.request("GET", f"/{','.join(indexes)}/_stats/docs", params=_IF_THERE)
     return int(stats["_all"]["total"].get("docs", {}).get("deleted", 0))
 
 
 def batches(ids: Iterable[str], size: int) -> Iterator[list[str]]:
-    """Ids in lists of a size that one request may have."""
+    """Ids in lists of at most `size`."""
     rest = iter(ids)
     while part := list(islice(rest, size)):
         yield part

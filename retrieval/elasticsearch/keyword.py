@@ -45,10 +45,10 @@ from retrieval.records import Facet
 from retrieval.text.analysis import TermGroup
 
 MOST_ROWS = 200_000
-"""Rows that one answer may have (index.max_result_window)."""
+"""The most rows of one response (index.max_result_window)."""
 _PAGE_ROWS = 50_000
 _MOST_BUCKETS = 65_000
-"""Elasticsearch refuses more in one answer; they are shared out among the facets."""
+"""The most buckets of one response; facets share them."""
 _NO_LIMIT = 1 << 30
 
 Query = dict[str, Any]
@@ -95,13 +95,13 @@ MAPPINGS: Mapping[str, Any] = {
 
 
 def sortable(number: float) -> str:
-    """Sixteen digits that compare as the numbers do."""
+    """Sixteen hexadecimal digits that sort as the numbers do."""
     bits: int = struct.unpack(">Q", struct.pack(">d", number + 0.0))[0]  # + 0.0 makes one zero of two
     return f"{bits ^ 0xFFFF_FFFF_FFFF_FFFF if bits >> 63 else bits | 1 << 63:016x}"
 
 
 def number_of(digits: str) -> float:
-    """The number of which `sortable` made these digits."""
+    """The number of digits by `sortable`."""
     bits = int(digits, 16)
     number: float = struct.unpack(">d", struct.pack(">Q", bits ^ (1 << 63) if bits >> 63 else bits ^ (1 << 64) - 1))[0]
     return number
@@ -127,8 +127,8 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
 class ElasticsearchIndex:
     """An opened keyword index. Thread-safe.
 
-    `size` products are in it, in the rows from 0 on. `made_of` is what its maker wrote of it; an index of which
-    something else is written, or none, is refused with StoreDamagedError when the cluster is first asked.
+    It has `size` products in the rows from 0 on. An index whose metadata is not `made_of` is refused with
+    StoreDamagedError by the first request.
     """
 
     def __init__(
@@ -139,9 +139,9 @@ class ElasticsearchIndex:
         self._catalog = catalog
         self._size = size
         self._rows = size
-        """Rows from here on are of changes that came later than this index was opened."""
+        """Rows from here on belong to later changes."""
         self._gone: Rows = NO_ROWS
-        """Rows that are of no product here, whatever the cluster has of them: it may be ahead of us, or behind."""
+        """Rows without a product here; the cluster may be ahead or behind."""
         self._made_of = made_of
         self._is_checked = False
 
@@ -150,9 +150,9 @@ class ElasticsearchIndex:
         self._is_checked = True
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> ElasticsearchIndex:
-        """This index with some rows replaced, added or gone: for every process that has it open.
+        """This index with changed rows, for every process that has it open.
 
-        A row whose later change was written already, by another process, keeps that.
+        A row keeps a later change that another process wrote.
         """
         if not self._is_checked:
             self.check()  # the cluster would make an index of its own for what is written to none
@@ -349,7 +349,7 @@ def _document(change: DocumentChange, catalog: FieldCatalog) -> Document:
 
 
 def _rows_only(query: Query, size: int) -> Search:
-    """A search whose answer is made of sort values: no document is read for it."""
+    """A search that returns sort values only, without reading documents."""
     return {"query": query, "size": size, "track_total_hits": True, "_source": False, "stored_fields": "_none_"}
 
 
@@ -387,7 +387,7 @@ def _any_of(queries: list[Query]) -> Query:
 
 
 def _rows(answer: Mapping[str, Any], place: int) -> Rows:
-    """The rows of all hits, which are one of their sort values."""
+    """The rows of all hits, from their sort values."""
     return np.array([hit["sort"][place] for hit in _hits(answer)], dtype=np.int64)
 
 

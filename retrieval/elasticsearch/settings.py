@@ -14,7 +14,7 @@ _LONGEST_DEADLINE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
-    """Where a cluster is and how it is asked. Secrets are in no text that this makes of itself."""
+    """Connection settings; secrets are left out of its repr."""
 
     urls: tuple[str, ...]
     alias: str = "shelfwise"
@@ -33,13 +33,13 @@ class ClusterSettings:
 
     @property
     def copies(self) -> dict[str, object]:
-        """The index setting for how many copies of each shard there are besides the first."""
+        """The index setting for the number of replicas."""
         if self.replicas is None:
             return {"auto_expand_replicas": "0-1"}
         return {"number_of_replicas": self.replicas}
 
     def __post_init__(self) -> None:
-        """Raises SettingError for what no cluster can be asked with."""
+        """Raises SettingError for invalid settings."""
         if not self.urls:
             raise SettingError("elasticsearch.url is not set; name the cluster, such as http://localhost:9200")
         for url in self.urls:

@@ -21,9 +21,9 @@ from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, m
 SCHEMA = 1
 """Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
 MOST_SCANNED = 50_000
-"""A filter that lets no more rows through is answered by scanning them here: the cluster needs longer for it."""
+"""A filter that passes no more rows is answered by a local scan, which is faster."""
 MOST_TERMS = 1_000_000
-"""Rows that a filter may name (index.max_terms_count); they take the cluster about 0.2 s."""
+"""The most rows in a filter (index.max_terms_count); they take the cluster about 0.2 s."""
 MOST_CANDIDATES = 10_000
 """Elasticsearch refuses a larger k or num_candidates."""
 GRAPH_NEIGHBOURS = 32
@@ -80,13 +80,10 @@ def _documents(vectors: Vectors) -> Iterator[Document]:
 class ElasticsearchVectors(StoredVectors):
     """An opened vector index. Thread-safe.
 
-    `folder` holds the vectors of which the cluster's index `name` was filled. `made_of` is what its maker wrote of it;
-    an index of which something else is written, or none, is refused with StoreDamagedError when the cluster is first
-    asked. A search raises ClusterUnavailableError where the cluster does not answer in time, and ClusterRefusedError
-    where it refuses; `similarity`, `vector` and `without_cluster` need no cluster.
-
-    A filter that lets at most `most_scanned` rows through, and whatever the cluster finds too few for, is answered by a
-    scan here.
+    `folder` holds the vectors that filled the cluster's index `name`; an index whose metadata is not `made_of` is
+    refused with StoreDamagedError by the first request. A search raises ClusterUnavailableError or ClusterRefusedError;
+    `similarity`, `vector` and `without_cluster` need no cluster. A filter that passes at most `most_scanned` rows, and
+    a search with too few results, are answered by a local scan.
     """
 
     def __init__(
@@ -108,7 +105,7 @@ class ElasticsearchVectors(StoredVectors):
 
     @property
     def without_cluster(self) -> VectorIndex:
-        """The same vectors, scanned here: exact, and slower the more there are. For when the cluster is gone."""
+        """The same vectors with exact local search."""
         return self._here
 
     def check(self) -> None:
@@ -131,7 +128,7 @@ class ElasticsearchVectors(StoredVectors):
         return allowed <= self._most_scanned or min(allowed, self.size - allowed) > MOST_TERMS
 
     def _within(self, allowed: Rows | None) -> list[Query]:
-        """What lets the allowed rows through: it names them or all others, whichever are fewer."""
+        """A filter of the allowed rows: it lists them or the others, whichever are fewer."""
         if allowed is None:
             return []
         if len(allowed) <= self.size // 2:
@@ -141,9 +138,9 @@ class ElasticsearchVectors(StoredVectors):
 
 
 def _nearest(query: Vectors, wanted: int, within: list[Query]) -> dict[str, Any]:
-    """A search for the `wanted` rows nearest to a query; its answer is made of sort values (score, row).
+    """A search for the `wanted` rows nearest to a query; its hits have the sort values (score, row).
 
-    It is a query, and not the search's own `knn` part: that allows no search_type, which `Cluster.search` sets.
+    It is a query, not the search's own `knn` part, which allows no search_type.
     """
     knn = {
         "field": "vector",

@@ -31,9 +31,9 @@ class ClusterVersions:
         self._store = store
 
     def check_usable(self, place: ClusterLocation) -> None:
-        """Raises ClusterRefusedError unless an index can be made, and the alias is ours or nobody's.
+        """Raises ClusterRefusedError unless an index can be created and the alias is free or ours.
 
-        A rebuild asks it first: what stands in the way is told before a long feed is read.
+        A rebuild checks this before it reads a feed.
         """
         self.cluster.check_server()
         for state in self._states(place, place.alias):
@@ -49,7 +49,7 @@ class ClusterVersions:
         self.cluster.delete([probe])
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
-        """Makes the indexes of a version from its folder; `advance` receives the number of further products."""
+        """Creates the indexes of a version from its folder; `advance` receives the number of further products."""
         name, products = keyword_name(manifest), _ProductLines(ProductStore(folder))
         load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
         if _place(manifest).vectors:
@@ -61,7 +61,7 @@ class ClusterVersions:
         self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
-        """Whether all that a version has in the cluster is there, whole."""
+        """Whether the indexes of a version are complete in the cluster."""
         try:
             self.check(manifest)
         except StoreDamagedError:
@@ -69,13 +69,13 @@ class ClusterVersions:
         return True
 
     def check(self, manifest: Manifest) -> None:
-        """Raises StoreDamagedError for what is not there, or not whole."""
+        """Raises StoreDamagedError for a missing or incomplete index."""
         check_index(self.cluster, keyword_name(manifest), {**_made_of(manifest), WHOLE: True})
         if _place(manifest).vectors:
             check_index(self.cluster, vectors_name(manifest), {**_vectors_made_of(manifest), WHOLE: True})
 
     def sync_alias(self, manifest: Manifest) -> str:
-        """Sees to it that the alias names the version that serves; returns why that could not be, if it could not."""
+        """Moves the alias to the version that serves; returns why it could not, or nothing."""
         place, name = _place(manifest), keyword_name(manifest)
         named = [state.name for state in self.cluster.states(place.alias)]
         if named == [name]:
@@ -88,21 +88,21 @@ class ClusterVersions:
         return ""
 
     def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
-        """The vectors of a version whose folder this is; the cluster is asked nothing yet."""
+        """The vectors of a version; no request is sent yet."""
         made_of = {**_vectors_made_of(manifest), WHOLE: True}
         return ElasticsearchVectors(self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, made_of)
 
     def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
-        """The index of a version, which is asked nothing yet."""
+        """The keyword index of a version; no request is sent yet."""
         made_of = {**_made_of(manifest), WHOLE: True}
         return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
 
     def locations(self) -> set[ClusterLocation]:
-        """Where versions of the store are."""
+        """The locations of the store's versions."""
         return {manifest.cluster for manifest in self._store.manifests() if manifest.cluster}
 
     def prune(self, places: Iterable[ClusterLocation]) -> list[str]:
-        """Removes the indexes of versions that the store does not hold any more; returns their names."""
+        """Removes the indexes of versions that the store no longer holds; returns their names."""
         manifests = list(self._store.manifests())
         if len(manifests) < len(self._store.versions()):
             return []  # whose index is whose cannot be told
@@ -115,14 +115,14 @@ class ClusterVersions:
         return gone
 
     def _states(self, place: ClusterLocation, *names: str) -> list[IndexState]:
-        """The indexes of all versions of an alias, and those of some names or aliases."""
+        """The indexes of all versions of an alias, and those of other names or aliases."""
         version = re.compile(rf"{re.escape(place.alias)}-v\d{{6,}}")
         states = self.cluster.states(",".join((*names, f"{place.alias}-v*")))
         return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
 
 
 class _ProductLines:
-    """The products of a version as JSON, iterable repeatedly."""
+    """The products of a version as JSON; iterable repeatedly."""
 
     def __init__(self, products: ProductStore) -> None:
         self._products = products
@@ -153,7 +153,7 @@ def _place(manifest: Manifest) -> ClusterLocation:
 
 
 def _made_of(manifest: Manifest) -> dict[str, object]:
-    """What is written of the index of a version: another one differs in something of it."""
+    """The metadata of a version's keyword index."""
     return {
         "schema": SCHEMA,
         "store": _place(manifest).store,
@@ -187,10 +187,9 @@ def load_keyword(
     made_of: Mapping[str, object],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Makes the index `name` anew from the lines of a version and its products, as JSON.
+    """Recreates the index `name` from the lines of a version and its products as JSON, and counts it.
 
-    It is counted, and only then said to be whole. Raises ClusterError where it cannot be filled; `products` is gone
-    through again where a node was lost under way.
+    Raises ClusterError where it cannot be filled; `products` is iterated again after a lost node.
     """
 
     def documents() -> Iterator[Document]:

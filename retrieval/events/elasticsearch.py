@@ -55,7 +55,7 @@ _SENDERS = 2
 
 
 def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> AppendResult:
-    """Takes events that are new; all are on the disk of every copy when it returns."""
+    """Appends events; they are durable in all replicas when it returns."""
     call = _Call(cluster, indexes, events)
     keys = list(batches(call.places, BULK_DOCUMENTS))
     if len(keys) <= 1:
@@ -73,7 +73,7 @@ class _Claim:
 
 
 class _Call:
-    """Events that are appended in one call, by their keys."""
+    """The events of one append, by key."""
 
     def __init__(self, cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> None:
         self._cluster = cluster
@@ -81,12 +81,12 @@ class _Call:
         self._events = events
         self._digests = [content_digest(event) for event in events]
         self.places: dict[str, list[int]] = {}
-        """Of each key in hexadecimal digits: where its events are."""
+        """The positions of each key's events, by key in hexadecimal."""
         for place, event in enumerate(events):
             self.places.setdefault(event.key.hex(), []).append(place)
 
     def append(self, keys: Sequence[str]) -> AppendResult:
-        """Takes the events of some keys."""
+        """Appends the events of some keys."""
         claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
         equal = {key: [p for p in self.places[key] if self._digests[p] == claimed[key].digest] for key in keys}
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
@@ -107,7 +107,7 @@ class _Call:
         return {**claims, **{key: _Claim(source["digest"], source["time"]) for key, source in found.items()}}
 
     def _write(self, events: Mapping[str, StoredEvent]) -> int:
-        """Writes events that are not there; how many were not."""
+        """Creates events; returns how many were new."""
         application = self._indexes.application
         named = [(self._indexes.name_of(event), key, event) for key, event in events.items()]
         statuses = self._indexes.write([(name, key, document(event, application)) for name, key, event in named])
@@ -143,7 +143,7 @@ _SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class MonthIndex:
-    """The index of a month's searches, or of its other events. Days are since 1970, both included."""
+    """The index of a month's queries, or of its other events. Days are since 1970, both included."""
 
     name: str
     first_day: int
@@ -151,11 +151,10 @@ class MonthIndex:
 
 
 class EventIndexes:
-    """The indexes of one store's events: `ubi_events-ALIAS-2026-11`, `ubi_queries-ALIAS-2026-11` and `ubi_keys-ALIAS`.
+    """The indexes of a store: `ubi_events-ALIAS-2026-11`, `ubi_queries-ALIAS-2026-11` and `ubi_keys-ALIAS`.
 
-    Those of all months are behind the aliases `ubi_events-ALIAS` and `ubi_queries-ALIAS`. Each has one more alias, by
-    which it is written: told to write to an alias only, Elasticsearch never makes an index that was removed in the
-    meantime anew, with a mapping that it guessed.
+    Those of all months have the aliases `ubi_events-ALIAS` and `ubi_queries-ALIAS`. Each is written through an alias of
+    its own, so that Elasticsearch never recreates a removed index with a guessed mapping.
     """
 
     def __init__(self, cluster: Cluster) -> None:
@@ -167,13 +166,13 @@ class EventIndexes:
         self._name = re.compile(rf"(?:{re.escape(self.events)}|{re.escape(self.queries)})-(\d{{4}})-(\d\d)")
 
     def name_of(self, event: StoredEvent) -> str:
-        """The index that an event belongs to."""
+        """The index of an event."""
         return f"{self.queries if event.kind == EventKind.QUERY else self.events}-{_month(event.day)}"
 
     def write(self, documents: Sequence[tuple[str, str, bytes]]) -> list[int]:
-        """Writes documents, given by index, id and content, unless there are any with their ids; see `create`.
+        """Creates documents, given by index, id and content, and missing indexes; see `create`.
 
-        An index that is not there is made. Raises ClusterRefusedError where there is one that somebody else made.
+        Raises ClusterRefusedError for an index of this name that is not ours.
         """
         new = [NewDocument(_written_by(index), name, content) for index, name, content in documents]
         statuses = create(self._cluster, new)
@@ -192,7 +191,7 @@ class EventIndexes:
         return statuses
 
     def months(self) -> list[MonthIndex]:
-        """The indexes that there are, by month; raises ClusterRefusedError where one of them is not ours."""
+        """The existing indexes by month; raises ClusterRefusedError where one of them is not ours."""
         states = self._cluster.states(",".join(self.aliases))
         return sorted((self._month_index(state) for state in states), key=lambda month: (month.first_day, month.name))
 
@@ -235,10 +234,10 @@ def _day(of: date) -> int:
 
 
 SCHEMA = 1
-"""Of the documents; it stands in the mapping of each index."""
+"""The schema of the documents, in the mapping of each index."""
 DAY, KEY, TIME, SHOPPER, SESSION = "shelfwise.day", "shelfwise.key", "timestamp", "client_id", "session_id"
 MARKS = ("shelfwise.mark_low", "shelfwise.mark_high")
-"""Numbers below 2^24 that are made of all of an event: their sums over up to 2^29 events are exact in floats."""
+"""Hashes below 2^24 of an event: their sums over up to 2^29 events are exact in floats."""
 FIELDS = (
     "action_name",
     SHOPPER,
@@ -249,13 +248,13 @@ FIELDS = (
     "query_attributes",
     "shelfwise.received",
 )
-"""Those that an event is made of again, besides its time and key."""
+"""The fields that an event is read from, besides time and key."""
 
 _ACTIONS = {kind.value: kind.value for kind in EventKind} | {
     EventKind.CART.value: "add_to_cart",
     EventKind.REMOVAL.value: "remove_from_cart",
 }
-"""As UBI calls what has a usual name there."""
+"""The names of kinds in UBI."""
 _KINDS = {action: kind for kind, action in _ACTIONS.items()}
 
 _KEYWORD = {"type": "keyword"}
@@ -296,7 +295,7 @@ QUERIES_MAPPING: Mapping[str, Any] = {
 
 
 def document(event: StoredEvent, application: str) -> bytes:
-    """The document of an event, as JSON. What an event does not say is not in it."""
+    """The document of an event as JSON, without empty fields."""
     digest = xxhash.xxh3_64_intdigest(msgspec.json.encode(_plain(event)))
     ubi: dict[str, Any] = {
         "application": application,
@@ -320,7 +319,7 @@ def document(event: StoredEvent, application: str) -> bytes:
 
 
 def row(key: str, time: int, source: Mapping[str, Any]) -> tuple[object, ...]:
-    """What an event was, of its key as hexadecimal digits, its time and its document; as a row of `event_table`."""
+    """An event as a row of `event_table`, from its key in hexadecimal, time and document."""
     is_query = "action_name" not in source
     attributes = source["query_attributes" if is_query else "event_attributes"]
     return (
@@ -346,7 +345,7 @@ def content_digest(event: StoredEvent) -> str:
 
 
 def _plain(event: StoredEvent) -> StoredEvent:
-    """Five stars are the same as a whole number and with a point."""
+    """The event with a float rating: 5 and 5.0 are equal."""
     return event if event.rating is None else event._replace(rating=float(event.rating))
 
 
@@ -366,19 +365,18 @@ def _attributes(event: StoredEvent) -> dict[str, Any]:
 
 _PAGE = 5_000
 _TERMS = 10_000
-"""Values of one filter."""
+"""The most values of one filter."""
 _MOST_DAYS = 65_535
-"""Groups that Elasticsearch counts in one answer by default: 179 years."""
+"""The most buckets of one response by default: 179 years."""
 _EXPUNGE_SECONDS = 120.0
 _NAMED = {"exists": {"field": SHOPPER}}
 
 
 class ElasticsearchEvents:
-    """The events of a cluster's alias; see `retrieval.events.store.EventStore`. The cluster is closed with it.
+    """The events of a cluster's alias; see `retrieval.events.store.EventStore`. Closes the cluster with it.
 
-    Methods raise ClusterUnavailableError where the cluster does not answer, ClusterRefusedError where it refuses. Then
-    nothing of an append is acknowledged, and what was written of it is recognised when it is sent again. With
-    `waits_for_files`, `forget` returns once the cluster's files are free of what was removed: in about half a minute.
+    A failed append acknowledges nothing, and a retry recognises what was written. With `waits_for_files`, `forget`
+    returns once the cluster's files no longer hold the removed events: in about half a minute.
     """
 
     def __init__(self, cluster: Cluster, *, waits_for_files: bool = True) -> None:
@@ -390,10 +388,7 @@ class ElasticsearchEvents:
         self._closed = False
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Takes events, each in two writes that are on the disk of all copies when it returns.
-
-        One whose connection was lost and that was tried on another node may count as repeated although it was new.
-        """
+        """Appends events. One that was retried after a lost connection may count as a duplicate although it is new."""
         with self._own_turn():
             return append(self._cluster, self._indexes, events)
 
@@ -436,9 +431,9 @@ class ElasticsearchEvents:
         return self._count({"bool": {"should": begin}}) > 0
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes a shopper's events, and what was done without a name in the same sessions.
+        """Removes a shopper's events, and the nameless ones of the same sessions.
 
-        Raises ClusterUnavailableError where the cluster's files are not free of them in time: forget them again.
+        Raises ClusterUnavailableError where the cluster's files still hold them: call it again.
         """
         self._refresh()
         theirs = [_any(SHOPPER, some) for some in batches(set(shoppers), _TERMS)]
@@ -479,7 +474,7 @@ class ElasticsearchEvents:
 
     @contextmanager
     def _own_turn(self) -> Iterator[None]:
-        """While somebody appends, it is not closed."""
+        """Delays `close` during an append."""
         with self._turns:
             if self._closed:
                 raise StoreError("the store of events is closed; open it again")
@@ -504,7 +499,7 @@ class ElasticsearchEvents:
                 yield from page
 
     def _remove(self, query: Mapping[str, Any], expected: int | None = None) -> int:
-        """Removes the events that there are now; raises StoreError, and removes none, where others came meanwhile."""
+        """Removes the events of a query; raises StoreError, and removes none, where their number is not `expected`."""
         self._indexes.months()  # raises where one is behind our aliases that is not ours
         removed = 0
         with PointInTime(self._cluster, self._indexes.aliases) as now:

@@ -48,7 +48,7 @@ from retrieval.store.files import file_stamp, format_json, write_durably
 from retrieval.updates.journal import lock_folder
 
 REGIONS = ("US", "GB", "DE", "CN")
-"""Whose phone numbers are known by default (ISO 3166-1), without a country's prefix."""
+"""The default regions (ISO 3166-1) whose phone numbers need no country prefix."""
 
 _PLAIN = str.maketrans(
     {full: full - 0xFEE0 for full in (*range(0xFF10, 0xFF1B), *range(0xFF21, 0xFF3B), *range(0xFF41, 0xFF5B))}
@@ -61,7 +61,7 @@ _PLAIN = str.maketrans(
 _MAY_HOLD = re.compile(
     r"[@\uff20\ufe6b]|(?:\d\D{0,3}){7}|\d[.\uff0e]\d+[.\uff0e]\d+[.\uff0e]\d|:[0-9a-fA-F\uff10-\uff46]{0,4}:"
 )
-"""What a query has in it that is worth a closer look: nearly none has."""
+"""A quick test for queries that may hold personal data: nearly none does."""
 
 _LOCAL = re.compile(r"[!-;=?A-~\u00c0-\u1fff]+")
 """An e-mail address's local part: letters of scripts with blanks between words, since a Chinese text has none."""
@@ -95,14 +95,14 @@ _ADDRESS = re.compile(
     r"|(?<![0-9A-Za-z_.:])(?:[0-9a-fA-F]{0,4}:){2,7}(?:\d{1,3}(?:\.\d{1,3}){3}|[0-9a-fA-F]{0,4})(?!\.?[0-9A-Za-z_:])"
 )
 _MOST_TRIES = 50
-"""Candidates that are no phone number before a query is left alone: a thousand of them would take a while."""
+"""The most false candidates before the phone matcher gives up on a query."""
 _REMEMBERED = 16_384
 
 _Span = tuple[int, int]
 
 
 class Masker:
-    """Masks personal data in queries. Queries that come again and again are remembered."""
+    """Masks personal data in queries; results are cached."""
 
     def __init__(self, regions: Iterable[str] = REGIONS) -> None:
         self.regions = tuple(regions)
@@ -131,12 +131,12 @@ class Masker:
 
 
 def is_region(name: str) -> bool:
-    """Whether there are phone numbers of a region (ISO 3166-1)."""
+    """Whether a region (ISO 3166-1) has phone numbers."""
     return name in SUPPORTED_REGIONS
 
 
 def _plain(query: str) -> str:
-    """The query with its signs in ASCII and its article numbers blotted out, each character in its place."""
+    """The query with signs in ASCII and article numbers blotted out, character by character."""
     plain = query if query.isascii() else _DIGITS.sub(_ascii_digits, query.translate(_PLAIN))
     return _ARTICLE.sub(_blotted, plain)
 
@@ -169,7 +169,7 @@ def _cards(text: str) -> Iterator[_Span]:
 
 
 def _card_windows(text: str) -> Iterator[_Span]:
-    """From the border of a group of digits to another's, as many digits as cards have: the longest first."""
+    """Spans of digit groups with as many digits as cards have, the longest first."""
     for run in _RUN.finditer(text):
         groups = [group.span() for group in _DIGITS.finditer(text, run.start(), run.end())]
         for first, (start, _) in enumerate(groups):
@@ -220,11 +220,11 @@ _SECRET_BYTES = 32
 _PSEUDONYM_BYTES = 16
 _PSEUDONYMS_REMEMBERED = 65_536
 _MARK = "~"
-"""Between a key's name and what it made: never part of a name."""
+"""Separates a key's name from the pseudonym; never part of a name."""
 
 
 class PseudonymKey(msgspec.Struct, frozen=True):
-    """One key: its name stands before every pseudonym that it made."""
+    """A key; its name is the prefix of its pseudonyms."""
 
     name: str
     secret: bytes
@@ -233,17 +233,16 @@ class PseudonymKey(msgspec.Struct, frozen=True):
 
 class _KeyFile(msgspec.Struct, frozen=True):
     salt: bytes
-    """Never replaced: of it come the keys of events, so that one that is sent again is known after a rotation."""
+    """Never replaced: event keys derive from it, so resent events are recognised after a rotation."""
     keys: tuple[PseudonymKey, ...]
     """The last one is used."""
 
 
 class Pseudonyms:
-    """Makes pseudonyms with the keys of a file. The file is read again when it changes, so a rotation reaches every
-    process. Thread-safe.
+    """Pseudonyms by the keys of a file, which is reloaded when it changes. Thread-safe.
 
-    With `make` a file that is not there is made, for its owner's eyes only; without, StoreError is raised: where there
-    are events, other keys than theirs would find nobody.
+    With `make` a missing file is created, readable by its owner only; without it StoreError is raised: other keys would
+    find no shopper's events.
     """
 
     def __init__(self, path: Path, *, make: bool = True) -> None:
@@ -261,26 +260,26 @@ class Pseudonyms:
         return self._made("session", name) if name else ""
 
     def key(self, name: str) -> bytes:
-        """What tells an event from others: 16 bytes of its id, of which nothing can be read."""
+        """The key of an event: 16 bytes of a keyed hash of its id."""
         return hmac.digest(self._keys.salt, name.encode(), "sha256")[:KEY_BYTES]
 
     def reload_if_changed(self) -> None:
-        """Takes up a key that another process has added."""
+        """Reloads the file if another process has changed it."""
         if file_stamp(self.path) != self._stamp:
             self._load()
 
     def all_pseudonyms(self, shopper: str) -> tuple[str, ...]:
-        """Every pseudonym that a shopper may have, under any of the keys that there are."""
+        """Every pseudonym of a shopper, under each of the keys."""
         self.reload_if_changed()
         return tuple(_pseudonym(key, "shopper", shopper) for key in self._keys.keys)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of the keys, the one that is used last."""
+        """The names of the keys, the current one last."""
         return tuple(key.name for key in self._keys.keys)
 
     def rotate(self, now: datetime | None = None) -> str:
-        """Adds a key, which is used from now on; returns its name."""
+        """Adds a key and makes it the current one; returns its name."""
         with self._locked():
             number = 1 + max(int(name.removeprefix("k")) for name in self.names)
             added = PseudonymKey(f"k{number}", secrets.token_bytes(_SECRET_BYTES), now or datetime.now(UTC))
@@ -288,8 +287,8 @@ class Pseudonyms:
         return added.name
 
     def retire(self, in_use: Collection[str], replaced_before: datetime) -> tuple[str, ...]:
-        """Removes old keys that are not in use, as no pseudonym is under them any more, and that were replaced before
-        a time: whoever had them open then has ended. Returns their names."""
+        """Removes old keys that no pseudonym uses and that were replaced before a time, so that no process uses them;
+        returns their names."""
         with self._locked():
             keys = self._keys.keys
             gone = {
@@ -338,7 +337,7 @@ def key_name(pseudonym: str) -> str:
 
 
 def prefix(name: str) -> str:
-    """What every pseudonym begins with that a key of this name made."""
+    """The prefix of the pseudonyms of a key."""
     return f"{name}{_MARK}"
 
 
@@ -348,7 +347,7 @@ def _pseudonym(key: PseudonymKey, what: str, name: str) -> str:
 
 
 def _make(path: Path) -> None:
-    """Makes a file of one new key; where another process made one meanwhile, that one stays."""
+    """Creates the file with one key; one that another process created meanwhile stays."""
     first = PseudonymKey("k1", secrets.token_bytes(_SECRET_BYTES), datetime.now(UTC))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -366,25 +365,25 @@ def _write_keys(path: Path, keys: _KeyFile) -> None:
 
 
 _BETWEEN = "\x1f"
-"""Between the values that an event's key is made of: no id has it."""
+"""Separates the values of an event's content; no id has it."""
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 class EventIntake:
-    """What every event goes through before it is kept. Thread-safe."""
+    """Validates, pseudonymises and masks events. Thread-safe."""
 
     def __init__(self, pseudonyms: Pseudonyms, masker: Masker) -> None:
         self.pseudonyms = pseudonyms
         self.masker = masker
         self._received = (_NEVER, 0)
-        """The last time of arrival, which many events share, and its milliseconds."""
+        """The last time of arrival and its milliseconds: many events share it."""
 
     def __reduce__(self) -> tuple[object, ...]:
         # A worker process opens the same keys; what is remembered stays here.
         return _opened, (self.pseudonyms.path, self.masker.regions)
 
     def prepare(self, event: Event, now: datetime) -> StoredEvent:
-        """The event as it is kept; `now` is when it came in. Raises EventError where it cannot be taken."""
+        """The event to store; `now` is its time of arrival. Raises EventError for an invalid one."""
         event = validate_event(event, now)
         time = milliseconds(event.time or now)
         received = self._received
@@ -413,7 +412,7 @@ def _opened(keys: Path, regions: tuple[str, ...]) -> EventIntake:
 
 
 def conflict_error(event: Event) -> EventError:
-    """The error for an event whose id another one has."""
+    """The error for an event whose id another event has."""
     what = f"event_id {event.event_id!r}" if event.event_id else "an event"
     return EventError("another event's id", f"{what} was taken before and said otherwise; give each event its own id")
 

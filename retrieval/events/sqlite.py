@@ -33,9 +33,9 @@ _WAIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _READ_ROWS = 50_000
 _CACHE_KB = 64_000
-"""Keys come at random places, so their index is best kept in memory."""
+"""Keys are random, so their index is best kept in memory."""
 _OPENED: Counter[tuple[Path, int]] = Counter()
-"""How often each file is open, by process: what a process was forked with is not its own."""
+"""The number of open stores by file and process, to detect a fork."""
 
 _COLUMNS = ", ".join(EVENT_SCHEMA)
 # In order of time, so that a day is read in one go and new events come to the end.
@@ -111,10 +111,7 @@ class SqliteEvents:
             return connection.execute(query, (begin, begin)).fetchone() is not None
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes a shopper's events, and what was done without a name in the same sessions.
-
-        What they said is overwritten with zeros, in the log, too.
-        """
+        """Removes a shopper's events, and the nameless ones of the same sessions; overwrites them with zeros."""
         theirs = f"shopper IN ({_marks(shoppers)})"
         sessions = f"SELECT session FROM events WHERE {theirs} AND session <> ''"  # noqa: S608  # question marks only
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
@@ -262,7 +259,7 @@ def _marks(values: Collection[object]) -> str:
 
 
 _MOST_TOGETHER = 2_000
-"""Events that are committed together at most, so that the last of them does not wait for long."""
+"""The most events of one transaction, to bound the wait of the last."""
 
 
 class PendingAppend:

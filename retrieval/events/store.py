@@ -43,10 +43,10 @@ class EventStore(Protocol):
     """
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Takes events: all that are new are durable when it returns. Each key is taken once, also within a call."""
+        """Appends events, durable when it returns. Each key is stored once, also within a call."""
 
     def count(self) -> int:
-        """How many events there are."""
+        """The number of events."""
 
     def days(self) -> Mapping[int, DayState]:
         """The state of each day that has events, by days since 1970, ascending."""
@@ -55,26 +55,26 @@ class EventStore(Protocol):
         """The events of some days, both included, in tables of `EVENT_SCHEMA` ordered by time, then by key."""
 
     def holds(self, shoppers: Collection[str]) -> int:
-        """How many events are under any of these pseudonyms."""
+        """The number of events under any of these pseudonyms."""
 
     def holds_key(self, name: str) -> bool:
-        """Whether any event is under a pseudonym, of a shopper or a session, that a key of this name made."""
+        """Whether any event has a pseudonym, of a shopper or a session, that a key of this name made."""
 
     def forget(self, shoppers: Collection[str]) -> int:
-        """Removes the events under these pseudonyms, and those without a shopper in the same sessions; how many."""
+        """Removes the events under these pseudonyms, and the nameless ones of the same sessions; returns how many."""
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-        """Removes the events of all days before one; how many.
+        """Removes the events of all days before one; returns how many.
 
-        Raises StoreError, and removes none, where these days are not in the state that is expected.
+        Raises StoreError, and removes none, where the state of these days is not `expected`.
         """
 
     def close(self) -> None:
-        """Ends it. Appends under way are finished first."""
+        """Closes the store after pending appends."""
 
 
 def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapping[int, DayState]) -> None:
-    """Raises StoreError where the days before one are in another state than is expected."""
+    """Raises StoreError where the state of the days before one is not `expected`."""
     if {day: state for day, state in days.items() if day < before_day} != dict(expected):
         raise StoreError("events were recorded or removed meanwhile: nothing was removed; do it again")
 
@@ -84,14 +84,14 @@ _GROUP_ROWS = 250_000
 
 @dataclass(frozen=True, slots=True)
 class EventExport:
-    """What was written: files by name with their number of events, and bytes of all of them."""
+    """The exported files with their numbers of events, and the bytes of all."""
 
     files: Mapping[str, int]
     bytes: int
 
 
 def export_events(store: EventStore, folder: Path, advance: Callable[[int], None] = lambda _: None) -> EventExport:
-    """Writes every month that has events, as `events-2026-11.parquet` and so on; each file appears once it is whole.
+    """Writes `events-2026-11.parquet` and so on, one file a month (UTC), each atomically.
 
     Raises StoreError where the folder cannot be written.
     """

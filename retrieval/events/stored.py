@@ -22,11 +22,11 @@ class StoredEvent(NamedTuple):
     """One row of a store of events. Times are milliseconds since 1970, UTC."""
 
     key: bytes
-    """16 bytes of its client's id; nothing of the id can be read from them."""
+    """16 bytes of a keyed hash of its id."""
     kind: str
     time: int
     received: int
-    """When it came in: of an imported log, when it was imported."""
+    """The time of arrival, or of the import."""
     shopper: str
     """A pseudonym, or empty."""
     session: str
@@ -69,11 +69,11 @@ _COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
     "results": pl.Int32,
 }
 EVENT_SCHEMA = pl.Schema(_COLUMNS)
-"""The columns of a table of events: what a store reads out, what is exported, and what learning starts from."""
+"""The columns of a table of events, as read, exported and trained on."""
 
 
 def event_table(events: Iterable[tuple[object, ...]]) -> pl.DataFrame:
-    """Events as a table with the columns of `EVENT_SCHEMA`, in their order."""
+    """A table of events with the columns of `EVENT_SCHEMA`."""
     plain = _COLUMNS | {"kind": pl.String, "time": pl.Int64, "received": pl.Int64}
     return pl.DataFrame(list(events), schema=plain, orient="row").cast(EVENT_SCHEMA)
 
@@ -94,7 +94,7 @@ MAX_POSITION = 100_000
 MAX_QUANTITY = 1_000_000
 MAX_RESULTS = 2**31 - 1
 SKEW = timedelta(minutes=5)
-"""How far a client's clock may be ahead."""
+"""The tolerated skew of a client's clock."""
 OLDEST = datetime(2000, 1, 1, tzinfo=UTC)
 
 _COUNTED = frozenset({EventKind.CART, EventKind.REMOVAL, EventKind.PURCHASE})
@@ -102,7 +102,7 @@ _IDS = ("event_id", "query_id", "shopper", "session", "product_id")
 
 
 def validate_event(event: Event, now: datetime) -> Event:
-    """The event with its time and quantity filled in, if it can be taken; raises EventError where it cannot."""
+    """The event with time and quantity filled in; raises EventError for an invalid one."""
     if not isinstance(event, Event):
         raise EventError(
             "no event", f"expected an Event, not {type(event).__name__}; several are handed over one by one"
@@ -135,9 +135,9 @@ def validate_event(event: Event, now: datetime) -> Event:
 
 
 def quoted(value: object) -> str:
-    """A value for a message, up to the length of a query.
+    """A value for a message, cut to the length of a query.
 
-    Not shorter: personal data in it is masked before the message is kept, and half an address would not be known.
+    Not shorter: personal data is masked later, and half an address would not be recognised.
     """
     try:
         return f"{value!r:.{MAX_QUERY}}"
