@@ -20,7 +20,6 @@ from tests.servers.shared import SharedServers
 from tests.servers.skips import REQUIRE, get_or_skip
 
 ROOT = Path(__file__).parents[2]
-DRILL = {"title": "cordless drill"}
 START = """
 import time
 from tests.servers.server import start
@@ -28,12 +27,6 @@ server = start()
 print(server.port, server.folder, flush=True)
 time.sleep(600)
 """
-
-
-def put_and_find(server: Server, index: str) -> int:
-    assert server.request("PUT", f"/{index}/_doc/1?refresh=true", DRILL).status == 201
-    found = server.request("GET", f"/{index}/_search", {"query": {"match": {"title": "drill"}}})
-    return int(found.body["hits"]["total"]["value"])
 
 
 def is_open(port: int) -> bool:
@@ -45,29 +38,8 @@ eventually = partial(within, 10)
 
 
 @pytest.mark.elasticsearch
-def test_a_document_is_found(elasticsearch: Server) -> None:
-    assert put_and_find(elasticsearch, "harness") == 1
-
-
-@pytest.mark.slow
-@pytest.mark.elasticsearch
-def test_a_document_is_found_by_the_next_major_version(elasticsearch_9: Server) -> None:
-    assert put_and_find(elasticsearch_9, "harness") == 1
-
-
-@pytest.mark.elasticsearch
 def test_all_processes_of_a_run_share_one_server(elasticsearch: Server, servers: SharedServers) -> None:
     assert servers.get("elasticsearch", Options()) == elasticsearch
-
-
-@pytest.mark.elasticsearch
-def test_a_secured_server_refuses_strangers_and_lets_a_reader_only_read(secured_elasticsearch: Server) -> None:
-    server = secured_elasticsearch
-    assert put_and_find(server, "harness") == 1
-    assert server.url.startswith("https://")
-    assert server.request("GET", "/harness/_search", user=None).status == 401
-    assert server.request("GET", "/harness/_search", user="reader").body["hits"]["total"]["value"] == 1
-    assert server.request("PUT", "/harness/_doc/2", DRILL, user="reader").status == 403
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""`shelfwise train ranker --from-catalog` from its start to a ranker that serves, killed, repeated and refused."""
+"""`shelfwise train ranker --from-catalog` to a ranker that serves, killed, repeated and refused; `train default`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ import pytest
 from typer.testing import CliRunner
 
 from rerank.model_store import WEIGHTS_FILE
-from rerank.ranker.spec import AddedRanker, ranker_store
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import AddedRanker, StoredRanker, ranker_store, read_report, verify_ranker
 from rerank.training.distillation import DistilOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import ShelfwiseError, StoreLockedError, StoreMissingError, TrainingError
@@ -206,3 +207,39 @@ def _edit(root: Path, edit: Callable[[Manifest], Manifest]) -> None:
     with SearchEngine.open(root, follow=False) as engine:
         name = engine.manifest.version
     reseal(root, name, edit)
+
+
+@pytest.fixture
+def stores(demo_index: Path, tmp_path: Path) -> list[Path]:
+    return [Path(shutil.copytree(demo_index, tmp_path / name)) for name in ("garden", "tools")]
+
+
+def train_default(indexes: list[Path], teacher: Path, target: Path) -> str:
+    numbers = ("--queries", "220", "--epochs", "1", "--runtime", "torch", "--json")
+    given = ("default", *map(str, indexes), "--out", str(target), "--teacher", str(teacher))
+    done = CliRunner().invoke(app, ["train", *given, *numbers])
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_a_default_ranker_is_written_as_any_and_says_what_it_reaches_on_each_catalog(
+    stores: list[Path], teacher: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "default"
+    told = msgspec.json.decode(train_default(stores, teacher, target))
+    spec, report = verify_ranker(target), read_report(target)
+    assert spec.trained_on["catalogs"] == "garden, tools"
+    assert (spec.encoder, spec.layers) == ("all-MiniLM-L6-v2", 0)
+    assert set(told["measures"]) == {
+        f"nDCG@10 on {store}{order}" for store in ("garden", "tools") for order in ("", " of the merged order")
+    }
+    assert told["measures"] == report.measures
+    assert OnnxRanker(StoredRanker("default", target, spec, report)).reads_states
+    assert sum(path.stat().st_size for path in target.iterdir()) < 8_000_000
+
+
+def test_a_default_ranker_of_one_catalog_is_refused(stores: list[Path], teacher: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="two catalogs at least"):
+        train_default(stores[:1], teacher, tmp_path / "default")
