@@ -1,4 +1,4 @@
-"""A cluster that is gone, slow, refuses, or loses nodes: searches go on and say what is missing, no change is half taken."""
+"""A cluster that is gone, slow, refuses, or loses nodes: searches go on and say what is missing."""
 
 from __future__ import annotations
 
