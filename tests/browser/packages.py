@@ -41,8 +41,10 @@ def _install(folder: Path) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise PackagesUnavailableError(f"npm does not bring the packages of tests/browser ({error})") from None
     if done.returncode:
-        told = done.stderr.strip().splitlines()
-        raise PackagesUnavailableError(f"npm cannot bring the packages of tests/browser ({told[0] if told else '?'})")
+        errors = done.stderr.strip().splitlines()
+        raise PackagesUnavailableError(
+            f"npm cannot bring the packages of tests/browser ({errors[0] if errors else '?'})"
+        )
     half.rename(folder)
 
 

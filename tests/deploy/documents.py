@@ -55,6 +55,6 @@ def filled_in(expression: str, variables: Mapping[str, str]) -> str:
 
 def named_metrics() -> set[str]:
     """Every metric of ours that an alert, a panel or the autoscaler's rule asks for."""
-    asked = [expression for _, expression in expressions()]
-    asked += [path.read_text("utf-8") for path in sorted(KUBERNETES.glob("*adapter*.yaml"))]
-    return {name for text in asked for name in _METRIC.findall(text)}
+    texts = [expression for _, expression in expressions()]
+    texts += [path.read_text("utf-8") for path in sorted(KUBERNETES.glob("*adapter*.yaml"))]
+    return {name for text in texts for name in _METRIC.findall(text)}

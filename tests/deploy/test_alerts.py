@@ -34,7 +34,7 @@ _TESTS = ALERTS.with_name("alerts_test.yaml")
 
 
 @pytest.fixture(scope="module")
-def told(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def metrics(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The metrics of a service that has answered something."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("watched") / "store"))
     (root / "popularity.json").touch()
@@ -82,15 +82,15 @@ def test_every_alert_says_what_it_is_and_where_the_cure_stands() -> None:
         assert alert["labels"]["severity"] in {"critical", "warning", "info"}
 
 
-def test_every_metric_that_is_asked_for_is_there(told: str) -> None:
+def test_every_metric_that_is_used_exists(metrics: str) -> None:
     known = set()
-    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", told, re.MULTILINE):
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", metrics, re.MULTILINE):
         known |= {f"{name}{part}" for part in ("_bucket", "_sum", "_count")} if kind == "histogram" else {name}
     assert named_metrics() <= known, sorted(named_metrics() - known)
 
 
-def test_metrics_are_named_as_prometheus_has_it(told: str) -> None:
-    for name, kind in re.findall(r"^# TYPE (shelfwise_\S+) (\S+)$", told, re.MULTILINE):
+def test_metrics_are_named_as_prometheus_has_it(metrics: str) -> None:
+    for name, kind in re.findall(r"^# TYPE (shelfwise_\S+) (\S+)$", metrics, re.MULTILINE):
         assert name.endswith("_total") == (kind == "counter") or name.endswith("_created"), name
         assert not re.search(r"_(ms|millis|minutes|hours|kb|mb)(_|$)", name), name
 
@@ -129,10 +129,10 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
 
 
 def test_panels_do_not_lie_on_each_other() -> None:
-    taken: dict[tuple[int, int], str] = {}
+    occupied: dict[tuple[int, int], str] = {}
     for panel in panels():
         place = panel["gridPos"]
         for x in range(place["x"], place["x"] + place["w"]):
             for y in range(place["y"], place["y"] + place["h"]):
-                assert (x, y) not in taken, f"{panel['title']} lies on {taken[x, y]}"
-                taken[x, y] = panel["title"]
+                assert (x, y) not in occupied, f"{panel['title']} lies on {occupied[x, y]}"
+                occupied[x, y] = panel["title"]

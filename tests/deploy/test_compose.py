@@ -67,8 +67,8 @@ def test_prometheus_asks_the_service_and_grafana_prometheus() -> None:
     assert set(configuration["rule_files"]) <= mounted
     promtool("check", "config", "--syntax-only", str(DEPLOY / "prometheus" / "prometheus.yaml"))
     (sources,) = documents(DEPLOY / "grafana" / "provisioning" / "datasources" / "prometheus.yaml")
-    (asked,) = re.findall(r"http://(\w+):", sources["datasources"][0]["url"])
-    assert asked in SERVICES
+    (service,) = re.findall(r"http://(\w+):", sources["datasources"][0]["url"])
+    assert service in SERVICES
 
 
 def test_nothing_is_reached_from_elsewhere() -> None:

@@ -59,12 +59,12 @@ def test_commands_and_options_are_those_of_the_program(name: str, pod: Document)
 
 @pytest.mark.parametrize(("name", "pod"), pods())
 def test_every_variable_is_a_setting_that_can_be_read(name: str, pod: Document) -> None:
-    told = dict(named("ConfigMap", "shelfwise-settings")["data"])
+    environment = dict(named("ConfigMap", "shelfwise-settings")["data"])
     for container in pod["spec"]["containers"]:
-        told |= {each["name"]: each.get("value", "hush") for each in container["env"]}
-    ours = {variable for variable in told if variable.startswith("SHELFWISE_")}
+        environment |= {each["name"]: each.get("value", "hush") for each in container["env"]}
+    ours = {variable for variable in environment if variable.startswith("SHELFWISE_")}
     assert ours <= set(map(variable_name, setting_names())), name
-    settings = load_settings(environment=told)
+    settings = load_settings(environment=environment)
     assert settings.cluster.urls
     assert settings.service.proxies
 
@@ -129,21 +129,21 @@ def test_the_autoscaler_goes_by_a_metric_that_the_adapter_brings() -> None:
     (values,) = documents(KUBERNETES / "adapter-values.yaml")
     brought = {rule["name"]["as"] for rule in values["rules"]["custom"]}
     scaler = named("HorizontalPodAutoscaler", "shelfwise")
-    asked = {each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]}
-    assert asked <= brought
-    assert asked <= named_metrics()
+    used = {each["pods"]["metric"]["name"] for each in scaler["spec"]["metrics"]}
+    assert used <= brought
+    assert used <= named_metrics()
 
 
 def test_prometheus_takes_the_scrape_configuration(tmp_path: Path) -> None:
-    (told,) = documents(KUBERNETES / "scrape.yaml")
-    for job in told["scrape_configs"]:
+    (scrape,) = documents(KUBERNETES / "scrape.yaml")
+    for job in scrape["scrape_configs"]:
         # Debian's promtool is built without what finds pods.
         (pods_of,) = job.pop("kubernetes_sd_configs")
         assert pods_of == {"role": "pod", "namespaces": {"names": [_KUSTOMIZATION["namespace"]]}}
         kept = job["relabel_configs"][0]["regex"].split("|")
         assert kept == ["search", "writer"]
     file = tmp_path / "prometheus.yaml"
-    file.write_text(yaml.safe_dump(told))
+    file.write_text(yaml.safe_dump(scrape))
     promtool("check", "config", "--syntax-only", str(file))
 
 

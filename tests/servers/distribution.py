@@ -87,9 +87,9 @@ def _download(version: str, java: Path, folder: Path) -> Path:
     except subprocess.TimeoutExpired as error:
         raise ServerUnavailableError(f"Maven did not bring Elasticsearch {version} in {error.timeout} s") from error
     except subprocess.CalledProcessError as error:
-        said = (error.stdout + error.stderr).strip().splitlines()[:1]
+        output = (error.stdout + error.stderr).strip().splitlines()[:1]
         raise ServerUnavailableError(
-            f"Maven could not bring Elasticsearch {version}; is there a network? It said: {' '.join(said)}"
+            f"Maven could not bring Elasticsearch {version}; is there a network? It said: {' '.join(output)}"
         ) from error
     return folder / f"elasticsearch-{version}.zip"
 

@@ -55,17 +55,17 @@ class Kept:
 
 def keep(order: Order) -> Kept:
     """Starts a keeper and its nodes. The keeper is no child of ours: whoever knows its id may end it, by SIGTERM."""
-    asked = json.dumps(dataclasses.asdict(order))
+    fields = json.dumps(dataclasses.asdict(order))
     command = [sys.executable, "-I", __file__]
-    answer = subprocess.run(command, input=asked, capture_output=True, text=True, check=False)  # noqa: S603
+    answer = subprocess.run(command, input=fields, capture_output=True, text=True, check=False)  # noqa: S603
     if not answer.stdout:
         raise OSError(f"the keeper of {order.folder} ended: {answer.stderr.strip()}")
     return Kept(**json.loads(answer.stdout))
 
 
 def _main() -> None:
-    asked = json.load(sys.stdin)
-    order = Order(**{**asked, "nodes": [NodeCommand(**node) for node in asked["nodes"]]})
+    fields = json.load(sys.stdin)
+    order = Order(**{**fields, "nodes": [NodeCommand(**node) for node in fields["nodes"]]})
     if os.fork():
         return
     # A Ctrl-C in the terminal is for the tests; the nodes' end follows from theirs.

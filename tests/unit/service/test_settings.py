@@ -211,7 +211,7 @@ class TestUrls:
         assert Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster.urls == (url,)
 
     @pytest.mark.parametrize(
-        ("url", "asked"),
+        ("url", "params"),
         [
             ("http://one.example", "http://one.example:9200"),
             ("https://one.example", "https://one.example:443"),
@@ -220,9 +220,9 @@ class TestUrls:
             ("http://[::1]", "http://[::1]:9200"),
         ],
     )
-    def test_without_a_port_the_usual_one_is_asked(self, url: str, asked: str) -> None:
+    def test_without_a_port_the_usual_one_is_asked(self, url: str, params: str) -> None:
         with closing(Cluster(Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster)) as cluster:
-            assert [node.base_url for node in cluster._client.transport.node_pool.all()] == [asked]
+            assert [node.base_url for node in cluster._client.transport.node_pool.all()] == [params]
 
     @pytest.mark.parametrize(
         "url",
@@ -274,33 +274,33 @@ class TestWhichFile:
 
 class TestUnknownNames:
     @pytest.mark.parametrize(
-        ("content", "name", "meant"),
+        ("content", "name", "correction"),
         [
             ('bakend = "embedded"', "bakend", "backend"),
             ('[elasticsearch]\nurls = "x"', "elasticsearch.urls", "elasticsearch.url"),
             (f'[elasticsearch]\npasswort = "{SECRET}"', "elasticsearch.passwort", "elasticsearch.password"),
         ],
     )
-    def test_in_the_file(self, file: Path, content: str, name: str, meant: str) -> None:
+    def test_in_the_file(self, file: Path, content: str, name: str, correction: str) -> None:
         file.write_text(content)
         message = refusal(file, {})
-        assert f"there is no setting {name} (in {file}, or the environment); did you mean {meant}" in message
+        assert f"there is no setting {name} (in {file}, or the environment); did you mean {correction}" in message
 
     def test_without_a_near_one_nothing_is_suggested(self, file: Path) -> None:
         file.write_text('zzz = "x"')
         assert refusal(file, {}) == f"there is no setting zzz (in {file}, or the environment)"
 
     @pytest.mark.parametrize(
-        ("name", "meant"),
+        ("name", "correction"),
         [
             ("SHELFWISE_BAKEND", "SHELFWISE_BACKEND"),
             ("SHELFWISE_ELASTICSEARCH_URL", "SHELFWISE_ELASTICSEARCH__URL"),
             ("SHELFWISE_ELASTICSEARCH_PASSWORD", "SHELFWISE_ELASTICSEARCH__PASSWORD"),
         ],
     )
-    def test_in_the_environment(self, name: str, meant: str) -> None:
+    def test_in_the_environment(self, name: str, correction: str) -> None:
         message = refusal(None, {name: SECRET})
-        assert message.startswith(f"{name} in the environment is no setting; did you mean {meant}")
+        assert message.startswith(f"{name} in the environment is no setting; did you mean {correction}")
 
     def test_in_a_table_of_the_environment(self) -> None:
         message = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})

@@ -90,9 +90,9 @@ def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded: TestClient
 
 def test_pages_of_other_origins_need_a_setting(store: SearchEngine, keys: KeyFile) -> None:
     key = made(keys, Scope.SEARCH)
-    asked = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
+    wanted = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}
     for origins, allowed in (((), None), (("https://shop.example",), "https://shop.example")):
         app = create_app(store, ServiceSettings(keys=keys.path, cors_origins=origins))
         with TestClient(app, "http://search.example") as calling:
-            answer = calling.get("/v1/search", headers={**asked, **bearer(key)})
+            answer = calling.get("/v1/search", headers={**wanted, **bearer(key)})
             assert answer.headers.get("access-control-allow-origin") == allowed

@@ -175,8 +175,8 @@ def test_an_answer_that_is_read_slowly_but_read_comes_whole(served: Served) -> N
 def test_what_is_no_http_is_refused_in_the_one_shape(served: Served, head: bytes) -> None:
     with served.connected() as client:
         client.sendall(head)
-        said, _, body = client.recv(65_536).partition(b"\r\n\r\n")
-        assert said.startswith(b"HTTP/1.1 400 ")
+        head, _, body = client.recv(65_536).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
         assert set(json.loads(body)["error"]) == {"code", "message", "field", "request_id"}
 
 

@@ -22,13 +22,13 @@ def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_to
         publish(store.root, spec_for(store.snapshot), weighing(merged=sign))
     store.reload_if_changed()
     assert client.put("/v1/experiments", json=ORDER).json() == {"changed": True}
-    asked = {"q": "drill", "shopper": "u1"}
-    assert "~order." in client.get("/v1/search", params=asked).json()["query_id"]
+    request = {"q": "drill", "shopper": "u1"}
+    assert "~order." in client.get("/v1/search", params=request).json()["query_id"]
     assert client.get("/health/ready").json()["notices"] == []
     before = value(client, "shelfwise_notices")
     ranker_store(store.root).off()
     store.reload_if_changed()
-    assert "~" not in client.get("/v1/search", params=asked).json()["query_id"]
+    assert "~" not in client.get("/v1/search", params=request).json()["query_id"]
     (notice,) = client.get("/health/ready").json()["notices"]
     assert notice == "nobody takes part in the experiment order: no ranker serves"
     assert client.get("/v1/experiments").json()["notices"] == [notice]

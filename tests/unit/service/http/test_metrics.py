@@ -49,20 +49,20 @@ def test_what_is_refused_is_counted_from_the_context(client: TestClient) -> None
 def test_paths_and_methods_that_clients_make_up_make_no_new_series(client: TestClient) -> None:
     for number in range(5):
         client.request(f"MADEUP{number}", f"/made/up/{number}")
-    told = client.get("/metrics").text
-    assert "made" not in told.lower()
-    assert 'method="other",route="none",status="404"' in told
+    message = client.get("/metrics").text
+    assert "made" not in message.lower()
+    assert 'method="other",route="none",status="404"' in message
 
 
 def test_a_key_for_metrics_reads_them_and_nothing_else(store: SearchEngine, keys: KeyFile) -> None:
     key, other = made(keys, Scope.METRICS), made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     app = create_app(store, ServiceSettings(keys=keys.path))
     with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as client:
-        asked = {"Authorization": f"Bearer {key}"}
+        params = {"Authorization": f"Bearer {key}"}
         assert client.get("/metrics").status_code == 401
-        assert client.get("/metrics", headers=asked).status_code == 200
+        assert client.get("/metrics", headers=params).status_code == 200
         for path in ("/v1/search", "/v1/versions", "/v1/reports/events"):
-            assert client.get(path, headers=asked).status_code == 403
+            assert client.get(path, headers=params).status_code == 403
         assert client.get("/metrics", headers={"Authorization": f"Bearer {other}"}).status_code == 403
 
 
@@ -84,9 +84,9 @@ def test_when_live_changes_were_taken_up_is_told_once_there_are_any(client: Test
         before = time.time()
         store.patch(product.id, price=price)
         assert before <= value(client, name) <= time.time()
-    taken = value(client, name)
+    occupied = value(client, name)
     store.patch(product.id, price=2.5)
-    assert value(client, name) == taken
+    assert value(client, name) == occupied
 
 
 def test_an_event_is_late_until_it_is_written() -> None:

@@ -23,7 +23,7 @@ QUERIES = "/1/indexes/*/queries"
 PAGE = "https://shop.example"
 
 
-def asked(client: TestClient, *requests: dict[str, object]) -> list[dict[str, Any]]:
+def request(client: TestClient, *requests: dict[str, object]) -> list[dict[str, Any]]:
     """The results of a batch, sent as v5 of the library sends it."""
     body = json.dumps({"requests": [{"indexName": "products", **each} for each in requests]})
     answer = client.post(QUERIES, content=body, headers={"Content-Type": "text/plain"})
@@ -33,7 +33,7 @@ def asked(client: TestClient, *requests: dict[str, object]) -> list[dict[str, An
 
 
 def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, store: SearchEngine) -> None:
-    (found,) = asked(client, {"query": "cordless drill", "facets": ["brand", "price"], "hitsPerPage": 5})
+    (found,) = request(client, {"query": "cordless drill", "facets": ["brand", "price"], "hitsPerPage": 5})
     page = store.search("cordless drill", size=5, facets=["brand", "price"])
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert (found["nbHits"], found["page"], found["hitsPerPage"]) == (page.total, 0, 5)
@@ -54,7 +54,7 @@ def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, st
 
 def test_the_older_library_is_answered_the_same(client: TestClient) -> None:
     refined = [["brand:Torvane", "brand:Bosch"]]
-    (newer,) = asked(client, {"query": "drill", "facetFilters": refined, "facets": "*", "page": 0})
+    (newer,) = request(client, {"query": "drill", "facetFilters": refined, "facets": "*", "page": 0})
     packed = urlencode({"query": "drill", "facetFilters": json.dumps(refined), "facets": '["*"]', "page": 0})
     body = json.dumps({"requests": [{"indexName": "products", "params": packed}]})
     form = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -66,27 +66,27 @@ def test_the_older_library_is_answered_the_same(client: TestClient) -> None:
 
 def test_choosing_a_facet_gives_as_many_hits_as_it_announced(client: TestClient) -> None:
     names = ["brand", "color", "hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "categories", "waterproof"]
-    (everything,) = asked(client, {"query": "", "facets": names, "hitsPerPage": 0})
+    (everything,) = request(client, {"query": "", "facets": names, "hitsPerPage": 0})
     assert everything["nbPages"] == 0
     for name in names:
         value, count = next(iter(everything["facets"][name].items()))
-        (chosen,) = asked(client, {"query": "", "facetFilters": [[f"{name}:{value}"]]})
+        (chosen,) = request(client, {"query": "", "facetFilters": [[f"{name}:{value}"]]})
         assert chosen["nbHits"] == count, name
 
 
 def test_levels_of_categories_are_told_apart(client: TestClient) -> None:
     levels = [f"hierarchicalCategories.lvl{level}" for level in range(3)]
-    (found,) = asked(client, {"facets": levels, "hitsPerPage": 0})
+    (found,) = request(client, {"facets": levels, "hitsPerPage": 0})
     for level, name in enumerate(levels):
         assert found["facets"][name]
         assert {value.count(" > ") for value in found["facets"][name]} == {level}
     deeper = next(iter(found["facets"][levels[1]]))
-    (wrong,) = asked(client, {"facetFilters": [f"{levels[0]}:{deeper}"]})
+    (wrong,) = request(client, {"facetFilters": [f"{levels[0]}:{deeper}"]})
     assert wrong["nbHits"] == 0
 
 
 def test_what_no_product_has_matches_nothing_and_breaks_nothing(client: TestClient) -> None:
-    (everything, none, all_but, facets) = asked(
+    (everything, none, all_but, facets) = request(
         client,
         {},
         {"facetFilters": ["nosuch:x"]},
@@ -98,7 +98,7 @@ def test_what_no_product_has_matches_nothing_and_breaks_nothing(client: TestClie
 
 
 def test_numbers_narrow_as_the_range_widgets_send_them(client: TestClient, store: SearchEngine) -> None:
-    (found, worded) = asked(
+    (found, worded) = request(
         client,
         {"numericFilters": ["price>=10", "price<=20.5"]},
         {"filters": "price:10 TO 20.5 AND NOT brand:Nobody"},
@@ -109,7 +109,7 @@ def test_numbers_narrow_as_the_range_widgets_send_them(client: TestClient, store
 
 @pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
 def test_an_index_is_sorted_as_its_name_ends(client: TestClient, store: SearchEngine, index: str, sort: str) -> None:
-    (found,) = asked(client, {"indexName": index, "query": "lamp"})
+    (found,) = request(client, {"indexName": index, "query": "lamp"})
     page = store.search("lamp", sort=sort)
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert found["index"] == index
@@ -122,28 +122,28 @@ def test_an_order_that_there_is_not_is_refused(client: TestClient) -> None:
 
 
 def test_pages_and_offsets_reach_every_hit_once(client: TestClient) -> None:
-    (whole, *pages) = asked(
+    (whole, *pages) = request(
         client,
         {"query": "lamp", "hitsPerPage": 30},
         *({"query": "lamp", "hitsPerPage": 10, "page": at} for at in range(3)),
     )
     ids = [hit["objectID"] for hit in whole["hits"]]
     assert [hit["objectID"] for page in pages for hit in page["hits"]] == ids
-    (part, past) = asked(client, {"query": "lamp", "offset": 7, "length": 5}, {"query": "lamp", "page": 10**6})
+    (part, past) = request(client, {"query": "lamp", "offset": 7, "length": 5}, {"query": "lamp", "page": 10**6})
     assert [hit["objectID"] for hit in part["hits"]] == ids[7:12]
     assert past["hits"] == []
     assert past["nbHits"] == whole["nbHits"]
 
 
 def test_values_of_a_facet_are_searched(client: TestClient) -> None:
-    (every,) = asked(client, {"facets": ["brand"], "hitsPerPage": 0})
+    (every,) = request(client, {"facets": ["brand"], "hitsPerPage": 0})
     brand, count = next(iter(every["facets"]["brand"].items()))
     typed = brand[:3].lower()
-    told = client.post("/1/indexes/any/facets/brand/query", json={"params": urlencode({"facetQuery": typed})}).json()
-    hit = next(each for each in told["facetHits"] if each["value"] == brand)
+    result = client.post("/1/indexes/any/facets/brand/query", json={"params": urlencode({"facetQuery": typed})}).json()
+    hit = next(each for each in result["facetHits"] if each["value"] == brand)
     assert hit == {"value": brand, "highlighted": f"<em>{brand[:3]}</em>{brand[3:]}", "count": count}
     marks = {"highlightPreTag": "__ais-highlight__", "highlightPostTag": "__/ais-highlight__"}
-    (batched, unknown) = asked(
+    (batched, unknown) = request(
         client,
         {"type": "facet", "facet": "brand", "facetQuery": typed, "maxFacetHits": 100, **marks},
         {"type": "facet", "facet": "nosuch", "facetQuery": typed},
@@ -154,7 +154,7 @@ def test_values_of_a_facet_are_searched(client: TestClient) -> None:
 
 
 def test_query_suggestions_are_an_index_of_their_own(client: TestClient, store: SearchEngine) -> None:
-    (found,) = asked(client, {"indexName": "shop_query_suggestions", "query": "dri", "hitsPerPage": 4})
+    (found,) = request(client, {"indexName": "shop_query_suggestions", "query": "dri", "hitsPerPage": 4})
     assert [hit["query"] for hit in found["hits"]] == [each.text for each in store.suggest("dri", size=4).queries]
     assert found["hits"][0]["_highlightResult"]["query"]["value"].startswith("<em>dri</em>")
 
@@ -164,14 +164,14 @@ def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> N
     record = client.get(f"/1/indexes/any/{product.id}").json()
     assert (record["objectID"], record["name"]) == (product.id, product.title)
     wanted = {"requests": [{"objectID": product.id, "attributesToRetrieve": ["name"]}, {"objectID": "nosuch"}]}
-    told = client.post("/1/indexes/*/objects", json=wanted).json()["results"]
-    assert told == [{"objectID": product.id, "name": product.title}, None]
+    result = client.post("/1/indexes/*/objects", json=wanted).json()["results"]
+    assert result == [{"objectID": product.id, "name": product.title}, None]
     missing = client.get("/1/indexes/any/nosuch")
     assert (missing.status_code, set(missing.json())) == (404, {"message", "status"})
 
 
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "result"),
     [
         (b"{", "JSON"),
         (b"[]", "JSON object"),
@@ -190,18 +190,18 @@ def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> N
     ],
 )
 def test_what_cannot_be_understood_is_refused_in_the_protocols_shape(
-    client: TestClient, body: bytes, told: str
+    client: TestClient, body: bytes, result: str
 ) -> None:
     answer = client.post(QUERIES, content=body, headers={"Origin": "http://localhost:3000"})
     assert answer.status_code in (400, 413)
     assert set(answer.json()) == {"message", "status"}
     assert answer.json()["status"] == answer.status_code
-    assert told in answer.json()["message"]
+    assert result in answer.json()["message"]
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"query": "电钻" * 5_000, "hitsPerPage": 20},
         {"query": "<em> " * 2_000, "attributesToSnippet": ["*:5"]},
@@ -214,9 +214,9 @@ def test_what_cannot_be_understood_is_refused_in_the_protocols_shape(
         {"facets": ["brand"] * 200, "facetFilters": [["brand:x"] * 200]},
     ],
 )
-def test_long_requests_take_no_longer_than_others(client: TestClient, said: dict[str, object]) -> None:
+def test_long_requests_take_no_longer_than_others(client: TestClient, payload: dict[str, object]) -> None:
     started = time.perf_counter()
-    answer = client.post(QUERIES, json={"requests": [{"indexName": "a", **said}]})
+    answer = client.post(QUERIES, json={"requests": [{"indexName": "a", **payload}]})
     assert answer.status_code in (200, 400)
     assert time.perf_counter() - started < 3
 
@@ -253,16 +253,16 @@ class TestKeys:
     def test_a_narrowed_key_reaches_no_further(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         product = store.search("lamp").hits[0].product
         params = {"x-algolia-api-key": made(keys, Scope.SEARCH, filters=f'id != "{product.id}"')}
-        asking: dict[str, object] = {"requests": [{"query": "lamp", "filters": 'objectID:x OR price > 0"'}]}
-        assert guarded.post(QUERIES, json=asking, params=params).status_code == 400
-        asking = {"requests": [{"query": "lamp", "facetFilters": [[f"objectID:{product.id}", 'x") OR price:1']]}]}
-        found = guarded.post(QUERIES, json=asking, params=params).json()["results"][0]
+        caller: dict[str, object] = {"requests": [{"query": "lamp", "filters": 'objectID:x OR price > 0"'}]}
+        assert guarded.post(QUERIES, json=caller, params=params).status_code == 400
+        caller = {"requests": [{"query": "lamp", "facetFilters": [[f"objectID:{product.id}", 'x") OR price:1']]}]}
+        found = guarded.post(QUERIES, json=caller, params=params).json()["results"][0]
         assert product.id not in {hit["objectID"] for hit in found["hits"]}
         assert guarded.get(f"/1/indexes/a/{product.id}", params=params).status_code == 404
 
     def test_every_origin_is_allowed_with_a_key(self, guarded: TestClient, keys: KeyFile) -> None:
-        asking = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
-        allowed = guarded.options(QUERIES, headers=asking)
+        caller = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}
+        allowed = guarded.options(QUERIES, headers=caller)
         assert allowed.status_code == 204
         for name in ("Origin", "Methods", "Headers"):
             assert allowed.headers[f"Access-Control-Allow-{name}"] == "*"
@@ -285,7 +285,7 @@ class TestEvents:
     def test_a_search_and_its_click_are_recorded_under_one_query_id(
         self, client: TestClient, store: SearchEngine
     ) -> None:
-        (found,) = asked(client, {"query": "hammer", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
+        (found,) = request(client, {"query": "hammer", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
         product = found["hits"][2]["objectID"]
         click = {
             "eventType": "click",
@@ -313,7 +313,7 @@ class TestEvents:
     def test_some_searches_are_not_recorded(
         self, client: TestClient, store: SearchEngine, more: dict[str, object]
     ) -> None:
-        (found,) = asked(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
+        (found,) = request(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
         assert not events_of_query(store, found["queryID"], wanted=1, seconds=0.6)
 
     def test_bad_events_are_refused(self, client: TestClient) -> None:

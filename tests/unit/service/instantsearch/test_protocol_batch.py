@@ -35,7 +35,7 @@ from service.settings import Settings
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
-class Told:
+class HookRecorder:
     """What hooks were told."""
 
     def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
@@ -58,16 +58,16 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
-    told = Told()
-    batch = SearchBatch(store, told.hooks)
+    result = HookRecorder()
+    batch = SearchBatch(store, result.hooks)
     same = {"query": "lamp", "indexName": "a", "clickAnalytics": True, "userToken": "u"}
-    asked = [same, {**same, "indexName": "b", "highlightPreTag": "<i>"}, {**same, "query": "drill"}] * 3
+    params = [same, {**same, "indexName": "b", "highlightPreTag": "<i>"}, {**same, "query": "drill"}] * 3
     with ThreadPoolExecutor(4) as threads:
-        results = list(threads.map(batch.answer, asked))
-    assert len(told.pages) == 2
+        results = list(threads.map(batch.answer, params))
+    assert len(result.pages) == 2
     assert [getattr(each, "index", "") for each in results[:3]] == ["a", "b", "a"]
     # Each has a query id of its own: a click tells which list it came of.
-    assert len({query_id for query_id, *_ in told.shown}) == len(asked)
+    assert len({query_id for query_id, *_ in result.shown}) == len(params)
 
 
 def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,7 +79,7 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
         return plain(stages, request, reads_tokens=reads_tokens)
 
     monkeypatch.setattr(Stages, "_encode_now", counting)
-    batch = SearchBatch(store, Told().hooks)
+    batch = SearchBatch(store, HookRecorder().hooks)
     for size, color in ((20, "Black"), (0, "Red"), (0, "Green"), (20, "Red")):
         batch.answer({"query": "lamp", "hitsPerPage": size, "facetFilters": [f"color:{color}"], "indexName": "a"})
     assert encoded == ["lamp"]
@@ -87,35 +87,41 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
 
 @pytest.mark.parametrize("facets", [["brand"], ["brand", "hierarchicalCategories.lvl1"]])
 def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchEngine, facets: list[str]) -> None:
-    asked: list[ShopperSearch] = []
+    params: list[ShopperSearch] = []
 
     def tried(search: ShopperSearch) -> MarkedPage:
-        asked.append(search)
+        params.append(search)
         return MarkedPage(store.search(replace(search.request, size=2, stage="bm25")), "q1~trial")
 
-    told = Told(tried=tried)
-    said: JsonObject = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets, "indexName": "a"}
-    batch = SearchBatch(store, told.hooks)
-    found, plain = batch.answer(said), batch.answer({**said, "clickAnalytics": False})
+    result = HookRecorder(tried=tried)
+    payload: JsonObject = {
+        "query": "lamp",
+        "clickAnalytics": True,
+        "userToken": "u",
+        "facets": facets,
+        "indexName": "a",
+    }
+    batch = SearchBatch(store, result.hooks)
+    found, plain = batch.answer(payload), batch.answer({**payload, "clickAnalytics": False})
     assert isinstance(found, SearchResult)
     assert isinstance(plain, SearchResult)
     assert [hit["objectID"] for hit in found.hits] == [
         hit.product.id for hit in store.search("lamp", size=2, stage="bm25").hits
     ]
-    assert (found.query_id, told.shown) == ("q1~trial", [("q1~trial", "lamp", 2, "u")])
-    assert (asked[0].request.text, asked[0].shopper, len(asked)) == ("lamp", "u", 1)
+    assert (found.query_id, result.shown) == ("q1~trial", [("q1~trial", "lamp", 2, "u")])
+    assert (params[0].request.text, params[0].shopper, len(params)) == ("lamp", "u", 1)
     assert set(found.facets) == set(plain.facets) == set(facets)
 
 
 def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) -> None:
-    batch = SearchBatch(store, Told().hooks)
+    batch = SearchBatch(store, HookRecorder().hooks)
     for _ in range(2):
         with pytest.raises(QueryError):
             batch.answer({"query": "x" * 10_000 + "y", "indexName": "a"})
 
 
 def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
-    batch = SearchBatch(store, Told().hooks)
+    batch = SearchBatch(store, HookRecorder().hooks)
     shown, counted = (
         batch.answer({"query": "lamp", "facets": ["brand"], "hitsPerPage": size, "indexName": "a"}) for size in (20, 0)
     )
@@ -128,8 +134,8 @@ def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
 def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int) -> None:
     every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
     names = ["objectID", "categories.lvl2"]
-    asked: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
-    found = SearchBatch(store, Told().hooks).answer(asked)
+    params: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
+    found = SearchBatch(store, HookRecorder().hooks).answer(params)
     assert isinstance(found, SearchResult)
     deepest = [each.value for each in every.facets["category"].counts if str(each.value).count(" > ") == 2]
     assert list(found.facets["objectID"]) == [each.value for each in every.facets["id"].counts[:most]]
@@ -138,15 +144,15 @@ def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int
 
 def test_what_is_like_a_product_has_its_cosine(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
-    asked = {"model": "related-products", "objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
-    found = recommender(store).answer(asked)
+    params = {"model": "related-products", "objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
+    found = recommender(store).answer(params)
     near = store.similar(product.id, size=5)
     assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [
         (hit.product.id, round(100 * hit.score, 2)) for hit in near.hits
     ]
     threshold = found.hits[2]["_score"]
-    assert len(recommender(store).answer({**asked, "threshold": threshold}).hits) == 3
-    narrowed = {**asked, "queryParameters": {"numericFilters": [f"price<{product.price}"]}}
+    assert len(recommender(store).answer({**params, "threshold": threshold}).hits) == 3
+    narrowed = {**params, "queryParameters": {"numericFilters": [f"price<{product.price}"]}}
     assert all(hit["price"] < product.price for hit in recommender(store).answer(narrowed).hits)
 
 
@@ -155,9 +161,9 @@ def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: 
     texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
     write_coviews(store.root, CoViews.of_pairs([product.id], [texts[25]], np.array([0.9])), NOW)
     store.reload_if_changed()
-    asked = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
+    params = {"objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
     related, alike = (
-        recommender(store).answer({"model": model, **asked}).hits for model in ("related-products", "looking-similar")
+        recommender(store).answer({"model": model, **params}).hits for model in ("related-products", "looking-similar")
     )
     (store.root / COVIEWS_FILE).unlink()
     store.reload_if_changed()
@@ -174,10 +180,10 @@ def test_what_nobody_bought_together_is_said(store: SearchEngine) -> None:
 
 
 def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngine) -> None:
-    behaviour = PurchaseStatistics(store.root)
+    statistics = PurchaseStatistics(store.root)
     first, second, third = (hit.product.id for hit in store.search("lamp", size=3).hits)
-    asked: JsonObject = {"model": "bought-together", "objectID": first}
-    assert behaviour.bought_with(first, 9) == {}
+    params: JsonObject = {"model": "bought-together", "objectID": first}
+    assert statistics.bought_with(first, 9) == {}
     rows = [
         ("purchase", second, 0.25, 2),
         ("purchase", third, 0.5, 1),
@@ -189,7 +195,7 @@ def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngi
     publish(
         store.root / EVENTS_FOLDER / DERIVED_FOLDER, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW
     )
-    found = Recommender(store, Told().hooks, behaviour).answer(asked)
+    found = Recommender(store, HookRecorder().hooks, statistics).answer(params)
     assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [(third, 50.0), (second, 25.0)]
     assert found.message is UNSET
 
@@ -217,7 +223,7 @@ def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> 
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"model": "crystal-ball"},
         {"model": "trending-facets"},
@@ -226,9 +232,9 @@ def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> 
         {"model": "related-products", "queryParameters": []},
     ],
 )
-def test_recommendations_that_there_are_not_are_refused(store: SearchEngine, said: dict[str, object]) -> None:
+def test_recommendations_that_there_are_not_are_refused(store: SearchEngine, payload: dict[str, object]) -> None:
     with pytest.raises(QueryError):
-        recommender(store).answer({"objectID": "x", **said})
+        recommender(store).answer({"objectID": "x", **payload})
 
 
 def test_of_a_product_that_is_not_there_nothing_is_recommended(store: SearchEngine) -> None:
@@ -238,4 +244,4 @@ def test_of_a_product_that_is_not_there_nothing_is_recommended(store: SearchEngi
 
 
 def recommender(store: SearchEngine, narrowed_by: str = "") -> Recommender:
-    return Recommender(store, Told(narrowed_by).hooks, PurchaseStatistics(store.root))
+    return Recommender(store, HookRecorder(narrowed_by).hooks, PurchaseStatistics(store.root))

@@ -24,8 +24,8 @@ CLICK: JsonObject = {
 }
 
 
-def made(*said: JsonObject, is_private: bool = False) -> list[Event]:
-    return parse_events({"events": list(said)}, is_private=is_private)
+def made(*payload: JsonObject, is_private: bool = False) -> list[Event]:
+    return parse_events({"events": list(payload)}, is_private=is_private)
 
 
 def test_a_click_on_hits_says_where_each_stood() -> None:
@@ -44,7 +44,7 @@ def test_who_is_known_goes_by_that_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"),
+    ("payload", "kind"),
     [
         ({"eventType": "click", "queryID": None, "positions": None}, EventKind.CLICK),
         ({"eventType": "view"}, EventKind.IMPRESSION),
@@ -54,8 +54,8 @@ def test_who_is_known_goes_by_that_name() -> None:
         ({"eventType": "conversion", "eventSubtype": "purchase", "positions": None}, EventKind.PURCHASE),
     ],
 )
-def test_each_type_has_a_kind(said: JsonObject, kind: EventKind) -> None:
-    events = made({**CLICK, **said})
+def test_each_type_has_a_kind(payload: JsonObject, kind: EventKind) -> None:
+    events = made({**CLICK, **payload})
     assert {each.kind for each in events} == {kind}
 
 
@@ -75,7 +75,7 @@ def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"eventType": "instantsearch"},
         {"eventType": "click", "objectIDs": None, "positions": None, "filters": ["brand%3ABosch"]},
@@ -83,8 +83,8 @@ def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
         {"eventType": "view", "queryID": None, "positions": None, "objectIDs": ["a"], "eventName": "Hits Viewed"},
     ],
 )
-def test_what_is_of_no_product_is_left_out(said: JsonObject) -> None:
-    assert made({**CLICK, **said}) == []
+def test_what_is_of_no_product_is_left_out(payload: JsonObject) -> None:
+    assert made({**CLICK, **payload}) == []
 
 
 def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
@@ -93,7 +93,7 @@ def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"eventType": "dance"},
         {"eventType": 7},
@@ -113,9 +113,9 @@ def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
         {"userToken": ["u"]},
     ],
 )
-def test_events_that_say_something_else_are_refused(said: JsonObject) -> None:
+def test_events_that_say_something_else_are_refused(payload: JsonObject) -> None:
     with pytest.raises(EventError):
-        made({**CLICK, **said})
+        made({**CLICK, **payload})
 
 
 def test_a_request_is_bounded() -> None:

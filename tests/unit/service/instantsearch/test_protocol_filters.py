@@ -133,9 +133,9 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> Says:
 
 
 @given(products(), expressions())
-def test_expressions_say_what_their_brackets_do(found: list[Product], said: Says) -> None:
-    wanted = [one.id for one in found if said.holds(one)]
-    assert passing(found, Refinements(expression=said.words)) == wanted
+def test_expressions_say_what_their_brackets_do(found: list[Product], payload: Says) -> None:
+    wanted = [one.id for one in found if payload.holds(one)]
+    assert passing(found, Refinements(expression=payload.words)) == wanted
 
 
 SHELF = [
@@ -146,7 +146,7 @@ SHELF = [
 
 
 @pytest.mark.parametrize(
-    ("said", "ids"),
+    ("payload", "ids"),
     [
         ({}, "abc"),
         ({"facetFilters": "brand:Bosch"}, "a"),
@@ -171,8 +171,8 @@ SHELF = [
         ({"filters": "price < 10", "facetFilters": ["brand:Bosch"]}, "a"),
     ],
 )
-def test_the_ways_to_write_a_filter(said: JsonObject, ids: str) -> None:
-    assert passing(SHELF, parse_search(said).refinements) == list(ids)
+def test_the_ways_to_write_a_filter(payload: JsonObject, ids: str) -> None:
+    assert passing(SHELF, parse_search(payload).refinements) == list(ids)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"facetFilters": ["brand"]},
         {"facetFilters": [":x"]},
@@ -210,9 +210,9 @@ def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
         {"facetFilters": [["brand:x"] * 201]},
     ],
 )
-def test_refinements_that_say_nothing_are_refused(said: JsonObject) -> None:
+def test_refinements_that_say_nothing_are_refused(payload: JsonObject) -> None:
     with pytest.raises(QueryError):
-        passing(SHELF, parse_search(said).refinements)
+        passing(SHELF, parse_search(payload).refinements)
 
 
 def test_times_are_seconds_as_records_have_them() -> None:

@@ -33,7 +33,7 @@ CATALOG = FieldCatalog(
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "payload"),
     [
         (b"", {}),
         (b'  {"query": "a"}', {"query": "a"}),
@@ -41,8 +41,8 @@ CATALOG = FieldCatalog(
         ("query=螺丝".encode(), {"query": "螺丝"}),
     ],
 )
-def test_a_body_is_json_or_a_form(body: bytes, said: JsonObject) -> None:
-    assert parse_body(body) == said
+def test_a_body_is_json_or_a_form(body: bytes, payload: JsonObject) -> None:
+    assert parse_body(body) == payload
 
 
 @pytest.mark.parametrize(
@@ -58,14 +58,14 @@ def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> Non
 
 
 def test_packed_parameters_stand_beside_the_others() -> None:
-    said = merge_params({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
-    assert said == {"indexName": "i", "query": "a b", "facets": '["brand"]', "page": 3}
+    payload = merge_params({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
+    assert payload == {"indexName": "i", "query": "a b", "facets": '["brand"]', "page": 3}
     with pytest.raises(QueryError, match="params"):
         merge_params({"params": {"query": "a"}})
 
 
 @pytest.mark.parametrize(
-    "said",
+    "payload",
     [
         {"query": "a", "page": 2, "hitsPerPage": 5, "facets": ["brand", "price"], "clickAnalytics": True},
         {
@@ -80,9 +80,9 @@ def test_packed_parameters_stand_beside_the_others() -> None:
         {"query": "a", "page": 2.0, "hitsPerPage": 5, "facets": "brand,price", "clickAnalytics": True, "filters": None},
     ],
 )
-def test_each_spelling_means_the_same(said: JsonObject) -> None:
+def test_each_spelling_means_the_same(payload: JsonObject) -> None:
     expected = ProtocolSearch("a", 2, 5, facets=("brand", "price"), wants_query_id=True, view=RecordView())
-    assert parse_search(said) == expected
+    assert parse_search(payload) == expected
 
 
 @pytest.mark.parametrize(
@@ -122,12 +122,12 @@ MORE = ("filters", "maxValuesPerFacet", "clickAnalytics", "userToken", "attribut
 
 
 @given(st.dictionaries(st.sampled_from((*NAMES, *MORE)), JSON, max_size=4))
-def test_no_value_is_more_than_refused(said: JsonObject) -> None:
+def test_no_value_is_more_than_refused(payload: JsonObject) -> None:
     try:
-        asked = parse_search(said)
+        wanted = parse_search(payload)
     except QueryError:
         return
-    assert 0 <= asked.size <= 1_000
+    assert 0 <= wanted.size <= 1_000
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ def test_an_address_that_would_run_is_no_link(address: str) -> None:
 
 
 def test_free_attributes_take_the_place_of_nothing() -> None:
-    taken = {"objectID": "x", "_highlightResult": "x", "_tags": "x", "price": "x", "title": "x", "image": "x"}
-    record = product_record(Product("p", "P", price=2.0, attributes=taken))
+    occupied = {"objectID": "x", "_highlightResult": "x", "_tags": "x", "price": "x", "title": "x", "image": "x"}
+    record = product_record(Product("p", "P", price=2.0, attributes=occupied))
     assert record == {"objectID": "p", "name": "P", "title": "P", "price": 2.0}
 
 

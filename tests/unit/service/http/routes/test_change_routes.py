@@ -77,7 +77,7 @@ def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> Non
 
 
 @pytest.mark.parametrize(
-    ("event", "told"),
+    ("event", "result"),
     [
         ({"kind": "click", "session": "s"}, "product"),
         ({"kind": "wink", "session": "s"}, "kind"),
@@ -85,10 +85,10 @@ def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> Non
         ({"kind": "click", "product_id": "x", "session": "s", "address": "1.2.3.4"}, "address"),
     ],
 )
-def test_an_event_that_cannot_be_taken_says_why(client: TestClient, event: dict[str, str], told: str) -> None:
+def test_an_event_that_cannot_be_taken_says_why(client: TestClient, event: dict[str, str], result: str) -> None:
     answer = client.post("/v1/events", json={"events": [event]})
     assert answer.status_code == 400
-    assert told in answer.json()["error"]["message"]
+    assert result in answer.json()["error"]["message"]
 
 
 def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None:
@@ -104,12 +104,12 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
 
 def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
-    told = client.get("/metrics").text
-    (serving,) = [line for line in told.splitlines() if line.startswith("shelfwise_serving_info{")]
+    result = client.get("/metrics").text
+    (serving,) = [line for line in result.splitlines() if line.startswith("shelfwise_serving_info{")]
     assert f'ranker="{store.ranker}"' in serving
     assert f'version="{store.manifest.version}"' in serving
-    assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in told
-    assert "shelfwise_stage_duration_seconds_bucket" in told
+    assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in result
+    assert "shelfwise_stage_duration_seconds_bucket" in result
 
 
 def test_the_api_describes_itself(client: TestClient) -> None:

@@ -24,8 +24,8 @@ def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: Se
     assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": False}
     seen: Counter[str] = Counter()
     for number in range(SHOPPERS):
-        asked: dict[str, str | int] = {"q": "cordless drill", "size": 3, "shopper": f"u{number}"}
-        found = client.get("/v1/search", params=asked).json()
+        request: dict[str, str | int] = {"q": "cordless drill", "size": 3, "shopper": f"u{number}"}
+        found = client.get("/v1/search", params=request).json()
         variant = found["query_id"].split("~")[1]
         seen[variant] += 1
         if variant == "merging.rrf":
@@ -48,14 +48,14 @@ def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: Se
 
 def test_interleaved_pages_go_on_from_each_other(client: TestClient) -> None:
     client.put("/v1/experiments", json=DRAFT)
-    asked = {"q": "lamp", "size": 5, "session": "s1", "shopper": "u1"}
-    pages = [client.post("/v1/search", json={**asked, "page": page}).json() for page in (1, 2)]
+    request = {"q": "lamp", "size": 5, "session": "s1", "shopper": "u1"}
+    pages = [client.post("/v1/search", json={**request, "page": page}).json() for page in (1, 2)]
     shown = [hit["product"]["id"] for page in pages for hit in page["hits"]]
     assert len(set(shown)) == 10
     assert [page["query_id"].split("~")[1][: len("draft:1:")] for page in pages] == ["draft:1:", "draft:6:"]
-    private = client.post("/v1/search", json=asked, headers={"Sec-GPC": "1"}).json()
+    private = client.post("/v1/search", json=request, headers={"Sec-GPC": "1"}).json()
     assert "~" not in private["query_id"]
-    several = client.post("/v1/multi-search", json={"searches": [asked, {"q": "lamp"}]}).json()["results"]
+    several = client.post("/v1/multi-search", json={"searches": [request, {"q": "lamp"}]}).json()["results"]
     assert ["~" in each["query_id"] for each in several] == [True, False]
     client.post("/v1/experiments/draft/stop")
 

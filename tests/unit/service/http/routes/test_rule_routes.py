@@ -67,22 +67,22 @@ def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, 
 
 def test_recommendations_follow_what_was_done(client: TestClient, store: SearchEngine) -> None:
     clicked = store.search("drill").hits[0].product
-    asked = {"history": [{"product_id": clicked.id}], "size": 5}
-    hits = client.post("/v1/recommend", json=asked).json()["hits"]
+    request = {"history": [{"product_id": clicked.id}], "size": 5}
+    hits = client.post("/v1/recommend", json=request).json()["hits"]
     near = [hit.product.id for hit in store.similar(clicked.id, size=5).hits]
     assert [hit["product"]["id"] for hit in hits] == near
-    private = client.post("/v1/recommend", json=asked, headers={"Sec-GPC": "1"}).json()["hits"]
+    private = client.post("/v1/recommend", json=request, headers={"Sec-GPC": "1"}).json()["hits"]
     assert private == client.post("/v1/recommend", json={"size": 5}).json()["hits"] != hits
 
 
 def test_seen_products_are_recommended_where_asked_for(client: TestClient, store: SearchEngine) -> None:
     clicked = store.search("drill").hits[0].product
-    asked = {"history": [{"product_id": clicked.id}], "size": 5, "include_seen": True}
-    hits = client.post("/v1/recommend", json=asked).json()["hits"]
+    request = {"history": [{"product_id": clicked.id}], "size": 5, "include_seen": True}
+    hits = client.post("/v1/recommend", json=request).json()["hits"]
     assert hits[0]["product"]["id"] == clicked.id
-    hidden = client.post("/v1/recommend", json=asked | {"include_seen": False}).json()["hits"]
+    hidden = client.post("/v1/recommend", json=request | {"include_seen": False}).json()["hits"]
     assert clicked.id not in {hit["product"]["id"] for hit in hidden}
-    assert client.post("/v1/recommend", json=asked | {"include_seen": "perhaps"}).status_code in (400, 422)
+    assert client.post("/v1/recommend", json=request | {"include_seen": "perhaps"}).status_code in (400, 422)
 
 
 def test_recommendations_are_of_several_interests(store: SearchEngine) -> None:

@@ -24,14 +24,14 @@ def test_a_search_answers_what_the_engine_does(client: TestClient, store: Search
 
 def test_a_body_says_the_same_and_a_history(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product.id
-    asked = {"q": "drill", "filters": "price < 100", "history": [{"product_id": product, "kind": "cart"}]}
-    found = client.post("/v1/search", json=asked).json()
+    request = {"q": "drill", "filters": "price < 100", "history": [{"product_id": product, "kind": "cart"}]}
+    found = client.post("/v1/search", json=request).json()
     assert found["total"] == store.search("drill", filters="price < 100").total
 
 
 def test_several_searches_are_answered_in_their_order(client: TestClient) -> None:
-    asked = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
-    drill, everything = client.post("/v1/multi-search", json=asked).json()["results"]
+    request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
+    drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
     assert len(drill["hits"]) == 1
     assert everything["hits"] == []
     assert everything["total"] > drill["total"]
@@ -112,9 +112,9 @@ def test_a_search_with_a_session_is_recorded_with_what_it_showed(client: TestCli
 
 
 def test_a_browser_that_asks_for_privacy_is_not_recorded(client: TestClient, store: SearchEngine) -> None:
-    asked = {"q": "saw", "session": "s2"}
-    private = client.get("/v1/search", params=asked, headers={"Sec-GPC": "1"}).json()
-    open_one = client.get("/v1/search", params=asked).json()
+    request = {"q": "saw", "session": "s2"}
+    private = client.get("/v1/search", params=request, headers={"Sec-GPC": "1"}).json()
+    open_one = client.get("/v1/search", params=request).json()
     assert _events_of(store, open_one["query_id"])
     assert not _events_of(store, private["query_id"], seconds=0)
 

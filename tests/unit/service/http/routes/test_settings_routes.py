@@ -117,7 +117,7 @@ def test_whatever_is_called_like_a_secret_is_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "result"),
     [
         (f"http://me:{SECRET}@one.example:9200", ["http://***@one.example:9200"]),
         (
@@ -137,9 +137,9 @@ def test_whatever_is_called_like_a_secret_is_one() -> None:
         ("", []),
     ],
 )
-def test_addresses_are_shown_without_what_may_be_secret(given: str, told: list[str]) -> None:
+def test_addresses_are_shown_without_what_may_be_secret(given: str, result: list[str]) -> None:
     settings = Settings.model_validate({"elasticsearch": {"url": given}})
-    assert shown(settings, "elasticsearch.url") == told
+    assert shown(settings, "elasticsearch.url") == result
 
 
 def test_an_address_of_one_is_masked_too() -> None:

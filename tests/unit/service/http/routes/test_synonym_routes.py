@@ -52,22 +52,22 @@ def test_what_cannot_be_taken_is_refused_with_its_field(client: TestClient) -> N
 
 
 def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEngine) -> None:
-    said = [
+    payload = [
         Proposal(f"{at:012x}", SynonymKind.ONE_WAY, (word,), ("drill",), 7, 0.5, 0.6, (EXAMPLE,))
         for at, word in enumerate(("glorp", "blimf", "snick"))
     ]
-    write_proposals(store.root, said, MADE)
+    write_proposals(store.root, payload, MADE)
     listed = client.get("/v1/synonyms/proposals", params={"limit": 2}).json()
     assert (listed["total"], [each["phrases"] for each in listed["proposals"]]) == (3, [["glorp"], ["blimf"]])
     assert listed["proposals"][0]["examples"][0]["to_query"] == "drill"
-    kept = client.post(f"/v1/synonyms/proposals/{said[0].id}/accept").json()
+    kept = client.post(f"/v1/synonyms/proposals/{payload[0].id}/accept").json()
     assert kept["synonym"] == {"id": "glorp-to-drill", "kind": "one-way", "phrases": ["glorp"]} | {
         "to": ["drill"],
         "enabled": True,
     }
     assert store.search("glorp", stage="bm25", correct=False).total > 0
-    assert client.post(f"/v1/synonyms/proposals/{said[1].id}/decline").json() == {"declined": said[1].id}
-    write_proposals(store.root, said, MADE)
+    assert client.post(f"/v1/synonyms/proposals/{payload[1].id}/decline").json() == {"declined": payload[1].id}
+    write_proposals(store.root, payload, MADE)
     assert [each["phrases"] for each in client.get("/v1/synonyms/proposals").json()["proposals"]] == [["snick"]]
     assert client.post("/v1/synonyms/proposals/nowhere/accept").status_code == 400
     client.delete("/v1/synonyms/glorp-to-drill")

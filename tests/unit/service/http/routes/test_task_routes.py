@@ -36,11 +36,11 @@ def own(demo_index: Path, tmp_path: Path) -> Iterator[TestClient]:
 def ended(client: TestClient, place: str, seconds: float = 400) -> dict[str, Any]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
-        told: dict[str, Any] = client.get(place).json()
-        if told["state"] in ("done", "failed"):
-            return told
+        finished: dict[str, Any] = client.get(place).json()
+        if finished["state"] in ("done", "failed"):
+            return finished
         time.sleep(0.1)
-    raise AssertionError(told)
+    raise AssertionError(finished)
 
 
 def test_a_rebuild_is_accepted_and_its_version_taken_up(own: TestClient, demo: DemoFiles, tmp_path: Path) -> None:
@@ -49,14 +49,14 @@ def test_a_rebuild_is_accepted_and_its_version_taken_up(own: TestClient, demo: D
     assert own.patch(f"/v1/products/{product}", json={"price": 1.25}).status_code == 200
     accepted = own.post("/v1/rebuild", json={"feeds": [feed]})
     assert accepted.status_code == 202
-    told = ended(own, accepted.headers["Location"])
-    assert (told["state"], told["error"]) == ("done", "")
+    finished = ended(own, accepted.headers["Location"])
+    assert (finished["state"], finished["error"]) == ("done", "")
     until = time.monotonic() + 10
-    while own.get("/health/ready").json()["version"] != told["result"]["version"] and time.monotonic() < until:
+    while own.get("/health/ready").json()["version"] != finished["result"]["version"] and time.monotonic() < until:
         time.sleep(0.05)
-    assert own.get("/health/ready").json()["version"] == told["result"]["version"] != "v000001"
+    assert own.get("/health/ready").json()["version"] == finished["result"]["version"] != "v000001"
     assert own.get(f"/v1/products/{product}").json()["product"]["price"] == 1.25
-    assert own.get("/v1/tasks").json()[0]["id"] == told["id"]
+    assert own.get("/v1/tasks").json()[0]["id"] == finished["id"]
 
 
 def test_what_cannot_be_rebuilt_from_is_refused_before_it_is_accepted(own: TestClient) -> None:
@@ -74,8 +74,12 @@ def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Pat
     assert own.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["stored"] == 2
     accepted = own.post("/v1/events/forget", json={"shopper": "anna@example.com"})
     assert accepted.status_code == 202
-    told = ended(own, accepted.headers["Location"])
-    assert told["state"] == "done", told
-    assert (told["result"]["events"], told["result"]["remaining_events"], told["arguments"]) == (1, 0, {})
+    finished = ended(own, accepted.headers["Location"])
+    assert finished["state"] == "done", finished
+    assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (
+        1,
+        0,
+        {},
+    )
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()

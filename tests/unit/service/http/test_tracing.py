@@ -61,8 +61,8 @@ def test_a_search_is_a_span_and_each_of_its_stages_one_in_it(traced: TestClient,
         assert span.parent.span_id == request.context.span_id
         assert request.start_time and request.end_time and span.start_time and span.end_time
         assert request.start_time <= span.start_time <= span.end_time <= request.end_time
-    told = " ".join(span.to_json() for span in spans.get_finished_spans())
-    assert not any(word in told for word in ("hammer", "price", "visit-1", "mia"))
+    message = " ".join(span.to_json() for span in spans.get_finished_spans())
+    assert not any(word in message for word in ("hammer", "price", "visit-1", "mia"))
 
 
 def test_each_search_of_several_has_its_stages(traced: TestClient, spans: InMemorySpanExporter) -> None:

@@ -27,8 +27,8 @@ def application(seconds: float = 5.0) -> TestClient:
         return {"bytes": len(await request.body())}
 
     @app.post("/json")
-    async def read(said: Annotated[dict[str, str], Body()]) -> dict[str, str]:
-        return said
+    async def read(payload: Annotated[dict[str, str], Body()]) -> dict[str, str]:
+        return payload
 
     @app.get("/slow")
     async def slow() -> None:
@@ -122,7 +122,7 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
 
 
 def test_bodies_of_all_requests_share_one_room() -> None:
-    taken: list[int] = []
+    occupied: list[int] = []
 
     async def ask(edge: RequestMiddleware, size: int, until: asyncio.Event) -> None:
         async def body() -> Message:
@@ -130,7 +130,7 @@ def test_bodies_of_all_requests_share_one_room() -> None:
 
         async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                taken.append(message["status"])
+                occupied.append(message["status"])
                 until.set()
 
         await edge({"type": "http", "method": "POST", "path": "/", "headers": []}, body, send)
@@ -147,7 +147,7 @@ def test_bodies_of_all_requests_share_one_room() -> None:
         await ask(edge, 150, asyncio.Event())
 
     asyncio.run(both())
-    assert taken == [503, 200, 200]
+    assert occupied == [503, 200, 200]
 
 
 def test_while_it_drains_each_answer_ends_its_connection() -> None:

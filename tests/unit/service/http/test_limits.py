@@ -41,12 +41,12 @@ def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
     workers = WorkerThreads(1, 1)
 
     async def three() -> list[BaseException | None]:
-        asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
+        params = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
         await asyncio.sleep(0)
-        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(params, return_when=asyncio.FIRST_COMPLETED)
         refused = [task.exception() for task in done]
         held.set()
-        await asyncio.gather(*asked, return_exceptions=True)
+        await asyncio.gather(*params, return_exceptions=True)
         return refused
 
     (refused,) = asyncio.run(three())
@@ -78,11 +78,11 @@ def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatc
     workers = WorkerThreads(1, 2)
 
     async def pressed() -> None:
-        asked = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
+        params = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
         await asyncio.sleep(0.05)
         assert workers.is_pressed
         held.set()
-        await asyncio.gather(*asked)
+        await asyncio.gather(*params)
         while workers.in_progress:
             await asyncio.sleep(0.01)
         assert not workers.is_pressed
