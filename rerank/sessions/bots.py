@@ -1,11 +1,4 @@
-"""Bots and click fraud: a score for each session, with its reasons, from how unusual what it did is in this log.
-
-Nothing is learned from examples, and no signal decides alone. Signals that say the same kind of thing (how fast, where
-and how much, after what, to what end) count once, by the strongest; each kind counts up to a bound; the kinds' weights
-of evidence add up to the odds of a bot, from odds against it (Good 1985, Weight of Evidence: A Brief Survey). Sessions
-are judged alone, and with all others of their shopper. What is usual is learned from the sessions that are not
-suspected.
-"""
+"""Bots and click fraud: a score for each session, with its reasons, from how its behaviour deviates from the log's."""
 
 from __future__ import annotations
 
@@ -16,30 +9,335 @@ from enum import StrEnum
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import sparse, stats
 
-from rerank.sessions.bot_features import (
-    BotBaseline,
-    SessionFeatures,
-    coordinated_accounts,
-    fit_baseline,
-    session_features,
-    suspect_products,
-)
+from rerank.click_models.click_log import Floats
 
-# Signals of bots and click fraud: how far what a session, or a source, did is from what is usual.
-#
-# Each signal is a weight of evidence in bans, powers of ten by which it speaks for a bot (Good 1985, Weight of
-# Evidence: A Brief Survey). A probability of the upper tail, p, is worth -log10(-e p ln p), the most that it can be
-# (Sellke, Bayarri & Berger 2001, Calibration of p Values for Testing Precise Null Hypotheses); a likelihood ratio is
-# worth its logarithm. Little evidence gives little weight: every tail is that of as many acts as there were, of
-# shoppers who differ from each other.
+_SHORTEST_MS = 50
+"""The least dwell, the resolution of clocks."""
+LAST_POSITION = 50
+"""Positions from here on count as one."""
 
-Array = NDArray[np.float64]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SessionFeatures:
+    """The tables that signals are computed from. A source is a shopper, or a session whose shopper is not known.
+
+    `sessions`: session_number, source, shopper, session, first, events, clicks, purchases, answers, and the count, sum
+    and sum of squares about the session's mean of log dwells (dwells, dwell_sum, dwell_ss); a dwell is the time from a
+    click to the next act. `shown`: a row for each product of each answer in a session: session_number, source, answer,
+    product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two successive clicks of one
+    answer: session_number, source, next (whether the second is on the next position). `clicked`: source, product_id,
+    times (answers in which it was clicked).
+    """
+
+    sessions: pl.DataFrame
+    shown: pl.DataFrame
+    steps: pl.DataFrame
+    clicked: pl.DataFrame
+
+
+def session_features(events: pl.DataFrame) -> SessionFeatures:
+    """The features of a table of `CLEAN_SCHEMA`, ordered by session and time."""
+    sources = _sources(events)
+    kept = events.select("session_number", "time", "kind", "query_id", "product_id", "position")
+    kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("session_number"))
+    kept = kept.join(sources, on="session_number", how="left")
+    clicks = kept.filter(pl.col("kind") == "click")
+    sessions = _sessions(events, kept, clicks).join(sources, on="session_number", how="left").sort("session_number")
+    clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("session_number", "query_id").n_unique())
+    return SessionFeatures(sessions, _shown(kept, clicks), _steps(clicks), clicked)
+
+
+def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
+    """Without the product page that a click opened: it is no act of its own, so it ends no dwell."""
+    kind, product = (pl.col(name).shift(1).over("session_number") for name in ("kind", "product_id"))
+    is_opened = (pl.col("kind") == "consultation") & (kind == "click") & (product == pl.col("product_id"))
+    return kept.filter(~is_opened.fill_null(value=False))
+
+
+def _sources(events: pl.DataFrame) -> pl.DataFrame:
+    """The source of each session: a number, the same for all sessions of a shopper."""
+    named = pl.when(pl.col("shopper") != "").then(pl.col("shopper"))
+    shoppers = events.group_by("session_number").agg(_shopper=named.drop_nulls().first())
+    owner = pl.coalesce("u" + pl.col("_shopper"), "v" + pl.col("session_number").cast(pl.String))
+    return shoppers.select("session_number", source=owner.rank("dense") - 1).with_columns(
+        pl.col("source").cast(pl.UInt32)
+    )
+
+
+def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+    def first_filled(column: str) -> pl.Expr:
+        return pl.col(column).filter(pl.col(column) != "").first().fill_null("").alias(column)
+
+    whole = events.group_by("session_number").agg(
+        first_filled("shopper"),
+        first_filled("session"),
+        first=pl.col("time").min(),
+        events=pl.len(),
+        clicks=(pl.col("kind") == "click").sum(),
+        purchases=(pl.col("kind") == "purchase").sum(),
+    )
+    answered = (
+        kept.filter(pl.col("query_id") != "").group_by("session_number").agg(answers=pl.col("query_id").n_unique())
+    )
+    spent = (pl.col("_next") - pl.col("time")).dt.total_milliseconds()
+    dwell = pl.max_horizontal(spent, pl.lit(_SHORTEST_MS)).log()
+    paced = (
+        clicks.filter(pl.col("_next").is_not_null())
+        .with_columns(_dwell=dwell)
+        .group_by("session_number")
+        .agg(
+            dwells=pl.len(),
+            dwell_sum=pl.col("_dwell").sum(),
+            dwell_ss=((pl.col("_dwell") - pl.col("_dwell").mean()) ** 2).sum(),
+        )
+    )
+    joined = whole.join(answered, on="session_number", how="left").join(paced, on="session_number", how="left")
+    return joined.with_columns(pl.col("answers", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
+
+
+def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+    """A click counts for its answer; browsed lists without an id are one answer of their session."""
+    keys = ["session_number", "query_id", "product_id"]
+    shown = kept.filter((pl.col("kind") == "impression") & (pl.col("position") >= 1))
+    shown = shown.unique(keys, keep="first", maintain_order=True)
+    chosen = clicks.select(keys).unique().with_columns(clicked=pl.lit(True))
+    joined = shown.join(chosen, on=keys, how="left")
+    answer = pl.struct("session_number", "query_id").rank("dense").alias("answer")
+    position = pl.min_horizontal("position", pl.lit(LAST_POSITION, pl.Int32)).alias("position")
+    return joined.select("session_number", "source", answer, "product_id", position, pl.col("clicked").fill_null(False))
+
+
+def _steps(clicks: pl.DataFrame) -> pl.DataFrame:
+    same = (pl.col("session_number") == pl.col("session_number").shift(1)) & (
+        pl.col("query_id") == pl.col("query_id").shift(1)
+    )
+    step = pl.col("position") - pl.col("position").shift(1)
+    stepped = clicks.select("session_number", "source", _same=same, _step=step).filter(
+        pl.col("_same") & (pl.col("_step") != 0)
+    )
+    return stepped.select("session_number", "source", next=pl.col("_step") == 1)
+
+
+_TO_DEVIATION = 1.4826
+"""From the median absolute deviation to the standard deviation of normal values."""
+_VOICE = 10
+"""Clicks of a source that count in full; of a source with more, all together count as many."""
+_WORTH = 20
+"""How many sources the priors below weigh."""
+_PACE, _PACE_BETWEEN, _PACE_WITHIN = float(np.log(20_000)), 0.7, 1.0
+_RATE, _PURCHASES, _NEXT, _ANSWERS, _REPEATS = 0.1, 0.03, 0.3, 2.0, 0.01
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BotBaseline:
+    """The behaviour of ordinary shoppers in a log, from robust estimates that are smoothed towards priors.
+
+    `pace`, `pace_between` and `pace_within`: the mean log dwell (ms), its deviation between sources and within a
+    session. `rates` (LAST_POSITION + 1,): click-through by position; the entry of position 0 is not used. `spread`:
+    variation of click rates between sources, as the inverse shape of a negative binomial distribution. `next_share`:
+    share of steps between clicks that go to the next position. `answers`: per session. `purchases`: per click.
+    `repeats`: probability that two clicks of a source are on one product.
+    """
+
+    pace: float
+    pace_between: float
+    pace_within: float
+    rates: Floats
+    spread: float
+    next_share: float
+    answers: float
+    purchases: float
+    repeats: float
+
+
+def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
+    """The baseline of the sessions that are not suspects (session numbers)."""
+    sessions = acts.sessions.filter(~pl.col("session_number").is_in(suspects.implode()))
+    voices = sessions.group_by("source").agg(_weight=pl.col("clicks").sum())
+    voices = voices.select("source", weight=_VOICE / pl.max_horizontal("_weight", pl.lit(_VOICE)))
+    kept = (
+        sessions.select("session_number")
+        .join(acts.sessions.select("session_number", "source"), on="session_number")
+        .join(voices, on="source")
+    )
+    shown = acts.shown.join(kept.select("session_number", "weight"), on="session_number")
+    steps = acts.steps.join(kept.select("session_number", "weight"), on="session_number")
+    weighted = sessions.join(voices, on="source")
+    rates = _rates(shown)
+    pace, between, within = _pace(sessions)
+    weight, bought = weighted["weight"].to_numpy(), weighted["purchases"].to_numpy()
+    return BotBaseline(
+        pace=pace,
+        pace_between=between,
+        pace_within=within,
+        rates=rates,
+        spread=_spread(shown, rates),
+        next_share=_share(float((steps["next"] * steps["weight"]).sum()), float(steps["weight"].sum()), _NEXT),
+        answers=max(1.0, _share(float(sessions["answers"].sum()), len(sessions), _ANSWERS)),
+        purchases=_share(float(weight @ bought), float(weight @ weighted["clicks"].to_numpy()), _PURCHASES),
+        repeats=_repeats(acts.clicked.join(voices, on="source")),
+    )
+
+
+def _share(count: float, of: float, stated: float) -> float:
+    return (count + _WORTH * stated) / (of + _WORTH)
+
+
+def _pace(sessions: pl.DataFrame) -> tuple[float, float, float]:
+    paced = sessions.filter(pl.col("dwells") > 0)
+    sums = paced.group_by("source").agg(pl.col("dwells", "dwell_sum").sum())
+    within = _within(paced)
+    if sums.is_empty():
+        return _PACE, _PACE_BETWEEN, within
+    counts = sums["dwells"].to_numpy()
+    means = sums["dwell_sum"].to_numpy() / counts
+    middle = float(np.median(means))
+    # Bots are fast, so the deviation is that of the slower half.
+    seen = (_TO_DEVIATION * float(np.median(means[means >= middle] - middle))) ** 2
+    between = max(seen - within**2 * float(np.mean(1 / counts)), 0.1)
+    return _drawn(middle, len(sums), _PACE), _drawn(between, len(sums), _PACE_BETWEEN**2) ** 0.5, within
+
+
+def _within(paced: pl.DataFrame) -> float:
+    """Of the median session, whose variance is a little less than the true one: as much as the chi-squared
+    distribution's median is below its mean (Wilson & Hilferty 1931)."""
+    several = paced.filter(pl.col("dwells") >= 3)
+    if several.is_empty():
+        return _PACE_WITHIN
+    degrees = several["dwells"].to_numpy() - 1
+    middle = (1 - 2 / (9 * degrees)) ** 3
+    variance = float(np.median(several["dwell_ss"].to_numpy() / degrees / middle))
+    return float(np.sqrt(max(_drawn(variance, len(several), _PACE_WITHIN**2), 0.01)))
+
+
+def _drawn(value: float, count: int, stated: float) -> float:
+    return (value * count + stated * _WORTH) / (count + _WORTH)
+
+
+def _rates(shown: pl.DataFrame) -> Floats:
+    position, weight = shown["position"].to_numpy(), shown["weight"].to_numpy()
+    counts = np.bincount(position, weight, LAST_POSITION + 1)
+    clicks = np.bincount(position, weight * shown["clicked"].to_numpy(), LAST_POSITION + 1)
+    overall = _share(float(clicks.sum()), float(counts.sum()), _RATE)
+    return np.asarray((clicks + _WORTH * overall) / (counts + _WORTH))
+
+
+def _spread(shown: pl.DataFrame, rates: Floats) -> float:
+    """By moments over sessions (Cameron & Trivedi 2013, Regression Analysis of Count Data)."""
+    expected = shown.select("session_number", "clicked", "weight", _rate=pl.Series(rates[shown["position"].to_numpy()]))
+    by_session = expected.group_by("session_number").agg(pl.col("clicked", "_rate").sum(), pl.col("weight").first())
+    mean, seen, weight = (by_session[name].to_numpy().astype(float) for name in ("_rate", "clicked", "weight"))
+    extra = float(weight @ ((seen - mean) ** 2 - mean)) + _WORTH * 0.5
+    return float(np.clip(extra / (float(weight @ mean**2) + _WORTH), 0.1, 4.0))
+
+
+def _repeats(clicked: pl.DataFrame) -> float:
+    sums = clicked.group_by("source").agg(
+        _all=pl.col("times").sum().cast(pl.Float64),
+        _same=(pl.col("times") * (pl.col("times") - 1) / 2).sum(),
+        weight=pl.col("weight").first() ** 2,
+    )
+    same = float((sums["_same"] * sums["weight"]).sum())
+    return _share(same, float((sums["_all"] * (sums["_all"] - 1) / 2 * sums["weight"]).sum()), _REPEATS)
+
+
+_COPIED = 0.7
+"""The probability that a copy clicks a product that its model clicked, when it is shown."""
+_FEWEST = 3
+"""The fewest clicked products of a source that is compared."""
+_MOST = 20_000
+"""How many sources are compared with each other, those with the most clicks."""
+_ROWS = 500
+_PRIOR = 10.0
+"""How many suspects the clicks of the others weigh in the suspects' distribution."""
+
+_TEMPER = 0.5
+"""The weight of a click, as the clicks of an answer depend on each other (Hand & Yu 2001, Idiot's Bayes: Not So Stupid
+After All?)."""
+
+
+def coordinated_accounts(units: pl.DataFrame, acts: SessionFeatures) -> Floats:
+    """For each source of `units`, in bans (n,): the evidence that it and the most similar other source copy each other.
+
+    Over the products that the one clicked and the other was shown: the likelihood ratio of the other's clicks as a copy
+    to the click rates of the products. The lesser of both directions counts, so that nobody is similar to a source that
+    clicks everything. Corrected for the number of comparisons (Bonferroni).
+    """
+    clicked, weights, sources = _matrices(acts)
+    best = np.zeros(len(sources))
+    compared = np.log10(max(len(sources), 1))
+    for start in range(0, len(sources), _ROWS):
+        rows = slice(start, start + _ROWS)
+        ratio = (clicked[rows] @ weights.T).minimum(weights[rows] @ clicked.T).tocoo()
+        others = ratio.row + start != ratio.col
+        np.maximum.at(best, ratio.row[others] + start, ratio.data[others])
+    best -= compared
+    found = pl.DataFrame({"source": sources, "_bans": np.maximum(best, 0)})
+    joined = units.select("source").join(found, on="source", how="left", maintain_order="left")
+    return joined["_bans"].fill_null(0.0).to_numpy()
+
+
+def suspect_products(
+    unit: str, units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline, suspects: pl.Series
+) -> Floats:
+    """For each of `units` (sessions or sources), in bans (n,): the evidence that it clicks the products of suspects.
+
+    A naive Bayes classifier of clicked products, learned from all other sources: each has one vote, shared between its
+    products, for the suspects where any of its sessions is one (session numbers). The others' votes are smoothed by the
+    expected clicks, half a vote a product; the suspects' by the others'.
+    """
+    picked = acts.shown.filter("clicked").select("session_number", "source", "product_id")
+    votes = _votes(picked, acts, suspects)
+    expected = acts.shown.select("product_id", _rate=pl.Series(baseline.rates[acts.shown["position"].to_numpy()]))
+    expected = expected.group_by("product_id").agg(_expected=pl.col("_rate").sum())
+    expected = expected.with_columns(pl.col("_expected") / pl.col("_expected").sum())
+    sums = votes.group_by("product_id").agg(pl.col("_bad", "_good").sum().name.suffix("_all"))
+    bad, good = (votes.filter(pl.col(side) > 0)["source"].n_unique() for side in ("_bad", "_good"))
+    smooth = 0.5 * len(expected)
+    others = (pl.col("_good_all") - pl.col("_good") + smooth * pl.col("_expected")) / (good + smooth)
+    theirs = (pl.col("_bad_all") - pl.col("_bad") + _PRIOR * others) / (bad - (pl.col("_bad") > 0) + _PRIOR)
+    ratios = votes.join(sums, on="product_id").join(expected, on="product_id")
+    ratios = ratios.select("source", "product_id", _ratio=(theirs / others).log10())
+    by_unit = picked.unique([unit, "product_id"]).join(ratios, on=["source", "product_id"])
+    found = by_unit.group_by(unit).agg(_bans=_TEMPER * pl.col("_ratio").sum())
+    joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
+    return np.asarray(np.maximum(joined["_bans"].fill_null(0.0).to_numpy(), 0.0))
+
+
+def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> pl.DataFrame:
+    accused = acts.sessions.filter(pl.col("session_number").is_in(suspects.implode())).select("source").unique()
+    votes = picked.select("source", "product_id").unique().with_columns(_vote=1 / pl.len().over("source"))
+    votes = votes.join(accused.with_columns(_accused=pl.lit(True)), on="source", how="left")
+    is_bad = pl.col("_accused").fill_null(False)
+    return votes.with_columns(_bad=pl.col("_vote") * is_bad, _good=pl.col("_vote") * ~is_bad)
+
+
+def _matrices(acts: SessionFeatures) -> tuple[sparse.csr_array, sparse.csr_array, pl.Series]:
+    """Sources by products: which were clicked (1), and the log ratio of clicking, or not, what was shown."""
+    pairs = acts.shown.group_by("source", "product_id").agg(pl.col("clicked").any())
+    shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))
+    shares = shares.with_row_index("_product")
+    busy = pairs.group_by("source").agg(_clicked=pl.col("clicked").sum()).filter(pl.col("_clicked") >= _FEWEST)
+    busy = busy.sort("_clicked", "source", descending=[True, False]).head(_MOST).sort("source").with_row_index("_row")
+    cells = pairs.join(busy, on="source").join(shares, on="product_id")
+    share, chosen = cells["_share"].to_numpy(), cells["clicked"].to_numpy()
+    ratio = np.where(chosen, np.log10(_COPIED / share), np.log10((1 - _COPIED) / (1 - share)))
+    at = (cells["_row"].to_numpy(), cells["_product"].to_numpy())
+    shape = (len(busy), len(shares))
+    clicked = sparse.csr_array((chosen.astype(float), at), shape=shape)
+    clicked.eliminate_zeros()
+    return clicked, sparse.csr_array((ratio, at), shape=shape), busy["source"]
 
 
 class Signal(StrEnum):
-    """The signals, as a report names them."""
+    """The signals of bots and click fraud, as a report names them.
+
+    Each is a weight of evidence in bans, powers of ten of the odds (Good 1985, Weight of Evidence: A Brief Survey). A
+    probability p of the upper tail is worth -log10(-e p ln p), the most that it can be (Sellke, Bayarri & Berger 2001,
+    Calibration of p Values for Testing Precise Null Hypotheses); a likelihood ratio is worth its logarithm.
+    """
 
     FAST = "acts again sooner after a click than shoppers do"
     EVEN = "clicks at even intervals"
@@ -54,43 +352,43 @@ class Signal(StrEnum):
 
 
 _VARIED = 8
-"""Degrees of freedom of the variance of a shopper's pauses: how little shoppers agree in it."""
+"""Degrees of freedom of the variance of a shopper's dwells."""
 _RELIEF = 4.0
-"""Bans against a bot, of who buys as often for their clicks as shoppers do: fraud that pays hardly pays."""
+"""Bans against a bot where purchases per click are those of the baseline."""
 _STEADY = 5.0
-"""Steps after which a shopper's own habit in going from click to click counts as much as the usual one."""
+"""Steps after which a shopper's own share of next positions weighs as much as the baseline's."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sums:
     """What units (sessions, or sources) did, an array (n,) each; see `robot_acts.Acts`."""
 
-    clicks: Array
-    purchases: Array
-    dwells: Array
-    dwell_sum: Array
-    dwell_ss: Array
-    dwell_degrees: Array
-    expected: Array
-    """Clicks that what was shown would usually get."""
-    seen: Array
-    """Products that were clicked, of what was shown."""
-    flat: Array
-    """Log10 of the likelihood ratio of the clicks' positions: all alike, to the usual."""
-    steps: Array
-    next_steps: Array
-    answers: Array
+    clicks: Floats
+    purchases: Floats
+    dwells: Floats
+    dwell_sum: Floats
+    dwell_ss: Floats
+    dwell_degrees: Floats
+    expected: Floats
+    """Expected clicks, by the baseline's rates."""
+    seen: Floats
+    """Shown products that were clicked."""
+    flat: Floats
+    """Log10 of the likelihood ratio of the clicks' positions: uniform, to the baseline's."""
+    steps: Floats
+    next_steps: Floats
+    answers: Floats
 
 
 _OF_SESSIONS = ("clicks", "purchases", "dwells", "dwell_sum", "dwell_ss", "dwell_degrees", "answers")
 
 
-def sums_by(unit: str, units: pl.DataFrame, acts: SessionFeatures, usual: BotBaseline) -> Sums:
+def sums_by(unit: str, units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Sums:
     """The sums of each of `units` (a column `unit`: "session" or "source"), in their order."""
     degrees = pl.max_horizontal(pl.col("dwells").cast(pl.Int64) - 1, pl.lit(0))
     sessions = acts.sessions.with_columns(dwell_degrees=degrees).group_by(unit).agg(pl.col(_OF_SESSIONS).sum())
     shown = (
-        _priced(acts.shown, usual)
+        _priced(acts.shown, baseline)
         .group_by(unit)
         .agg(expected=pl.col("_rate").sum(), seen=pl.col("clicked").sum(), flat=pl.col("_flat").sum())
     )
@@ -102,79 +400,79 @@ def sums_by(unit: str, units: pl.DataFrame, acts: SessionFeatures, usual: BotBas
     return Sums(**{name: filled[name].to_numpy().astype(float) for name in filled.columns if name != unit})
 
 
-def _priced(shown: pl.DataFrame, usual: BotBaseline) -> pl.DataFrame:
-    priced = shown.with_columns(_rate=pl.Series(usual.rates[shown["position"].to_numpy()]))
+def _priced(shown: pl.DataFrame, baseline: BotBaseline) -> pl.DataFrame:
+    priced = shown.with_columns(_rate=pl.Series(baseline.rates[shown["position"].to_numpy()]))
     share = pl.col("_rate") / pl.col("_rate").sum().over("answer")
     flat = (1 / pl.len().over("answer") / share).log10()
     return priced.with_columns(_flat=pl.when("clicked").then(flat).otherwise(0.0))
 
 
-def signals(sums: Sums, usual: BotBaseline) -> dict[Signal, Array]:
-    """The signals that sums tell, in bans (n,), at least 0; `NEVER_BUYS` is below 0 for who buys."""
+def signals(sums: Sums, baseline: BotBaseline) -> dict[Signal, Floats]:
+    """The signals of sums, in bans (n,), at least 0; `NEVER_BUYS` is below 0 for buyers."""
     return {
-        Signal.FAST: _fast(sums, usual),
-        Signal.EVEN: _even(sums, usual),
-        Signal.MUCH: _more(sums.seen, sums.expected, 1 / usual.spread),
+        Signal.FAST: _fast(sums, baseline),
+        Signal.EVEN: _even(sums, baseline),
+        Signal.MUCH: _more(sums.seen, sums.expected, 1 / baseline.spread),
         Signal.DEEP: np.maximum(sums.flat, 0),
-        Signal.SWEEP: _sweep(sums, usual),
-        Signal.NEVER_BUYS: _never_buys(sums, usual),
+        Signal.SWEEP: _sweep(sums, baseline),
+        Signal.NEVER_BUYS: _never_buys(sums, baseline),
     }
 
 
-def bans(tail: Array) -> Array:
+def bans(tail: Floats) -> Floats:
     """The evidence in a probability of the tail."""
     p = np.clip(tail, 1e-300, np.exp(-1))
     return np.asarray(-np.log10(-np.e * p * np.log(p)))
 
 
-def _fast(sums: Sums, usual: BotBaseline) -> Array:
+def _fast(sums: Sums, baseline: BotBaseline) -> Floats:
     count = np.maximum(sums.dwells, 1)
-    z = (usual.pace - sums.dwell_sum / count) / np.sqrt(usual.pace_between**2 + usual.pace_within**2 / count)
+    z = (baseline.pace - sums.dwell_sum / count) / np.sqrt(baseline.pace_between**2 + baseline.pace_within**2 / count)
     return np.where(sums.dwells > 0, bans(stats.norm.sf(z)), 0.0)
 
 
-def _even(sums: Sums, usual: BotBaseline) -> Array:
+def _even(sums: Sums, baseline: BotBaseline) -> Floats:
     degrees = np.maximum(sums.dwell_degrees, 1)
-    tail = stats.f.cdf(sums.dwell_ss / degrees / usual.pace_within**2, degrees, _VARIED)
+    tail = stats.f.cdf(sums.dwell_ss / degrees / baseline.pace_within**2, degrees, _VARIED)
     return np.where(sums.dwell_degrees > 1, bans(tail), 0.0)
 
 
-def _more(seen: Array, expected: Array, shape: float) -> Array:
-    """More than expected, by a negative binomial distribution of this shape."""
+def _more(seen: Floats, expected: Floats, shape: float) -> Floats:
+    """Evidence of more than expected, by a negative binomial distribution of this shape."""
     tail = stats.nbinom.sf(seen - 1, shape, shape / (shape + np.maximum(expected, 1e-9)))
     return np.where(seen > 0, bans(tail), 0.0)
 
 
-def _sweep(sums: Sums, usual: BotBaseline) -> Array:
-    share = usual.next_share
+def _sweep(sums: Sums, baseline: BotBaseline) -> Floats:
+    share = baseline.next_share
     tail = stats.betabinom.sf(sums.next_steps - 1, sums.steps, _STEADY * share, _STEADY * (1 - share))
     return np.where(sums.next_steps > 0, bans(tail), 0.0)
 
 
-def _never_buys(sums: Sums, usual: BotBaseline) -> Array:
-    """Fewer purchases than expected, by a geometric distribution; who buys as shoppers do is hardly a bot."""
-    expected = usual.purchases * sums.clicks
+def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
+    """Evidence of fewer purchases than expected, by a geometric distribution, less the relief of buyers."""
+    expected = baseline.purchases * sums.clicks
     tail = stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + expected))
     relief = _RELIEF * np.minimum(1.0, sums.purchases / np.maximum(expected, 1e-9))
     return np.asarray(bans(tail) - relief)
 
 
-def many(sums: Sums, usual: BotBaseline) -> Array:
-    """Of sessions: more searches than usual, by a geometric distribution."""
-    return np.where(sums.answers > 1, bans((1 - 1 / usual.answers) ** np.maximum(sums.answers - 1, 0)), 0.0)
+def many(sums: Sums, baseline: BotBaseline) -> Floats:
+    """Of sessions: evidence of more searches than the baseline, by a geometric distribution."""
+    return np.where(sums.answers > 1, bans((1 - 1 / baseline.answers) ** np.maximum(sums.answers - 1, 0)), 0.0)
 
 
-def again(units: pl.DataFrame, acts: SessionFeatures, usual: BotBaseline) -> Array:
-    """Of sources: more clicks on the same products than usual, for so many clicks."""
+def again(units: pl.DataFrame, acts: SessionFeatures, baseline: BotBaseline) -> Floats:
+    """Of sources: evidence of more clicks on the same products than the baseline."""
     times = pl.col("times").cast(pl.Float64)
     sums = acts.clicked.group_by("source").agg(_all=times.sum(), _same=(times - 1).sum())
     joined = units.select("source").join(sums, on="source", how="left", maintain_order="left").fill_null(0.0)
     total, same = joined["_all"].to_numpy(), joined["_same"].to_numpy()
-    return _more(same, usual.repeats * total * np.maximum(total - 1, 0) / 2, 1.0)
+    return _more(same, baseline.repeats * total * np.maximum(total - 1, 0) / 2, 1.0)
 
 
 TOGETHER = "seen over all sessions of this shopper"
-"""The last of the reasons, where they are the shopper's and not this session's alone."""
+"""The last reason where the reasons are those of all sessions of the shopper."""
 
 _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "pace": (Signal.FAST, Signal.EVEN),
@@ -183,55 +481,59 @@ _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "end": (Signal.NEVER_BUYS,),
 }
 _PASSES = 3
-_WORTH_SAYING = 0.5
+_LEAST_REASON = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class BotOptions:
-    """How much it takes to call a session a bot's, in bans (powers of ten)."""
+    """The evidence that makes a session a bot's, in bans (powers of ten)."""
 
     against: float = 5.0
-    """The odds against a bot, before anything is known. More than one kind of signal is needed to overcome them."""
+    """The prior odds against a bot; one kind of signal alone cannot overcome them."""
     bound: float = 4.0
-    """What one kind of signal can count at most."""
+    """The most that one kind of signal counts."""
     threshold: float = 0.5
     """The score from which on a session is fraud."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Judged:
+class BotEvidence:
     """Evidence of units in bans: in all (n,), and by signal (n,) each."""
 
-    total: Array
-    by_signal: Mapping[Signal, Array]
+    total: Floats
+    by_signal: Mapping[Signal, Floats]
 
 
 def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> pl.DataFrame:
     """Scores the sessions of a table of `CLEAN_SCHEMA`, ordered by session and time; session numbers are unique in it.
 
-    Gives one row a session, ordered by session: session, shopper, session (both empty where not known), first (time),
+    Gives one row a session, in order: session_number, shopper, session (both empty where not known), first (time),
     events, clicks (UInt32), score (Float32, 0 to 1), reasons (List[String]: `Signal` texts, strongest first), is_fraud.
+
+    Nothing is learned from examples. Signals of one kind count once, by the strongest and up to a bound; the weights of
+    the kinds add up to the odds of a bot (Good 1985). A session is judged alone and together with all others of its
+    source. The baseline is fitted to the sessions that are not suspected, three times.
     """
     options = options or BotOptions()
     case = _case(session_features(events))
     suspects = pl.Series("session_number", [], dtype=pl.UInt32)
     for _ in range(_PASSES):
-        normal = fit_baseline(case.acts, suspects)
-        together = _judged(_of_sources(case, normal, suspects), options)
-        own = _judged(_of_sessions(case, normal, suspects, together), options)
-        score = _score(np.maximum(own.total, together.total[case.source]), options)
+        baseline = fit_baseline(case.acts, suspects)
+        whole = _combine(_of_sources(case, baseline, suspects), options)
+        own = _combine(_of_sessions(case, baseline, suspects, whole), options)
+        score = _score(np.maximum(own.total, whole.total[case.source]), options)
         suspects = case.acts.sessions["session_number"].filter(pl.Series(score >= options.threshold))
-    return _table(case, score, _reasons(own, together, case.source, score >= options.threshold), options)
+    return _table(case, score, _reasons(own, whole, case.source, score >= options.threshold), options)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Case:
-    """What stays the same over the passes: `source` (sessions,) is the row of each session's source in `sources`."""
+    """The inputs of all passes: `source` (sessions,) is the row of each session's source in `sources`."""
 
     acts: SessionFeatures
     sources: pl.DataFrame
     source: NDArray[np.uint32]
-    alike: Array
+    alike: Floats
 
 
 def _case(acts: SessionFeatures) -> _Case:
@@ -239,59 +541,61 @@ def _case(acts: SessionFeatures) -> _Case:
     return _Case(acts, sources, acts.sessions["source"].to_numpy(), coordinated_accounts(sources, acts))
 
 
-def _of_sessions(case: _Case, normal: BotBaseline, suspects: pl.Series, together: _Judged) -> dict[Signal, Array]:
-    sums = sums_by("session_number", case.acts.sessions, case.acts, normal)
-    near = suspect_products("session_number", case.acts.sessions, case.acts, normal, suspects)
-    found = {**signals(sums, normal), Signal.MANY: many(sums, normal), Signal.COMPANY: near}
-    # Who buys on other sessions is trusted on this one.
-    bought = together.by_signal[Signal.NEVER_BUYS][case.source]
+def _of_sessions(case: _Case, baseline: BotBaseline, suspects: pl.Series, whole: BotEvidence) -> dict[Signal, Floats]:
+    sums = sums_by("session_number", case.acts.sessions, case.acts, baseline)
+    near = suspect_products("session_number", case.acts.sessions, case.acts, baseline, suspects)
+    found = {**signals(sums, baseline), Signal.MANY: many(sums, baseline), Signal.COMPANY: near}
+    # Purchases in other sessions of the source count for this one.
+    bought = whole.by_signal[Signal.NEVER_BUYS][case.source]
     return {**found, Signal.NEVER_BUYS: np.minimum(found[Signal.NEVER_BUYS], bought)}
 
 
-def _of_sources(case: _Case, normal: BotBaseline, suspects: pl.Series) -> dict[Signal, Array]:
-    sums = sums_by("source", case.sources, case.acts, normal)
-    near = suspect_products("source", case.sources, case.acts, normal, suspects)
-    repeated = again(case.sources, case.acts, normal)
-    return {**signals(sums, normal), Signal.AGAIN: repeated, Signal.ALIKE: case.alike, Signal.COMPANY: near}
+def _of_sources(case: _Case, baseline: BotBaseline, suspects: pl.Series) -> dict[Signal, Floats]:
+    sums = sums_by("source", case.sources, case.acts, baseline)
+    near = suspect_products("source", case.sources, case.acts, baseline, suspects)
+    repeated = again(case.sources, case.acts, baseline)
+    return {**signals(sums, baseline), Signal.AGAIN: repeated, Signal.ALIKE: case.alike, Signal.COMPANY: near}
 
 
-def _judged(by_signal: Mapping[Signal, Array], options: BotOptions) -> _Judged:
+def _combine(by_signal: Mapping[Signal, Floats], options: BotOptions) -> BotEvidence:
     total = np.zeros(1)
     for kind in _KINDS.values():
         weights = [by_signal[signal] for signal in kind if signal in by_signal]
         if weights:
             total = total + np.minimum(np.max(weights, axis=0), options.bound)
-    return _Judged(total, by_signal)
+    return BotEvidence(total, by_signal)
 
 
-def _score(total: Array, options: BotOptions) -> Array:
+def _score(total: Floats, options: BotOptions) -> Floats:
     return np.asarray(1 / (1 + 10 ** (options.against - total)))
 
 
-def _reasons(own: _Judged, together: _Judged, at: NDArray[np.uint32], flagged: NDArray[np.bool_]) -> list[list[str]]:
-    """The signals of the judgment that weighs more; empty for who is not suspected."""
+def _reasons(
+    own: BotEvidence, whole: BotEvidence, at: NDArray[np.uint32], flagged: NDArray[np.bool_]
+) -> list[list[str]]:
+    """The signals of the stronger evidence; empty for sessions that are not flagged."""
     found: list[list[str]] = []
     for session_number, (source, is_flagged) in enumerate(zip(at.tolist(), flagged.tolist(), strict=True)):
         if not is_flagged:
             found.append([])
-        elif own.total[session_number] >= together.total[source]:
-            found.append(list(_worth_saying(own, session_number)))
+        elif own.total[session_number] >= whole.total[source]:
+            found.append(list(_strongest(own, session_number)))
         else:
-            found.append([*_worth_saying(together, source), TOGETHER])
+            found.append([*_strongest(whole, source), TOGETHER])
     return found
 
 
-def _worth_saying(judged: _Judged, unit: int) -> Iterable[str]:
+def _strongest(judged: BotEvidence, unit: int) -> Iterable[str]:
     weights = {signal: float(values[unit]) for signal, values in judged.by_signal.items()}
     ordered = sorted(weights, key=lambda signal: -weights[signal])
-    return [signal.value for signal in ordered if weights[signal] >= _WORTH_SAYING]
+    return [signal.value for signal in ordered if weights[signal] >= _LEAST_REASON]
 
 
-def _table(case: _Case, score: Array, reasons: list[list[str]], options: BotOptions) -> pl.DataFrame:
-    told = case.acts.sessions.select(
+def _table(case: _Case, score: Floats, reasons: list[list[str]], options: BotOptions) -> pl.DataFrame:
+    columns = case.acts.sessions.select(
         "session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32)
     )
-    return told.with_columns(
+    return columns.with_columns(
         score=pl.Series(score, dtype=pl.Float32),
         reasons=pl.Series(reasons, dtype=pl.List(pl.String)),
         is_fraud=pl.Series(score >= options.threshold),

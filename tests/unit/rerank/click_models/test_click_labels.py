@@ -166,7 +166,7 @@ class TestWeights:
         assert made
         assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
 
-    @pytest.mark.parametrize("column", ["looks", "purchases"])
+    @pytest.mark.parametrize("column", ["examinations", "purchases"])
     def test_nothing_is_foretold_where_one_part_of_the_queries_has_all(self, column: str) -> None:
         later = self.later((0.01, 0.05, 0.8))
         alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)

@@ -5,16 +5,19 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from rerank.sessions.bot_features import (
+from rerank.sessions.bots import (
     LAST_POSITION,
     BotBaseline,
     SessionFeatures,
+    Signal,
+    bans,
     coordinated_accounts,
     fit_baseline,
     session_features,
+    signals,
+    sums_by,
     suspect_products,
 )
-from rerank.sessions.bots import Signal, bans, signals, sums_by
 from tests.unit.rerank.sessions.session_logs import at
 from tests.unit.rerank.sessions.shopping import RESULTS, Shop
 
