@@ -1,4 +1,4 @@
-"""Acts: what was done with products beyond showing them, by day, and how they fade with time."""
+"""Acts on products by day, exponential decay and trends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ VIEWS = ("click", "consultation")
 
 
 def counted(kind: str) -> pl.Expr:
-    """How many events are of a kind (UInt32)."""
+    """The number of events of a kind (UInt32)."""
     return (pl.col("kind") == kind).sum().cast(pl.UInt32)
 
 
@@ -44,10 +44,6 @@ COUNT_PARTIAL = DailyPartial("product_counts", _product_counts)
 """product_id, impressions, clicks, consultations, carts, purchases: one row a product."""
 
 
-# Exponential decay by age, and trends: how much more happens of late than usually did.
-#
-# Sums of decayed weights are taken over whole numbers, so they do not depend on the order in which days are added up.
-
 _SCALE = 2**20
 
 
@@ -62,7 +58,7 @@ def day_decay(window: Window, half_life: float) -> pl.Expr:
 
 
 def exact_sum(amount: pl.Expr) -> pl.Expr:
-    """The sum of amounts, each rounded to about a millionth: the same in any order, unlike one of floats."""
+    """The sum of amounts, each rounded to about a millionth, so that it does not depend on their order."""
     return (amount * _SCALE).round().cast(pl.Int64).sum() / _SCALE
 
 
@@ -70,15 +66,14 @@ def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, op
     """For each key its `score` and `trend` (Float64) out of rows of key, `day` and amounts.
 
     The score is the sum of amounts decayed with `half_life`. The trend is log2((o + p) / (e + p)): o is the sum decayed
-    with `trend_half_life`, e what that would be had the amounts come at the even rate that the score tells of, p the
-    prior `trend_prior`. 0 is no trend, 1 twice as much as usual. The shrunk observed-to-expected ratio of Norén,
-    Hopstadius & Bate 2013 (Shrinkage Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern
-    Discovery), over the two rates of exponentially weighted averages (Roberts 1959). Of the window's last day only the
-    part that is over counts, or else everything would fall each morning.
+    with `trend_half_life`, e the same sum at the constant rate of the score, p the prior `trend_prior`. 0 is no trend,
+    1 twice the usual rate. This is the shrinkage observed-to-expected ratio of Norén, Hopstadius & Bate 2013 (Shrinkage
+    Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern Discovery) over two exponentially
+    weighted averages (Roberts 1959). The window's last day counts only as far as it is over.
     """
     days = window.last_day - _first_day(daily, window) + 1
     over = (milliseconds(window.last) % DAY_MS + 1) / DAY_MS
-    usual, recent = (
+    overall, recent = (
         over + sum(0.5 ** (age / life) for age in range(1, days))
         for life in (options.half_life, options.trend_half_life)
     )
@@ -86,13 +81,13 @@ def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, op
         score=exact_sum(amount * day_decay(window, options.half_life)),
         _observed=exact_sum(amount * day_decay(window, options.trend_half_life)),
     )
-    expected = pl.col("score") * (recent / usual)
+    expected = pl.col("score") * (recent / overall)
     prior = options.trend_prior
     trend = ((pl.col("_observed") + prior) / (expected + prior)).log(2.0)
     return sums.select(key, "score", trend=trend)
 
 
 def _first_day(daily: pl.DataFrame, window: Window) -> int:
-    """The log may begin within the window: before it nothing was usual."""
+    """The first day of the log, where it begins within the window."""
     first = daily["day"].min()
     return window.first_day if first is None else int(first)  # type: ignore[arg-type]

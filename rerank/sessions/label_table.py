@@ -1,4 +1,4 @@
-"""Labels for training from clicks, carts and purchases, and what each of these is worth: two tables of one fit."""
+"""Derived tables of training labels and of the weights of clicks, carts and purchases in them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _COLUMNS = (*_ORDER, "query", "shopper")
 
 
 def _lists(events: pl.DataFrame) -> pl.DataFrame:
-    """What was shown for each search and done on it. Browsed pages are left out: they have no query to learn of."""
+    """Impressions and acts of each search; pages that were browsed have no query, and are left out."""
     answered = attribute_to_answers(events).filter(pl.col("query_id") != "")
     words = query_texts(answered)
     words = words.with_columns(query=pl.Series(normalise_queries(words["query"].to_list()), dtype=pl.String))
     done = answered.filter(pl.col("kind").is_in(_KINDS)).drop("query").join(words, on="query_id", how="left")
-    # What comes of an answer of the day before has no words on its own day.
+    # Acts on an answer of the day before have no query text on their own day.
     done = done.filter((pl.col("kind") != "impression") | pl.col("query").is_not_null())
     return done.with_columns(pl.col("query").fill_null("")).select(_COLUMNS).sort(_ORDER)
 
@@ -31,7 +31,7 @@ def labels(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
     """The tables `labels` and `label_weights`; see `rerank.click_models.labels.ClickLabels` for the columns of the
     first.
 
-    Rare behaviour is among them, since they are to learn from and are shown to nobody.
+    Rows of few shoppers are not left out, as labels only train.
     """
     made = click_labels(add_own_ids(read(LIST_PARTIAL)))
     return {"labels": made.table.sort("query", "product_id"), "label_weights": _weights(made)}
@@ -48,21 +48,21 @@ def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
 
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
-    weights, seen = made.weights, made.prediction
-    told = {
+    weights, quality = made.weights, made.prediction
+    columns = {
         "signal": pl.Series(SIGNALS, dtype=pl.String),
         "weight": pl.Series(weights.values, dtype=pl.Float64),
         "error": pl.Series(weights.errors, dtype=pl.Float64),
     }
-    return pl.DataFrame(told).with_columns(
+    return pl.DataFrame(columns).with_columns(
         pl.col("error").fill_nan(None),
         fitted=pl.lit(weights.fitted),
         purchases=pl.lit(weights.purchases, pl.UInt32),
         unattributed=pl.lit(made.unattributed, pl.UInt32),
-        log_likelihood=pl.lit(seen.log_likelihood if seen else None, pl.Float64),
-        clicks_log_likelihood=pl.lit(seen.clicks_log_likelihood if seen else None, pl.Float64),
-        rank_correlation=pl.lit(seen.rank_correlation if seen else None, pl.Float64),
-        clicks_rank_correlation=pl.lit(seen.clicks_rank_correlation if seen else None, pl.Float64),
+        log_likelihood=pl.lit(quality.log_likelihood if quality else None, pl.Float64),
+        clicks_log_likelihood=pl.lit(quality.clicks_log_likelihood if quality else None, pl.Float64),
+        rank_correlation=pl.lit(quality.rank_correlation if quality else None, pl.Float64),
+        clicks_rank_correlation=pl.lit(quality.clicks_rank_correlation if quality else None, pl.Float64),
     )
 
 

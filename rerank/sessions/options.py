@@ -1,4 +1,4 @@
-"""What the derived tables are made with: their window, the weights of acts, half-lives and thresholds."""
+"""Options of the derived tables: window, weights of acts, half-lives and thresholds."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ LONGEST_WINDOW = 36_500
 
 @dataclass(frozen=True, slots=True)
 class ActWeights:
-    """What an act counts for where acts of several kinds are added up."""
+    """The weight of an act where acts of several kinds are added up."""
 
     click: float = 1.0
     consultation: float = 0.5
-    """Less than a click: stores log a page view after each click, too."""
+    """Less than a click, as stores log a page view after each click, too."""
     cart: float = 3.0
     purchase: float = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """The time that tables are about: events from `first` to `last`, both included."""
+    """The time that the tables cover: events from `first` to `last`, both included."""
 
     first: datetime
     """A midnight, UTC."""
@@ -40,7 +40,7 @@ class Window:
 
     @property
     def last_day(self) -> int:
-        """Days since 1970: the day that holds `last`, and is most often not over."""
+        """Days since 1970: the day of `last`, which is most often not over."""
         return milliseconds(self.last) // DAY_MS
 
 
@@ -49,36 +49,36 @@ class DeriveOptions:
     """How tables are derived. Half-lives and days are in days, UTC."""
 
     until: datetime | None = None
-    """No event after it is seen; by default the time of the refresh."""
+    """The last time of the window; the time of the refresh by default."""
     days: int = 180
-    """How far back the window goes, the day of its end included; at most `LONGEST_WINDOW`."""
+    """The length of the window, the day of its end included; at most `LONGEST_WINDOW`."""
     least_shoppers: int = 5
-    """Rows that fewer have brought about are left out."""
+    """Rows of fewer shoppers are left out."""
     half_life: float = 14.0
     """After which an act counts half as much for popularity and neighbours."""
     trend_half_life: float = 3.5
     """Of the recent rate, which a trend compares with the one under `half_life`."""
     trend_prior: float = 5.0
-    """How many acts a trend's numbers are shrunk by."""
+    """Acts that a trend's prior weighs."""
     weights: ActWeights = field(default_factory=ActWeights)
     neighbours: int = 50
     """The most neighbours, or next products, that a product has."""
     shrinkage: float = 10.0
     """Shoppers in common at which a similarity counts half."""
     category_prior: float = 10.0
-    """Acts that the general shares of categories count for beside a query's own."""
+    """Acts that the prior shares of categories weigh in a query's."""
     next_view_half_life: timedelta = timedelta(hours=1)
-    """Of the pause between two views, after which the one counts half as the other's successor."""
+    """Of the pause between two views: after so long the second counts half as the successor of the first."""
     next_purchase_half_life: timedelta = timedelta(days=30)
     sequence: int = 50
     """The most acts of a shopper's sequence."""
     cleaning: CleaningOptions = field(default_factory=CleaningOptions)
     bots: BotOptions = field(default_factory=BotOptions)
     sessions_per_batch: int = 5_000
-    """About how many sessions are scored together: more tell better what is usual, but are scored again more often."""
+    """About how many sessions are scored together: more give a better baseline, but are scored again more often."""
 
     def __post_init__(self) -> None:
-        names = (
+        positive = (
             "days",
             "least_shoppers",
             "half_life",
@@ -87,7 +87,7 @@ class DeriveOptions:
             "sequence",
             "sessions_per_batch",
         )
-        for name in names:
+        for name in positive:
             if not getattr(self, name) > 0:
                 raise SettingError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.days > LONGEST_WINDOW:

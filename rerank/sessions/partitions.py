@@ -1,5 +1,5 @@
-"""Cleaned events by the day (UTC) that their sessions begin in, as Parquet files made again only where they would
-differ."""
+"""Daily partitions of the derived tables: cleaned events, bot scores and partial aggregates, cached as Parquet
+files."""
 
 from __future__ import annotations
 
@@ -24,20 +24,16 @@ from retrieval.events.store import DayState, EventStore
 from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, milliseconds, moment
 from retrieval.store.files import atomic_folder, sync
 
-# A day's folder is named by the day and by everything that it was made from: the states of its events, of the next
-# day's and of those of the day before, among which answers are looked up; what the day before has claimed; the rules;
-# and what the catalog says of its products.
-
-RECIPE = 2
-"""Counts up when cleaning changes, so that what an older program made is made again."""
+RECIPE = 1
+"""Counts up when cleaning changes, so that cached files of an older program are not used."""
 AFTER_WINDOW = "after the window"
-"""The reason of events that a corrected clock puts past the window's end."""
+"""The reject reason of events whose corrected time is past the window's end."""
 _FACTS = "day.json"
 _NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
 
 
 class Clean(Protocol):
-    """What cleans a day, as `cleaning.clean` does."""
+    """The interface of `cleaning.clean`."""
 
     def __call__(
         self,
@@ -47,12 +43,12 @@ class Clean(Protocol):
         *,
         earlier: pl.DataFrame | None = None,
     ) -> CleaningResult:
-        """Cleans events of `EVENT_SCHEMA`; `told` are earlier ones, of which answers are known."""
+        """Cleans events of `EVENT_SCHEMA`; answers are looked up among `earlier` ones, too."""
         ...
 
 
 class DayFacts(msgspec.Struct, frozen=True):
-    """What is told of a day without reading its events."""
+    """Counts of a day, kept beside its events."""
 
     events: int
     sessions: int
@@ -60,11 +56,11 @@ class DayFacts(msgspec.Struct, frozen=True):
     rejected: dict[str, int]
     """Reason to how many events were rejected for it."""
     latest: int
-    """Milliseconds since 1970 of the last event that had a part in it, or, where it was cut, would have had one."""
+    """Milliseconds since 1970 of the last event of the day, later ones than the window's end among them."""
     claims: str
-    """Fingerprint of the events of the day after that its sessions hold."""
+    """Fingerprint of the events of the next day that belong to its sessions."""
     corrected: int
-    """How many events had their time corrected. A session's day is that of the time as it was told."""
+    """Events whose time was corrected. A session's day is that of the uncorrected time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +83,7 @@ class Day:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DaySource:
-    """What days are made from."""
+    """The inputs of days."""
 
     store: EventStore
     products: pl.DataFrame | None
@@ -98,20 +94,25 @@ class DaySource:
 
 
 class DayMaker:
-    """Gives the days of a window, those that are kept as they are and those that are missing made; counts both."""
+    """Gives the days of a window, from the cache where their inputs are unchanged; counts both.
+
+    A day's folder is named by the day and by all that it was made from: the states of its events, of the next day's and
+    of the previous day's, among which answers are looked up; the claims of the previous day; the options; and the
+    catalog's entries of its products.
+    """
 
     def __init__(self, source: DaySource, folder: Path) -> None:
         self._source = source
         self._folder = folder
         self._until = milliseconds(source.window.last)
         self._raw: dict[int, tuple[pl.DataFrame, int]] = {}
-        self._standing = _CatalogFingerprint(source.products)
+        self._catalog = _CatalogFingerprint(source.products)
         self._rules = f"{RECIPE} {source.options!r}"
         self.made = 0
         self.kept = 0
 
     def days(self) -> Iterator[Day]:
-        """The days that have events, in order: each depends on what the one before has claimed."""
+        """The days that have events, in order, as each depends on the claims of the previous one."""
         window = self._source.window
         states = {
             day: state
@@ -144,7 +145,7 @@ class DayMaker:
     def _found(self, number: int, name: str) -> Day | None:
         for folder in self._folder.glob(f"{name}-catalog-*"):
             ids = read_frame(folder / f"products{SUFFIX}")["product_id"]
-            if folder.name == f"{name}-catalog-{self._standing.digest(ids)}":
+            if folder.name == f"{name}-catalog-{self._catalog.digest(ids)}":
                 return Day(number, folder, _read_facts(folder / _FACTS))
         return None
 
@@ -155,13 +156,13 @@ class DayMaker:
         following, next_latest = self._events(number + 1) if number + 1 in states else (own.clear(), 0)
         following = related(own, following)
         together = pl.concat([own, following])
-        told = None if earlier is None else answers_of(together, earlier)
-        cleaned = self._source.clean(together, self._source.products, self._source.options, earlier=told)
+        answers = None if earlier is None else answers_of(together, earlier)
+        cleaned = self._source.clean(together, self._source.products, self._source.options, earlier=answers)
         latest = max(latest, next_latest, _latest(cleaned.events))
         sessions = day_sessions(own, following, _until(cleaned, self._source.window))
         ids = together["product_id"].unique().sort()
         named = name if latest <= self._until else f"{name}-until-{self._until}"
-        return self._written(number, f"{named}-catalog-{self._standing.digest(ids)}", sessions, (ids, latest))
+        return self._written(number, f"{named}-catalog-{self._catalog.digest(ids)}", sessions, (ids, latest))
 
     def _written(self, number: int, name: str, sessions: DaySessions, seen: tuple[pl.Series, int]) -> Day:
         ids, latest = seen
@@ -191,12 +192,12 @@ class DayMaker:
 
 
 def answers_of(events: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
-    """What earlier events tell of the answers that events name."""
+    """The earlier queries and impressions of the answers that events name."""
     return earlier.filter(shows_answer()).join(events, on="query_id", how="semi", maintain_order="left")
 
 
 class _CatalogFingerprint:
-    """What the catalog says of products, in short: days whose products it says the same of need not be made again."""
+    """Fingerprints of the catalog's entries of products."""
 
     def __init__(self, products: pl.DataFrame | None) -> None:
         self._catalog = None
@@ -212,12 +213,12 @@ class _CatalogFingerprint:
 
 
 def _until(cleaned: CleaningResult, window: Window) -> CleaningResult:
-    """Without the events that a corrected clock puts past the end of the window."""
+    """Rejects the events whose corrected time is past the end of the window."""
     late = cleaned.events.filter(pl.col("time") > window.last)
     if late.is_empty():
         return cleaned
-    told = late.with_columns(reason=pl.lit(AFTER_WINDOW), detail=pl.lit("its clock was slow"))
-    rejected = pl.concat([cleaned.rejected, told.select(cleaned.rejected.columns)])
+    rejected = late.with_columns(reason=pl.lit(AFTER_WINDOW), detail=pl.lit("its clock was slow"))
+    rejected = pl.concat([cleaned.rejected, rejected.select(cleaned.rejected.columns)])
     return CleaningResult(cleaned.events.filter(pl.col("time") <= window.last), rejected)
 
 
@@ -249,11 +250,6 @@ def _digest(*parts: str | bytes) -> str:
     return digest.hexdigest()
 
 
-# Parts: what each day gives to the tables, kept as files, so that a refresh reads these and not all events again.
-#
-# A part is made of one day's events, those of bots left out. A table is made of its parts over all days of the
-# window.
-
 WHO = "who"
 """The column that tells shoppers apart: the session's shopper, else its session, else its query id. Where none of its
 events names a shopper, a session counts as somebody of its own."""
@@ -271,7 +267,7 @@ class DailyPartial:
 
 
 class PartialReader(Protocol):
-    """Gives a part over all days of the window."""
+    """Reads a partial over all days of the window."""
 
     def __call__(self, part: DailyPartial) -> pl.DataFrame:
         """All rows that the days have given, in their order, with `day` (Int32, days since 1970)."""
@@ -280,7 +276,7 @@ class PartialReader(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
-    """What tables are made with, besides their parts."""
+    """The inputs of tables besides their partials."""
 
     window: Window
     options: DeriveOptions
@@ -290,7 +286,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class TableMaker:
-    """One derived table, or several that are made together: the parts they are made of, and how."""
+    """One derived table, or several that are made together, from partials."""
 
     name: str
     parts: tuple[DailyPartial, ...]
@@ -299,7 +295,7 @@ class TableMaker:
 
 
 class DailyPartials:
-    """The parts of all days of a window, those that are missing made; counts both."""
+    """The partials of all days of a window; counts those that were not cached."""
 
     def __init__(self, folder: Path, parts: Iterable[DailyPartial]) -> None:
         self._folder = folder
@@ -351,8 +347,6 @@ def shopper_is_known() -> pl.Expr:
     return pl.col("shopper") != ""
 
 
-# Folders of Parquet files that appear whole or not at all, and are never changed afterwards.
-
 SUFFIX = ".parquet"
 
 
@@ -396,21 +390,19 @@ def _folders(parent: Path) -> Iterator[Path]:
     return (each for each in parent.iterdir() if each.is_dir()) if parent.is_dir() else iter(())
 
 
-# Sessions that cross midnight: each belongs, whole, to the day (UTC) that it begins in.
-#
-# A day is cleaned together with what its sessions may go on with on the day after. What they do go on with is claimed:
-# the day after is cleaned without it. So every event belongs to one day, and a day depends on the events of two days
-# and on what the day before has claimed, on nothing else.
-
 _WHOSE = ("session", "shopper", "query_id")
 _NEAR = timedelta(minutes=30)
-"""How long after a session's last event one that was rejected is still taken for a part of it."""
+"""The longest time after a session's last event at which a rejected event belongs to it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DaySessions:
-    """What belongs to a day: events of its sessions (numbered from 0), those rejected, and the keys that it claims;
-    and of how many of these events the time was corrected."""
+    """The events of a day's sessions (numbered from 0), rejected ones, and the keys that it claims.
+
+    A session belongs, whole, to the day (UTC) that it begins in. A day is cleaned together with the events of the next
+    day that may continue its sessions; those that do are claimed, and the next day is cleaned without them. So every
+    event belongs to one day, and a day depends on the events of two days and the claims of the previous day alone.
+    """
 
     events: pl.DataFrame
     rejected: pl.DataFrame
@@ -435,7 +427,7 @@ def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningRe
     """Of what was cleaned together, what belongs to the day; `own` and `following` are the events as they came."""
     begun = cleaned.events.join(own, on="key", how="semi").select("session_number").unique()
     events = cleaned.events.join(begun, on="session_number", how="semi", maintain_order="left")
-    beyond = _set_aside_in(begun, following, cleaned)
+    beyond = _rejected_in(begun, following, cleaned)
     rejected = pl.concat([cleaned.rejected.join(own, on="key", how="semi", maintain_order="left"), beyond])
     claims = pl.concat([events.join(own, on="key", how="anti").select("key"), beyond.select("key")])
     corrected = _corrected(
@@ -444,12 +436,12 @@ def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningRe
     return DaySessions(_renumbered(events), rejected.sort("time", "key"), claims.sort("key"), corrected)
 
 
-def _corrected(told: pl.DataFrame, cleaned: pl.DataFrame) -> int:
-    both = cleaned.join(told.select("key", _told="time"), on="key")
-    return both.filter(pl.col("time") != pl.col("_told")).height
+def _corrected(recorded: pl.DataFrame, cleaned: pl.DataFrame) -> int:
+    both = cleaned.join(recorded.select("key", _recorded="time"), on="key")
+    return both.filter(pl.col("time") != pl.col("_recorded")).height
 
 
-def _set_aside_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> pl.DataFrame:
+def _rejected_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> pl.DataFrame:
     """What was rejected of the day after, in sessions that began on the day: their double clicks and reloads."""
     rejected = following.join(cleaned.rejected, on="key", how="semi").select("key", "time", whose=_whose())
     if rejected.is_empty():
@@ -474,18 +466,17 @@ def _renumbered(events: pl.DataFrame) -> pl.DataFrame:
     return events.with_columns(*dense)
 
 
-# Bots: the sessions of some days scored together, kept as files, scored again only where one of these days changed.
-#
-# What is usual needs many sessions, and a score from all events of the window would be made anew with each event. So
-# the window is cut into stretches of days that hold enough sessions; a store with few sessions has one stretch.
-
 _PLACES = {"day": pl.Int32, "place": pl.UInt32}
 
 ScoreSessions = Callable[[pl.DataFrame, BotOptions], pl.DataFrame]
 
 
 class Scorer:
-    """Scores the sessions of days, a stretch at a time; counts those that were not kept from before."""
+    """Scores the sessions of days, a stretch at a time; counts those that were not cached.
+
+    A baseline needs many sessions, but scores of the whole window would be made again with each event. So the window is
+    cut into stretches of days with enough sessions; a store with few sessions has one.
+    """
 
     def __init__(self, folder: Path, score_sessions: ScoreSessions, options: BotOptions) -> None:
         self._folder = folder

@@ -1,4 +1,4 @@
-"""Derived tables about products: popularity, neighbours, what is chosen next."""
+"""Derived tables of products: popularity, neighbours, next products and shoppers' sequences."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ from rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker, 
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
-
-# Popularity of products: what is chosen, put into carts and bought of late, and whether more than usual.
 
 _COUNTS = ("impressions", "clicks", "consultations", "carts", "purchases")
 
@@ -40,7 +38,7 @@ def popularity(read: PartialReader, context: Context) -> pl.DataFrame:
 
 def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.DataFrame:
     """product_id and score as that table had them at a time within its window: of the rows of `ACT_PARTIAL` before
-    `end` alone, so that who learns from what came then is told nothing of it."""
+    `end` alone, so that a training on later events sees none of them."""
     options = context.options
     before = acts.filter(pl.col("time") < end)
     daily = before.group_by("product_id", "day").agg(
@@ -58,7 +56,7 @@ def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.Dat
 
 
 def weighted(weights: ActWeights) -> pl.Expr:
-    """What the acts that are counted in a row are worth together."""
+    """The weighted sum of a row's counts."""
     return (
         weights.click * pl.col("clicks")
         + weights.consultation * pl.col("consultations")
@@ -79,16 +77,10 @@ def add_category(table: pl.DataFrame, products: pl.DataFrame | None) -> pl.DataF
 POPULARITY = TableMaker("popularity", (COUNT_PARTIAL, ACT_PARTIAL), popularity)
 
 
-# Neighbours of products: what the same shoppers have looked at, and what they have bought (item-based kNN).
-#
-# The cosine between products over shoppers (Sarwar et al. 2001, Item-Based Collaborative Filtering Recommendation
-# Algorithms, section 3.1), shrunk by how many shoppers it rests on (Bell & Koren 2007, Improved Neighborhood-based
-# Collaborative Filtering, section 3).
-
 _CANDIDATES = 6
-"""How many times the neighbours wanted are looked at: some of them rest on too few shoppers."""
+"""Candidates for each neighbour, as some have too few shoppers."""
 _ROWS = 1_000
-"""Products whose shoppers in common are counted at once: it bounds the memory."""
+"""Products whose shoppers in common are counted at once; bounds the memory."""
 _SCHEMA = pl.Schema(
     {
         "kind": pl.String(),
@@ -104,7 +96,9 @@ _SCHEMA = pl.Schema(
 def neighbours(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair, by kind ("view" or "purchase"), product and rank (from 1).
 
-    `shoppers` is how many did both; pairs of too few are left out.
+    The cosine between products over shoppers (Sarwar et al. 2001, Item-Based Collaborative Filtering Recommendation
+    Algorithms, section 3.1), shrunk by the number of shoppers in common (Bell & Koren 2007, Improved Neighborhood-based
+    Collaborative Filtering, section 3), in `shoppers`; pairs of too few are left out.
     """
     acts = read(ACT_PARTIAL)
     kinds = {"view": VIEWS, "purchase": ("purchase",)}
@@ -121,7 +115,7 @@ def neighbours_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl
 
 def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
     least = context.options.least_shoppers
-    # The last time counts: who looks at a thing again and again is one shopper.
+    # Only the last act of a shopper on a product counts.
     latest = day_decay(context.window, context.options.half_life).max()
     cells = acts.group_by(WHO, "product_id").agg(value=latest)
     # A pair cannot have more shoppers than each of its products.
@@ -178,8 +172,8 @@ def _shoppers_in_common(matrix: csr_matrix, row: np.ndarray, column: np.ndarray)
 def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
     options = context.options
     supported = pairs.filter(pl.col("shoppers") >= options.least_shoppers)
-    shrunk = pl.col("cosine") * pl.col("shoppers") / (pl.col("shoppers") + options.shrinkage)
-    scored = supported.with_columns(kind=pl.lit(kind), similarity=shrunk.cast(pl.Float32))
+    similarity = pl.col("cosine") * pl.col("shoppers") / (pl.col("shoppers") + options.shrinkage)
+    scored = supported.with_columns(kind=pl.lit(kind), similarity=similarity.cast(pl.Float32))
     ordered = scored.sort("product_id", "similarity", "neighbour_id", descending=[False, True, False])
     ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.UInt32).over("product_id"))
     return ranked.filter(pl.col("rank") <= options.neighbours).select(_SCHEMA.names()).cast(_SCHEMA)
@@ -188,21 +182,17 @@ def _ranked(kind: str, pairs: pl.DataFrame, context: Context) -> pl.DataFrame:
 NEIGHBOURS = TableMaker("neighbours", (ACT_PARTIAL,), neighbours)
 
 
-# Next products: what shoppers look at after a product, and what they buy after they have bought one.
-#
-# A first-order Markov chain over what each shopper did, as counts of one product after another. Purchases of a session
-# are one basket without an order, so they are followed by those of the next session in which something was bought
-# (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
-
 _LARGEST_BASKET = 50
-"""What is bought in larger ones says little of what goes with what, and has many pairs."""
+"""Larger baskets are left out: they have many pairs and little information."""
 
 
 def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a pair, by kind ("view" or "purchase"), product and rank; pairs of too few shoppers are left out.
 
     `probability` is the pair's weight among all pairs of its product, rare ones too, each pair weighing less the longer
-    the pause was (half after `next_view_half_life` or `next_purchase_half_life`).
+    the pause was (half after `next_view_half_life` or `next_purchase_half_life`): a first-order Markov chain over the
+    acts of each shopper. Purchases of a session are one basket, followed by the basket of the shopper's next session
+    with a purchase (Rendle, Freudenthaler & Schmidt-Thieme 2010, Factorizing Personalized Markov Chains, section 4).
     """
     options = context.options
     acts = read(ACT_PARTIAL)
@@ -218,7 +208,7 @@ def next_products(read: PartialReader, context: Context) -> pl.DataFrame:
 def _views(acts: pl.DataFrame) -> pl.DataFrame:
     """Each view with the one of another product that came next: who, product_id, next_id, pause."""
     views = acts.filter(pl.col("kind").is_in(VIEWS)).sort(WHO, "time", "product_id")
-    # A click and the page view that it led to are one look.
+    # A click and the page view that it led to are one view.
     is_again = (pl.col("product_id") == pl.col("product_id").shift(1)).over(WHO).fill_null(False)
     looks = views.filter(~is_again)
     following = [pl.col("product_id").shift(-1).over(WHO).alias("next_id"), pl.col("time").shift(-1).over(WHO)]
@@ -265,11 +255,9 @@ def _ranked_next(kind: str, pairs: pl.DataFrame, half_life: timedelta, context: 
 NEXT_PRODUCTS = TableMaker("next_products", (ACT_PARTIAL,), next_products)
 
 
-# Sequences: the last acts of each shopper who is known by a pseudonym, for the user tower.
-
-
 def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row an act, by shopper and time, the oldest first; `age` counts back from 1, the shopper's last act."""
+    """The last acts of each known shopper, for the user tower: one row an act, by shopper and time, the oldest first;
+    `age` counts back from 1, the shopper's last act."""
     acts = read(ACT_PARTIAL).filter(shopper_is_known())
     ordered = acts.sort("shopper", "time", "product_id", "kind")
     aged = ordered.with_columns(age=pl.int_range(pl.len(), 0, -1, dtype=pl.UInt32).over("shopper"))
@@ -278,8 +266,6 @@ def sequences(read: PartialReader, context: Context) -> pl.DataFrame:
 
 SEQUENCES = TableMaker("sequences", (ACT_PARTIAL,), sequences)
 
-
-# The catalog as cleaning and the derived tables need it: each product's category and since when it is there.
 
 _PRODUCTS_SCHEMA = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
 

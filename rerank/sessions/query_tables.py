@@ -1,4 +1,4 @@
-"""Derived tables about queries: their answers, categories, changes of words and statistics."""
+"""Derived tables of queries: answers, categories, reformulations and statistics."""
 
 from __future__ import annotations
 
@@ -10,30 +10,25 @@ from rerank.sessions.decay import add_trend, counted, exact_sum
 from rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
 from rerank.sessions.product_tables import add_category, weighted
 
-# Answers: one row for each answer to a search, with what was shown and done on it; by day.
-#
-# Carts and purchases that name no answer belong to the last one of their session on which their product was clicked.
-# What names an answer of another session of the day, without its words, belongs to that session's answer.
-
 _LATER = ("cart", "purchase")
 
 
 def normalise_queries(queries: Iterable[str]) -> list[str]:
-    """Queries as they are counted together: in the same case, with single blanks."""
+    """Query texts in lower case with single blanks, as they are counted."""
     return [" ".join(query.casefold().split()) for query in queries]
 
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
     shows_lists = bool((events["kind"] == "impression").any())
-    answered = _where_asked(attribute_to_answers(events).filter(pl.col("query_id") != ""))
+    answered = _move_to_query(attribute_to_answers(events).filter(pl.col("query_id") != ""))
     answers = answered.group_by("session_number", "query_id").agg(*_facts())
     answers = answers.filter(pl.col("spelling") != "")
     found_nothing = pl.col("results").fill_null(0 if shows_lists else -1) == 0
-    empty = pl.col("asked") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
+    empty = pl.col("requested") & found_nothing & (pl.col("results").is_not_null() | (pl.col("impressions") == 0))
     answers = _with_normalised(answers).with_columns(empty=empty)
     following = pl.col("query").shift(-1).over("session_number", "need", order_by=["start", "query_id"])
     answers = answers.with_columns(following=pl.when(following != pl.col("query")).then(following))
-    return answers.drop("asked", "results").sort("session_number", "start", "query_id")
+    return answers.drop("requested", "results").sort("session_number", "start", "query_id")
 
 
 def _facts() -> tuple[pl.Expr, ...]:
@@ -45,7 +40,7 @@ def _facts() -> tuple[pl.Expr, ...]:
         query.filter(query != "").first().fill_null("").alias("spelling"),
         pl.col("time").first().alias("start"),
         kind.is_in(("query", "impression")).any().alias("searched"),
-        (kind == "query").any().alias("asked"),
+        (kind == "query").any().alias("requested"),
         pl.col("results").max(),
         counted("impression").alias("impressions"),
         counted("click").alias("clicks"),
@@ -63,7 +58,8 @@ def _with_normalised(answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def attribute_to_answers(events: pl.DataFrame) -> pl.DataFrame:
-    """The events, in their order, carts and purchases with the answer that they came of."""
+    """The events, in their order; carts and purchases without an answer get the last one of their session on which
+    their product was clicked."""
     lacking = pl.col("kind").is_in(_LATER) & (pl.col("query_id") == "")
     rows = events.with_row_index("_row")
     clicks = rows.filter((pl.col("kind") == "click") & (pl.col("query_id") != "")).sort("time", "_row")
@@ -75,25 +71,24 @@ def attribute_to_answers(events: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(query_id=answer).drop("_row", "_answer")
 
 
-def _where_asked(answered: pl.DataFrame) -> pl.DataFrame:
-    """Events that name an answer, those of sessions that do not say its words with the session that first said them,
-    such as a purchase that the server tells of an hour later; by session, the session's own before those that join
-    it."""
-    said = answered.filter(pl.col("query") != "")
-    there = said.select("session_number", "query_id", _asked="session_number").unique()
-    first = said.group_by("query_id").agg(_elsewhere=pl.col("session_number").min())
+def _move_to_query(answered: pl.DataFrame) -> pl.DataFrame:
+    """Events with an answer, by session. Those of a session without the answer's query text, such as a purchase that
+    the server records an hour later, are moved to the first session that has it, behind its own events."""
+    searched = answered.filter(pl.col("query") != "")
+    there = searched.select("session_number", "query_id", _own="session_number").unique()
+    first = searched.group_by("query_id").agg(_elsewhere=pl.col("session_number").min())
     joined = answered.join(there, on=["session_number", "query_id"], how="left", maintain_order="left")
     joined = joined.join(first, on="query_id", how="left", maintain_order="left")
-    session_number = pl.coalesce("_asked", "_elsewhere", "session_number")
-    moved = joined.with_columns(session_number=session_number, _joins=pl.col("_asked").is_null())
-    return moved.sort("session_number", "_joins", "time", maintain_order=True).drop("_asked", "_elsewhere", "_joins")
+    session_number = pl.coalesce("_own", "_elsewhere", "session_number")
+    moved = joined.with_columns(session_number=session_number, _joins=pl.col("_own").is_null())
+    return moved.sort("session_number", "_joins", "time", maintain_order=True).drop("_own", "_elsewhere", "_joins")
 
 
 def _query_products(events: pl.DataFrame) -> pl.DataFrame:
-    told = _answers(events).select("session_number", "query_id", "query")
-    acts = _where_asked(attribute_to_answers(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
+    queries = _answers(events).select("session_number", "query_id", "query")
+    acts = _move_to_query(attribute_to_answers(events)).filter(pl.col("kind").is_in(("click", "consultation", *_LATER)))
     acts = acts.select("session_number", "query_id", WHO, "product_id", "kind").join(
-        told, on=["session_number", "query_id"]
+        queries, on=["session_number", "query_id"]
     )
     counts = acts.group_by("query", "product_id", WHO).agg(
         clicks=counted("click"),
@@ -106,13 +101,10 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
 
 ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
 """session, query_id, who, need (the day's numbers), query (normalised), spelling, start (time of its first event),
-searched (its query or impressions are told), empty (nothing was found), impressions, clicks, first_click (position),
+searched (it has a query or impressions), empty (nothing was found), impressions, clicks, first_click (position),
 carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
 QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=2)
 """query (normalised), product_id, who, clicks, consultations, carts, purchases: what came of a query."""
-
-
-# The categories that a query means, by what is chosen and bought after it.
 
 
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
@@ -145,17 +137,16 @@ def weight_of(acts: pl.DataFrame, weight: pl.Expr) -> float:
 QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PARTIAL,), query_categories)
 
 
-# Reformulations: which query shoppers replaced by which other one, for the same need, and how that need ended.
-
 _CHAIN = ("day", "session_number", "need")
 _ENDS = ("purchases", "carts", "clicks")
 """From the furthest on."""
 
 
 def reformulations(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a pair of queries, most frequent first; pairs of too few shoppers are left out.
+    """Which query was replaced by which for the same need: one row a pair, most frequent first; pairs of too few
+    shoppers are left out.
 
-    A chain ends with the furthest that was done on any of its answers from the second query of the pair on:
+    A chain ends with the furthest act on any of its answers from the second query of the pair on:
     `purchased`, `carted` and `clicked` count chains, each under one of the three at most. A chain that goes back and
     forth between two queries counts once for each direction, from the first time on.
     """
@@ -183,13 +174,12 @@ def _number(count: pl.Expr) -> pl.Expr:
 REFORMULATIONS = TableMaker("reformulations", (ANSWER_PARTIAL,), reformulations)
 
 
-# Statistics of queries: how often they are asked, by how many, what they show, what comes of them.
-
 _SUMS = ("impressions", "clicks", "carts", "purchases")
 
 
 def query_statistics(read: PartialReader, context: Context) -> pl.DataFrame:
-    """One row a query (normalised), most searched first; queries of too few shoppers are left out."""
+    """Counts and rates of queries: one row a query (normalised), most searched first; queries of too few shoppers are
+    left out."""
     options = context.options
     answers = read(ANSWER_PARTIAL)
     searched = answers.filter("searched")
@@ -219,7 +209,7 @@ def _query_facts() -> tuple[pl.Expr, ...]:
         pl.len().cast(pl.UInt32).alias("searches"),
         pl.col(WHO).n_unique().cast(pl.UInt32).alias("shoppers"),
         (pl.col("clicks") > 0).sum().cast(pl.UInt32).alias("clicked"),
-        # Whole numbers are added up, so that the order of days does not show.
+        # Sums of whole numbers do not depend on the order of days.
         _share(pl.col("first_click").cast(pl.Int64).sum(), pl.col("first_click").count()).alias("mean_first_click"),
         pl.col("empty").sum().cast(pl.UInt32),
         pl.col("following").is_not_null().sum().cast(pl.UInt32).alias("reformulated"),
@@ -227,12 +217,12 @@ def _query_facts() -> tuple[pl.Expr, ...]:
 
 
 def _share(part: pl.Expr, whole: pl.Expr) -> pl.Expr:
-    """Null where there is nothing of which it could be a share."""
+    """Null where the whole is 0."""
     return pl.when(whole > 0).then(part / whole)
 
 
 def _spellings(answers: pl.DataFrame) -> pl.DataFrame:
-    """The spelling of each query that is used most, of equally frequent ones the first."""
+    """The most frequent spelling of each query, of equally frequent ones the first."""
     counts = answers.group_by("query", "spelling").len()
     ordered = counts.sort("query", "len", "spelling", descending=[False, True, False])
     return ordered.unique("query", keep="first").select("query", "spelling")

@@ -1,5 +1,5 @@
-"""Refreshing the derived tables: only days whose events changed are cleaned again, and what comes of it is the same
-as from nothing.
+"""Incremental refresh of the derived tables: only days whose events changed are cleaned again; the result is the same
+as that of a refresh from nothing.
 
 FOLDER/
   derived.json              names the tables that are read, their window, counts and checksums
@@ -47,8 +47,6 @@ from retrieval.events.store import EventStore
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.lock import hold_lock
 
-# The derived tables that a refresh makes by default, besides `sessions` and `rejected`.
-
 TABLES: tuple[TableMaker, ...] = (
     POPULARITY,
     NEIGHBOURS,
@@ -63,7 +61,7 @@ TABLES: tuple[TableMaker, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a refresh is made of; a store may have tables of its own."""
+    """The functions and tables of a refresh; a store may have its own."""
 
     clean: Clean = clean
     score_sessions: ScoreSessions = score_sessions
@@ -72,17 +70,17 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class RefreshResult:
-    """What a refresh did."""
+    """The counts of a refresh."""
 
     window: Window
     days_made: int
     days_kept: int
     parts_made: int
-    """Days whose parts were made again: their events changed, or which of their sessions are called bots'."""
+    """Days whose partials were made again: their events changed, or their flagged sessions."""
     events: int
     """Cleaned ones, bots' among them."""
     rejected: Mapping[str, int]
-    """Reason to how many events were rejected for it."""
+    """Rejected events by reason."""
     corrected: int
     """Events whose time was corrected, of both: the clock of their shopper was wrong."""
     sessions: int

@@ -1,4 +1,4 @@
-"""Sessions: which events were one shopper's, one after another, without a long pause; searches put in other words."""
+"""Sessionization: events cut into sessions at long pauses, and searches of a session grouped by information need."""
 
 from __future__ import annotations
 
@@ -10,22 +10,16 @@ from datetime import timedelta
 import polars as pl
 from rapidfuzz.distance import OSA
 
-# A store's own session counts where there is one, else the shopper. Both are cut where nothing happened for half an
-# hour: the timeout that web analytics uses (Spiliopoulou et al. 2003, A Framework for the Evaluation of Session
-# Reconstruction Heuristics in Web-Usage Analysis), which studies of search logs place between 10 and 60 minutes (He &
-# Göker 2000, Detecting Session Boundaries from Web User Logs; Halfaker et al. 2015, User Session Identification Based
-# on Strong Regularities in Inter-activity Time).
-
 LONGEST = timedelta(hours=24)
-"""What lasts longer than this is cut at each midnight (UTC): a rule that needs to see a day around an event only."""
+"""Longer sessions are cut at each midnight (UTC), so that the rule depends on one day around an event only."""
 
 ORDER = ("session_number", "time", "kind", "position", "key")
-"""The order of events by session and time, the same whatever order they came in."""
+"""The order of events by session and time, independent of the order of arrival."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionOptions:
-    """How events are told apart: the longest pause within a session."""
+    """The longest pause within a session."""
 
     gap: timedelta = timedelta(minutes=30)
 
@@ -36,6 +30,11 @@ def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> p
     Sessions are numbered from 0 in the order that they begin in. In a session of several shoppers each one has a
     session of their own; an event without a shopper belongs to the one before it, or else after it. An event without a
     session belongs to the session of its query, or to one that its shopper was in less than a gap before.
+
+    The timeout of half an hour is that of web analytics (Spiliopoulou et al. 2003, A Framework for the Evaluation of
+    Session Reconstruction Heuristics in Web-Usage Analysis); studies of search logs place it between 10 and 60 minutes
+    (He & Göker 2000, Detecting Session Boundaries from Web User Logs; Halfaker et al. 2015, User Session Identification
+    Based on Strong Regularities in Inter-activity Time).
     """
     gap = (options or SessionOptions()).gap
     owned = _with_owner(events, gap).sort("_owner", "time", "key")
@@ -47,12 +46,12 @@ def sessionize(events: pl.DataFrame, options: SessionOptions | None = None) -> p
 
 
 def _with_owner(events: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
-    """Adds `_owner`, whose events are looked at together, and `_who`, the shopper or null."""
-    named = events.with_columns(_session=_filled("session"), _who=_filled("shopper"), _asked=_filled("query_id"))
+    """Adds `_owner`, whose events are cut into sessions together, and `_who`, the shopper or null."""
+    named = events.with_columns(_session=_filled("session"), _who=_filled("shopper"), _query=_filled("query_id"))
     named = _with_session_of_query(named)
     named = _with_session_of_shopper(named, gap)
     named = _with_shopper_of_query(named)
-    owner = pl.coalesce("s" + pl.col("_session"), "u" + pl.col("_who"), "q" + pl.col("_asked"), pl.lit(""))
+    owner = pl.coalesce("s" + pl.col("_session"), "u" + pl.col("_who"), "q" + pl.col("_query"), pl.lit(""))
     return named.with_columns(_owner=owner)
 
 
@@ -61,16 +60,16 @@ def _filled(column: str) -> pl.Expr:
 
 
 def _with_session_of_query(named: pl.DataFrame) -> pl.DataFrame:
-    known = named.filter(pl.col("_session").is_not_null() & pl.col("_asked").is_not_null())
-    known = known.sort("time", "key").unique("_asked", keep="first", maintain_order=True)
-    theirs = known.select("_asked", _of="_session", _by="_who")
+    known = named.filter(pl.col("_session").is_not_null() & pl.col("_query").is_not_null())
+    known = known.sort("time", "key").unique("_query", keep="first", maintain_order=True)
+    theirs = known.select("_query", _of="_session", _by="_who")
     same = pl.col("_who").is_null() | pl.col("_by").is_null() | (pl.col("_who") == pl.col("_by"))
-    joined = named.join(theirs, on="_asked", how="left")
+    joined = named.join(theirs, on="_query", how="left")
     return joined.with_columns(pl.coalesce("_session", pl.when(same).then("_of")).alias("_session")).drop("_of", "_by")
 
 
 def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFrame:
-    """A purchase that the server tells of, without the session, belongs to the session that led to it."""
+    """A purchase recorded by the server, without a session, belongs to the session of its shopper."""
     lacks = pl.col("_session").is_null() & pl.col("_who").is_not_null()
     lacking = named.filter(lacks)
     if lacking.is_empty():
@@ -82,15 +81,15 @@ def _with_session_of_shopper(named: pl.DataFrame, gap: timedelta) -> pl.DataFram
 
 
 def _with_shopper_of_query(named: pl.DataFrame) -> pl.DataFrame:
-    known = named.filter(pl.col("_who").is_not_null() & pl.col("_session").is_null() & pl.col("_asked").is_not_null())
-    known = known.sort("time", "key").unique("_asked", keep="first", maintain_order=True)
-    joined = named.join(known.select("_asked", _by="_who"), on="_asked", how="left")
+    known = named.filter(pl.col("_who").is_not_null() & pl.col("_session").is_null() & pl.col("_query").is_not_null())
+    known = known.sort("time", "key").unique("_query", keep="first", maintain_order=True)
+    joined = named.join(known.select("_query", _by="_who"), on="_query", how="left")
     nobodys = pl.col("_session").is_null() & pl.col("_who").is_null()
     return joined.with_columns(pl.when(nobodys).then("_by").otherwise("_who").alias("_who")).drop("_by")
 
 
 def _breaks(gap: timedelta, *columns: str) -> pl.Expr:
-    """Where another owner's events begin, or the same one's after a pause; the rows are in this order."""
+    """Rows at which the events of another owner begin, or those of the same one after a pause."""
     changed = pl.any_horizontal(pl.col(column).ne_missing(pl.col(column).shift(1)) for column in columns)
     return (changed | (pl.col("time").diff() > gap)).fill_null(True)
 
@@ -111,30 +110,22 @@ def _in_order(apart: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
     return joined.select(*columns, "session_number").sort(ORDER)
 
 
-# Needs: chains of searches within a session that put the same wish in other words.
-#
-# Two searches of a session, one right after the other, are the same need when their words say so: one has the other's
-# words (generalised, specialised), they share enough of them (reformulated), or one is the other spelled differently
-# (the kinds of Jansen, Booth & Spink 2009, Patterns of Query Reformulation During Web Searching); or when their answers
-# show the same products. Such cues and a short pause separate the needs of a session well (Hagen et al. 2013, From
-# Search Session Detection to Search Mission Detection; Hassan et al. 2013, Beyond Clicks).
-
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
 _WORD = re.compile(r"[^\W_]+")
 _SHORTEST = 4
-"""Characters that a text must have to be taken for another one's misspelling."""
+"""The fewest characters of a text that can be another one's misspelling."""
 
 
 @dataclass(frozen=True, slots=True)
 class NeedOptions:
-    """When two searches, one right after the other, are the same need."""
+    """Thresholds at which two successive searches are of the same need."""
 
     gap: timedelta = timedelta(minutes=15)
-    """From the last act on the one to the other."""
+    """The longest pause from the last act on the one to the other."""
     shared_words: float = 0.5
     """Of all words of both (Jaccard)."""
     spelling: float = 0.75
-    """Similarity of the whole texts: one less the share of letters that were changed."""
+    """Similarity of the whole texts: one less the share of changed letters."""
     shared_products: float = 0.2
     """Of the products that the shorter of the two answers showed."""
 
@@ -142,13 +133,17 @@ class NeedOptions:
 def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.DataFrame:
     """The events (with `session_number`, ordered by session and time) with `need` (UInt32), unique over the table.
 
-    An event without a query's words has the need of the one before it in its session.
+    Two successive searches of a session are of one need where one has the other's words (generalised, specialised),
+    they share enough of them (reformulated), one is a misspelling of the other (the kinds of Jansen, Booth & Spink
+    2009, Patterns of Query Reformulation During Web Searching), or their answers show the same products. Such cues and
+    a short pause separate the needs of a session well (Hagen et al. 2013, From Search Session Detection to Search
+    Mission Detection; Hassan et al. 2013, Beyond Clicks). An event without a query has the need of the one before it.
     """
     options = options or NeedOptions()
-    told = events.with_row_index("_row").with_columns(_text=_texts())
-    searches = _searches(told)
-    starts = _searches_of_new_needs(searches, told, options)
-    marks = told.join(starts, on="_row", how="left", maintain_order="left")
+    searched = events.with_row_index("_row").with_columns(_text=_texts())
+    searches = _searches(searched)
+    starts = _searches_of_new_needs(searches, searched, options)
+    marks = searched.join(starts, on="_row", how="left", maintain_order="left")
     begins = pl.col("_new").fill_null(False) | (
         pl.col("session_number") != pl.col("session_number").shift(1)
     ).fill_null(True)
@@ -157,15 +152,15 @@ def add_needs(events: pl.DataFrame, options: NeedOptions | None = None) -> pl.Da
 
 
 def _texts() -> pl.Expr:
-    """What an event was searched with, or null; what came of an answer was searched as that answer was."""
+    """The query text of an event, or of the answer that it was made on, or null."""
     own = pl.when(pl.col("query") != "").then(pl.col("query"))
     return pl.coalesce(own, pl.when(pl.col("query_id") != "").then(own.first(ignore_nulls=True).over("query_id")))
 
 
-def _searches(told: pl.DataFrame) -> pl.DataFrame:
+def _searches(searched: pl.DataFrame) -> pl.DataFrame:
     """One row for each answer, or text, of a session, as they came: `_row` of its first event, and its last time."""
-    asked = told.filter(pl.col("_text").is_not_null())
-    found = asked.group_by("session_number", "query_id", "_text").agg(
+    with_text = searched.filter(pl.col("_text").is_not_null())
+    found = with_text.group_by("session_number", "query_id", "_text").agg(
         pl.col("_row").min(), _first=pl.col("time").min(), _last=pl.col("time").max()
     )
     found = found.sort("_row").with_columns(_search=pl.int_range(pl.len(), dtype=pl.UInt32))
@@ -176,20 +171,20 @@ def _searches(told: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _searches_of_new_needs(searches: pl.DataFrame, told: pl.DataFrame, options: NeedOptions) -> pl.DataFrame:
+def _searches_of_new_needs(searches: pl.DataFrame, searched: pl.DataFrame, options: NeedOptions) -> pl.DataFrame:
     follows = searches.filter(pl.col("_before").is_not_null())
     pairs = follows.select("_before", "_text").unique()
     alike = [same_need(before, text, options) for before, text in pairs.iter_rows()]
     judged = follows.join(pairs.with_columns(_alike=pl.Series(alike, dtype=pl.Boolean)), on=["_before", "_text"])
-    judged = judged.join(_shared_products(searches, told), on="_search", how="left")
+    judged = judged.join(_shared_products(searches, searched), on="_search", how="left")
     shared = pl.col("_shared").fill_null(0.0) >= options.shared_products
     new = ~(pl.col("_alike") | shared) | (pl.col("_pause") > options.gap)
     return judged.select("_row", _new=new)
 
 
-def _shared_products(searches: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame:
-    """For each search the share of products that the one before showed, too."""
-    shown = told.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
+def _shared_products(searches: pl.DataFrame, searched: pl.DataFrame) -> pl.DataFrame:
+    """For each search the share of products that it has in common with the one before."""
+    shown = searched.filter((pl.col("kind") == "impression") & pl.col("_text").is_not_null())
     keys = ["session_number", "query_id", "_text"]
     shown = shown.join(searches.select("_search", *keys), on=keys).select("_search", "product_id").unique()
     sizes = shown.group_by("_search").len("_size")
@@ -200,7 +195,7 @@ def _shared_products(searches: pl.DataFrame, told: pl.DataFrame) -> pl.DataFrame
 
 
 def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
-    """Late events of an answer go with it, whatever was searched since."""
+    """Late events of an answer have its need, whatever was searched since."""
     keys = ["session_number", "query_id", "_text"]
     needs = searches.select("_row", *keys).join(marked.select("_row", "need"), on="_row")
     joined = marked.join(needs.select(*keys, _of="need"), on=keys, how="left", maintain_order="left")
@@ -208,7 +203,7 @@ def _by_search(marked: pl.DataFrame, searches: pl.DataFrame) -> pl.DataFrame:
 
 
 def same_need(one: str, other: str, options: NeedOptions | None = None) -> bool:
-    """Whether the words of two queries say that the same thing is searched."""
+    """Whether two query texts express the same need."""
     options = options or NeedOptions()
     one, other = _plain(one), _plain(other)
     first, second = _terms(one), _terms(other)

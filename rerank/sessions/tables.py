@@ -1,4 +1,4 @@
-"""The derived tables as they are read: one generation of them, with the window that they are about."""
+"""Generations of derived tables: published whole, named by one manifest, and read with checksums."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from retrieval.store.files import FileEntry, checksum, file_problem, write_durab
 class DerivedTables:
     """One generation of derived tables; docs/derived.md says what their columns mean.
 
-    It stays readable while the next one is published. Every table is read, and its checksum compared, when it is asked
-    for; that raises StoreDamagedError for a file that is not whole, StoreMissingError for a generation that is gone.
+    It stays readable while the next one is published. Every table is read, and its checksum compared, at each access,
+    which raises StoreDamagedError for a damaged file, StoreMissingError for a generation that was removed.
     """
 
     def __init__(self, folder: Path, manifest: DerivedManifest) -> None:
@@ -43,67 +43,56 @@ class DerivedTables:
 
     @property
     def window(self) -> Window:
-        """No event outside it has a part in any table."""
+        """The time that all tables cover."""
         return Window(self.manifest.first, self.manifest.last)
 
     @property
     def made(self) -> datetime:
-        """When it was made."""
         return self.manifest.made
 
     @property
     def popularity(self) -> pl.DataFrame:
-        """Counts, decayed score, trend and rank within its category, by product."""
         return self.table("popularity")
 
     @property
     def neighbours(self) -> pl.DataFrame:
-        """What the same shoppers looked at or bought, by product."""
         return self.table("neighbours")
 
     @property
     def queries(self) -> pl.DataFrame:
-        """How often each query is asked and what comes of it."""
         return self.table("queries")
 
     @property
     def reformulations(self) -> pl.DataFrame:
-        """Which query is replaced by which."""
         return self.table("reformulations")
 
     @property
     def query_categories(self) -> pl.DataFrame:
-        """The likely categories of each query."""
         return self.table("query_categories")
 
     @property
     def next_products(self) -> pl.DataFrame:
-        """What is looked at or bought next, by product."""
         return self.table("next_products")
 
     @property
     def sequences(self) -> pl.DataFrame:
-        """The last acts of each shopper, under pseudonyms."""
         return self.table("sequences")
 
     @property
     def labels(self) -> pl.DataFrame:
-        """How well each product answers each query, as far as clicks, carts and purchases tell."""
         return self.table("labels")
 
     @property
     def label_weights(self) -> pl.DataFrame:
-        """What a click, a cart and a purchase count for in the labels, and how well that foretells purchases."""
         return self.table("label_weights")
 
     @property
     def sessions(self) -> pl.DataFrame:
-        """Every session, bots' among them, with its score and the reasons, under pseudonyms."""
+        """Every session, those of bots among them, with its score and reasons."""
         return self.table("sessions")
 
     @property
     def rejected(self) -> pl.DataFrame:
-        """How many events cleaning rejected, by day and reason."""
         return self.table("rejected")
 
     def table(self, name: str) -> pl.DataFrame:
@@ -156,12 +145,10 @@ def open_derived(folder: Path) -> DerivedTables:
     """Opens the newest tables of a folder that `refresh` has written.
 
     Raises StoreMissingError where there are none, StoreForeignError for another schema, StoreDamagedError where it
-    cannot be told.
+    cannot be read.
     """
     return DerivedTables(folder, read_manifest(folder))
 
-
-# Generations of derived tables: each a folder written whole, and one manifest, replaced at once, that names it.
 
 DERIVED = "derived.json"
 SCHEMA = 1
@@ -228,8 +215,8 @@ def publish(
     entries = {
         table: TableEntry(frame.height, _entry(folder / name / f"{table}{SUFFIX}")) for table, frame in tables.items()
     }
-    told = msgspec.to_builtins(options)
-    manifest = DerivedManifest(SCHEMA, name, window.first, window.last, made, told, dict(days), entries)
+    rules = msgspec.to_builtins(options)
+    manifest = DerivedManifest(SCHEMA, name, window.first, window.last, made, rules, dict(days), entries)
     try:
         write_durably(folder / DERIVED, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     except OSError as error:
@@ -251,9 +238,6 @@ def _generations(folder: Path) -> list[int]:
 
 def _entry(path: Path) -> FileEntry:
     return FileEntry(path.stat().st_size, checksum(path))
-
-
-# The proof that a shopper is gone from the derived tables: every file is read, of all days and all generations.
 
 
 def shoppers_in(folder: Path) -> set[str]:

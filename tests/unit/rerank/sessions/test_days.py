@@ -268,7 +268,7 @@ def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_
         products: pl.DataFrame | None,
         options: CleaningOptions,
         *,
-        told: pl.DataFrame | None = None,
+        earlier: pl.DataFrame | None = None,
     ) -> CleaningResult:
         cleaned = clean(events, products, options, earlier=told)
         return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
