@@ -270,7 +270,7 @@ def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_
         *,
         earlier: pl.DataFrame | None = None,
     ) -> CleaningResult:
-        cleaned = clean(events, products, options, earlier=told)
+        cleaned = clean(events, products, options, earlier=earlier)
         return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
 
     store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
