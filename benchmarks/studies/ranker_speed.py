@@ -44,10 +44,10 @@ from service.cli.options import Index, JudgmentsFile, cache_folder, command
 from service.cli.output import TerminalProgress, emit, show_table
 from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
+from service.events.signals import read_popularity
 from service.training.ranker_pruning import MEASURING, Precision, prune_on_sample, sample_data, time_scores
 
 HEAD, ATTENTION, HISTORY, TEACHER = "features head", "cross-attention", "cross-attention, history of 50", "teacher"

@@ -31,9 +31,9 @@ from retrieval.judgments import Judgments, read_judgments
 from service.cli.options import Index, JudgmentsFile, cache_folder, command
 from service.cli.output import TerminalProgress, emit, show_notices, show_table
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import UNKNOWN, Popularity, read_popularity
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, Popularity, read_popularity
 from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 
@@ -150,7 +150,7 @@ def judged_lists(
     snapshot: Snapshot,
     judgments: Judgments,
     progress: Callable[[int], None] = lambda _count: None,
-    popularity: Popularity = UNKNOWN,
+    popularity: Popularity = NO_POPULARITY,
 ) -> JudgedLists:
     """The best 100 candidates of each judged query in the merged order; what was not judged is worth nothing."""
     queries = list(judgments.grades)

@@ -30,7 +30,7 @@ from service.curation.synonym_mining import Proposal, joined, split, synonym_pro
 from service.curation.synonyms import serving_words
 from service.demo.grammar import GRAMMARS
 from service.engine.engine import SearchEngine
-from service.engine.overlay import Products
+from service.engine.snapshot import Products
 from service.engine.spelling import SHORTEST_TWICE, WordCorrector, edits_of
 from service.events.event_log import DERIVED_FOLDER
 

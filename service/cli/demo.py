@@ -21,9 +21,9 @@ from service.cli.search import show_page
 from service.cli.serve import serve as serve_command
 from service.demo import DemoFiles, write_demo_store
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog, rejects_path
 from service.settings import Settings, load_settings
+from service.training.derived_tables import DerivedTablesManager
 
 _SHOWN_CLASSES = (
     ("head", "en"),

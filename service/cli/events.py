@@ -30,7 +30,6 @@ from service.cli.output import (
     show_notices,
     show_pairs,
 )
-from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import (
     REJECTS_FOLDER,
     EventLog,
@@ -46,6 +45,7 @@ from service.events.privacy import expire as run_expire
 from service.reports.event_page import html, show_report
 from service.reports.events import stored_report
 from service.settings import Settings, load_settings
+from service.training.derived_tables import DerivedTablesManager
 
 
 @command("events import store log.jsonl.gz --mapping ubi.toml")

@@ -24,7 +24,6 @@ from service.cli.output import (
     write_json,
 )
 from service.cli.search import PageOptions, QueryArgument, open_engine
-from service.curation.rule_editor import HitMove, Preview
 from service.curation.rules import (
     Action,
     Boost,
@@ -42,6 +41,7 @@ from service.curation.rules import (
     read_rules,
     rule_document,
 )
+from service.engine.rule_editor import HitMove, Preview
 
 
 @command("rules list store")

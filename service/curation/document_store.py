@@ -7,7 +7,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -201,6 +201,16 @@ Change = TypeVar("Change", bound=DocumentChange[Any])
 
 
 @dataclass(frozen=True, slots=True)
+class StoredDocuments(Generic[Entry]):
+    """All documents at one revision, in the order of their ids."""
+
+    revision: int = 0
+    documents: tuple[Entry, ...] = ()
+    file: int = 0
+    """The inode of the file; 0 where it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentCodec(Generic[Entry, Change]):
     """What is kept, and as what."""
 
@@ -330,10 +340,21 @@ class DocumentStore(Generic[Entry, Change]):
         before, after = (None if line is None else self._decoded(line) for line in lines)
         return self.kind.change(revision, from_units(time, MICROSECOND), who, entry_id, before, after)
 
-    def _read(self) -> tuple[int, tuple[Entry, ...]]:
-        """The revision, and the entries in the order of their ids."""
+    def read(self) -> StoredDocuments[Entry]:
+        """The documents as they are."""
         with self._file.reading() as cursor:
-            return (0, ()) if cursor is None else (_revision(cursor), self._all(cursor))
+            return StoredDocuments() if cursor is None else StoredDocuments(_revision(cursor), self._all(cursor))
+
+    def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
+        """The documents as they are; `previous` itself where they are the same revision of the same file."""
+        file = self._file.stamp()[1]
+        # A file from a backup may replace another one of as many revisions.
+        if file == previous.file and self.revision() == previous.revision:
+            return previous
+        stored = self.read()
+        if file and previous.revision and not stored.revision:
+            raise StoreDamagedError(f"{self.path} is empty; restore it from a backup, or remove it")
+        return replace(stored, file=file)
 
     def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
         """Makes entries what `wanted` says, None for none, and writes down what they were."""

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval.errors import FilterError, RuleError, ShelfwiseError, StoreDamagedError, UnknownFieldError
+from retrieval.errors import FilterError, RuleError, UnknownFieldError
 from retrieval.filters.ast import In
 from retrieval.filters.conditions import AllOf, Condition, NotThat
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
-from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection
 from retrieval.text.analysis import AnalyzedText, Analyzer
 from service.curation.rules import (
     Action,
@@ -30,119 +23,7 @@ from service.curation.rules import (
     Redirect,
     Restrict,
     Rule,
-    RuleStore,
-    StoredRules,
 )
-from service.engine.candidates import Ranking
-from service.engine.overlay import Products
-from service.engine.snapshot import Snapshot
-
-# The order that rules give to a search's candidates: some lifted by their scores, some pinned at places.
-#
-# Rules never change which products are hits here: pinned ones joined the candidates before, hidden ones never were any.
-# So pages share nothing and skip nothing, whatever the order.
-
-HEAD = 100
-"""Of the best hits, whose scores' standard deviation is the unit of a lift."""
-
-
-@dataclass(frozen=True, slots=True)
-class RuleOrder:
-    """The first rows of an order, and what rules had to do with it."""
-
-    rows: Rows
-    scores: Mapping[int, float] = field(default_factory=dict)
-    """Of the rows whose score is another one than their stage gave."""
-    rules: Mapping[int, str] = field(default_factory=dict)
-    """Which rule moved a row."""
-
-
-@dataclass(frozen=True, slots=True)
-class PinnedRow:
-    """A row and the place that it is to have, from 1."""
-
-    row: int
-    position: int
-    rule: str
-
-
-class RuleArranger:
-    """The order of one search of one snapshot."""
-
-    def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex) -> None:
-        self._lifts = effect.lifts
-        self._keyword = keyword
-        rows = [(products.row_of(pin.product), pin) for pin in effect.pins]
-        self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
-
-    @property
-    def pinned(self) -> Rows:
-        """The rows that are pinned, if the filter lets them through."""
-        return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
-
-    def ranked(self, ranking: Ranking, further: Callable[[int], Rows], end: int) -> RuleOrder:
-        """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
-        identifiers stay before everything."""
-        pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
-        if not pins and not self._lifts:
-            return RuleOrder(further(end))
-        ranked = len(ranking.rows)
-        rows = further(max(end + len(pins), ranked))
-        shift, moved = _shift(self._lifts, ranking, self._keyword)
-        scores = ranking.scores + shift
-        order = np.lexsort((-scores, ~np.isin(ranking.rows, list(ranking.identified))))
-        changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
-        if changed:
-            behind = min(0.0, float(scores.min(initial=0.0)))
-            changed |= dict.fromkeys(rows[ranked:].tolist(), behind)
-        woven = weave(np.concatenate([ranking.rows[order], rows[ranked:]]), pins, len(ranking.identified))
-        return RuleOrder(woven[:end], changed, moved | {pin.row: pin.rule for pin in pins})
-
-    def browsed(self, selection: Selection, rows: Rows, end: int) -> RuleOrder:
-        """The rows up to place `end`: the pinned of `selection` at theirs, `rows` in their order between them, of which
-        as many more are given as there are pinned ones."""
-        if not self._pins:
-            return RuleOrder(rows[:end])
-        allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
-        inside = set(allowed.tolist())
-        pins = [pin for pin in self._pins if pin.row in inside]
-        woven = weave(rows, pins, 0)
-        return RuleOrder(woven[:end], rules={pin.row: pin.rule for pin in pins})
-
-
-def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
-    """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
-    the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
-    taken = set(range(1, leading + 1))
-    places: list[tuple[int, int]] = []
-    for pin in pins:
-        place = pin.position
-        while place in taken:
-            place += 1
-        taken.add(place)
-        places.append((place, pin.row))
-    places.sort()
-    others = rows[~np.isin(rows, [row for _, row in places])]
-    before = [min(place - 1 - number, len(others)) for number, (place, _) in enumerate(places)]
-    return np.insert(others, before, [row for _, row in places])
-
-
-def _shift(
-    lifts: Sequence[Lift], ranking: Ranking, keyword: KeywordIndex
-) -> tuple[NDArray[np.float64], dict[int, str]]:
-    """What is added to the ranked part's scores (n,), and by which rule."""
-    shift, moved = np.zeros(len(ranking.rows)), dict[int, str]()
-    if not lifts or not len(ranking.rows):
-        return shift, moved
-    ordinary = ranking.scores[~np.isin(ranking.rows, list(ranking.identified))]
-    unit = float(np.std(ordinary[:HEAD])) if len(ordinary) else 0.0
-    for lift in lifts:
-        passing = keyword.select(Selection(rows=np.sort(ranking.rows), where=lift.condition))
-        shift[np.isin(ranking.rows, passing)] += lift.strength * (unit or 1.0)
-        for row in passing.tolist():
-            moved.setdefault(row, lift.rule)
-    return shift, moved
-
 
 # What the rules that match one search do to it, in the terms of the search.
 
@@ -368,84 +249,3 @@ def _together(effects: Sequence[Effect]) -> Effect:
         next((effect.redirect for effect in effects if effect.redirect), ""),
         tuple(dict.fromkeys(rule for effect in effects for rule in effect.excluded_by)),
     )
-
-
-def fields_key(catalog: FieldCatalog) -> Mapping[str, object]:
-    """What of a catalog rules are compiled against: live changes add fields, and kinds to them."""
-    return {name: info.kinds for name, info in catalog.fields.items()}
-
-
-# An engine's way to its rules: read when they were changed, compiled for the version that serves.
-
-_SETTLED_SECONDS = 1.0
-"""After which a file that is changed again has another time of change for certain."""
-
-
-class ServedRules:
-    """The rules of an index directory as searches follow them. Thread-safe."""
-
-    def __init__(self, root: Path) -> None:
-        self.store = RuleStore(root)
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._stored = StoredRules()
-        self._file = 0
-        """Which file they were read from, by its inode."""
-        self._now: tuple[FieldCatalog, CompiledRules | None] | None = None
-        """For which fields rules were compiled last, and what came of it."""
-        self._key: object = None
-        self._trouble: tuple[str, ...] = ()
-
-    @property
-    def notices(self) -> tuple[str, ...]:
-        """Which rules are passed over, and why the others are not the newest, if they are not."""
-        now = self._now
-        compiled = now[1] if now else None
-        return (*self._trouble, *(compiled.notices if compiled else ()))
-
-    def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up what was changed since the last look. Where that fails the rules stay, and `notices` says why."""
-        stamp = self.store.stamp()
-        if stamp != self._seen:
-            with self._lock:
-                self._read(stamp, snapshot)
-
-    def compiled(self, snapshot: Snapshot) -> CompiledRules | None:
-        """The rules for searches of a snapshot; None where there are none."""
-        now = self._now
-        if now and now[0] is snapshot.catalog:
-            return now[1]
-        with self._lock:
-            return self._compiled(snapshot)
-
-    def _compiled(self, snapshot: Snapshot) -> CompiledRules | None:
-        """Under the lock. Searches go on by what was compiled before, meanwhile."""
-        now = self._now
-        key = (snapshot.manifest.version, fields_key(snapshot.catalog), self._stored.revision, self._file)
-        compiled = now[1] if now and key == self._key else compile_rules(self._stored.rules, snapshot)
-        self._now, self._key = (snapshot.catalog, compiled), key
-        return compiled
-
-    def _read(self, stamp: tuple[int, int, int], snapshot: Snapshot) -> None:
-        try:
-            # Another file may have come in its place, from a backup, with as many revisions.
-            if self.store.revision() != self._stored.revision or stamp[1] != self._file:
-                self._take(self.store.read(), stamp[1], snapshot)
-        except ShelfwiseError as error:
-            self._trouble = (f"changes of the rules are not taken up: {error}",)
-            return
-        self._trouble = ()
-        # Two changes may share one time of change: what changed just now is looked at again.
-        self._seen = stamp if time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS else None
-
-    def _take(self, read: StoredRules, file: int, snapshot: Snapshot) -> None:
-        if file and self._stored.revision and not read.revision:
-            # Cut off, or just being made anew; to have no rules any more, one deletes them, or the file.
-            raise StoreDamagedError(f"{self.store.path} is empty; restore it from a backup, or remove it")
-        self._stored, self._file = read, file
-        self._compiled(snapshot)
-
-
-def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
-    """Rules made ready for a snapshot's version; None where there are none."""
-    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None

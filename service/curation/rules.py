@@ -396,22 +396,10 @@ class RuleChange(DocumentChange[Rule]):
     """What one change did to one rule."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRules:
-    """The rules as they were at one revision, in the order of their ids."""
-
-    revision: int = 0
-    rules: tuple[Rule, ...] = ()
-
-
 class RuleStore(DocumentStore[Rule, RuleChange]):
     """The rules of an index directory; a rule that cannot be taken or is not there is told by RuleError."""
 
     kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, encode_rule, decode_rule)
-
-    def read(self) -> StoredRules:
-        """The rules as they are."""
-        return StoredRules(*self._read())
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision. Raises

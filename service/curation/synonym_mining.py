@@ -20,7 +20,7 @@ from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
 from retrieval.text.vocabulary import CatalogWords, words_of
 from service.curation.synonyms import MARKS, Synonym, SynonymKind, name_synonym, products_with, validate_synonym
-from service.engine.hot_reload import CURE
+from service.events.signals import CURE
 
 if TYPE_CHECKING:
     import polars as pl

@@ -244,14 +244,6 @@ class SynonymChange(DocumentChange[Synonym]):
     after: Synonym | None
 
 
-@dataclass(frozen=True, slots=True)
-class StoredSynonyms:
-    """The synonyms as they were at one revision, in the order of their ids."""
-
-    revision: int = 0
-    synonyms: tuple[Synonym, ...] = ()
-
-
 class SynonymStore(DocumentStore[Synonym, SynonymChange]):
     """The synonyms of an index directory; a synonym that cannot be taken or is not there is told by SynonymError."""
 
@@ -266,10 +258,6 @@ class SynonymStore(DocumentStore[Synonym, SynonymChange]):
         decode_synonym,
         more_tables=_DECLINED,
     )
-
-    def read(self) -> StoredSynonyms:
-        """The synonyms as they are."""
-        return StoredSynonyms(*self._read())
 
     def decline(self, proposal: str, *, who: str = "") -> None:
         """Has a proposal never come back; to decline it again changes nothing."""

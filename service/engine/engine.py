@@ -22,20 +22,20 @@ from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
-from service.curation.rule_editor import EngineRules
-from service.curation.rule_matching import CompiledRules, ServedRules, compile_rules
+from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
-from service.curation.synonym_editor import EngineSynonyms, ServedSynonyms
 from service.engine.candidates import Encodings, Stages
-from service.engine.hot_reload import ServedCoViews, ServedPopularity
+from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
+from service.engine.rule_editor import EngineRules, ServedRules, compile_rules
 from service.engine.search import Search, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
 from service.engine.suggest import Suggester
+from service.engine.synonym_editor import EngineSynonyms, ServedSynonyms
 
 if TYPE_CHECKING:
     from service.events.event_log import EventLog, RecordResult
@@ -70,11 +70,11 @@ class SearchEngine:
         self._store = store
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
-        popularity = ServedPopularity(store.root)
+        popularity = follow_popularity(store.root)
         self._ranker = ServedRanker(store.root, settings, popularity)
         self._tower = ServedUserTower(store.root)
         self._popular = PopularProducts(popularity)
-        self._coviews = ServedCoViews(store.root)
+        self._coviews = follow_coviews(store.root)
         self._settings = settings
         self._suggester = Suggester(store.root, popularity)
         self._rules = ServedRules(store.root)
@@ -236,7 +236,7 @@ class SearchEngine:
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         self._check_open()
-        mixture = Mixture(self._coviews.now) if coviews else TEXTS_ALONE
+        mixture = Mixture(self._coviews.value) if coviews else TEXTS_ALONE
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             given = self._rules_for(snapshot, rules)

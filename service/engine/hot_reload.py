@@ -1,240 +1,105 @@
-"""A small file beside the index that an engine answers by, taken up when it was replaced."""
+"""Values that the engine reads from files and loads again when the files change."""
 
 from __future__ import annotations
 
-import bisect
-import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from datetime import datetime
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar
+from typing import Generic, TypeVar
 
-import msgspec
-import numpy as np
-from numpy.typing import NDArray
-
-from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.index.keyword import Rows
-from retrieval.store.files import SealedArrays, SealedJson, file_stamp
-from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE
+from retrieval.errors import ShelfwiseError
+from retrieval.store.manifest import COVIEWS_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE
+from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
+from service.events.signals import NO_COVIEWS, NO_POPULARITY, CoViews, Popularity, read_coviews, read_popularity
 
 T = TypeVar("T")
 
+_SETTLED_SECONDS = 1.0
+"""Two writes of a file within this time may have the same time of change."""
 
-class ServedFile(Generic[T]):
-    """What such a file says, read again when it was replaced. Thread-safe."""
 
-    def __init__(self, path: Path, read: Callable[[], T], nothing: T, lost: str) -> None:
-        """`read` raises StoreError for a file that cannot be used: `nothing` stands for it then, and a notice that
-        begins with `lost` says why."""
-        self._path, self._read, self._nothing, self._lost = path, read, nothing, lost
+class Reloaded(Generic[T]):
+    """A value loaded from a file. Thread-safe.
+
+    Where the file cannot be used, the value is the default or, with `keeps_value`, the last one that was loaded; a
+    notice gives the reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        load: Callable[[T], T],
+        default: T,
+        failure: str,
+        *,
+        keeps_value: bool = False,
+        interval: float = 0.0,
+    ) -> None:
+        """`load` gets the last value, and raises ShelfwiseError for a file that cannot be used; the notice begins with
+        `failure`. The file is checked at most every `interval` seconds."""
+        self._path, self._load, self._default, self._failure = path, load, default, failure
+        self._keeps_value = keeps_value
+        self._interval = interval
         self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self.now = nothing
+        self._stamp: tuple[int, int, int] | None = None
+        self._checked = -interval
+        self.value = default
         self.notices: tuple[str, ...] = ()
-        """Why nothing is known although there is a file, or none."""
 
-    def reload_if_changed(self) -> None:
-        """Takes up a file that was written since the last look."""
-        seen = file_stamp(self._path)
+    def current(self) -> T:
+        """The value, after a check of the file if the interval has passed."""
+        if time.monotonic() - self._checked >= self._interval:
+            self.reload_if_changed()
+        return self.value
+
+    def reload_if_changed(self) -> bool:
+        """Checks the file; returns whether the value is another one now."""
         with self._lock:
-            if seen == self._seen:
-                return
+            self._checked = time.monotonic()
+            stamp = _stamp(self._path)
+            if stamp == self._stamp:
+                return False
+            before = self.value
             try:
-                self.now, self.notices = self._read(), ()
-            except StoreError as error:
-                self.now, self.notices = self._nothing, (f"{self._lost}: {error}",)
-            self._seen = seen
+                self.value, self.notices = self._load(before), ()
+            except ShelfwiseError as error:
+                self.notices = (f"{self._failure}: {error}",)
+                if self._keeps_value:
+                    return False
+                self.value = self._default
+            is_settled = not self._keeps_value or time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS
+            self._stamp = stamp if is_settled else None
+            return self.value is not before
 
 
-CURE = "shelfwise events refresh makes it anew"
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """Time of change, inode and size; zeros where there is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-# How popular products are, as the ranker reads it: one small file beside the index, made with the tables of events.
-#
-# STORE/popularity.json holds the decayed scores of the derived table `popularity` by product id, under a checksum. It
-# is replaced whole, and engines take it up by themselves. Products go by their ids, so a new version or a live change
-# leaves a product as popular as it was. Nobody is told apart by it: products of too few shoppers are not in that table.
-
-SCHEMA = 1
-"""Counts up when the file changes so that an older program could not read it."""
-MOST_POPULARITY_BYTES = 256 << 20
-"""Of the file: several million products."""
-_POPULARITY_FILE = SealedJson(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
+def follow_popularity(root: Path) -> Reloaded[Popularity]:
+    """The popularity of an index directory's products."""
+    path = root / POPULARITY_FILE
+    return Reloaded(path, lambda _: read_popularity(root), NO_POPULARITY, "no product counts as popular")
 
 
-@dataclass(frozen=True, slots=True)
-class Popularity:
-    """The products that were chosen of late, by id: each one's score as a share of the highest in the store."""
-
-    shares: Mapping[str, float]
-
-    @classmethod
-    def of_scores(cls, scores: Mapping[str, float]) -> Popularity:
-        """From decayed scores, none of them negative."""
-        highest = max(scores.values(), default=0.0)
-        return cls({name: score / highest for name, score in scores.items() if score > 0})
-
-    def of(self, ids: Iterable[str]) -> NDArray[np.float32]:
-        """The shares (c,) of products; 0 for one that nobody, or hardly anybody, has chosen."""
-        return np.array([self.shares.get(name, 0.0) for name in ids], np.float32)
-
-    def of_rows(self, rows: Rows, id_of: Callable[[int], str]) -> NDArray[np.float32]:
-        """The same of products by their rows (c,), whose ids are looked up only where anything is known."""
-        if not self.shares:
-            return np.zeros(len(rows), np.float32)
-        return self.of(map(id_of, rows.tolist()))
+def follow_coviews(root: Path) -> Reloaded[CoViews]:
+    """The co-views of an index directory's products."""
+    failure = "similar products are found by their texts alone"
+    return Reloaded(root / COVIEWS_FILE, lambda _: read_coviews(root), NO_COVIEWS, failure)
 
 
-UNKNOWN = Popularity({})
-"""Where nobody has chosen anything yet, or nothing of it is told."""
-PopularBefore = Callable[[datetime], Popularity]
-"""Tells what was popular at a time, by nothing that came later."""
+def follow_popular_queries(root: Path) -> Reloaded[PopularQueries]:
+    """The popular queries of an index directory."""
 
+    def load(_: PopularQueries) -> PopularQueries:
+        queries = read_popular_queries(root)
+        queries.prepare()
+        return queries
 
-def write_popularity(root: Path, scores: Mapping[str, float], made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    _POPULARITY_FILE.write(root / POPULARITY_FILE, dict(sorted(scores.items())), made)
-
-
-def read_popularity(root: Path) -> Popularity:
-    """What the file of an index directory says; UNKNOWN where there is none.
-
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
-    """
-    scores = _POPULARITY_FILE.read(root / POPULARITY_FILE, MOST_POPULARITY_BYTES, _problem)
-    return UNKNOWN if scores is None else Popularity.of_scores(scores)
-
-
-def _problem(scores: Mapping[str, float]) -> str:
-    is_right = all(0 <= score < math.inf for score in scores.values())
-    return "" if is_right else "holds scores that are negative or not finite"
-
-
-class ServedPopularity(ServedFile[Popularity]):
-    """The popularity that an engine ranks by."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root / POPULARITY_FILE, lambda: read_popularity(root), UNKNOWN, "no product counts as popular")
-
-
-# Which products the same shoppers looked at, as `similar` reads it: one file beside the index, made with the tables of
-# events.
-#
-# STORE/coviews.bin holds the first rows of each product in the derived table `neighbours`, those of the kind "view",
-# under a checksum. It is replaced whole, and engines take it up by themselves. Products go by their ids, so a new
-# version or a live change leaves what is known of a product. Nobody is told apart by it: pairs of too few shoppers are
-# not in that table.
-
-MOST = 20
-"""Products that are kept beside each one."""
-MOST_COVIEW_BYTES = 1 << 30
-"""Of the file: several million products."""
-_COVIEWS_FILE = SealedArrays(
-    SCHEMA, CURE, {"ids": "|u1", "ends": "<i8", "starts": "<i8", "others": "<u4", "strengths": "<f4"}
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class CoViews:
-    """Products by their ids, in the order of their UTF-8, with those that the same shoppers looked at. Read-only."""
-
-    ids: NDArray[np.uint8]
-    """The bytes of all ids, one after the other."""
-    ends: NDArray[np.int64]
-    """(n + 1,): id i is `ids[ends[i]:ends[i + 1]]`."""
-    starts: NDArray[np.int64]
-    """(n + 1,): the neighbours of product i are `others[starts[i]:starts[i + 1]]`, the strongest first."""
-    others: NDArray[np.uint32]
-    """(p,): products by their places."""
-    strengths: NDArray[np.float32]
-    """(p,): the similarity of `neighbours`, 0 to 1: a cosine over shoppers, drawn to 0 where few have seen both."""
-
-    @classmethod
-    def of_pairs(cls, products: Sequence[str], others: Sequence[str], strengths: NDArray[np.floating]) -> Self:
-        """From pairs (p,) of products, in any order; of each product the `MOST` strongest are kept."""
-        names = sorted({*products, *others})
-        place_of = {name: place for place, name in enumerate(names)}
-        owner, other = (np.array([place_of[name] for name in each], np.int64) for each in (products, others))
-        order = np.lexsort((other, -strengths, owner))
-        owner, other, kept = owner[order], other[order], strengths[order]
-        first = np.searchsorted(owner, owner)
-        is_kept = np.arange(len(owner)) - first < MOST
-        encoded = [name.encode() for name in names]
-        return cls(
-            np.frombuffer(b"".join(encoded), np.uint8),
-            np.concatenate([[0], np.cumsum([len(name) for name in encoded])]).astype(np.int64),
-            np.searchsorted(owner[is_kept], np.arange(len(names) + 1)).astype(np.int64),
-            other[is_kept].astype(np.uint32),
-            kept[is_kept].astype(np.float32),
-        )
-
-    def __len__(self) -> int:
-        """Products that anything is known of."""
-        return len(self.ends) - 1
-
-    def of(self, product_id: str) -> list[tuple[str, float]]:
-        """What the same shoppers looked at, the strongest first, each with its strength; nothing where too few did."""
-        wanted = product_id.encode("utf-8", "surrogatepass")
-        place = bisect.bisect_left(range(len(self)), wanted, key=self._bytes)
-        if place == len(self) or self._bytes(place) != wanted:
-            return []
-        here = slice(self.starts[place], self.starts[place + 1])
-        names = [self._bytes(other).decode() for other in self.others[here].tolist()]
-        return list(zip(names, self.strengths[here].tolist(), strict=True))
-
-    def problem(self) -> str:
-        """What is wrong with the arrays, or nothing."""
-        if not len(self.ends) == len(self.starts) > 0:
-            return "holds other ids than neighbours"
-        for bounds, held in ((self.ends, self.ids), (self.starts, self.others)):
-            if bounds[0] != 0 or bounds[-1] != len(held) or (np.diff(bounds) < 0).any():
-                return "holds bounds that do not fit"
-        if len(self.others) != len(self.strengths) or (self.others >= len(self)).any():
-            return "names neighbours that it does not hold"
-        is_right = ((self.strengths >= 0) & (self.strengths <= 1)).all()
-        return "" if is_right else "holds strengths that are not within 0 and 1"
-
-    def _bytes(self, place: int) -> bytes:
-        return self.ids[self.ends[place] : self.ends[place + 1]].tobytes()
-
-
-NO_COVIEWS = CoViews.of_pairs([], [], np.empty(0, np.float32))
-"""Where nobody has looked at anything yet, or nothing of it is told."""
-
-
-def write_coviews(root: Path, coviews: CoViews, made: datetime) -> None:
-    """Replaces the file of an index directory; raises StoreError where it cannot be written."""
-    arrays: dict[str, NDArray[Any]] = {each.name: getattr(coviews, each.name) for each in fields(coviews)}
-    _COVIEWS_FILE.write(root / COVIEWS_FILE, arrays, made)
-
-
-def read_coviews(root: Path) -> CoViews:
-    """What the file of an index directory says; NO_COVIEWS where there is none.
-
-    Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-    schema.
-    """
-    path = root / COVIEWS_FILE
-    arrays = _COVIEWS_FILE.read(path, MOST_COVIEW_BYTES)
-    if arrays is None:
-        return NO_COVIEWS
-    coviews = CoViews(**arrays)
-    if problem := coviews.problem():
-        raise StoreDamagedError(f"{path} {problem}; {CURE}")
-    return coviews
-
-
-class ServedCoViews(ServedFile[CoViews]):
-    """The co-views that an engine mixes in."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(
-            root / COVIEWS_FILE,
-            lambda: read_coviews(root),
-            NO_COVIEWS,
-            "similar products are found by their texts alone",
-        )
+    return Reloaded(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "no popular query is suggested")

@@ -28,9 +28,10 @@ from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
-from service.engine.hot_reload import ServedPopularity
+from service.engine.hot_reload import Reloaded, follow_popularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
+from service.events.signals import Popularity
 
 if TYPE_CHECKING:
     from rerank.user_tower.tower import OnnxEncoder
@@ -49,7 +50,7 @@ class ServedRanker:
     from the file and the environment."""
 
     def __init__(
-        self, root: Path, settings: Settings | None = None, popularity: ServedPopularity | None = None
+        self, root: Path, settings: Settings | None = None, popularity: Reloaded[Popularity] | None = None
     ) -> None:
         """`popularity` is the index directory's, where others follow it, too."""
         self._registry = ranker_store(root)
@@ -59,7 +60,7 @@ class ServedRanker:
         self._is_closed = False
         self._serving: OpenedRanker | None = None
         self._named = NamedRankers(self._open_named)
-        self._popularity = popularity or ServedPopularity(root)
+        self._popularity = popularity or follow_popularity(root)
         self._notices: tuple[str, ...] = ()
 
     @property
@@ -93,7 +94,7 @@ class ServedRanker:
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
             return None
-        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.now, opened.floor)
+        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.value, opened.floor)
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
         """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty

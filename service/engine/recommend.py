@@ -23,11 +23,12 @@ from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
-from service.engine.hot_reload import NO_COVIEWS, CoViews, Popularity, ServedPopularity
+from service.engine.hot_reload import Reloaded
 from service.engine.models import OpenedUserTower
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_COVIEWS, CoViews, Popularity
 
 NEWEST = 8
 """Products, the last ones that somebody did something with."""
@@ -216,9 +217,9 @@ _BLOCK, _MOST_TRIED = 1_000, 5_000
 class PopularProducts:
     """The products of an index directory that are chosen most, as the tables of events have it. Thread-safe."""
 
-    def __init__(self, popularity: ServedPopularity) -> None:
+    def __init__(self, popularity: Reloaded[Popularity]) -> None:
         self._served = popularity
-        self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.now, ())
+        self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.value, ())
 
     def page(
         self,
@@ -238,7 +239,7 @@ class PopularProducts:
         where = effect.condition(asked)
         past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
         chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
-        shares = self._served.now.of_rows(chosen, snapshot.products.id_of)
+        shares = self._served.value.of_rows(chosen, snapshot.products.id_of)
         pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
         hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
         return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.excluded_by)
@@ -264,7 +265,7 @@ class PopularProducts:
 
     def _ids(self) -> tuple[str, ...]:
         """The most popular ones, in their order; made once for each file."""
-        now, (known, ids) = self._served.now, self._ordered
+        now, (known, ids) = self._served.value, self._ordered
         if now is not known:
             ordered = sorted(now.shares.items(), key=lambda each: (-each[1], each[0]))[:_MOST_TRIED]
             ids = tuple(name for name, _ in ordered)

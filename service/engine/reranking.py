@@ -25,8 +25,8 @@ from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import Explanation, PastAct
 from service.engine.candidates import RankerCandidates, Ranking, reorder_head
-from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, Popularity
 
 if TYPE_CHECKING:
     from rerank.ranker.onnx import OnnxRanker
@@ -145,7 +145,7 @@ class Reranking:
     """Seconds."""
     past: tuple[PastAct, ...] = ()
     """What the shopper who searches did before."""
-    popularity: Popularity = UNKNOWN
+    popularity: Popularity = NO_POPULARITY
     floor: float = 0.0
     """The probability that the best candidate has to fit by."""
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import msgspec
 import numpy as np
@@ -42,7 +42,7 @@ from retrieval.index.keyword import (
 )
 from retrieval.index.token_states import StoredStates, TokenStates
 from retrieval.index.vectors import VectorIndex, measure_background
-from retrieval.records import Facet
+from retrieval.records import Facet, Product
 from retrieval.store.files import load_array
 from retrieval.store.manifest import (
     FIELDS_FILE,
@@ -58,7 +58,6 @@ from retrieval.store.signals import ProductSignals, StoredSignals
 from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.synonyms import Synonyms
-from service.engine.overlay import Products
 
 if TYPE_CHECKING:
     from retrieval.elasticsearch.client import Cluster
@@ -129,6 +128,26 @@ def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVers
 
 # What stands for a keyword index whose cluster does not answer: it finds no words, and judges the products that the
 # vectors find by their stored records.
+
+
+class Products(Protocol):
+    """The products of a snapshot, by row."""
+
+    def __len__(self) -> int:
+        """Rows that may be asked for."""
+        ...
+
+    def __getitem__(self, row: int) -> Product:
+        """The product of a row."""
+        ...
+
+    def id_of(self, row: int) -> str:
+        """The id of one row, without reading the product."""
+        ...
+
+    def row_of(self, product_id: str) -> int | None:
+        """The row of a product id, or None where there is no such product."""
+        ...
 
 
 class NullKeywordIndex(SequentialQueries):

@@ -21,8 +21,7 @@ from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
 from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
 from service.curation.rule_matching import CompiledRules
-from service.engine.hot_reload import Popularity, ServedPopularity
-from service.engine.popular_queries import PopularQueries, ServedPopularQueries, query_key
+from service.engine.hot_reload import Reloaded, follow_popular_queries
 from service.engine.request import MAX_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
@@ -36,6 +35,8 @@ from service.engine.spelling import (
     Suggestions,
     TypedText,
 )
+from service.events.popular_queries import PopularQueries, query_key
+from service.events.signals import Popularity
 
 MOST_SUGGESTIONS = 50
 
@@ -52,9 +53,9 @@ class _Opened:
 class Suggester:
     """Suggests for one index directory. Safe to share between threads."""
 
-    def __init__(self, root: Path, popularity: ServedPopularity) -> None:
+    def __init__(self, root: Path, popularity: Reloaded[Popularity]) -> None:
         self._store = Store(root)
-        self._asked = ServedPopularQueries(root)
+        self._asked = follow_popular_queries(root)
         self._popularity = popularity
         self._lock = threading.Lock()
         self._opened = _Opened()
@@ -74,9 +75,9 @@ class Suggester:
         """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
         what cannot be."""
         _check(text, size)
-        words, asked = self._words(snapshot), self._asked.now
+        words, asked = self._words(snapshot), self._asked.value
         meanings = Corrector(snapshot, words, asked.purchase_words) if words else None
-        completer = Completer(CompletionSources(snapshot, asked, self._popularity.now, words, meanings, rules))
+        completer = Completer(CompletionSources(snapshot, asked, self._popularity.value, words, meanings, rules))
         missing = () if words else ("words",)
         found = completer.complete(TypedText(text), size, text)
         if found or meanings is None:
@@ -92,12 +93,12 @@ class Suggester:
     def did_you_mean(self, snapshot: Snapshot, text: str) -> Correction | None:
         """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
         words = self._words(snapshot)
-        return Corrector(snapshot, words, self._asked.now.purchase_words).correct_query(text) if words else None
+        return Corrector(snapshot, words, self._asked.value.purchase_words).correct_query(text) if words else None
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
         _check(text, size)
-        asked = self._asked.now
+        asked = self._asked.value
         place = asked.places.get(query_key(text))
         found = _saying_more(asked, text) if place is None else asked.queries[place].related
         words = self._words(snapshot)

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import secrets
 import sqlite3
-import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
-from retrieval.errors import ExperimentError, ShelfwiseError, StoreDamagedError, suggest_names
+from retrieval.errors import ExperimentError, StoreDamagedError, suggest_names
 from service.curation.document_store import (
     MILLISECOND,
     Layout,
@@ -27,6 +25,7 @@ from service.curation.document_store import (
     validate_author,
     wall_clock,
 )
+from service.engine.hot_reload import Reloaded
 from service.experiments.experiment import (
     LONGEST_ID,
     MOST_EXPERIMENTS,
@@ -245,11 +244,7 @@ class StoredExperiments:
     """Signs the marks in query ids; empty where there is no experiment yet."""
 
 
-# The experiments of an index directory as searches take part in them: read again when they were changed.
-
-_LOOK_SECONDS = 0.25
-_SETTLED_SECONDS = 1.0
-"""After which a file that is changed again has another time of change for certain."""
+_RELOAD_SECONDS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,47 +256,31 @@ class Running:
     """Signs the marks in query ids."""
 
 
-def _now() -> datetime:
-    return datetime.now(UTC)
-
-
 class ServedExperiments:
-    """Follows a store of experiments. Safe to share between threads."""
+    """The experiments of an index directory, reloaded when they change. Thread-safe."""
 
-    def __init__(self, root: Path, *, clock: Callable[[], datetime] = _now) -> None:
+    def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.store = ExperimentStore(root, clock=clock)
         self._clock = clock
-        self._lock = threading.Lock()
-        self._stored = StoredExperiments()
-        self._seen: tuple[int, int, int] | None = None
-        self._looked = -_LOOK_SECONDS
-        self._trouble = ""
+        self._stored: Reloaded[StoredExperiments] = Reloaded(
+            self.store.path,
+            lambda _: self.store.read(),
+            StoredExperiments(),
+            "changes of the experiments are not loaded",
+            keeps_value=True,
+            interval=_RELOAD_SECONDS,
+        )
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Why the experiments are not the newest, if they are not."""
-        return (self._trouble,) if self._trouble else ()
+        """Reasons why the experiments are not the newest."""
+        return self._stored.notices
 
     def running(self) -> Running:
-        """What searches take part in now. Where the file cannot be read, those of before go on, and `notices` says
-        why."""
-        if time.monotonic() - self._looked >= _LOOK_SECONDS:
-            self.reload_if_changed()
-        now, stored = self._clock(), self._stored
+        """The experiments that searches take part in now."""
+        stored, now = self._stored.current(), self._clock()
         return Running(tuple(each for each in stored.experiments if each.runs(now)), stored.key)
 
     def reload_if_changed(self) -> None:
-        """Takes up what was changed since the last look."""
-        with self._lock:
-            self._looked = time.monotonic()
-            stamp = self.store.stamp()
-            if stamp == self._seen:
-                return
-            try:
-                self._stored = self.store.read()
-            except ShelfwiseError as error:
-                self._trouble = f"changes of the experiments are not taken up: {error}"
-                return
-            self._trouble = ""
-            # Two changes may share one time of change: what changed just now is looked at again.
-            self._seen = stamp if time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS else None
+        """Loads changed experiments at once."""
+        self._stored.reload_if_changed()

@@ -25,7 +25,7 @@ from retrieval.store.files import file_stamp
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher
-from service.engine.hot_reload import ServedPopularity
+from service.engine.hot_reload import follow_popularity
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
@@ -207,7 +207,7 @@ class PurchaseStatistics:
 
     def __init__(self, root: Path) -> None:
         self._folder = root / EVENTS_FOLDER / DERIVED_FOLDER
-        self._popularity = ServedPopularity(root)
+        self._popularity = follow_popularity(root)
         self._lock = threading.Lock()
         self._seen: tuple[int, int] | None = None
         self._bought = _NO_NEIGHBOURS
@@ -215,7 +215,7 @@ class PurchaseStatistics:
     def popularity(self) -> Mapping[str, float]:
         """Popularity of products, as a share of the highest."""
         self._popularity.reload_if_changed()
-        return self._popularity.now.shares
+        return self._popularity.value.shares
 
     def bought_with(self, product_id: str, most: int) -> dict[str, float]:
         """Products that the same shoppers bought, with the cosine over shoppers, nearest first; none without tables."""

@@ -34,8 +34,8 @@ from rerank.training.history_training import HistoryOptions
 from rerank.training.losses import propensities, unbiased_gains
 from rerank.training.trainer import Epoch
 from retrieval.progress import Progress
-from service.engine.hot_reload import UNKNOWN, PopularBefore, Popularity
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, PopularBefore, Popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
 # Lists of a later period, which tell how good a ranker is: candidates as they are now, and what was done on them.
@@ -54,7 +54,7 @@ class TrialOptions:
     """Candidates of each query: what serving reranks."""
     queries: int = 3_000
     """The most frequent ones."""
-    popularity: Popularity = UNKNOWN
+    popularity: Popularity = NO_POPULARITY
     """Of before the period."""
 
 
@@ -251,7 +251,7 @@ def build_training_set(
     options: ClickRankerOptions,
     now: float,
     progress: Progress,
-    popular: PopularBefore = lambda _end: UNKNOWN,
+    popular: PopularBefore = lambda _end: NO_POPULARITY,
 ) -> ClickTrainingSet:
     """Joins the events of `rerank.sessions.tables.Derived.lists` with the candidates that their queries have now.
 

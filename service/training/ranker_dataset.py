@@ -24,9 +24,9 @@ from retrieval.progress import Progress
 from retrieval.records import Product
 from retrieval.store.products import encoder_text
 from service.engine.candidates import ResolvedRequest, Stages
-from service.engine.hot_reload import UNKNOWN, Popularity
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, Popularity
 
 DEPTH = 60
 """Candidates of each query."""
@@ -38,7 +38,7 @@ def candidate_lists(
     now: float,
     *,
     depth: int = DEPTH,
-    popularity: Popularity = UNKNOWN,
+    popularity: Popularity = NO_POPULARITY,
     progress: Callable[[int], None] = lambda _count: None,
 ) -> CandidateLists:
     """The best `depth` candidates of each query in their merged order, a query without any among them.

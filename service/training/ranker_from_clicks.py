@@ -24,9 +24,9 @@ from rerank.training.click_training import (
 )
 from rerank.training.trainer import best_of, charted
 from retrieval.progress import Progress
-from service.engine.hot_reload import UNKNOWN, PopularBefore
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, PopularBefore
 from service.training.click_dataset import (
     ClickRankerOptions,
     ClickTraining,
@@ -53,7 +53,7 @@ def click_ranker(
     progress: Progress,
     *,
     acts: pl.DataFrame | None = None,
-    popular: PopularBefore = lambda _end: UNKNOWN,
+    popular: PopularBefore = lambda _end: NO_POPULARITY,
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better

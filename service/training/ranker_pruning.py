@@ -28,10 +28,10 @@ from rerank.training.evaluation import fit_calibration
 from rerank.training.query_generation import synthetic_queries
 from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, TrainingError
 from retrieval.progress import Progress
-from service.engine.hot_reload import Popularity, read_popularity
 from service.engine.models import encoding_of
 from service.engine.reranking import DEPTH
 from service.engine.snapshot import Snapshot, serving_snapshot
+from service.events.signals import Popularity, read_popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
 # How far two rankers agree, on queries made from the catalog, and what each takes to score one of them.

@@ -14,12 +14,12 @@ from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.distillation import DistilOptions
 from retrieval.progress import Progress
 from retrieval.store.lock import hold_lock
-from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.events.derived_tables import DerivedTablesManager, popularity_scores
 from service.events.event_log import EventLog
+from service.events.signals import Popularity
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions, ClickTraining
+from service.training.derived_tables import DerivedTablesManager, popularity_scores
 from service.training.ranker_dataset import CatalogOptions, score_lists
 from service.training.ranker_from_catalog import distil_ranker
 from service.training.ranker_from_clicks import click_ranker

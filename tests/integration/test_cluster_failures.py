@@ -287,7 +287,7 @@ class TestChangesWhileItIsGone:
             dying.setattr(ElasticsearchIndex, "check_changeable", check_and_die)
             assert engine.upsert([KETTLE]).sequence == 1
             assert served.changes() == 1
-            assert any("live changes are not taken up" in notice for notice in engine.notices)
+            assert any("live changes are not loaded" in notice for notice in engine.notices)
             assert engine.search(TEXT).degraded == ("bm25",)
             if stays:
                 served.proxy.switch(Mode.FORWARD)
@@ -395,7 +395,7 @@ class TestBusy:
         ):
             with busy(small_server, seconds=6):
                 assert engine.upsert([KETTLE]).sequence == 1
-                assert any("live changes are not taken up" in notice for notice in engine.notices)
+                assert any("live changes are not loaded" in notice for notice in engine.notices)
                 assert not engine.search(TEXT).degraded
             assert eventually(lambda: finds(engine, KETTLE) and is_whole(engine))
 

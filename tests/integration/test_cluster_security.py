@@ -217,7 +217,7 @@ class TestReader:
             journal.append([Patch(reading.snapshot.products.id_of(3), {"price": 1.25})])
         with served.opened(served.reader) as reading:
             assert any(
-                notice.startswith("live changes are not taken up: ") and "user [reader]" in notice
+                notice.startswith("live changes are not loaded: ") and "user [reader]" in notice
                 for notice in reading.notices
             )
 

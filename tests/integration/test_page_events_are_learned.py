@@ -23,9 +23,9 @@ from rerank.sessions.tables import DerivedTables, open_derived
 from rerank.training.click_dataset import click_lists, fit_evidence, queries_with_clicks, split_by_time
 from retrieval.records import Product, Variant
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
+from service.training.derived_tables import DerivedTablesManager
 from service.training.ranker_dataset import candidate_lists
 from tests.browsers import Visit, served, visiting
 from tests.machine import within

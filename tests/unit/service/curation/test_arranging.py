@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.curation.rule_matching import PinnedRow, weave
+from service.engine.search import PinnedRow, weave
 
 PINS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 15)), max_size=6, unique_by=lambda pin: pin[0])
 

@@ -14,9 +14,9 @@ from benchmarks.quality import run_stage
 from retrieval.errors import RuleError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
-from service.curation.rule_matching import ServedRules
 from service.curation.rules import Boost, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
 from service.engine.engine import SearchEngine
+from service.engine.rule_editor import ServedRules
 from tests.machine import within
 
 RULES_FILE = "rules.sqlite"
@@ -117,7 +117,7 @@ def test_what_cannot_be_read_leaves_the_rules_as_they_were(own: SearchEngine, ro
     own.rules.put([Rule("it", (Redirect("/a"),), DRILL)])
     whole = (root / RULES_FILE).read_bytes()
     (root / RULES_FILE).write_bytes(b"damaged" * 999)
-    assert within(2.0, lambda: any("rules are not taken up" in notice for notice in own.notices))
+    assert within(2.0, lambda: any("rules are not loaded" in notice for notice in own.notices))
     assert own.search("drill").redirect == "/a"
     (root / RULES_FILE).write_bytes(b"")
     time.sleep(0.2)

@@ -138,7 +138,7 @@ def test_damage_leaves_those_that_were_read(root: Path, opened: SearchEngine) ->
     kept = (root / SYNONYMS_STORE).read_bytes()
     for damage in (b"no database " * 200, b""):
         (root / SYNONYMS_STORE).write_bytes(damage)
-        assert within(10, lambda: any("changes of the synonyms are not taken up" in each for each in opened.notices))
+        assert within(10, lambda: any("changes of the synonyms are not loaded" in each for each in opened.notices))
         assert found(opened, "zorb")
     (root / SYNONYMS_STORE).write_bytes(kept)
     assert within(10, lambda: not opened.notices)

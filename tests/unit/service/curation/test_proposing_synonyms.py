@@ -29,9 +29,9 @@ from service.curation.synonym_mining import (
 )
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
-from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
 from service.settings import Settings
+from service.training.derived_tables import DerivedTablesManager
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENOUGH = 6

@@ -12,11 +12,11 @@ import pytest
 import service.engine.candidates
 from retrieval.errors import QueryError
 from retrieval.records import Page, PastAct, Product
-from service.curation.rule_matching import compile_rules
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.engine.candidates import Stages
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
+from service.engine.rule_editor import compile_rules
 from service.engine.search import Search
 
 DRILL = When("drill", Match.CONTAINS)

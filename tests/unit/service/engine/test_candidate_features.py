@@ -16,10 +16,10 @@ from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import UNKNOWN, Popularity
-from service.engine.overlay import ChangedSignals
+from service.engine.live import ChangedSignals
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
+from service.events.signals import NO_POPULARITY, Popularity
 
 NOW = 1_800_000_000.0
 
@@ -38,7 +38,7 @@ def ranked(engine: SearchEngine, executor: ThreadPoolExecutor, text: str, **valu
 
 def features(snapshot: Snapshot, ranking: Ranking, count: int | None = None) -> NDArray[np.float32]:
     count = len(ranking.rows) if count is None else count
-    return candidate_features(snapshot, ranking, count, np.ones(count, bool), NOW, UNKNOWN)
+    return candidate_features(snapshot, ranking, count, np.ones(count, bool), NOW, NO_POPULARITY)
 
 
 def column(table: NDArray[np.float32], name: str) -> NDArray[np.float32]:
@@ -98,7 +98,8 @@ def test_who_has_states_is_told_and_time_goes_on(engine: SearchEngine, executor:
     ranking = ranked(engine, executor, "steel pan")
     has_states = np.arange(10) % 3 > 0
     one, later = (
-        candidate_features(engine.snapshot, ranking, 10, has_states, now, UNKNOWN) for now in (NOW, NOW + 90 * 86_400)
+        candidate_features(engine.snapshot, ranking, 10, has_states, now, NO_POPULARITY)
+        for now in (NOW, NOW + 90 * 86_400)
     )
     np.testing.assert_array_equal(column(one, "has_states"), has_states)
     dated = column(one, "has_created") > 0

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.store.manifest import COVIEWS_FILE
-from service.engine.hot_reload import MOST, NO_COVIEWS, CoViews, ServedCoViews, read_coviews, write_coviews
+from service.engine.hot_reload import follow_coviews
+from service.events.signals import MAX_COVIEWS, NO_COVIEWS, CoViews, read_coviews, write_coviews
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -41,11 +42,11 @@ class TestPairs:
         assert made.problem() == ""
         for name in {each for pair in pairs for each in pair}:
             mine = [(other, strength) for (one, other), strength in pairs.items() if one == name]
-            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MOST]
+            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MAX_COVIEWS]
 
     def test_the_strongest_are_kept(self) -> None:
         made = of_pairs(*(("a", f"b{number:02}", number / 64) for number in range(50)))
-        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MOST, -1)]
+        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MAX_COVIEWS, -1)]
 
     def test_products_that_nobody_looked_at_have_none(self) -> None:
         assert SOME.of("a") == [("c", 0.75), ("b", 0.25)]
@@ -122,18 +123,18 @@ class TestFile:
             write_coviews(tmp_path / "nowhere", SOME, MADE)
 
     def test_it_is_read_again_when_it_was_replaced(self, tmp_path: Path) -> None:
-        served = ServedCoViews(tmp_path)
+        served = follow_coviews(tmp_path)
         served.reload_if_changed()
-        assert served.now is NO_COVIEWS
+        assert served.value is NO_COVIEWS
         write_coviews(tmp_path, SOME, MADE)
         served.reload_if_changed()
-        taken_up = served.now
+        taken_up = served.value
         assert taken_up.of("a")
         served.reload_if_changed()
-        assert served.now is taken_up
+        assert served.value is taken_up
         (tmp_path / COVIEWS_FILE).unlink()
         served.reload_if_changed()
-        assert (served.now, served.notices) == (NO_COVIEWS, ())
+        assert (served.value, served.notices) == (NO_COVIEWS, ())
 
     def test_nothing_of_it_takes_a_table_library(self) -> None:
         program = "import sys, service.engine.engine, service.engine.hot_reload; sys.exit('polars' in sys.modules)"

@@ -130,7 +130,7 @@ def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_ove
     product = live.snapshot.products[7]
     with full_disk(room=1_000):
         assert live.patch(product.id, price=12345.5).sequence == 1
-        assert "live changes are not taken up" in live.notices[0]
+        assert "live changes are not loaded" in live.notices[0]
     assert eventually(lambda: live.product(product.id).price == 12345.5)
     assert ids(live.search("", filters="price = 12345.5")) == [product.id]
     assert live.notices == ()
@@ -283,7 +283,7 @@ class TestOthers:
         for name in (JOURNAL, COPY):
             (own_index / name).write_bytes(b"no journal at all" * 100)
         with SearchEngine.open(own_index) as opened:
-            assert "live changes are not taken up" in opened.notices[0]
+            assert "live changes are not loaded" in opened.notices[0]
             assert opened.search("drill").hits
 
 

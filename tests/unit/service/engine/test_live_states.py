@@ -16,7 +16,7 @@ from retrieval.records import Availability, Product
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from service.engine.overlay import ChangedSignals, ChangedStates
+from service.engine.live import ChangedSignals, ChangedStates
 from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 
 KETTLE = Product("kettle-1", "enamel whistling kettle", price=49.0, availability=Availability.IN_STOCK)

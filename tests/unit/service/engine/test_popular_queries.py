@@ -16,18 +16,18 @@ from retrieval.records import Event, EventKind
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from service.engine.popular_queries import (
-    NOTHING,
+from service.engine.hot_reload import follow_popular_queries
+from service.engine.spelling import QuerySource
+from service.events.event_log import EventLog
+from service.events.popular_queries import (
+    NO_QUERIES,
     PopularQueries,
     PopularQuery,
-    ServedPopularQueries,
     read_popular_queries,
     write_popular_queries,
 )
-from service.engine.spelling import QuerySource
-from service.events.derived_tables import DerivedTablesManager
-from service.events.event_log import EventLog
 from service.settings import Settings
+from service.training.derived_tables import DerivedTablesManager
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 QUERIES = (
@@ -46,7 +46,7 @@ class TestFile:
         assert found.purchase_words == {"cordless", "drill"}
 
     def test_without_one_nothing_was_asked(self, tmp_path: Path) -> None:
-        assert read_popular_queries(tmp_path) is NOTHING
+        assert read_popular_queries(tmp_path) is NO_QUERIES
 
     @pytest.mark.parametrize(
         "damage",
@@ -77,15 +77,15 @@ class TestFile:
             read_popular_queries(tmp_path)
 
     def test_it_is_taken_up_when_it_was_replaced_and_a_notice_tells_of_damage(self, tmp_path: Path) -> None:
-        served = ServedPopularQueries(tmp_path)
+        served = follow_popular_queries(tmp_path)
         served.reload_if_changed()
-        assert (served.now, served.notices) == (NOTHING, ())
+        assert (served.value, served.notices) == (NO_QUERIES, ())
         write_popular_queries(tmp_path, QUERIES, MADE)
         served.reload_if_changed()
-        assert served.now == PopularQueries(QUERIES)
+        assert served.value == PopularQueries(QUERIES)
         (tmp_path / POPULAR_QUERIES_FILE).write_bytes(b"")
         served.reload_if_changed()
-        assert served.now == NOTHING
+        assert served.value == NO_QUERIES
         assert served.notices[0].startswith("no popular query is suggested: ")
 
     def test_a_directory_with_nothing_else_is_one_of_events(self, tmp_path: Path) -> None:

@@ -22,10 +22,11 @@ from retrieval.store.files import scratch_path
 from retrieval.store.manifest import POPULARITY_FILE
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import UNKNOWN, Popularity, ServedPopularity, read_popularity, write_popularity
-from service.events.derived_tables import DerivedTablesManager
+from service.engine.hot_reload import follow_popularity
 from service.events.event_log import EventLog
+from service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
 from service.settings import RankerSettings, Settings
+from service.training.derived_tables import DerivedTablesManager
 from service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 
@@ -70,10 +71,10 @@ class TestFile:
         assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
 
     def test_none_and_an_empty_one_say_nothing(self, tmp_path: Path) -> None:
-        assert read_popularity(tmp_path) is UNKNOWN
+        assert read_popularity(tmp_path) is NO_POPULARITY
         write_popularity(tmp_path, {}, MADE)
-        assert read_popularity(tmp_path) == UNKNOWN
-        assert UNKNOWN.of(["a"]).tolist() == [0]
+        assert read_popularity(tmp_path) == NO_POPULARITY
+        assert NO_POPULARITY.of(["a"]).tolist() == [0]
 
     @pytest.mark.parametrize(
         "damage",
@@ -116,17 +117,17 @@ class TestFile:
             write_popularity(tmp_path / "nowhere", {"a": 1.0}, MADE)
 
     def test_it_is_read_again_when_it_was_replaced(self, tmp_path: Path) -> None:
-        served = ServedPopularity(tmp_path)
+        served = follow_popularity(tmp_path)
         served.reload_if_changed()
-        assert served.now == UNKNOWN
+        assert served.value == NO_POPULARITY
         write_popularity(tmp_path, {"a": 1.0}, MADE)
         served.reload_if_changed()
-        taken_up = served.now
+        taken_up = served.value
         served.reload_if_changed()
-        assert served.now is taken_up
+        assert served.value is taken_up
         (tmp_path / POPULARITY_FILE).unlink()
         served.reload_if_changed()
-        assert (served.now, served.notices) == (UNKNOWN, ())
+        assert (served.value, served.notices) == (NO_POPULARITY, ())
 
     def test_nothing_of_it_takes_a_table_library(self) -> None:
         program = "import sys, service.engine.engine, service.engine.hot_reload; sys.exit('polars' in sys.modules)"
@@ -204,7 +205,7 @@ class TestTables:
             log.store.forget([*log.intake.pseudonyms.all_pseudonyms("u0"), *log.intake.pseudonyms.all_pseudonyms("u1")])
             tables.purge()
             # Four shoppers are too few to be told of.
-            assert read_popularity(root) == UNKNOWN
+            assert read_popularity(root) == NO_POPULARITY
 
     def test_events_may_come_before_the_first_rebuild(self, tmp_path: Path) -> None:
         root = tmp_path / "new"

@@ -18,12 +18,12 @@ from retrieval.records import Event, EventKind, Page, StageScore
 from retrieval.store.manifest import COVIEWS_FILE
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import NO_COVIEWS, CoViews, read_coviews, write_coviews
 from service.engine.recommend import WEIGHT, Mixture, similar_products
 from service.engine.snapshot import Snapshot
-from service.events.derived_tables import DerivedTablesManager
 from service.events.event_log import EventLog
+from service.events.signals import NO_COVIEWS, CoViews, read_coviews, write_coviews
 from service.settings import Settings
+from service.training.derived_tables import DerivedTablesManager
 
 MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ROW = 7

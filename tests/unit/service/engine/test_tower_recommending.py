@@ -35,8 +35,8 @@ from retrieval.store.files import SEAL_FILE, FileEntry, checksum
 from service.cli.main import app
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import write_popularity
 from service.engine.recommend import TOWER, _known
+from service.events.signals import write_popularity
 from service.settings import RecommendSettings, Settings
 from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
 

@@ -138,4 +138,4 @@ def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: Expe
     store.path.write_bytes(b"damaged" * 1_000)
     served.reload_if_changed()
     assert [each.experiment.id for each in served.running().experiments] == ["merging"]
-    assert "not taken up" in served.notices[0]
+    assert "not loaded" in served.notices[0]

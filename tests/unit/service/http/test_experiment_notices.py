@@ -45,6 +45,6 @@ def test_experiments_that_cannot_be_read_are_told_of(client: TestClient, store: 
     try:
         client.app.state.context.experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
         (notice,) = client.get("/health/ready").json()["notices"]
-        assert notice.startswith("changes of the experiments are not taken up: ")
+        assert notice.startswith("changes of the experiments are not loaded: ")
     finally:
         file.write_bytes(kept)

@@ -21,9 +21,9 @@ from retrieval.records import Page
 from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
 from service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.hot_reload import CoViews, write_coviews, write_popularity
 from service.engine.spelling import Suggestions
 from service.events.event_log import DERIVED_FOLDER
+from service.events.signals import CoViews, write_coviews, write_popularity
 from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender

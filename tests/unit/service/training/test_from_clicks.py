@@ -26,8 +26,8 @@ from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
-from service.engine.hot_reload import Popularity
 from service.engine.snapshot import Connection, open_snapshot
+from service.events.signals import Popularity
 from service.training.click_dataset import ClickRankerOptions, build_training_set
 from service.training.ranker_from_clicks import click_ranker
 from tests.learning_stores import Quiet

@@ -20,9 +20,9 @@ from retrieval.progress import Progress
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import synonym_proposals, write_proposals
 from service.curation.synonyms import serving_words
-from service.engine.hot_reload import CoViews, write_coviews, write_popularity
-from service.engine.popular_queries import popular_queries, write_popular_queries
 from service.events.event_log import DERIVED_FOLDER, EventLog
+from service.events.popular_queries import popular_queries, write_popular_queries
+from service.events.signals import CoViews, write_coviews, write_popularity
 from service.settings import EventsSettings
 
 

@@ -1,15 +1,71 @@
-"""The rules of an opened engine: `engine.rules`."""
+"""Merchandising rules of an engine: followed by searches, read, changed and previewed as `engine.rules`."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from retrieval.errors import RuleError
+from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
-from service.curation.rule_matching import ServedRules, compile_rules
-from service.curation.rules import Rule, RuleChange, validate_rule
+from service.curation.document_store import StoredDocuments
+from service.curation.rule_matching import CompiledRules
+from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
+from service.engine.hot_reload import Reloaded
 from service.engine.snapshot import Snapshot
+
+
+class ServedRules:
+    """The rules of an index directory, reloaded when they change and compiled for the version that serves.
+    Thread-safe."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RuleStore(root)
+        failure = "changes of the rules are not loaded"
+        self._stored: Reloaded[StoredDocuments[Rule]] = Reloaded(
+            self.store.path, self.store.reload, StoredDocuments(), failure, keeps_value=True
+        )
+        self._lock = threading.Lock()
+        self._current: tuple[FieldCatalog, CompiledRules | None] | None = None
+        """The catalog that rules were last compiled for, and the result."""
+        self._key: object = None
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why rules are ignored, or why the rules are not the newest."""
+        current = self._current
+        compiled = current[1] if current else None
+        return (*self._stored.notices, *(compiled.notices if compiled else ()))
+
+    def reload_if_changed(self, snapshot: Snapshot) -> None:
+        """Loads and compiles changed rules. Where that fails the rules stay, and `notices` gives the reason."""
+        if self._stored.reload_if_changed():
+            with self._lock:
+                self._compile(snapshot)
+
+    def compiled(self, snapshot: Snapshot) -> CompiledRules | None:
+        """The rules for searches of a snapshot; None where there are none."""
+        current = self._current
+        if current and current[0] is snapshot.catalog:
+            return current[1]
+        with self._lock:
+            return self._compile(snapshot)
+
+    def _compile(self, snapshot: Snapshot) -> CompiledRules | None:
+        """Searches use the previous rules meanwhile. Live changes add fields, and kinds to them."""
+        current, stored = self._current, self._stored.value
+        kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
+        key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
+        compiled = current[1] if current and key == self._key else compile_rules(stored.documents, snapshot)
+        self._current, self._key = (snapshot.catalog, compiled), key
+        return compiled
+
+
+def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
+    """Rules compiled for a snapshot's version; None where there are none."""
+    return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None
 
 
 class EngineRules:
@@ -39,7 +95,7 @@ class EngineRules:
 
     def list(self) -> tuple[Rule, ...]:
         """All rules, in the order of their ids."""
-        return self._served.store.read().rules
+        return self._served.store.read().documents
 
     def get(self, rule_id: str) -> Rule:
         """One rule; raises RuleError where there is none of this id."""

@@ -1,18 +1,19 @@
-"""The synonyms of an opened engine: `engine.synonyms`."""
+"""Synonyms of an engine: followed by searches, read, changed and proposed as `engine.synonyms`."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from retrieval.errors import ShelfwiseError, StoreDamagedError, SynonymError
+from retrieval.errors import SynonymError
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
+from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Proposal, read_proposals
-from service.curation.synonyms import StoredSynonyms, Synonym, SynonymChange, SynonymStore
+from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
+from service.engine.hot_reload import Reloaded
 from service.engine.snapshot import Snapshot
 
 
@@ -38,7 +39,7 @@ class EngineSynonyms:
     def list(self) -> tuple[Synonym, ...]:
         """All synonyms of the store, in the order of their ids; those that the version was built with are not among
         them."""
-        return self._served.store.read().synonyms
+        return self._served.store.read().documents
 
     def get(self, synonym_id: str) -> Synonym:
         """One synonym; raises SynonymError where there is none of this id."""
@@ -100,18 +101,9 @@ def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
     return {(phrase_key(rule.phrase), phrase_key(other)) for rule in rules for other in rule.others}
 
 
-# An engine's way to its synonyms: read when they were changed, and laid over the version that serves.
-#
-# A version keeps the synonyms that it was built with, which are part of its identity; those of the store come on top,
-# in the queries of an engine alone.
-
-_SETTLED_SECONDS = 1.0
-"""After which a file that is changed again has another time of change for certain."""
-
-
 @dataclass(frozen=True, slots=True)
-class _Laid:
-    """The store's rules, and what they make of a version's analyzer."""
+class _Expansion:
+    """The store's synonym rules, and the analyzer that they make of a version's analyzer."""
 
     rules: tuple[SynonymRule, ...] = ()
     base: Analyzer | None = None
@@ -119,72 +111,60 @@ class _Laid:
 
 
 class ServedSynonyms:
-    """The synonyms of an index directory as searches follow them. Thread-safe."""
+    """The synonyms of an index directory, reloaded when they change and added to those of the version that serves.
+    Thread-safe.
+
+    The synonyms of a version are part of its identity; those of the store expand only the queries of an engine.
+    """
 
     def __init__(self, root: Path, *, follow: bool = True) -> None:
-        """Without `follow` searches go by the version's own alone."""
+        """Without `follow` searches use only the version's own synonyms."""
         self.store = SynonymStore(root)
         self._follow = follow
+        self._stored: Reloaded[StoredDocuments[Synonym]] = Reloaded(
+            self.store.path,
+            self.store.reload,
+            StoredDocuments(),
+            "changes of the synonyms are not loaded",
+            keeps_value=True,
+        )
         self._lock = threading.Lock()
-        self._seen: tuple[int, int, int] | None = None
-        self._revision = self._file = 0
-        """Up to where they were read, from which file, by its inode."""
-        self._laid = _Laid()
-        self._now: tuple[Snapshot, _Laid, Snapshot] | None = None
-        """The version last asked for, under which rules, and what they made of it."""
-        self.notices: tuple[str, ...] = ()
-        """Why searches do not go by the newest synonyms, if they do not."""
+        self._expansion = _Expansion()
+        self._current: tuple[Snapshot, _Expansion, Snapshot] | None = None
+        """The version last expanded, the expansion, and the expanded version."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Reasons why searches do not use the newest synonyms."""
+        return self._stored.notices
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up what was changed since the last look. Where that fails the synonyms stay, and `notices` says why."""
-        if not self._follow:
-            return
-        stamp = self.store.stamp()
-        if stamp != self._seen or self._laid.base is not snapshot.analyzer:
+        """Loads changed synonyms. Where that fails the synonyms stay, and `notices` gives the reason."""
+        if self._follow and (self._stored.reload_if_changed() or self._expansion.base is not snapshot.analyzer):
             with self._lock:
-                self._read(stamp, snapshot.analyzer)
+                self._expansion = _expand(expansion_rules(self._stored.value.documents), snapshot.analyzer)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
-        """A version with the store's synonyms beside its own: the same object each time, while nothing changes."""
-        now, laid = self._now, self._laid
-        if now and now[0] is snapshot and now[1] is laid:
-            return now[2]
-        if laid.base is not snapshot.analyzer:
+        """A version with the store's synonyms and its own; the same object while nothing changes."""
+        current, expansion = self._current, self._expansion
+        if current and current[0] is snapshot and current[1] is expansion:
+            return current[2]
+        if expansion.base is not snapshot.analyzer:
             with self._lock:
-                laid = self._laid
-                if laid.base is not snapshot.analyzer:
-                    laid = self._laid = _laid(laid.rules, snapshot.analyzer)
-        made = replace(snapshot, analyzer=laid.analyzer) if laid.rules and laid.analyzer else snapshot
-        self._now = (snapshot, laid, made)
-        return made
-
-    def _read(self, stamp: tuple[int, int, int], base: Analyzer) -> None:
-        """Under the lock. Searches go on by what was laid before, meanwhile."""
-        if self._laid.base is not base:
-            self._laid = _laid(self._laid.rules, base)
-        try:
-            # Another file may have come in its place, from a backup, with as many revisions.
-            if self.store.revision() != self._revision or stamp[1] != self._file:
-                self._take(self.store.read(), stamp[1], base)
-        except ShelfwiseError as error:
-            self.notices = (f"changes of the synonyms are not taken up: {error}",)
-            return
-        self.notices = ()
-        # Two changes may share one time of change: what changed just now is looked at again.
-        self._seen = stamp if time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS else None
-
-    def _take(self, read: StoredSynonyms, file: int, base: Analyzer) -> None:
-        if file and self._revision and not read.revision:
-            # Cut off, or just being made anew; to have no synonyms any more, one deletes them, or the file.
-            raise StoreDamagedError(f"{self.store.path} is empty; restore it from a backup, or remove it")
-        self._laid = _laid(expansion_rules(read.synonyms), base)
-        self._revision, self._file = read.revision, file
+                expansion = self._expansion
+                if expansion.base is not snapshot.analyzer:
+                    expansion = self._expansion = _expand(expansion.rules, snapshot.analyzer)
+        expanded = (
+            replace(snapshot, analyzer=expansion.analyzer) if expansion.rules and expansion.analyzer else snapshot
+        )
+        self._current = (snapshot, expansion, expanded)
+        return expanded
 
 
 def expansion_rules(synonyms: Sequence[Synonym]) -> tuple[SynonymRule, ...]:
-    """What the synonyms that are on say, in their order."""
+    """The rules of enabled synonyms, in their order."""
     return tuple(rule for synonym in synonyms if synonym.enabled for rule in synonym.rules)
 
 
-def _laid(rules: tuple[SynonymRule, ...], base: Analyzer) -> _Laid:
-    return _Laid(rules, base, Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base)
+def _expand(rules: tuple[SynonymRule, ...], base: Analyzer) -> _Expansion:
+    return _Expansion(rules, base, Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base)

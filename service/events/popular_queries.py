@@ -20,7 +20,7 @@ import numpy as np
 from retrieval.store.files import SealedJson
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
-from service.engine.hot_reload import CURE, ServedFile
+from service.events.signals import CURE
 
 if TYPE_CHECKING:
     from rerank.sessions.tables import DerivedTables
@@ -71,8 +71,12 @@ class PopularQueries:
         """The words of queries that something was bought through."""
         return frozenset(word for each in self.queries if each.has_purchases for word in words_of(each.text))
 
+    def prepare(self) -> None:
+        """Computes the indexes of the queries, so that no search waits for them."""
+        _ = self.places, self.postings, self.purchase_words
 
-NOTHING = PopularQueries()
+
+NO_QUERIES = PopularQueries()
 
 
 def query_key(text: str) -> tuple[str, ...]:
@@ -86,39 +90,19 @@ def write_popular_queries(root: Path, queries: Sequence[PopularQuery], made: dat
 
 
 def read_popular_queries(root: Path) -> PopularQueries:
-    """What the file of an index directory says; NOTHING where there is none.
+    """What the file of an index directory says; NO_QUERIES where there is none.
 
     Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
     schema.
     """
     queries = _FILE.read(root / POPULAR_QUERIES_FILE, MOST_BYTES, _problem)
-    return NOTHING if queries is None else PopularQueries(queries)
+    return NO_QUERIES if queries is None else PopularQueries(queries)
 
 
 def _problem(queries: tuple[PopularQuery, ...]) -> str:
     is_right = all(0 <= at < len(queries) for query in queries for at in query.related)
     return "" if is_right else "names related queries that it does not hold"
 
-
-class ServedPopularQueries(ServedFile[PopularQueries]):
-    """The queries that an engine suggests."""
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root / POPULAR_QUERIES_FILE, lambda: _ready(root), NOTHING, "no popular query is suggested")
-
-
-def _ready(root: Path) -> PopularQueries:
-    """As `read_asked`, with all that is made of it: no shopper waits for that."""
-    found = read_popular_queries(root)
-    _ = found.places, found.postings, found.purchase_words
-    return found
-
-
-# Makes what shoppers asked out of the derived tables: the queries that are suggested, and which go with which.
-#
-# Two queries go together where shoppers replaced one by the other, and where the same products were chosen after both
-# (Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs: the click cover graph). Both are queries
-# that enough shoppers asked.
 
 MOST_QUERIES = 20_000
 MOST_RELATED = 16
