@@ -1,11 +1,10 @@
-"""The step of a rebuild that makes vectors, and token states where the encoder gives any, reusing what is at hand."""
+"""Encoding of a catalog's texts to vectors and token states, reusing those of earlier versions and interrupted runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -22,14 +21,14 @@ from retrieval.store.versions import Store
 
 @dataclass(frozen=True, slots=True)
 class EncodingResult:
-    """What was made: how many texts had to be encoded, and the facts of the states, if there are any."""
+    """The number of texts that were encoded, and the description of the token states, if there are any."""
 
     texts: int
     states: TokenStatesInfo | None
 
 
 def state_columns(encoder: Encoder, wanted: int) -> int:
-    """Columns of the states that an encoder's versions get where `wanted` are asked for; 0 where it gives none."""
+    """Columns of the token states of an encoder's versions, at most `wanted`; 0 where it gives none."""
     token_encoder = as_token_encoder(encoder) if wanted else None
     return min(wanted, token_encoder.state_dimension) if token_encoder else 0
 
@@ -44,16 +43,16 @@ class CatalogEncoder:
         self._states = state_dimension
         self._progress = progress
 
-    def run(self, building: Path, keys: Keys, before: str) -> EncodingResult:
+    def run(self, building: Path, keys: Keys, previous: str) -> EncodingResult:
         """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
 
-        `keys` (n, 16) are those of its texts; `before` names the version whose vectors are looked at first.
+        `keys` (n, 16) are those of its texts; `previous` names the version whose vectors are used first.
         """
         cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
-        cache_version_vectors(self._store, self._encoder.identity, cache, before, self._states)
+        cache_version_vectors(self._store, self._encoder.identity, cache, previous, self._states)
         folder = self._store.staging / f"vectors-{self._encoder.identity}"
-        chunks = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
-        chunks.load(cache)
+        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
+        checkpoints.load(cache)
         rows = missing_rows(keys, cache)
         self._progress.begin("encode", len(rows), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
@@ -61,12 +60,12 @@ class CatalogEncoder:
         cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
         products = ProductStore(building)
         for chunk, made in encode_rows(
-            rows, keys, lambda row: encoder_text(products[row]), self._encoder, chunks, self._progress.advance
+            rows, keys, lambda row: encoder_text(products[row]), self._encoder, checkpoints, self._progress.advance
         ):
             vectors[chunk] = made
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
-        chunks.add_saved_tokens(cache)
+        checkpoints.add_saved_tokens(cache)
         states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
         states_text = f"{states.tokens:,} token states" if states else "no token states"
         self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {states_text}")
@@ -81,21 +80,9 @@ class CatalogEncoder:
         return writer.finish()
 
 
-# Vectors for a catalog's texts, and their tokens where those are wanted: what is not at hand is encoded.
-#
-# What is encoded is saved chunk by chunk as it comes, so a run that is killed loses less than one chunk of work. Memory
-# holds fingerprints, never all texts.
-
 CHUNK = 1_024
+"""Texts that are saved together: an interrupted run loses less than one chunk. Memory never holds all texts."""
 _COPIED_ROWS = 16_384
-
-
-class TextSource(Protocol):
-    """The texts of a catalog, by row."""
-
-    def __call__(self, row: int, /) -> str:
-        """The text that becomes the vector of this row."""
-        ...
 
 
 def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
@@ -108,27 +95,24 @@ def missing_rows(keys: Keys, cache: VectorCache) -> Rows:
 def encode_rows(
     rows: Rows,
     keys: Keys,
-    text_of: TextSource,
+    text_of: Callable[[int], str],
     encoder: Encoder,
-    chunks: EncodingCheckpoints,
+    checkpoints: EncodingCheckpoints,
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Rows, Vectors]]:
-    """Encodes the texts of `rows` (m,) of `keys` (n, 16): each chunk's rows with their vectors, when they are safe.
-
-    Their tokens, where the folder keeps any, stay in it.
-    """
+    """Encodes the texts of `rows` (m,) of `keys` (n, 16); yields each chunk once it is saved."""
     # Texts of one length together: a batch costs what its longest text costs.
     lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
     ordered = rows[np.argsort(lengths, kind="stable")]
     for start in range(0, len(ordered), CHUNK):
         chunk = ordered[start : start + CHUNK]
         texts = [text_of(row) for row in chunk.tolist()]
-        vectors, tokens = _encoded(texts, encoder, chunks.state_dimension, advance)
-        chunks.save(keys[chunk], vectors, tokens)
+        vectors, tokens = _encode_texts(texts, encoder, checkpoints.state_dimension, advance)
+        checkpoints.save(keys[chunk], vectors, tokens)
         yield chunk, vectors
 
 
-def _encoded(
+def _encode_texts(
     texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None]
 ) -> tuple[Vectors, TokenRuns | None]:
     token_encoder = as_token_encoder(encoder) if state_dimension else None

@@ -1,10 +1,10 @@
-"""What a run has encoded so far, chunk by chunk: where it is interrupted, the next one goes on from there."""
+"""Cache of vectors and tokens by the fingerprint of their text, and checkpoints of what a run has encoded so far."""
 
 from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,157 +17,40 @@ from retrieval.index.token_states import StatesWriter, TokenRuns, run_indices
 from retrieval.index.vectors import Rows, Vectors
 from retrieval.store.files import atomic_file
 
-# Tokens of encoded texts in one file that outlives an interrupted run: chunk after chunk, read memory-mapped.
+KEY_BYTES = 16
+Keys = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, slots=True)
-class TokenSegment:
-    """The tokens of one chunk: the number of the first, how many they are, and their XXH3 checksum (16 bytes)."""
-
-    start: int
-    count: int
-    digest: bytes
+def text_key(text: str) -> bytes:
+    """The fingerprint of a text (16 bytes): equal texts have equal vectors."""
+    return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
 
 
-class TokenFile:
-    """The file. Only what a chunk names is in use: what a killed run wrote besides is passed over."""
-
-    def __init__(self, path: Path, dimension: int) -> None:
-        self.dimension = dimension
-        self._path = path
-        self._kind = np.dtype([("id", np.int32), ("state", np.int8, (dimension,))])
-
-    def append(self, tokens: TokenRuns) -> TokenSegment:
-        """Adds tokens that lie end to end, as `retrieval.index.token_states.quantised` gives them."""
-        records = np.empty(len(tokens.ids), self._kind)
-        records["id"], records["state"] = tokens.ids, tokens.states
-        content = records.tobytes()
-        with self._path.open("ab") as file:
-            # A killed run may have left a part of a record.
-            file.write(bytes(-file.tell() % self._kind.itemsize))
-            start = file.tell() // self._kind.itemsize
-            file.write(content)
-        return TokenSegment(start, len(records), xxhash.xxh3_128_digest(content))
-
-    def is_whole(self, segment: TokenSegment) -> bool:
-        """Whether the file has the tokens of this segment as they were written."""
-        size = self._kind.itemsize
-        # A chunk that is damaged may ask for anything.
-        if not 0 <= segment.start <= segment.start + segment.count <= self._size() // size:
-            return False
-        if not segment.count:
-            return True
-        with self._path.open("rb") as file:
-            content = os.pread(file.fileno(), segment.count * size, segment.start * size)
-        return xxhash.xxh3_128_digest(content) == segment.digest
-
-    def runs(self, starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> TokenRuns:
-        """The tokens of m texts by where in the file they begin (m,) and how many they are (m,)."""
-        count = self._size() // self._kind.itemsize
-        if count:
-            records = np.asarray(np.memmap(self._path, self._kind, "r", shape=(count,)))
-        else:
-            records = np.empty(0, self._kind)
-        return TokenRuns(records["id"], records["state"], starts, lengths)
-
-    def _size(self) -> int:
-        return self._path.stat().st_size if self._path.exists() else 0
+def key_array(keys: Sequence[bytes] | bytes | bytearray) -> Keys:
+    """Fingerprints, one by one or end to end, as an array (n, 16)."""
+    flat = keys if isinstance(keys, bytes | bytearray) else b"".join(keys)
+    return np.frombuffer(flat, dtype=np.uint8).reshape(-1, KEY_BYTES)
 
 
-class EncodingCheckpoints:
-    """Where chunks of finished work wait for the version that they belong to."""
+class KeyTable:
+    """Index of keys in an array of them."""
 
-    def __init__(self, folder: Path, dimension: int, state_dimension: int = 0) -> None:
-        """`dimension` is that of the vectors, `state_dimension` that of the tokens' states, 0 where none are kept."""
-        self._folder = folder
-        self._dimension = dimension
-        self.state_dimension = state_dimension
-        self._spool = TokenFile(folder / f"tokens-{state_dimension}.bin", state_dimension) if state_dimension else None
-        self._saved: list[tuple[Keys, _ChunkTokens]] = []
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, keys: Keys) -> None:
+        whole = whole_keys(keys)
+        self._order = np.argsort(whole, kind="stable")
+        self._sorted = whole[self._order]
 
-    def load(self, known: VectorCache) -> int:
-        """Adds every whole chunk to `known` and returns how many vectors that were; a damaged one is encoded again."""
-        chunks = [chunk for path in sorted(self._folder.glob("chunk-*.npz")) if (chunk := self._chunk(path))]
-        if not chunks:
-            return 0
-        keys, vectors, located = zip(*chunks, strict=True)
-        all_keys = np.concatenate(keys)
-        known.add(all_keys, np.concatenate(vectors), self._runs([each for each in located if each]))
-        return len(all_keys)
-
-    def save(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
-        """Keeps a chunk; a kill while it is written leaves no part of it."""
-        name = f"chunk-{xxhash.xxh3_64_hexdigest(keys.tobytes())}.npz"
-        arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": vectors}
-        if self._spool is not None and tokens is not None:
-            located = _ChunkTokens(self._spool.append(tokens), tokens.lengths)
-            self._saved.append((keys, located))
-            arrays |= located.arrays()
-        with atomic_file(self._folder / name, durable=False) as file:
-            np.savez(file, allow_pickle=False, **arrays)
-
-    def add_saved_tokens(self, known: VectorCache) -> None:
-        """Adds the tokens of the chunks that this run has saved."""
-        if known.tokens is None or not self._saved:
-            return
-        keys, located = zip(*self._saved, strict=True)
-        if runs := self._runs(list(located)):
-            known.tokens.add(KeyTable(np.concatenate(keys)), runs)
-
-    def _runs(self, located: list[_ChunkTokens]) -> TokenRuns | None:
-        if self._spool is None:
-            return None
-        starts = np.concatenate([each.starts for each in located])
-        return self._spool.runs(starts, np.concatenate([each.lengths for each in located]))
-
-    def _chunk(self, path: Path) -> tuple[Keys, Vectors, _ChunkTokens | None] | None:
-        try:
-            with np.load(path, allow_pickle=False) as chunk:
-                keys, vectors = chunk["keys"], chunk["vectors"]
-                located = _ChunkTokens.read(chunk) if self._spool else None
-            shapes = (len(keys), KEY_BYTES), (len(keys), self._dimension)
-            is_whole = (keys.shape, vectors.shape) == shapes and (keys.dtype, vectors.dtype) == (np.uint8, np.float32)
-            if is_whole and (self._spool is None or (located and located.fits(self._spool, len(keys)))):
-                return keys, vectors, located
-        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
-            pass  # RuntimeError: a flipped bit makes an archive look encrypted, or packed by an unknown method
-        path.unlink()
-        return None
+    def find(self, keys: Keys) -> Rows:
+        """For each key (n, 16) its place, the first of equal ones, or -1 (n,)."""
+        wanted = whole_keys(keys)
+        at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
+        return np.where(self._sorted[at] == wanted, self._order[at], -1)
 
 
-@dataclass(frozen=True, slots=True)
-class _ChunkTokens:
-    """Where in the spool the tokens of a chunk's texts are, and how many each text has (m,)."""
+def whole_keys(keys: Keys) -> NDArray[np.void]:
+    """Each key as one value, which compares by its bytes (n,)."""
+    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1)
 
-    segment: TokenSegment
-    lengths: NDArray[np.int32]
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """(m,)"""
-        return self.segment.start + np.cumsum(self.lengths, dtype=np.int64) - self.lengths
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """As a chunk's file has it."""
-        segment = np.array([self.segment.start, self.segment.count], np.int64)
-        return {"segment": segment, "digest": np.frombuffer(self.segment.digest, np.uint8), "lengths": self.lengths}
-
-    @classmethod
-    def read(cls, chunk: Mapping[str, NDArray[Any]]) -> _ChunkTokens:
-        """What `arrays` gave; raises KeyError or ValueError for a chunk without it."""
-        start, count = chunk["segment"].tolist()
-        return cls(TokenSegment(int(start), int(count), chunk["digest"].tobytes()), chunk["lengths"])
-
-    def fits(self, spool: TokenFile, texts: int) -> bool:
-        """Whether these are the tokens of so many texts, and the spool has them."""
-        lengths = self.lengths
-        if lengths.shape != (texts,) or lengths.dtype != np.int32 or lengths.min(initial=0) < 0:
-            return False
-        return int(lengths.sum(dtype=np.int64)) == self.segment.count and spool.is_whole(self.segment)
-
-
-# Vectors and tokens at hand, from earlier versions and interrupted runs, by the fingerprint of their text.
 
 _COPIED_ROWS = 16_384
 _BLOCK_ROWS = 4_096
@@ -175,13 +58,13 @@ _BLOCK_ROWS = 4_096
 
 
 class TokenCache:
-    """The tokens at hand. Of two sources with the same text the one that came first counts."""
+    """Tokens of texts. Of two sources with the same text the first one counts."""
 
     def __init__(self) -> None:
         self._sources: list[tuple[KeyTable, TokenRuns]] = []
 
     def add(self, table: KeyTable, tokens: TokenRuns) -> None:
-        """Takes tokens (m texts) and where their keys stand."""
+        """Adds tokens (m texts) under the table of their keys."""
         self._sources.append((table, tokens))
 
     def write(self, keys: Keys, writer: StatesWriter) -> None:
@@ -217,16 +100,16 @@ class TokenCache:
 
 
 class VectorCache:
-    """The vectors at hand, by the fingerprint of the text that they were made from."""
+    """Vectors by the fingerprint of their text."""
 
     def __init__(self, dimension: int, tokens: TokenCache | None = None) -> None:
-        """Where `tokens` are wanted, a vector without them is of no use: one run of the encoder gives both."""
+        """With `tokens`, a vector without tokens is ignored: one run of the encoder gives both."""
         self._dimension = dimension
         self.tokens = tokens
         self._sources: list[tuple[KeyTable, Vectors]] = []
 
     def add(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
-        """Takes vectors (n, dimension) and tokens with their keys (n, 16); those of another dimension are of no use."""
+        """Adds vectors (n, dimension) and tokens with their keys (n, 16); those of another dimension are ignored."""
         fits = len(keys) == len(vectors) and vectors.ndim == 2 and vectors.shape[1] == self._dimension
         if not (fits and len(keys)):
             return
@@ -245,7 +128,7 @@ class VectorCache:
         return found
 
     def fill(self, keys: Keys, rows: Rows, into: Vectors) -> None:
-        """Copies the vectors of `keys` (n, 16) to the `rows` (n,) of `into`; the source that came first counts.
+        """Copies the vectors of `keys` (n, 16) to the `rows` (n,) of `into`; the first source counts.
 
         Raises KeyError for a key without a vector.
         """
@@ -260,38 +143,121 @@ class VectorCache:
             raise KeyError(f"{len(keys)} texts have no vector")
 
 
-# Fingerprints of the texts that products are encoded by, and where they stand in an array of them.
+@dataclass(frozen=True, slots=True)
+class ChunkTokens:
+    """The tokens of a chunk of texts in a token file: the number of the first token, the tokens of each text (m,), and
+    the XXH3 checksum of all (16 bytes)."""
 
-KEY_BYTES = 16
-Keys = NDArray[np.uint8]
+    start: int
+    lengths: NDArray[np.int32]
+    digest: bytes
 
-
-def text_key(text: str) -> bytes:
-    """The fingerprint of a text (16 bytes): equal texts have equal vectors."""
-    return xxhash.xxh3_128_digest(text.encode("utf-8", "surrogatepass"))
-
-
-def key_array(keys: Sequence[bytes] | bytes | bytearray) -> Keys:
-    """Fingerprints, one by one or end to end, as an array (n, 16)."""
-    flat = keys if isinstance(keys, bytes | bytearray) else b"".join(keys)
-    return np.frombuffer(flat, dtype=np.uint8).reshape(-1, KEY_BYTES)
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """The number of each text's first token (m,)."""
+        return self.start + np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
 
-class KeyTable:
-    """Where keys stand in an array of them."""
+class TokenFile:
+    """The tokens of encoded texts, chunk after chunk, memory-mapped. What a killed run wrote without a chunk is
+    ignored."""
 
-    def __init__(self, keys: Keys) -> None:
-        whole = whole_keys(keys)
-        self._order = np.argsort(whole, kind="stable")
-        self._sorted = whole[self._order]
+    def __init__(self, path: Path, dimension: int) -> None:
+        self._path = path
+        self._kind = np.dtype([("id", np.int32), ("state", np.int8, (dimension,))])
 
-    def find(self, keys: Keys) -> Rows:
-        """For each key (n, 16) its place, the first of equal ones, or -1 (n,)."""
-        wanted = whole_keys(keys)
-        at = np.searchsorted(self._sorted, wanted).clip(max=len(self._sorted) - 1)
-        return np.where(self._sorted[at] == wanted, self._order[at], -1)
+    def append(self, tokens: TokenRuns) -> ChunkTokens:
+        """Adds tokens that lie end to end, as `retrieval.index.token_states.quantise_tokens` gives them."""
+        records = np.empty(len(tokens.ids), self._kind)
+        records["id"], records["state"] = tokens.ids, tokens.states
+        content = records.tobytes()
+        with self._path.open("ab") as file:
+            # A killed run may have left a part of a record.
+            file.write(bytes(-file.tell() % self._kind.itemsize))
+            start = file.tell() // self._kind.itemsize
+            file.write(content)
+        return ChunkTokens(start, tokens.lengths, xxhash.xxh3_128_digest(content))
+
+    def has(self, chunk: ChunkTokens, texts: int) -> bool:
+        """Whether the file has the tokens of a chunk of so many texts as they were written."""
+        lengths, size = chunk.lengths, self._kind.itemsize
+        if lengths.shape != (texts,) or lengths.dtype != np.int32 or lengths.min(initial=0) < 0:
+            return False
+        count = int(lengths.sum(dtype=np.int64))
+        if not 0 <= chunk.start <= chunk.start + count <= self._count():
+            return False
+        if not count:
+            return True
+        with self._path.open("rb") as file:
+            content = os.pread(file.fileno(), count * size, chunk.start * size)
+        return xxhash.xxh3_128_digest(content) == chunk.digest
+
+    def runs(self, chunks: Sequence[ChunkTokens]) -> TokenRuns:
+        """The tokens of all texts of some chunks, in their order."""
+        if count := self._count():
+            records = np.asarray(np.memmap(self._path, self._kind, "r", shape=(count,)))
+        else:
+            records = np.empty(0, self._kind)
+        starts = np.concatenate([chunk.starts for chunk in chunks])
+        lengths = np.concatenate([chunk.lengths for chunk in chunks])
+        return TokenRuns(records["id"], records["state"], starts, lengths)
+
+    def _count(self) -> int:
+        return self._path.stat().st_size // self._kind.itemsize if self._path.exists() else 0
 
 
-def whole_keys(keys: Keys) -> NDArray[np.void]:
-    """Each key as one value, which compares by its bytes (n,)."""
-    return np.ascontiguousarray(keys).view(f"V{KEY_BYTES}").reshape(-1)
+class EncodingCheckpoints:
+    """A folder of encoded chunks, from which an interrupted run goes on."""
+
+    def __init__(self, folder: Path, dimension: int, state_dimension: int = 0) -> None:
+        """`dimension` is that of the vectors, `state_dimension` that of the tokens' states, 0 where none are kept."""
+        self._folder = folder
+        self._dimension = dimension
+        self.state_dimension = state_dimension
+        self._tokens = TokenFile(folder / f"tokens-{state_dimension}.bin", state_dimension) if state_dimension else None
+        self._saved: list[tuple[Keys, ChunkTokens]] = []
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def load(self, cache: VectorCache) -> int:
+        """Adds every whole chunk to `cache` and returns the number of vectors; a damaged chunk is removed."""
+        chunks = [chunk for path in sorted(self._folder.glob("chunk-*.npz")) if (chunk := self._chunk(path))]
+        if not chunks:
+            return 0
+        keys = np.concatenate([each[0] for each in chunks])
+        tokens = self._tokens.runs([each[2] for each in chunks if each[2]]) if self._tokens else None
+        cache.add(keys, np.concatenate([each[1] for each in chunks]), tokens)
+        return len(keys)
+
+    def save(self, keys: Keys, vectors: Vectors, tokens: TokenRuns | None = None) -> None:
+        """Keeps a chunk; a kill while it is written leaves no part of it."""
+        name = f"chunk-{xxhash.xxh3_64_hexdigest(keys.tobytes())}.npz"
+        arrays: dict[str, NDArray[Any]] = {"keys": keys, "vectors": vectors}
+        if self._tokens is not None and tokens is not None:
+            chunk = self._tokens.append(tokens)
+            self._saved.append((keys, chunk))
+            digest = np.frombuffer(chunk.digest, np.uint8)
+            arrays |= {"start": np.array([chunk.start], np.int64), "lengths": chunk.lengths, "digest": digest}
+        with atomic_file(self._folder / name, durable=False) as file:
+            np.savez(file, allow_pickle=False, **arrays)
+
+    def add_saved_tokens(self, cache: VectorCache) -> None:
+        """Adds the tokens of the chunks that this run has saved."""
+        if cache.tokens is not None and self._tokens is not None and self._saved:
+            keys, chunks = zip(*self._saved, strict=True)
+            cache.tokens.add(KeyTable(np.concatenate(keys)), self._tokens.runs(chunks))
+
+    def _chunk(self, path: Path) -> tuple[Keys, Vectors, ChunkTokens | None] | None:
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                keys, vectors, tokens = arrays["keys"], arrays["vectors"], None
+                if self._tokens is not None:
+                    (start,) = arrays["start"].tolist()
+                    tokens = ChunkTokens(int(start), arrays["lengths"], arrays["digest"].tobytes())
+            shapes = (len(keys), KEY_BYTES), (len(keys), self._dimension)
+            is_whole = (keys.shape, vectors.shape) == shapes and (keys.dtype, vectors.dtype) == (np.uint8, np.float32)
+            if is_whole and (self._tokens is None or (tokens and self._tokens.has(tokens, len(keys)))):
+                return keys, vectors, tokens
+        except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
+            pass  # RuntimeError: a flipped bit makes an archive look encrypted, or packed by an unknown method
+        path.unlink()
+        return None

@@ -1,4 +1,4 @@
-"""What is served moved without its feed: to another encoder, or to another backend."""
+"""Publishing the version that serves once more without its feed: with another encoder, or in another backend."""
 
 from __future__ import annotations
 
@@ -40,23 +40,20 @@ from retrieval.store.manifest import (
 from retrieval.store.products import RECIPE
 from retrieval.store.versions import Store
 
-# The version that serves with the vectors of another encoder: the same products, words and live changes, no feed.
-
 AcceptVectors = Callable[[Path], bool]
 """Whether a version with the vectors in this folder may serve in the place of the one that does."""
 
 
 class ReencodeReport(msgspec.Struct, frozen=True):
-    """What came of it. `published` is False where the version that serves has these vectors already, or the judge
-    would not have them."""
+    """Result of a re-encoding. `published` is False where the version that serves has these vectors already, or they
+    were not accepted."""
 
     version: str
-    """The one that serves now."""
     published: bool
     products: int
     encoder: str
     encoded: int
-    """Texts; the others have had a vector by this encoder."""
+    """Texts; the others had a vector by this encoder."""
     seconds: float
 
 
@@ -67,61 +64,61 @@ def reencode(
     progress: Progress,
     *,
     cluster: ClusterSettings | None = None,
-    judge: AcceptVectors = lambda _: True,
+    accepts: AcceptVectors = lambda _: True,
     keep: int = 3,
 ) -> ReencodeReport:
     """Encodes the products of the version that serves by another encoder, of this name, and publishes them as the next
-    version where the judge agrees; it is asked while nobody else can publish.
+    version where `accepts` agrees; it is called while nobody else can publish.
 
-    `cluster` is the one that the version is in, if it is in one. What an interrupted run has encoded is not encoded
-    again. Raises StoreMissingError where nothing is published, StoreError for a version of a program that made other
-    texts, EncoderError or ClusterError as their names say; whatever is raised, the version before serves on.
+    `cluster` is the one that the version is in, if any. What an interrupted run has encoded is not encoded again.
+    Raises StoreMissingError where nothing is published, StoreError for a version of a program that made other texts,
+    EncoderError or ClusterError. After an error the previous version still serves.
     """
     store = Store(root)
     store.check_ours()
     started = time.perf_counter()
     with store.lock("re-encoding"):
-        before = store.find_serving().manifest
-        place = before.cluster
-        if before.recipe != RECIPE:
+        previous = store.find_serving().manifest
+        place = previous.cluster
+        if previous.recipe != RECIPE:
             cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
-            raise StoreError(f"{before.version} was built by a program that made other texts of products; {cure}")
+            raise StoreError(f"{previous.version} was built by a program that made other texts of products; {cure}")
         in_cluster = cluster if place else None
         with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
             target.check()
-            manifest, texts = before, 0
-            if before.encoder != encoder.identity:
-                manifest, texts = _publish_reencoded(store, target, before, encoder, name, progress, judge, keep)
+            manifest, texts = previous, 0
+            if previous.encoder != encoder.identity:
+                manifest, texts = _publish_reencoded(store, target, previous, encoder, name, progress, accepts, keep)
     seconds = round(time.perf_counter() - started, 3)
-    return ReencodeReport(manifest.version, manifest is not before, before.products, name, texts, seconds)
+    return ReencodeReport(manifest.version, manifest is not previous, previous.products, name, texts, seconds)
 
 
 def _publish_reencoded(
     store: Store,
     target: Target,
-    before: Manifest,
+    previous: Manifest,
     encoder: Encoder,
     name: str,
     progress: Progress,
-    judge: AcceptVectors,
+    accepts: AcceptVectors,
     keep: int,
 ) -> tuple[Manifest, int]:
     """The manifest of the version that serves in the end, and how many texts were encoded."""
     store.staging.mkdir(exist_ok=True)
-    building, folder = store.create_build_folder(), store.version_folder(before.version)
+    building, folder = store.create_build_folder(), store.version_folder(previous.version)
     progress.begin("copy", None, "")
     copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
-    progress.end(f"what does not depend on the encoder, from {before.version}")
-    columns = state_columns(encoder, before.states.dimension if before.states else DIMENSION)
+    progress.end(f"what does not depend on the encoder, from {previous.version}")
+    columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
     keys = load_array(folder / TEXT_KEYS_FILE)
-    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, before.version)
+    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
     kind = build_index(building / VECTORS_FOLDER).value
-    if not judge(building / VECTORS_FOLDER):
+    if not accepts(building / VECTORS_FOLDER):
         shutil.rmtree(building)
-        return before, made.texts
+        return previous, made.texts
     progress.begin("publish", None, "")
     manifest = msgspec.structs.replace(
-        next_manifest(store, before, building, encoder_entries(store, encoder)),
+        next_manifest(store, previous, building, encoder_entries(store, encoder)),
         encoder=encoder.identity,
         encoder_name=resolve_model_name(name),
         dimension=encoder.dimension,
@@ -137,11 +134,8 @@ def _publish_reencoded(
     return manifest, made.texts
 
 
-# A version made of the one that serves, without its feed: what is taken over, and how it is published.
-
-
 def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
-    """Copies the files of a version, but for the files and folders named in `without`, which are made anew.
+    """Copies the files of a version, except those and the folders named in `without`, which are made anew.
 
     Copies and no links: a version that is damaged later leaves the other one whole.
     """
@@ -154,33 +148,32 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
 
 
 def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
-    """The files of a version that stand outside its folder: its encoder's."""
+    """The files of a version that are outside its folder: its encoder's."""
     prefix = store.version_folder(version.version).relative_to(store.root).as_posix()
     return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
 
 
-def next_manifest(store: Store, before: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
-    """The manifest of what stands in `building`, and of the `shared` files outside: of the same products, by a name,
-    time and checksums of its own."""
+def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of the files in `building` and of the `shared` ones: the same products under a new name."""
     name = store.next_version()
     return msgspec.structs.replace(
-        before,
+        previous,
         version=name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files=store.checksum_files(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
-        changes=VersionChanges(before.version),
+        changes=VersionChanges(previous.version),
     )
 
 
 def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
-    """Stores an encoder beside the versions that it makes, unless it is there and whole; the checksums of its files."""
+    """Stores an encoder with the versions, unless it is there and whole; returns the checksums of its files."""
     store.drop_doubtful_encoder(encoder.identity)
     model = store_encoder(encoder, store.encoders / encoder.identity)
     return store.checksum_files(model, model.relative_to(store.root))
 
 
 def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
-    """Lets a filled version serve, and removes what is of no more use."""
+    """Publishes a complete version, and removes what is no longer needed."""
     store.publish(building, manifest)
     target.serve(manifest)
     store.prune(keep)
@@ -188,16 +181,13 @@ def publish(store: Store, target: Target, manifest: Manifest, building: Path, ke
     prune_journal(store.root, store.last_merged_changes())
 
 
-# Moving a served index from one backend to another without its feed: same products, vectors and live changes.
-
-
 class MoveReport(msgspec.Struct, frozen=True):
-    """What a move did. `published` is False where the version that serves was in the asked backend already."""
+    """Result of a move. `published` is False where the version that serves was in the backend already."""
 
     version: str
     published: bool
     restored: bool
-    """Whether the cluster had lost something of it, which is there again."""
+    """Whether the cluster had lost some of its indexes, which were made again."""
     products: int
     backend: str
     seconds: float
@@ -209,7 +199,7 @@ def move(
     """Publishes the version that serves once more, its indexes in a cluster, or, without one, among its own files.
 
     Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError
-    where nothing is published, ClusterError where the cluster cannot be used; the version before serves on.
+    where nothing is published, ClusterError where the cluster cannot be used; the previous version still serves.
     """
     store = Store(root)
     store.check_ours()
@@ -223,14 +213,14 @@ def move(
 
 
 def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
-    before = store.find_serving().manifest
-    folder = store.version_folder(before.version)
-    if before.cluster == target.place:
-        return before, False, target.restore(before, folder, progress)
+    previous = store.find_serving().manifest
+    folder = store.version_folder(previous.version)
+    if previous.cluster == target.place:
+        return previous, False, target.restore(previous, folder, progress)
     building = store.create_build_folder()
     _copy(folder, building, target, progress)
     manifest = msgspec.structs.replace(
-        next_manifest(store, before, building, shared_entries(store, before)), cluster=target.place
+        next_manifest(store, previous, building, shared_entries(store, previous)), cluster=target.place
     )
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
@@ -238,7 +228,7 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
 
 
 def _copy(folder: Path, building: Path, target: Target, progress: Progress) -> None:
-    """Everything but the keyword index, which is made anew from its lines."""
+    """Copies everything but the keyword index, which is made anew from its lines."""
     progress.begin("copy", None, "")
     copy_files(folder, building, {KEYWORD_FOLDER})
     builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))

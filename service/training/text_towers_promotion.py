@@ -248,7 +248,7 @@ def publish_encoder(
         reports.append(judge_encoder(root, settings, judges, encoder, vectors, progress))
         return not reports[0].rejection_reasons
 
-    done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), judge=judge)
+    done = reencode(root, encoder, str(towers), progress, cluster=cluster_of(root, settings), accepts=judge)
     is_theirs = done.published or not reports
     return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
 
