@@ -14,24 +14,24 @@ if TYPE_CHECKING:
 
 
 Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8"]
-"""How a model runs. Each has an identity of its own, since their vectors differ in the last digits."""
+"""The runtime of a model. Each has an identity of its own, since the last digits of vectors differ."""
 
 DEFAULT_MAX_LENGTH = 128
-"""Tokens of a text that are read, prompt and special tokens included, unless the model itself reads fewer."""
+"""The tokens of a text that are read, prompt and special tokens included, unless the model reads fewer."""
 NO_STATES = "gives no states of tokens; rebuild the index to have the encoder made again"
 _CHARACTERS_PER_TOKEN = 24
-"""More than any tokenizer puts into one token of real text, so the cut by characters never decides about words."""
+"""More than any tokenizer puts into a token of real text, so the cut by characters loses no word."""
 _WHITESPACE_ALLOWANCE = 8
 
 
 class Encoder(Protocol):
-    """Makes vectors of queries and products in one space; their dot product is the cosine."""
+    """An encoder of queries and products into one space; the dot product of two vectors is their cosine."""
 
     @property
     def identity(self) -> str:
-        """Names weights, tokenizer, pooling, prompts, runtime and length; fit for a folder's name.
+        """The identity of weights, tokenizer, pooling, prompts, runtime and length, fit for a folder's name.
 
-        Vectors of two encoders with the same identity may be mixed.
+        Vectors of encoders with one identity may be mixed.
         """
 
     @property
@@ -39,7 +39,7 @@ class Encoder(Protocol):
         """Columns of the vectors."""
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Vectors of queries, (n, dimension), rows as in `texts`, each of length 1.
+        """Unit vectors of queries, (n, dimension).
 
         No text is refused; raises EncoderError when the device or the runtime fails.
         """
@@ -47,21 +47,21 @@ class Encoder(Protocol):
     def encode_products(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> NDArray[np.float32]:
-        """Vectors of product texts, as `encode_queries`; `progress` receives the number of further texts."""
+        """Unit vectors of product texts, (n, dimension); `progress` receives the number of further texts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """The tokens of one text, special tokens and the prompt's left out; an empty text has none."""
+    """The tokens of one text, without special tokens and those of the prompt."""
 
     ids: NDArray[np.int32]
     """(t,)"""
     states: NDArray[np.float32]
     """(t, state_dimension): the last layer's states, projected (`retrieval.encoders.torch`), each of length 1. The
-    columns are ordered: the first ones, at length 1 again, are states of fewer dimensions."""
+    first columns, normalised again, are states of fewer dimensions."""
 
     def narrowed(self, dimension: int) -> Tokens:
-        """The same tokens with the first `dimension` columns of their states, at length 1 again."""
+        """The tokens with the first `dimension` columns of their states, normalised again."""
         if dimension >= self.states.shape[1]:
             return self
         return Tokens(self.ids, unit_rows(self.states[:, :dimension]))
@@ -69,22 +69,19 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TokenSpans:
-    """Where the tokens of one text stand in it, for people who want to see words; in the order of `Tokens`."""
+    """The spans of a text's tokens, in the order of `Tokens`, for display."""
 
     text: str
-    """As the encoder reads it: cut, whitespace made one."""
+    """The text as the encoder reads it: cut, whitespace normalised."""
     ids: NDArray[np.int32]
     """(t,)"""
     spans: NDArray[np.int64]
-    """(t, 2): the characters from and up to which each token covers `text`."""
+    """(t, 2): the range of characters of each token."""
 
 
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
-    """An encoder that also tells each token in its context; one run of the model gives both.
-
-    The vectors are those that `encode_queries` and `encode_products` give.
-    """
+    """An encoder that also gives the states of tokens, from the same run of the model and with the same vectors."""
 
     @property
     def state_dimension(self) -> int:
@@ -95,23 +92,23 @@ class TokenEncoder(Encoder, Protocol):
         """All token ids are below it."""
 
     def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Vectors of queries (n, dimension), and each one's tokens; raises EncoderError as `encode_queries` does, and
+        """Vectors of queries (n, dimension) and the tokens of each; raises EncoderError as `encode_queries` does, and
         EncoderUnavailableError where `state_dimension` is 0."""
 
     def encode_products_with_tokens(
         self, texts: Sequence[str], progress: Callable[[int], None] | None = None
     ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        """Vectors of product texts (n, dimension), and each one's tokens."""
+        """Vectors of product texts (n, dimension) and the tokens of each; memory holds the states of all."""
 
     def query_spans(self, text: str) -> TokenSpans:
-        """Where the tokens of a query stand in it; the model is not run."""
+        """The spans of a query's tokens; the model is not run."""
 
     def product_spans(self, text: str) -> TokenSpans:
-        """Where the tokens of a product's text stand in it."""
+        """The spans of a product text's tokens."""
 
 
 def as_token_encoder(encoder: Encoder) -> TokenEncoder | None:
-    """The encoder, where it gives states of tokens."""
+    """The encoder if it gives states of tokens, else None."""
     return encoder if isinstance(encoder, TokenEncoder) and encoder.state_dimension else None
 
 
@@ -121,9 +118,9 @@ def empty_tokens(dimension: int) -> Tokens:
 
 
 def prepare_text(text: str, prompt: str, max_length: int) -> str:
-    """A text as every runtime hands it to its tokenizer: runs of whitespace and lone surrogates replaced, cut.
+    """A text for the tokenizer: whitespace normalised, lone surrogates replaced, cut.
 
-    The cut costs the same for any length of text: a megabyte is never tokenized.
+    The cost is the same for any length of text.
     """
     limit = max_length * _CHARACTERS_PER_TOKEN
     short = " ".join(text[: limit * _WHITESPACE_ALLOWANCE].split())[:limit]
@@ -131,7 +128,7 @@ def prepare_text(text: str, prompt: str, max_length: int) -> str:
 
 
 def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The rows at length 1, (n, dimension); a row without a direction (zero or not finite) becomes the first axis."""
+    """Rows normalised to length 1, (n, dimension); a row that is zero or not finite becomes the first axis."""
     rows = np.ascontiguousarray(vectors, dtype=np.float32)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
     lost = ~(np.isfinite(lengths[:, 0]) & (lengths[:, 0] > 0))
@@ -143,16 +140,16 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def text_token_indices(encoding: Encoding, prompt: str) -> list[int]:
-    """The places, ascending, of the text's own tokens in an encoding of `prompt` and text.
+    """The positions of the text's own tokens in an encoding of `prompt` and text.
 
-    A token that covers the end of the prompt and the beginning of the text belongs to the text.
+    A token over the boundary belongs to the text.
     """
     covered = zip(encoding.offsets, encoding.special_tokens_mask, strict=True)
     return [place for place, ((_, end), is_special) in enumerate(covered) if end > len(prompt) and not is_special]
 
 
 def token_spans(encoding: Encoding, ready: str, prompt: str) -> TokenSpans:
-    """Where the own tokens of `ready`, which is prompt and text, stand in the text."""
+    """The spans of the own tokens of `ready`, which is prompt and text."""
     own = text_token_indices(encoding, prompt)
     spans = np.array([encoding.offsets[place] for place in own], np.int64).reshape(len(own), 2) - len(prompt)
     return TokenSpans(ready[len(prompt) :], np.array(encoding.ids, np.int32)[own], spans.clip(min=0))

@@ -11,7 +11,7 @@ from retrieval.encoders.base import Runtime
 from retrieval.errors import EncoderUnavailableError
 
 FORMAT = 2
-"""Part of every identity: counts up when the export or the quantiser changes what comes out of a model."""
+"""Part of every identity: raised when the export or the quantiser changes a model's output."""
 SPEC_FILE = "encoder.json"
 MODEL_FILE = "model.onnx"
 TOKENIZER_FILE = "tokenizer.json"
@@ -26,7 +26,7 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     format: int
     identity: str
     name: str
-    """The model's name, for people."""
+    """The model's name, for display."""
     runtime: Runtime
     dimension: int
     max_length: int
@@ -34,7 +34,7 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     query_prompt: str = ""
     document_prompt: str = ""
     pooling: str = ""
-    """The sentence-transformers modules after the transformer, for people: they are part of the graph."""
+    """The sentence-transformers modules after the transformer, for display: they are part of the graph."""
     opset: int = 0
     """ONNX operator set; 0 for torch."""
 

@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 
 
 _BATCH_TOKENS = 320
-"""Tokens that one run takes: their activations stay in a core's second-level cache."""
+"""The tokens of one run: their activations fit a core's second-level cache."""
 _CHUNK = 1_024
 """Texts tokenized at a time."""
 _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
-"""ONNX Runtime's fused kernels that take longer on a CPU than the operators they replace."""
+"""Fused kernels of ONNX Runtime that are slower on a CPU than the operators they replace."""
 
 
 class OnnxEncoder:
@@ -197,7 +197,7 @@ def _on_all_cores(
     batches: Iterable[tuple[list[int], NDArray[np.int64]]],
     progress: Callable[[int], None] | None,
 ) -> None:
-    """Runs each batch; `progress` receives the number of further texts."""
+    """Runs the batches on all cores; `progress` receives the number of further texts."""
 
     def counted(batch: tuple[list[int], NDArray[np.int64]]) -> int:
         run(*batch)
@@ -252,7 +252,7 @@ def _nothing_else() -> ort.RunOptions:
 
 
 _NOTHING_ELSE = _nothing_else()
-"""Whoever asks for vectors alone does not pay for the states."""
+"""Requests for vectors alone do not compute states."""
 
 
 def _damaged(path: Path, error: Exception) -> str:
@@ -261,9 +261,9 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 def open_graph(path: Path, *, without: Sequence[str] = ()) -> ort.InferenceSession:
-    """A stored graph, run by the calling thread alone; `without` names optimizers of ONNX Runtime to leave out.
+    """A stored graph, run by the calling thread alone; `without` names optimizers to disable.
 
-    Raises what ONNX Runtime raises of a missing or damaged file: its exceptions have no common base but Exception.
+    Raises whatever ONNX Runtime raises: its exceptions have no common base but Exception.
     """
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1

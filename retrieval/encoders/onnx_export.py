@@ -57,13 +57,12 @@ def export_onnx(
     max_length: int = DEFAULT_MAX_LENGTH,
     dimension: int | None = None,
 ) -> EncoderSpec:
-    """Writes `folder`: model.onnx, tokenizer.json and encoder.json, all that serving needs; complete or not at all.
+    """Exports a model to `folder`, atomically: model.onnx, tokenizer.json and encoder.json.
 
     The graph takes `input_ids` (batch, tokens) int64 without padding and gives `vectors` (batch, dimension) float32 and
-    `states` (batch, tokens, at most 128) float32: those of the last layer, projected, each of length 1. Leaving padding
-    out of the graph saves its attention mask, and a text's vector cannot depend on its neighbours'
-    lengths. `dimension` cuts vectors to their first columns. Raises EncoderUnavailableError for a model that cannot be
-    loaded or exported, SettingError for a dimension that it has not.
+    `states` (batch, tokens, at most 128) float32, projected, each of length 1. Without padding there is no attention
+    mask, and a vector does not depend on the lengths of other texts. `dimension` cuts vectors to their first columns.
+    Raises EncoderUnavailableError for a model that cannot be loaded or exported, SettingError for too many dimensions.
     """
     model = load_model(source, device="cpu")
     cut = truncate_vectors(model, dimension)
@@ -100,8 +99,7 @@ def _spec(
 
 
 class _Outputs(torch.nn.Module):
-    """Token ids to unit vectors: the transformer, then whatever modules follow it in the model. And to the states of
-    the tokens: what the transformer gives, projected."""
+    """Token ids to unit vectors and to projected states of the tokens."""
 
     projection: torch.Tensor
 
@@ -136,10 +134,10 @@ def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProt
 def export_graph(
     module: torch.nn.Module, inputs: Sequence[str], outputs: Sequence[str], longest: int, name: str
 ) -> onnx.ModelProto:
-    """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where it is found.
+    """The float32 graph of a module over token ids, attention fused into ONNX Runtime's operator where possible.
 
-    Each input is (batch, tokens) int64, the first of them the ids; `longest` is the most tokens, `name` what people
-    call the model. Raises EncoderUnavailableError for one that cannot be exported.
+    Each input is (batch, tokens) int64, the first the ids; `longest` is the most tokens, `name` the model's name for
+    messages. Raises EncoderUnavailableError where the export fails.
     """
     size = {
         0: torch.export.Dim("batch", min=1, max=4_096),
@@ -167,10 +165,9 @@ def export_graph(
 
 
 def _fused(model: ir.Model) -> ir.Model:
-    """Scaled dot-product attention as one MultiHeadAttention node a layer.
+    """Fuses scaled dot-product attention into one MultiHeadAttention node a layer.
 
-    Only that: ONNX Runtime's SkipLayerNormalization takes four times as long on a CPU as the Add and LayerNormalization
-    that it replaces, and BiasGelu is no faster than Add and Gelu.
+    SkipLayerNormalization takes four times as long on a CPU as the nodes that it replaces; BiasGelu gains nothing.
     """
     ShapeInferencePass()(model)
     optimize(model)
@@ -183,7 +180,7 @@ def _fused(model: ir.Model) -> ir.Model:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """The exporter reports its steps on stdout, by warnings and by logging; only its errors matter here."""
+    """Silences the exporter's prints, warnings and logs below errors."""
     levels = {name: logging.getLogger(name).level for name in _LOGGERS}
     try:
         for name in _LOGGERS:
@@ -205,7 +202,7 @@ _TABLE_ROWS = 1_000
 
 
 def quantise_graph(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of `model` with its constant weight matrices and its vocabulary in int8; everything else stays float32."""
+    """A copy of `model` with constant weight matrices and the vocabulary in int8, all else in float32."""
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _Quantiser(result.graph).run()
@@ -260,7 +257,7 @@ class _Quantiser:
         self._add("Mul", [f"{output}_unscaled", row_scale], output)
 
     def _quantised_rows(self, name: str) -> tuple[str, str]:
-        """Names of an activation's rows in uint8 around 128, and of their scales; made once for all who read it."""
+        """The names of an activation's rows in uint8 around 128 and of their scales, created once."""
         if name not in self._rows:
             axes = self._constant("last_axis", np.array([-1], np.int64))
             magnitude = self._add("Abs", [name], f"{name}_magnitude")

@@ -33,14 +33,12 @@ def open_encoder(
     max_length: int = DEFAULT_MAX_LENGTH,
     dimension: int | None = None,
 ) -> Encoder:
-    """The encoder of a model's name or folder (see `retrieval.encoders.weights.find_model`), or of a stored encoder's
-    folder.
+    """The encoder of a model's name or folder (see `retrieval.encoders.weights.find_model`), or of a stored encoder.
 
-    "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, kept under `cache` by the
-    fingerprint of the model's files, and opened without torch from then on; a second process waits for it.
-    `dimension` cuts vectors to the first so many columns, which a model that was trained for it (Matryoshka) bears
-    well; a stored encoder has the one that it was stored with. Raises EncoderUnavailableError where the model cannot be
-    found, loaded or exported, SettingError for a runtime that does not exist, or a dimension that the model has not.
+    "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, cached by the fingerprint of
+    the model's files, and opened without torch; a second process waits for it. `dimension` cuts vectors to their first
+    columns, for models trained for it (Matryoshka). Raises EncoderUnavailableError where the model cannot be found,
+    loaded or exported, SettingError for an unknown runtime or too many dimensions.
     """
     wanted = parse_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
@@ -83,9 +81,9 @@ def load_encoder(folder: Path) -> Encoder:
 
 
 def store_encoder(encoder: Encoder, folder: Path) -> Path:
-    """Writes what `load_encoder` needs to `folder`, at once and complete, unless it is there already; returns `folder`.
+    """Stores an encoder in `folder`, atomically, unless it is there; returns `folder`.
 
-    Raises EncoderUnavailableError for an encoder that has no files to store, StoreError where they cannot be written.
+    Raises EncoderUnavailableError for an encoder without files, StoreError where they cannot be written.
     """
     if (folder / SPEC_FILE).is_file():
         return folder
@@ -100,7 +98,7 @@ def store_encoder(encoder: Encoder, folder: Path) -> Path:
 
 
 def _reason(error: OSError) -> str:
-    """What the system said; of the files that could not be copied, of the first."""
+    """The system's message; the first one of several files."""
     copied = error.args[0] if isinstance(error, shutil.Error) else ()
     return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
 
@@ -114,7 +112,7 @@ def _as_stored(encoder: Encoder, folder: Path, dimension: int | None) -> Encoder
 
 
 def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:
-    """The folder of the model's export, made now where the cache does not have it."""
+    """The folder of the model's export, exported now unless it is cached."""
     # Keyed by what was asked for: what the model allows is known only once it is loaded.
     folder = cache / "onnx" / identity_of(source.name, source.fingerprint, runtime, max_length, dimension=dimension)
     if folder.is_dir():
@@ -131,7 +129,7 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
 
 
 def detect_runtime() -> Runtime:
-    """What "auto" is on this machine."""
+    """The runtime of "auto" on this machine."""
     if not _has_nvidia_driver():
         return "onnx-int8"
     from retrieval.encoders.torch import gpu_ready
@@ -140,7 +138,7 @@ def detect_runtime() -> Runtime:
 
 
 def _has_nvidia_driver() -> bool:
-    """Whether the driver finds a GPU: asking it takes a millisecond, importing torch to ask takes a second."""
+    """Whether the driver finds a GPU, in a millisecond; importing torch to ask takes a second."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:

@@ -39,7 +39,7 @@ _BATCH_CPU, _BATCH_GPU = 32, 256
 _CHUNK = 4_096
 """Texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
 _TOKEN_CHUNK = 512
-"""Fewer where the states of all tokens are kept: they stand in the device's memory until the chunk is done."""
+"""Smaller with states of tokens, which stay in the device's memory until the chunk is done."""
 
 
 class TorchEncoder:
@@ -121,8 +121,7 @@ class TorchEncoder:
         return self._spans(text, self.spec.document_prompt)
 
     def save(self, folder: Path) -> None:
-        """Writes a folder that `retrieval.encoders.registry.load_encoder` opens: the model as it came with the
-        projection of its states, and encoder.json."""
+        """Writes a folder for `retrieval.encoders.registry.load_encoder`: model, projection of states, encoder.json."""
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch / TORCH_FOLDER)
             if self.state_dimension:
@@ -204,8 +203,8 @@ def _read(model: SentenceTransformer, ready: list[str]) -> list[Encoding]:
 
 
 def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.float32]:
-    """The projection of a model's token states (hidden, at most 128): what stands in its `folder`, or else found now
-    on the texts that ship with this program, as products."""
+    """The projection of a model's token states (hidden, at most 128): stored in its `folder`, or computed from the
+    sample texts as products."""
     body: Any = model[0]
     stored = stored_projection(folder, int(body.auto_model.config.hidden_size))
     if stored is not None:
@@ -216,7 +215,7 @@ def token_projection(model: SentenceTransformer, folder: Path) -> NDArray[np.flo
 
 
 def _has_tokens(model: SentenceTransformer) -> bool:
-    """Whether it is a transformer whose tokenizer says where in the text each token stands."""
+    """Whether it is a transformer with a tokenizer that gives spans."""
     return hasattr(model[0], "auto_model") and getattr(model.tokenizer, "backend_tokenizer", None) is not None
 
 
@@ -237,7 +236,7 @@ def load_model(source: ModelSource, *, device: str | None = None) -> SentenceTra
 
 @contextmanager
 def no_progress_bar() -> Iterator[None]:
-    """Keeps transformers from drawing its own bar while weights are read."""
+    """Disables the progress bars of transformers."""
     bars: Any = transformers.utils.logging
     shown = bars.is_progress_bar_enabled()
     bars.disable_progress_bar()
@@ -254,7 +253,7 @@ def gpu_ready() -> bool:
 
 
 def prompts(model: SentenceTransformer) -> tuple[str, str]:
-    """What the model wants before a query and before a product's text, each empty where it wants nothing."""
+    """The prompts of queries and of product texts, empty where the model has none."""
     known = {name: text for name, text in model.prompts.items() if text}
     default = known.get(model.default_prompt_name or "", "")
     document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
@@ -267,9 +266,9 @@ def model_length(model: SentenceTransformer) -> int:
 
 
 def truncate_vectors(model: SentenceTransformer, dimension: int | None) -> int | None:
-    """Has a model give the first `dimension` columns alone; None, as what comes back, is all that it has.
+    """Cuts a model's vectors to the first `dimension` columns; returns None where that is all of them.
 
-    Raises SettingError where it has fewer.
+    Raises SettingError for more than it has.
     """
     if dimension is None or dimension == (there := vector_dimension(model)):
         return None
@@ -280,12 +279,12 @@ def truncate_vectors(model: SentenceTransformer, dimension: int | None) -> int |
 
 
 def vector_dimension(model: SentenceTransformer) -> int:
-    """Columns of the model's vectors, found by encoding one word where no module says it."""
+    """The dimension of the model's vectors, from encoding a word."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
 
 
 def pooling(model: SentenceTransformer) -> str:
-    """The modules after the transformer, for people."""
+    """The modules after the transformer, for display."""
     return ", ".join(
         " ".join([type(module).__name__, str(getattr(module, "pooling_mode", ""))]).strip()
         for module in list(model)[1:]
@@ -296,14 +295,14 @@ def pooling(model: SentenceTransformer) -> str:
 # own catalog would give slightly better directions, but then no ranker could be trained for more than one store.
 
 PROJECTED = 128
-"""Columns of a projection; fewer where the model's states have fewer."""
+"""The columns of a projection; fewer where the states have fewer."""
 PROJECTION_FILE = "token_projection.npy"
-"""Beside a model's weights: its projection, so that it is found once."""
+"""The file of the projection beside a model's weights."""
 
 
 @cache
 def sample_texts() -> tuple[str, ...]:
-    """Texts like products and queries of many kinds of store, English and Chinese, the same in every installation."""
+    """Sample texts of products and queries, English and Chinese, the same in every installation."""
     return tuple((files("retrieval.encoders") / "token_sample.txt").read_text("utf-8").splitlines())
 
 
@@ -311,9 +310,8 @@ def principal_directions(states: Iterable[NDArray[np.float32]]) -> NDArray[np.fl
     """The projection (hidden, at most PROJECTED) of states, given as pieces (any, hidden).
 
     Its columns are the orthonormal directions, largest first, that keep most of the states' squared length: the
-    eigenvectors of their uncentred second moment (Jolliffe 2002, Principal Component Analysis, section 14.2.3). They
-    are not centred, for what is kept is the dot product of two states. Signs are settled, so that two machines find the
-    same.
+    eigenvectors of their uncentred second moment (Jolliffe 2002, Principal Component Analysis, section 14.2.3), as dot
+    products of states are to be kept. Signs are fixed, so that machines agree.
     """
     moment = sum(piece.astype(np.float64).T @ piece.astype(np.float64) for piece in states)
     _, ascending = np.linalg.eigh(moment)
@@ -323,7 +321,7 @@ def principal_directions(states: Iterable[NDArray[np.float32]]) -> NDArray[np.fl
 
 
 def stored_projection(folder: Path, hidden: int) -> NDArray[np.float32] | None:
-    """The projection that stands beside a model's weights; None where none for `hidden` columns does."""
+    """The stored projection of a model; None where there is none for `hidden` columns."""
     try:
         found = np.load(folder / PROJECTION_FILE, allow_pickle=False)
     except (OSError, ValueError, EOFError):

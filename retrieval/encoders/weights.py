@@ -14,7 +14,7 @@ from retrieval.store.files import atomic_folder
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
-"""For a catalog with Chinese in it: reads about a hundred languages."""
+"""The default for catalogs with Chinese; reads about a hundred languages."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class ModelSource:
 
 
 def find_model(name: str, cache: Path) -> ModelSource:
-    """The model of this name: a folder's path, a name that an installed package ships, or a name on the model hub.
+    """The model of this name: a folder's path, a name that an installed package ships, or one on the model hub.
 
-    What must be expanded or fetched is kept under `cache`; two processes may do that at once.
-    Raises EncoderUnavailableError, with what was tried, where none of them has it.
+    Expanded and downloaded models are kept under `cache`, safely with several processes. Raises
+    EncoderUnavailableError, which says what was tried.
     """
     folder = Path(name).expanduser()
     if (folder / "modules.json").is_file():
@@ -46,14 +46,14 @@ def find_model(name: str, cache: Path) -> ModelSource:
 
 
 def resolve_model_name(name: str) -> str:
-    """What names the same model from any working directory: of a folder its whole path, else the name as it is."""
+    """A name of the model that is valid in any working directory: the absolute path of a folder, else the name."""
     folder = Path(name).expanduser()
     return str(folder.resolve()) if (folder / "modules.json").is_file() else name
 
 
 @dataclass(frozen=True, slots=True)
 class _ModelPackage:
-    """A package that carries weights: its module, what to install, and where in it they are (a folder or one file)."""
+    """A package with weights: its module, its distribution, and the folder or file of the weights."""
 
     module: str
     distribution: str
@@ -67,7 +67,7 @@ _SHIPPED = {
 
 
 def _from_package(name: str, cache: Path) -> Path | None:
-    """The model's folder where an installed package has it; one that ships as a single file is expanded once."""
+    """The folder of a model in an installed package; one that ships as a file is expanded once."""
     home = _package_folder(_SHIPPED[name].module) if name in _SHIPPED else None
     if home is None:
         return None
@@ -97,9 +97,9 @@ def _from_hub(name: str, cache: Path) -> Path:
 
 
 def fetch_model(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
-    """The folder `target`, which `download` fills from the model hub where it is not there yet, whole or not at all.
+    """The folder `target`, filled by `download` from the model hub unless it exists, atomically.
 
-    Raises EncoderUnavailableError with what `not_found` makes of the hub's answer.
+    Raises EncoderUnavailableError with the message that `not_found` makes of the hub's error.
     """
     if target.is_dir():
         return target

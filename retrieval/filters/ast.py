@@ -91,14 +91,14 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
 
 
 def fields_of(tree: Filter) -> tuple[str, ...]:
-    """The fields that a filter asks about, each once, in the order of the text."""
+    """The fields of a filter, each once, in the order of the text."""
     return tuple(dict.fromkeys(leaf.field for leaf in leaves(tree)))
 
 
 def number_of(word: str) -> float | None:
-    """The number that a bare word spells, or None.
+    """The number of a bare word, or None.
 
-    A code stays text: one with leading zeros, or with more digits than a float holds, would come back as another one.
+    A code stays text: one with leading zeros, or with more digits than a float holds.
     """
     if not _NUMBER.fullmatch(word) or _CODE.match(word):
         return None

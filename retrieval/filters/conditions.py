@@ -66,7 +66,7 @@ Condition = TextIn | NumberWithin | HasText | HasNumber | NotThat | AllOf | AnyO
 
 
 def fields_of(condition: Condition) -> frozenset[str]:
-    """The names of the fields that a filter looks at."""
+    """The fields of a condition."""
     match condition:
         case AllOf(operands) | AnyOf(operands):
             return frozenset[str]().union(*map(fields_of, operands))
@@ -89,7 +89,7 @@ class FieldValues(Protocol):
 
 
 def matches(condition: Condition, values: FieldValues) -> bool:
-    """Whether one product's values pass a filter: what a keyword index does for all products at once."""
+    """Whether one product's values pass a filter; a keyword index does this for all products at once."""
     match condition:
         case AllOf(operands):
             return all(matches(each, values) for each in operands)

@@ -68,7 +68,7 @@ WORD: /(?:[\w\-.\/+]|[^\x00-\x7f\s])+/
 
 
 class _Parser(Protocol):
-    """What is used of lark's interactive parser, whose own methods carry no types."""
+    """The used part of lark's interactive parser, which is untyped."""
 
     def iter_parse(self) -> Iterator[Token]: ...
     def feed_token(self, token: Token) -> object: ...
@@ -123,7 +123,7 @@ def _parse(text: str) -> Filter:
 
 
 class _Nesting:
-    """Counts open brackets and the NOTs that still wait for what they negate, and stops at the limit."""
+    """Counts open brackets and pending NOTs, and raises at the limit."""
 
     def __init__(self) -> None:
         self._depth = 0
@@ -146,7 +146,7 @@ class _Nesting:
 
 @functools.cache
 def _grammar() -> Lark:
-    """Built on first use: lark's import and the grammar cost a tenth of a second that a search without filter saves."""
+    """The grammar, built on first use: that takes a tenth of a second."""
     from lark import Lark
 
     # Called as the parser reduces, from the bottom up, so no depth of input can exhaust the stack. lark takes any
@@ -241,7 +241,7 @@ def _unexpected(token: Token, read: list[Token], text: str) -> FilterError:
 
 
 def _accepted(before: list[Token]) -> set[str]:
-    """The terminals that may follow. Asked of a fresh parser: the failed one has reduced past what it accepted."""
+    """The terminals that may follow, by a fresh parser: the failed one has reduced past them."""
     parser: _Parser = _grammar().parse_interactive("")
     for token in before:
         parser.feed_token(token)
@@ -265,7 +265,7 @@ _EXPECTED = {
 
 
 def syntax_error(column: int, found: str, before: Sequence[str], accepted: set[str]) -> FilterError:
-    """The error for something that may not stand at a column.
+    """The error for a misplaced token at a column.
 
     `before` are the tokens up to there, `accepted` the grammar's terminals that may follow them.
     """

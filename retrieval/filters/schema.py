@@ -26,7 +26,7 @@ from retrieval.records import AttributeValue, Product
 
 CATEGORY_SEPARATOR = " > "
 LONGEST_VALUE = 256
-"""Longer texts are prose: found by searching, neither filtered by nor counted as a facet."""
+"""Longer texts are prose: searched, but neither filtered by nor counted as facets."""
 SORTABLE_CORE = ("price", "rating", "rating_count", "created", "updated")
 
 _SPACES = re.compile(r"\s+")
@@ -63,14 +63,13 @@ CORE_KINDS: Mapping[str, FieldKind] = {
 
 @dataclass(frozen=True, slots=True)
 class FieldInfo:
-    """One field: what kinds of value it holds, and in how many products."""
+    """A field: the kinds of its values, and the number of products that have it."""
 
     name: str
     kinds: frozenset[FieldKind]
     products: int
     slot: int = 0
-    """Its number in the keyword index: a later version gives a field that stays the same one, so that what was indexed
-    for an unchanged product can be taken over."""
+    """Its column in the keyword index; kept by later versions, so that unchanged products can be copied."""
 
     @property
     def is_numeric(self) -> bool:
@@ -87,10 +86,10 @@ class FieldCatalog:
 
     fields: Mapping[str, FieldInfo]
     category_roots: frozenset[str] = frozenset()
-    """Folded names of the widest categories: such a name means the root, never a deeper level of another path."""
+    """Folded root categories: such a name means the root, never a deeper level of another path."""
 
     def compile(self, tree: Filter) -> Condition:
-        """Checks the names and types of a filter and folds its values.
+        """Compiles a filter: checks names and types, folds values.
 
         Raises UnknownFieldError for a field that no product has, FilterError for a value of the wrong type.
         """
@@ -122,14 +121,13 @@ class ProductColumns:
     texts: dict[str, list[str]] = field(default_factory=dict)
     """Folded: what a filter compares with."""
     display: dict[str, list[str]] = field(default_factory=dict)
-    """The product's own spelling: what a facet counts. One spelling for each folded text."""
+    """The product's own spelling, for facets; one for each folded text."""
 
 
 def product_columns(
     product: Product, category_roots: Collection[str], only: Collection[str] | None = None
 ) -> ProductColumns:
-    """The columns of one product, or of its fields those that are named; repeated values once. They depend on nothing
-    else of the catalog than its roots."""
+    """The columns of a product, or of the fields `only`, each value once; of the catalog they depend on its roots."""
     made = ProductColumns()
     for name, kind, value in field_values(product):
         if only is not None and name not in only:
@@ -156,12 +154,12 @@ def _add_text(made: ProductColumns, name: str, text: str, *, facet: bool) -> Non
 
 
 def normalize_space(text: str) -> str:
-    """Text with its runs of white space made single spaces, and without what UTF-8 cannot write."""
+    """Text with white space normalised, and without what UTF-8 cannot encode."""
     return _SPACES.sub(" ", text.encode("utf-8", "replace").decode()).strip()
 
 
 def fold_value(text: str) -> str:
-    """The form in which two spellings of one value are equal: width, case and white space do not count."""
+    """The form in which two spellings of a value are equal: width, case and white space do not count."""
     return normalize_space(unicodedata.normalize("NFKC", text)).casefold()
 
 
@@ -278,7 +276,7 @@ def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
 
 
 def _number(leaf: Comparison | In, info: FieldInfo, value: Value, *, strict: bool) -> float | None:
-    """The value as the field's numbers are stored; where it is none: FilterError if `strict`, else None."""
+    """The value as a number of the field; where it is none, FilterError if `strict`, else None."""
     if not isinstance(value, str | bool) and FieldKind.NUMBER in info.kinds:
         return float(value)
     parsed = _parsed(value_text(value), info)
@@ -312,7 +310,7 @@ class FieldCounter:
         self._products: Counter[str] = Counter()
         self._roots: Counter[str] = Counter()
         self._shapes: Counter[_Shape] = Counter()
-        """Products by the fields that they have: far fewer than products, and counted together."""
+        """Products by their set of fields: far fewer than products, and counted together."""
 
     def add(self, product: Product) -> None:
         """Takes one more product into account."""
@@ -350,9 +348,9 @@ class FieldCounter:
     def catalog(
         self, before: FieldCatalog | None = None, spelling: Mapping[str, str] = MappingProxyType({})
     ) -> FieldCatalog:
-        """What was counted, fields in the order of their names; those that `before` has keep their place there.
+        """The counted catalog, fields in the order of their names; those of `before` keep their slots.
 
-        `spelling` says how some category levels were spelled in the end.
+        `spelling` maps category roots to their final spelling.
         """
         self._count_shapes()
         kinds: dict[str, set[FieldKind]] = {name: {kind} for name, kind in CORE_KINDS.items()}
@@ -375,7 +373,7 @@ class FieldCounter:
 
 
 def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldCatalog:
-    """A catalog with the fields that more products bring, behind those that it has; their counts stay."""
+    """A catalog extended by the fields of more products; counts stay."""
     counter = FieldCounter()
     for product in products:
         counter.add(product)
@@ -390,7 +388,7 @@ def extend_catalog(catalog: FieldCatalog, products: Iterable[Product]) -> FieldC
 
 
 def _shape(product: Product) -> _Shape:
-    """Which fields `field_values` gives of a product, the widest category, and the kinds of the attributes."""
+    """The fields that `field_values` gives of a product, its root category, and the kinds of its attributes."""
     attributes: list[tuple[str, FieldKind]] = []
     for name, value in product.attributes.items():
         kind = _OF_ONE_KIND.get(type(value))

@@ -25,18 +25,18 @@ from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
 ROWS_FILE = "rows.npy"
-"""For each vector of the index file its row (n,) int64; -1 where the row is gone or has another vector now."""
+"""The row of each vector of the index file (n,) int64; -1 where the row is gone or has another vector."""
 
 EXACT_BELOW = 50_000
-"""Up to here a scan of everything takes no longer than a graph would, and misses nothing."""
+"""Up to here a full scan takes no longer than a graph, and misses nothing."""
 GRAPH_NEIGHBOURS = 32
 GRAPH_CONSTRUCTION = 200
 GRAPH_SEARCH = 1_000
 """HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
 MOST_STALE = 0.2
-"""An index file is continued until this share of it is stale; then it is made anew."""
+"""The stale share up to which an index file is extended instead of rebuilt."""
 SCAN_SHARE = 0.2
-"""A filter that lets less than this share through is answered by scanning what it allows."""
+"""A filter that passes less than this share is answered by a scan of these rows."""
 _PROBES = 32
 _settled = threading.local()
 _GPU_MOST = 2_048
@@ -44,7 +44,7 @@ _GPU_MOST = 2_048
 
 
 class VectorIndexKind(StrEnum):
-    """How the nearest are found."""
+    """The kinds of vector index."""
 
     EXACT = "exact"
     GRAPH = "graph"
@@ -56,14 +56,13 @@ _WANTED = {
     VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
     VectorIndexKind.QUANTISED: lambda limit: limit * 10,
 }
-"""How many rows to ask each kind for, so that its rounding does not cost any of the `limit` nearest."""
+"""The number of rows to request, so that rounding costs none of the `limit` nearest."""
 
 
 def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
-    """The kind for `count` vectors on a machine with `memory` bytes: never the caller's business.
+    """The kind for `count` vectors on a machine with `memory` bytes.
 
-    A graph over 8-bit vectors is the faster one; past half of the memory, inverted lists over 4-bit vectors take a
-    third of its bytes.
+    A graph over 8-bit vectors is faster; past half of the memory, inverted lists over 4-bit vectors take a third of it.
     """
     if count <= EXACT_BELOW:
         return VectorIndexKind.EXACT
@@ -73,7 +72,7 @@ def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
 
 @dataclass(frozen=True, slots=True)
 class PreviousVectors:
-    """What the vectors of an earlier folder have in common with the new ones."""
+    """The vectors of an earlier folder that the new ones share."""
 
     folder: Path
     rows: Rows
@@ -83,11 +82,10 @@ class PreviousVectors:
 def build_index(
     folder: Path, kind: VectorIndexKind | None = None, before: PreviousVectors | None = None
 ) -> VectorIndexKind:
-    """Writes, beside the vectors of a folder, what finds them; returns the kind, chosen by size and memory if not
-    given.
+    """Writes the index of a folder's vectors; returns the kind, chosen by size and memory if not given.
 
-    The index of an earlier folder of the same kind is continued where most of its vectors are still there: only the
-    new ones are added, which gives the same recall in a fraction of the time.
+    The index of an earlier folder of the same kind is extended where most of its vectors remain: the same recall in a
+    fraction of the time.
     """
     vectors = map_vectors(folder)
     kind = kind or choose_kind(len(vectors), vectors.shape[1], physical_memory())
@@ -101,7 +99,7 @@ def build_index(
 def _continued(
     vectors: Vectors, kind: VectorIndexKind, before: PreviousVectors | None
 ) -> tuple[faiss.Index, Rows] | None:
-    """The earlier index with the vectors that it lacks, and the rows of all; None where it cannot be continued."""
+    """The earlier index extended by the missing vectors, and the rows of all; None where it cannot be extended."""
     if before is None or not (before.folder / INDEX_FILE).exists():
         return None
     index = _read(before.folder / INDEX_FILE)
@@ -126,14 +124,14 @@ def physical_memory() -> int:
 
 
 def gpu_count() -> int:
-    """The number of GPUs that this build of faiss can use; 0 for faiss-cpu."""
+    """The number of GPUs that this build of faiss can use."""
     return int(faiss.get_num_gpus()) if hasattr(faiss, "StandardGpuResources") else 0
 
 
 class FaissIndex(StoredVectors):
     """An opened vector index: read-only, thread-safe.
 
-    On a GPU, when there is one and `gpu` is not False, everything is scanned there.
+    Where there is a GPU, and `gpu` is not False, it scans everything there.
     """
 
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
@@ -157,7 +155,7 @@ class FaissIndex(StoredVectors):
         return _kind_of(self._graph)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
-        """More than `limit` rows that, by the index's own rounded scores, the nearest are among."""
+        """More than `limit` rows, which include the nearest by the index's rounded scores."""
         if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
             return None
         share = 1.0 if allowed is None else len(allowed) / self.size
@@ -171,7 +169,7 @@ class FaissIndex(StoredVectors):
         return places if self._rows is None else self._rows[places]
 
     def _selector(self, allowed: Rows | None) -> faiss.IDSelector | None:
-        """What the index may propose; None where that is everything."""
+        """A selector of the rows that may be proposed; None for all."""
         if allowed is None:
             return None if self._rows is None or len(self._rows) == self.size else _bitmap(self._rows >= 0)
         wanted = np.zeros(self.size + 1, dtype=bool)  # the last is where -1 points to
@@ -243,7 +241,7 @@ def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
 
 @contextlib.contextmanager
 def _all_cores() -> Iterator[None]:
-    """Lets FAISS work on all cores, whatever the calling thread was set to."""
+    """Lets FAISS use all cores."""
     before = faiss.omp_get_max_threads()
     faiss.omp_set_num_threads(len(os.sched_getaffinity(0)))
     try:
@@ -253,7 +251,7 @@ def _all_cores() -> Iterator[None]:
 
 
 def _search_in_this_thread_alone() -> None:
-    """Searches already run side by side; a team of threads for each would only make them wait for each other."""
+    """One thread a search: searches run in parallel already."""
     if not getattr(_settled, "done", False):
         faiss.omp_set_num_threads(1)
         _settled.done = True

@@ -19,16 +19,16 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class RetrievalScores:
-    """What both retrievers say of the same n candidates.
+    """The scores of both retrievers for the same n candidates.
 
-    `bm25` (n,) is 0 where no word matched; `cosine` (n,) is exact for every candidate, whoever proposed it; the ranks
-    (n,) count from 1 and are infinite for what a retriever did not propose.
+    `bm25` (n,) is 0 where no word matched; `cosine` (n,) is exact for every candidate; ranks (n,) count from 1 and are
+    infinite for what a retriever did not propose.
     """
 
     words: int
     """The number of words in the query."""
     background: Background
-    """What the cosine of unrelated products is with this encoder and catalog."""
+    """The cosine of unrelated products with this encoder and catalog."""
     bm25: Array
     cosine: Array
     bm25_rank: Array
@@ -40,7 +40,7 @@ class RetrievalScores:
         return self.background.standardise(self.cosine)
 
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
-        """Of the candidates at `places`, in their order."""
+        """The scores of the candidates at `rows`, in their order."""
         bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
         return RetrievalScores(self.words, self.background, self.bm25[rows], self.cosine[rows], bm25_rank, dense_rank)
 
@@ -97,8 +97,7 @@ METHODS: Mapping[str, Merge] = {
     "z-score": z_scores(0.25),
     "rrf": reciprocal_rank(),
 }
-"""The methods that `shelfwise bench quality` compares; each with the weight that did best over the dev sets
-together."""
+"""The methods that `shelfwise bench quality` compares, each with the weight that was best over all dev sets."""
 DEFAULT = "per-word"
 
 

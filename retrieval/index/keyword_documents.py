@@ -23,7 +23,7 @@ _BLOCK_BYTES = 1 << 17
 
 
 class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
-    """A document without its row, its fields by their places in the catalog."""
+    """A document without its row, its fields by slot."""
 
     text: str
     """The terms, with blanks between them."""
@@ -32,11 +32,11 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     texts: str
     """JSON: the texts of each field, folded."""
     shown: str
-    """JSON: the texts of each field, as a facet counts them."""
+    """JSON: the display texts of each field."""
 
 
 def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
-    """The line of one document, without the fields that the catalog does not have."""
+    """The line of a document, without fields that the catalog lacks."""
     fields, made = catalog.fields, document.columns
     numbers = ((fields[name].slot, number) for name, each in made.numbers.items() if name in fields for number in each)
     return KeywordLine(
@@ -54,10 +54,9 @@ def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
 
 
 class KeywordBuilder:
-    """Writes the lines of a version's keyword index into an empty folder, documents in the order of their rows.
+    """Writes the lines of a version's keyword index into an empty folder, in the order of rows.
 
-    `before` is the folder of an index with the same fields in the same places, made by the same analysis: what it holds
-    of an unchanged product is taken over from there.
+    `before` is the folder of an index of the same fields, slots and analysis, to copy unchanged products from.
     """
 
     def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
@@ -73,22 +72,22 @@ class KeywordBuilder:
             self.add_line(document.row, encode_line(keyword_line(document, self._catalog)))
 
     def add_line(self, row: int, encoded: bytes) -> None:
-        """Adds a document that was made into its line elsewhere, by `encode_line(keyword_line(...))`."""
+        """Adds an encoded line, by `encode_line(keyword_line(...))`."""
         self._index(row, encoded)
         self._lines.write(encoded)
 
     def _index(self, row: int, encoded: bytes) -> None:
-        """What a backend on this machine does with a line besides."""
+        """A hook for local backends."""
 
     def add_as_before(self, row: int, row_before: int) -> None:
-        """Adds what the index before holds at `row_before`; these rows come in ascending order."""
+        """Copies the line of a row of the earlier index; these rows must ascend."""
         for place, line in self._before:
             if place == row_before:
                 return self.add_line(row, line)
         raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
 
     def finish(self) -> Path:
-        """Ends the files and returns the folder that was written."""
+        """Closes the files and returns the folder."""
         self._lines.close()
         return self._folder
 
@@ -143,7 +142,7 @@ def _unpacked(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _line_at(unread: bytes, start: int) -> bytes:
-    """The line whose length stands at `start`, or nothing while it is not there whole; no line is empty."""
+    """The line at `start`, or nothing while it is incomplete; no line is empty."""
     begin = start + _LENGTH_BYTES
     end = begin + int.from_bytes(unread[start:begin], "little")
     return unread[begin:end] if end <= len(unread) else b""

@@ -101,11 +101,9 @@ class TantivyIndex(SequentialQueries):
         self._ties_by_row = self._searcher.num_segments < 2
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
-        """This index with some rows replaced, added or gone; this one stays as it is.
+        """This index with changed rows; this one stays as it is.
 
-        `catalog` is the one this index was opened with, or an extension of it up to `places` fields. Only the newest
-        index may be changed, and by one thread at a time. Until the next version the word statistics count replaced
-        documents too.
+        Until the next version, word statistics count replaced documents too.
         """
         lines = [(each.row, keyword_line(each.document, catalog)) for each in changes if each.document]
         searcher = self._copy.replace(lines, [each.row for each in changes])
@@ -114,7 +112,7 @@ class TantivyIndex(SequentialQueries):
         return newer
 
     def check_changeable(self) -> None:
-        """Nothing stands in the way of a change that could be told before it is tried."""
+        """Does nothing: a local index can always be changed."""
 
     @property
     def field_capacity(self) -> int:
@@ -257,14 +255,14 @@ class TantivyIndex(SequentialQueries):
         return make_facet(info, texts, numbers, size, (span["min"], span["max"]))
 
     def _buckets(self, query: Query, column: str) -> list[tuple[Any, int]]:
-        """Each value of a column with its count. One column at a time: tantivy bounds the buckets of a request."""
+        """The values of a column with their counts. One column a request: tantivy bounds its buckets."""
         wanted = {"values": {"terms": {"field": column, "size": _MOST_BUCKETS}}}
         buckets = self._searcher.aggregate(query, wanted)["values"]["buckets"]
         return [(bucket["key"], bucket["doc_count"]) for bucket in buckets]
 
     def _with_ties(self, query: Query, hits: Hits, total: int) -> Hits:
-        """The hits and whatever ties with the last, where equal scores come in no order of rows: in an index of several
-        segments, or one that was changed."""
+        """The hits and all that tie with the last: equal scores are not in the order of rows in an index of several
+        segments or after changes."""
         if self._ties_by_row or not hits:
             return hits
         last = hits[-1][0]
@@ -288,8 +286,8 @@ _EVERYTHING = (Occur.Must, Query.all_query())
 
 
 class _WorkingCopy:
-    """Links to an index's files in a folder of our own: tantivy writes a lock beside what it reads, and new segments
-    when something changes, while a published folder is only read."""
+    """A temporary folder with links to an index's files: tantivy writes locks and new segments beside what it reads,
+    and a published folder is never written to."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog) -> None:
         self.catalog = catalog
@@ -305,11 +303,11 @@ class _WorkingCopy:
         self.schema = self._index.schema
 
     def searcher(self) -> tantivy.Searcher:
-        """What is committed now; later changes do not reach it."""
+        """A searcher of what is committed now."""
         return self._index.searcher()
 
     def replace(self, lines: Iterable[tuple[int, KeywordLine]], gone: Iterable[int]) -> tantivy.Searcher:
-        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher that sees it.
+        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher of the result.
 
         Raises StoreError where nothing can be written; nothing is changed then.
         """

@@ -35,7 +35,7 @@ FACTS_FILE = "states.json"
 STATES_FILES = (STATES_FILE, IDS_FILE, OFFSETS_FILE, IDF_FILE, FACTS_FILE)
 FORMAT = 1
 DIMENSION = 96
-"""Columns of stored states unless a rebuild is told otherwise: 20 tokens of a product take 2,000 bytes."""
+"""The default columns of stored states: 20 tokens of a product take 2,000 bytes."""
 MOST_TOKENS = 32
 """Tokens of a product that are kept."""
 SCALE = 127
@@ -46,7 +46,7 @@ Rows = NDArray[np.int64]
 
 
 class TokenStatesInfo(msgspec.Struct, frozen=True):
-    """What states.json holds, and the manifest of a version with states."""
+    """The content of states.json, also part of the manifest."""
 
     encoder: str
     """Identity of the encoder that made them."""
@@ -63,7 +63,7 @@ class TokenStatesInfo(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class ProductTokens:
-    """The tokens of c products, padded to those of the longest; a product without states has only padding."""
+    """The tokens of c products, padded to the longest."""
 
     ids: NDArray[np.int32]
     """(c, t), -1 behind a product's last token."""
@@ -77,12 +77,12 @@ class ProductTokens:
 
     @classmethod
     def none(cls, count: int, dimension: int) -> ProductTokens:
-        """Of products without states."""
+        """The tokens of products without states."""
         return cls(np.empty((count, 0), np.int32), np.empty((count, 0, dimension), np.int8))
 
 
 class TokenStates(Protocol):
-    """The token states of a snapshot's products, by row. Read-only; is thread-safe."""
+    """The token states of a snapshot's products, by row: read-only and thread-safe."""
 
     @property
     def encoder(self) -> str:
@@ -94,10 +94,10 @@ class TokenStates(Protocol):
 
     @property
     def idf(self) -> NDArray[np.float32]:
-        """How rare each token is (vocabulary,): ln((n + 1) / (df + 1)) + 1, df of the n products having it."""
+        """The inverse document frequency of each token (vocabulary,), see `inverse_frequency`."""
 
     def narrow_query(self, query: Tokens) -> Tokens:
-        """A query's tokens with as many columns of states as the products' have."""
+        """A query's tokens, narrowed to the columns of the products' states."""
 
     def gather(self, rows: Rows) -> ProductTokens:
         """The tokens of the products at `rows` (c,), in their order."""
@@ -128,7 +128,7 @@ class TokenRuns:
 
 
 def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArray[np.int64]:
-    """The numbers from each start on, as many as its length says, end to end."""
+    """The indices start, start + 1, ... of each run, as many as its length, end to end."""
     ends = np.cumsum(lengths, dtype=np.int64)
     total = int(ends[-1]) if len(ends) else 0
     found: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
@@ -136,7 +136,7 @@ def run_indices(starts: NDArray[np.int64], lengths: NDArray[np.int32]) -> NDArra
 
 
 def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MOST_TOKENS) -> TokenRuns:
-    """The first tokens of each text as they are stored: `dimension` columns at length 1 again, times 127, rounded."""
+    """The first tokens of each text as stored: `dimension` columns, normalised again, times 127, rounded."""
     lengths = np.array([min(most, len(each.ids)) for each in tokens], np.int32)
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     if not lengths.sum():
@@ -205,7 +205,7 @@ def _facts(path: Path) -> TokenStatesInfo:
 
 
 def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
-    """The mapped array of a file; of another shape or kind than the facts say it is damaged."""
+    """The mapped array of a file; raises StoreDamagedError for another shape or type."""
     found = load_array(path, mapped=True)
     if found.shape != shape or found.dtype != kind:
         message = (
@@ -216,7 +216,7 @@ def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArra
 
 
 class StatesWriter:
-    """Fills a folder that `retrieval.index.token_states.StoredStates` opens."""
+    """Writes the token states of a version, product by product."""
 
     def __init__(self, folder: Path, encoder: str, dimension: int, vocabulary: int, most: int = MOST_TOKENS) -> None:
         """`encoder` is the identity of the one whose states these are, `vocabulary` more than any of its ids."""
@@ -229,8 +229,8 @@ class StatesWriter:
         self._frequency = np.zeros(vocabulary, np.int64)
 
     def add(self, ids: NDArray[np.int32], states: NDArray[np.int8], lengths: NDArray[np.int32]) -> None:
-        """Takes the next m products: their tokens' ids (total,) and states (total, d) end to end, and how many tokens
-        each has (m,). Raises ValueError for an id that the vocabulary does not have."""
+        """Adds the next m products: their tokens' ids (total,) and states (total, d) end to end, and their numbers of
+        tokens (m,). Raises ValueError for an id outside the vocabulary."""
         vocabulary = len(self._frequency)
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
             raise ValueError(f"token ids from {ids.min()} to {ids.max()}, of a vocabulary of {vocabulary}")

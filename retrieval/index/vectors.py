@@ -27,10 +27,9 @@ class NearestRows:
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """How similar two products are that have nothing to do with each other: the cosine's mean and deviation.
+    """The mean and deviation of the cosine of unrelated products.
 
-    Encoders differ widely in it (one spreads cosines from 0 to 1, another from 0.7 to 0.95), so a cosine means
-    something beside another score only when it is measured from here.
+    Encoders differ widely in it (from 0 to 1, or from 0.7 to 0.95), so a cosine is comparable only relative to it.
     """
 
     mean: float
@@ -42,13 +41,13 @@ class Background:
 
 
 DEFAULT_BACKGROUND = Background(0.2, 0.12)
-"""What small English encoders have on catalogs."""
+"""The background of small English encoders."""
 
 
 def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> Background:
     """The background of a catalog's unit vectors (n, dimension), from `pairs` pairs drawn by `seed`.
 
-    A catalog too small to tell gets the usual one.
+    A catalog that is too small gets the default.
     """
     if len(vectors) < _FEWEST_FOR_BACKGROUND:
         return DEFAULT_BACKGROUND
@@ -84,16 +83,16 @@ class VectorIndex(Protocol):
 
     @property
     def without_cluster(self) -> VectorIndex:
-        """The same vectors where no cluster is asked: itself, unless it asks one."""
+        """The same vectors without a cluster."""
 
 
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
-"""Rows that are brought into memory at once."""
+"""Rows that are read into memory at once."""
 
 
 def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
-    """An array (count, dimension) on disk to write unit vectors into; memory holds no copy of it."""
+    """A memory-mapped array (count, dimension) to write unit vectors into."""
     folder.mkdir(parents=True, exist_ok=True)
     return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
 
@@ -108,10 +107,9 @@ def map_vectors(folder: Path) -> Vectors:
 
 
 class StoredVectors:
-    """The vector index without an index: exact, by scanning what is allowed.
+    """Exact search by a scan.
 
-    A faster one derives from it and says in `_propose` which rows are worth a score. Raises StoreDamagedError for a
-    folder whose vectors cannot be read.
+    Faster indexes derive from it and propose rows in `_propose`. Raises StoreDamagedError for unreadable vectors.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -149,10 +147,7 @@ class StoredVectors:
         return np.array(self._vectors[rows], dtype=np.float32)
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:  # noqa: ARG002 (for others)
-        """Distinct rows, of `allowed` where it is given, that the `limit` nearest are among.
-
-        None, or fewer than `limit`, has all of them scanned.
-        """
+        """Distinct rows, of `allowed` if given, that include the `limit` nearest; None or fewer for a scan of all."""
         return None
 
     def _scan(self, query: Vectors, limit: int, allowed: Rows) -> NearestRows:

@@ -81,7 +81,7 @@ Alternatives = tuple[tuple[str, ...], ...]
 
 
 def _marks() -> str:
-    """The combining marks of the basic plane: Python's \\w leaves out the vowel signs inside Indic words."""
+    r"""The combining marks of the basic plane: Python's \w lacks the vowel signs inside Indic words."""
     return "".join(mark for mark in map(chr, range(0x300, 0x10000)) if unicodedata.category(mark) in ("Mn", "Mc"))
 
 
@@ -161,13 +161,12 @@ def _chinese(chunk: str) -> Chunk:
 
 
 def chinese_words(run: str) -> list[str]:
-    """The words of a run of Chinese, end to end: what a person reads, where terms overlap."""
+    """The words of a run of Chinese, end to end, for display."""
     return cast(list[str], _segmenter().cut(run))
 
 
 def dictionary_words(run: str) -> list[str]:
-    """The words of a run of Chinese that stand in the dictionary; what does not falls into characters, as a misspelled
-    word does."""
+    """The words of a run of Chinese by the dictionary alone; unknown and misspelled words fall into characters."""
     return cast(list[str], _segmenter().cut(run, False))
 
 
@@ -302,10 +301,9 @@ class Analyzer:
         """The analysis of a query, shared by all parts of a search."""
 
     def terms(self, text: str) -> list[str]:
-        """The terms to index for `text`; none holds whitespace.
+        """The terms to index for `text`, none with whitespace.
 
-        Any string is taken. A term's own terms include it, so terms can be analysed again (Chinese words that the
-        segmenter made from their context excepted).
+        Any string is valid. A term's own terms include it, except Chinese words that the segmenter made from context.
         """
         return [term for chunk in _read(text) for term in chunk.terms]
 

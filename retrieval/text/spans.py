@@ -32,7 +32,7 @@ class TokenWords:
 
 
 def token_words(places: TokenSpans, most: int, known: Sequence[str] = ()) -> TokenWords:
-    """The words that the first `most` tokens of a text stand in, in their order; `known` as `word_spans` takes them."""
+    """The words that the first `most` tokens of a text belong to, in order; `known` as in `word_spans`."""
     spans = np.array(list(word_spans(places.text, known)), np.int64).reshape(-1, 2)
     begins, ends = places.spans[:most, 0], places.spans[:most, 1]
     # A token may begin with the space before its word.
@@ -46,8 +46,8 @@ def token_words(places: TokenSpans, most: int, known: Sequence[str] = ()) -> Tok
 
 
 def word_spans(text: str, known: Sequence[str] = ()) -> Iterator[tuple[int, int]]:
-    """From where and up to where each word stands; Chinese is cut into words, among them the `known` ones wherever they
-    occur, since a word is cut one way in a query and another way in a title."""
+    """The span of each word. Chinese is cut into words, with the `known` ones wherever they occur, since a word is cut
+    differently in a query and in a title."""
     chinese = sorted(filter(contains_chinese, known), key=len, reverse=True)
     cut = re.compile("|".join(map(re.escape, chinese))) if chinese else None
     for found in _WORD.finditer(text):

@@ -26,12 +26,12 @@ Numbers = NDArray[np.uint32]
 Offsets = NDArray[np.int64]
 
 _AFTER_ALL = b"\xff"
-"""Stands behind every word that is UTF-8."""
+"""Sorts behind every word in UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordLookup:
-    """What a text must have: a word, in the singular or the plural, or one that begins so."""
+    """A condition on a text: a word, in the singular or the plural, or a prefix."""
 
     word: str
     is_prefix: bool = False
@@ -39,7 +39,7 @@ class WordLookup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WordPostings:
-    """Words in the order of their UTF-8, each with the texts that have it. May be mapped files; read-only."""
+    """An inverted index of texts, words in the order of their UTF-8. May be memory-mapped; read-only."""
 
     words: bytes
     """All words, one after the other."""
@@ -74,7 +74,7 @@ class WordPostings:
         return self.texts[self.starts[place] : self.starts[place + 1]]
 
     def matching(self, lookups: Iterable[WordLookup]) -> Offsets:
-        """The numbers of the texts that have all of these words, ascending; of none, all texts."""
+        """The texts that match all lookups, ascending; without lookups all texts."""
         alive = np.ones(self.size, dtype=bool)
         for lookup in lookups:
             found = self._found(lookup)
@@ -103,7 +103,7 @@ def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
 
 
 def build_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) -> WordPostings:
-    """The postings of pairs (p,) of a word and the number of a text that has it, in any order; a pair may repeat."""
+    """The postings of pairs (p,) of a word and a text, in any order; pairs may repeat."""
     known = {word: at for at, word in enumerate(dict.fromkeys(words))}
     places = np.fromiter((known[word] for word in words), np.int64, len(words))
     return numbered_postings(list(known), places, texts, size)
@@ -112,7 +112,7 @@ def build_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) 
 def numbered_postings(
     words: Sequence[str], places: NDArray[np.integer], texts: NDArray[np.integer], size: int
 ) -> WordPostings:
-    """The same of distinct words, where pairs (p,) name a word by its place among them."""
+    """The postings of pairs (p,) of a word, by its place in distinct words, and a text."""
     encoded = [_encoded(word) for word in words]
     order = sorted(range(len(words)), key=encoded.__getitem__)
     rank = np.empty(len(words), np.int64)
@@ -134,11 +134,11 @@ def _encoded(word: str) -> bytes:
 
 
 LONGEST_WORD = 40
-"""Characters of a word that is still kept; longer ones are nobody's typing."""
+"""The longest indexed word in characters."""
 
 _LETTER = rf"(?:[^\W_{HAN}]|[\u0300-\u036f])"
 RAW_WORD = re.compile(rf"[{HAN}]+|{_LETTER}+(?:['’]s(?!{_LETTER}))?")
-"""Finds the words of a text that is not folded yet, or is: a run of Chinese counts as one, and so does "men's"."""
+"""The words of a text, folded or not: a run of Chinese is one, and so is "men's"."""
 
 _SHORTEST_PLURAL = 3
 _LAST_OF_ALPHABETS = "\u0590"
@@ -157,28 +157,28 @@ def words_of_folded(folded: str) -> list[str]:
 
 
 def forms(word: str) -> tuple[str, ...]:
-    """A folded word, and its plural or singular where that is told by an s."""
+    """A folded word, and its plural or singular in s."""
     if len(word) < _SHORTEST_PLURAL or not (word.isascii() and word.isalpha()):
         return (word,)
     return (word, word[:-1]) if word.endswith("s") else (word, f"{word}s")
 
 
 def index_words(word: str) -> list[str]:
-    """What one of `words_of` is found by: itself; a run of Chinese by each pair of neighbours and its last character,
-    so that every piece of it is found whether or not it is a word."""
+    """The keys of a word: itself, or of a run of Chinese each pair of neighbours and the last character, so that every
+    part of it is found."""
     if not contains_chinese(word):
         return [word] if len(word) <= LONGEST_WORD else []
     return [word[at : at + 2] for at in range(len(word))]
 
 
 def is_correctable(word: str) -> bool:
-    """Whether a folded word can have a misspelling that edits tell: of letters alone, in an alphabet."""
+    """Whether a folded word can be corrected by edits: of letters alone, in an alphabet."""
     return word.isalpha() and max(word) < _LAST_OF_ALPHABETS
 
 
 def letter_set(word: str) -> int:
-    """Which letters a word has, as 32 bits. An edit changes two of them at most, so words whose sets differ by more
-    need no comparing."""
+    """The letters of a word as 32 bits. An edit changes at most two, so words whose sets differ in more need no
+    comparison."""
     bits = 0
     for letter in word:
         code = ord(letter) - 97
@@ -187,7 +187,7 @@ def letter_set(word: str) -> int:
 
 
 FORMAT = 1
-"""Goes up whenever the same catalog would give other files; a rebuild then makes them anew."""
+"""Raised whenever the same catalog would give other files."""
 ENTRIES_FILE = "entries.json"
 _WORDS_FILE = "words.txt"
 _ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
@@ -195,7 +195,7 @@ _LONGEST = 255
 
 
 class VocabularyEntries(msgspec.Struct, frozen=True):
-    """What words lead to, products aside; each kind best known first."""
+    """The texts of the vocabulary except products; each kind best known first."""
 
     format: int
     phrases: tuple[tuple[str, int], ...]
@@ -207,7 +207,7 @@ class VocabularyEntries(msgspec.Struct, frozen=True):
 
     @property
     def bounds(self) -> tuple[int, int, int, int]:
-        """Where the brands, the categories and the products begin in the one numbering, and where that ends."""
+        """The first numbers of brands, categories and products, and the end."""
         brands = len(self.phrases)
         categories = brands + len(self.brands)
         products = categories + len(self.categories)
@@ -219,10 +219,10 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 class CatalogWords:
-    """Opened words. Arrays are mapped; reading is safe from many threads.
+    """The opened vocabulary, memory-mapped and thread-safe.
 
-    `letters` (words,) has the letter set of each word that can be what a misspelling meant, 0 for others; `lengths`
-    (words,) its characters; `rows` (products,) the row of each product, best known first.
+    `letters` (words,) has the letter set of each correctable word, 0 for others; `lengths` (words,) its characters;
+    `rows` (products,) the row of each product, best known first.
     """
 
     def __init__(self, entries: VocabularyEntries, postings: WordPostings, arrays: dict[str, NDArray[Any]]) -> None:
@@ -261,11 +261,11 @@ class CatalogWords:
         return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
 
     def frequency(self, place: int) -> int:
-        """How often the word at a place is there: the products that have it and all else that it leads to."""
+        """The number of texts of a word."""
         return int(self.postings.starts[place + 1] - self.postings.starts[place])
 
     def count_together(self, words: Sequence[str]) -> int:
-        """How many texts have all of these words; those that are in none are passed over."""
+        """The number of texts with all of these words; unknown words are ignored."""
         known = [place for place in map(self.postings.position, words) if place is not None]
         if not known:
             return 0
@@ -297,7 +297,7 @@ def write_words(
 
 
 def is_current(folder: Path) -> bool:
-    """Whether a version has words, such as this program makes them."""
+    """Whether a version has a vocabulary of this format."""
     try:
         return msgspec.json.decode((folder / ENTRIES_FILE).read_bytes(), type=_Format).format == FORMAT
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
