@@ -136,7 +136,6 @@ def term_matches(query: QueryWords, product: TokenWords, states: NDArray[np.int8
 
 
 def _by_word(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -> Floats:
-    """Similarities (words of the query, words of the product)."""
     cosines: Floats = query.states @ states.T.astype(np.float32) / np.float32(SCALE)
     best = _highest(cosines, product)
     mean = [best[query.words.word_of == place].mean(axis=0) for place in range(len(query.words.words))]

@@ -124,8 +124,6 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
     }
 
 
-# The arrays that a ranker's network takes, padded and batched, in numpy: for training and for serving alike.
-
 PADDING = -1
 MOST_QUERY_TOKENS = 32
 """Tokens of a query that the ranker reads; those behind them still count in the first stage."""

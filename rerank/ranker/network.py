@@ -70,7 +70,6 @@ class NetworkShape:
 
     @property
     def head_columns(self) -> int:
-        """Columns of states that each head reads."""
         return self.state_dimension // self.attention_heads
 
 
@@ -329,8 +328,6 @@ class HistoryAttention(nn.Module):
         result: Tensor = self.score(torch.cat([asking * read, nearest], dim=-1)) * any_event
         return result
 
-
-# A network on disk: its weights and its sizes in one safetensors file, which cannot run code.
 
 _SHAPE = "shape"
 

@@ -47,7 +47,6 @@ class OnnxRanker:
 
     @property
     def reads_states(self) -> bool:
-        """Whether it reads the tokens of query and products."""
         return "product_states" in self._inputs
 
     def score(self, lists: Sequence[Candidates]) -> list[NDArray[np.float64]]:

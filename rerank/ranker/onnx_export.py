@@ -21,7 +21,7 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
     """Writes the graph to `path`: the arrays of `rerank.ranker.features.RankerInputs` by their names in, those that the
     network reads, scores (B, c, 3) out.
 
-    `rerank.sealed_folder` says which operators a stored ranker may have: who changes what is exported here changes
+    `rerank.model_store` says which operators a stored ranker may have: who changes what is exported here changes
     that too. Raises ModelError where PyTorch's exporter gives no graph.
     """
     count = len(Inputs._fields) if network.history is not None else _HISTORY

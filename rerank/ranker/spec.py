@@ -142,7 +142,6 @@ def _check(path: Path, spec: RankerSpec) -> None:
 
 
 def _problem(spec: RankerSpec) -> str:
-    """Which value of a spec no ranker has, or nothing."""
     if not all(map(math.isfinite, (spec.mix, *spec.event_weights, *spec.calibration))):
         return f"mix {spec.mix}, event weights {spec.event_weights} and calibration {spec.calibration} are to be finite"
     if min(spec.state_dimension, spec.vector_dimension) < 1 or spec.layers < 0:
@@ -156,7 +155,6 @@ def _problem(spec: RankerSpec) -> str:
 
 
 def _columns(spec: RankerSpec) -> dict[str, int]:
-    """The last axes of what its graph takes: arrays of `rerank.ranker.features.RankerInputs`."""
     return {
         "features": len(spec.features),
         "query_states": spec.state_dimension,

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from sentence_transformers import CrossEncoder
 
 
-# Loads, fetches and describes a sentence-transformers CrossEncoder, for running, exporting and tuning it alike.
-
 _SAFE = {"use_safetensors": True}
 
 
@@ -60,7 +58,6 @@ def load_cross_encoder(source: ModelSource, *, device: str | None = None) -> Cro
 
 
 def _missing_head(source: ModelSource, model: CrossEncoder) -> list[str]:
-    """Names of the weights after the transformer's body that no file holds."""
     from safetensors import safe_open
 
     whole = model.model
@@ -200,8 +197,6 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-# The teacher on torch through sentence-transformers: on a GPU where there is one.
-
 _BATCH_CPU, _BATCH_GPU = 32, 256
 
 
@@ -220,7 +215,6 @@ class TorchTeacher:
 
     @property
     def identity(self) -> str:
-        """See `rerank.teacher.teacher.Teacher`."""
         return self.spec.identity
 
     def score(

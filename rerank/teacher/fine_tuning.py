@@ -27,8 +27,6 @@ from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, StoreError, TrainingError
 from retrieval.store.files import atomic_folder
 
-# Graded lists, queries with texts and what each is worth, as a cross-encoder is fine-tuned on them.
-
 LEAST_LISTS = 50
 
 
@@ -177,7 +175,6 @@ def fine_tune(
 
 
 def _run_name(source: ModelSource, lists: Sequence[GradedList], options: FineTuningOptions) -> str:
-    """Another one for another model, other lists or other options: what one run left is of no use to the other."""
     identity = f"{source.fingerprint} {fingerprint(lists)} {msgspec.json.encode(asdict(options)).decode()}"
     return xxhash.xxh3_64_hexdigest(identity.encode())
 
@@ -214,8 +211,6 @@ def _trained(
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """Some lists, each with the places of its texts that are read."""
-
     lists: Sequence[GradedList]
     places: Sequence[NDArray[np.int64]]
 

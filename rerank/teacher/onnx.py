@@ -44,7 +44,6 @@ class OnnxTeacher:
 
     @property
     def identity(self) -> str:
-        """See `rerank.teacher.teacher.Teacher`."""
         return self.spec.identity
 
     def score(
@@ -75,7 +74,6 @@ class OnnxTeacher:
         return np.asarray(scores, np.float32)[:, 0]
 
     def _check_graph(self) -> None:
-        """Its inputs and outputs are those of a cross-encoder, and it scores a pair."""
         shapes = [output.shape for output in self._session.get_outputs()]
         fits = "input_ids" in self._inputs and set(self._inputs) <= set(_INPUTS)
         if not fits or [shape[1:] for shape in shapes] != [[1]]:

@@ -45,8 +45,6 @@ def export_teacher(source: ModelSource, folder: Path, precision: Precision, *, m
 
 
 class _Scores(torch.nn.Module):
-    """Token ids to logits: the transformer without an attention mask, then whatever modules follow it in the model."""
-
     def __init__(self, model: CrossEncoder) -> None:
         super().__init__()
         self.body, *rest = model

@@ -162,7 +162,6 @@ def _lengths(ids: list[Ids]) -> Ids:
 
 
 def _pair_format(tokenizer: Tokenizer) -> PairFormat:
-    """Read off a pair of one word each: post-processors are templates, whatever their class."""
     pair = tokenizer.encode("a", "a")
     parts = np.array([-1 if part is None else part for part in pair.sequence_ids])
     query, text = np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
@@ -185,7 +184,5 @@ def _pair_format(tokenizer: Tokenizer) -> PairFormat:
         ),
     )
 
-
-# The teacher that is used where none is named; a module of its own, which is quick to import.
 
 DEFAULT_TEACHER = "cross-encoder/ms-marco-MiniLM-L-12-v2"

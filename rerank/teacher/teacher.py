@@ -20,9 +20,7 @@ class Teacher(Protocol):
     """Scores how well texts answer queries, reading both together."""
 
     @property
-    def identity(self) -> str:
-        """Names weights, tokenizer, runtime and length: scores of one identity may be kept together."""
-        ...
+    def identity(self) -> str: ...
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] | None = None

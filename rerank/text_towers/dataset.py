@@ -280,9 +280,6 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
             )
 
 
-# Opinions from where a store has them: a judgments file, or the labels made of its shoppers' clicks.
-
-
 def from_judgments(judgments: Judgments) -> list[JudgedQuery]:
     """Gains are 2^(grade - lowest) - 1 as a share of the highest, and count as much as they are.
 
@@ -333,8 +330,6 @@ def _sources_by_query(shares: pl.DataFrame) -> Iterator[JudgedQuery]:
 def _graded(gain: float) -> Opinion:
     return Opinion(gain, gain)
 
-
-# Other spellings of what is trained on, so that less of it is learned by heart. All of it is off by default.
 
 _LEAST_LEFT = 3
 """Words that a title keeps: of fewer nothing could be told."""

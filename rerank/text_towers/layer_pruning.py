@@ -180,7 +180,6 @@ def _shuffled(teacher: _TeacherVectors, options: LayerPruningOptions, epoch: int
 
 
 def _distance(network: nn.Module, student: TextTower, teacher: _TeacherVectors, rows: Rows) -> Tensor:
-    """The mean square of what lies between the vectors of a batch and those that it is to have."""
     features = student.model.preprocess([teacher.texts[row] for row in rows.tolist()])
     place = student.model.device
     made = network(batch_to_device(features, place))["sentence_embedding"]

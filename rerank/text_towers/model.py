@@ -134,7 +134,6 @@ def trains_in_bfloat16(tower: TextTower) -> bool:
 
 @cache
 def _bfloat16_is_faster() -> bool:
-    """By the products of matrices that a step consists of, on this CPU, once."""
     return _matrix_seconds(torch.bfloat16) < _matrix_seconds(torch.float32)
 
 
@@ -182,8 +181,6 @@ def merge(model: SentenceTransformer, adapted: PeftModel, folder: Path) -> None:
     model[0].model = adapted.merge_and_unload()
 
 
-# How many activations are left out while a model trains (Srivastava et al. 2014, Dropout, section 4).
-
 _SHARES = ("attention_dropout", "dropout")
 """Attributes of modules that keep their share as a number, and have no module for it."""
 
@@ -202,8 +199,6 @@ def set_dropout(model: nn.Module, share: float | None) -> None:
             if isinstance(getattr(module, name, None), float):
                 setattr(module, name, share)
 
-
-# Which weights of the towers are trained: all, or those of the upper layers; what trains fewer (LoRA) goes here.
 
 _LAYER = re.compile(r"\.(?:layers?|block)\.([0-9]{1,4})\.")
 """Of the names of a transformer's weights, as BERT, MPNet and most others have them; T5 has layers in its blocks."""
@@ -227,7 +222,6 @@ def freeze(model: nn.Module, layers: int | None) -> None:
 
 
 def _below(names: Iterable[str], places: dict[str, int], first: int) -> Iterable[str]:
-    """Names of weights under the layer `first`: of the layers before it, and what stands before any layer."""
     layered = False
     for name in names:
         layered = layered or name in places

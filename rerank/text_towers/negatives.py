@@ -138,9 +138,6 @@ def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Row
     return np.resize(left if len(left) else proposed, count)
 
 
-# Near misses: products close to another one that are of another size or type, which a number or one word tells, and
-# which an encoder likes to take for the same.
-
 _QUANTITY = re.compile(QUANTITIES)
 _MAX_TITLE = 1_000
 """Characters of a title that are read for sizes."""
@@ -193,7 +190,6 @@ def _differ_in_size(one: ProductTraits, other: ProductTraits) -> bool:
 
 
 def _differ_in_type(one: ProductTraits, other: ProductTraits) -> bool:
-    """Whether neither is filed under the other's type: what stands in the wider category may be of the narrower."""
     if not one.category or not other.category:
         return False
     return one.category[-1] not in other.category and other.category[-1] not in one.category

@@ -130,7 +130,6 @@ class TrainedTowers:
 
     @property
     def best(self) -> Epoch:
-        """The part whose weights are kept, mixed with those before it."""
         return best_of(self.curve)
 
     @property

@@ -172,13 +172,11 @@ class _Run:
         return mixed
 
     def _parts(self) -> list[tuple[int, int, int]]:
-        """For each part its epoch and the steps of it, from and to."""
         cut = np.linspace(0, self._steps, min(self._options.parts, self._steps) + 1).round().astype(int).tolist()
         ends = list(pairwise(cut))
         return [(epoch, begin, end) for epoch in range(self._options.epochs) for begin, end in ends]
 
     def _before(self, number: int) -> int:
-        """Steps of the parts before this one."""
         return sum(end - begin for _, begin, end in self._parts()[:number])
 
     def _train_part(self, number: int) -> float:
@@ -227,8 +225,6 @@ class _Run:
         self._loss.cached, self._loss.mini_batch_size = True, size // 2
         self._notices.append(f"the GPU's memory was full: {size // 2} texts are run at a time, no longer {size}")
 
-
-# Some steps of training by sentence-transformers' trainer, in the order that they are given.
 
 _FASTER = "faster"
 
@@ -300,7 +296,6 @@ def train_part(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps transformers from warning that it takes the tokenizer's marks for the model's, which they are."""
     before = get_verbosity()
     set_verbosity(logging.ERROR)
     try:

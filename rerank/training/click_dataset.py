@@ -21,9 +21,6 @@ from rerank.ranker.network import EVENTS, Inputs
 from rerank.training.datasets import CandidateLists, ListData
 from retrieval.errors import TrainingError
 
-# What the lists of one period say of their products: debiased rates of clicks, carts and purchases, and the acts
-# themselves.
-
 LEAST_ACTS = 50
 """Carts, or purchases, that it takes to learn from them; with fewer, their outputs learn from clicks."""
 LABELS = LabelOptions()
@@ -99,8 +96,6 @@ def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
     order = numbers[np.argsort(-traffic[numbers], kind="stable")]
     return tuple(names[number] for number in order[:most].tolist())
 
-
-# Displays: the lists that shoppers were shown, as they point into the candidates of their queries.
 
 NOT_A_CANDIDATE = -1
 
@@ -299,9 +294,6 @@ def _unclicked(evidence: ClickEvidence) -> int:
     return len(np.setdiff1d(np.unique(query_of[query_of >= 0]), query_of[acted]))
 
 
-# Batches of lists that were clicked on: candidates with their debiased gains, and displays of them with the acts.
-
-
 @dataclass(frozen=True, slots=True)
 class ClickBatch:
     """B lists with c candidates each, and K displays of them."""
@@ -375,15 +367,9 @@ class ClickData:
             torch.from_numpy(owner),
             torch.from_numpy(clicks.displays.places[chosen].astype(np.int64)),
             torch.from_numpy(clicks.displays.acts[chosen]),
-            torch.from_numpy(_drawn_batch(rng, len(chosen)) >= draw.hidden_positions),
+            torch.from_numpy(rng.random(len(chosen)) >= draw.hidden_positions),
         )
 
-
-def _drawn_batch(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    return rng.random(count)
-
-
-# A log of clicks in three periods, by time: the first trains, the next one chooses, the last one judges.
 
 LEAST_SHOWN = 100
 """Shown lists that a log needs to be divided at all."""
@@ -400,7 +386,6 @@ class Periods:
 
     @property
     def choosing(self) -> datetime:
-        """When the second one begins: what is told from before may be told to all three."""
         return cast(datetime, self.validation["time"].min())
 
 
@@ -410,22 +395,8 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float
     Acts on answers of which no list was shown are in no period. Raises TrainingError for an empty log, or one of too
     few lists to divide.
     """
-    return _divided(events, _shown_lists(events).sort("start", "query_id"), validation, held_out)
-
-
-def split_at_random(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2, seed: int = 0) -> Periods:
-    """Divides a log that has no times by drawing its lists, each whole with all that was done on it; raises as
-    `by_time`."""
-    return _divided(events, _shown_lists(events).sort(pl.col("query_id").hash(seed), "query_id"), validation, held_out)
-
-
-def _shown_lists(events: pl.DataFrame) -> pl.DataFrame:
     starts = events.filter((pl.col("kind") == "impression") & (pl.col("query_id") != ""))
-    return starts.group_by("query_id").agg(pl.col("time").min().alias("start"))
-
-
-def _divided(events: pl.DataFrame, lists: pl.DataFrame, validation: float, held_out: float) -> Periods:
-    """By `lists` in their order."""
+    lists = starts.group_by("query_id").agg(pl.col("time").min().alias("start")).sort("start", "query_id")
     if lists.height < LEAST_SHOWN:
         raise TrainingError(
             f"the log has {lists.height} shown lists; learning from clicks takes {LEAST_SHOWN} at least: import more "

@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
@@ -33,7 +33,6 @@ from rerank.training.trainer import Epoch, LoopOptions, Training, train
 from retrieval.errors import TrainingError
 
 ClickMethod = Literal["debiased", "propensity", "tower", "naive"]
-CLICK_METHODS: tuple[ClickMethod, ...] = get_args(ClickMethod)
 ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
 """Of scores (B, c, 3)."""
 
@@ -74,7 +73,6 @@ class Validation:
 
     @property
     def places(self) -> NDArray[np.int64]:
-        """Where the candidates of the lists are in the data, end to end."""
         return self.data.lists.places(self.numbers)
 
 
@@ -198,8 +196,6 @@ def _last(places: Tensor) -> Tensor:
     return positions.masked_fill(places < 0, 0).amax(dim=1)
 
 
-# How a trained network is mixed with the first stage, and its outputs with each other: chosen on validation lists.
-
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
 """Weights of the merged score that are tried beside the network's."""
 EVENT_WEIGHTS = (CLICKS_ALONE, (0.5, 0.3, 0.2))
@@ -235,8 +231,6 @@ def choose_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
     ]
     return max(tried, key=lambda each: each.ndcg)
 
-
-# The network that training on clicks begins with: the one that serves, or a new one.
 
 _HISTORY = "history."
 

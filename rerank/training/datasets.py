@@ -75,21 +75,7 @@ class CandidateLists:
         return np.asarray(np.concatenate([np.arange(head), np.sort(behind)]) + place.start)
 
 
-def concatenate_lists(parts: Sequence[CandidateLists]) -> CandidateLists:
-    """The lists of all parts, one part's behind the other's."""
-    lengths = np.concatenate([_NONE, *(part.lengths for part in parts)])
-    return CandidateLists(
-        tuple(query for part in parts for query in part.queries),
-        np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
-        np.concatenate([part.rows for part in parts]),
-        np.concatenate([part.features for part in parts]),
-    )
-
-
 _NONE = np.empty(0, np.int64)
-
-
-# Batches for the ranker's network: some candidates of some lists, with their tokens and what they should score.
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +85,6 @@ class ListBatch:
     inputs: Inputs
     targets: Tensor
     is_candidate: Tensor
-    weights: Tensor
-    """(B, c): how much each target counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +98,6 @@ class ListData:
     states: TokenStates
     targets: NDArray[np.float32]
     """(m,): what each candidate should score."""
-    weights: NDArray[np.float32] | None = None
-    """(m,); None counts all alike."""
 
     def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> ListBatch:
         """The batch of some lists. A share of the candidates, `dropped`, lose their states: so the network learns to
@@ -123,19 +105,16 @@ class ListData:
         rng = np.random.default_rng(seed)
         inputs = pad_batch([self._candidates(number, dropped, rng) for number in numbers], 0)
         shape = inputs.features.shape[:2]
-        targets, weights = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+        targets = np.zeros(shape, np.float32)
         is_candidate = np.zeros(shape, bool)
         for at, number in enumerate(numbers):
             wanted = self.targets[self.lists.place(number)]
             is_candidate[at, : len(wanted)] = True
             targets[at, : len(wanted)] = wanted
-            if self.weights is not None:
-                weights[at, : len(wanted)] = self.weights[self.lists.place(number)]
         return ListBatch(
             Inputs(*(torch.from_numpy(array) for array in inputs.arrays().values())),
             torch.from_numpy(targets),
             torch.from_numpy(is_candidate),
-            torch.from_numpy(weights),
         )
 
     def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:

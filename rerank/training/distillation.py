@@ -160,9 +160,6 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
     return ndcg(scores, gains.astype(np.float32), np.cumsum([0, *(len(each) for each in wanted)]))
 
 
-# A teacher's scores, kept on disk by the texts of each pair: scoring goes on where it was interrupted, and the next
-# training asks only about pairs that are new.
-
 Keys = NDArray[np.uint64]
 _PART = 8_192
 """Pairs between two writes: some 20 seconds of a teacher on two cores."""

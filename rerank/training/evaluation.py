@@ -57,8 +57,6 @@ def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) ->
     return np.concatenate([np.empty(0), *(ranker.score([data.candidates(number)])[0] for number in numbers)])
 
 
-# Calibration: from a ranker's scores to the probability that a product fits its query.
-
 _FREEDOM = 1e4
 """The inverse of the penalty on the slope: too weak to be seen, yet labels that a score parts have a finite slope."""
 

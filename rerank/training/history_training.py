@@ -25,8 +25,6 @@ from rerank.ranker.network import HistoryAttention
 from rerank.training.click_training import single_displays_loss
 from rerank.training.trainer import Epoch, LoopOptions, Training, train
 
-# Displays of shoppers who are known, and what each of them did before: what attention over histories learns from.
-
 Numbers = NDArray[np.int64]
 
 
@@ -92,8 +90,6 @@ class ShopperDisplays:
         found = np.flatnonzero((self.behind > self.first) & (is_candidate.sum(axis=1) > 1) & acted)
         return self.select(found[-most:] if most else found)
 
-
-# Batches of displays with their shoppers' histories, over what the network that stands scores their candidates.
 
 _DAY_MS = 86_400_000
 
@@ -164,8 +160,6 @@ class HistoryBatch:
         return self.base + added
 
 
-# Whether attention over histories helps: later displays, half of whose shoppers choose and half judge.
-
 LEAST_SHOPPERS = 20
 """To choose by, and as many to judge by."""
 _TOGETHER = 512
@@ -189,7 +183,6 @@ class HistoryEvaluation:
 
     @property
     def shoppers(self) -> int:
-        """How many there are, of both."""
         return sum(len(np.unique(each.displays.shopper)) for each in (self.choosing, self.judging))
 
     def validate(self, attention: HistoryAttention) -> float:
@@ -265,7 +258,6 @@ class HistoryTraining:
 
     @property
     def steps(self) -> int:
-        """Of an epoch."""
         return -(-len(self.data.displays) // self.options.displays)
 
     def batches(self, epoch: int) -> Iterator[HistoryBatch]:

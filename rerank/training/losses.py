@@ -12,8 +12,6 @@ from rerank.click_models.click_log import NOTHING as NOTHING_SHOWN
 from rerank.click_models.click_log import Floats, Ints, sums
 from rerank.ranker.network import EVENTS
 
-# Listwise losses: each compares the scores of a query's candidates with what they should be, among themselves.
-
 _FAR = -1e4
 TEMPERATURE = 2.0
 SQUARED_WEIGHT = 0.1
@@ -50,8 +48,6 @@ def centred(scores: Tensor, is_candidate: Tensor) -> Tensor:
     mean = kept.sum(dim=-1, keepdim=True) / is_candidate.sum(dim=-1, keepdim=True).clamp(min=1)
     return torch.where(is_candidate, scores - mean, torch.zeros_like(scores))
 
-
-# Inverse propensity weighting: an act counts the more, the less likely its position was looked at.
 
 LEAST_PROPENSITY = 0.1
 """Rarer looks count as this: one act far down a list would outweigh all others (clipping: Strehl et al. 2010, Learning

@@ -15,8 +15,6 @@ from retrieval.records import AttributeValue, Product
 from retrieval.text import units
 from retrieval.text.analysis import fold
 
-# What a catalog's titles say together: how usual a word is, which words name products, which begin as brands do.
-
 _BRAND_TITLES = 3
 _BRAND_SHARE = 0.7
 """Words begin brands where at least so many titles begin with them, and so much of the titles that have them."""
@@ -194,12 +192,10 @@ def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -
 
 
 def _is_size(word: Word) -> bool:
-    """Whether a quantity says what it counts: a number alone does not."""
     return word.kind is WordKind.QUANTITY and bool(word.text.strip("0123456789.,/- "))
 
 
 def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words]:
-    """The attribute values that are a few usual words."""
     for name, value in product.attributes.items():
         if _is_kind(name):
             continue
@@ -231,7 +227,6 @@ def _model_identifiers(product: Product) -> Iterator[str]:
 
 
 def _named_kinds(product: Product) -> Iterator[Words]:
-    """What the store itself calls the kind: the narrowest category, an attribute."""
     named = [product.category[-1]] if product.category else []
     named += [value for name, value in product.attributes.items() if isinstance(value, str) and _is_kind(name)]
     for text in named:
@@ -262,7 +257,6 @@ def _title_kinds(title: Sequence[Word], traits: Sequence[Words], catalog: Catalo
 
 
 def _parted(texts: Sequence[str], heads: AbstractSet[str]) -> Iterator[Words]:
-    """The words up to each head, the head last."""
     start = 0
     for end, text in enumerate(texts, 1):
         if text in heads:

@@ -88,7 +88,6 @@ def _drawn(random: Random) -> list[str]:
 
 
 def _sample(products: Iterable[Product], size: int, seed: int) -> list[Product]:
-    """The `size` products whose ids hash lowest, in that order: a sample that no order of reading changes."""
     kept: list[tuple[int, str]] = []
     found: dict[tuple[int, str], Product] = {}
     for product in products:
@@ -109,8 +108,6 @@ def _sample(products: Iterable[Product], size: int, seed: int) -> list[Product]:
 def _hash(text: str) -> int:
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"))
 
-
-# The recipes: the ways in which a shopper may ask for a product, each with how often it is tried.
 
 _USUAL_NAME = 3
 """A word asks for a product by itself when it names so many of the sample."""
@@ -183,7 +180,6 @@ def _only_brand(shopper: QueryWriter) -> Words:
 
 
 def _only_word(shopper: QueryWriter) -> Words:
-    """A word of the title that several products have: a series, a material, a use."""
     usual = [word for word in shopper.title() if shopper.catalog.frequency(word.text) >= _USUAL_NAME]
     return shopper.draw_words([word for word in usual if not shopper.catalog.names_nothing(word.text)], 1)
 
@@ -227,7 +223,6 @@ def _model(shopper: QueryWriter) -> Words:
 
 
 def _modified_kind(shopper: QueryWriter) -> Words:
-    """What the product is, behind one or two telling words of its title."""
     kind = shopper.kind(0.5, 0.5)
     own = remove_words(shopper.title(), (*shopper.facts.brand, *kind))
     chosen = shopper.draw_words(own, shopper.number(0.7, 0.3))
@@ -235,7 +230,6 @@ def _modified_kind(shopper: QueryWriter) -> Words:
 
 
 def _some_words(shopper: QueryWriter) -> Words:
-    """Two to four telling words in the title's order."""
     return shopper.draw_words(shopper.title(), 1 + shopper.number(0.4, 0.4, 0.2))
 
 
@@ -246,12 +240,10 @@ def _shuffled_words(shopper: QueryWriter) -> Words:
 
 
 def _most_words(shopper: QueryWriter) -> Words:
-    """Four to seven words of the title: what someone types who knows the product."""
     return shopper.draw_words(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
 
 
 def _span(shopper: QueryWriter) -> Words:
-    """Neighbours in the title."""
     words = remove_words(shopper.title(), shopper.facts.brand) or shopper.title()
     if not words:
         return ()
@@ -393,7 +385,6 @@ def _other_plural(words: Words, catalog: CatalogWords) -> Words:
 
 
 def _typo(word: str, random: Random) -> str:
-    """A letter left out, typed twice, swapped with the one before or hit beside; the first letter is seldom wrong."""
     at = random.randrange(1, len(word))
     before, letter, behind = word[:at], word[at], word[at + 1 :]
     others = (
@@ -406,7 +397,6 @@ def _typo(word: str, random: Random) -> str:
 
 
 def _adjacent_keys(letter: str) -> str:
-    """The neighbours of a letter on its row of an English keyboard, capitals of a capital."""
     if letter.isupper():
         return _adjacent_keys(letter.lower()).upper()
     row = next(row for row in _ROWS if letter in row)

@@ -101,9 +101,6 @@ def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tupl
         yield part, [done.products[done.of_shopper(each)] for each in range(len(done))] if hide_seen else None
 
 
-# How well the next product was foretold, over the whole catalog: its rank, and what follows from that.
-
-
 def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | None = None) -> Ints:
     """(n,): the rank of each target among all products, from 1; scores (n, N).
 

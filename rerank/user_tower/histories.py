@@ -81,7 +81,6 @@ class Histories:
         return made
 
     def __len__(self) -> int:
-        """Shoppers."""
         return len(self.starts) - 1
 
     @property

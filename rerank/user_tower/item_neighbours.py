@@ -130,7 +130,6 @@ class Neighbours:
     """(p,): -1 to 1, what having chosen the place says of choosing the other."""
 
     def __len__(self) -> int:
-        """Products."""
         return len(self.starts) - 1
 
     def some(self, places: Ints) -> Neighbours:

@@ -137,8 +137,6 @@ class UserTowerNetwork(nn.Module):
 
 
 class _Block(nn.Module):
-    """Attention with a learned weight for each distance, then a feed-forward layer."""
-
     def __init__(self, shape: UserTowerShape) -> None:
         super().__init__()
         width = shape.width
@@ -165,8 +163,6 @@ class _Block(nn.Module):
         made: Tensor = states + self.dropout(fed)
         return made
 
-
-# A tower in training, in torch: its network, and what it learns of single products.
 
 _SHRINKS = 2.0
 """A product that was chosen so often has half of its own bias; one that was not has none."""
@@ -251,13 +247,10 @@ class UserTowerModel(nn.Module):
         return ProductParameters(self.rows, self._own[1:].numpy(), biases, means, usual)
 
 
-# Writes a trained tower's network as one ONNX graph in float32: windows of 50 acts in, a shopper's two vectors out.
-
-
 def export_tower(network: UserTowerNetwork, path: Path) -> None:
     """Writes the graph to `path`; raises ModelError where PyTorch's exporter gives none.
 
-    `rerank.sealed_folder` says which operators it may have.
+    `rerank.model_store` says which operators it may have.
     """
     shape = network.shape
     count = torch.export.Dim("shoppers", min=1, max=4_096)
@@ -291,8 +284,6 @@ def export_tower(network: UserTowerNetwork, path: Path) -> None:
 
 
 class _Newest(nn.Module):
-    """What is served of a network: what it says after the last act."""
-
     def __init__(self, network: UserTowerNetwork) -> None:
         super().__init__()
         self.network = network
@@ -345,8 +336,6 @@ class NegativeSampler:
         return CandidateSample(self._rows[numbers], log_q.astype(np.float32))
 
 
-# Batches for a tower in training: windows of what shoppers did, with the next product of each act among candidates.
-
 _SORTED_TOGETHER = 50
 """Batches' worth of windows that are sorted by length, so that short ones are not padded to long ones."""
 
@@ -397,7 +386,6 @@ class HistoryWindowBatches:
 
     @property
     def steps(self) -> int:
-        """Batches an epoch."""
         return -(-len(self._owners) // self._size)
 
     def of_epoch(self, epoch: int) -> Iterator[HistoryWindowBatch]:

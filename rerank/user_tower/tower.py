@@ -130,8 +130,6 @@ class UserTower:
         )
 
 
-# A tower's network as it is served: its graph on ONNX Runtime, without torch.
-
 INPUTS = ("vectors", "own", "kinds", "gaps")
 OUTPUTS = ("near", "own_near")
 

@@ -129,8 +129,6 @@ def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
 
 
 class _Run:
-    """One training on one set of histories."""
-
     def __init__(
         self, vectors: NDArray[np.float32], histories: Histories, options: UserTowerOptions, categories: Ints | None
     ) -> None:
@@ -203,8 +201,6 @@ def next_product_loss(model: UserTowerModel, batch: HistoryWindowBatch) -> torch
         logits = logits.index_put(where, torch.tensor(-1e4))
     return torch.nn.functional.cross_entropy(logits, torch.from_numpy(batch.wanted))
 
-
-# Which neighbours a tower has, and how much they count in its scores: by what validates it.
 
 _RIDGES = (6.0, 25.0)
 _HALF_LIVES = (None, 60.0)

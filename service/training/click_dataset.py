@@ -38,8 +38,6 @@ from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, PopularBefore, Popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
-# Lists of a later period, which tell how good a ranker is: candidates as they are now, and what was done on them.
-
 WORTH = (1.0, 3.0, 5.0)
 """What a click, a cart and a purchase count for, where gains are added up."""
 
@@ -110,8 +108,6 @@ def build_trial(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TrialQueries:
-    """The n queries of a trial, the most frequent ones of its period."""
-
     queries: list[str]
     traffic: NDArray[np.float64]
     """(n,)."""
@@ -165,7 +161,6 @@ def _targets(
 
 
 def _known(log: ClickLog, place_of: NDArray[np.int64]) -> ClickLog:
-    """The lists without what is no candidate."""
     known = np.append(place_of, -1)[log.pairs] >= 0
     return ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
 
@@ -229,7 +224,6 @@ class ClickTrainingSet:
 
     @property
     def validation(self) -> Validation:
-        """The lists that choose."""
         return Validation(self.validating.data, self.validating.numbers)
 
 

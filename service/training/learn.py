@@ -166,8 +166,6 @@ class LearnOptions:
 
 @dataclass(slots=True, eq=False)
 class _LearnRun:
-    """A run, while it lasts."""
-
     steps: RecordedSteps
     started: datetime
     began: float
@@ -326,7 +324,6 @@ class LearnRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def events(self) -> int:
-        """How many events there were."""
         return sum(self.days.values())
 
 

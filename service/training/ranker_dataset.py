@@ -79,9 +79,6 @@ def _found(
     return rows, candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)
 
 
-# Learning without clicks: a ranker distilled from a teacher, on queries made from the store's own catalog.
-
-
 @dataclass(frozen=True, slots=True)
 class CatalogOptions:
     """What to distil on."""

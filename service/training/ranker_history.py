@@ -73,7 +73,6 @@ def train_history_phase(
 
 
 def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
-    """What is learned from and judged by, or why there is nothing of it."""
     if acts is None or "shopper" not in made.periods.training.columns:
         return "no shopper is known: left out"
     row_of, options = made.snapshot.products.row_of, made.options
@@ -141,8 +140,6 @@ def _digest(training: HistoryTraining) -> str:
 def _interval(gain: Difference) -> str:
     return f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
 
-
-# Finds, among a store's events, the lists that shoppers who are known were shown, and what each had done before.
 
 RowOf = Callable[[str], int | None]
 """The row of a product id, None where the catalog does not have it."""

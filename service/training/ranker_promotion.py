@@ -132,10 +132,6 @@ def ranked_by(ranker: OnnxRanker) -> Scorer:
     return scores
 
 
-# What is said of a ranker that learned from clicks: what running it takes, what it reaches, and whether it may
-# serve.
-
-
 def judged(
     made: ClickTrainingSet, naive: TrainedNetwork, history: HistoryResult, progress: Progress, challenger: StoredRanker
 ) -> tuple[RankerReport, Decision]:
@@ -197,7 +193,6 @@ def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResu
 
 
 def _orders(orders: Mapping[str, QueryMeasures], traffic: NDArray[np.float64]) -> tuple[OrderResult, ...]:
-    """What each order reaches, those that any query measures."""
     nothing = np.zeros(len(traffic))
     known = {name: found.ndcg for name, found in orders.items() if np.isfinite(found.ndcg).any()}
     means = {name: paired_bootstrap(found, nothing, traffic) for name, found in known.items()}
@@ -233,8 +228,6 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
     counts = np.isfinite(values) & (traffic > 0)
     return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
 
-
-# A trained network's way into the registry: exported once, judged as it will serve, then published or rejected.
 
 Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]
 """What a challenger reaches on held-out queries, and whether it may serve."""

@@ -34,8 +34,6 @@ from service.engine.snapshot import Snapshot, serving_snapshot
 from service.events.signals import Popularity, read_popularity
 from service.training.ranker_dataset import candidate_lists, list_data
 
-# How far two rankers agree, on queries made from the catalog, and what each takes to score one of them.
-
 _FIRST = 10
 
 
@@ -215,7 +213,6 @@ def _sizes(network: RankerNetwork) -> dict[str, int]:
 
 
 def _spec(parent: StoredRanker, smaller: RankerNetwork, precision: Precision) -> RankerSpec:
-    """That of the other one, but for what is smaller."""
     kept = {name: value for name, value in parent.spec.trained_on.items() if name not in (_HEADS, _UNITS)}
     return msgspec.structs.replace(
         parent.spec,

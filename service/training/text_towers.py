@@ -183,7 +183,6 @@ class TextTowersRequest:
 
     @property
     def source(self) -> str:
-        """What they learn from: the catalog, judgments or clicks."""
         return "catalog" if self.catalog else "judgments" if self.judgments else "clicks"
 
 
@@ -281,8 +280,6 @@ def _published(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Ground:
-    """What a training stands on, whatever its options are."""
-
     snapshot: Snapshot
     made: TowerDataset
     found: RetrievedProducts
@@ -307,7 +304,6 @@ class _Ground:
 def _written(
     snapshot: Snapshot, work: Path, sources: TowerSources, request: TextTowersRequest, progress: Progress
 ) -> tuple[TextTowersResult, PoolEvaluator, Path]:
-    """The towers, what chose among their weights, and the folder of the run."""
     source = _begun_with(snapshot, request)
     check_options(open_text_tower(source, request.options.max_length), request.options)
     sources = _with_synthetic(snapshot, sources, request, progress)
@@ -358,7 +354,6 @@ def _with_synthetic(
 
 
 def _tuned(ground: _Ground, request: TextTowersRequest) -> TextTowerOptions:
-    """The best options of some trainings of one epoch each."""
     score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
 
     def train(options: TextTowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
@@ -539,9 +534,6 @@ def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> 
     progress.end(f"{having:,} of {len(rows):,} positives have one of another size or type among the {_NEAR} nearest")
     return dict(zip(rows.tolist(), found, strict=True))
 
-
-# Queries made from a catalog's own products, with what is known of each: what towers learn from where nobody has
-# judged or clicked.
 
 _FITTING = 300
 """Products of a query that words find, among which those that fit as well are looked for."""

@@ -37,9 +37,6 @@ from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
 from service.settings import Settings
 
-# They serve where the merged order, words and vectors, is better with them for sure, and no worse than what serves now
-# with its ranker: that one reads the vectors of its own encoder, and stands aside until another is trained.
-
 JUDGING_SHARE = 0.2
 """Of the queries."""
 _SEED = -1
@@ -186,8 +183,6 @@ def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str,
     return {query: gains for query, gains in known.values() if max(gains.values(), default=0.0) > 0}
 
 
-# Trained towers' way into service: in int8 where that costs little, the catalog encoded beside, judged, swapped.
-
 MOST_LOST = 0.003
 """nDCG@10 that int8 may cost against fp32."""
 
@@ -263,9 +258,6 @@ def _rounded(towers: Path, pool: PoolEvaluator, cache: Path, progress: Progress,
     kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
     progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
     return rounded
-
-
-# What a version finds for queries that something is judged on: the best of one stage, over the whole catalog.
 
 
 def best_products(

@@ -105,7 +105,6 @@ def _suggested(trial: optuna.Trial, options: TextTowerOptions) -> TextTowerOptio
 
 
 def _params(options: TextTowerOptions) -> dict[str, float]:
-    """What `_with` puts into options."""
     return {
         "learning_rate": options.learning_rate,
         "temperature": options.loss.temperature,

@@ -51,8 +51,6 @@ from service.engine.snapshot import Snapshot
 from service.settings import Settings
 from service.training.training_session import FreshTables, fresh_tables
 
-# What the shoppers of a store did, in the arrays that a user tower is trained on.
-
 RowOf = Callable[[str], int | None]
 """The row of a product id, None where the catalog does not have it."""
 
@@ -166,8 +164,6 @@ def tower_of_acts(
 
 
 class _UserTowerTraining:
-    """One training for one snapshot."""
-
     def __init__(self, root: Path, snapshot: Snapshot, options: UserTowerOptions, progress: Progress) -> None:
         self._store = user_tower_store(root)
         self._snapshot, self._options, self._progress = snapshot, options, progress
@@ -298,9 +294,6 @@ def _complete_report(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTow
     return msgspec.structs.replace(report, created=created, curve=points)
 
 
-# The products of a snapshot as a user tower is trained on them.
-
-
 @dataclass(frozen=True, slots=True)
 class UserTowerCatalog:
     """The products of a snapshot, by row."""
@@ -343,8 +336,6 @@ class UserTowerCatalog:
         )
         return self.tower(OnnxEncoder(stored.folder / MODEL_FILE), learned).scores
 
-
-# The gate for a user tower: what it foretells of the newest acts, against what serves now.
 
 TOWER, SERVING, NEAR = "the new tower", "the tower that serves", "near to the last products"
 POPULAR, POPULAR_THERE = "popularity", POPULARITY_GAIN

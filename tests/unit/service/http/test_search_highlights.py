@@ -147,9 +147,7 @@ def test_browsing_marks_nothing(calling: TestClient) -> None:
 
 def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
     body = {"q": "couch", "highlight": ["title"], "size": 1}
-    assert calling.post("/v1/search", json=body).json()["hits"][0]["highlights"] == {
-        "title": "Red <mark>couch</mark>"
-    }
+    assert calling.post("/v1/search", json=body).json()["hits"][0]["highlights"] == {"title": "Red <mark>couch</mark>"}
     first, second = calling.post("/v1/multi-search", json={"searches": [body, {"q": "couch"}]}).json()["results"]
     assert first["hits"][0]["highlights"] == {"title": "Red <mark>couch</mark>"}
     assert second["hits"][0]["highlights"] == {}

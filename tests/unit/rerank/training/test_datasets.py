@@ -1,16 +1,64 @@
-"""Batches: every candidate in its place with its own tokens and target, some of them made to lose their states."""
+"""Candidate lists and batches."""
 
 from __future__ import annotations
-
-import dataclasses
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rerank.ranker.features import HAS_STATES, MERGED, PADDING
-from rerank.training.datasets import ListData, drop_states, full_batches, merged_scores, shuffled_batches
+from rerank.training.datasets import (
+    CandidateLists,
+    ListData,
+    drop_states,
+    full_batches,
+    merged_scores,
+    shuffled_batches,
+)
 from tests.unit.rerank.training.teacher_lists import taught
+
+
+def _lists(lengths: list[int]) -> CandidateLists:
+    count = sum(lengths)
+    return CandidateLists(
+        tuple(f"query {number}" for number in range(len(lengths))),
+        np.cumsum([0, *lengths]),
+        np.arange(count, dtype=np.int64),
+        np.arange(count, dtype=np.float32)[:, None],
+    )
+
+
+@given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 9), st.integers(0, 5))
+def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
+    lengths: list[int], most: int, seed: int
+) -> None:
+    lists = _lists(lengths)
+    thinned = lists.sample(most, seed)
+    assert thinned.queries == lists.queries
+    assert thinned.lengths.tolist() == [min(length, most) for length in lengths]
+    for number, length in enumerate(lengths):
+        rows = thinned.rows[thinned.place(number)].tolist()
+        assert rows == sorted(set(rows))
+        assert set(rows) <= set(lists.rows[lists.place(number)].tolist())
+        head = length if length <= most else most // 2
+        assert rows[:head] == lists.rows[lists.place(number)].tolist()[:head]
+    assert thinned.features[:, 0].tolist() == thinned.rows.tolist()
+
+
+def test_a_querys_draw_does_not_depend_on_the_others() -> None:
+    lists = _lists([40, 30, 35])
+    alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:])
+    assert lists.sample(10, 3).rows[20:].tolist() == alone.sample(10, 3).rows.tolist()
+    assert lists.sample(10, 3).rows.tolist() != lists.sample(10, 4).rows.tolist()
+
+
+def test_each_candidate_knows_its_query() -> None:
+    lists = _lists([2, 0, 3])
+    assert lists.offsets.tolist() == [0, 2, 2, 5]
+    assert lists.query_of.tolist() == [0, 0, 2, 2, 2]
+
 
 LENGTHS = [3, 0, 12, 1, 5]
 
@@ -35,14 +83,6 @@ def test_each_candidate_has_its_features_its_tokens_and_its_target(data: ListDat
         np.testing.assert_array_equal(batch.inputs.query_ids[at], data.queries[number].ids)
         np.testing.assert_array_equal(batch.inputs.query_idf[at], data.states.idf[data.queries[number].ids])
     assert not batch.targets[1, 3:].any()
-    assert (batch.weights == 1).all()
-
-
-def test_weights_are_those_of_the_candidates(data: ListData) -> None:
-    weights = np.arange(len(data.lists.rows), dtype=np.float32)
-    batch = dataclasses.replace(data, weights=weights).batch([4, 0], dropped=0.0, seed=1)
-    np.testing.assert_array_equal(batch.weights[0], weights[data.lists.place(4)])
-    assert batch.weights[1].tolist() == [0, 1, 2, 1, 1]
 
 
 def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -> None:

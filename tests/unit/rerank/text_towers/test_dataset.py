@@ -1,0 +1,367 @@
+"""Judged queries, paraphrases and augmentation of the text towers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from rerank.text_towers.dataset import (
+    Augmentation,
+    AugmentOptions,
+    JudgedQuery,
+    Opinion,
+    Paraphrase,
+    TowerDataset,
+    TowerSources,
+    build_dataset,
+    from_judgments,
+    from_labels,
+    from_reformulations,
+    is_validation_query,
+    normalize_query,
+)
+from retrieval.errors import TrainingError
+from retrieval.judgments import Judgments
+from retrieval.records import Product
+from tests.unit.rerank.text_towers.tiny_towers import COLOURS, judged, row_of, shop
+
+
+def asked(query: str, **gains: float) -> JudgedQuery:
+    return JudgedQuery(query, {product: Opinion(gain, gain) for product, gain in gains.items()})
+
+
+def test_queries_are_divided_and_nothing_is_lost() -> None:
+    made = shop()
+    assert len(made.training) + len(made.validation) == len(made.queries) == len(judged())
+    assert 0 < len(made.validation) < len(made.training)
+    # Right are the two sizes of the colour; the two of another one are known, and wrong.
+    assert made.is_positive.sum() == 2 * len(made.queries)
+    assert len(made.rows) == 4 * len(made.queries)
+    assert (np.diff(made.query_of) >= 0).all()
+
+
+def test_the_normalised_text_alone_says_on_which_side_a_query_is() -> None:
+    for query in ("Red  Lamp", "red lamp", "RED LAMP ", "ｒｅｄ lamp"):
+        assert normalize_query(query) == "red lamp"
+        assert is_validation_query(query, 0.5, 3) == is_validation_query("red lamp", 0.5, 3)
+    sides = {is_validation_query(f"query {number}", 0.3, 1) for number in range(50)}
+    assert sides == {True, False}
+    assert sum(is_validation_query(f"query {number}", 0.3) for number in range(2_000)) == pytest.approx(600, abs=60)
+
+
+class TestLeak:
+    def test_a_query_that_also_chooses_does_not_train(self) -> None:
+        chosen = [JudgedQuery(each.query.upper(), each.opinions) for each in judged()[:7]]
+        made = build_dataset(TowerSources(judged(), chosen), row_of)
+        assert made.dropped.leaked == 7
+        training = {normalize_query(made.queries[number]) for number in made.training.tolist()}
+        validation = {normalize_query(made.queries[number]) for number in made.validation.tolist()}
+        assert len(validation) == 7
+        assert not training & validation
+
+    def test_a_query_that_is_measured_has_no_part(self) -> None:
+        held_out = [f" {each.query.title()}" for each in judged()[:11]]
+        made = build_dataset(TowerSources(judged(), held_out=held_out, share=0.2), row_of)
+        assert made.dropped.leaked == 11
+        assert not {normalize_query(query) for query in held_out} & {normalize_query(query) for query in made.queries}
+
+    def test_two_spellings_are_one_query_with_the_higher_of_two_opinions(self) -> None:
+        twice = [*judged(), asked("RED bulb", p000=0.2, p005=0.9)]
+        made = build_dataset(TowerSources(twice), row_of)
+        assert len(made.queries) == len(judged())
+        number = [normalize_query(query) for query in made.queries].index("red bulb")
+        gains = dict(zip(made.rows[made.query_of == number], made.gains[made.query_of == number], strict=True))
+        assert gains[0] == 1.0
+        assert gains[5] == pytest.approx(0.9)
+
+
+class TestGone:
+    def test_products_that_are_gone_are_counted(self) -> None:
+        with_gone = [JudgedQuery(each.query, {**each.opinions, "p900": Opinion(1.0)}) for each in judged()]
+        made = build_dataset(TowerSources(with_gone), row_of)
+        assert made.dropped.gone == len(with_gone)
+        assert made.rows.max() < 120
+
+    def test_a_query_that_only_they_answered_is_left_out(self) -> None:
+        made = build_dataset(TowerSources([*judged(), asked("kettle", p900=1.0), asked("jug", p000=0.1)]), row_of)
+        assert made.dropped.without_positive == 2
+        assert made.dropped.gone == 1
+
+
+class TestRefused:
+    def test_no_positives(self) -> None:
+        nothing = [asked(f"{colour} lamp", p000=0.1) for colour in COLOURS]
+        with pytest.raises(TrainingError, match=r"no positives .* 6 queries have no product"):
+            build_dataset(TowerSources(nothing), row_of)
+
+    def test_all_products_gone(self) -> None:
+        with pytest.raises(TrainingError, match=r"no positives .*6 opinions are of products that are gone"):
+            build_dataset(TowerSources([asked(f"{colour} lamp", p900=1.0) for colour in COLOURS]), row_of)
+
+    def test_one_class_only(self) -> None:
+        with pytest.raises(TrainingError, match="one product, so there is one class only"):
+            build_dataset(TowerSources([asked(f"query {number}", p000=1.0) for number in range(60)]), row_of)
+
+    def test_too_few_queries(self) -> None:
+        with pytest.raises(
+            TrainingError, match=r"queries with a positive are left to train on, at least 20 are needed"
+        ):
+            build_dataset(TowerSources(judged(words=("bulb",))), row_of)
+
+    def test_judgments_that_call_nothing_relevant(self) -> None:
+        with pytest.raises(TrainingError, match="all judgments have the grade 0"):
+            from_judgments(Judgments({"lamp": {"p000": 0.0}, "tap": {"p001": 0.0}}, -1.0))
+
+
+def test_grades_become_shares_of_the_highest_gain() -> None:
+    found = from_judgments(Judgments({"lamp": {"a": 3.0, "b": 2.0, "c": 1.0}}, 1.0))
+    gains = {product: opinion.gain for product, opinion in found[0].opinions.items()}
+    assert gains == {"a": 1.0, "b": (2**1 - 1) / (2**2 - 1), "c": 0.0}
+
+
+def test_labels_of_what_was_clicked_become_shares_of_the_querys_best() -> None:
+    labels = pl.DataFrame(
+        {
+            "query": ["lamp", "lamp", "lamp", "tap"],
+            "product_id": ["a", "b", "c", "d"],
+            "clicks": [4.0, 1.0, 0.0, 2.0],
+            "carts": [0.0, 0.0, 0.0, 0.0],
+            "purchases": [1.0, 0.0, 0.0, 0.0],
+            "label": [0.4, 0.1, 0.3, 0.05],
+            "weight": [0.5, 0.2, 0.9, 1.0],
+        }
+    )
+    lamp, tap = from_labels(labels)
+    assert lamp.opinions == {"a": Opinion(1.0, 0.5), "b": Opinion(0.1 / 0.4, 0.1 / 0.4 * 0.2)}
+    assert tap.opinions == {"d": Opinion(1.0, 1.0)}
+
+
+SHARE, SEED = 0.2, 1
+"""As `shop` divides."""
+
+
+def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> TowerDataset:
+    sources = TowerSources([*judged(), *more], held_out=held_out, share=SHARE, paraphrases=paraphrases)
+    return build_dataset(sources, row_of, SEED)
+
+
+def told(made: TowerDataset, query: str) -> dict[int, Any]:
+    """Gain and weight of each row, for a query that trains; nothing for one that is not there."""
+    queries = [normalize_query(each) for each in made.queries]
+    if query not in queries:
+        return {}
+    number = queries.index(query)
+    assert number in made.training
+    pairs = made.pairs_of(np.array([number]))
+    opinions = zip(made.gains[pairs].tolist(), made.weights[pairs].tolist(), strict=True)
+    return dict(zip(made.rows[pairs].tolist(), opinions, strict=True))
+
+
+def one_that(*, trains: bool) -> str:
+    """A query of the shop."""
+    return next(each.query for each in judged() if is_validation_query(each.query, SHARE, SEED) != trains)
+
+
+def unasked(*, trains: bool, words: str = "glowing thing") -> str:
+    """One that nobody has judged."""
+    return next(each for at in range(99) if is_validation_query(each := f"{words} {at}", SHARE, SEED) != trains)
+
+
+KNOWN, NEW = one_that(trains=True), unasked(trains=True)
+
+
+def right() -> list[int]:
+    return sorted(row for row, (gain, _) in told(shop(), KNOWN).items() if gain == 1.0)
+
+
+def test_one_without_positives_learns_those_of_the_other_by_the_share_that_went_on() -> None:
+    made = learned([Paraphrase(NEW.upper(), f" {KNOWN.title()}", 0.4)])
+    assert told(made, NEW) == {row: (1.0, pytest.approx(0.4)) for row in right()}
+    assert made.paraphrases == 1
+    assert len(made.training) == len(shop().training) + 1
+    assert [made.queries[number] for number in made.validation] == [shop().queries[n] for n in shop().validation]
+
+
+def test_what_is_known_for_the_query_itself_stands() -> None:
+    one, two = right()
+    own = {f"p{one:03}": Opinion(0.1, 0.1), "p070": Opinion(1.0, 0.7)}
+    made = learned([Paraphrase(NEW, KNOWN, 0.5)], JudgedQuery(NEW, own))
+    expected = {one: (0.1, 0.1), 70: (1.0, 0.7), two: (1.0, 0.5)}
+    assert told(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
+    assert made.paraphrases == 1
+
+
+def test_one_with_positives_enough_learns_from_itself_alone() -> None:
+    own = JudgedQuery(NEW, {f"p{row:03}": Opinion(1.0) for row in (70, 75, 80)})
+    made = learned([Paraphrase(NEW, KNOWN, 0.5)], own)
+    assert told(made, NEW).keys() == {70, 75, 80}
+    assert made.paraphrases == 0
+
+
+def test_of_several_ways_the_one_that_counts_most() -> None:
+    opinions = {f"p{right()[0]:03}": Opinion(1.0, 0.5), "p070": Opinion(0.5, 0.5)}
+    other = JudgedQuery(unasked(trains=True, words="good thing"), opinions)
+    made = learned([Paraphrase(NEW, KNOWN, 0.1), Paraphrase(NEW, other.query, 0.6)], other)
+    one, two = right()
+    expected = {one: (1.0, 0.3), two: (1.0, 0.1), 70: (0.5, 0.3)}
+    assert told(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
+
+
+def test_nothing_is_handed_on_that_came_from_another_one() -> None:
+    last = unasked(trains=True, words="lit thing")
+    made = learned([Paraphrase(NEW, KNOWN, 0.5), Paraphrase(last, NEW, 0.5)])
+    assert told(made, NEW)
+    assert not told(made, last)
+
+
+def test_two_spellings_of_one_query_are_no_paraphrase() -> None:
+    made = learned([Paraphrase(KNOWN, KNOWN.upper(), 0.5), Paraphrase("™", KNOWN, 0.5)])
+    assert made.paraphrases == 0
+    assert made.queries == shop().queries
+
+
+class TestDivision:
+    def same_as_without(self, made: TowerDataset, **given: Sequence[str]) -> bool:
+        without = learned([], **given)
+        return (
+            made.queries == without.queries and np.array_equal(made.weights, without.weights) and not made.paraphrases
+        )
+
+    def test_one_that_chooses_hands_nothing_on(self) -> None:
+        assert self.same_as_without(learned([Paraphrase(NEW, one_that(trains=False), 0.9)]))
+
+    def test_one_that_is_held_out_hands_nothing_on(self) -> None:
+        made = learned([Paraphrase(NEW, KNOWN, 0.9)], held_out=[KNOWN.upper()])
+        assert self.same_as_without(made, held_out=[KNOWN])
+
+    def test_one_that_would_choose_had_anybody_judged_it_learns_nothing(self) -> None:
+        assert self.same_as_without(learned([Paraphrase(unasked(trains=False), KNOWN, 0.9)]))
+
+    def test_one_that_chooses_learns_nothing(self) -> None:
+        assert self.same_as_without(learned([Paraphrase(one_that(trains=False), KNOWN, 0.9)]))
+
+    def test_one_that_is_held_out_learns_nothing(self) -> None:
+        made = learned([Paraphrase(NEW, KNOWN, 0.9)], held_out=[f" {NEW.upper()}"])
+        assert self.same_as_without(made)
+
+    def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on(self) -> None:
+        choosing = judged()[:7]
+        names = [each.query for each in choosing]
+        other = judged()[20].query
+        paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
+        made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
+        assert made.paraphrases == 0
+        # Where a file chooses, no text says on which side a query is.
+        free = [Paraphrase(unasked(trains=trains), other, 0.9) for trains in (True, False)]
+        assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
+
+
+def test_shares_are_of_all_shoppers_who_asked() -> None:
+    counts = {"purchased": [0, 1, 0], "carted": [0, 0, 0], "clicked": [3, 2, 5]}
+    reformulations = pl.DataFrame(
+        {
+            "query": ["tap", "bulbb", "rare"],
+            "to_query": ["faucet", "bulb", "often"],
+            "count": [9, 12, 6],
+            "shoppers": [8, 12, 6],
+            **counts,
+        }
+    )
+    queries = pl.DataFrame({"query": ["tap", "bulbb", "faucet"], "shoppers": [40, 12, 90]})
+    assert from_reformulations(reformulations, queries) == [
+        Paraphrase("bulbb", "bulb", 12 / 12),
+        Paraphrase("tap", "faucet", 8 / 40),
+    ]
+
+
+DRILL = Product(
+    "p1",
+    "Acme Cordless Drill 18 V with two Batteries",
+    brand="Acme",
+    category=("Tools", "Drills"),
+    description="Strong.",
+)
+
+
+def test_by_default_all_is_read_as_it_is() -> None:
+    augmentation = Augmentation(AugmentOptions(), "1")
+    assert augmentation.query("cordless drill", DRILL) == "cordless drill"
+    assert augmentation.positive("cordless drill", DRILL) is DRILL
+
+
+def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
+    augmentation = Augmentation(AugmentOptions(typos=1.0), "1")
+    typed = {augmentation.query("cordless drill", DRILL) for _ in range(20)}
+    assert len(typed) > 10
+    assert all(len(each.split()) == 2 for each in typed)
+    assert augmentation.query("18 v", DRILL) == "18 v"
+    assert augmentation.query("电钻 18v", DRILL) == "电钻 18v"
+
+
+def test_units_are_spelled_in_other_ways() -> None:
+    augmentation = Augmentation(AugmentOptions(units=1.0), "1")
+    assert {augmentation.query("drill 18 volt", DRILL) for _ in range(40)} == {
+        "drill 18 volt",
+        "drill 18v",
+        "drill 18 v",
+    }
+    assert augmentation.query("cordless drill", DRILL) == "cordless drill"
+
+
+@pytest.mark.parametrize(
+    ("query", "read"),
+    [
+        ("ACME cordless drill", "cordless drill"),
+        ("drill by acme", "drill by"),
+        ("acme", "acme"),
+        ("cordless drill", "cordless drill"),
+    ],
+)
+def test_a_query_is_asked_without_its_positives_brand(query: str, read: str) -> None:
+    assert Augmentation(AugmentOptions(brands=1.0), "1").query(query, DRILL) == read
+
+
+def test_a_brand_of_two_words_goes_as_a_whole_or_stays() -> None:
+    augmentation, tap = Augmentation(AugmentOptions(brands=1.0), "1"), Product("t", "Tap", brand="American Standard")
+    assert augmentation.query("american standard tap", tap) == "tap"
+    assert augmentation.query("standard tap", tap) == "standard tap"
+    assert augmentation.query("standard tap", Product("t", "Tap")) == "standard tap"
+
+
+def test_fields_are_left_out_and_the_title_stays() -> None:
+    augmentation = Augmentation(AugmentOptions(fields=1.0), "1")
+    seen = [augmentation.positive("drill", DRILL) for _ in range(60)]
+    assert {each.title for each in seen} == {DRILL.title}
+    assert len({(each.brand, each.category, each.description) for each in seen}) == 8
+
+
+def test_a_positive_is_read_without_the_words_of_its_query() -> None:
+    augmentation = Augmentation(AugmentOptions(unlike=1.0), "1")
+    assert augmentation.positive("Cordless DRILL", DRILL).title == "acme 18 v with two batteries"
+    chinese = Product("z1", "亚克力鸟笼大号豪华别墅")
+    title = augmentation.positive("鸟笼", chinese).title
+    assert "鸟笼" not in title
+    assert "豪华" in title
+
+
+def test_one_that_would_keep_too_few_words_is_read_as_it_is() -> None:
+    augmentation = Augmentation(AugmentOptions(unlike=1.0), "1")
+    assert augmentation.positive("cordless drill with two batteries", Product("p2", "Cordless Drill Red")).title == (
+        "Cordless Drill Red"
+    )
+
+
+@pytest.mark.parametrize("option", ["typos", "unlike", "fields", "brands"])
+def test_a_seed_tells_what_is_drawn(option: str) -> None:
+    query = "acme drill"
+
+    def drawn(seed: str) -> list[object]:
+        augmentation = Augmentation(AugmentOptions(**{option: 0.5}), seed)
+        return [(augmentation.query(query, DRILL), augmentation.positive(query, DRILL)) for _ in range(40)]
+
+    assert drawn("1") == drawn("1") != drawn("2")
+    assert any(each == (query, DRILL) for each in drawn("1"))

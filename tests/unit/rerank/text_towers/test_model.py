@@ -1,0 +1,293 @@
+"""The text tower in training: adapters, freezing, dropout, precision, mixtures and averages of weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.numpy import load_file
+from sentence_transformers import SentenceTransformer
+from torch import nn
+
+from rerank.text_towers import model
+from rerank.text_towers.model import (
+    ADAPTER_FOLDER,
+    SHARES,
+    TextTower,
+    freeze,
+    mix,
+    open_text_tower,
+    set_dropout,
+    trains_in_bfloat16,
+)
+from rerank.text_towers.negatives import NegativeOptions
+from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
+from rerank.text_towers.training import average, train_towers
+from rerank.training.trainer import RunState, weights_of
+from retrieval.encoders.weights import ModelSource
+from retrieval.errors import SettingError
+from tests.progress import StoppedProgress
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
+
+pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
+
+OPTIONS = TextTowerOptions(
+    epochs=3,
+    batch=16,
+    learning_rate=2e-2,
+    max_length=16,
+    negatives=NegativeOptions(1, 20, 100),
+    precision="fp32",
+    lora=4,
+    seed=3,
+)
+QUERIES = ["red bulb", "blue tap"]
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
+    return ModelSource("tiny", make_encoder(tmp_path_factory.mktemp("towers") / "tiny"))
+
+
+def trained(
+    tower: TextTower, folder: Path, options: TextTowerOptions = OPTIONS, *, after: int | None = None
+) -> TrainedTowers:
+    """`after` ends it after so many steps."""
+    progress = StoppedProgress(after or 10**9, KeyboardInterrupt)
+    return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
+
+
+def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp_path: Path) -> None:
+    before, tower = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
+    done = trained(tower, tmp_path)
+    assert done.best.validation > done.curve[0].validation + 0.05
+    old, new = before.model.state_dict(), tower.model.state_dict()
+    assert old.keys() == new.keys()
+    changed = {name for name in old if not torch.equal(old[name], new[name])}
+    assert changed
+    assert all(name.endswith("weight") and old[name].ndim == 2 and "embeddings" not in name for name in changed)
+    written = tmp_path / ADAPTER_FOLDER
+    assert {path.name for path in written.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
+    matrices = load_file(written / "adapter_model.safetensors")
+    assert {min(matrix.shape) for matrix in matrices.values()} == {4}
+
+
+def test_the_folder_of_adapters_makes_the_same_tower_of_the_model_before(encoder: ModelSource, tmp_path: Path) -> None:
+    tower = open_text_tower(encoder, 16, device="cpu")
+    trained(tower, tmp_path)
+    again = SentenceTransformer(str(encoder.folder), device="cpu")
+    body: Any = again[0]
+    body.model = PeftModel.from_pretrained(body.model, str(tmp_path / ADAPTER_FOLDER))
+    read = again.encode([tower.ready_query(query) for query in QUERIES], normalize_embeddings=True)
+    np.testing.assert_allclose(read, tower.encode_queries(QUERIES), atol=1e-5)
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
+    whole, again = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
+    trained(whole, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", after=9)
+    trained(again, tmp_path / "killed")
+    np.testing.assert_array_equal(again.encode_queries(QUERIES), whole.encode_queries(QUERIES))
+
+
+def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="not both"):
+        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, replace(OPTIONS, train_layers=1))
+
+
+class _Block(nn.Module):
+    """As T5's: attention and feed-forward are layers of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(2)])
+
+
+class _BlockModel(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(2, 1)
+        self.block = nn.ModuleList([_Block() for _ in range(3)])
+        self.norm = nn.LayerNorm(1, bias=False)
+
+
+def test_layers_of_blocks_are_no_layers_of_the_model() -> None:
+    model = nn.Sequential(_BlockModel())
+    freeze(model, 1)
+    learns = [name for name, weight in model.named_parameters() if weight.requires_grad]
+    assert learns == ["0.block.2.layer.0.weight", "0.block.2.layer.1.weight", "0.norm.weight"]
+    with pytest.raises(SettingError, match="4 layers shall be trained; the model has 3"):
+        freeze(model, 4)
+
+
+@pytest.fixture
+def tower(tmp_path: Path) -> TextTower:
+    return open_text_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny", dropout=0.3)), 16, device="cpu")
+
+
+def twice(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
+    model = tower.model.train()
+    first, second = (model(model.preprocess(["red bulb large"]))["sentence_embedding"] for _ in range(2))
+    return first, second
+
+
+def test_the_models_own_stands(tower: TextTower) -> None:
+    set_dropout(tower.model, None)
+    first, second = twice(tower)
+    assert not torch.equal(first, second)
+
+
+def test_nothing_is_left_out_where_none_shall_be(tower: TextTower) -> None:
+    set_dropout(tower.model, 0.0)
+    first, second = twice(tower)
+    assert torch.equal(first, second)
+
+
+def test_what_is_saved_keeps_its_own(tower: TextTower, tmp_path: Path) -> None:
+    set_dropout(tower.model, 0.0)
+    tower.save(tmp_path / "saved")
+    opened = open_text_tower(ModelSource("saved", tmp_path / "saved"), 16, device="cpu")
+    assert {module.p for module in opened.model.modules() if isinstance(module, nn.Dropout)} == {0.3}
+
+
+class _OwnNumber(nn.Module):
+    """As ModernBERT's attention, which has no module for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention_dropout = 0.2
+
+
+def test_a_share_that_is_a_number_is_set_too() -> None:
+    module, number = nn.Dropout(0.1), _OwnNumber()
+    set_dropout(nn.Sequential(module, number), 0.5)
+    assert (module.p, number.attention_dropout) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "seconds", "expected"),
+    [
+        pytest.param({"avx512_bf16": True}, {torch.bfloat16: 1.0, torch.float32: 2.0}, True, id="faster"),
+        pytest.param({"avx512_bf16": True}, {torch.bfloat16: 2.0, torch.float32: 1.0}, False, id="slower"),
+        pytest.param({"avx512_bf16": False}, {torch.bfloat16: 1.0, torch.float32: 2.0}, False, id="no instructions"),
+    ],
+)
+def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: dict[str, bool],
+    seconds: dict[torch.dtype, float],
+    expected: bool,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(model, "_matrix_seconds", seconds.__getitem__)
+    model._bfloat16_is_faster.cache_clear()
+    try:
+        assert (
+            trains_in_bfloat16(open_text_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny")), 16, device="cpu"))
+            is expected
+        )
+    finally:
+        model._bfloat16_is_faster.cache_clear()
+
+
+def test_products_of_matrices_are_timed() -> None:
+    assert 0 < model._matrix_seconds(torch.float32) < 60
+
+
+class Counted(nn.Module):
+    """A network of two numbers, and a count."""
+
+    def __init__(self, values: list[float], count: int) -> None:
+        super().__init__()
+        self.values = nn.Parameter(torch.tensor(values))
+        self.register_buffer("count", torch.tensor(count))
+
+
+START = {"values": torch.tensor([0.0, 8.0]), "count": torch.tensor(1)}
+
+
+@pytest.mark.parametrize("share", SHARES)
+def test_the_mixture_that_is_judged_best_stays(share: float) -> None:
+    network = Counted([4.0, 0.0], 7)
+
+    def judge() -> float:
+        return -abs(network.values[0].item() - 4 * share)
+
+    mixed = mix(network, START, -9.0, judge)
+    assert (mixed.share, mixed.validation) == (share, 0.0)
+    assert network.values.tolist() == [4 * share, 8 - 8 * share]
+    assert network.state_dict()["count"].item() == 7
+
+
+@pytest.mark.parametrize("reached", [0.5, 0.6])
+def test_of_equally_good_ones_all_that_was_learned_stays_to_the_last_bit(reached: float) -> None:
+    network = Counted([0.1, 0.2], 7)
+    before = weights_of(network)
+    mixed = mix(network, START, reached, lambda: 0.5)
+    assert (mixed.share, mixed.validation) == (1.0, reached)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+class Told:
+    """A network of one number, and the validation of each mean in turn."""
+
+    def __init__(self, *validations: float) -> None:
+        self.network = nn.Linear(1, 1, bias=False)
+        self.state = RunState()
+        self._validations = iter(validations)
+        self.judged: list[float] = []
+
+    def part(self, weight: float, validation: float) -> tuple[float, int, float]:
+        """What the mean is after a part of this weight: its weight, members and validation."""
+        self.network.weight.data.fill_(weight)
+        average(self.network, self.state, validation, self._judge)
+        assert self.network.weight.item() == weight
+        mean, progress = self.state.averaged["weight"].item(), self.state.progress
+        return mean, progress.averaged, progress.averaged_best
+
+    def _judge(self) -> float:
+        self.judged.append(self.network.weight.item())
+        return next(self._validations)
+
+
+def test_the_first_part_is_its_own_mean() -> None:
+    told = Told()
+    assert told.part(3.0, 0.4) == (3.0, 1, 0.4)
+    assert not told.judged
+
+
+def test_what_makes_it_no_worse_is_taken_in() -> None:
+    told = Told(0.5, 0.5)
+    told.part(2.0, 0.4)
+    assert told.part(4.0, 0.45) == (3.0, 2, 0.5)
+    mean, members, reached = told.part(6.0, 0.45)
+    assert (members, reached) == (3, 0.5)
+    assert mean == pytest.approx(4.0)
+    assert told.judged == pytest.approx([3.0, 4.0])
+
+
+def test_what_makes_it_worse_is_left_out() -> None:
+    told = Told(0.3)
+    told.part(2.0, 0.4)
+    assert told.part(4.0, 0.35) == (2.0, 1, 0.4)
+
+
+def test_one_that_is_better_alone_begins_it_anew() -> None:
+    told = Told(0.45)
+    told.part(2.0, 0.4)
+    assert told.part(4.0, 0.5) == (4.0, 1, 0.5)
+
+
+def test_a_count_is_that_of_the_newest() -> None:
+    network, state = nn.BatchNorm1d(1), RunState()
+    for count in (1, 2):
+        network.num_batches_tracked = torch.tensor(count)
+        average(network, state, 0.5, lambda: 0.6)
+    assert state.averaged["num_batches_tracked"].item() == 2

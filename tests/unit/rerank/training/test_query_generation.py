@@ -1,0 +1,465 @@
+"""Synthetic queries: words, facts, spelling, recipes."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz.distance import OSA
+
+from rerank.training.query_attributes import CatalogWords, Words, read_brand
+from rerank.training.query_generation import (
+    MAX_WORDS,
+    RECIPES,
+    TYPO,
+    SyntheticQuery,
+    _sample,
+    mistype,
+    respell,
+    synthetic_queries,
+)
+from rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
+from retrieval.errors import TrainingError
+from retrieval.records import Product
+from retrieval.text.analysis import contains_chinese, fold
+from tests.unit.rerank.training.tool_shop import BRANDS, CHINESE_PRODUCTS, PRODUCTS, facts_of, shopper_for, words_of
+
+
+def kinds(text: str) -> list[tuple[str, WordKind]]:
+    return [(word.text, word.kind) for word in read_words(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("Hammer", WordKind.WORD),
+        ("t-shirt", WordKind.WORD),
+        ("12 in.", WordKind.QUANTITY),
+        ("2 in. x 4 in.", WordKind.QUANTITY),
+        ("2-pack", WordKind.QUANTITY),
+        ("17", WordKind.QUANTITY),
+        ("DCD771C2", WordKind.MODEL),
+        ("with", WordKind.JOINING),
+        ("剃须刀", WordKind.WORD),
+        ("的", WordKind.JOINING),
+        ("正品", WordKind.JOINING),
+    ],
+)
+def test_each_kind_of_word(text: str, kind: WordKind) -> None:
+    assert [word.kind for word in read_words(text)] == [kind]
+
+
+def test_one_piece_is_no_word_and_parts_what_stands_around_it() -> None:
+    toner, black = read_words("Toner 1 pc(s) Black")
+    assert (toner.text, black.text) == ("toner", "black")
+    assert black.after_break
+
+
+def test_several_pieces_are_words() -> None:
+    assert kinds("Toner 6 pc(s)") == [("toner", WordKind.WORD), ("6 pc(s)", WordKind.QUANTITY)]
+
+
+def test_brackets_and_signs_are_told() -> None:
+    trim, valve, deep = read_words("Trim (valve), deep")
+    assert (trim.in_brackets, valve.in_brackets, deep.in_brackets) == (False, True, False)
+    assert (trim.after_break, valve.after_break, deep.after_break) == (False, True, True)
+
+
+def test_chinese_nouns_are_told() -> None:
+    assert [(word.text, word.noun) for word in read_words("剃须刀的")] == [("剃须刀", True), ("的", False)]
+
+
+def test_what_nobody_would_read_is_not_read() -> None:
+    assert len(read_words("a " * MAX_TEXT)) == MAX_TEXT // 2
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (("claw", "hammer"), "claw hammer"),
+        (("松下", "剃须刀"), "松下剃须刀"),
+        (("松下", "es9167", "剃须刀"), "松下 es9167 剃须刀"),
+        (("", "hammer"), "hammer"),
+        ((), ""),
+    ],
+)
+def test_words_become_a_query(words: tuple[str, ...], text: str) -> None:
+    assert phrase(words) == text
+
+
+@pytest.mark.parametrize(
+    ("brand", "words"),
+    [
+        ("Acme", ("acme",)),
+        ("Acme Tools Inc.", ("acme", "tools")),
+        ("", ()),
+        ("A B C D", ("a", "b", "c")),
+        ("松下", ("松下",)),
+    ],
+)
+def test_the_brand_of_the_record(brand: str, words: tuple[str, ...]) -> None:
+    assert read_brand(Product("p", "Drill", brand=brand)) == words
+
+
+def test_brands_are_found_where_titles_begin_with_them() -> None:
+    found = {facts_of(product, PRODUCTS).brand for product in PRODUCTS}
+    assert found == {tuple(brand.lower().split()) for brand in BRANDS}
+
+
+def test_the_kind_ends_before_what_the_product_comes_with_or_in() -> None:
+    facts = facts_of(Product("p", "Acme 12 in. Matte Wall Plate in Chrome with Screws"))
+    assert facts.kinds == (("matte", "wall", "plate"),)
+    assert facts.traits == (("chrome",),)
+    assert facts.sizes == ("12 in",)
+    assert facts.complements == (("with", "screws"),)
+
+
+def test_the_kind_is_the_run_that_names_most_products() -> None:
+    assert facts_of(Product("p", "Ceiling Fan, Quiet Whisper")).kinds == (("ceiling", "fan"),)
+
+
+def test_a_code_is_no_kind() -> None:
+    assert facts_of(Product("p", "Cordless Drill A4")).kinds == (("cordless", "drill"),)
+
+
+def test_categories_and_type_attributes_name_the_kind_first() -> None:
+    product = Product(
+        "p", "Acme Whisper", category=("Home", "Fans & Lights"), attributes={"Product_Type": "Ceiling Fan"}
+    )
+    assert facts_of(product).kinds[:3] == (("fans",), ("lights",), ("ceiling", "fan"))
+
+
+def test_attributes_are_traits_when_titles_use_their_words() -> None:
+    product = Product("p", "Acme Drill", attributes={"finish": "Chrome, Zirconium", "weight": 2.5, "boxed": True})
+    assert facts_of(product).traits == (("chrome",),)
+
+
+def test_codes_come_from_the_title_and_from_identifiers() -> None:
+    product = Product(
+        "p", "Acme Drill DCD771C2", identifiers={"mpn": ("GL-100", "dcd771c2"), "ean": ("4006381333931",)}
+    )
+    assert facts_of(product).models == ("dcd771c2", "gl-100")
+
+
+def test_a_number_alone_and_one_piece_are_no_sizes() -> None:
+    assert facts_of(Product("p", "Toner 7,000 Black 8.3 Matte 1/2 Set 400 Cyan 1 pc(s)")).sizes == ()
+
+
+def test_a_chinese_title_names_several_kinds() -> None:
+    kinds = facts_of(Product("p", "剃须刀防水羽毛球"), CHINESE_PRODUCTS).kinds
+    assert {words[-1] for words in kinds} >= {"剃须刀", "羽毛球"}
+
+
+@pytest.mark.parametrize("word", ["chrome", "bronze", "in", "gallons", "x", "a4"])
+def test_finishes_units_letters_and_codes_name_nothing(word: str) -> None:
+    assert words_of(PRODUCTS).names_nothing(word) == (word != "in")
+
+
+def test_names_of_products_name_something() -> None:
+    assert not any(map(words_of(PRODUCTS).names_nothing, ("drill", "hammer", "plate", "茶")))
+
+
+TITLES = ("Outside Corner", "Out of the Side Box", "Drills", "Drill", "Format", "Mat for Cats") * 3
+CATALOG = CatalogWords([read_words(title) for title in TITLES], [()] * len(TITLES))
+
+
+def respelled(*words: str) -> set[Words]:
+    return {respell(words, CATALOG, Random(seed)) for seed in range(300)}
+
+
+@pytest.mark.parametrize(
+    ("quantity", "spellings"),
+    [
+        ("24 in.", {"24 in", "24 inch", "24in", '24"', "24"}),
+        ("5-gal.", {"5 gal", "5 gallon", "5gal"}),
+        ("250 gb", {"250 gb", "250gb"}),
+        ("18-volt", {"18 volt", "18v", "18 v"}),
+        ("12 x 12", {"12 x 12", "12x12"}),
+    ],
+)
+def test_quantities_are_spelled_in_every_way(quantity: str, spellings: set[str]) -> None:
+    assert respelled(quantity) == {(spelling,) for spelling in spellings}
+
+
+def test_units_between_chinese_words_stand_close_to_their_number() -> None:
+    assert respelled("500 g", "鸭舌") == {("500g", "鸭舌")}
+
+
+def test_both_sides_of_dimensions_are_spelled_alike() -> None:
+    for (text,) in respelled("24 in. x 80 in."):
+        assert len(set(re.findall('[a-z"]+', text.replace("x", "")))) <= 1
+
+
+def test_codes_lose_their_signs_at_times() -> None:
+    assert respelled("gl-100") == {("gl-100",), ("gl100",)}
+
+
+def test_compounds_go_apart_and_together_where_titles_have_that() -> None:
+    assert respelled("outside", "corner") == {("outside", "corner"), ("out", "side", "corner")}
+    assert ("outside", "corner") in respelled("out", "side", "corner")
+
+
+def test_no_compound_is_taken_apart_at_a_joining_word() -> None:
+    assert respelled("format") == {("format",)}
+
+
+def test_singular_stands_for_plural_and_the_other_way() -> None:
+    assert respelled("drill") == {("drill",), ("drills",)}
+    assert respelled("drills") == {("drills",), ("drill",)}
+
+
+@given(
+    st.lists(st.sampled_from(["hammer", "DEWALT", "LaserJet", "saw", "24 in.", "剃须刀", "x1"]), max_size=4),
+    st.integers(),
+)
+def test_a_typing_error_changes_one_word_by_one_stroke(words: list[str], seed: int) -> None:
+    typed = mistype(tuple(words), Random(seed))
+    changed = [(old, new) for old, new in zip(words, typed, strict=True) if old != new]
+    assert len(changed) <= 1
+    for old, new in changed:
+        assert old in ("hammer", "DEWALT", "LaserJet")
+        # A stroke may also be the swap of two letters.
+        assert OSA.distance(old, new) == 1
+
+
+def test_words_that_are_short_or_of_other_letters_keep_their_spelling() -> None:
+    words = ("saw", "剃须刀", "24 in.", "dcd771")
+    assert {mistype(words, Random(seed)) for seed in range(20)} == {words}
+
+
+RUG = Product(
+    "rug",
+    "Acme 12 in. x 20 in. Compact Wall Plate in Chrome for Kitchens",
+    brand="Acme",
+    identifiers={"mpn": ("KX-200",)},
+)
+TITLE = ("acme", "12 in. x 20 in", "compact", "wall", "plate", "chrome", "kitchens")
+BARE = Product("bare", "")
+
+
+def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PRODUCTS) -> set[Words]:
+    """What a recipe makes with a hundred seeds."""
+    shopper = shopper_for(product, beside)
+    return {RECIPES[recipe].make(replace(shopper, random=Random(seed))) for seed in range(100)}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "queries"),
+    [
+        ("kind", {("plate",), ("wall", "plate"), ("compact", "wall", "plate")}),
+        ("brand", {("acme",)}),
+        ("brand-kind", {("acme", "plate"), ("acme", "wall", "plate"), ("acme", "compact", "wall", "plate")}),
+        (
+            "trait-kind",
+            {
+                words
+                for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
+                for words in (("chrome", *kind), (*kind, "chrome"))
+            },
+        ),
+        (
+            "size-kind",
+            {
+                words
+                for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
+                for words in (("12 in. x 20 in", *kind), (*kind, "12 in. x 20 in"))
+            },
+        ),
+        (
+            "kind-complement",
+            {(*kind, "for", "kitchens") for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))},
+        ),
+        ("model", {("kx-200",), ("acme", "kx-200"), ("plate", "kx-200"), ("wall", "plate", "kx-200")}),
+    ],
+)
+def test_recipes_made_of_known_parts(recipe: str, queries: set[Words]) -> None:
+    assert made(recipe) == queries
+
+
+def test_a_word_alone_is_usual_and_names_something() -> None:
+    assert made("word") == {("acme",), ("compact",), ("wall",), ("plate",)}
+
+
+def test_a_modified_kind_ends_with_the_kind_and_takes_no_brand() -> None:
+    queries = made("modified-kind")
+    assert all(words[-1] == "plate" and len(words) > 1 and "acme" not in words for words in queries)
+    assert ("kitchens", "wall", "plate") in queries
+
+
+@pytest.mark.parametrize(("recipe", "lengths"), [("words", (2, 4)), ("most-words", (4, 7)), ("opening", (2, 4))])
+def test_words_of_the_title_stay_in_its_order(recipe: str, lengths: tuple[int, int]) -> None:
+    for words in made(recipe):
+        places = [TITLE.index(word) for word in words]
+        assert places == sorted(set(places))
+        assert lengths[0] <= len(words) <= lengths[1]
+
+
+def test_shuffled_words_come_in_other_orders_too() -> None:
+    orders = [[TITLE.index(word) for word in words] for words in made("shuffled-words")]
+    assert any(places != sorted(places) for places in orders)
+
+
+def test_a_span_is_neighbours() -> None:
+    told = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
+    assert all(any(" ".join(words) in text for text in told) for words in made("span"))
+
+
+def test_drawn_words_have_two_characters_at_least() -> None:
+    queries = made("words", Product("p", "X Cordless Q Drill Z Compact"))
+    assert all(len(word) > 1 for words in queries for word in words)
+
+
+def test_a_product_of_an_unusual_kind_is_asked_for_in_two_words() -> None:
+    assert made("kind", Product("p", "Acme Left Handed Zither")) == {("handed", "zither"), ("left", "handed", "zither")}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_product_without_parts_gives_nothing(recipe: str) -> None:
+    assert made(recipe, BARE) == {()}
+
+
+def test_chinese_kinds_and_modifiers() -> None:
+    razor = Product("r", "松下黑色家用剃须刀")
+    assert ("剃须刀",) in made("kind", razor, CHINESE_PRODUCTS)
+    assert all(words[-1] == "剃须刀" for words in made("modified-kind", razor, CHINESE_PRODUCTS) if words)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_documented_with_its_share(recipe: str) -> None:
+    page = Path(__file__).parents[4] / "docs/synthetic-queries.md"
+    assert f"| `{recipe}` | {RECIPES[recipe].share:.0%} |" in page.read_text("utf-8")
+
+
+def test_shares_are_a_whole() -> None:
+    assert sum(recipe.share for recipe in RECIPES.values()) == pytest.approx(1.0)
+
+
+# Lone surrogates too: a feed's JSON may hold them.
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=60)
+TITLE_TEXT = st.text(st.sampled_from("ab e-x17/2.,()[]\"'&½× inft.pc(s)剃须刀的黑色"), max_size=60) | ANY_TEXT
+ANY_PRODUCT = st.builds(
+    Product,
+    id=st.text(st.characters(exclude_categories=()), min_size=1, max_size=4),
+    title=TITLE_TEXT,
+    brand=TITLE_TEXT,
+    category=st.lists(TITLE_TEXT, max_size=2).map(tuple),
+    identifiers=st.dictionaries(st.sampled_from(["mpn", "ean", "sku"]), st.lists(ANY_TEXT, max_size=2).map(tuple)),
+    attributes=st.dictionaries(
+        st.sampled_from(["colour", "product_type", "类型"]),
+        TITLE_TEXT | st.floats() | st.booleans() | st.lists(TITLE_TEXT, max_size=2).map(tuple),
+    ),
+)
+
+
+def made_queries(products: tuple[Product, ...], count: int, seed: int = 0) -> list[SyntheticQuery]:
+    return synthetic_queries(products, count, seed)
+
+
+@given(st.lists(ANY_PRODUCT, min_size=1, max_size=6), st.integers(1, 40), st.integers())
+def test_any_product_text_gives_queries_or_is_refused_by_name(products: list[Product], count: int, seed: int) -> None:
+    try:
+        queries = synthetic_queries(products, count, seed)
+    except TrainingError as error:
+        assert "word" in str(error)
+        return
+    ids = {product.id for product in products}
+    assert 1 <= len(queries) <= count
+    assert len({fold(query.text) for query in queries}) == len(queries)
+    for query in queries:
+        assert query.text == query.text.strip()
+        assert len(query.text) > 1 or contains_chinese(query.text)
+        assert len(query.text.split()) <= MAX_WORDS
+        assert query.product_id in ids
+        assert query.recipe.removesuffix(TYPO) in RECIPES
+
+
+@pytest.mark.parametrize("products", [PRODUCTS, CHINESE_PRODUCTS], ids=["english", "chinese"])
+def test_gives_as_many_as_were_asked_for_where_the_catalog_has_them(products: tuple[Product, ...]) -> None:
+    assert len(made_queries(products, 150)) == 150
+
+
+def test_every_product_is_asked_for_before_any_is_asked_for_twice() -> None:
+    queries = made_queries(PRODUCTS, len(PRODUCTS))
+    assert {query.product_id for query in queries} == {product.id for product in PRODUCTS}
+
+
+def test_the_order_of_products_changes_nothing() -> None:
+    assert made_queries(PRODUCTS, 100) == made_queries(PRODUCTS[::-1], 100)
+
+
+def test_a_smaller_count_gives_the_beginning_of_a_larger_one() -> None:
+    assert made_queries(PRODUCTS, 40) == made_queries(PRODUCTS, 100)[:40]
+
+
+def test_seeds_give_different_queries() -> None:
+    assert {query.text for query in made_queries(PRODUCTS, 50, seed=1)} != {
+        query.text for query in made_queries(PRODUCTS, 50, seed=2)
+    }
+
+
+def test_queries_are_made_from_no_description() -> None:
+    described = tuple(replace(product, description="an ottoman for elephants") for product in PRODUCTS)
+    assert made_queries(described, 100) == made_queries(PRODUCTS, 100)
+
+
+def test_every_recipe_is_used() -> None:
+    rich = tuple(
+        replace(product, title=f"{product.title} for Kitchens", identifiers={"mpn": (f"KX{number}00",)})
+        for number, product in enumerate(PRODUCTS)
+    )
+    recipes = Counter(query.recipe.removesuffix(TYPO) for query in made_queries(rich, 600))
+    assert set(recipes) == set(RECIPES)
+
+
+def test_a_few_queries_are_mistyped_and_say_so() -> None:
+    mistyped = [query for query in made_queries(PRODUCTS, 400) if query.recipe.endswith(TYPO)]
+    assert 0.01 < len(mistyped) / 400 < 0.12
+
+
+@pytest.mark.parametrize("title", ["Hammer", "茶", "17", "Acme Claw Hammer, 16 oz."])
+def test_one_product_gives_some_queries_and_comes_to_an_end(title: str) -> None:
+    queries = made_queries((Product("only", title),), 20_000)
+    assert 1 <= len(queries) < 20_000
+
+
+def test_a_longer_title_gives_many_queries_of_its_words() -> None:
+    assert len(made_queries((Product("only", "Acme Compact Cordless Drill Driver in Matte Black"),), 300)) == 300
+
+
+def test_products_without_a_word_give_way_to_those_with_one() -> None:
+    queries = made_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3)
+    assert {query.product_id for query in queries} == {"hammer"}
+
+
+def test_of_products_with_one_id_the_first_counts() -> None:
+    doubled = (*PRODUCTS, *(replace(product, title="Zebra") for product in PRODUCTS))
+    assert made_queries(doubled, 100) == made_queries(PRODUCTS, 100)
+
+
+def test_an_empty_catalog_is_refused() -> None:
+    with pytest.raises(TrainingError, match="no products"):
+        made_queries((), 10)
+
+
+def test_a_catalog_without_words_is_refused() -> None:
+    with pytest.raises(TrainingError, match="none of 2 products has a word"):
+        made_queries((Product("a", "---"), Product("b", "")), 10)
+
+
+@pytest.mark.parametrize("count", [0, -1])
+def test_no_queries_cannot_be_asked_for(count: int) -> None:
+    with pytest.raises(TrainingError, match=f"{count} synthetic queries were asked for"):
+        made_queries(PRODUCTS, count)
+
+
+@given(st.permutations(range(12)), st.integers(1, 15), st.integers(0, 3))
+def test_a_sample_is_the_beginning_of_one_order_of_all(order: list[int], size: int, seed: int) -> None:
+    everything = _sample(PRODUCTS[:12], 12, seed)
+    assert _sample((PRODUCTS[place] for place in order), size, seed) == everything[:size]
+    assert len(everything) == 12
