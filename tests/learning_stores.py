@@ -31,16 +31,3 @@ def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
     with EventLog.open(root, SETTINGS) as events:
         import_events([str(log)], events.store, events.intake, rejected=rejects_path(events.folder, utc_now()))
     return root
-
-
-class Quiet:
-    """Progress that nobody looks at."""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """See `service.training.ranker_dataset.Progress`."""
-
-    def advance(self, amount: int) -> None:
-        """The same."""
-
-    def end(self, summary: str) -> None:
-        """The same."""

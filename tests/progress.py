@@ -1,27 +1,35 @@
-"""A progress for tests: it keeps what it is told, and may raise an error after a number of units."""
+"""A progress for tests: it keeps what it is given, and may raise an error after a number of units."""
 
 from __future__ import annotations
 
 from retrieval.progress import NullProgress
 
 
-class StoppedProgress(NullProgress):
-    """Raises `error` at the unit of this number, counted over all phases."""
+class KilledError(Exception):
+    """Ends a piece of work as a kill does."""
 
-    def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt) -> None:
+
+class StoppedProgress(NullProgress):
+    """Raises `error` at the unit of this number (0: when its phase begins), of all phases or of one name or unit."""
+
+    def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt, of: str = "") -> None:
         self.phases: list[str] = []
         self.totals: list[int | None] = []
         self.summaries: list[str] = []
         self.done = 0
-        self._at, self._error = at, error
+        self._at, self._error, self._of = at, error, of
+        self._counts = not of
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self.phases.append(phase)
         self.totals.append(total)
+        self._counts = self._of in ("", phase, unit)
+        if self._counts and self._at == 0:
+            raise self._error
 
     def advance(self, amount: int) -> None:
-        self.done += amount
-        if self._at is not None and self.done >= self._at:
+        self.done += amount if self._counts else 0
+        if self._at is not None and self.done >= self._at and self._counts:
             raise self._error
 
     def end(self, summary: str) -> None:

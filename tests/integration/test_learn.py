@@ -19,6 +19,7 @@ from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.spec import ranker_store
 from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
+from retrieval.progress import NullProgress
 from retrieval.store.lock import hold_lock
 from service.cli.main import app
 from service.reports.training import LearnReport, RunDecision, StageOutcome
@@ -35,7 +36,7 @@ from service.training.learn import (
 )
 from service.training.training_session import TRAINING_FOLDER
 from service.training.user_tower import NEAR, TOWER
-from tests.learning_stores import SETTINGS, SMALL, Quiet, with_events
+from tests.learning_stores import SETTINGS, SMALL, with_events
 from tests.unit.rerank.user_tower.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -48,7 +49,7 @@ OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 def learned(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store that was learned from."""
     root = Path(shutil.copytree(eventful_store, tmp_path_factory.mktemp("learned") / "store"))
-    learn(root, SETTINGS, OPTIONS, Quiet())
+    learn(root, SETTINGS, OPTIONS, NullProgress())
     return root
 
 
@@ -182,7 +183,7 @@ class TestRefused:
     def test_with_too_few_lists_what_was_read_is_told(self, demo_index: Path, tmp_path: Path) -> None:
         root = with_events(demo_index, tmp_path, sessions=20)
         with pytest.raises(TrainingError, match="shown lists; learning from clicks takes 100"):
-            learn(root, SETTINGS, OPTIONS, Quiet())
+            learn(root, SETTINGS, OPTIONS, NullProgress())
         report = report_of(root)
         assert report.events is not None
         assert report.events.events > 0
@@ -194,11 +195,11 @@ class TestRefused:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
         before = page_path(root).read_bytes()
         with hold_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
-            learn(root, SETTINGS, OPTIONS, Quiet())
+            learn(root, SETTINGS, OPTIONS, NullProgress())
         assert page_path(root).read_bytes() == before
 
 
-class _Dying(Quiet):
+class _Dying(NullProgress):
     """Progress that ends its process when a step begins, or at so many advances of it."""
 
     def __init__(self, step: str, after: int) -> None:
@@ -263,7 +264,7 @@ def test_killed_at_any_moment_the_next_run_goes_on(eventful_store: Path, learned
     # The report was half written, and so nothing is called learned.
     assert written(root) == {REPORT_FILE}
     assert report_of(root).decision is before.decision
-    learn(root, SETTINGS, OPTIONS, Quiet())
+    learn(root, SETTINGS, OPTIONS, NullProgress())
     assert written(root) == {PAGE_FILE, REPORT_FILE, LEARNED_FILE}
     # The tower is still that of the killed run.
     found = report_of(root).shoppers

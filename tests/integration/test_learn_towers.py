@@ -16,6 +16,7 @@ from indexer.events.importer import import_events
 from rerank.ranker.spec import ranker_store
 from rerank.text_towers.artifacts import read_towers
 from retrieval.events.privacy import utc_now
+from retrieval.progress import NullProgress
 from retrieval.store.versions import Store
 from service.events.event_log import EventLog, rejects_path
 from service.reports.training import TOWERS, LearnReport, RecordedSteps, StageOutcome
@@ -24,7 +25,7 @@ from service.training.text_towers import TextTowersRequest
 from service.training.text_towers_promotion import judging
 from service.training.training_session import TRAINING_FOLDER
 from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, SMALL, Quiet
+from tests.learning_stores import SETTINGS, SMALL
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
 from tests.unit.rerank.user_tower.small_stores import TINY
 
@@ -82,7 +83,7 @@ def report_of(root: Path) -> LearnReport:
 
 
 def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path, options: LearnOptions) -> None:
-    report = learn(root, SETTINGS, options, Quiet())
+    report = learn(root, SETTINGS, options, NullProgress())
     assert report_of(root) == report
     towers = report.towers
     assert towers is not None
@@ -119,7 +120,7 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
 def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
     root: Path, cache: Path, request_of: TextTowersRequest, why: str
 ) -> None:
-    steps = RecordedSteps(Quiet())
+    steps = RecordedSteps(NullProgress())
     assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
     assert stage.outcome is StageOutcome.NOT_TRAINED
@@ -128,12 +129,12 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
 
 
 def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
-    request, steps = TextTowersRequest(cache=cache, options=TRAINING), RecordedSteps(Quiet())
+    request, steps = TextTowersRequest(cache=cache, options=TRAINING), RecordedSteps(NullProgress())
     with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None
     (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
     assert stage.outcome is StageOutcome.NOT_TRAINED
-    again = RecordedSteps(Quiet())
+    again = RecordedSteps(NullProgress())
     made = train_encoder(root, SETTINGS, request, again)
     assert made is not None
     assert made.version == "v000002"

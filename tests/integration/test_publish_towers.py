@@ -24,6 +24,7 @@ from rerank.training.trainer import STATE_FILE
 from retrieval.encoders.registry import open_encoder
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreLockedError, TrainingError
 from retrieval.index.vectors import VECTORS_FILE
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.manifest import VECTORS_FOLDER
 from retrieval.store.versions import Store
@@ -39,7 +40,8 @@ from service.training.text_towers_promotion import (
     judging,
 )
 from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, Quiet
+from tests.learning_stores import SETTINGS
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, every_query, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,7 +161,7 @@ class TestNotBetter:
         (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
         request = TextTowersRequest((root / "few.tsv",), cache=cache, publish=True)
         with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
-            train_text_towers(root / "index", SETTINGS, request, Quiet())
+            train_text_towers(root / "index", SETTINGS, request, NullProgress())
         assert not (root / "index" / "training" / "towers").exists()
         shown = run("train", "towers", root / "index", "--judgments", root / "few.tsv", "--no-publish", *TRAINING)
         assert "To use it: shelfwise rebuild" in " ".join(shown.split())
@@ -182,42 +184,21 @@ class TestNotBetter:
         assert Rounded(fp32=0.4, int8=int8).is_close == is_close
 
 
-class _KilledError(Exception):
-    pass
-
-
-class _Impatient(Quiet):
-    """Ends the program in this phase."""
-
-    def __init__(self, phase: str) -> None:
-        self._phase = phase
-        self.phases: list[str] = []
-        self.encoded = 0
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self.phases.append(phase)
-        if phase == self._phase:
-            raise _KilledError
-
-    def advance(self, amount: int) -> None:
-        self.encoded += amount if self.phases[-1] == "encode" else 0
-
-
 @pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
 def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
     options = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
-    with pytest.raises(_KilledError):
-        train_text_towers(root / "index", SETTINGS, request, _Impatient(phase))
+    with pytest.raises(KilledError):
+        train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of=phase))
     assert serving(root) == "v000001"
     (kept,) = (root / "index" / "training").glob("towers-*")
     assert (kept / STATE_FILE).exists()
-    watched = _Impatient("never")
+    watched = StoppedProgress(of="encode")
     done = train_text_towers(root / "index", SETTINGS, request, watched)
     assert not [name for name in watched.phases if name.startswith("part ")]
     assert "towers" in watched.phases
     assert [path.name for path in (root / "index" / "training" / "towers").iterdir()] == ["towers-0001"]
-    assert watched.encoded == (0 if phase == "publish" else len(PRODUCTS))
+    assert watched.done == (0 if phase == "publish" else len(PRODUCTS))
     assert done.published is not None
     assert done.published.serves
     assert (serving(root), kept.exists()) == ("v000002", False)
@@ -228,16 +209,16 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
     options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "mine"
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
-    with pytest.raises(_KilledError):
-        train_text_towers(root / "index", SETTINGS, request, _Impatient("encode"))
-    other, watched = replace(request, options=replace(options, seed=1)), _Impatient("never")
+    with pytest.raises(KilledError):
+        train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of="encode"))
+    other, watched = replace(request, options=replace(options, seed=1)), StoppedProgress(of="encode")
     for refused in (other, replace(other, tune=2)):
         with pytest.raises(SettingError, match="mine exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, refused, watched)
     assert not [name for name in watched.phases if name.startswith(("part ", "trial"))]
-    assert train_text_towers(root / "index", SETTINGS, request, Quiet()).folder == out
+    assert train_text_towers(root / "index", SETTINGS, request, NullProgress()).folder == out
     with pytest.raises(SettingError, match="mine exists; name a new folder"):
-        train_text_towers(root / "index", SETTINGS, request, Quiet())
+        train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
 @pytest.mark.parametrize(
@@ -248,19 +229,19 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     root: Path, cache: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
-        raise _KilledError
+        raise KilledError
 
     options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     theirs, ours = (root / name if name else None for name in names)
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
-    with monkeypatch.context() as killing, pytest.raises(_KilledError):
+    with monkeypatch.context() as killing, pytest.raises(KilledError):
         killing.setattr("service.training.text_towers.write_towers", killed)
-        train_text_towers(root / "index", SETTINGS, request, Quiet())
-    other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), Quiet())
+        train_text_towers(root / "index", SETTINGS, request, NullProgress())
+    other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), NullProgress())
     if ours:
         with pytest.raises(SettingError, match="exists; name a new folder"):
-            train_text_towers(root / "index", SETTINGS, request, Quiet())
-    done = train_text_towers(root / "index", SETTINGS, replace(request, out=ours and root / "new"), Quiet())
+            train_text_towers(root / "index", SETTINGS, request, NullProgress())
+    done = train_text_towers(root / "index", SETTINGS, replace(request, out=ours and root / "new"), NullProgress())
     assert done.folder != other.folder
     assert (done.spec.layers, other.spec.layers) == (1, None)
     assert done.whole is not None
@@ -272,24 +253,27 @@ def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, c
     options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "index" / "training" / "towers-of-ours"
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=options, out=out)
-    train_text_towers(root / "index", SETTINGS, request, Quiet())
+    train_text_towers(root / "index", SETTINGS, request, NullProgress())
     os.utime(out, (0, 0))
     other = replace(request, out=None, options=replace(options, seed=1))
-    train_text_towers(root / "index", SETTINGS, other, Quiet())
+    train_text_towers(root / "index", SETTINGS, other, NullProgress())
     assert out.is_dir()
 
 
 def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path) -> None:
     moved = str(make_encoder(root / "moved"))
-    reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, Quiet())
+    reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, NullProgress())
     shutil.rmtree(root / "moved")
     request = TextTowersRequest((root / "judgments.tsv",), cache=cache)
     with pytest.raises(EncoderUnavailableError, match=r"moved, which is gone; put it back, or name .* --encoder"):
-        train_text_towers(root / "index", SETTINGS, request, Quiet())
+        train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
 def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path, cache: Path) -> None:
-    request, watched = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True), _Impatient("never")
+    request, watched = (
+        TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True),
+        StoppedProgress(of="encode"),
+    )
     with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
         train_text_towers(root / "index", SETTINGS, replace(request, runtime="onnx"), watched)
     assert not watched.phases
@@ -306,7 +290,7 @@ def test_a_query_of_two_files_is_judged_by_both(root: Path) -> None:
 class TestReencoding:
     def again(self, root: Path, encoder: Path, cache: Path) -> ReencodeReport:
         opened = open_encoder(str(encoder), "onnx-fp32", cache)
-        return reencode(root / "index", opened, str(encoder), Quiet())
+        return reencode(root / "index", opened, str(encoder), NullProgress())
 
     def test_all_but_the_vectors_is_as_it_was(self, root: Path, cache: Path) -> None:
         before = Store(root / "index").manifest("v000001")
@@ -368,7 +352,7 @@ class TestFromCatalog:
 
     def test_made_queries_alone_judge_nothing(self, blind: Path) -> None:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):
-            train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), Quiet())
+            train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), NullProgress())
         told: Any = msgspec.json.decode(
             run("train", "towers", blind, "--from-catalog", "300", "--no-publish", "--json", *TRAINING)
         )

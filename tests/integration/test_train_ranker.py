@@ -25,6 +25,7 @@ from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import CatalogOptions
 from service.training.training_session import TRAINING_FOLDER, train_from_catalog
+from tests.progress import KilledError
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.versions import reseal
@@ -34,10 +35,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUERIES, EPOCHS, SEED = 260, 2, 4
 STEPS = -(-(QUERIES - 100) // 16)
 """Of an epoch: 50 queries choose, 50 judge."""
-
-
-class _KilledError(Exception):
-    pass
 
 
 @dataclass(slots=True)
@@ -57,7 +54,7 @@ class Watching:
     def advance(self, amount: int) -> None:
         self.done[self._phase].append(amount)
         if self._phase == self.kill_in and len(self.done[self._phase]) > self.after:
-            raise _KilledError
+            raise KilledError
 
     def end(self, summary: str) -> None:
         self.told[self._phase] = summary
@@ -149,7 +146,7 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
-    with pytest.raises(_KilledError):
+    with pytest.raises(KilledError):
         distilled(root, teacher, Watching(kill_in="attention", after=STEPS + 3))
     assert ranker_store(root).names() == []
     watching = Watching()

@@ -17,12 +17,14 @@ from rerank.text_towers.dataset import from_labels
 from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import STATE_FILE
 from retrieval.errors import EncoderUnavailableError, JudgmentsError, SettingError, ShelfwiseError, TrainingError
+from retrieval.progress import NullProgress
 from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, Quiet, with_events
+from tests.learning_stores import SETTINGS, with_events
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, judged, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -137,47 +139,28 @@ def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path:
         run(root, "--judgments", str(root / "judgments.tsv"), "--layers", "3")
 
 
-class _KilledError(Exception):
-    pass
-
-
-class _Impatient(Quiet):
-    """Ends the program after so many steps of training."""
-
-    def __init__(self, after: int) -> None:
-        self._left, self._counts = after, False
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self._counts = unit == "steps"
-
-    def advance(self, amount: int) -> None:
-        self._left -= amount if self._counts else 0
-        if self._left < 0:
-            raise _KilledError
-
-
 def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
     files = (root / "judgments.tsv",)
     request = TextTowersRequest(
         files, encoder=str(root / "tiny"), options=TextTowerOptions(epochs=2, batch=16, max_length=16)
     )
-    with pytest.raises(_KilledError):
-        train_text_towers(root / "index", SETTINGS, request, _Impatient(5))
+    with pytest.raises(KilledError):
+        train_text_towers(root / "index", SETTINGS, request, StoppedProgress(6, KilledError, of="steps"))
     (kept,) = (root / "index" / "training").glob("towers-*")
     whole = (kept / STATE_FILE).read_bytes()
     (kept / STATE_FILE).write_bytes(whole[:1_000])
     with pytest.raises(TrainingError, match="is damaged, so this training cannot go on"):
-        train_text_towers(root / "index", SETTINGS, request, Quiet())
+        train_text_towers(root / "index", SETTINGS, request, NullProgress())
     assert not (root / "index" / "training" / "towers").exists()
     (kept / STATE_FILE).write_bytes(whole)
-    done = train_text_towers(root / "index", SETTINGS, request, _Impatient(10))
+    done = train_text_towers(root / "index", SETTINGS, request, StoppedProgress(11, KilledError, of="steps"))
     assert done.folder.name == "towers-0001"
     assert not kept.exists()
 
 
 def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path, tmp_path: Path) -> None:
     root = with_events(demo_index, tmp_path)
-    with fresh_tables(root, SETTINGS, Quiet()) as tables:
+    with fresh_tables(root, SETTINGS, NullProgress()) as tables:
         judged_by_clicks = from_labels(tables.derived.labels)
     assert len(judged_by_clicks) > 30
     for each in judged_by_clicks:

@@ -18,6 +18,7 @@ from rerank.user_tower.evaluation import split_by_time
 from rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, UserTowerStore, user_tower_store
 from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
+from retrieval.progress import NullProgress
 from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.settings import EventsSettings, Settings
@@ -32,7 +33,8 @@ from service.training.user_tower import (
     shopper_acts,
     train_users,
 )
-from tests.learning_stores import Quiet, with_events
+from tests.learning_stores import with_events
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,33 +64,13 @@ def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
         assert engine.user_tower == (told["tower"] if told["serves"] else "")
 
 
-class _KilledError(Exception):
-    pass
-
-
-class _Killing(Quiet):
-    """Ends a training after so many epochs."""
-
-    def __init__(self, after: int) -> None:
-        self._left = after
-        self._phase = ""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self._phase = phase
-
-    def advance(self, amount: int) -> None:
-        self._left -= self._phase == "train"
-        if not self._left:
-            raise _KilledError
-
-
 def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(root, tmp_path / "other"))
-    whole = train_users(other, SETTINGS, OPTIONS, Quiet()).tower
-    with pytest.raises(_KilledError):
-        train_users(root, SETTINGS, OPTIONS, _Killing(3))
+    whole = train_users(other, SETTINGS, OPTIONS, NullProgress()).tower
+    with pytest.raises(KilledError):
+        train_users(root, SETTINGS, OPTIONS, StoppedProgress(3, KilledError, of="train"))
     assert list((root / TRAINING_FOLDER).glob("users-*"))
-    again = train_users(root, SETTINGS, OPTIONS, Quiet()).tower
+    again = train_users(root, SETTINGS, OPTIONS, NullProgress()).tower
     for name in ("model.onnx", "products.safetensors", "products.json"):
         assert (again.folder / name).read_bytes() == (whole.folder / name).read_bytes()
     assert again.report.methods == whole.report.methods
@@ -96,13 +78,13 @@ def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path)
 
 def test_a_store_without_events_is_refused(demo_index: Path) -> None:
     with pytest.raises(StoreMissingError):
-        train_users(demo_index, SETTINGS, OPTIONS, Quiet())
+        train_users(demo_index, SETTINGS, OPTIONS, NullProgress())
 
 
 def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
     few = with_events(demo_index, tmp_path, sessions=20)
     with pytest.raises(TrainingError, match="50 are needed"):
-        train_users(few, SETTINGS, OPTIONS, Quiet())
+        train_users(few, SETTINGS, OPTIONS, NullProgress())
     assert not (few / "user-towers").exists()
 
 
@@ -125,7 +107,7 @@ def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None
 
 
 def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
+    first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     registry = user_tower_store(root)
     monkeypatch.setattr(UserTowerStore, "serving", lambda *_: ServingModel(first))
     assert int(first.spec.trained_on["until"]) > 0
@@ -134,7 +116,7 @@ def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkey
         raise ModelDamagedError("its table is short")
 
     monkeypatch.setattr("service.training.user_tower.read_table", unreadable)
-    again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), Quiet()).tower
+    again = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     assert again.name in registry.names()
     assert again.report.against != SERVING
 

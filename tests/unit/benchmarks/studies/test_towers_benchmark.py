@@ -15,10 +15,10 @@ from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import TextTowerOptions
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments
+from retrieval.progress import NullProgress
 from service.settings import Settings
 from service.training.text_towers import TextTowersRequest
 from tests.catalogs import write_feed
-from tests.learning_stores import Quiet
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, judged, make_encoder
 
 GRADES = {each.query: {id_: 10 * opinion.gain for id_, opinion in each.opinions.items()} for each in judged()}
@@ -49,7 +49,7 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = TextTowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)
-    report = measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch"], Quiet())
+    report = measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch"], NullProgress())
     test = part_of(list(GRADES), "test")
     assert (report.test_queries, report.products) == (len(test), len(PRODUCTS))
     assert report.training_queries == len(GRADES) - len(test)
@@ -76,4 +76,4 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     show_towers(report)
     assert f"{len(test)} held-out queries over 120 products" in capsys.readouterr().out
     with pytest.raises(SettingError, match="'onnx' does not exist"):
-        measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch", "onnx"], Quiet())
+        measure_towers(root / "index", Settings(), Judgments(GRADES, 0.0), request, ["torch", "onnx"], NullProgress())

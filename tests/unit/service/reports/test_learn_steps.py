@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from retrieval.progress import NullProgress
 from service.reports.training import SHOPPERS, RecordedSteps, StageOutcome, Step
-from tests.learning_stores import Quiet
 
 
 def clock() -> Iterator[float]:
@@ -21,7 +21,7 @@ def clock() -> Iterator[float]:
 def recorded(*names: str) -> RecordedSteps:
     """Steps that came to their end."""
     ticks = clock()
-    steps = RecordedSteps(Quiet(), lambda: next(ticks))
+    steps = RecordedSteps(NullProgress(), lambda: next(ticks))
     for name in names:
         steps.begin(name, None, "")
         steps.advance(1)

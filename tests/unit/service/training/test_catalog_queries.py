@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rerank.text_towers.dataset import LEAST_GAIN, JudgedQuery, Opinion
+from retrieval.progress import NullProgress
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.training.text_towers import catalog_queries
-from tests.learning_stores import Quiet
 
 COUNT = 300
 
@@ -23,7 +23,7 @@ def snapshot(demo_index: Path) -> Iterator[Snapshot]:
 
 @pytest.fixture(scope="module")
 def made(snapshot: Snapshot) -> list[JudgedQuery]:
-    return catalog_queries(snapshot, COUNT, 3, Quiet())
+    return catalog_queries(snapshot, COUNT, 3, NullProgress())
 
 
 def test_each_query_is_answered_by_the_product_that_it_was_made_from(made: list[JudgedQuery]) -> None:
@@ -47,5 +47,5 @@ def test_what_fits_the_words_before_it_is_no_negative_and_trains_nothing(
 
 
 def test_the_same_seed_makes_the_same_again(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
-    assert catalog_queries(snapshot, COUNT, 3, Quiet()) == made
-    assert catalog_queries(snapshot, COUNT, 4, Quiet()) != made
+    assert catalog_queries(snapshot, COUNT, 3, NullProgress()) == made
+    assert catalog_queries(snapshot, COUNT, 4, NullProgress()) != made

@@ -15,12 +15,13 @@ from indexer.events.importer import import_events
 from rerank.text_towers.dataset import Paraphrase, TowerSources, from_labels, from_reformulations, is_validation_query
 from retrieval.errors import SettingError
 from retrieval.events.privacy import utc_now
+from retrieval.progress import NullProgress
 from service.events.event_log import EventLog, rejects_path
 from service.training.text_towers import TextTowersRequest, build_tower_dataset, train_text_towers
 from service.training.text_towers_promotion import judging, without_judges
 from service.training.training_session import fresh_tables
 from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, Quiet
+from tests.learning_stores import SETTINGS
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +30,7 @@ GIVEN_UP = 24
 """Queries that six shoppers asked in vain; five of these asked another one then."""
 
 
-class _Told(Quiet):
+class _Told(NullProgress):
     """Notes what the phase `material` came to."""
 
     def __init__(self) -> None:
@@ -102,7 +103,7 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def sources(store: Path) -> TowerSources:
-    with fresh_tables(store, SETTINGS, Quiet()) as tables:
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         derived = tables.derived
         return TowerSources(
             from_labels(derived.labels), paraphrases=from_reformulations(derived.reformulations, derived.queries)
@@ -118,7 +119,7 @@ def test_what_judges_is_not_trained_on_in_other_words(sources: TowerSources, sto
     assert left.paraphrases is not None
     judges = {each.query for each in judging(every_query())}
     told = _Told()
-    with fresh_tables(store, SETTINGS, Quiet()) as tables:
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         made = build_tower_dataset(tables.snapshot, left, 0, told)
     train = [
         each.query
@@ -144,7 +145,7 @@ def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources:
 
 def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) -> None:
     told = _Told()
-    with fresh_tables(store, SETTINGS, Quiet()) as tables:
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, told)
     assert made.paraphrases == 0
     assert "replaced" not in told.material
@@ -160,4 +161,4 @@ def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) 
 )
 def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
     with pytest.raises(SettingError, match=rf"--paraphrases: .* learns from {option} alone; leave out one of the two"):
-        train_text_towers(store, SETTINGS, request_of, Quiet())
+        train_text_towers(store, SETTINGS, request_of, NullProgress())

@@ -24,13 +24,13 @@ from rerank.ranker.spec import AddedRanker, ranker_store
 from rerank.training.click_training import ClickOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
+from retrieval.progress import NullProgress
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.snapshot import Connection, open_snapshot
 from service.events.signals import Popularity
 from service.training.click_dataset import ClickRankerOptions, build_training_set
 from service.training.ranker_from_clicks import click_ranker
-from tests.learning_stores import Quiet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -71,7 +71,7 @@ def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTI
     work = root / "training"
     work.mkdir(exist_ok=True)
     with closing(Connection(store)) as connection:
-        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, Quiet()).added
+        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, NullProgress()).added
 
 
 def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
@@ -105,7 +105,7 @@ def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
     store = Store(root)
     with closing(Connection(store)) as connection:
         snapshot = open_snapshot(store, connection)
-        made = build_training_set(snapshot, events, None, OPTIONS, BUILT, Quiet(), popular)
+        made = build_training_set(snapshot, events, None, OPTIONS, BUILT, NullProgress(), popular)
         row = snapshot.products.row_of(product)
     (end,) = asked
     first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")

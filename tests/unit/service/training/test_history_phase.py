@@ -21,6 +21,7 @@ from rerank.ranker.spec import ranker_store
 from rerank.training.click_training import ClickOptions, Mixing
 from rerank.training.history_training import HistoryOptions
 from rerank.training.trainer import LoopOptions
+from retrieval.progress import NullProgress
 from retrieval.store.versions import Store
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.training.click_dataset import (
@@ -32,7 +33,6 @@ from service.training.click_dataset import (
 )
 from service.training.ranker_from_clicks import click_ranker
 from service.training.ranker_history import train_history_phase
-from tests.learning_stores import Quiet
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
 
@@ -73,7 +73,9 @@ def trained(root: Path, snapshot: Snapshot, tasteful: Told) -> ClickTraining:
 
 
 def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRankerOptions) -> ClickTraining:
-    return click_ranker(snapshot, learned.lists, root / "training", root, options, BUILT, Quiet(), acts=learned.acts)
+    return click_ranker(
+        snapshot, learned.lists, root / "training", root, options, BUILT, NullProgress(), acts=learned.acts
+    )
 
 
 def second_phase(
@@ -84,11 +86,11 @@ def second_phase(
     options: ClickRankerOptions = OPTIONS,
 ) -> HistoryResult:
     """The second phase alone, over a network that was not trained."""
-    made = build_training_set(snapshot, lists, None, options, BUILT, Quiet())
+    made = build_training_set(snapshot, lists, None, options, BUILT, NullProgress())
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)
     torch.manual_seed(0)
     chosen = TrainedNetwork("debiased", RankerNetwork(shape), (), Mixing((1.0, 0.0, 0.0), 0.0, 0.0))
-    return train_history_phase(made, chosen, acts, None, run, Quiet())
+    return train_history_phase(made, chosen, acts, None, run, NullProgress())
 
 
 def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:

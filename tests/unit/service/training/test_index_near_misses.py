@@ -11,11 +11,12 @@ import pytest
 from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.dataset import JudgedQuery, Opinion, TowerDataset, TowerSources, build_dataset
 from rerank.text_towers.negatives import NegativeOptions
+from retrieval.progress import NullProgress
 from retrieval.records import Product
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.training.text_towers import TextTowersRequest, retrieve_products, train_text_towers
 from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, Quiet
+from tests.learning_stores import SETTINGS
 from tests.unit.rerank.text_towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -29,7 +30,7 @@ PRODUCTS = [
 ]
 
 
-class _Phases(Quiet):
+class _Phases(NullProgress):
     """Notes what it is told."""
 
     def __init__(self) -> None:

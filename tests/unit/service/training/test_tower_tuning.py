@@ -12,8 +12,8 @@ from rerank.text_towers.losses import LossOptions
 from rerank.text_towers.options import TextTowerOptions
 from rerank.training.trainer import Epoch
 from retrieval.errors import TrainingError
+from retrieval.progress import NullProgress
 from service.training.text_towers_tuning import tuned
-from tests.learning_stores import Quiet
 
 OPTIONS = TextTowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
 
@@ -40,7 +40,7 @@ class Trained:
 
 def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp_path: Path) -> None:
     train = Trained()
-    found = tuned(OPTIONS, 12, tmp_path / "study.db", train, Quiet())
+    found = tuned(OPTIONS, 12, tmp_path / "study.db", train, NullProgress())
     assert (len(train.tried), train.tried[0]) == (12, OPTIONS)
     assert found in train.tried
     assert abs(math.log10(found.learning_rate / 3e-4)) < abs(math.log10(OPTIONS.learning_rate / 3e-4))
@@ -50,8 +50,8 @@ def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp
 
 def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
     first, more = Trained(), Trained()
-    tuned(OPTIONS, 4, tmp_path / "study.db", first, Quiet())
-    tuned(OPTIONS, 8, tmp_path / "study.db", more, Quiet())
+    tuned(OPTIONS, 4, tmp_path / "study.db", first, NullProgress())
+    tuned(OPTIONS, 8, tmp_path / "study.db", more, NullProgress())
     assert len(more.tried) == 4
     assert not {each.learning_rate for each in first.tried} & {each.learning_rate for each in more.tried}
 
@@ -59,39 +59,39 @@ def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
 def test_nothing_of_no_effect_is_tried(tmp_path: Path) -> None:
     train = Trained()
     loss = LossOptions(name="pointwise", teacher="margin")
-    tuned(TextTowerOptions(loss=loss), 6, tmp_path / "study.db", train, Quiet())
+    tuned(TextTowerOptions(loss=loss), 6, tmp_path / "study.db", train, NullProgress())
     assert {each.loss.margin for each in train.tried} == {0.0}
     assert min(each.negatives.count for each in train.tried) >= 1
 
 
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), Quiet())
+        tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), NullProgress())
     train = Trained()
-    found = tuned(OPTIONS, 6, tmp_path / "study.db", train, Quiet())
+    found = tuned(OPTIONS, 6, tmp_path / "study.db", train, NullProgress())
     assert len(train.tried) == 3
-    assert tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=1), Quiet()) == found
+    assert tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=1), NullProgress()) == found
 
 
 def test_one_that_was_killed_at_once_tries_the_given_options_again(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(killed=1), Quiet())
+        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(killed=1), NullProgress())
     train = Trained()
-    tuned(OPTIONS, 2, tmp_path / "study.db", train, Quiet())
+    tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress())
     assert train.tried[0] == OPTIONS
 
 
 def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> None:
     train = Trained(lost=1)
-    assert tuned(OPTIONS, 2, tmp_path / "study.db", train, Quiet()) == train.tried[1]
+    assert tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress()) == train.tried[1]
 
 
 def test_none_that_came_to_its_end_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="no trial came to its end"):
-        tuned(OPTIONS, 1, tmp_path / "study.db", Trained(lost=1), Quiet())
+        tuned(OPTIONS, 1, tmp_path / "study.db", Trained(lost=1), NullProgress())
 
 
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database " * 100)
     with pytest.raises(TrainingError, match=r"study\.db holds no search that could go on .* remove it"):
-        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), Quiet())
+        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), NullProgress())
