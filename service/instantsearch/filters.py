@@ -114,18 +114,18 @@ class _ExpressionParser:
 
     def _parse_or(self) -> Filter:
         operands = [self._parse_and()]
-        while self._take_word("OR"):
+        while self._take_keyword("OR"):
             operands.append(self._parse_and())
         return operands[0] if len(operands) == 1 else Or(tuple(operands))
 
     def _parse_and(self) -> Filter:
         operands = [self._parse_not()]
-        while self._take_word("AND"):
+        while self._take_keyword("AND"):
             operands.append(self._parse_not())
         return operands[0] if len(operands) == 1 else And(tuple(operands))
 
     def _parse_not(self) -> Filter:
-        if self._take_word("NOT"):
+        if self._take_keyword("NOT"):
             return Not(self._nest(self._parse_not))
         if self._take("("):
             tree = self._nest(self._parse_or)
@@ -144,7 +144,7 @@ class _ExpressionParser:
         return tree
 
     def _parse_condition(self) -> Filter:
-        name = self._word(_NAME)
+        name = self._text_or_name(_NAME)
         if self._take(":"):
             return self._parse_value(name)
         if operator := self._match(_OPERATOR):
@@ -162,9 +162,9 @@ class _ExpressionParser:
                 high = self._number()
                 ends = self._conditions.compare(name, ">=", float(low[0])), self._conditions.compare(name, "<=", high)
                 return And(ends)
-        return self._conditions.equal(name, self._word(_VALUE))
+        return self._conditions.equal(name, self._text_or_name(_VALUE))
 
-    def _word(self, bare: re.Pattern[str]) -> str:
+    def _text_or_name(self, bare: re.Pattern[str]) -> str:
         """A quoted text or a bare word."""
         self._skip()
         if quoted := self._match(_QUOTED):
@@ -187,11 +187,11 @@ class _ExpressionParser:
         self._at += len(sign) if found else 0
         return found
 
-    def _take_word(self, word: str) -> bool:
+    def _take_keyword(self, keyword: str) -> bool:
         """Whether a whole keyword follows; skips it."""
         self._skip()
-        end = self._at + len(word)
-        found = self._text.startswith(word, self._at) and (
+        end = self._at + len(keyword)
+        found = self._text.startswith(keyword, self._at) and (
             self._text[end : end + 1] in ("", "(", '"', "'") or self._text[end].isspace()
         )
         self._at = end if found else self._at

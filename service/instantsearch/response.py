@@ -257,7 +257,7 @@ def _snippet(text: str, words: int, matcher: Matcher, marks: Marks) -> Leaf:
 def _level(matches: Sequence[Match], matcher: Matcher) -> Leaf:
     met = frozenset[str]().union(*(each.words for each in matches))
     level = "none" if not met else "full" if len(met) == len(matcher.words) else "partial"
-    return {"matchLevel": level, "matchedWords": [word for word in matcher.words if word in met]}
+    return {"matchLevel": level, "matchedWords": [each for each in matcher.words if each in met]}
 
 
 def view_record(record: Record, view: RecordView, matcher: Matcher) -> Record:

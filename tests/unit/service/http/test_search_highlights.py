@@ -67,16 +67,16 @@ def calling(shop: SearchEngine) -> Iterator[TestClient]:
         yield client
 
 
-def marked(calling: TestClient, product: str, **request: Any) -> dict[str, str]:  # noqa: ANN401 - as a query has them
-    answer = calling.get("/v1/search", params={"highlight": "title", "size": 50, **request})
+def marked(calling: TestClient, product: str, **params: Any) -> dict[str, str]:  # noqa: ANN401 - as a query has them
+    answer = calling.get("/v1/search", params={"highlight": "title", "size": 50, **params})
     assert answer.status_code == 200, answer.text
     (found,) = (hit["highlights"] for hit in answer.json()["hits"] if hit["product"]["id"] == product)
     return dict(found)
 
 
 def test_what_matched_is_marked_and_the_rest_escaped(calling: TestClient) -> None:
-    request = {"q": "drill bits", "highlight": ["title", "brand", "category", "note"]}
-    assert marked(calling, "drill", **request) == {
+    params = {"q": "drill bits", "highlight": ["title", "brand", "category", "note"]}
+    assert marked(calling, "drill", **params) == {
         "title": "Cordless <mark>drills</mark> &amp; <mark>bits</mark> &lt; 5 mm",
         "brand": "Bosch",
         "category": "Tools &gt; <mark>Drills</mark>",
@@ -86,9 +86,9 @@ def test_what_matched_is_marked_and_the_rest_escaped(calling: TestClient) -> Non
 
 def test_without_it_nothing_is_marked_and_all_else_is_the_same(calling: TestClient) -> None:
     plain = calling.get("/v1/search", params={"q": "drill"}).json()["hits"]
-    request = calling.get("/v1/search", params={"q": "drill", "highlight": "title"}).json()["hits"]
+    params = calling.get("/v1/search", params={"q": "drill", "highlight": "title"}).json()["hits"]
     assert [hit["highlights"] for hit in plain] == [{}] * len(plain)
-    assert plain == [{**hit, "highlights": {}} for hit in request]
+    assert plain == [{**hit, "highlights": {}} for hit in params]
 
 
 def test_a_long_text_is_cut_around_what_matched(calling: TestClient) -> None:
@@ -101,8 +101,8 @@ def test_a_long_text_is_cut_around_what_matched(calling: TestClient) -> None:
 
 
 def test_attributes_and_identifiers_are_named_as_facets_are(calling: TestClient) -> None:
-    request = ["colour", "attributes.colour", "identifiers.mpn"]
-    assert marked(calling, "drill", q="dcd771 blue drill", highlight=request) == {
+    params = ["colour", "attributes.colour", "identifiers.mpn"]
+    assert marked(calling, "drill", q="dcd771 blue drill", highlight=params) == {
         "colour": "dark <mark>blue</mark>, red",
         "attributes.colour": "dark <mark>blue</mark>, red",
         "identifiers.mpn": "<mark>DCD771</mark>, DCD772",
@@ -154,7 +154,7 @@ def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "field", "result"),
+    ("params", "field", "result"),
     [
         ({"highlight": "titel"}, "titel", "did you mean title?"),
         ({"highlight": "price"}, "price", "no product has a text 'price'"),
@@ -166,9 +166,9 @@ def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
     ],
 )
 def test_what_cannot_be_marked_is_refused_with_the_field(
-    calling: TestClient, request: dict[str, Any], field: str, result: str
+    calling: TestClient, params: dict[str, Any], field: str, result: str
 ) -> None:
-    answer = calling.get("/v1/search", params={"q": "drill", **request})
+    answer = calling.get("/v1/search", params={"q": "drill", **params})
     fault = answer.json()["error"]
     assert (answer.status_code, fault["field"]) == (400, field)
     assert result in fault["message"]
