@@ -75,18 +75,15 @@ class Visit:
         self.sent.append(request)
 
     def bodies(self, path: str) -> list[Any]:
-        """What was sent to a path, in its order."""
         return [json.loads(each.post_data or "null") for each in self.sent if urlsplit(each.url).path == path]
 
     def results(self, query: str) -> None:
-        """Waits until the store page shows a query's products."""
         from playwright.sync_api import expect
 
         expect(self.page.locator("h1")).to_contain_text(query)
         expect(self.page.locator(".results:not([aria-busy]) .hits .card[data-product]").first).to_be_visible()
 
     def ids(self) -> list[str]:
-        """The products that the store page shows, in their order."""
         cards = self.page.locator(".hits .card[data-product]")
         return [str(card.get_attribute("data-product")) for card in cards.all()]
 

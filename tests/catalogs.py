@@ -52,13 +52,11 @@ def products(minimum: int = 1, maximum: int = 12) -> st.SearchStrategy[list[Prod
 
 
 def numbered(count: int) -> list[Product]:
-    """`count` products that differ in their ids only."""
     base = Product(id="", title="cordless drill")
     return [dataclasses.replace(base, id=f"p{place:04d}") for place in range(count)]
 
 
 def write_feed(path: Path, made: Iterable[Product]) -> Path:
-    """Writes products as a feed of JSON lines, and returns its path."""
     path.write_bytes(b"".join(product_to_json(product) + b"\n" for product in made))
     return path
 

@@ -36,14 +36,11 @@ _PATCHED = (*(name for name in VALUES if name not in ("attributes", "identifiers
 
 
 def products() -> st.SearchStrategy[Product]:
-    """One product."""
     return st.builds(Product, st.sampled_from(IDS), **VALUES)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What happens between two rebuilds."""
-
     feed: tuple[Product, ...]
     changes: tuple[Change, ...]
     rollback: int
@@ -101,7 +98,6 @@ class Expected:
     _versions: dict[str, tuple[dict[str, Known], int]] = field(default_factory=dict)
 
     def change(self, changes: Iterable[Change]) -> None:
-        """Takes live changes."""
         self._changes += changes
         self._apply(changes)
 
@@ -112,7 +108,6 @@ class Expected:
         self._apply(self._changes[taken:])
 
     def rebuild(self, feed: Sequence[Product], version: str) -> None:
-        """A version is built from a feed."""
         rows = {each.id: each for each in Cleaner().clean(feed).products}
         census = SpellingCensus()
         for each in rows.values():

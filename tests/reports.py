@@ -107,7 +107,6 @@ def answer(
 
 
 def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
-    """The events as a report takes them, with `is_fraud`."""
     return pl.DataFrame(list(events), schema=_EVENTS).sort("session_number", "time", maintain_order=True)
 
 
@@ -132,20 +131,17 @@ def query_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def reformulation_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """The derived table of reformulations."""
     plain = {"count": 10, "shoppers": 10, "purchased": 0, "carted": 0, "clicked": 0}
     return pl.DataFrame([{**plain, **row} for row in rows], schema=_REFORMULATIONS)
 
 
 def popularity_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """The derived table of popularity."""
     plain = {"category": "Tools", "impressions": 100, "clicks": 10, "consultations": 0, "carts": 2, "purchases": 1}
     full = [{**plain, "shoppers": 5, "score": 1.0, "trend": 0.0, "rank": 1, **row} for row in rows]
     return pl.DataFrame(full, schema=_POPULARITY)
 
 
 def rejected_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """Events that cleaning rejected."""
     plain = {"key": b"", "time": START, "kind": "click", "product_id": "p1", "query_id": "", "detail": ""}
     return pl.DataFrame([{**plain, **row} for row in rows], schema=REJECTED_SCHEMA)
 
@@ -169,12 +165,10 @@ BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) fo
 
 
 def comparison(difference: Difference | None, measure: str = NDCG, part: str = "all queries") -> Comparison:
-    """One of the gate's, of 400 queries."""
     return Comparison(measure, part, 400, 0.53, 0.5, difference)
 
 
 def findings(**said: object) -> Findings:
-    """What a training found; `said` replaces some of it."""
     plain = Findings(
         lists=7_000,
         queries=900,

@@ -24,8 +24,6 @@ _STARTING_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One that runs."""
-
     process: subprocess.Popen[bytes]
     port: int
     log: Path
@@ -50,7 +48,6 @@ class Service:
         return int(kilobytes) * 1_024
 
     def end(self) -> int:
-        """Tells it to end, as a container's runtime does; its exit status."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
@@ -78,7 +75,6 @@ def service(index: Path, log: Path, *options: str, **settings: object) -> Iterat
 
 
 def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None) -> str:
-    """One more key."""
     key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires)
     keys.add(stored)
     return key

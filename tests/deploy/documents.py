@@ -21,24 +21,20 @@ Document = dict[str, Any]
 
 
 def documents(path: Path) -> list[Document]:
-    """Those of a YAML file."""
     return [each for each in yaml.safe_load_all(path.read_text("utf-8")) if each is not None]
 
 
 def alerts() -> list[Document]:
-    """Every alert, as Prometheus reads it."""
     (rules,) = documents(ALERTS)
     return [rule for group in rules["groups"] for rule in group["rules"]]
 
 
 def panels() -> list[Document]:
-    """Every panel of the dashboard, the headings of its rows among them."""
     dashboard: Document = json.loads(DASHBOARD.read_text("utf-8"))
     return [inner for panel in dashboard["panels"] for inner in (panel, *panel.get("panels", ()))]
 
 
 def expressions() -> Iterator[tuple[str, str]]:
-    """Where a PromQL expression stands, and the expression."""
     for alert in alerts():
         yield alert["alert"], alert["expr"]
     for panel in panels():
@@ -47,14 +43,12 @@ def expressions() -> Iterator[tuple[str, str]]:
 
 
 def filled_in(expression: str, variables: Mapping[str, str]) -> str:
-    """An expression of the dashboard with what Grafana puts for its variables."""
     for name, value in variables.items():
         expression = expression.replace(name, value)
     return expression
 
 
 def named_metrics() -> set[str]:
-    """Every metric of ours that an alert, a panel or the autoscaler's rule asks for."""
     texts = [expression for _, expression in expressions()]
     texts += [path.read_text("utf-8") for path in sorted(KUBERNETES.glob("*adapter*.yaml"))]
     return {name for text in texts for name in _METRIC.findall(text)}

@@ -35,7 +35,6 @@ _TESTS = ALERTS.with_name("alerts_test.yaml")
 
 @pytest.fixture(scope="module")
 def metrics(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The metrics of a service that has answered something."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("watched") / "store"))
     (root / "popularity.json").touch()
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:

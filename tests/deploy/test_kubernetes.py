@@ -24,7 +24,6 @@ def resources() -> list[Document]:
 
 
 def pods() -> list[tuple[str, Document]]:
-    """The pods that the manifests make, by what makes them."""
     made = []
     for each in resources():
         if each["kind"] in ("Deployment", "CronJob"):

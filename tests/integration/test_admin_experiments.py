@@ -119,7 +119,6 @@ def test_who_thinks_better_of_it_stops_nothing(browser: Browser, address: str, r
 
 
 def refused(visit: Visit, field: Locator, told: str) -> None:
-    """The server does not take what the editor says, and that is told at the field."""
     from playwright.sync_api import expect
 
     visit.page.get_by_role("button", name="Save").click()

@@ -54,7 +54,6 @@ def store(place: Alias) -> Iterator[ElasticsearchEvents]:
 
 
 def indexes(server: Server, place: Alias) -> dict[str, Any]:
-    """All indexes of a store's events, as the server has them."""
     alias = place.settings.alias
     answer = server.request("GET", f"/*{alias}*?expand_wildcards=all")
     assert answer.status == 200
@@ -248,7 +247,6 @@ class TestCutOff:
 
 
 def appended_at_last(store: ElasticsearchEvents, events: Sequence[StoredEvent]) -> AppendResult:
-    """What came of events that were sent again until the cluster was no longer left alone."""
     appended: list[AppendResult] = []
 
     def is_sent() -> bool:

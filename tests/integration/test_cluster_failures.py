@@ -63,7 +63,6 @@ class Served:
         return SearchEngine.open(self.index, settings=Settings(backend="elasticsearch", elasticsearch=reached))
 
     def changes(self) -> int:
-        """How many changes were ever taken, as the disk has it."""
         return Journal(self.index).last()
 
 
@@ -122,7 +121,6 @@ def degraded_searches() -> float:
 
 
 def attempts(engine: SearchEngine, product_id: str) -> tuple[Callable[[], AppliedChanges], ...]:
-    """A live change of each kind."""
     return (
         lambda: engine.upsert([KETTLE]),
         lambda: engine.patch(product_id, price=12345.5),
@@ -495,7 +493,6 @@ def holder(server: Server, index: str) -> str:
 
 
 def without(server: Server, name: str) -> Server:
-    """Kills a node and returns what is left."""
     server.kill([each.name for each in server.nodes].index(name))
     return dataclasses.replace(server, nodes=tuple(each for each in server.nodes if each.name != name))
 
@@ -574,7 +571,6 @@ def test_searches_and_changes_outlive_a_node(demo_index: Path, tmp_path: Path, t
 
 
 def check_pages(pages: list[Page], *whole: list[str]) -> None:
-    """Every page is whole, one of those that there are, or says what is missing."""
     for page in pages:
         assert page.degraded in {(), ("bm25",)}
         assert page.hits
@@ -582,7 +578,6 @@ def check_pages(pages: list[Page], *whole: list[str]) -> None:
 
 
 def check_without_a_majority(engine: SearchEngine, server: Server, copy: str, index: Path) -> None:
-    """Of three nodes the one with the copy is left: it takes no change, and is searched."""
     (name,) = (node.name for node in server.nodes if node.name != copy)
     without(server, name)
     assert eventually(lambda: not is_taken(engine, LAMP))
@@ -594,7 +589,6 @@ def check_without_a_majority(engine: SearchEngine, server: Server, copy: str, in
 
 @contextmanager
 def searching(engine: SearchEngine) -> Iterator[list[Page]]:
-    """Four threads search all the while; what they were answered is complete in the end."""
     stop, pages = threading.Event(), list[Page]()
 
     def search_on() -> None:
@@ -612,7 +606,6 @@ def searching(engine: SearchEngine) -> Iterator[list[Page]]:
 
 
 def is_taken(engine: SearchEngine, product: Product) -> bool:
-    """Whether a change is acknowledged now; else it is refused as one that may be tried again."""
     try:
         engine.upsert([product])
     except ClusterUnavailableError:

@@ -55,7 +55,6 @@ class Served:
     settings: Settings
 
     def given(self, changed: dict[str, object]) -> Settings:
-        """The right settings, but for those that are changed."""
         given = {**self.settings.elasticsearch.model_dump(), **changed}
         return Settings(backend="elasticsearch", elasticsearch=ElasticsearchSettings.model_validate(given))
 
@@ -72,11 +71,9 @@ class Served:
 
     @property
     def name(self) -> str:
-        """The index of the version that serves."""
         return f"{self.settings.elasticsearch.alias}-{Store(self.index).current()}"
 
     def named(self) -> list[str]:
-        """What the alias names."""
         with contextlib.closing(Cluster(self.settings.cluster)) as cluster:
             return [state.name for state in cluster.states(self.settings.elasticsearch.alias)]
 
@@ -137,7 +134,6 @@ class TestRefused:
             move(served.index, settings.cluster, NullProgress())
 
     def test_an_address_without_tls_does_not_answer_and_that_is_told(self, served: Served) -> None:
-        """As a node does not that is going down, so searches go on without the cluster."""
         with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
             rebuilt(served.index, served.plain)
         with served.opened(served.plain) as engine:
@@ -200,7 +196,6 @@ class TestReader:
         assert served.named() == [served.name]
 
     def test_what_others_change_is_taken_up(self, served: Served) -> None:
-        """It may not write them to the cluster, and need not: they are there."""
         with served.opened() as writing:
             changed, gone = writing.snapshot.products[3], writing.snapshot.products[4]
             writing.patch(changed.id, price=1.25)
@@ -223,8 +218,6 @@ class TestReader:
 
 
 class Heard(logging.Handler):
-    """Everything that is logged, with whatever belongs to it."""
-
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.said: list[str] = []
@@ -235,7 +228,6 @@ class Heard(logging.Handler):
 
 @pytest.fixture
 def heard() -> Iterator[list[str]]:
-    """What all loggers say meanwhile, those that keep to themselves included."""
     handler, root = Heard(), logging.getLogger()
     known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     kept = [each for each in known if not each.propagate or each.level]
@@ -250,7 +242,6 @@ def heard() -> Iterator[list[str]]:
 
 
 def told_by(settings: Settings, index: Path) -> str:
-    """All that is said where something is refused: the error, what it came of, the notices of an engine that opens."""
     told = [repr(settings), str(settings), repr(settings.cluster), settings.model_dump_json()]
     with contextlib.closing(Cluster(settings.cluster)) as cluster:
         told += [repr(cluster), repr(vars(cluster))]

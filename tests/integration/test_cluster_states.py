@@ -51,7 +51,6 @@ def built(root: Path, cache: Path, settings: Settings | None, *, vectors: bool =
 
 
 def contents(root: Path) -> list[bytes]:
-    """The files of states and signals of the version that serves."""
     folder = Store(root).version_folder(Store(root).current())
     names = [*(f"{STATES_FOLDER}/{name}" for name in STATES_FILES), SIGNALS_FILE]
     return [(folder / name).read_bytes() for name in names]
@@ -59,7 +58,6 @@ def contents(root: Path) -> list[bytes]:
 
 @pytest.fixture(scope="module")
 def embedded(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalog's index on this machine; a test copies it first."""
     root = tmp_path_factory.mktemp("embedded") / "index"
     assert built(root, cache, None).token_states
     return root

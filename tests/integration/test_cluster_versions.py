@@ -94,7 +94,6 @@ class Shop:
         return SearchEngine.open(self.root, settings=self.settings)
 
     def products(self) -> list[Product]:
-        """Those of the version that serves, without live changes."""
         store = ProductStore(self.store.version_folder(self.store.current()))
         return [store[row] for row in range(len(store))]
 
@@ -102,11 +101,9 @@ class Shop:
         return f"{self.alias}-{version}"
 
     def indexes(self) -> list[str]:
-        """All indexes whose names begin with the alias."""
         return [state.name for state in self.states(f"{self.alias}-*")]
 
     def named(self) -> list[str]:
-        """What the alias names."""
         return [state.name for state in self.states(self.alias)]
 
     def meta(self, name: str) -> dict[str, Any]:
@@ -124,7 +121,6 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def built(demo: DemoFiles, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small index on this machine; a test copies it first."""
     folder = tmp_path_factory.mktemp("built")
     with gzip.open(demo.products) as lines:
         (folder / "feed.jsonl").write_bytes(b"".join(itertools.islice(lines, COUNT)))
@@ -145,7 +141,6 @@ def products(built: Path) -> list[Product]:
 def shop(
     request: pytest.FixtureRequest, built: Path, tmp_path: Path, elasticsearch: Server, cache: Path
 ) -> Iterator[Shop]:
-    """A copy of the small index, which is in no cluster yet."""
     settings = settings_for(elasticsearch).model_copy(update={"vectors": request.param})
     shutil.copytree(built, tmp_path / "index")
     with removed(settings.cluster):
@@ -154,7 +149,6 @@ def shop(
 
 @pytest.fixture
 def empty(tmp_path: Path, elasticsearch: Server, cache: Path) -> Iterator[Shop]:
-    """A place where nothing is published."""
     settings = settings_for(elasticsearch)
     with removed(settings.cluster):
         yield Shop(tmp_path / "empty" / "index", elasticsearch, settings, cache)
@@ -174,7 +168,6 @@ Run = Callable[[Shop, str], str]
 
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
-    """Runs a command of the program with a shop's settings in the environment; what it refuses is raised."""
     monkeypatch.chdir(tmp_path)
 
     def run(shop: Shop, line: str) -> str:
@@ -196,7 +189,6 @@ def environment(shop: Shop) -> dict[str, str]:
 
 
 def priced(products: Iterable[Product], price: float) -> list[Product]:
-    """The same with another price for the first, so that another version comes of them."""
     first, *others = products
     return [dataclasses.replace(first, price=price), *others]
 
@@ -235,7 +227,6 @@ def dies_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Call
 
 @contextlib.contextmanager
 def watched(look: Callable[[], object]) -> Iterator[list[object]]:
-    """What is seen meanwhile, again and again."""
     seen: list[object] = []
     stop = threading.Event()
 
@@ -329,8 +320,6 @@ class TestRebuild:
 
 
 class TestRefused:
-    """What stands in the way is told before the feed is read: there is none, and nobody complains of that."""
-
     @staticmethod
     def refused(shop: Shop) -> str:
         before = shop.indexes()
@@ -454,8 +443,6 @@ class TestLost:
 
 
 class TestPointer:
-    """The directory's pointer decides what serves, and whoever opens the index lets the alias follow it."""
-
     def test_an_alias_that_names_an_older_version_is_put_right(self, served: Shop, products: list[Product]) -> None:
         served.rebuild(priced(products, 1.25))
         with contextlib.closing(Cluster(served.settings.cluster)) as cluster:

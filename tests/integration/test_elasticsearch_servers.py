@@ -57,7 +57,6 @@ def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None
 
 
 def without_java(folder: Path) -> SharedServers:
-    """The servers of a run that has found out that there is no Java."""
     (folder / "elasticsearch.missing").write_text("no Java", "utf-8")
     return SharedServers(folder, os.getpid())
 

@@ -31,8 +31,6 @@ CLIENTS = ("v5", "v4")
 
 @dataclass(frozen=True)
 class Shop:
-    """A service, a page, and a browser to look at it."""
-
     engine: SearchEngine
     address: str
     page: str
@@ -40,7 +38,6 @@ class Shop:
     browser: Browser
 
     def open(self, client: str) -> Page:
-        """The page, once it shows hits."""
         shown = self.browser.new_page()
         product = self.engine.search("lamp").hits[0].product.id
         said = {"client": client, "host": self.address, "key": self.key, "product": product}
@@ -72,7 +69,6 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 
 
 def searched(page: Page, text: str) -> None:
-    """Types as a shopper does, and waits until the page shows what was typed for."""
     page.locator("#searchbox input").fill(text)
     expect(page.locator("#hits article h2 mark").first).to_be_visible()
 
@@ -222,7 +218,6 @@ def test_a_click_is_learned_from_with_its_query_and_place(shop: Shop, client: st
 
 
 def recorded(shop: Shop, product: str, seconds: float = 10) -> dict[EventKind, dict[str, object]]:
-    """The last click on a product, and what else is known under its query id, by kind."""
     until = time.monotonic() + seconds
     while True:
         with EventLog.open(shop.engine.root, Settings(backend="embedded")) as log:

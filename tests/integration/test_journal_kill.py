@@ -35,7 +35,6 @@ def changes_of(name: str) -> list[Change]:
 
 
 def append_on(root: Path, writer: str, told: Connection) -> None:
-    """Appends until killed; tells each append's name and numbers once they are given."""
     with Journal(root) as journal:
         for place in range(1_000_000):
             name = f"{writer} {place}"
@@ -83,7 +82,6 @@ def append_to_a_full_disk(root: Path, told: Connection) -> None:
 
 
 def heard(listener: Connection) -> dict[str, list[int]]:
-    """All that was told until the process ended."""
     found: dict[str, list[int]] = {}
     try:
         while listener.poll(30):
@@ -95,7 +93,6 @@ def heard(listener: Connection) -> dict[str, list[int]]:
 
 
 def harm(root: Path, chance: random.Random) -> None:
-    """Flips a byte of one of the journal's files, cuts it off, or removes it."""
     path = root / chance.choice((JOURNAL, COPY))
     content = bytearray(path.read_bytes())
     place = chance.choice((chance.randrange(len(content)), chance.randrange(100), len(content) - 1))

@@ -66,8 +66,6 @@ def _die_at(fatal_step: int) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Scratch:
-    """A catalog's feed, and its index as one undisturbed build makes it."""
-
     feed: Path
     index: Path
     catalog: str
@@ -108,7 +106,6 @@ def _answers(index: Path) -> Answers:
 
 
 def _assert_whole(index: Path, catalogs: tuple[Scratch, Scratch]) -> Scratch:
-    """Opens the index, which must answer as one of the two catalogs does; returns which one that is."""
     serving = Store(index).serving()[0].catalog
     (scratch,) = (each for each in catalogs if each.catalog == serving)
     assert _answers(index) == scratch.answers
@@ -116,7 +113,6 @@ def _assert_whole(index: Path, catalogs: tuple[Scratch, Scratch]) -> Scratch:
 
 
 def _assert_equal(index: Path, scratch: Scratch) -> None:
-    """An index holds exactly what a build from scratch holds."""
     ours, theirs = (Store(root).version_folder(Store(root).current()) for root in (index, scratch.index))
     ids = [[store.id_of(row) for row in range(len(store))] for store in (ProductStore(ours), ProductStore(theirs))]
     assert ids[0] == ids[1]
@@ -130,7 +126,6 @@ def _assert_equal(index: Path, scratch: Scratch) -> None:
 
 
 def _assert_tidy(index: Path) -> None:
-    """Nothing lies in an index but what it is made of."""
     names = {path.name for path in index.iterdir()}
     quality = {"quality.html", "quality.json"}
     assert names == {"CURRENT", "encoders", "lock", "rejected.jsonl", "shelfwise.json", "versions"} | quality

@@ -47,7 +47,6 @@ OPTIONS = LearnOptions(SMALL, replace(TINY, epochs=2, refit=False))
 
 @pytest.fixture(scope="module")
 def learned(eventful_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that was learned from."""
     root = Path(shutil.copytree(eventful_store, tmp_path_factory.mktemp("learned") / "store"))
     learn(root, SETTINGS, OPTIONS, NullProgress())
     return root
@@ -200,8 +199,6 @@ class TestRefused:
 
 
 class _Dying(NullProgress):
-    """Progress that ends its process when a step begins, or at so many advances of it."""
-
     def __init__(self, step: str, after: int) -> None:
         self._step, self._after, self._current = step, after, ""
 
@@ -220,7 +217,6 @@ class _Dying(NullProgress):
 
 
 def run_learn(root: Path, step: str, after: int) -> None:
-    """What the processes do."""
     torch.set_num_threads(1)
     if step == PAGE_FILE:
         sys.addaudithook(_die_at_page)

@@ -37,7 +37,6 @@ SHOWN = 5
 
 @pytest.fixture(scope="module")
 def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index whose shoppers have clicked on what answers each query."""
     folder = tmp_path_factory.mktemp("clicked")
     feed = write_feed(folder / "feed.jsonl", PRODUCTS)
     encoder = make_encoder(folder / "tiny")
@@ -51,7 +50,6 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def _events() -> list[dict[str, object]]:
-    """Each query twice: a page on which one product is clicked."""
     began, ids, made = datetime(2026, 1, 1, tzinfo=UTC), [each.id for each in PRODUCTS], []
     for visit, asked in enumerate([*every_query()] * 2):
         (right,) = asked.opinions

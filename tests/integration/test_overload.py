@@ -34,8 +34,6 @@ def running(demo_index: Path, tmp_path: Path) -> Iterator[Service]:
 
 
 class Pressure:
-    """What became of the searches, and what the service said of itself meanwhile."""
-
     def __init__(self, address: str) -> None:
         self._address = address
         self.statuses: Counter[int] = Counter()
@@ -106,7 +104,6 @@ def test_clients_that_hold_on_to_it_keep_nobody_else_from_an_answer(running: Ser
 
 
 def _open(running: Service) -> int:
-    """Sockets that the process has open."""
     count = 0
     for link in Path(f"/proc/{running.process.pid}/fd").iterdir():
         with suppress(FileNotFoundError):  # closed since

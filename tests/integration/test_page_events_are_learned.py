@@ -53,33 +53,28 @@ def address(store: SearchEngine) -> Iterator[str]:
 
 
 def recorded(store: SearchEngine) -> Counter[str]:
-    """How many events of each kind are on the disk."""
     with EventLog.open(store.root, SETTINGS) as log:
         return Counter(kind for table in log.store.read(0, 100_000) for kind in table["kind"].cast(pl.String))
 
 
 def tables(store: SearchEngine, after: timedelta = timedelta()) -> tuple[RefreshResult, DerivedTables]:
-    """What `shelfwise events refresh` does after so much time, and the tables that it leaves."""
     with EventLog.open(store.root, SETTINGS) as log:
         made = DerivedTablesManager(store.root, log, SETTINGS.events, clock=lambda: datetime.now(UTC) + after)
         return made.refresh(), open_derived(made.folder)
 
 
 def pseudonym(store: SearchEngine, visit: Visit) -> str:
-    """What stands for the visitor in every table."""
     name = json.loads(visit.page.evaluate("localStorage.getItem('shelfwise.visitor')"))
     with EventLog.open(store.root, SETTINGS) as log:
         return log.intake.pseudonyms.shopper(name)
 
 
 def told(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
-    """The events of these kinds that the page sent."""
     visit.page.wait_for_timeout(50)  # requests are heard of while the browser is waited for
     return [each for body in visit.bodies("/v1/events") for each in body["events"] if each["kind"] in kinds]
 
 
 def searched(visit: Visit, query: str) -> list[str]:
-    """Opens the page at a query, and says what it shows."""
     visit.page.goto(f"/?q={query}")
     visit.results(f"“{query}”")
     return visit.ids()
@@ -245,8 +240,6 @@ def test_a_query_too_long_to_outlive_its_page_is_told_all_the_same(
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """What the page sent for one visit, to be sent again by others."""
-
     search: Mapping[str, Any]
     events: Sequence[Mapping[str, Any]]
     """Of the first product that was chosen."""

@@ -59,7 +59,6 @@ def opened_in_both(index: Path, folder: Path, settings: Settings) -> Iterator[tu
 def engines(
     demo_index: Path, elasticsearch: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[SearchEngine, SearchEngine]]:
-    """The demo store in both backends, with those synonyms."""
     with opened_in_both(demo_index, tmp_path_factory.mktemp("both"), settings_for(elasticsearch)) as both:
         for each in both:
             each.synonyms.put(SYNONYMS)
@@ -162,7 +161,6 @@ def test_synonyms_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngi
 
 @contextlib.contextmanager
 def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, KeywordIndex, Analyzer, FieldCatalog]]:
-    """The keyword index of a real catalog in both backends."""
     rows = read_products([str(ICECAT / "products.jsonl.gz")], FeedMapping(), lambda _: None)
     products = sorted((row.product for row in rows), key=lambda product: product.id.encode())
     counter, analyzer = FieldCounter(), Analyzer()

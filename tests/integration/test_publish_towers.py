@@ -71,7 +71,6 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def published(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same after towers were trained, and what the command told of them."""
     root = Path(shutil.copytree(store, tmp_path_factory.mktemp("published") / "store"))
     told = run("train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
     (root / "told.json").write_text(told)

@@ -43,7 +43,6 @@ def _die_at(fatal_step: int) -> None:
 
 
 def _whole(root: Path) -> tuple[str, list[str]]:
-    """The ranker that serves, and all that there are, each of which must be whole."""
     registry = ranker_store(root, KEEP)
     for name in registry.names():
         registry.open(name)

@@ -20,7 +20,6 @@ SIZE = 20
 
 
 def put_on(root: Path, writer: str, told: Connection) -> None:
-    """Puts and deletes batches of rules until killed; tells each batch's revision once it is given."""
     store = RuleStore(root)
     for turn in itertools.count():
         rules = [Rule(f"{writer} {number}", (Redirect(f"/{turn}"),), name="x" * 200) for number in range(SIZE)]

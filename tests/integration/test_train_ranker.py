@@ -39,8 +39,6 @@ STEPS = -(-(QUERIES - 100) // 16)
 
 @dataclass(slots=True)
 class Watching:
-    """Notes what is done, and may put an end to it."""
-
     kill_in: str = ""
     after: int = 0
     done: dict[str, list[int]] = field(default_factory=dict)

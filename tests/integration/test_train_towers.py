@@ -34,7 +34,6 @@ SMALL = ("--batch", "16", "--learning-rate", "3e-3", "--max-length", "16", "--ra
 
 @pytest.fixture(scope="module")
 def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with an index, its feed and a judgments file, none of them trained on anything."""
     folder = tmp_path_factory.mktemp("store")
     feed = write_feed(folder / "feed.jsonl", PRODUCTS)
     encoder = make_encoder(folder / "tiny")
@@ -48,7 +47,6 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same, with towers that were trained, and what the command told of them."""
     copied = Path(shutil.copytree(store, tmp_path_factory.mktemp("trained") / "store"))
     told = run(copied, "--judgments", str(copied / "judgments.tsv"), "--json")
     (copied / "told.json").write_bytes(msgspec.json.encode(told))
@@ -103,7 +101,6 @@ def test_a_rebuild_takes_the_folder(trained: Path, cache: Path, tmp_path: Path, 
 
 
 def _found(engine: SearchEngine) -> int:
-    """Of 60 queries, how many have a product that is right among their first five by vectors."""
     found = 0
     for each in judged():
         right = {product for product, opinion in each.opinions.items() if opinion.gain == 1.0}

@@ -32,8 +32,6 @@ _ALWAYS_THERE = (
 
 
 class Prometheus:
-    """One that runs."""
-
     def __init__(self, port: int) -> None:
         self._address = f"http://127.0.0.1:{port}/api/v1"
 

@@ -40,7 +40,6 @@ class Account:
         return Path(tempfile.mkdtemp(prefix="shelfwise-es-", dir=self.scratch))
 
     def own(self, folder: Path) -> None:
-        """Makes the account the owner of a folder and of all that is in it."""
         if self.user is None or self.group is None:
             return
         for path in (folder, *folder.rglob("*")):
@@ -60,7 +59,6 @@ def find_account() -> Account:
 
 
 def reachable(path: Path) -> bool:
-    """Whether the user that runs servers may read what is at a path."""
     return os.geteuid() != 0 or all(each.stat().st_mode & stat.S_IXOTH for each in (path, *path.parents))
 
 

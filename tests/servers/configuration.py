@@ -28,8 +28,6 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class NodeFiles:
-    """Where one node reads and writes."""
-
     folder: Path
 
     @property
@@ -45,7 +43,6 @@ class NodeFiles:
         return self.folder / "console.log"
 
     def port(self, kind: str) -> int | None:
-        """The port that the node chose for `http` or `transport`; None until it has one."""
         try:
             address = (self.folder / "logs" / f"{kind}.ports").read_text("utf-8")
         except FileNotFoundError:

@@ -26,8 +26,6 @@ _LOOK_MILLISECONDS = 500
 
 @dataclass(frozen=True, slots=True)
 class NodeCommand:
-    """One node: what to run, in which environment, and the file for what it prints."""
-
     command: list[str]
     environment: dict[str, str]
     log: str
@@ -47,8 +45,6 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The process id of the keeper, and of the leader of each node's process group."""
-
     keeper: int
     nodes: list[int]
 

@@ -51,15 +51,12 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The address of the server behind the proxy."""
         return f"http://{_HOST}:{self.port}"
 
     def switch(self, mode: Mode) -> None:
-        """Changes the mode, also of connections that are open."""
         asyncio.run_coroutine_threadsafe(self._switch(mode), self._loop).result(_SECONDS)
 
     def close(self) -> None:
-        """Ends every connection and the thread."""
         self.switch(Mode.REFUSE)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_SECONDS)

@@ -76,7 +76,6 @@ def make_certificates(folder: Path) -> None:
 
 
 def write_files(certificates: Path, config: Path) -> None:
-    """Gives a node its certificate and the reader's role."""
     for name in (CA_CERTIFICATE, "node.crt", "node.key"):
         shutil.copy(certificates / name, config)
     (config / "roles.yml").write_text(_ROLES, "utf-8")

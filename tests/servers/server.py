@@ -35,8 +35,6 @@ _LOG_LINES = 30
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A node of a running server; `process` leads its process group."""
-
     name: str
     port: int
     process: int
@@ -71,7 +69,6 @@ class Server:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The address of every node."""
         scheme = "https" if self.ca_certificate else "http"
         return tuple(f"{scheme}://127.0.0.1:{node.port}" for node in self.nodes)
 
@@ -85,7 +82,6 @@ class Server:
         return self.passwords.get(security.SUPERUSER, "")
 
     def request(self, method: str, path: str, body: object = None, user: str | None = security.SUPERUSER) -> Answer:
-        """Asks the first node, as one of the users, or as nobody with None."""
         headers = {"Content-Type": "application/json"}
         if user is not None and user in self.passwords:
             token = base64.b64encode(f"{user}:{self.passwords[user]}".encode()).decode()
@@ -107,7 +103,6 @@ class Server:
             os.killpg(self.nodes[node].process, signal.SIGKILL)
 
     def stop(self) -> None:
-        """Ends all nodes and removes their files; does nothing the second time."""
         _stop(self.keeper)
 
     def __enter__(self) -> Self:
@@ -185,7 +180,6 @@ class _Starting:
         return value
 
     def _logs(self) -> str:
-        """The end of what every node printed."""
         lines = ((node.name, node.console.read_text("utf-8", "replace").splitlines()) for node in self.nodes)
         return "\n".join(f"[{name}] {line}" for name, printed in lines for line in printed[-_LOG_LINES:])
 

@@ -41,7 +41,6 @@ class SharedServers:
             return server
 
     def stop(self) -> None:
-        """Stops all that were started."""
         with contextlib.ExitStack() as stopping:
             for path in self.folder.glob("*.json"):
                 stopping.callback(_read(path).stop)
