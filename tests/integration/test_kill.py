@@ -31,6 +31,7 @@ from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from service.demo import write_demo_store
 from service.engine.engine import SearchEngine
+from service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.machine import fork_context
@@ -100,7 +101,8 @@ def _scratch(folder: Path, name: str, products: Sequence[Product], cache: Path) 
 
 
 def _answers(index: Path) -> Answers:
-    with SearchEngine.open(index) as engine:
+    patient = Settings(ranker=RankerSettings(deadline=60))
+    with SearchEngine.open(index, settings=patient) as engine:
         assert engine.notices == ()
         return [[hit.product.id for hit in engine.search(query, size=200).hits] for query in QUERIES]
 
