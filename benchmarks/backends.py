@@ -1,5 +1,4 @@
-"""One index in every backend, measured in one run: what it takes to fill, its bytes, its speed, and whether it answers
-as the embedded one does."""
+"""Comparison of backends over one index: time to fill, bytes, speed, and whether they answer alike."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.latency import Latency, measure_latency, measure_recall, searcher
-from benchmarks.quality import Parity, compare, varied
+from benchmarks.quality import Parity, compare, varied_requests
 from indexer.migrate import move
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.versions import index_names
@@ -118,7 +117,7 @@ def _clustered(
         engine = undo.enter_context(SearchEngine.open(copied, settings=settings, follow=False))
         latency = measure_latency(searcher(engine, "merged", facets=FACETS), queries, threads=threads)
         mean, most = _round_trips(engine, queries[:_RECALL_QUERIES])
-        found = compare(embedded, engine, varied(list(dict.fromkeys(queries))[:_PARITY_QUERIES], embedded))
+        found = compare(embedded, engine, varied_requests(list(dict.fromkeys(queries))[:_PARITY_QUERIES], embedded))
         return BackendFigures(
             "elasticsearch, vectors too" if vectors else "elasticsearch",
             timed.seconds["load"],
@@ -134,12 +133,12 @@ def _clustered(
 
 def _round_trips(engine: SearchEngine, queries: Sequence[str]) -> tuple[float, int]:
     """Of one search with facets: the mean, and the most."""
-    asked = []
+    trips = []
     for text in queries:
-        before = engine.round_trips
+        earlier = engine.round_trips
         engine.search(text, facets=FACETS, rules=False)
-        asked.append(engine.round_trips - before)
-    return float(np.mean(asked)), max(asked)
+        trips.append(engine.round_trips - earlier)
+    return float(np.mean(trips)), max(trips)
 
 
 def _recall(engine: SearchEngine, version: Path) -> float:

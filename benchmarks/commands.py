@@ -22,7 +22,7 @@ from benchmarks.latency import (
     terms_per_second,
     title_queries,
 )
-from benchmarks.load import measure_http, served
+from benchmarks.load import measure_http, serve_index
 from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
 from benchmarks.tables import (
     show_backends,
@@ -233,7 +233,7 @@ def http(
     """Serve an index, and measure how searches and suggestions are answered at a rate, and when there are too many."""
     with SearchEngine.open(index, follow=False) as engine:
         queries = sample_queries(engine, judgments, _QUERIES)
-    with served(index) as server, TerminalProgress() as progress:
+    with serve_index(index) as server, TerminalProgress() as progress:
 
         def advance(summary: str) -> None:
             progress.end(summary)

@@ -1,4 +1,4 @@
-"""How long a search takes, from text to page, and how many threads get out of it a second."""
+"""Latency and throughput of searches, recall of the vector index, speed of the encoder's runtimes."""
 
 from __future__ import annotations
 

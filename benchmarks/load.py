@@ -1,4 +1,4 @@
-"""How a service answers over HTTP while requests come at their own pace, as shoppers do, and when there are too many.
+"""Load test of the HTTP service: requests at a rate, and more than it can answer.
 
 Arrivals are open-loop: each request is due at its own time, whether or not the ones before are answered, and its
 latency counts from there (Schroeder et al. 2006, Open Versus Closed: A Cautionary Tale, section 2). Client and server
@@ -92,26 +92,26 @@ async def _open(client: httpx2.AsyncClient, kind: str, paths: Sequence[str], rat
     due = np.cumsum(random.exponential(1 / rate, count))
     chosen = random.integers(0, len(paths), count)
     started = time.perf_counter()
-    taken: list[tuple[str, float]] = []
+    answers: list[tuple[str, float]] = []
 
     async def ask(at: float, path: str) -> None:
         try:
             status = str((await client.get(path)).status_code)
         except httpx2.HTTPError:
             status = "error"
-        taken.append((status, (time.perf_counter() - started - at) * 1_000))
+        answers.append((status, (time.perf_counter() - started - at) * 1_000))
 
     async with asyncio.TaskGroup() as group:
         for at, number in zip(due.tolist(), chosen.tolist(), strict=True):
             await asyncio.sleep(max(0.0, started + at - time.perf_counter()))
             group.create_task(ask(at, paths[number]))
-    answered = [spent for status, spent in taken if status == "200"]
-    refused = [spent for status, spent in taken if status == "503"]
+    answered = [spent for status, spent in answers if status == "200"]
+    refused = [spent for status, spent in answers if status == "503"]
     return Load(
         kind,
         rate,
         count,
-        dict(sorted(Counter(status for status, _ in taken).items())),
+        dict(sorted(Counter(status for status, _ in answers).items())),
         float(np.percentile(answered, 50)) if answered else float("nan"),
         float(np.percentile(answered, 99)) if answered else float("nan"),
         float(np.percentile(refused, 99)) if refused else None,
@@ -158,7 +158,7 @@ _SETTINGS = {"SHELFWISE_SERVICE__REQUESTS_PER_MINUTE_ADDRESS": "100000000"}
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class Server:
     """A service that answers."""
 
     address: str
@@ -171,7 +171,7 @@ class Served:
 
 
 @contextmanager
-def served(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[Served]:
+def serve_index(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
     """Serves an index, with `settings` as environment variables. It ends with the context; raises StoreError where it
     does not start."""
     with socket.socket() as free:
@@ -181,7 +181,7 @@ def served(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[S
     command = [sys.executable, "-c", program, "serve", str(index), "--port", str(port)]
     environment = {**os.environ, **_SETTINGS, **(settings or {})}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    started = Served(f"http://127.0.0.1:{port}", process)
+    started = Server(f"http://127.0.0.1:{port}", process)
     try:
         _wait_until_ready(started)
         yield started
@@ -190,7 +190,7 @@ def served(index: Path, settings: Mapping[str, str] | None = None) -> Iterator[S
         process.wait(timeout=_ENDING_SECONDS)
 
 
-def _wait_until_ready(started: Served) -> None:
+def _wait_until_ready(started: Server) -> None:
     until = time.monotonic() + _STARTING_SECONDS
     while time.monotonic() < until and started.process.poll() is None:
         try:

@@ -1,4 +1,4 @@
-"""How good an engine's order is over judged queries, stage by stage, and whether two backends agree."""
+"""Quality of an engine's ranking over judged queries, by stage, and the parity of two backends."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from retrieval.index.fusion import DEFAULT
 from retrieval.judgments import Judgments
 from retrieval.records import Page
 from service.engine.engine import SearchEngine
+from service.engine.request import SearchOptions, SearchRequest
 
 # Runs an engine over judged queries, stage by stage, and measures what comes out.
 
@@ -128,18 +129,6 @@ TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One search, put to both engines."""
-
-    text: str
-    filters: str = ""
-    facets: tuple[str, ...] = ()
-    sort: str = ""
-    stage: str = "merged"
-    size: int = 100
-
-
-@dataclass(frozen=True, slots=True)
 class Parity:
     """What a comparison found."""
 
@@ -155,40 +144,47 @@ class Parity:
 
 
 def compare(
-    one: SearchEngine, other: SearchEngine, searches: Iterable[Asked], advance: Callable[[int], None] = lambda _: None
+    one: SearchEngine,
+    other: SearchEngine,
+    searches: Iterable[SearchRequest],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Parity:
     """Puts every search to both engines."""
     count, hits, largest = 0, 0, 0.0
     swapped: list[str] = []
     differing: list[str] = []
-    for asked in searches:
-        ours, theirs = _page(one, asked), _page(other, asked)
+    for request in searches:
+        ours, theirs = one.search(request), other.search(request)
         count, hits = count + 1, hits + len(ours.hits)
-        named = f"{asked.text!r} {asked.filters} {asked.sort} {asked.stage}"
-        if told := _difference(ours, theirs):
-            differing.append(f"{named}: {told}")
+        named = f"{request.text!r} {request.filters} {request.sort} {request.stage}"
+        if difference := _difference(ours, theirs):
+            differing.append(f"{named}: {difference}")
         else:
-            if told := _swap(ours, theirs):
-                swapped.append(f"{named}: {told}")
+            if difference := _swap(ours, theirs):
+                swapped.append(f"{named}: {difference}")
             apart = np.abs(np.array(_scores(ours)) - np.array(_scores(theirs)))
             largest = max(largest, float(apart.max(initial=0.0)))
         advance(1)
     return Parity(count, hits, largest, tuple(swapped), tuple(differing))
 
 
-def varied(queries: Sequence[str], engine: SearchEngine) -> list[Asked]:
+def varied_requests(queries: Sequence[str], engine: SearchEngine) -> list[SearchRequest]:
     """Each query plainly, with the words alone, under filters, with facets, and sorted; then what is browsed."""
     facets, (chosen, price) = ("brand", "category", "price"), _usual(engine)
-    made = []
-    for text in queries:
-        made += [
-            Asked(text, facets=facets),
-            Asked(text, stage="bm25", size=300),
-            Asked(text, chosen, facets),
-            Asked(text, f"price < {price} OR NOT price EXISTS", facets),
-            Asked(text, f"NOT ({chosen} AND price >= {price})", sort="-price"),
-        ]
-    return [*made, Asked("", facets=facets, sort="price"), Asked("", f"price > {price}", facets)]
+    options: list[SearchOptions] = [
+        {"facets": facets},
+        {"stage": "bm25", "size": 300},
+        {"filters": chosen, "facets": facets},
+        {"filters": f"price < {price} OR NOT price EXISTS", "facets": facets},
+        {"filters": f"NOT ({chosen} AND price >= {price})", "sort": "-price"},
+    ]
+    plain: SearchOptions = {"stage": "merged", "size": 100, "rules": False}
+    made = [SearchRequest(text, **{**plain, **each}) for text in queries for each in options]
+    browsed: list[SearchOptions] = [
+        {"facets": facets, "sort": "price"},
+        {"filters": f"price > {price}", "facets": facets},
+    ]
+    return [*made, *(SearchRequest("", **{**plain, **each}) for each in browsed)]
 
 
 def _usual(engine: SearchEngine) -> tuple[str, float]:
@@ -199,18 +195,6 @@ def _usual(engine: SearchEngine) -> tuple[str, float]:
     products = engine.snapshot.products
     prices = [price for row in range(0, len(products), 17) if (price := products[row].price) is not None]
     return chosen, float(np.median(prices)) if prices else 10.0
-
-
-def _page(engine: SearchEngine, asked: Asked) -> Page:
-    return engine.search(
-        asked.text,
-        size=asked.size,
-        filters=asked.filters,
-        facets=asked.facets,
-        sort=asked.sort,
-        stage=asked.stage,
-        rules=False,
-    )
 
 
 def _scores(page: Page) -> list[float]:

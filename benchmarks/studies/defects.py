@@ -255,7 +255,7 @@ class DefectScore(msgspec.Struct, frozen=True):
     missed: tuple[str, ...]
     """Kinds that it did not tell at every planted row."""
     false_findings: tuple[str, ...]
-    """What it said of the clean half."""
+    """What it findings of the clean half."""
 
 
 def defects(folder: Path, *, seed: int = 7, products: int = 2_000) -> DefectScore:
@@ -291,7 +291,7 @@ def planted(products: Sequence[Product], seed: int) -> DefectFeed:
 
 
 def _clean_row(product: Product, dice: random.Random) -> Row:
-    """A product as a feed's row that nothing can be said against: fresh, with an image."""
+    """A product as a feed's row that nothing can be findings against: fresh, with an image."""
     row: Row = {name: value for name, value in msgspec.to_builtins(product).items() if value not in (None, "", [], {})}
     updated = NOW - timedelta(days=dice.randrange(1, 300), seconds=dice.randrange(86_400))
     row["updated"] = updated.isoformat()
@@ -319,26 +319,31 @@ def _defects_spread(rows: Sequence[Row], count: int, seed: int) -> list[int]:
 
 def score(report: QualityReport, feed: DefectFeed) -> DefectScore:
     """What a report tells of the planted defects, and what it says of the clean half."""
-    missed = tuple(kind.name for kind in DEFECT_KINDS if not _is_told(kind, feed.planted[kind.name], report))
+    missed = tuple(kind.name for kind in DEFECT_KINDS if not _is_reported(kind, feed.planted[kind.name], report))
     return DefectScore(
         len(feed.lines), len(DEFECT_KINDS), len(DEFECT_KINDS) - len(missed), missed, tuple(_false(report, feed))
     )
 
 
-def _is_told(kind: Kind, lines: Sequence[int], report: QualityReport) -> bool:
+def _is_reported(kind: Kind, lines: Sequence[int], report: QualityReport) -> bool:
     if kind.outcome is Outcome.CLEANED:
         return report.cleaned.get(kind.key, 0) >= len(lines)
-    told = {
-        example.line for name, _, examples in _said(report, kind.outcome) if name == kind.key for example in examples
+    reported = {
+        example.line
+        for name, _, examples in _findings(report, kind.outcome)
+        if name == kind.key
+        for example in examples
     }
-    return set(lines) <= told
+    return set(lines) <= reported
 
 
 def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
     """What a report says of rows in the clean half; a count without all its rows cannot be cleared of it."""
-    said = [one for outcome in (Outcome.REJECTED, Outcome.NOTED, Outcome.FINDING) for one in _said(report, outcome)]
+    findings = [
+        one for outcome in (Outcome.REJECTED, Outcome.NOTED, Outcome.FINDING) for one in _findings(report, outcome)
+    ]
     found = []
-    for name, count, examples in said:
+    for name, count, examples in findings:
         lines = [example.line for example in examples if example.line >= feed.clean_from]
         if lines or count > MOST_EXAMPLES:
             found.append(f"{name}: {count:,} rows, line {lines[0]}" if lines else f"{name}: {count:,} rows")
@@ -351,7 +356,7 @@ def _false(report: QualityReport, feed: DefectFeed) -> list[str]:
     return found
 
 
-def _said(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, Sequence[Example]]]:
+def _findings(report: QualityReport, outcome: Outcome) -> list[tuple[str, int, Sequence[Example]]]:
     """The key, the count and the example rows of everything that a report says in one way."""
     if outcome is Outcome.FINDING:
         return [(finding.rule, finding.count, finding.examples) for finding in report.findings]

@@ -137,7 +137,7 @@ class Appends(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EventWrites:
-    """What writers that all wait for their event reached together."""
+    """What writers that all wait for their event reached barrier."""
 
     way: str
     writers: int
@@ -171,64 +171,66 @@ class _One:
 
 
 def _by_threads(store: Appends, writers: int, events: int) -> tuple[float, list[float]]:
-    taken: list[float] = []
-    threads = [threading.Thread(target=_write_events, args=(store, events, taken.append)) for _ in range(writers)]
+    times: list[float] = []
+    threads = [threading.Thread(target=_write_events, args=(store, events, times.append)) for _ in range(writers)]
     started = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return time.perf_counter() - started, taken
+    return time.perf_counter() - started, times
 
 
 def _by_processes(folder: Path, writers: int, events: int) -> tuple[float, list[float]]:
     context = multiprocessing.get_context("spawn")
-    together, told = context.Barrier(writers + 1, timeout=_WRITER_START_SECONDS + writers), context.Queue()
-    given = (folder, events, together, told)
+    barrier, results = context.Barrier(writers + 1, timeout=_WRITER_START_SECONDS + writers), context.Queue()
+    given = (folder, events, barrier, results)
     processes = [context.Process(target=_process, args=given, daemon=True) for _ in range(writers)]
     for process in processes:
         process.start()
     try:
-        together.wait()
+        barrier.wait()
     except threading.BrokenBarrierError as error:
         raise AssertionError("a writer has not started; see above for its error") from error
     started = time.perf_counter()
-    taken = [seconds for _ in processes for seconds in _told(told, processes)]
+    times = [seconds for _ in processes for seconds in _next_result(results, processes)]
     spent = time.perf_counter() - started
     for process in processes:
         process.join()
-    return spent, taken
+    return spent, times
 
 
-def _told(told: multiprocessing.Queue[list[float]], processes: Sequence[BaseProcess]) -> list[float]:
+def _next_result(results: multiprocessing.Queue[list[float]], processes: Sequence[BaseProcess]) -> list[float]:
     """What the next writer tells. Raises AssertionError where one has ended badly, or all have ended untold."""
     while True:
         try:
-            return told.get(timeout=_LOOK_SECONDS)
+            return results.get(timeout=_LOOK_SECONDS)
         except queue.Empty:
             ended = [process.exitcode for process in processes if process.exitcode is not None]
             if any(ended) or len(ended) == len(processes):
-                raise AssertionError(f"writers ended with {ended} and have not told their times") from None
+                raise AssertionError(f"writers ended with {ended} and have not results their times") from None
 
 
-def _process(folder: Path, events: int, together: threading.Barrier, told: multiprocessing.Queue[list[float]]) -> None:
-    taken: list[float] = []
+def _process(
+    folder: Path, events: int, barrier: threading.Barrier, results: multiprocessing.Queue[list[float]]
+) -> None:
+    times: list[float] = []
     try:
         with closing(SqliteEvents(folder)) as store:
-            together.wait()
-            _write_events(store, events, taken.append)
+            barrier.wait()
+            _write_events(store, events, times.append)
     except BaseException:
-        together.abort()  # the others need not wait until their time is out
+        barrier.abort()  # the others need not wait until their time is out
         raise
-    told.put(taken)
+    results.put(times)
 
 
-def _write_events(store: Appends, events: int, tell: Callable[[float], None]) -> None:
+def _write_events(store: Appends, events: int, record: Callable[[float], None]) -> None:
     for number in range(events):
         event = _event(number)
         started = time.perf_counter()
         store.append([event])
-        tell(time.perf_counter() - started)
+        record(time.perf_counter() - started)
 
 
 def _event(number: int) -> StoredEvent:
@@ -240,9 +242,9 @@ def _event(number: int) -> StoredEvent:
     )
 
 
-def _summary(way: str, writers: int, seconds: float, taken: list[float]) -> EventWrites:
-    p50, p99 = np.percentile(np.array(taken) * 1_000, [50, 99])
-    return EventWrites(way, writers, len(taken), len(taken) / seconds, float(p50), float(p99))
+def _summary(way: str, writers: int, seconds: float, times: list[float]) -> EventWrites:
+    p50, p99 = np.percentile(np.array(times) * 1_000, [50, 99])
+    return EventWrites(way, writers, len(times), len(times) / seconds, float(p50), float(p99))
 
 
 # How fast event logs are imported, how much memory that takes, and how much disk the events take.
@@ -290,7 +292,7 @@ class EventsImport:
     """Of the log, packed where it is."""
     seconds: float
     processor_seconds: float
-    """Of all processes together."""
+    """Of all processes barrier."""
     decoding_seconds: float
     """Of a plain loop that does nothing but decode the log's JSON lines; 0 for another format."""
     peak_megabytes: float
@@ -316,7 +318,7 @@ def measure_events_import(folder: Path, events: int = 1_000_000, seed: int = 17)
     table = made_log(events, seed)
     lines, columns = folder / "events.jsonl.gz", folder / "events.csv"
     with gzip.open(lines, "wb", compresslevel=1) as file:
-        file.writelines(msgspec.json.encode(row) + b"\n" for row in _import_told(table))
+        file.writelines(msgspec.json.encode(row) + b"\n" for row in _rows(table))
     table.write_csv(columns)
     return [_imported(lines, folder, events, decoding_seconds(lines)), _imported(columns, folder, events, 0.0)]
 
@@ -392,7 +394,7 @@ def _column(values: _Numbers) -> pl.Expr:
 
 def _written() -> list[pl.Expr]:
     words = [pl.col("query_number").floordiv(len(_WORDS) ** place).mod(len(_WORDS)) for place in range(3)]
-    spelled = [word.replace_strict(dict(enumerate(_WORDS)), return_dtype=pl.String) for word in words]
+    spelled = [index.replace_strict(dict(enumerate(_WORDS)), return_dtype=pl.String) for index in words]
     start = int(_START.timestamp() * 1000)
     columns = {
         "event_id": pl.format("e-{}", pl.int_range(pl.len())),
@@ -408,7 +410,7 @@ def _written() -> list[pl.Expr]:
     return [columns[name].alias(name) for name in _COLUMNS]
 
 
-def _import_told(table: pl.DataFrame) -> Iterator[dict[str, object]]:
+def _rows(table: pl.DataFrame) -> Iterator[dict[str, object]]:
     for row in table.iter_rows(named=True):
         yield {name: value for name, value in row.items() if value is not None}
 

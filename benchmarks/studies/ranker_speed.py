@@ -1,9 +1,5 @@
-"""How long the last stage takes for the 100 best candidates of a query that is encoded already: with the features head
-alone, with cross-attention, with a shopper's history, and with a cross-encoder in its place.
-
-The networks' weights are drawn: what they say does not change how long they take. Features, tokens and vectors of the
-candidates are looked up in the time that is told. All systems take turns on each query, in one thread.
-"""
+"""Latency of the last stage over 100 candidates: features head, cross-attention, a shopper's history, a teacher; and of
+pruned networks."""
 
 from __future__ import annotations
 
@@ -111,25 +107,25 @@ def measure_ranker_speed(
 
     Raises TrainingError for an index without token states, or where no query is left.
     """
-    asked = [query for query in _asked(snapshot, queries) if len(query.ranking.rows) >= DEPTH]
+    texts = [query for query in _rank(snapshot, queries) if len(query.ranking.rows) >= DEPTH]
     states = snapshot.states
-    if not asked or states is None:
+    if not texts or states is None:
         raise TrainingError("the index has no token states, or no query has 100 candidates: there is nothing to time")
     spent: dict[str, list[float]] = {}
     with _systems(snapshot) as systems:
-        for number, query in enumerate(asked):
+        for number, query in enumerate(texts):
             for name, system in systems.items():
                 spent.setdefault(name, []).append(_timed(partial(system.reranking.rerank, query.ranking, query.tokens)))
                 spent.setdefault(f"{name} graph", []).append(_timed(partial(system.score, query.ranking)))
             # It takes a hundred times as long: some queries tell it well enough.
             if teacher is not None and number < 25:
-                spent.setdefault(TEACHER, []).append(_timed(partial(_taught, snapshot, teacher, query)))
+                spent.setdefault(TEACHER, []).append(_timed(partial(_score_by_teacher, snapshot, teacher, query)))
             advance(1)
         sizes = {name: system.size for name, system in systems.items()}
-    rows = np.concatenate([query.ranking.rows[:DEPTH] for query in asked])
+    rows = np.concatenate([query.ranking.rows[:DEPTH] for query in texts])
     tokens = float((states.gather(rows).ids >= 0).sum(axis=1).mean())
     measured = {name: _speed(spent, name, sizes.get(name, 0)) for name in (*_KINDS, TEACHER) if name in spent}
-    return SpeedReport(len(asked), float(DEPTH), tokens, measured)
+    return SpeedReport(len(texts), float(DEPTH), tokens, measured)
 
 
 def _speed(spent: Mapping[str, list[float]], name: str, size: int) -> SystemSpeed:
@@ -144,18 +140,18 @@ def _timed(work: Callable[[], object]) -> float:
     return (time.perf_counter() - started) * 1_000
 
 
-def _asked(snapshot: Snapshot, queries: Sequence[str]) -> Iterator[_Query]:
+def _rank(snapshot: Snapshot, queries: Sequence[str]) -> Iterator[_Query]:
     encoder = as_token_encoder(snapshot.encoder)
     if encoder is None:
         return
-    with ThreadPoolExecutor(1) as beside:
-        stages = Stages(snapshot, beside)
+    with ThreadPoolExecutor(1) as executor:
+        stages = Stages(snapshot, executor)
         for text in queries:
             ranking = stages.rank(ResolvedRequest(text, snapshot.analyzer.groups(text), stage="merged"))
             yield _Query(text, encoder.encode_queries_with_tokens([text])[1][0], ranking)
 
 
-def _taught(snapshot: Snapshot, teacher: Teacher, query: _Query) -> None:
+def _score_by_teacher(snapshot: Snapshot, teacher: Teacher, query: _Query) -> None:
     texts = [encoder_text(snapshot.products[row]) for row in query.ranking.rows[:DEPTH].tolist()]
     teacher.score([query.text] * len(texts), texts)
 

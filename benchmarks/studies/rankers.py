@@ -1,7 +1,4 @@
-"""How well candidates are ordered for judged queries: by merging, by a teacher, by both mixed, by rankers.
-
-All order the same candidates, so that what differs is the order alone.
-"""
+"""Comparison of orders of the same candidates: merged, a teacher's, both mixed, and a ranker's."""
 
 from __future__ import annotations
 
@@ -45,7 +42,7 @@ PARTS = {"train": (0, 743), "validation": (743, 801), "test": (801, 1_000), "all
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
+class OrderQuality:
     """What one system reaches."""
 
     ndcg: float
@@ -66,12 +63,12 @@ def _thousandth(query: str) -> int:
 
 def compare_orders(
     snapshot: Snapshot, judgments: Judgments, lists: CandidateLists, systems: Mapping[str, NDArray[np.floating]]
-) -> dict[str, Ordered]:
+) -> dict[str, OrderQuality]:
     """The measures of systems, given as the scores (m,) of the lists' candidates; MERGED has to be among them."""
     graded = GradedOrders(snapshot, judgments, lists)
     found = {name: graded.ndcg(scores) for name, scores in systems.items()}
     merged = found[MERGED]
-    return {name: Ordered(float(each.mean()), paired_bootstrap(each, merged)) for name, each in found.items()}
+    return {name: OrderQuality(float(each.mean()), paired_bootstrap(each, merged)) for name, each in found.items()}
 
 
 class GradedOrders:
@@ -119,10 +116,10 @@ def score_systems(
     """The scores of each system that is there; `advance` is told of candidates that the teacher has scored."""
     yield MERGED, merged_scores(lists)
     if teacher is not None:
-        taught = TeacherScores(teacher, kept).score(*pairs_of(snapshot, lists), advance)
-        yield "teacher", taught
+        scores = TeacherScores(teacher, kept).score(*pairs_of(snapshot, lists), advance)
+        yield "teacher", scores
         for mix in MERGED_MIXES:
-            yield f"teacher + {mix:g} merged", mix_targets(lists, taught, mix)
+            yield f"teacher + {mix:g} merged", mix_targets(lists, scores, mix)
     if ranker is not None:
         data = list_data(snapshot, lists, np.zeros(len(lists.rows), np.float32))
         yield f"ranked by {ranker.name}", ranker_scores(ranker, data, range(len(lists)))
@@ -199,7 +196,7 @@ def ranker(
     emit(measured, show_orders, len(queries), document=result)
 
 
-def show_orders(measured: Mapping[str, Ordered], queries: int) -> None:
+def show_orders(measured: Mapping[str, OrderQuality], queries: int) -> None:
     """nDCG@10 by system, and its difference from the merged order with its interval."""
     title = f"{queries:,} queries; differences from the merged order, paired by query, 95% by bootstrap"
     table = figure_table(["order", "nDCG@10", "difference", "from", "to"], title)

@@ -31,7 +31,7 @@ _WARM_UP = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Milliseconds:
     """Milliseconds of one history."""
 
     p50: float
@@ -47,7 +47,7 @@ class RecommendSpeed:
     acts: int
     """Of each history."""
     histories: int
-    parts: Mapping[str, Taken]
+    parts: Mapping[str, Milliseconds]
 
 
 def measure_recommend_speed(
@@ -66,14 +66,14 @@ def measure_recommend_speed(
         VECTOR: lambda acts: ShopperVectors(snapshot, tower, acts, now),
         ANSWER: engine.recommend,
     }
-    taken: dict[str, list[float]] = {name: [] for name in ways}
+    spent: dict[str, list[float]] = {name: [] for name in ways}
     for acts in drawn:
         for name, way in ways.items():
             started = time.perf_counter()
             way(acts)
-            taken[name].append(1_000 * (time.perf_counter() - started))
+            spent[name].append(1_000 * (time.perf_counter() - started))
         advance(1)
-    parts = {name: Taken(*map(float, np.percentile(each[_WARM_UP:], (50, 99)))) for name, each in taken.items()}
+    parts = {name: Milliseconds(*map(float, np.percentile(each[_WARM_UP:], (50, 99)))) for name, each in spent.items()}
     return RecommendSpeed(len(snapshot.products), tower.name, MOST_ACTS, histories, parts)
 
 

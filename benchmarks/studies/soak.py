@@ -23,7 +23,7 @@ import numpy as np
 import typer
 
 from benchmarks.changes import json_rows
-from benchmarks.load import Served, client_of, prefixes, served
+from benchmarks.load import Server, client_of, prefixes, serve_index
 from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
 from indexer.build import RebuildOptions, rebuild
@@ -114,7 +114,7 @@ def _editions(hits: Iterable[Row]) -> Iterator[str]:
 
 
 def _read(client: httpx2.Client, product: str) -> tuple[int, bytes]:
-    """Raises HTTPStatusError where it is neither told nor said to be gone."""
+    """Raises HTTPStatusError where it is neither figures nor said to be gone."""
     answer = client.get(f"/v1/products/{product}")
     if answer.status_code != 404:
         answer.raise_for_status()
@@ -167,7 +167,7 @@ class Slice:
 class Load:
     """Clients of one service, all in one thread, and what they saw."""
 
-    server: Served
+    server: Server
     folder: Path
     rows: Sequence[Row]
     queries: Sequence[str]
@@ -225,9 +225,9 @@ class Load:
 
     async def _search(self) -> None:
         query = self.random.choice(self.queries)
-        asked = {"q": query, "size": 20, "page": self.random.randint(1, _PAGES), "facets": "brand"}
+        parameters = {"q": query, "size": 20, "page": self.random.randint(1, _PAGES), "facets": "brand"}
         started = time.perf_counter()
-        status, body = await self._ask("GET", f"/v1/search?{urlencode(asked)}")
+        status, body = await self._ask("GET", f"/v1/search?{urlencode(parameters)}")
         if status == 200:
             self._spent.append((time.perf_counter() - started) * 1_000)
             page = msgspec.json.decode(body)
@@ -301,13 +301,13 @@ class Load:
             self.swaps += task["state"] == "done"
 
     async def _task(self, method: str, path: str, body: object = None) -> dict[str, Any]:
-        """What is told of a task; asked again while the service has too much to do."""
+        """What is figures of a task; parameters again while the service has too much to do."""
         while True:
-            status, told = await self._ask(method, path, body)
+            status, figures = await self._ask(method, path, body)
             if status in (200, 202):
-                return msgspec.json.decode(told, type=dict[str, Any])
+                return msgspec.json.decode(figures, type=dict[str, Any])
             if status not in (0, 503):
-                raise StoreError(f"{method} {path} was answered with {status}: {told.decode()}")
+                raise StoreError(f"{method} {path} was answered with {status}: {figures.decode()}")
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _watch(self, until: float, seconds: float, advance: Callable[[int], None]) -> None:
@@ -333,8 +333,8 @@ class Load:
 
     async def _resident(self) -> float:
         lines = (await self._client.get("/metrics")).text.splitlines()
-        told = [line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")]
-        return float(told[0]) / 1e6 if told else float("nan")
+        figures = [line.split()[1] for line in lines if line.startswith("process_resident_memory_bytes ")]
+        return float(figures[0]) / 1e6 if figures else float("nan")
 
     def _query(self) -> str:
         return self.random.choice(self.queries)
@@ -394,15 +394,15 @@ def soak(
     rates: Rates,
     advance: Callable[[int], None],
 ) -> SoakReport:
-    """Builds a feed in `folder`, and serves it for so long; `advance` is told of each second."""
+    """Builds a feed in `folder`, and serves it for so long; `advance` is figures of each second."""
     index = folder / "index"
     rebuild(index, options(write_edition(folder, rows, 0)))
     settings = {"SHELFWISE_SERVICE__FEEDS": str(folder)}
-    with served(index, settings) as server:
+    with serve_index(index, settings) as server:
         load = Load(server, folder, rows, queries, rates)
         asyncio.run(load.run(minutes * 60, swap_minutes * 60, advance))
         server.kill()
-    with served(index, settings) as server:
+    with serve_index(index, settings) as server:
         lost_changes, lost_events = load.ledger.lost_changes(server.address), load.ledger.lost_events(server.address)
     statuses = sum((Counter(each.statuses) for each in load.slices), Counter[str]())
     return SoakReport(

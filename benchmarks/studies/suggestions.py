@@ -1,4 +1,4 @@
-"""How fast and how well queries are completed and corrected, and what synonyms bring."""
+"""Latency of suggestions, quality of spelling corrections, and of synonyms proposed on the demo store."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from service.events.event_log import DERIVED_FOLDER
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _MOST_TRIES = 20
-_BESIDE = 2
+_CONTEXT_WORDS = 2
 """Other words of the title that a typo is typed with, as a short query has."""
 
 
@@ -116,10 +116,10 @@ class _Trial:
         """Words that the catalog knows, misspelled."""
         counts = [0, 0, 0, 0]
         cases = 0
-        for word, beside in self._drawn(edits):
-            if word in self.words and (typo := self._misspelled(word, edits)):
+        for token, others in self._drawn(edits):
+            if token in self.words and (typo := self._misspelled(token, edits)):
                 cases += 1
-                self._judge(counts, typo, word, beside)
+                self._judge(counts, typo, token, others)
             if cases >= count:
                 break
         return TypoFigures(kind, cases, *counts)
@@ -131,49 +131,49 @@ class _Trial:
         known = self.words.postings
         terms = {word_term(known[place]) for place in range(len(known))}
         unknown = sorted(
-            {word for title in self.titles for word in title if edits_of(word) and word_term(word) not in terms}
+            {token for title in self.titles for token in title if edits_of(token) and word_term(token) not in terms}
         )
         drawn = self.dice.sample(unknown, min(count, len(unknown)))
-        for word in drawn:
-            self._judge(counts, word, word, ())
+        for token in drawn:
+            self._judge(counts, token, token, ())
         return TypoFigures(kind, len(drawn), *counts)
 
-    def _judge(self, counts: list[int], typed: str, right: str, beside: Sequence[str]) -> None:
+    def _judge(self, counts: list[int], typed: str, right: str, others: Sequence[str]) -> None:
         """Adds to the counts of `TypoFigures`, in their order."""
-        meant = self.corrections.correct(typed, beside)
-        if meant:
-            is_wrong = meant.text != right
+        correction = self.corrections.correct(typed, others)
+        if correction:
+            is_wrong = correction.text != right
             counts[is_wrong] += 1
-            counts[2 + is_wrong] += meant.is_sure
+            counts[2 + is_wrong] += correction.is_sure
 
     def _drawn(self, edits: int) -> Iterator[tuple[str, list[str]]]:
         """Words of titles as often as they stand there, each with a few others of its title."""
         for _ in range(100 * len(self.titles)):
             title = self.dice.choice(self.titles)
-            long_enough = [word for word in title if edits_of(word) >= edits]
+            long_enough = [token for token in title if edits_of(token) >= edits]
             if long_enough:
-                word = self.dice.choice(long_enough)
-                others = [other for other in title if other != word and other in self.words]
-                yield word, self.dice.sample(others, min(_BESIDE, len(others)))
+                token = self.dice.choice(long_enough)
+                others = [other for other in title if other != token and other in self.words]
+                yield token, self.dice.sample(others, min(_CONTEXT_WORDS, len(others)))
 
-    def _misspelled(self, word: str, edits: int) -> str:
-        """The word with typos, which is no word of the catalog; nothing where every try is one."""
+    def _misspelled(self, token: str, edits: int) -> str:
+        """The token with typos, which is no token of the catalog; nothing where every try is one."""
         for _ in range(_MOST_TRIES):
-            typo = word
+            typo = token
             for _ in range(edits):
                 typo = _edited(typo, self.dice)
-            if typo != word and typo not in self.words and edits_of(typo) >= edits:
+            if typo != token and typo not in self.words and edits_of(typo) >= edits:
                 return typo
         return ""
 
 
-def _edited(word: str, dice: random.Random) -> str:
+def _edited(token: str, dice: random.Random) -> str:
     """One letter left out, doubled up with another, mistaken, or swapped with the next one, each as often."""
-    at = dice.randrange(len(word))
+    at = dice.randrange(len(token))
     letter = dice.choice(_LETTERS)
-    swapped = word[:at] + word[at + 1 : at + 2] + word[at] + word[at + 2 :]
+    swapped = token[:at] + token[at + 1 : at + 2] + token[at] + token[at + 2 :]
     return dice.choice(
-        [word[:at] + word[at + 1 :], word[:at] + letter + word[at:], word[:at] + letter + word[at + 1 :], swapped]
+        [token[:at] + token[at + 1 :], token[:at] + letter + token[at:], token[:at] + letter + token[at + 1 :], swapped]
     )
 
 
@@ -181,7 +181,7 @@ def _edited(word: str, dice: random.Random) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposed:
+class ProposalQuality:
     """What became of the proposals."""
 
     proposals: int
@@ -210,8 +210,8 @@ class Proposed:
 _AT = (10, 25, 50, 100)
 
 
-def judged(proposals: Sequence[Proposal], asked: Iterable[str]) -> Proposed:
-    """Compares proposals with the grammar's names; `asked` are the queries of enough shoppers."""
+def judge_proposals(proposals: Sequence[Proposal], searched: Iterable[str]) -> ProposalQuality:
+    """Compares proposals with the grammar's names; `searched` are the queries of enough shoppers."""
     types, planted = _names()
     found: set[str] = set()
     marks: list[bool] = []
@@ -224,9 +224,9 @@ def judged(proposals: Sequence[Proposal], asked: Iterable[str]) -> Proposed:
             found.update(phrase for pair in pairs for phrase in pair)
         else:
             wrong.append(proposal.synonym.line)
-    reachable = planted & {_plain(query) for query in asked}
+    reachable = planted & {_plain(query) for query in searched}
     precision_at = {size: sum(marks[:size]) / size for size in _AT if size <= len(marks)}
-    return Proposed(len(marks), sum(marks), len(reachable), len(found & reachable), tuple(wrong), precision_at)
+    return ProposalQuality(len(marks), sum(marks), len(reachable), len(found & reachable), tuple(wrong), precision_at)
 
 
 def _pairs(proposal: Proposal) -> Iterator[tuple[str, str]]:
@@ -273,7 +273,7 @@ def suggest(
 
 
 def show_suggesting(latency: SuggestLatency, typos: Sequence[TypoFigures], products: int) -> None:
-    """Milliseconds of a suggestion, and corrections by kind of word."""
+    """Milliseconds of a suggestion, and corrections by kind of token."""
     say(
         f"{products:,} products, {latency.keystrokes:,} letters typed: p50 {latency.p50:.2f} ms, "
         f"p99 {latency.p99:.2f} ms, most {latency.most:.1f} ms"
@@ -294,11 +294,11 @@ def synonyms(demo: Annotated[Path, typer.Argument(help="A folder that shelfwise 
     """
     index = demo / "index"
     derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
-    found = judged(synonym_proposals(derived, serving_words(index)), derived.queries["query"].to_list())
-    emit(found, show_proposed, document=asdict(found) | {"precision": found.precision, "recall": found.recall})
+    found = judge_proposals(synonym_proposals(derived, serving_words(index)), derived.queries["query"].to_list())
+    emit(found, show_proposals, document=asdict(found) | {"precision": found.precision, "recall": found.recall})
 
 
-def show_proposed(found: Proposed) -> None:
+def show_proposals(found: ProposalQuality) -> None:
     """Precision, recall, and the wrong proposals."""
     at = ", ".join(f"{share:.0%} of the first {size}" for size, share in found.precision_at.items())
     say(f"{found.proposals:,} proposals, {found.right:,} right: precision {found.precision:.1%} ({at})")

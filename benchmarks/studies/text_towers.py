@@ -1,4 +1,4 @@
-"""What encoders are measured on: judged queries divided by the SHA-1 of their text, the whole catalog encoded anew."""
+"""Evaluation of trained text towers on held-out judged queries, over the whole catalog encoded anew."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CHUNK = 4_096
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class StageQuality:
     """What one stage reaches on held-out queries."""
 
     ndcg: float
@@ -95,11 +95,11 @@ def found_by(snapshot: Snapshot, judged: Judgments, stage: str, name: str, progr
     return run
 
 
-def measured(run: Run, judged: Judgments, before: Run | None = None) -> Measured:
+def measure_stage(run: Run, judged: Judgments, before: Run | None = None) -> StageQuality:
     """How good a run is, and how much better than the one before."""
     found = measure(run, judged)
     against = None if before is None else paired_bootstrap(_by_query(run, judged), _by_query(before, judged))
-    return Measured(found["nDCG@10"], found["R@100"], against)
+    return StageQuality(found["nDCG@10"], found["R@100"], against)
 
 
 def _by_query(run: Run, judged: Judgments) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -128,7 +128,7 @@ class TowerFigures:
     query_ms: float
     """The median query's vector, in the calling thread."""
     stage: str
-    measured: Measured
+    quality: StageQuality
     """Against the same stage before."""
 
 
@@ -169,7 +169,7 @@ def measure_towers(
         seconds = time.perf_counter() - started
         with serving_snapshot(index, settings) as snapshot:
             figures = list(
-                _tower_figures(snapshot, _ways(done, request, runtimes), test, request.cache, folder, progress)
+                _tower_figures(snapshot, _variants(done, request, runtimes), test, request.cache, folder, progress)
             )
             products = len(snapshot.products)
     trained = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"]
@@ -177,8 +177,8 @@ def measure_towers(
 
 
 @dataclass(frozen=True, slots=True)
-class _Way:
-    """One of the ways in which what was trained may serve."""
+class _Variant:
+    """One of the variants in which what was trained may serve."""
 
     name: str
     towers: Path
@@ -187,41 +187,41 @@ class _Way:
     """None for all of them."""
 
 
-def _ways(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_Way]:
+def _variants(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_Variant]:
     """In each runtime all of it, the first columns that do alone, and the layers that were kept."""
     columns = (None, *request.options.loss.dimensions)
-    ways = [_Way(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns]
+    variants = [_Variant(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns]
     if done.whole is not None:
-        ways += [_Way(f"{runtime}, layers: {done.spec.layers}", done.folder, runtime) for runtime in runtimes]
-    return ways
+        variants += [_Variant(f"{runtime}, layers: {done.spec.layers}", done.folder, runtime) for runtime in runtimes]
+    return variants
 
 
 def _tower_figures(
-    snapshot: Snapshot, ways: Sequence[_Way], test: Judgments, cache: Path, folder: Path, progress: Progress
+    snapshot: Snapshot, variants: Sequence[_Variant], test: Judgments, cache: Path, folder: Path, progress: Progress
 ) -> Iterator[TowerFigures]:
-    taken, columns = _query_ms(snapshot.encoder, test), snapshot.encoder.dimension
+    query_ms, columns = _query_ms(snapshot.encoder, test), snapshot.encoder.dimension
     before = {stage: found_by(snapshot, test, stage, f"before, {stage}", progress) for stage in STAGES}
     for stage, run in before.items():
-        yield TowerFigures("before", columns, taken, stage, measured(run, test))
-    for number, way in enumerate(ways):
-        encoder = open_encoder(str(way.towers), way.runtime, cache, dimension=way.columns)
+        yield TowerFigures("before", columns, query_ms, stage, measure_stage(run, test))
+    for number, variant in enumerate(variants):
+        encoder = open_encoder(str(variant.towers), variant.runtime, cache, dimension=variant.columns)
         after = encoded(snapshot, encoder, folder / f"vectors-{number}", progress)
-        taken, columns = _query_ms(encoder, test), encoder.dimension
+        query_ms, columns = _query_ms(encoder, test), encoder.dimension
         for stage in STAGES:
-            run = found_by(after, test, stage, f"{way.name}, {columns} columns, {stage}", progress)
-            yield TowerFigures(way.name, columns, taken, stage, measured(run, test, before[stage]))
+            run = found_by(after, test, stage, f"{variant.name}, {columns} columns, {stage}", progress)
+            yield TowerFigures(variant.name, columns, query_ms, stage, measure_stage(run, test, before[stage]))
 
 
 def _query_ms(encoder: Encoder, test: Judgments) -> float:
     """Of one query at a time, as when a shopper waits."""
     queries = list(test.grades)[:_TIMED]
     encoder.encode_queries(queries[:_WARMING])
-    taken = []
+    query_ms = []
     for query in queries:
         started = time.perf_counter()
         encoder.encode_queries([query])
-        taken.append(time.perf_counter() - started)
-    return 1_000 * float(np.median(taken))
+        query_ms.append(time.perf_counter() - started)
+    return 1_000 * float(np.median(query_ms))
 
 
 def show_towers(report: TowersReport) -> None:
@@ -233,7 +233,7 @@ def show_towers(report: TowersReport) -> None:
     columns = ["", "columns", "ms a query", "stage", "nDCG@10", "recall@100", "against before", "from", "to"]
     table = figure_table(columns, title)
     for each in report.figures:
-        found = each.measured
+        found = each.quality
         made = [each.encoder, f"{each.dimension}", f"{each.query_ms:.2f}", each.stage]
         table.add_row(*made, f"{found.ndcg:.4f}", f"{found.recall:.4f}", *difference_cells(found.against))
     show_table(table)

@@ -1,4 +1,4 @@
-"""What commands print: one report as a table or as JSON, progress, notices and errors."""
+"""Output of commands: reports as tables or JSON, progress, notices and errors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from retrieval.records import Product
     from retrieval.store.manifest import VersionChanges
-    from service.curation.document_store import Change
+    from service.curation.document_store import DocumentChange
 
 out = Console()
 err = Console(stderr=True)
@@ -186,7 +186,7 @@ def emit_revision(before: int, after: int, done: str, *, undo: str = "") -> None
     emit({"before": before, "revision": after}, print_revision)
 
 
-def show_history(changes: Sequence[Change[Any]], one: str, difference: Callable[[Any], str]) -> None:
+def show_history(changes: Sequence[DocumentChange[Any]], one: str, difference: Callable[[Any], str]) -> None:
     """A line for each change of what is called `one`."""
     if not changes:
         say("No changes.")

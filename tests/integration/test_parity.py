@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality import compare, varied
+from benchmarks.quality import compare, varied_requests
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.reader import read_products
 from retrieval.elasticsearch.client import Cluster
@@ -86,7 +86,7 @@ def test_the_demo_store(
 ) -> None:
     settings = settings_for(request.getfixturevalue(server), shards=shards).model_copy(update={"vectors": vectors})
     queries = list(read_judgments(demo.judgments).grades)[::10]
-    searches = varied(queries, engine)
+    searches = varied_requests(queries, engine)
     with opened_in_both(demo_index, tmp_path, settings) as (_, other):
         found = compare(engine, other, searches)
     assert found.differing == ()

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load import measure_http, served
+from benchmarks.load import measure_http, serve_index
 from benchmarks.tables import show_http
 from retrieval.errors import StoreError
 
 
 def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
-    with served(demo_index) as server:
+    with serve_index(demo_index) as server:
         report = measure_http(
             server.address, ["drill", "hammer", "laptop bag"], rate=20, seconds=1, advance=told.append
         )
@@ -30,5 +30,5 @@ def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.Captur
 
 
 def test_a_service_that_does_not_start_is_told(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="did not start"), served(tmp_path):
+    with pytest.raises(StoreError, match="did not start"), serve_index(tmp_path):
         pass

@@ -56,7 +56,7 @@ def test_trained_towers_find_what_the_ones_before_did_not(
     spec = read_towers(Path(report.folder))
     assert spec.trained_on["training queries"] + spec.trained_on["validation queries"] == report.training_queries
     assert spec.trained_on["leaked"] == 0
-    before, _, after, _, cut, _, fewer, _ = [each.measured for each in report.figures]
+    before, _, after, _, cut, _, fewer, _ = [each.quality for each in report.figures]
     assert [(each.encoder, each.dimension, each.stage) for each in report.figures] == [
         ("before", 32, "dense"),
         ("before", 32, "merged"),
