@@ -34,8 +34,6 @@ FILE = "shelfwise.toml"
 FILE_VARIABLE = "SHELFWISE_SETTINGS"
 _PREFIX = "SHELFWISE_"
 _DELIMITER = "__"
-_ADDRESS = {"is_address": True}
-"""Marks a setting whose value may hold a password or a token: it is shown masked."""
 
 
 class SettingsTable(BaseModel):
@@ -44,14 +42,16 @@ class SettingsTable(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _address_field(default: object, description: str, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
+    """A field whose value may hold a password or a token: it is shown masked."""
+    return Field(default, description=description, pattern=pattern, json_schema_extra={"is_address": True})
+
+
 class ElasticsearchSettings(SettingsTable):
     """Connection to an Elasticsearch cluster."""
 
-    url: str | tuple[str, ...] = Field(
-        (),
-        description="addresses of the cluster: one, or several nodes as a list or separated by commas; without a user "
-        "name or password",
-        json_schema_extra=_ADDRESS,
+    url: str | tuple[str, ...] = _address_field(
+        (), "addresses of the cluster's nodes, as a list or separated by commas; without user name or password"
     )
     alias: str = Field(
         "shelfwise",
@@ -59,22 +59,13 @@ class ElasticsearchSettings(SettingsTable):
         "each store needs its own",
     )
     username: str = Field("", description="user name; needs elasticsearch.password")
-    password: SecretStr = Field(
-        SecretStr(""), description="password of the user; better in the environment than in the file"
-    )
-    api_key: SecretStr = Field(
-        SecretStr(""), description="encoded API key, as Elasticsearch prints it, instead of user name and password"
-    )
+    password: SecretStr = Field(SecretStr(""), description="password; better in the environment than in the file")
+    api_key: SecretStr = Field(SecretStr(""), description="encoded API key, instead of user name and password")
     ca_certificate: Path | None = Field(
-        None,
-        description="PEM file of the authority that signed the cluster's certificate, if the system does not trust it",
+        None, description="PEM file of the cluster's certificate authority, if the system does not trust it"
     )
     deadline: float = Field(
-        1.0,
-        gt=0,
-        le=60,
-        description="time limit of one search request in seconds, up to 60; after it the search continues with vectors "
-        "alone",
+        1.0, gt=0, le=60, description="time limit of a search request in seconds; after it vectors alone are searched"
     )
     connections: int = Field(16, ge=1, le=1_000, description="open connections to each node")
     shards: int = Field(1, ge=1, le=100, description="shards of an index; read when it is created")
@@ -85,19 +76,16 @@ class EventsSettings(SettingsTable):
     """Storage of shoppers' events, and the privacy of tables made from them."""
 
     keys: Path | None = Field(
-        None,
-        description="file of the pseudonymization keys; the same on all machines that record events of a store",
+        None, description="file of the pseudonymization keys; the same on all machines that record events of a store"
     )
     phone_regions: str | tuple[str, ...] = Field(
-        REGIONS,
-        description="regions (ISO 3166-1) whose phone numbers are masked in queries; numbers of other regions are "
-        "masked only with their country's prefix",
+        REGIONS, description="regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"
     )
     retention_days: int | None = Field(
         None,
         ge=1,
         le=36_500,
-        description="age in days after which shelfwise events refresh and shelfwise events expire remove events",
+        description="days after which shelfwise events refresh and shelfwise events expire remove events",
     )
     minimum_shoppers: int = Field(
         5,
@@ -135,11 +123,7 @@ class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
     deadline: float = Field(
-        0.1,
-        gt=0,
-        le=60,
-        description="time limit of the ranker for one search in seconds, up to 60; after it results keep the merged "
-        "order, and the page lists the stage as degraded",
+        0.1, gt=0, le=60, description="time limit of the ranker in seconds; after it results keep the merged order"
     )
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = Field(
         None, description="weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"
@@ -148,8 +132,7 @@ class RankerSettings(SettingsTable):
         0.0,
         ge=0,
         lt=1,
-        description="least probability, under 1, that the best hit fits the search; below it the page says that "
-        "nothing may fit",
+        description="least probability that the best hit fits; below it the page says that nothing may fit",
     )
 
 
@@ -166,38 +149,26 @@ class RecommendSettings(SettingsTable):
 class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
-    host: str = Field(
-        "127.0.0.1",
-        description="address that shelfwise serve listens on; any other than this machine's needs a key",
-    )
+    host: str = Field("127.0.0.1", description="address to listen on; any other than this machine's needs a key")
     port: int = Field(8080, ge=0, le=65_535, description="the port; 0 takes a free one")
     keys: Path | None = Field(None, description="file of API keys, by default keys.json in the index directory")
-    cors_origins: str | tuple[str, ...] = Field(
-        (),
-        description="origins whose pages may call the API from a browser, as in https://shop.example; * for all",
-        json_schema_extra=_ADDRESS,
+    cors_origins: str | tuple[str, ...] = _address_field(
+        (), "origins whose pages may call the API from a browser, as in https://shop.example; * for all"
     )
-    trusted_proxies: str | tuple[str, ...] = Field(
-        (),
-        description="addresses of proxies whose X-Forwarded-For header is trusted",
-        json_schema_extra=_ADDRESS,
+    trusted_proxies: str | tuple[str, ...] = _address_field(
+        (), "addresses of proxies whose X-Forwarded-For header is trusted"
     )
     threads: int | None = Field(None, ge=1, le=1_000, description="worker threads")
     queue: int = Field(
         32, ge=0, le=100_000, description="requests that may wait for a thread; further ones are refused with 503"
     )
-    deadline: float = Field(
-        10.0, gt=0, le=600, description="time limit of a request in seconds; after it the response is a 504"
-    )
+    deadline: float = Field(10.0, gt=0, le=600, description="time limit of a request in seconds; then it gets a 504")
     feeds: Path | None = Field(None, description="folder that a rebuild over HTTP reads feeds from")
     body_bytes: int = Field(
         4_000_000, ge=1_000, le=1_000_000_000, description="largest request body in bytes, after decompression"
     )
     body_seconds: float = Field(
-        10.0,
-        gt=0,
-        le=600,
-        description="time limit in seconds for receiving a request's head, and again for receiving its body",
+        10.0, gt=0, le=600, description="time limit in seconds for receiving a request's head, and again for its body"
     )
     bodies_bytes: int = Field(
         256_000_000, ge=1_000, description="bytes of all request bodies in memory; a request beyond is refused with 503"
@@ -218,15 +189,14 @@ class ServiceSettings(SettingsTable):
     pages: bool = Field(True, description="whether the store page and the admin page are served")
     page_key: str = Field(
         "",
-        description="key that the store page sends if the service has keys; anyone who opens the page can read it, so "
-        "it should have the scopes search and events alone",
+        description="key that the store page sends if the service has keys; every visitor can read it, so it should "
+        "have the scopes search and events alone",
         json_schema_extra={"is_secret": True},
     )
-    traces: str = Field(
+    traces: str = _address_field(
         "",
+        "OTLP endpoint that receives traces, as in http://collector:4318/v1/traces",
         pattern="^(https?://.+)?$",
-        description="OTLP endpoint that receives traces, as in http://collector:4318/v1/traces",
-        json_schema_extra=_ADDRESS,
     )
 
     @property

@@ -27,91 +27,54 @@ PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 SECRET = "hush-hush"
 URLS = ("http://one.example:9200", "http://two.example:9200")
 
-EXAMPLES: dict[str, tuple[str, str, object]] = {
-    "backend": ('"elasticsearch"', "elasticsearch", "elasticsearch"),
-    "vectors": ('"faiss"', "faiss", "faiss"),
-    "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[0]),
-    "elasticsearch.alias": ('"shop"', "shop", "shop"),
-    "elasticsearch.username": ('"me"', "me", "me"),
-    "elasticsearch.password": (f'"{SECRET}"', SECRET, SecretStr(SECRET)),
-    "elasticsearch.api_key": (f'"{SECRET}"', SECRET, SecretStr(SECRET)),
-    "elasticsearch.ca_certificate": ('"ca.pem"', "ca.pem", Path("ca.pem")),
-    "elasticsearch.deadline": ("2.5", "2.5", 2.5),
-    "elasticsearch.connections": ("4", "4", 4),
-    "elasticsearch.shards": ("3", "3", 3),
-    "elasticsearch.replicas": ("0", "0", 0),
-    "events.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json")),
-    "events.phone_regions": ('"FR,CN"', "FR,CN", "FR,CN"),
-    "events.retention_days": ("400", "400", 400),
-    "events.minimum_shoppers": ("10", "10", 10),
-    "ranker.deadline": ("0.02", "0.02", 0.02),
-    "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625)),
-    "ranker.floor": ("0.2", "0.2", 0.2),
-    "recommend.seen": ('"show"', "show", "show"),
-    "service.host": ('"::1"', "::1", "::1"),
-    "service.port": ("0", "0", 0),
-    "service.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json")),
-    "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example"),
-    "service.trusted_proxies": ('"10.0.0.1,10.0.0.2"', "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2"),
-    "service.threads": ("3", "3", 3),
-    "service.queue": ("0", "0", 0),
-    "service.deadline": ("2.5", "2.5", 2.5),
-    "service.feeds": ('"/srv/feeds"', "/srv/feeds", Path("/srv/feeds")),
-    "service.body_bytes": ("1000", "1000", 1_000),
-    "service.body_seconds": ("2.5", "2.5", 2.5),
-    "service.bodies_bytes": ("1000", "1000", 1_000),
-    "service.connections": ("60", "60", 60),
-    "service.connections_per_address": ("60", "60", 60),
-    "service.requests_per_minute_key": ("60", "60", 60),
-    "service.requests_per_minute_address": ("60", "60", 60),
-    "service.pages": ("false", "no", False),
-    "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc"),
-    "service.traces": ('"http://otel:4318/v1/traces"', "http://otel:4318/v1/traces", "http://otel:4318/v1/traces"),
+EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
+    "backend": ('"elasticsearch"', "elasticsearch", "elasticsearch", '"solr"', "solr"),
+    "vectors": ('"faiss"', "faiss", "faiss", '"annoy"', "annoy"),
+    "elasticsearch.url": ('"http://one.example:9200"', "http://one.example:9200", URLS[0], "5", None),
+    "elasticsearch.alias": ('"shop"', "shop", "shop", "5", None),
+    "elasticsearch.username": ('"me"', "me", "me", "[1]", None),
+    "elasticsearch.password": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
+    "elasticsearch.api_key": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "{}", None),
+    "elasticsearch.ca_certificate": ('"ca.pem"', "ca.pem", Path("ca.pem"), "5", None),
+    "elasticsearch.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
+    "elasticsearch.connections": ("4", "4", 4, "0", "many"),
+    "elasticsearch.shards": ("3", "3", 3, "1.5", "-1"),
+    "elasticsearch.replicas": ("0", "0", 0, "-1", "eleven"),
+    "events.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json"), "5", None),
+    "events.phone_regions": ('"FR,CN"', "FR,CN", "FR,CN", "5", None),
+    "events.retention_days": ("400", "400", 400, "0", "long"),
+    "events.minimum_shoppers": ("10", "10", 10, "0", "few"),
+    "ranker.deadline": ("0.02", "0.02", 0.02, "0", "soon"),
+    "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625), "[1, -2, 5]", "1,2"),
+    "ranker.floor": ("0.2", "0.2", 0.2, "1", "low"),
+    "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),
+    "service.host": ('"::1"', "::1", "::1", "5", None),
+    "service.port": ("0", "0", 0, "-1", "65536"),
+    "service.keys": ('"/etc/keys.json"', "/etc/keys.json", Path("/etc/keys.json"), "5", None),
+    "service.cors_origins": ('"https://a.example"', "https://a.example", "https://a.example", "5", None),
+    "service.trusted_proxies": ('"10.0.0.1,10.0.0.2"', "10.0.0.1,10.0.0.2", "10.0.0.1,10.0.0.2", "5", None),
+    "service.threads": ("3", "3", 3, "0", "few"),
+    "service.queue": ("0", "0", 0, "-1", "long"),
+    "service.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
+    "service.feeds": ('"/srv/feeds"', "/srv/feeds", Path("/srv/feeds"), "5", None),
+    "service.body_bytes": ("1000", "1000", 1_000, "999", "much"),
+    "service.body_seconds": ("2.5", "2.5", 2.5, "0", "soon"),
+    "service.bodies_bytes": ("1000", "1000", 1_000, "999", "much"),
+    "service.connections": ("60", "60", 60, "0", "few"),
+    "service.connections_per_address": ("60", "60", 60, "0", "few"),
+    "service.requests_per_minute_key": ("60", "60", 60, "0", "few"),
+    "service.requests_per_minute_address": ("60", "60", 60, "0", "few"),
+    "service.pages": ("false", "no", False, "2", "perhaps"),
+    "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc", "5", None),
+    "service.traces": (
+        '"http://otel:4318/v1/traces"',
+        "http://otel:4318/v1/traces",
+        "http://otel:4318/v1/traces",
+        '"otel:4318"',
+        "otel:4318",
+    ),
 }
-"""Each setting in the file, in the environment, and what comes of both."""
-
-WRONG = {
-    "backend": ('"solr"', "solr"),
-    "vectors": ('"annoy"', "annoy"),
-    "elasticsearch.alias": ("5", None),
-    "elasticsearch.username": ("[1]", None),
-    "elasticsearch.password": ("5", None),
-    "elasticsearch.api_key": ("{}", None),
-    "elasticsearch.url": ("5", None),
-    "elasticsearch.ca_certificate": ("5", None),
-    "elasticsearch.deadline": ("0", "soon"),
-    "elasticsearch.connections": ("0", "many"),
-    "elasticsearch.shards": ("1.5", "-1"),
-    "elasticsearch.replicas": ("-1", "eleven"),
-    "events.keys": ("5", None),
-    "events.phone_regions": ("5", None),
-    "events.retention_days": ("0", "long"),
-    "events.minimum_shoppers": ("0", "few"),
-    "ranker.deadline": ("0", "soon"),
-    "ranker.event_weights": ("[1, -2, 5]", "1,2"),
-    "ranker.floor": ("1", "low"),
-    "recommend.seen": ('"never"', "sometimes"),
-    "service.host": ("5", None),
-    "service.port": ("-1", "65536"),
-    "service.keys": ("5", None),
-    "service.cors_origins": ("5", None),
-    "service.trusted_proxies": ("5", None),
-    "service.threads": ("0", "few"),
-    "service.queue": ("-1", "long"),
-    "service.deadline": ("0", "soon"),
-    "service.feeds": ("5", None),
-    "service.body_bytes": ("999", "much"),
-    "service.body_seconds": ("0", "soon"),
-    "service.bodies_bytes": ("999", "much"),
-    "service.connections": ("0", "few"),
-    "service.connections_per_address": ("0", "few"),
-    "service.requests_per_minute_key": ("0", "few"),
-    "service.requests_per_minute_address": ("0", "few"),
-    "service.pages": ("2", "perhaps"),
-    "service.page_key": ("5", None),
-    "service.traces": ('"otel:4318"', "otel:4318"),
-}
-"""Each setting with values that cannot be."""
+"""Each setting in the file, in the environment, and its value; then an invalid value in each of the two."""
 
 
 def in_file(name: str, value: str) -> str:
@@ -155,7 +118,7 @@ def test_without_any_nothing_is_set() -> None:
 
 
 def test_the_examples_are_of_every_setting() -> None:
-    assert set(EXAMPLES) == set(WRONG) == set(setting_names())
+    assert set(EXAMPLES) == set(setting_names())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -173,12 +136,12 @@ class TestEach:
         assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
 
     def test_the_environment_goes_before_the_file(self, name: str, file: Path) -> None:
-        other, *_ = WRONG[name]
+        other = EXAMPLES[name][3]
         file.write_text(in_file(name, other))
         assert value_of(load_settings(file, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
 
     def test_a_wrong_value_is_named_with_its_setting(self, name: str, file: Path) -> None:
-        in_table, in_environment = WRONG[name]
+        *_, in_table, in_environment = EXAMPLES[name]
         file.write_text(in_file(name, in_table))
         assert f"the setting {name} (in {file}, or the environment): " in refusal(file, {})
         if in_environment is not None:
