@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
+# There are as many processes as cores: more threads of each would wait for each other. BLAS reads this when it loads.
+for library in ("OMP", "OPENBLAS", "MKL"):
+    os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+
 # Python keeps no bytecode where this variable is set, and uv installs none: each of hundreds of processes would compile
 # torch and all others again.
 if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):

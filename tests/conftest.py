@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import tempfile
@@ -88,8 +89,6 @@ def pytest_configure(config: pytest.Config) -> None:
     if told is None:
         config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())
     else:
-        # As many workers as cores: of torch, more threads of each would wait for each other. Programs inherit it.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
         config.stash[SERVERS] = SharedServers(Path(told["servers_folder"]), told["servers_owner"])
 
 
@@ -97,6 +96,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_configure_node(node: Worker) -> None:
     servers = node.config.stash[SERVERS]
     node.workerinput |= {"servers_folder": str(servers.folder), "servers_owner": servers.owner}
+
+
+def pytest_collection_finish() -> None:
+    """All modules are imported: no collection of garbage looks at them again, and trainings collect all the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

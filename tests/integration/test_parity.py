@@ -179,6 +179,7 @@ def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, Keywo
         cluster.delete([name])
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not ICECAT.is_dir(), reason="the real catalogs are not beside the checkout")
 def test_every_query_of_a_real_catalog(cluster: Cluster, tmp_path: Path) -> None:
