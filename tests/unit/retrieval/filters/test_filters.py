@@ -1,15 +1,18 @@
-"""The filter language: what it means, what it refuses and where, and that text and tree are two sides of one thing."""
+"""The filter language: parsing, formatting, fields and conditions."""
 
 from __future__ import annotations
 
 import math
+import pickle
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import FilterError, UnknownFieldError
+import retrieval.filters.schema
+from retrieval.errors import FilterError, UnknownFieldError, close_names, suggest_names
+from retrieval.filters import conditions
 from retrieval.filters.ast import (
     And,
     Comparison,
@@ -23,9 +26,20 @@ from retrieval.filters.ast import (
     format_filter,
     value_text,
 )
+from retrieval.filters.conditions import (
+    AllOf,
+    AnyOf,
+    HasNumber,
+    HasText,
+    NotThat,
+    NumberWithin,
+    TextIn,
+)
 from retrieval.filters.parser import check_fields, parse_filter
+from retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value, product_columns
 from retrieval.records import Product
-from tests.oracle import matches, product_values
+from tests import catalogs, oracle
+from tests.oracle import product_values
 
 
 def parsed(text: str) -> Filter:
@@ -349,7 +363,7 @@ def test_what_a_filter_means(text: str, expected: bool) -> None:
     names = {"brand", "id", "rating", "price", "category", "created"}
     known = names | {f"attributes.{name}" for name in PRODUCT.attributes} | {"attributes.ean"}
     tree = check_fields(parsed(text.replace("ean =", "identifiers.ean =")), known | {"identifiers.ean"})
-    assert matches(tree, product_values(PRODUCT)) is expected
+    assert oracle.matches(tree, product_values(PRODUCT)) is expected
 
 
 @given(TREES, TREES)
@@ -358,5 +372,73 @@ def test_the_meaning_keeps_the_laws_of_logic(one: Filter, other: Filter) -> None
         return (field, math.pi) if len(field) % 2 else ()
 
     neither = Not(Or((one, other)))
-    assert matches(neither, get) == matches(And((Not(one), Not(other))), get)
-    assert matches(Not(Not(one)), get) == matches(one, get)
+    assert oracle.matches(neither, get) == oracle.matches(And((Not(one), Not(other))), get)
+    assert oracle.matches(Not(Not(one)), get) == oracle.matches(one, get)
+
+
+def test_the_fields_of_a_filter_are_those_that_it_looks_at() -> None:
+    parts = (NotThat(TextIn("brand", ("bosch",))), AnyOf((HasText("category"), HasNumber("price"))))
+    assert conditions.fields_of(AllOf((*parts, NumberWithin("price", 1)))) == {"brand", "category", "price"}
+    assert conditions.fields_of(AllOf(())) == set()
+
+
+@given(products=catalogs.products(), tree=catalogs.filters())
+def test_other_fields_do_not_matter(products: list[Product], tree: Filter) -> None:
+    counter = FieldCounter()
+    for product in (*products, *(Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True))):
+        counter.add(product)
+    catalog = counter.catalog()
+    condition = catalog.compile(tree)
+    for product in products:
+        known = product_columns(product, catalog.category_roots, conditions.fields_of(condition))
+        assert conditions.matches(condition, known) == oracle.matches(tree, oracle.product_values(product))
+
+
+def counted(products: list[Product]) -> FieldCounter:
+    counter = FieldCounter()
+    for product in products:
+        counter.add(product)
+    return counter
+
+
+@given(products=catalogs.products(maximum=20), cut=st.integers(0, 20), most=st.integers(1, 4))
+def test_a_catalog_has_the_fields_of_its_products_however_it_is_counted(
+    products: list[Product], cut: int, most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval.filters.schema, "_MOST_SHAPES", most)
+        parts = counted(products[:cut])
+        parts.merge(pickle.loads(pickle.dumps(counted(products[cut:]))))
+    catalog = parts.catalog()
+    assert catalog == counted(products).catalog()
+    kinds = {name: {kind} for name, kind in CORE_KINDS.items()}
+    having: dict[str, set[str]] = {name: set() for name in CORE_KINDS}
+    for product in products:
+        for name, kind, _ in field_values(product):
+            kinds.setdefault(name, set()).add(kind)
+            having.setdefault(name, set()).add(product.id)
+    assert {name: info.kinds for name, info in catalog.fields.items()} == kinds
+    assert {name: info.products for name, info in catalog.fields.items()} == {
+        name: len(ids) for name, ids in having.items()
+    }
+    assert catalog.category_roots == {fold_value(each.category[0]) for each in products if each.category}
+
+
+@given(before=catalogs.products(), after=catalogs.products())
+def test_a_field_that_stays_keeps_its_place(before: list[Product], after: list[Product]) -> None:
+    earlier = counted(before).catalog()
+    later = counted(after).catalog(earlier)
+    both = earlier.fields.keys() & later.fields.keys()
+    assert all(later.fields[name].slot == earlier.fields[name].slot for name in both)
+    places = [info.slot for info in later.fields.values()]
+    assert len(set(places)) == len(places)
+
+
+def test_close_names_are_those_spelled_nearly_so() -> None:
+    assert close_names("pric", ["price", "colour", "Price_Cents"]) == ("price",)
+    assert close_names("x", []) == ()
+
+
+def test_a_message_names_them_or_advises_otherwise() -> None:
+    assert suggest_names("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"
+    assert suggest_names("pric", ["colour"], "look it up") == "look it up"

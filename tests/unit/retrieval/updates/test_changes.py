@@ -1,9 +1,10 @@
-"""Live changes: what they make of a product, and their form on disk."""
+"""Live changes, validation and three-way merge."""
 
 from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,8 @@ from retrieval.updates.changes import (
     change_to_json,
     validate_change,
 )
-from tests.catalogs import products
+from retrieval.updates.three_way_merge import PendingUpdate, merge_products, read_pending_updates, write_pending_updates
+from tests.catalogs import BRANDS, PATHS, PRICES, attributes, products
 
 DRILL = Product("a1", "Drill", price=99.5)
 VALUES: dict[str, st.SearchStrategy[object]] = {
@@ -112,3 +114,170 @@ def test_each_change_names_its_product() -> None:
 def test_anything_else_is_damage(line: bytes) -> None:
     with pytest.raises(StoreDamagedError, match="a stored live change cannot be read"):
         change_from_json(line)
+
+
+BASE = Product("a1", "Drill", price=99.0, brand="Bosch", attributes={"colour": "blue", "volts": 18.0})
+
+
+def versions_of(product_id: str) -> st.SearchStrategy[Product | None]:
+    """One product as base, live and feed may have it: values meet often."""
+    return st.none() | st.builds(
+        Product,
+        id=st.just(product_id),
+        title=st.sampled_from(("drill", "saw")),
+        brand=st.sampled_from(BRANDS[:2]),
+        category=st.sampled_from(PATHS[:2]),
+        price=st.sampled_from(PRICES[:3]),
+        availability=st.sampled_from((None, Availability.IN_STOCK)),
+        identifiers=st.dictionaries(st.sampled_from(("sku", "ean")), st.just(("1",)) | st.just(("2",)), max_size=2),
+        attributes=attributes() | st.dictionaries(st.just("new"), st.sampled_from((True, 1.0, "1")), max_size=1),
+    )
+
+
+VERSIONS = versions_of("a1")
+
+
+class TestMergeProducts:
+    @pytest.mark.parametrize(
+        ("what", "live", "feed", "expected"),
+        [
+            ("a patched price stands while the feed repeats itself", {"price": 79.0}, {}, {"price": 79.0}),
+            ("the feed's new price ends a patched one", {"price": 79.0}, {"price": 89.0}, {"price": 89.0}),
+            ("also when the feed takes the price away", {"price": 79.0}, {"price": None}, {"price": None}),
+            ("another field's change does not", {"price": 79.0}, {"brand": "B"}, {"price": 79.0, "brand": "B"}),
+            ("what was cleared stays clear", {"brand": ""}, {"price": 1.0}, {"brand": "", "price": 1.0}),
+            ("both agree at last", {"price": 79.0}, {"price": 79.0}, {"price": 79.0}),
+        ],
+    )
+    def test_fields(self, what: str, live: object, feed: object, expected: object) -> None:
+        one, two, three = (dataclasses.replace(BASE, **each) for each in (live, feed, expected))  # type: ignore[arg-type]
+        assert merge_products(BASE, one, two) == three, what
+
+    @pytest.mark.parametrize(
+        ("live", "feed", "expected"),
+        [
+            ({"colour": "red", "volts": 18.0}, {"colour": "blue", "volts": 12.0}, {"colour": "red", "volts": 12.0}),
+            ({"colour": "red", "volts": 18.0}, {"colour": "green", "volts": 18.0}, {"colour": "green", "volts": 18.0}),
+            ({"volts": 18.0}, {"colour": "blue", "volts": 18.0}, {"volts": 18.0}),
+            ({"volts": 18.0}, {"colour": "green"}, {"colour": "green"}),
+            ({"colour": "blue", "volts": 18.0, "x": "1"}, {"colour": "blue"}, {"colour": "blue", "x": "1"}),
+            ({"colour": "red", "volts": 18.0}, {"volts": 18.0}, {"volts": 18.0}),
+        ],
+    )
+    def test_each_attribute_on_its_own(
+        self, live: dict[str, str | float], feed: dict[str, str | float], expected: dict[str, str | float]
+    ) -> None:
+        one, two = (dataclasses.replace(BASE, attributes=each) for each in (live, feed))
+        found = merge_products(BASE, one, two)
+        assert found is not None
+        assert found.attributes == expected
+
+    def test_true_and_one_are_two_values(self) -> None:
+        base, live, feed = (Product("a", "b", attributes={"x": value}) for value in (True, "live", 1.0))
+        found = merge_products(base, live, feed)
+        assert found is not None
+        assert found.attributes["x"] is feed.attributes["x"]
+
+    def test_a_deleted_product_stays_away_until_the_feed_says_something_new(self) -> None:
+        assert merge_products(BASE, None, BASE) is None
+        assert merge_products(BASE, None, None) is None
+        changed = dataclasses.replace(BASE, price=5.0)
+        assert merge_products(BASE, None, changed) == changed
+
+    def test_a_product_unknown_to_the_feed_stands_until_the_feed_has_it(self) -> None:
+        own = Product("a1", "From the feed")
+        assert merge_products(None, BASE, None) == BASE
+        assert merge_products(None, BASE, own) == own
+        assert merge_products(None, None, own) == own
+
+    def test_a_product_that_the_feed_dropped_is_gone(self) -> None:
+        assert merge_products(BASE, dataclasses.replace(BASE, price=5.0), None) is None
+
+    @given(VERSIONS, VERSIONS)
+    def test_without_a_change_the_feed_is_taken(self, base: Product | None, feed: Product | None) -> None:
+        assert merge_products(base, base, feed) == feed
+
+    @given(VERSIONS, VERSIONS)
+    def test_without_news_from_the_feed_the_change_stands(self, base: Product | None, live: Product | None) -> None:
+        assert merge_products(base, live, base) == live
+
+    @given(VERSIONS, VERSIONS, VERSIONS)
+    def test_folding_again_changes_nothing(
+        self, base: Product | None, live: Product | None, feed: Product | None
+    ) -> None:
+        once = merge_products(base, live, feed)
+        assert merge_products(feed, once, feed) == once
+
+    @given(VERSIONS, VERSIONS, VERSIONS, st.sampled_from(("brand", "price", "category", "attributes", "identifiers")))
+    def test_fields_are_independent(
+        self, base: Product | None, live: Product | None, feed: Product | None, name: str
+    ) -> None:
+        """Only a product that all three have is merged field by field."""
+        if base is None or live is None or feed is None:
+            return
+        alone = [dataclasses.replace(BASE, **{name: getattr(each, name)}) for each in (base, live, feed)]
+        found, expected = merge_products(base, live, feed), merge_products(*alone)
+        assert found is not None
+        assert expected is not None
+        assert getattr(found, name) == getattr(expected, name)
+
+
+class TestPendingUpdate:
+    def test_what_the_feed_says_too_does_not_stand(self) -> None:
+        assert not PendingUpdate("a1", BASE, BASE).is_pending
+        assert not PendingUpdate("a1", None, None).is_pending
+        assert PendingUpdate("a1", BASE, None).is_pending
+        assert PendingUpdate("a1", None, BASE).is_pending
+        one, true = (Product("a", "b", attributes={"x": value}) for value in (1.0, True))
+        assert PendingUpdate("a", one, true).is_pending
+
+    def test_it_is_carried_from_version_to_version_until_the_feed_moves(self) -> None:
+        update = PendingUpdate("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
+        feeds = [dataclasses.replace(BASE, price=price, brand=brand) for price, brand in ((99.0, "C"), (89.0, "C"))]
+        second = update.rebase(feeds[0])
+        assert second.is_pending
+        assert second.live == dataclasses.replace(BASE, price=79.0, brand="C")
+        third = second.rebase(feeds[1])
+        assert third.live == feeds[1]
+        assert not third.is_pending
+
+
+class TestFiles:
+    @given(st.lists(st.text("ab1-é", min_size=1), unique=True), st.data())
+    def test_pending_updates_round_trip(self, tmp_path: Path, ids: list[str], data: st.DataObject) -> None:
+        ids.sort(key=str.encode)
+        updates = [PendingUpdate(each, *data.draw(st.tuples(versions_of(each), versions_of(each)))) for each in ids]
+        kept = [update for update in updates if update.is_pending]
+        assert write_pending_updates(tmp_path / "update", iter(updates)) == len(kept)
+        assert list(read_pending_updates(tmp_path / "update")) == kept
+
+    def test_nothing_stands_in_an_empty_file(self, tmp_path: Path) -> None:
+        assert write_pending_updates(tmp_path / "update", []) == 0
+        assert list(read_pending_updates(tmp_path / "update")) == []
+
+    @pytest.mark.parametrize("ids", [("b", "a"), ("a", "a")])
+    def test_another_order_is_refused(self, tmp_path: Path, ids: tuple[str, str]) -> None:
+        with pytest.raises(ValueError, match="sorted by id"):
+            write_pending_updates(tmp_path / "update", [PendingUpdate(each, None, Product(each, "x")) for each in ids])
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            b"\n",
+            b"{}\n",
+            b"\xff\n",
+            b'{"live":{"id":"a","title":"x"}}',
+            b'{"live":{"id":"a"}}\n',
+            b'{"live":null}\n',
+            b'{"live":{"id":"a","title":"x"},"base":{"id":"b","title":"x"}}\n',
+            b'{"live":{"id":"b","title":"x"}}\n{"live":{"id":"a","title":"x"}}\n',
+        ],
+    )
+    def test_a_damaged_file_is_told(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "update").write_bytes(content)
+        with pytest.raises(StoreDamagedError, match=r"pending updates .*line \d.*; rebuild the index"):
+            list(read_pending_updates(tmp_path / "update"))
+
+    def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
+        with pytest.raises(StoreDamagedError, match="No such file"):
+            list(read_pending_updates(tmp_path / "update"))

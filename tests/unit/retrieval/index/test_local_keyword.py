@@ -1,4 +1,4 @@
-"""What only tantivy's index can do wrong: its errors become ours."""
+"""The local keyword index and its lines."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreError
+from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.filters.schema import FieldCounter
 from retrieval.index.keyword import DocumentChange
+from retrieval.index.keyword_documents import LINES_FILE, LineWriter, read_lines
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.store.products import keyword_document
 from retrieval.text.analysis import Analyzer
@@ -44,3 +45,57 @@ def test_after_a_full_disk_changes_are_laid_over_an_index_as_if_nothing_had_been
             index.apply_changes(changes(slice(2, 4), 5), catalog)
     assert index.size == 19
     assert index.apply_changes(changes(slice(2, 4), 5), catalog).size == 18
+
+
+LINES = [bytes([65 + place % 26]) * (1 + 977 * place % 5_000) for place in range(400)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with LineWriter(tmp_path) as writer:
+        for line in LINES:
+            writer.write(line)
+    return tmp_path
+
+
+def test_they_come_back_in_their_order(folder: Path) -> None:
+    assert list(read_lines(folder)) == LINES
+
+
+def test_a_line_longer_than_what_is_read_at_once_comes_back(tmp_path: Path) -> None:
+    long = bytes(range(256)) * 4_000
+    with LineWriter(tmp_path) as writer:
+        writer.write(long)
+        writer.write(b"x")
+    assert list(read_lines(tmp_path)) == [long, b"x"]
+
+
+def test_none_are_none(tmp_path: Path) -> None:
+    LineWriter(tmp_path).close()
+    assert list(read_lines(tmp_path)) == []
+
+
+def test_a_file_that_is_cut_off_anywhere_is_damaged(folder: Path) -> None:
+    """A frame without its end was taken for a whole one where the cut fell between two lines."""
+    path = folder / LINES_FILE
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
+            list(read_lines(folder))
+
+
+def test_bytes_behind_the_end_are_damage(folder: Path) -> None:
+    path = folder / LINES_FILE
+    path.write_bytes(path.read_bytes() + b"more")
+    with pytest.raises(StoreDamagedError):
+        list(read_lines(folder))
+
+
+def test_a_last_line_without_its_end_is_damage(tmp_path: Path) -> None:
+    writer = LineWriter(tmp_path)
+    writer.write(b"first")
+    writer._packed.write((9).to_bytes(4, "little") + b"sec")
+    writer.close()
+    with pytest.raises(StoreDamagedError, match="breaks off"):
+        list(read_lines(tmp_path))

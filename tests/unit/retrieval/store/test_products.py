@@ -1,0 +1,295 @@
+"""Stored products and their signals."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Availability, Product, Variant
+from retrieval.store.products import (
+    IDS_FILE,
+    OFFSETS_FILE,
+    PRODUCTS_FILE,
+    ProductStore,
+    product_from_json,
+    product_to_json,
+    write_products,
+)
+from retrieval.store.signals import SIGNALS_FILE, SignalsWriter, StoredSignals, signal_row
+from tests.catalogs import numbered, products
+
+# Offsets with seconds exist (time zones before 1900), and times near the first and last year leave the calendar in UTC.
+# Named zones are left out: Python holds a time in the hour that daylight saving skips or repeats unequal to any other.
+OFFSETS = st.integers(-86_399, 86_399).map(lambda seconds: timezone(timedelta(seconds=seconds)))
+TIMES = st.datetimes(datetime(2, 1, 1), datetime(9998, 1, 1), timezones=st.one_of(st.none(), st.just(UTC), OFFSETS))
+TEXTS = st.lists(st.text(), max_size=3).map(tuple)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+VARIANTS = st.builds(
+    Variant,
+    id=st.text(min_size=1),
+    options=st.dictionaries(st.text(), st.text(), max_size=2),
+    price=st.none() | NUMBERS,
+    availability=st.none() | st.sampled_from(Availability),
+    identifiers=st.dictionaries(st.text(), TEXTS, max_size=2),
+    image=st.text(),
+)
+PRODUCTS = st.builds(
+    Product,
+    id=st.text(min_size=1),
+    title=st.text(min_size=1),
+    description=st.text(),
+    brand=st.text(),
+    category=TEXTS,
+    price=st.none() | NUMBERS,
+    currency=st.sampled_from(["", "EUR"]),
+    availability=st.none() | st.sampled_from(Availability),
+    rating=st.none() | NUMBERS,
+    rating_count=st.none() | st.integers(0, 2**63),
+    images=TEXTS,
+    identifiers=st.dictionaries(st.text(), TEXTS, max_size=3),
+    attributes=st.dictionaries(st.text(), st.text() | NUMBERS | st.booleans() | TEXTS, max_size=4),
+    created=st.none() | TIMES,
+    updated=st.none() | TIMES,
+    expires=st.none() | TIMES,
+    language=st.sampled_from(["", "en", "zh"]),
+    variants=st.lists(VARIANTS, max_size=2).map(tuple),
+)
+
+
+@given(PRODUCTS)
+def test_writing_and_reading_gives_the_same_product(product: Product) -> None:
+    read = product_from_json(product_to_json(product))
+    assert read == product
+    assert {name: type(value) for name, value in read.attributes.items()} == {
+        name: type(value) for name, value in product.attributes.items()
+    }
+
+
+def test_what_has_its_default_takes_no_room() -> None:
+    assert product_to_json(Product("a1", "Drill")) == b'{"id":"a1","title":"Drill"}'
+
+
+def test_every_field_of_a_product_is_stored() -> None:
+    product = Product(
+        id="a1",
+        title="Drill",
+        description="Cordless",
+        brand="Bosch",
+        category=("Tools", "Drills"),
+        price=99.5,
+        currency="EUR",
+        availability=Availability.IN_STOCK,
+        rating=4.5,
+        rating_count=12,
+        images=("http://shop.example/a1.jpg",),
+        identifiers={"ean": ("0095205603217",)},
+        attributes={"colour": ("blue", "green"), "voltage": 18.0, "brushless": True, "size": "5"},
+        created=datetime(2024, 1, 31, tzinfo=UTC),
+        updated=datetime(2024, 2, 1, 12, 30, 0, 5),
+        expires=datetime(2030, 1, 1, tzinfo=UTC),
+        language="en",
+        variants=(Variant("a1-5", {"Size": "5"}, 99.5, Availability.IN_STOCK, {"sku": ("A1-5",)}, "a1-5.jpg"),),
+    )
+    defaults = Product("", "")
+    names = [field.name for field in dataclasses.fields(Product)]
+    assert all(getattr(product, name) != getattr(defaults, name) for name in names), "each field is set above"
+    assert product_from_json(product_to_json(product)) == product
+
+
+def test_an_offset_with_seconds_keeps_its_instant() -> None:
+    created = datetime(1890, 1, 1, tzinfo=timezone(timedelta(minutes=7, seconds=30)))
+    assert product_from_json(product_to_json(Product("a", "b", created=created))).created == created
+
+
+def test_a_read_only_mapping_is_stored_as_its_content() -> None:
+    product = Product("a", "b", attributes=MappingProxyType({"colour": "red"}))
+    assert product_from_json(product_to_json(product)) == Product("a", "b", attributes={"colour": "red"})
+
+
+@given(st.binary() | st.sampled_from([b"{}", b'{"id":1,"title":"a"}', b'{"id":"\xff","title":"a"}', b"[" * 100_000]))
+def test_anything_else_is_a_damaged_store(line: bytes) -> None:
+    with pytest.raises(StoreDamagedError, match="rebuild the index"):
+        product_from_json(line)
+
+
+FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
+
+
+@given(made=products())
+def test_products_come_back_as_they_were_by_row_and_by_id(
+    tmp_path_factory: pytest.TempPathFactory, made: list[Product]
+) -> None:
+    folder = tmp_path_factory.mktemp("products")
+    assert write_products(iter(made), folder) == len(made)
+    store = ProductStore(folder)
+    assert len(store) == len(made)
+    assert [store[row] for row in range(len(made))] == made
+    assert [store.id_of(row) for row in range(len(made))] == [product.id for product in made]
+    assert [store.row_of(product.id) for product in made] == list(range(len(made)))
+
+
+@given(
+    ids=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, unique=True),
+    asked=st.text(st.characters(exclude_categories=[])),
+)
+def test_an_id_is_found_exactly_when_it_is_there(
+    tmp_path_factory: pytest.TempPathFactory, ids: list[str], asked: str
+) -> None:
+    folder = tmp_path_factory.mktemp("ids")
+    ordered = sorted(ids, key=str.encode)
+    write_products((Product(id=each, title="a") for each in ordered), folder)
+    store = ProductStore(folder)
+    assert [store.row_of(each) for each in ordered] == list(range(len(ordered)))
+    assert store.row_of(asked) == (ordered.index(asked) if asked in ordered else None)
+
+
+@pytest.mark.parametrize("asked", ["", "p", "p000", "p00000", "P0000", " p0000", "p0000 ", "p0000\n", "p9", "\0", "é"])
+def test_what_is_near_to_an_id_is_not_that_id(tmp_path: Path, asked: str) -> None:
+    write_products(numbered(7), tmp_path)
+    assert ProductStore(tmp_path).row_of(asked) is None
+
+
+def test_a_lone_surrogate_is_not_taken_for_a_question_mark(tmp_path: Path) -> None:
+    write_products([Product(id="?", title="a")], tmp_path)
+    assert ProductStore(tmp_path).row_of("\ud800") is None
+
+
+def test_a_row_past_the_last_is_an_index_error(tmp_path: Path) -> None:
+    write_products(numbered(3), tmp_path)
+    with pytest.raises(IndexError):
+        ProductStore(tmp_path)[3]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_missing_file_is_damage(tmp_path: Path, name: str) -> None:
+    write_products(numbered(3), tmp_path)
+    (tmp_path / name).unlink()
+    with pytest.raises(StoreDamagedError, match=rf"{name} cannot be read .*; rebuild the index"):
+        ProductStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("kept", [0, 1, -1])
+def test_a_shortened_file_is_damage(tmp_path: Path, name: str, kept: int) -> None:
+    write_products(numbered(3), tmp_path)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:kept])
+    with pytest.raises(StoreDamagedError, match="rebuild the index"):
+        ProductStore(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "offsets",
+    [
+        np.zeros((2, 4), dtype=np.int32),
+        np.zeros((2, 4), dtype=np.float64),
+        np.zeros(4, dtype=np.int64),
+        np.zeros((3, 4), dtype=np.int64),
+        np.zeros((2, 0), dtype=np.int64),
+        np.zeros((2, 4), dtype=np.int64),
+    ],
+    ids=["int32", "float", "flat", "three rows", "empty", "zeros"],
+)
+def test_a_table_of_another_shape_or_kind_is_damage(tmp_path: Path, offsets: np.ndarray[tuple[int, ...]]) -> None:
+    write_products(numbered(3), tmp_path)
+    np.save(tmp_path / OFFSETS_FILE, offsets)
+    with pytest.raises(StoreDamagedError, match=f"{OFFSETS_FILE} (is no table of offsets|does not fit)"):
+        ProductStore(tmp_path)
+
+
+def test_a_table_that_is_an_object_is_damage_and_is_never_unpickled(tmp_path: Path) -> None:
+    write_products(numbered(3), tmp_path)
+    np.save(tmp_path / OFFSETS_FILE, np.array([[{}], [{}]], dtype=object), allow_pickle=True)
+    with pytest.raises(StoreDamagedError, match=f"{OFFSETS_FILE} cannot be read"):
+        ProductStore(tmp_path)
+
+
+@pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
+def test_a_flipped_bit_in_the_offsets_is_damage_or_does_no_more_than_miss(tmp_path: Path, bit: int) -> None:
+    """The checksums of a version find every flip; this is about the reader's own behaviour behind them."""
+    made = numbered(3)
+    write_products(made, tmp_path)
+    whole = (tmp_path / OFFSETS_FILE).read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        (tmp_path / OFFSETS_FILE).write_bytes(whole[:place] + bytes([whole[place] ^ bit]) + whole[place + 1 :])
+        try:
+            store = ProductStore(tmp_path)
+            assert all(product in made for product in (store[row] for row in range(len(store))))
+        except StoreDamagedError:
+            refused += 1
+    assert refused > len(whole) // 2
+
+
+def test_a_record_that_is_not_a_product_is_damage_and_the_others_are_read(tmp_path: Path) -> None:
+    made = [dataclasses.replace(product, title=f"number {product.id}") for product in numbered(3)]
+    write_products(made, tmp_path)
+    path = tmp_path / PRODUCTS_FILE
+    path.write_bytes(path.read_bytes().replace(b'"number p0001"', b'["umber p0001"'))
+    store = ProductStore(tmp_path)
+    with pytest.raises(StoreDamagedError, match="a stored product cannot be read"):
+        store[1]
+    assert [store[0], store[2]] == [made[0], made[2]]
+
+
+SIGNALLED = (
+    Product("a", "drill", price=99.5, currency="EUR", rating=4.5, rating_count=12, availability=Availability.IN_STOCK),
+    Product("b", "hose"),
+    Product("c", "lamp", created=datetime(1970, 1, 3, 12, tzinfo=UTC), availability=Availability.OUT_OF_STOCK),
+    Product("d", "pan", price=1e300, created=datetime(1970, 1, 2)),
+    Product("e", "tent", created=datetime(1970, 1, 2, 1, tzinfo=timezone(timedelta(hours=1)))),
+    Product("f", "sofa", availability=Availability.PREORDER, rating=0.0, rating_count=0, price=0.0),
+)
+
+
+def stored(folder: Path, *, pieces: int = 2) -> StoredSignals:
+    writer = SignalsWriter(folder)
+    for start in range(0, len(SIGNALLED), pieces):
+        writer.add(product_to_json(product) for product in SIGNALLED[start : start + pieces])
+    writer.finish()
+    return StoredSignals(folder, len(SIGNALLED))
+
+
+def test_signals_come_back_by_row_and_unknown_ones_are_nan(tmp_path: Path) -> None:
+    nan = float("nan")
+    told = stored(tmp_path).at(np.array([5, 0, 1, 2, 3, 4]))
+    expected = {
+        "price": [0, 99.5, nan, nan, nan, nan],
+        "rating": [0, 4.5, nan, nan, nan, nan],
+        "rating_count": [0, 12, nan, nan, nan, nan],
+        "created": [nan, nan, nan, 2.5, 1, 1],
+        "availability": [-1, 1, nan, -1, nan, nan],
+    }
+    for name, values in expected.items():
+        assert np.array_equal(getattr(told, name), np.array(values, np.float32), equal_nan=True), name
+
+
+def test_a_product_has_the_signals_that_are_stored_of_it(tmp_path: Path) -> None:
+    stored(tmp_path, pieces=6)
+    rows = np.array([signal_row(product) for product in SIGNALLED])
+    assert np.array_equal(np.load(tmp_path / SIGNALS_FILE), rows, equal_nan=True)
+
+
+@pytest.mark.parametrize("damage", ["short", "other"])
+def test_damage_is_told_by_the_file(tmp_path: Path, damage: str) -> None:
+    stored(tmp_path)
+    path = tmp_path / SIGNALS_FILE
+    if damage == "short":
+        path.write_bytes(path.read_bytes()[:-4])
+    else:
+        np.save(path, np.zeros((6, 4), np.float32))
+    with pytest.raises(StoreDamagedError, match=rf"{SIGNALS_FILE}.*rebuild the index"):
+        StoredSignals(tmp_path, len(SIGNALLED))
+
+
+def test_signals_of_another_number_of_products_are_refused(tmp_path: Path) -> None:
+    stored(tmp_path)
+    with pytest.raises(StoreDamagedError, match=SIGNALS_FILE):
+        StoredSignals(tmp_path, 7)

@@ -1,0 +1,159 @@
+"""Words of a text, their postings and their spans."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.encoders.base import TokenSpans
+from retrieval.text.spans import token_words, word_spans
+from retrieval.text.vocabulary import WordLookup, forms, index_words, is_correctable, letter_set, postings_of, words_of
+
+WORDS = st.sampled_from(("drill", "drills", "drip", "bit", "电钻", "钻", "é", "zoo"))
+TEXTS = st.lists(st.lists(WORDS, max_size=5), max_size=12)
+LOOKUPS = st.lists(
+    st.builds(WordLookup, st.one_of(WORDS, st.sampled_from(("d", "dr", "", "q"))), st.booleans()), max_size=3
+)
+
+
+def has(text: list[str], lookup: WordLookup) -> bool:
+    begun = lookup.is_prefix and any(word.startswith(lookup.word) for word in text)
+    return begun or any(word in forms(lookup.word) for word in text)
+
+
+@given(TEXTS, LOOKUPS)
+def test_it_finds_what_looking_at_every_text_finds(texts: list[list[str]], lookups: list[WordLookup]) -> None:
+    found = postings_of(texts).matching(lookups).tolist()
+    assert found == [at for at, text in enumerate(texts) if all(has(text, lookup) for lookup in lookups)]
+
+
+@given(TEXTS)
+def test_words_stand_in_their_order_and_are_found(texts: list[list[str]]) -> None:
+    postings = postings_of(texts)
+    words = [postings[place] for place in range(len(postings))]
+    assert words == sorted({word for text in texts for word in text})
+    assert [postings.position(word) for word in words] == list(range(len(words)))
+    assert [postings.texts_with(place).tolist() for place in range(len(words))] == [
+        [at for at, text in enumerate(texts) if word in text] for word in words
+    ]
+
+
+def test_a_lone_surrogate_is_no_word() -> None:
+    postings = postings_of([["drill"]])
+    assert postings.position("\ud800") is None
+    assert not postings.prefix_positions("\ud800")
+    assert not postings_of([]).matching([WordLookup("a")]).size
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("Cordless Drill, 18V", ["cordless", "drill", "18v"]),
+        ("Men's T-Shirt", ["mens", "t", "shirt"]),
+        ("Men’s", ["mens"]),
+        ("Café Crème", ["cafe", "creme"]),
+        ("Cafe\u0301", ["cafe"]),
+        ("无线drill电钻", ["无线", "drill", "电钻"]),
+        ("snake_case", ["snake", "case"]),
+        ("Ёлка", ["ёлка"]),
+        ("\x00\x1f ,.;", []),
+        ("", []),
+    ],
+)
+def test_words(text: str, words: list[str]) -> None:
+    assert words_of(text) == words
+
+
+def test_chinese_is_found_by_pairs_and_its_last_character() -> None:
+    assert index_words("无线电钻") == ["无线", "线电", "电钻", "钻"]
+    assert index_words("钻") == ["钻"]
+
+
+def test_nobody_types_a_word_of_fifty_letters() -> None:
+    assert index_words("a" * 40) == ["a" * 40]
+    assert index_words("a" * 41) == []
+
+
+@pytest.mark.parametrize(("word", "others"), [("drill", ("drill", "drills")), ("drills", ("drills", "drill"))])
+def test_singular_and_plural(word: str, others: tuple[str, ...]) -> None:
+    assert forms(word) == others
+
+
+@pytest.mark.parametrize("word", ["tv", "18v", "电钻", "дрель"])
+def test_what_has_no_plural_by_s(word: str) -> None:
+    assert forms(word) == (word,)
+
+
+@pytest.mark.parametrize(
+    ("word", "is_it"), [("drill", True), ("дрель", True), ("café", True), ("18v", False), ("电钻", False)]
+)
+def test_which_words_are_spelled_by_letters(word: str, is_it: bool) -> None:
+    assert is_correctable(word) is is_it
+
+
+@given(st.text("abcdefzé", min_size=1, max_size=8), st.data())
+def test_an_edit_changes_two_bits_of_the_letters_at_most(word: str, data: st.DataObject) -> None:
+    at = data.draw(st.integers(0, len(word) - 1))
+    letter = data.draw(st.sampled_from("abxyzñ"))
+    for edited in (word[:at] + word[at + 1 :], word[:at] + letter + word[at:], word[:at] + letter + word[at + 1 :]):
+        assert (letter_set(word) ^ letter_set(edited)).bit_count() <= 2
+
+
+def words(text: str, *known: str) -> list[str]:
+    return [text[start:end] for start, end in word_spans(text, known)]
+
+
+def places(text: str, *spans: tuple[int, int]) -> TokenSpans:
+    return TokenSpans(text, np.arange(len(spans), dtype=np.int32), np.array(spans, np.int64).reshape(-1, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Bosch cordless-drill, 18V (2.0Ah)", ["Bosch", "cordless-drill", "18V", "2.0Ah"]),
+        ("1/2 in. men's M8x40 · Café", ["1/2", "in", "men's", "M8x40", "Café"]),
+        ("博世 18V充电电钻", ["博世", "18V", "充电", "电钻"]),
+        ("--- … _", []),
+        ("", []),
+    ],
+)
+def test_words_are_what_a_person_reads(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_a_known_chinese_word_is_found_inside_a_longer_one() -> None:
+    assert words("博世无线电钻充电式") == ["博世", "无线电", "钻", "充电式"]
+    assert words("博世无线电钻充电式", "电钻", "drill") == ["博世", "无线", "电钻", "充电式"]
+    assert words("电钻电钻", "电", "电钻") == ["电钻", "电钻"]
+
+
+@given(
+    st.text(st.sampled_from("ab1 -.'电钻无线é_½\u0301\n"), max_size=40), st.lists(st.sampled_from(("电钻", "线", "a")))
+)
+def test_spans_go_upwards_and_leave_no_letter_out(text: str, known: list[str]) -> None:
+    spans = list(word_spans(text, known))
+    ends = [0, *(end for _, end in spans)]
+    assert all(before <= start < end for before, (start, end) in zip(ends, spans, strict=False))
+    covered = {place for start, end in spans for place in range(start, end)}
+    assert {place for place, letter in enumerate(text) if letter.isalnum()} <= covered
+
+
+def test_tokens_are_put_to_the_words_that_they_are_part_of() -> None:
+    # The first token begins with the blank before its word; the hyphen's token is part of the whole word.
+    found = token_words(places(" Torx-bit, x", (0, 5), (5, 6), (6, 9), (9, 10), (11, 12)), 9)
+    assert found.words == ("Torx-bit", "x")
+    assert found.keys == ("torx-bit", "x")
+    assert found.word_of.tolist() == [0, 0, 0, -1, 1]
+
+
+def test_words_behind_the_last_token_are_left_out() -> None:
+    found = token_words(places("a b c", (0, 1), (2, 3), (4, 5)), 2)
+    assert (found.words, found.word_of.tolist()) == (("a", "b"), [0, 1])
+
+
+@pytest.mark.parametrize("text", ["", "?!"])
+def test_a_text_without_words_has_none(text: str) -> None:
+    found = token_words(places(text, *((at, at + 1) for at in range(len(text)))), 9)
+    assert (found.words, found.word_of.tolist()) == ((), [-1] * len(text))
