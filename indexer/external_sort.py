@@ -1,8 +1,7 @@
-"""The products of all feeds in the order of their ids: sorted on disk, so that memory does not grow with the feed.
+"""External merge sort of products by id (Knuth, The Art of Computer Programming 3, section 5.4.1).
 
-An external merge sort (Knuth, The Art of Computer Programming 3, section 5.4.1): what comes is gathered up to a bound,
-sorted and written as a run; the runs are merged when they are read back. Of several products with one id the first
-stays.
+Products are gathered up to a bound, sorted and written as a run; the runs are merged when they are read back, so memory
+does not grow with the feed. Of several products with one id the first comes first.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ _BUFFER = 1 << 18
 
 
 class Entry(NamedTuple):
-    """One product, as it compares: by its id, then by when it came."""
+    """One product; entries compare by id, then by arrival."""
 
     id: bytes
     """UTF-8."""
     number: int
-    """The place among all that came, from 0."""
+    """Its number in the order of arrival, from 0."""
     line: bytes
     """The product as JSON."""
     file: int
@@ -39,14 +38,14 @@ class Entry(NamedTuple):
 
 @dataclass(slots=True)
 class _RunBuffer:
-    """What waits in memory for the next run."""
+    """Entries in memory for the next run."""
 
     entries: list[Entry]
     bytes: int = 0
 
 
 class ExternalSorter:
-    """Products come in any order and leave in the order of their ids (that of their UTF-8 bytes)."""
+    """Sorts products by their ids (in the order of UTF-8 bytes)."""
 
     def __init__(self, folder: Path, *, run_bytes: int = RUN_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,11 +56,10 @@ class ExternalSorter:
         self._count = self._written = 0
 
     def __len__(self) -> int:
-        """How many came, those with an id that was there before among them."""
+        """All products, those with a repeated id included."""
         return self._count
 
     def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
-        """Takes one product."""
         self._held.entries.append(Entry(product_id, self._count, line, file, row))
         self._held.bytes += len(line) + len(product_id)
         self._count += 1
@@ -72,7 +70,7 @@ class ExternalSorter:
                 self._merge_runs()
 
     def sorted(self) -> Iterator[tuple[Entry, bool]]:
-        """Every product in the order of ids; False beside those whose id came before."""
+        """Every product in the order of ids, and whether it is the first with its id."""
         last = None
         for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held.entries)):
             yield entry, entry.id != last
@@ -106,20 +104,17 @@ def _entry(file: BinaryIO, head: bytes) -> Entry:
     return Entry(content[:id_length], number, content[id_length:], feed, row)
 
 
-# Where each product stood in the feeds, by its row: on disk, because few are ever asked for.
-
 _PLACE = struct.Struct("<iQ")
 
 
 class RowLocations:
-    """A file's number and a line for each row, written in order and read back in any."""
+    """The number of the file and the line of each row, on disk: written in order, read back in any."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("w+b")
 
     def add(self, file: int, line: int) -> None:
-        """Takes that of the next row."""
         self._file.write(_PLACE.pack(file, line))
 
     def __getitem__(self, row: int) -> tuple[int, int]:

@@ -1,7 +1,7 @@
-"""Processes that work on batches beside the one that reads: Python code on as many cores as there are.
+"""Worker processes: Python code over batches on as many cores as there are.
 
-Each worker is a fresh interpreter that is told what to do over a pipe. It shares nothing with the program that started
-it, needs no guard in that program's main module, and ends when the program ends, however that ends.
+Each worker is a fresh interpreter that gets its work over a pipe. It shares nothing with the program that started it,
+needs no guard in that program's main module, and ends when the program ends, however that ends.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ R = TypeVar("R")
 INLINE_BATCHES = 4
 """Starting processes pays only for more work than this."""
 _AHEAD = 2
-"""Batches under way for each worker: one at work, one to follow."""
+"""Batches for each worker: one at work, one to follow."""
 _LENGTH_BYTES = 8
 _PIPE_BYTES = 1 << 20
-"""Each look into a pipe may have to wait for Python's lock, so one that holds a batch saves most of the waiting."""
+"""Each read of a pipe may wait for Python's lock; a pipe that holds a whole batch saves most of the waiting."""
 _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve; serve()"
 
 
@@ -48,7 +48,7 @@ class Workers:
         self._processes: list[WorkerProcess] = []
 
     def map(self, work: Callable[[B], R], batches: Iterable[B]) -> Iterator[R]:
-        """What `work`, which must be picklable, makes of each batch, in their order; few batches are under way at once.
+        """The results of `work`, which must be picklable, for each batch in order; few batches are in memory at once.
 
         An error that `work` raises is raised here.
         """
@@ -60,7 +60,6 @@ class Workers:
             yield from self._map_in_processes(work, itertools.chain(first, remaining))
 
     def close(self) -> None:
-        """Ends the processes."""
         for process in self._processes:
             process.end()
         if self._threads is not None:
@@ -96,7 +95,7 @@ class Workers:
 
 
 class WorkerProcess:
-    """One worker process, and what it has been told to do."""
+    """One worker process and its work."""
 
     def __init__(self) -> None:
         start = _START.format(path=sys.path)
@@ -111,7 +110,7 @@ class WorkerProcess:
         self._work = b""
 
     def run(self, packed: bytes, batch: object) -> object:
-        """What the work makes of a batch; raises its error, and WorkerError where the process ended."""
+        """The result of the work for a batch; raises its error, and WorkerError where the process ended."""
         try:
             if packed != self._work:
                 _send(self._into, b"w" + packed)
@@ -132,14 +131,14 @@ class WorkerProcess:
 
 
 def serve() -> None:
-    """What a worker process does: batches in, results out, until the pipe closes."""
+    """Main loop of a worker process: reads batches and writes results until the pipe closes."""
     # Ctrl-C reaches every process of a terminal; ours ends with the one that started it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     source, sink = sys.stdin.buffer, os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     # What a library prints must not end up between the results.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     work: Callable[[object], object] | None = None
-    # A batch makes many objects that live until its end, and no cycles: looking for some again and again is wasted.
+    # A batch makes many objects that live until its end, and no cycles: looking for some again and again is a waste.
     gc.disable()
     while True:
         gc.collect(1)
@@ -161,7 +160,7 @@ def _run_batch(work: Callable[[object], object], batch: bytes) -> bytes:
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself where it arrives as what it is; else one that tells the same."""
+    """The error itself where it can be pickled; else one with the same message."""
     with suppress(Exception):
         if str(pickle.loads(pickle.dumps(error))) == str(error):
             return error

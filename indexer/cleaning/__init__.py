@@ -1,1 +1,1 @@
-"""Cleaning: what is wrong with a value in a way that only one repair can follow from, repaired and counted."""
+"""Cleaning: repairs of values that have only one possible repair, counted by rule."""

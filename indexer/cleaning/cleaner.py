@@ -1,4 +1,4 @@
-"""A batch of products cleaned by every rule that needs no other product, and counted."""
+"""Cleaning of batches of products by every rule that needs no other product, with counts by rule."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from indexer.cleaning.text import all_plain, clean_text, drop_invisible, is_plac
 from indexer.feeds.values import currency_code
 from retrieval.filters.schema import fold_value
 from retrieval.records import AttributeValue, Product, Variant
-
-# All texts of a product: whether any needs cleaning, and the product with those that did.
 
 _TEXTUAL = frozenset({str, tuple})
 Identifiers = Mapping[str, tuple[str, ...]]
@@ -126,8 +124,6 @@ def clean_language(text: str) -> str:
     return found[1].lower() if found else text
 
 
-# Addresses of images put right.
-
 _GOOD = re.compile(r"https?://[^\s/<>\"]+\S*", re.IGNORECASE)
 _BLANK = re.compile(r"[ \u00a0]+")
 _BREAKS = re.compile(r"[\t\r\n\x00-\x1f]+")
@@ -152,8 +148,6 @@ def clean_image(address: str, changed: list[str]) -> str:
     changed.append("image-addresses")
     return repaired
 
-
-# Identifiers put right: codes of digits as digits, placeholders and what spreadsheets broke out.
 
 _DIGIT_KINDS = frozenset(
     {"ean", "gtin", "upc", "isbn", "barcode", "jan", "ean13", "gtin13", "gtin14", "gtin8", "gtin12"}
@@ -208,8 +202,6 @@ def clean_identifier(kind: str, text: str, changed: list[str]) -> str:
         changed.append("identifier-digits")
     return "" if _ALL_ZEROS.fullmatch(digits) else digits
 
-
-# A category path put right: levels apart, the store's own root out, repeated levels once.
 
 Path = tuple[str, ...]
 # "/" is not among them: in a list of levels it is part of a name ("Bed/Bath"); a feed's text was split before.

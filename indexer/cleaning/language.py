@@ -1,7 +1,7 @@
-"""The language of a title: by its script, by words and endings that tell, and by lingua where those disagree.
+"""Language detection of titles: by script, by words and endings, and by lingua where those disagree.
 
-Built for precision, for a wrong language makes a wrong finding and a wrong filter: what nothing speaks for, model
-numbers and names of brands above all, has no language. docs/cleaning.md says how often it is right.
+It is built for precision, for a wrong language makes a wrong finding and a wrong filter: model numbers and brand names
+have no language. docs/cleaning.md gives its accuracy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Quantities in attributes made comparable: beside the text "1,5 kg" a number of grams. pint is imported here alone.
+"""Quantities in attributes as numbers: the text "1,5 kg" gets a number of grams. pint is imported here alone.
 
 The text stays as it is; the number goes under the attribute's name and its unit: `weight_g`, `height_mm`.
 """

@@ -1,4 +1,4 @@
-"""How a catalog spells its brands and category levels: counted in parts, added up, settled on the commonest spelling.
+"""Spellings of brands and category levels: counted in parts, merged, and normalized to the commonest spelling.
 
 Memory is bounded by sampling, not by arrival: when there are too many spellings, those stay whose key has a hash with
 ever more leading zeros (adaptive sampling: Flajolet 1990, On Adaptive Sampling). So the spellings that are counted
@@ -41,7 +41,6 @@ class SpellingCounter:
         return MappingProxyType(self._counts)
 
     def add(self, spelling: str, products: int = 1) -> None:
-        """Counts a spelling in so many more products."""
         if spelling in self._counts:
             self._counts[spelling] += products
         elif self._is_counted(spelling):
@@ -50,7 +49,6 @@ class SpellingCounter:
                 self._thin()
 
     def merge(self, other: SpellingCounter) -> None:
-        """Adds what another one counted."""
         if other.depth > self.depth:
             self.depth = other.depth
             self._drop_uncounted()
@@ -87,36 +85,31 @@ def depth_of(key: str) -> int:
 
 
 class SpellingCensus:
-    """What settling needs to know of a whole catalog: the spellings of brands and of category levels."""
+    """The spellings of brands and of category levels of a whole catalog."""
 
     def __init__(self, most: int = MOST_SPELLINGS) -> None:
         self.brands = SpellingCounter(brand_key, most)
         self.levels = SpellingCounter(level_key, most)
 
     def add(self, product: Product) -> None:
-        """Takes one more cleaned product into account."""
         if product.brand:
             self.brands.add(product.brand)
         for level in product.category:
             self.levels.add(level)
 
     def merge(self, other: SpellingCensus) -> None:
-        """Takes what another one counted into account."""
         self.brands.merge(other.brands)
         self.levels.merge(other.levels)
 
     def normalizer(self) -> SpellingNormalizer:
-        """What writes each brand and category level in its commonest spelling."""
+        """The normalizer that writes each brand and level in its commonest spelling."""
         return SpellingNormalizer(self.brands.variants(), self.levels.variants(), self.brands.depth, self.levels.depth)
 
 
-# Brands and category levels written in one spelling over the whole catalog.
-
-
 class SpellingNormalizer(msgspec.Struct, frozen=True):
-    """Which spelling stands for which. Small (spellings that change, and no others), to be pickled or kept as JSON.
+    """Spellings that change, each with its replacement.
 
-    Settling twice changes nothing more; a product that needs nothing comes back as the same object.
+    Normalizing twice changes nothing more; a product that needs nothing comes back as the same object.
     """
 
     brands: dict[str, str]

@@ -1,4 +1,4 @@
-"""One text cleaned: what was decoded wrongly, markup, entities, invisible characters, composition, white space."""
+"""Cleaning of one text: mojibake, markup, entities, invisible characters, composition and white space."""
 
 from __future__ import annotations
 

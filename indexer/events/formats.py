@@ -1,6 +1,6 @@
-"""The formats of event logs: how each is told by looking, read into raw rows, and decoded.
+"""Formats of event logs: how each is recognised, read into raw rows, and decoded.
 
-What is said of a log that is of none shows no personal data: the first line of a table may be no header but a row.
+Messages about a log of an unknown format show no personal data: the first line of a table may be a row, not a header.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _RESPONSE = re.compile(rb'\{\s*"(?:took|timed_out|_scroll_id|pit_id|_shards|hits
 _HITS = re.compile(rb'"hits"\s*:\s*\[')
 _OWNERS = ("shopper", "session", "query_id")
 _VALUE = re.compile(r"[\W\d_]*\d[\W\d_]*|.*(?:\d[-/.]\d+[-/.]\d|\d:\d\d).*|\d{8}T\d+.*")
-"""What is no name of a column: digits without a letter (a number, an IP address), or a date or a time of day in it."""
+"""Not a column name: digits without a letter (a number, an IP address), or a date or a time of day."""
 _SHOWN = 60
 """Characters of a first line that a message shows."""
 _SHOWN_NAMES = 20
@@ -87,7 +87,7 @@ def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
         line = feed.source.head.decode(errors="replace").lstrip().partition("\n")[0].rstrip()
         raise FeedError(
             f"{feed.source.path}: line 1: cannot be recognised: {mask_text(line, masker, _SHOWN)!r} begins no JSON "
-            f"and no table with a header; say what it is with --format ({', '.join(EVENT_FORMATS)})"
+            f"and no table with a header; name its format with --format ({', '.join(EVENT_FORMATS)})"
         )
     return EVENT_FORMATS["csv"]
 
@@ -101,7 +101,7 @@ def _named(name: str) -> EventFormat:
 
 
 def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
-    """What a table's columns are held against: it raises FeedError where no row of it could be an event."""
+    """The check of a table's columns: it raises FeedError where no row could be an event."""
 
     def check(path: str, names: Sequence[str], _columns: FeedMapping) -> None:
         present = {*names, *(name.partition(".")[0] for name in names)}

@@ -1,7 +1,8 @@
-"""Which field of a log's rows becomes which field of an event, which events a row makes, and which rows are left out.
+"""Event mapping: the log's fields of each event field, the events of a row, and the rows that are skipped.
 
-`indexer.events.mapping` reads one from a file. What it says replaces the names that are known by default, field
-by field; the other fields keep theirs. A field of the row that no rule names is never kept anywhere.
+Mappings are TOML or JSON files, or shipped with the package; docs/events-import.md has all keys. A mapping replaces the
+default names field by field; the other fields keep theirs. A field of the row that no rule names is never kept
+anywhere.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ from indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule
 from indexer.feeds.row_parser import value_at
 from retrieval.errors import FeedError, close_names
 from retrieval.records import Event, EventKind
-
-# Event mappings from TOML or JSON files, and the shipped ones by their names; docs/events-import.md has all keys.
 
 _FOLDER = files("indexer.events") / "mappings"
 _SECTIONS = ("fields", "kinds", "events", "skip")
@@ -201,7 +200,7 @@ def _condition(content: object, place: str) -> Condition:
     table = _table(content, place, ("field", *TESTS))
     name, tests = table.get("field"), [test for test in TESTS if test in table]
     if not isinstance(name, str) or not name or len(tests) != 1:
-        raise FeedError(f"{place}: expected a field and one of {', '.join(TESTS)}; ask several as a list of tables")
+        raise FeedError(f"{place}: expected a field and one of {', '.join(TESTS)}; give several as a list of tables")
     operand = table[tests[0]]
     values = operand if tests[0] == "among" else [operand]
     if not isinstance(values, list) or not values or not all(isinstance(one, str | int | float) for one in values):
@@ -210,8 +209,6 @@ def _condition(content: object, place: str) -> Condition:
         raise FeedError(f"{place}: {tests[0]} is {operand!r}; expected a number")
     return Condition(name, tests[0], tuple(values))
 
-
-# What shops call the things that shoppers do, by the kind of event that each is.
 
 _NAMES = {
     EventKind.QUERY: "search on_search user_query",
@@ -228,7 +225,7 @@ ACTION_KINDS: Mapping[str, EventKind] = {
 }
 """Names in small letters, with underscores between words.
 
-A bare `view` is taken for the least that it may mean: an impression taken for a click would teach what nobody chose.
+A bare `view` is an impression, the weakest reading: an impression counted as a click would mislead training.
 """
 
 
@@ -237,25 +234,23 @@ def normalize_action(name: str) -> str:
     return "_".join(name.lower().replace("-", " ").split())
 
 
-# What a mapping asks of a row before it makes an event of it, or leaves it out.
-
 _TRUE = frozenset({"true", "t", "1", "1.0", "yes", "y", "on"})
 TESTS = ("equals", "among", "begins", "above", "below")
-"""What a value can be asked; without any of these, whether it says yes."""
+"""Tests of a value; without any of these, whether it is true."""
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """One question about a row's field."""
+    """One condition on a row's field."""
 
     field: str
     test: str = ""
-    """One of `TESTS`; empty asks for true, 1, yes and the like."""
+    """One of `TESTS`; empty tests for true, 1, yes and the like."""
     operand: tuple[object, ...] = ()
     """What the value is compared with; of `among` several."""
 
     def compile(self) -> Callable[[Mapping[str, object]], bool]:
-        """The question as a function of a row. A row without the field, or with none to compare, answers no."""
+        """The condition as a function of a row; false for a row without the field."""
         field, test = self.field, _test(self.test, self.operand)
 
         def holds(row: Mapping[str, object]) -> bool:
@@ -305,14 +300,14 @@ EVENT_FIELDS = tuple(each.name for each in fields(Event))
 
 @dataclass(frozen=True, slots=True)
 class FieldRule:
-    """Where one field of an event comes from, and how its values are written."""
+    """Source of one field of an event, and the form of its values."""
 
     names: tuple[str, ...] = ()
     """Fields of the row, or paths with dots into its objects: the first with a value wins."""
     is_joined: bool = False
     """Whether all of them together make the value, and a row that lacks one has none."""
     value: object = None
-    """What stands in where none has one."""
+    """The default where none has one."""
     first: int = 1
     """Of a position: what the log calls the first one."""
     pad: int = 0
@@ -324,12 +319,12 @@ class FieldRule:
     format: str = ""
     """Of a time: its form, in the letters of strptime; by default ISO 8601, or a number since 1970."""
     unit: str = ""
-    """Of a time that is a number: seconds or milliseconds; by default told by its size."""
+    """Of a time that is a number: seconds or milliseconds; by default recognised by its size."""
 
 
 @dataclass(frozen=True, slots=True)
 class EventRule:
-    """One event that a row makes, where all conditions hold; `kind` is empty where the row's own field says it."""
+    """One event of a row, where all conditions hold; `kind` is empty where a field of the row has it."""
 
     kind: EventKind | None = None
     when: tuple[Condition, ...] = ()
@@ -337,7 +332,7 @@ class EventRule:
 
 @dataclass(frozen=True, slots=True)
 class SkipRule:
-    """Rows that are left out on purpose: all conditions hold. They are counted under the reason, and not kept."""
+    """Rows that are skipped on purpose, where all conditions hold; they are counted under the reason."""
 
     reason: str
     when: tuple[Condition, ...]
@@ -366,7 +361,7 @@ DEFAULT_FIELDS: Mapping[str, FieldRule] = {
 
 @dataclass(frozen=True, slots=True)
 class EventMapping:
-    """How rows become events; as it comes, by the names that are known by default."""
+    """Rules that make events of rows; by default by the default names."""
 
     fields: Mapping[str, FieldRule] = field(default_factory=lambda: DEFAULT_FIELDS)
     kinds: Mapping[str, EventKind] = field(default_factory=lambda: ACTION_KINDS)
@@ -378,13 +373,13 @@ class EventMapping:
 
     @property
     def user_names(self) -> frozenset[str]:
-        """The names that the user gave: one that no row has is worth a warning."""
+        """The names that the user gave; one that no row has is noted."""
         names = {name for target in self.user_fields for name in self.fields[target].names}
         conditions_of_rules = [rule.when for rule in self.events] + [rule.when for rule in self.skips]
         return frozenset(names | {condition.field for conditions in conditions_of_rules for condition in conditions})
 
     @property
     def columns(self) -> FeedMapping:
-        """The names alone, as the readers of tables want them."""
+        """The names alone, for the readers of tables."""
         rules = {target: MappingRule(tuple(map(FieldSource, rule.names))) for target, rule in self.fields.items()}
         return FeedMapping(rules, self.user_names, self.user_fields)

@@ -1,4 +1,10 @@
-"""A mapping worked out for rows of one set of names: what each field is read by, for each kind of event."""
+"""Parser of event rows: a mapping compiled for the names of a row, and applied.
+
+Rows of User Behavior Insights (UBI) are recognised. UBI has two kinds of rows. An event (`action_name`,
+`event_attributes`) is read by the default names of a mapping. A query (`query_response_hit_ids`) is one event, and an
+impression of each product that it returned. Both may be wrapped under `_source`, as a search engine exports documents.
+No message repeats a shopper's or a session's name.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +35,7 @@ _ONLY = {
     "product_id": frozenset(EventKind) - {EventKind.QUERY},
     "position": frozenset(EventKind) - {EventKind.QUERY},
 }
-"""Kinds that a field says something of; for the others it is not even read: a click's row may have a shop's rating."""
+"""Kinds that have a field; for the others it is not read: a click's row may have a shop's rating."""
 _TEXTS = ("product_id", "query_id", "query", "shopper", "session", "event_id")
 _PLACE = {name: place - 1 for place, name in enumerate(EVENT_FIELDS)}
 _QUERY_ID, _QUERY, _SESSION = _PLACE["query_id"], _PLACE["query"], _PLACE["session"]
@@ -40,11 +46,11 @@ _REMEMBERED = 65_536
 
 
 class SkipError(Exception):
-    """A row that makes no event, on purpose: the message is the reason it is counted under."""
+    """A row that makes no event on purpose; the message is the reason that it is counted under."""
 
 
 class KeyedIds:
-    """Ids made of others, such as of a session and a query: keyed hashes, so that nobody can try until one fits."""
+    """Ids derived from others, such as a session and a query: keyed hashes, which cannot be guessed."""
 
     def __init__(self, key: Callable[[str], bytes]) -> None:
         self._key = key
@@ -56,7 +62,7 @@ class KeyedIds:
 
 @dataclass(frozen=True, slots=True)
 class _EventTemplate:
-    """One event that a row makes: when, of which kind where that is fixed."""
+    """One event of a row: its conditions, and its kind where that is fixed."""
 
     holds: tuple[Callable[[Row], bool], ...]
     kind: EventKind | None
@@ -101,7 +107,7 @@ class EventPlan:
         return _reading_text(name, convert) if is_as_it_is else _reading_name(name, convert)
 
     def events(self, row: Row) -> list[Event]:
-        """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        """The events of a row. Raises SkipError for a row that is skipped, EventError for one that cannot be used."""
         if self._is_unconditional:
             return [self._event(row, self._makings[0].kind or self._kind(row))]
         for reason, conditions in self._skips:
@@ -117,11 +123,7 @@ class EventPlan:
         return made
 
     def event_values(self, row: Row) -> dict[str, object]:
-        """What a row has for the fields of an event: no other field of it, and unread but for shopper and session.
-
-        Those are spelled as in the row's events, so that they are found under the same names; empty where they cannot
-        be read.
-        """
+        """The raw values of an event's fields in a row; shopper and session are parsed, empty where they cannot be."""
         found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
         for field in self._owners.keys() & found.keys():
             found[field] = _read_or_blank(self._owners[field], row)
@@ -165,7 +167,7 @@ def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool],
 
 
 def _getter(rule: FieldRule, names: Collection[str]) -> _Reader | None:
-    """What gives a rule's value of a row with these names, as it stands there; None where none can have one."""
+    """The reader of a rule's raw value for rows with these names; None where none can have one."""
     present = _present(rule, names)
     if rule.is_joined:
         return _joined(rule.names) if len(present) == len(rule.names) else None
@@ -179,7 +181,7 @@ def _present(rule: FieldRule, names: Collection[str]) -> list[str]:
 
 
 def _only_name(rule: FieldRule, names: Collection[str]) -> str:
-    """The one field of a row that can have a rule's value, where it is so simple; it is with nearly all logs."""
+    """The only field of a row that can have a rule's value, as in nearly all logs; else empty."""
     present = _present(rule, names)
     is_simple = len(present) == 1 and present[0] in names and rule.value is None and not rule.is_joined
     return present[0] if is_simple else ""
@@ -232,7 +234,7 @@ def _reading_name(name: str, convert: Callable[[object], object]) -> _Reader:
 
 
 def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
-    """As `_reading_name`, for a text that is taken as it is."""
+    """As `_reading_name`, for a text without conversion."""
 
     def read(row: Row) -> object:
         value = row[name]
@@ -275,12 +277,6 @@ def _converter(field: str, rule: FieldRule, kind: EventKind) -> Callable[[object
     return whole_reader(field, is_absolute=kind is EventKind.REMOVAL)
 
 
-# Rows to events by a mapping, whatever names each row has; rows of User Behavior Insights (UBI) are known as such.
-#
-# UBI has two kinds of rows. An event (`action_name`, `event_attributes`) is read by the names that a mapping knows by
-# default. A query (`query_response_hit_ids`) is one event, and an impression of each product that it returned. Both may
-# come wrapped as a search engine exports documents, under `_source`.
-
 _HITS = "query_response_hit_ids"
 _QUERY_NAMES = frozenset({_HITS, "query_response_id"})
 _BULK_ACTIONS = frozenset({"index", "create"})
@@ -289,7 +285,7 @@ _MAX_NAMES = 10_000
 
 
 class EventRowParser:
-    """Makes events of rows by one mapping, and remembers which of the user's names no row has had."""
+    """Makes events of rows by one mapping, and keeps the user's names that no row has had."""
 
     def __init__(self, mapping: EventMapping, keyed: KeyedIds) -> None:
         self._mapping = mapping
@@ -301,7 +297,7 @@ class EventRowParser:
         self._names: set[str] = set()
 
     def parse(self, row: Row) -> list[Event]:
-        """The events of a row. Raises SkipError where it means to make none, EventError where one cannot be made."""
+        """The events of a row. Raises SkipError for a row that is skipped, EventError for one that cannot be used."""
         row = unwrap_document(row)
         plan = self._plan(row)
         events = plan.events(row)
@@ -310,13 +306,13 @@ class EventRowParser:
         return events
 
     def event_values(self, row: Row) -> dict[str, object]:
-        """What a row has for the fields of an event, as `EventPlan.shown` gives it."""
+        """As `EventPlan.event_values`."""
         row = unwrap_document(row)
         return self._plan(row).event_values(row)
 
     @property
     def fields(self) -> FieldNames:
-        """Which of the user's names no row has had so far, and the names that there were."""
+        """The user's names that no row had so far, and the names of the rows."""
         return FieldNames(self._unseen, frozenset(self._names) if self._unseen else frozenset())
 
     def _plan(self, row: Row) -> EventPlan:
@@ -339,7 +335,8 @@ class EventRowParser:
 
 
 def unwrap_document(row: Row) -> Row:
-    """A document out of what a search engine's export wraps it in. Raises SkipError for the line before a document."""
+    """A document without the wrapping of a search engine's export. Raises SkipError for an action line of a bulk
+    request."""
     if len(row) == 1:
         ((name, value),) = row.items()
         if name in _BULK_ACTIONS and isinstance(value, Mapping):
@@ -373,10 +370,6 @@ def _impression(query: Event, product: object, position: int) -> Event:
         event_id=event_id,
     )
 
-
-# One value of a log's row to one field of an event. Raises EventError for what cannot be read; bounds come later.
-#
-# No message repeats a shopper's or a session's name.
 
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 _SINCE = re.compile(r"\d{9,}(?:\.\d*)?|\d+\.\d*")
@@ -450,12 +443,12 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
             moment = datetime.strptime(value, rule.format) if rule.format else datetime.fromisoformat(value)
             if moment.tzinfo is None and zone is not None:
                 moment = moment.replace(tzinfo=zone)
-            # Once, because each later look at the clock of a place with summer time costs much.
+            # Once: later conversions from a zone with summer time are slow.
             return moment if moment.tzinfo is UTC or moment.tzinfo is None else moment.astimezone(UTC)
         except (ValueError, OverflowError, re.error):
             raise EventError("bad time", f"{quoted(value)}; {_expected(rule)}") from None
 
-    # Where logs name no zone, their times have no fraction either, and come again and again.
+    # Logs without zones have times without fractions, which repeat.
     remembered = lru_cache(_REMEMBERED)(spelled) if zone or rule.format else spelled
 
     def read(value: object) -> datetime:

@@ -1,4 +1,4 @@
-"""What a format is: how a feed of it is recognised and read, and how a record of it becomes a row that rules can read.
+"""Records and formats of feeds: how a feed is read, and how a record becomes a row for the mapping.
 
 Reading (`read`) happens once, in the process that opens the feed, and does as little for a row as it can. The rest
 (`rows`, `assemble`) happens wherever products are made.
@@ -37,7 +37,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class RejectedRow:
-    """A row that was rejected. `reason` is short and the same for every row with this fault, so that it counts.
+    """A row that cannot be used. `reason` is short and the same for every row with this fault, so that it counts.
 
     As one JSON object a line, these are a feed themselves (the format "rejected"): the repaired `row` is read again.
     """
@@ -66,7 +66,7 @@ NoteHandler = Callable[[FeedNote], None]
 
 
 def ignore(*_: object) -> None:
-    """A hook that does not listen."""
+    """A hook that does nothing."""
 
 
 def shorten(text: str) -> str:

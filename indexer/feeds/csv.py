@@ -1,7 +1,7 @@
-"""Text in columns: which delimiter and which escaping a file has, its header, and its rows with true line numbers.
+"""Text tables: the delimiter and the escaping of a file, its header, and its rows with true line numbers.
 
 A row with more or fewer cells than the header is rejected. Where a stray quote has swallowed the lines after it, only
-its own line is: reading goes on at the next line that is a whole row.
+its own line is rejected: reading continues at the next line that is a whole row.
 """
 
 from __future__ import annotations
@@ -158,20 +158,18 @@ class _TableLines:
         raise StopIteration
 
     def begin(self) -> None:
-        """A new row begins."""
         self.row_lines.clear()
         self._size = 0
         self.is_broken = False
 
     def give_back(self, count: int) -> None:
-        """The last lines of the row come again. Lines that stray quotes swallow again and again are bounded."""
+        """Gives the last lines of the row again, within a bound on all lines that stray quotes swallow."""
         self._budget -= sum(len(line[1]) for line in self.row_lines)
         self._again.extendleft(reversed(self.row_lines[-count:]))
         del self.row_lines[-count:]
 
     @property
     def can_give_back(self) -> bool:
-        """Whether the row has lines that could come again."""
         return len(self.row_lines) > 1 and self._budget > 0
 
 
@@ -221,7 +219,7 @@ class TableReader:
             yield self._rejected(WRONG_CELLS, detail, row)
 
     def _unreadable(self, error: Exception) -> RejectedRow:
-        """What csv gives up at: a row or a cell that is too long, or a carriage return in the middle of a line."""
+        """A row that csv cannot read: it or a cell is too long, or a carriage return is in the middle of a line."""
         text = shorten(self._lines.row_lines[0][1])
         self._go_back()
         if isinstance(error, _TooLongError) or "limit" in str(error):
@@ -233,7 +231,7 @@ class TableReader:
         return RejectedRow(self._source.path, self._lines.row_lines[0][0], reason, detail, self._format, row)
 
     def _go_back(self) -> bool:
-        """To the first line inside the row that is a whole row by itself, if a quote that never ends began it."""
+        """Goes back to the first line inside the row that is a whole row itself, if an unclosed quote began the row."""
         lines = self._lines
         if lines.can_give_back:
             for count in range(len(lines.row_lines) - 1, 0, -1):
@@ -250,14 +248,14 @@ class TableReader:
 
 
 ColumnCheck = Callable[[str, Sequence[str], FeedMapping], None]
-"""Told a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
+"""Receives a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
 _NEEDED = ("id", "title")
 _ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
 
 
 def open_table(feed: Feed, fewest: int = 1) -> Table | None:
-    """The table at the beginning of a feed, whose encoding is looked for first.
+    """The table at the beginning of a feed, whose encoding is detected first.
 
     None where its first line is no header.
     """
@@ -296,7 +294,7 @@ def read_table(
 
 
 def has_typical_columns(names: Iterable[str], typical: re.Pattern[str]) -> bool:
-    """Whether columns are those of one shop software's export: two that are nobody else's."""
+    """Whether columns are those of one shop software's export: at least two are typical of it."""
     return sum(bool(typical.fullmatch(name)) for name in names) >= _ENOUGH
 
 

@@ -28,7 +28,7 @@ sale_price sale_price_effective_date identifier_exists custom_label_0 shipping_w
 """
 _TYPICAL = frozenset(_TYPICAL_LIST.split())
 _ENOUGH = 5
-# Terms of a sale to somewhere: they say nothing of the product, and differ for each buyer.
+# Terms of a sale: they do not describe the product, and differ for each buyer.
 _TERM_LIST = """
 shipping tax installment subscription_cost loyalty_points loyalty_program free_shipping_threshold handling_cutoff_time
 minimum_order_value carrier_shipping
@@ -44,7 +44,7 @@ RULES: Mapping[str, MappingRule] = {
 
 
 def resembles_google(names: Collection[str]) -> bool:
-    """Whether columns are Google's: most of the required ones, an address among them, and one that is nobody else's."""
+    """Whether columns are Google's: most of the required ones with an address, and one that is typical."""
     has_address = "link" in names or "image_link" in names
     return has_address and sum(name in names for name in REQUIRED) >= _ENOUGH and not _TYPICAL.isdisjoint(names)
 
@@ -55,7 +55,7 @@ def google_name(name: str) -> str:
 
 
 def assemble_google(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """One offer for the rules: details as attributes, several images in one text apart, terms left out."""
+    """One offer for the rules: details as attributes, several images in one text apart, without terms."""
     row = {name: value for name, value in rows[0].items() if name not in _TERMS}
     details = row.pop("product_detail", None)
     if details is not None:
@@ -96,8 +96,6 @@ GOOGLE_TEXT = FeedFormat(
     "google-tsv", "Google Merchant text file", read_google_text, RULES, rows=table_rows, assemble=assemble_google
 )
 
-
-# The items of an XML feed from the events of its parser: no tree, and bounds on all that could grow.
 
 _NAMESPACE = "{http://base.google.com/ns/1.0}"
 _ITEMS = frozenset({"item", "entry"})
@@ -155,7 +153,6 @@ class ItemCollector:
         self._group: dict[str, object] = {}
 
     def start(self, tag: str, attributes: dict[str, str]) -> None:
-        """An element begins."""
         self._depth += 1
         if self._depth > _MAX_DEPTH:
             raise UnfitError(f"elements are more than {_MAX_DEPTH} deep")
@@ -189,14 +186,12 @@ class ItemCollector:
         self._plain, self._google, self._group = {}, {}, {}
 
     def data(self, text: str) -> None:
-        """Text inside an element, or a part of it."""
         if self._path:
             self._size += len(text)
             if self._size <= MAX_LINE:
                 self._text.append(text)
 
     def end(self, _tag: str) -> None:
-        """An element ends."""
         if self._path:
             self._end_field(self._path.pop())
         elif self._depth == self._item_depth:
@@ -219,7 +214,7 @@ class ItemCollector:
         self._text.clear()
 
     def close(self) -> None:
-        """The document ends."""
+        pass
 
 
 def _add(fields: dict[str, object], name: str, value: object) -> None:
@@ -233,12 +228,10 @@ def _add(fields: dict[str, object], name: str, value: object) -> None:
         fields[name] = [before, value]
 
 
-# Google Merchant XML: RSS 2.0 and Atom, item by item as it streams in, no tree kept, no entity expanded.
-
 _PIECE = 1 << 16
 _MAX_MARKUP = 1 << 22
 _SAMPLE_ITEMS = 100
-"""Items that show which fields a feed has."""
+"""Items that the fields of a feed are recognised by."""
 
 
 class _XmlParser(Protocol):

@@ -1,4 +1,4 @@
-"""The bytes of one feed, unpacked and in UTF-8, its first megabyte to recognise it by, and its lines."""
+"""Input of a feed: its bytes, unpacked and in UTF-8, its first megabyte to recognise it by, and its lines."""
 
 from __future__ import annotations
 
@@ -15,10 +15,6 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from retrieval.errors import FeedError
-
-# The encoding of a feed's text: by its byte order mark, else UTF-8, else detected; and all of it as UTF-8.
-#
-# What cannot be decoded comes as the byte FF, which UTF-8 never has: its row is rejected by whoever decodes it.
 
 UTF_8 = "utf-8"
 _MARKS = {
@@ -91,7 +87,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def decode_to_utf8(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
-    """The text in UTF-8, without a byte order mark."""
+    """The text in UTF-8, without a byte order mark. An undecodable byte becomes FF, which UTF-8 never has."""
     if encoding == UTF_8:
         yield from _without_mark(chunks)
         return
@@ -122,9 +118,6 @@ def _undecodable(error: UnicodeError) -> tuple[str, int]:
 
 codecs.register_error(_ERRORS, _undecodable)
 
-
-# Compressed feeds (gzip, zstd), told by their first bytes and unpacked in bounded memory; foreign files by their
-# name.
 
 MAX_RATIO = 500
 """Unpacked bytes for each packed one, over a whole feed. Texts of products pack to a fifth, seldom below a fiftieth."""
@@ -227,7 +220,7 @@ STANDARD_INPUT = "-"
 MAX_LINE = 1_000_000
 """Bytes of one row, whatever its format. A longer line comes cut to a little more than this, so its length tells."""
 HEAD_BYTES = 1 << 20
-"""How much of a feed is looked at before it is read."""
+"""Bytes of a feed that its format is recognised by."""
 
 _BLOCK = 1 << 17
 _FIRST = 512
@@ -282,7 +275,7 @@ class FeedSource:
     def __init__(self, path: str, file: BinaryIO, advance: Callable[[int], None]) -> None:
         self.path = path
         self.line = 0
-        """The last line that was read whole: kept by the format's reader, for what is said when the file breaks off."""
+        """The last whole line: set by the format's reader, for the message when the file breaks off."""
         self._advance = advance
         self._counted = _ByteCounter(file)
         if fault := foreign_format(self._counted.head):
@@ -305,7 +298,7 @@ class FeedSource:
         while size < HEAD_BYTES:
             try:
                 chunk = next(self._content, b"")
-            except Exception as error:  # told by `chunks`, after the rows before it
+            except Exception as error:  # raised by `read_raw`, after the rows before it
                 self._broken = error
                 return
             if not chunk:
@@ -314,7 +307,7 @@ class FeedSource:
             yield chunk
 
     def decode(self, encoding: str) -> None:
-        """Takes the bytes for text in an encoding, from the first on."""
+        """Decodes the bytes by an encoding, from the first on."""
         self.encoding = encoding
         self.head = b"".join(decode_to_utf8(iter([b"".join(self._before)[:HEAD_BYTES]]), encoding))
 
@@ -349,7 +342,7 @@ class FeedSource:
             raise self.truncation_error(_why(error)) from error
 
     def report_all_read(self) -> None:
-        """Tells that all of it was read, where it was not read by `raw` or `chunks`."""
+        """Reports all bytes as read, where a reader opened the file by its path."""
         if self.is_plain:
             self._advance(Path(self.path).stat().st_size)
 

@@ -1,4 +1,4 @@
-"""JSON feeds: an array cut into its elements as it streams in, JSON lines, and what an object's values become."""
+"""JSON feeds: an array cut into its elements as it streams in, JSON lines, rejected rows, and variants of objects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from indexer.feeds.values import UnusableValueError
 from indexer.feeds.variants import amount, check_count
 from retrieval.errors import FeedError, RowError
 from retrieval.records import Availability, Variant
-
-# Rows that are objects and may list their variants: JSON and Parquet.
 
 _CODES = ("sku", "gtin", "ean", "upc", "mpn")
 
@@ -75,8 +73,6 @@ def _availability(value: object, note: DropHandler) -> Availability | None:
         note("variants.availability", error.reason, error.detail)
         return None
 
-
-# JSON lines, one product a line; and the file of rejected rows, which is JSON lines of rows in their own formats.
 
 TOO_LONG = "over 1 MB"
 _decoder = msgspec.json.Decoder()
@@ -170,9 +166,6 @@ JSON_LINES = FeedFormat("jsonl", "JSON lines", read_json_lines, rows=json_rows, 
 REJECTED = FeedFormat("rejected", "rejected rows", read_rejected)
 
 
-# Brackets are counted outside strings, so that one malformed element is one bad row and not the end of the feed. An
-# element's bytes go on undecoded, as a line of JSON lines would.
-
 _LONGEST = 16 * MAX_LINE
 _LONGEST_BEFORE = 1_000
 """Bytes that a pattern of what stands before an array may match."""
@@ -202,7 +195,11 @@ def read_json_array(feed: Feed, inside: re.Pattern[bytes] | None = None) -> Iter
 
 
 class _ArrayElements:
-    """The elements of the array in a source. The buffer never holds more than one element and one chunk."""
+    """The elements of the array in a source, undecoded.
+
+    Brackets are counted outside strings, so that one malformed element is one bad row and not the end of the feed. The
+    buffer never holds more than one element and one chunk.
+    """
 
     def __init__(self, source: FeedSource, inside: re.Pattern[bytes] | None) -> None:
         self._source = source
@@ -233,12 +230,10 @@ class _ArrayElements:
         self._check_end()
 
     def _begin(self, start: int) -> None:
-        """An array begins before a place of the buffer."""
         self._line += self._buffer.count(b"\n", self._start, start)
         self._start = self._place = start
 
     def _find(self, inside: re.Pattern[bytes]) -> bool:
-        """Goes to the next array; False where there is none."""
         while (match := inside.search(self._buffer, self._start)) is None:
             self._begin(max(self._start, len(self._buffer) - _LONGEST_BEFORE))
             if not self._more():

@@ -1,4 +1,4 @@
-"""Which field of a feed's rows becomes which field of a product: the names known by default, a mapping file, flags.
+"""Feed mapping: the rows' fields of each product field, by default names, a mapping file or flags.
 
 A mapping file is TOML or JSON, its keys are fields of a product:
 
@@ -6,11 +6,11 @@ A mapping file is TOML or JSON, its keys are fields of a product:
     brand = "maker.name"                        # inside an object of the row
     description = ["long_text", "short_text"]   # the first that has a value
     price = {field = "cost", unit = "cents"}
-    currency = {value = "EUR"}                  # for every row; beside a field, for the rows without it
+    currency = {value = "EUR"}                  # for every row; with a field, for the rows without it
     identifiers.ean = "barcode"
     attributes.colour = "farbe"
 
-What it names replaces the known names of that product field; the other fields keep theirs.
+A rule of the file replaces the default names of its product field; the other fields keep theirs.
 """
 
 from __future__ import annotations
@@ -186,10 +186,8 @@ def _rule(content: object, place: str) -> MappingRule:
     return MappingRule((FieldSource(name, unit),) if name else (), value)
 
 
-# The free attributes of a product: typed as the feed has them, objects flattened with dots, what is empty left out.
-
 DropHandler = Callable[[str, str, str], None]
-"""Told the field, the reason and the detail of a value that was dropped."""
+"""Receives the field, the reason and the detail of a value that was dropped."""
 
 _MAX_DEPTH = 8
 

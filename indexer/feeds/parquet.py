@@ -1,4 +1,4 @@
-"""Parquet, read batch by batch. It is read from its end, so what is packed or comes from a pipe goes to disk first."""
+"""Parquet feeds, read batch by batch. Packed and piped input goes to disk first: Parquet is read from its end."""
 
 from __future__ import annotations
 

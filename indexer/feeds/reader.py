@@ -1,8 +1,8 @@
-"""Feeds in, products out: records in the process that reads, products wherever they are made.
+"""Reading of feeds: raw records in the process that reads, products wherever they are made.
 
-`records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader` makes a
-product of one of them. `read_products` does both in one process. A row that cannot be used is rejected with its line
-and its reason (see `indexer.feeds.row_parser`); a file that breaks off raises FeedError after the rows before the
+`read_records` opens the feeds, recognises each one's format and gives its raw rows with their lines; `RecordReader`
+makes a product of one of them. `read_products` does both in one process. A row that cannot be used is rejected with its
+line and its reason (see `indexer.feeds.row_parser`); a file that breaks off raises FeedError after the rows before the
 break: a broken file must never look like a small catalog.
 """
 
@@ -62,13 +62,12 @@ def read_records(
 
 @dataclass(frozen=True, slots=True)
 class FieldNames:
-    """Which of the user's names no row had, and the names that there were. What several readers say merges."""
+    """The user's names that no row had, and the names of the rows; those of several readers merge."""
 
     unseen: frozenset[str]
     names: frozenset[str]
 
     def merge(self, other: FieldNames) -> FieldNames:
-        """What two readers of parts of the rows say of all of them."""
         return FieldNames(self.unseen & other.unseen, self.names | other.names)
 
     def notes(self, files: str) -> Iterator[FeedNote]:
@@ -110,13 +109,12 @@ class RecordReader:
         return _row_of(_innermost(record))
 
     def reject(self, record: Record, error: RowError) -> RejectedRow:
-        """A record as a row that was rejected for an error."""
         inner = _innermost(record)
         return RejectedRow(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
 
     @property
     def fields(self) -> FieldNames:
-        """Which of the user's names none of the rows had so far, and the names that they had."""
+        """The user's names that no row had so far, and the names of the rows."""
         unseen = self._mapping.user_names
         for reader in self._readers.values():
             unseen = unseen & reader.unseen
@@ -188,8 +186,6 @@ def read_products(
         note(unseen)
 
 
-# All formats, and which one a feed has: told by its first bytes and its header, never by its name.
-
 FORMATS: Mapping[str, FeedFormat] = {
     one.name: one
     for one in (
@@ -237,7 +233,7 @@ def _table_format(feed: Feed, source: FeedSource) -> FeedFormat:
     if table is None:
         raise FeedError(
             f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} begins no JSON, no XML and no "
-            f"table with a header; say what it is with --format ({', '.join(FORMATS)})"
+            f"table with a header; name its format with --format ({', '.join(FORMATS)})"
         )
     if resembles_shopify(table.names):
         return SHOPIFY

@@ -1,4 +1,27 @@
-"""The values of one row, taken by the rules of a mapping: what was found for which field, and what is left over."""
+"""Parser of feed rows: one decoded row becomes one product, by a mapping.
+
+Values that cannot be used:
+
+| field                                | of another type | of the right type, but not usable                       |
+|--------------------------------------|-----------------|---------------------------------------------------------|
+| id                                   | row rejected    | missing, blank, over 512 bytes, control characters: row |
+| title                                | row rejected    | missing or blank: row rejected                          |
+| price                                | row rejected    | no number, negative, NaN, infinite: row rejected        |
+| description, brand, category, images | row rejected    | every text is usable                                    |
+| identifiers                          | row rejected    | a number that is not finite: dropped with a note        |
+| currency, language                   | row rejected    | an unknown code: dropped with a note                    |
+| availability                         | row rejected    | an unknown word: dropped with a note                    |
+| rating                               | row rejected    | no number, NaN, outside 0 to 5: dropped with a note     |
+| rating_count                         | row rejected    | no whole number from 0: dropped with a note             |
+| created, updated, expires            | row rejected    | not a date: dropped with a note                         |
+| attributes                           | row rejected    | NaN, lists of objects, too deep: dropped with a note    |
+
+A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field of
+the row that no rule used becomes an attribute, with three exceptions: a name known for a product field is dropped when
+it has the value that was used; a `name` next to the title becomes the identifier "model" when it looks like a model
+number (a digit, no blanks), and is dropped when the title contains it; and the regular price next to a sale price
+becomes the attribute "regular_price". A sale price counts only inside the period that the row gives for it.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +108,7 @@ class RowReading:
         self._is_on_sale = False
 
     def find(self, target: str) -> tuple[FieldSource, object] | None:
-        """The first value that the rule of a product field gives, with where it stood."""
+        """The first value of a product field, with its source."""
         rule = self._plan.rules.get(target)
         if rule is None:
             return None
@@ -102,7 +125,7 @@ class RowReading:
         return None if rule.value is None else (_CONSTANT, rule.value)
 
     def singles(self) -> dict[str, object]:
-        """What the fields say that one name of the row gives; those that say nothing are left out."""
+        """The values of the fields that exactly one name of the row gives."""
         found: dict[str, object] = {}
         for target, name, parse in self._plan.singles:
             value = self._row[name]
@@ -119,7 +142,7 @@ class RowReading:
         return found
 
     def optional(self, target: str, parse: Callable[[str, object], T]) -> T | None:
-        """What `parse` makes of the value of a field; None where there is none, or none that says anything."""
+        """The parsed value of a field; None where there is none that is usable."""
         found = self.find(target)
         return None if found is None else self._parsed(found, target, parse)
 
@@ -172,7 +195,6 @@ class RowReading:
         return period is not None and values.is_in_period(period, now)
 
     def images(self) -> tuple[str, ...]:
-        """The images of all the names that the row has."""
         found: tuple[str, ...] = ()
         for source, value in self._candidates("images"):
             self._take(source)
@@ -216,7 +238,7 @@ class RowReading:
             found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
 
     def attributes(self, title: str) -> dict[str, AttributeValue]:
-        """The attributes, and what nothing else has taken: so this is asked last."""
+        """The attributes, with all values that nothing else used: call it last."""
         found: dict[str, AttributeValue] = {}
         for name in self._plan.named:
             one = self.find(f"attributes.{name}")
@@ -280,30 +302,6 @@ def _amount(source: FieldSource, value: object) -> tuple[float, str]:
     return amount / 100 if source.unit == "cents" else amount, currency or spelled
 
 
-# One decoded row of a feed to one Product, by a mapping.
-#
-# What becomes of a value that cannot be used:
-#
-# | field                                | of another type   | of the right type, but not usable                       |
-# |--------------------------------------|-------------------|---------------------------------------------------------|
-# | id                                   | row rejected     | missing, blank, over 512 bytes, control characters: row |
-# | title                                | row rejected     | missing or blank: row rejected                         |
-# | price                                | row rejected     | no number, negative, NaN, infinite: row rejected       |
-# | description, brand, category, images | row rejected     | every text is usable                                    |
-# | identifiers                          | row rejected     | a number that is not finite: dropped with a note        |
-# | currency, language                   | row rejected     | no code that is known: dropped with a note              |
-# | availability                         | row rejected     | an unknown word: dropped with a note                    |
-# | rating                               | row rejected     | no number, NaN, outside 0 to 5: dropped with a note     |
-# | rating_count                         | row rejected     | no whole number from 0: dropped with a note             |
-# | created, updated, expires            | row rejected     | not a date: dropped with a note                         |
-# | attributes                           | row rejected     | NaN, lists of objects, too deep: dropped with a note    |
-#
-# A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field
-# of the row that no rule took becomes an attribute, with three exceptions: a name known for a product field is left out
-# when it says the same as the one that was taken; a `name` beside the title becomes the identifier "model" when it
-# looks like a model number (a digit, no blanks), and is left out when the title holds it; and the price beside a sale
-# price becomes the attribute "regular_price". A sale price counts only inside the period that the row gives for it.
-
 MAX_NAMES = 10_000
 """How many names of rows are kept, to say what a misspelled one may have meant."""
 _MAX_PLANS = 1_000
@@ -356,5 +354,5 @@ class RowReader:
         if plan.has_images:
             found["images"] = reading.images()
         identifiers = reading.identifiers(title)
-        attributes = reading.attributes(title)  # the last: what nothing else took
+        attributes = reading.attributes(title)  # last: all that nothing else used
         return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **found)

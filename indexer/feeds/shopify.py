@@ -1,6 +1,6 @@
 """Shopify's product CSV: one row a variant or an image, the rows of a product after each other with the same Handle.
 
-Products that are not for sale (Status draft or archived, Published false) are left out with a note. Headers of newer
+Products that are not for sale (Status draft or archived, Published false) are skipped with a note. Headers of newer
 exports are read as the old ones.
 """
 
@@ -27,7 +27,7 @@ from indexer.feeds.variants import (
 from retrieval.records import Availability, Variant
 
 _TRACKER = "Variant Inventory Tracker"
-"""Who counts a variant's stock. A blank cell says nobody does; other blank cells say nothing."""
+"""The counter of a variant's stock. A blank cell means none; other blank cells mean nothing."""
 REQUIRED = ("Handle", "Title", "Variant Price")
 _ALIASES = {
     "url handle": "Handle",
@@ -73,7 +73,7 @@ _BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN}}
 _TYPICAL = re.compile(
     r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src", re.IGNORECASE
 )
-# What is said of a variant, of an image or of the shop, and nothing to a shopper; costs are nobody's business.
+# Columns of a variant, an image or the shop that no shopper needs; costs are confidential.
 _LEFT_OUT = re.compile(
     r"Variant .*|Option\d .*|Image .*|Published|Status|Gift Card|SEO .*|Cost per item|Unit price.*|Included / .*"
     r"|(Price|Compare At Price) / .*|Charge tax|Tax code|Requires shipping|Fulfillment service|Weight .*"
@@ -100,7 +100,7 @@ RULES: Mapping[str, MappingRule] = {
 
 
 def resembles_shopify(names: Collection[str]) -> bool:
-    """Whether columns are those of Shopify's export: two that are nobody else's."""
+    """Whether columns are those of Shopify's export: at least two are typical of it."""
     return has_typical_columns(names, _TYPICAL)
 
 
@@ -115,7 +115,7 @@ def shopify_columns(table: Table) -> dict[str, str]:
 
 
 def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
-    """A record for each product, with all its rows, blank cells left out."""
+    """A record for each product, with all its rows, without blank cells."""
     path = feed.source.path
     product: VariantRows | None = None
     for row in read_table(feed, "shopify", shopify_columns, REQUIRED):
@@ -199,7 +199,7 @@ def _code(row: Row, name: str) -> str:
 
 
 def _stock(row: Row) -> Availability | None:
-    """What the inventory columns say: a variant that nobody counts is always there."""
+    """Availability by the inventory columns: a variant that is not counted is always in stock."""
     quantity = row.get("Variant Inventory Qty")
     count = decimal_of(quantity) if isinstance(quantity, str) else None
     if count is None:

@@ -1,8 +1,8 @@
-"""One value of a feed's row to one field of a product: pure functions, each for one kind of field.
+"""Parsers of a feed's values: pure functions, each for one kind of product field.
 
 A value of the wrong type (a list where a text belongs) raises RowError: the row is rejected. A value of the right type
-that says nothing usable (a date nobody can read) raises UnusableValueError: the row stays, without the field. A null,
-a blank text and an empty list are no value at all, and are never given to these functions.
+that is not usable (an unreadable date) raises UnusableValueError: the row stays, without the field. A null, a blank
+text and an empty list are no value at all, and are never given to these functions.
 """
 
 from __future__ import annotations
@@ -284,7 +284,7 @@ SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD TWD TZS UAH UGX 
 XPF YER ZAR ZMW
 """
 _CODES = frozenset(_CODE_LIST.split())
-# "$", "¥" and "kr" belong to several currencies, so they say none.
+# "$", "¥" and "kr" belong to several currencies, so they name none.
 _SYMBOLS = {"€": "EUR", "£": "GBP", "₹": "INR", "₩": "KRW", "₽": "RUB", "₺": "TRY", "US$": "USD", "R$": "BRL"}
 _SHARED = frozenset({"KR", "RS", "ZŁ", "元", "円"})
 # "'" and "’" stand between thousands, a dash for decimals that are none.

@@ -1,4 +1,4 @@
-"""What a product takes from its variants: the lowest price, every identifier, every option's values, the best stock."""
+"""Variants of a product: the lowest price, every identifier, every option's values, and the best availability."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from retrieval.errors import RowError
 from retrieval.records import Availability, Product, Variant
 
 MAX_VARIANTS = 5_000
-"""Rows of one product, besides its own. Shop software allows fewer: a feed with more lost what tells products apart."""
+"""Rows of one product's variants. Shop software allows fewer: a feed with more has lost its product ids."""
 MAX_CHARACTERS = 16 * MAX_LINE
 """Text of all rows of one product."""
 TOO_MANY = "too many variants"
@@ -21,7 +21,7 @@ _BEST_FIRST = (Availability.IN_STOCK, Availability.PREORDER, Availability.BACKOR
 
 
 class VariantRows:
-    """The rows of one product as they come, within bounds: what goes past them is not kept, and known by its size."""
+    """The rows of one product, within bounds; rows past them are not kept."""
 
     def __init__(self, line: int, row: dict[str, str]) -> None:
         self.line = line
@@ -30,14 +30,12 @@ class VariantRows:
         self.add(row)
 
     def add(self, row: dict[str, str]) -> None:
-        """Takes another row."""
         if not self.is_full:
             self.rows.append(row)
             self._size += sum(map(len, row.values()))
 
     @property
     def is_full(self) -> bool:
-        """Whether the rows are too many or too long for a product."""
         return len(self.rows) > MAX_VARIANTS + 1 or self._size > MAX_CHARACTERS
 
     def record(self, path: str, named: str) -> Record | RejectedRow:
@@ -72,7 +70,7 @@ def amount(field: str, value: object) -> float | None:
 
 
 def best_availability(variants: Iterable[Variant]) -> Availability | None:
-    """Whether any of the variants can be had; None where none says."""
+    """The best availability of the variants; None where none has one."""
     found = {variant.availability for variant in variants}
     return next((value for value in _BEST_FIRST if value in found), None)
 
@@ -93,7 +91,7 @@ def check_count(rows: Sequence[object]) -> None:
 
 
 def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
-    """The product with its variants, and with all by which it answers for them: what its own row says goes first."""
+    """The product with its variants, and with their values where its own row has none."""
     lowest = cheapest(VariantPrice(variant.price) for variant in variants if variant.price is not None)
     identifiers = dict(product.identifiers)
     for variant in variants:

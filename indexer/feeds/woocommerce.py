@@ -1,7 +1,7 @@
 """WooCommerce's product CSV: variations are rows of their own that name their parent, anywhere in the file.
 
-A product that may have variations waits, with these, in a private database of SQLite that goes to disk when it grows;
-all others go on at once. What is not for sale (Published 0 or -1, hidden in catalog) is left out with a note.
+A product that may have variations waits with these in a private SQLite database, which goes to disk when it grows;
+other products are yielded at once. What is not for sale (Published 0 or -1, hidden in catalog) is skipped with a note.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from indexer.feeds.variants import (
 from retrieval.errors import FeedError, RowError
 from retrieval.records import Availability, Variant
 
-# Products whose variations may stand anywhere behind or before them: both wait on disk until the end of the feed.
-
 _PARENT_ID = re.compile(r"id:\s*(\S+)", re.IGNORECASE)
 _ITS_OWN = "FROM variations WHERE line NOT IN joined AND ((id = ?1 AND ?1 <> '') OR (sku = ?2 AND ?2 <> ''))"
 
@@ -50,7 +48,6 @@ class VariationStore:
         )
 
     def close(self) -> None:
-        """Gives the disk back."""
         self._rows.close()
 
     def add(self, line: int, row: dict[str, str], is_parent: bool) -> None:
@@ -149,7 +146,7 @@ RULES: Mapping[str, MappingRule] = {
 
 
 def resembles_woocommerce(names: Collection[str]) -> bool:
-    """Whether columns are those of WooCommerce's export: two that are nobody else's."""
+    """Whether columns are those of WooCommerce's export: at least two are typical of it."""
     return has_typical_columns(names, _TYPICAL)
 
 

@@ -1,1 +1,1 @@
-"""What is wrong with a catalog, on four measures: completeness, consistency, accuracy and timeliness."""
+"""Quality of a catalog on four measures: completeness, consistency, accuracy and timeliness."""

@@ -1,4 +1,4 @@
-"""Judges batches of products by rules, in any process and order: what comes back merges."""
+"""Inspection of batches of products by rules, in any process and order; the results merge."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ _YEAR_MOST = 253_402_300_800.0
 
 @dataclass(frozen=True, slots=True)
 class InspectionResult:
-    """What one batch gave: findings to merge, and what a DuplicateFinder needs to know of its rows."""
+    """Findings of one batch, and the signatures of its rows for a DuplicateFinder."""
 
     findings: Findings
     signatures: Signatures
 
 
 class Inspector:
-    """Judges products by rules, the norms of their catalog and the time. Picklable when `detect` is."""
+    """Inspects products by rules, the norms of their catalog and the time. Picklable when `detect` is."""
 
     def __init__(self, rules: Sequence[QualityRule], norms: Norms, now: datetime, detect: Detect) -> None:
         self._rules = tuple(rule for rule in rules if rule.check not in ACROSS_ROWS)
@@ -71,7 +71,7 @@ class Inspector:
     def inspect(
         self, products: Sequence[Product], places: Sequence[RowLocation], first_row: int = 0
     ) -> InspectionResult:
-        """Judges a batch; `first_row` is the position of its first product in the order of ids.
+        """Inspects a batch; `first_row` is the position of its first product in the order of ids.
 
         Raises SettingError for a rule that cannot be evaluated.
         """
@@ -120,7 +120,7 @@ def _example(product: Product, place: RowLocation, value: str) -> Example:
 
 
 def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
-    """What failed, as people read it."""
+    """The value that failed, for people."""
     if rule.check in _SHOWS_NOTHING:
         return ""
     value = _spelled(rule.field, frame[rule.name][row])
@@ -137,17 +137,15 @@ def _spelled(field: str, value: object) -> str:
     return f"{value:,.2f}".removesuffix(".00")
 
 
-# Runs rules over a frame: each rule is declared to pointblank as one step, and comes back with the rows that fail it.
-#
-# The only file that imports pointblank. Its steps cost a millisecond each whatever the number of rows, so frames of
-# many thousand rows are cheapest.
-
 _ROW = "_row_num_"
 """The column in which pointblank numbers the rows of an extract, from 1."""
 
 
 def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[tuple[QualityRule, NDArray[np.int64]]]:
     """Each rule that rows fail, with their positions in the frame, ascending.
+
+    Each rule is one step of pointblank. A step costs a millisecond whatever the number of rows, so frames of many
+    thousand rows are cheapest.
 
     Raises SettingError for a rule that the library cannot evaluate over the frame.
     """

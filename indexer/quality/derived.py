@@ -1,4 +1,4 @@
-"""What rules look at beyond a product's own fields: pure functions of a product, or of a batch with its norms."""
+"""Fields of the quality rules that are derived from a product, or from a batch of products with its norms."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ import numpy as np
 
 from indexer.quality.norms import Norm, Norms, UsualValue
 from retrieval.records import AttributeValue, Product, Variant
-
-# Trade numbers (EAN, UPC, GTIN, ISBN): their length and check digit.
-#
-# The check digit is of the GS1 General Specifications, section 7.9; that of an ISBN-10 is of ISO 2108.
 
 TradeNumber = tuple[int, str, str]
 """The place of its product in a batch, the kind, the number as the feed spells it."""
@@ -38,8 +34,10 @@ def trade_numbers(products: Sequence[Product]) -> list[TradeNumber]:
 
 
 def are_broken(numbers: Sequence[TradeNumber]) -> list[bool]:
-    """For each trade number, whether it has another length than such numbers have, a letter, or a wrong check
-    digit. All check digits are worked out at once, over arrays.
+    """For each trade number, whether its length, a letter or its check digit is wrong.
+
+    The check digit is that of the GS1 General Specifications, section 7.9; that of an ISBN-10 is of ISO 2108. All are
+    computed at once, over arrays.
     """
     found = [True] * len(numbers)
     places, values = [], []
@@ -104,7 +102,6 @@ class ProductBatch:
     """Every trade number of all products, in their order."""
 
     def pairs(self) -> Iterator[tuple[Product, Norm]]:
-        """Each product with what is usual in its category."""
         return zip(self.products, self.norms, strict=True)
 
 

@@ -1,7 +1,12 @@
-"""Finds rows that meet: equal values of a field that should be unique, and copies of products.
+"""Duplicates in a catalog: equal values of a field that should be unique, and copies of products.
 
-Hashes go to files as they come, each file for a part of their range, and come back one file at a time: memory is that
-of one part and a byte for each row. Candidates for copies are compared as they are; no estimate is reported.
+Hashes are written to files, each for a part of their range, and read back one file at a time: memory is that of one
+part and a byte for each row. Candidates for copies are compared in full; no estimate is reported.
+
+Signatures of sets (MinHash) agree in each place with the probability of the sets' Jaccard similarity (Broder 1997, "On
+the resemblance and containment of documents"). They are cut into bands; sets that agree in whole bands become
+candidates (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4): two of six bands of four are shared
+by 98% of the pairs at 0.9, by 99.9% of those at 0.95, and by one in five of those at 0.6.
 """
 
 from __future__ import annotations
@@ -45,7 +50,7 @@ _RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
 
 
 class DuplicateFinder:
-    """Gathers the signatures of all batches in a folder of its own, in any order, and then finds the groups."""
+    """Collects the signatures of all batches in its folder, in any order, and then finds the groups."""
 
     def __init__(self, folder: Path, rules: Sequence[QualityRule]) -> None:
         self._folder = folder
@@ -66,7 +71,6 @@ class DuplicateFinder:
         self._claims.touch()
 
     def add(self, signatures: Signatures) -> None:
-        """Takes what one batch gave."""
         self._count += signatures.count
         with self._claims.open("r+b") as file:
             file.seek(signatures.first_row * _CLAIM_BYTES)
@@ -199,7 +203,6 @@ class _Runs:
         """The runs of several rows."""
 
     def shared_rows(self) -> NDArray[np.int64]:
-        """The rows of the runs of several rows."""
         rows: NDArray[np.int64] = self._rows[np.repeat(self._sizes > 1, self._sizes)]
         return rows
 
@@ -258,37 +261,35 @@ def _example(row: int, partners: Sequence[int], row_of: RowOf) -> Example:
     )
 
 
-# Whether two products are one that was entered twice: compared in full, after their signatures met.
-
 LEAST_JACCARD = 0.9
 _KINDS = (*KINDS, "mpn", "asin", "model")
 _KEPT = 4_096
 
 
 class Similarity(Enum):
-    """How alike two products are."""
+    """Similarity of two products."""
 
     EXACT = "exact"
     NEAR = "near"
 
 
 class CopyComparer:
-    """Compares rows of a catalog; the latest products stay at hand, because candidates come in the order of rows."""
+    """Compares rows of a catalog; it caches the latest products, because candidates come in the order of rows."""
 
     def __init__(self, product_of: Callable[[int], Product]) -> None:
         @lru_cache(maxsize=_KEPT)
-        def known(row: int) -> tuple[Product, frozenset[bytes], bytes]:
+        def read(row: int) -> tuple[Product, frozenset[bytes], bytes]:
             product = product_of(row)
             return product, frozenset(shingles(product)), copy_key(product)
 
-        self._known = known
+        self._read = read
 
     def compare(self, one: int, other: int) -> Similarity | None:
         """Exact when everything but id, SKU and dates is equal. Near when the words agree by a Jaccard similarity of
         0.9, brand and numbers of the title are the same, and no identifier or attribute says otherwise.
         """
-        product, words, numbers = self._known(one)
-        second, second_words, second_numbers = self._known(other)
+        product, words, numbers = self._read(one)
+        second, second_words, second_numbers = self._read(other)
         if numbers != second_numbers or jaccard(words, second_words) < LEAST_JACCARD:
             return None
         if _content(product) == _content(second):
@@ -314,13 +315,6 @@ def _says_otherwise(one: Product, other: Product) -> bool:
 def _folded(value: object) -> object:
     return fold_value(value) if isinstance(value, str) else value
 
-
-# The words of a product as sets, and their MinHash signatures: the only file that imports rensa.
-#
-# Signatures of sets agree in each place with the probability of the sets' Jaccard similarity (Broder 1997, "On the
-# resemblance and containment of documents"). Cut into bands, sets that agree in a whole band become candidates
-# (Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets", section 3.4): two of six bands of four are shared by 98%
-# of the pairs at 0.9, by 99.9% of those at 0.95, and by one in five of those at 0.6.
 
 BANDS = 6
 _ROWS = 4
@@ -352,8 +346,8 @@ def _pairs(chinese: str) -> list[bytes]:
 
 
 def copy_key(product: Product) -> bytes:
-    """What copies must share to the letter: the brand and every word of the title that has a digit. Models of a series
-    often differ in nothing else, and are no copies.
+    """The brand and the words of the title that have a digit, which copies must share exactly: models of a series often
+    differ in nothing else.
     """
     title, brand = product.title, product.brand
     if title.isascii():
@@ -397,15 +391,13 @@ def jaccard(one: frozenset[bytes], other: frozenset[bytes]) -> float:
     return common / (len(one) + len(other) - common) if one or other else 1.0
 
 
-# What finding copies needs to know of a batch: hashes whose meeting makes two rows candidates.
-
 COPIES = "copies"
 """The key of the MinHash bands; every other key is the name of a rule with check unique."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowHashes:
-    """Hashes and the rows that have them, equally long; a row may be there several times."""
+    """Hashes and their rows, of one length; a row may have several hashes."""
 
     hashes: NDArray[np.uint64]
     rows: NDArray[np.int64]
@@ -425,7 +417,7 @@ class Signatures:
 
 
 def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int) -> Signatures:
-    """The hashes that the rules across rows ask for."""
+    """The hashes for the rules across rows."""
     meetings = {}
     if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
         hashes = band_hashes(batch.products)

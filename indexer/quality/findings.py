@@ -1,4 +1,4 @@
-"""What inspecting some of a catalog's products gave: counts that merge to the same sums for any split of the rows."""
+"""Findings of an inspection: counts that merge to the same sums for any split of the rows."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ PRICE_STEPS = 4
 
 @dataclass(frozen=True, slots=True)
 class RowLocation:
-    """Where a product stood: the feed and the line in it. `guessed`: its language was detected, not declared."""
+    """The feed and line of a product, and whether its language was detected, not declared."""
 
     file: str
     line: int
@@ -84,7 +84,6 @@ class Failures:
     examples: list[Example] = field(default_factory=list)
 
     def merge(self, other: Failures) -> None:
-        """Adds those of other rows."""
         self.count += other.count
         self.examples = first_examples([*self.examples, *other.examples])
 
@@ -108,7 +107,6 @@ class Findings:
     """For each measure and first row of a batch: one bit a product, set where a rule of more than info fails."""
 
     def merge(self, other: Findings) -> None:
-        """Adds what other rows gave."""
         self.products += other.products
         for name, failures in other.failures.items():
             self.failures.setdefault(name, Failures()).merge(failures)

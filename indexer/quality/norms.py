@@ -1,6 +1,6 @@
-"""What is usual in each category: the median price and its spread, the currency, the language.
+"""Norms of each category: the median price and its spread, the usual currency and language.
 
-A census counts the whole catalog before any product is judged. Its memory is bounded: where a catalog has more
+A census counts the whole catalog before any product is inspected. Its memory is bounded: where a catalog has more
 categories than it keeps, the narrowest levels are counted with the level above. Counts of any split of the rows merge
 to the same census.
 """
@@ -40,11 +40,10 @@ class PriceNorm:
     factor: float
 
     def is_outlier(self, price: float) -> bool:
-        """Whether a price is not to be believed here."""
         return not self.median / self.factor <= price <= self.median * self.factor
 
     def for_narrower(self) -> PriceNorm:
-        """The norm for a category inside this one, where all that is known is that it may be unlike the rest."""
+        """The norm for a narrower category, which may be unlike the rest of this one."""
         return replace(self, factor=max(self.factor, WIDE_OUTLIER))
 
 
@@ -58,7 +57,7 @@ class UsualValue:
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """What is usual for a product; None where nothing is (under 95% agree, or there are too few products)."""
+    """Usual values of a category; None where fewer than 95% agree, or there are too few products."""
 
     currency: UsualValue | None = None
     language: UsualValue | None = None
@@ -81,7 +80,7 @@ class Norms:
     categories: Mapping[CategoryPath, Norm]
 
     def of(self, category: CategoryPath) -> Norm:
-        """The norm of a category; what it has none of is that of the narrowest level above that has one."""
+        """The norm of a category, with what it lacks taken from the narrowest level above that has it."""
         path = folded_path(category)
         norm = Norm()
         for depth in range(1, len(path) + 1):
@@ -137,7 +136,6 @@ class CategoryCensus:
             bins[math.floor(math.log(price) / _STEP)] += 1
 
     def merge(self, other: CategoryCensus) -> None:
-        """Adds the counts of other rows."""
         self._depth = min(self._depth, other._depth)
         before, self._counts = self._counts, {}
         for part in (before, other._counts):
@@ -146,7 +144,7 @@ class CategoryCensus:
         self._bound()
 
     def norms(self) -> Norms:
-        """What is usual in every category and every level above that has enough products."""
+        """The norms of every category, and of every level above, that has enough products."""
         levels: dict[CategoryPath, _CategoryCounts] = {}
         for path, counts in self._counts.items():
             for depth in range(1, len(path) + 1):

@@ -1,4 +1,4 @@
-"""The quality report as one HTML page that needs nothing else: no script, no outside resource, plots inside.
+"""Quality report as one HTML page without scripts or outside resources, with its plots inside.
 
 Everything from a feed is escaped, and control characters are replaced.
 """

@@ -1,4 +1,4 @@
-"""The quality report as a value: what was read, what was wrong with it, and the four scores. Its JSON is its schema."""
+"""Quality report: what was read, what was wrong with it, and the four scores. Its JSON is its schema."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _ORDER = tuple(Severity)
 
 
 class ReasonCount(msgspec.Struct, frozen=True):
-    """Something that was counted while reading or cleaning, with rows that show it."""
+    """A count of rows or values, with examples."""
 
     count: int
     examples: tuple[Example, ...] = ()
 
 
 class FeedSummary(msgspec.Struct, frozen=True):
-    """What happened before inspection."""
+    """What was read and cleaned before inspection."""
 
     created: datetime
     feeds: tuple[str, ...]
@@ -85,7 +85,7 @@ class PriceBin(msgspec.Struct, frozen=True):
 
 
 class Charts(msgspec.Struct, frozen=True):
-    """What the plots show."""
+    """The numbers of the plots."""
 
     filled: Mapping[str, float]
     """By field: the share of products that have it."""
@@ -98,7 +98,7 @@ class Charts(msgspec.Struct, frozen=True):
 
 
 class QualityReport(msgspec.Struct, frozen=True):
-    """All of it."""
+    """The report."""
 
     schema: int
     created: datetime
@@ -117,7 +117,6 @@ class QualityReport(msgspec.Struct, frozen=True):
     """Candidates for copies past the bound on comparisons; 0 but in odd catalogs."""
 
     def to_json(self) -> bytes:
-        """One JSON document; `report_from_json` reads it."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
@@ -135,7 +134,7 @@ def report_from_json(document: bytes) -> QualityReport:
 def make_report(
     intake: FeedSummary, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]
 ) -> QualityReport:
-    """Puts the parts together; `rules` are all that were asked."""
+    """The report of all parts; `rules` are those that were inspected."""
     return QualityReport(
         schema=SCHEMA,
         created=intake.created,

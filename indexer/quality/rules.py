@@ -1,4 +1,8 @@
-"""The rules of the quality report: what one is, the fields that it may ask, and the files that declare them."""
+"""Rules of the quality report: their fields and checks, and the TOML files that declare them.
+
+The built-in rules are in `rules.toml`; a store's own are in a file of the same form. Only the closed lists of checks
+and fields can be named: nothing of a rule file is run as code.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,9 @@ from indexer.quality.derived import ProductBatch, Values
 from retrieval.errors import SettingError, close_names
 from retrieval.records import AttributeValue, Product
 
-# One rule of the quality report: what it asks of which field, and what it says to people when a product fails it.
-
 
 class Measure(StrEnum):
-    """The four measures of data quality that the field names."""
+    """The measures of data quality."""
 
     COMPLETENESS = "completeness"
     CONSISTENCY = "consistency"
@@ -32,7 +34,7 @@ class Measure(StrEnum):
 
 
 class Severity(StrEnum):
-    """An error makes a product wrong in a shopper's eyes, a warning makes it worse to find, an info is worth a look."""
+    """An error is visible to shoppers, a warning makes a product harder to find, an info is worth a check."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -40,7 +42,7 @@ class Severity(StrEnum):
 
 
 class QualityCheck(StrEnum):
-    """What a rule can ask of its field. A field without a value passes every check but `not_null`."""
+    """Check of a field. A field without a value passes every check but `not_null`."""
 
     NOT_NULL = "not_null"
     NULL = "null"
@@ -56,7 +58,7 @@ class QualityCheck(StrEnum):
 
 
 ACROSS_ROWS = frozenset({QualityCheck.UNIQUE, QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES})
-"""Checks that no batch can answer alone."""
+"""Checks that need all rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +95,9 @@ class QualityRule:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Every field that the rule reads."""
         others = (self.other, self.when.field if self.when else "")
         return (self.field, *filter(None, others))
 
-
-# The fields that rules can name: those of a product, and those worked out from a batch of products.
 
 _DAY = 86_400.0
 _FREE = ("attributes.", "identifiers.")
@@ -266,10 +265,6 @@ def _spelled(value: AttributeValue | None) -> str | None:
     return f"{value:.12g}" if isinstance(value, int | float) else value
 
 
-# Reads rules: the built-in ones beside this file, and a store's own in a file of the same form (`--rules my.toml`).
-#
-# Only the closed list of checks and fields can be named; nothing of a rule file is ever run as code.
-
 BUILT_IN = Path(__file__).with_name("rules.toml")
 OPERATORS = ("<", "<=", ">", ">=", "=", "!=")
 
@@ -383,7 +378,6 @@ class _RuleReader:
                 return ()
 
     def _compared(self, field: str) -> FieldKind:
-        """A free attribute is compared as what the value is."""
         return kind_of(field, QualityCheck.COMPARE, number=not isinstance(self._table.get("value"), str))
 
     def _set(self, kind: FieldKind) -> tuple[str | float, ...]:
@@ -474,11 +468,6 @@ def _advice(name: str, right: Sequence[str]) -> str:
     return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(right)}"
 
 
-# A batch as a polars frame with one narrow column for each rule: what the rule's check then looks at.
-#
-# All columns are made in one fused pass. Conditions (`when`, the other field of a comparison) empty the column where
-# the rule says nothing, so every check is a plain one.
-
 _TYPES = {FieldKind.TEXT: pl.String, FieldKind.NUMBER: pl.Float64, FieldKind.TIME: pl.Float64}
 _STAND_IN = {FieldKind.TEXT: pl.lit("-"), FieldKind.NUMBER: pl.lit(0.0), FieldKind.TIME: pl.lit(0.0)}
 """What not_null sees where its rule says nothing."""
@@ -509,7 +498,11 @@ def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequen
 
 
 def rule_frame(base: pl.DataFrame, rules: Sequence[QualityRule]) -> pl.DataFrame:
-    """One column for each rule, under its name, and one under `other_column` for a rule that compares two fields."""
+    """One column for each rule, under its name, and one under `other_column` for a rule that compares two fields.
+
+    All columns are made in one fused pass. Conditions (`when`, the other field of a comparison) empty the column where
+    the rule does not apply, so every check is a plain one.
+    """
     return base.select(expression for rule in rules for expression in _expressions(rule))
 
 

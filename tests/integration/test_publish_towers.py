@@ -138,7 +138,7 @@ class TestBetter:
         feed = write_feed(root / "feed.jsonl", [*PRODUCTS, Product("more", "blue boot small more")])
         report = rebuild(root / "index", RebuildOptions((str(feed),), cache))
         store = Store(root / "index")
-        assert (report.version, report.encoder_reason) == ("v000003", "as for the version before")
+        assert (report.version, report.encoder_reason) == ("v000003", "as for the previous version")
         assert store.manifest("v000003").encoder == store.manifest("v000002").encoder
         assert report.encoded <= 2
 
