@@ -1,4 +1,4 @@
-"""What shoppers did on a store, as an engine and the commands work with it: taken in, kept, forgotten."""
+"""The event log of an index directory: recording, reject files, and moves between SQLite and Elasticsearch."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 
 DERIVED_FOLDER = "derived"
-"""Inside the folder of events: the tables that are made of them."""
-_ASIDE_TIME = "%Y-%m-%dT%H-%M-%S.%f"
+"""Inside the folder of events: the tables derived from them."""
+_REJECTS_TIME = "%Y-%m-%dT%H-%M-%S.%f"
 REJECTS_FOLDER = "rejected"
-"""Inside the folder of events: what each import rejected, a file for each."""
+"""Inside the folder of events: a file of rejected rows for each import."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecordResult:
-    """What became of events: all of them are durable, those that were new and those that were there already."""
+    """The number of new events and of duplicates; all are durable."""
 
     stored: int
     repeated: int
 
 
 class EventLog:
-    """The events of one store, with what they go through on their way in. Safe to share between threads."""
+    """The events of one store, with their intake. Safe to share between threads."""
 
     def __init__(
         self, folder: Path, store: EventStore, intake: EventIntake, clock: Callable[[], datetime] = utc_now
@@ -75,10 +75,10 @@ class EventLog:
         return cls(folder, store, EventIntake(pseudonyms, Masker(regions)))
 
     def record(self, events: Iterable[Event]) -> RecordResult:
-        """Takes events durably; one that was taken before is counted, not taken twice.
+        """Stores events durably; a duplicate is counted, not stored again.
 
-        Raises EventError where one cannot be taken, and none of them is; or where the id of one is another event's,
-        and the rest are taken.
+        Raises EventError where one is invalid, and none is stored; or where the id of one is another event's, and the
+        others are stored.
         """
         self.intake.pseudonyms.reload_if_changed()
         now = self._clock()
@@ -96,7 +96,6 @@ class EventLog:
         return RecordResult(appended.added, appended.duplicates)
 
     def close(self) -> None:
-        """Ends it."""
         self.store.close()
 
     def __enter__(self) -> Self:
@@ -108,13 +107,13 @@ class EventLog:
 
 def rejects_path(folder: Path, now: datetime) -> Path:
     """Where an import that begins now keeps what it sets rejected, inside the folder of events."""
-    return folder / REJECTS_FOLDER / f"{now.astimezone(UTC).strftime(_ASIDE_TIME)}.jsonl"
+    return folder / REJECTS_FOLDER / f"{now.astimezone(UTC).strftime(_REJECTS_TIME)}.jsonl"
 
 
 def rejects_time(path: Path) -> datetime:
     """When the import began that set a file rejected; raises StoreForeignError for a file of another name."""
     try:
-        return datetime.strptime(path.stem, _ASIDE_TIME).replace(tzinfo=UTC)
+        return datetime.strptime(path.stem, _REJECTS_TIME).replace(tzinfo=UTC)
     except ValueError as error:
         raise StoreForeignError(f"{path} was not rejected by an import; move it away") from error
 
@@ -174,28 +173,26 @@ def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventSt
     return ElasticsearchEvents(Cluster(settings.cluster))
 
 
-# Moves a store's events between the SQLite file on this machine and the cluster.
-
 _BATCH = 5_000
 _EVER = 1 << 24
-"""A day after all others."""
+"""A day after all events."""
 
 
 @dataclass(frozen=True, slots=True)
 class MoveResult:
-    """How many events were moved, and how many of them were there already, as after a move that was broken off."""
+    """The number of moved events, and of those that an interrupted move had copied before."""
 
     moved: int
     repeated: int
 
 
 def move_events(source: EventStore, target: EventStore, advance: Callable[[int], None] = lambda _: None) -> MoveResult:
-    """Copies all events, and removes them where they were once each is durable where they are now.
+    """Copies all events, and removes them from the source once each is durable in the target.
 
-    It can be done again after it was broken off. Raises StoreError, and removes nothing, where an event of the target
-    has the id of another one, or where events were recorded meanwhile.
+    An interrupted move can be repeated. Raises StoreError, and removes nothing, where an event of the target has the id
+    of another one, or where events were recorded meanwhile.
     """
-    taken = repeated = 0
+    moved = repeated = 0
     days = source.days()
     for day in days:
         for table in source.read(day, day):
@@ -203,12 +200,12 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
                 appended = target.append(stored_events(batch))
                 if appended.conflicts:
                     raise StoreError(f"{len(appended.conflicts):,} ids are other events' there; nothing was removed")
-                taken += appended.added
+                moved += appended.added
                 repeated += appended.duplicates
                 advance(batch.height)
-    # What was recorded meanwhile is not lost: then none is removed.
+    # Nothing is removed where events were recorded meanwhile.
     source.expire(_EVER, expected=days)
-    return MoveResult(taken, repeated)
+    return MoveResult(moved, repeated)
 
 
 def stored_events(table: pl.DataFrame) -> list[StoredEvent]:

@@ -1,4 +1,4 @@
-"""Forgetting a shopper, and how long events are kept."""
+"""Erasure of a shopper and retention of events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class ErasureReport:
-    """What was removed of a shopper, and what was looked through afterwards."""
+    """The erased data of a shopper, and the result of the search for what remains."""
 
     events: int
     rejected_rows: int
@@ -33,11 +33,10 @@ class ErasureReport:
     files: int
     """Files whose bytes were searched for the pseudonyms."""
     found_in: tuple[str, ...]
-    """Those that hold one. Nothing is left where all of these are 0 or empty."""
+    """Those that hold one."""
 
     @property
     def is_complete(self) -> bool:
-        """Whether nothing is left."""
         return not (self.remaining_events or self.remaining_rows or self.found_in)
 
 
@@ -66,21 +65,21 @@ def erase_pseudonyms(
     rejected = log.folder / REJECTS_FOLDER
     remove_unfinished(rejected)
     sessions = {row.session for path in reject_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
-    set_aside = 0
+    rejected_rows = 0
     if rejected.is_dir():
         with lock_folder(rejected, None):
-            set_aside = sum(_without(path, pseudonyms, sessions - {""}) for path in reject_files(log.folder))
+            rejected_rows = sum(_without(path, pseudonyms, sessions - {""}) for path in reject_files(log.folder))
     events = sum(store.forget(pseudonyms) for store in (log.store, *others))
     try:
         renew()
     except StoreLockedError as error:
-        told = f"{events:,} events were removed, and tables still have the shopper: {error}; then forget again"
-        raise StoreLockedError(told) from error
+        message = f"{events:,} events were removed, and tables still have the shopper: {error}; then forget again"
+        raise StoreLockedError(message) from error
     files = sorted(path for path in log.folder.rglob("*") if path.is_file())
     needles = [pseudonym.encode() for pseudonym in pseudonyms]
     found = tuple(str(path.relative_to(log.folder)) for path in files if _holds(path, needles))
     left = sum(store.holds(pseudonyms) for store in (log.store, *others))
-    return ErasureReport(events, set_aside, left, rows_of(pseudonyms), len(files), found)
+    return ErasureReport(events, rejected_rows, left, rows_of(pseudonyms), len(files), found)
 
 
 class _Owner(msgspec.Struct):
@@ -104,7 +103,7 @@ def _rows(path: Path) -> Iterator[tuple[bytes, _Owner]]:
 
 
 def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
-    """Takes out the lines of a shopper, and those without a name in the same sessions; how many there were."""
+    """Removes the lines of a shopper, and those without a shopper in the same sessions; gives their number."""
     kept, removed = [], 0
     for line, owner in _rows(path):
         if owner.shopper in pseudonyms or (not owner.shopper and owner.session in sessions):
@@ -135,7 +134,7 @@ _OVERLAP = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class ExpiryReport:
-    """What went: events of days before one (days since 1970, UTC), and the names of keys."""
+    """The removed events, of days before one (days since 1970, UTC), and the names of removed keys."""
 
     before_day: int
     events: int

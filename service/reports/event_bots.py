@@ -1,7 +1,4 @@
-"""Bots and click fraud that were found: how much of it, why, by whom, and what it was about.
-
-Nothing of it is deleted. It is left out of what is learned, and can be looked at session by session.
-"""
+"""The event report's section on bots and click fraud."""
 
 from __future__ import annotations
 
@@ -20,18 +17,18 @@ BINS = 20
 _MOST = 20
 _MOST_SUBJECTS = 3
 _SHOWN = 8
-"""Characters of a pseudonym, after its key's name: enough to find it by, in the table of sessions."""
+"""Characters of a pseudonym, after its key's name, that find it in the table of sessions."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReasonCount:
-    """One reason for which sessions were flagged; a session can have several."""
+    """Counts of flagged sessions with one reason; a session can have several."""
 
     reason: str
     sessions: int
     clicks: int
     shoppers: int
-    """Different ones; a session of nobody known counts as somebody of its own."""
+    """Different ones; a session without a shopper counts as a shopper of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +42,7 @@ class ScoreBin:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A query or a product that flagged clicks of a shopper were about."""
+    """A query or a product of a suspect's flagged clicks."""
 
     name: str
     """The query's words, or the product's id."""
@@ -56,32 +53,31 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """A shopper, or a session or session of nobody known, with flagged sessions. The highest score comes first."""
+    """A shopper, or a session without one, with flagged sessions. The highest score comes first."""
 
     who: str
-    """The beginning of a pseudonym; empty for a session without one."""
+    """The beginning of a pseudonym; empty without one."""
     score: float
     """The highest of its sessions."""
     sessions: int
-    """Flagged ones, as all that follows."""
+    """Flagged ones, as in all that follows."""
     clicks: int
     first: datetime
     last: datetime
-    """When the first and the last of them began."""
+    """The starts of the first and the last of them."""
     reasons: tuple[str, ...]
-    """The most frequent first, of equally frequent ones the stronger."""
+    """The most frequent first, then the strongest."""
     queries: tuple[Subject, ...]
-    """The most clicked first, without those that too few other shoppers search."""
+    """The most clicked first, without those of too few other shoppers."""
     rare_queries: int
-    """How many of these there are."""
+    """The number of those."""
     products: tuple[Subject, ...]
-    """The same of products."""
     rare_products: int
 
 
 @dataclass(frozen=True, slots=True)
 class FraudReport:
-    """What was flagged in the window."""
+    """Flagged sessions of the window."""
 
     sessions: int
     clicks: int
@@ -89,7 +85,7 @@ class FraudReport:
     """Of all clicks; None where there are none."""
     shoppers: int
     threshold: float
-    """The score from which on a session is flagged."""
+    """The least score of a flagged session."""
     reasons: tuple[ReasonCount, ...]
     """The most frequent first."""
     suspects: tuple[Suspect, ...]
@@ -99,7 +95,7 @@ class FraudReport:
 
 
 def fraud_found(inputs: ReportInputs, titles: Titles = no_titles) -> FraudReport:
-    """What the sessions' scores say."""
+    """The section, from the sessions' scores."""
     sessions = inputs.sessions.with_columns(_who=_who())
     flagged = sessions.filter("is_fraud")
     clicks, all_clicks = int(flagged["clicks"].sum()), int(sessions["clicks"].sum())
@@ -129,7 +125,7 @@ def _reasons(flagged: pl.DataFrame) -> tuple[ReasonCount, ...]:
 
 
 def _scores(sessions: pl.DataFrame) -> tuple[ScoreBin, ...]:
-    # A score comes as Float32, so 0.3 lies a hair above the bin's edge, as it should.
+    # A score is Float32, so 0.3 is a little above the bin's edge.
     place = (pl.col("score").cast(pl.Float64) * BINS + 1e-6).floor().clip(0, BINS - 1).cast(pl.Int64)
     counts = dict(sessions.group_by(place).len().iter_rows())
     return tuple(ScoreBin(at / BINS, (at + 1) / BINS, counts.get(at, 0)) for at in range(BINS))
@@ -151,7 +147,7 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
     reasons = _reasons_of(theirs)
     named = titles({name for about in products.values() for name, _ in about.known})
     for who, score, sessions, clicks, first, last in worst.iter_rows():
-        asked, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
+        searched, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
         yield Suspect(
             who=_shortened(who),
             score=score,
@@ -160,15 +156,15 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
             first=first,
             last=last,
             reasons=tuple(reasons.get(who, ())),
-            queries=tuple(Subject(name, "", count) for name, count in asked.known),
-            rare_queries=asked.rare,
+            queries=tuple(Subject(name, "", count) for name, count in searched.known),
+            rare_queries=searched.rare,
             products=tuple(Subject(name, named.get(name, ""), count) for name, count in clicked.known),
             rare_products=clicked.rare,
         )
 
 
 def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
-    """The reasons of each; a session has its own ordered by strength."""
+    """The reasons of each suspect; those of a session are ordered by strength."""
     place = pl.int_ranges(pl.col("reasons").list.len())
     each = flagged.select("_who", "reasons", _place=place).explode("reasons", "_place").drop_nulls("reasons")
     counts = each.group_by("_who", "reasons").agg(pl.len(), pl.col("_place").mean())
@@ -178,19 +174,19 @@ def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class _About:
-    """What the clicks of one are about."""
+    """The subjects of a suspect's clicks."""
 
     known: tuple[tuple[str, int], ...]
-    """The first few that may be named, most clicked first, with the clicks."""
+    """The first few that may be named, the most clicked first, with the clicks."""
     rare: int
-    """How many different ones are of too few shoppers."""
+    """Different ones of too few shoppers."""
 
 
 _NOTHING = _About((), 0)
 
 
 def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """The clicks of sessions, with `_who` and the words of the answer that each was on; else its own, or null."""
+    """The clicks of sessions, with `_who` and the query text of their answer; else their own, or null."""
     theirs = events.join(sessions.select("session_number", "_who"), on="session_number")
     words = query_texts(theirs).select("query_id", _words="query")
     joined = theirs.filter(pl.col("kind") == "click").join(words, on="query_id", how="left")
@@ -211,7 +207,7 @@ def _products(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
 
 
 def _about(counts: Mapping[str, list[tuple[str, int]]], names: Mapping[str, str]) -> dict[str, _About]:
-    """Of each what is known, by its name, and how much is not."""
+    """The named and the rare subjects of each suspect."""
     found = {}
     for who, subjects in counts.items():
         known = [(names[each], clicks) for each, clicks in subjects if each in names]
@@ -220,7 +216,7 @@ def _about(counts: Mapping[str, list[tuple[str, int]]], names: Mapping[str, str]
 
 
 def _by_count(rows: pl.DataFrame, column: str) -> dict[str, list[tuple[str, int]]]:
-    """For each the values of a column, the most frequent first, with how often they are there."""
+    """The values of a column of each suspect with their counts, the most frequent first."""
     counts = rows.group_by("_who", column).len().sort("len", column, descending=[True, False])
     found: dict[str, list[tuple[str, int]]] = {}
     for who, name, count in counts.iter_rows():

@@ -1,4 +1,4 @@
-"""What a report on events is made from: derived tables, cleaned events of each day, rows rejected; intervals."""
+"""The inputs of the event report: derived tables, cleaned events of each day, rejected rows and events."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _NEEDED = (
 )
 _DAYS = "days"
 _OF_PARTS = "-parts-"
-"""Stands in the name of a day's parts after the name of the day that they were made from."""
+"""Separates the day in the name of its partials."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,14 +43,14 @@ class ReportInputs:
     made: datetime
     """When the tables were made."""
     least_shoppers: int
-    """Nothing that fewer have brought about is told of."""
+    """Queries and products of fewer shoppers are not named."""
     threshold: float
-    """The score from which on a session is called fraud."""
+    """The least score of a flagged session."""
     honest: pl.DataFrame
     """The events that the tables are made from, ordered by session and time: what is needed of `CLEAN_SCHEMA`, `who`,
     and `day`, on which the session began; sessions as in `sessions`."""
     flagged: pl.DataFrame
-    """The same of bots and fraud."""
+    """The same of flagged sessions."""
     rejected: pl.DataFrame
     """Of `ASIDE_SCHEMA`."""
     sessions: pl.DataFrame
@@ -77,7 +77,7 @@ def read_inputs(folder: Path) -> ReportInputs:
         threshold=threshold,
         honest=events.filter(honest).drop("is_fraud"),
         flagged=events.filter(~honest).drop("is_fraud"),
-        rejected=_aside(folder, derived),
+        rejected=_rejected(folder, derived),
         sessions=sessions,
         queries=derived.queries,
         reformulations=derived.reformulations,
@@ -90,18 +90,18 @@ def _rules(folder: Path, derived: DerivedTables) -> tuple[int, float]:
     try:
         return int(options["least_shoppers"]), float(options["bots"]["threshold"])
     except (KeyError, TypeError, ValueError) as error:
-        raise StoreDamagedError(f"{folder / DERIVED} does not tell its options; refresh the tables") from error
+        raise StoreDamagedError(f"{folder / DERIVED} has no valid options; refresh the tables") from error
 
 
 def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.DataFrame:
-    # A day's sessions are numbered from 0, in the order in which the table of sessions has them.
+    # A day's sessions are numbered from 0, in the order of the table of sessions.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
-    told = sessions.select("day", "is_fraud", _number="session_number", session_number=place)
+    numbered = sessions.select("day", "is_fraud", _number="session_number", session_number=place)
     # Not at import: polars starts its threads with the first query, and processes that are forked afterwards hang.
     no_events = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
     tables = [no_events]
     for day, path in _days(folder, derived):
-        of_day = told.filter(pl.col("day").to_physical() == day).drop("day")
+        of_day = numbered.filter(pl.col("day").to_physical() == day).drop("day")
         date = pl.lit(day, pl.Int32).cast(pl.Date)
         events = add_who(_read(path / f"events{SUFFIX}", EMPTY.drop("who").schema))
         joined = events.join(of_day, on="session_number", how="left", maintain_order="left")
@@ -112,7 +112,7 @@ def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.
     return pl.concat(tables)
 
 
-def _aside(folder: Path, derived: DerivedTables) -> pl.DataFrame:
+def _rejected(folder: Path, derived: DerivedTables) -> pl.DataFrame:
     tables = [_read(path / f"rejected{SUFFIX}", REJECTED_SCHEMA) for _, path in _days(folder, derived)]
     return pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *tables])
 
@@ -132,11 +132,9 @@ def _days(folder: Path, derived: DerivedTables) -> list[tuple[int, Path]]:
     try:
         days = {int(day): name.partition(_OF_PARTS)[0] for day, name in derived.manifest.days.items()}
     except ValueError as error:
-        raise StoreDamagedError(f"{folder / DERIVED} does not tell its days; refresh the tables") from error
+        raise StoreDamagedError(f"{folder / DERIVED} has no valid days; refresh the tables") from error
     return [(day, folder / _DAYS / days[day]) for day in sorted(days)]
 
-
-# What cannot be learned from and was rejected, by reason, at imports and by cleaning.
 
 _EXAMPLES = 3
 
@@ -152,7 +150,7 @@ class RowExample:
 
 @dataclass(frozen=True, slots=True)
 class EventExample:
-    """An event of the store: one shopper's, so what it was about is not told."""
+    """An event of the store, without its query and product, as it is one shopper's."""
 
     time: datetime
     kind: str
@@ -178,7 +176,7 @@ class RejectedEvents:
 
 @dataclass(frozen=True, slots=True)
 class RejectSummary:
-    """By reason, the most frequent first, with the first examples."""
+    """Rejects by reason, the most frequent first, with the first examples."""
 
     rows: tuple[RejectedRows, ...]
     """At imports."""
@@ -194,10 +192,7 @@ class _Row(msgspec.Struct):
 
 
 def summarize_rows(paths: Iterable[Path]) -> tuple[RejectedRows, ...]:
-    """What imports have written to the files of rows that they rejected, the oldest first.
-
-    Raises StoreDamagedError for a file that is something else.
-    """
+    """Counts the rows of reject files, the oldest first. Raises StoreDamagedError for a file of another format."""
     counts: Counter[str] = Counter()
     examples: dict[str, list[RowExample]] = {}
     for path in paths:
@@ -218,12 +213,12 @@ def _rows(path: Path) -> Iterator[_Row]:
 
 
 def summarize_events(rejected: pl.DataFrame) -> tuple[RejectedEvents, ...]:
-    """What cleaning has rejected."""
+    """Counts events that cleaning rejected."""
     counts = dict(rejected.group_by("reason").len().iter_rows())
     first = rejected.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
     examples: dict[str, list[EventExample]] = {}
-    for reason, *told in first.select("reason", "time", "kind").iter_rows():
-        examples.setdefault(reason, []).append(EventExample(*told))
+    for reason, *values in first.select("reason", "time", "kind").iter_rows():
+        examples.setdefault(reason, []).append(EventExample(*values))
     return tuple(RejectedEvents(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
 
 

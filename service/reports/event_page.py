@@ -1,4 +1,4 @@
-"""The report on events shown: as one HTML page that needs nothing else, and in a terminal."""
+"""The event report as a self-contained HTML page and in a terminal."""
 
 from __future__ import annotations
 
@@ -59,10 +59,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# The report as one HTML page that needs nothing else: no script, no outside resource, plots inside.
-#
-# Everything that comes of events is escaped, and control characters are replaced: queries are what anybody likes.
-
 _MOST_REASONS = 3
 """Of a suspect; most have the same."""
 _PAGE = Path(__file__).with_name("event_page.html.j2")
@@ -74,8 +70,6 @@ def html(report: EventReport) -> str:
         _PAGE, plots(report), report=report, interval=interval, least_rise=LEAST_RISE, most_reasons=_MOST_REASONS
     )
 
-
-# The plots of the page: events by day, the funnel, click rates by position, scores of sessions.
 
 _SURE_CLICKS = 30
 _MOST_DAYS = 8
@@ -140,16 +134,16 @@ def _rates(rows: Sequence[PositionRow]) -> str:
 
     def draw(axes: Axes) -> None:
         at = [row.position for row in rows]
-        _band(axes, at, [row.debiased for row in rows], AMBER, "once looked at")
-        _band(axes, at, [row.ctr for row in rows], BLUE, "as it is")
+        _band(axes, at, [row.debiased for row in rows], AMBER, "debiased")
+        _band(axes, at, [row.ctr for row in rows], BLUE, "measured")
         axes.set_ylim(0, _top(rows))
         _by_position(axes)
 
-    return svg(2.8, draw, "Click rate by position, as it is and once looked at, with 95% intervals")
+    return svg(2.8, draw, "Click rate by position, measured and debiased, with 95% intervals")
 
 
 def _top(rows: Sequence[PositionRow]) -> float:
-    """Where the axis of click rates ends: the wide intervals of a few clicks low down may be cut off."""
+    """The end of the axis of click rates; wide intervals of low positions may be cut off."""
     sure = [row.debiased.value for row in rows if row.clicks >= _SURE_CLICKS]
     return min(1.0, 1.6 * max(sure or [row.debiased.value for row in rows])) or 1.0
 
@@ -166,7 +160,7 @@ def _examination(rows: Sequence[PositionRow]) -> str:
         axes.set_ylim(0, 1.04)
         _by_position(axes)
 
-    return svg(2.8, draw, "How often each position is looked at, with 95% intervals")
+    return svg(2.8, draw, "Examination of each position, with 95% intervals")
 
 
 def _band(axes: Axes, at: Sequence[int], estimates: Sequence[Estimate], colour: str, label: str) -> None:
@@ -222,8 +216,6 @@ def interval(estimate: Estimate) -> str:
     return f"{share_text(estimate.lower).rstrip('%')} to {share_text(estimate.upper)}"
 
 
-# The report in a terminal of 80 columns or more: the numbers, and the first few rows of each table.
-
 _FEW = 5
 _GAP = 2
 _LEAST_ROOM = 20
@@ -233,13 +225,13 @@ _EMPTY = """There is no event in this window. Take some in with `shelfwise event
 
 
 def show_report(report: EventReport, console: Console = out) -> None:
-    """Prints a report; where a section has nothing, it says so in a line."""
+    """Prints a report; an empty section is one line."""
     for part in _parts(report, max(80, console.width)):
         console.print(part, highlight=False)
 
 
 def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
-    yield Text(f"What shoppers did, {day_text(report.first)} to {minute_text(report.last)} UTC", style="bold")
+    yield Text(f"Event report, {day_text(report.first)} to {minute_text(report.last)} UTC", style="bold")
     few = report.least_shoppers
     yield Text(f"Queries and products of fewer than {few} shoppers are not named.", style="dim")
     if report.is_empty:
@@ -256,7 +248,7 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """A table whose first column takes the room that the others leave: it is shortened, they are not."""
+    """A table whose first column is shortened to the width that the others leave."""
 
     heads: tuple[str, ...]
     rows: Sequence[tuple[str, ...]]
@@ -264,8 +256,8 @@ class _Grid:
 
     def table(self) -> Table:
         cells = [self.heads, *self.rows]
-        taken = sum(max(Text(row[at]).cell_len for row in cells) + _GAP for at in range(1, len(self.heads)))
-        room = max(_LEAST_ROOM, self.width - taken)
+        used = sum(max(Text(row[at]).cell_len for row in cells) + _GAP for at in range(1, len(self.heads)))
+        room = max(_LEAST_ROOM, self.width - used)
         table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))
         table.add_column(self.heads[0], no_wrap=True)
         for head in self.heads[1:]:
@@ -287,7 +279,7 @@ def _head(title: str, about: str = "") -> Text:
 
 
 def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} of nobody known"
+    whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} without a shopper"
     yield Text(f"{traffic.events:,} events from {day_text(traffic.first)} to {day_text(traffic.last)}")
     yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the others of {whose}")
     rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.rejected:,}") for one in traffic.kinds]
@@ -298,7 +290,7 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
     yield _head("Funnel", "without flagged sessions")
     flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
     if not flows:
-        yield Text("The log tells of no searches and of no pages that were browsed.")
+        yield Text("The log has no searches and no browsed pages.")
     for steps in flows:
         rows = [
             (
@@ -314,11 +306,11 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
         yield _Grid(("step", steps[0].name, "of all", "of the step before", "sessions", "of all"), rows, width).table()
     if funnel.carts_elsewhere or funnel.purchases_elsewhere:
         carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
-        yield Text(f"{carts} and {purchases} came of no answer.", style="dim")
+        yield Text(f"{carts} and {purchases} came from no answer.", style="dim")
 
 
 def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
-    yield _head("Clicks by position", "once looked at: the click rate by how often it is looked at")
+    yield _head("Clicks by position", "debiased: the click rate divided by the examination")
     if not positions.rows:
         yield Text(f"No position was shown {positions.least_impressions:,} times or more in answers to searches.")
         return
@@ -333,7 +325,7 @@ def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
         )
         for row in positions.rows[: 2 * _FEW]
     ]
-    yield _Grid(("position", "shown", "click rate", "looked at", "once looked at", "95%"), rows, width).table()
+    yield _Grid(("position", "shown", "click rate", "examination", "debiased", "95%"), rows, width).table()
 
 
 def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
@@ -347,9 +339,9 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
         width,
         "No query has enough shoppers.",
     )
-    yield _head("Failing queries", "by searches that failed beyond what is usual, at least")
+    yield _head("Failing queries", "by the least number of searches that failed beyond the average")
     yield from _rows(
-        ("query", "problem", "failed", "searches", "at least", "usual"),
+        ("query", "problem", "failed", "searches", "at least", "average"),
         (
             (
                 row.query,
@@ -361,7 +353,7 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
             for row in queries.failing
         ),
         width,
-        "No query fails more than is usual.",
+        "No query fails more than the average.",
     )
     yield _head("Rising queries", "the recent rate by the usual one")
     yield from _rows(
@@ -370,15 +362,15 @@ def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
         width,
         "No query rises.",
     )
-    yield _head("Searched instead, and it ended well", "they may be synonyms")
+    yield _head("Successful reformulations", "candidates for synonyms")
     yield from _rows(
-        ("from → to", "times", "ended well", "bought"),
+        ("from → to", "times", "successful", "bought"),
         (
             (f"{row.query} → {row.to_query}", f"{row.count:,}", share_text(row.share), f"{row.purchased:,}")
             for row in queries.reformulations
         ),
         width,
-        "No two queries were searched so by enough shoppers.",
+        "No reformulation has enough shoppers.",
     )
 
 
@@ -400,9 +392,9 @@ def _product(row: ProductRow) -> tuple[str, ...]:
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
-    yield _head("Bots and fraud", "nothing is deleted: all are in the table of sessions")
+    yield _head("Bots and fraud", "all are kept in the table of sessions")
     if not fraud.sessions:
-        yield Text(f"None of {plural(traffic.sessions, 'session')} is called a bot's or fraud.")
+        yield Text(f"None of {plural(traffic.sessions, 'session')} is flagged.")
         return
     counted = f"{plural(fraud.sessions, 'session')} of {plural(fraud.shoppers, 'shopper')}"
     yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share_text(fraud.click_share)} of all clicks")
@@ -414,7 +406,7 @@ def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[Rendera
 
 def _suspect(one: Suspect) -> tuple[str, ...]:
     about = ", ".join(each.name for each in one.queries)
-    name = f"{one.who}… {about}" if one.who else f"nobody known {about}"
+    name = f"{one.who}… {about}" if one.who else f"unknown {about}"
     return name, f"{one.score:.2f}", f"{one.sessions:,}", f"{one.clicks:,}", day_text(one.first), day_text(one.last)
 
 
@@ -440,6 +432,6 @@ def _place(file: str, line: int) -> str:
 def _rows(
     heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int, nothing: str
 ) -> Iterator[RenderableType]:
-    """The first few rows, or a line that says that there are none."""
+    """The first few rows, or a line instead of none."""
     few = list(rows)[:_FEW]
     yield _Grid(heads, few, width).table() if few else Text(nothing)

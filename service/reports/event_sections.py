@@ -1,4 +1,4 @@
-"""The sections of the report on events: traffic, funnel, positions, products, queries."""
+"""The event report's sections: traffic, funnel, positions, products, queries."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from service.reports.event_inputs import ReportInputs
 
-# How much was done: events by kind and by day, sessions and shoppers.
-
 
 @dataclass(frozen=True, slots=True)
 class KindCount:
-    """Events of one kind: those that are learned from, those of flagged sessions, those that cleaning rejected."""
+    """Events of one kind: of honest sessions, of flagged sessions, rejected by cleaning."""
 
     kind: str
     honest: int
@@ -47,7 +45,7 @@ class DayCount:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What there is in the window."""
+    """Counts of the window."""
 
     first: datetime | None
     """The time of the first event after cleaning."""
@@ -60,18 +58,17 @@ class Traffic:
     """Flagged ones among them."""
     flagged_sessions: int
     shoppers: int
-    """Different ones who are known by a pseudonym, in sessions that are not flagged."""
+    """Different ones with a pseudonym, in sessions that are not flagged."""
     anonymous_sessions: int
-    """Not flagged, and of nobody known."""
+    """Not flagged, without a shopper."""
 
     @property
     def events(self) -> int:
-        """All of the window, those that were rejected among them."""
+        """All of the window, rejected ones among them."""
         return sum(kind.honest + kind.flagged + kind.rejected for kind in self.kinds)
 
     @property
     def rejected(self) -> int:
-        """Those that cleaning rejected."""
         return sum(kind.rejected for kind in self.kinds)
 
 
@@ -104,28 +101,26 @@ def _by_kind(events: pl.DataFrame) -> dict[str, int]:
 
 
 def _days(inputs: ReportInputs) -> tuple[DayCount, ...]:
-    told = {"honest": inputs.honest, "flagged": inputs.flagged}
-    times = [events.select(pl.col("time").dt.date().alias("day"), _of=pl.lit(name)) for name, events in told.items()]
+    frames = {"honest": inputs.honest, "flagged": inputs.flagged}
+    times = [events.select(pl.col("time").dt.date().alias("day"), _of=pl.lit(name)) for name, events in frames.items()]
     each = pl.concat(times)
     if each.is_empty():
         return ()
-    counts = ((pl.col("_of") == name).sum().alias(name) for name in told)
+    counts = ((pl.col("_of") == name).sum().alias(name) for name in frames)
     counted = each.group_by("day").agg(*counts)
     every = pl.select(day=pl.date_range(pl.lit(counted["day"].min()), pl.lit(counted["day"].max())))
     filled = every.join(counted, on="day", how="left", maintain_order="left").fill_null(0)
-    return tuple(DayCount(*row) for row in filled.select("day", *told).iter_rows())
+    return tuple(DayCount(*row) for row in filled.select("day", *frames).iter_rows())
 
-
-# The funnel: how far searches, browsed pages and the sessions with them come, from an answer to a purchase.
 
 _BROWSED = "\x00"
-"""Stands in for the words of an answer that was browsed: no query that was taken has it."""
+"""The query text of browsed pages, which no query has."""
 _CLICKED = ("clicks", "carts", "purchases")
 
 
 @dataclass(frozen=True, slots=True)
 class FunnelStep:
-    """How many answers, and sessions with such an answer, came at least so far."""
+    """The number of answers, and of sessions with such an answer, that reached a step."""
 
     name: str
     answers: int
@@ -140,20 +135,19 @@ class FunnelStep:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """Without flagged sessions. Who buys has come through all steps, also where the log lacks one of them."""
+    """Without flagged sessions. A purchase counts at all steps, also where the log lacks one of them."""
 
     searches: tuple[FunnelStep, ...]
     """Answers to searches."""
     pages: tuple[FunnelStep, ...]
-    """Answers without a query: pages that were browsed."""
+    """Answers without a query, which are browsed pages."""
     carts_elsewhere: int
-    """Carts of no answer: nothing was clicked before from a search or a page."""
+    """Carts without an answer."""
     purchases_elsewhere: int
 
 
 def funnel(events: pl.DataFrame) -> Funnel:
-    """The funnel of events of honest sessions, with `who` and `day`; docs/event-report.md says how acts find their
-    answers."""
+    """The funnel of events of honest sessions, with `who` and `day`."""
     answers = _answers(_marked(events))
     shown = answers.filter("searched")
     is_browsed = pl.col("query") == _BROWSED
@@ -166,14 +160,14 @@ def funnel(events: pl.DataFrame) -> Funnel:
 
 
 def _marked(events: pl.DataFrame) -> pl.DataFrame:
-    """The events, those of answers without words with what stands in for them."""
+    """The events, those of browsed pages with `_BROWSED` as their query."""
     searched = query_texts(events)["query_id"].implode()
     browsed = (pl.col("query_id") != "") & ~pl.col("query_id").is_in(searched)
     return events.with_columns(query=pl.when(browsed).then(pl.lit(_BROWSED)).otherwise("query"))
 
 
 def _answers(events: pl.DataFrame) -> pl.DataFrame:
-    """Made day by day, as the tables are: whether a log tells what was shown is a matter of each day."""
+    """Made by day, as the tables are, since each day has impressions or has not."""
     days = events.partition_by("day", maintain_order=True)
     return pl.concat([ANSWER_PARTIAL.make(day) for day in [events.clear(), *days]])
 
@@ -203,7 +197,7 @@ def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[FunnelStep, .
 
 
 def _did(least: int) -> pl.Expr:
-    """Whether an answer led to one of the acts from this one on."""
+    """Whether an answer led to this act or a later one."""
     return pl.any_horizontal(pl.col(act) > 0 for act in _CLICKED[least:])
 
 
@@ -211,26 +205,20 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
-# Click rates by position: as they are, how often each position is looked at, and what is left without that.
-#
-# A click needs a look (Craswell et al. 2008, An Experimental Comparison of Click Position-Bias Models), and the
-# position-based model tells the two apart. A click rate divided by the examination of its position is that of products
-# that were looked at: where it falls, worse products stand lower; that fewer people look is no longer in it.
-
 _ROUGHLY = FitOptions(iterations=200, tolerance=1e-4)
-"""For resamples, of which only the spread counts."""
+"""For resamples, whose spread alone is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class PositionOptions:
-    """What is told of positions, and from how much."""
+    """Options of `positions`."""
 
     depth: int = 20
     """The last position."""
     least_impressions: int = 100
-    """Positions that were shown less often are left out."""
+    """Positions with fewer are left out."""
     most_answers: int = 25_000
-    """The latest answers to searches that models are fitted to."""
+    """The latest answers to searches, to which the models are fitted."""
     resamples: int = 30
     seed: int = 0
 
@@ -246,34 +234,34 @@ class PositionRow:
     ctr: Estimate
     """Clicks by impressions, with the Wilson interval."""
     examination: Estimate
-    """How often it is looked at, by the position-based model; the first position always is, which sets the scale."""
+    """By the position-based model, in which the first position is always examined."""
     debiased: Estimate
-    """The click rate of what is looked at: `ctr` by `examination`."""
+    """The click rate of examined products: `ctr` divided by `examination`."""
     browsing_examination: float
-    """How often it is looked at by the user browsing model, to compare."""
+    """By the user browsing model, for comparison."""
 
 
 @dataclass(frozen=True, slots=True)
 class Positions:
     """Of answers to searches, without flagged sessions.
 
-    The intervals of what models tell are normal on the logarithm, from the spread over Poisson bootstrap resamples of
-    the answers (Chamandy et al. 2012, Estimating Uncertainty for Massive Data Streams).
+    A click needs an examination (Craswell et al. 2008, An Experimental Comparison of Click Position-Bias Models). The
+    intervals of model estimates are normal on the logarithm, from Poisson bootstrap resamples of the answers (Chamandy
+    et al. 2012, Estimating Uncertainty for Massive Data Streams).
     """
 
     answers: int
-    """The latest ones, that all of this is about."""
+    """The latest ones, that the section is made from."""
     least_impressions: int
     rows: tuple[PositionRow, ...]
 
 
 def positions(events: pl.DataFrame, options: PositionOptions = PositionOptions()) -> Positions:
-    """Fits the models to the answers in a table of cleaned events; without any position that was shown often enough,
-    there are no rows."""
+    """Fits the models to the answers in a table of cleaned events; there are no rows without enough impressions."""
     log, _ = click_log(_latest_searches(events, options.most_answers), options.depth)
     impressions, clicks = log.shown.sum(axis=0), log.clicks.sum(axis=0)
-    told = [at for at in range(log.depth) if impressions[at] >= max(1, options.least_impressions)]
-    if not told:
+    places = [at for at in range(log.depth) if impressions[at] >= max(1, options.least_impressions)]
+    if not places:
         return Positions(log.size, options.least_impressions, ())
     counts = pl.DataFrame({"clicks": clicks, "impressions": impressions})
     lower, upper = wilson(pl.col("clicks"), pl.col("impressions"))
@@ -281,12 +269,12 @@ def positions(events: pl.DataFrame, options: PositionOptions = PositionOptions()
     position_based, browsing = PositionBased.fit(log).examination, UserBrowsing.fit(log).examination
     spread_examination, spread_rate = _spreads(log, options)
     rows = []
-    for at in told:
+    for at in places:
         rate = float(clicks[at] / impressions[at])
-        looked = _estimate(float(position_based[at]), spread_examination[at])
+        examination = _estimate(float(position_based[at]), spread_examination[at])
         debiased = _estimate(rate / float(position_based[at]), spread_rate[at])
         counted = (at + 1, int(impressions[at]), int(clicks[at]))
-        rows.append(PositionRow(*counted, Estimate(rate, *bounds[at]), looked, debiased, float(browsing[at])))
+        rows.append(PositionRow(*counted, Estimate(rate, *bounds[at]), examination, debiased, float(browsing[at])))
     return Positions(log.size, options.least_impressions, tuple(rows))
 
 
@@ -321,17 +309,15 @@ def _estimate(share: float, spread: float) -> Estimate:
     return Estimate(share, share / factor, min(share * factor, 1.0))
 
 
-# Products: what is popular, and what becomes it.
-
 Titles = Callable[[Iterable[str]], Mapping[str, str]]
-"""Gives the titles of products by their ids; what is not known is left out."""
+"""Gives the titles of products by their ids, without unknown ones."""
 
 _MOST = 20
 
 
 @dataclass(frozen=True, slots=True)
 class ProductRow:
-    """What was done with a product."""
+    """Acts on a product."""
 
     product_id: str
     title: str
@@ -346,12 +332,12 @@ class ProductRow:
     score: float
     """Clicks, carts and purchases by their weights, decayed by age."""
     times: float
-    """The recent rate by the usual one, shrunk towards 1 where there is little."""
+    """The recent rate divided by the usual one, smoothed towards 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Products:
-    """At most twenty of each; products of too few shoppers are not told of."""
+    """At most twenty of each, without products of too few shoppers."""
 
     count: int
     """Products of enough shoppers."""
@@ -396,16 +382,12 @@ def _rows(table: pl.DataFrame, titles: Mapping[str, str]) -> tuple[ProductRow, .
     )
 
 
-# Queries: what is searched most, what fails, what rises, and what shoppers search instead.
-#
-# Queries of too few shoppers are in no table that this is made from.
-
 LEAST_RISE = 1.25
-"""How many times its usual rate something must come to be called rising."""
+"""The least ratio of the recent to the usual rate that counts as rising."""
 
 
 class Problem(StrEnum):
-    """How a search fails."""
+    """A failure of a search."""
 
     EMPTY = "finds nothing"
     UNCLICKED = "not clicked"
@@ -445,10 +427,10 @@ class FailingQuery:
     lower: float
     """Of the 95% interval of the share."""
     overall: float
-    """The share over all queries; 0 for finding nothing, which no query should."""
+    """The share over all queries; 0 for finding nothing."""
     lost: float
-    """How many searches failed beyond the usual, at least: (lower - usual) times searches. By it they are ordered, so
-    that what is searched often and fails surely comes first."""
+    """A lower bound of the searches that failed beyond the average, (lower - overall) times searches, by which queries
+    are ordered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -459,27 +441,27 @@ class RisingQuery:
     searches: int
     shoppers: int
     times: float
-    """The recent rate by the usual one, shrunk towards 1 where there are few searches."""
+    """The recent rate divided by the usual one, smoothed towards 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reformulation:
-    """A query that was given up for another one, which led to something: they may be synonyms."""
+    """A query that was replaced by another one with success: candidates for synonyms."""
 
     query: str
     to_query: str
     count: int
     shoppers: int
     clicked: int
-    """How many ended with a click; each is counted by the furthest that was done."""
+    """Chains that ended with a click; each is counted by its furthest act."""
     carted: int
     purchased: int
     share: float
-    """Of these chains ended with a click, a cart or a purchase."""
+    """Of chains that ended with a click, a cart or a purchase."""
     lower: float
     """Of its 95% interval; times the count, they are ordered by it."""
     clicked_share: float | None
-    """How often searches of the first query are clicked; None where too few searched it alone."""
+    """Of the searches of the first query; None where it has too few shoppers."""
     to_clicked_share: float | None
 
 
@@ -526,7 +508,7 @@ def _failing(table: pl.DataFrame) -> tuple[FailingQuery, ...]:
 
 
 def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
-    """All queries with how often each has the problem."""
+    """All queries with the failures of one problem."""
     searches, empty = pl.col("searches").cast(pl.Int64), pl.col("empty").cast(pl.Int64)
     unclicked = searches - empty - (pl.col("clicked_share") * searches).round().cast(pl.Int64)
     reformulated = (pl.col("reformulated_share") * searches).round().cast(pl.Int64)
@@ -536,10 +518,10 @@ def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
         Problem.REFORMULATED: (reformulated, searches),
     }[problem]
     overall = pl.lit(0.0) if problem is Problem.EMPTY else failed.sum() / judged.sum()
-    told = table.with_columns(failed=failed, _judged=judged, overall=overall).filter(pl.col("_judged") > 0)
+    judged_queries = table.with_columns(failed=failed, _judged=judged, overall=overall).filter(pl.col("_judged") > 0)
     lower = wilson(pl.col("failed"), pl.col("_judged"))[0]
-    told = told.with_columns(lower=pl.when(pl.col("failed") > 0).then(lower).otherwise(0.0))
-    return told.select(
+    judged_queries = judged_queries.with_columns(lower=pl.when(pl.col("failed") > 0).then(lower).otherwise(0.0))
+    return judged_queries.select(
         "query",
         "spelling",
         "searches",
@@ -564,15 +546,15 @@ def risen(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _reformulations(table: pl.DataFrame, known: pl.DataFrame) -> tuple[Reformulation, ...]:
-    ended = pl.col("clicked") + pl.col("carted") + pl.col("purchased")
+    successes = pl.col("clicked") + pl.col("carted") + pl.col("purchased")
     lower = wilson(pl.col("_ended"), pl.col("count"))[0]
-    told = table.with_columns(_ended=ended).filter(pl.col("_ended") > 0)
-    told = told.with_columns(share=pl.col("_ended") / pl.col("count"), lower=lower)
+    ended = table.with_columns(_ended=successes).filter(pl.col("_ended") > 0)
+    ended = ended.with_columns(share=pl.col("_ended") / pl.col("count"), lower=lower)
     first = known.select("query", "spelling", "clicked_share")
     second = known.select(to_query="query", to_spelling="spelling", to_clicked_share="clicked_share")
-    told = told.join(first, on="query", how="left").join(second, on="to_query", how="left")
-    told = told.with_columns(_sure=pl.col("lower") * pl.col("count"))
-    ordered = told.sort("_sure", "query", "to_query", descending=[True, False, False]).head(_MOST)
+    ended = ended.join(first, on="query", how="left").join(second, on="to_query", how="left")
+    ended = ended.with_columns(_sure=pl.col("lower") * pl.col("count"))
+    ordered = ended.sort("_sure", "query", "to_query", descending=[True, False, False]).head(_MOST)
     columns = ordered.select(
         pl.coalesce("spelling", "query"),
         pl.coalesce("to_spelling", "to_query"),

@@ -1,4 +1,4 @@
-"""The report of what shoppers did, as a value; its JSON is its schema. docs/event-report.md says how to read it."""
+"""The event report as a value, whose JSON is its schema; docs/event-report.md describes it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ SCHEMA = 1
 
 @dataclass(frozen=True, slots=True)
 class EventReport:
-    """All of it. Unless said otherwise it is about sessions that are not flagged."""
+    """All sections, of sessions that are not flagged unless noted."""
 
     first: datetime
-    """The window: no event outside it has a part in anything here, but what an import rejected."""
+    """The window of everything but the rows that imports rejected."""
     last: datetime
     made: datetime
-    """When the derived tables were made, that it is about."""
+    """When the derived tables were made."""
     least_shoppers: int
     """Queries and products of fewer shoppers are not named."""
     traffic: Traffic
@@ -62,21 +62,19 @@ class EventReport:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no event in the window."""
         return self.traffic.events == 0
 
     def to_json(self) -> bytes:
-        """One JSON document."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
 def build_report(
     inputs: ReportInputs,
-    rows_aside: tuple[RejectedRows, ...] = (),
+    rejected_rows: tuple[RejectedRows, ...] = (),
     titles: Titles = no_titles,
     options: PositionOptions | None = None,
 ) -> EventReport:
-    """The report on tables and their events, and on rows that an import rejected; the same give the same report."""
+    """Builds the report; the same inputs give the same report."""
     honest = inputs.honest
     return EventReport(
         first=inputs.window.first,
@@ -89,15 +87,12 @@ def build_report(
         queries=queries(inputs.queries, inputs.reformulations),
         products=products(inputs.popularity, titles),
         fraud=fraud_found(inputs, titles),
-        rejected=RejectSummary(rows_aside, summarize_events(inputs.rejected)),
+        rejected=RejectSummary(rejected_rows, summarize_events(inputs.rejected)),
     )
 
 
-# The report on the tables that an index directory has.
-
-
 def stored_report(index: Path) -> EventReport:
-    """On what the last refresh made of the events; raises StoreMissingError where there was none."""
+    """The report of an index directory's tables; raises StoreMissingError where there was no refresh."""
     folder = index / EVENTS_FOLDER
     return build_report(
         read_inputs(folder / DERIVED_FOLDER), summarize_rows(reject_files(folder)), catalog_titles(Store(index))

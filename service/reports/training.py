@@ -1,4 +1,4 @@
-"""The report on a run of `shelfwise learn`, as a value; its JSON is its schema. docs/learn.md says how to read it."""
+"""The report of a run of `shelfwise learn` as a value, whose JSON is its schema; docs/learn.md describes it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,9 @@ from retrieval.progress import Progress
 from service.training.click_dataset import ClickTraining
 from service.training.user_tower import TOWER
 
-# What a training found, taken from what it worked with.
-
 
 def findings(done: ClickTraining) -> Findings:
-    """The values of a report; nothing of the training is kept."""
+    """The values of a report from a training."""
     made, report = done.dataset, done.added.model.report
     return Findings(
         lists=made.evidence.log.size,
@@ -47,7 +45,7 @@ def findings(done: ClickTraining) -> Findings:
 
 
 def _positions(evidence: ClickEvidence) -> tuple[Position, ...]:
-    """Those that anything was shown at."""
+    """Positions with impressions."""
     shown, clicks = evidence.log.shown.sum(axis=0), evidence.acts[..., 0].sum(axis=0)
     return tuple(
         Position(at + 1, int(shown[at]), int(clicks[at]), _known(float(evidence.examination[at])))
@@ -64,48 +62,46 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-# What a run decided and why, in a few sentences for whoever minds the shop and not the program.
-
 _NAIVE_METHOD: ClickMethod = "naive"
 
 
 def summarize(
     decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
 ) -> tuple[str, ...]:
-    """Of a run that came to its end; `against` is what the new ranker was judged against."""
+    """Sentences about a completed run; `against` is what the new ranker was compared with."""
     return tuple(_sentences(decision, ranker, against, found, events))
 
 
 def refusal_summary(why: str, stage: str) -> tuple[str, ...]:
-    """Of a run that stopped in a stage."""
+    """Sentences about a run that stopped in a stage."""
     return f"No ranker was trained: {why}.", f"It stopped at: {stage}. What served before serves on."
 
 
 def user_tower_summary(found: UserTowerResult | None) -> tuple[str, ...]:
-    """Of the user tower, where there is one."""
+    """A sentence about the user tower, where there is one."""
     if found is None:
         return ()
     new, before = (
         next(way for way in found.report.methods if way.name == name) for name in (TOWER, found.report.against)
     )
-    verdict = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.rejection_reasons)}"
+    decision = "recommends" if found.serves else f"does not recommend: {'; '.join(found.report.rejection_reasons)}"
     if not found.is_new:
-        verdict = f"was trained on the same acts before, and {verdict}"
+        decision = f"was trained on the same acts before, and {decision}"
     elif found.serves:
-        verdict += " from now on"
+        decision += " from now on"
     return (
-        f"The user tower, {found.tower}, {verdict}. What a shopper chose next is among its first ten for "
+        f"The user tower, {found.tower}, {decision}. What a shopper chose next is among its first ten for "
         f"{new.hit_rate:.1%} of {found.report.shoppers:,} shoppers; by {before.name}, for {before.hit_rate:.1%} "
         f"(nDCG@10 {new.ndcg:.4f} and {before.ndcg:.4f}).",
     )
 
 
 def encoder_summary(found: TextTowers | None) -> tuple[str, ...]:
-    """Of the encoder, where one was trained."""
+    """A sentence about the encoder, where one was trained."""
     if found is None or not found.folder:
         return ()
-    verdict = f"serves from now on, as {found.version}" if found.version else "is rejected"
-    return (f"The encoder that was trained on {found.queries:,} clicked queries {verdict}.",)
+    decision = f"serves from now on, as {found.version}" if found.version else "is rejected"
+    return (f"The encoder that was trained on {found.queries:,} clicked queries {decision}.",)
 
 
 def _sentences(
@@ -120,7 +116,7 @@ def _sentences(
     yield from _reached(against, found)
     bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
     yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
-    yield from _beside_naive(found)
+    yield from _compared_with_naive(found)
 
 
 def _why_not(comparisons: Sequence[Comparison]) -> str:
@@ -142,15 +138,15 @@ def _reached(against: str, found: Findings) -> Iterator[str]:
         )
 
 
-def _beside_naive(found: Findings) -> Iterator[str]:
-    """Where the way that was asked for is not that one itself."""
+def _compared_with_naive(found: Findings) -> Iterator[str]:
+    """Where the requested way is not the naive one."""
     reached = {each.order: each.ndcg for each in found.orders}
     gain = found.above_naive
     if gain is None or NAIVE not in reached or found.curves[0].method == _NAIVE_METHOD:
         return
     sure = "surely less" if gain.low > 0 else "surely more" if gain.high < 0 else "no sure difference"
     yield (
-        "Learning from clicks as they are, as if shoppers looked at every position alike, would have reached "
+        "Training on raw clicks, without correction for position bias, would have reached "
         f"{reached[NAIVE]:.1%}: {sure}."
     )
 
@@ -160,19 +156,14 @@ def _whole(comparisons: Sequence[Comparison]) -> Comparison | None:
     return next((each for each in comparisons if (each.measure, each.slice) == (NDCG, ALL_QUERIES)), None)
 
 
-# The steps of a run: what its progress tells of, timed, and put under the stages that every run has.
-
-
 class StageOutcome(StrEnum):
-    """What became of a stage."""
+    """The outcome of a stage."""
 
     DONE = "done"
     STOPPED = "stopped here"
     NOT_REACHED = "not reached"
     NOT_TRAINED = "not trained"
-    """It says why, and the run went on."""
     LEFT = "left as it is"
-    """Nobody asked for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,28 +172,27 @@ class Step:
 
     name: str
     did: str
-    """What it did and decided; empty for one that did not come to its end."""
+    """Its summary; empty for one that did not end."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One of the stages that every run has, in their order."""
+    """One of the stages of every run."""
 
     name: str
     about: str
-    """What it is for."""
+    """Its purpose."""
     outcome: StageOutcome
     steps: tuple[Step, ...] = ()
 
     @property
     def seconds(self) -> float:
-        """How long its steps took together."""
         return sum(step.seconds for step in self.steps)
 
 
 class RecordedSteps:
-    """Passes a run's progress on, and notes each step with how long it took."""
+    """A `Progress` that passes everything on and records each step with its duration."""
 
     def __init__(self, progress: Progress, clock: Callable[[], float] = time.perf_counter) -> None:
         self._progress = progress
@@ -216,7 +206,7 @@ class RecordedSteps:
 
     @contextmanager
     def under(self, stage: str) -> Iterator[None]:
-        """All steps that begin inside are of this stage, whatever their names."""
+        """Steps that begin inside belong to this stage, whatever their names."""
         self._under = stage
         try:
             yield
@@ -224,23 +214,20 @@ class RecordedSteps:
             self._under = ""
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
-        """A step begins."""
         self._current, self._began = phase, self._clock()
         self._stage = self._under or _stage_of(phase)
         self._progress.begin(phase, total, unit)
 
     def advance(self, amount: int) -> None:
-        """So much more of it is done."""
         self._progress.advance(amount)
 
     def end(self, summary: str) -> None:
-        """It is over, and what it did."""
         self._done.append((self._stage, Step(self._current, summary, self._clock() - self._began)))
         self._current = ""
         self._progress.end(summary)
 
     def leave(self, outcome: StageOutcome, why: str) -> None:
-        """The stage that it is `under` ends without what it is for, and says why; the run goes on."""
+        """Ends the stage that it is `under` without its result, with the reason; the run goes on."""
         if not self._current:
             self.begin(self._under, None, "")
         self._left[self._under] = outcome
@@ -259,12 +246,12 @@ class RecordedSteps:
 
 SHOPPERS, TOWERS = "shoppers", "towers"
 _ABOUT = {
-    "clean": "The tables of events are brought up to date: invalid events are rejected, bots and fraud are left out.",
-    TOWERS: "The encoder, which makes the vectors of all products: where asked for, a new one is trained and judged.",
-    "click model": "What a product's place does to its clicks is told apart from what the product does.",
-    "labels": "Each query becomes a list to learn from; later lists are kept, to choose by and to judge by.",
-    "ranker": "The ranker that serves, or a new one, is trained; beside it, one on clicks as they are.",
-    SHOPPERS: "What recommends is trained on what shoppers did next, and serves where it foretells that better.",
+    "clean": "The derived tables are refreshed: invalid events are rejected, bots and fraud are left out.",
+    TOWERS: "The encoder, which makes the vectors of all products, is trained and evaluated where requested.",
+    "click model": "A click model separates position bias from the attractiveness of products.",
+    "labels": "Each query becomes a list to train on; later lists are held out for validation and for the gate.",
+    "ranker": "The ranker that serves, or a new one, is trained, and another one on raw clicks.",
+    SHOPPERS: "The user tower is trained to predict the next acts of shoppers, and serves where it predicts them better.",
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
     "publish": "The ranker serves from now on, or is rejected with the reasons.",
@@ -284,7 +271,7 @@ _STAGE_OF = {
 
 
 def _stage_of(step: str) -> str:
-    """All that is trained, by whatever name, is of one stage."""
+    """The stage of a step; other steps are trainings of the ranker."""
     return _STAGE_OF.get(step, _RANKER)
 
 
@@ -296,7 +283,7 @@ SCHEMA = 1
 
 
 class RunDecision(StrEnum):
-    """What came of a run."""
+    """The outcome of a run."""
 
     SERVES = "serves"
     SWITCHED_OFF = "may serve, rankers are switched off"
@@ -306,25 +293,24 @@ class RunDecision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EventCounts:
-    """The events that the run began with."""
+    """The events of a run."""
 
     first: datetime
     last: datetime
-    """The window: no event outside it was learned from."""
+    """The window of the derived tables."""
     events: int
     """Cleaned ones, bots' among them."""
     rejected: Mapping[str, int]
-    """Reason to how many events were rejected for it."""
+    """Rejected events by reason."""
     corrected: int
     """Events whose time was corrected."""
     sessions: int
     flagged_sessions: int
-    """Of bots and fraud: left out of all that follows."""
+    """Of bots and fraud, left out of training."""
     flagged_clicks: int
 
     @classmethod
     def of(cls, done: RefreshResult) -> EventCounts:
-        """What a refresh of the derived tables tells."""
         return cls(
             first=done.window.first,
             last=done.window.last,
@@ -339,14 +325,14 @@ class EventCounts:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """One position of the lists that trained."""
+    """One position of the training lists."""
 
     position: int
     """From 1."""
     shown: int
     clicks: int
     examination: float | None
-    """How often a shopper looks at it, as the click model has it."""
+    """By the click model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +343,7 @@ class Curve:
     """As `--method` names it."""
     epochs: tuple[Epoch, ...]
     mixed: float
-    """nDCG@10 on the lists that choose, of its best epoch mixed with the merged order."""
+    """nDCG@10 on the validation lists of its best epoch, mixed with the merged order."""
 
     @property
     def best(self) -> Epoch:
@@ -367,7 +353,7 @@ class Curve:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """How much more nDCG@10 than learning from clicks as they are, with the 95% interval."""
+    """The gain in nDCG@10 over training on raw clicks, with its 95% interval."""
 
     mean: float
     low: float
@@ -376,25 +362,25 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a training found that came to its end."""
+    """The findings of a completed training."""
 
     lists: int
     """That trained."""
     queries: int
-    """That left something to learn from."""
+    """Usable for training."""
     judging_lists: int
-    """The last ones, which the gate saw alone."""
+    """The last ones, held out for the gate."""
     left_out: Mapping[str, int]
     """What could not be learned from, counted: see `rerank.training.click_dataset.LeftOut`."""
     borrowed: tuple[str, ...]
     """Carts or purchases, where there were too few, so that they are learned from clicks."""
     models: tuple[HeldOutFit, ...]
-    """The click model that was used, then plain click rates, on the lists that choose."""
+    """The click model, then plain click rates, on the validation lists."""
     positions: tuple[Position, ...]
     curves: tuple[Curve, ...]
-    """The way that was asked for first."""
+    """The requested way first."""
     orders: tuple[OrderResult, ...]
-    """On the lists that judge."""
+    """On the lists of the gate."""
     above_naive: Gain | None
     comparisons: tuple[Comparison, ...]
     """The gate's, over all queries and by slice."""
@@ -410,22 +396,22 @@ class UserTowerResult:
     is_new: bool
     """False where the last run's events were these: it is that run's."""
     report: UserTowerReport
-    """What it was measured by, beside what served; the gate's reasons."""
+    """Its measures and the gate's reasons."""
 
 
 @dataclass(frozen=True, slots=True)
 class TextTowers:
-    """The encoder: what it could learn from, or has."""
+    """The encoder of a run: its training data and result."""
 
     queries: int
     """That clicks have labelled."""
     next: tuple[str, ...]
-    """Commands: how to train it where it was left, how to use it where it was rejected."""
+    """Commands that train it, or that use it where it was rejected."""
     folder: str = ""
     """Of a trained one; empty where none is."""
     before: float | None = None
     after: float | None = None
-    """nDCG@10 of queries that chose when to stop, over a part of the catalog, of the model as it was and as trained."""
+    """nDCG@10 of the validation queries, over a part of the catalog, before and after training."""
     version: str = ""
     """The version that it serves in from now on; empty where it does not."""
 
@@ -440,7 +426,7 @@ class LearnReport:
     """Of this run: what an interrupted one before it had done is not among them."""
     decision: RunDecision
     summary: tuple[str, ...]
-    """What was decided and why, in sentences."""
+    """The decision and its reasons, in sentences."""
     reasons: tuple[str, ...]
     """The gate's; of a run that was refused, why."""
     ranker: str
@@ -448,9 +434,8 @@ class LearnReport:
     against: str
     """What it was judged against."""
     notices: tuple[str, ...]
-    """What a user should know besides."""
     removed: tuple[str, ...]
-    """Older rankers that were one too many."""
+    """Older rankers beyond the number to keep."""
     stages: tuple[Stage, ...]
     events: EventCounts | None
     """None where the run stopped before."""
@@ -463,5 +448,4 @@ class LearnReport:
     schema: int = field(default=SCHEMA)
 
     def to_json(self) -> bytes:
-        """One JSON document."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2)

@@ -1,4 +1,4 @@
-"""The report on a run of `shelfwise learn` shown: as one HTML page that needs nothing else, and in a terminal."""
+"""The report of a run of `shelfwise learn` as a self-contained HTML page and in a terminal."""
 
 from __future__ import annotations
 
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-# The report as one HTML page that needs nothing else: no script, no outside resource, plots inside.
-
 _PAGE = Path(__file__).with_name("training_page.html.j2")
 
 
@@ -52,10 +50,8 @@ def html(report: LearnReport) -> str:
     return render(_PAGE, drawings, report=report, headline=HEADLINES[report.decision], **named)
 
 
-# The plots of the page: what each order reaches, the gate's slices, training curves, examination by position.
-
 _COLOURS = (BLUE, AMBER)
-"""Of the way that was asked for, and the naive one."""
+"""Of the requested way and of the naive one."""
 
 
 def plots(found: Findings) -> Mapping[str, str]:
@@ -119,7 +115,7 @@ def _validation(curves: Sequence[Curve]) -> str:
             axes.plot([curve.best.number], [curve.best.validation], color=colour, marker="o", markersize=8, alpha=0.35)
         _by_epoch(axes)
 
-    return svg(2.8, draw, "nDCG@10 on the lists that choose, by epoch")
+    return svg(2.8, draw, "nDCG@10 on the validation lists, by epoch")
 
 
 def shopper_plot(curve: Sequence[tuple[int, float]]) -> str:
@@ -172,25 +168,23 @@ def _positions(rows: Sequence[Position]) -> str:
         axes.set_xlabel("position")
         show_grid(axes, legend=INSIDE)
 
-    return svg(2.8, draw, "How often each position is looked at and clicked")
+    return svg(2.8, draw, "Examination and click rate of each position")
 
 
 def _mark_best(axes: Axes, at: float, value: float, colour: str) -> None:
     axes.plot([at], [value], color=colour, marker="o", markersize=8, alpha=0.35)
 
 
-# Names and numbers of a run as the page and the terminal tell them.
-
 _ORDERS: Mapping[str, str] = {
     MERGED: "merged order",
     SERVED: "served before",
-    NAIVE: "clicks as they are",
+    NAIVE: "raw clicks",
     NEW: "new ranker",
 }
 _LONGEST_NAME = 24
 _BASELINES: Mapping[str, str] = {
     "ctr": "each product's click rate, whatever its position",
-    "position": "each position's click rate, whatever stands there",
+    "position": "each position's click rate, whatever its product",
 }
 HEADLINES: Mapping[RunDecision, str] = {
     RunDecision.SERVES: "A better ranker serves",
@@ -201,12 +195,12 @@ HEADLINES: Mapping[RunDecision, str] = {
 
 
 def order_name(order: str) -> str:
-    """What an order is, in words."""
+    """The display name of an order."""
     return _ORDERS.get(order, order)
 
 
 def model_name(model: str) -> str:
-    """What a click model supposes; the name of one that is no plain rate."""
+    """The display name of a click model or baseline."""
     return _BASELINES[model] if model in BASELINES and model in _BASELINES else f"click model {model}"
 
 
@@ -217,12 +211,12 @@ def slice_name(name: str) -> str:
 
 
 def difference(found: Difference | Gain | None) -> str:
-    """By how much one is better than the other, with the interval."""
+    """A difference with its interval."""
     return "too few to decide" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
 
 
 def judgment(comparison: Comparison) -> str:
-    """What the gate makes of a comparison."""
+    """The gate's result of a comparison."""
     if comparison.difference is None:
         return "does not count"
     return "better" if comparison.is_better else "worse" if comparison.is_worse else "no sure difference"
@@ -239,9 +233,6 @@ _LEFT_OUT: Mapping[str, str] = {
     "lost_candidates": "pairs whose product is not among its query's candidates any more",
     "unanswered_queries": "queries that leave nothing to choose from",
 }
-
-
-# The report in a terminal: what was decided, the steps, what each order reaches, where the page is.
 
 
 def show_learned(report: LearnReport, page: Path, index: Path, console: Console = out) -> None:
@@ -282,10 +273,10 @@ def _steps(report: LearnReport) -> Table:
 
 def _did(stage: Stage) -> str:
     """What each of its steps did, a line for each."""
-    told = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
-    if not told or stage.outcome is StageOutcome.STOPPED:
-        told.append(stage.outcome.value)
-    return "\n".join(map(printable, told))
+    lines = [f"{'' if step.name == stage.name else f'{step.name}: '}{step.did}" for step in stage.steps if step.did]
+    if not lines or stage.outcome is StageOutcome.STOPPED:
+        lines.append(stage.outcome.value)
+    return "\n".join(map(printable, lines))
 
 
 def _order_rows(report: LearnReport) -> Table:

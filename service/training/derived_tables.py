@@ -1,4 +1,4 @@
-"""The derived tables of an index directory as the commands work with them: refreshed with its catalog and settings."""
+"""The derived tables of an index directory, refreshed with its catalog and settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from service.settings import EventsSettings
 
 
 class DerivedTablesManager:
-    """Makes the tables of a store's events; `progress` is told the steps."""
+    """Refreshes the tables of a store's events; `progress` is called at each step."""
 
     def __init__(
         self,
@@ -46,8 +46,8 @@ class DerivedTablesManager:
         self._clock = clock
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> RefreshResult:
-        """Brings them up to date, and what engines read of them; `days` is how far back they go, from now, or
-        from the last day that has events."""
+        """Brings them and the engines' files up to date; `days` is the length of the window, which ends now or with the
+        last day that has events."""
         now = self._clock()
         last_day = max(self._log.store.days(), default=None)
         ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
@@ -63,12 +63,11 @@ class DerivedTablesManager:
             progress=self._progress,
             purge=purge,
         )
-        self._tell_engines()
+        self._write_engine_files()
         return done
 
-    def _tell_engines(self) -> None:
-        """Engines read popularity, co-views, what was asked and what that proposes from files of their own: they open
-        without a table library."""
+    def _write_engine_files(self) -> None:
+        """Writes what engines read of the tables, as they open without a table library."""
         derived = open_derived(self.folder)
         write_popularity(self._root, popularity_scores(derived.popularity), derived.made)
         write_coviews(self._root, coviews_of(derived.neighbours), derived.made)
@@ -76,12 +75,11 @@ class DerivedTablesManager:
         write_proposals(self._root, synonym_proposals(derived, serving_words(self._root)), derived.made)
 
     def label_weights(self) -> pl.DataFrame:
-        """What a click, a cart and a purchase count for in the labels that were made last."""
         return open_derived(self.folder).label_weights
 
     def purge(self) -> None:
-        """Makes them anew, if there are any, as far back as they were, and leaves no earlier ones: of who was forgotten
-        nothing stays."""
+        """Makes existing tables again, over the same window, and removes earlier ones, after a shopper was
+        forgotten."""
         if self.folder.is_dir():
             self.refresh(self._days(), purge=True)
 
@@ -92,7 +90,7 @@ class DerivedTablesManager:
             return None
 
     def rows_of(self, pseudonyms: Collection[str]) -> int:
-        """In how many values of all files any of these pseudonyms stands."""
+        """The number of values in all files with any of these pseudonyms."""
         return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
 
 
@@ -102,7 +100,7 @@ def popularity_scores(table: pl.DataFrame) -> dict[str, float]:
 
 
 def coviews_of(table: pl.DataFrame) -> CoViews:
-    """What the same shoppers looked at, of a table with kind, product_id, neighbour_id and similarity."""
+    """Products viewed by the same shoppers, of a table with kind, product_id, neighbour_id and similarity."""
     viewed = table.filter(pl.col("kind") == "view")
     strengths = viewed["similarity"].to_numpy()
     return CoViews.of_pairs(viewed["product_id"].to_list(), viewed["neighbour_id"].to_list(), strengths)

@@ -63,16 +63,16 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     assert labels == [
         "nDCG@10 of each order on the last lists, with 95% intervals",
         "nDCG@10 gained over what serves, by slice, with 95% intervals",
-        "nDCG@10 on the lists that choose, by epoch",
+        "nDCG@10 on the validation lists, by epoch",
         "Mean loss of each epoch",
-        "How often each position is looked at and clicked",
+        "Examination and click rate of each position",
         "nDCG@10 of what shoppers chose next, by epoch",
     ]
 
 
 def test_every_stage_and_count_stands_on_the_page() -> None:
     page = html(learn_report())
-    for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not come to its end"):
+    for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
         assert said in page
     assert "queries that were shown and never clicked" in page
     assert "pairs of query and product whose product is gone" not in page  # there are none
@@ -87,7 +87,7 @@ def test_one_that_was_refused_has_no_plots(events: bool) -> None:
     page = html(refused if events else replace(refused, events=None))
     assert "<svg" not in page
     assert "No ranker was trained" in page
-    assert ("What was left out" in page) == events
+    assert ("Excluded data" in page) == events
 
 
 @pytest.mark.parametrize("found", [findings(), None])
@@ -102,7 +102,7 @@ def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | No
 def test_a_training_that_measured_nothing_still_has_a_page() -> None:
     nothing = findings(orders=(), above_naive=None, comparisons=(), positions=())
     page = html(learn_report(findings=nothing))
-    assert "Nothing that the last lists led to is among the candidates of today." in page
+    assert "No clicked product of the last lists is among the current candidates." in page
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:

@@ -55,7 +55,7 @@ def test_beside_clicks_as_they_are(gain: Gain, said: str) -> None:
 
 def test_the_naive_way_itself_is_not_set_beside_itself() -> None:
     only = (Curve("naive", findings().curves[1].epochs, 0.5),)
-    assert "Learning from clicks as they are" not in sentences(found=findings(curves=only))
+    assert "Training on raw clicks" not in sentences(found=findings(curves=only))
 
 
 def test_one_that_was_refused_says_where() -> None:
