@@ -175,7 +175,7 @@ class Load:
     ledger: Ledger = field(default_factory=Ledger)
     slices: list[Slice] = field(default_factory=list)
     swaps: int = 0
-    random: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - a benchmark, not a secret
+    dice: random.Random = field(default_factory=lambda: random.Random(0))  # noqa: S311 - a benchmark, not a secret
     _client: httpx2.AsyncClient = field(init=False)
     _statuses: Counter[str] = field(default_factory=Counter)
     _spent: list[float] = field(default_factory=list)
@@ -207,7 +207,7 @@ class Load:
         """Open-loop: what is late does not hold up what comes."""
         due = time.perf_counter()
         async with asyncio.TaskGroup() as group:
-            while (due := due + self.random.expovariate(rate)) < until:
+            while (due := due + self.dice.expovariate(rate)) < until:
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 group.create_task(_awaited(ask))
 
@@ -224,8 +224,8 @@ class Load:
         return answer.status_code, answer.content
 
     async def _search(self) -> None:
-        query = self.random.choice(self.queries)
-        parameters = {"q": query, "size": 20, "page": self.random.randint(1, _PAGES), "facets": "brand"}
+        query = self.dice.choice(self.queries)
+        parameters = {"q": query, "size": 20, "page": self.dice.randint(1, _PAGES), "facets": "brand"}
         started = time.perf_counter()
         status, body = await self._ask("GET", f"/v1/search?{urlencode(parameters)}")
         if status == 200:
@@ -237,21 +237,21 @@ class Load:
                 self._shown = page["query_id"], query, page["hits"]
 
     async def _suggest(self) -> None:
-        await self._ask("GET", f"/v1/suggest?{urlencode({'q': self.random.choice(list(prefixes(self._query())))})}")
+        await self._ask("GET", f"/v1/suggest?{urlencode({'q': self.dice.choice(list(prefixes(self._query())))})}")
 
     async def _record(self) -> None:
         """A search's impressions, and a click on one."""
         query_id, query, hits = self._shown
         if not hits:
             return
-        shopper, now = f"shopper-{self.random.randrange(_SHOPPERS)}", datetime.now(UTC).isoformat()
+        shopper, now = f"shopper-{self.dice.randrange(_SHOPPERS)}", datetime.now(UTC).isoformat()
         common = {"query_id": query_id, "query": query, "shopper": shopper, "session": shopper, "time": now}
         shown = [
             {**common, "kind": kind, "product_id": hit["product"]["id"], "position": position}
             for position, hit in enumerate(hits[:_SHOWN], 1)
             for kind in (("impression", "click") if position == 1 else ("impression",))
         ]
-        number = self.random.getrandbits(64)
+        number = self.dice.getrandbits(64)
         events = [{**each, "event_id": f"{number:x}-{place}"} for place, each in enumerate(shown)]
         status, _ = await self._ask("POST", "/v1/events", {"events": events})
         if status == 200:
@@ -274,7 +274,7 @@ class Load:
 
     def _next_change(self, number: int) -> tuple[str, float | None, Row]:
         """Mostly prices; some new products, half of which are taken away again."""
-        price = round(self.random.uniform(1, 500), 2)
+        price = round(self.dice.uniform(1, 500), 2)
         if number % 20 == 0 and self._live:
             gone = self._live.pop(0)
             return gone, None, {"delete": gone}
@@ -282,7 +282,7 @@ class Load:
             self._live.append(f"live-{number}")
             made = {"id": self._live[-1], "title": f"{self._query()} {number}", "price": price}
             return self._live[-1], price, {"put": made}
-        product = str(self.random.choice(self.rows[:_CHANGED])["id"])
+        product = str(self.dice.choice(self.rows[:_CHANGED])["id"])
         return product, price, {"patch": {"id": product, "values": {"price": price}}}
 
     async def _swap(self, until: float, pause: float) -> None:
@@ -337,7 +337,7 @@ class Load:
         return float(figures[0]) / 1e6 if figures else float("nan")
 
     def _query(self) -> str:
-        return self.random.choice(self.queries)
+        return self.dice.choice(self.queries)
 
 
 async def _awaited(ask: Callable[[], Awaitable[object]]) -> None:

@@ -23,9 +23,9 @@ from service.cli.output import (
     show_table,
 )
 from service.cli.search import open_engine
+from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Example, Proposal
 from service.curation.synonyms import (
-    StoredSynonyms,
     Synonym,
     SynonymChange,
     SynonymStore,
@@ -40,7 +40,8 @@ ProposalId = Annotated[str, typer.Argument(help="A proposal's id, as proposals s
 @command("synonyms list store")
 def list_synonyms(index: Index) -> None:
     """List the synonyms of an index; those that its version was built with are in a file of the version."""
-    emit(_store(index).read(), show_synonyms)
+    stored = _store(index).read()
+    emit(stored, show_synonyms, document={"revision": stored.revision, "synonyms": stored.documents})
 
 
 @command('synonyms put store "sofa, couch, settee" --by m7')
@@ -95,7 +96,7 @@ def import_lines(
 def export(index: Index) -> None:
     """Print the synonyms as a text file that import and rebuild read; those that are off are comments."""
     # In UTF-8 whatever the terminal speaks: it is read again.
-    sys.stdout.buffer.write(format_lines(_store(index).read().synonyms).encode())
+    sys.stdout.buffer.write(format_lines(_store(index).read().documents).encode())
 
 
 @command("synonyms proposals store --size 10")
@@ -136,13 +137,13 @@ def _store(index: Path) -> SynonymStore:
     return SynonymStore(index)
 
 
-def show_synonyms(stored: StoredSynonyms) -> None:
+def show_synonyms(stored: StoredDocuments[Synonym]) -> None:
     """A line for each."""
-    if not stored.synonyms:
+    if not stored.documents:
         say('No synonyms. To add one: shelfwise synonyms put INDEX "sofa, couch"')
         return
     table = plain_table("synonym", "says")
-    for each in stored.synonyms:
+    for each in stored.documents:
         style = "" if each.enabled else "dim"
         name = Text(printable(each.id) + ("" if each.enabled else " (off)"), style=style)
         table.add_row(name, Text(printable(each.line), style=style))
