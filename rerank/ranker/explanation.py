@@ -1,4 +1,4 @@
-"""What a ranker's score is made of: the ranker is asked again, with one thing at a time left out.
+"""Contributions of factors to a ranker's score: the ranker scores again with one factor at a time left out.
 
 Each contribution is a difference of two scores of the served network, so it is exact for what it says: how much lower
 the score would be, all else being equal, if this one thing were as usual (features at a default, removed one by one:

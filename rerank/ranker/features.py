@@ -1,4 +1,4 @@
-"""What the ranker's head reads of a candidate besides its words: the first stage's scores, and the store's signals.
+"""Features of candidates for the ranker: first-stage scores and the store's signals; batches of the network's inputs.
 
 Every feature is a property of the query and the product alone, never of the list they stand in, so that a filter or a
 page leaves the order of what remains as it was. What is not known is 0, and a feature of its own says so.

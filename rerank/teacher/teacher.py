@@ -1,4 +1,4 @@
-"""What a teacher is, pairs of query and text in and scores out, and how one is opened."""
+"""The teacher protocol, pairs of query and text in and scores out, and how one is opened."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from rerank.text_towers.dataset import Augmentation, Floats, Rows, TowerDataset
 from rerank.text_towers.losses import Examples
 from rerank.text_towers.model import TextTower
 from rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
-from rerank.text_towers.options import Products, Score, TextTowerTask
+from rerank.text_towers.options import CatalogProducts, Score, TextTowerTask
 from retrieval.records import Product
 from retrieval.store.files import atomic_file
 from retrieval.store.products import encoder_text
@@ -44,7 +44,7 @@ def build_part(
     made: TowerDataset,
     pairs: Rows,
     negatives: Rows,
-    products: Products,
+    products: CatalogProducts,
     tower: TextTower,
     augmentation: Augmentation,
     score: Score | None,

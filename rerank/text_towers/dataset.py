@@ -1,4 +1,4 @@
-"""What the towers learn from: judged queries by number, products by row, divided by the SHA-1 of the query."""
+"""Training data of the text towers: judged queries by number, products by row, divided by the SHA-1 of the query."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from rerank.text_towers.dataset import Floats, Rows, TowerDataset
 from rerank.text_towers.model import TextTower
-from rerank.text_towers.options import Products
+from rerank.text_towers.options import CatalogProducts
 from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import Epoch, LoopOptions, Training, train, weights_of
 from retrieval.errors import SettingError, TrainingError
@@ -49,7 +49,7 @@ class LayerPruning:
 
     tower: TextTower
     made: TowerDataset
-    products: Products
+    products: CatalogProducts
     judge: PoolEvaluator
     folder: Path
     """Keeps the state between epochs."""

@@ -1,4 +1,4 @@
-"""How the towers are trained, and what they are trained beside."""
+"""Options and tasks of training text towers."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class TextTowerOptions:
     seed: int = 0
 
 
-class Products(Protocol):
+class CatalogProducts(Protocol):
     """A catalog's products by row."""
 
     def __len__(self) -> int: ...
@@ -97,7 +97,7 @@ class TextTowerTask:
     made: TowerDataset
     found: RetrievedProducts
     """What the published index finds, which the first negatives are drawn from."""
-    products: Products
+    products: CatalogProducts
     options: TextTowerOptions
     folder: Path
     """Keeps the state between parts."""

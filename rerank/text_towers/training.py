@@ -77,7 +77,7 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
     set_dropout(model, options.dropout)
     adapted = None if options.lora is None else attach(model, options.lora, options.seed)
     try:
-        trained = _Run(task).go()
+        trained = _TowerTraining(task).go()
     finally:
         model.eval()
     if adapted is not None:
@@ -100,7 +100,7 @@ def check_options(tower: TextTower, options: TextTowerOptions) -> None:
         )
 
 
-class _Run:
+class _TowerTraining:
     def __init__(self, task: TextTowerTask) -> None:
         self._task = task
         self._tower, self._made, self._products = task.tower, task.made, task.products

@@ -1,4 +1,4 @@
-"""How good the towers are at a moment: queries that choose, over a fixed part of the catalog, by the weights of now."""
+"""Validation of text towers: nDCG@10 of held-out queries over a fixed pool of products."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from rerank.evaluation.metrics import ndcg
 from rerank.text_towers.dataset import Floats, Rows, TowerDataset
-from rerank.text_towers.options import Products, RetrievedProducts
+from rerank.text_towers.options import CatalogProducts, RetrievedProducts
 from retrieval.store.products import encoder_text
 
 _QUERIES = 500
@@ -35,7 +35,9 @@ class TowerEncoder(Protocol):
 class PoolEvaluator:
     """Ranks the same pool for the same queries again and again."""
 
-    def __init__(self, made: TowerDataset, found: RetrievedProducts, products: Products, size: int, seed: int) -> None:
+    def __init__(
+        self, made: TowerDataset, found: RetrievedProducts, products: CatalogProducts, size: int, seed: int
+    ) -> None:
         """`size` is how many products the pool has, unless judged ones and near ones are more."""
         rng = np.random.default_rng([seed, 1])
         numbers = made.validation

@@ -1,4 +1,4 @@
-"""How good an order is, list by list: nDCG@10 against graded targets; and how well scores are calibrated."""
+"""nDCG@10 of lists against graded targets, and calibration of scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What shoppers may name of one product: brand, kind, traits, sizes, model numbers, what it is for."""
+"""Attributes that shoppers may name of a product: brand, kind, traits, sizes, model numbers, complements."""
 
 from __future__ import annotations
 

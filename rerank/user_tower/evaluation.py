@@ -1,4 +1,4 @@
-"""What a tower is judged by: what shoppers chose next, after all that it may learn from."""
+"""Held-out evaluation of user towers: the next product of shoppers after all acts that trained."""
 
 from __future__ import annotations
 

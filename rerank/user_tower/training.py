@@ -99,13 +99,13 @@ def fit(
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
         work = Path(given)
-        run = _Run(vectors, learning, options, categories)
+        run = _UserTowerTraining(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
         curve = run.train(validating, work / "validated", advance, judged)
         neighbours = run.choose_neighbours(validating, timed=not np.isnan(histories.times).any())
         best = best_of(curve).number
         if options.refit and learning is not histories:
-            run = _Run(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
+            run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
             run.train(None, work / "whole", advance)
             neighbours = run.learned_again(neighbours)
     return run.tower(neighbours)
@@ -128,7 +128,7 @@ def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
         raise TrainingError("vectors of products have values that are no numbers: rebuild the index")
 
 
-class _Run:
+class _UserTowerTraining:
     def __init__(
         self, vectors: NDArray[np.float32], histories: Histories, options: UserTowerOptions, categories: Ints | None
     ) -> None:

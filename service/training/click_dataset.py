@@ -1,4 +1,4 @@
-"""What learning from clicks works with: lists of three periods, their candidates, and what was done on them."""
+"""Training data of learning from clicks: lists of three periods, their candidates, the acts on them."""
 
 from __future__ import annotations
 

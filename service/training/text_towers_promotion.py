@@ -187,7 +187,7 @@ MOST_LOST = 0.003
 """nDCG@10 that int8 may cost against fp32."""
 
 
-class Rounded(msgspec.Struct, frozen=True):
+class PrecisionComparison(msgspec.Struct, frozen=True):
     """nDCG@10 of the queries that chose, over their pool, in both precisions."""
 
     fp32: float
@@ -208,7 +208,7 @@ class PublishedEncoder(msgspec.Struct, frozen=True):
     """Whether it is theirs."""
     runtime: str
     """What they would serve, or do serve, in."""
-    rounded: Rounded | None
+    rounded: PrecisionComparison | None
     """None where int8 was not asked of them."""
     report: EncoderReport | None
     """None where the version that serves is theirs already."""
@@ -248,13 +248,15 @@ def publish_encoder(
     return PublishedEncoder(done.version, is_theirs, chosen, rounded, reports[0] if reports else None)
 
 
-def _rounded(towers: Path, pool: PoolEvaluator, cache: Path, progress: Progress, dimension: int | None) -> Rounded:
+def _rounded(
+    towers: Path, pool: PoolEvaluator, cache: Path, progress: Progress, dimension: int | None
+) -> PrecisionComparison:
     progress.begin("int8", None, "")
     of = {
         runtime: pool.ndcg(open_encoder(str(towers), runtime, cache, dimension=dimension))
         for runtime in ("onnx-fp32", "onnx-int8")
     }
-    rounded = Rounded(of["onnx-fp32"], of["onnx-int8"])
+    rounded = PrecisionComparison(of["onnx-fp32"], of["onnx-int8"])
     kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
     progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
     return rounded

@@ -35,7 +35,7 @@ from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.text_towers_promotion import (
     JUDGING_SHARE,
     MOST_LOST,
-    Rounded,
+    PrecisionComparison,
     judged_gains,
     judging,
 )
@@ -180,7 +180,7 @@ class TestNotBetter:
 
     @pytest.mark.parametrize(("int8", "is_close"), [(0.41, True), (0.3971, True), (0.3969, False)])
     def test_int8_serves_where_it_costs_little(self, int8: float, is_close: bool) -> None:
-        assert Rounded(fp32=0.4, int8=int8).is_close == is_close
+        assert PrecisionComparison(fp32=0.4, int8=int8).is_close == is_close
 
 
 @pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
