@@ -105,6 +105,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    gc.unfreeze()
     servers = config.stash.get(SERVERS, None)
     if servers is not None and servers.owner == os.getpid():
         servers.stop()

@@ -48,7 +48,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copied = Path(shutil.copytree(store, tmp_path_factory.mktemp("trained") / "store"))
-    told = run(copied, "--judgments", str(copied / "judgments.tsv"), "--json")
+    told = run(copied, "--json")
     (copied / "told.json").write_bytes(msgspec.json.encode(told))
     return copied
 
@@ -60,6 +60,8 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
     given = ["towers", str(folder / "index"), "--encoder", str(folder / "tiny"), "--epochs", "2", *SMALL]
+    if not {"--judgments", "--from-catalog"} & {*arguments}:
+        given += ["--judgments", str(folder / "judgments.tsv")]
     done = CliRunner().invoke(app, ["train", *given, "--no-publish", *arguments])
     if isinstance(done.exception, ShelfwiseError):
         raise done.exception
@@ -110,7 +112,9 @@ def _found(engine: SearchEngine) -> int:
 
 
 def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(trained: Path) -> None:
-    shown = run(trained, "--judgments", str(trained / "judgments.tsv"))
+    shown = run(
+        trained,
+    )
     folder = trained / "index" / "training" / "towers"
     first, second = folder / "towers-0001", folder / "towers-0002"
     use = f"To use it: shelfwise rebuild {trained / 'index'} --encoder {second}"
@@ -121,7 +125,7 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
 
 
 def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path: Path) -> None:
-    given = ("--judgments", str(root / "judgments.tsv"), "--layers", "1", "--out", str(tmp_path / "fewer"))
+    given = ("--layers", "1", "--out", str(tmp_path / "fewer"))
     shown = " ".join(run(root, *given).split())
     assert "layers: 1, taught by all" in shown
     assert f"With all layers: {tmp_path / 'fewer-whole'}" in shown
@@ -133,7 +137,7 @@ def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path:
     with pytest.raises(SettingError, match="fewer exists"):
         run(root, *given)
     with pytest.raises(SettingError, match="3 layers shall be kept; the model has 2"):
-        run(root, "--judgments", str(root / "judgments.tsv"), "--layers", "3")
+        run(root, "--layers", "3")
 
 
 def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
@@ -179,12 +183,12 @@ def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: P
 
 @pytest.mark.slow
 def test_where_every_product_is_searched_there_are_none(root: Path) -> None:
-    told = run(root, "--judgments", str(root / "judgments.tsv"), "--synthetic", "30", "--json")
+    told = run(root, "--synthetic", "30", "--json")
     assert told["towers"]["trained_on"]["synthetic queries"] == 0
 
 
 def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
-    told = run(root, "--judgments", str(root / "judgments.tsv"), "--tune", "2", "--json")
+    told = run(root, "--tune", "2", "--json")
     training = root / "index" / "training"
     (study,) = training.glob("tuning-*.db")
     trials = optuna.load_study(study_name="towers", storage=f"sqlite:///{study}").get_trials()
@@ -196,56 +200,36 @@ def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
     assert options["negatives"]["count"] == best.params["negatives"]
 
 
-class TestRefused:
-    def test_a_folder_that_is_there(self, root: Path) -> None:
-        with pytest.raises(SettingError, match="exists; name a new folder for the towers"):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--out", str(root))
-
-    def test_a_file_that_cannot_be_read(self, root: Path) -> None:
-        with pytest.raises(JudgmentsError, match="cannot be read"):
-            run(root, "--judgments", str(root / "nothing.tsv"))
-
-    def test_a_model_that_is_not_there(self, root: Path) -> None:
-        with pytest.raises(EncoderUnavailableError):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--encoder", str(root / "no-such-model"))
-
-    def test_no_positives(self, root: Path) -> None:
-        (root / "bad.tsv").write_text("query\tproduct_id\tgrade\nred bulb\tp001\t0\nblue tap\tp005\t0\n")
-        with pytest.raises(TrainingError, match="all judgments have the grade 0"):
-            run(root, "--judgments", str(root / "bad.tsv"))
-
-    @pytest.mark.parametrize("ranks", ["500-101", "0-10", "many", "5"])
-    def test_ranks_that_are_none(self, root: Path, ranks: str) -> None:
-        with pytest.raises(SettingError, match=r"--ranks: .* is no window of ranks"):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--ranks", ranks)
-
-    def test_near_misses_where_there_are_no_hard_negatives(self, root: Path) -> None:
-        with pytest.raises(SettingError, match=r"--near-misses 0.5 with --negatives 0: .* name 1 or more"):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--near-misses", "0.5", "--negatives", "0")
-
-    def test_a_teacher_s_loss_without_a_teacher(self, root: Path) -> None:
-        with pytest.raises(SettingError, match="--teacher-loss kl without a teacher: name a cross-encoder"):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--teacher-loss", "kl")
-
-    def test_synthetic_queries_beside_those_of_the_whole_catalog(self, root: Path) -> None:
-        with pytest.raises(SettingError, match="--synthetic: --from-catalog makes all of its queries already"):
-            run(root, "--from-catalog", "30", "--synthetic", "30")
-
-    def test_a_learning_rate_that_ruins_it_writes_nothing(self, root: Path) -> None:
-        with pytest.raises(TrainingError):
-            run(root, "--judgments", str(root / "judgments.tsv"), "--learning-rate", "1e-7", "--temperature", "1")
-        assert not [*(root / "index" / "training").glob("towers*")]
-
-    def test_options_that_do_not_suit_each_other_or_the_model(self, root: Path) -> None:
-        for options, told in (
-            (("--lora", "8", "--train-layers", "1"), "not both"),
-            (("--lora", "8", "--fgm", "0.5"), "train all weights with it"),
-            (("--matryoshka", "512"), "vectors of 512 columns shall do alone"),
-            (("--layers", "40"), "40 layers shall be kept"),
-        ):
-            with pytest.raises(SettingError, match=told):
-                run(root, "--judgments", str(root / "judgments.tsv"), *options)
-        assert not [*(root / "index" / "training").glob("towers*")]
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ("--out {root}", SettingError, "exists; name a new folder for the towers"),
+        ("--judgments {root}/nothing.tsv", JudgmentsError, "cannot be read"),
+        ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
+        ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),
+        *(
+            (f"--ranks {each}", SettingError, "--ranks: .* is no range of ranks")
+            for each in ("500-101", "0-10", "many", "5")
+        ),
+        ("--near-misses 0.5 --negatives 0", SettingError, "--near-misses 0.5 with --negatives 0: .* name 1 or more"),
+        ("--teacher-loss kl", SettingError, "--teacher-loss kl without a teacher: name a cross-encoder"),
+        (
+            "--from-catalog 30 --synthetic 30",
+            SettingError,
+            "--synthetic: --from-catalog makes all of its queries already",
+        ),
+        ("--learning-rate 1e-7 --temperature 1", TrainingError, ""),
+        ("--lora 8 --train-layers 1", SettingError, "not both"),
+        ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
+        ("--matryoshka 512", SettingError, "vectors of 512 columns shall do alone"),
+        ("--layers 40", SettingError, "40 layers shall be kept"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(root: Path, arguments: str, error: type[Exception], message: str) -> None:
+    (root / "bad.tsv").write_text("query\tproduct_id\tgrade\nred bulb\tp001\t0\nblue tap\tp005\t0\n")
+    with pytest.raises(error, match=message):
+        run(root, *arguments.format(root=root).split())
+    assert not [*(root / "index" / "training").glob("towers*")]
 
 
 def test_the_command_shows_its_example() -> None:
