@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """A network, and the folder of its graph."""
-
     network: RankerNetwork
     folder: Path
 

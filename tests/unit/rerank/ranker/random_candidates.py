@@ -19,7 +19,6 @@ _VOCABULARY = 12
 
 
 def network(layers: int, *, history: int = 6, seed: int = 3) -> RankerNetwork:
-    """A small one whose every weight is drawn, the history's too, and which has seen features."""
     torch.manual_seed(seed)
     made = RankerNetwork(shape(layers, history))
     with torch.no_grad():
@@ -31,14 +30,12 @@ def network(layers: int, *, history: int = 6, seed: int = 3) -> RankerNetwork:
 
 
 def shape(layers: int, history: int = 6) -> NetworkShape:
-    """Of a small network."""
     return NetworkShape(
         STATE_DIMENSION, DIMENSION, len(FEATURES), layers=layers, feed_forward=12, hidden=8, history=history
     )
 
 
 def candidates(count: int, words: int = 4, tokens: int = 5, events: int = 0, seed: int = 0) -> Candidates:
-    """So many candidates of a query of so many tokens; about one in five has no states."""
     rng = np.random.default_rng((seed, count, words, tokens, events))
     products = _products(rng, count, tokens)
     features = rng.standard_normal((count, len(FEATURES))).astype(np.float32)
@@ -58,7 +55,6 @@ def candidates(count: int, words: int = 4, tokens: int = 5, events: int = 0, see
 
 
 def some_of(whole: Candidates, places: list[int]) -> Candidates:
-    """The same query with some of its candidates, their tokens padded no further than they need."""
     ids, states = whole.products.ids[places], whole.products.states[places]
     longest = int((ids >= 0).sum(axis=1).max(initial=0))
     products = ProductTokens(ids[:, :longest], states[:, :longest])
@@ -67,19 +63,16 @@ def some_of(whole: Candidates, places: list[int]) -> Candidates:
 
 
 def tensors(*lists: Candidates) -> Inputs:
-    """A batch as the network takes it in training."""
     return Inputs(*(torch.from_numpy(array) for array in pad_batch(lists, DIMENSION).arrays().values()))
 
 
 def scored(by: RankerNetwork, *lists: Candidates) -> list[NDArray[np.float32]]:
-    """Each list's scores (c, 3), all of them scored in one batch."""
     with torch.inference_mode():
         scores: Tensor = by(*tensors(*lists))
     return [scores[place, : len(each.features)].numpy() for place, each in enumerate(lists)]
 
 
 def near(found: NDArray[np.floating], expected: NDArray[np.floating]) -> bool:
-    """Whether scores are the same but for their last digits, which the shape of a batch may change."""
     return found.shape == expected.shape and bool(np.allclose(found, expected, rtol=1e-4, atol=1e-5))
 
 

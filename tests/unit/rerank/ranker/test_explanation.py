@@ -73,7 +73,6 @@ def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(
 
 
 def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
-    """By the network in torch, over candidates that were changed by hand."""
     whole = candidates(9)
     ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
     found = contributions(ranker, whole)
@@ -92,7 +91,6 @@ def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
 
 
 def test_contributions_need_not_add_up(exported: Exported) -> None:
-    """docs/ranking.md says why: what two things say together is missed, or counted twice."""
     whole = candidates(9)
     ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
@@ -176,7 +174,6 @@ def test_a_ranker_whose_usual_features_do_not_fit_is_none(tmp_path: Path, neutra
 
 
 def test_has_states_follows_the_states() -> None:
-    """The oracle above takes both away together, as training does."""
     assert not without_words(candidates(9)).features[:, HAS_STATES].any()
 
 

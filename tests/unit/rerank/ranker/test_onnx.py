@@ -31,7 +31,6 @@ def opened(folder: Path, graph: onnx.ModelProto | None = None, spec: RankerSpec 
 
 
 def reshaping(*axes: int) -> onnx.ModelProto:
-    """A graph that makes an array of these axes of three features, whatever it is given."""
     taken = helper.make_tensor_value_info("features", TensorProto.FLOAT, ["lists", "candidates", 3])
     made = helper.make_tensor_value_info("scores", TensorProto.FLOAT, None)
     node = helper.make_node("Reshape", ["features", "axes"], ["scores"])

@@ -30,7 +30,6 @@ LISTS = [candidates(9, words=3, events=2), candidates(4, words=1, seed=2), candi
 
 
 def sample() -> Sample:
-    """Two lists beside each other, and one alone."""
     places = torch.arange(9)[None] < torch.tensor([[9], [4]])
     return [(tensors(*LISTS[:2]), places), (tensors(LISTS[2]), torch.ones(1, 13, dtype=torch.bool))]
 
@@ -42,8 +41,6 @@ def layer_of(by: RankerNetwork) -> CrossAttention:
 
 
 def replacing(module: nn.Module, places: list[int], mean: Tensor) -> Callable[[], None]:
-    """Puts means in the place of some columns of what a module is given; gives what ends that."""
-
     def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         changed = given[0].clone()
         changed[..., places] = mean[places]
@@ -62,7 +59,6 @@ def served(folder: Path, spec: RankerSpec) -> OnnxRanker:
 
 @pytest.fixture(scope="module")
 def by() -> RankerNetwork:
-    """Four heads of two columns, twelve units, a history."""
     return network(1)
 
 
@@ -156,7 +152,6 @@ def test_a_part_that_says_the_same_of_all_matters_nothing_and_goes_first(by: Ran
 
 
 def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork, found: PartImportance) -> None:
-    """Finite differences, of one head, list by list."""
     layer, step, spread = layer_of(by), 1e-2, []
     mean = found.read
 

@@ -366,7 +366,6 @@ class TestFiles:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A message inside a message, as protobuf writes it."""
     length, size = len(content), b""
     while length > 127:
         size += bytes([length & 127 | 128])

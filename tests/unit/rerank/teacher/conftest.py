@@ -56,5 +56,4 @@ def int8_teacher(tiny: Path, teacher_cache: Path) -> Teacher:
 
 @pytest.fixture(params=["torch", "onnx-fp32", "onnx-int8"])
 def teacher(request: pytest.FixtureRequest, tiny: Path, teacher_cache: Path) -> Teacher:
-    """The same cross-encoder on each runtime."""
     return _opened(str(request.param), tiny, teacher_cache)

@@ -160,8 +160,6 @@ def test_an_encoder_is_refused(copy: Path, tmp_path: Path) -> None:
 
 
 class _Trap:
-    """Runs code when it is unpickled."""
-
     def __init__(self, witness: Path) -> None:
         self._witness = witness
 

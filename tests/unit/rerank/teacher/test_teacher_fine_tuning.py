@@ -27,7 +27,6 @@ FAST = FineTuningOptions(
 
 
 def graded_lists(count: int, seed: int = 1) -> list[GradedList]:
-    """A text that says "steel" is worth most, whatever is asked; the queries differ."""
     dice = random.Random(seed)
     lists = []
     for number in range(count):

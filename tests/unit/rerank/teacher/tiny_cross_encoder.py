@@ -17,7 +17,6 @@ _CHINESE = "笔记本电脑无线钻蓝牙耳机充宝红色"
 
 
 def make_cross_encoder(folder: Path, *, outputs: int = 1, layers: int = 2) -> Path:
-    """Writes one to `folder`, with its weights as safetensors; the same weights on every run."""
     torch.manual_seed(3)
     names = [*SPECIAL, *_CHARACTERS, *(f"##{one}" for one in _CHARACTERS), *_CHINESE, *WORDS]
     config = BertConfig(
@@ -36,13 +35,11 @@ def make_cross_encoder(folder: Path, *, outputs: int = 1, layers: int = 2) -> Pa
 
 
 def pairs_of(count: int, seed: int = 5) -> tuple[list[str], list[str]]:
-    """Queries and texts of 0 to 30 words, the same on every run."""
     dice = random.Random(seed)
     queries = [" ".join(dice.choices(WORDS, k=dice.randint(0, 4))) for _ in range(count)]
     return queries, [" ".join(dice.choices((*WORDS, "x100", "红色"), k=dice.randint(0, 30))) for _ in range(count)]
 
 
 def changed_config(folder: Path, **values: object) -> None:
-    """Writes other values into its config.json."""
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | values), "utf-8")

@@ -10,8 +10,6 @@ import pytest
 
 @pytest.fixture(scope="module")
 def small_heap() -> Iterator[None]:
-    """What is loaded by now is left out of garbage collections: the trainer asks for one after each of its runs, which
-    takes longer than the run."""
     gc.freeze()
     yield
     gc.unfreeze()

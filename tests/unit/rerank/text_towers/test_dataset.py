@@ -150,7 +150,6 @@ def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Seq
 
 
 def told(made: TowerDataset, query: str) -> dict[int, Any]:
-    """Gain and weight of each row, for a query that trains; nothing for one that is not there."""
     queries = [normalize_query(each) for each in made.queries]
     if query not in queries:
         return {}
@@ -162,12 +161,10 @@ def told(made: TowerDataset, query: str) -> dict[int, Any]:
 
 
 def one_that(*, trains: bool) -> str:
-    """A query of the shop."""
     return next(each.query for each in judged() if is_validation_query(each.query, SHARE, SEED) != trains)
 
 
 def unasked(*, trains: bool, words: str = "glowing thing") -> str:
-    """One that nobody has judged."""
     return next(each for at in range(99) if is_validation_query(each := f"{words} {at}", SHARE, SEED) != trains)
 
 

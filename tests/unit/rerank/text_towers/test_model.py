@@ -57,7 +57,6 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 def trained(
     tower: TextTower, folder: Path, options: TextTowerOptions = OPTIONS, *, after: int | None = None
 ) -> TrainedTowers:
-    """`after` ends it after so many steps."""
     progress = StoppedProgress(after or 10**9, KeyboardInterrupt)
     return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
 
@@ -102,8 +101,6 @@ def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path
 
 
 class _Block(nn.Module):
-    """As T5's: attention and feed-forward are layers of it."""
-
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.ModuleList([nn.Linear(1, 1, bias=False) for _ in range(2)])
@@ -157,8 +154,6 @@ def test_what_is_saved_keeps_its_own(tower: TextTower, tmp_path: Path) -> None:
 
 
 class _OwnNumber(nn.Module):
-    """As ModernBERT's attention, which has no module for it."""
-
     def __init__(self) -> None:
         super().__init__()
         self.attention_dropout = 0.2
@@ -202,8 +197,6 @@ def test_products_of_matrices_are_timed() -> None:
 
 
 class Counted(nn.Module):
-    """A network of two numbers, and a count."""
-
     def __init__(self, values: list[float], count: int) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.tensor(values))
@@ -236,8 +229,6 @@ def test_of_equally_good_ones_all_that_was_learned_stays_to_the_last_bit(reached
 
 
 class Told:
-    """A network of one number, and the validation of each mean in turn."""
-
     def __init__(self, *validations: float) -> None:
         self.network = nn.Linear(1, 1, bias=False)
         self.state = RunState()
@@ -245,7 +236,6 @@ class Told:
         self.judged: list[float] = []
 
     def part(self, weight: float, validation: float) -> tuple[float, int, float]:
-        """What the mean is after a part of this weight: its weight, members and validation."""
         self.network.weight.data.fill_(weight)
         average(self.network, self.state, validation, self._judge)
         assert self.network.weight.item() == weight

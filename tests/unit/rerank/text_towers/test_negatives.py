@@ -65,7 +65,6 @@ def test_where_nothing_was_retrieved_others_stand_in() -> None:
 
 class TestNearMisses:
     def drawn(self, share: float, near: Mapping[int, Rows], count: int = 2) -> tuple[Rows, Rows]:
-        """Pairs, and the negatives of each."""
         made, found = shop(), found_by_nobody()
         rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
         options = NegativeOptions(count, near_misses=share)

@@ -56,7 +56,6 @@ def _loss(tower: TextTower, options: LossOptions, made: Examples, positives: tup
 
 
 def cosines(tower: TextTower, columns: int | None = None) -> np.ndarray[Any, Any]:
-    """(4, 8) as the loss has them."""
     texts = (tower.encode_queries(QUERIES), tower.encode_products([*POSITIVES, *NEGATIVES]))
     queries, products = (unit_rows(vectors[:, :columns]) for vectors in texts)
     return np.asarray(queries @ products.T)
@@ -79,7 +78,6 @@ def by_hand(
 
 
 def repeated(_row: int, at: int) -> bool:
-    """Row 0's positive stands among the negatives of row 2 too: it is no negative of row 0."""
     return (_row, at) == (0, 6)
 
 

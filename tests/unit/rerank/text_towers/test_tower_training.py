@@ -47,8 +47,6 @@ class _KilledError(Exception):
 
 @dataclass(slots=True)
 class Told:
-    """Notes what is told, and may put an end to it after so many steps."""
-
     after: int | None = None
     curve: list[Epoch] = field(default_factory=list)
     phases: list[str] = field(default_factory=list)
@@ -222,7 +220,6 @@ class TestLossLost:
             trained(tower, tmp_path)
 
     def test_later_the_best_part_is_kept_and_the_step_is_said(self, encoder: ModelSource, tmp_path: Path) -> None:
-        """A teacher that loses its mind in the third part."""
         calls: list[int] = []
 
         def score(queries: Any, texts: Any) -> Floats:  # noqa: ANN401 - of whatever it is asked
@@ -291,7 +288,6 @@ def _by_name(short_of_memory: Any) -> Any:  # noqa: ANN401 - the library calls i
 def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
     encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As multilingual-e5-small wants it."""
     model = SentenceTransformer(str(encoder.folder), device="cpu", prompts={"query": "query: ", "passage": "passage: "})
     model.save(str(tmp_path / "e5"), create_model_card=False)
     parts: list[ExamplePart] = []

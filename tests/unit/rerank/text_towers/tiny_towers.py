@@ -63,7 +63,6 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
 
 
 def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
-    """Each word in each colour: right are the products of that colour, half right is another colour."""
     return [
         JudgedQuery(f"{colour} {word}", _opinions(CALLED[ASKED.index(word)], colour))
         for word in words
@@ -72,7 +71,6 @@ def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
 
 
 def every_query() -> list[JudgedQuery]:
-    """Each thing in each colour and size, its words in three orders."""
     made = []
     for asked, called in zip(ASKED, CALLED, strict=True):
         for colour in COLOURS:
@@ -84,20 +82,16 @@ def every_query() -> list[JudgedQuery]:
 
 
 def row_of(product_id: str) -> int | None:
-    """The row of one of PRODUCTS."""
     number = int(product_id[1:])
     return number if number < len(PRODUCTS) else None
 
 
 @cache
 def shop() -> TowerDataset:
-    """Material of all of it."""
     return build_dataset(TowerSources(judged(), share=0.2), row_of, seed=1)
 
 
 def found_by_nobody() -> RetrievedProducts:
-    """Retrievers that give the catalog in an order of their own for each query."""
-
     def ranked(seed: int) -> list[Rows]:
         return [np.random.default_rng([seed, at]).permutation(len(PRODUCTS)) for at in range(len(shop().queries))]
 

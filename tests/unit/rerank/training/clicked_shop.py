@@ -31,14 +31,11 @@ DEPTH = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shop:
-    """Queries with their candidates, and what shoppers think of them."""
-
     data: ListData
     relevance: NDArray[np.float64]
     """(m,): the share of the query's words that each candidate has."""
 
     def events(self, sessions: int, strength: float = 1.5, seed: int = 1) -> pl.DataFrame:
-        """What shoppers did, whose looks at position p are as likely as 1 / p^strength."""
         lists = self.data.lists
         table = pl.DataFrame(
             {
@@ -53,7 +50,6 @@ class Shop:
         return simulated_events(simulate(store, shopper, sessions, conditions, seed), store, table, START, seed)
 
     def ndcg(self, scores: NDArray[np.floating]) -> float:
-        """How well scores (m,) order all candidates, by what shoppers think."""
         return float(ndcg(scores, self.relevance.astype(np.float32), self.data.lists.offsets).mean())
 
     def _store(self) -> SimulatedStore:
@@ -71,27 +67,22 @@ class Shop:
 
 
 def shop(folder: Path, queries: int = 60, candidates: int = 16) -> Shop:
-    """`folder` takes the products' states."""
     data = taught(folder, [candidates] * queries, seed=2)
     return Shop(data, np.clip(data.targets - 0.3 * merged_scores(data.lists), 0, None).astype(np.float64) / 3)
 
 
 def row_of(product: str) -> int | None:
-    """The row of one of the shop's products."""
     return int(product.removeprefix("p"))
 
 
 def learned_lists(made: Shop, events: pl.DataFrame, most: int = 16) -> ClickLists:
-    """What its clicks say of its candidates."""
     return click_lists(fit_evidence(events), made.data.lists, row_of, most)
 
 
 def click_data(made: Shop, clicks: ClickLists) -> ClickData:
-    """With what batches take."""
     data = made.data
     return ClickData(clicks, ListData(clicks.lists, data.queries, data.states, clicks.gains[:, 0]))
 
 
 def no_lists() -> CandidateLists:
-    """None at all."""
     return CandidateLists((), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32))

@@ -26,19 +26,15 @@ _CLICK = ACT_KINDS.index("click")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class World:
-    """What all shoppers were shown, one list an hour."""
-
     shown: ShopperDisplays
     past: Acts
     vectors: NDArray[np.float32]
     base: NDArray[np.float32]
 
     def data(self, displays: ShopperDisplays) -> HistoryData:
-        """Some of the displays with what their batches take."""
         return HistoryData(displays, self.past, np.arange(PRODUCTS), self.base, lambda rows: self.vectors[rows])
 
     def training(self) -> HistoryTraining:
-        """The first three quarters train, the others choose and judge."""
         cut = len(self.shown) * 3 // 4
         before, after = self.shown.select(np.arange(cut)), self.shown.select(np.arange(cut, len(self.shown)))
         choosing, judging = (self.data(half) for half in split_by_shopper(after.informative(outputs=1)))
@@ -47,7 +43,6 @@ class World:
 
 
 def world(seed: int, *, tastes: bool, shoppers: int = 250, searches: int = 12) -> World:
-    """Clicks come of looking, less often further down, and of liking; what stands where comes of the base scores."""
     rng = np.random.default_rng(seed)
     brands, likes = rng.integers(0, BRANDS, PRODUCTS), rng.integers(0, BRANDS, shoppers)
     named = unit_rows(rng.standard_normal((BRANDS, DIMENSION)).astype(np.float32))

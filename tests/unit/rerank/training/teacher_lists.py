@@ -22,7 +22,6 @@ SHAPE = NetworkShape(STATE_DIMENSION, 0, len(FEATURES), layers=1, feed_forward=8
 
 
 def taught(folder: Path, lengths: list[int], seed: int = 0) -> ListData:
-    """Lists of these lengths, their targets the teacher's scores; `folder` takes the products' states."""
     rng = np.random.default_rng(seed)
     states = _states(folder)
     rows = np.concatenate([np.empty(0, np.int64), *(rng.permutation(PRODUCTS)[:length] for length in lengths)])
@@ -36,7 +35,6 @@ def taught(folder: Path, lengths: list[int], seed: int = 0) -> ListData:
 
 
 def _liked(data: ListData) -> NDArray[np.float32]:
-    """Three times the share of the query's tokens that each product has, and a bit of its merged score."""
     products = data.states.gather(data.lists.rows).ids
     shares = [
         float(np.isin(data.queries[number].ids, products[place]).mean())
@@ -56,6 +54,5 @@ def _states(folder: Path) -> StoredStates:
 
 
 def _tokens(ids: NDArray[np.int64]) -> Tokens:
-    """Of states that are drawn from the ids."""
     table = np.random.default_rng(4).standard_normal((_VOCABULARY, STATE_DIMENSION)).astype(np.float32)
     return Tokens(ids.astype(np.int32), unit_rows(table[ids]))

@@ -124,7 +124,6 @@ START = datetime(2026, 5, 1)
 
 
 def log(lists: int) -> pl.DataFrame:
-    """Lists of one product, a minute apart, each bought a day later."""
     rows = []
     for number in range(lists):
         shown = START + timedelta(minutes=number)

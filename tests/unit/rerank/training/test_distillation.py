@@ -179,8 +179,6 @@ class TestDistil:
         batch = data.batch([0, 3], dropped=0.0, seed=0)
 
         class Teaching(RankerNetwork):
-            """Gives the targets of one batch, one output moved by a constant, another reversed where asked."""
-
             sign = 1.0
 
             def forward(self, *_arrays: torch.Tensor) -> torch.Tensor:
@@ -193,8 +191,6 @@ class TestDistil:
 
 
 class CountingTeacher:
-    """Scores a pair by the letters that both have; counts what it is asked, and can fail on the way."""
-
     identity = "letters"
 
     def __init__(self, fails_after: int | None = None) -> None:

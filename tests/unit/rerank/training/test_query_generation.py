@@ -244,7 +244,6 @@ BARE = Product("bare", "")
 
 
 def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PRODUCTS) -> set[Words]:
-    """What a recipe makes with a hundred seeds."""
     shopper = shopper_for(product, beside)
     return {RECIPES[recipe].make(replace(shopper, random=Random(seed))) for seed in range(100)}
 

@@ -133,7 +133,6 @@ def run_name(number: int) -> str:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """What TensorBoard finds in a folder: by name, step and value."""
     read = accumulators.EventAccumulator(str(folder))
     read.Reload()
     return {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}

@@ -30,7 +30,6 @@ def words_of(products: tuple[Product, ...]) -> CatalogWords:
 
 
 def facts_of(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> ProductFacts:
-    """What is known of a product in a catalog of itself and others."""
     return read_facts(product, read_words(product.title), words_of((product, *beside)))
 
 

@@ -15,7 +15,6 @@ TINY = UserTowerOptions(
 
 
 def catalog(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Unit vectors (N, d), those of one kind alike, and the kinds (N,); the last of each kind is never chosen."""
     random = np.random.default_rng(seed)
     centres = random.standard_normal((KINDS, DIMENSION))
     kinds = np.repeat(np.arange(KINDS), EACH)
@@ -24,7 +23,6 @@ def catalog(seed: int = 0) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def shoppers(count: int = 150, length: int = 6, seed: int = 0) -> Histories:
-    """Each act is of the kind after the last one's: nothing that is near to it."""
     random = np.random.default_rng(seed)
     products, times = [], []
     for _ in range(count):

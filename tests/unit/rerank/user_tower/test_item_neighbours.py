@@ -31,7 +31,6 @@ def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
 
 
 def ridge_regression(histories: Histories, ridge: float, half_life: float | None = None) -> NDArray[np.float64]:
-    """Each product foretold from all others, by one regression at a time."""
     chosen = np.zeros((len(histories), len(ROWS)))
     for shopper in range(len(histories)):
         part = histories.of_shopper(shopper)

@@ -43,7 +43,6 @@ def test_before_training_it_recommends_what_is_near() -> None:
 
 
 def test_new_products_are_found_by_their_text(learned: UserTower) -> None:
-    """Nobody has chosen the last product of any kind; by chance one kind of six would be right."""
     new = np.arange(EACH - 1, KINDS * EACH, EACH)
     last = np.arange(KINDS)
     scores = learned.scores(Histories.of([[kind * EACH + 1] for kind in last.tolist()]))[:, new]
@@ -127,7 +126,6 @@ def test_a_product_of_few_shoppers_has_nothing_own() -> None:
 
 
 def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
-    """Nothing is learned of the network then; which products there are, and which go together, still is."""
     vectors, histories = _given()
     newest = EACH - 1  # chosen by nobody else
     late = Histories.of(

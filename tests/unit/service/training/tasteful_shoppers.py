@@ -44,8 +44,6 @@ _ACTED = ("shopper", "product_id", "kind", "time")
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What tables made of events say."""
-
     lists: pl.DataFrame
     """As `rerank.sessions.tables.Derived.lists`."""
     acts: pl.DataFrame
@@ -53,8 +51,6 @@ class Told:
 
 
 def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int = 14, seed: int = 3) -> Told:
-    """Each shopper asks three queries again and again, and clicks mostly on one brand, or on anything alike; the higher
-    a product stands, the more often it is looked at."""
     rng = np.random.default_rng(seed)
     found = candidate_lists(snapshot, QUERIES, 0.0, depth=DEPTH)
     brands = np.array([snapshot.products[row].brand for row in found.rows.tolist()])

@@ -31,8 +31,6 @@ GIVEN_UP = 24
 
 
 class _Told(NullProgress):
-    """Notes what the phase `material` came to."""
-
     def __init__(self) -> None:
         self.material = ""
         self._phase = ""
@@ -46,18 +44,14 @@ class _Told(NullProgress):
 
 
 def misspelled(query: str) -> str:
-    """As those write it who find nothing."""
     return f"{query}x"
 
 
 def _given_up() -> list[str]:
-    """Of the queries that lead to a product, those that many shoppers first misspell."""
     return [each.query for each in every_query()][:: len(every_query()) // GIVEN_UP][:GIVEN_UP]
 
 
 def _events() -> Iterator[dict[str, object]]:
-    """Each query twice: a page on which one product is clicked; and some after a misspelled one, whose page nobody
-    clicked on."""
     began, right = datetime(2026, 1, 1, tzinfo=UTC), {each.query: next(iter(each.opinions)) for each in every_query()}
     visits = [[query] for query in right] * 2
     for query in _given_up():

@@ -18,7 +18,6 @@ GONE = "gone-from-the-catalog"
 
 
 def shown(number: int, query: str, products: Sequence[str], acts: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
-    """A list and what was done on it, by kind and product."""
     said = {"query_id": f"q{number}", "query": query, "time": START + timedelta(minutes=number), "shopper": ""}
     impressions = [
         {**said, "kind": "impression", "product_id": each, "position": at} for at, each in enumerate(products, 1)

@@ -47,7 +47,6 @@ START = datetime(2026, 5, 1)
 
 @pytest.fixture(scope="module")
 def events(demo: DemoFiles) -> pl.DataFrame:
-    """What shoppers who know the grades clicked on."""
     grades: dict[str, dict[str, float]] = {}
     with demo.judgments.open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
@@ -62,7 +61,6 @@ def events(demo: DemoFiles) -> pl.DataFrame:
 
 @pytest.fixture
 def root(demo_index: Path, tmp_path: Path) -> Path:
-    """A copy of the demo index, which may be given rankers."""
     return Path(shutil.copytree(demo_index, tmp_path / "store"))
 
 

@@ -85,7 +85,6 @@ def second_phase(
     run: Path,
     options: ClickRankerOptions = OPTIONS,
 ) -> HistoryResult:
-    """The second phase alone, over a network that was not trained."""
     made = build_training_set(snapshot, lists, None, options, BUILT, NullProgress())
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)
     torch.manual_seed(0)
@@ -110,7 +109,6 @@ def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
 def test_training_goes_on_from_the_attention_that_serves(
     root: Path, snapshot: Snapshot, tasteful: Told, trained: ClickTraining
 ) -> None:
-    """With no epoch of the second phase what served is judged again, over the base that was trained anew."""
     before = trained.added.model
 
     def build(folder: Path) -> None:

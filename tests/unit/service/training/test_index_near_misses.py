@@ -31,8 +31,6 @@ PRODUCTS = [
 
 
 class _Phases(NullProgress):
-    """Notes what it is told."""
-
     def __init__(self) -> None:
         self.told: dict[str, str] = {}
         self.totals: dict[str, int | None] = {}
@@ -51,7 +49,6 @@ class _Phases(NullProgress):
 
 
 def asked() -> list[JudgedQuery]:
-    """Each word in each colour: right are all lengths of it; and again with a length, which is right alone."""
     made = []
     for word, called in zip(ASKED, CALLED, strict=True):
         for colour in COLOURS:

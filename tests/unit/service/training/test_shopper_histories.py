@@ -20,7 +20,6 @@ LISTS = CandidateLists(
 
 
 def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists:
-    """Answers (id, query, minute, shopper) with a, b and c in this order, one of them clicked a minute later."""
     rows = [
         (kind, answer, query, product, position, START + timedelta(minutes=minute + later), shopper)
         for answer, query, minute, shopper in answers
@@ -34,7 +33,6 @@ def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists
 
 
 def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
-    """Acts (shopper, product, kind, minute)."""
     rows = [(shopper, product, kind, START + timedelta(minutes=minute)) for shopper, product, kind, minute in done]
     schema = pl.Schema(
         {"shopper": pl.String(), "product_id": pl.String(), "kind": pl.String(), "time": pl.Datetime("ms")}
@@ -43,7 +41,6 @@ def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
 
 
 def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
-    """The displays with a history, and each one's history as rows and kinds."""
     shoppers = KnownShoppers.of(done, ROWS.get)
     displays = find_displays(lists, shoppers, LISTS, ROWS.get).informative()
     past = shoppers.past
@@ -63,7 +60,6 @@ def test_a_display_points_to_its_candidates_and_to_what_was_done_before() -> Non
 
 
 def test_no_act_counts_that_is_not_before_the_list() -> None:
-    """Neither the click on the list itself, nor an act of the same moment, nor any later one."""
     lists = shown(("q1", "mug", 5, "u"), ("q2", "mug", 20, "u"))
     before = acts(("u", "a", "click", 4), ("u", "b", "click", 6))
     later = acts(("u", "c", "purchase", 5), ("u", "c", "cart", 20), ("u", "c", "cart", 30), ("w", "c", "click", 1))

@@ -40,7 +40,6 @@ def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo index with a ranker of drawn weights, one of whose four heads says nothing."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shrinking") / "index"))
     torch.manual_seed(5)
     shape = NetworkShape(DIMENSION, engine.manifest.dimension, len(FEATURES), feed_forward=16, history=0)
@@ -58,7 +57,6 @@ def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.Temp
 
 @pytest.fixture
 def root(ranked: Path, tmp_path: Path) -> Path:
-    """A copy that a test may change."""
     return Path(shutil.copytree(ranked, tmp_path / "index"))
 
 

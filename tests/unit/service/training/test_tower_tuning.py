@@ -19,8 +19,6 @@ OPTIONS = TextTowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02
 
 
 class Trained:
-    """Stands where a training would: it is best at a learning rate of .0003 and two negatives."""
-
     def __init__(self, lost: int | None = None, killed: int | None = None) -> None:
         self.tried: list[TextTowerOptions] = []
         self._lost, self._killed = lost, killed
