@@ -150,8 +150,8 @@ class SqliteFile:
 
     def _is_made(self, cursor: sqlite3.Cursor) -> bool:
         """False for a new file; raises StoreForeignError for one of somebody else's."""
-        told = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
-        tables, application, version = cursor.execute(f"{told} FROM sqlite_master").fetchone()
+        state = "SELECT count(*), (SELECT * FROM pragma_application_id), (SELECT * FROM pragma_user_version)"
+        tables, application, version = cursor.execute(f"{state} FROM sqlite_master").fetchone()
         if (tables, application, version) == (0, 0, 0):
             return False
         if application != self._layout.application:
@@ -334,9 +334,9 @@ class DocumentStore(Generic[Entry, Change]):
         query = f"SELECT revision, time, who, id, before, after FROM changes {which} ORDER BY revision DESC, id LIMIT ?"  # noqa: S608  # our own words
         with self._file.reading() as cursor:
             rows = [] if cursor is None else cursor.execute(query, (*values, limit)).fetchall()
-        return [self._told(*row) for row in rows]
+        return [self._to_change(*row) for row in rows]
 
-    def _told(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
+    def _to_change(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
         before, after = (None if line is None else self._decoded(line) for line in lines)
         return self.kind.change(revision, from_units(time, MICROSECOND), who, entry_id, before, after)
 

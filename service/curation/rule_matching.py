@@ -62,9 +62,9 @@ class Effect:
     excluded_by: tuple[str, ...] = ()
     """The rules that `where` is of."""
 
-    def condition(self, asked: Condition | None) -> Condition | None:
+    def condition(self, filters: Condition | None) -> Condition | None:
         """What a hit must pass in all; `asked` is the shopper's filter."""
-        parts = self.where if asked is None else (asked, *self.where)
+        parts = self.where if filters is None else (filters, *self.where)
         return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
@@ -80,7 +80,7 @@ MOST_MATCHING = 50
 """Rules that hold in one search, so that no number of them makes it slow: the first of those that match."""
 MOST_LIFTS = 20
 """Boosts and burials that hold in one search."""
-_MOST_TOLD = 5
+_MAX_NAMED = 5
 """Rules that are passed over and named one by one."""
 
 
@@ -133,11 +133,11 @@ class CompiledRules:
     @property
     def notices(self) -> tuple[str, ...]:
         """Which rules are passed over, and why."""
-        told = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MOST_TOLD]]
-        more = len(self.faults) - len(told)
+        reasons = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MAX_NAMED]]
+        more = len(self.faults) - len(reasons)
         if more > 0:
-            told.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
-        return (*told, self._crowd) if self._crowd else tuple(told)
+            reasons.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
+        return (*reasons, self._crowd) if self._crowd else tuple(reasons)
 
     def effect(self, texts: Sequence[AnalyzedText], filters: Condition | None, now: float) -> Effect:
         """The effect of all rules that match one of these texts (as typed, and as corrected) under this filter at a

@@ -154,10 +154,10 @@ def rule_document(rule: Rule) -> dict[str, object]:
     return made
 
 
-def parse_rule(said: object, place: str = "the rule") -> Rule:
+def parse_rule(document: object, place: str = "the rule") -> Rule:
     """The rule that plain values say; raises RuleError, which names the field. What they may be is checked by
     `service.curation.rules.sound`."""
-    fields = _object(said, place)
+    fields = _object(document, place)
     name = fields.get("id")
     if isinstance(name, str) and name:
         place = f"rule {name[:100]!r}"
@@ -173,16 +173,16 @@ def parse_rule(said: object, place: str = "the rule") -> Rule:
     return Rule(head.id, tuple(made), moments, head.name, head.priority, head.enabled)
 
 
-def parse_rules(said: object, place: str) -> list[Rule]:
+def parse_rules(document: object, place: str) -> list[Rule]:
     """The rules of a document: a list of them, an object whose `rules` is one, or one rule."""
-    if isinstance(said, Mapping) and "rules" in said:
-        strange = sorted(set(said) - {"rules"})
+    if isinstance(document, Mapping) and "rules" in document:
+        strange = sorted(set(document) - {"rules"})
         if strange:
             raise RuleError(f"{place}: {strange[0]!r} is no field beside rules", field=strange[0])
-        said = said["rules"]
-    if not isinstance(said, list):
-        return [parse_rule(said, place)]
-    return [parse_rule(each, f"{place}: rules[{number}]") for number, each in enumerate(said)]
+        document = document["rules"]
+    if not isinstance(document, list):
+        return [parse_rule(document, place)]
+    return [parse_rule(each, f"{place}: rules[{number}]") for number, each in enumerate(document)]
 
 
 def read_rules(path: Path) -> list[Rule]:
@@ -192,13 +192,13 @@ def read_rules(path: Path) -> list[Rule]:
             content = file.read(MOST_FILE_BYTES + 1)
         if len(content) > MOST_FILE_BYTES:
             raise RuleError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; put its rules in several files")
-        said = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
+        document = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
     except OSError as error:
         raise RuleError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file of rules") from error
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         kind = "TOML" if path.suffix == ".toml" else "JSON"
         raise RuleError(f"{path} is no {kind}: {error}") from error
-    return parse_rules(said, str(path))
+    return parse_rules(document, str(path))
 
 
 def encode_rule(rule: Rule) -> str:
@@ -217,8 +217,8 @@ def _given(value: Rule | When | Action) -> dict[str, object]:
     return {name: given for name, (given, default) in fields.items() if given != default}
 
 
-def _action(said: object, place: str) -> Action:
-    fields = _object(said, place)
+def _action(document: object, place: str) -> Action:
+    fields = _object(document, place)
     kind = fields.get("kind")
     if not isinstance(kind, str) or kind not in KINDS:
         close = close_names(kind, KINDS) if isinstance(kind, str) else ()
@@ -226,33 +226,33 @@ def _action(said: object, place: str) -> Action:
         what = "is missing" if kind is None else f"is {str(kind)[:40]!r}"
         raise RuleError(f"{place}.kind: {what}; {advice}", field="kind")
     wanted = KINDS[kind]
-    _check_names(fields, wanted, place, besides=("kind",))
+    _check_names(fields, wanted, place, additional=("kind",))
     action: Action = _converted({name: value for name, value in fields.items() if name != "kind"}, wanted, place)
     return action
 
 
-def _object(said: object, place: str) -> Mapping[str, object]:
-    if not isinstance(said, Mapping) or not all(isinstance(name, str) for name in said):
-        raise RuleError(f"{place}: is {type(said).__name__}, it must be an object with named fields")
-    return said
+def _object(document: object, place: str) -> Mapping[str, object]:
+    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
+        raise RuleError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    return document
 
 
-def _check_names(said: Mapping[str, object], wanted: type, place: str, besides: Collection[str] = ()) -> None:
-    known = (*besides, *(each.name for each in dataclasses.fields(wanted)))
-    for name in said:
+def _check_names(document: Mapping[str, object], wanted: type, place: str, additional: Collection[str] = ()) -> None:
+    known = (*additional, *(each.name for each in dataclasses.fields(wanted)))
+    for name in document:
         if name not in known:
             advice = suggest_names(name, known, f"the fields are {', '.join(known)}")
             raise RuleError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
 
 
-def _converted(said: Mapping[str, object], wanted: type[Made], place: str) -> Made:
+def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -> Made:
     try:
-        return msgspec.convert(said, wanted)
+        return msgspec.convert(document, wanted)
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         field = path.removesuffix("`").lstrip(".")
-        told = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
-        raise RuleError(told, field=field) from None
+        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
+        raise RuleError(message, field=field) from None
 
 
 # Whether a rule can be taken: its bounds, its filters, its address. What the catalog has is asked later, when the rule

@@ -379,9 +379,9 @@ class _Queries:
         except SynonymError:
             # What nobody could accept.
             return None
-        told = tuple(self._example(each, is_turned=phrases[0] == right) for each in examples[:MOST_EXAMPLES])
+        shown = tuple(self._example(each, is_turned=phrases[0] == right) for each in examples[:MOST_EXAMPLES])
         shoppers = max(each.shoppers for each in examples)
-        return Proposal(proposal_id(left, right), kind, phrases, to, shoppers, told[0].share, told[0].alike, told)
+        return Proposal(proposal_id(left, right), kind, phrases, to, shoppers, shown[0].share, shown[0].alike, shown)
 
     def _example(self, seen: _Evidence, *, is_turned: bool) -> Example:
         """As shoppers went, or else in the direction of the synonym."""

@@ -77,8 +77,8 @@ def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...
 
 def synonym_document(synonym: Synonym) -> dict[str, object]:
     """A synonym as plain values that JSON has."""
-    said: dict[str, object] = msgspec.to_builtins(synonym)
-    return said
+    content: dict[str, object] = msgspec.to_builtins(synonym)
+    return content
 
 
 def encode_synonym(synonym: Synonym) -> str:
@@ -128,9 +128,9 @@ def read_lines(path: Path) -> list[Synonym]:
         raise SynonymError(f"{path}:{bad}: not UTF-8; save the file as UTF-8") from error
     found: dict[str, Synonym] = {}
     for number, line in enumerate(text.split("\n"), 1):
-        if said := line.split("#", 1)[0].strip():
+        if content := line.split("#", 1)[0].strip():
             try:
-                synonym = parse_line(said)
+                synonym = parse_line(content)
             except SynonymError as error:
                 raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
             found.setdefault(synonym.id, synonym)

@@ -195,12 +195,12 @@ class Stages:
         return ()
 
     def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
-        asked: tuple[str, ...] = (request.stage,)
+        stages: tuple[str, ...] = (request.stage,)
         if request.stage in ("merged", "ranked"):
-            asked = ("bm25", "dense", "merged")
+            stages = ("bm25", "dense", "merged")
         if request.stage == "ranked" and self.last is not None and not ranking.relaxed:
-            asked = STAGES
-        return tuple(stage for stage in asked if stage not in ranking.degraded)
+            stages = STAGES
+        return tuple(stage for stage in stages if stage not in ranking.degraded)
 
     def _nearest(self, query: Vectors | None, depth: int) -> NearestRows:
         return _NONE if query is None else self._snapshot.vectors.search(query, depth)
@@ -211,12 +211,12 @@ class Stages:
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
         completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
-        besides = completed.candidates
-        rows = np.concatenate([matches.rows, besides.rows])
+        others = completed.candidates
+        rows = np.concatenate([matches.rows, others.rows])
         background = self._snapshot.manifest.background
         cosine = self._similarity(query, rows).astype(np.float64)
-        evidence = _evidence(len(request.groups), background, (matches, besides, nearest), cosine)
-        extra = besides.rows[besides.scores == 0]
+        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine)
+        extra = others.rows[others.scores == 0]
         scores = _scores(request, evidence)
         ranking = Ranking(
             rows,
@@ -277,8 +277,8 @@ def _evidence(
 ) -> RetrievalScores:
     """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
     vectors."""
-    matches, besides, nearest = found
-    rows = np.concatenate([matches.rows, besides.rows])
+    matches, others, nearest = found
+    rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
     bm25_rank[: len(matches.rows)] = np.arange(1, len(matches.rows) + 1)
     dense_rank = np.full(len(rows), np.inf)
@@ -287,7 +287,7 @@ def _evidence(
         place = np.searchsorted(nearest.rows, rows, sorter=by_row).clip(max=len(by_row) - 1)
         is_near = nearest.rows[by_row[place]] == rows
         dense_rank[is_near] = by_row[place[is_near]] + 1
-    bm25 = np.concatenate([matches.scores, besides.scores]).astype(np.float64)
+    bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
     return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank)
 
 

@@ -285,9 +285,9 @@ class SearchEngine:
 
     def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
         """With what browsing shows first behind its hits, as many as are missing; nothing of what is hidden."""
-        taken = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
-        browsed = self.search("", size=min(page.size + len(taken), MAX_SIZE), filters=filters)
-        others = [hit for hit in browsed.hits if hit.product.id not in taken]
+        present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
+        browsed = self.search("", size=min(page.size + len(present), MAX_SIZE), filters=filters)
+        others = [hit for hit in browsed.hits if hit.product.id not in present]
         hits = (*page.hits, *others[: page.size - len(page.hits)])
         degraded = tuple(dict.fromkeys((*page.degraded, *browsed.degraded)))
         rules = tuple(dict.fromkeys((*page.rules, *browsed.rules)))

@@ -41,8 +41,8 @@ def explain_hits(
         row = int(scored.rows[place])
         met = matches.of(at, row)
         unrelated = snapshot.manifest.background.mean
-        told = HitFacts(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
-        parts = _in_words(told, {factor: float(scores[at]) for factor, scores in found.items()})
+        hit = HitFacts(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
+        parts = _in_words(hit, {factor: float(scores[at]) for factor, scores in found.items()})
         made[row] = Explanation(tuple(parts), met)
     return made
 
@@ -53,9 +53,9 @@ def _alike(candidates: Candidates) -> Vectors:
     return candidates.vectors @ past.T if len(past) else np.empty((len(candidates.features), 0), np.float32)
 
 
-def _in_words(told: HitFacts, found: Mapping[Factor, float]) -> Iterator[Contribution]:
+def _in_words(hit: HitFacts, found: Mapping[Factor, float]) -> Iterator[Contribution]:
     for factor, contribution in sorted(found.items(), key=lambda each: -abs(each[1])):
-        yield Contribution(factor_name(factor), describe_value(factor, told), contribution)
+        yield Contribution(factor_name(factor), describe_value(factor, hit), contribution)
 
 
 class _Matching:
@@ -80,10 +80,10 @@ class _Matching:
         return term_matches(self._query, words, self._candidates.products.states[at, : len(ids)])
 
     def _query_words(self, encoder: TokenEncoder, text: str) -> QueryWords:
-        asked = self._candidates
-        most = min(len(asked.query.ids), MOST_QUERY_TOKENS)
+        candidates = self._candidates
+        most = min(len(candidates.query.ids), MOST_QUERY_TOKENS)
         words = token_words(encoder.query_spans(text), most)
-        return QueryWords(words, asked.query.states[:most], asked.query_idf[:most])
+        return QueryWords(words, candidates.query.states[:most], candidates.query_idf[:most])
 
 
 MOST_MATCHES = 3
@@ -117,9 +117,9 @@ def factor_name(factor: Factor) -> str:
     return _WORDS[factor][0]
 
 
-def describe_value(factor: Factor, told: HitFacts) -> str:
+def describe_value(factor: Factor, hit: HitFacts) -> str:
     """What it is with one hit."""
-    return _WORDS[factor][1](told)
+    return _WORDS[factor][1](hit)
 
 
 def matches_in_words(matches: tuple[TermMatch, ...]) -> str:
@@ -133,29 +133,29 @@ def _match(match: TermMatch) -> str:
     return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
 
 
-def _merged(told: HitFacts) -> str:
-    return f"{told.feature('merged'):.2f}, #{told.merged_rank} before the ranker"
+def _merged(hit: HitFacts) -> str:
+    return f"{hit.feature('merged'):.2f}, #{hit.merged_rank} before the ranker"
 
 
-def _keywords(told: HitFacts) -> str:
-    score, share = told.feature("bm25") * BM25_SCALE, told.feature("bm25_share")
+def _keywords(hit: HitFacts) -> str:
+    score, share = hit.feature("bm25") * BM25_SCALE, hit.feature("bm25_share")
     return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
 
 
-def _meaning(told: HitFacts) -> str:
-    return f"{told.feature('cosine'):.2f}; unrelated products have {told.unrelated:.2f}"
+def _meaning(hit: HitFacts) -> str:
+    return f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}"
 
 
-def _product_words(told: HitFacts) -> str:
-    if told.matches:
-        return matches_in_words(told.matches)
-    return "read" if told.feature("has_states") else "not read yet"
+def _product_words(hit: HitFacts) -> str:
+    if hit.matches:
+        return matches_in_words(hit.matches)
+    return "read" if hit.feature("has_states") else "not read yet"
 
 
-def _price(told: HitFacts) -> str:
-    if not told.feature("has_price"):
+def _price(hit: HitFacts) -> str:
+    if not hit.feature("has_price"):
         return _UNKNOWN
-    share = float(np.exp(told.feature("price_gap")))
+    share = float(np.exp(hit.feature("price_gap")))
     if abs(share - 1) < _SAME_PRICE:
         return "what such products usually cost"
     if share > 2:
@@ -163,12 +163,12 @@ def _price(told: HitFacts) -> str:
     return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
 
 
-def _in_stock(told: HitFacts) -> str:
-    return {1.0: "yes", -1.0: "no"}.get(told.feature("availability"), _UNKNOWN)
+def _in_stock(hit: HitFacts) -> str:
+    return {1.0: "yes", -1.0: "no"}.get(hit.feature("availability"), _UNKNOWN)
 
 
-def _popularity(told: HitFacts) -> str:
-    share = popularity_share(told.feature("popularity"))
+def _popularity(hit: HitFacts) -> str:
+    share = popularity_share(hit.feature("popularity"))
     if share <= 0:
         return "hardly chosen of late"
     if share > 0.995:
@@ -176,9 +176,9 @@ def _popularity(told: HitFacts) -> str:
     return f"{share:.0%} of the most chosen product's" if share >= 0.01 else "under 1% of the most chosen product's"
 
 
-def _age(told: HitFacts) -> str:
-    freshness = told.feature("freshness")
-    if not told.feature("has_created"):
+def _age(hit: HitFacts) -> str:
+    freshness = hit.feature("freshness")
+    if not hit.feature("has_created"):
         return _UNKNOWN
     # Less than the smallest float: some 35 years.
     if not freshness:
@@ -191,19 +191,19 @@ def _age(told: HitFacts) -> str:
     return f"listed {days / _YEAR:.0f} years ago"
 
 
-def _rating(told: HitFacts) -> str:
-    rating, count = told.product.rating, told.product.rating_count
+def _rating(hit: HitFacts) -> str:
+    rating, count = hit.product.rating, hit.product.rating_count
     if rating is None:
         return "none yet"
     return f"{rating:.1f} of 5" + (f", {count:,} rating{'s' if count != 1 else ''}" if count is not None else "")
 
 
-def _history(told: HitFacts) -> str:
-    count = len(told.alike)
+def _history(hit: HitFacts) -> str:
+    count = len(hit.alike)
     if not count:
         return _UNKNOWN
     acts = f"{count} act{'s' if count != 1 else ''}"
-    return f"{acts}; the product nearest in meaning: {float(told.alike.max()):.2f}"
+    return f"{acts}; the product nearest in meaning: {float(hit.alike.max()):.2f}"
 
 
 _WORDS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {

@@ -220,13 +220,13 @@ class HighlightedFields:
 def _field(name: str, catalog: FieldCatalog) -> str:
     if name in _TEXTS:
         return name
-    for meant in (name, f"attributes.{name}"):
-        info = catalog.fields.get(meant)
+    for key in (name, f"attributes.{name}"):
+        info = catalog.fields.get(key)
         if info and _has_texts(info):
-            return meant
+            return key
     close = close_names(name, [*_TEXTS, *(info.name for info in catalog.fields.values() if _has_texts(info))])
-    meant = f"did you mean {' or '.join(close)}?" if close else f"such as {', '.join(_TEXTS)}"
-    raise UnknownFieldError(f"highlight: no product has a text {name!r} to mark words of; {meant}", name, close)
+    key = f"did you mean {' or '.join(close)}?" if close else f"such as {', '.join(_TEXTS)}"
+    raise UnknownFieldError(f"highlight: no product has a text {name!r} to mark words of; {key}", name, close)
 
 
 def _has_texts(info: FieldInfo) -> bool:

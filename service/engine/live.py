@@ -318,17 +318,17 @@ class LiveSnapshot:
 
         Where the version's encoder is lost, products whose text is new are found by words alone.
         """
-        taken = list(entries)
-        if not taken:
+        pending = list(entries)
+        if not pending:
             return
-        found = self._outcome(entry.change for entry in taken)
+        found = self._outcome(entry.change for entry in pending)
         try:
             encoded = self._encoded(found)
         except EncoderUnavailableError:
             nothing = _EncodedText(np.zeros(self.snapshot.vectors.dimension, np.float32))
             encoded = dict.fromkeys(self._new_texts(found), nothing)
-        self._lay(found, encoded, {entry.change.id: entry.seq for entry in taken}, self._added(taken))
-        self.sequence = taken[-1].seq
+        self._lay(found, encoded, {entry.change.id: entry.seq for entry in pending}, self._added(pending))
+        self.sequence = pending[-1].seq
         self._texts = {}
 
     def _outcome(self, changes: Iterable[Change]) -> dict[str, Product | None]:
@@ -524,8 +524,8 @@ class FollowedVersion:
 
     def postpone(self, error: ShelfwiseError) -> None:
         """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
-        told = f"{self.manifest.version} serves on: the newly published version cannot be opened: {error}"
-        self._trouble["version"] = told
+        message = f"{self.manifest.version} serves on: the newly published version cannot be opened: {error}"
+        self._trouble["version"] = message
         self._again = time.monotonic() + _AGAIN_SECONDS
 
     def close(self) -> None:

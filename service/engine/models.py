@@ -244,11 +244,11 @@ class NamedRankers:
         try:
             made = self._opened(name, encoding)
         except (ShelfwiseError, OSError) as error:
-            told = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
+            values = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
             if len(self._failed) >= _MOST_FAILED:
                 self._failed.clear()
-            self._failed[name, encoding] = _Failure(told, time.monotonic() + _AGAIN_SECONDS)
-            raise told from error
+            self._failed[name, encoding] = _Failure(values, time.monotonic() + _AGAIN_SECONDS)
+            raise values from error
         while len(self._kept) >= MOST:
             # Searches that have it already compute on in their own threads.
             self._kept.pop(next(iter(self._kept))).reranker.close()
@@ -279,11 +279,11 @@ class OpenedUserTower:
         """The own vectors (n, e) of products at these places; 0 for one that has none."""
         return self.values_of(places, self.table.own)
 
-    def values_of(self, places: list[int | None], told: Floats) -> Floats:
+    def values_of(self, places: list[int | None], values: Floats) -> Floats:
         """What is told (m, ...) of the table's products, of those at places (n,); 0 for one that has none."""
         known = _numbers(places)
-        made = np.zeros((len(known), *told.shape[1:]), np.float32)
-        made[known >= 0] = told[known[known >= 0]]
+        made = np.zeros((len(known), *values.shape[1:]), np.float32)
+        made[known >= 0] = values[known[known >= 0]]
         return made
 
     def biases_of(self, places: list[int | None], categories: list[str]) -> Floats:
@@ -299,10 +299,10 @@ class OpenedUserTower:
 
     def neighbour_scores(self, places: list[int | None]) -> Floats:
         """What having chosen a history (w,), oldest first, adds to the scores of the table's products (m,)."""
-        beside = self.table.neighbours
-        if not beside.weight:
+        neighbours = self.table.neighbours
+        if not neighbours.weight:
             return np.zeros(len(self.table.ids), np.float32)
-        return np.float32(beside.weight) * beside.neighbours.scores(_numbers(places), beside.decay)
+        return np.float32(neighbours.weight) * neighbours.neighbours.scores(_numbers(places), neighbours.decay)
 
     def encode(self, history: Histories, now: float, vectors: Floats, own: Floats) -> tuple[Floats, Floats]:
         """Of one shopper what products' vectors (d,) and own vectors (e,) are multiplied with; `vectors` and `own` are

@@ -57,9 +57,9 @@ def recommend_by_history(
     that are not there gives no hits."""
     now = time.time()
     acts = [act for _, act in by_time(acts, now)]
-    asked = condition_of(snapshot, filters)
-    effect = rules.effect([snapshot.analyzer.analyze("")], asked, now) if rules else NOTHING
-    where = effect.condition(asked)
+    requested = condition_of(snapshot, filters)
+    effect = rules.effect([snapshot.analyzer.analyze("")], requested, now) if rules else NOTHING
+    where = effect.condition(requested)
     past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
     hidden = frozenset() if include_seen else frozenset(past)
     is_lost, degraded = bool(lost), lost
@@ -116,7 +116,7 @@ def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
 
 _LEAST_PROPOSED = 200
 """Products that each of the two ways proposes; all of them are then scored by both."""
-_WIDER, _MOST_LOOKED_AT = 8, 10_000
+_WIDER, _MAX_EXAMINED = 8, 10_000
 """Where a condition lets few of the best through, so many times as many are looked at, up to about so many."""
 
 
@@ -130,7 +130,7 @@ class ShopperVectors:
         self.is_known = bool(len(rows))
         if self.is_known:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
-            self._beside = tower.neighbour_scores(places)
+            self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
             self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
 
@@ -153,11 +153,11 @@ class ShopperVectors:
         """The rows of the best `count` by what was learned of them alone; of more of them where a condition lets fewer
         than `_LEAST_PROPOSED` of these through."""
         table = self._tower.table
-        scores = table.own @ self._own + table.bias + self._beside
+        scores = table.own @ self._own + table.bias + self._companion_scores
         while True:
             places = np.argpartition(-scores, count)[:count] if count < len(scores) else np.arange(len(scores))
             found = self._shown(places, where)
-            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MOST_LOOKED_AT):
+            if where is None or len(found) >= _LEAST_PROPOSED or count >= min(len(scores), _MAX_EXAMINED):
                 return found
             count *= _WIDER
 
@@ -176,7 +176,7 @@ class ShopperVectors:
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
         learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
-        learned += tower.values_of(places, self._beside)
+        learned += tower.values_of(places, self._companion_scores)
         return np.asarray(alike, np.float64) + learned
 
 
@@ -234,9 +234,9 @@ class PopularProducts:
         """At most `size` products that a filter lets through and `rules` do not keep out: those of the categories of
         what the shopper did something with, then all others. No hits where nothing is known to be popular."""
         self._served.reload_if_changed()
-        asked = condition_of(snapshot, filters)
-        effect = rules.effect([snapshot.analyzer.analyze("")], asked, time.time()) if rules else NOTHING
-        where = effect.condition(asked)
+        requested = condition_of(snapshot, filters)
+        effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+        where = effect.condition(requested)
         past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
         chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
         shares = self._served.value.of_rows(chosen, snapshot.products.id_of)
@@ -313,9 +313,9 @@ def similar_products(
     A score is on the scale of the cosine, which it is for products without co-views.
     """
     row = row_of(snapshot, product_id)
-    asked = condition_of(snapshot, filters)
-    effect = rules.effect([snapshot.analyzer.analyze("")], asked, time.time()) if rules else NOTHING
-    where = effect.condition(asked)
+    requested = condition_of(snapshot, filters)
+    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+    where = effect.condition(requested)
     vector = snapshot.vectors.vector(row)
     if not vector.any():
         # It came as a live change while the encoder was lost.

@@ -71,21 +71,21 @@ class Reranker:
 
         Raises RankerLateError where they are not there after `deadline` seconds, ModelError where the network fails.
         """
-        asked = _ScoringJob(candidates, time.monotonic() + deadline)
-        if not self._is_queued(asked):
+        job = _ScoringJob(candidates, time.monotonic() + deadline)
+        if not self._is_queued(job):
             # A search that began before another ranker took over.
-            self._answer([asked])
+            self._answer([job])
         try:
-            return asked.answer.result(deadline)
+            return job.answer.result(deadline)
         except LateError:
-            asked.answer.cancel()
+            job.answer.cancel()
             late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
-    def _is_queued(self, asked: _ScoringJob) -> bool:
+    def _is_queued(self, job: _ScoringJob) -> bool:
         with self._closing:
             if not self._is_closed:
-                self._queue.put(asked)
+                self._queue.put(job)
             return not self._is_closed
 
     def close(self) -> None:
@@ -100,35 +100,35 @@ class Reranker:
     def _work(self) -> None:
         while (first := self._queue.get()) is not None:
             batch = [first, *self._waiting()]
-            self._answer([asked for asked in batch if asked.until > time.monotonic()])
+            self._answer([job for job in batch if job.until > time.monotonic()])
 
     def _waiting(self) -> list[_ScoringJob]:
         found: list[_ScoringJob] = []
         while len(found) < MOST_TOGETHER - 1:
             try:
-                asked = self._queue.get_nowait()
+                job = self._queue.get_nowait()
             except queue.Empty:
                 break
-            if asked is None:
+            if job is None:
                 # The other thread's, or ours to see again once this batch is done.
                 self._queue.put(None)
                 break
-            found.append(asked)
+            found.append(job)
         return found
 
     def _answer(self, batch: list[_ScoringJob]) -> None:
-        waited_for = [asked for asked in batch if asked.answer.set_running_or_notify_cancel()]
+        waited_for = [job for job in batch if job.answer.set_running_or_notify_cancel()]
         if not waited_for:
             return
         try:
-            scores = self.ranker.score([asked.candidates for asked in waited_for])
+            scores = self.ranker.score([job.candidates for job in waited_for])
         except Exception as error:  # whoever waits is told, whatever it was
             failure = error if isinstance(error, ModelError) else ModelError(f"{self.ranker.name} failed: {error!r}")
-            for asked in waited_for:
-                asked.answer.set_exception(failure)
+            for job in waited_for:
+                job.answer.set_exception(failure)
             return
-        for asked, found in zip(waited_for, scores, strict=True):
-            asked.answer.set_result(found)
+        for job, found in zip(waited_for, scores, strict=True):
+            job.answer.set_result(found)
 
 
 DEPTH = 100

@@ -30,6 +30,7 @@ class ServedRules:
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, CompiledRules | None] | None = None
         """The catalog that rules were last compiled for, and the result."""
+        self._compiled_from: StoredDocuments[Rule] = self._stored.value
         self._key: object = None
 
     @property
@@ -41,7 +42,8 @@ class ServedRules:
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads and compiles changed rules. Where that fails the rules stay, and `notices` gives the reason."""
-        if self._stored.reload_if_changed():
+        self._stored.reload_if_changed()
+        if self._compiled_from is not self._stored.value:
             with self._lock:
                 self._compile(snapshot)
 
@@ -59,7 +61,7 @@ class ServedRules:
         kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
         key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
         compiled = current[1] if current and key == self._key else compile_rules(stored.documents, snapshot)
-        self._current, self._key = (snapshot.catalog, compiled), key
+        self._current, self._key, self._compiled_from = (snapshot.catalog, compiled), key, stored
         return compiled
 
 
@@ -192,15 +194,15 @@ def compare_pages(before: Page, after: Page) -> Preview:
     rules = {hit.product.id: hit.rule for page in (before, after) for hit in page.hits}
     titles = {hit.product.id: hit.product.title for page in (before, after) for hit in page.hits}
 
-    def told(product: str) -> HitMove:
+    def move(product: str) -> HitMove:
         return HitMove(product, titles[product], was.get(product), becomes.get(product), rules[product])
 
     return Preview(
         before,
         after,
-        tuple(told(product) for product in becomes if product not in was),
-        tuple(told(product) for product in was if product not in becomes),
-        tuple(told(product) for product, place in becomes.items() if was.get(product, place) != place),
+        tuple(move(product) for product in becomes if product not in was),
+        tuple(move(product) for product in was if product not in becomes),
+        tuple(move(product) for product, place in becomes.items() if was.get(product, place) != place),
     )
 
 

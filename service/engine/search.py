@@ -96,13 +96,13 @@ class RuleArranger:
 def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
     """`rows` (n,) with each pinned one at its place; the first `leading` places are taken. Of two that want one place,
     the later takes the next free one; where there are too few rows to reach a place, the pinned come last."""
-    taken = set(range(1, leading + 1))
+    occupied = set(range(1, leading + 1))
     places: list[tuple[int, int]] = []
     for pin in pins:
         place = pin.position
-        while place in taken:
+        while place in occupied:
             place += 1
-        taken.add(place)
+        occupied.add(place)
         places.append((place, pin.row))
     places.sort()
     others = rows[~np.isin(rows, [row for _, row in places])]
@@ -231,11 +231,11 @@ class Search:
             return hits
         shown = self._cut(rows)
         try:
-            told = self._stages.last.explain(ranking, self._query.text, np.array(shown, np.int64))
+            explanations = self._stages.last.explain(ranking, self._query.text, np.array(shown, np.int64))
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
-        return tuple(replace(hit, explanation=told.get(row)) for hit, row in zip(hits, shown, strict=True))
+        return tuple(replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, shown, strict=True))
 
     def _answer(
         self, hits: tuple[Hit, ...], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
@@ -245,7 +245,7 @@ class Search:
             total,
             self._query.page,
             self._query.size,
-            {asked: facets[name] for asked, name in self._facets.items()},
+            {requested: facets[name] for requested, name in self._facets.items()},
             ranking.degraded if ranking else self._request.unavailable,
             ranking.relaxed if ranking else False,
             ranking.timings if ranking else {},

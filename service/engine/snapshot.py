@@ -158,7 +158,7 @@ class NullKeywordIndex(SequentialQueries):
         self._catalog = catalog
 
     @property
-    def places(self) -> int:
+    def field_capacity(self) -> int:
         """No field can be added."""
         return 0
 
@@ -167,7 +167,7 @@ class NullKeywordIndex(SequentialQueries):
         """The number of products."""
         return len(self._products)
 
-    def changed(self, _changes: Sequence[DocumentChange], _catalog: FieldCatalog, /) -> NoReturn:
+    def apply_changes(self, _changes: Sequence[DocumentChange], _catalog: FieldCatalog, /) -> NoReturn:
         """Raises ClusterUnavailableError."""
         raise self._error()
 
@@ -184,7 +184,7 @@ class NullKeywordIndex(SequentialQueries):
         found = self._through(np.sort(rows), where)
         return Matches(found, np.zeros(len(found), dtype=np.float32), len(found))
 
-    def identified(self, _key: str, /) -> Rows:
+    def find_identifier(self, _key: str, /) -> Rows:
         """Nothing."""
         return NO_ROWS
 

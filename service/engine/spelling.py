@@ -71,7 +71,7 @@ class WordCorrector:
     def __init__(self, words: CatalogWords) -> None:
         self._words = words
 
-    def correct(self, word: str, beside: Sequence[str] = ()) -> Correction | None:
+    def correct(self, word: str, companions: Sequence[str] = ()) -> Correction | None:
         """The word that a folded word was meant to be, None where nothing is near; `beside` are the query's other
         words, which tell words apart that are equally near."""
         edits = edits_of(word)
@@ -79,8 +79,8 @@ class WordCorrector:
             return None
         near = self._near(word, edits)
         if near and near[0].edits == 1:
-            return self._best(word, near, beside)
-        return self._two_words(word) or (self._best(word, near, beside) if near else None)
+            return self._best(word, near, companions)
+        return self._two_words(word) or (self._best(word, near, companions) if near else None)
 
     def complete(self, prefix: str) -> str:
         """The word that a misspelled beginning of one is most likely to become; nothing where none is near."""
@@ -115,12 +115,12 @@ class WordCorrector:
         nearest = min((each.edits for each in near), default=0)
         return [each for each in near if each.edits == nearest]
 
-    def _best(self, word: str, near: list[_Near], beside: Sequence[str]) -> Correction:
+    def _best(self, word: str, near: list[_Near], companions: Sequence[str]) -> Correction:
         """Of words that are equally near the one that goes with the others; then by first letter, then the more
         frequent one."""
 
         def rank(each: _Near) -> tuple[int, bool, int, str]:
-            together = self._words.count_together([each.word, *beside]) if beside and len(near) > 1 else 0
+            together = self._words.count_together([each.word, *companions]) if companions and len(near) > 1 else 0
             return -together, each.word[0] != word[0], -self._words.frequency(each.place), each.word
 
         ranked = sorted(((rank(each), each) for each in near), key=lambda pair: pair[0])
@@ -154,10 +154,10 @@ def edits_of(word: str) -> int:
     return 1 if len(word) < SHORTEST_TWICE else 2
 
 
-def _least_frequent(typed: str, meant: _Near) -> float:
+def _least_frequent(typed: str, correction: _Near) -> float:
     """How often a word must be there to be searched for unasked; never is it where two edits gave another beginning."""
-    if meant.edits > 1:
-        return _FREQUENT_IF_TWICE if meant.word[0] == typed[0] else math.inf
+    if correction.edits > 1:
+        return _FREQUENT_IF_TWICE if correction.word[0] == typed[0] else math.inf
     return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
 
 
@@ -213,13 +213,13 @@ class Corrector:
         last = typed.words[-1].word
         if not self._is_unknown(last) or self._words.postings.prefix_positions(last) or self._stands(last):
             return
-        meant = self._corrections.correct(last, self._beside(typed, len(typed.words) - 1, words))
-        if meant and meant.is_sure:
-            yield meant.text
+        correction = self._corrections.correct(last, self._companions(typed, len(typed.words) - 1, words))
+        if correction and correction.is_sure:
+            yield correction.text
         if begun := self._corrections.complete(last):
             yield begun
-        if meant and not meant.is_sure:
-            yield meant.text
+        if correction and not correction.is_sure:
+            yield correction.text
 
     def is_misspelled(self, text: str) -> bool:
         """Whether a word of it is none of the catalog's, and near to one that is."""
@@ -235,11 +235,11 @@ class Corrector:
         found: dict[int, Correction] = {}
         for at, each in enumerate(typed.words[:end]):
             if may_correct(each.word) and not self._is_half(typed, at):
-                meant = self._corrections.correct(each.word, self._beside(typed, at, {}))
-                is_form = is_offer and meant is not None and word_term(meant.text) == word_term(each.word)
+                correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
+                is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
                 # Asked last: in a cluster it is a journey.
-                if meant and (is_form or not self._stands(each.word)):
-                    found[at] = meant
+                if correction and (is_form or not self._stands(each.word)):
+                    found[at] = correction
         return found
 
     def _may_correct(self, word: str) -> bool:
@@ -249,7 +249,7 @@ class Corrector:
         """To titles, brands and categories, so that it may be a misspelling."""
         return bool(edits_of(word)) and word not in self._words
 
-    def _beside(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
+    def _companions(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
         """The other words, some of them put right, as far as the catalog has them."""
         others = (words.get(place, each.word) for place, each in enumerate(typed.words) if place != at)
         return [word for word in others if word in self._words]

@@ -55,7 +55,7 @@ class Suggester:
 
     def __init__(self, root: Path, popularity: Reloaded[Popularity]) -> None:
         self._store = Store(root)
-        self._asked = follow_popular_queries(root)
+        self._popular_queries = follow_popular_queries(root)
         self._popularity = popularity
         self._lock = threading.Lock()
         self._opened = _Opened()
@@ -63,27 +63,27 @@ class Suggester:
     @property
     def notices(self) -> tuple[str, ...]:
         """What suggestions have to do without, or nothing."""
-        return (*self._opened.notices, *self._asked.notices)
+        return (*self._opened.notices, *self._popular_queries.notices)
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up another version's words, and what was made of events since the last look."""
         self._words(snapshot)
-        self._asked.reload_if_changed()
+        self._popular_queries.reload_if_changed()
         self._popularity.reload_if_changed()
 
     def suggest(self, snapshot: Snapshot, text: str, size: int, rules: CompiledRules | None = None) -> Suggestions:
         """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
         what cannot be."""
         _check(text, size)
-        words, asked = self._words(snapshot), self._asked.value
-        meanings = Corrector(snapshot, words, asked.purchase_words) if words else None
-        completer = Completer(CompletionSources(snapshot, asked, self._popularity.value, words, meanings, rules))
+        words, popular = self._words(snapshot), self._popular_queries.value
+        corrector = Corrector(snapshot, words, popular.purchase_words) if words else None
+        completer = Completer(CompletionSources(snapshot, popular, self._popularity.value, words, corrector, rules))
         missing = () if words else ("words",)
         found = completer.complete(TypedText(text), size, text)
-        if found or meanings is None:
+        if found or corrector is None:
             return dataclasses.replace(found, degraded=missing)
         try:
-            for corrected in meanings.correct_prefix(text):
+            for corrected in corrector.correct_prefix(text):
                 if instead := completer.complete(TypedText(corrected), size, text):
                     return dataclasses.replace(instead, corrected=corrected)
         except (ClusterError, StoreDamagedError):
@@ -93,18 +93,22 @@ class Suggester:
     def did_you_mean(self, snapshot: Snapshot, text: str) -> Correction | None:
         """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
         words = self._words(snapshot)
-        return Corrector(snapshot, words, self._asked.value.purchase_words).correct_query(text) if words else None
+        return (
+            Corrector(snapshot, words, self._popular_queries.value.purchase_words).correct_query(text)
+            if words
+            else None
+        )
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
         _check(text, size)
-        asked = self._asked.value
-        place = asked.places.get(query_key(text))
-        found = _saying_more(asked, text) if place is None else asked.queries[place].related
+        popular = self._popular_queries.value
+        place = popular.places.get(query_key(text))
+        found = _saying_more(popular, text) if place is None else popular.queries[place].related
         words = self._words(snapshot)
-        meanings = Corrector(snapshot, words, asked.purchase_words) if words else None
-        texts = (asked.queries[at].text for at in found if asked.queries[at].is_suggested)
-        return tuple(islice((text for text in texts if not (meanings and meanings.is_misspelled(text))), size))
+        corrector = Corrector(snapshot, words, popular.purchase_words) if words else None
+        texts = (popular.queries[at].text for at in found if popular.queries[at].is_suggested)
+        return tuple(islice((text for text in texts if not (corrector and corrector.is_misspelled(text))), size))
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version
@@ -119,21 +123,23 @@ class Suggester:
     def _open(self, version: str) -> _Opened:
         folder = self._store.version_folder(version) / WORDS_FOLDER
         if not is_current(folder):
-            told = f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
-            return _Opened(version, None, (f"{told} makes them",))
+            reason = (
+                f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
+            )
+            return _Opened(version, None, (f"{reason} makes them",))
         try:
             return _Opened(version, CatalogWords.open(folder))
         except StoreDamagedError as error:
             return _Opened(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
 
 
-def _saying_more(asked: PopularQueries, text: str) -> list[int]:
+def _saying_more(popular: PopularQueries, text: str) -> list[int]:
     """The queries that have all words of a text, those asked most first."""
     typed = TypedText(f"{text} ")
     lookups = list(typed.lookups)
     if not lookups or typed.is_too_long:
         return []
-    return [int(at) for at in asked.postings.matching(lookups)]
+    return [int(at) for at in popular.postings.matching(lookups)]
 
 
 def _check(text: str, size: int) -> None:
@@ -150,7 +156,7 @@ def _check(text: str, size: int) -> None:
 
 # Completes what was typed: the queries, categories, brands and products that have all of its words.
 
-_MOST_LOOKED_AT = 200
+_MAX_EXAMINED = 200
 """Of each kind: the best known of those that have the words, which are then looked at one by one."""
 
 
@@ -186,7 +192,7 @@ class Completer:
         half = (size + 1) // 2
         phrases, brands, categories, products = self._matching(typed)
         return Suggestions(
-            tuple(islice(_distinct(known, chain(self._asked(typed), self._phrases(typed, phrases))), size)),
+            tuple(islice(_distinct(known, chain(self._popular_queries(typed), self._phrases(typed, phrases))), size)),
             tuple(islice(self._categories(typed, categories), half)),
             tuple(islice(self._brands(typed, brands), half)),
             tuple(islice(self._products(typed, products, known), half)),
@@ -202,13 +208,13 @@ class Completer:
         phrases, brands, categories, products, _ = np.split(found, np.searchsorted(found, bounds))
         return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
 
-    def _asked(self, typed: TypedText) -> Iterator[SuggestedQuery]:
-        asked, meanings = self._material.popular_queries, self._material.corrector
-        for at in _head(asked.postings.matching(typed.lookups)):
-            query = asked.queries[at]
+    def _popular_queries(self, typed: TypedText) -> Iterator[SuggestedQuery]:
+        popular, corrector = self._material.popular_queries, self._material.corrector
+        for at in _head(popular.postings.matching(typed.lookups)):
+            query = popular.queries[at]
             spans = typed.spans_in(query.text) if query.is_suggested else None
             # A misspelling that many make is not taught to others.
-            if spans and (query.has_purchases or meanings is None or not meanings.is_misspelled(query.text)):
+            if spans and (query.has_purchases or corrector is None or not corrector.is_misspelled(query.text)):
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans)
 
     def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
@@ -244,7 +250,7 @@ class Completer:
             yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
 
     def _popular_first(self, found: Offsets) -> list[int]:
-        rows = [] if self._words is None else self._words.rows[found[:_MOST_LOOKED_AT]].tolist()
+        rows = [] if self._words is None else self._words.rows[found[:_MAX_EXAMINED]].tolist()
         popularity = self._material.popularity
         if not popularity.shares:
             return rows
@@ -266,7 +272,7 @@ class Completer:
 
 
 def _head(found: Offsets) -> list[int]:
-    return [int(at) for at in found[:_MOST_LOOKED_AT]]
+    return [int(at) for at in found[:_MAX_EXAMINED]]
 
 
 def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from retrieval.errors import SynonymError
@@ -105,6 +105,7 @@ def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
 class _Expansion:
     """The store's synonym rules, and the analyzer that they make of a version's analyzer."""
 
+    stored: StoredDocuments[Synonym] = field(default_factory=StoredDocuments)
     rules: tuple[SynonymRule, ...] = ()
     base: Analyzer | None = None
     analyzer: Analyzer | None = None
@@ -140,9 +141,12 @@ class ServedSynonyms:
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads changed synonyms. Where that fails the synonyms stay, and `notices` gives the reason."""
-        if self._follow and (self._stored.reload_if_changed() or self._expansion.base is not snapshot.analyzer):
+        if not self._follow:
+            return
+        self._stored.reload_if_changed()
+        if self._expansion.stored is not self._stored.value or self._expansion.base is not snapshot.analyzer:
             with self._lock:
-                self._expansion = _expand(expansion_rules(self._stored.value.documents), snapshot.analyzer)
+                self._expansion = _expand(self._stored.value, snapshot.analyzer)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A version with the store's synonyms and its own; the same object while nothing changes."""
@@ -153,7 +157,7 @@ class ServedSynonyms:
             with self._lock:
                 expansion = self._expansion
                 if expansion.base is not snapshot.analyzer:
-                    expansion = self._expansion = _expand(expansion.rules, snapshot.analyzer)
+                    expansion = self._expansion = _expand(expansion.stored, snapshot.analyzer)
         expanded = (
             replace(snapshot, analyzer=expansion.analyzer) if expansion.rules and expansion.analyzer else snapshot
         )
@@ -166,5 +170,6 @@ def expansion_rules(synonyms: Sequence[Synonym]) -> tuple[SynonymRule, ...]:
     return tuple(rule for synonym in synonyms if synonym.enabled for rule in synonym.rules)
 
 
-def _expand(rules: tuple[SynonymRule, ...], base: Analyzer) -> _Expansion:
-    return _Expansion(rules, base, Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base)
+def _expand(stored: StoredDocuments[Synonym], base: Analyzer) -> _Expansion:
+    rules = expansion_rules(stored.documents)
+    return _Expansion(stored, rules, base, Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base)

@@ -38,8 +38,8 @@ Document = dict[str, Any]
 
 def stored_document(stored: StoredExperiment, now: datetime) -> Document:
     """An experiment, and what became of it."""
-    told = {"begins": stored.begins, "over": stored.over, "put": stored.put, "who": stored.who}
-    made: Document = msgspec.to_builtins(told)
+    reported = {"begins": stored.begins, "over": stored.over, "put": stored.put, "who": stored.who}
+    made: Document = msgspec.to_builtins(reported)
     return {
         "experiment": experiment_document(stored.experiment),
         "state": stored.state(now),
@@ -93,11 +93,11 @@ def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
     done = _done(events, answers)
     searches = _searches(events, answers.join(done, on="query_id", how="left"))
     by = ("who", "variant")
-    asked = searches.group_by(by).agg(
+    requested = searches.group_by(by).agg(
         pl.len().alias("searches"), pl.col("clicked").sum(), pl.col("empty").sum(), pl.col("abandoned").sum()
     )
     acts = answers.join(done, on="query_id", how="left").group_by(by).agg(pl.col("cart", "purchase").sum())
-    shoppers = acts.join(asked, on=by, how="left").rename({"cart": "carts", "purchase": "purchases"})
+    shoppers = acts.join(requested, on=by, how="left").rename({"cart": "carts", "purchase": "purchases"})
     counted = [pl.col(name).fill_null(0).cast(pl.Float64) for name, _ in OVER.values()]
     searched = pl.col("searches").fill_null(0).cast(pl.Float64)
     table = shoppers.select(*by, searched, *counted, shoppers=pl.lit(1.0)).sort(by)
@@ -118,8 +118,8 @@ def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> 
     by_answer = clicked.group_by("query_id").agg(
         a=(pl.col("team") == "a").sum().cast(pl.Int64), b=(pl.col("team") == "b").sum().cast(pl.Int64)
     )
-    asked = answers.join(by_answer, on="query_id", how="left").with_columns(pl.col("a", "b").fill_null(0))
-    searches = asked.group_by("who", "session_number", "text").agg(pl.col("a", "b").sum())
+    requested = answers.join(by_answer, on="query_id", how="left").with_columns(pl.col("a", "b").fill_null(0))
+    searches = requested.group_by("who", "session_number", "text").agg(pl.col("a", "b").sum())
     a, b = pl.col("a"), pl.col("b")
     counted = searches.group_by("who").agg(
         pl.len().cast(pl.Int64).alias("searches"),
@@ -151,13 +151,13 @@ def _row(query_id: str, part: SplitMark | DraftMark) -> tuple[str, str, int | No
 def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
     """One row a query id that was asked or shown: who, session, need, text (normalised; empty of what was browsed),
     asked (when, last), results, impressions, and what the id says."""
-    told = events.filter(pl.col("kind").is_in(_TELLING)).join(ids, on="query_id", how="semi", maintain_order="left")
-    told = told.sort("time", maintain_order=True)
+    reported = events.filter(pl.col("kind").is_in(_TELLING)).join(ids, on="query_id", how="semi", maintain_order="left")
+    reported = reported.sort("time", maintain_order=True)
     is_query = pl.col("kind") == "query"
-    answers = told.group_by("query_id", maintain_order=True).agg(
+    answers = reported.group_by("query_id", maintain_order=True).agg(
         pl.col("who", "session_number", "need").first(),
         pl.col("query").filter(pl.col("query") != "").first().fill_null("").alias("spelled"),
-        pl.col("time").filter(is_query).max().alias("asked"),
+        pl.col("time").filter(is_query).max().alias("query_time"),
         pl.col("results").max(),
         (~is_query).sum().alias("impressions"),
     )
@@ -177,10 +177,10 @@ def _done(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
 
 
 def _searches(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
-    asked = answers.filter(pl.col("text") != "").with_columns(pl.col(*_MADE_ON).fill_null(0))
-    searches = asked.group_by("who", "variant", "session_number", "text").agg(
+    requested = answers.filter(pl.col("text") != "").with_columns(pl.col(*_MADE_ON).fill_null(0))
+    searches = requested.group_by("who", "variant", "session_number", "text").agg(
         pl.col("need").last(),
-        pl.col("asked", "results").max(),
+        pl.col("query_time", "results").max(),
         pl.col("impressions").sum(),
         pl.col(*_MADE_ON).sum(),
     )
@@ -188,14 +188,14 @@ def _searches(events: pl.DataFrame, answers: pl.DataFrame) -> pl.DataFrame:
     searches = searches.join(last, on=["session_number", "need"], how="left")
     found = pl.coalesce("results", "impressions")
     nothing_done = pl.sum_horizontal(*_MADE_ON) == 0
-    is_last = (pl.col("asked") >= pl.col("_last")).fill_null(value=True)
+    is_last = (pl.col("query_time") >= pl.col("_last")).fill_null(value=True)
     return searches.with_columns(clicked=pl.col("click") > 0, empty=found == 0, abandoned=nothing_done & is_last)
 
 
 def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment) -> dict[str, int]:
-    told = answers.join(sessions, on="session_number", how="left")
+    reported = answers.join(sessions, on="session_number", how="left")
     columns = {Unit.SHOPPER: ["who"], Unit.SESSION: ["session"], Unit.QUERY: ["who", "text"]}[experiment.unit]
-    drawn = told.select("variant", *columns).unique()
+    drawn = reported.select("variant", *columns).unique()
     counts = dict(drawn.group_by("variant").len().iter_rows())
     return {variant.name: int(counts.get(variant.name, 0)) for variant in experiment.variants}
 
@@ -302,14 +302,14 @@ def _needed(found: SequentialDifference, effect: float, course: Course) -> int:
     """How many shoppers tell a difference of this size from nothing; at most a billion."""
     low, high = found.shoppers, found.shoppers
 
-    def told(shoppers: int) -> bool:
+    def reported(shoppers: int) -> bool:
         return sequence_margin(found.deviation, shoppers, course.planned, course.alpha) < effect
 
-    while not told(high) and high < 1_000_000_000:
+    while not reported(high) and high < 1_000_000_000:
         low, high = high, high * 2
     while high - low > max(1, low // 100):
         middle = (low + high) // 2
-        low, high = (low, middle) if told(middle) else (middle, high)
+        low, high = (low, middle) if reported(middle) else (middle, high)
     return high
 
 
@@ -409,8 +409,8 @@ def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Cours
     2012, Large-scale Validation and Analysis of Interleaved Search Evaluation)."""
     control, challenger = (variant.name for variant in experiment.variants)
     wins, losses, ties = (shoppers[name].to_numpy().astype(np.float64) for name in ("wins", "losses", "ties"))
-    told = (wins + losses + ties) > 0
-    sums = RatioSums((wins + ties / 2)[told], (wins + losses + ties)[told])
+    reported = (wins + losses + ties) > 0
+    sums = RatioSums((wins + ties / 2)[reported], (wins + losses + ties)[reported])
     found = above_half(sums, planned=experiment.planned)
     ahead, behind = int((wins > losses).sum()), int((wins < losses).sum())
     figures = DraftFigures(
@@ -425,8 +425,8 @@ def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Cours
         _moved(found.always) if found else None,
         float(stats.binomtest(ahead, ahead + behind).pvalue) if ahead + behind else None,
     )
-    said = decide((control, challenger), found, int(told.sum()), experiment.least_effect, course)
-    return ExperimentAnalysis(draft=figures, decisions=(said,))
+    decision = decide((control, challenger), found, int(reported.sum()), experiment.least_effect, course)
+    return ExperimentAnalysis(draft=figures, decisions=(decision,))
 
 
 def sample_ratio_mismatch(units: Sequence[int], weights: Sequence[float]) -> float | None:

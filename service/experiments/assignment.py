@@ -102,10 +102,10 @@ def team_draft(
     """
     places = {place: each for place, each in enumerate(first[:depth]) if each in held}
     own, others = ([each for each in found if each not in held] for found in (first, second))
-    drafted = _pick_in_turns(own, others, depth - len(places), seed)
+    drawn = _pick_in_turns(own, others, depth - len(places), seed)
     if not places:
-        return TeamDraft(tuple(drafted), "".join(drafted.values()))
-    picked, woven = iter(drafted.items()), list[tuple[str, str]]()
+        return TeamDraft(tuple(drawn), "".join(drawn.values()))
+    picked, woven = iter(drawn.items()), list[tuple[str, str]]()
     for place in range(depth):
         found = (places[place], NOBODY) if place in places else next(picked, None)
         woven += [found] if found else []
@@ -114,22 +114,22 @@ def team_draft(
 
 def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed: bytes) -> dict[str, str]:
     """Each id with its team, in their order."""
-    taken: dict[str, str] = {}
+    picked_ids: dict[str, str] = {}
     lists = {FIRST: iter(first), SECOND: iter(second)}
     number = 0
-    while len(taken) < depth:
+    while len(picked_ids) < depth:
         for team in (FIRST, SECOND) if _coin(seed, number) else (SECOND, FIRST):
-            picked = next((each for each in lists[team] if each not in taken), None)
+            picked = next((each for each in lists[team] if each not in picked_ids), None)
             if picked is None:
-                rest = (each for each in chain(first, second) if each not in taken)
-                return _cut(taken | dict.fromkeys(rest, NOBODY), depth)
-            taken[picked] = team
+                rest = (each for each in chain(first, second) if each not in picked_ids)
+                return _cut(picked_ids | dict.fromkeys(rest, NOBODY), depth)
+            picked_ids[picked] = team
         number += 1
-    return _cut(taken, depth)
+    return _cut(picked_ids, depth)
 
 
-def _cut(taken: dict[str, str], depth: int) -> dict[str, str]:
-    return dict(list(taken.items())[:depth])
+def _cut(picked_ids: dict[str, str], depth: int) -> dict[str, str]:
+    return dict(list(picked_ids.items())[:depth])
 
 
 def _coin(seed: bytes, number: int) -> bool:
@@ -183,31 +183,31 @@ def sign_query_id(query_id: str, parts: Sequence[Mark], key: bytes) -> str:
     """A query id with what the search took part in; as it is where that is nothing."""
     if not parts:
         return query_id
-    said = _MARK.join((query_id, *map(str, parts)))
-    return f"{said}{_MARK}{_signature(said, key)}"
+    text = _MARK.join((query_id, *map(str, parts)))
+    return f"{text}{_MARK}{_signature(text, key)}"
 
 
 def read_marks(query_id: str, key: bytes) -> tuple[Mark, ...]:
     """What a query id says that the search took part in; nothing where it was not signed by this key."""
-    said, mark, signature = query_id.rpartition(_MARK)
-    if not key or not mark or _MARK not in said or len(query_id) > MAX_ID_BYTES:
+    text, mark, signature = query_id.rpartition(_MARK)
+    if not key or not mark or _MARK not in text or len(query_id) > MAX_ID_BYTES:
         return ()
-    if not hmac.compare_digest(signature.encode("utf-8", "surrogatepass"), _signature(said, key).encode()):
+    if not hmac.compare_digest(signature.encode("utf-8", "surrogatepass"), _signature(text, key).encode()):
         return ()
-    found = tuple(_part(each) for each in said.split(_MARK)[1:])
+    found = tuple(_part(each) for each in text.split(_MARK)[1:])
     return tuple(each for each in found if each is not None)
 
 
-def _part(said: str) -> Mark | None:
-    if split := _SPLIT.fullmatch(said):
+def _part(text: str) -> Mark | None:
+    if split := _SPLIT.fullmatch(text):
         return SplitMark(split[1], split[2])
-    if draft := _DRAFT.fullmatch(said):
+    if draft := _DRAFT.fullmatch(text):
         return DraftMark(draft[1], int(draft[2]), draft[3])
     return None
 
 
-def _signature(said: str, key: bytes) -> str:
-    digest = hmac.digest(key, said.encode("utf-8", "surrogatepass"), "sha256")[:_SIGNATURE_BYTES]
+def _signature(text: str, key: bytes) -> str:
+    digest = hmac.digest(key, text.encode("utf-8", "surrogatepass"), "sha256")[:_SIGNATURE_BYTES]
     return urlsafe_b64encode(digest).decode()
 
 

@@ -126,9 +126,9 @@ def experiment_document(experiment: Experiment) -> dict[str, object]:
     return made
 
 
-def parse_experiment(said: object, place: str = "the experiment") -> Experiment:
+def parse_experiment(document: object, place: str = "the experiment") -> Experiment:
     """The experiment that plain values say, checked; raises ExperimentError, which names the field."""
-    fields = _object(said, place)
+    fields = _object(document, place)
     _check_names(fields, Experiment, place)
     variants = fields.get("variants", ())
     for number, each in enumerate(variants if isinstance(variants, list | tuple) else ()):
@@ -141,8 +141,8 @@ def parse_experiment(said: object, place: str = "the experiment") -> Experiment:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$")
         field = path.removesuffix("`").lstrip(".")
-        told = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
-        raise ExperimentError(told, field=field.rpartition(".")[2]) from None
+        message = f"{place}: {field}: {reason}" if field else f"{place}: {reason}"
+        raise ExperimentError(message, field=field.rpartition(".")[2]) from None
     validate_experiment(made)
     return made
 
@@ -155,12 +155,12 @@ def read_experiment(path: Path) -> Experiment:
             content = file.read(MOST_FILE_BYTES + 1)
         if len(content) > MOST_FILE_BYTES:
             raise ExperimentError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; an experiment is shorter")
-        said = tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
+        document = tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
     except OSError as error:
         raise ExperimentError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file") from error
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ExperimentError(f"{path} is no {kind}: {error}") from error
-    return parse_experiment(said, str(path))
+    return parse_experiment(document, str(path))
 
 
 def encode_experiment(experiment: Experiment) -> str:
@@ -179,15 +179,15 @@ def _given(value: Experiment | Variant) -> dict[str, object]:
     return {name: given for name, (given, default) in fields.items() if given != default}
 
 
-def _object(said: object, place: str) -> Mapping[str, object]:
-    if not isinstance(said, Mapping) or not all(isinstance(name, str) for name in said):
-        raise ExperimentError(f"{place}: is {type(said).__name__}, it must be an object with named fields")
-    return said
+def _object(document: object, place: str) -> Mapping[str, object]:
+    if not isinstance(document, Mapping) or not all(isinstance(name, str) for name in document):
+        raise ExperimentError(f"{place}: is {type(document).__name__}, it must be an object with named fields")
+    return document
 
 
-def _check_names(said: Mapping[str, object], wanted: type, place: str) -> None:
+def _check_names(document: Mapping[str, object], wanted: type, place: str) -> None:
     known = [each.name for each in dataclasses.fields(wanted)]
-    for name in said:
+    for name in document:
         if name not in known:
             close = close_names(name, known)
             advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(known)}"
@@ -230,18 +230,18 @@ def validate_experiment(experiment: Experiment) -> None:
 
 def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None:
     """Raises ExperimentError where an experiment cannot run together with those that others are at some time."""
-    beside = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
+    concurrent = [each for each in others if each.id != experiment.id and _overlap(experiment, each)]
     place = f"experiment {experiment.id!r}"
-    if len(beside) >= MOST_AT_ONCE:
-        raise _wrong(place, "starts", f"{len(beside)} others run at that time, {MOST_AT_ONCE} can; stop one first")
-    for other in beside:
+    if len(concurrent) >= MOST_AT_ONCE:
+        raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MOST_AT_ONCE} can; stop one first")
+    for other in concurrent:
         if Mode.INTERLEAVE == experiment.mode == other.mode:
             raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and one can; let it end first")
         shared = sorted(experiment.touches & _with_last_stage(other.touches))
         if shared:
             theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
-            told = f"{other.id!r} sets {theirs} at that time, too: nobody could tell which one made a difference"
-            raise _wrong(place, shared[0], told)
+            message = f"{other.id!r} sets {theirs} at that time, too: nobody could tell which one made a difference"
+            raise _wrong(place, shared[0], message)
 
 
 def _with_last_stage(touched: frozenset[str]) -> frozenset[str]:
@@ -315,5 +315,5 @@ def _check_number(place: str, field: str, number: float, most: float) -> None:
         raise _wrong(place, field, f"is {number:g}, it must be above 0 and at most {most:g}")
 
 
-def _wrong(place: str, field: str, told: str) -> ExperimentError:
-    return ExperimentError(f"{place}: {field}: {told}", field=field)
+def _wrong(place: str, field: str, message: str) -> ExperimentError:
+    return ExperimentError(f"{place}: {field}: {message}", field=field)

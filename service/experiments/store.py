@@ -91,7 +91,7 @@ class ExperimentStore:
                 return StoredExperiments()
             (key,) = cursor.execute("SELECT key FROM secret").fetchone() or (b"",)
             rows = cursor.execute(f"{_ALL} ORDER BY id").fetchall()
-        return StoredExperiments(tuple(self._told(*row) for row in rows), key)
+        return StoredExperiments(tuple(self._to_stored(*row) for row in rows), key)
 
     def get(self, experiment_id: str) -> StoredExperiment:
         """One experiment; raises ExperimentError where there is none of this id."""
@@ -115,8 +115,8 @@ class ExperimentStore:
                 return False
             if before is not None and (before.stopped is not None or before.has_begun(now)):
                 been = "was stopped" if before.stopped else "has begun: it can be stopped, not changed"
-                told = f"experiment {checked.id!r} {been}; put the new one under another id"
-                raise ExperimentError(told, field="id")
+                message = f"experiment {checked.id!r} {been}; put the new one under another id"
+                raise ExperimentError(message, field="id")
             self._check_room(cursor, checked, now)
             salt = before.salt if before else self._random(_SALT_BYTES)
             cursor.execute(_PUT, (checked.id, encode_experiment(checked), salt, to_units(now, MILLISECOND), who))
@@ -140,7 +140,7 @@ class ExperimentStore:
         return True
 
     def _check_room(self, cursor: sqlite3.Cursor, experiment: Experiment, now: datetime) -> None:
-        stored = [self._told(*row) for row in cursor.execute(_ALL).fetchall()]
+        stored = [self._to_stored(*row) for row in cursor.execute(_ALL).fetchall()]
         others = [each for each in stored if each.experiment.id != experiment.id]
         if len(others) >= MOST_EXPERIMENTS:
             raise ExperimentError(f"there are {len(others):,} experiments, at most {MOST_EXPERIMENTS:,} are kept")
@@ -148,14 +148,18 @@ class ExperimentStore:
             raise ExperimentError(f"experiment {experiment.id!r}: ends: is over already", field="ends")
         if experiment.enabled:
             starts = max(now, experiment.starts or now)
-            beside = [replace(each.experiment, starts=each.begins, ends=each.over) for each in others if _counts(each)]
-            check_overlaps(replace(experiment, starts=starts), beside)
+            concurrent = [
+                replace(each.experiment, starts=each.begins, ends=each.over) for each in others if _counts(each)
+            ]
+            check_overlaps(replace(experiment, starts=starts), concurrent)
 
     def _found(self, cursor: sqlite3.Cursor, experiment_id: str) -> StoredExperiment | None:
         row = cursor.execute(f"{_ALL} WHERE id = ?", (experiment_id,)).fetchone()
-        return None if row is None else self._told(*row)
+        return None if row is None else self._to_stored(*row)
 
-    def _told(self, line: str, salt: bytes, put: int, who: str, stopped: int | None, stopper: str) -> StoredExperiment:
+    def _to_stored(
+        self, line: str, salt: bytes, put: int, who: str, stopped: int | None, stopper: str
+    ) -> StoredExperiment:
         try:
             experiment = decode_experiment(line)
         except (ExperimentError, msgspec.MsgspecError) as error:

@@ -82,4 +82,4 @@ def check(store: RuleStore, told: dict[int, tuple[str, int]]) -> None:
     assert list(by_revision) == list(range(1, store.revision() + 1))
     assert all(len(changes) == SIZE and len(set(changes)) == 1 for changes in by_revision.values())
     assert all(by_revision[number][0] == (who, True, f"/{turn}") for number, (who, turn) in told.items())
-    assert store.read().rules == tuple(rules[name] for name in sorted(rules))
+    assert store.read().documents == tuple(rules[name] for name in sorted(rules))

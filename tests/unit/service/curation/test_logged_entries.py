@@ -57,9 +57,9 @@ def test_what_is_restored_must_hold_together(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 1)
     with pytest.raises(SynonymError, match="there would be 2 synonyms, at most 1 are kept"):
         store.restore(1)
-    assert [each.id for each in store.read().synonyms] == ["other"]
+    assert [each.id for each in store.read().documents] == ["other"]
     assert store.restore(0) == 3
-    assert store.read().synonyms == ()
+    assert store.read().documents == ()
 
 
 @pytest.mark.parametrize(("who", "said"), [("m" * 101, "at most 100 characters"), ("m\x1b7", "control character")])

@@ -27,7 +27,7 @@ def store(tmp_path: Path) -> RuleStore:
 
 
 def test_nothing_is_created_by_reading(store: RuleStore, tmp_path: Path) -> None:
-    assert store.read().rules == ()
+    assert store.read().documents == ()
     assert store.revision() == 0
     assert store.history() == []
     with pytest.raises(RuleError, match="there is no rule 'sale'"):
@@ -37,7 +37,7 @@ def test_nothing_is_created_by_reading(store: RuleStore, tmp_path: Path) -> None
 
 def test_rules_are_read_as_they_were_put(store: RuleStore, tmp_path: Path) -> None:
     assert store.put([SALE, DRILLS], who="m7") == 1
-    assert RuleStore(tmp_path).read().rules == (DRILLS, SALE)
+    assert RuleStore(tmp_path).read().documents == (DRILLS, SALE)
     assert store.get("sale") == SALE
 
 
@@ -63,7 +63,7 @@ def test_what_changes_nothing_is_no_revision(store: RuleStore) -> None:
 
 
 def test_every_revision_can_be_restored(store: RuleStore) -> None:
-    states = [store.read().rules]
+    states = [store.read().documents]
     changes: list[Callable[[], int]] = [
         lambda: store.put([SALE]),
         lambda: store.put([DRILLS, replace(SALE, priority=1)]),
@@ -73,10 +73,10 @@ def test_every_revision_can_be_restored(store: RuleStore) -> None:
     ]
     for change in changes:
         assert change() == len(states)
-        states.append(store.read().rules)
+        states.append(store.read().documents)
     for revision in (3, 0, 4, 1, 2, 5):
         store.restore(revision)
-        assert store.read().rules == states[revision]
+        assert store.read().documents == states[revision]
 
 
 def test_a_call_that_is_refused_changes_nothing(store: RuleStore) -> None:
@@ -96,7 +96,7 @@ def test_a_call_that_is_refused_changes_nothing(store: RuleStore) -> None:
     for call in refused:
         with pytest.raises(RuleError):
             call()
-    assert store.read().rules == (SALE,)
+    assert store.read().documents == (SALE,)
     assert store.revision() == 1
 
 
@@ -112,7 +112,7 @@ def test_there_is_an_end_to_the_number_of_rules(store: RuleStore, monkeypatch: p
     with pytest.raises(RuleError, match="there would be 3 rules, at most 2"):
         store.put([replace(SALE, id="third")])
     store.put([replace(SALE, name="changed")])
-    assert [rule.id for rule in store.read().rules] == ["drills", "sale"]
+    assert [rule.id for rule in store.read().documents] == ["drills", "sale"]
 
 
 @pytest.mark.parametrize("limit", [0, 10_001])
@@ -134,7 +134,7 @@ def test_threads_change_different_rules_at_once(store: RuleStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         revisions = list(threads.map(lambda name: store.put([replace(SALE, id=name)], who=name), names))
     assert sorted(revisions) == list(range(1, 25))
-    assert [rule.id for rule in store.read().rules] == names
+    assert [rule.id for rule in store.read().documents] == names
     assert all(change.who == change.id for change in store.history())
 
 

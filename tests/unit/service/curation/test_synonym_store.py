@@ -46,7 +46,7 @@ def test_what_a_synonym_says_for_each_phrase() -> None:
 
 
 def test_nothing_is_created_by_reading(store: SynonymStore, tmp_path: Path) -> None:
-    assert (store.read().synonyms, store.revision(), store.history(), store.declined()) == ((), 0, [], frozenset())
+    assert (store.read().documents, store.revision(), store.history(), store.declined()) == ((), 0, [], frozenset())
     with pytest.raises(SynonymError, match="there is no synonym 'sofa'"):
         store.get("sofa")
     assert list(tmp_path.iterdir()) == []
@@ -57,7 +57,7 @@ def test_each_change_is_written_down(store: SynonymStore, tmp_path: Path) -> Non
     assert store.put([SOFA, HDD], who="m7") == 1
     assert store.put([off], who="m8") == store.put([off]) == 2
     assert store.delete(["hdd"]) == 3
-    assert SynonymStore(tmp_path).read().synonyms == (off,)
+    assert SynonymStore(tmp_path).read().documents == (off,)
     assert store.get("sofa") == off
     assert store.history() == [
         SynonymChange(3, NOW, "", "hdd", HDD, None),
@@ -117,7 +117,7 @@ def test_a_call_that_is_refused_changes_nothing(store: SynonymStore) -> None:
     for call in refused:
         with pytest.raises(SynonymError):
             call()
-    assert (store.read().synonyms, store.revision()) == ((SOFA,), 1)
+    assert (store.read().documents, store.revision()) == ((SOFA,), 1)
     with pytest.raises(SynonymError, match="no synonym 'sfoa'; did you mean sofa"):
         store.delete(["sfoa"])
 
@@ -127,7 +127,7 @@ def test_there_is_an_end_to_them(store: SynonymStore, monkeypatch: pytest.Monkey
     store.put([SOFA, HDD])
     with pytest.raises(SynonymError, match="there would be 3 synonyms, at most 2"):
         store.put([replace(SOFA, id="third")])
-    assert [each.id for each in store.read().synonyms] == ["hdd", "sofa"]
+    assert [each.id for each in store.read().documents] == ["hdd", "sofa"]
 
 
 def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore) -> None:
@@ -153,7 +153,7 @@ def test_threads_change_different_ones_at_once(store: SynonymStore) -> None:
     with ThreadPoolExecutor(8) as threads:
         revisions = list(threads.map(lambda name: store.put([replace(SOFA, id=name)], who=name), names))
     assert sorted(revisions) == list(range(1, 17))
-    assert [each.id for each in store.read().synonyms] == names
+    assert [each.id for each in store.read().documents] == names
 
 
 def test_damage_and_strangers_are_told(store: SynonymStore, tmp_path: Path) -> None:

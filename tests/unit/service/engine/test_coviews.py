@@ -113,7 +113,7 @@ class TestFile:
         (tmp_path / COVIEWS_FILE).write_bytes(msgspec.msgpack.encode({"schema": 2, "what": "else"}))
         with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
             read_coviews(tmp_path)
-        monkeypatch.setattr("service.engine.hot_reload.MOST_COVIEW_BYTES", 100)
+        monkeypatch.setattr("service.events.signals.MOST_COVIEW_BYTES", 100)
         write_coviews(tmp_path, SOME, MADE)
         with pytest.raises(StoreDamagedError, match="more than 100 bytes"):
             read_coviews(tmp_path)

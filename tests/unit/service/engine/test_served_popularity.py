@@ -107,7 +107,7 @@ class TestFile:
         path.write_bytes(b'{"schema": 2, "what": "else"}')
         with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
             read_popularity(tmp_path)
-        monkeypatch.setattr("service.engine.hot_reload.MOST_POPULARITY_BYTES", 100)
+        monkeypatch.setattr("service.events.signals.MOST_POPULARITY_BYTES", 100)
         write_popularity(tmp_path, {f"product {number}": 1.0 for number in range(9)}, MADE)
         with pytest.raises(StoreDamagedError, match="more than 100 bytes"):
             read_popularity(tmp_path)
