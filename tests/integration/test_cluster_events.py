@@ -142,6 +142,7 @@ class TestWhatPeopleSee:
 
 
 class TestForget:
+    @pytest.mark.slow
     def test_no_file_of_the_server_has_it_afterwards(self, server: Server) -> None:
         """Elasticsearch keeps what was removed until its copies need no history any more."""
         said = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")

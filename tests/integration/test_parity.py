@@ -85,15 +85,15 @@ def test_the_demo_store(
     vectors: str,
 ) -> None:
     settings = settings_for(request.getfixturevalue(server), shards=shards).model_copy(update={"vectors": vectors})
-    queries = list(read_judgments(demo.judgments).grades)[::10]
+    queries = list(read_judgments(demo.judgments).grades)[::20]
     searches = varied_requests(queries, engine)
     with opened_in_both(demo_index, tmp_path, settings) as (_, other):
         found = compare(engine, other, searches)
     assert found.differing == ()
     # Equal scores tie, but for the few whose last digits fall on two sides of a step.
     assert len(found.swapped) <= 0.01 * found.searches
-    assert found.searches == len(searches) > 50
-    assert found.hits > 1_000
+    assert found.searches == len(searches) > 25
+    assert found.hits > 500
 
 
 def test_after_live_changes_hits_totals_and_facets_are_the_same(

@@ -111,6 +111,7 @@ def _found(engine: SearchEngine) -> int:
     return found
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(trained: Path) -> None:
     shown = run(
         trained,
@@ -187,6 +188,7 @@ def test_where_every_product_is_searched_there_are_none(root: Path) -> None:
     assert told["towers"]["trained_on"]["synthetic queries"] == 0
 
 
+@pytest.mark.slow
 def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
     told = run(root, "--tune", "2", "--json")
     training = root / "index" / "training"
@@ -218,7 +220,7 @@ def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
             SettingError,
             "--synthetic: --from-catalog makes all of its queries already",
         ),
-        ("--learning-rate 1e-7 --temperature 1", TrainingError, ""),
+        pytest.param("--learning-rate 1e-7 --temperature 1", TrainingError, "", marks=pytest.mark.slow),
         ("--lora 8 --train-layers 1", SettingError, "not both"),
         ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
         ("--matryoshka 512", SettingError, "vectors of 512 columns shall do alone"),

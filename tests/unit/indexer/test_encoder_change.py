@@ -145,12 +145,15 @@ def test_a_folder_is_known_from_any_working_directory(
     assert Store(shop.root).serving()[0].encoder_name == str(trained.resolve())
 
 
-def test_cut_vectors_stay_cut_in_the_rebuilds_after(cache: Path, tmp_path: Path, trained: Path) -> None:
+@pytest.mark.parametrize("runtimes", [("auto",), pytest.param(("auto", "onnx-fp32"), marks=pytest.mark.slow)])
+def test_cut_vectors_stay_cut_in_the_rebuilds_after(
+    cache: Path, tmp_path: Path, trained: Path, runtimes: tuple[str, ...]
+) -> None:
     feed = str(write_feed(tmp_path / "feed.jsonl", CATALOG))
     shop = Shop(tmp_path / "index", cache)
     rebuild(shop.root, RebuildOptions((feed,), cache, encoder=str(trained), runtime="onnx-int8", dimension=16))
     assert shop.vectors().shape == (10, 16)
-    for place, runtime in enumerate(("auto", "onnx-fp32")):
+    for place, runtime in enumerate(runtimes):
         feed = str(write_feed(tmp_path / "feed.jsonl", changed(title=f"band saw {place}")))
         rebuild(shop.root, RebuildOptions((feed,), cache, runtime=runtime))
         assert Store(shop.root).serving()[0].dimension == 16

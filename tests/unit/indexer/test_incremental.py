@@ -127,7 +127,7 @@ def _answer(engine: SearchEngine, text: str, stage: str, filters: str = "", sort
 
 
 # Shrinking an example takes minutes of rebuilds.
-@settings(max_examples=4, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=settings().max_examples // 12, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(data=st.data())
 def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_give(
     data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory

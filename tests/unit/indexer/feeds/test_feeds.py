@@ -600,6 +600,7 @@ def test_a_damaged_compressed_file_raises_nothing_but_feed_errors(tmp_path: Path
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real catalogs are not beside this checkout")
 class TestRealCatalogs:
+    @pytest.mark.slow
     @pytest.mark.parametrize(
         ("folder", "count"),
         [("icecat", 19_406), ("homedepot", 54_667), ("chinese", 1_750), ("amazon/Industrial_and_Scientific", 3_686)],

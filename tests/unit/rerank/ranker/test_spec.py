@@ -217,7 +217,7 @@ def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_report(tmp_path) == report
 
 
-@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
 def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
     from rerank.ranker.network import NetworkShape, RankerNetwork
     from rerank.ranker.onnx_export import export_network

@@ -287,7 +287,7 @@ class TestOthers:
             assert opened.search("drill").hits
 
 
-@settings(max_examples=8)
+@settings(max_examples=settings().max_examples // 6)
 @given(base=catalogs.products(minimum=2, maximum=8), data=st.data())
 def test_any_changes_give_the_hits_counts_and_facets_of_the_products_that_are_there(
     base: list[Product], data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory

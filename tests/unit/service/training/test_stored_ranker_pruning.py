@@ -89,6 +89,7 @@ def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_i
         assert engine.notices == ()
 
 
+@pytest.mark.slow
 def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=200)
     monkeypatch.setattr("service.cli.output.out", console)
