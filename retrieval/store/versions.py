@@ -10,7 +10,7 @@ STORE/
   live.log, live.log.copy   live changes that came since, twice: retrieval/updates/journal.py
   events/                   what shoppers did, and tables made of it: service/events/event_log.py
   rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
-  rejected.jsonl            rows that the last rebuild set aside
+  rejected.jsonl            rows that the last rebuild rejected
   quality.json, .html       what it found in the feed
   staging/                  what an interrupted rebuild had done so far
 """

@@ -326,7 +326,7 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
         ]
         more = "; ..." if len(differing) > _MOST_NAMED else ""
         yield Problem(FIELDS_FILE, f"it says otherwise than the products: {'; '.join(text)}{more}")
-    if not stored.category_roots >= counted.category_roots:  # those of rows that were set aside may be among them
+    if not stored.category_roots >= counted.category_roots:  # those of rejected rows may be among them
         yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
     places = [info.slot for info in stored.fields.values()]
     if len(set(places)) < len(places):

@@ -135,7 +135,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
     page.locator("#price .ais-RangeInput-input--max").fill("50")
     page.locator("#price .ais-RangeInput-submit").click()
     expect(page.locator("#current")).to_contain_text("50")
-    # The page shows that it was asked for before it shows what came of it.
+    # The page shows that it was requested before it shows what came of it.
     assert within(10, lambda: 0 < max(prices_of(page), default=0) <= 50)
     assert page.evaluate("window.failed") is None
 

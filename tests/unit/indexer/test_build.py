@@ -137,7 +137,7 @@ class TestTheFirstBuild:
         report = fresh.rebuild(CATALOG[:3])
         assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
         assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
-        assert (report.encoder, report.encoder_reason) == (ENCODER, "as asked for")
+        assert (report.encoder, report.encoder_reason) == (ENCODER, "as requested")
         assert set(report.seconds) == {"read", "index", "report", "encode", "publish"}
         manifest, notices = fresh.store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())

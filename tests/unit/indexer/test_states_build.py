@@ -315,16 +315,5 @@ class TestOpening:
         with pytest.raises(StoreDamagedError, match=STATES_FILE):
             SearchEngine.open(built.root)
 
-    def test_a_version_that_an_older_program_built_opens_without_states(self, built: Shop) -> None:
-        shutil.rmtree(built.folder / STATES_FOLDER)
-        (built.folder / SIGNALS_FILE).unlink()
-        reseal(built.root, "v000001", lambda manifest: msgspec.structs.replace(manifest, states=None))
-        with SearchEngine.open(built.root) as engine:
-            assert engine.snapshot.states is None
-            assert np.isnan(engine.snapshot.signals.at(np.array([0])).price).all()
-            engine.upsert([dataclasses.replace(CATALOG[0], title="band saw")])
-            assert engine.snapshot.states is None
-            assert engine.search("band saw").hits[0].product.id == "p00"
-
     def test_text_keys_and_states_are_of_the_same_products(self, first: Shop) -> None:
         assert len(np.load(first.folder / TEXT_KEYS_FILE)) == first.states().size == len(CATALOG)

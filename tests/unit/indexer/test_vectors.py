@@ -25,7 +25,7 @@ def vectors_of(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 class Recorder:
-    """Stands where an encoder does, and remembers what it was asked for."""
+    """Stands where an encoder does, and remembers what it was requested."""
 
     identity = "recorder"
     dimension = DIMENSION

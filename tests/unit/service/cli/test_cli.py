@@ -261,7 +261,7 @@ class TestForPeople:
 class TestRefusals:
     def test_a_publish_that_would_lose_rows_is_refused_with_both_numbers(self, run: Run, built: Built) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
-        assert_refused(done, "1 of 5 rows (20.0%) were set aside, more than 5%", "--force")
+        assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
 
     def test_a_publish_that_would_lose_products_is_refused_with_both_numbers(
         self, run: Run, built: Built, tmp_path: Path

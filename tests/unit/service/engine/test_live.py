@@ -140,7 +140,7 @@ def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_ove
 def test_a_version_that_a_full_disk_kept_from_being_opened_is_tried_again(
     live: SearchEngine, own_index: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It was asked for once, and the older version served until the program was started again."""
+    """It was requested once, and the older version served until the program was started again."""
     monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
     store = Store(own_index)
     shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
