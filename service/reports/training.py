@@ -251,7 +251,7 @@ _ABOUT = {
     "click model": "A click model separates position bias from the attractiveness of products.",
     "labels": "Each query becomes a list to train on; later lists are held out for validation and for the gate.",
     "ranker": "The ranker that serves, or a new one, is trained, and another one on raw clicks.",
-    SHOPPERS: "The user tower is trained to predict the next acts of shoppers, and serves where it predicts them better.",
+    SHOPPERS: "The user tower is trained to predict shoppers' next acts, and serves where it predicts better.",
     "evaluation": "Each order is measured on the last lists, which nothing has learned from.",
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
     "publish": "The ranker serves from now on, or is rejected with the reasons.",

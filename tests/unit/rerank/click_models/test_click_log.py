@@ -1,4 +1,4 @@
-"""A table of events as a click log."""
+"""Click logs, the texts of their queries, and their outcomes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out
+from rerank.click_models.click_log import NOTHING, ClickLog, click_log, held_out, query_texts
 from retrieval.errors import InputError
 
 START = datetime(2025, 3, 1)
@@ -196,3 +196,30 @@ class TestRefusals:
     def test_weights_are_one_a_row(self) -> None:
         with pytest.raises(InputError, match="one a row"):
             ClickLog(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.bool_), 1, np.ones(3, np.float32))
+
+
+RowOfAnswerWords = tuple[str, str, int]
+
+
+def words(*rows: RowOfAnswerWords) -> list[tuple[str, str]]:
+    """Of rows of query_id, query, second."""
+    table = pl.DataFrame(rows, schema={"query_id": pl.String, "query": pl.String, "at": pl.Int64}, orient="row")
+    times = pl.Series("time", [START + timedelta(seconds=second) for second in table["at"]], pl.Datetime)
+    return query_texts(table.with_columns(times)).rows()
+
+
+def test_the_earliest_words_hold() -> None:
+    assert words(("a", "saw", 2), ("a", "drill", 1), ("a", "", 0)) == [("a", "drill")]
+
+
+def test_no_answer_and_no_words_have_no_row() -> None:
+    assert words(("", "saw", 0), ("a", "", 0)) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(["", "x", "y"]), st.integers(0, 3))))
+def test_agrees_with_reading_event_by_event_in_any_order(rows: list[RowOfAnswerWords]) -> None:
+    first: dict[str, str] = {}
+    for query_id, query, _ in sorted(rows, key=lambda row: (row[2], row[1])):
+        if query_id and query:
+            first.setdefault(query_id, query)
+    assert words(*rows) == words(*reversed(rows)) == sorted(first.items())

@@ -1,11 +1,128 @@
+"""Cleaning corrects clocks and rejects invalid events with a reason."""
+
+from __future__ import annotations
+
 from datetime import timedelta
+from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from rerank.sessions.cleaning import FaultOptions, RejectReason, find_faults
+from rerank.sessions.cleaning import (
+    CLEAN_SCHEMA,
+    REJECTED_SCHEMA,
+    ClockOptions,
+    FaultOptions,
+    RejectReason,
+    clean,
+    correct_clocks,
+    find_faults,
+)
 from rerank.sessions.sessionize import sessionize
+from retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, shown
+
+
+def test_events_come_out_in_sessions_and_what_is_wrong_is_aside() -> None:
+    answer: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
+    clicks = [event(time, product_id="b", position=2, **answer) for time in (5.2, 5)]
+    cleaned = clean(log([*clicks, *shown(0, "ab", **answer)]), None)
+    assert cleaned.events["kind"].to_list() == ["impression", "impression", "click"]
+    assert cleaned.events.select("session_number", "need").unique().rows() == [(0, 0)]
+    assert cleaned.rejected.select("key", "reason", "detail").rows() == [(b"0", "duplicate", "0.2 s after the same")]
+
+
+def test_a_corrected_clock_puts_clicks_behind_their_answer() -> None:
+    answer: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
+    page = shown(7_200, "abc", late=1, **answer)
+    clicks = [event(20 * n, product_id="abc"[n], late=7_230, **answer) for n in range(3)]
+    cleaned = clean(log([*page, *clicks]), None)
+    assert cleaned.rejected.is_empty()
+    assert cleaned.events["session_number"].unique().to_list() == [0]
+
+
+def test_no_events_are_clean() -> None:
+    cleaned = clean(log([]), None)
+    assert (cleaned.events.schema, cleaned.rejected.schema) == (CLEAN_SCHEMA, REJECTED_SCHEMA)
+
+
+ids = st.sampled_from(["", "a", "b"])
+kinds = st.sampled_from([kind.value for kind in EventKind])
+numbers = st.sampled_from([None, 0, 1, 2, 20_000])
+rows = st.tuples(st.integers(0, 9_000), kinds, ids, ids, ids, st.sampled_from(["", "pan", "frying pan"]), ids, numbers)
+catalogs = st.sampled_from([None, pl.DataFrame({"product_id": ["a"], "created": [None]})])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows, max_size=30), catalogs, st.sampled_from([0, 4_000]))
+def test_every_event_is_in_one_of_the_tables(
+    drawn: list[tuple[int, str, str, str, str, str, str, int | None]], products: pl.DataFrame | None, late: int
+) -> None:
+    names = ("session", "shopper", "query_id", "query", "product_id", "position")
+    events = log(event(time, kind, late=late, **dict(zip(names, values, strict=True))) for time, kind, *values in drawn)
+    cleaned = clean(events, products)
+    assert sorted([*cleaned.events["key"], *cleaned.rejected["key"]]) == sorted(events["key"])
+    assert (cleaned.events.schema, cleaned.rejected.schema) == (CLEAN_SCHEMA, REJECTED_SCHEMA)
+    assert cleaned.events.equals(cleaned.events.sort("session_number", "time", maintain_order=True))
+    assert cleaned.rejected["detail"].null_count() == 0
+    assert cleaned.events["need"].n_unique() == cleaned.events.select("need", "session_number").n_unique()
+    again = clean(events.reverse(), products)
+    assert again.events.equals(cleaned.events)
+
+
+def corrected(table: pl.DataFrame, options: ClockOptions | None = None) -> int:
+    return int((correct_clocks(table, options)["time"] != table["time"]).sum())
+
+
+def test_a_clock_that_is_behind_is_set_right_by_its_least_difference() -> None:
+    hour = 3_600
+    late = (hour + 3, hour + 1, hour + 4)
+    table = log(event(60 * n, session="s", late=by) for n, by in enumerate(late))
+    right = correct_clocks(table)
+    assert right["time"].to_list() == [at(60 * n + min(late)) for n in range(3)]
+    assert right.drop("time").equals(table.drop("time"))
+
+
+def test_a_clock_that_is_ahead_is_set_back() -> None:
+    right = correct_clocks(log(event(60 * n, session="s", late=-240) for n in range(3)))
+    assert right["time"].to_list() == [at(60 * n - 240) for n in range(3)]
+
+
+def test_only_the_wrong_clock_of_two_is_corrected() -> None:
+    server = [event(600 + 60 * n, "impression", session="s", late=1) for n in range(3)]
+    client = [event(60 * n, session="s", late=601) for n in range(3)]
+    right = correct_clocks(log([*server, *client]))
+    assert right["time"].to_list() == [at(600), at(660), at(720), at(601), at(661), at(721)]
+
+
+def test_an_imported_log_keeps_its_times() -> None:
+    table = log(event(60 * n, session="s", late=86_400 - 60 * n) for n in range(20))
+    assert correct_clocks(table).equals(table)
+
+
+def test_what_a_client_sends_at_once_after_being_offline_keeps_its_times() -> None:
+    table = log(event(n, session="s", late=7_200) for n in range(3))  # received within 2 s: no proof of a clock
+    assert corrected(table) == 0
+
+
+def test_two_events_prove_nothing() -> None:
+    assert corrected(log(event(60 * n, session="s", late=3_600) for n in range(2))) == 0
+
+
+def test_what_is_received_in_time_is_left() -> None:
+    table = log(event(60 * n, session="s", late=90) for n in range(5))
+    assert corrected(table) == 0
+    strict = ClockOptions(tolerance=timedelta(seconds=60))
+    assert corrected(table, strict) == 5
+
+
+def test_clients_are_looked_at_apart_even_when_a_session_is_called_as_a_shopper() -> None:
+    session = [event(60 * n, session="x", late=3_600) for n in range(2)]
+    shopper = [event(60 * n, shopper="x", late=3_600) for n in range(2)]
+    assert corrected(log([*session, *shopper])) == 0
+
 
 ANSWER = {"session": "s", "query_id": "q", "query": "drill"}
 

@@ -1,0 +1,313 @@
+"""Popularity, neighbours, next products and sequences."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank.sessions.decay import day_decay, exact_sum
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
+from rerank.sessions.tables import open_derived
+from retrieval.errors import StoreMissingError
+from retrieval.events.stored import StoredEvent, milliseconds
+from retrieval.records import Product
+from retrieval.store.versions import Store
+from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
+from tests.versions import publish_products
+
+
+def clicked(shopper: str, product: str, days_ago: int = 0) -> list[StoredEvent]:
+    return search(shopper, NOW - timedelta(days=days_ago, hours=1), "lamp", ["a", "b"], ("click", product))
+
+
+def test_acts_are_counted_with_who_did_them_and_decayed_by_their_age_in_days(tmp_path: Path) -> None:
+    bought = search(
+        "u3", NOW - timedelta(days=14, hours=1), "lamp", ["a", "b"], ("click", "a"), ("cart", "a"), ("purchase", "a")
+    )
+    events = clicked("u1", "a") + clicked("u1", "a", 7) + clicked("u2", "a", 14) + bought
+    table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=2))
+    (row,) = table.to_dicts()
+    assert (row["product_id"], row["category"], row["rank"]) == ("a", "", 1)
+    assert (row["impressions"], row["clicks"], row["carts"], row["purchases"], row["shoppers"]) == (4, 4, 1, 1, 3)
+    assert row["score"] == pytest.approx(1 + 0.5**0.5 + 0.5 * (1 + 1 + 3 + 5), abs=1e-5)
+
+
+def test_a_product_that_rises_has_a_trend_above_0_shrunk_by_the_prior(tmp_path: Path) -> None:
+    events = [event for number in range(8) for event in clicked(f"u{number}", "a")]
+    events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
+    options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
+    trend = {row["product_id"]: row["trend"] for row in derived(tmp_path, POPULARITY, events, options).to_dicts()}
+    # It is noon: half of today is over.
+    usual, recent = (1 / 2 + sum(0.5 ** (age / life) for age in range(1, 10)) for life in (8, 2))
+    assert trend["a"] == pytest.approx(math.log2((8 + 3) / (8 * recent / usual + 3)), abs=1e-5)
+    fallen = 8 * 0.5 ** (9 / 8)
+    assert trend["b"] == pytest.approx(math.log2((8 * 0.5**4.5 + 3) / (fallen * recent / usual + 3)), abs=1e-5)
+    assert trend["b"] < 0 < trend["a"]
+
+
+@pytest.mark.parametrize("hour", [1, 12, 23])
+def test_what_comes_at_an_even_rate_has_no_trend_at_any_hour(tmp_path: Path, hour: int) -> None:
+    until = NOW.replace(hour=hour)
+    events = [
+        stored("click", until - timedelta(hours=age, minutes=30), product_id="a", shopper=f"u{age}")
+        for age in range(30 * 24 + hour)
+    ]
+    options = DeriveOptions(until=until)
+    (row,) = derived(tmp_path, POPULARITY, events, options).to_dicts()
+    assert row["trend"] == pytest.approx(0, abs=0.01)
+
+
+def test_ranks_are_within_a_category_and_ties_are_broken_by_id(tmp_path: Path) -> None:
+    events = [event for product in "ab" for event in clicked("u1", product)]
+    events += search(
+        "u2", NOW - timedelta(hours=2), "saw", ["c", "d", "e"], ("click", "c"), ("click", "d"), ("cart", "d")
+    )
+    products = catalog({"a": "Light", "b": "Light", "c": "Tools > Saws", "d": "Tools > Saws", "e": "Tools > Saws"})
+    table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=1), products)
+    assert table.select("category", "rank", "product_id").rows() == [
+        ("Light", 1, "a"),
+        ("Light", 2, "b"),
+        ("Tools > Saws", 1, "d"),
+        ("Tools > Saws", 2, "c"),
+    ]
+
+
+def test_a_product_of_too_few_shoppers_is_left_out_however_often_they_come(tmp_path: Path) -> None:
+    events = [event for day in range(9) for event in clicked("u1", "a", day)]
+    events += [event for number in range(5) for event in clicked(f"v{number}", "b")]
+    assert derived(tmp_path, POPULARITY, events)["product_id"].to_list() == ["b"]
+
+
+def test_what_was_popular_at_a_time_is_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+    events = [event for number in range(6) for event in clicked(f"u{number}", "a", number)]
+    events += [event for number in range(5) for event in clicked(f"v{number}", "b", number + 3)]
+    table = derived(tmp_path, POPULARITY, events)
+    opened = open_derived(tmp_path)
+    now = opened.popularity_before(NOW)
+    assert now.rows() == table.select("product_id", "score").sort("product_id").rows()
+    assert now["product_id"].to_list() == ["a", "b"]
+    # Three shoppers had chosen "a" by then.
+    assert opened.popularity_before(NOW - timedelta(days=3))["product_id"].to_list() == ["b"]
+    at = NOW - timedelta(days=1)
+    earlier = [event for event in events if event.time < milliseconds(at)]
+    options = DeriveOptions(until=at - timedelta(milliseconds=1))
+    expected = derived(tmp_path / "earlier", POPULARITY, earlier, options).select("product_id", "score")
+    assert opened.popularity_before(at).rows() == expected.sort("product_id").rows()
+
+
+def test_what_a_session_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: Path) -> None:
+    night = NOW.replace(hour=0)
+    events = []
+    for shopper in "uvwxy":
+        events += search(shopper, night - timedelta(minutes=1), "lamp", ["a"], ("click", "a"))
+        events.append(stored("cart", night + timedelta(minutes=9), product_id="a", shopper=shopper))
+    derived(tmp_path, POPULARITY, events)
+    (row,) = open_derived(tmp_path).popularity_before(night + timedelta(minutes=5)).rows()
+    assert row == ("a", pytest.approx(5 * 0.5 ** (1 / 14), abs=1e-5))
+
+
+def test_a_session_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:
+    views = [
+        stored("consultation", NOW - timedelta(hours=hour), product_id="a", session=session)
+        for hour, session in ((1, "s1"), (5, "s1"), (9, "s2"))
+    ]
+    (row,) = derived(tmp_path, POPULARITY, views, DeriveOptions(least_shoppers=1)).to_dicts()
+    assert (row["consultations"], row["shoppers"], row["score"]) == (3, 2, 3 * 0.5)
+
+
+def test_what_a_session_did_before_it_named_its_shopper_is_that_shoppers(tmp_path: Path) -> None:
+    anonymous = stored("consultation", NOW - timedelta(minutes=9), product_id="a", session="s1")
+    named = stored("cart", NOW - timedelta(minutes=8), product_id="a", session="s1", shopper="u1")
+    (row,) = derived(tmp_path, POPULARITY, [anonymous, named], DeriveOptions(least_shoppers=1)).to_dicts()
+    assert row["shoppers"] == 1
+
+
+def view(shopper: str, product: str, days_ago: int = 0) -> StoredEvent:
+    at = NOW - timedelta(days=days_ago, hours=1)
+    return stored("consultation", at, product_id=product, shopper=shopper)
+
+
+histories = st.lists(
+    st.tuples(st.sampled_from("stuvw"), st.sampled_from("abcd"), st.sampled_from([0, 7, 14])), max_size=25
+)
+
+
+@given(histories, st.integers(1, 3))
+@settings(max_examples=25, deadline=None)
+def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, int]], least: int) -> None:
+    values: dict[str, dict[str, float]] = defaultdict(dict)
+    for shopper, product, days_ago in history:
+        value = 0.5 ** (days_ago / 14)
+        values[product][shopper] = max(value, values[product].get(shopper, 0.0))
+    expected = {}
+    for (one, ones), (other, others) in itertools.permutations(values.items(), 2):
+        common = ones.keys() & others.keys()
+        if len(common) >= least:
+            dot = sum(ones[shopper] * others[shopper] for shopper in common)
+            norms = math.hypot(*ones.values()) * math.hypot(*others.values())
+            expected[one, other] = dot / norms * len(common) / (len(common) + 10)
+    with TemporaryDirectory() as folder:
+        table = derived(
+            Path(folder), NEIGHBOURS, [view(*each) for each in history], DeriveOptions(least_shoppers=least)
+        )
+    found = {(row["product_id"], row["neighbour_id"]): row["similarity"] for row in table.to_dicts()}
+    assert found == pytest.approx(expected, rel=1e-4)
+
+
+def test_pairs_of_too_few_shoppers_are_left_out_and_ranks_count_from_1(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product) for number in range(5) for product in "abc"]
+    events += [view(f"v{number}", "b") for number in range(3)] + [view("u0", "d")]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    assert table.select("product_id", "neighbour_id", "shoppers", "rank").rows() == [
+        ("a", "c", 5, 1),
+        ("a", "b", 5, 2),
+        ("b", "a", 5, 1),
+        ("b", "c", 5, 2),
+        ("c", "a", 5, 1),
+        ("c", "b", 5, 2),
+    ]
+
+
+def test_purchases_are_a_kind_of_their_own(tmp_path: Path) -> None:
+    events = [
+        stored("purchase", NOW - timedelta(hours=1), product_id=product, shopper=f"u{number}", quantity=1)
+        for number in range(5)
+        for product in "ab"
+    ]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    assert table.select("kind", "product_id", "neighbour_id").rows() == [("purchase", "a", "b"), ("purchase", "b", "a")]
+    assert table["similarity"].to_list() == pytest.approx([5 / (5 + 10)] * 2)
+
+
+def test_no_more_neighbours_are_kept_than_asked_for(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product) for number in range(5) for product in "abcdef"]
+    table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
+    assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
+    assert table.height == 6 * 2
+
+
+def test_neighbours_at_a_time_are_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+    events = [view(f"u{number}", product, number) for number in range(8) for product in "ab"]
+    events += [view(f"v{number}", product) for number in range(5) for product in "ac"]
+    table = derived(tmp_path, NEIGHBOURS, events)
+    opened = open_derived(tmp_path)
+    assert opened.neighbours_before(NOW).rows() == table.rows()
+    at = NOW - timedelta(days=2)
+    earlier = [event for event in events if event.time < milliseconds(at)]
+    expected = derived(tmp_path / "earlier", NEIGHBOURS, earlier, DeriveOptions(until=at - timedelta(milliseconds=1)))
+    assert opened.neighbours_before(at).rows() == expected.rows()
+    assert set(expected["neighbour_id"]) == {"a", "b"}
+
+
+START = NOW - timedelta(days=100)
+ANY = DeriveOptions(least_shoppers=1)
+
+
+def seen(shopper: str, product: str, minutes: float, kind: str = "consultation") -> StoredEvent:
+    return stored(kind, START + timedelta(minutes=minutes), product_id=product, shopper=shopper)
+
+
+def bought(shopper: str, product: str, days: float) -> StoredEvent:
+    return stored("purchase", START + timedelta(days=days), product_id=product, shopper=shopper, quantity=1)
+
+
+def test_a_pair_weighs_half_after_an_hour_and_its_probability_is_a_share_of_all(tmp_path: Path) -> None:
+    events = [seen("u1", "a", 0), seen("u1", "b", 60), seen("u2", "a", 0), seen("u2", "c", 120)]
+    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
+    assert table.select("kind", "product_id", "next_id", "count", "shoppers", "rank").rows() == [
+        ("view", "a", "b", 1, 1, 1),
+        ("view", "a", "c", 1, 1, 2),
+    ]
+    assert table["weight"].to_list() == pytest.approx([0.5, 0.25], abs=1e-6)
+    assert table["probability"].to_list() == pytest.approx([0.5 / 0.75, 0.25 / 0.75], abs=1e-6)
+
+
+def test_a_click_and_the_page_view_after_it_are_one_look_and_sessions_follow_each_other(tmp_path: Path) -> None:
+    click = stored("click", START, product_id="a", shopper="u1")
+    events = [click, seen("u1", "a", 0.1), seen("u1", "b", 60 * 24 * 3), seen("u2", "b", 60 * 24 * 3 + 1)]
+    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
+    assert table.select("product_id", "next_id", "count").rows() == [("a", "b", 1)]
+
+
+def test_baskets_follow_baskets_and_what_is_bought_again_is_no_pair(tmp_path: Path) -> None:
+    events = [bought("u1", "a", 0), bought("u1", "b", 0.001), bought("u1", "b", 30), bought("u1", "c", 30)]
+    events += [bought("u1", "d", 60)]
+    table = derived(tmp_path, NEXT_PRODUCTS, events, ANY).filter(kind="purchase")
+    assert table.sort("product_id", "next_id").select("product_id", "next_id").rows() == [
+        ("a", "b"),
+        ("a", "c"),
+        ("b", "c"),
+        ("b", "d"),
+        ("c", "d"),
+    ]
+    assert table.filter(product_id="c")["weight"].to_list() == pytest.approx([0.5], abs=1e-6)
+
+
+def test_rare_pairs_are_left_out_but_count_among_all(tmp_path: Path) -> None:
+    events = [each for number in range(5) for each in (seen(f"u{number}", "a", 0), seen(f"u{number}", "b", 0.0))]
+    events += [seen("v", "a", 0), seen("v", "c", 60)]
+    table = derived(tmp_path, NEXT_PRODUCTS, events)
+    assert table.select("product_id", "next_id", "shoppers").rows() == [("a", "b", 5)]
+    assert table["probability"].to_list() == pytest.approx([5 / (5 + 0.5)], abs=1e-6)
+
+
+def test_no_more_are_kept_than_asked_for(tmp_path: Path) -> None:
+    events = [each for next_id in "bcd" for each in (seen(f"u{next_id}", "a", 0), seen(f"u{next_id}", next_id, 1))]
+    table = derived(tmp_path, NEXT_PRODUCTS, events, DeriveOptions(least_shoppers=1, neighbours=2))
+    assert table.select("next_id", "rank").rows() == [("b", 1), ("c", 2)]
+
+
+def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
+    events = search("u1", NOW - timedelta(days=9), "lamp", ["a", "b"], ("click", "b"), ("cart", "b"))
+    events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
+    table = derived(tmp_path, SEQUENCES, events, DeriveOptions(sequence=2))
+    assert table.select("shopper", "age", "product_id", "kind").rows() == [
+        ("u1", 2, "b", "cart"),
+        ("u1", 1, "c", "consultation"),
+    ]
+
+
+def test_who_is_not_known_has_none(tmp_path: Path) -> None:
+    events = [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="s1")]
+    assert derived(tmp_path, SEQUENCES, events).is_empty()
+
+
+def test_it_has_the_products_of_the_version_that_serves(tmp_path: Path) -> None:
+    created = datetime(2025, 3, 4, 5, 6, tzinfo=UTC)
+    publish_products(tmp_path, [Product("z", "old")])
+    publish_products(tmp_path, [Product("a", "saw", category=("Tools", "Saws"), created=created), Product("b", "nail")])
+    assert product_table(Store(tmp_path)).rows() == [("a", "Tools > Saws", created), ("b", "", None)]
+
+
+def test_nothing_published_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError):
+        product_table(Store(tmp_path))
+
+
+WINDOW = Window(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 31, 12, tzinfo=UTC))
+
+
+def test_a_day_counts_half_after_a_half_life_and_today_in_full() -> None:
+    days = pl.DataFrame({"day": [WINDOW.last_day, WINDOW.last_day - 14, WINDOW.last_day - 28]})
+    decayed = days.select(decay=day_decay(WINDOW, 14))
+    assert decayed["decay"].to_list() == pytest.approx([1, 0.5, 0.25])
+
+
+@given(st.lists(st.floats(0, 1e6), max_size=50), st.randoms())
+def test_a_sum_is_the_same_in_any_order_and_near_that_of_the_amounts(amounts: list[float], random: object) -> None:
+    shuffled = list(amounts)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    frames = (pl.DataFrame({"amount": values}, schema={"amount": pl.Float64}) for values in (amounts, shuffled))
+    one, other = (frame.select(exact_sum(pl.col("amount"))).item() for frame in frames)
+    assert one == other
+    assert one == pytest.approx(sum(amounts), abs=1e-6 * (1 + len(amounts)))

@@ -1,0 +1,314 @@
+"""The report of a run of learn: summary, steps and page."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
+from retrieval.progress import NullProgress
+from service.reports.training import (
+    SHOPPERS,
+    Curve,
+    Findings,
+    Gain,
+    LearnReport,
+    RecordedSteps,
+    RunDecision,
+    StageOutcome,
+    Step,
+    refusal_summary,
+    summarize,
+    user_tower_summary,
+)
+from service.reports.training_page import html, show_learned
+from service.training.user_tower import NEAR
+from tests.reports import BETTER, UNSURE, WORSE, comparison, findings, learn_report, recommends
+
+
+def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | None = None) -> str:
+    return " ".join(summarize(decision, "ranker-0002", "ranker-0001", found or findings(), None))
+
+
+def test_one_that_serves() -> None:
+    text = sentences(RunDecision.SERVES)
+    assert text.startswith("The new ranker, ranker-0002, serves from now on. It was found better than ranker-0001")
+    assert "at 53.0% of the best possible order, ranker-0001 at 50.0% (nDCG@10)" in text
+    assert "would have reached 51.0%: surely less." in text
+
+
+def test_one_that_may_serve_while_rankers_are_off() -> None:
+    assert "Rankers are switched off." in sentences(RunDecision.SWITCHED_OFF)
+
+
+@pytest.mark.parametrize(
+    ("comparisons", "why"),
+    [
+        (
+            (comparison(WORSE, LIKELIHOOD), comparison(WORSE, NDCG, "tail queries")),
+            "It is surely worse in click likelihood, nDCG@10 on tail queries.",
+        ),
+        ((comparison(UNSURE),), "It is not surely better: the difference may be chance."),
+        ((comparison(None),), "Only 400 queries of the last lists can judge it: too few to decide."),
+        ((Comparison(NDCG, "all queries", 0),), "Only 0 queries of the last lists can judge it: too few to decide."),
+    ],
+)
+def test_why_one_is_kept_aside(comparisons: tuple[Comparison, ...], why: str) -> None:
+    text = sentences(found=findings(comparisons=comparisons))
+    assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 serves on. {why}")
+
+
+@pytest.mark.parametrize(
+    ("gain", "said"),
+    [
+        (Gain(0.02, 0.01, 0.03), "surely less"),
+        (Gain(-0.02, -0.03, -0.01), "surely more"),
+        (Gain(0.0, -0.01, 0.01), "no sure difference"),
+    ],
+)
+def test_beside_clicks_as_they_are(gain: Gain, said: str) -> None:
+    assert f"would have reached 51.0%: {said}." in sentences(found=findings(above_naive=gain))
+
+
+def test_the_naive_way_itself_is_not_set_beside_itself() -> None:
+    only = (Curve("naive", findings().curves[1].epochs, 0.5),)
+    assert "Training on raw clicks" not in sentences(found=findings(curves=only))
+
+
+def test_one_that_was_refused_says_where() -> None:
+    assert refusal_summary("nothing was clicked", "labels") == (
+        "No ranker was trained: nothing was clicked.",
+        "It stopped at: labels. What served before serves on.",
+    )
+
+
+def test_a_better_one_has_nothing_against_it() -> None:
+    assert "surely worse" not in sentences(RunDecision.SERVES, findings(comparisons=(comparison(BETTER),)))
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_new", "said"),
+    [
+        ("", True, "recommends from now on"),
+        ("not surely better", True, "does not recommend: not surely better"),
+        ("", False, "was trained on the same acts before, and recommends"),
+        ("not surely better", False, "was trained on the same acts before, and does not recommend: not surely better"),
+    ],
+)
+def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
+    (text,) = user_tower_summary(recommends(reason, is_new=is_new))
+    assert text == (
+        f"The user tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
+        "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
+    )
+
+
+def test_no_tower_leaves_nothing_to_say() -> None:
+    assert user_tower_summary(None) == ()
+
+
+def clock() -> Iterator[float]:
+    """A second passes between any two looks."""
+    second = 0.0
+    while True:
+        yield second
+        second += 1.0
+
+
+def recorded(*names: str) -> RecordedSteps:
+    """Steps that came to their end."""
+    ticks = clock()
+    steps = RecordedSteps(NullProgress(), lambda: next(ticks))
+    for name in names:
+        steps.begin(name, None, "")
+        steps.advance(1)
+        steps.end(f"{name} is done")
+    return steps
+
+
+def test_each_step_is_timed_and_stands_under_its_stage() -> None:
+    stages = {stage.name: stage for stage in recorded("events", "labels", "trials").stages(is_over=True)}
+    assert stages["clean"].steps == (Step("events", "events is done", 1.0),)
+    assert [step.name for step in stages["labels"].steps] == ["labels", "trials"]
+    assert stages["labels"].seconds == 2.0
+
+
+def test_whatever_is_trained_is_of_one_stage() -> None:
+    stages = {stage.name: stage for stage in recorded("debiased", "naive", "histories").stages(is_over=True)}
+    assert [step.name for step in stages["ranker"].steps] == ["debiased", "naive", "histories"]
+
+
+def test_steps_under_a_stage_are_of_it_whatever_their_names() -> None:
+    steps = recorded("debiased")
+    with steps.under(SHOPPERS):
+        steps.begin("train", None, "")
+        steps.end("12 epochs")
+    steps.begin("evaluation", None, "")
+    stages = {stage.name: stage for stage in steps.stages(is_over=False)}
+    assert [step.name for step in stages["ranker"].steps] == ["debiased"]
+    assert [step.name for step in stages[SHOPPERS].steps] == ["train"]
+    assert stages["evaluation"].outcome is StageOutcome.STOPPED
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_stage_that_is_left_says_why_and_the_run_goes_on(inside: bool) -> None:
+    steps = recorded("debiased")
+    with steps.under(SHOPPERS):
+        if inside:
+            steps.begin("acts", None, "")
+        steps.leave(StageOutcome.NOT_TRAINED, "too few shoppers")
+    steps.begin("evaluation", None, "")
+    steps.end("evaluated")
+    stages = {stage.name: stage for stage in steps.stages(is_over=True)}
+    assert stages[SHOPPERS].outcome is StageOutcome.NOT_TRAINED
+    assert stages[SHOPPERS].steps == (Step("acts" if inside else SHOPPERS, "too few shoppers", 1.0),)
+    assert stages["evaluation"].outcome is StageOutcome.DONE
+    assert stages["towers"].outcome is StageOutcome.NOT_REACHED
+
+
+def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
+    steps = recorded("events", "click model")
+    steps.begin("labels", None, "")
+    stages = steps.stages(is_over=False)
+    outcomes = {stage.name: stage.outcome for stage in stages}
+    assert [outcomes[name] for name in ("clean", "click model")] == [StageOutcome.DONE, StageOutcome.DONE]
+    assert (outcomes["towers"], outcomes["ranker"]) == (StageOutcome.NOT_REACHED, StageOutcome.NOT_REACHED)
+    (stopped,) = (stage for stage in stages if stage.outcome is StageOutcome.STOPPED)
+    assert stopped.name == "labels"
+    assert stopped.steps == (Step("labels", "", 1.0),)
+
+
+def test_one_that_stopped_between_two_steps_stopped_in_the_first() -> None:
+    stages = recorded("events").stages(is_over=False)
+    assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
+
+
+def test_one_that_never_began_stopped_at_once() -> None:
+    stages = recorded().stages(is_over=False)
+    assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
+
+
+HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
+
+
+class _Elements(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def elements(report: LearnReport) -> _Elements:
+    found = _Elements()
+    found.feed(html(report))
+    return found
+
+
+def shown(report: LearnReport, width: int = 100) -> str:
+    file = io.StringIO()
+    show_learned(report, Path("store/training/learn.html"), Path("store"), Console(file=file, width=width))
+    return file.getvalue()
+
+
+def test_hostile_text_stays_text_on_the_page() -> None:
+    page, found = html(learn_report(HOSTILE)), elements(learn_report(HOSTILE))
+    assert "script" not in found.tags
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    assert found.tags == elements(learn_report("plain")).tags
+
+
+def test_the_page_needs_nothing_from_elsewhere() -> None:
+    page, found = html(learn_report()), elements(learn_report())
+    links = [value or "" for name, value in found.attributes if name in ("href", "src", "xlink:href")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(http" not in page
+    labels = re.findall('svg role="img" aria-label="([^"]*)"', page)
+    assert labels == [
+        "nDCG@10 of each order on the last lists, with 95% intervals",
+        "nDCG@10 gained over what serves, by slice, with 95% intervals",
+        "nDCG@10 on the validation lists, by epoch",
+        "Mean loss of each epoch",
+        "Examination and click rate of each position",
+        "nDCG@10 of what shoppers chose next, by epoch",
+    ]
+
+
+def test_every_stage_and_count_stands_on_the_page() -> None:
+    page = html(learn_report())
+    for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
+        assert said in page
+    assert "queries that were shown and never clicked" in page
+    assert "pairs of query and product whose product is gone" not in page  # there are none
+    assert ">worse<" in page
+
+
+@pytest.mark.parametrize("events", [True, False])
+def test_one_that_was_refused_has_no_plots(events: bool) -> None:
+    refused = learn_report(
+        decision=RunDecision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=()
+    )
+    page = html(refused if events else replace(refused, events=None))
+    assert "<svg" not in page
+    assert "No ranker was trained" in page
+    assert ("Excluded data" in page) == events
+
+
+@pytest.mark.parametrize("found", [findings(), None])
+def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | None) -> None:
+    page = html(learn_report(findings=found))
+    for said in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
+        assert said in page
+    serving = html(learn_report(shoppers=recommends(is_new=False)))
+    assert "serves; it is that of an earlier run on the same acts." in serving
+
+
+def test_a_training_that_measured_nothing_still_has_a_page() -> None:
+    nothing = findings(orders=(), above_naive=None, comparisons=(), positions=())
+    page = html(learn_report(findings=nothing))
+    assert "No clicked product of the last lists is among the current candidates." in page
+
+
+def test_the_same_report_gives_the_same_bytes() -> None:
+    assert html(learn_report()) == html(learn_report())
+
+
+def test_json_is_the_report_again() -> None:
+    report = learn_report(HOSTILE)
+    assert msgspec.json.decode(report.to_json(), type=LearnReport) == report
+
+
+def test_the_terminal_says_it_in_short() -> None:
+    text = shown(learn_report())
+    assert text.splitlines()[0] == "The new ranker is rejected"
+    assert "left as it is" not in text  # it says more
+    assert text.count("nothing was clicked") >= 4
+    assert "stopped here" in text
+    assert "merged order" in text
+    assert text.splitlines()[-1] == "The whole report: store/training/learn.html"
+
+
+def test_control_characters_do_not_reach_the_terminal() -> None:
+    text = shown(learn_report(HOSTILE))
+    assert "\x1b" not in text
+    assert "\x07" not in text
+
+
+def test_how_to_go_back_is_said_where_another_ranker_served() -> None:
+    text = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
+    assert "to go back to it: shelfwise models rollback store" in text
