@@ -154,16 +154,6 @@ def _problem(spec: RankerSpec) -> str:
     return ""
 
 
-def _columns(spec: RankerSpec) -> dict[str, int]:
-    return {
-        "features": len(spec.features),
-        "query_states": spec.state_dimension,
-        "product_states": spec.state_dimension,
-        "candidate_vectors": spec.vector_dimension,
-        "history_vectors": spec.vector_dimension,
-    }
-
-
 def _identity(folder: Path, spec: RankerSpec) -> str:
     """XXH3 (64 bits, hexadecimal) over all that decides scores."""
     scoring = msgspec.structs.replace(spec, format=FORMAT, identity="", neutral=(), trained_on={}, parent="")
@@ -223,7 +213,13 @@ RANKERS = ModelFamily(
     fallback="results keep the merged order",
     keep=KEEP,
     misfit=misfit,
-    columns=_columns,
+    columns=lambda spec: {
+        "features": len(spec.features),
+        "query_states": spec.state_dimension,
+        "product_states": spec.state_dimension,
+        "candidate_vectors": spec.vector_dimension,
+        "history_vectors": spec.vector_dimension,
+    },
     prepare=_prepare,
     check=_check,
     shipped=_default,

@@ -73,16 +73,14 @@ def split_by_query(
 
     All lists of a query go the same way, and which way its hash decides, not its place among the others.
     """
-    digests = {each.query: _digest(each.query, seed) for each in lists}
+    digests = {
+        each.query: xxhash.xxh3_64_intdigest(each.query.encode("utf-8", "surrogatepass"), seed=seed) for each in lists
+    }
     order = sorted(digests, key=lambda query: (digests[query], query))
     if len(order) < 2:
         raise TrainingError("all lists have the same query; to validate, at least one query must be held out")
     held = set(order[: min(max(1, round(held_out * len(order))), len(order) - 1)])
     return [each for each in lists if each.query not in held], [each for each in lists if each.query in held]
-
-
-def _digest(query: str, seed: int) -> int:
-    return xxhash.xxh3_64_intdigest(query.encode("utf-8", "surrogatepass"), seed=seed)
 
 
 def fingerprint(lists: Sequence[GradedList]) -> str:

@@ -17,7 +17,6 @@ from rerank.text_towers.losses import Examples
 from rerank.text_towers.model import TextTower
 from rerank.text_towers.negatives import NegativePools, build_pools, nearest, window
 from rerank.text_towers.options import CatalogProducts, Score, TextTowerTask
-from retrieval.records import Product
 from retrieval.store.files import atomic_file
 from retrieval.store.products import encoder_text
 from retrieval.text.analysis import fold
@@ -70,7 +69,9 @@ def build_part(
     columns: dict[str, list[str] | list[int]] = {
         "query": [tower.ready_query(augmentation.query(query, read[at])) for query, at in answers],
         "positive": [
-            ready[at] if (seen := augmentation.positive(query, read[at])) is read[at] else _ready(tower, seen)
+            ready[at]
+            if (seen := augmentation.positive(query, read[at])) is read[at]
+            else tower.ready_product(encoder_text(seen))
             for query, at in answers
         ],
     }
@@ -78,10 +79,6 @@ def build_part(
         columns[f"negative_{column}"] = [ready[at] for at in place[:, column].tolist()]
     columns[LABEL] = list(range(len(pairs)))
     return ExamplePart(Dataset.from_dict(columns), examples)
-
-
-def _ready(tower: TextTower, product: Product) -> str:
-    return tower.ready_product(encoder_text(product))
 
 
 def _log_q(place: NDArray[np.int64], count: int) -> Floats:

@@ -95,11 +95,8 @@ def nearest(queries: Floats, products: Floats, rows: Rows, last: int) -> list[Ro
     """For each query (q, d) the `last` products of greatest cosine, best first, of those whose unit vectors are
     `products` (p, d) and that stand at `rows` (p,)."""
     last = min(last, len(rows))
-    return [ranked for block in _blocks(queries) for ranked in _best(block @ products.T, rows, last)]
-
-
-def _blocks(queries: Floats) -> Iterator[Floats]:
-    return (queries[start : start + _BLOCK] for start in range(0, len(queries), _BLOCK))
+    blocks = (queries[start : start + _BLOCK] for start in range(0, len(queries), _BLOCK))
+    return [ranked for block in blocks for ranked in _best(block @ products.T, rows, last)]
 
 
 def _best(scores: NDArray[np.float32], rows: Rows, last: int) -> Iterator[Rows]:

@@ -145,7 +145,7 @@ def displayed_loss(
     `bias` (depth, 3) is what a position adds to the score of what stands there; `chances` (depth,) are propensities,
     by whose inverse acts count.
     """
-    logits = _on_displays(scores, batch.list_of, batch.places)
+    logits = scores[batch.list_of[:, None], batch.places.clamp(min=0)]
     behind = _unseen(scores, batch)[batch.list_of]
     if bias is not None:
         shown = batch.is_position_shown[:, None, None].float()
@@ -177,11 +177,6 @@ def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[f
     by_list = (total > 0).float() * weights[:, None]
     means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_LEAST)
     return (means * torch.tensor(tasks)).sum()
-
-
-def _on_displays(scores: Tensor, list_of: Tensor, places: Tensor) -> Tensor:
-    """(K, depth, 3): the scores of what stood at each position."""
-    return scores[list_of[:, None], places.clamp(min=0)]
 
 
 def _unseen(scores: Tensor, batch: ClickBatch) -> Tensor:

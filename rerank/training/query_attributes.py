@@ -202,12 +202,9 @@ def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words
         for text in _texts(value):
             words = read_words(text)
             plain = all(word.kind is WordKind.WORD and not word.after_break for word in words)
-            if 0 < len(words) <= _LONGEST_TRAIT and plain and _are_usual(words, catalog):
+            usual = all(catalog.frequency(word.text) >= _USUAL for word in words)
+            if 0 < len(words) <= _LONGEST_TRAIT and plain and usual:
                 yield tuple(word.text for word in words)
-
-
-def _are_usual(words: Sequence[Word], catalog: CatalogWords) -> bool:
-    return all(catalog.frequency(word.text) >= _USUAL for word in words)
 
 
 def _is_kind(attribute: str) -> bool:

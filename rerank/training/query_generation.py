@@ -171,14 +171,6 @@ class Recipe:
     make: Make
 
 
-def _only_kind(shopper: QueryWriter) -> Words:
-    return shopper.kind(0.35, 0.45, 0.2)
-
-
-def _only_brand(shopper: QueryWriter) -> Words:
-    return shopper.facts.brand
-
-
 def _only_word(shopper: QueryWriter) -> Words:
     usual = [word for word in shopper.title() if shopper.catalog.frequency(word.text) >= _USUAL_NAME]
     return shopper.draw_words([word for word in usual if not shopper.catalog.names_nothing(word.text)], 1)
@@ -239,10 +231,6 @@ def _shuffled_words(shopper: QueryWriter) -> Words:
     return tuple(words)
 
 
-def _most_words(shopper: QueryWriter) -> Words:
-    return shopper.draw_words(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
-
-
 def _span(shopper: QueryWriter) -> Words:
     words = remove_words(shopper.title(), shopper.facts.brand) or shopper.title()
     if not words:
@@ -257,8 +245,8 @@ def _opening(shopper: QueryWriter) -> Words:
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "kind": Recipe(0.26, _only_kind),
-    "brand": Recipe(0.02, _only_brand),
+    "kind": Recipe(0.26, lambda shopper: shopper.kind(0.35, 0.45, 0.2)),
+    "brand": Recipe(0.02, lambda shopper: shopper.facts.brand),
     "word": Recipe(0.1, _only_word),
     "brand-kind": Recipe(0.12, _brand_kind),
     "trait-kind": Recipe(0.1, _trait_kind),
@@ -269,7 +257,9 @@ RECIPES: Mapping[str, Recipe] = {
     "span": Recipe(0.05, _span),
     "words": Recipe(0.04, _some_words),
     "shuffled-words": Recipe(0.02, _shuffled_words),
-    "most-words": Recipe(0.02, _most_words),
+    "most-words": Recipe(
+        0.02, lambda shopper: shopper.draw_words(shopper.title(), 3 + shopper.number(0.4, 0.3, 0.2, 0.1))
+    ),
     "opening": Recipe(0.01, _opening),
 }
 """Name to recipe. A kind with a word or two before it, which shoppers type most, is tried most often."""

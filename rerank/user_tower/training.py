@@ -94,7 +94,10 @@ def fit(
     the loss is no number any more.
     """
     _check(vectors, histories)
-    learning, held = (histories, validation) if validation else _divided(histories, options)
+    if validation:
+        learning, held = histories, validation
+    else:
+        learning, held = split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
     if not len(held.targets):
         raise TrainingError("no shopper did anything after the first acts of all: nothing can validate a tower")
     with tempfile.TemporaryDirectory() if folder is None else nullcontext(folder) as given:
@@ -109,10 +112,6 @@ def fit(
             run.train(None, work / "whole", advance)
             neighbours = run.learned_again(neighbours)
     return run.tower(neighbours)
-
-
-def _divided(histories: Histories, options: UserTowerOptions) -> tuple[Histories, HeldOutActs]:
-    return split_by_time(histories, options.validation_share, hide_seen=options.hide_seen)
 
 
 def _check(vectors: NDArray[np.float32], histories: Histories) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,6 @@ from retrieval.encoders.base import TokenEncoder, as_token_encoder
 from retrieval.errors import EncoderError, TrainingError
 from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
-from retrieval.records import Product
 from retrieval.store.products import encoder_text
 from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.reranking import candidate_features
@@ -121,7 +120,8 @@ def score_lists(
     _token_encoder(snapshot)
     teacher = _opened_teacher(options, progress)
     progress.begin("queries", None, "queries")
-    made = synthetic_queries(_products(snapshot), options.queries, options.seed)
+    products = (snapshot.products[row] for row in range(len(snapshot.products)))
+    made = synthetic_queries(products, options.queries, options.seed)
     progress.end(f"{len(made):,} synthetic queries from {snapshot.manifest.products:,} products")
     progress.begin("candidates", len(made), "queries")
     queries = [query.text for query in made]
@@ -175,7 +175,3 @@ def _scored(
     kept.compact()
     progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
     return scores
-
-
-def _products(snapshot: Snapshot) -> Iterator[Product]:
-    return (snapshot.products[row] for row in range(len(snapshot.products)))

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from rerank.click_models.click_log import ClickLog, outcomes, shown_places
 from rerank.evaluation.promotion import MRR
-from rerank.evaluation.statistics import Difference
 from rerank.ranker.features import ACT_KINDS
 from rerank.ranker.network import EVENTS, HistoryAttention
 from rerank.training.click_dataset import ClickEvidence, acts_of, place_pairs
@@ -67,7 +66,8 @@ def train_history_phase(
         attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
-    summary = f"{found}; {MRR} {_interval(gain)}: {'kept' if is_better else 'no sure gain, left out'}"
+    interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
+    summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no sure gain, left out'}"
     progress.end(summary)
     return HistoryResult(summary, attention if is_better else None, gain, curve)
 
@@ -135,10 +135,6 @@ def _digest(training: HistoryTraining) -> str:
         ):
             found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
-
-
-def _interval(gain: Difference) -> str:
-    return f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
 
 
 RowOf = Callable[[str], int | None]
