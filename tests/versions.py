@@ -30,6 +30,7 @@ from retrieval.store.manifest import (
     write_fields,
 )
 from retrieval.store.products import RECIPE, encoder_text, keyword_document, write_products
+from retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
@@ -104,6 +105,7 @@ def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: 
         vectors[row] = vector_of(text)
     build_index(folder / VECTORS_FOLDER, kind)
     np.save(folder / TEXT_KEYS_FILE, key_array([text_key(text) for text in texts]))
+    np.save(folder / SIGNALS_FILE, np.array([signal_row(product) for product in products]).reshape(-1, len(COLUMNS)))
 
 
 def reseal(root: Path, name: str, edit: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:

@@ -152,7 +152,7 @@ class TestForeignDirectories:
     def test_a_missing_directory_is_named_with_the_command_that_makes_it(
         self, store: Store, ask: Callable[[Store], object]
     ) -> None:
-        with pytest.raises(StoreMissingError, match=r"does not exist; run: shelfwise rebuild FEED --index .*store"):
+        with pytest.raises(StoreMissingError, match=r"does not exist; run: shelfwise rebuild .*store FEED"):
             ask(store)
         assert not store.root.exists()
 

@@ -74,7 +74,7 @@ def test_each_command_shows_its_example(command: str) -> None:
 
 def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
     assert "No rules." in run("rules", "list", root)
-    assert "Revision 1: 2 rules are in place. To undo: shelfwise rules restore 0" in run(
+    assert f"Revision 1: 2 rules are in place. To undo: shelfwise rules restore {root} 0" in run(
         "rules", "put", root, file, "--by", "m7"
     )
     assert "Nothing is other than it was at revision 1" in run("rules", "put", root, file)

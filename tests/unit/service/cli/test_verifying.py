@@ -38,6 +38,7 @@ from retrieval.store.products import (
     keyword_document,
     write_products,
 )
+from retrieval.store.signals import SIGNALS_FILE
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.updates.changes import Delete
@@ -196,7 +197,7 @@ class TestChecksums:
         for problem in result.problems:
             command = "shelfwise rebuild" if problem.part.startswith("encoders/") else "shelfwise index rollback"
             assert command in problem.advice
-        assert len(result.skipped) == 7
+        assert len(result.skipped) == 8
 
     def test_of_a_version_that_does_not_serve_nobody_is_sent_away(self, root: Path) -> None:
         publish_products(root, CATALOG)
@@ -408,7 +409,7 @@ class TestAgreement:
 
     def test_a_wrong_number_in_the_manifest_is_told_by_every_part(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
-        assert parts(root) == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE}
+        assert parts(root) == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE}
 
     def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
