@@ -23,7 +23,7 @@ from retrieval.judgments import read_judgments
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.products import product_to_json
 from retrieval.text.analysis import word_term
-from retrieval.text.vocabulary import CatalogWords, words_of
+from retrieval.text.vocabulary import SHORTEST_TWICE, CatalogWords, edits_of, words_of
 from service.cli.options import Index, QueriesFile, command
 from service.cli.output import TerminalProgress, emit, printable, say, show_table
 from service.curation.synonym_mining import Proposal, joined, split, synonym_proposals
@@ -31,7 +31,7 @@ from service.curation.synonyms import serving_words
 from service.demo.grammar import GRAMMARS
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import Products
-from service.engine.spelling import SHORTEST_TWICE, WordCorrector, edits_of
+from service.engine.spelling import WordCorrector
 from service.events.event_log import DERIVED_FOLDER
 
 # How fast suggestions come while queries are typed, and how well misspelled words are corrected.

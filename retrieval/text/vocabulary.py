@@ -133,6 +133,10 @@ def _encoded(word: str) -> bytes:
     return word.encode("utf-8", "surrogatepass")
 
 
+SHORTEST = 4
+"""Letters of a word that is corrected: shorter ones are one edit away from too many."""
+SHORTEST_TWICE = 7
+"""Letters from which on two edits may be told; with fewer they make another word."""
 LONGEST_WORD = 40
 """The longest indexed word in characters."""
 
@@ -174,6 +178,14 @@ def index_words(word: str) -> list[str]:
 def is_correctable(word: str) -> bool:
     """Whether a folded word can be corrected by edits: of letters alone, in an alphabet."""
     return word.isalpha() and max(word) < _LAST_OF_ALPHABETS
+
+
+def edits_of(word: str) -> int:
+    """How many edits of a folded word are undone: 0 where it is never corrected, as what has a digit, what is Chinese
+    or short is not."""
+    if not SHORTEST <= len(word) <= LONGEST_WORD or not is_correctable(word):
+        return 0
+    return 1 if len(word) < SHORTEST_TWICE else 2
 
 
 def letter_set(word: str) -> int:

@@ -41,7 +41,7 @@ from service.curation.rules import (
     read_rules,
     rule_document,
 )
-from service.engine.rule_editor import HitMove, Preview
+from service.engine.editors import HitMove, Preview
 
 
 @command("rules list store")

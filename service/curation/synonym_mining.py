@@ -18,7 +18,7 @@ from retrieval.errors import SynonymError
 from retrieval.store.files import SealedJson
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
-from retrieval.text.vocabulary import CatalogWords, words_of
+from retrieval.text.vocabulary import CatalogWords, edits_of, words_of
 from service.curation.synonyms import MARKS, Synonym, SynonymKind, name_synonym, products_with, validate_synonym
 from service.events.signals import CURE
 
@@ -82,8 +82,6 @@ def are_spellings(one: Sequence[str], other: Sequence[str]) -> bool:
 
 def _is_slip(one: str, other: str) -> bool:
     from rapidfuzz.distance import OSA
-
-    from service.engine.spelling import edits_of
 
     most = max(edits_of(one), edits_of(other))
     return word_term(one) == word_term(other) or OSA.distance(one, other, score_cutoff=most) <= most

@@ -25,17 +25,16 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
 from service.engine.candidates import Encodings, Stages
+from service.engine.editors import EngineRules, EngineSynonyms, ServedRules, ServedSynonyms, compile_rules
 from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
-from service.engine.rule_editor import EngineRules, ServedRules, compile_rules
 from service.engine.search import Search, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
 from service.engine.suggest import Suggester
-from service.engine.synonym_editor import EngineSynonyms, ServedSynonyms
 
 if TYPE_CHECKING:
     from service.events.event_log import EventLog, RecordResult

@@ -21,23 +21,19 @@ from rapidfuzz.distance import OSA
 from retrieval.records import Product
 from retrieval.text.analysis import chinese_words, contains_chinese, identifier_key, word_term
 from retrieval.text.vocabulary import (
-    LONGEST_WORD,
     RAW_WORD,
+    SHORTEST,
     CatalogWords,
     Offsets,
     WordLookup,
+    edits_of,
     forms,
     index_words,
-    is_correctable,
     letter_set,
     words_of,
 )
 from service.engine.snapshot import Snapshot
 
-SHORTEST = 4
-"""Letters of a word that is corrected: shorter ones are one edit away from too many."""
-SHORTEST_TWICE = 7
-"""Letters from which on two edits may be told; with fewer they make another word."""
 SHORTEST_PART = 3
 """Letters of each of two words that were typed as one."""
 _FREQUENT = 3
@@ -144,14 +140,6 @@ class WordCorrector:
         counts = starts[places + 1] - starts[places]
         order = np.argsort(-counts, kind="stable")[:_MOST_COMPARED]
         return [self._words.postings[place] for place in places[order].tolist()]
-
-
-def edits_of(word: str) -> int:
-    """How many edits of a folded word are undone: 0 where it is never corrected, as what has a digit, what is Chinese
-    or short is not."""
-    if not SHORTEST <= len(word) <= LONGEST_WORD or not is_correctable(word):
-        return 0
-    return 1 if len(word) < SHORTEST_TWICE else 2
 
 
 def _least_frequent(typed: str, correction: _Near) -> float:

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
-from service.engine.rule_editor import HitMove
+from service.engine.editors import HitMove
 from service.experiments.analysis import report_document, stored_document
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment

@@ -15,8 +15,8 @@ from retrieval.errors import RuleError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
 from service.curation.rules import Boost, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
+from service.engine.editors import ServedRules
 from service.engine.engine import SearchEngine
-from service.engine.rule_editor import ServedRules
 from tests.machine import within
 
 RULES_FILE = "rules.sqlite"

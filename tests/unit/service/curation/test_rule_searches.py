@@ -14,9 +14,9 @@ from retrieval.errors import QueryError
 from retrieval.records import Page, PastAct, Product
 from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.engine.candidates import Stages
+from service.engine.editors import compile_rules
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
-from service.engine.rule_editor import compile_rules
 from service.engine.search import Search
 
 DRILL = When("drill", Match.CONTAINS)

@@ -10,8 +10,8 @@ from rapidfuzz.distance import OSA
 from indexer.version_writer import WordsWriter
 from retrieval.records import Product
 from retrieval.store.products import product_to_json
-from retrieval.text.vocabulary import CatalogWords
-from service.engine.spelling import Correction, WordCorrector, edits_of
+from retrieval.text.vocabulary import CatalogWords, edits_of
+from service.engine.spelling import Correction, WordCorrector
 
 TITLES = {
     "cordless drill": 30,
