@@ -9,61 +9,60 @@ from enum import StrEnum
 
 
 class EventKind(StrEnum):
-    """What happened, roughly from the least telling to the most."""
+    """Kinds of events, roughly from the weakest signal to the strongest."""
 
     QUERY = "query"
     """A search was answered."""
     IMPRESSION = "impression"
     """A product was shown in a list, at a position."""
     CLICK = "click"
-    """It was chosen from that list."""
+    """A product was chosen from that list."""
     CONSULTATION = "consultation"
-    """Its page was looked at, however it was reached."""
+    """A product's page was viewed."""
     CART = "cart"
-    """It was put into the cart."""
+    """A product was put into the cart."""
     REMOVAL = "removal"
-    """It was taken out of the cart, or sent back."""
+    """A product was removed from the cart, or returned."""
     PURCHASE = "purchase"
     RATING = "rating"
-    """It was given stars."""
+    """A product was rated with stars."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, as a store tells it; never changed afterwards.
+    """An event of a shopper, after the schema of User Behavior Insights (UBI).
 
-    Needed are its kind, a product (of a query: its text and its id), and something that tells whose it is: a shopper,
-    a session or a query id. `shopper` and `session` are what the store calls them; they are replaced by pseudonyms
-    before anything is written.
+    Required are the kind, a product (of a query: its text and id), and a shopper, session or query id. `shopper` and
+    `session` are the store's ids; pseudonyms replace them before anything is written.
     """
 
     kind: EventKind
     product_id: str = ""
     query_id: str = ""
-    """Which answer to a search it was done on; the same for its query, impressions, clicks and what comes of them."""
+    """The search that it belongs to; shared by a query, its impressions, clicks and what follows."""
     query: str = ""
-    """What was searched; empty on a page that was browsed."""
+    """The text of the search; empty on a page that was browsed."""
     shopper: str = ""
     session: str = ""
     position: int | None = None
-    """Where the product stood, from 1, over all pages of the answer."""
+    """The product's rank, from 1, over all pages of the response."""
     time: datetime | None = None
-    """When it happened, with its zone; by default now."""
+    """Its time, with a zone; by default now."""
     event_id: str = ""
-    """The client's own id: an event that is sent again with it is counted once. By default made of all else."""
+    """The client's id, to count a resent event once; by default made of the other fields."""
     quantity: int | None = None
-    """Of a cart, removal or purchase: how many; by default 1."""
+    """The number of items of a cart, removal or purchase; by default 1."""
     rating: float | None = None
     """Of a rating: stars, 0 to 5."""
     results: int | None = None
-    """Of a query: how many products it found."""
+    """The number of products that a query found."""
 
 
 AttributeValue = str | float | bool | tuple[str, ...]
 
 
 class Availability(StrEnum):
-    """Whether a shopper can have the product now (the values of Google's product data specification)."""
+    """Availability (the values of Google's product data specification)."""
 
     IN_STOCK = "in_stock"
     OUT_OF_STOCK = "out_of_stock"
@@ -73,9 +72,9 @@ class Availability(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One of the forms in which a product is sold: a size, a colour.
+    """A variant of a product: a size, a colour.
 
-    Its product answers searches for all of them: with the lowest price, every identifier and every option's value.
+    The product answers searches for all variants: with the lowest price, every identifier and every option's value.
     """
 
     id: str
@@ -89,8 +88,7 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One product of a catalog. Only `id` and `title` must be there; what is unknown is None or empty, never made
-    up."""
+    """A product of a catalog. Only `id` and `title` are required; unknown values are None or empty."""
 
     id: str
     title: str
@@ -108,7 +106,7 @@ class Product:
     rating_count: int | None = None
     images: tuple[str, ...] = ()
     identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """Kind ("sku", "ean", "mpn", ...) to its values, as the feed spells them."""
+    """Kind ("sku", "ean", "mpn", ...) to values as in the feed."""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
     """Free attributes: a number or a boolean where the feed has one, else text or several texts."""
     created: datetime | None = None
@@ -122,19 +120,18 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class PastAct:
-    """Something that the shopper who searches did before."""
+    """A past act of the shopper who searches."""
 
     product_id: str
     kind: EventKind = EventKind.CLICK
     """A consultation, a click, a cart or a purchase."""
     at: datetime | None = None
-    """When, with its zone; None for just now."""
+    """Its time, with a zone; None for just now."""
 
 
 @dataclass(frozen=True, slots=True)
 class StageScore:
-    """What one stage gave a product: its rank in that stage's own order (from 1; None when past its depth), its
-    score."""
+    """The rank and score of a product in one stage; the rank counts from 1, None past the stage's depth."""
 
     rank: int | None
     score: float
@@ -142,7 +139,7 @@ class StageScore:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A product that a retriever proposes, by its row in the index, with what each stage gave it."""
+    """A candidate by its row in the index, with its stage scores."""
 
     row: int
     score: float
@@ -151,19 +148,19 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Contribution:
-    """What one thing that a ranker knows of a hit does for its score."""
+    """The contribution of one feature to a hit's score."""
 
     name: str
-    """In words: "price"."""
+    """The feature's name for display: "price"."""
     value: str
-    """What it is with this hit, in words: "20% below what such products usually cost"."""
+    """Its value for display: "20% below what such products usually cost"."""
     contribution: float
-    """The hit's score less what it would be, all else being equal, if this were as usual."""
+    """The hit's score minus the score with a usual value, all else equal."""
 
 
 @dataclass(frozen=True, slots=True)
 class TermMatch:
-    """A word of the query and the word of the product that it is nearest to."""
+    """A word of the query and the nearest word of the product."""
 
     query_word: str
     product_word: str
@@ -175,32 +172,32 @@ class TermMatch:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """What a ranker's score of a hit is made of. The contributions do not add up to it: see docs/ranking.md."""
+    """The explanation of a ranker's score. Contributions do not add up to it: see docs/ranking.md."""
 
     contributions: tuple[Contribution, ...]
-    """Those that change the score most come first."""
+    """Largest effect first."""
     matches: tuple[TermMatch, ...]
-    """The words that met most, strongest first."""
+    """Strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One result: the product, the score that ordered it, and what each stage gave it."""
+    """A hit: the product, its score, and its stage scores."""
 
     product: Product
     score: float
     stages: Mapping[str, StageScore]
     identifier: str = ""
-    """The identifier that the query spelled exactly, when that is why the product comes first."""
+    """The identifier that equals the query, if that is why the product comes first."""
     explanation: Explanation | None = None
-    """What its score is made of, where that was asked for and a ranker gave it."""
+    """The explanation, if requested and scored by a ranker."""
     rule: str = ""
-    """The id of the merchandising rule that pinned, boosted or buried it, if one did."""
+    """The id of the merchandising rule that pinned, boosted or buried it."""
 
 
 @dataclass(frozen=True, slots=True)
 class FacetCount:
-    """One value of a facet and the number of hits that filtering by it gives."""
+    """A value of a facet and the number of hits with it."""
 
     value: str | float | bool
     count: int
@@ -208,9 +205,9 @@ class FacetCount:
 
 @dataclass(frozen=True, slots=True)
 class Facet:
-    """The values of one field over all hits (not only this page's), most frequent first; ties by value.
+    """The values of one field over all hits, most frequent first; ties by value.
 
-    `minimum` and `maximum` are there for a field of numbers.
+    `minimum` and `maximum` are set for a numeric field.
     """
 
     field: str
@@ -221,7 +218,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of the answer. `total` and `facets` are about all hits."""
+    """A page of results. `total` and `facets` are about all hits."""
 
     hits: tuple[Hit, ...]
     total: int
@@ -229,23 +226,22 @@ class Page:
     size: int
     facets: Mapping[str, Facet] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
-    """Stages that should have taken part and could not; empty for a whole answer."""
+    """Stages that failed; empty for a complete response."""
     relaxed: bool = False
-    """Nothing matched inside the filter, so these are the nearest products that pass it; facets stay empty."""
+    """Whether nothing matched inside the filter, so that hits are the nearest products in it; facets stay empty."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Stage to milliseconds."""
     version: str = ""
     """The published version that answered."""
     fit: float | None = None
-    """The probability that the best hit fits the query; None where no ranker has told it."""
+    """The probability that the best hit fits the query; None without a ranker that gives it."""
     nothing_fits: bool = False
-    """Whether that is below the floor of the settings: the hits are the nearest that there are, and none may be what
-    was looked for."""
+    """Whether `fit` is below the floor of the settings: probably no hit is relevant."""
     suggestion: str = ""
-    """What the query may have been meant to be, where a word of it is misspelled."""
+    """The corrected query, where a word is misspelled."""
     corrected: bool = False
-    """Whether the hits are those of `suggestion`: nothing has a word of the query as it was typed."""
+    """Whether the hits are those of `suggestion`, as no product has the words of the query."""
     rules: tuple[str, ...] = ()
-    """The ids of the merchandising rules that the search matched, in the order in which they speak."""
+    """The ids of the merchandising rules that matched, in order of precedence."""
     redirect: str = ""
-    """The page that a rule wants to be shown instead, if one does; the hits are there all the same."""
+    """The page that a rule redirects to; hits are present all the same."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
+import numpy as np
 import xxhash
+from numpy.typing import NDArray
 
-from retrieval.encoders.base import Runtime
+from retrieval.encoders.base import Runtime, Tokens, TokenSpans, prepare_text, token_spans
 from retrieval.errors import EncoderUnavailableError
+
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+Vectors = NDArray[np.float32]
+ProgressCallback = Callable[[int], None] | None
 
 FORMAT = 2
 """Part of every identity: raised when the export or the quantiser changes a model's output."""
@@ -37,6 +48,61 @@ class EncoderSpec(msgspec.Struct, frozen=True):
     """The sentence-transformers modules after the transformer, for display: they are part of the graph."""
     opset: int = 0
     """ONNX operator set; 0 for torch."""
+
+
+class PromptedEncoder(ABC):
+    """Base of the runtimes: the methods of `TokenEncoder` for queries and products, by their prompts."""
+
+    spec: EncoderSpec
+
+    @property
+    def identity(self) -> str:
+        return self.spec.identity
+
+    @property
+    def dimension(self) -> int:
+        return self.spec.dimension
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(texts, self.spec.query_prompt, None, parallel=False)
+
+    def encode_products(self, texts: Sequence[str], progress: ProgressCallback = None) -> Vectors:
+        return self._encode(texts, self.spec.document_prompt, progress, parallel=True)
+
+    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[Vectors, list[Tokens]]:
+        return self._encode_with_tokens(texts, self.spec.query_prompt, None, parallel=False)
+
+    def encode_products_with_tokens(
+        self, texts: Sequence[str], progress: ProgressCallback = None
+    ) -> tuple[Vectors, list[Tokens]]:
+        return self._encode_with_tokens(texts, self.spec.document_prompt, progress, parallel=True)
+
+    def query_spans(self, text: str) -> TokenSpans:
+        return self._spans(text, self.spec.query_prompt)
+
+    def product_spans(self, text: str) -> TokenSpans:
+        return self._spans(text, self.spec.document_prompt)
+
+    def _prepare(self, texts: Sequence[str], prompt: str) -> list[str]:
+        return [prepare_text(text, prompt, self.spec.max_length) for text in texts]
+
+    def _spans(self, text: str, prompt: str) -> TokenSpans:
+        (ready,) = self._prepare([text], prompt)
+        return token_spans(self._tokenize([ready])[0], ready, prompt)
+
+    @abstractmethod
+    def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
+        """Unit vectors (n, dimension); on all cores where `parallel` is set and the runtime can."""
+
+    @abstractmethod
+    def _encode_with_tokens(
+        self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool
+    ) -> tuple[Vectors, list[Tokens]]:
+        """Unit vectors (n, dimension) and the tokens of each text, likewise."""
+
+    @abstractmethod
+    def _tokenize(self, ready: list[str]) -> list[Encoding]:
+        """Encodings of texts that have their prompt before them."""
 
 
 def read_spec(folder: Path) -> EncoderSpec:

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import nullcontext
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,22 +15,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import (
-    NO_STATES,
-    Tokens,
-    TokenSpans,
-    empty_tokens,
-    prepare_text,
-    text_token_indices,
-    token_spans,
-    unit_rows,
-)
-from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, read_spec
+from retrieval.encoders.base import NO_STATES, Tokens, empty_tokens, text_token_indices, unit_rows
+from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, ProgressCallback, PromptedEncoder, Vectors, read_spec
 from retrieval.errors import EncoderError, EncoderUnavailableError
 from retrieval.store.files import atomic_folder
 
 if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+    from tokenizers import Encoding, Tokenizer
 
 
 _BATCH_TOKENS = 320
@@ -41,7 +32,7 @@ _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 """Fused kernels of ONNX Runtime that are slower on a CPU than the operators they replace."""
 
 
-class OnnxEncoder:
+class OnnxEncoder(PromptedEncoder):
     """A model exported by `retrieval.encoders.onnx_export`, in float32 or int8.
 
     A batch holds texts of equal length in tokens, so nothing is padded, and int8 activations have a scale for each
@@ -53,105 +44,60 @@ class OnnxEncoder:
 
     def __init__(self, folder: Path) -> None:
         """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
-        self.spec: EncoderSpec = read_spec(folder)
+        self.spec = read_spec(folder)
         self._folder = folder
         self._tokenizer = open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
         self._session = open_session(folder / MODEL_FILE)
         self.state_dimension = self._state_dimension()
         self._check_graph()
 
-    @property
-    def identity(self) -> str:
-        return self.spec.identity
-
-    @property
-    def dimension(self) -> int:
-        return self.spec.dimension
-
     @cached_property
     def vocabulary(self) -> int:
         return max(self._tokenizer.get_vocab().values(), default=0) + 1
-
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        result = np.empty((len(texts), self.dimension), np.float32)
-        for rows, ids in _batches(self._token_ids(texts, self.spec.query_prompt)):
-            result[rows] = self._run(ids)
-        return result
-
-    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        result = _EncodedTexts(len(texts), self.dimension, self.state_dimension)
-        read = self._read(texts, self.spec.query_prompt)
-        for rows, ids in _batches([text.ids for text in read]):
-            self._run_with_tokens(rows, ids, read, result)
-        return result.vectors, result.tokens
-
-    def encode_products(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        result = np.empty((len(texts), self.dimension), np.float32)
-        tokens: list[list[int]] = []
-        for start in range(0, len(texts), _CHUNK):
-            tokens += self._token_ids(texts[start : start + _CHUNK], self.spec.document_prompt)
-
-        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
-            result[rows] = self._run(ids)
-
-        _on_all_cores(run, _batches(tokens), progress)
-        return result
-
-    def encode_products_with_tokens(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        result = _EncodedTexts(len(texts), self.dimension, self.state_dimension)
-        read = self._read(texts, self.spec.document_prompt)
-
-        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
-            self._run_with_tokens(rows, ids, read, result)
-
-        _on_all_cores(run, _batches([text.ids for text in read]), progress)
-        return result.vectors, result.tokens
-
-    def query_spans(self, text: str) -> TokenSpans:
-        return self._spans(text, self.spec.query_prompt)
-
-    def product_spans(self, text: str) -> TokenSpans:
-        return self._spans(text, self.spec.document_prompt)
 
     def save(self, folder: Path) -> None:
         with atomic_folder(folder) as scratch:
             shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
 
-    def _token_ids(self, texts: Sequence[str], prompt: str) -> list[list[int]]:
-        ready = [prepare_text(text, prompt, self.spec.max_length) for text in texts]
-        # A tokenizer without special tokens gives an empty text none; the graph needs one.
-        return [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
+    def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
+        result = np.empty((len(texts), self.dimension), np.float32)
+        tokens: list[list[int]] = []
+        for start in range(0, len(texts), _CHUNK):
+            ready = self._prepare(texts[start : start + _CHUNK], prompt)
+            # A tokenizer without special tokens gives an empty text none; the graph needs one.
+            tokens += [encoding.ids or [0] for encoding in self._tokenizer.encode_batch_fast(ready)]
 
-    def _read(self, texts: Sequence[str], prompt: str) -> list[_TokenizedText]:
-        ready = [prepare_text(text, prompt, self.spec.max_length) for text in texts]
-        return [
-            _TokenizedText(encoding.ids or [0], text_token_indices(encoding, prompt))
-            for encoding in self._tokenizer.encode_batch(ready)
-        ]
+        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
+            result[rows] = self._run(ids)
 
-    def _spans(self, text: str, prompt: str) -> TokenSpans:
-        ready = prepare_text(text, prompt, self.spec.max_length)
-        return token_spans(self._tokenizer.encode(ready), ready, prompt)
+        _run_batches(run, _batches(tokens), progress, parallel=parallel)
+        return result
+
+    def _encode_with_tokens(
+        self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool
+    ) -> tuple[Vectors, list[Tokens]]:
+        if texts and not self.state_dimension:
+            raise EncoderUnavailableError(f"{self._folder} {NO_STATES}")
+        vectors = np.empty((len(texts), self.dimension), np.float32)
+        tokens = [empty_tokens(self.state_dimension)] * len(texts)
+        encodings = self._tokenize(self._prepare(texts, prompt))
+        own = [text_token_indices(encoding, prompt) for encoding in encodings]
+
+        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
+            found, states = self._outputs(["vectors", "states"], ids)
+            vectors[rows] = unit_rows(found)
+            for row, token_ids, token_states in zip(rows, ids, states, strict=True):
+                tokens[row] = Tokens(token_ids[own[row]].astype(np.int32), token_states[own[row]])
+
+        _run_batches(run, _batches([encoding.ids or [0] for encoding in encodings]), progress, parallel=parallel)
+        return vectors, tokens
+
+    def _tokenize(self, ready: list[str]) -> list[Encoding]:
+        return self._tokenizer.encode_batch(ready)
 
     def _run(self, ids: NDArray[np.int64]) -> NDArray[np.float32]:
         (vectors,) = self._outputs(["vectors"], ids)
         return unit_rows(vectors)
-
-    def _run_with_tokens(
-        self, rows: list[int], ids: NDArray[np.int64], read: Sequence[_TokenizedText], result: _EncodedTexts
-    ) -> None:
-        """Runs a batch, the texts at `rows` of `read`, and sets its part of the result."""
-        if not self.state_dimension:
-            raise EncoderUnavailableError(f"{self._folder} {NO_STATES}")
-        vectors, states = self._outputs(["vectors", "states"], ids)
-        result.vectors[rows] = unit_rows(vectors)
-        for row, token_ids, token_states in zip(rows, ids, states, strict=True):
-            own = read[row].own
-            result.tokens[row] = Tokens(token_ids[own].astype(np.int32), token_states[own])
 
     def _outputs(self, names: list[str], ids: NDArray[np.int64]) -> list[NDArray[np.float32]]:
         try:
@@ -176,35 +122,22 @@ class OnnxEncoder:
             raise EncoderUnavailableError(message)
 
 
-@dataclass(frozen=True, slots=True)
-class _TokenizedText:
-    """A tokenized text: all ids, and the places of those that are neither special nor of the prompt."""
-
-    ids: list[int]
-    own: list[int]
-
-
-class _EncodedTexts:
-    """The vectors and tokens of some texts, filled batch by batch."""
-
-    def __init__(self, count: int, dimension: int, state_dimension: int) -> None:
-        self.vectors = np.empty((count, dimension), np.float32)
-        self.tokens = [empty_tokens(state_dimension)] * count
-
-
-def _on_all_cores(
+def _run_batches(
     run: Callable[[list[int], NDArray[np.int64]], None],
     batches: Iterable[tuple[list[int], NDArray[np.int64]]],
-    progress: Callable[[int], None] | None,
+    progress: ProgressCallback,
+    *,
+    parallel: bool,
 ) -> None:
-    """Runs the batches on all cores; `progress` receives the number of further texts."""
+    """Runs the batches, in this thread or on all cores; `progress` receives the number of further texts."""
 
-    def counted(batch: tuple[list[int], NDArray[np.int64]]) -> int:
+    def count(batch: tuple[list[int], NDArray[np.int64]]) -> int:
         run(*batch)
         return len(batch[0])
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
-        for done in threads.map(counted, batches):
+    workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
+    with workers or nullcontext():
+        for done in (workers.map if workers else map)(count, batches):
             if progress:
                 progress(done)
 

@@ -139,10 +139,7 @@ def export_graph(
     Each input is (batch, tokens) int64, the first the ids; `longest` is the most tokens, `name` the model's name for
     messages. Raises EncoderUnavailableError where the export fails.
     """
-    size = {
-        0: torch.export.Dim("batch", min=1, max=4_096),
-        1: torch.export.Dim("tokens", min=2, max=longest),
-    }
+    size = {0: torch.export.Dim("batch", min=1, max=4_096), 1: torch.export.Dim("tokens", min=2, max=longest)}
     examples = tuple(torch.full((2, 16), 0 if place else 5, dtype=torch.long) for place in range(len(inputs)))
     try:
         with quiet(), torch.inference_mode():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -23,14 +23,20 @@ from retrieval.encoders.base import (
     NO_STATES,
     Runtime,
     Tokens,
-    TokenSpans,
     empty_tokens,
-    prepare_text,
     text_token_indices,
-    token_spans,
     unit_rows,
 )
-from retrieval.encoders.folder import FORMAT, TORCH_FOLDER, EncoderSpec, identity_of, write_spec
+from retrieval.encoders.folder import (
+    FORMAT,
+    TORCH_FOLDER,
+    EncoderSpec,
+    ProgressCallback,
+    PromptedEncoder,
+    Vectors,
+    identity_of,
+    write_spec,
+)
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
 from retrieval.store.files import atomic_folder
@@ -42,7 +48,7 @@ _TOKEN_CHUNK = 512
 """Smaller with states of tokens, which stay in the device's memory until the chunk is done."""
 
 
-class TorchEncoder:
+class TorchEncoder(PromptedEncoder):
     """A sentence-transformers model, run by torch.
 
     `runtime` "torch" computes in float32, "torch-bf16" in bfloat16: about twice as fast on CPUs with AVX512-BF16 and on
@@ -79,14 +85,6 @@ class TorchEncoder:
         )
 
     @property
-    def identity(self) -> str:
-        return self.spec.identity
-
-    @property
-    def dimension(self) -> int:
-        return self.spec.dimension
-
-    @property
     def state_dimension(self) -> int:
         return self._projection.shape[1] if _has_tokens(self._model) else 0
 
@@ -98,28 +96,6 @@ class TorchEncoder:
     def _projection(self) -> NDArray[np.float32]:
         return token_projection(self._model, self._folder)
 
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._encode(texts, self.spec.query_prompt, None)
-
-    def encode_products(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> NDArray[np.float32]:
-        return self._encode(texts, self.spec.document_prompt, progress)
-
-    def encode_queries_with_tokens(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[Tokens]]:
-        return self._encode_with_tokens(texts, self.spec.query_prompt, None)
-
-    def encode_products_with_tokens(
-        self, texts: Sequence[str], progress: Callable[[int], None] | None = None
-    ) -> tuple[NDArray[np.float32], list[Tokens]]:
-        return self._encode_with_tokens(texts, self.spec.document_prompt, progress)
-
-    def query_spans(self, text: str) -> TokenSpans:
-        return self._spans(text, self.spec.query_prompt)
-
-    def product_spans(self, text: str) -> TokenSpans:
-        return self._spans(text, self.spec.document_prompt)
-
     def save(self, folder: Path) -> None:
         """Writes a folder for `retrieval.encoders.registry.load_encoder`: model, projection of states, encoder.json."""
         with atomic_folder(folder) as scratch:
@@ -128,10 +104,10 @@ class TorchEncoder:
                 np.save(scratch / TORCH_FOLDER / PROJECTION_FILE, self._projection)
             write_spec(self.spec, scratch)
 
-    def _encode(self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None) -> NDArray[np.float32]:
+    def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:  # noqa: ARG002
         result = np.empty((len(texts), self.dimension), np.float32)
         for start in range(0, len(texts), _CHUNK):
-            chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _CHUNK]]
+            chunk = self._prepare(texts[start : start + _CHUNK], prompt)
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
             with self._translate_errors():
                 vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
@@ -141,13 +117,18 @@ class TorchEncoder:
         return result
 
     def _encode_with_tokens(
-        self, texts: Sequence[str], prompt: str, progress: Callable[[int], None] | None
-    ) -> tuple[NDArray[np.float32], list[Tokens]]:
+        self,
+        texts: Sequence[str],
+        prompt: str,
+        progress: ProgressCallback,
+        *,
+        parallel: bool,  # noqa: ARG002
+    ) -> tuple[Vectors, list[Tokens]]:
         if not self.state_dimension:
             raise EncoderUnavailableError(f"{self.spec.identity} {NO_STATES}")
         vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
         for start in range(0, len(texts), _TOKEN_CHUNK):
-            chunk = [prepare_text(text, prompt, self.spec.max_length) for text in texts[start : start + _TOKEN_CHUNK]]
+            chunk = self._prepare(texts[start : start + _TOKEN_CHUNK], prompt)
             with self._translate_errors():
                 for row, output in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
                     vectors[row] = output.vector
@@ -156,9 +137,8 @@ class TorchEncoder:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
 
-    def _spans(self, text: str, prompt: str) -> TokenSpans:
-        ready = prepare_text(text, prompt, self.spec.max_length)
-        return token_spans(_read(self._model, [ready])[0], ready, prompt)
+    def _tokenize(self, ready: list[str]) -> list[Encoding]:
+        return _read(self._model, ready)
 
     def _project(self, output: _TokenOutput) -> Tokens:
         if not len(output.ids):

@@ -361,10 +361,7 @@ class FieldCounter:
         following = itertools.count(max(places.values(), default=-1) + 1)
         infos = {
             name: FieldInfo(
-                name,
-                frozenset(kinds[name]),
-                self._products[name],
-                places[name] if name in places else next(following),
+                name, frozenset(kinds[name]), self._products[name], places[name] if name in places else next(following)
             )
             for name in sorted(kinds)
         }

@@ -188,11 +188,7 @@ class SequentialQueries:
     """Composed queries of a local keyword index, one part after the other."""
 
     def retrieve(
-        self: KeywordIndex,
-        groups: tuple[TermGroup, ...],
-        identifier: str,
-        limit: int,
-        where: Condition | None = None,
+        self: KeywordIndex, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
     ) -> Retrieval:
         best = self.search(groups, limit)
         matches = best if where is None else self.search(groups, limit, where)

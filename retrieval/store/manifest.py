@@ -124,7 +124,7 @@ STATES_FOLDER = "states"
 WORDS_FOLDER = "words"
 """What suggestions and corrections are made of: retrieval/text/vocabulary.py."""
 PENDING_UPDATES_FILE = "pending_updates.jsonl"
-"""Live changes that stand in the version although the feed does not say so yet."""
+"""Live changes that are pending in the version: the feed does not have them."""
 TEXT_KEYS_FILE = "text_keys.npy"
 """For each row the fingerprint of the text that became its vector (n, 16) uint8: equal texts need no second
 encoding."""

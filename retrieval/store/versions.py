@@ -3,16 +3,16 @@
 STORE/
   shelfwise.json            says that this directory is ours, and in which schema: retrieval/store/manifest.py
   CURRENT                   the name of the version that serves, with a checksum
-  identity                  tells its indexes from others' in a cluster; there once it was in one
-  lock, lock.json           held by the one rebuild at work; who that is
+  identity                  id of the directory in a cluster that it shares
+  lock, lock.json           the lock of the writer, and its holder
   encoders/IDENTITY/        exported models, shared by the versions that they made
   versions/v000007/         manifest.json, its checksum, and everything it lists; never changed again
-  live.log, live.log.copy   live changes that came since, twice: retrieval/updates/journal.py
+  live.log, live.log.copy   the journal of live changes: retrieval/updates/journal.py
   events/                   what shoppers did, and tables made of it: service/events/event_log.py
   rankers/                  rankers that were trained for it, and which one serves: rerank/model_store.py
   rejected.jsonl            rows that the last rebuild rejected
-  quality.json, .html       what it found in the feed
-  staging/                  what an interrupted rebuild had done so far
+  quality.json, .html       its quality report
+  staging/                  checkpoints of an interrupted rebuild
 """
 
 from __future__ import annotations

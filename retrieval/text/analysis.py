@@ -113,7 +113,7 @@ class Chunk:
     terms: tuple[str, ...]
     groups: tuple[Alternatives, ...]
     characters: tuple[str, ...] = ()
-    """Of a Chinese chunk: the characters that are no word by themselves; searched beside the words."""
+    """Single characters of a Chinese chunk that are no words; searched in addition to the words."""
     joint: str = ""
     """The chunk as typed where it may be half of a compound ("wi" of "wi fi"), else empty."""
 
@@ -241,7 +241,7 @@ def _cuts(model: str) -> Iterator[tuple[str, ...]]:
 RULES = "terms-1"
 """Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
 MAX_TEXT = 200_000
-"""Characters of one text that are analysed; what stands behind them is not searched."""
+"""The most analysed characters of a text; the rest is not searched."""
 MAX_GROUPS = 128
 """Groups of one query; the words behind them are not searched."""
 _LONGEST_JOINT = 3
@@ -260,7 +260,7 @@ class TermGroup:
 
     alternatives: Alternatives
     words: int = 1
-    """How many of the query's words it stands for: more where a phrase has synonyms."""
+    """The number of the query's words that it covers: more for a phrase with synonyms."""
 
 
 class AnalyzedText:

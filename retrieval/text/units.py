@@ -94,7 +94,7 @@ def _alternation(spellings: Iterable[str]) -> str:
 
 
 def _names() -> dict[str, str]:
-    """Each unit to the word that stands for it alone: a single letter would meet every "v" and "m" in a title."""
+    """Each unit to its word: a single letter would match every "v" and "m" in a title."""
     return {unit: unit if len(unit) > 1 else others.split(", ")[0] for unit, others in _SPELLINGS.items()}
 
 

@@ -211,10 +211,10 @@ class VocabularyEntries(msgspec.Struct, frozen=True):
 
     format: int
     phrases: tuple[tuple[str, int], ...]
-    """A phrase that a shopper might type, and in how many products it stands."""
+    """Phrases that shoppers might type, with their numbers of products."""
     brands: tuple[tuple[str, int], ...]
     categories: tuple[tuple[tuple[str, ...], int], ...]
-    """A whole path, and how many products are in it or below."""
+    """Whole paths, with their numbers of products, those below included."""
     products: int
 
     @property
@@ -264,7 +264,7 @@ class CatalogWords:
         return self.postings.position(word) is not None
 
     def products_with(self, word: str) -> int:
-        """In how many products a folded word stands, in title or brand."""
+        """The number of products with a folded word in title or brand."""
         place = self.postings.position(word)
         return 0 if place is None else self._products_at(place)
 

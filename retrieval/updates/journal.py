@@ -251,7 +251,7 @@ class Journal:
 
 
 def _identity(path: Path) -> tuple[int, ...]:
-    """What tells a file from another that took its name, and from itself after it was written to."""
+    """The identity of a file: changes when it is replaced or written."""
     try:
         state = path.stat()
     except OSError:
@@ -273,7 +273,7 @@ class JournalEntry:
 
 
 def frame_entries(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalEntry]:
-    """The changes of a frame behind a number; raises StoreDamagedError for what is no change, whoever sealed it."""
+    """The changes of a frame behind a number; raises StoreDamagedError for invalid ones."""
     head = frame.head
     lines = frame.payload.split(b"\n")
     if len(lines) != head.count:

@@ -267,7 +267,7 @@ class JournalCheck:
 
 @dataclass(frozen=True, slots=True)
 class JournalRepair:
-    """What came of mending: what is to be read from, notices of what was damaged, and why it could not be mended."""
+    """The result of a repair: the check, notices of damage, and the error that prevented it."""
 
     checked: JournalCheck
     notices: tuple[str, ...] = ()
@@ -413,7 +413,7 @@ def _content(checked: JournalCheck, header: JournalHeader) -> Iterator[bytes]:
 
 
 def _replace(path: Path, other: Path | None, content: Iterator[bytes] | Sequence[bytes]) -> int:
-    """Writes a file anew, at once, and returns its size."""
+    """Replaces a file atomically and returns its size."""
     with atomic_file(path) as file:
         for piece in content:
             file.write(piece)
@@ -494,7 +494,7 @@ class FrameReader:
         self.even = len(copies) == 2
         """Whether both copies were the same so far."""
         self.behind = False
-        """Whether they differ because the second one ends, as while somebody appends."""
+        """Whether the second copy ends early, as during an append."""
         self.faults: dict[Path, str] = {}
         """The first damage of each copy that was read in its place from the other."""
 

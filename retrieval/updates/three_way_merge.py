@@ -70,7 +70,7 @@ def _same(one: object, other: object) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class PendingUpdate:
-    """What live changes made of one product: `live`, where the feed said `base`. None stands for no product."""
+    """The live changes of one product: `live`, from the feed's `base`. None is no product."""
 
     id: str
     base: Product | None

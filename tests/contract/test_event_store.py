@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import cast
 
 import polars as pl
 import pytest
@@ -30,45 +31,18 @@ ANNA, BERT = "k1~anna", "k1~bert"
 
 
 class Reopened:
-    """A store that is opened anew for everything that it is asked."""
+    """A store that is opened anew for every call."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
 
-    def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        with closing(self._place.open()) as store:
-            return store.append(events)
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        def call(*arguments: object, **named: object) -> object:
+            with closing(self._place.open()) as store:
+                found = getattr(store, name)(*arguments, **named)
+                return list(found) if name == "read" else found
 
-    def count(self) -> int:
-        with closing(self._place.open()) as store:
-            return store.count()
-
-    def days(self) -> Mapping[int, DayState]:
-        with closing(self._place.open()) as store:
-            return store.days()
-
-    def read(self, first_day: int, last_day: int) -> Iterator[pl.DataFrame]:
-        with closing(self._place.open()) as store:
-            yield from store.read(first_day, last_day)
-
-    def holds(self, shoppers: Collection[str]) -> int:
-        with closing(self._place.open()) as store:
-            return store.holds(shoppers)
-
-    def holds_key(self, name: str) -> bool:
-        with closing(self._place.open()) as store:
-            return store.holds_key(name)
-
-    def forget(self, shoppers: Collection[str]) -> int:
-        with closing(self._place.open()) as store:
-            return store.forget(shoppers)
-
-    def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-        with closing(self._place.open()) as store:
-            return store.expire(before_day, expected)
-
-    def close(self) -> None:
-        """Nothing is open."""
+        return call
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +57,7 @@ class Backend:
     def opened(self) -> Iterator[EventStore]:
         with self.place() as place:
             if self.reopens:
-                yield Reopened(place)
+                yield cast(EventStore, Reopened(place))
             else:
                 with closing(place.open()) as store:
                     yield store

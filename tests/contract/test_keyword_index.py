@@ -82,10 +82,7 @@ def as_they_were(products: Sequence[Product]) -> list[Product]:
 def changed_in_steps(index: KeywordIndex, catalog: FieldCatalog, products: Sequence[Product]) -> Opened:
     """An index of the products `as_they_were`, made that of `products` by two live changes."""
     rows = {product.id: row for row, product in enumerate(products)}
-    steps: tuple[tuple[Sequence[Product], list[int]], ...] = (
-        (products[1::4], []),
-        (products[3::4], [len(products)]),
-    )
+    steps: tuple[tuple[Sequence[Product], list[int]], ...] = ((products[1::4], []), (products[3::4], [len(products)]))
     for sequence, (changed, gone) in enumerate(steps, 1):
         catalog = extend_catalog(catalog, changed)
         made = [keyword_document(rows[each.id], each, ANALYZER, catalog) for each in changed]

@@ -26,15 +26,7 @@ from retrieval.filters.ast import (
     format_filter,
     value_text,
 )
-from retrieval.filters.conditions import (
-    AllOf,
-    AnyOf,
-    HasNumber,
-    HasText,
-    NotThat,
-    NumberWithin,
-    TextIn,
-)
+from retrieval.filters.conditions import AllOf, AnyOf, HasNumber, HasText, NotThat, NumberWithin, TextIn
 from retrieval.filters.parser import check_fields, parse_filter
 from retrieval.filters.schema import CORE_KINDS, FieldCounter, field_values, fold_value, product_columns
 from retrieval.records import Product

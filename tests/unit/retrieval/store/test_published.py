@@ -45,6 +45,12 @@ def publish(store: Store, *, encoder: str = "encoder-1") -> str:
     return name
 
 
+def publish_pair(store: Store) -> None:
+    """Publishes two versions, each with an encoder of its own."""
+    publish(store, encoder="encoder-1")
+    publish(store, encoder="encoder-2")
+
+
 def reseal(store: Store, name: str, manifest: Manifest) -> None:
     """Puts another manifest in place of a version's own, with its right checksum."""
     path = store.version_folder(name) / MANIFEST
@@ -156,16 +162,16 @@ class TestForeignDirectories:
             ask(store)
         assert not store.root.exists()
 
-    def test_an_empty_directory_is_missing_an_index(self, store: Store) -> None:
+    def test_a_directory_without_a_version_is_missing_an_index(self, store: Store) -> None:
         store.root.mkdir()
         with pytest.raises(StoreMissingError, match="is empty; run: shelfwise rebuild"):
             store.serving()
-
-    def test_a_store_without_versions_is_missing_an_index(self, store: Store) -> None:
         with store.lock():
             pass
         with pytest.raises(StoreMissingError, match="no published version yet; run: shelfwise rebuild"):
             store.serving()
+        with pytest.raises(UnknownVersionError, match="it holds none"):
+            store.check_known("v000001")
 
     def test_a_plain_file_is_no_directory_and_stays_as_it_is(self, store: Store) -> None:
         store.root.write_text("mine")
@@ -245,8 +251,7 @@ class TestForeignDirectories:
 class TestThePointer:
     @pytest.mark.parametrize("content", [b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 100_000])
     def test_garbage_is_passed_over_for_the_newest_version_with_a_notice(self, store: Store, content: bytes) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         (store.root / CURRENT).write_bytes(content)
         manifest, notices = store.serving()
         assert manifest.version == "v000002"
@@ -267,8 +272,7 @@ class TestThePointer:
             assert "CURRENT names no version" in notices[0]
 
     def test_without_it_the_newest_version_serves_with_a_notice(self, store: Store) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         (store.root / CURRENT).unlink()
         manifest, notices = store.serving()
         assert manifest.version == "v000002"
@@ -284,8 +288,7 @@ class TestThePointer:
         assert "v000009 is damaged" in notice
 
     def test_it_may_name_an_older_version(self, store: Store) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         (store.root / CURRENT).write_text("v000001\n")
         assert store.serving() == (store.manifest("v000001"), ())
 
@@ -327,8 +330,7 @@ class TestDamage:
     def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_last_good_one_serves(
         self, store: Store, file: str, damage: Callable[[Path], None]
     ) -> None:
-        publish(store, encoder="encoder-1")
-        publish(store, encoder="encoder-2")
+        publish_pair(store)
         if (damage, Path(file).name) == (truncate, SEAL):
             damage = empty  # its last byte is a newline, which says nothing
         damage(store.root / file)
@@ -341,8 +343,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("file", FILES[:4])
     def test_a_file_that_grew_is_damaged_too(self, store: Store, file: str) -> None:
-        publish(store, encoder="encoder-1")
-        publish(store, encoder="encoder-2")
+        publish_pair(store)
         lengthen(store.root / file)
         assert store.serving()[0].version == "v000001"
 
@@ -390,8 +391,7 @@ class TestDamage:
         assert len(found.notices) == 2
 
     def test_a_manifest_of_another_version_is_refused(self, store: Store) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         reseal(store, "v000002", store.manifest("v000001"))
         with pytest.raises(StoreDamagedError, match="its manifest is that of v000001"):
             store.verify("v000002")
@@ -452,8 +452,7 @@ class TestRollingBack:
         assert publish(store) == "v000004"
 
     def test_a_damaged_version_is_refused_and_the_pointer_stays(self, store: Store) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         flip(store.version_folder("v000001") / "products.jsonl")
         with pytest.raises(StoreDamagedError, match=r"v000001 is damaged: .*products\.jsonl has another checksum"):
             store.rollback("v000001")
@@ -461,18 +460,11 @@ class TestRollingBack:
 
     @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".building-v1"])
     def test_any_other_name_is_refused_with_those_that_there_are(self, store: Store, name: str) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
         for ask in (store.rollback, store.check_known):
             with pytest.raises(UnknownVersionError, match=r"has no version '.*'; it holds v000001, v000002$"):
                 ask(name)
         assert store.current() == "v000002"
-
-    def test_a_store_without_versions_says_that_it_holds_none(self, store: Store) -> None:
-        with store.lock():
-            pass
-        with pytest.raises(UnknownVersionError, match="it holds none"):
-            store.check_known("v000001")
 
 
 class TestPruning:
@@ -516,17 +508,16 @@ class TestPruning:
         assert store.prune(2, damaged=("v000002", "v000003")) == ["v000002", "v000003"]
         assert store.versions() == ["v000001", "v000004"]
 
-    def test_none_to_keep_keeps_the_one_that_serves(self, store: Store) -> None:
-        publish(store)
-        publish(store)
+    def test_the_one_that_serves_stays_with_none_to_keep_and_with_fewer_than_to_keep(self, store: Store) -> None:
+        publish_pair(store)
+        assert store.prune(3) == []
         assert store.prune(0) == ["v000001"]
         assert store.serving()[0].version == "v000002"
 
     def test_a_kill_while_a_version_is_removed_leaves_no_part_of_it_under_its_name(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        publish(store)
-        publish(store)
+        publish_pair(store)
 
         def crash(folder: Path) -> None:
             (folder / "products.jsonl").unlink()
@@ -539,11 +530,6 @@ class TestPruning:
         assert store.versions() == ["v000002"]
         assert store.prune(1) == []
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000002"]
-
-    def test_nothing_goes_while_there_are_fewer_than_asked_for(self, store: Store) -> None:
-        publish(store)
-        assert store.prune(3) == []
-        assert store.serving()[0].version == "v000001"
 
     def test_a_damaged_manifest_of_an_old_version_does_not_stop_it(self, store: Store) -> None:
         for number in range(1, 4):

@@ -20,11 +20,7 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_j
 from retrieval.updates.journal import Journal, lock_folder
 from retrieval.updates.journal_files import COPY, JOURNAL, pack_frame
 
-CHANGES: tuple[Change, ...] = (
-    Upsert(Product("a", "drill", price=9.5)),
-    Patch("a", {"price": 8.0}),
-    Delete("b"),
-)
+CHANGES: tuple[Change, ...] = (Upsert(Product("a", "drill", price=9.5)), Patch("a", {"price": 8.0}), Delete("b"))
 
 
 @pytest.fixture

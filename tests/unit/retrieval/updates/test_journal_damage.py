@@ -20,11 +20,7 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_j
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
 
-CHANGES: tuple[Change, ...] = (
-    Upsert(Product("a", "drill", price=9.5)),
-    Patch("a", {"price": 8.0}),
-    Delete("b"),
-)
+CHANGES: tuple[Change, ...] = (Upsert(Product("a", "drill", price=9.5)), Patch("a", {"price": 8.0}), Delete("b"))
 LATER = Delete("later")
 UNFINISHED = Delete("unfinished")
 FILES = (JOURNAL, COPY)
