@@ -101,7 +101,7 @@ def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine
     assert (version["version"], version["serves"]) == (store.manifest.version, True)
     models = client.get("/v1/models")
     assert models.status_code == 200
-    assert models.json()["user_towers"] == {"serving": "", "notices": [], "towers": []}
+    assert models.json()["user_towers"] == {"serving": "", "is_off": False, "notices": [], "towers": []}
     answer = client.post("/v1/models/rollback", json={"name": "tower-0007"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_user_tower")
     answer = client.post("/v1/versions/rollback", json={"name": "v999999"})
