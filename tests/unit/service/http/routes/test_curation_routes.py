@@ -1,0 +1,308 @@
+"""Routes of rules, synonyms and experiments, and the notices of experiments."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from datetime import UTC, datetime
+
+from fastapi.testclient import TestClient
+
+from rerank.ranker.spec import ranker_store
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import refresh
+from service.app import create_app
+from service.curation.synonym_mining import Example, Proposal, write_proposals
+from service.curation.synonyms import SynonymKind
+from service.engine.engine import SearchEngine
+from service.events.event_log import DERIVED_FOLDER, EventLog
+from service.http.auth import KeyFile, Scope, narrow_key
+from service.settings import ServiceSettings, Settings
+from tests.services import made
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.http.test_health import value
+
+
+def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
+    hidden = store.search("drill").hits[0].product.id
+    hide = {"kind": "hide", "products": [hidden]}
+    rule = {"id": "no-drill", "when": {"query": "drill", "match": "exact"}, "actions": [hide]}
+    seen = client.post("/v1/rules/preview", json={"q": "drill", "put": [rule]}).json()
+    assert [each["product"] for each in seen["lost"]] == [hidden]
+    assert seen["total_after"] == seen["total_before"] - 1
+    assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
+    revision = client.put("/v1/rules", json={"rules": [rule]}).json()["revision"]
+    found = client.get("/v1/search", params={"q": "drill", "size": 200}).json()
+    assert hidden not in {hit["product"]["id"] for hit in found["hits"]}
+    assert found["rules"] == ["no-drill"]
+    assert client.get("/v1/rules").json()["rules"][0]["id"] == "no-drill"
+    assert client.patch("/v1/rules/no-drill", json={"enabled": False}).json()["revision"] == revision + 1
+    assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
+    assert client.post("/v1/rules/restore", json={"revision": revision}).json()["revision"] == revision + 2
+    assert client.delete("/v1/rules/no-drill").json()["revision"] == revision + 3
+    changes = client.get("/v1/rules/history").json()["changes"]
+    assert [change["revision"] for change in changes[:4]] == [revision + 3, revision + 2, revision + 1, revision]
+    assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
+
+
+def test_a_rule_that_cannot_be_is_refused_with_its_field(client: TestClient) -> None:
+    for rule, field in (
+        ({"id": "r", "actions": [{"kind": "pin", "product": ["x"]}]}, "product"),
+        ({"id": "r", "actions": [{"kind": "redirect", "url": "javascript:alert(1)"}]}, "url"),
+        ({"id": "r", "actions": [{"kind": "boost", "filters": "nosuch = 1"}]}, "nosuch"),
+    ):
+        answer = client.put("/v1/rules", json={"rules": [rule]})
+        assert answer.status_code == 400
+        assert field in answer.json()["error"]["message"]
+
+
+def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
+    found = client.get("/v1/suggest", params={"q": "dri"}).json()
+    first = found["queries"][0]
+    start, end = first["spans"][0]
+    assert first["text"][start:end].lower() == "dri"
+    assert found["products"][0]["product"]["id"]
+    assert client.get("/v1/suggest").status_code == 200
+    assert client.get("/v1/related", params={"q": "drill"}).json() == {"queries": []}
+
+
+def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, keys: KeyFile) -> None:
+    everything = store.suggest("d", size=20)
+    brand = store.search("drill").hits[0].product.brand
+    key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
+        found = calling.get("/v1/suggest", params={"q": "d", "size": 20}, headers={"X-API-Key": key}).json()
+    assert {each["product"]["brand"] for each in found["products"]} <= {brand}
+    assert {each["name"] for each in found["brands"]} <= {brand}
+    assert len(found["queries"]) < len(everything.queries)
+
+
+def test_recommendations_follow_what_was_done(client: TestClient, store: SearchEngine) -> None:
+    clicked = store.search("drill").hits[0].product
+    request = {"history": [{"product_id": clicked.id}], "size": 5}
+    hits = client.post("/v1/recommend", json=request).json()["hits"]
+    near = [hit.product.id for hit in store.similar(clicked.id, size=5).hits]
+    assert [hit["product"]["id"] for hit in hits] == near
+    private = client.post("/v1/recommend", json=request, headers={"Sec-GPC": "1"}).json()["hits"]
+    assert private == client.post("/v1/recommend", json={"size": 5}).json()["hits"] != hits
+
+
+def test_seen_products_are_recommended_where_asked_for(client: TestClient, store: SearchEngine) -> None:
+    clicked = store.search("drill").hits[0].product
+    request = {"history": [{"product_id": clicked.id}], "size": 5, "include_seen": True}
+    hits = client.post("/v1/recommend", json=request).json()["hits"]
+    assert hits[0]["product"]["id"] == clicked.id
+    hidden = client.post("/v1/recommend", json=request | {"include_seen": False}).json()["hits"]
+    assert clicked.id not in {hit["product"]["id"] for hit in hidden}
+    assert client.post("/v1/recommend", json=request | {"include_seen": "perhaps"}).status_code in (400, 422)
+
+
+def test_recommendations_are_of_several_interests(store: SearchEngine) -> None:
+    from retrieval.records import PastAct
+
+    drill, lamp = (store.search(text).hits[0].product for text in ("drill", "lamp"))
+    hits = store.recommend([PastAct(drill.id), PastAct(lamp.id)], size=10).hits
+    shown = {hit.product.id for hit in hits}
+    for each in (drill, lamp):
+        assert each.id not in shown
+        assert shown & {hit.product.id for hit in store.similar(each.id, size=5).hits}
+
+
+def test_versions_and_rankers_are_listed(client: TestClient, store: SearchEngine) -> None:
+    (version,) = client.get("/v1/versions").json()
+    assert (version["version"], version["serves"]) == (store.manifest.version, True)
+    models = client.get("/v1/models")
+    assert models.status_code == 200
+    assert models.json()["user_towers"] == {"serving": "", "is_off": False, "notices": [], "towers": []}
+    answer = client.post("/v1/models/rollback", json={"name": "tower-0007"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_user_tower")
+    answer = client.post("/v1/versions/rollback", json={"name": "v999999"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_version")
+    assert client.get("/v1/reports/events").status_code == 404
+
+
+MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
+ZORB = {"id": "zorb", "kind": "one-way", "phrases": ["zorb"], "to": ["drill"], "enabled": True}
+EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
+
+
+def total(client: TestClient, text: str) -> int:
+    return int(client.get("/v1/search", params={"q": text, "correct": False}).json()["total"])
+
+
+def test_a_synonym_is_put_followed_listed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
+    drills = store.search("zorb drill", stage="bm25").total
+    assert client.get("/v1/synonyms").json() == {"revision": 0, "synonyms": []}
+    assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": 1}
+    assert store.search("zorb", stage="bm25", correct=False).total == drills
+    assert client.get("/v1/synonyms").json() == {"revision": 1, "synonyms": [ZORB]}
+    assert client.put("/v1/synonyms", json={"synonyms": [ZORB | {"enabled": False}]}).json() == {"revision": 2}
+    assert store.search("zorb", stage="bm25", correct=False).total == 0
+    assert client.delete("/v1/synonyms/zorb").json() == {"revision": 3}
+    (last, *_) = changes = client.get("/v1/synonyms/history", params={"synonym": "zorb"}).json()["changes"]
+    assert [change["revision"] for change in changes] == [3, 2, 1]
+    assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
+
+
+def test_what_cannot_be_taken_is_refused_with_its_field(client: TestClient) -> None:
+    for synonym, field in (
+        ({"id": "x", "kind": "two-way", "phrases": ["drill", "Drills"]}, "phrases"),
+        ({"id": "x", "kind": "one-way", "phrases": ["drill"]}, "to"),
+        ({"id": "x", "kind": "sideways", "phrases": ["drill"]}, "synonyms.0.kind"),
+        (ZORB | {"words": ["x"]}, "synonyms.0.words"),
+    ):
+        answer = client.put("/v1/synonyms", json={"synonyms": [synonym]})
+        assert answer.status_code == 400
+        assert answer.json()["error"]["field"] == field
+    answer = client.delete("/v1/synonyms/nowhere")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
+
+
+def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEngine) -> None:
+    payload = [
+        Proposal(f"{at:012x}", SynonymKind.ONE_WAY, (word,), ("drill",), 7, 0.5, 0.6, (EXAMPLE,))
+        for at, word in enumerate(("glorp", "blimf", "snick"))
+    ]
+    write_proposals(store.root, payload, MADE)
+    listed = client.get("/v1/synonyms/proposals", params={"limit": 2}).json()
+    assert (listed["total"], [each["phrases"] for each in listed["proposals"]]) == (3, [["glorp"], ["blimf"]])
+    assert listed["proposals"][0]["examples"][0]["to_query"] == "drill"
+    kept = client.post(f"/v1/synonyms/proposals/{payload[0].id}/accept").json()
+    assert kept["synonym"] == {"id": "glorp-to-drill", "kind": "one-way", "phrases": ["glorp"]} | {
+        "to": ["drill"],
+        "enabled": True,
+    }
+    assert store.search("glorp", stage="bm25", correct=False).total > 0
+    assert client.post(f"/v1/synonyms/proposals/{payload[1].id}/decline").json() == {"declined": payload[1].id}
+    write_proposals(store.root, payload, MADE)
+    assert [each["phrases"] for each in client.get("/v1/synonyms/proposals").json()["proposals"]] == [["snick"]]
+    assert client.post("/v1/synonyms/proposals/nowhere/accept").status_code == 400
+    client.delete("/v1/synonyms/glorp-to-drill")
+
+
+def test_only_an_administrator_may(store: SearchEngine, keys: KeyFile) -> None:
+    searching, ruling = made(keys, Scope.SEARCH), made(keys, Scope.ADMIN)
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
+        for key, status in (("", 401), (searching, 403), (ruling, 200)):
+            headers = {"X-API-Key": key} if key else {}
+            for path in ("/v1/synonyms", "/v1/synonyms/history", "/v1/synonyms/proposals"):
+                assert calling.get(path, headers=headers).status_code == status
+        revision = calling.put("/v1/synonyms", json={"synonyms": [ZORB]}, headers={"X-API-Key": ruling}).json()
+        (change,) = store.synonyms.history(limit=1)
+        assert change.revision == revision["revision"]
+        assert change.who, "the key's id is written down"
+
+
+SPLIT = {"id": "merging", "variants": [{"name": "now"}, {"name": "rrf", "options": {"merge": "rrf"}}]}
+DRAFT = {**SPLIT, "id": "draft", "mode": "interleave"}
+SHOPPERS = 30
+
+
+def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: SearchEngine) -> None:
+    assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": True}
+    assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": False}
+    seen: Counter[str] = Counter()
+    for number in range(SHOPPERS):
+        request: dict[str, str | int] = {"q": "cordless drill", "size": 3, "shopper": f"u{number}"}
+        found = client.get("/v1/search", params=request).json()
+        variant = found["query_id"].split("~")[1]
+        seen[variant] += 1
+        if variant == "merging.rrf":
+            click = {"kind": "click", "product_id": found["hits"][1]["product"]["id"], "shopper": f"u{number}"}
+            assert client.post("/v1/events", json={"events": [{**click, "query_id": found["query_id"]}]}).is_success
+    made_up = {"kind": "query", "query": "drill", "query_id": "q~merging.rrf~AAAAAAAAAAAA", "shopper": "u99"}
+    client.post("/v1/events", json={"events": [made_up]})
+    refreshed(store, SHOPPERS + 1)
+    report = client.get("/v1/experiments/merging/report").json()
+    figures = {each["name"]: each for each in report["analysis"]["variants"]}
+    assert {f"merging.{name}": each["units"] for name, each in figures.items()} == dict(seen)
+    assert figures["now"]["figures"]["click_through"] == 0
+    assert figures["rrf"]["figures"]["click_through"] == 1
+    assert report["analysis"]["decisions"][0]["outcome"] == "not yet"
+    assert client.post("/v1/experiments/merging/stop").json() == {"changed": True}
+    assert len(client.get("/v1/search", params={"q": "drill", "shopper": "u1"}).json()["query_id"]) == 32
+    (listed,) = client.get("/v1/experiments").json()["experiments"]
+    assert (listed["experiment"], listed["state"]) == (SPLIT, "stopped")
+
+
+def test_interleaved_pages_go_on_from_each_other(client: TestClient) -> None:
+    client.put("/v1/experiments", json=DRAFT)
+    request = {"q": "lamp", "size": 5, "session": "s1", "shopper": "u1"}
+    pages = [client.post("/v1/search", json={**request, "page": page}).json() for page in (1, 2)]
+    shown = [hit["product"]["id"] for page in pages for hit in page["hits"]]
+    assert len(set(shown)) == 10
+    assert [page["query_id"].split("~")[1][: len("draft:1:")] for page in pages] == ["draft:1:", "draft:6:"]
+    private = client.post("/v1/search", json=request, headers={"Sec-GPC": "1"}).json()
+    assert "~" not in private["query_id"]
+    several = client.post("/v1/multi-search", json={"searches": [request, {"q": "lamp"}]}).json()["results"]
+    assert ["~" in each["query_id"] for each in several] == [True, False]
+    client.post("/v1/experiments/draft/stop")
+
+
+def test_what_cannot_be_is_refused_with_its_field(client: TestClient) -> None:
+    for body, field in (
+        ({**SPLIT, "id": "A b"}, "id"),
+        ({**SPLIT, "id": "other", "colour": 1}, "colour"),
+        ({**SPLIT, "id": "other", "variants": [{"name": "a"}]}, "variants"),
+        ({**SPLIT, "share": 0.5}, "id"),
+    ):
+        client.put("/v1/experiments", json=SPLIT)
+        answer = client.put("/v1/experiments", json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_experiment")
+        assert answer.json()["error"]["field"] == field
+    for path in ("/v1/experiments/nosuch/stop", "/v1/experiments/..%2f/stop"):
+        assert client.post(path).status_code in (400, 404, 405)
+
+
+def refreshed(store: SearchEngine, queries: int) -> None:
+    """The tables made of the events, once all searches are written down."""
+    until = time.monotonic() + 5
+    with EventLog.open(store.root, Settings(backend="embedded")) as log:
+        while True:
+            days = sorted(log.store.days())
+            kinds = [kind for table in log.store.read(days[0], days[-1]) for kind in table["kind"]] if days else []
+            if kinds.count("query") >= queries or time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
+
+
+ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}
+
+
+def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_told_of(
+    client: TestClient, store: SearchEngine
+) -> None:
+    refused = client.put("/v1/experiments", json=ORDER)
+    assert (refused.status_code, refused.json()["error"]["field"]) == (400, "ranker")
+    assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]
+    for sign in (1.0, -1.0):
+        publish(store.root, spec_for(store.snapshot), weighing(merged=sign))
+    store.reload_if_changed()
+    assert client.put("/v1/experiments", json=ORDER).json() == {"changed": True}
+    request = {"q": "drill", "shopper": "u1"}
+    assert "~order." in client.get("/v1/search", params=request).json()["query_id"]
+    assert client.get("/health/ready").json()["notices"] == []
+    before = value(client, "shelfwise_notices")
+    ranker_store(store.root).off()
+    store.reload_if_changed()
+    assert "~" not in client.get("/v1/search", params=request).json()["query_id"]
+    (notice,) = client.get("/health/ready").json()["notices"]
+    assert notice == "nobody takes part in the experiment order: no ranker serves"
+    assert client.get("/v1/experiments").json()["notices"] == [notice]
+    assert value(client, "shelfwise_notices") == before + 1
+    assert value(client, 'shelfwise_unserved_experiment_searches_total{experiment="order"}') >= 1
+    client.post("/v1/experiments/order/stop")
+    assert client.get("/health/ready").json()["notices"] == []
+
+
+def test_experiments_that_cannot_be_read_are_told_of(client: TestClient, store: SearchEngine) -> None:
+    file = store.root / "experiments.sqlite"
+    kept = file.read_bytes() if file.is_file() else b""
+    file.write_bytes(b"no database" * 100)
+    try:
+        client.app.state.context.experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
+        (notice,) = client.get("/health/ready").json()["notices"]
+        assert notice.startswith("changes of the experiments are not loaded: ")
+    finally:
+        file.write_bytes(kept)
