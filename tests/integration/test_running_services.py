@@ -1,0 +1,342 @@
+"""Running services: overloaded, in replicas that start and end under load, and watched by a real Prometheus."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import yaml
+
+from indexer.build import RebuildOptions, rebuild
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import read_products
+from retrieval.store.versions import Store
+from service.demo import DemoFiles
+from service.http.auth import KEYS_FILE, KeyFile, Scope
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+from tests.deploy.documents import ALERTS, DEPLOY, Document, alerts, documents, expressions, filled_in
+from tests.machine import within
+from tests.servers.skips import program_or_skip
+from tests.services import Service, made, service
+
+QUERIES = ("cordless drill", "red mug", "gift for a gardener", "耳机", "steel")
+_THREADS, _QUEUE = 1, 6
+_SECONDS = 4.0
+_CLIENTS = 2 * (_THREADS + _QUEUE)
+"""Each asks again as soon as it is answered: twice as many at any time as there are places."""
+_MOST_MEMORY = 100_000_000
+
+
+@pytest.fixture
+def running(demo_index: Path, tmp_path: Path) -> Iterator[Service]:
+    settings = {"threads": _THREADS, "queue": _QUEUE, "requests_per_minute_address": 10_000_000, "body_seconds": 2}
+    with service(demo_index, tmp_path / "log", **settings) as started:
+        yield started
+
+
+class Pressure:
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self.statuses: Counter[int] = Counter()
+        self.ready: list[int] = []
+        self.longest = 0.0
+        """Seconds, of any answer."""
+        self.without_retry = 0
+
+    async def apply(self) -> None:
+        until = time.monotonic() + _SECONDS
+        limits = httpx2.Limits(max_connections=2 * _CLIENTS)
+        async with httpx2.AsyncClient(base_url=self._address, limits=limits, timeout=30) as client:
+            await asyncio.gather(
+                self._watch(client, until), *(self._search(client, until, number) for number in range(_CLIENTS))
+            )
+
+    async def _search(self, client: httpx2.AsyncClient, until: float, number: int) -> None:
+        for query in islice(cycle(QUERIES), number, None):
+            if time.monotonic() > until:
+                return
+            started = time.monotonic()
+            answer = await client.get("/v1/search", params={"q": query, "size": 50, "facets": "brand"})
+            self.longest = max(self.longest, time.monotonic() - started)
+            self.statuses[answer.status_code] += 1
+            self.without_retry += answer.status_code != 200 and "Retry-After" not in answer.headers
+
+    async def _watch(self, client: httpx2.AsyncClient, until: float) -> None:
+        while time.monotonic() < until:
+            self.ready.append((await client.get("/health/ready")).status_code)
+            await asyncio.sleep(0.2)
+
+
+def test_twice_as_much_as_it_can_answer_is_answered_or_refused(running: Service) -> None:
+    before = running.memory()
+    pressure = Pressure(running.address)
+    asyncio.run(pressure.apply())
+    assert set(pressure.statuses) == {200, 503}, pressure.statuses
+    assert pressure.statuses[200] > 20
+    assert pressure.without_retry == 0
+    assert pressure.longest < 5
+    # Under pressure that lasts it is not ready; that goes with the pressure.
+    assert pressure.ready[0] == 200
+    assert 503 in pressure.ready[3:]
+    assert within(3, running.is_ready)
+    assert running.memory() - before < _MOST_MEMORY
+    told = running.get("/metrics").text
+    (refused,) = [line for line in told.splitlines() if line.startswith("shelfwise_requests_refused_total ")]
+    assert float(refused.split()[1]) == pressure.statuses[503]
+    assert running.get("/v1/search?q=drill").status_code == 200
+
+
+def test_clients_that_hold_on_to_it_keep_nobody_else_from_an_answer(running: Service) -> None:
+    before = running.memory()
+    heads = [b"", b"GET /v1/search HTTP/1.1\r\nX-Slow: ", b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\n"]
+    body = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n{"
+    slow = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(200)]
+    for client, part in zip(slow, cycle((*heads, body)), strict=False):
+        client.sendall(part)
+    started = time.monotonic()
+    for number in range(20):
+        assert running.get(f"/v1/search?q=drill&size={number}").status_code == 200
+    assert time.monotonic() - started < 10
+    # Within the time that a head and a body have, and a moment for those that were answered, all are let go.
+    assert within(10, lambda: _open(running) < 20)
+    assert running.memory() - before < _MOST_MEMORY
+    for client in slow:
+        client.close()
+
+
+def _open(running: Service) -> int:
+    count = 0
+    for link in Path(f"/proc/{running.process.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since
+            count += link.readlink().as_posix().startswith("socket:")
+    return count
+
+
+SHOPPED = ("cordless drill", "red mug", "gift", "", "耳机")
+_SHOPPERS = 3
+_MORE = 10_000.0
+"""What every price of the second feed is raised by."""
+
+
+class Shopper:
+    """Asks for page 1 and page 2 of a search again and again; replicas take turns, as behind a load balancer."""
+
+    def __init__(self, replicas: list[Service]) -> None:
+        self.replicas = replicas
+        self.outcomes: Counter[str] = Counter()
+        self.dear: dict[str, set[bool]] = defaultdict(set)
+        """By version, whether prices on its pages were those of the second feed."""
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(number,)) for number in range(_SHOPPERS)]
+
+    def __enter__(self) -> Shopper:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, first: int) -> None:
+        places = cycle(range(first, first + len(self.replicas)))
+        with ExitStack() as opened:
+            clients = {
+                each.port: opened.enter_context(httpx2.Client(base_url=each.address, timeout=30))
+                for each in self.replicas
+            }
+            for query in cycle(SHOPPED):
+                if self._stop.is_set():
+                    return
+                for page in (1, 2):
+                    replica = self.replicas[next(places) % len(self.replicas)]
+                    self._ask(clients[replica.port], query, page)
+
+    def _ask(self, client: httpx2.Client, query: str, page: int) -> None:
+        try:
+            answer = client.get("/v1/search", params={"q": query, "page": page, "size": 5, "facets": "brand"})
+        except httpx2.HTTPError as error:
+            self.outcomes[repr(error)] += 1
+            return
+        self.outcomes[str(answer.status_code)] += 1
+        found = answer.json()
+        prices = [hit["product"].get("price") for hit in found["hits"]]
+        self.dear[found["version"]] |= {price > _MORE for price in prices if price is not None}
+
+
+@pytest.fixture
+def replicas(demo_index: Path, tmp_path: Path) -> Iterator[list[Service]]:
+    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    options = {"requests_per_minute_address": 10_000_000, "queue": 200}
+    with (
+        service(index, tmp_path / "one.log", "--notice", "4", **options) as one,
+        service(index, tmp_path / "two.log", "--notice", "4", **options) as two,
+    ):
+        yield [one, two]
+
+
+def test_a_version_a_change_and_an_end_reach_replicas_without_a_failed_request(
+    replicas: list[Service], demo: DemoFiles, cache: Path, tmp_path: Path
+) -> None:
+    index = tmp_path / "store"
+    one, two = replicas
+    before = one.get("/health/ready").json()["version"]
+    product = one.get("/v1/search?size=1").json()["hits"][0]["product"]["id"]
+    with Shopper(replicas) as shopper:
+        # A rebuild publishes a version.
+        products = [row.product for row in read_products([str(demo.products)], FeedMapping(), lambda _: None)]
+        dearer = [replace(each, price=each.price + _MORE) for each in products if each.price is not None]
+        feed = write_feed(tmp_path / "feed.jsonl", dearer)
+        rebuild(index, RebuildOptions((str(feed),), cache, encoder=ENCODER, synonyms=demo.synonyms))
+        published = Store(index).current()
+        assert published != before
+        assert within(5, lambda: {each.get("/health/ready").json()["version"] for each in replicas} == {published})
+
+        # A change that one of them takes, the other sees within a second.
+        price = _MORE + 4_321.25
+        changed = httpx2.patch(f"{one.address}/v1/products/{product}", json={"price": price}, timeout=20)
+        assert changed.status_code == 200
+        asked = time.monotonic()
+        assert within(5, lambda: two.get(f"/v1/products/{product}").json()["product"]["price"] == price)
+        assert time.monotonic() - asked < 1
+
+        # One is told to end. It says that it is not ready, and answers whoever still comes.
+        ended = threading.Thread(target=one.end)
+        ended.start()
+        assert within(3, lambda: one.get("/health/ready").json().get("error", {}).get("code") == "draining")
+        assert one.get("/v1/search?q=drill").status_code == 200
+        shopper.replicas = [two]
+        ended.join()
+        time.sleep(0.5)
+    assert one.process.returncode == 0
+    assert set(shopper.outcomes) == {"200"}, shopper.outcomes
+    assert shopper.outcomes.total() > 100
+    # A page says of which version it is, and all of it is.
+    assert shopper.dear == {before: {False}, published: {True}}
+    assert not two.get("/health/ready").json()["notices"]
+
+
+def test_what_a_service_has_accepted_it_answers_though_it_is_told_to_end(demo_index: Path, tmp_path: Path) -> None:
+    outcomes: list[int] = []
+    searches = [{"q": query, "size": 50, "facets": ["brand"]} for query in SHOPPED] * 4
+
+    def ask(running: Service) -> None:
+        answer = httpx2.post(f"{running.address}/v1/multi-search", json={"searches": searches}, timeout=30)
+        outcomes.append(answer.status_code)
+
+    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    with service(index, tmp_path / "log", threads=1) as running:
+        asking = [threading.Thread(target=ask, args=(running,)) for _ in range(8)]
+        for each in asking:
+            each.start()
+        assert within(10, lambda: _in_progress(running) >= 6)
+        assert running.end() == 0
+        for each in asking:
+            each.join()
+    assert outcomes == [200] * 8
+
+
+def _in_progress(running: Service) -> float:
+    (line,) = [
+        each for each in running.get("/metrics").text.splitlines() if each.startswith("shelfwise_requests_in_progress ")
+    ]
+    return float(line.split()[1])
+
+
+_VARIABLES = {"$__rate_interval": "30s", "$job": ".*", "$instance": ".*"}
+_ALWAYS_THERE = (
+    "Requests a second by route A",
+    "Searches C",
+    "What serves A",
+    "Ready A",
+    "Requests in progress B",
+    "Memory A",
+)
+
+
+class Prometheus:
+    def __init__(self, port: int) -> None:
+        self._address = f"http://127.0.0.1:{port}/api/v1"
+
+    def get(self, path: str, **parameters: str) -> Document:
+        """Raises HTTPError, too, while it starts: it says so in plain text."""
+        told = httpx2.get(f"{self._address}/{path}", params=parameters, timeout=10)
+        answer = told.raise_for_status().json()
+        assert answer["status"] == "success", answer
+        data: Document = answer["data"]
+        return data
+
+    def is_scraping(self) -> bool:
+        try:
+            targets = self.get("targets")["activeTargets"]
+        except httpx2.HTTPError:
+            return False
+        return [each["health"] for each in targets] == ["up"]
+
+    def value(self, expression: str) -> list[Any]:
+        found: list[Any] = self.get("query", query=expression)["result"]
+        return found
+
+
+@contextmanager
+def prometheus(folder: Path, running: Service, key: str) -> Iterator[Prometheus]:
+    program = program_or_skip("prometheus", "prometheus")
+    (told,) = documents(DEPLOY / "prometheus" / "prometheus.yaml")
+    (folder / "key").write_text(key)
+    (job,) = told["scrape_configs"]
+    job["static_configs"][0]["targets"] = [f"127.0.0.1:{running.port}"]
+    job["authorization"]["credentials_file"] = str(folder / "key")
+    told["rule_files"] = [str(ALERTS)]
+    told["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(told))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    command = [
+        program,
+        f"--config.file={folder / 'prometheus.yaml'}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a program of the system
+    try:
+        yield Prometheus(port)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_prometheus_reads_a_service_with_its_key_and_answers_every_panel(demo_index: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(demo_index, tmp_path / "store"))
+    keys = KeyFile(index / KEYS_FILE)
+    searching, watching = made(keys, Scope.SEARCH), made(keys, Scope.METRICS)
+    with service(index, tmp_path / "log") as running, prometheus(tmp_path, running, watching) as watcher:
+        assert within(20, watcher.is_scraping), (tmp_path / "log").read_text("utf-8")
+        for number in range(20):
+            path = f"/v1/search?q=drill&size={number}"
+            httpx2.get(f"{running.address}{path}", headers={"X-API-Key": searching}, timeout=10)
+        asked = {name: filled_in(expression, _VARIABLES) for name, expression in expressions()}
+        # A rate needs two looks at what a search made.
+        assert within(20, lambda: all(watcher.value(asked[name]) for name in _ALWAYS_THERE))
+        for expression in asked.values():
+            watcher.value(expression)
+        loaded = [rule for group in watcher.get("rules")["groups"] for rule in group["rules"]]
+        assert {rule["name"] for rule in loaded} == {alert["alert"] for alert in alerts()}
+        assert {rule["health"] for rule in loaded} <= {"ok", "unknown"}
+        assert not watcher.value('ALERTS{alertstate="firing"}')
