@@ -30,12 +30,34 @@ from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, S
 from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
 
 
+class _TableField:
+    """A table of `DerivedTables` as an attribute of its name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, tables: DerivedTables, owner: type) -> pl.DataFrame:
+        return tables.table(self._name)
+
+
 class DerivedTables:
     """One generation of derived tables; docs/derived.md says what their columns mean.
 
     It stays readable while the next one is published. Every table is read, and its checksum compared, at each access,
     which raises StoreDamagedError for a damaged file, StoreMissingError for a generation that was removed.
     """
+
+    popularity = _TableField()
+    neighbours = _TableField()
+    queries = _TableField()
+    reformulations = _TableField()
+    query_categories = _TableField()
+    next_products = _TableField()
+    sequences = _TableField()
+    labels = _TableField()
+    label_weights = _TableField()
+    sessions = _TableField()
+    rejected = _TableField()
 
     def __init__(self, folder: Path, manifest: DerivedManifest) -> None:
         self._folder = folder
@@ -50,51 +72,6 @@ class DerivedTables:
     def made(self) -> datetime:
         return self.manifest.made
 
-    @property
-    def popularity(self) -> pl.DataFrame:
-        return self.table("popularity")
-
-    @property
-    def neighbours(self) -> pl.DataFrame:
-        return self.table("neighbours")
-
-    @property
-    def queries(self) -> pl.DataFrame:
-        return self.table("queries")
-
-    @property
-    def reformulations(self) -> pl.DataFrame:
-        return self.table("reformulations")
-
-    @property
-    def query_categories(self) -> pl.DataFrame:
-        return self.table("query_categories")
-
-    @property
-    def next_products(self) -> pl.DataFrame:
-        return self.table("next_products")
-
-    @property
-    def sequences(self) -> pl.DataFrame:
-        return self.table("sequences")
-
-    @property
-    def labels(self) -> pl.DataFrame:
-        return self.table("labels")
-
-    @property
-    def label_weights(self) -> pl.DataFrame:
-        return self.table("label_weights")
-
-    @property
-    def sessions(self) -> pl.DataFrame:
-        """Every session, those of bots among them, with its score and reasons."""
-        return self.table("sessions")
-
-    @property
-    def rejected(self) -> pl.DataFrame:
-        return self.table("rejected")
-
     def table(self, name: str) -> pl.DataFrame:
         """A table by its name, such as one of a maker that was added."""
         if name not in self.manifest.tables:
@@ -108,23 +85,21 @@ class DerivedTables:
         return read_frame(path)
 
     def lists(self) -> pl.DataFrame:
-        """What was shown for each search and done on it, bots left out, in the order of time: the columns that
-        `rerank.click_models.click_log.click_log` takes, and shopper. Raises StoreMissingError where newer tables have
+        """Impressions and acts of each search without bots, by time: the columns of
+        `rerank.click_models.click_log.click_log`, and shopper. Raises StoreMissingError where newer tables have
         replaced these."""
         return add_own_ids(self._part(LIST_PARTIAL))
 
     def acts(self) -> pl.DataFrame:
-        """All that shoppers who are known did beyond looking at lists, of the whole window: shopper (pseudonym),
-        product_id, kind, time. Raises as `lists`."""
+        """The acts of known shoppers in the window: shopper (pseudonym), product_id, kind, time. Raises as `lists`."""
         return self._part(ACT_PARTIAL).filter(shopper_is_known()).select("shopper", "product_id", "kind", "time")
 
     def popularity_before(self, end: datetime) -> pl.DataFrame:
-        """product_id and score of `popularity` as they stood at a time within the window; nothing that came later has
-        a part in them. Raises as `lists`."""
+        """product_id and score of `popularity` at a time within the window. Raises as `lists`."""
         return scores_before(self._part(ACT_PARTIAL), end, self._context())
 
     def neighbours_before(self, end: datetime) -> pl.DataFrame:
-        """`neighbours` as that table stood at a time within the window. Raises as `lists`."""
+        """`neighbours` at a time within the window. Raises as `lists`."""
         # Libraries of matrices, which whoever only reads tables does without.
         from rerank.sessions.product_tables import neighbours_before
 

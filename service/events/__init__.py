@@ -1,1 +1,1 @@
-"""What shoppers did, as a store keeps it: the log, the tables derived from it, forgetting and retention."""
+"""Events as a store keeps them: the event log, files for engines, erasure and retention."""

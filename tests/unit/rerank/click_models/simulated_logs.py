@@ -34,7 +34,6 @@ SHOPPERS: Mapping[str, SimulatedShopper] = {
 
 @cache
 def small_store() -> SimulatedStore:
-    """Twenty queries of eight products."""
     random = np.random.default_rng(5)
     grades = {f"q{row:02}": {f"p{column}": float(random.integers(4)) for column in range(8)} for row in range(20)}
     return graded_store(grades, seed=5)[0]
@@ -42,5 +41,4 @@ def small_store() -> SimulatedStore:
 
 @cache
 def simulated(model: str) -> Simulation:
-    """The store's sessions under a model."""
     return simulate(small_store(), SHOPPERS[model], SESSIONS, Conditions(depth=DEPTH, exploration=0.1), seed=11)

@@ -36,7 +36,6 @@ def events(*rows: Row) -> pl.DataFrame:
 
 
 def shown(log: ClickLog, pairs: pl.DataFrame) -> list[list[str]]:
-    """The products of each list by position, "" where there is none."""
     names = [*pairs["product_id"], ""]
     return [[names[number] for number in row] for row in log.pairs]
 
@@ -202,7 +201,6 @@ RowOfAnswerWords = tuple[str, str, int]
 
 
 def words(*rows: RowOfAnswerWords) -> list[tuple[str, str]]:
-    """Of rows of query_id, query, second."""
     table = pl.DataFrame(rows, schema={"query_id": pl.String, "query": pl.String, "at": pl.Int64}, orient="row")
     times = pl.Series("time", [START + timedelta(seconds=second) for second in table["at"]], pl.Datetime)
     return query_texts(table.with_columns(times)).rows()

@@ -19,7 +19,6 @@ ALL = {**MODELS, **BASELINES}
 
 
 def one_list(pairs: list[int], clicks: list[int], times: int = 1) -> ClickLog:
-    """A log of one list, shown so many times."""
     return ClickLog(np.array([pairs] * times, np.int32), np.array([clicks] * times, np.bool_), max(pairs) + 1)
 
 

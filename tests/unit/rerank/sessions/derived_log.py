@@ -26,7 +26,6 @@ _numbers = itertools.count()
 
 
 def stored(kind: str, time: datetime, **values: object) -> StoredEvent:
-    """One event; what is not said is empty. Its key is new."""
     key = hashlib.blake2b(str(next(_numbers)).encode(), digest_size=16).digest()
     ms = milliseconds(time)
     event = StoredEvent(key, kind, ms, ms, "", "", "", "", "", None, None, None, None)
@@ -36,7 +35,6 @@ def stored(kind: str, time: datetime, **values: object) -> StoredEvent:
 def search(
     shopper: str, time: datetime, query: str, shown: Sequence[str], *acts: tuple[str, str], **values: object
 ) -> list[StoredEvent]:
-    """A search, the products that it showed, and acts (kind, product) on them, 10 s apart."""
     query_id = f"{shopper}{values.get('session', '')}/{milliseconds(time)}"
     named = {"shopper": shopper, "query_id": query_id, **values}
     events = [stored("query", time, query=query, results=len(shown), **named)]
@@ -131,18 +129,15 @@ def derived(
     products: pl.DataFrame | None = None,
     table: str = "",
 ) -> pl.DataFrame:
-    """The table that is made of events, bots not looked for: that of the maker's name, or of another."""
     steps = Steps(score_sessions=nobody_is_a_bot, tables=(maker,))
     refresh(MemoryEvents(events), folder, products, options, now=NOW, steps=steps)
     return open_derived(folder).table(table or maker.name)
 
 
 def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
-    """A catalog of products with their categories, all created at one time."""
     schema = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
     return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
 
 
 def all_tables(opened: DerivedTables) -> dict[str, list[dict[str, object]]]:
-    """Every table as rows, so that a difference is told."""
     return {name: opened.table(name).to_dicts() for name in sorted(opened.manifest.tables)}

@@ -15,7 +15,6 @@ START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
 
 
 def at(seconds: float) -> datetime:
-    """The moment so many seconds after the logs' start."""
     return START + timedelta(seconds=seconds)
 
 
@@ -27,18 +26,15 @@ def event(seconds: float, kind: str = "click", **values: Any) -> dict[str, Any]:
 
 
 def log(events: Iterable[dict[str, object]]) -> pl.DataFrame:
-    """A table of events; the n-th one has the key n."""
     rows = [{"key": f"{number}".encode(), **each} for number, each in enumerate(events)]
     plain = {name: pl.String if name == "kind" else kind for name, kind in EVENT_SCHEMA.items()}
     return pl.DataFrame(rows, schema=plain).cast(EVENT_SCHEMA)
 
 
 def shown(seconds: float, products: str, **values: Any) -> list[dict[str, Any]]:  # noqa: ANN401
-    """An answer: one impression for each letter of `products`, from position 1."""
     kind = EventKind.IMPRESSION.value
     return [event(seconds, kind, product_id=each, position=place, **values) for place, each in enumerate(products, 1)]
 
 
 def in_order(table: pl.DataFrame, column: str) -> list[Any]:
-    """A column's values in the order that the log was made in."""
     return table.with_columns(_at=pl.col("key").cast(pl.String).cast(pl.Int32)).sort("_at")[column].to_list()

@@ -28,12 +28,10 @@ class Shop:
         self._sessions = self._answers = 0
 
     def session(self, shopper: str) -> Session:
-        """A session that begins now."""
         self._sessions += 1
         return Session(self, shopper, f"s{self._sessions}", 3_600.0 * self._sessions)
 
     def next_answer(self) -> str:
-        """An id that no other answer has."""
         self._answers += 1
         return f"q{self._answers}"
 
@@ -50,18 +48,14 @@ class Shop:
                         session.buy(int(place))
 
     def pause(self) -> float:
-        """Seconds that a shopper looks at a product."""
         return float(self.random.lognormal(np.log(25), 0.7))
 
     def cleaned(self) -> pl.DataFrame:
-        """The log as it is scored."""
         return clean(log(self.events), None).events
 
 
 @dataclass
 class Session:
-    """One session under way; `now` moves on with what is done."""
-
     shop: Shop
     shopper: str
     session: str
@@ -70,7 +64,6 @@ class Session:
     answer: str = ""
 
     def search(self, query: int, pause: float = 5.0) -> None:
-        """The answer to a query: its ten products, always the same ones."""
         self.query, self.answer = query, self.shop.next_answer()
         who = {"shopper": self.shopper, "session": self.session}
         page = shown(self.now, "abcdefghij", query=f"query {query}", query_id=self.answer, **who)
@@ -78,12 +71,10 @@ class Session:
         self.now += pause
 
     def click(self, place: int, pause: float) -> None:
-        """A click on the product at this place, and the pause after it."""
         self._act("click", place)
         self.now += pause
 
     def buy(self, place: int) -> None:
-        """A purchase a minute later."""
         self.now += 60
         self._act("purchase", place)
 

@@ -39,7 +39,6 @@ def maker(
 
 
 def keys(days: Sequence[Day]) -> list[list[bytes]]:
-    """The keys of the events of each day, those rejected, too."""
     frames = (pl.concat([day.events().select("key"), rejected(day).select("key")]) for day in days)
     return [sorted(frame["key"]) for frame in frames]
 
@@ -175,7 +174,6 @@ def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_o
 
 
 def logged(days: int) -> MemoryEvents:
-    """A search at noon on each of some days up to yesterday."""
     noon = datetime(2026, 11, 19, 12, tzinfo=UTC)
     searches = (search(f"u{age}", noon - timedelta(days=age), "lamp", ["a", "b"]) for age in range(days))
     return MemoryEvents([event for each in searches for event in each])

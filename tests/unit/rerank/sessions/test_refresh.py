@@ -190,7 +190,6 @@ def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
 
 
 def broken(at: str) -> TableMaker:
-    """A table that cannot be made."""
 
     def fail(read: PartialReader, context: Context) -> pl.DataFrame:
         raise KeyboardInterrupt(at)

@@ -35,7 +35,6 @@ def stored(number: int, kind: EventKind, shopper: str, time: datetime, query_id:
 
 
 def log() -> Iterator[StoredEvent]:
-    """Six shoppers and a bot search on each of two days and click the second of three products, the bot all."""
     number = 0
     for day in range(2):
         for who in (*(f"k1~shopper{at}" for at in range(6)), BOT):
@@ -107,7 +106,6 @@ def test_a_store_without_events_makes_an_empty_report(tmp_path: Path) -> None:
 
 
 def derived(tmp_path: Path) -> Path:
-    """A folder of tables of the log."""
     with closing(SqliteEvents(tmp_path / "events")) as store:
         store.append(list(log()))
         refresh(store, tmp_path / "derived", None, DeriveOptions(days=30), now=NOW)

@@ -124,7 +124,6 @@ def clock() -> Iterator[float]:
 
 
 def recorded(*names: str) -> RecordedSteps:
-    """Steps that came to their end."""
     ticks = clock()
     steps = RecordedSteps(NullProgress(), lambda: next(ticks))
     for name in names:
