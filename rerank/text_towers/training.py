@@ -133,7 +133,8 @@ class _TowerTraining:
             (self._judged,),
             self._end_part,
             self._refuse_damage,
-            self._halve_chunk,
+            checkpoints_start=True,
+            on_out_of_memory=self._halve_chunk,
         )
         is_new = not (self._folder / STATE_FILE).exists()
         if is_new:

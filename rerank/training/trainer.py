@@ -88,6 +88,8 @@ class Trainer:
     """Called after an epoch of this run, before its checkpoint is written."""
     on_damage: Callable[[Path], None] = lambda _checkpoint: None
     """Called where there is a checkpoint that cannot be read; the run then begins anew."""
+    checkpoints_start: bool = False
+    """Whether there is a checkpoint before the first epoch, which `on_out_of_memory` needs."""
     on_out_of_memory: Callable[[], None] | None = None
     """Called where the device has no memory for an epoch, which is then tried again from the last checkpoint."""
     state: RunState = field(init=False)
@@ -100,7 +102,8 @@ class Trainer:
             if (checkpoint := self.folder / STATE_FILE).exists():
                 self.on_damage(checkpoint)
             self.state.judge(self.network, Epoch(0, None, self.validate()))
-            save_checkpoint(self.folder, self.network, self.optimizer, self.state)
+            if self.checkpoints_start:
+                save_checkpoint(self.folder, self.network, self.optimizer, self.state)
         return self.state
 
     def run(self) -> tuple[Epoch, ...]:
