@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -81,6 +82,11 @@ def _is_harmful(mark: str) -> bool:
 def isolate(text: str) -> Markup:
     """A text from outside as an element whose direction does not touch what is around it."""
     return Markup("<bdi>{}</bdi>").format(_replace_harmful(text))
+
+
+def printable(text: str) -> str:
+    """Text from a feed as a terminal may see it: without control characters, which could do anything there."""
+    return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)
 
 
 def share_text(share: float | None) -> str:

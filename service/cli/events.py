@@ -20,6 +20,7 @@ from retrieval.events.privacy import Pseudonyms, utc_now
 from retrieval.events.store import EventExport, EventStore, export_events
 from retrieval.events.stored import DAY_MS, moment
 from retrieval.store.files import write_durably
+from service.cli import output
 from service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
 from service.cli.output import (
     TerminalProgress,
@@ -109,7 +110,7 @@ def report(index: Index, page: HtmlFile = None) -> None:
             write_durably(page, html(found).encode())
         except OSError as error:
             raise StoreError(f"{page} cannot be written ({error.strerror}); see to its folder") from error
-    emit(found, show_report)
+    emit(found, show_report, output.out)
 
 
 @command("events export store --out events-parquet")

@@ -49,9 +49,9 @@ GROUPS: Mapping[str, Group] = {
             "rollback": Entry("service.cli.index:rollback", "Let an earlier version serve again."),
             "prune": Entry("service.cli.index:prune", "Remove old versions."),
             "verify": Entry("service.cli.index:verify", "Check that an index is whole."),
-            "upsert": Entry("service.cli.changes:upsert", "Add or replace products at once."),
-            "patch": Entry("service.cli.changes:patch", "Change some fields of a product at once."),
-            "delete": Entry("service.cli.changes:delete", "Remove products at once."),
+            "upsert": Entry("service.cli.index:upsert", "Add or replace products at once."),
+            "patch": Entry("service.cli.index:patch", "Change some fields of a product at once."),
+            "delete": Entry("service.cli.index:delete", "Remove products at once."),
         },
     ),
     "query": Group(

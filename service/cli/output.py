@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import unicodedata
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Self
@@ -21,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from retrieval.html_report import printable
 
 if TYPE_CHECKING:
     from retrieval.records import Product
@@ -131,11 +132,6 @@ def show_pairs(pairs: Iterable[tuple[str, str | Text]]) -> None:
         if value:
             table.add_row(Text(printable(name)), Text(printable(value)) if isinstance(value, str) else value)
     show_table(table)
-
-
-def printable(text: str) -> str:
-    """Text from a feed as a terminal may see it: without control characters, which could do anything there."""
-    return "".join("\ufffd" if unicodedata.category(character) == "Cc" else character for character in text)
 
 
 def count_text(count: int, noun: str, verb: str = "") -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rerank.teacher.pairs import DEFAULT_TEACHER
+from service.cli import output
 from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
 from service.cli.options import (
     Index,
@@ -20,7 +21,7 @@ from service.cli.options import (
     check_index,
     command,
 )
-from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from service.cli.output import TerminalProgress, emit, plain_table, printable, say, show_notices, show_table
 from service.settings import load_settings
 
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
@@ -259,7 +260,7 @@ def learn(
         new = learning.new_events(learning.stored_days(index, loaded), learning.read_record(index))
         if new < if_new:
             waiting = {"decision": "not enough new events", "new_events": new, "needed": if_new}
-            emit(waiting, lambda _: show_waiting(new, if_new))
+            emit(waiting, lambda _: show_waiting(new, if_new, output.out))
             return
     options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
     if towers:
@@ -274,4 +275,5 @@ def learn(
             learning.learn(index, loaded, options, progress, reports.append)
     finally:
         for report in reports:
-            emit(report, show_learned, learning.page_path(index), index)
+            emit(report, show_learned, learning.page_path(index), index, output.out)
+            show_notices(map(printable, () if output.json_output.get() else report.notices))

@@ -30,6 +30,7 @@ from retrieval.html_report import (
     number_text,
     percent,
     plural,
+    printable,
     render,
     share_text,
     show_counts,
@@ -38,7 +39,6 @@ from retrieval.html_report import (
     svg,
     times_text,
 )
-from service.cli.output import out, printable
 from service.reports.event_bots import FraudReport, Suspect
 from service.reports.event_inputs import RejectSummary
 from service.reports.event_sections import (
@@ -224,7 +224,7 @@ _EMPTY = """There is no event in this window. Take some in with `shelfwise event
 `shelfwise events refresh`, and look again. Events that are older than the window need one that ends earlier."""
 
 
-def show_report(report: EventReport, console: Console = out) -> None:
+def show_report(report: EventReport, console: Console) -> None:
     """Prints a report; an empty section is one line."""
     for part in _parts(report, max(80, console.width)):
         console.print(part, highlight=False)

@@ -23,6 +23,7 @@ from retrieval.html_report import (
     RED,
     draw_curve,
     measure_text,
+    printable,
     render,
     seconds_text,
     show_counts,
@@ -30,7 +31,6 @@ from retrieval.html_report import (
     show_shares,
     svg,
 )
-from service.cli.output import out, printable, show_notices
 from service.reports.training import Curve, Findings, Gain, LearnReport, Position, RunDecision, Stage, StageOutcome
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ _LEFT_OUT: Mapping[str, str] = {
 }
 
 
-def show_learned(report: LearnReport, page: Path, index: Path, console: Console = out) -> None:
+def show_learned(report: LearnReport, page: Path, index: Path, console: Console) -> None:
     """Prints a report in short."""
     console.print(Text(HEADLINES[report.decision], style="bold"))
     for sentence in report.summary:
@@ -246,7 +246,6 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console 
         console.print()
         console.print(_order_rows(report))
     console.print()
-    show_notices(tuple(map(printable, report.notices)))
     if report.removed:
         console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
     if report.decision is RunDecision.SERVES and report.against.startswith("ranker-"):
@@ -255,7 +254,7 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console 
     console.print(Text(f"The whole report: {page}"), soft_wrap=True)
 
 
-def show_waiting(new: int, needed: int, console: Console = out) -> None:
+def show_waiting(new: int, needed: int, console: Console) -> None:
     """Why nothing was done."""
     console.print(Text(f"Nothing to learn yet: {new:,} events are new since the last time, {needed:,} are needed."))
 

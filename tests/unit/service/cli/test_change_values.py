@@ -7,7 +7,7 @@ import pytest
 from retrieval.errors import ChangeError
 from retrieval.records import Availability, Product
 from retrieval.updates.validation import apply_patch
-from service.cli.changes import parse_values
+from service.cli.index import parse_values
 
 DRILL = Product("a1", "Drill", price=99.5, attributes={"colour": "blue"})
 
