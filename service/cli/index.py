@@ -1,4 +1,4 @@
-"""Versions and live changes of an index: `index versions`, `compare`, `rollback`, `prune`, `verify`, `upsert`, `patch`."""
+"""Versions and live changes of an index: `index versions`, `compare`, `rollback`, `prune`, `verify`, `upsert`..."""
 
 from __future__ import annotations
 
