@@ -118,7 +118,7 @@ def _side(manifest: Manifest) -> VersionSummary:
 
 
 @dataclass(slots=True)
-class _Gathered:
+class _ChangeTally:
     most: int
     count: int = 0
     examples: list[str] = field(default_factory=list)
@@ -133,7 +133,7 @@ class _Gathered:
 
 
 def _product_changes(before: ProductStore, after: ProductStore, most: int) -> ProductChanges:
-    added, removed, changed = _Gathered(most), _Gathered(most), _Gathered(most)
+    added, removed, changed = _ChangeTally(most), _ChangeTally(most), _ChangeTally(most)
     fields: Counter[str] = Counter()
     for product_id, one, other in _side_by_side(before, after):
         if one is None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
-from stdnum import isbn, luhn
+from stdnum import ean, isbn, luhn
 
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.privacy import Masker, Pseudonyms, is_region, key_name
@@ -252,6 +253,8 @@ def test_cards_in_groups_of_four_are_masked_with_any_separators(digits: str, sep
     card = digits + luhn.calc_check_digit(digits)
     groups = [card[at : at + 4] for at in range(0, 16, 4)]
     written = "".join(group + separator for group, separator in zip(groups, [*separators, ""], strict=True))
+    # Twelve digits of it may be an article number with its check digit, which stays.
+    assume(not any(ean.is_valid(part) or isbn.is_valid(part) for part in re.findall(r"\d+", written)))
     assert MASKER.mask(f"refund {written} please") == "refund [card] please"
 
 

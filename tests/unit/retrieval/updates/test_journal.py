@@ -1,8 +1,11 @@
-"""The journal of live changes: durable, numbered, and shared."""
+"""The journal of live changes: durable, numbered, shared; no damage to one copy loses an acknowledged change."""
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import random
 import shutil
 import stat
 import subprocess
@@ -13,12 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from retrieval.errors import ChangeError, StoreError, StoreLockedError
+from retrieval.errors import ChangeError, StoreDamagedError, StoreError, StoreForeignError, StoreLockedError
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, change_to_json
 from retrieval.updates.journal import Journal, lock_folder
-from retrieval.updates.journal_files import COPY, JOURNAL, pack_frame
+from retrieval.updates.journal_files import COPY, HEAD_BYTES, HEADER_BYTES, JOURNAL, JournalHeader, pack_frame
 
 CHANGES: tuple[Change, ...] = (Upsert(Product("a", "drill", price=9.5)), Patch("a", {"price": 8.0}), Delete("b"))
 
@@ -303,3 +308,358 @@ class TestWaiting:
         with lock_folder(tmp_path, 1), pytest.raises(StoreLockedError, match=r"by another process for 0\.05 s"):
             journal.append(CHANGES)
         assert journal.append(CHANGES) == [4, 5, 6]
+
+
+LATER = Delete("later")
+UNFINISHED = Delete("unfinished")
+FILES = (JOURNAL, COPY)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No power fails here."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A store with a journal of four changes, in three appends."""
+    with Journal(tmp_path) as journal:
+        journal.append(CHANGES[:2])
+        journal.append(CHANGES[2:])
+        journal.append([LATER])
+    return tmp_path
+
+
+def changes(journal: Journal, since: int = 0) -> list[Change]:
+    return [entry.change for entry in journal.since(since)]
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {name: (root / name).read_bytes() for name in FILES if (root / name).is_file()}
+
+
+def put(root: Path, left: dict[str, bytes]) -> None:
+    for name in FILES:
+        (root / name).unlink(missing_ok=True)
+        if name in left:
+            (root / name).write_bytes(left[name])
+
+
+def flipped(content: bytes, place: int, by: int = 0xFF) -> bytes:
+    return content[:place] + bytes([content[place] ^ by]) + content[place + 1 :]
+
+
+def harms(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
+    """Each way in which one of the files may be harmed: a byte of it, its end, all of it."""
+    for name, content in left.items():
+        yield {other: left[other] for other in left if other != name}
+        for size in {0, 1, HEADER_BYTES, HEADER_BYTES + 7, len(content) // 2, len(content) - 1}:
+            yield left | {name: content[:size]}
+        for place in {*range(0, len(content), 11), *range(0, min(len(content), HEADER_BYTES + HEAD_BYTES), 4)}:
+            yield left | {name: flipped(content, place)}
+
+
+def assert_mended(root: Path, expected: list[Change]) -> None:
+    """Nothing is lost, a new change can be taken, and afterwards both copies are whole and the same."""
+    with Journal(root) as journal:
+        assert changes(journal) == expected
+        assert journal.append([LATER]) == [len(expected) + 1]
+        assert changes(journal) == [*expected, LATER]
+        assert journal.problems() == []
+        assert (root / JOURNAL).read_bytes() == (root / COPY).read_bytes()
+
+
+class TestOneCopy:
+    def test_after_any_harm_every_change_is_there_and_more_can_be_taken(self, root: Path) -> None:
+        for harmed in harms(contents(root)):
+            put(root, harmed)
+            assert_mended(root, [*CHANGES, LATER])
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_what_was_mended_is_told(self, root: Path, name: str) -> None:
+        whole = (root / name).read_bytes()
+        place = whole.index(b"drill")
+        (root / name).write_bytes(flipped(whole, place))
+        with Journal(root) as journal:
+            (problem,) = journal.problems()
+            assert f"{root / name} is damaged: changes 1 to 2 have another checksum" in problem
+            assert (root / name).read_bytes() != whole, "looking for problems changes nothing"
+            assert changes(journal) == [*CHANGES, LATER]
+            (notice,) = journal.notices
+            assert f"{root / name} was damaged: changes 1 to 2 have another checksum" in notice
+            assert f"written anew from {COPY if name == JOURNAL else JOURNAL}" in notice
+            assert (root / name).read_bytes() == whole
+            assert journal.problems() == []
+
+    @pytest.mark.parametrize("name", FILES)
+    @pytest.mark.parametrize(
+        ("harm", "told"),
+        [
+            (lambda path: path.unlink(), "it is missing"),
+            (lambda path: os.truncate(path, HEADER_BYTES + 9), "it has lost its end"),
+            (lambda path: os.truncate(path, 9), "its header is cut off"),
+            (lambda path: path.write_bytes(b"no journal at all" * 100), "its header has another checksum"),
+            (lambda path: path.write_bytes(bytes(8192)), "its header has another checksum"),
+        ],
+    )
+    def test_each_harm_is_named(self, root: Path, name: str, harm: object, told: str) -> None:
+        assert callable(harm)
+        harm(root / name)
+        with Journal(root) as journal:
+            assert any(f"{root / name} is damaged: {told}" in problem for problem in journal.problems())
+            assert journal.append([LATER]) == [5], "who only writes mends too"
+            assert any(told in notice for notice in journal.notices)
+        assert_mended(root, [*CHANGES, LATER, LATER])
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_what_cannot_be_mended_is_read_from_the_other_and_takes_nothing(self, root: Path, name: str) -> None:
+        (root / name).unlink()
+        (root / name).mkdir()
+        with Journal(root) as journal:
+            assert changes(journal) == [*CHANGES, LATER]
+            assert journal.last() == 4
+            assert f"{root / name} is damaged: it is no file" in journal.notices[0]
+            assert "cannot be written anew" in journal.notices[0]
+            with pytest.raises(StoreError, match=r"cannot be mended .*the change is not taken"):
+                journal.append([LATER])
+        (root / name).rmdir()
+        assert_mended(root, [*CHANGES, LATER])
+
+    def test_a_journal_that_is_open_mends_as_well(self, root: Path) -> None:
+        with Journal(root) as journal:
+            assert changes(journal) == [*CHANGES, LATER]
+            for count, name in enumerate(FILES * 2, 5):
+                before = journal.changed_stamp()
+                (root / name).unlink()
+                assert journal.changed_stamp() != before
+                assert journal.append([LATER]) == [count]
+                assert len(changes(journal)) == count
+            assert len(journal.notices) == 2
+
+    @pytest.mark.parametrize("name", FILES)
+    def test_an_old_copy_of_one_file_counts_for_nothing(self, root: Path, name: str) -> None:
+        old = contents(root)
+        with Journal(root) as journal:
+            journal.append([LATER])
+            put(root, contents(root) | {name: old[name]})
+            assert len(changes(journal)) == 5
+            journal.forget(2)
+            put(root, contents(root) | {name: old[name]})
+            assert changes(journal) == [*CHANGES[2:], LATER, LATER]
+        with Journal(root) as journal:
+            assert journal.append([LATER]) == [6]
+
+    def test_both_may_be_harmed_in_different_places(self, root: Path) -> None:
+        left = contents(root)
+        left[JOURNAL] = flipped(left[JOURNAL], left[JOURNAL].index(b"drill"))
+        left[COPY] = flipped(left[COPY], left[COPY].index(b"later"))
+        put(root, left)
+        with Journal(root) as journal:
+            assert len(journal.problems()) == 2
+        assert_mended(root, [*CHANGES, LATER])
+
+
+@pytest.mark.parametrize("call", ["pwrite", "fsync"])
+@pytest.mark.parametrize("failing", [1, 2])
+def test_what_cannot_be_written_to_one_copy_is_in_neither(
+    root: Path, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
+) -> None:
+    before = contents(root)
+    done, count = getattr(os, call), itertools.count(1)
+
+    def full(*arguments: object) -> object:
+        if next(count) == failing:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return done(*arguments)
+
+    with Journal(root) as journal:
+        assert journal.last() == 4
+        with monkeypatch.context() as disk:
+            disk.setattr(os, call, full)
+            with pytest.raises(StoreError, match=r"live\.log is full; nothing of the change is taken"):
+                journal.append([LATER])
+        assert contents(root) == before
+        assert changes(journal) == [*CHANGES, LATER]
+    assert_mended(root, [*CHANGES, LATER])
+
+
+class TestBothCopies:
+    def test_what_is_damaged_in_both_is_refused_and_never_read_otherwise(self, root: Path) -> None:
+        left = contents(root)
+        for place in range(HEADER_BYTES, len(left[COPY]), 7):
+            harmed = {name: flipped(content, place) for name, content in left.items()}
+            put(root, harmed)
+            with Journal(root) as journal:
+                read: list[Change] = []
+                with pytest.raises(StoreDamagedError, match=r"live\.log is damaged: .*; restore live.log and"):
+                    read.extend(entry.change for entry in journal.since(0))
+                assert read == [*CHANGES, LATER][: len(read)]
+                with pytest.raises(StoreDamagedError):
+                    journal.append([LATER])
+                assert len(journal.problems()) == 1
+            assert contents(root) == harmed
+
+    @pytest.mark.parametrize("content", [b"", b"no journal at all" * 100, bytes(8192)])
+    def test_files_that_are_no_journal_are_refused(self, tmp_path: Path, content: bytes) -> None:
+        put(tmp_path, dict.fromkeys(FILES, content))
+        with Journal(tmp_path) as journal:
+            for use in (journal.last, lambda: journal.append([LATER]), lambda: changes(journal)):
+                with pytest.raises(StoreDamagedError, match=r"live\.log is damaged: its header"):
+                    use()
+        assert contents(tmp_path) == dict.fromkeys(FILES, content)
+
+    def test_a_journal_of_a_newer_program_is_refused(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with monkeypatch.context() as newer:
+            newer.setattr("retrieval.updates.journal_files.SCHEMA", 2)
+            packed = JournalHeader(1, 0).pack()
+        (root / JOURNAL).write_bytes(packed)
+        with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, this program reads 1"):
+            journal.last()
+
+    def test_changes_that_a_version_has_need_not_be_there(self, root: Path) -> None:
+        left = contents(root)
+        put(root, {name: flipped(content, content.index(b"drill")) for name, content in left.items()})
+        with Journal(root) as journal:
+            assert changes(journal, 2) == [CHANGES[2], LATER]
+            assert journal.last() == 4
+            assert journal.append([LATER], above=2) == [5]
+            assert journal.problems(above=2) == []
+            assert len(journal.problems()) == 1
+            assert journal.forget(2) == 2
+            assert journal.problems() == []
+            assert changes(journal, 2) == [CHANGES[2], LATER, LATER]
+
+    def test_damaged_lines_are_not_spread_to_the_copy_that_has_them_whole(self, root: Path) -> None:
+        left = contents(root)
+        harmed = flipped(left[JOURNAL], left[JOURNAL].index(b"drill"))
+        put(root, {JOURNAL: harmed, COPY: left[COPY][:-3]})
+        with Journal(root) as journal:
+            journal.append([LATER], above=2)
+        assert_mended(root, [*CHANGES, LATER, LATER])
+
+    def test_two_files_that_lost_their_ends_are_noticed_by_who_read_them(self, root: Path) -> None:
+        left = contents(root)
+        with Journal(root) as journal:
+            assert journal.last() == 4
+            put(root, {name: content[:-30] for name, content in left.items()})
+            with pytest.raises(StoreDamagedError):
+                journal.append([LATER])
+
+    def test_a_removed_journal_begins_behind_the_version(self, root: Path) -> None:
+        put(root, {})
+        with Journal(root) as journal:
+            assert changes(journal, 4) == []
+            assert journal.problems(above=4) == []
+            assert journal.append([LATER], above=4) == [5]
+
+    def test_sealed_lines_that_are_no_changes_are_refused(self, root: Path) -> None:
+        for name in FILES:
+            with (root / name).open("ab") as file:
+                file.write(pack_frame(5, 0, [b'{"type":"rename","id":"a"}']))
+        with Journal(root) as journal:
+            with pytest.raises(StoreDamagedError, match="change 5: a stored live change cannot be read"):
+                changes(journal)
+            assert len(journal.problems()) == 1
+
+
+class TestKilledWriters:
+    """Every state in which a kill can leave the files, and every harm to one of them after that."""
+
+    def test_an_append_is_taken_whole_or_not_at_all(self, root: Path) -> None:
+        before = contents(root)[JOURNAL]
+        with Journal(root) as journal:
+            journal.append([*CHANGES, LATER])
+        after = contents(root)[JOURNAL]
+        sizes = [*range(len(before), len(after), 23), len(before) + HEAD_BYTES, len(after) - 1, len(after)]
+        states = [(size, len(before)) for size in sizes] + [(len(after), size) for size in sizes]
+        old, new = [*CHANGES, LATER], [*CHANGES, LATER, *CHANGES, LATER]
+        for first, second in states:
+            put(root, {JOURNAL: after[:first], COPY: after[:second]})
+            with Journal(root) as journal:
+                assert journal.problems() == [], "a killed writer is no damage"
+                found = changes(journal)
+                assert found == (new if first == len(after) else old)
+                assert journal.notices == ()
+            assert_mended(root, found)
+
+    def test_no_harm_to_what_a_killed_writer_left_loses_a_change(self, root: Path) -> None:
+        before = contents(root)[JOURNAL]
+        with Journal(root) as journal:
+            journal.append([*CHANGES, LATER])
+        after = contents(root)[JOURNAL]
+        old, new = [*CHANGES, LATER], [*CHANGES, LATER, *CHANGES, LATER]
+        middle = (len(before) + len(after)) // 2
+        for first, second in ((middle, len(before)), (len(after), len(before)), (len(after), middle)):
+            for harmed in itertools.islice(harms({JOURNAL: after[:first], COPY: after[:second]}), None, None, 2):
+                put(root, harmed)
+                with Journal(root) as journal:
+                    found = changes(journal)
+                assert found in (old, new)
+                assert_mended(root, found)
+
+    def test_forgetting_is_done_or_not_and_no_harm_loses_what_was_kept(self, root: Path) -> None:
+        before = contents(root)[COPY]
+        with Journal(root) as journal:
+            journal.forget(1)
+        after = contents(root)[JOURNAL]
+        for harmed in ({JOURNAL: after, COPY: before}, *harms({JOURNAL: after, COPY: before})):
+            put(root, harmed)
+            with Journal(root) as journal:
+                assert changes(journal, 1) == [*CHANGES[1:], LATER]
+                assert journal.append([LATER]) == [5]
+                assert changes(journal, 1) == [*CHANGES[1:], LATER, LATER]
+                assert journal.problems() == []
+
+    def test_a_journal_that_was_just_being_made_is_empty_and_whole(self, root: Path) -> None:
+        put(root, {JOURNAL: contents(root)[JOURNAL][:HEADER_BYTES]})
+        with Journal(root) as journal:
+            assert journal.problems() == []
+            assert changes(journal) == []
+            assert journal.notices == ()
+            assert journal.append([LATER]) == [1]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.sampled_from(("append", "append", "forget", "harm", "kill", "open")), max_size=25),
+    seed=st.integers(0, 2**32),
+)
+def test_any_history_of_appends_forgetting_kills_and_harms_keeps_every_change(
+    tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int
+) -> None:
+    root = tmp_path_factory.mktemp("any")
+    chance = random.Random(seed)
+    there: dict[int, Change] = {}
+    last = 0
+    journal = Journal(root)
+    for number, step in enumerate(steps):
+        if step == "append":
+            made: list[Change] = [Delete(f"{number} {place}") for place in range(chance.randint(1, 4))]
+            there |= dict(zip(journal.append(made), made, strict=True))
+            last += len(made)
+        elif step == "forget":
+            up_to = chance.randint(0, last)
+            assert journal.forget(up_to) == sum(seq <= up_to for seq in there)
+            there = {seq: change for seq, change in there.items() if seq > up_to}
+        elif step == "open":
+            journal = Journal(root)
+        elif last and step == "harm":
+            put(root, chance.choice(list(harms(contents(root)))))
+        elif last and kill(root, last + 1, chance):
+            last += 1
+            there[last] = UNFINISHED
+        assert {entry.seq: entry.change for entry in journal.since(0)} == there
+        assert journal.last() == last
+        assert journal.problems() == []
+    shutil.rmtree(root)
+
+
+def kill(root: Path, seq: int, chance: random.Random) -> bool:
+    """Appends a change as a writer does that is killed; returns whether that got so far that it is taken."""
+    frame = pack_frame(seq, 0, [change_to_json(UNFINISHED)])
+    kept = chance.choice((0, 7, len(frame) - 1, len(frame)))
+    for name, size in ((JOURNAL, kept), (COPY, chance.randint(0, kept) if kept == len(frame) else 0)):
+        with (root / name).open("ab") as file:
+            file.write(frame[:size])
+    return kept == len(frame)
