@@ -162,12 +162,6 @@ def test_any_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[str]) 
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_progress_counts_every_text_once(minilm_int8: Encoder) -> None:
-    steps: list[int] = []
-    minilm_int8.encode_products(product_texts(50), steps.append)
-    assert sum(steps) == 50
-
-
 def test_a_stored_encoder_gives_the_same_vectors(minilm_int8: Encoder, tmp_path: Path) -> None:
     folder = store_encoder(minilm_int8, tmp_path / "encoders" / minilm_int8.identity)
     again = load_encoder(folder)

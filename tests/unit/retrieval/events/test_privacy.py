@@ -36,6 +36,43 @@ MASKER = Masker()
         ("192.168.1.10", "[address]"),
         ("from 2001:db8::ff00:42:8329", "from [address]"),
         ("a@b.com and 13812345678", "[email] and [phone]"),
+        ("4111111111111111 12/25 123", "[card] 12/25 123"),  # its expiry, its code
+        ("1 4111111111111111", "1 [card]"),
+        ("4111111111111111.", "[card]."),
+        ("卡号4111111111111111谢谢", "卡号[card]谢谢"),
+        ("\uff14" + "\uff11" * 15, "[card]"),  # full width
+        ("4111\u00a01111\u00a01111\u00a01111", "[card]"),  # blanks that do not break
+        ("4111\u20131111\u20131111\u20131111", "[card]"),  # en dashes
+        ("4111.1111.1111.1111", "[card]"),
+        ("4111/1111/1111/1111", "[card]"),
+        ("4111  1111  1111  1111", "[card]"),
+        ("41 11 11 11 11 11 11 11", "[card]"),
+        ("4222222222222", "[card]"),  # thirteen digits, Visa
+        ("4222222222222+", "[card]+"),
+        ("30569309025904", "[card]"),  # fourteen, Diners Club
+        ("3056 930902 5904", "[card]"),
+        ("3530111333300000", "[card]"),  # JCB
+        ("6200000000000005", "[card]"),  # UnionPay
+        ("4111111111111111 5555555555554444", "[card] [card]"),
+        ("192.168.1.10:8080", "[address]:8080"),
+        ("10.0.0.1", "[address]"),
+        ("8.8.8.8", "[address]"),
+        ("10.0.0.1.", "[address]."),
+        ("ip地址192.168.1.10谢谢", "ip地址[address]谢谢"),
+        ("::ffff:192.168.1.1", "[address]"),
+        ("[2001:db8::1]:443", "[[address]]:443"),
+        ("josé.müller@example.com", "[email]"),
+        ("жора@example.com", "[email]"),
+        ("jo@例子.com", "[email]"),
+        ("jo@例子.中国", "[email]"),
+        ("jo\uff20qq\uff0ecom", "[email]"),  # full width
+        ("\uff4a\uff4f\uff20qq.com", "[email]"),
+        ("jo@qq。com", "[email]"),
+        ("jo  @example.com", "[email]"),
+        ("我的jo@qq.com谢谢", "我的[email]谢谢"),
+        ("jo@qq.com。谢谢", "[email]。谢谢"),
+        ("jo@例子.com谢谢", "[email]谢谢"),
+        ("jo@example.com@example.org", "[email]"),
     ],
 )
 def test_masks(query: str, masked: str) -> None:
@@ -58,74 +95,25 @@ def test_masks(query: str, masked: str) -> None:
         "无线耳机 5.3",
         "aa:bb switch",
         "",
+        "0306406152",  # an ISBN of ten digits, which Berlin's phone numbers look like
+        "0-306-40615-2",
+        "lego 75192 75313",
+        "2.5 3.5 4.5 6 8 10",
+        "21 31 41 51 61",
+        "iphone 13 128 256 512",
+        "bosch 2608900033",
+        "3m 7100044325",
+        "v10.1.2.3",
+        "12:30:45",
+        "std :: vector",
+        "drill @ 5.5ah",
+        "4006381333931 256 512",
+        "100 200 300 400 500",
+        "4111111111111112",  # no check digit of a card
     ],
 )
-def test_leaves_alone(query: str) -> None:
+def test_what_is_sold_under_numbers_is_no_personal_data(query: str) -> None:
     assert MASKER.mask(query) == query
-
-
-@pytest.mark.parametrize(
-    ("query", "masked"),
-    [
-        ("4111111111111111 12/25 123", "[card] 12/25 123"),  # its expiry, its code
-        ("1 4111111111111111", "1 [card]"),
-        ("4111111111111111.", "[card]."),
-        ("卡号4111111111111111谢谢", "卡号[card]谢谢"),
-        ("\uff14" + "\uff11" * 15, "[card]"),  # full width
-        ("4111\u00a01111\u00a01111\u00a01111", "[card]"),  # blanks that do not break
-        ("4111\u20131111\u20131111\u20131111", "[card]"),  # en dashes
-        ("4111.1111.1111.1111", "[card]"),
-        ("4111/1111/1111/1111", "[card]"),
-        ("4111  1111  1111  1111", "[card]"),
-        ("41 11 11 11 11 11 11 11", "[card]"),
-        ("4222222222222", "[card]"),  # thirteen digits, Visa
-        ("4222222222222+", "[card]+"),
-        ("30569309025904", "[card]"),  # fourteen, Diners Club
-        ("3056 930902 5904", "[card]"),
-        ("3530111333300000", "[card]"),  # JCB
-        ("6200000000000005", "[card]"),  # UnionPay
-        ("4111111111111111 5555555555554444", "[card] [card]"),
-    ],
-)
-def test_masks_cards_however_they_are_written(query: str, masked: str) -> None:
-    assert MASKER.mask(query) == masked
-
-
-@pytest.mark.parametrize(
-    ("query", "masked"),
-    [
-        ("192.168.1.10:8080", "[address]:8080"),
-        ("10.0.0.1", "[address]"),
-        ("8.8.8.8", "[address]"),
-        ("10.0.0.1.", "[address]."),
-        ("ip地址192.168.1.10谢谢", "ip地址[address]谢谢"),
-        ("::ffff:192.168.1.1", "[address]"),
-        ("[2001:db8::1]:443", "[[address]]:443"),
-    ],
-)
-def test_masks_addresses_beside_other_text(query: str, masked: str) -> None:
-    assert MASKER.mask(query) == masked
-
-
-@pytest.mark.parametrize(
-    ("query", "masked"),
-    [
-        ("josé.müller@example.com", "[email]"),
-        ("жора@example.com", "[email]"),
-        ("jo@例子.com", "[email]"),
-        ("jo@例子.中国", "[email]"),
-        ("jo\uff20qq\uff0ecom", "[email]"),  # full width
-        ("\uff4a\uff4f\uff20qq.com", "[email]"),
-        ("jo@qq。com", "[email]"),
-        ("jo  @example.com", "[email]"),
-        ("我的jo@qq.com谢谢", "我的[email]谢谢"),
-        ("jo@qq.com。谢谢", "[email]。谢谢"),
-        ("jo@例子.com谢谢", "[email]谢谢"),
-        ("jo@example.com@example.org", "[email]"),
-    ],
-)
-def test_masks_emails_of_many_scripts(query: str, masked: str) -> None:
-    assert MASKER.mask(query) == masked
 
 
 @pytest.mark.parametrize(
@@ -151,29 +139,6 @@ def test_masks_phone_numbers_as_their_country_writes_them(number: str) -> None:
     assert MASKER.mask(f"call {number} now") == "call [phone] now"
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        "0306406152",  # an ISBN of ten digits, which Berlin's phone numbers look like
-        "0-306-40615-2",
-        "lego 75192 75313",
-        "2.5 3.5 4.5 6 8 10",
-        "21 31 41 51 61",
-        "iphone 13 128 256 512",
-        "bosch 2608900033",
-        "3m 7100044325",
-        "v10.1.2.3",
-        "12:30:45",
-        "std :: vector",
-        "drill @ 5.5ah",
-        "4006381333931 256 512",
-        "100 200 300 400 500",
-    ],
-)
-def test_what_is_sold_under_numbers_is_no_personal_data(query: str) -> None:
-    assert MASKER.mask(query) == query
-
-
 def test_a_fourteen_digit_article_number_is_no_card() -> None:
     diners_but_for_its_check_digit = "3000000000002"
     gtin = diners_but_for_its_check_digit + str(-(3 * 3 + 3 * 0 + 2 * 3) % 10)
@@ -196,10 +161,6 @@ def test_an_article_numbers_check_digit_does_not_hide_a_number_with_a_countrys_p
 def test_mobile_numbers_without_a_prefix_are_known_where_a_region_sets_them_apart() -> None:
     assert Masker(["IN"]).mask("9876543211") == "[phone]"
     assert Masker(["US", "CA"]).mask("9876543211") == "9876543211"
-
-
-def test_sixteen_digits_without_the_check_digit_of_a_card_are_no_card() -> None:
-    assert MASKER.mask("4111111111111112") == "4111111111111112"
 
 
 def test_phone_numbers_are_those_of_the_regions() -> None:
