@@ -193,11 +193,6 @@ class TestRefused:
         assert CliRunner().invoke(app, ["train", *arguments]).exit_code == 2
 
 
-def test_the_command_shows_its_example() -> None:
-    shown = " ".join(CliRunner().invoke(app, ["train", "ranker", "--help"]).output.split())
-    assert "Example: shelfwise train ranker --" in shown
-
-
 def _edit(root: Path, edit: Callable[[Manifest], Manifest]) -> None:
     with SearchEngine.open(root, follow=False) as engine:
         name = engine.manifest.version

@@ -1,4 +1,4 @@
-"""`shelfwise train towers --aside` from judgments to an index that is rebuilt with what came of it, killed, refused."""
+"""`shelfwise train towers --no-publish` from judgments to an index that is rebuilt with what came of it, killed, refused."""
 
 from __future__ import annotations
 
@@ -232,8 +232,3 @@ def test_what_cannot_be_trained_is_refused(root: Path, arguments: str, error: ty
     with pytest.raises(error, match=message):
         run(root, *arguments.format(root=root).split())
     assert not [*(root / "index" / "training").glob("towers*")]
-
-
-def test_the_command_shows_its_example() -> None:
-    shown = " ".join(CliRunner().invoke(app, ["train", "towers", "--help"]).output.split())
-    assert "Example: shelfwise train towers --" in shown

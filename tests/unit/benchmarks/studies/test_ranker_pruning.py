@@ -10,15 +10,24 @@ import msgspec
 import pytest
 import torch
 
+from benchmarks.latency import title_queries
 from benchmarks.studies import ranker_speed
-from benchmarks.studies.ranker_speed import _sensible, with_layer
+from benchmarks.studies.ranker_speed import (
+    ATTENTION,
+    HEAD,
+    HISTORY,
+    _sensible,
+    measure_ranker_speed,
+    show_ranker_speed,
+    with_layer,
+)
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.pruning import PruningTarget
 from rerank.ranker.spec import ranker_store
-from retrieval.errors import UnknownModelError
+from retrieval.errors import TrainingError, UnknownModelError
 from retrieval.index.token_states import DIMENSION
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
@@ -86,3 +95,19 @@ def test_each_network_is_measured_against_the_whole_one(
     assert smaller["against_whole"]["low"] <= smaller["against_whole"]["mean"] <= smaller["against_whole"]["high"]
     assert 0 < smaller["megabytes"] < whole["megabytes"]
     assert min(whole["milliseconds"], smaller["milliseconds"]) > 0
+
+
+def test_every_system_is_timed_on_the_same_candidates(engine: SearchEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    counted: list[int] = []
+    report = measure_ranker_speed(engine.snapshot, title_queries(engine, 30), None, counted.append)
+    assert sum(counted) == report.queries > 10
+    assert set(report.systems) == {HEAD, ATTENTION, HISTORY}
+    assert all(each.graph_p50 > 0 and 0 < each.p50 <= each.p99 for each in report.systems.values())
+    assert report.systems[HEAD].megabytes < report.systems[ATTENTION].megabytes < 8
+    show_ranker_speed(report)
+    assert f"{report.systems[HISTORY].p50:.2f}" in capsys.readouterr().out
+
+
+def test_without_a_query_there_is_nothing_to_time(engine: SearchEngine) -> None:
+    with pytest.raises(TrainingError, match="no query has 100 candidates"):
+        measure_ranker_speed(engine.snapshot, [], None)

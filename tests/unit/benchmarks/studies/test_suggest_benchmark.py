@@ -8,8 +8,10 @@ import msgspec
 import pytest
 
 from benchmarks.studies import suggestions
-from benchmarks.studies.suggestions import TypoFigures, measure_keystrokes, measure_typos
+from benchmarks.studies.suggestions import TypoFigures, judge_proposals, measure_keystrokes, measure_typos
 from retrieval.records import Product
+from service.curation.synonym_mining import Proposal
+from service.curation.synonyms import SynonymKind
 from service.engine.engine import SearchEngine
 
 
@@ -49,3 +51,24 @@ def test_the_command(demo_index: Path, capfd: pytest.CaptureFixture[str]) -> Non
     assert (report["products"], report["suggest"]["keystrokes"]) == (600, 100)
     suggestions.suggest(demo_index, count=100, words=10)
     assert "600 products, 100 letters typed: p50 " in capfd.readouterr().out
+
+
+def proposal(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = ()) -> Proposal:
+    return Proposal("", kind, phrases, to, 5, 0.0, 0.5, ())
+
+
+def test_right_are_names_of_one_type_and_found_are_planted_ones_that_were_asked() -> None:
+    proposals = [
+        proposal(SynonymKind.ONE_WAY, ("Secateurs",), ("pruning shears",)),
+        proposal(SynonymKind.TWO_WAY, ("blowdryer", "hair dryer")),
+        proposal(SynonymKind.ONE_WAY, ("secateurs",), ("hair dryer",)),
+    ]
+    found = judge_proposals(proposals, ["secateurs", "hedge clippers", "hair dryer"])
+    assert (found.proposals, found.right, found.wrong) == (3, 2, ("secateurs => hair dryer",))
+    assert (found.planted, found.found) == (2, 1), "nobody asked for a blowdryer"
+    assert (found.precision, found.recall) == (2 / 3, 1 / 2)
+
+
+def test_without_proposals_none_is_wrong() -> None:
+    found = judge_proposals([], ["secateurs"])
+    assert (found.precision, found.recall, found.precision_at) == (1, 0, {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from retrieval.records import Product
 from service.cli.main import COMMANDS, GROUPS, app
+from service.cli.serve import limit_malloc_arenas
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
@@ -321,3 +323,14 @@ class TestRefusals:
         assert (done.code, done.out) == (2, "")
         assert "Usage: " in done.err
         assert "Traceback" not in done.err
+
+
+def test_malloc_arenas_of_the_environment_are_kept() -> None:
+    assert not limit_malloc_arenas({"MALLOC_ARENA_MAX": "4"})
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library has no arenas to bound")
+def test_malloc_arenas_are_limited_with_glibc() -> None:
+    # In a process of its own: it holds for all that follows.
+    program = "from service.cli.serve import limit_malloc_arenas; assert limit_malloc_arenas({})"
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -67,11 +67,6 @@ def document(*arguments: str | Path) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(CliRunner().invoke(app, [*map(str, arguments), "--json"]).stdout)
 
 
-@pytest.mark.parametrize("command", ["list", "show", "put", "delete", "history", "restore", "preview"])
-def test_each_command_shows_its_example(command: str) -> None:
-    assert f"Example: shelfwise rules {command} " in " ".join(run("rules", command, "--help").split())
-
-
 def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
     assert "No rules." in run("rules", "list", root)
     assert f"Revision 1: 2 rules are in place. To undo: shelfwise rules restore {root} 0" in run(

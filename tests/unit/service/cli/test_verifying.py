@@ -23,10 +23,12 @@ from retrieval.store.manifest import (
     FIELDS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
+    MARKER,
     SEAL,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
     VECTORS_FOLDER,
+    Manifest,
     read_fields,
     write_fields,
 )
@@ -540,3 +542,64 @@ def test_a_version_that_a_rebuild_made_is_whole_and_its_encoder_makes_its_vector
     result = verify_version(store, store.current(), heard, encode=True)
     assert (result.problems, result.skipped) == ((), ())
     assert list(heard.phases) == ["checksums", "records", "find", "encode"]
+
+
+@pytest.fixture
+def lived(tmp_path: Path) -> Store:
+    """A version that holds the first of three live changes."""
+    lived = Store(tmp_path)
+    with lived.lock():
+        manifest = Manifest(1, lived.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
+        lived.publish(lived.create_build_folder(), manifest)
+    with Journal(tmp_path) as journal:
+        for name in ("first", "second", "third"):
+            journal.append([Delete(name)])
+    return lived
+
+
+def damage_files(lived: Store, what: bytes, *names: str) -> None:
+    for name in names:
+        path = lived.root / name
+        path.write_bytes(path.read_bytes().replace(what, what[::-1]))
+
+
+def test_a_whole_journal_is_no_problem(lived: Store) -> None:
+    assert store_problems(lived) == []
+
+
+@pytest.mark.parametrize("name", [JOURNAL, COPY])
+def test_a_damaged_copy_is_named_and_nothing_is_lost(lived: Store, name: str) -> None:
+    damage_files(lived, b"second", name)
+    (problem,) = store_problems(lived)
+    assert problem.what.startswith(f"{lived.root / name} is damaged: change 2 has another checksum")
+    assert problem.advice.startswith("nothing is lost")
+    with Journal(lived.root) as journal:
+        journal.append([Delete("fourth")])
+    assert store_problems(lived) == []
+
+
+def test_a_change_that_is_damaged_in_both_copies_is_lost(lived: Store) -> None:
+    damage_files(lived, b"second", JOURNAL, COPY)
+    (problem,) = store_problems(lived)
+    assert "journal of live changes" in problem.what
+    assert problem.advice.startswith(f"restore {JOURNAL} and {COPY} from a copy")
+
+
+def test_a_change_that_the_served_version_has_is_not_needed(lived: Store) -> None:
+    damage_files(lived, b"first", JOURNAL, COPY)
+    assert store_problems(lived) == []
+
+
+def test_where_no_version_is_named_that_of_the_newest_counts(lived: Store) -> None:
+    damage_files(lived, b"first", JOURNAL, COPY)
+    (lived.root / CURRENT).write_text("v000009\n")
+    (problem,) = store_problems(lived)
+    assert problem.part == CURRENT
+
+
+def test_a_damaged_marker_is_named(lived: Store) -> None:
+    (lived.root / MARKER).write_text("{")
+    (problem,) = store_problems(lived)
+    assert problem.part == MARKER
+    assert "shelfwise.json cannot be read" in problem.what
+    assert problem.advice == "the versions beside it say what it should, and a rebuild writes it anew"

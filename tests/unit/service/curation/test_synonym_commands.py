@@ -54,13 +54,6 @@ def document(*arguments: str | Path) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(CliRunner().invoke(app, ["synonyms", *map(str, arguments), "--json"]).stdout)
 
 
-@pytest.mark.parametrize(
-    "command", ["list", "put", "delete", "history", "import", "export", "proposals", "accept", "decline"]
-)
-def test_each_command_shows_its_example(command: str) -> None:
-    assert f"Example: shelfwise synonyms {command} " in " ".join(run(command, "--help").split())
-
-
 def test_they_are_put_listed_and_taken_away(root: Path) -> None:
     assert "No synonyms." in run("list", root)
     assert "Revision 1: 1 synonym is in place." in run("put", root, "sofa, divano", "--by", "m7")
