@@ -106,10 +106,10 @@ def click_log(events: pl.DataFrame, depth: int = 20) -> tuple[ClickLog, pl.DataF
 
     `events` has the columns kind ("impression", "click"; of others only the words count), query_id (one shown answer;
     pages without one were browsed, and are left out), query, product_id, position (from 1) and time. A list's query is
-    what `query_texts` says, empty where no event of it does. Positions past `depth` are left out. A list that was
-    shown again counts once; where it changed meanwhile, a position keeps what it showed first. A product that stands
-    in a list twice keeps both places: a click counts at the position that it names, or at the product's highest place
-    where it names none or another's. A click on what was not shown is left out.
+    what `query_texts` says, empty where no event of it does. Positions past `depth` are left out. Of a list that was
+    shown again, the first product of each position counts. A product may be at two positions: a click counts at its own
+    position, or at the product's highest where it has none or another product's. Clicks on products that were not shown
+    are left out.
 
     Gives also the table of pairs: pair (its number in the log), query, product_id.
     """

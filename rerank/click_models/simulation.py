@@ -1,6 +1,6 @@
 """Simulated sessions: shoppers go through a store's rankings, among bots, chance clicks and trends.
 
-What is true is known, so what is learned from the clicks can be held against it.
+The truth is known, so that estimates from the clicks can be compared with it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class SimulatedStore:
     """(periods, queries, length): the pairs that each query lists, best first, in each of the equally long periods
     between two changes of the ranking; -1 past the end."""
     traffic: Floats
-    """(queries,): how often each is asked; sums to 1."""
+    """(queries,): the share of each; sums to 1."""
     attractiveness: Floats
     """Of a click, once the product is examined at."""
     satisfaction: Floats
@@ -189,7 +189,7 @@ class GradedStoreOptions:
     periods: int = 3
     """How many rankings follow each other; half of the noise's variance is drawn anew for each."""
     zipf: float = 0.8
-    """The n-th most frequent query is asked 1 / n^zipf times as often as the first."""
+    """The n-th most frequent query has 1 / n^zipf times the traffic of the first."""
     trending: float = 0.0
     """The share of pairs whose attractiveness rises or falls, half of them each."""
     trend: float = 3.0
@@ -199,7 +199,7 @@ class GradedStoreOptions:
 def graded_store(
     grades: Mapping[str, Mapping[str, float]], behaviour: GradedStoreOptions = GradedStoreOptions(), seed: int = 0
 ) -> tuple[SimulatedStore, pl.DataFrame]:
-    """A store whose shoppers want what was judged good, and its table of pairs.
+    """A store whose shoppers prefer products by grade, and its table of pairs.
 
     `grades` is query to product to grade. The table has the columns pair, query, product_id, grade, and stands in the
     order of the pairs. Raises InputError without any grade.

@@ -1,4 +1,4 @@
-"""Interpolated click likelihood: how well a ranker's scores foretell the clicks of sessions that came later.
+"""Interpolated click likelihood: how well a ranker's scores predict the clicks of later sessions.
 
 For a session whose list showed the products d_1 ... d_K, with c_k = 1 where position k was clicked:
 
@@ -6,8 +6,8 @@ For a session whose list showed the products d_1 ... d_K, with c_k = 1 where pos
     likelihood = sum over k of  c_k ln P_k + (1 - c_k) ln(1 - P_k)
 
 e_k is the examination of position k by the position-based model (Craswell et al. 2008, section 4.2), s the ranker's
-score, (a, b) its calibration to clicks, r_k the click-through rate of position k in the logged order, whatever stands
-there. The weight m interpolates the two linearly (Jelinek & Mercer 1980), so that one confident mistake of a
+score, (a, b) its calibration to clicks, r_k the click-through rate of position k in the logged order, whatever
+its product. The weight m interpolates the two linearly (Jelinek & Mercer 1980), so that one confident mistake of a
 calibration cannot outweigh a thousand sessions. The sum over positions is the log-likelihood of Chuklin, Markov &
 de Rijke 2015 (Click Models for Web Search, section 5.1). With m = 1 it is that of the logged order, the yardstick.
 
@@ -28,8 +28,7 @@ from rerank.click_models.models import PositionBased, PositionRate
 from retrieval.errors import InputError
 
 Calibration = tuple[float, float]
-"""Slope and intercept: the probability that a product which is looked at is clicked is sigmoid(slope * score +
-intercept)."""
+"""Slope and intercept: sigmoid(slope * score + intercept) is the probability that an examined product is clicked."""
 
 INTERPOLATION = 0.1
 _LEAST = 1e-10
@@ -38,7 +37,7 @@ _LEAST = 1e-10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLikelihood:
-    """What stands between scores and clicks, fitted to sessions before those that it is tried on."""
+    """The click model between scores and clicks, fitted to sessions before those that are evaluated."""
 
     examination: Floats
     """(depth,)"""

@@ -14,7 +14,7 @@ from rerank.click_models.click_log import Flags, Floats, sums
 def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) -> Floats:
     """(q,): normalised discounted cumulated gain (Järvelin & Kekäläinen 2002, section 3) of q queries.
 
-    `gains` (q, c) are what the candidates are worth, 2^grade - 1 or debiased labels; `scores` (q, c) order them, equal
+    `gains` (q, c) are the candidates' gains, 2^grade - 1 or debiased labels; `scores` (q, c) order them, equal
     ones as they stand; `is_candidate` (q, c) is False for padding. NaN for queries without anything to gain.
     """
     gains = np.where(is_candidate, gains, 0.0)
@@ -24,8 +24,7 @@ def ndcg(gains: Floats, scores: Floats, is_candidate: Flags, depth: int = 10) ->
 
 
 def ranked_ndcg(found: Sequence[float], judged: Iterable[float], depth: int = 10) -> float:
-    """The same of one query: `found` is what stands at each rank gains, `judged` all that there is to gain; 0 where
-    that is nothing."""
+    """The same of one query: `found` are the gains by rank, `judged` all gains of the query; 0 where these are 0."""
     ideal = _discounted_sum(sorted(judged, reverse=True)[:depth])
     return _discounted_sum(found[:depth]) / ideal if ideal > 0 else 0.0
 
@@ -40,7 +39,7 @@ def reciprocal_rank(gains: Floats, scores: Floats, is_candidate: Flags) -> Float
 def query_means(
     values: Floats, queries: npt.NDArray[np.integer], count: int, weights: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """What sessions say of their queries: (count,) each, the weighted mean and the sum of the weights.
+    """Means by query over sessions: (count,) each, the weighted mean and the sum of the weights.
 
     `values` (n,) are by session, `queries` (n,) numbers below `count`. A query without sessions has the mean NaN.
     """

@@ -220,7 +220,8 @@ def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: S
 
 
 def _find_ground(overall: Mapping[str, Comparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
-    """The ground to publish, or else what is missing for one; neither where nDCG@10 is worse, which is said already."""
+    """The ground to publish, or else what is missing for one; neither where nDCG@10 is worse, which is a reason
+    already."""
     ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]
     if ndcg.difference is None:
         return "", (f"{NDCG}: {ndcg.queries:,} held-out queries have it; {rules.least_queries:,} are needed",)
@@ -259,7 +260,7 @@ class Slice:
 def traffic_slices(traffic: Floats) -> tuple[Slice, ...]:
     """Head, torso and tail: queries by thirds of the traffic (n,), the most frequent first.
 
-    Queries that are asked equally often are never parted: they go together to the third that their middle is in.
+    Queries of equal traffic are in one slice: the third of their middle.
     """
     levels, place, counts = np.unique(-traffic, return_inverse=True, return_counts=True)
     sums = -levels * counts

@@ -251,8 +251,8 @@ def _digest(*parts: str | bytes) -> str:
 
 
 WHO = "who"
-"""The column that tells shoppers apart: the session's shopper, else its session, else its query id. Where none of its
-events names a shopper, a session counts as somebody of its own."""
+"""The column that distinguishes shoppers: the session's shopper, else its session id, else its query id. A session
+without a shopper counts as a shopper of its own."""
 EMPTY = pl.DataFrame(schema={**CLEAN_SCHEMA, WHO: pl.String()})
 
 
@@ -334,12 +334,12 @@ def add_who(events: pl.DataFrame) -> pl.DataFrame:
     shopper = pl.col("shopper").max().over("session_number")
     session = pl.col("session").max().over("session_number")
     named = events.with_columns(
-        shopper=shopper, _session=session, _asked=pl.col("query_id").max().over("session_number")
+        shopper=shopper, _session=session, _query=pl.col("query_id").max().over("session_number")
     )
     who = (
-        pl.when(shopper_is_known()).then("shopper").when(pl.col("_session") != "").then("_session").otherwise("_asked")
+        pl.when(shopper_is_known()).then("shopper").when(pl.col("_session") != "").then("_session").otherwise("_query")
     )
-    return named.with_columns(who.alias(WHO)).drop("_session", "_asked")
+    return named.with_columns(who.alias(WHO)).drop("_session", "_query")
 
 
 def shopper_is_known() -> pl.Expr:
@@ -424,7 +424,7 @@ def related(own: pl.DataFrame, following: pl.DataFrame) -> pl.DataFrame:
 
 
 def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> DaySessions:
-    """Of what was cleaned together, what belongs to the day; `own` and `following` are the events as they came."""
+    """The part of a cleaning that belongs to the day; `own` and `following` are the uncleaned events."""
     begun = cleaned.events.join(own, on="key", how="semi").select("session_number").unique()
     events = cleaned.events.join(begun, on="session_number", how="semi", maintain_order="left")
     beyond = _rejected_in(begun, following, cleaned)

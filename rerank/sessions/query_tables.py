@@ -104,7 +104,7 @@ ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
 searched (it has a query or impressions), empty (nothing was found), impressions, clicks, first_click (position),
 carts, purchases, following (the other query that the same need went on with, or null). Browsed pages are left out."""
 QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=2)
-"""query (normalised), product_id, who, clicks, consultations, carts, purchases: what came of a query."""
+"""query (normalised), product_id, who, clicks, consultations, carts, purchases: acts on the answers of a query."""
 
 
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:

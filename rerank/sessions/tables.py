@@ -131,7 +131,7 @@ SCHEMA = 1
 FIRST, LAST = "shelfwise.window.first", "shelfwise.window.last"
 """Where a Parquet file's metadata has its window, ISO 8601."""
 CACHES = ("days", "bots", "parts")
-"""The folders beside the generations, of what was made on the way."""
+"""The folders of cached files."""
 _GENERATION = re.compile(r"tables-(\d{6,})")
 
 
@@ -152,7 +152,7 @@ class DerivedManifest(msgspec.Struct, frozen=True):
     made: datetime
     options: dict[str, Any]
     days: dict[str, str]
-    """Day to the folder of its parts, whose name tells what it was made from."""
+    """Day to the folder of its partials, named by a fingerprint of their inputs."""
     tables: dict[str, TableEntry]
 
 
@@ -225,7 +225,7 @@ def shoppers_in(folder: Path) -> set[str]:
 
 
 def count_of(folder: Path, pseudonyms: Collection[str]) -> int:
-    """In how many values of all files any of these pseudonyms stands, wherever in a text it does."""
+    """The number of values in all files that contain any of these pseudonyms."""
     wanted = sorted(set(pseudonyms) - {""})
     if not wanted:
         return 0

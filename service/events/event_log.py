@@ -126,7 +126,7 @@ def reject_files(folder: Path) -> list[Path]:
 def is_in_cluster(root: Path, settings: Settings) -> bool:
     """Whether a store's events are kept in a cluster: as set, or as it is with the version that serves.
 
-    Raises StoreError where that version cannot be told.
+    Raises StoreError where that version cannot be read.
     """
     if settings.backend is not None:
         return settings.backend == "elasticsearch"

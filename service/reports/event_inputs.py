@@ -47,8 +47,8 @@ class ReportInputs:
     threshold: float
     """The least score of a flagged session."""
     honest: pl.DataFrame
-    """The events that the tables are made from, ordered by session and time: what is needed of `CLEAN_SCHEMA`, `who`,
-    and `day`, on which the session began; sessions as in `sessions`."""
+    """Events of sessions that are not flagged, by session and time: columns of `CLEAN_SCHEMA`, `who` and `day`, the day
+    of the session; numbered as in `sessions`."""
     flagged: pl.DataFrame
     """The same of flagged sessions."""
     rejected: pl.DataFrame
@@ -120,7 +120,9 @@ def _rejected(folder: Path, derived: DerivedTables) -> pl.DataFrame:
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
     """A file of a day; days have no checksums, and a refresh removes those that its tables are not made from."""
     if not path.parent.is_dir():
-        raise StoreMissingError(f"{path.parent} is gone: a refresh has removed it; ask again, or refresh the tables")
+        raise StoreMissingError(
+            f"{path.parent} is gone: a refresh has removed it; read the report again, or refresh the tables"
+        )
     frame = read_frame(path)
     if frame.schema != schema:
         raise StoreDamagedError(f"{path} has other columns than a day has; remove its folder and refresh")
