@@ -221,17 +221,17 @@ def short_count(value: float) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:.{max(1, math.ceil(-math.log10(value)))}f}"
 
 
-def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, object] | None = None) -> None:
+def show_grid(axes: Axes, lines: str = "y", legend: Mapping[str, Any] | None = None) -> None:
     """Lines of a grid behind what is drawn; with the arguments of a legend, that too."""
     axes.grid(axis=lines, color=RULE)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
     if legend is not None:
-        axes.legend(frameon=False, fontsize=9, **legend)  # type: ignore[arg-type]
+        axes.legend(frameon=False, fontsize=9, **legend)
 
 
-ABOVE: Mapping[str, object] = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+ABOVE: Mapping[str, Any] = {"ncols": 2, "loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
 """A legend above the plot, on the right."""
-INSIDE: Mapping[str, object] = {"ncols": 2, "loc": "best"}
+INSIDE: Mapping[str, Any] = {"ncols": 2, "loc": "best"}
 """A legend where it covers least."""
 
 
