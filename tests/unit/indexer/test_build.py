@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 import indexer.build
 import indexer.embedding
-from indexer.build import RebuildOptions, RebuildReport, rebuild
+from indexer.build import RebuildOptions, RebuildReport, check_publish, rebuild
 from indexer.embedding_cache import key_array, text_key
 from indexer.feeds.reader import RejectedRow
 from indexer.rejects import REJECTED_FILE
@@ -25,6 +25,7 @@ from retrieval.errors import (
     EmptyCatalogError,
     EncoderUnavailableError,
     FeedError,
+    PublishRefusedError,
     StoreError,
     StoreForeignError,
     StoreLockedError,
@@ -37,7 +38,7 @@ from retrieval.store.manifest import CURRENT, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
 from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
-from tests.catalogs import write_feed
+from tests.catalogs import numbered, write_feed
 from tests.conftest import ENCODER
 
 TITLES = (
@@ -59,8 +60,6 @@ CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, t
 
 @dataclasses.dataclass(frozen=True)
 class Workshop:
-    """An index of its own for one test, and the way to rebuild it."""
-
     root: Path
     cache: Path
 
@@ -97,7 +96,6 @@ class Workshop:
         return rebuild(self.root, options, progress)
 
     def folder(self) -> Path:
-        """That of the version that serves."""
         return self.store.version_folder(self.store.serving()[0].version)
 
     def vectors(self) -> NDArray[np.float32]:
@@ -110,7 +108,6 @@ class Workshop:
 
 @pytest.fixture(scope="module")
 def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    """An index of the catalog, built once; no test changes it."""
     workshop = Workshop(tmp_path_factory.mktemp("first") / "index", cache)
     workshop.rebuild(CATALOG)
     return workshop
@@ -118,13 +115,11 @@ def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
 
 @pytest.fixture
 def built(first: Workshop, tmp_path: Path) -> Workshop:
-    """A copy of it that a test may change."""
     return Workshop(Path(shutil.copytree(first.root, tmp_path / "index")), first.cache)
 
 
 @pytest.fixture
 def fresh(cache: Path, tmp_path: Path) -> Workshop:
-    """No index yet."""
     return Workshop(tmp_path / "index", cache)
 
 
@@ -310,8 +305,6 @@ class TestBadInput:
 
 
 class StopAfter(NullProgress):
-    """Ends a rebuild, as a kill would, once more than so many texts are encoded."""
-
     def __init__(self, texts: int) -> None:
         self._left = texts
         self._phase = ""
@@ -368,7 +361,6 @@ class TestInterruption:
         assert not built.store.staging.exists()
 
     def test_what_an_interrupted_run_read_is_not_read_again(self, built: Workshop) -> None:
-        """Signatures of its products were taken for the next run's: IndexError, or copies of products that are gone."""
         copies = [dataclasses.replace(CATALOG[0], id=f"copy-{place}", title="paper lantern") for place in range(30)]
         with pytest.raises(KeyboardInterrupt):
             built.rebuild([*CATALOG, *copies], progress=StopAfter(0))
@@ -394,7 +386,6 @@ class TestRepair:
         assert built.store.serving()[1] == ()
 
     def test_damaged_versions_that_are_passed_over_go(self, built: Workshop) -> None:
-        """They counted among those to keep, so the whole ones went: a second damage then left none."""
         for row in (0, 1):
             built.rebuild(with_title(CATALOG, row, "saw"))
         for name in ("v000002", "v000003"):
@@ -469,3 +460,86 @@ class TestTheChoiceOfAnEncoder:
         assert report.encoder == DEFAULT_CHINESE_MODEL
         assert report.encoder_reason == "50% of the titles are Chinese, so the encoder is multilingual"
         assert fresh.rebuild(made[1:], encoder="", force=True).encoder_reason == "the default for English catalogs"
+
+
+class TestRejectedRows:
+    @pytest.mark.parametrize(("read", "rejected"), [(1, 0), (20, 1), (100, 5), (1_000_000, 50_000), (19, 0)])
+    def test_up_to_five_in_a_hundred_are_taken(self, read: int, rejected: int) -> None:
+        check_publish(read, rejected, read - rejected, None)
+
+    @pytest.mark.parametrize(
+        ("read", "rejected", "said"),
+        [
+            (100, 6, r"6 of 100 rows \(6\.0%\) were rejected, more than 5%"),
+            (19, 1, r"1 of 19 rows \(5\.3%\) were rejected, more than 5%"),
+            (1_000_000, 50_001, r"50,001 of 1,000,000 rows \(5\.0%\) were rejected, more than 5%"),
+            (4, 4, r"4 of 4 rows \(100\.0%\) were rejected"),
+        ],
+    )
+    def test_more_are_refused_with_both_numbers_and_what_to_do(self, read: int, rejected: int, said: str) -> None:
+        with pytest.raises(PublishRefusedError, match=rf"{said}.*nothing was published.*rejected\.jsonl.*--force"):
+            check_publish(read, rejected, read - rejected, None)
+
+
+class TestLostProducts:
+    @pytest.mark.parametrize(
+        ("products", "served"), [(80, 100), (8, 10), (4, 5), (240_000, 300_000), (100, 100), (500, 100), (1, 1)]
+    )
+    def test_four_fifths_and_more_are_taken(self, products: int, served: int) -> None:
+        check_publish(products, 0, products, served)
+
+    @pytest.mark.parametrize(
+        ("products", "served", "said"),
+        [
+            (79, 100, r"has 79 products, the version that serves has 100: 21\.0% would go"),
+            (3, 4, r"has 3 products, the version that serves has 4: 25\.0% would go"),
+            (239_999, 300_000, r"has 239,999 products, the version that serves has 300,000: 20\.0% would go"),
+        ],
+    )
+    def test_fewer_are_refused_with_both_numbers_and_what_to_do(self, products: int, served: int, said: str) -> None:
+        with pytest.raises(PublishRefusedError, match=rf"{said}, more than 20%; nothing was published.*--force"):
+            check_publish(products, 0, products, served)
+
+    def test_the_first_version_has_nothing_to_lose(self) -> None:
+        check_publish(1, 0, 1, None)
+
+
+def test_a_catalog_of_any_size_may_lose_its_fifth_and_no_product_more() -> None:
+    for count in range(1, 5_000):
+        check_publish(count, count // 20, count - count // 5, count)
+        with pytest.raises(PublishRefusedError, match="products"):
+            check_publish(count, 0, count - count // 5 - 1, count)
+        with pytest.raises(PublishRefusedError, match="rows"):
+            check_publish(count, count // 20 + 1, count, None)
+
+
+class TestARebuild:
+    @pytest.fixture
+    def root(self, tmp_path: Path, cache: Path) -> Path:
+        self.rebuild(tmp_path / "index", numbered(10), cache)
+        return tmp_path / "index"
+
+    def rebuild(
+        self, root: Path, products: list[Product], cache: Path, broken: int = 0, *, force: bool = False
+    ) -> RebuildReport:
+        feed = write_feed(root.with_name("feed.jsonl"), products)
+        with feed.open("ab") as file:
+            file.write(b'{"id": "without a title"}\n' * broken)
+        options = RebuildOptions((str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", force=force)
+        return rebuild(root, options)
+
+    def test_losing_a_fifth_is_published_and_one_more_is_not(self, root: Path, cache: Path) -> None:
+        with pytest.raises(PublishRefusedError, match="has 7 products, the version that serves has 10"):
+            self.rebuild(root, numbered(7), cache)
+        assert self.rebuild(root, numbered(8), cache).published
+
+    def test_what_was_refused_changes_nothing_and_its_rows_can_be_repaired(self, root: Path, cache: Path) -> None:
+        with pytest.raises(PublishRefusedError, match=r"1 of 11 rows \(9\.1%\)"):
+            self.rebuild(root, numbered(10), cache, broken=1)
+        assert Store(root).current() == "v000001"
+        assert [path.name for path in (root / "versions").iterdir()] == ["v000001"]
+        assert b"without a title" in (root / REJECTED_FILE).read_bytes()
+
+    def test_force_publishes_all_the_same(self, root: Path, cache: Path) -> None:
+        report = self.rebuild(root, numbered(2), cache, broken=9, force=True)
+        assert (report.version, report.products, report.rejected) == ("v000002", 2, {"no title": 9})

@@ -33,15 +33,12 @@ CATALOG = tuple(
 
 @dataclasses.dataclass
 class Encoded:
-    """The texts that the encoder was given, and after how many of them it fails."""
-
     texts: list[str] = dataclasses.field(default_factory=list)
     fails_after: int | None = None
 
 
 @pytest.fixture
 def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
-    """Counts what the real encoder is given."""
     seen, encode = Encoded(), OnnxEncoder.encode_products_with_tokens
 
     def counting(
@@ -58,7 +55,6 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
 
 @pytest.fixture(scope="session")
 def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model under another name: to a rebuild it is another encoder."""
     folder = store_encoder(open_encoder(ENCODER, "onnx-int8", cache), tmp_path_factory.mktemp("encoders") / "other")
     spec = msgspec.json.decode((folder / "encoder.json").read_bytes())
     (folder / "encoder.json").write_bytes(msgspec.json.encode({**spec, "identity": "other", "name": "other"}))
@@ -67,7 +63,6 @@ def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's folder that somebody names, as that of trained towers."""
     return make_encoder(tmp_path_factory.mktemp("models") / "trained")
 
 
@@ -88,7 +83,6 @@ class Shop:
 
 @pytest.fixture
 def shop(tmp_path: Path, cache: Path, encoded: Encoded) -> Shop:
-    """An index of the catalog; what its first build encoded is not counted."""
     made = Shop(tmp_path / "index", cache)
     made.rebuild()
     encoded.texts.clear()

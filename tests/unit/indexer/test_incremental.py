@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,13 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
+from indexer.cleaning.spelling import SpellingNormalizer
+from indexer.incremental import UpdateMerge, prune_journal
 from indexer.rejects import REJECTED_FILE
-from retrieval.errors import InputError
+from retrieval.errors import EmptyCatalogError, InputError
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress
+from retrieval.records import Product
 from retrieval.store.manifest import (
     FIELDS_FILE,
     PENDING_UPDATES_FILE,
@@ -25,10 +30,11 @@ from retrieval.store.manifest import (
     VECTORS_FOLDER,
     read_fields,
 )
-from retrieval.store.products import PRODUCTS_FILE, ProductStore
+from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_from_json, product_to_json
 from retrieval.store.versions import Store
-from retrieval.updates.changes import Change
+from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from retrieval.updates.journal import Journal
+from retrieval.updates.three_way_merge import PendingUpdate
 from service.cli.verify import verify_version
 from service.engine.engine import SearchEngine
 from service.engine.versions import roll_back
@@ -42,8 +48,6 @@ FACETS = ("brand", "category", "price")
 
 
 class Index:
-    """An index, and the one feed that all its versions come from."""
-
     def __init__(self, root: Path, feed: Path, cache: Path) -> None:
         self.store = Store(root)
         self._feed = feed
@@ -51,7 +55,6 @@ class Index:
 
     @property
     def folder(self) -> Path:
-        """That of the version that serves."""
         return self.store.version_folder(self.store.current())
 
     def rebuild(self) -> RebuildReport:
@@ -72,7 +75,6 @@ class Index:
 
 
 def relive(index: Index, feed: Path, history: list[Round]) -> Expected:
-    """Has an index go through a history, and checks its products after each rebuild."""
     expected = Expected()
     for each in history:
         if each.changes:
@@ -88,7 +90,6 @@ def relive(index: Index, feed: Path, history: list[Round]) -> Expected:
 
 
 def from_nothing(index: Index, expected: Expected) -> None:
-    """Builds the last feed, and what stands of the live changes, in a directory of its own."""
     index.rebuild()
     if changes := expected.standing():
         index.change(changes)
@@ -96,7 +97,6 @@ def from_nothing(index: Index, expected: Expected) -> None:
 
 
 def held(index: Index) -> dict[str, Any]:
-    """What the files of the serving version say, but for names, times and the places of fields."""
     folder, catalog = index.folder, read_fields(index.folder / FIELDS_FILE)
     report = msgspec.json.decode((index.store.root / QUALITY_FILE).read_bytes())
     return {
@@ -112,7 +112,6 @@ def held(index: Index) -> dict[str, Any]:
 
 
 def answered(engine: SearchEngine) -> list[object]:
-    """What searches answer: ids, scores to the last digit, totals and facets."""
     plain = [_answer(engine, text, stage) for text in QUERIES for stage in ("bm25", "dense", "merged")]
     filtered = [_answer(engine, text, "merged", filters) for text in QUERIES[-2:] for filters in FILTERS]
     return [*plain, *filtered, _answer(engine, "drill", "merged", sort="price")]
@@ -146,3 +145,210 @@ def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_giv
     ):
         assert answered(one) == answered(other)
     assert verify_version(lived.store, lived.store.current(), NullProgress()).problems == ()
+
+
+DRILL = Product("1", "cordless drill", brand="Bosch", category=("Tools", "Drills"), price=99.0, language="en")
+HOSE = Product("2", "garden hose", price=20.0, language="en")
+
+
+def folded(
+    standing: PendingUpdate, feed: Product | None, settler: SpellingNormalizer | None = None
+) -> tuple[Product | None, bool]:
+    folding = UpdateMerge({standing.id: standing}, 1)
+    if settler is not None:
+        folding = folding.use_spelling(settler)
+    line = folding.merge(standing.id.encode(), None if feed is None else product_to_json(feed))
+    return None if line is None else product_from_json(line), bool(folding.pending)
+
+
+def replaced(product: Product, **values: object) -> Product:
+    return dataclasses.replace(product, **values)  # type: ignore[arg-type]
+
+
+class TestFolding:
+    @pytest.mark.parametrize(
+        ("live", "feed", "expected", "stands"),
+        [
+            (replaced(DRILL, price=79.0), DRILL, replaced(DRILL, price=79.0), True),
+            (replaced(DRILL, price=79.0), replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
+            (replaced(DRILL, price=79.0), replaced(DRILL, price=79.0), replaced(DRILL, price=79.0), False),
+            (
+                replaced(DRILL, price=79.0),
+                replaced(DRILL, title="drill, cordless"),
+                replaced(DRILL, title="drill, cordless", price=79.0),
+                True,
+            ),
+            (replaced(DRILL, price=79.0), None, None, False),
+            (None, DRILL, None, True),
+            (None, replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
+            (None, None, None, False),
+        ],
+    )
+    def test_a_change_stands_until_the_feeds_own_value_changes(
+        self, live: Product | None, feed: Product | None, expected: Product | None, stands: bool
+    ) -> None:
+        assert folded(PendingUpdate("1", DRILL, live), feed) == (expected, stands)
+
+    @pytest.mark.parametrize(
+        ("feed", "expected", "stands"), [(None, DRILL, True), (HOSE, HOSE, False), (DRILL, DRILL, False)]
+    )
+    def test_what_the_feed_never_had_stands_until_it_has_it(
+        self, feed: Product | None, expected: Product, stands: bool
+    ) -> None:
+        known = replaced(feed, id="1") if feed else None
+        assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
+
+    def test_an_untouched_product_is_the_feeds_own_line(self) -> None:
+        folding, line = UpdateMerge({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
+        assert folding.merge(b"2", line) is line
+        assert folding.merge(b"3", None) is None
+
+    def test_where_nothing_stands_any_more_the_feeds_own_line_is_left_to_be_settled_and_counted(self) -> None:
+        line = product_to_json(replaced(DRILL, brand="BOSCH"))
+        folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1).use_spelling(
+            SpellingNormalizer({"BOSCH": "Bosch"}, {})
+        )
+        assert folding.merge(b"1", line) is line
+        assert not folding.pending
+
+    def test_a_settled_spelling_is_no_change_of_the_feed(self) -> None:
+        settler = SpellingNormalizer({"BOSCH": "Bosch"}, {"tools": "Tools"})
+        said = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
+        assert folded(PendingUpdate("1", DRILL, None), said, settler) == (None, True)
+
+    @pytest.mark.parametrize(
+        "respelled", [{"brand": "BOSCH"}, {"brand": "Bosch GmbH"}, {"category": ("tools", "DRILLS")}]
+    )
+    def test_what_is_deleted_stays_so_when_the_rest_of_the_catalog_is_spelled_otherwise(
+        self, respelled: dict[str, object]
+    ) -> None:
+        now = replaced(DRILL, **respelled)
+        assert folded(PendingUpdate("1", DRILL, None), now, SpellingNormalizer({}, {})) == (None, True)
+        cheaper = PendingUpdate("1", DRILL, replaced(DRILL, price=79.0))
+        assert folded(cheaper, now, SpellingNormalizer({}, {})) == (replaced(now, price=79.0), True)
+
+    def test_a_brand_that_was_changed_by_hand_keeps_its_spelling(self) -> None:
+        by_hand = PendingUpdate("1", DRILL, replaced(DRILL, brand="BOSCH"))
+        assert folded(by_hand, DRILL, SpellingNormalizer({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shop:
+    root: Path
+    cache: Path
+
+    def rebuild(self, *products: Product, keep: int = 3, force: bool = True) -> RebuildReport:
+        feed = write_feed(self.root.with_name("feed.jsonl"), products)
+        options = RebuildOptions(
+            (str(feed),), self.cache, encoder=ENCODER, runtime="onnx-int8", workers=1, keep=keep, force=force
+        )
+        return rebuild(self.root, options)
+
+    def change(self, *changes: Change) -> None:
+        with Journal(self.root) as journal:
+            journal.append(changes, above=Store(self.root).serving()[0].last_merged_change)
+
+    def held(self) -> Sequence[Product]:
+        products = ProductStore(Store(self.root).version_folder(Store(self.root).current()))
+        return [products[row] for row in range(len(products))]
+
+    def pending(self) -> int:
+        with Journal(self.root) as journal:
+            return len(list(journal.since(0)))
+
+
+@pytest.fixture
+def shop(tmp_path: Path, cache: Path) -> Shop:
+    made = Shop(tmp_path / "index", cache)
+    made.rebuild(DRILL, HOSE)
+    return made
+
+
+class TestRebuilds:
+    def test_a_feed_that_says_what_was_changed_live_ends_the_change(self, shop: Shop) -> None:
+        shop.change(Patch("1", {"price": 79.0}))
+        assert shop.rebuild(DRILL, HOSE).live == 1
+        report = shop.rebuild(replaced(DRILL, price=79.0), HOSE)
+        assert (report.published, report.encoded, report.live) == (True, 0, 0)
+        shop.rebuild(DRILL, HOSE)
+        assert shop.held() == [DRILL, HOSE]
+
+    def test_a_feed_that_drops_what_was_deleted_live_ends_the_change(self, shop: Shop) -> None:
+        shop.change(Delete("1"))
+        assert shop.rebuild(DRILL, HOSE).live == 1
+        assert shop.rebuild(HOSE).published
+        shop.rebuild(DRILL, HOSE)
+        assert shop.held() == [DRILL, HOSE]
+
+    def test_a_category_that_was_widest_by_a_live_change_alone_is_so_no_longer_than_that_stands(
+        self, shop: Shop
+    ) -> None:
+        garden = replaced(HOSE, category=("Garden",))
+        shop.rebuild(DRILL, garden)
+        shop.change(Patch("2", {"category": ("Drills",)}))
+        found = []
+        for feed in (garden, replaced(HOSE, category=("Tools",))):
+            shop.rebuild(DRILL, feed)
+            with SearchEngine.open(shop.root) as engine:
+                hits = engine.search("", filters="category = Drills").hits
+                found.append(([hit.product.id for hit in hits], sorted(engine.snapshot.catalog.category_roots)))
+        assert found == [(["2"], ["drills", "garden", "tools"]), (["1"], ["tools"])]
+
+    def test_a_change_stands_over_many_rebuilds_and_is_published_once(self, shop: Shop) -> None:
+        shop.change(Patch("1", {"price": 79.0}))
+        assert [shop.rebuild(DRILL, HOSE).published for _ in range(3)] == [True, False, False]
+        assert shop.held() == [replaced(DRILL, price=79.0), HOSE]
+
+    def test_prices_and_stock_that_changed_live_encode_nothing(self, shop: Shop) -> None:
+        shop.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
+        report = shop.rebuild(DRILL, replaced(HOSE, price=21.0))
+        assert (report.published, report.encoded, report.reused, report.live) == (True, 0, 2, 2)
+
+    def test_with_every_product_deleted_nothing_is_published(self, shop: Shop) -> None:
+        shop.change(Delete("1"), Delete("2"))
+        for force in (False, True):
+            with pytest.raises(
+                EmptyCatalogError, match=r"feed\.jsonl: all of its products were deleted by live changes"
+            ):
+                shop.rebuild(DRILL, HOSE, force=force)
+        assert [path.name for path in (shop.root / "versions").iterdir()] == ["v000001"]
+        shop.change(Upsert(DRILL))
+        assert shop.rebuild(DRILL, HOSE).products == 1
+
+    def test_a_version_that_is_gone_back_to_gets_every_later_change(self, shop: Shop) -> None:
+        shop.change(Patch("1", {"price": 79.0}))
+        shop.rebuild(DRILL, replaced(HOSE, price=21.0))
+        shop.change(Delete("2"))
+        with Store(shop.root).lock("rollback"):
+            roll_back(Store(shop.root))
+        shop.rebuild(DRILL, HOSE)
+        assert shop.held() == [replaced(DRILL, price=79.0)]
+
+
+class TestForgetting:
+    def test_a_change_is_forgotten_when_every_kept_version_has_it(self, shop: Shop) -> None:
+        shop.change(Patch("1", {"price": 79.0}))
+        assert shop.pending() == 1
+        pending = []
+        for price in (21.0, 22.0, 23.0):
+            shop.rebuild(DRILL, replaced(HOSE, price=price), keep=2)
+            pending.append(shop.pending())
+        assert pending == [1, 0, 0]
+        shop.change(Patch("1", {"price": 69.0}))
+        with SearchEngine.open(shop.root) as engine:
+            assert engine.product("1").price == 69.0
+            assert engine.upsert([replaced(HOSE, id="3")]).sequence == 3
+
+    def test_nothing_is_forgotten_while_a_version_cannot_be_read(self, shop: Shop) -> None:
+        shop.change(Upsert(replaced(HOSE, id="3")))
+        shop.rebuild(DRILL, HOSE)
+        manifest = Store(shop.root).version_folder("v000001") / "manifest.json"
+        manifest.write_bytes(b"{}")
+        shop.rebuild(DRILL, replaced(HOSE, price=1.0))
+        assert shop.pending() == 1
+
+    def test_without_versions_or_changes_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
+        prune_journal(tmp_path, [])
+        prune_journal(tmp_path, [0, 3])
+        prune_journal(tmp_path, [3])
+        assert list(tmp_path.iterdir()) == []

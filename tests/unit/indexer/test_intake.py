@@ -30,7 +30,6 @@ BROKEN = (b"{", b'{"id": "x"}', b'{"title": "no id"}', b'{"id": "y", "title": "a
 
 
 def write_catalog(path: Path, rows: int, seed: int) -> None:
-    """Products of which some repeat an id, a title or a whole product, and rows that are broken."""
     draw = random.Random(seed)
     lines = []
     for row in range(rows):
@@ -52,8 +51,6 @@ def write_catalog(path: Path, rows: int, seed: int) -> None:
 
 @dataclass(frozen=True)
 class Taken:
-    """Everything that an intake gives."""
-
     products: list[bytes]
     rejected: bytes
     report: QualityReport
@@ -91,7 +88,6 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Taken:
-    """With batches as they are, in one process."""
     return take_in(feeds, tmp_path_factory.mktemp("usual") / "work")
 
 

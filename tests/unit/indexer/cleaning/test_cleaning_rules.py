@@ -21,8 +21,6 @@ _ROW = re.compile(
 
 
 class CleaningRule(NamedTuple):
-    """A row of the table: a rule's name, the field of its example, and the value before and after cleaning."""
-
     name: str
     field: str
     before: str

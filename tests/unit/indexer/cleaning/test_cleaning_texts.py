@@ -197,6 +197,5 @@ def test_markup_nested_without_end_loses_its_marks() -> None:
     ],
 )
 def test_a_long_hostile_text_is_cleaned_as_any_other(piece: str) -> None:
-    """Each would take minutes if a rule looked at the rest of the text again from every place."""
     cleaned = clean_text(piece * (200_000 // len(piece)), set(), lines=True)
     assert clean_text(cleaned, set(), lines=True) == cleaned

@@ -51,8 +51,6 @@ UBI_QUERY: dict[str, Any] = {
 
 @dataclass
 class Log:
-    """A store of a folder, and imports into it."""
-
     folder: Path
     progress: StoppedProgress = field(default_factory=StoppedProgress)
     error: str = ""
@@ -90,7 +88,6 @@ class Log:
             store.close()
 
     def take_broken(self, *paths: Path | str) -> str:
-        """The message of the FeedError that an import ends with."""
         try:
             self.take(*paths)
         except FeedError as error:
@@ -99,7 +96,6 @@ class Log:
 
     @property
     def stored(self) -> list[dict[str, Any]]:
-        """All events in the order of time, without the columns that say nothing."""
         store = SqliteEvents(self.folder)
         try:
             tables = list(store.read(0, 100_000))
@@ -110,7 +106,6 @@ class Log:
 
     @property
     def rejects(self) -> list[dict[str, Any]]:
-        """What the last import rejected; nothing where it left no file."""
         path = self.folder / "rejected.jsonl"
         return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.exists() else []
 

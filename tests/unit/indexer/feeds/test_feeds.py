@@ -531,8 +531,6 @@ class TestMapped:
 
 
 class TestSeveralReaders:
-    """Records are made into products by several processes; what they say together is what one would say."""
-
     def test_only_a_name_that_no_reader_saw_is_noted(self, tmp_path: Path) -> None:
         path = tmp_path / "feed"
         path.write_bytes(b'{"id": "1", "title": "a", "colour": "red"}\n{"id": "2", "title": "b", "size": "XL"}\n')

@@ -42,7 +42,6 @@ def check(outcome: Outcome) -> None:
 
 
 def parquet() -> bytes:
-    """A Parquet feed of two row groups, with nested columns and a row without a title."""
     ids, titles = ["1", "2", "3", "4"], ["drill", None, "saw", "hose"]
     offers = [{"amount": 1.5}, None, {"amount": 2.5}, {"amount": -1.0}]
     table = pyarrow.table({"id": ids, "title": titles, "price": offers, "tags": [["a"], [], None, ["b", "c"]]})

@@ -154,7 +154,6 @@ def hostile(tmp_path: Path) -> QualityReport:
 
 
 def attributes_of(page: str) -> set[str]:
-    """The names of all attributes of all elements, as a parser sees them."""
     found: set[str] = set()
 
     class Names(HTMLParser):
