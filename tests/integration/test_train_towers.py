@@ -1,4 +1,4 @@
-"""`shelfwise train towers --no-publish` from judgments to an index that is rebuilt with what came of it, killed, refused."""
+"""`shelfwise train towers --no-publish` from judgments to a rebuilt index: trained, killed and refused."""
 
 from __future__ import annotations
 
