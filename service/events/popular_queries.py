@@ -120,7 +120,7 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
     import polars as pl
 
     table = derived.queries.with_columns(_weight=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
-    table = table.sort("_asked", "query", descending=[True, False]).head(MOST_QUERIES)
+    table = table.sort("_weight", "query", descending=[True, False]).head(MOST_QUERIES)
     related = _related(table["query"].to_list(), derived)
     return [
         PopularQuery(
