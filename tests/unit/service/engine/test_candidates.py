@@ -1,9 +1,10 @@
-"""Candidates' features: what the first stage found and the store knows, the same under a filter, a page or a merge."""
+"""Candidates of a search: shared work and the ranker's features."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,12 +15,50 @@ from numpy.typing import NDArray
 from rerank.ranker.features import FEATURES
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
-from service.engine.candidates import Ranking, ResolvedRequest, Stages
+from service.engine.candidates import Ranking, ResolvedRequest, SingleFlight, Stages
 from service.engine.engine import SearchEngine
 from service.engine.live import ChangedSignals
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
+
+
+def test_all_threads_get_what_one_of_them_made() -> None:
+    once: SingleFlight[str, int] = SingleFlight()
+    calls: list[int] = []
+    all_here = threading.Barrier(4)
+
+    def make() -> int:
+        calls.append(1)
+        return len(calls)
+
+    def get(key: str) -> int:
+        all_here.wait(10)
+        return once.get(key, make)
+
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(get, ["a", "a", "a", "b"]))
+    assert len(calls) == 2
+    assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_another_key_is_taken_rather_where_it_is_there() -> None:
+    once: SingleFlight[str, str] = SingleFlight()
+    assert once.get("plain", lambda: "plain", rather="rich") == "plain"
+    assert once.get("rich", lambda: "rich") == "rich"
+    assert once.get("plain", lambda: "again", rather="rich") == "rich"
+
+
+def test_a_fault_is_everybodys() -> None:
+    once: SingleFlight[str, int] = SingleFlight()
+
+    def make() -> int:
+        raise ValueError("no")
+
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no"):
+            once.get("a", make)
+
 
 NOW = 1_800_000_000.0
 
