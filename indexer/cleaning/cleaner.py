@@ -365,14 +365,6 @@ def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]
     return {**attributes, **added}
 
 
-def _currency(text: str, counts: Counter[str]) -> str:
-    return _counted("currency", text, clean_currency(text), counts)
-
-
-def _language(text: str, counts: Counter[str]) -> str:
-    return _counted("language-code", text, clean_language(text), counts)
-
-
 def _counted(rule: str, before: str, after: str, counts: Counter[str]) -> str:
     if after == before:
         return before
@@ -398,7 +390,7 @@ _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
     ("identifiers", _identifiers),
     ("images", _images),
     ("attributes", _add_measures),
-    ("currency", _currency),
-    ("language", _language),
+    ("currency", lambda text, counts: _counted("currency", text, clean_currency(text), counts)),
+    ("language", lambda text, counts: _counted("language-code", text, clean_language(text), counts)),
     ("variants", _variants),
 )

@@ -124,7 +124,8 @@ def number(field: str, value: object) -> float:
     if isinstance(value, str):
         spelled = decimal_of(value)
         if spelled is None:
-            raise UnusableValueError(NOT_FINITE if _spells_none(value) else NOT_A_NUMBER, value[:80])
+            is_none = value.strip().lstrip("+-").lower() in ("nan", "inf", "infinity")
+            raise UnusableValueError(NOT_FINITE if is_none else NOT_A_NUMBER, value[:80])
         return spelled
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise wrong_type(field, value)
@@ -135,10 +136,6 @@ def number(field: str, value: object) -> float:
     if not math.isfinite(result):
         raise UnusableValueError(NOT_FINITE, str(result))
     return result
-
-
-def _spells_none(value: str) -> bool:
-    return value.strip().lstrip("+-").lower() in ("nan", "inf", "infinity")
 
 
 def rating(field: str, value: object) -> float:
@@ -162,16 +159,14 @@ def availability(field: str, value: object) -> Availability:
     if isinstance(value, bool):
         return Availability.IN_STOCK if value else Availability.OUT_OF_STOCK
     if isinstance(value, str):
-        known = _AVAILABILITY_BY_WORD.get(value) or _spelled_availability(value)
+        known = _AVAILABILITY_BY_WORD.get(value) or _AVAILABILITY_BY_WORD.get(
+            _NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1])
+        )
         if known:
             return known
         if decimal_of(value) is None:
             raise UnusableValueError("unknown availability", value[:80])
     return Availability.IN_STOCK if number(field, value) > 0 else Availability.OUT_OF_STOCK
-
-
-def _spelled_availability(value: str) -> Availability | None:
-    return _AVAILABILITY_BY_WORD.get(_NOT_LETTERS.sub("", value.lower().rsplit("/", 1)[-1]))
 
 
 def currency(field: str, value: object) -> str:
@@ -236,16 +231,16 @@ def is_in_period(period: Period, now: datetime) -> bool:
 def _readings(spelled: str) -> Iterator[datetime]:
     if len(spelled) > 8 and spelled.isdecimal():
         yield _epoch(float(spelled))
-    for read in (datetime.fromisoformat, _with_dashes, parsedate_to_datetime):
+    for read in (
+        datetime.fromisoformat,
+        lambda text: datetime.fromisoformat(text.replace("/", "-")),
+        parsedate_to_datetime,
+    ):
         try:
             found = read(spelled)
             yield found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
         except (ValueError, TypeError, IndexError, OverflowError):
             continue
-
-
-def _with_dashes(spelled: str) -> datetime:
-    return datetime.fromisoformat(spelled.replace("/", "-"))
 
 
 def _epoch(value: float) -> datetime:

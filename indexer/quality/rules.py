@@ -121,12 +121,16 @@ class RuleField:
     values: Callable[[ProductBatch], Values]
 
 
-def _each(kind: FieldKind, says: str, read: Callable[[Product], object]) -> RuleField:
-    return RuleField(kind, says, lambda batch: [read(product) for product in batch.products])
-
-
 def _text(says: str, read: Callable[[Product], object]) -> RuleField:
-    return _each(FieldKind.TEXT, says, read)
+    return RuleField(FieldKind.TEXT, says, lambda batch: [read(product) for product in batch.products])
+
+
+def _count(says: str, read: Callable[[Product], object]) -> RuleField:
+    return RuleField(FieldKind.NUMBER, says, lambda batch: [read(product) for product in batch.products])
+
+
+def _days_from_now(says: str, days: int) -> RuleField:
+    return RuleField(FieldKind.TIME, says, lambda batch: [batch.now.timestamp() + days * _DAY] * len(batch.products))
 
 
 def _own(kind: FieldKind, says: str, name: str) -> RuleField:
@@ -156,25 +160,19 @@ FIELDS: Mapping[str, RuleField] = {
     "created": _own(FieldKind.TIME, "when it was created", "created"),
     "updated": _own(FieldKind.TIME, "when it was last updated", "updated"),
     "expires": _own(FieldKind.TIME, "until when the offer holds", "expires"),
-    "title_length": _each(
-        FieldKind.NUMBER,
-        "bytes of the title; a Chinese character is three",
-        lambda product: len(product.title.encode()),
+    "title_length": _count(
+        "bytes of the title; a Chinese character is three", lambda product: len(product.title.encode())
     ),
-    "description_length": _each(
-        FieldKind.NUMBER, "bytes of the description, if any", lambda product: len(product.description.encode()) or None
+    "description_length": _count(
+        "bytes of the description, if any", lambda product: len(product.description.encode()) or None
     ),
-    "category_depth": _each(
-        FieldKind.NUMBER, "levels of the category, if any", lambda product: len(product.category) or None
+    "category_depth": _count("levels of the category, if any", lambda product: len(product.category) or None),
+    "image_count": _count("how many images", lambda product: len(product.images)),
+    "variant_count": _count("how many variants", lambda product: len(product.variants)),
+    "regular_price": _count(
+        "the attribute regular_price", lambda product: _number(product.attributes.get("regular_price"))
     ),
-    "image_count": _each(FieldKind.NUMBER, "how many images", lambda product: len(product.images)),
-    "variant_count": _each(FieldKind.NUMBER, "how many variants", lambda product: len(product.variants)),
-    "regular_price": _each(
-        FieldKind.NUMBER,
-        "the attribute regular_price",
-        lambda product: _number(product.attributes.get("regular_price")),
-    ),
-    "stock": _each(FieldKind.NUMBER, "pieces in stock, from an attribute such as stock or quantity", derived.stock),
+    "stock": _count("pieces in stock, from an attribute such as stock or quantity", derived.stock),
     "identifier": _text("the first identifier that makers give", derived.identifier),
     "gtin": RuleField(FieldKind.TEXT, "the first EAN, GTIN, UPC or ISBN; unique looks at all", derived.trade_number),
     "broken_gtin": RuleField(FieldKind.TEXT, "one with a wrong length or check digit", derived.broken_gtin),
@@ -183,17 +181,9 @@ FIELDS: Mapping[str, RuleField] = {
     "odd_currency": RuleField(FieldKind.TEXT, "a currency that the category has not", derived.odd_currency),
     "odd_language": RuleField(FieldKind.TEXT, "a language that the category has not", derived.odd_language),
     "other_language": RuleField(FieldKind.TEXT, "the title's language, not the declared one", derived.other_language),
-    "now": RuleField(
-        FieldKind.TIME, "when the report is made", lambda batch: [batch.now.timestamp()] * len(batch.products)
-    ),
-    "soon": RuleField(
-        FieldKind.TIME,
-        "a day later, for time zones",
-        lambda batch: [batch.now.timestamp() + _DAY] * len(batch.products),
-    ),
-    "year_ago": RuleField(
-        FieldKind.TIME, "365 days before", lambda batch: [batch.now.timestamp() - 365 * _DAY] * len(batch.products)
-    ),
+    "now": _days_from_now("when the report is made", 0),
+    "soon": _days_from_now("a day later, for time zones", 1),
+    "year_ago": _days_from_now("365 days before", -365),
 }
 
 
