@@ -53,8 +53,8 @@ from service.cli.options import (
     command,
 )
 from service.cli.output import TerminalProgress, emit, show_notices
-from service.engine.candidates import STAGES
 from service.engine.engine import SearchEngine
+from service.engine.request import STAGES
 from service.settings import load_settings
 
 Searches = Annotated[int, typer.Option("--count", help="How many searches.", min=100)]

@@ -179,12 +179,18 @@ def varied_requests(queries: Sequence[str], engine: SearchEngine) -> list[Search
         {"filters": f"NOT ({chosen} AND price >= {price})", "sort": "-price"},
     ]
     plain: SearchOptions = {"stage": "merged", "size": 100, "rules": False}
-    made = [SearchRequest(text, **{**plain, **each}) for text in queries for each in options]
+    made = [_request(text, plain, each) for text in queries for each in options]
     browsed: list[SearchOptions] = [
         {"facets": facets, "sort": "price"},
         {"filters": f"price > {price}", "facets": facets},
     ]
-    return [*made, *(SearchRequest("", **{**plain, **each}) for each in browsed)]
+    return [*made, *(_request("", plain, each) for each in browsed)]
+
+
+def _request(text: str, plain: SearchOptions, changes: SearchOptions) -> SearchRequest:
+    options = plain.copy()
+    options.update(changes)
+    return SearchRequest(text, **options)
 
 
 def _usual(engine: SearchEngine) -> tuple[str, float]:

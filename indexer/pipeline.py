@@ -24,9 +24,10 @@ from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from indexer.embedding_cache import text_key
 from indexer.external_sort import Entry, ExternalSorter, RowLocations
+from indexer.feeds.base import Record, RejectedRow
 from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FieldNames, Record, RecordReader, RejectedRow, read_records
+from indexer.feeds.reader import FieldNames, RecordReader, read_records
 from indexer.incremental import PreviousProducts, PreviousVersion, UpdateMerge
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import Example, Findings, RowLocation

@@ -164,6 +164,7 @@ def _open_locked(path: Path) -> BinaryIO:
     scratch = scratch_path(path)
     # Under the folder's lock: another process could remove the scratch file before it is locked itself.
     with lock_folder(path.parent, _WAIT_SECONDS, _WHAT):
+        file: BinaryIO
         try:
             file = scratch.open("ab")  # "wb" would empty the file of another run
         except OSError:

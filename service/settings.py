@@ -44,7 +44,7 @@ class SettingsTable(BaseModel):
 
 def _address_field(default: object, description: str, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
     """A field whose value may hold a password or a token: it is shown masked."""
-    return Field(default, description=description, pattern=pattern, json_schema_extra={"is_address": True})
+    return Field(default=default, description=description, pattern=pattern, json_schema_extra={"is_address": True})
 
 
 class ElasticsearchSettings(SettingsTable):
@@ -54,41 +54,48 @@ class ElasticsearchSettings(SettingsTable):
         (), "addresses of the cluster's nodes, as a list or separated by commas; without user name or password"
     )
     alias: str = Field(
-        "shelfwise",
+        default="shelfwise",
         description="alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; "
         "each store needs its own",
     )
-    username: str = Field("", description="user name; needs elasticsearch.password")
-    password: SecretStr = Field(SecretStr(""), description="password; better in the environment than in the file")
-    api_key: SecretStr = Field(SecretStr(""), description="encoded API key, instead of user name and password")
+    username: str = Field(default="", description="user name; needs elasticsearch.password")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="password; better in the environment than in the file"
+    )
+    api_key: SecretStr = Field(default=SecretStr(""), description="encoded API key, instead of user name and password")
     ca_certificate: Path | None = Field(
-        None, description="PEM file of the cluster's certificate authority, if the system does not trust it"
+        default=None, description="PEM file of the cluster's certificate authority, if the system does not trust it"
     )
     deadline: float = Field(
-        1.0, gt=0, le=60, description="time limit of a search request in seconds; after it vectors alone are searched"
+        default=1.0,
+        gt=0,
+        le=60,
+        description="time limit of a search request in seconds; after it vectors alone are searched",
     )
-    connections: int = Field(16, ge=1, le=1_000, description="open connections to each node")
-    shards: int = Field(1, ge=1, le=100, description="shards of an index; read when it is created")
-    replicas: int | None = Field(None, ge=0, le=10, description="replicas of an index; read when it is created")
+    connections: int = Field(default=16, ge=1, le=1_000, description="open connections to each node")
+    shards: int = Field(default=1, ge=1, le=100, description="shards of an index; read when it is created")
+    replicas: int | None = Field(default=None, ge=0, le=10, description="replicas of an index; read when it is created")
 
 
 class EventsSettings(SettingsTable):
     """Storage of shoppers' events, and the privacy of tables made from them."""
 
     keys: Path | None = Field(
-        None, description="file of the pseudonymization keys; the same on all machines that record events of a store"
+        default=None,
+        description="file of the pseudonymization keys; the same on all machines that record events of a store",
     )
     phone_regions: str | tuple[str, ...] = Field(
-        REGIONS, description="regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"
+        default=REGIONS,
+        description="regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix",
     )
     retention_days: int | None = Field(
-        None,
+        default=None,
         ge=1,
         le=36_500,
         description="days after which shelfwise events refresh and shelfwise events expire remove events",
     )
     minimum_shoppers: int = Field(
-        5,
+        default=5,
         ge=1,
         le=1_000_000,
         description="shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers",
@@ -123,13 +130,17 @@ class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
     deadline: float = Field(
-        0.1, gt=0, le=60, description="time limit of the ranker in seconds; after it results keep the merged order"
+        default=0.1,
+        gt=0,
+        le=60,
+        description="time limit of the ranker in seconds; after it results keep the merged order",
     )
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = Field(
-        None, description="weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"
+        default=None,
+        description="weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking",
     )
     floor: float = Field(
-        0.0,
+        default=0.0,
         ge=0,
         lt=1,
         description="least probability that the best hit fits; below it the page says that nothing may fit",
@@ -140,7 +151,7 @@ class RecommendSettings(SettingsTable):
     """Recommendations."""
 
     seen: Literal["hide", "show"] = Field(
-        "hide",
+        default="hide",
         description="hide excludes products that a shopper has seen from recommendations; show suits stores where "
         "people buy the same again. shelfwise train users reads it, too: see recommendations",
     )
@@ -149,46 +160,60 @@ class RecommendSettings(SettingsTable):
 class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
-    host: str = Field("127.0.0.1", description="address to listen on; any other than this machine's needs a key")
-    port: int = Field(8080, ge=0, le=65_535, description="the port; 0 takes a free one")
-    keys: Path | None = Field(None, description="file of API keys, by default keys.json in the index directory")
+    host: str = Field(
+        default="127.0.0.1", description="address to listen on; any other than this machine's needs a key"
+    )
+    port: int = Field(default=8080, ge=0, le=65_535, description="the port; 0 takes a free one")
+    keys: Path | None = Field(default=None, description="file of API keys, by default keys.json in the index directory")
     cors_origins: str | tuple[str, ...] = _address_field(
         (), "origins whose pages may call the API from a browser, as in https://shop.example; * for all"
     )
     trusted_proxies: str | tuple[str, ...] = _address_field(
         (), "addresses of proxies whose X-Forwarded-For header is trusted"
     )
-    threads: int | None = Field(None, ge=1, le=1_000, description="worker threads")
+    threads: int | None = Field(default=None, ge=1, le=1_000, description="worker threads")
     queue: int = Field(
-        32, ge=0, le=100_000, description="requests that may wait for a thread; further ones are refused with 503"
+        default=32,
+        ge=0,
+        le=100_000,
+        description="requests that may wait for a thread; further ones are refused with 503",
     )
-    deadline: float = Field(10.0, gt=0, le=600, description="time limit of a request in seconds; then it gets a 504")
-    feeds: Path | None = Field(None, description="folder that a rebuild over HTTP reads feeds from")
+    deadline: float = Field(
+        default=10.0, gt=0, le=600, description="time limit of a request in seconds; then it gets a 504"
+    )
+    feeds: Path | None = Field(default=None, description="folder that a rebuild over HTTP reads feeds from")
     body_bytes: int = Field(
-        4_000_000, ge=1_000, le=1_000_000_000, description="largest request body in bytes, after decompression"
+        default=4_000_000, ge=1_000, le=1_000_000_000, description="largest request body in bytes, after decompression"
     )
     body_seconds: float = Field(
-        10.0, gt=0, le=600, description="time limit in seconds for receiving a request's head, and again for its body"
+        default=10.0,
+        gt=0,
+        le=600,
+        description="time limit in seconds for receiving a request's head, and again for its body",
     )
     bodies_bytes: int = Field(
-        256_000_000, ge=1_000, description="bytes of all request bodies in memory; a request beyond is refused with 503"
+        default=256_000_000,
+        ge=1_000,
+        description="bytes of all request bodies in memory; a request beyond is refused with 503",
     )
     connections: int = Field(
-        1_000,
+        default=1_000,
         ge=1,
         le=100_000,
         description="connections that are served; further ones are refused with 503, and beyond twice as many closed",
     )
     connections_per_address: int = Field(
-        500, ge=1, le=100_000, description="connections of one address, unless it is a trusted proxy"
+        default=500, ge=1, le=100_000, description="connections of one address, unless it is a trusted proxy"
     )
     requests_per_minute_key: int = Field(
-        60_000, ge=1, description="rate limit of one key in this process; a key may have its own limit"
+        default=60_000, ge=1, description="rate limit of one key in this process; a key may have its own limit"
     )
-    requests_per_minute_address: int = Field(6_000, ge=1, description="rate limit of one address in this process")
-    pages: bool = Field(True, description="whether the store page and the admin page are served")
+    requests_per_minute_address: int = Field(
+        default=6_000, ge=1, description="rate limit of one address in this process"
+    )
+    pages: bool = Field(default=True, description="whether the store page and the admin page are served")
     page_key: str = Field(
-        "",
+        default="",
         description="key that the store page sends if the service has keys; every visitor can read it, so it should "
         "have the scopes search and events alone",
         json_schema_extra={"is_secret": True},
@@ -233,11 +258,11 @@ class Settings(BaseSettings):
     )
 
     backend: Literal["embedded", "elasticsearch"] | None = Field(
-        None,
+        default=None,
         description="keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild",
     )
     vectors: Literal["faiss", "elasticsearch"] | None = Field(
-        None,
+        default=None,
         description="vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild",
     )
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()

@@ -56,10 +56,10 @@ def measure_recommend_speed(
     """Times the tower that serves. The vector is of what a request brings, the products of its acts looked up; an
     answer begins with it. Raises SettingError where no tower serves."""
     snapshot, served = engine.snapshot, ServedUserTower(engine.root)
-    served.look(snapshot)
+    served.reload_if_changed(snapshot)
     tower = served.of(snapshot)
     if tower is None:
-        raise SettingError(f"no shopper tower serves {engine.root}: shelfwise train users {engine.root}")
+        raise SettingError(f"no user tower serves {engine.root}: shelfwise train users {engine.root}")
     drawn = _drawn(engine, histories + _WARM_UP, seed)
     now = time.time()
     ways: Mapping[str, Callable[[Sequence[PastAct]], object]] = {

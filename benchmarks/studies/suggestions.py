@@ -19,13 +19,14 @@ from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
 from indexer.version_writer import WordsWriter
 from rerank.sessions.tables import open_derived
+from retrieval.html_report import printable
 from retrieval.judgments import read_judgments
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.products import product_to_json
 from retrieval.text.analysis import word_term
 from retrieval.text.vocabulary import SHORTEST_TWICE, CatalogWords, edits_of, words_of
 from service.cli.options import Index, QueriesFile, command
-from service.cli.output import TerminalProgress, emit, printable, say, show_table
+from service.cli.output import TerminalProgress, emit, say, show_table
 from service.curation.synonym_mining import Proposal, joined, split, synonym_proposals
 from service.curation.synonyms import serving_words
 from service.demo.grammar import GRAMMARS

@@ -19,18 +19,11 @@ from retrieval.errors import FeedError, SettingError, StoreError
 from retrieval.events.privacy import Pseudonyms, utc_now
 from retrieval.events.store import EventExport, EventStore, export_events
 from retrieval.events.stored import DAY_MS, moment
+from retrieval.html_report import printable
 from retrieval.store.files import write_durably
 from service.cli import output
 from service.cli.options import Backend, HtmlFile, Index, SettingsFile, Workers, command
-from service.cli.output import (
-    TerminalProgress,
-    counts_text,
-    emit,
-    printable,
-    say,
-    show_notices,
-    show_pairs,
-)
+from service.cli.output import TerminalProgress, counts_text, emit, say, show_notices, show_pairs
 from service.events.event_log import (
     REJECTS_FOLDER,
     EventLog,

@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank.evaluation.statistics import Interval
+from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
-from service.cli.output import emit, plain_table, printable, say, show_notices, show_table
+from service.cli.output import emit, plain_table, say, show_notices, show_table
 from service.experiments.analysis import (
     Comparison,
     DraftFigures,

@@ -12,9 +12,11 @@ import typer
 from rich.text import Text
 
 from indexer.cleaning.cleaner import Cleaner
-from indexer.feeds.reader import RejectedRow, read_products
+from indexer.feeds.base import RejectedRow
+from indexer.feeds.reader import read_products
 from indexer.incremental import prune_journal
 from retrieval.errors import ChangeError, FeedError, UnknownVersionError
+from retrieval.html_report import printable
 from retrieval.records import Product
 from retrieval.store.diff import ProductList, VersionDiff, compare_versions
 from retrieval.store.versions import Store, Surplus
@@ -26,7 +28,6 @@ from service.cli.output import (
     count_text,
     emit,
     plain_table,
-    printable,
     say,
     show_notices,
     show_pairs,
@@ -35,7 +36,8 @@ from service.cli.output import (
     time_text,
 )
 from service.cli.search import open_engine
-from service.cli.verify import Problem, Verification, store_problems, verify_version
+from service.cli.verify import Verification, store_problems, verify_version
+from service.cli.verify_parts import Problem
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back, versions_before

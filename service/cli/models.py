@@ -22,12 +22,12 @@ from rerank.user_tower.files import (
     user_tower_store,
 )
 from retrieval.errors import UnknownModelError
+from retrieval.html_report import printable
 from service.cli.options import Index, check_index, command
 from service.cli.output import (
     TerminalProgress,
     emit,
     plain_table,
-    printable,
     say,
     show_notices,
     show_pairs,

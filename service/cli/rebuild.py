@@ -24,7 +24,7 @@ from rerank.ranker.spec import ranker_store
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.registry import open_encoder
 from retrieval.errors import SettingError
-from retrieval.html_report import share_text
+from retrieval.html_report import printable, share_text
 from retrieval.store.manifest import QUALITY_PAGE
 from retrieval.store.versions import Store
 from service.cli import output
@@ -48,7 +48,6 @@ from service.cli.output import (
     counts_text,
     emit,
     plain_table,
-    printable,
     say,
     show_pairs,
     show_table,

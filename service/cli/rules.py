@@ -11,18 +11,9 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
-from service.cli.output import (
-    count_text,
-    emit,
-    emit_revision,
-    plain_table,
-    printable,
-    say,
-    show_history,
-    show_table,
-    write_json,
-)
+from service.cli.output import count_text, emit, emit_revision, plain_table, say, show_history, show_table, write_json
 from service.cli.search import PageOptions, QueryArgument, open_engine
 from service.curation.rules import (
     Action,

@@ -12,13 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from retrieval.html_report import printable
 from retrieval.records import Explanation, Facet, Hit, Page, Product
 from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
-from service.cli.output import emit, plain_table, price_text, printable, say, show_notices, show_table
-from service.engine.candidates import STAGES
+from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
 from service.engine.engine import SearchEngine
-from service.engine.request import parse_history
+from service.engine.request import STAGES, parse_history
 from service.engine.reranking import UNREAD, unknown_products_warning
 from service.engine.spelling import Spans, Suggestions
 from service.settings import load_settings

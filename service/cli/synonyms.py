@@ -11,17 +11,9 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
-from service.cli.output import (
-    count_text,
-    emit,
-    emit_revision,
-    plain_table,
-    printable,
-    say,
-    show_history,
-    show_table,
-)
+from service.cli.output import count_text, emit, emit_revision, plain_table, say, show_history, show_table
 from service.cli.search import open_engine
 from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Example, Proposal

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from rerank.teacher.pairs import DEFAULT_TEACHER
+from retrieval.html_report import printable
 from service.cli import output
 from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
 from service.cli.options import (
@@ -21,7 +22,7 @@ from service.cli.options import (
     check_index,
     command,
 )
-from service.cli.output import TerminalProgress, emit, plain_table, printable, say, show_notices, show_table
+from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
 from service.settings import load_settings
 
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.

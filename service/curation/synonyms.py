@@ -128,9 +128,9 @@ def read_lines(path: Path) -> list[Synonym]:
         raise SynonymError(f"{path}:{bad}: not UTF-8; save the file as UTF-8") from error
     found: dict[str, Synonym] = {}
     for number, line in enumerate(text.split("\n"), 1):
-        if content := line.split("#", 1)[0].strip():
+        if entry := line.split("#", 1)[0].strip():
             try:
-                synonym = parse_line(content)
+                synonym = parse_line(entry)
             except SynonymError as error:
                 raise SynonymError(f"{path}:{number}: {error}", error.synonym, error.field) from error
             found.setdefault(synonym.id, synonym)

@@ -108,7 +108,7 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
-        wanted = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
+        wanted: dict[str, type] = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
         wanted |= {"size": int, "page": int, "facet_values": int, "explain": bool, "correct": bool}
         for name, kind in wanted.items():
             value = getattr(self, name)

@@ -199,7 +199,8 @@ def _encode_parameters(payload: JsonObject) -> str:
 def _request(text: str, **options: Unpack[SearchOptions]) -> SearchRequest:
     """A request in the merged order where only counts are wanted or the order names a field."""
     is_ranked = options.get("size") and not options.get("sort")
-    return SearchRequest(text, stage="ranked" if is_ranked else "merged", **options)
+    options["stage"] = "ranked" if is_ranked else "merged"
+    return SearchRequest(text, **options)
 
 
 class PageCache:

@@ -124,8 +124,8 @@ class _Gate:
         self._progress.begin("judge", None, "")
         if len(self._gains) < LEAST_JUDGED:
             nothing = Difference(0.0, 0.0, 0.0, 0.0, len(self._gains))
-            reasons = (shortage(len(self._gains), "queries"),)
-            return self._finish(EncoderReport(len(self._gains), (), nothing, None, reasons))
+            too_few = shortage(len(self._gains), "queries")
+            return self._finish(EncoderReport(len(self._gains), (), nothing, None, (too_few,)))
         found = {
             DENSE: (self._ndcg(self._before, "dense"), self._ndcg(after, "dense")),
             MERGED: (self._ndcg(self._before, "merged"), self._ndcg(after, "merged")),

@@ -16,7 +16,7 @@ import indexer.build
 import indexer.embedding
 from indexer.build import RebuildOptions, RebuildReport, check_publish, rebuild
 from indexer.embedding_cache import key_array, text_key
-from indexer.feeds.reader import RejectedRow
+from indexer.feeds.base import RejectedRow
 from indexer.rejects import REJECTED_FILE
 from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import load_encoder, open_encoder

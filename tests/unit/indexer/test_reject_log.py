@@ -16,7 +16,7 @@ import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.events.masking import mask_text
-from indexer.feeds.reader import FeedNote, RejectedRow
+from indexer.feeds.base import FeedNote, RejectedRow
 from indexer.rejects import (
     EXAMPLES,
     REJECTED_FILE,

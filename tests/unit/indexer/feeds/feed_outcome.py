@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from indexer.feeds.base import FeedNote, RejectedRow
 from indexer.feeds.mapping import parse_map_flags
-from indexer.feeds.reader import FeedNote, NumberedProduct, RejectedRow, read_products
+from indexer.feeds.reader import NumberedProduct, read_products
 from retrieval.errors import FeedError
 from retrieval.records import Product
 

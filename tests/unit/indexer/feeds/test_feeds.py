@@ -17,9 +17,10 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from indexer.feeds.base import Record
 from indexer.feeds.io import MAX_LINE
 from indexer.feeds.mapping import FeedMapping, parse_map_flags
-from indexer.feeds.reader import Record, RecordReader, read_products, read_records
+from indexer.feeds.reader import RecordReader, read_products, read_records
 from retrieval.records import Availability, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 import zstandard
 
+from indexer.feeds.base import Record
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FORMATS, Record, RecordReader, read_records
+from indexer.feeds.reader import FORMATS, RecordReader, read_records
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 FORMAT_OF = {
