@@ -566,7 +566,7 @@ class TestCommands:
             assert engine.user_tower == "tower-0002"
             told = shell("rollback", three, "tower-0001")
             assert "tower-0001 serves" in told
-            assert "to go back to it: shelfwise models rollback tower-0002" in told
+            assert f"to go back to it: shelfwise models rollback {three} tower-0002" in told
             engine.reload_if_changed()
             assert engine.user_tower == "tower-0001"
         assert "tower-0001 serves already" in shell("rollback", three, "tower-0001")
