@@ -1,1 +1,1 @@
-"""What a store's people decide: merchandising rules and synonyms, kept as data with a log of every change."""
+"""Merchandising rules and synonyms: validated documents with a log of every change."""

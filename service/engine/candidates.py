@@ -1,4 +1,4 @@
-"""From a query to its candidates in order: both retrievers side by side, one candidate set, one merged score.
+"""Candidate retrieval and merging: both retrievers in parallel, one candidate set, one merged score.
 
 The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
 `DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of

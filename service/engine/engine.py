@@ -1,5 +1,4 @@
-"""The engine: opens a published index, answers searches and takes live changes from Python. What
-`shelfwise.SearchEngine` names."""
+"""The search engine: opens a published index, answers searches and applies live changes (`shelfwise.SearchEngine`)."""
 
 from __future__ import annotations
 
@@ -118,12 +117,10 @@ class SearchEngine:
 
     @property
     def root(self) -> Path:
-        """The index directory."""
         return self._store.root
 
     @property
     def manifest(self) -> Manifest:
-        """What the version being served is made of."""
         return self.snapshot.manifest
 
     @property
@@ -306,12 +303,10 @@ class SearchEngine:
 
     @property
     def rules(self) -> EngineRules:
-        """The store's merchandising rules: read, changed, and tried without changing anything."""
         return EngineRules(self._rules, lambda: self.snapshot, self.search)
 
     @property
     def synonyms(self) -> EngineSynonyms:
-        """The store's synonyms beside those that the version was built with: read, changed, and proposed."""
         return EngineSynonyms(self._synonyms, self._store.root, lambda: self._version.snapshot)
 
     def _rules_for(self, snapshot: Snapshot, rules: bool | Sequence[Rule]) -> CompiledRules | None:
@@ -402,7 +397,6 @@ class SearchEngine:
         return changed
 
     def close(self) -> None:
-        """Ends the engine's threads; searches under way are finished first, later ones are refused."""
         self._stop.set()
         self._executor.shutdown(wait=True)
         self._version.close()
@@ -501,7 +495,6 @@ class Recorder:
             return self._log
 
     def close(self) -> None:
-        """Ends it, once what is under way is written."""
         with self._opening:
             if self._log is not None:
                 self._log.close()

@@ -1,4 +1,4 @@
-"""Why a ranker scored the hits of one page as it did, once they are found."""
+"""Explanations of a ranker's scores for the hits of one page."""
 
 from __future__ import annotations
 

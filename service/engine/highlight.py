@@ -1,4 +1,4 @@
-"""What of a product's texts matched a query, as HTML: escaped, so that a page can put it in as it is."""
+"""Highlighting: the matches of a query in a product's texts, as escaped HTML."""
 
 from __future__ import annotations
 

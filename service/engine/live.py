@@ -60,11 +60,9 @@ class ChangedProducts:
         return product
 
     def id_of(self, row: int) -> str:
-        """The id of one row."""
         return self[row].id if row in self.changed else self.base.id_of(row)
 
     def row_of(self, product_id: str) -> int | None:
-        """The row of a product id, or None where there is no such product."""
         row = self.place_of(product_id)
         return None if row is None or self.changed.get(row, _THERE) is None else row
 
@@ -115,16 +113,13 @@ class ChangedVectors:
 
     @property
     def size(self) -> int:
-        """The number of vectors."""
         return self._base.size - len(self._masked) + len(self._rows)
 
     @property
     def dimension(self) -> int:
-        """The length of each vector."""
         return self._base.dimension
 
     def search(self, query: Vectors, limit: int, allowed: Rows | None = None) -> NearestRows:
-        """The `limit` nearest rows to `query` (dimension,), of `allowed` (ascending, distinct) where it is given."""
         base = self._base_search(query, limit, allowed)
         laid = self._rows if allowed is None else np.intersect1d(self._rows, allowed, assume_unique=True)
         if not len(laid):
@@ -145,7 +140,6 @@ class ChangedVectors:
         return self._base.search(query, limit, inside[~self._is_masked[inside]])
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
-        """The exact cosine of `query` (dimension,) with each of `rows`, in their order."""
         if not len(self._rows):
             return self._base.similarity(query, rows)
         at, is_laid = self._laid(rows)
@@ -155,14 +149,12 @@ class ChangedVectors:
         return scores
 
     def vector(self, row: int) -> Vectors:
-        """The vector of one row, (dimension,)."""
         at = int(np.searchsorted(self._rows, row))
         if at < len(self._rows) and self._rows[at] == row:
             return np.array(self._vectors[at], dtype=np.float32)
         return self._base.vector(row)
 
     def gather(self, rows: Rows) -> Vectors:
-        """The vectors of `rows` (n, dimension), in their order."""
         if not len(self._rows):
             return self._base.gather(rows)
         at, is_laid = self._laid(rows)
@@ -178,7 +170,6 @@ class ChangedVectors:
 
     @property
     def without_cluster(self) -> ChangedVectors:
-        """The same changes over the same vectors, where no cluster is asked."""
         return ChangedVectors(self._base.without_cluster, self._masked, self._rows, self._vectors)
 
 
@@ -197,17 +188,14 @@ class ChangedStates:
 
     @property
     def encoder(self) -> str:
-        """See `retrieval.index.token_states.TokenStates`."""
         return self.base.encoder
 
     @property
     def dimension(self) -> int:
-        """See `retrieval.index.token_states.TokenStates`."""
         return self.base.dimension
 
     @property
     def idf(self) -> NDArray[np.float32]:
-        """That of the version: some changes do not make a token rarer."""
         return self.base.idf
 
     def narrow_query(self, query: Tokens) -> Tokens:
@@ -219,7 +207,6 @@ class ChangedStates:
         return ChangedStates(self.base, self.size, MappingProxyType({**self.laid, **laid}))
 
     def gather(self, rows: Rows) -> ProductTokens:
-        """See `retrieval.index.token_states.TokenStates`."""
         is_stored = np.array([row < self.size and row not in self.laid for row in rows.tolist()], bool)
         if is_stored.all():
             return self.base.gather(rows)
@@ -251,7 +238,6 @@ class ChangedSignals:
         return ChangedSignals(self.base, self.size, MappingProxyType({**self.laid, **laid}))
 
     def at(self, rows: Rows) -> SignalColumns:
-        """See `retrieval.store.signals.ProductSignals`."""
         table = np.array([self.laid.get(row, _UNKNOWN) for row in rows.tolist()], np.float32).reshape(-1, len(COLUMNS))
         is_stored = np.array([row < self.size and row not in self.laid for row in rows.tolist()], bool)
         stored = self.base.at(rows[is_stored])

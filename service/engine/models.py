@@ -106,7 +106,6 @@ class ServedRanker:
         return "" if stage or name == OFF else "no ranker serves"
 
     def close(self) -> None:
-        """Ends their threads."""
         with self._lock:
             self._is_closed = True
             self._swap(None)
@@ -205,7 +204,6 @@ class NamedRankers:
 
     @property
     def any(self) -> bool:
-        """Whether one is kept."""
         return bool(self._kept)
 
     def get(self, name: str, encoding: Encoding) -> OpenedRanker:
@@ -230,7 +228,6 @@ class NamedRankers:
             each.reranker.close()
 
     def close(self) -> None:
-        """Closes all of them, for good."""
         with self._opening:
             self._is_closed = True
         self.drop()

@@ -1,8 +1,8 @@
-"""What to show next to a shopper: by the user tower where one serves; else products near to those that were chosen
-last, each of these counting for itself.
+"""Recommendations for a shopper: by the user tower where one serves, else by the products nearest to past choices; and
+similar products.
 
-The mean of what somebody looked at lies near to none of it where that was a drill and a lamp, so a product is scored by
-the one act that it is nearest to (several interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
+A product is scored by the nearest past act, since the mean of acts on a drill and a lamp is near to neither (several
+interests of one user, as in Pal et al. 2020, PinnerSage, section 4).
 """
 
 from __future__ import annotations

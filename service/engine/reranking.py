@@ -1,4 +1,4 @@
-"""The last stage: the ranker puts the head of the merged order into its own."""
+"""The reranking stage: the ranker reorders the head of the merged order."""
 
 from __future__ import annotations
 

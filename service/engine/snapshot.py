@@ -1,5 +1,4 @@
-"""One opened version: everything that answers a query, verified, immutable, shared by all requests until it is
-swapped."""
+"""An opened version: all that answers a query, verified, immutable and shared by all searches until it is replaced."""
 
 from __future__ import annotations
 
@@ -159,50 +158,39 @@ class NullKeywordIndex(SequentialQueries):
 
     @property
     def field_capacity(self) -> int:
-        """No field can be added."""
         return 0
 
     @property
     def size(self) -> int:
-        """The number of products."""
         return len(self._products)
 
     def apply_changes(self, _changes: Sequence[DocumentChange], _catalog: FieldCatalog, /) -> NoReturn:
-        """Raises ClusterUnavailableError."""
         raise self._error()
 
     def check_changeable(self) -> NoReturn:
-        """Raises ClusterUnavailableError."""
         raise self._error()
 
     def search(self, _groups: tuple[TermGroup, ...], _limit: int, _where: Condition | None = None, /) -> Matches:
-        """Nothing."""
         return NO_MATCHES
 
     def score(self, rows: Rows, _groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
-        """Those of `rows` that `where` lets through, by row, without a score."""
         found = self._through(np.sort(rows), where)
         return Matches(found, np.zeros(len(found), dtype=np.float32), len(found))
 
     def find_identifier(self, _key: str, /) -> Rows:
-        """Nothing."""
         return NO_ROWS
 
     def select(self, selection: Selection) -> Rows:
-        """The rows that the selection names and its filter lets through, ascending."""
         return self._through(np.sort(selection.rows), selection.where)
 
     def count(self, selection: Selection) -> int:
-        """How many these are."""
         return len(self.select(selection))
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
-        """For each field its `size` most frequent values among these, and the range of a numeric one."""
         selected = [self._columns(row) for row in self.select(selection).tolist()]
         return {name: _facet(self._catalog.fields[name], selected, size) for name in fields}
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
-        """The first of these in an order by a numeric field."""
         rows = self.select(selection)
         values = np.array([min(self._columns(row).numbers.get(by.field, [np.nan])) for row in rows.tolist()])
         order = np.lexsort((rows, -values if by.descending else values))
@@ -429,11 +417,9 @@ class NullEncoder:
     reason: str
 
     def encode_queries(self, _texts: Sequence[str], /) -> NoReturn:
-        """Raises EncoderUnavailableError."""
         raise self._error()
 
     def encode_products(self, _texts: Sequence[str], _progress: Callable[[int], None] | None = None, /) -> NoReturn:
-        """Raises EncoderUnavailableError."""
         raise self._error()
 
     def _error(self) -> EncoderUnavailableError:

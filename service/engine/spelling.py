@@ -1,8 +1,7 @@
-"""Which word of the catalog a misspelled one was meant to be.
+"""Spelling correction of queries by the words of the catalog.
 
-The catalog's words are its dictionary. Those whose letters differ by too much are passed over by their letter sets, all
-at once; the others are compared by optimal string alignment (edits and swaps of neighbours: Boytsov 2011, Indexing
-Methods for Approximate Dictionary Searching).
+A filter over letter sets drops words whose letters differ too much; optimal string alignment compares the others (edits
+and swaps of neighbours: Boytsov 2011, Indexing Methods for Approximate Dictionary Searching).
 """
 
 from __future__ import annotations
@@ -287,17 +286,14 @@ class TypedText:
 
     @cached_property
     def words(self) -> tuple[TypedWord, ...]:
-        """Its words in order."""
         return tuple(_words(self.text))
 
     @cached_property
     def is_within_word(self) -> bool:
-        """Whether the last word may go on."""
         return bool(self.words) and self.words[-1].end == len(self.text)
 
     @cached_property
     def is_too_long(self) -> bool:
-        """Whether it has more than `MOST_WORDS`."""
         return sum(len(each.word) if each.is_chinese else 1 for each in self.words) > MOST_WORDS
 
     @property

@@ -1,5 +1,4 @@
-"""An engine's suggestions, corrections and related searches: by the words of the version that serves, and by what
-shoppers asked, each taken up anew when it changes."""
+"""Suggestions, corrections and related searches, by the words of the version that serves and by popular queries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The versions of an index at a glance: what each holds, which one serves, which cannot."""
+"""Versions of an index: list, status and rollback."""
 
 from __future__ import annotations
 

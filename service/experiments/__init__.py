@@ -1,4 +1,4 @@
-"""Experiments: searches answered in two or more ways, by lot, and what shoppers made of each."""
+"""Experiments: random assignment of searches to variants, and the analysis of shoppers' behaviour."""
 
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, Variant, VariantOptions
 from service.experiments.store import ExperimentStore, StoredExperiment

@@ -1,4 +1,4 @@
-"""What an experiment came to: outcomes, intervals, the verdict, the report and its JSON."""
+"""Analysis of experiments: outcomes, intervals, decisions, and the report with its JSON."""
 
 from __future__ import annotations
 

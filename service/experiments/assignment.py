@@ -1,5 +1,4 @@
-"""Which variant a search is answered by: lots drawn by a keyed hash, interleaving, query ids, the rankers behind
-them."""
+"""Random assignment of searches to variants by a keyed hash, interleaving, signed query ids and variant rankers."""
 
 from __future__ import annotations
 

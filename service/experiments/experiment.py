@@ -1,4 +1,4 @@
-"""What an experiment is: the ways in which searches are answered, who takes part, and when."""
+"""Definition of an experiment: its variants, its units and its period; JSON and validation."""
 
 from __future__ import annotations
 
