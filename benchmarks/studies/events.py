@@ -265,13 +265,13 @@ import json, re, resource, sys, time
 from pathlib import Path
 started = time.perf_counter()
 from indexer.events.importer import import_events
-from retrieval.events.privacy import Intake
+from retrieval.events.privacy import EventIntake
 from retrieval.events.privacy import Masker
 from retrieval.events.privacy import Pseudonyms
 from retrieval.events.sqlite import SqliteEvents
 folder = Path(sys.argv[2])
 store = SqliteEvents(folder)
-intake = Intake(Pseudonyms(folder / "keys.json"), Masker())
+intake = EventIntake(Pseudonyms(folder / "keys.json"), Masker())
 report = import_events([sys.argv[1]], store, intake, rejected=folder / "rejected.jsonl")
 store.close()
 seconds = time.perf_counter() - started

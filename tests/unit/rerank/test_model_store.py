@@ -36,11 +36,12 @@ from tests.versions import publish_products
 OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
+from rerank.ranker.spec import ranker_store
 from tests.rankers import REPORT, SPEC, building
 registry = ranker_store(pathlib.Path(sys.argv[1]), keep=100)
 sys.stdin.read()
 for number in range(3):
-    print(registry.publish(building(number), SPEC, REPORT).ranker.name, flush=True)
+    print(registry.publish(building(number), SPEC, REPORT).model.name, flush=True)
 """
 
 
