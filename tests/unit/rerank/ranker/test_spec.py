@@ -143,13 +143,13 @@ class TestDamage:
         seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
         seal[name] = seal[MODEL_FILE]
         (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
-        with pytest.raises(ModelDamagedError, match=r"seal\.json vouches for"):
+        with pytest.raises(ModelDamagedError, match=r"seal\.json seals .* it has to seal"):
             verify_ranker(folder)
 
     def test_a_seal_without_one_of_the_files(self, folder: Path) -> None:
         (folder / REPORT_FILE).unlink()
         reseal_ranker(folder)
-        with pytest.raises(ModelDamagedError, match=r"it is to name model\.onnx, .*report\.json"):
+        with pytest.raises(ModelDamagedError, match=r"it has to seal model\.onnx, .*report\.json"):
             verify_ranker(folder)
 
 
