@@ -1,1 +1,1 @@
-"""What a user touches: the engine, its settings, the commands and the demo store."""
+"""Interfaces for users: the engine, its settings, HTTP, the commands and the demo store."""

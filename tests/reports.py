@@ -9,14 +9,14 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 
 from rerank.click_models.evaluation import HeldOutFit
-from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
+from rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import OrderResult
 from rerank.sessions.cleaning import CLEAN_SCHEMA, REJECTED_SCHEMA
 from rerank.sessions.options import Window
 from rerank.training.trainer import Epoch
 from rerank.user_tower.files import MethodResult, UserTowerReport
-from service.reports.event_inputs import ReportInputs
+from service.events.report_inputs import ReportInputs
 from service.reports.training import (
     Curve,
     EventCounts,
@@ -164,8 +164,8 @@ def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> Report
 BETTER, WORSE, UNSURE = (Difference(mean, mean - 0.01, mean + 0.01, 0.5, 400) for mean in (0.03, -0.03, 0.002))
 
 
-def comparison(difference: Difference | None, measure: str = NDCG, part: str = "all queries") -> Comparison:
-    return Comparison(measure, part, 400, 0.53, 0.5, difference)
+def comparison(difference: Difference | None, measure: str = NDCG, part: str = "all queries") -> MeasureComparison:
+    return MeasureComparison(measure, part, 400, 0.53, 0.5, difference)
 
 
 def findings(**said: object) -> Findings:

@@ -164,7 +164,7 @@ class Slice:
 
 
 @dataclass(slots=True)
-class Load:
+class ClientLoad:
     """Clients of one service, all in one thread, and what they saw."""
 
     server: Server
@@ -399,7 +399,7 @@ def soak(
     rebuild(index, options(write_edition(folder, rows, 0)))
     settings = {"SHELFWISE_SERVICE__FEEDS": str(folder)}
     with serve_index(index, settings) as server:
-        load = Load(server, folder, rows, queries, rates)
+        load = ClientLoad(server, folder, rows, queries, rates)
         asyncio.run(load.run(minutes * 60, swap_minutes * 60, advance))
         server.kill()
     with serve_index(index, settings) as server:

@@ -120,7 +120,7 @@ SLICE_GUARDS = (NDCG, LIKELIHOOD)
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MeasureComparison:
     """One measure of two rankers on one slice."""
 
     measure: str
@@ -157,7 +157,7 @@ class Decision:
     publish: bool
     reasons: tuple[str, ...]
     """What it is published for, or everything that it is not."""
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[MeasureComparison, ...]
     """Every measure over all queries, then those of the slices."""
     rules: GateRules = DEFAULT_RULES
 
@@ -203,23 +203,25 @@ def decide(
     return Decision(bool(ground) and not against, reasons, comparisons, rules)
 
 
-def _compare(measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice, rules: GateRules) -> Comparison:
+def _compare(
+    measure: str, pair: tuple[Floats, Floats], weights: Floats, part: Slice, rules: GateRules
+) -> MeasureComparison:
     challenger, served = pair
     counted = part.rows & ~np.isnan(challenger - served) & (weights > 0)
     queries = int(counted.sum())
     if not queries:
-        return Comparison(measure, part.name, 0)
+        return MeasureComparison(measure, part.name, 0)
     first, second, weights = challenger[counted], served[counted], weights[counted]
     means = float(np.average(first, weights=weights)), float(np.average(second, weights=weights))
     if queries < rules.least_queries:
-        return Comparison(measure, part.name, queries, *means)
+        return MeasureComparison(measure, part.name, queries, *means)
     difference = paired_bootstrap(
         first, second, weights, resamples=rules.resamples, confidence=rules.confidence, seed=rules.seed
     )
-    return Comparison(measure, part.name, queries, *means, difference)
+    return MeasureComparison(measure, part.name, queries, *means, difference)
 
 
-def _find_ground(overall: Mapping[str, Comparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
+def _find_ground(overall: Mapping[str, MeasureComparison], rules: GateRules) -> tuple[str, tuple[str, ...]]:
     """The ground to publish, or else what is missing for one; neither where nDCG@10 is worse, which is a reason
     already."""
     ndcg, likelihood = overall[NDCG], overall[LIKELIHOOD]

@@ -16,10 +16,10 @@ from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
 from service.cli.output import emit, plain_table, say, show_notices, show_table
 from service.experiments.analysis import (
-    Comparison,
     DraftFigures,
     ExperimentAnalysis,
     ExperimentReport,
+    VariantComparison,
     report_document,
     stored_document,
     stored_report,
@@ -136,7 +136,7 @@ def _figures(analysis: ExperimentAnalysis) -> Table:
     return table
 
 
-def _comparisons(comparisons: Sequence[Comparison]) -> Table:
+def _comparisons(comparisons: Sequence[VariantComparison]) -> Table:
     table = plain_table("difference", "of", "seen", "relative", "any look, 95%", "one look, 95%")
     for each in comparisons:
         relative = "" if each.relative is None else f"{each.relative:+.1%}"

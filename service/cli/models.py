@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank import model_store
-from rerank.evaluation.promotion import NDCG, Comparison, Decision
+from rerank.evaluation.promotion import NDCG, Decision, MeasureComparison
 from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, RollbackResult
 from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
 from rerank.user_tower.files import (
@@ -304,7 +304,7 @@ def _show_comparisons(decision: Decision) -> None:
     show_table("", table)
 
 
-def _interval(each: Comparison) -> str:
+def _interval(each: MeasureComparison) -> str:
     found = each.difference
     return "too few to decide" if found is None else str(found)
 

@@ -25,7 +25,7 @@ _MOST_VARIANTS = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ProductLine:
     """One model of one brand. `appeal` (of its pictures) raises clicks and `quality` purchases; both are latent."""
 
     number: int
@@ -62,12 +62,12 @@ class LineMaker:
         self._models = models
         self._generations: dict[tuple[str, str, str], int] = {}
 
-    def make(self, number: int, kind: ProductType, dice: Dice) -> Line:
+    def make(self, number: int, kind: ProductType, dice: Dice) -> ProductLine:
 
         brand = dice.pick(self._grammar.brands[kind.brands])
         fixed = tuple((axis, dice.pick(axis.values)) for axis in kind.fixed)
         quality = dice.normal()
-        return Line(
+        return ProductLine(
             number=number,
             kind=kind,
             brand=brand,
@@ -96,13 +96,13 @@ class LineMaker:
         return name if generation == 1 else f"{name} {generation}"
 
 
-def line_variants(line: Line, dice: Dice, most: int) -> Iterator[Variant]:
+def line_variants(line: ProductLine, dice: Dice, most: int) -> Iterator[Variant]:
     """Variants of the line: a few values of each attribute that varies, at most `most` variants."""
     chosen = [[(axis, value) for value in dice.some(axis.values, 1 + dice.below(3))] for axis in line.kind.varies]
     return islice(product(*chosen), min(most, _MOST_VARIANTS))
 
 
-def variant_price(line: Line, variant: Variant) -> float:
+def variant_price(line: ProductLine, variant: Variant) -> float:
     """Price of the variant before rounding."""
     factor = math.prod(_size_factor(axis, value) for axis, value in variant)
     return line.price * factor
@@ -124,7 +124,7 @@ class DemoProduct:
     """A product and its latent line, hence its type."""
 
     product: Product
-    line: Line
+    line: ProductLine
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +187,7 @@ def _draw(seed: int, shares: Mapping[str, int], places: list[int]) -> Iterator[D
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    line: Line
+    line: ProductLine
     variant: Variant
     letter: str
     place: int
@@ -223,7 +223,7 @@ def _product(draft: _Draft, grammar: Grammar, dice: Dice) -> Product:
     )
 
 
-def _package_weight(line: Line, grammar: Grammar, dice: Dice) -> float:
+def _package_weight(line: ProductLine, grammar: Grammar, dice: Dice) -> float:
     """Weight by price: the median in dollars is the only size that every type has."""
     dollars = line.kind.median_price / (7.0 if grammar.currency == "CNY" else 1.0)
     return round(dice.lognormal(0.08 * dollars**0.75, 0.3), 2)
@@ -249,7 +249,7 @@ _BLANKS = re.compile(r"\s+")
 _BEFORE_COMMA = re.compile(r"\s+([,)])")
 
 
-def title(line: Line, variant: Variant, grammar: Grammar) -> str:
+def title(line: ProductLine, variant: Variant, grammar: Grammar) -> str:
     """The variant's title: all attributes that vary and some of the fixed ones."""
     titled = [(axis, value) for axis, value in line.fixed if axis.name in line.title_axes]
     text = line.style.format(
@@ -264,7 +264,7 @@ def title(line: Line, variant: Variant, grammar: Grammar) -> str:
     return _BEFORE_COMMA.sub(r"\1", _BLANKS.sub(" ", text)).strip(" ,-").removesuffix("()").strip()
 
 
-def _spelled(values: list[tuple[Axis, Scalar]] | Variant, line: Line, grammar: Grammar, between: str) -> str:
+def _spelled(values: list[tuple[Axis, Scalar]] | Variant, line: ProductLine, grammar: Grammar, between: str) -> str:
     shown = (axis.spell_in_title(_shaded(value, line.shade, grammar)) for axis, value in values)
     return between.join(text for text in shown if text)
 
@@ -274,7 +274,7 @@ def _shaded(value: Scalar, shade: int, grammar: Grammar) -> Scalar:
     return finer[shade] if finer else value
 
 
-def description(line: Line, variant: Variant, grammar: Grammar) -> str:
+def description(line: ProductLine, variant: Variant, grammar: Grammar) -> str:
     """Two facts, sentences about attributes, and the department's closing sentence."""
     labels = [
         grammar.labels[axis.name].format(value)

@@ -17,7 +17,7 @@ from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
-from service.engine.hot_reload import Reloaded
+from service.engine.hot_reload import ReloadedFile
 from service.engine.snapshot import Snapshot
 
 
@@ -28,7 +28,7 @@ class ServedRules:
     def __init__(self, root: Path) -> None:
         self.store = RuleStore(root)
         failure = "changes of the rules are not loaded"
-        self._stored: Reloaded[StoredDocuments[Rule]] = Reloaded(
+        self._stored: ReloadedFile[StoredDocuments[Rule]] = ReloadedFile(
             self.store.path, self.store.reload, StoredDocuments(), failure, keeps_value=True
         )
         self._lock = threading.Lock()
@@ -320,7 +320,7 @@ class ServedSynonyms:
         """Without `follow` searches use only the version's own synonyms."""
         self.store = SynonymStore(root)
         self._follow = follow
-        self._stored: Reloaded[StoredDocuments[Synonym]] = Reloaded(
+        self._stored: ReloadedFile[StoredDocuments[Synonym]] = ReloadedFile(
             self.store.path,
             self.store.reload,
             StoredDocuments(),

@@ -19,7 +19,7 @@ _SETTLED_SECONDS = 1.0
 """Two writes of a file within this time may have the same time of change."""
 
 
-class Reloaded(Generic[T]):
+class ReloadedFile(Generic[T]):
     """A value loaded from a file. Thread-safe.
 
     Where the file cannot be used, the value is the default or, with `keeps_value`, the last one that was loaded; a
@@ -82,19 +82,19 @@ def _stamp(path: Path) -> tuple[int, int, int]:
     return status.st_mtime_ns, status.st_ino, status.st_size
 
 
-def follow_popularity(root: Path) -> Reloaded[Popularity]:
+def follow_popularity(root: Path) -> ReloadedFile[Popularity]:
     """The popularity of an index directory's products."""
     path = root / POPULARITY_FILE
-    return Reloaded(path, lambda _: read_popularity(root), NO_POPULARITY, "no product counts as popular")
+    return ReloadedFile(path, lambda _: read_popularity(root), NO_POPULARITY, "no product counts as popular")
 
 
-def follow_coviews(root: Path) -> Reloaded[CoViews]:
+def follow_coviews(root: Path) -> ReloadedFile[CoViews]:
     """The co-views of an index directory's products."""
     failure = "similar products are found by their texts alone"
-    return Reloaded(root / COVIEWS_FILE, lambda _: read_coviews(root), NO_COVIEWS, failure)
+    return ReloadedFile(root / COVIEWS_FILE, lambda _: read_coviews(root), NO_COVIEWS, failure)
 
 
-def follow_popular_queries(root: Path) -> Reloaded[PopularQueries]:
+def follow_popular_queries(root: Path) -> ReloadedFile[PopularQueries]:
     """The popular queries of an index directory."""
 
     def load(_: PopularQueries) -> PopularQueries:
@@ -102,4 +102,4 @@ def follow_popular_queries(root: Path) -> Reloaded[PopularQueries]:
         queries.prepare()
         return queries
 
-    return Reloaded(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "no popular query is suggested")
+    return ReloadedFile(root / POPULAR_QUERIES_FILE, load, NO_QUERIES, "no popular query is suggested")

@@ -28,7 +28,7 @@ from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, ModelError, ModelMismatchError, ShelfwiseError
 from retrieval.records import PastAct
 from retrieval.store.files import file_stamp
-from service.engine.hot_reload import Reloaded, follow_popularity
+from service.engine.hot_reload import ReloadedFile, follow_popularity
 from service.engine.reranking import Reranking
 from service.engine.snapshot import Snapshot
 from service.events.signals import Popularity
@@ -50,7 +50,7 @@ class ServedRanker:
     from the file and the environment."""
 
     def __init__(
-        self, root: Path, settings: Settings | None = None, popularity: Reloaded[Popularity] | None = None
+        self, root: Path, settings: Settings | None = None, popularity: ReloadedFile[Popularity] | None = None
     ) -> None:
         """`popularity` is the index directory's, where others follow it, too."""
         self._registry = ranker_store(root)

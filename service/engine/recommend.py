@@ -23,7 +23,7 @@ from retrieval.index.keyword import Rows, Selection
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
-from service.engine.hot_reload import Reloaded
+from service.engine.hot_reload import ReloadedFile
 from service.engine.models import OpenedUserTower
 from service.engine.reranking import by_time
 from service.engine.search import condition_of, nearest_to, row_of
@@ -217,7 +217,7 @@ _BLOCK, _MOST_TRIED = 1_000, 5_000
 class PopularProducts:
     """The products of an index directory that are chosen most, as the tables of events have it. Thread-safe."""
 
-    def __init__(self, popularity: Reloaded[Popularity]) -> None:
+    def __init__(self, popularity: ReloadedFile[Popularity]) -> None:
         self._served = popularity
         self._ordered: tuple[Popularity, tuple[str, ...]] = (self._served.value, ())
 

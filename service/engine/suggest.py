@@ -20,7 +20,7 @@ from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
 from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
 from service.curation.rule_matching import CompiledRules
-from service.engine.hot_reload import Reloaded, follow_popular_queries
+from service.engine.hot_reload import ReloadedFile, follow_popular_queries
 from service.engine.request import MAX_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
@@ -41,7 +41,7 @@ MOST_SUGGESTIONS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class _Opened:
+class _VersionWords:
     """The words of one version; None where it has none, and why."""
 
     version: str = ""
@@ -52,12 +52,12 @@ class _Opened:
 class Suggester:
     """Suggests for one index directory. Safe to share between threads."""
 
-    def __init__(self, root: Path, popularity: Reloaded[Popularity]) -> None:
+    def __init__(self, root: Path, popularity: ReloadedFile[Popularity]) -> None:
         self._store = Store(root)
         self._popular_queries = follow_popular_queries(root)
         self._popularity = popularity
         self._lock = threading.Lock()
-        self._opened = _Opened()
+        self._opened = _VersionWords()
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -119,17 +119,17 @@ class Suggester:
                     opened = self._opened = self._open(version)
         return opened.words
 
-    def _open(self, version: str) -> _Opened:
+    def _open(self, version: str) -> _VersionWords:
         folder = self._store.version_folder(version) / WORDS_FOLDER
         if not is_current(folder):
             reason = (
                 f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
             )
-            return _Opened(version, None, (f"{reason} makes them",))
+            return _VersionWords(version, None, (f"{reason} makes them",))
         try:
-            return _Opened(version, CatalogWords.open(folder))
+            return _VersionWords(version, CatalogWords.open(folder))
         except StoreDamagedError as error:
-            return _Opened(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
+            return _VersionWords(version, None, (f"nothing of the catalog is suggested or corrected: {error}",))
 
 
 def _saying_more(popular: PopularQueries, text: str) -> list[int]:

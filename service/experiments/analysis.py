@@ -26,10 +26,10 @@ from rerank.evaluation.statistics import (
 from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
+from service.events.report_inputs import ReportInputs, read_inputs
 from service.experiments.assignment import DraftMark, SplitMark, read_marks
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
 from service.experiments.store import ExperimentStore, StoredExperiment
-from service.reports.event_inputs import ReportInputs, read_inputs
 
 # Experiments and reports as plain values that JSON has, for the commands and the HTTP API alike.
 
@@ -334,7 +334,7 @@ class VariantFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class VariantComparison:
     """One variant beside the first, by one goal."""
 
     variant: str
@@ -375,7 +375,7 @@ class ExperimentAnalysis:
     """All that the events say of an experiment."""
 
     variants: tuple[VariantFigures, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[VariantComparison, ...] = ()
     draft: DraftFigures | None = None
     decisions: tuple[ExperimentDecision, ...] = ()
     """One for each variant but the first."""
@@ -388,7 +388,7 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
     """The figures of a split. The error is shared out among the variants beside the first."""
     names = [variant.name for variant in experiment.variants]
     alpha = ALPHA / (len(names) - 1)
-    comparisons: list[Comparison] = []
+    comparisons: list[VariantComparison] = []
     decisions: list[ExperimentDecision] = []
     for name in names[1:]:
         both = {goal: _between(found.shoppers, (names[0], name), goal, experiment.planned, alpha) for goal in Goal}
@@ -465,10 +465,12 @@ def _sums(both: pl.DataFrame, name: str, above: str, below: str) -> RatioSums:
     return RatioSums(sums[above].to_numpy(), sums[below].to_numpy())
 
 
-def _comparison(name: str, goal: Goal, experiment: Experiment, pair: tuple[SequentialDifference, float]) -> Comparison:
+def _comparison(
+    name: str, goal: Goal, experiment: Experiment, pair: tuple[SequentialDifference, float]
+) -> VariantComparison:
     found, base = pair
     relative = found.value / base if base else None
-    return Comparison(
+    return VariantComparison(
         name,
         goal,
         goal == experiment.goal,

@@ -25,7 +25,7 @@ from service.curation.document_store import (
     validate_author,
     wall_clock,
 )
-from service.engine.hot_reload import Reloaded
+from service.engine.hot_reload import ReloadedFile
 from service.experiments.experiment import (
     LONGEST_ID,
     MOST_EXPERIMENTS,
@@ -266,7 +266,7 @@ class ServedExperiments:
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.store = ExperimentStore(root, clock=clock)
         self._clock = clock
-        self._stored: Reloaded[StoredExperiments] = Reloaded(
+        self._stored: ReloadedFile[StoredExperiments] = ReloadedFile(
             self.store.path,
             lambda _: self.store.read(),
             StoredExperiments(),

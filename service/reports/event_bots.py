@@ -10,7 +10,7 @@ import polars as pl
 
 from rerank.click_models.click_log import query_texts
 from rerank.sessions.query_tables import normalise_queries
-from service.reports.event_inputs import ReportInputs
+from service.events.report_inputs import ReportInputs
 from service.reports.event_sections import Titles, no_titles
 
 BINS = 20

@@ -39,8 +39,8 @@ from retrieval.html_report import (
     svg,
     times_text,
 )
+from service.events.report_inputs import RejectSummary
 from service.reports.event_bots import FraudReport, Suspect
-from service.reports.event_inputs import RejectSummary
 from service.reports.event_sections import (
     LEAST_RISE,
     DayCount,

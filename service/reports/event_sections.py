@@ -21,7 +21,7 @@ from retrieval.errors import ShelfwiseError
 from retrieval.records import EventKind
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
-from service.reports.event_inputs import ReportInputs
+from service.events.report_inputs import ReportInputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,7 @@ import msgspec
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
 from service.events.event_log import DERIVED_FOLDER, reject_files
-from service.reports.event_bots import FraudReport, fraud_found
-from service.reports.event_inputs import (
+from service.events.report_inputs import (
     RejectedRows,
     RejectSummary,
     ReportInputs,
@@ -20,6 +19,7 @@ from service.reports.event_inputs import (
     summarize_events,
     summarize_rows,
 )
+from service.reports.event_bots import FraudReport, fraud_found
 from service.reports.event_sections import (
     Funnel,
     PositionOptions,

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from rerank.click_models.evaluation import HeldOutFit
-from rerank.evaluation.promotion import ALL_QUERIES, NDCG, Comparison
+from rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
 from rerank.ranker.spec import NAIVE, OrderResult
 from rerank.sessions.refresh import RefreshResult
 from rerank.training.click_dataset import ClickEvidence
@@ -119,7 +119,7 @@ def _sentences(
     yield from _compared_with_naive(found)
 
 
-def _why_not(comparisons: Sequence[Comparison]) -> str:
+def _why_not(comparisons: Sequence[MeasureComparison]) -> str:
     if worse := [each for each in comparisons if each.is_worse]:
         named = (each.measure if each.slice == ALL_QUERIES else f"{each.measure} on {each.slice}" for each in worse)
         return f"It is surely worse in {', '.join(named)}."
@@ -151,7 +151,7 @@ def _compared_with_naive(found: Findings) -> Iterator[str]:
     )
 
 
-def _whole(comparisons: Sequence[Comparison]) -> Comparison | None:
+def _whole(comparisons: Sequence[MeasureComparison]) -> MeasureComparison | None:
     """nDCG@10 over all queries."""
     return next((each for each in comparisons if (each.measure, each.slice) == (NDCG, ALL_QUERIES)), None)
 
@@ -382,7 +382,7 @@ class Findings:
     orders: tuple[OrderResult, ...]
     """On the lists of the gate."""
     above_naive: Gain | None
-    comparisons: tuple[Comparison, ...]
+    comparisons: tuple[MeasureComparison, ...]
     """The gate's, over all queries and by slice."""
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rerank.click_models.models import BASELINES
-from rerank.evaluation.promotion import NDCG, Comparison
+from rerank.evaluation.promotion import NDCG, MeasureComparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult
 from retrieval.html_report import (
@@ -80,7 +80,7 @@ def _orders(orders: Sequence[OrderResult]) -> str:
     return svg(0.5 * len(orders) + 0.7, draw, "nDCG@10 of each order on the last lists, with 95% intervals")
 
 
-def _slices(comparisons: Sequence[Comparison]) -> str:
+def _slices(comparisons: Sequence[MeasureComparison]) -> str:
     if not comparisons:
         return ""
 
@@ -215,7 +215,7 @@ def difference(found: Difference | Gain | None) -> str:
     return "too few to decide" if found is None else f"{found.mean:+z.4f} ({found.low:+z.4f} to {found.high:+z.4f})"
 
 
-def judgment(comparison: Comparison) -> str:
+def judgment(comparison: MeasureComparison) -> str:
     """The gate's result of a comparison."""
     if comparison.difference is None:
         return "does not count"

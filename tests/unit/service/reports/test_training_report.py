@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from rerank.evaluation.promotion import LIKELIHOOD, NDCG, Comparison
+from rerank.evaluation.promotion import LIKELIHOOD, NDCG, MeasureComparison
 from retrieval.progress import NullProgress
 from service.reports.training import (
     SHOPPERS,
@@ -58,10 +58,13 @@ def test_one_that_may_serve_while_rankers_are_off() -> None:
         ),
         ((comparison(UNSURE),), "It is not surely better: the difference may be chance."),
         ((comparison(None),), "Only 400 queries of the last lists can judge it: too few to decide."),
-        ((Comparison(NDCG, "all queries", 0),), "Only 0 queries of the last lists can judge it: too few to decide."),
+        (
+            (MeasureComparison(NDCG, "all queries", 0),),
+            "Only 0 queries of the last lists can judge it: too few to decide.",
+        ),
     ],
 )
-def test_why_one_is_kept_aside(comparisons: tuple[Comparison, ...], why: str) -> None:
+def test_why_one_is_kept_aside(comparisons: tuple[MeasureComparison, ...], why: str) -> None:
     text = sentences(found=findings(comparisons=comparisons))
     assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 serves on. {why}")
 

@@ -18,7 +18,7 @@ from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from retrieval.records import EventKind
-from service.reports.event_inputs import ReportInputs, read_inputs
+from service.events.report_inputs import ReportInputs, read_inputs
 from service.reports.event_page import html
 from service.reports.event_sections import Problem
 from service.reports.events import build_report
