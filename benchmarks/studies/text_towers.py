@@ -177,7 +177,7 @@ def measure_towers(
 
 
 @dataclass(frozen=True, slots=True)
-class _Variant:
+class _EncoderVariant:
     """One of the variants in which what was trained may serve."""
 
     name: str
@@ -187,17 +187,26 @@ class _Variant:
     """None for all of them."""
 
 
-def _variants(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_Variant]:
+def _variants(done: TextTowersResult, request: TextTowersRequest, runtimes: Sequence[str]) -> list[_EncoderVariant]:
     """In each runtime all of it, the first columns that do alone, and the layers that were kept."""
     columns = (None, *request.options.loss.dimensions)
-    variants = [_Variant(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns]
+    variants = [
+        _EncoderVariant(runtime, done.whole or done.folder, runtime, each) for runtime in runtimes for each in columns
+    ]
     if done.whole is not None:
-        variants += [_Variant(f"{runtime}, layers: {done.spec.layers}", done.folder, runtime) for runtime in runtimes]
+        variants += [
+            _EncoderVariant(f"{runtime}, layers: {done.spec.layers}", done.folder, runtime) for runtime in runtimes
+        ]
     return variants
 
 
 def _tower_figures(
-    snapshot: Snapshot, variants: Sequence[_Variant], test: Judgments, cache: Path, folder: Path, progress: Progress
+    snapshot: Snapshot,
+    variants: Sequence[_EncoderVariant],
+    test: Judgments,
+    cache: Path,
+    folder: Path,
+    progress: Progress,
 ) -> Iterator[TowerFigures]:
     query_ms, columns = _query_ms(snapshot.encoder, test), snapshot.encoder.dimension
     before = {stage: found_by(snapshot, test, stage, f"before, {stage}", progress) for stage in STAGES}
