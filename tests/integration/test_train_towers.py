@@ -128,7 +128,7 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
 def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path: Path) -> None:
     given = ("--layers", "1", "--out", str(tmp_path / "fewer"))
     shown = " ".join(run(root, *given).split())
-    assert "layers: 1, taught by all" in shown
+    assert "layers: 1, distilled from all" in shown
     assert f"With all layers: {tmp_path / 'fewer-whole'}" in shown
     fewer, whole = read_towers(tmp_path / "fewer"), read_towers(tmp_path / "fewer-whole")
     assert (fewer.layers, whole.layers, fewer.curve) == (1, None, whole.curve)

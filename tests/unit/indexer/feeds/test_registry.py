@@ -80,7 +80,7 @@ def test_records_travel_between_processes() -> None:
         for record in read_records([str(FEEDS / name)]):
             assert pickle.loads(pickle.dumps(record)) == record
             if isinstance(record, Record) and name == "google.tsv":
-                assert reader.product(record).title.endswith("Lamp")
+                assert reader.read_product(record).title.endswith("Lamp")
 
 
 def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_threads_and_engines_record_at_once(index: Path) -> None:
         at = datetime.now(UTC)
         engines = [one, other] * 50
         sent = [replace(CLICK, event_id=f"e{number // 2}", time=at) for number in range(100)]
-        done = list(threads.map(lambda pair: pair[0].record(pair[1]).taken, zip(engines, sent, strict=True)))
+        done = list(threads.map(lambda pair: pair[0].record(pair[1]).stored, zip(engines, sent, strict=True)))
     assert sum(done) == recorded(index).height == 50
 
 
