@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.latency import Latency, measure_latency, measure_recall, searcher
 from benchmarks.quality import Parity, compare, varied_requests
-from indexer.migrate import move
+from indexer.targets import move
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.versions import index_names
 from retrieval.errors import SettingError

@@ -19,12 +19,11 @@ import numpy as np
 from indexer.embedding import CatalogEncoder, state_columns
 from indexer.feeds.mapping import FeedMapping
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version, prune_journal
-from indexer.migrate import encoder_entries
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
 from indexer.quality.rules import QualityRule
 from indexer.rejects import REJECTED_FILE, RejectLog
-from indexer.targets import Target, open_target
+from indexer.targets import Target, encoder_entries, open_target
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings

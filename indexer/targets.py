@@ -1,15 +1,46 @@
-"""Targets of a rebuild: the indexes of a version are among its own files, or in an Elasticsearch cluster."""
+"""Targets of a rebuild: a version's indexes among its own files, or in an Elasticsearch cluster; and publishing the
+version that serves once more, without its feed, with another encoder or in another backend."""
 
 from __future__ import annotations
 
+import shutil
+import time
+from collections.abc import Callable, Collection, Mapping
+from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
+from indexer.embedding import CatalogEncoder, EncodingResult, state_columns
+from indexer.incremental import prune_journal
 from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.index.keyword_documents import KeywordBuilder
+from retrieval.encoders.base import Encoder
+from retrieval.encoders.registry import store_encoder
+from retrieval.encoders.weights import resolve_model_name
+from retrieval.errors import StoreError
+from retrieval.index.faiss import build_index
+from retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from retrieval.index.tantivy import TantivyBuilder
+from retrieval.index.token_states import DIMENSION
+from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import Progress
-from retrieval.store.manifest import ClusterLocation, Manifest
+from retrieval.store.files import FileEntry, load_array
+from retrieval.store.manifest import (
+    FIELDS_FILE,
+    KEYWORD_FOLDER,
+    MANIFEST,
+    SEAL,
+    STATES_FOLDER,
+    TEXT_KEYS_FILE,
+    VECTORS_FOLDER,
+    ClusterLocation,
+    Manifest,
+    VersionChanges,
+    read_fields,
+)
+from retrieval.store.products import RECIPE
 from retrieval.store.versions import Store
 
 
@@ -111,3 +142,201 @@ class ClusterTarget:
 
     def close(self) -> None:
         self._cluster.close()
+
+
+AcceptVectors = Callable[[Path], bool]
+"""Whether a version with the vectors in this folder may serve in the place of the one that does."""
+
+
+class ReencodeReport(msgspec.Struct, frozen=True):
+    """Result of a re-encoding. `published` is False where the version that serves has these vectors already, or they
+    were not accepted."""
+
+    version: str
+    published: bool
+    products: int
+    encoder: str
+    encoded: int
+    """Texts; the others had a vector by this encoder."""
+    seconds: float
+
+
+def reencode(
+    root: Path,
+    encoder: Encoder,
+    name: str,
+    progress: Progress,
+    *,
+    cluster: ClusterSettings | None = None,
+    accepts: AcceptVectors = lambda _: True,
+    keep: int = 3,
+) -> ReencodeReport:
+    """Encodes the products of the version that serves by another encoder, of this name, and publishes them as the next
+    version where `accepts` agrees; it is called while nobody else can publish.
+
+    `cluster` is the one that the version is in, if any. What an interrupted run has encoded is not encoded again.
+    Raises StoreMissingError where nothing is published, StoreError for a version of a program that made other texts,
+    EncoderError or ClusterError. After an error the previous version still serves.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.lock("re-encoding"):
+        previous = store.find_serving().manifest
+        place = previous.cluster
+        if previous.recipe != RECIPE:
+            cure = f"rebuild it: shelfwise rebuild {root} FEED --encoder {name}"
+            raise StoreError(f"{previous.version} was built by a program that made other texts of products; {cure}")
+        in_cluster = cluster if place else None
+        with closing(open_target(in_cluster, store, vectors=place is not None and place.vectors)) as target:
+            target.check()
+            manifest, texts = previous, 0
+            if previous.encoder != encoder.identity:
+                manifest, texts = _publish_reencoded(store, target, previous, encoder, name, progress, accepts, keep)
+    seconds = round(time.perf_counter() - started, 3)
+    return ReencodeReport(manifest.version, manifest is not previous, previous.products, name, texts, seconds)
+
+
+def _publish_reencoded(
+    store: Store,
+    target: Target,
+    previous: Manifest,
+    encoder: Encoder,
+    name: str,
+    progress: Progress,
+    accepts: AcceptVectors,
+    keep: int,
+) -> tuple[Manifest, int]:
+    """The manifest of the version that serves in the end, and how many texts were encoded."""
+    store.staging.mkdir(exist_ok=True)
+    building, folder = store.create_build_folder(), store.version_folder(previous.version)
+    progress.begin("copy", None, "")
+    copy_files(folder, building, {VECTORS_FOLDER, STATES_FOLDER, TEXT_KEYS_FILE})
+    progress.end(f"what does not depend on the encoder, from {previous.version}")
+    columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
+    keys = load_array(folder / TEXT_KEYS_FILE)
+    made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
+    kind = build_index(building / VECTORS_FOLDER).value
+    if not accepts(building / VECTORS_FOLDER):
+        shutil.rmtree(building)
+        return previous, made.texts
+    progress.begin("publish", None, "")
+    manifest = msgspec.structs.replace(
+        next_manifest(store, previous, building, encoder_entries(store, encoder)),
+        encoder=encoder.identity,
+        encoder_name=resolve_model_name(name),
+        dimension=encoder.dimension,
+        vectors=kind,
+        background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
+        states=made.states,
+    )
+    if manifest.cluster:
+        target.fill(manifest, building, progress)
+    publish(store, target, manifest, building, keep)
+    shutil.rmtree(store.staging)
+    progress.end(f"{manifest.version} serves")
+    return manifest, made.texts
+
+
+def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
+    """Copies the files of a version, except those and the folders named in `without`, which are made anew.
+
+    Copies and no links: a version that is damaged later leaves the other one whole.
+    """
+    left = {*without, MANIFEST, SEAL}
+    for path in sorted(folder.rglob("*")):
+        inside = path.relative_to(folder)
+        if path.is_file() and inside.parts[0] not in left:
+            (building / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, building / inside)
+
+
+def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
+    """The files of a version that are outside its folder: its encoder's."""
+    prefix = store.version_folder(version.version).relative_to(store.root).as_posix()
+    return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
+
+
+def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
+    """The manifest of the files in `building` and of the `shared` ones: the same products under a new name."""
+    name = store.next_version()
+    return msgspec.structs.replace(
+        previous,
+        version=name,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        files=store.checksum_files(building, store.version_folder(name).relative_to(store.root)) | dict(shared),
+        changes=VersionChanges(previous.version),
+    )
+
+
+def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
+    """Stores an encoder with the versions, unless it is there and whole; returns the checksums of its files."""
+    store.drop_doubtful_encoder(encoder.identity)
+    model = store_encoder(encoder, store.encoders / encoder.identity)
+    return store.checksum_files(model, model.relative_to(store.root))
+
+
+def publish(store: Store, target: Target, manifest: Manifest, building: Path, keep: int) -> None:
+    """Publishes a complete version, and removes what is no longer needed."""
+    store.publish(building, manifest)
+    target.serve(manifest)
+    store.prune(keep)
+    target.prune()
+    prune_journal(store.root, store.last_merged_changes())
+
+
+class MoveReport(msgspec.Struct, frozen=True):
+    """Result of a move. `published` is False where the version that serves was in the backend already."""
+
+    version: str
+    published: bool
+    restored: bool
+    """Whether the cluster had lost some of its indexes, which were made again."""
+    products: int
+    backend: str
+    seconds: float
+
+
+def move(
+    root: Path, cluster: ClusterSettings | None, progress: Progress, *, vectors: bool = False, keep: int = 3
+) -> MoveReport:
+    """Publishes the version that serves once more, its indexes in a cluster, or, without one, among its own files.
+
+    Nothing is read, cleaned or encoded. A version that is there already is only restored. Raises StoreMissingError
+    where nothing is published, ClusterError where the cluster cannot be used; the previous version still serves.
+    """
+    store = Store(root)
+    store.check_ours()
+    started = time.perf_counter()
+    with store.lock("move"), closing(open_target(cluster, store, vectors=vectors)) as target:
+        target.check()
+        manifest, published, restored = _publish_moved(store, target, progress, keep)
+    backend = "elasticsearch" if cluster else "embedded"
+    seconds = round(time.perf_counter() - started, 3)
+    return MoveReport(manifest.version, published, restored, manifest.products, backend, seconds)
+
+
+def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) -> tuple[Manifest, bool, bool]:
+    previous = store.find_serving().manifest
+    folder = store.version_folder(previous.version)
+    if previous.cluster == target.place:
+        return previous, False, target.restore(previous, folder, progress)
+    building = store.create_build_folder()
+    _copy(folder, building, target, progress)
+    manifest = msgspec.structs.replace(
+        next_manifest(store, previous, building, shared_entries(store, previous)), cluster=target.place
+    )
+    target.fill(manifest, building, progress)
+    publish(store, target, manifest, building, keep)
+    return manifest, True, False
+
+
+def _copy(folder: Path, building: Path, target: Target, progress: Progress) -> None:
+    """Copies everything but the keyword index, which is made anew from its lines."""
+    progress.begin("copy", None, "")
+    copy_files(folder, building, {KEYWORD_FOLDER})
+    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
+    for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
+        builder.add_line(row, line)
+    builder.finish()
+    progress.end(f"from {folder.name}, {LINES_FILE} and all")

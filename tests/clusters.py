@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
-from indexer.migrate import move
+from indexer.targets import move
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.progress import NullProgress

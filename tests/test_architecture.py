@@ -15,21 +15,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_RATCHETS = {
-    "modules": 289,
-    "lines": 80_100,
-    "lines of code": 54_600,
-    "modules with one importer": 69,
-    "largest module": 1_597,
-    "import cycles": 1,
-    "upward imports in service": 16,
-    "identifiers with a banned word": 968,
-    "module docstrings that begin with What, Which or How": 74,
-    "classes named by a participle": 92,
-    "class names in more than two modules": 30,
-    "parameters of a function": 29,
-    "lines of tests": 54_900,
-}
+_RATCHETS = {"lines": 70_500, "lines of code": 48_180, "lines of tests": 53_800}
 """Figures that are not within their limits yet, as they stand: they may only fall."""
 
 

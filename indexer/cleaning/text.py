@@ -1,13 +1,135 @@
-"""Cleaning of one text: mojibake, markup, entities, invisible characters, composition and white space."""
+"""Cleaning of one text: markup, mojibake, entities, invisible characters, composition and white space. selectolax is
+imported here alone."""
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Callable, Collection
 
-from indexer.cleaning.markup import decode_entities, fix_mojibake, is_suspect, strip_markup
 from retrieval.filters.schema import fold_value
+
+_NAME_LIST = """
+a abbr acronym address article aside audio b blockquote body br button caption center cite code col colgroup dd del dfn
+div dl dt em embed fieldset figcaption figure font footer form h1 h2 h3 h4 h5 h6 head header hr html i iframe img input
+ins kbd label legend li link main map mark meta nav noscript object ol optgroup option p param picture pre q s samp
+section select small source span strike strong sub sup svg table tbody td tfoot th thead time tr tt u ul var video wbr
+o:p
+"""
+_BLOCK_LIST = "address article blockquote br center dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p pre section table tr ul"
+_NAMES = frozenset(_NAME_LIST.split())
+_BLOCKS = frozenset(_BLOCK_LIST.split())
+_CELLS = frozenset({"td", "th"})
+_ATTRIBUTE = r"""\s++[a-z_:@][\w:.-]*+(?>(?:\s*+=\s*+(?:"[^"<]*+"|'[^'<]*+'|[^\s"'<>]++))?)"""
+# A "<" alone matches too, so that one pass sees every one of them.
+_OPENING = re.compile(rf"<(?>(?:/?([a-z][a-z0-9]*+(?>(?::p)?))((?>(?:{_ATTRIBUTE})*))\s*+/?>)?)", re.IGNORECASE)
+_CUT_OFF = re.compile(r"<(?:/|/?([a-z][a-z0-9]*+)(?>(?:\s[^<>=]*+=[^<>]*+)?))", re.IGNORECASE)
+_SCRIPT = re.compile(r"<(script|style|template)(?:\s[^<>]*+)?>", re.IGNORECASE)
+_END_OF = {name: re.compile(rf"</{name}\s*+>", re.IGNORECASE) for name in ("script", "style", "template")}
+_ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#x[0-9a-f]{1,6}|[a-z][a-z0-9]{1,31});", re.IGNORECASE)
+_AMPERSANDS = re.compile(r"&(?>(?:(?:amp|#0{0,5}38|#x0{0,4}26);)+)", re.IGNORECASE)
+
+
+def strip_markup(text: str) -> str:
+    """A text without HTML: blocks and breaks become lines, scripts and comments go, entities stay as they are.
+
+    Only tags of HTML count: "<3", "a < b" and "<new>" are text.
+    """
+    if "<" not in text:
+        return text
+    text = _without(text, "<!--", "-->")
+    text = _without_scripts(text.replace("<![CDATA[", "").replace("]]>", "") if "<![CDATA[" in text else text)
+    return _parsed(text) if any(map(_is_tag, _OPENING.finditer(text))) else text
+
+
+def decode_entities(text: str) -> str:
+    """A text with HTML's entities as characters, those that were escaped several times too.
+
+    Only what ends with a semicolon counts: "AT&T" and "R&D" are text.
+    """
+    if "&" not in text or ";" not in text:
+        return text
+    return _ENTITY.sub(lambda found: html.unescape(found[0]), _AMPERSANDS.sub("&", text))
+
+
+def _parsed(text: str) -> str:
+    from selectolax.lexbor import LexborHTMLParser
+
+    text = _without_cut_off(text)
+    if any(found[1] and found[1].lower() in _BLOCKS for found in _OPENING.finditer(text)):
+        text = text.replace("\n", " ")
+    # Each entity passes through the parser as it is.
+    guarded = _OPENING.sub(_guarded, text.replace("&", "&amp;").replace("\x00", ""))
+    body = LexborHTMLParser(f"<body>{guarded}").body
+    return body.text() if body is not None else ""
+
+
+def _is_tag(found: re.Match[str]) -> bool:
+    """Whether it is a tag of HTML. Those of one letter have real attributes: "a <b and c> d" is no markup."""
+    name, attributes = found[1], found[2]
+    return name is not None and name.lower() in _NAMES and (len(name) > 1 or not attributes or "=" in attributes)
+
+
+def _guarded(found: re.Match[str]) -> str:
+    """A tag with the line or the blank that it stands for before it; any other "<" written so that it stays."""
+    if not _is_tag(found):
+        return f"&lt;{found[0][1:]}"
+    name = found[1].lower()
+    return f"\n{found[0]}" if name in _BLOCKS else f" {found[0]}" if name in _CELLS else found[0]
+
+
+def _without_cut_off(text: str) -> str:
+    """A text without the tag at its end that the feed's limit of length cut in two."""
+    place = text.rfind("<")
+    found = _CUT_OFF.fullmatch(text, place) if place >= 0 else None
+    if found is None or (found[1] and found[1].lower() not in _NAMES):
+        return text
+    return text[:place]
+
+
+def _without(text: str, begin: str, end: str) -> str:
+    """A text without what stands between the two marks; where the end is missing, it stays."""
+    kept, place = [], 0
+    while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
+        kept.append(text[place:start])
+        place = stop + len(end)
+    return "".join((*kept, text[place:])) if place else text
+
+
+def _without_scripts(text: str) -> str:
+    kept, place = [], 0
+    while opening := _SCRIPT.search(text, place):
+        closing = _END_OF[opening[1].lower()].search(text, opening.end())
+        if closing is None:
+            break
+        kept.append(text[place : opening.start()])
+        place = closing.end()
+    return "".join((*kept, text[place:])) if place else text
+
+
+# A first byte of UTF-8 and a following one, both read as Windows-1252 or Latin-1; or a control character that only
+# Windows-1252's quotes and dashes turn into when they are read as Latin-1.
+_SUSPECT = re.compile("[\u00c2-\u00f4][\u0080-\u00bf€‚ƒ„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|[\u0080-\u009f]")
+
+
+def is_suspect(text: str) -> bool:
+    """Whether a text has anything that decoding with the wrong encoding leaves behind."""
+    return _SUSPECT.search(text) is not None
+
+
+def fix_mojibake(text: str) -> str:
+    """A text as it was before it was decoded with the wrong encoding: "CafÃ©" is "Café".
+
+    Only what ftfy is certain about: the text must be impossible as it stands and sensible as it becomes.
+    """
+    if text.isascii() or not is_suspect(text):
+        return text
+    from ftfy import fix_encoding
+    from ftfy.fixes import fix_c1_controls
+
+    return str(fix_c1_controls(fix_encoding(text)))
+
 
 _MOST_ROUNDS = 10
 # Control characters that are no white space, soft hyphen, zero-width and direction marks, lone surrogates.

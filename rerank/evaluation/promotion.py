@@ -105,7 +105,7 @@ class QueryMeasures:
     reciprocal_rank: Floats
     """0 to 1; see `rerank.evaluation.metrics`."""
     click_likelihood: Floats
-    """Natural logarithm, the mean over a query's sessions; see `rerank.evaluation.click_likelihood`. All NaN without
+    """Natural logarithm, the mean over a query's sessions; see `rerank.click_models.evaluation`. All NaN without
     sessions."""
 
     def by_name(self) -> dict[str, Floats]:

@@ -22,7 +22,6 @@ import polars as pl
 
 from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
-from rerank.sessions.label_table import LABELS
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
     Clean,
@@ -40,7 +39,7 @@ from rerank.sessions.partitions import (
     session_table,
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
-from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from rerank.sessions.query_tables import LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from rerank.sessions.tables import CACHES, DerivedManifest, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore

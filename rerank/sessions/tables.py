@@ -12,7 +12,6 @@ import msgspec
 import polars as pl
 
 from rerank.sessions.decay import ACT_PARTIAL
-from rerank.sessions.label_table import LIST_PARTIAL, add_own_ids
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
     SUFFIX,
@@ -26,6 +25,7 @@ from rerank.sessions.partitions import (
     write_folder,
 )
 from rerank.sessions.product_tables import scores_before
+from rerank.sessions.query_tables import LIST_PARTIAL, add_own_ids
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.store.files import FileEntry, checksum, file_problem, write_durably
 

@@ -36,8 +36,7 @@ from service.cli.output import (
     time_text,
 )
 from service.cli.search import open_engine
-from service.cli.verify import Verification, store_problems, verify_version
-from service.cli.verify_parts import Problem
+from service.cli.verify import Problem, Verification, store_problems, verify_version
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back, versions_before

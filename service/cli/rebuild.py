@@ -13,13 +13,13 @@ from rich.text import Text
 
 from indexer.build import RebuildOptions, RebuildReport
 from indexer.build import rebuild as run_rebuild
-from indexer.migrate import MoveReport, ReencodeReport, reencode
-from indexer.migrate import move as run_move
 from indexer.pipeline import FeedOptions, check_feeds
 from indexer.quality.findings import Example
 from indexer.quality.page import html
 from indexer.quality.report import Finding, QualityReport
 from indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from indexer.targets import MoveReport, ReencodeReport, reencode
+from indexer.targets import move as run_move
 from rerank.ranker.spec import ranker_store
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.registry import open_encoder

@@ -4,24 +4,45 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+import xxhash
+from numpy.typing import NDArray
 
+from rerank.click_models.click_log import ClickLog, outcomes, shown_places
+from rerank.evaluation.promotion import MRR
 from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork, load_network
+from rerank.ranker.features import ACT_KINDS, FEATURES
+from rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
 from rerank.ranker.spec import AddedRanker, RankerStore, ranker_store
+from rerank.training.click_dataset import ClickEvidence, acts_of, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
     adopt_features,
     choose_mixing,
+    new_attention,
     new_network,
     replace_attention,
     train_on_clicks,
 )
+from rerank.training.datasets import CandidateLists, ListData, full_batches, merged_scores
+from rerank.training.evaluation import outputs_of
+from rerank.training.history_training import (
+    LEAST_DISPLAYS,
+    LEAST_SHOPPERS,
+    Acts,
+    HistoryData,
+    HistoryEvaluation,
+    HistoryTraining,
+    ShopperDisplays,
+    split_by_shopper,
+    train_history,
+)
+from rerank.training.losses import propensities
 from rerank.training.trainer import best_of, charted
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
@@ -36,7 +57,6 @@ from service.training.click_dataset import (
     build_training_set,
     digest,
 )
-from service.training.ranker_history import train_history_phase
 from service.training.ranker_promotion import judged, publish_judged, spec_of
 
 NAIVE: ClickMethod = "naive"
@@ -140,3 +160,186 @@ def _published(
     spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, networks[NAIVE], history, progress)
     network = replace_attention(chosen.network, history.attention)
     return publish_judged(registry, network, chosen.curve, spec, judge, progress)
+
+
+# The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps.
+
+HISTORIES = "histories"
+
+
+def train_history_phase(
+    made: ClickTrainingSet,
+    chosen: TrainedNetwork,
+    acts: pl.DataFrame | None,
+    start: HistoryAttention | None,
+    run: Path,
+    progress: Progress,
+) -> HistoryResult:
+    """Trains attention over histories beside the chosen network, which stays as it is.
+
+    `acts` are those of `rerank.sessions.tables.Derived.acts`, None where nobody is known; `start` is the attention of
+    the ranker that serves, None where that has none. `run` keeps an interrupted training.
+    """
+    progress.begin("shoppers", None, "")
+    training = _training(made, chosen, acts)
+    if isinstance(training, str):
+        progress.end(training)
+        return HistoryResult(training)
+    found = f"{len(training.data.displays):,} displays with a history"
+    progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers choose and judge")
+    progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
+    start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
+    folder = run / f"{HISTORIES}-{_digest(training)}"
+    with charted(run.parent, run.name, HISTORIES) as judged:
+        attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
+    gain = training.judges.gain(attention)
+    is_better = gain.low > 0
+    interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"
+    summary = f"{found}; {MRR} {interval}: {'kept' if is_better else 'no sure gain, left out'}"
+    progress.end(summary)
+    return HistoryResult(summary, attention if is_better else None, gain, curve)
+
+
+def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
+    if acts is None or "shopper" not in made.periods.training.columns:
+        return "no shopper is known: left out"
+    row_of, options = made.snapshot.products.row_of, made.options
+    shoppers = KnownShoppers.of(acts, row_of)
+    shown = ShownLists.learned(made.periods.training, made.evidence)
+    learned = find_displays(shown, shoppers, made.clicks.lists, row_of).informative(options.histories.most)
+    after = ShownLists.of(made.periods.validation, made.evidence.log.depth)
+    judged = find_displays(after, shoppers, made.validating.data.lists, row_of).informative(outputs=1)
+    if len(learned) < LEAST_DISPLAYS:
+        return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
+    known = len(np.unique(judged.shopper))
+    if known < 2 * LEAST_SHOPPERS:
+        few = f"{known:,} shoppers to choose and judge by, {2 * LEAST_SHOPPERS} are needed"
+        return f"{len(learned):,} displays with a history, {few}: left out"
+
+    chances = propensities(made.evidence.examination, options.training.least_propensity)
+    later = _data(made, judged, made.validating.data, shoppers, chosen)
+    choosing, judging = (replace(later, displays=half) for half in split_by_shopper(judged))
+    return HistoryTraining(
+        _data(made, learned, made.data.data, shoppers, chosen),
+        HistoryEvaluation(choosing, judging, chances, chosen.mixing.event_weights),
+        options.training.tasks,
+        options.histories,
+        options.training.seed,
+    )
+
+
+def _data(
+    made: ClickTrainingSet, displays: ShopperDisplays, lists: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
+) -> HistoryData:
+    base = _base(lists, displays, chosen)
+    return HistoryData(displays, shoppers.past, lists.lists.rows, base, made.snapshot.vectors.gather)
+
+
+def _base(data: ListData, displays: ShopperDisplays, chosen: TrainedNetwork) -> NDArray[np.float32]:
+    """(m, 3): what the chosen network scores the candidates that stood on displays, the merged score mixed in as in
+    serving; anything for the others, whose scores nobody reads."""
+    shown = np.unique(displays.places[displays.places >= 0])
+    lists = data.lists.select(shown)
+    shown_data = replace(data, lists=lists, targets=data.targets[shown])
+    base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
+    base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(lists.lengths)))
+    # The weights of the three add up to 1, so a score made of them has the merged one once.
+    return np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
+
+
+def _digest(training: HistoryTraining) -> str:
+    """Another one where it would learn from anything else."""
+    found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
+    for each in (training.data, training.judges.choosing):
+        displays = each.displays
+        for array in (
+            displays.times,
+            displays.places,
+            displays.acts,
+            displays.first,
+            displays.behind,
+            each.base,
+            each.past.rows,
+        ):
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+RowOf = Callable[[str], int | None]
+"""The row of a product id, None where the catalog does not have it."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShownLists:
+    """A period's lists, and what was done on them."""
+
+    events: pl.DataFrame
+    """Of the columns that `rerank.click_models.click_log.click_log` takes, and shopper."""
+    pairs: pl.DataFrame
+    log: ClickLog
+    acts: NDArray[np.bool_]
+    """(n, depth, 3)"""
+
+    @classmethod
+    def learned(cls, events: pl.DataFrame, evidence: ClickEvidence) -> ShownLists:
+        """Of the period that evidence was made of."""
+        return cls(events, evidence.pairs, evidence.log, evidence.acts)
+
+    @classmethod
+    def of(cls, events: pl.DataFrame, depth: int) -> ShownLists:
+        """Of any period."""
+        happened = outcomes(events, depth)
+        return cls(events, happened.pairs, happened.log, acts_of(happened))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownShoppers:
+    """Who is known by what they did."""
+
+    names: pl.DataFrame
+    """shopper (pseudonym), number."""
+    past: Acts
+
+    @classmethod
+    def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
+        """From `rerank.sessions.tables.Derived.acts`; acts on products that are gone are left out."""
+        ids = acts["product_id"].unique()
+        rows = pl.DataFrame(
+            {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
+            schema={"product_id": pl.String, "row": pl.Int64},
+        )
+        kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, schema_overrides={"place": pl.Int64})
+        known = (
+            acts.filter(pl.col("shopper") != "")
+            .with_columns(pl.col("kind").cast(pl.String), at=pl.col("time").dt.epoch("ms"))
+            .join(rows.drop_nulls(), on="product_id")
+            .join(kinds, on="kind")
+            .sort("shopper", "at", "row", "place")
+            .with_columns(number=pl.col("shopper").rle_id().cast(pl.Int64))
+        )
+        columns = (known[name].to_numpy() for name in ("number", "row", "place", "at"))
+        return cls(known.select("shopper", "number").unique(), Acts(*columns))
+
+
+def find_displays(shown: ShownLists, shoppers: KnownShoppers, lists: CandidateLists, row_of: RowOf) -> ShopperDisplays:
+    """The lists of a period on which something was done, and which one shopper alone was shown who is known, the
+    earliest first, as they point into the candidates that their queries have now."""
+    acted = pl.DataFrame({"row": np.flatnonzero(shown.acts.any(axis=(1, 2)))}, schema={"row": pl.Int64})
+    owners = _whose(shown, shoppers).join(acted, on="row", how="semi", maintain_order="left")
+    at, shopper, times = (owners[name].to_numpy() for name in ("row", "number", "at"))
+    pairs, _ = place_pairs(shown.pairs, lists, row_of)
+    places = np.append(pairs["place"].fill_null(-1).to_numpy(), -1)[shown.log.pairs[at]]
+    acts = shown.acts[at] & (places >= 0)[..., None]
+    return ShopperDisplays(shopper, times, places, acts, *shoppers.past.before(shopper, times))
+
+
+def _whose(shown: ShownLists, shoppers: KnownShoppers) -> pl.DataFrame:
+    """row (of the log), number (of the shopper), at: those lists that one shopper alone was shown."""
+    rows = shown_places(shown.events, shown.log.depth).select("row", "query_id").unique()
+    seen = shown.events.filter((pl.col("kind").cast(pl.String) == "impression") & (pl.col("query_id") != ""))
+    whose = seen.group_by("query_id").agg(
+        pl.col("shopper").first(), _shoppers=pl.col("shopper").n_unique(), at=pl.col("time").min().dt.epoch("ms")
+    )
+    one = whose.filter(pl.col("_shoppers") == 1)
+    found = rows.join(one, on="query_id").join(shoppers.names, on="shopper").sort("row")
+    return found.select(pl.col("row").cast(pl.Int64), "number", "at")

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank.evaluation.click_likelihood import ClickLikelihood
+from rerank.click_models.evaluation import ClickLikelihood
 from rerank.evaluation.metrics import ndcg, query_means, reciprocal_rank
 from rerank.evaluation.promotion import (
     LIKELIHOOD,

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from indexer.migrate import reencode
+from indexer.targets import reencode
 from rerank.click_models.click_log import Floats
 from rerank.evaluation.metrics import ranked_ndcg
 from rerank.evaluation.promotion import (

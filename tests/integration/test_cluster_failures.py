@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from indexer.migrate import MoveReport, move
+from indexer.targets import MoveReport, move
 from retrieval.elasticsearch.client import _REST_SECONDS, Cluster
 from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.settings import ClusterSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.migrate import move
+from indexer.targets import move
 from retrieval.elasticsearch.client import Cluster
 from retrieval.errors import ClusterError, ClusterRefusedError, ClusterUnavailableError, UnknownProductError
 from retrieval.progress import NullProgress

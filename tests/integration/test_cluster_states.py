@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.migrate import move, reencode
+from indexer.targets import move, reencode
 from retrieval.encoders.registry import open_encoder
 from retrieval.index.token_states import STATES_FILES
 from retrieval.progress import NullProgress

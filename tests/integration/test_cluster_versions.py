@@ -24,7 +24,7 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.migrate import MoveReport, move
+from indexer.targets import MoveReport, move
 from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.errors import ClusterError, ClusterRefusedError, StoreDamagedError
 from retrieval.index.keyword import Selection

@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
-from indexer.migrate import ReencodeReport, reencode
+from indexer.targets import ReencodeReport, reencode
 from rerank.evaluation.promotion import MERGED_GAIN, SERVED_GAIN, TEXT_TOWERS_GATE, rejection_reasons
 from rerank.evaluation.statistics import Difference
 from rerank.text_towers.artifacts import read_towers

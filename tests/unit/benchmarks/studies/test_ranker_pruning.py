@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from benchmarks.latency import title_queries
-from benchmarks.studies import ranker_speed
-from benchmarks.studies.ranker_speed import (
+from benchmarks.studies import model_speed
+from benchmarks.studies.model_speed import (
     ATTENTION,
     HEAD,
     HISTORY,
@@ -45,7 +45,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 def test_only_networks_that_are_smaller_than_the_whole_one_are_compared() -> None:
     names = [name for name, *_ in _sensible(NetworkShape(96, 0, 16))]
     assert names[0] == "whole"
-    assert names[1:] == [name for name, *_ in ranker_speed._PRUNED_KINDS]
+    assert names[1:] == [name for name, *_ in model_speed._PRUNED_KINDS]
     small = [name for name, *_ in _sensible(NetworkShape(96, 0, 16, kept_heads=(1, 3), feed_forward=64))]
     assert small == ["whole", "whole, int8", "1 head", "no units", "no layer"]
 
@@ -71,9 +71,9 @@ def test_each_network_is_measured_against_the_whole_one(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(
-        ranker_speed, "_PRUNED_KINDS", (("1 head, no units", PruningTarget(heads=1, feed_forward=0), "int8"),)
+        model_speed, "_PRUNED_KINDS", (("1 head, no units", PruningTarget(heads=1, feed_forward=0), "int8"),)
     )
-    monkeypatch.setattr(ranker_speed, "MEASURING", 20)
+    monkeypatch.setattr(model_speed, "MEASURING", 20)
     torch.manual_seed(5)
     shape = NetworkShape(DIMENSION, engine.manifest.dimension, len(FEATURES), feed_forward=64, history=0)
     network = RankerNetwork(shape)
@@ -86,7 +86,7 @@ def test_each_network_is_measured_against_the_whole_one(
     judgments = tmp_path / "judgments.tsv"
     lines = demo.judgments.read_text("utf-8").splitlines(keepends=True)
     judgments.write_text("".join(lines[:400]), "utf-8")
-    ranker_speed.pruning(root, judgments, as_json=True)
+    model_speed.pruning(root, judgments, as_json=True)
     told = msgspec.json.decode(capfd.readouterr().out)
     whole, smaller = told["rows"]
     assert (told["ranker"], whole["name"], smaller["name"]) == ("ranker-0001", "whole", "1 head, no units")

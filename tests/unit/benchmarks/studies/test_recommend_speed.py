@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.studies.recommend_speed import ANSWER, VECTOR, measure_recommend_speed, show_recommend_speed
+from benchmarks.studies.model_speed import ANSWER, VECTOR, measure_recommend_speed, show_recommend_speed
 from retrieval.errors import SettingError
 from service.engine.engine import SearchEngine
 from tests.unit.service.engine.demo_towers import publish, trained

@@ -8,8 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.cleaning.markup import decode_entities, fix_mojibake, strip_markup
-from indexer.cleaning.text import all_plain, clean_text, compose, drop_invisible, join_lines, tidy_lines
+from indexer.cleaning.text import (
+    all_plain,
+    clean_text,
+    compose,
+    decode_entities,
+    drop_invisible,
+    fix_mojibake,
+    join_lines,
+    strip_markup,
+    tidy_lines,
+)
 
 PIECES = st.sampled_from(
     (

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
-from rerank.sessions.label_table import LABELS
+from rerank.sessions.query_tables import LABELS
 from retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, derived, search, stored
 

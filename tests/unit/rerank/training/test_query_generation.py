@@ -13,14 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz.distance import OSA
 
-from rerank.training.query_attributes import CatalogWords, Words, read_brand
 from rerank.training.query_generation import (
     MAX_WORDS,
     RECIPES,
     TYPO,
+    CatalogWords,
     SyntheticQuery,
+    Words,
     _sample,
     mistype,
+    read_brand,
     respell,
     synthetic_queries,
 )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from itertools import product as pairs
 from random import Random
 
-from rerank.training.query_attributes import CatalogWords, ProductFacts, read_brand, read_facts
-from rerank.training.query_generation import QueryWriter
+from rerank.training.query_generation import CatalogWords, ProductFacts, QueryWriter, read_brand, read_facts
 from rerank.training.query_text import read_words
 from retrieval.records import Product
 

@@ -46,8 +46,15 @@ from retrieval.text.analysis import Analyzer
 from retrieval.updates.changes import Delete
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
-from service.cli.verify import Verification, store_problems, verify_version
-from service.cli.verify_parts import Problem, ProblemTally, check_encoder, sample
+from service.cli.verify import (
+    Problem,
+    ProblemTally,
+    Verification,
+    check_encoder,
+    sample,
+    store_problems,
+    verify_version,
+)
 from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of
 
 NAME = "v000001"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retrieval.errors import InputError, RuleError, StoreDamagedError, StoreError, StoreForeignError, SynonymError
-from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When, encode_rule
+from service.curation.rules import Match, Pin, Redirect, Rule, RuleChange, RuleStore, When
 from service.curation.rules import encode_rule as rule_line
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.curation.synonyms import encode_synonym as synonym_line
@@ -163,7 +163,7 @@ def test_damage_is_told(store: RuleStore, tmp_path: Path) -> None:
         store.read()
 
 
-@pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', encode_rule(SALE).replace("redirect", "teleport")])
+@pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', rule_line(SALE).replace("redirect", "teleport")])
 def test_a_rule_that_cannot_be_read_is_damage(line: str, store: RuleStore, tmp_path: Path) -> None:
     store.put([SALE])
     with sqlite3.connect(tmp_path / RULES_FILE) as other:

@@ -31,8 +31,7 @@ from service.training.click_dataset import (
     TrainedNetwork,
     build_training_set,
 )
-from service.training.ranker_from_clicks import click_ranker
-from service.training.ranker_history import train_history_phase
+from service.training.ranker_from_clicks import click_ranker, train_history_phase
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
 

@@ -10,7 +10,7 @@ import polars as pl
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.training.datasets import CandidateLists
 from rerank.training.history_training import ShopperDisplays
-from service.training.ranker_history import KnownShoppers, ShownLists, find_displays
+from service.training.ranker_from_clicks import KnownShoppers, ShownLists, find_displays
 
 START = datetime(2026, 5, 1)
 ROWS = {"a": 4, "b": 7, "c": 9}

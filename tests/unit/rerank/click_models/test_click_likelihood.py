@@ -7,7 +7,7 @@ import pytest
 from scipy.special import expit
 
 from rerank.click_models.click_log import ClickLog, held_out
-from rerank.evaluation.click_likelihood import ClickLikelihood
+from rerank.click_models.evaluation import ClickLikelihood
 from retrieval.errors import InputError
 from tests.unit.rerank.click_models.simulated_logs import DEPTH, simulated, small_store
 

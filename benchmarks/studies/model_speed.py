@@ -1,5 +1,4 @@
-"""Latency of the last stage over 100 candidates: features head, cross-attention, a shopper's history, a teacher; and of
-pruned networks."""
+"""Latency of models: the last stage over 100 candidates, pruned networks of a ranker, the user tower."""
 
 from __future__ import annotations
 
@@ -31,19 +30,21 @@ from rerank.ranker.spec import RankerReport, RankerSpec, StoredRanker, misfit, r
 from rerank.teacher.teacher import Teacher, open_teacher
 from rerank.training.click_training import new_network
 from retrieval.encoders.base import Tokens, as_token_encoder
-from retrieval.errors import TrainingError, UnknownModelError
+from retrieval.errors import SettingError, TrainingError, UnknownModelError
 from retrieval.judgments import Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.records import PastAct
 from retrieval.store.products import encoder_text
-from service.cli.options import Index, JudgmentsFile, cache_folder, command
+from service.cli.options import Index, JudgmentsFile, SettingsFile, cache_folder, command
 from service.cli.output import TerminalProgress, emit, show_table
 from service.engine.candidates import Ranking, ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.models import encoding_of
+from service.engine.models import ServedUserTower, encoding_of
+from service.engine.recommend import ShopperVectors
 from service.engine.reranking import DEPTH, Reranker, Reranking
 from service.engine.snapshot import Snapshot
 from service.events.signals import read_popularity
+from service.settings import load_settings
 from service.training.ranker_pruning import MEASURING, Precision, prune_on_sample, sample_data, time_scores
 
 HEAD, ATTENTION, HISTORY, TEACHER = "features head", "cross-attention", "cross-attention, history of 50", "teacher"
@@ -330,7 +331,7 @@ def show_pruning(report: PruningReport) -> None:
     show_table(table)
 
 
-@command("ranker_speed speed store --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
+@command("model_speed speed store --teacher cross-encoder/ms-marco-MiniLM-L-12-v2")
 def speed(
     index: Index,
     teacher: Annotated[str, typer.Option(help="A cross-encoder's name or folder; without, none is timed.")] = "",
@@ -346,7 +347,7 @@ def speed(
     emit(report, show_ranker_speed)
 
 
-@command("ranker_speed pruning store judgments.tsv")
+@command("model_speed pruning store judgments.tsv")
 def pruning(
     index: Index,
     judgments: JudgmentsFile,
@@ -362,5 +363,94 @@ def pruning(
     emit(report, show_pruning)
 
 
+# The user tower: histories of as many acts as it reads are drawn from the catalog; one thread sends requests.
+
+VECTOR, ANSWER = "a shopper's vector", "ten recommendations"
+_RECOMMEND_WARM_UP = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Milliseconds:
+    """Milliseconds of one history."""
+
+    p50: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class RecommendSpeed:
+    """What of an answer takes how long."""
+
+    products: int
+    tower: str
+    acts: int
+    """Of each history."""
+    histories: int
+    parts: Mapping[str, Milliseconds]
+
+
+def measure_recommend_speed(
+    engine: SearchEngine, histories: int, seed: int = 1, advance: Callable[[int], None] = lambda _: None
+) -> RecommendSpeed:
+    """Times the tower that serves. The vector is of what a request brings, the products of its acts looked up; an
+    answer begins with it. Raises SettingError where no tower serves."""
+    snapshot, served = engine.snapshot, ServedUserTower(engine.root)
+    served.reload_if_changed(snapshot)
+    tower = served.of(snapshot)
+    if tower is None:
+        raise SettingError(f"no user tower serves {engine.root}: shelfwise train users {engine.root}")
+    drawn = _drawn(engine, histories + _RECOMMEND_WARM_UP, seed)
+    now = time.time()
+    ways: Mapping[str, Callable[[Sequence[PastAct]], object]] = {
+        VECTOR: lambda acts: ShopperVectors(snapshot, tower, acts, now),
+        ANSWER: engine.recommend,
+    }
+    spent: dict[str, list[float]] = {name: [] for name in ways}
+    for acts in drawn:
+        for name, way in ways.items():
+            started = time.perf_counter()
+            way(acts)
+            spent[name].append(1_000 * (time.perf_counter() - started))
+        advance(1)
+    parts = {
+        name: Milliseconds(*map(float, np.percentile(each[_RECOMMEND_WARM_UP:], (50, 99))))
+        for name, each in spent.items()
+    }
+    return RecommendSpeed(len(snapshot.products), tower.name, MOST_ACTS, histories, parts)
+
+
+def _drawn(engine: SearchEngine, count: int, seed: int) -> list[list[PastAct]]:
+    products = engine.snapshot.products
+    rows = np.random.default_rng(seed).integers(0, len(products), (count, MOST_ACTS)).tolist()
+    return [[PastAct(products.id_of(row)) for row in each] for each in rows]
+
+
+def show_recommend_speed(report: RecommendSpeed) -> None:
+    """Milliseconds by part."""
+    title = f"{report.tower}, {report.products:,} products; {report.histories:,} histories of {report.acts} acts"
+    table = figure_table(["", "p50 ms", "p99 ms"], title)
+    for name, each in report.parts.items():
+        table.add_row(name, f"{each.p50:.2f}", f"{each.p99:.2f}")
+    show_table(table)
+
+
+@command("model_speed recommend store")
+def recommend(
+    index: Index,
+    histories: Annotated[int, typer.Option(help="How many, of 50 acts each.", min=20, max=100_000)] = 400,
+    seed: Annotated[int, typer.Option(help="Another one draws other histories.", min=0)] = 1,
+    settings: SettingsFile = None,
+) -> None:
+    """Time a shopper's vector and a whole recommendation, by the user tower that serves."""
+    with (
+        SearchEngine.open(index, settings=load_settings(settings), follow=False) as engine,
+        TerminalProgress() as progress,
+    ):
+        progress.begin("timing", None, "histories")
+        report = measure_recommend_speed(engine, histories, seed, progress.advance)
+        progress.end(f"{report.histories:,} histories")
+    emit(report, show_recommend_speed)
+
+
 if __name__ == "__main__":
-    run_study(speed, pruning)
+    run_study(speed, pruning, recommend)
