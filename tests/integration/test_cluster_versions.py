@@ -472,7 +472,7 @@ class TestPointer:
             raise Killed
 
         with monkeypatch.context() as patched, pytest.raises(Killed):
-            patched.setattr(Cluster, "point", ends)
+            patched.setattr(Cluster, "point_alias", ends)
             served.rebuild(priced(products, 1.25))
         assert served.store.current() == V3
         assert served.named() == [served.index(V2)]
@@ -635,7 +635,7 @@ class TestCommands:
             served.rebuild(priced(products, 1.25))
             assert eventually(lambda: engine.manifest.version == V3)
             is_deleted(served, served.index(V2))
-            run(served, f"rollback {served.root} {V2}")
+            run(served, f"index rollback {served.root} {V2}")
             assert served.named() == [served.index(V2)]
             assert eventually(lambda: engine.manifest.version == V2)
             assert [ids(engine, query) for query in QUERIES] == before
@@ -643,9 +643,9 @@ class TestCommands:
 
     def test_going_back_keeps_the_newer_one_there(self, served: Shop, products: list[Product], run: Run) -> None:
         served.rebuild(priced(products, 1.25))
-        run(served, f"rollback {served.root}")
+        run(served, f"index rollback {served.root}")
         assert served.named() == [served.index(V2)]
-        run(served, f"rollback {served.root} {V3}")
+        run(served, f"index rollback {served.root} {V3}")
         assert served.named() == [served.index(V3)]
         assert served.indexes() == [served.index(V2), served.index(V3)]
 
@@ -653,9 +653,9 @@ class TestCommands:
     def test_pruning_removes_the_indexes_of_what_goes(self, served: Shop, products: list[Product], run: Run) -> None:
         served.rebuild(priced(products, 1.25))
         held = served.indexes()
-        run(served, f"prune {served.root} --keep 1 --dry-run")
+        run(served, f"index prune {served.root} --keep 1 --dry-run")
         assert served.indexes() == held
-        run(served, f"prune {served.root} --keep 1")
+        run(served, f"index prune {served.root} --keep 1")
         assert served.store.versions() == [V3]
         assert served.indexes() == [name for name in held if V3 in name]
         assert served.named() == [served.index(V3)]
