@@ -1,1 +1,1 @@
-"""The two text towers: an encoder of queries and products, trained on what a store knows of both."""
+"""Text towers: the encoder of queries and products, fine-tuned on a store's data."""

@@ -1,4 +1,4 @@
-"""The folder of trained towers: an ordinary sentence-transformers folder, and beside it what they were trained on."""
+"""The folder of trained text towers: a sentence-transformers folder with `towers.json`."""
 
 from __future__ import annotations
 
@@ -18,42 +18,40 @@ FORMAT = 1
 
 
 class TextTowersSpec(msgspec.Struct, frozen=True):
-    """What towers.json holds. It says nothing of the time: the same training gives the same folder, byte by byte."""
+    """The content of towers.json. It has no timestamp: the same training writes the same bytes."""
 
     format: int
     base: str
-    """The name of the model that training began with."""
     base_fingerprint: str
     version: str
-    """Of the index whose products and retrievers it learned from."""
+    """Index whose products and retrievers were used."""
     source: str
-    """What was learned from: judgments, clicks, or queries made from the catalog."""
+    """Source of the training data: judgments, clicks or synthetic queries."""
     trained_on: Mapping[str, int]
-    """How many queries and positives, and what was left out."""
+    """Counts of queries, positives and dropped rows."""
     options: Mapping[str, Any]
-    """All of them, the seed among them."""
+    """All options, including the seed."""
     curve: Sequence[Epoch]
     """nDCG@10 of the validation queries over a fixed pool, by part."""
     best: int
-    """The part whose weights these are, mixed with those that training began with."""
+    """The part whose weights were mixed with the initial weights."""
     share: float = 1.0
-    """Of what was learned; 1 is all of it."""
+    """Share of the trained weights in the mixture."""
     validation: float = 0.0
-    """nDCG@10 of the mixture, as in the curve."""
+    """nDCG@10 of the mixture."""
     averaged: int = 1
-    """Parts whose mean stands for the best one; 1 where that is better."""
+    """Number of averaged parts; 1 without averaging."""
     layers: int | None = None
-    """Those of its layers that were kept; None for all."""
+    """Number of remaining layers; None for all."""
     pruning: Sequence[Epoch] = ()
-    """As `curve`, of the layers that were kept while they were taught by all of them; the best is what these are."""
+    """Validation curve of the layer pruning."""
     stopped: str = ""
-    """Why training ended before its time, where that was no success."""
+    """Why training ended early."""
     notices: Sequence[str] = ()
 
 
 def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: Path | None = None) -> None:
-    """Writes a new folder, whole or not at all, with what is trained of it alone (`adapter`) where that is less; raises
-    what `Tower.save` does."""
+    """Writes a new folder atomically, with the adapter weights if there are any; raises what `Tower.save` does."""
 
     def add_files(scratch: Path) -> None:
         (scratch / TOWERS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
@@ -64,7 +62,7 @@ def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: 
 
 
 def read_towers(folder: Path) -> TextTowersSpec:
-    """What a folder of trained towers says of itself; raises EncoderUnavailableError where it is none."""
+    """Reads the spec of a folder of trained towers; raises EncoderUnavailableError if it is none."""
     path = folder / TOWERS_FILE
     try:
         spec = msgspec.json.decode(path.read_bytes(), type=TextTowersSpec)

@@ -1,4 +1,4 @@
-"""From pairs and negatives to what a step reads: texts in columns, and the tensors that the loss looks up."""
+"""Training examples of text towers: columns of texts and the tensors that the loss looks up."""
 
 from __future__ import annotations
 
@@ -22,19 +22,18 @@ from retrieval.store.products import encoder_text
 from retrieval.text.analysis import fold
 
 LABEL = "label"
-"""The column with the number of each example."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ExamplePart:
-    """Some steps' worth of examples, in the order in which they are trained on."""
+    """Examples of some steps, in training order."""
 
     texts: Dataset
     examples: Examples
 
 
 def positives(made: TowerDataset, size: int) -> torch.Tensor:
-    """All that answers a query, (m,) query * `size` + row, ascending."""
+    """All positives as query * `size` + row, (m,), ascending."""
     keys = made.query_of * size + made.rows
     return torch.from_numpy(np.sort(keys[made.is_positive]))
 
@@ -48,7 +47,7 @@ def build_part(
     augmentation: Augmentation,
     score: Score | None,
 ) -> ExamplePart:
-    """The examples of `pairs` (n,) with their `negatives` (n, k); a teacher reads them as they are."""
+    """Builds the examples of `pairs` (n,) with their `negatives` (n, k), with teacher scores if there is a teacher."""
     rows = np.column_stack([made.rows[pairs], negatives])
     known, place = np.unique(rows, return_inverse=True)
     place = place.reshape(rows.shape)
@@ -82,7 +81,6 @@ def build_part(
 
 
 def _log_q(place: NDArray[np.int64], count: int) -> Floats:
-    """How likely each product is to be among a batch, by how often it is in this part."""
     often = np.bincount(place.reshape(-1), minlength=count)
     return np.asarray(np.log(often / often.sum()), np.float32)[place]
 
@@ -97,13 +95,12 @@ def _key(text: str) -> int:
     return xxhash.xxh3_64_intdigest(text.encode("utf-8", "replace")) >> 1
 
 
-# The rounds in which negatives are mined: at first from what the index finds, then by the weights of the moment.
-#
-# A round's ranking is kept, since a run that goes on later has other weights than the round began with.
+# Negatives are mined in rounds: first from the index, then with the current weights. Each round's ranking is stored,
+# because a resumed run has other weights than the round began with.
 
 
 class Mining:
-    """Gives what to draw negatives from; the last round's is at hand."""
+    """Provides the negative pools; caches the last round."""
 
     def __init__(self, task: TextTowerTask) -> None:
         self._task = task
@@ -115,7 +112,7 @@ class Mining:
         self._last: tuple[int, NegativePools] | None = None
 
     def pools(self, part: int, parts: int) -> NegativePools:
-        """Of the round that a part belongs to; raises TrainingError where what was kept of it is damaged."""
+        """Pools of the round of a part; raises TrainingError if the stored ranking is damaged."""
         number = part * min(self._options.rounds, parts) // parts
         if self._last is None or self._last[0] != number:
             vectors = self._ranked(number) if number else self._vectors
@@ -132,7 +129,6 @@ class Mining:
         return list(ranked)
 
     def _ranked_now(self, number: int) -> list[Rows]:
-        """As many ranks of every query, over a sample of the catalog, by the present weights."""
         tower, products, progress = self._task.tower, self._task.products, self._task.progress
         size, options = len(products), self._options.negatives
         rng = np.random.default_rng([self._options.seed, 4, number])

@@ -1,4 +1,4 @@
-"""Training data of the text towers: judged queries by number, products by row, divided by the SHA-1 of the query."""
+"""Training data of the text towers: judged queries and product rows, split by the SHA-1 of the query."""
 
 from __future__ import annotations
 
@@ -20,32 +20,31 @@ from retrieval.records import Product
 from retrieval.text.analysis import fold
 
 LEAST_GAIN = 0.25
-"""Of the highest: what gains less is no positive of its query, and may stand for what does not answer it."""
+"""Smallest gain, relative to the highest, of a positive; products below it may be negatives."""
 LEAST_TRAINING, LEAST_VALIDATION = 20, 5
-"""Queries with a positive."""
+"""Minimum number of queries with a positive."""
 ENOUGH_POSITIVES = 3
-"""Of a query's own, from which on it learns nothing of other queries."""
+"""Positives from which a query takes no paraphrases' positives."""
 _PARTS = 1_000
 
 Rows = NDArray[np.int64]
 Floats = NDArray[np.float32]
 RowOf = Callable[[str], int | None]
-"""The row of a product's id, None where it is gone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What is known of one product for one query."""
+    """Relevance of one product for one query."""
 
     gain: float
-    """0 to 1, as a share of the best that there is: what it is worth to who asks."""
+    """0 to 1, as a share of the highest gain."""
     weight: float = 1.0
-    """0 to 1: how much it is to count, such as by how many clicks say so."""
+    """0 to 1: weight in training, such as by the number of clicks."""
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedQuery:
-    """A query with all that is known of products for it, by their ids."""
+    """A query with its judged product ids."""
 
     query: str
     opinions: Mapping[str, Opinion]
@@ -53,42 +52,41 @@ class JudgedQuery:
 
 @dataclass(frozen=True, slots=True)
 class Paraphrase:
-    """A query that shoppers put in other words, for the same need."""
+    """A reformulation of a query for the same need."""
 
     query: str
     to_query: str
-    """What they asked next."""
     share: float
-    """0 to 1: how many of those who asked the one went on to the other."""
+    """0 to 1: share of shoppers of the first query who typed the second one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TowerSources:
-    """Where material comes from."""
+    """Sources of training data."""
 
     training: Sequence[JudgedQuery]
     validation: Sequence[JudgedQuery] | None = None
-    """Queries that only choose; None takes a share of `training`."""
+    """Validation queries; None takes a share of `training`."""
     held_out: Collection[str] = ()
-    """Queries that may have no part in either, since something is measured on them."""
+    """Queries excluded from training and validation because they are used for evaluation."""
     share: float = 0.1
-    """Of the queries that choose, where `validation` has none."""
+    """Share of validation queries if `validation` is None."""
     paraphrases: Sequence[Paraphrase] | None = None
-    """By which queries of few positives learn what answers others; None where they shall not."""
+    """Paraphrases that add positives to queries with few; None for no additions."""
     synthetic: Sequence[JudgedQuery] = ()
-    """Queries made from products, which train only, and only where nobody asked the same."""
+    """Synthetic queries, used for training only and only if no shopper typed them."""
 
 
 @dataclass(frozen=True, slots=True)
 class DropCounts:
-    """What was left out."""
+    """Counts of excluded rows and queries."""
 
     gone: int = 0
     """Opinions of products that the index does not have."""
     leaked: int = 0
-    """Queries that stood on both sides after normalising, or among those held out: they were taken out."""
+    """Queries in both splits after normalising, or among the held-out ones."""
     without_positive: int = 0
-    """Queries that nothing answers."""
+    """Queries without a positive."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,63 +96,56 @@ class TowerDataset:
     queries: tuple[str, ...]
     """(q,)."""
     training: Rows
-    """Numbers of the queries that train, ascending."""
+    """Numbers of the training queries, ascending."""
     validation: Rows
-    """Of those that choose."""
+    """Numbers of the validation queries."""
     query_of: Rows
-    """(n,): the query of each pair."""
+    """(n,): query of each pair."""
     rows: Rows
-    """(n,): its product."""
+    """(n,): product row of each pair."""
     gains: Floats
     """(n,): as `Opinion.gain`."""
     weights: Floats
     """(n,): as `Opinion.weight`."""
     dropped: DropCounts = field(default_factory=DropCounts)
     paraphrases: int = 0
-    """Queries that train on what answers another one, too."""
+    """Training queries with positives from a paraphrase."""
     synthetic: int = 0
-    """Queries that train and that nobody asked."""
+    """Synthetic training queries."""
 
     @property
     def is_positive(self) -> NDArray[np.bool_]:
-        """(n,): whether the product answers the query."""
+        """(n,): whether the product is a positive of the query."""
         return self.gains >= LEAST_GAIN
 
     @property
     def positives(self) -> int:
-        """How many count; others are only known to be no negatives."""
         return int((self.is_positive & (self.weights > 0)).sum())
 
     @property
     def training_pairs(self) -> Rows:
-        """Numbers of the pairs that are trained on, ascending: positives that count, of queries that train."""
+        """Numbers of the training pairs, ascending: positives of training queries with a weight."""
         return np.flatnonzero(self.is_positive & (self.weights > 0) & np.isin(self.query_of, self.training))
 
     def pairs_of(self, queries: Rows) -> Rows:
-        """Numbers of the pairs of these queries, ascending."""
         return np.flatnonzero(np.isin(self.query_of, queries))
 
 
 def normalize_query(query: str) -> str:
-    """The form in which two spellings of one query are equal: case, width, accents and blanks are not told apart."""
+    """Normalises case, width, accents and spaces of a query."""
     return " ".join(fold(query).split())
 
 
 def is_validation_query(query: str, share: float, seed: int = 0) -> bool:
-    """Whether a query is among those that choose; its normalised text alone decides, with the seed."""
+    """Whether a query is in the validation split; depends only on its normalised text and the seed."""
     digest = hashlib.sha1(f"{seed}/{normalize_query(query)}".encode("utf-8", "replace"), usedforsecurity=False).digest()
     return int.from_bytes(digest, "big") % _PARTS < round(share * _PARTS)
 
 
 def build_dataset(sources: TowerSources, row_of: RowOf, seed: int = 0) -> TowerDataset:
-    """Queries that are one after normalising become one, with the higher of two opinions.
-
-    Paraphrases are looked at once the queries are divided: they lead from a query that trains to one that may. One that
-    chooses or is held out gives nothing, else its answers would be trained on in other words; and it takes nothing, nor
-    does one that would choose had it any clicks, as its text says, so that it falls on the same side another time.
-
-    Raises TrainingError where nothing is positive, all positives are one product, or too few queries are left.
-    """
+    """Builds the dataset; queries with the same normalised text are merged, with the higher opinion of each product.
+    Paraphrases are applied after the split and only between training queries, so that no validation or held-out query
+    leaks into training. Raises TrainingError if there is no positive, only one positive product, or too few queries."""
     training, gone = _by_query(sources.training, row_of)
     validation: dict[str, _QueryOpinions] = {}
     if sources.validation is not None:
@@ -191,7 +182,7 @@ class _QueryOpinions:
 
 
 def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _QueryOpinions], int]:
-    """Queries by their normalised text, and how many opinions were of products that are gone."""
+    """Groups queries by normalised text; also counts the opinions of missing products."""
     found: dict[str, _QueryOpinions] = {}
     gone = 0
     for each in judged:
@@ -210,9 +201,8 @@ def _by_query(judged: Iterable[JudgedQuery], row_of: RowOf) -> tuple[dict[str, _
 def _by_paraphrase(
     training: Mapping[str, _QueryOpinions], paraphrases: Iterable[Paraphrase], may_train: Callable[[str], bool]
 ) -> dict[str, _QueryOpinions]:
-    """Queries of few positives with those of the queries that they were replaced by, each counting by the share of
-    shoppers who went on to that one, the greatest where there are several. What is known of a product for the query
-    itself stands, also that it does not answer. Nobody hands on what is not its own."""
+    """Adds the positives of paraphrases to queries with few, weighted by the largest share of shoppers. A query's own
+    opinions take precedence, and added positives are not passed on."""
     learned: dict[str, _QueryOpinions] = {}
     for each in paraphrases:
         key, other = normalize_query(each.query), training.get(normalize_query(each.to_query))
@@ -281,10 +271,8 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
 
 
 def from_judgments(judgments: Judgments) -> list[JudgedQuery]:
-    """Gains are 2^(grade - lowest) - 1 as a share of the highest, and count as much as they are.
-
-    Raises TrainingError for a file whose only grade is 0 or less: it says of nothing that it is relevant.
-    """
+    """Converts judgments; gains are 2^(grade - lowest) - 1 as a share of the highest, weights are equal. Raises
+    TrainingError if the only grade is 0 or less."""
     grades = {grade for judged in judgments.grades.values() for grade in judged.values()}
     highest = max(grades)
     if len(grades) == 1 and highest <= 0:
@@ -299,23 +287,16 @@ def from_judgments(judgments: Judgments) -> list[JudgedQuery]:
 
 
 def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
-    """From the table `labels` of `rerank.sessions.tables.Derived`: products that were clicked, put into a cart or
-    bought for a query, by their labels as a share of the query's best, weighed by how much of that clicks say.
-
-    What was shown and left alone is no opinion: that nobody clicked on it is little to go by.
-    """
+    """Converts the table `labels` of `rerank.sessions.tables.Derived`: gains are labels as a share of the query's best,
+    weights are the share of click evidence. Products without a click, cart or purchase are left out."""
     chosen = labels.filter((pl.col("clicks") + pl.col("carts") + pl.col("purchases")) > 0).filter(pl.col("label") > 0)
     shares = chosen.with_columns(gain=pl.col("label") / pl.col("label").max().over("query"))
     return list(_sources_by_query(shares.sort("query", "product_id")))
 
 
 def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> list[Paraphrase]:
-    """From the tables of these names of `rerank.sessions.tables.Derived`: each query with each that replaced it for
-    the same need, and the share of its shoppers who went on to that one.
-
-    Both tables leave out what too few shoppers did. A query of which the second does not say how many asked it has no
-    share, and is none of these.
-    """
+    """Converts the tables of these names of `rerank.sessions.tables.Derived` to paraphrases with their share of
+    shoppers. Pairs whose query is missing in the second table are skipped."""
     searched = reformulations.join(queries.select("query", searched="shoppers"), on="query")
     shares = searched.with_columns(share=(pl.col("shoppers") / pl.col("searched")).clip(upper_bound=1.0))
     return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
@@ -332,7 +313,7 @@ def _graded(gain: float) -> Opinion:
 
 
 _LEAST_LEFT = 3
-"""Words that a title keeps: of fewer nothing could be told."""
+"""Minimum number of words that remain in a title."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,14 +334,14 @@ class AugmentOptions:
 
 
 class Augmentation:
-    """Draws for one example after the other, from a seed."""
+    """Augments examples one after the other, with a seed."""
 
     def __init__(self, options: AugmentOptions, seed: str) -> None:
         self._options = options
         self._random = Random(seed)  # noqa: S311 - nothing here is secret
 
     def query(self, text: str, product: Product) -> str:
-        """A query as it is read this time, `product` being what answers it."""
+        """The augmented query; `product` is its positive."""
         if self._is_drawn(self._options.brands):
             text = _without_brand(text, product.brand)
         if self._is_drawn(self._options.units):
@@ -368,7 +349,7 @@ class Augmentation:
         return " ".join(mistype(tuple(text.split()), self._random)) if self._is_drawn(self._options.typos) else text
 
     def positive(self, query: str, product: Product) -> Product:
-        """What answers it, as it is read this time."""
+        """The augmented product text."""
         if self._is_drawn(self._options.fields):
             product = self._without_fields(product)
         return _unlike(query, product) if self._is_drawn(self._options.unlike) else product
@@ -387,7 +368,6 @@ class Augmentation:
 
 
 def _without_brand(query: str, brand: str) -> str:
-    """A query that has all words of a brand without them; as it is where nothing else would be left."""
     named, words = set(fold(brand).split()), query.split()
     left = [word for word in words if fold(word) not in named]
     return " ".join(left) if left and named and named <= set(fold(query).split()) else query

@@ -1,8 +1,6 @@
-"""Fewer layers: some of an encoder's own, taught by all of it to make the vectors that it makes.
-
-Sanh et al. 2019, DistilBERT, section 3 (a student begins with some of its teacher's layers); the loss is the squared
-distance of vectors, as in Reimers & Gurevych 2020, Making Monolingual Sentence Embeddings Multilingual, section 2.
-"""
+"""Layer pruning: distils an encoder into some of its own layers. Sanh et al. 2019, DistilBERT, section 3 (initialising
+from teacher layers); squared distance of vectors as the loss: Reimers & Gurevych 2020, Making Monolingual Sentence
+Embeddings Multilingual, section 2."""
 
 from __future__ import annotations
 
@@ -29,12 +27,12 @@ from retrieval.progress import NullProgress, Progress
 from retrieval.store.products import encoder_text
 
 TEXTS = 40_000
-"""Products, beside the queries that train, whose vectors are learned."""
+"""Product texts used in addition to the training queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class LayerPruningOptions:
-    """How the layers that are left are taught."""
+    """How the remaining layers are trained."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=4, learning_rate=5e-4, warm_up=100))
     batch: int = 64
@@ -45,26 +43,23 @@ class LayerPruningOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LayerPruning:
-    """What is pruned, and what its layers are taught by."""
+    """The tower to prune and its training texts."""
 
     tower: TextTower
     made: TowerDataset
     products: CatalogProducts
     judge: PoolEvaluator
     folder: Path
-    """Keeps the state between epochs."""
+    """Stores the state between epochs."""
     options: LayerPruningOptions
     progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
 
 
 def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoch, ...]]:
-    """A tower of so many of the task's layers, taught to make the vectors that all of them make of the queries that
-    train and of products, with the weights of the epoch that the judge finds best; and the curve, whose line 0 is that
-    tower before it was taught.
-
-    A run that was killed goes on; a GPU that is full is given half as many texts a step. Raises what `check_layers`
-    does, and TrainingError where the loss is no number any more, or one text is too much for the device.
-    """
+    """Prunes a tower to the given number of layers, trains it on the vectors of the full tower, and returns it with the
+    weights of the best epoch and its curve. Line 0 of the curve is the tower before training. Resumes an interrupted
+    run; halves the batch if the GPU runs out of memory. Raises what `check_layers` does, and TrainingError for a
+    non-finite loss or if one text exceeds the memory."""
     teacher, student = _encode_by_teacher(task), keep_layers(task.tower, layers)
     start, options = weights_of(student.model), task.options
     while (curve := _train_student(task, options, student, teacher, layers)) is None:
@@ -79,7 +74,7 @@ def prune_layers(task: LayerPruning, layers: int) -> tuple[TextTower, tuple[Epoc
 def _train_student(
     task: LayerPruning, options: LayerPruningOptions, student: TextTower, teacher: _TeacherVectors, layers: int
 ) -> tuple[Epoch, ...] | None:
-    """The curve; None where the device has no memory for a step."""
+    """Trains and returns the curve; None if the device runs out of memory."""
     progress, steps = task.progress, -(-len(teacher.texts) // options.batch)
     progress.begin(f"{layers} layers", options.loop.epochs * steps, "steps")
     training: Training[SentenceTransformer, Rows] = Training(
@@ -100,10 +95,7 @@ def _train_student(
 
 
 def keep_layers(tower: TextTower, layers: int) -> TextTower:
-    """A copy that has so many of a tower's layers, from the first to the last at even distances.
-
-    Raises what `check_layers` does.
-    """
+    """Copies a tower with evenly spaced layers, including the first and the last; raises what `check_layers` does."""
     check_layers(tower, layers)
     model = copy.deepcopy(tower.model)
     stack = _stack(model)
@@ -115,13 +107,13 @@ def keep_layers(tower: TextTower, layers: int) -> TextTower:
     config.num_hidden_layers = layers
     if kinds := getattr(config, "layer_types", None):
         config.layer_types = [kinds[place] for place in sorted(kept)]
-    # All of them learn, whatever was trained before: adapters, or the upper layers alone.
+    # All weights are trained, including those frozen before.
     model.requires_grad_()
     return replace(tower, model=model)
 
 
 def check_layers(tower: TextTower, layers: int) -> None:
-    """Raises SettingError for a model whose layers are not found, or that has no more of them than so many."""
+    """Raises SettingError if the layers are not found or there are not more than requested."""
     there = len(_stack(tower.model))
     if not 1 <= layers < there:
         available = f"the model has {there}" if there else "this model's are not found"
@@ -129,7 +121,7 @@ def check_layers(tower: TextTower, layers: int) -> None:
 
 
 def _stack(model: SentenceTransformer) -> nn.ModuleList:
-    """A transformer's layers, first to last; none where there is not just one list of as many as it says."""
+    """The list of transformer layers; empty if it is ambiguous."""
     expected = getattr(_config(model), "num_hidden_layers", 0)
     lists = [
         module for module in model[0].modules() if isinstance(module, nn.ModuleList) and len(module) == expected > 1
@@ -143,7 +135,7 @@ def _config(model: SentenceTransformer) -> Any:  # noqa: ANN401 - the library's 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _TeacherVectors:
-    """Texts as a tower reads them (n,), and the unit vectors (n, d) that they are to have."""
+    """Texts (n,) with the full tower's unit vectors (n, d)."""
 
     texts: Sequence[str]
     vectors: Floats
@@ -161,7 +153,6 @@ def _encode_by_teacher(task: LayerPruning) -> _TeacherVectors:
 
 
 def _with_others(known: Rows, size: int, options: LayerPruningOptions) -> Rows:
-    """So many rows of a catalog, ascending, the known ones first of all."""
     rng = np.random.default_rng([options.seed, 5])
     known = known if len(known) <= options.texts else rng.choice(known, options.texts, replace=False)
     others = np.setdiff1d(np.arange(size), known)
@@ -170,7 +161,7 @@ def _with_others(known: Rows, size: int, options: LayerPruningOptions) -> Rows:
 
 
 def _shuffled(teacher: _TeacherVectors, options: LayerPruningOptions, epoch: int) -> Iterator[Rows]:
-    """Batches of texts of about one length; what is random in them, as in dropout, is the epoch's own."""
+    """Shuffled batches of similar text lengths; randomness depends on the epoch only."""
     torch.manual_seed(options.seed * 1_000 + epoch)
     rng = np.random.default_rng([options.seed, 6, epoch])
     lengths = np.array([len(text) for text in teacher.texts]) + rng.uniform(0, 16, len(teacher.texts))

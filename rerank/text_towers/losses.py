@@ -1,4 +1,4 @@
-"""The losses of the towers over a batch's queries and products, on sentence-transformers' cached gradients."""
+"""Losses of the text towers over in-batch negatives, with cached gradients of sentence-transformers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CHUNK_CPU, _CHUNK_GPU = 32, 64
 
 @dataclass(frozen=True, slots=True)
 class LossOptions:
-    """What is learned, and from how many texts at a time."""
+    """Loss options."""
 
     name: LossName = "softmax"
     temperature: float = 0.05
@@ -48,33 +48,30 @@ class LossOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """What some steps train on, by number: the labels of a batch are numbers of these."""
+    """Data of some steps; the labels of a batch index these arrays."""
 
     queries: Tensor
-    """(n,) int64: numbers of queries."""
+    """(n,) int64: query numbers."""
     products: Tensor
-    """(n, c) int64: rows; a positive first, then its negatives."""
+    """(n, c) int64: rows; the positive first, then its negatives."""
     titles: Tensor
-    """(n, c) int64: equal where titles are."""
+    """(n, c) int64: equal for equal titles."""
     weights: Tensor
-    """(n,) float32: how much each counts."""
+    """(n,) float32: weights."""
     log_q: Tensor
-    """(n, c) float32: the logarithm of how likely the product is to be drawn."""
+    """(n, c) float32: log probability that the product is sampled."""
     teacher_scores: Tensor | None = None
-    """(n, c) float32: what the teacher says of each product."""
+    """(n, c) float32: teacher scores."""
 
 
 class TowerLoss(CachedLossMixin, nn.Module):
-    """The loss of batches whose columns are a query, a positive, and negatives.
-
-    Softmax is InfoNCE over all products of the batch (Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling, section
-    3), pointwise is the cross-entropy of sigmoid(cosine * scale + bias) with the two learned (Zhai et al. 2023, Sigmoid
-    Loss, section 3.2). A product that is a positive of a row's query, or has its positive's title, is no negative of
-    that row.
-    """
+    """Loss of batches whose columns are a query, a positive, and negatives. Softmax is InfoNCE over all products of the
+    batch (Yi et al. 2019, Sampling-Bias-Corrected Neural Modeling, section 3). Pointwise is the cross-entropy of
+    sigmoid(cosine * scale + bias) with learned scale and bias (Zhai et al. 2023, Sigmoid Loss, section 3.2). Other
+    positives of the query and products with the positive's title are masked."""
 
     def __init__(self, model: SentenceTransformer, options: LossOptions, positives: Tensor, size: int) -> None:
-        """`positives` (m,) are query * `size` + row of all that is right, ascending."""
+        """`positives` (m,) are query * `size` + row of all positives, ascending."""
         super().__init__()
         self.model = model
         self.options = options
@@ -88,8 +85,8 @@ class TowerLoss(CachedLossMixin, nn.Module):
             self.bias = nn.Parameter(torch.tensor(-0.5 / options.temperature))
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
-        """The loss of a batch; `labels` (B,) are numbers of examples."""
-        # Texts of about one length stand in each chunk, so that little of it is padding.
+        """The loss of a batch; `labels` (B,) are example numbers."""
+        # Chunks hold texts of similar length to reduce padding.
         features = list(sentence_features)
         orders = [each["attention_mask"].sum(dim=1).argsort(stable=True) for each in features]
         ordered = [_rows(each, order) for each, order in zip(features, orders, strict=True)]
@@ -117,7 +114,7 @@ class TowerLoss(CachedLossMixin, nn.Module):
         return loss
 
     def _loss(self, cosines: Tensor, numbers: Tensor, examples: Examples) -> Tensor:
-        """Of cosines (B, c * B): the batch's positives, then its first negatives, ..."""
+        """Loss of cosines (B, c * B): the batch's positives, then its first negatives, ..."""
         place = cosines.device
         masked = self._masked(examples, numbers).to(place)
         weights = examples.weights[numbers].to(place)
@@ -133,7 +130,7 @@ class TowerLoss(CachedLossMixin, nn.Module):
         return (each * weights).sum() / weights.sum().clamp_min(1e-12)
 
     def _masked(self, examples: Examples, numbers: Tensor) -> Tensor:
-        """(B, c * B): what is no negative of its row; its own positive is not masked."""
+        """(B, c * B): products that are not negatives of the row; its own positive is not masked."""
         products, titles = examples.products[numbers].T.reshape(-1), examples.titles[numbers].T.reshape(-1)
         keys = examples.queries[numbers][:, None] * self._size + products[None, :]
         at = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
@@ -161,7 +158,7 @@ class TowerLoss(CachedLossMixin, nn.Module):
         return each.masked_fill(masked, 0.0).sum(dim=1)
 
     def _teacher_loss(self, cosines: Tensor, teacher_scores: Tensor) -> Tensor:
-        """(B,): how far a row's own products are from what the teacher says of them, taught (B, c)."""
+        """(B,): divergence of a row's scores from the teacher's (B, c)."""
         rows = torch.arange(len(cosines), device=cosines.device)
         places = rows[:, None] + torch.arange(teacher_scores.shape[1], device=cosines.device) * len(cosines)
         own = cosines.gather(1, places) / self.options.temperature
@@ -174,7 +171,7 @@ class TowerLoss(CachedLossMixin, nn.Module):
 
 
 def _cosines(columns: list[Tensor], end: int | None) -> Tensor:
-    """Of a batch's queries with all its products, (B, c * B), over the first columns of their vectors."""
+    """Cosines (B, c * B) of queries with all products, over the first columns."""
     queries, *products = [functional.normalize(column[:, :end].float(), dim=-1) for column in columns]
     return queries @ torch.cat(products).T
 

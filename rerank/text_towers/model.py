@@ -1,4 +1,4 @@
-"""The encoder while it is trained: a sentence-transformers model with its prompts, read at a training's length."""
+"""The trainable encoder: a sentence-transformers model with its prompts and a training length."""
 
 from __future__ import annotations
 
@@ -33,37 +33,35 @@ _BATCH_CPU, _BATCH_GPU = 64, 256
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextTower:
-    """Both text towers: they share their weights, and the prompts tell them apart."""
+    """Query and product encoder with shared weights and different prompts."""
 
     model: SentenceTransformer
     name: str
     query_prompt: str
     product_prompt: str
     max_length: int
-    """Tokens that training reads; the model that is saved reads as many as before."""
+    """Maximum tokens in training; the saved model keeps its own length."""
     full_length: int
 
     def ready_query(self, text: str) -> str:
-        """A query as the model reads it, its prompt before it."""
+        """The query with its prompt."""
         return prepare_text(text, self.query_prompt, self.max_length)
 
     def ready_product(self, text: str) -> str:
-        """A product's text as the model reads it."""
+        """The product text with its prompt."""
         return prepare_text(text, self.product_prompt, self.max_length)
 
     def encode_queries(self, texts: Sequence[str]) -> Floats:
-        """Unit vectors (n, d) by the present weights."""
+        """Unit vectors (n, d) with the current weights."""
         return self._encode([self.ready_query(text) for text in texts])
 
     def encode_products(self, texts: Sequence[str], progress: Callable[[int], None] = lambda _count: None) -> Floats:
-        """The same of products' texts; `progress` is told how many more are done."""
+        """Unit vectors of product texts; `progress` receives the number of encoded texts."""
         return self._encode([self.ready_product(text) for text in texts], progress)
 
     def save(self, folder: Path, add_files: Callable[[Path], None] = lambda _folder: None) -> None:
-        """Writes a new folder that sentence-transformers opens, whole or not at all; `beside` adds files to it.
-
-        Raises SettingError where `folder` exists, StoreError where it cannot be written.
-        """
+        """Writes a new sentence-transformers folder atomically; `beside` adds files to it. Raises SettingError if
+        `folder` exists, StoreError if it cannot be written."""
         if folder.exists():
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
         self.model.max_seq_length = self.full_length
@@ -93,9 +91,9 @@ class TextTower:
         return np.concatenate(parts)
 
     def _made(self, chunk: list[str], batch: int) -> Floats | None:
-        """Vectors of texts, so many at a time; None where the GPU has no memory for that."""
+        """Encodes texts in batches; None if the GPU runs out of memory."""
         try:
-            # An empty prompt, or sentence-transformers would add the model's default one to ours.
+            # An empty prompt prevents the default prompt of sentence-transformers.
             made = self.model.encode(chunk, prompt="", batch_size=batch, show_progress_bar=False)
         except torch.OutOfMemoryError:
             return None
@@ -103,10 +101,8 @@ class TextTower:
 
 
 def open_text_tower(source: ModelSource, max_length: int, *, device: str | None = None) -> TextTower:
-    """The model to begin with; `device` None takes the GPU where there is one.
-
-    Raises EncoderUnavailableError where it cannot be loaded, TrainingError where it has no weights to train.
-    """
+    """Loads the initial model; `device` None prefers a GPU. Raises EncoderUnavailableError if it cannot be loaded,
+    TrainingError if it has no trainable weights."""
     model = load_model(source, device=device)
     if not any(weight.requires_grad for weight in model.parameters()):
         raise TrainingError(f"{source.name} has no weights that can be trained: name another model to begin with")
@@ -117,15 +113,12 @@ def open_text_tower(source: ModelSource, max_length: int, *, device: str | None 
 
 
 def on_gpu(tower: TextTower) -> bool:
-    """Whether it runs on a GPU."""
+    """Whether the model is on a GPU."""
     return tower.model.device.type == "cuda"
 
 
 def trains_in_bfloat16(tower: TextTower) -> bool:
-    """Whether its device computes faster in bfloat16, in which it trains as well.
-
-    A CPU may have instructions for it and yet be slower by them: one that has is asked.
-    """
+    """Whether bfloat16 is faster on the device; CPUs are measured, since some have it but are slower."""
     if on_gpu(tower):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()
@@ -138,7 +131,6 @@ def _bfloat16_is_faster() -> bool:
 
 
 def _matrix_seconds(dtype: torch.dtype) -> float:
-    """The fastest of some, so that what runs beside does not count."""
     texts, weights = torch.ones(2_048, 384, dtype=dtype), torch.ones(1_536, 384, dtype=dtype)
     seconds = []
     for _ in range(8):
@@ -148,25 +140,23 @@ def _matrix_seconds(dtype: torch.dtype) -> float:
     return min(seconds)
 
 
-# Low-rank adapters: a few matrices beside those of the model are trained in their place (LoRA, Hu et al. 2021, section
-# 4.1), which takes little memory; in the end they are added to the model, which is then as fast as before.
+# LoRA (Hu et al. 2021, section 4.1): low-rank adapters are trained instead of the weights, which saves memory, and
+# merged at the end.
 
 ADAPTER_FOLDER = "adapter"
-"""Beside a trained model: its adapters alone, as peft reads them."""
+"""Adapter folder in a trained model's folder, in peft's format."""
 
 
 def attach(model: SentenceTransformer, rank: int, seed: int) -> PeftModel:
-    """Puts adapters of a rank beside all matrices of the transformer, and leaves only them to be trained.
-
-    They add nothing before the first step. Raises SettingError for a model whose first module is no transformer.
-    """
+    """Adds adapters of a rank to all matrices of the transformer and freezes the other weights. The initial output is
+    unchanged. Raises SettingError if the first module is no transformer."""
     body = getattr(model[0], "model", None)
     if not isinstance(body, PreTrainedModel):
         raise SettingError("only a transformer can have low-rank adapters; train this model without them")
     model.requires_grad_(False)
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", bias="none")
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft asks transformers for what has another name since.
+        # peft imports a name that transformers has renamed.
         warnings.simplefilter("ignore", FutureWarning)
         torch.manual_seed(seed)
         adapted = get_peft_model(body, config)
@@ -175,21 +165,18 @@ def attach(model: SentenceTransformer, rank: int, seed: int) -> PeftModel:
 
 
 def merge(model: SentenceTransformer, adapted: PeftModel, folder: Path) -> None:
-    """Writes a model's adapters to a folder of their own, and adds them to its weights."""
+    """Writes the adapters to their own folder and merges them into the weights."""
     adapted.save_pretrained(str(folder), save_embedding_layers=False)
     (folder / "README.md").unlink(missing_ok=True)
     model[0].model = adapted.merge_and_unload()
 
 
 _SHARES = ("attention_dropout", "dropout")
-"""Attributes of modules that keep their share as a number, and have no module for it."""
+"""Attributes of modules that store the dropout rate as a number."""
 
 
 def set_dropout(model: nn.Module, share: float | None) -> None:
-    """Leaves out this share of them wherever the model leaves out some; None is the model's own.
-
-    What a model was saved with stands: a folder that it is saved to keeps its own share.
-    """
+    """Sets the dropout rate of a model; None keeps it. Saving writes the model's own rate."""
     if share is None:
         return
     for module in model.modules():
@@ -201,14 +188,12 @@ def set_dropout(model: nn.Module, share: float | None) -> None:
 
 
 _LAYER = re.compile(r"\.(?:layers?|block)\.([0-9]{1,4})\.")
-"""Of the names of a transformer's weights, as BERT, MPNet and most others have them; T5 has layers in its blocks."""
+"""Pattern of layer numbers in weight names: BERT, MPNet and most others; T5 uses blocks."""
 
 
 def freeze(model: nn.Module, layers: int | None) -> None:
-    """Trains the upper `layers` layers and what stands above them; None trains everything, embeddings too.
-
-    Raises SettingError for a model whose layers are not told by its weights' names, or that has fewer.
-    """
+    """Trains only the upper `layers` layers and the modules above; None trains everything. Raises SettingError if
+    layers cannot be identified by weight names, or are fewer."""
     weights = dict(model.requires_grad_().named_parameters())
     if layers is None:
         return
@@ -234,27 +219,26 @@ def _layer_of(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
-# Weights between those that training began with and those that it ended with: they forget less of what the model knew.
-#
-# Wortsman et al. 2022, Robust fine-tuning of zero-shot models, section 3 (weight-space ensembling).
+# Interpolation of initial and trained weights keeps more of the pretrained model: Wortsman et al. 2022, Robust
+# fine-tuning of zero-shot models, section 3 (weight-space ensembling).
 
 SHARES = (0.25, 0.5, 0.75)
-"""Of what was learned, that are tried beside all of it."""
+"""Shares of the trained weights that are tried in addition to 1."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightMixture:
-    """The mixture that validation prefers."""
+    """The mixture with the best validation."""
 
     share: float
-    """Of what was learned; 1 is all of it."""
+    """Share of the trained weights."""
     validation: float
-    """nDCG@10, as of a part of the curve."""
+    """nDCG@10 on the validation queries."""
 
 
 def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: Callable[[], float]) -> WeightMixture:
-    """Leaves a network with the mixture of `start` and its own weights that `judge` finds best; `reached` is what it
-    finds of its own. Of equally good ones the one that has learned more."""
+    """Sets the mixture of `start` and the current weights with the best `judge` value; `reached` is the value of the
+    current weights. Ties go to the larger trained share."""
     learned = weights_of(network)
     found = {1.0: reached}
     for share in SHARES:
@@ -266,7 +250,7 @@ def mix(network: nn.Module, start: Mapping[str, Tensor], reached: float, judge: 
 
 
 def between(start: Mapping[str, Tensor], learned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Weights between both, `share` of the way. What is no number with a fraction, as a count, is as it was learned."""
+    """Interpolates weights, `share` of the way; integer tensors keep the trained value."""
     return {
         name: start[name].lerp(value, share) if value.is_floating_point() else value for name, value in learned.items()
     }

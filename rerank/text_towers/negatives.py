@@ -1,4 +1,4 @@
-"""Hard negatives: products that a retriever ranks high for a query, and that do not answer it as far as is known."""
+"""Hard negatives: products that a retriever ranks high for a query and that are not known positives."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from retrieval.text.analysis import CHUNKS, fold
 from retrieval.text.units import QUANTITIES, in_one, quantities
 
 _BLOCK = 256
-"""Queries whose cosines with all products are in memory at once."""
+"""Queries per block of cosines."""
 _JUDGED_SHARE = 0.5
-"""How often the first negative is one that was judged, where there is one and it is no near miss."""
+"""Probability that the first negative is a judged one, if there is one and no near miss."""
 _NOTHING = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
 class NegativeOptions:
-    """Which products to take, and how many."""
+    """Options of negative sampling."""
 
     count: int = 1
     """Of each pair; the other pairs of its batch are negatives besides."""
@@ -41,17 +41,17 @@ class NegativeOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NegativePools:
-    """What to draw from, for each query that trains; positives are not among it."""
+    """Negative pools of each training query, without its positives."""
 
     retrieved: Sequence[Rows]
     judged: Sequence[Rows]
-    """Products that are known and worth too little."""
+    """Judged products below the gain of a positive."""
     near_misses: Mapping[int, Rows] = field(default_factory=dict)
-    """By the row of a positive, whatever its query: other positives of that one may be among them."""
+    """Near misses by row of a positive; may contain other positives of the query."""
 
 
 def window(ranked: Rows, first: int, last: int) -> Rows:
-    """The ranks `first` to `last`, from 1, of rows best first; the lower half where there are fewer than that."""
+    """Ranks `first` to `last`, from 1, of rows best first; the lower half if there are fewer."""
     return ranked[min(first - 1, len(ranked) // 2) : last]
 
 
@@ -60,8 +60,8 @@ def build_pools(
     rankings: Sequence[Sequence[Rows]],
     near_misses: Mapping[int, Rows] = MappingProxyType({}),
 ) -> NegativePools:
-    """`rankings` has, for each retriever, what it found for each query of `made.training`, in order; `near_misses` has
-    those of each positive's row."""
+    """Builds pools; `rankings` has each retriever's results for each query of `made.training`, `near_misses` those of
+    each positive's row."""
     retrieved, judged = [], []
     for place, (positive, unfit) in enumerate(_known(made)):
         found = [_NOTHING, *(ranking[place] for ranking in rankings)]
@@ -73,10 +73,8 @@ def build_pools(
 def draw_negatives(
     made: TowerDataset, pairs: Rows, found: NegativePools, options: NegativeOptions, size: int, rng: np.random.Generator
 ) -> Rows:
-    """Rows (n, count) of negatives for pairs of queries that train, `pairs` (n,); `size` is the catalog's.
-
-    Where too little was retrieved for a query, any product that is not its positive stands in.
-    """
+    """Draws negatives (n, count) for training pairs (n,); `size` is the catalog's. Random products that are not
+    positives fill up short pools."""
     place_of = {number: place for place, number in enumerate(made.training.tolist())}
     positives = [positive for positive, _ in _known(made)]
     result = np.empty((len(pairs), options.count), np.int64)
@@ -92,8 +90,8 @@ def draw_negatives(
 
 
 def nearest(queries: Floats, products: Floats, rows: Rows, last: int) -> list[Rows]:
-    """For each query (q, d) the `last` products of greatest cosine, best first, of those whose unit vectors are
-    `products` (p, d) and that stand at `rows` (p,)."""
+    """For each query (q, d) the `last` products of greatest cosine, best first; unit vectors `products` (p, d) with
+    their `rows` (p,)."""
     last = min(last, len(rows))
     blocks = (queries[start : start + _BLOCK] for start in range(0, len(queries), _BLOCK))
     return [ranked for block in blocks for ranked in _best(block @ products.T, rows, last)]
@@ -101,14 +99,14 @@ def nearest(queries: Floats, products: Floats, rows: Rows, last: int) -> list[Ro
 
 def _best(scores: NDArray[np.float32], rows: Rows, last: int) -> Iterator[Rows]:
     places = np.argpartition(-scores, last - 1, axis=1)[:, :last]
-    # Equal scores stand in the order of rows, whatever the partition made of them.
+    # Ties are ordered by row, whatever the partition returned.
     places = np.sort(places, axis=1)
     order = np.argsort(-np.take_along_axis(scores, places, axis=1), axis=1, kind="stable")
     yield from rows[np.take_along_axis(places, order, axis=1)]
 
 
 def _known(made: TowerDataset) -> Iterator[tuple[Rows, Rows]]:
-    """Of each query that trains: its positives, and what is known and no positive, ascending."""
+    """Of each training query: positives, and judged non-positives, ascending."""
     starts = np.searchsorted(made.query_of, made.training)
     ends = np.searchsorted(made.query_of, made.training, side="right")
     is_positive = made.is_positive
@@ -122,7 +120,6 @@ def _some(rows: Rows, count: int, rng: np.random.Generator) -> Rows:
 
 
 def _led(chosen: Rows, first: Rows, share: float, count: int, rng: np.random.Generator) -> Rows:
-    """What was chosen, so often with one of `first` before it; `count` at most."""
     if not count or not len(first) or rng.random() >= share:
         return chosen
     return np.concatenate([rng.choice(first, 1), chosen])[:count]
@@ -131,38 +128,36 @@ def _led(chosen: Rows, first: Rows, share: float, count: int, rng: np.random.Gen
 def _any(positive: Rows, count: int, size: int, rng: np.random.Generator) -> Rows:
     proposed = rng.integers(0, size, count + len(positive) + 8)
     left = proposed[~np.isin(proposed, positive)]
-    # A catalog of nothing but positives has no negatives: the loss masks what stands here.
+    # A catalog of positives only has no negatives: the loss masks these.
     return np.resize(left if len(left) else proposed, count)
 
 
 _QUANTITY = re.compile(QUANTITIES)
 _MAX_TITLE = 1_000
-"""Characters of a title that are read for sizes."""
+"""Characters of a title parsed for sizes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProductTraits:
-    """What tells a product from those near to it."""
+    """Product traits that identify near misses."""
 
     title: str
     """Folded."""
     sizes: Mapping[str, Counter[str]]
-    """The numbers of its title by their unit, each as often as it stands there."""
+    """Numbers of the title by unit, with multiplicity."""
     category: tuple[str, ...]
-    """Folded; the deepest level is its type."""
+    """Folded; the deepest level is the type."""
 
 
 def traits_of(product: Product) -> ProductTraits:
-    """Read from title and category; a number without a unit is no size."""
+    """Reads traits from title and category; numbers without a unit are ignored."""
     title = fold(product.title)
     return ProductTraits(title, _sizes(title), tuple(map(fold, product.category)))
 
 
 def is_near_miss(one: ProductTraits, other: ProductTraits) -> bool:
-    """Whether two products, near to each other, differ in a size or in their type; never where their titles are equal.
-
-    Only what both tell can differ: a size where both have one of its unit, the type where both have a category.
-    """
+    """Whether two similar products differ in a size or in type; False for equal titles. Only sizes with a common unit
+    and known categories are compared."""
     return one.title != other.title and (_differ_in_size(one, other) or _differ_in_type(one, other))
 
 
@@ -171,7 +166,7 @@ def _sizes(folded: str) -> Mapping[str, Counter[str]]:
     for chunk in CHUNKS.findall(folded[:_MAX_TITLE]):
         if not _QUANTITY.fullmatch(chunk) or in_one(chunk):
             continue
-        # "8 x 10 ft": the unit behind is that of all before it.
+        # "8 x 10 ft": the unit applies to all numbers before it.
         unit = ""
         for each in reversed(quantities(chunk)):
             unit = each.unit or unit
@@ -181,7 +176,7 @@ def _sizes(folded: str) -> Mapping[str, Counter[str]]:
 
 
 def _differ_in_size(one: ProductTraits, other: ProductTraits) -> bool:
-    """Whether, in one unit, each has a number that the other lacks: a title that tells more sizes differs in none."""
+    """Whether, in one unit, each has a number that the other lacks."""
     pairs = ((one.sizes[unit], other.sizes[unit]) for unit in one.sizes.keys() & other.sizes.keys())
     return any(mine - theirs and theirs - mine for mine, theirs in pairs)
 

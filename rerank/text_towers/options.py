@@ -21,7 +21,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class TextTowerOptions:
-    """How to train; the defaults are for a model of 6 layers and some ten thousand judged pairs."""
+    """Training options; the defaults are for a model of 6 layers and about ten thousand judged pairs."""
 
     epochs: int = 3
     batch: int = 128
@@ -75,7 +75,7 @@ class CatalogProducts(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievedProducts:
-    """What the published index finds for each query of a material, rows best first, by the query's number."""
+    """What the published index finds for each query of a dataset, rows best first, by query number."""
 
     words: Sequence[Rows]
     """By BM25."""
@@ -91,7 +91,7 @@ Score = Callable[[Sequence[str], Sequence[str]], Floats]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextTowerTask:
-    """What is trained, and what with."""
+    """A training task: the model, its data and its options."""
 
     tower: TextTower
     made: TowerDataset
@@ -108,13 +108,12 @@ class TextTowerTask:
     """A teacher's word, where the loss has one."""
 
     def damaged(self, path: Path) -> TrainingError:
-        """That a file of the folder cannot be read."""
         return TrainingError(f"{path} is damaged, so this training cannot go on: remove {self.folder} to begin it anew")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedTowers:
-    """What came of it."""
+    """The outcome of a training."""
 
     curve: tuple[Epoch, ...]
     """By part; number 0 is the model as it was. Validation is nDCG@10 over a fixed pool."""
@@ -134,5 +133,5 @@ class TrainedTowers:
 
     @property
     def improved(self) -> bool:
-        """False where no part, nor a mean of some, was better than the model as it was."""
+        """Whether a part or a mean of parts was better than the initial model."""
         return self.best.number > 0 or self.averaged > 1

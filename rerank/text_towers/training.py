@@ -1,8 +1,6 @@
-"""Training the towers: part after part, negatives mined anew between rounds, validated, stopped early, resumable.
-
-After each part a run keeps its state: one that is killed goes on from there and ends with the weights of one that was
-not, since what is random comes from the seed and numbers of parts and rounds alone.
-"""
+"""Training of the text towers: parts with validation, rounds of negative mining, early stopping, checkpoints. An
+interrupted run resumes after the last part and reaches the same weights, because all randomness depends only on the
+seed and the numbers of parts and rounds."""
 
 from __future__ import annotations
 
@@ -60,16 +58,11 @@ from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
 
 def train_towers(task: TextTowerTask) -> TrainedTowers:
-    """Trains a task's tower in place and leaves it with the weights of its best validation, or between those and the
-    ones that it began with, where that is better still.
-
-    A loss that is no number any more stops the run, which keeps the best part so far; a GPU that is full is given fewer
-    texts at a time. Adapters are left in the task's folder, and added to the tower.
-
-    Raises SettingError for options that do not suit the model, TrainingError where the loss is no number before any
-    part was better than the model as it was, where what an interrupted run has left is damaged, and where one text
-    alone is too much for the device.
-    """
+    """Trains a task's tower in place and leaves the weights with the best validation, or a better mixture with the
+    initial weights. A non-finite loss stops the run and keeps the best part; if the GPU runs out of memory, the chunk
+    is halved. Adapters are saved in the task's folder and merged. Raises SettingError for options that do not suit the
+    model. Raises TrainingError for a non-finite loss before any improvement, for damaged checkpoints, and if one text
+    exceeds the memory."""
     task.folder.mkdir(parents=True, exist_ok=True)
     model, options = task.tower.model, task.options
     check_options(task.tower, options)
@@ -86,7 +79,7 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
 
 
 def check_options(tower: TextTower, options: TextTowerOptions) -> None:
-    """Raises SettingError for options that do not suit the model, or each other."""
+    """Raises SettingError for options that do not suit the model or each other."""
     if options.train_layers is not None and options.lora is not None:
         raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
     if options.fgm and (options.train_layers is not None or options.lora is not None):
@@ -211,7 +204,7 @@ class _TowerTraining:
         return self._pairs[order[begin * batch : end * batch]]
 
     def _stop(self, state: RunState, error: NonFiniteLossError) -> str:
-        """Why training ended; raises NothingBetterError where no part was better than the model before."""
+        """Reason why training ended; raises NothingBetterError if no part improved."""
         loss = f"the loss became {error.value} {error.place} of {self._total:,}"
         cure = "lower the learning rate, or look at the labels"
         if best_of(state.progress.curve).number == 0:
@@ -219,7 +212,6 @@ class _TowerTraining:
         return f"{loss}; the best part before it is kept; {cure}"
 
     def _halve_chunk(self) -> None:
-        """Runs half as many texts at a time from now on."""
         size = self._loss.mini_batch_size
         if size == 1:
             raise TrainingError("the GPU has no memory for one text: choose a smaller model")
@@ -231,7 +223,7 @@ _FASTER = "faster"
 
 
 def optimizer_of(loss: TowerLoss, options: TextTowerOptions) -> AdamW:
-    """AdamW over all weights that are trained; what the loss itself learns, single numbers, moves faster."""
+    """AdamW over all trained weights; the loss's own scalars have a higher learning rate."""
     own = [weight for name, weight in loss.named_parameters() if not name.startswith("model.")]
     weights = [weight for weight in loss.model.parameters() if weight.requires_grad]
     groups = [{"params": weights, _FASTER: 1.0}, *([{"params": own, _FASTER: 100.0}] if own else [])]
@@ -248,12 +240,9 @@ def train_part(
     folder: Path,
     on_step: Callable[[], None],
 ) -> float:
-    """Trains on a part, once; the mean loss of its steps. `at` is the part's number, how many steps were done before
-    it, and how many the whole training has. `told` hears of each step.
-
-    Randomness comes from the seed and the number of the part alone. Raises NonFiniteLossError, and what torch raises
-    where the device has no memory left.
-    """
+    """Trains one part and returns the mean loss. `at` is the part's number, the number of earlier steps, and the total
+    of steps; `told` is called at each step. Randomness depends on the seed and the part. Raises NonFiniteLossError, and
+    torch's error if memory runs out."""
     number, done, total = at
     loss.examples = part.examples
     for group in optimizer.param_groups:
@@ -274,7 +263,7 @@ def train_part(
         disable_tqdm=True,
         batch_sampler=_in_order,
     )
-    # Several GPUs would each be given a batch, and the model be wrapped for good.
+    # With several GPUs, transformers would wrap the model permanently.
     arguments._n_gpu = min(arguments.n_gpu, 1)
     with no_progress_bar(), _quiet():
         trainer = _Trainer(
@@ -289,7 +278,7 @@ def train_part(
         try:
             trainer.train()
         finally:
-            # What validates and mines runs as it did before the first step.
+            # Validation and mining run in the mode from before the first step.
             trainer.accelerator.unwrap_model(tower.model, keep_fp32_wrapper=False)
             tower.model.eval()
     return sum(trainer.losses) / max(len(trainer.losses), 1)
@@ -310,8 +299,7 @@ def _in_order(dataset: Any, batch_size: int, drop_last: bool, **_: object) -> De
 
 
 class _Trainer(SentenceTransformerTrainer):
-    """Stops at a loss that is no number, tells of every step, and looks at a batch a second time with its embeddings
-    moved."""
+    """Stops at a non-finite loss, reports every step, and adds the adversarial (FGM) pass."""
 
     done = 0
     on_step: Callable[[], None]
@@ -332,7 +320,6 @@ class _Trainer(SentenceTransformerTrainer):
 
     @contextmanager
     def _moved_embeddings(self) -> Iterator[None]:
-        """By as much as `fgm` up the gradient of the batch."""
         body: Any = self.model[0]
         weight = body.model.get_input_embeddings().weight
         before = weight.detach().clone()
@@ -347,7 +334,7 @@ class _Trainer(SentenceTransformerTrainer):
             self._is_moved = False
 
     def add_model_card_callback(self, default_args_dict: dict[str, Any]) -> None:
-        """Writes no model card, and so looks for no examples for one."""
+        """Writes no model card."""
 
     def compute_loss(self, model: Any, inputs: Any, *given: Any, **named: Any) -> Any:  # noqa: ANN401
         """See `transformers.Trainer`."""
@@ -362,15 +349,13 @@ class _Trainer(SentenceTransformerTrainer):
         return loss
 
 
-# The mean of the weights after several parts of a training, as long as it validates better for each.
-#
-# Wortsman et al. 2022, Model soups, section 2 (the greedy soup); its members are checkpoints of one run, in their
-# order.
+# Averages the weights of several parts while validation improves: Wortsman et al. 2022, Model soups, section 2 (the
+# greedy soup), over checkpoints of one run in order.
 
 
 def average(network: nn.Module, state: RunState, validation: float, judge: Callable[[], float]) -> None:
-    """Takes the weights of a network, whose own validation is told, into the mean of a run, if that is no worse by it;
-    begins the mean anew with them where they alone are better than both. The network stays as it is."""
+    """Adds a network's weights to the mean of a run if validation does not decrease; restarts the mean with them if
+    they alone are better. The network is unchanged."""
     progress, latest = state.progress, weights_of(network)
     if progress.averaged:
         mean = between(state.averaged, latest, 1 / (progress.averaged + 1))

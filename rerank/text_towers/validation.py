@@ -14,31 +14,31 @@ from rerank.text_towers.options import CatalogProducts, RetrievedProducts
 from retrieval.store.products import encoder_text
 
 _QUERIES = 500
-"""The most that choose."""
+"""Maximum number of validation queries."""
 _NEAR = 5
-"""Of each retriever's best for each query, which are in the pool: what is hard to tell apart."""
+"""Top results of each retriever that are in the pool of each query."""
 _BLOCK = 100
 
 
 class TowerEncoder(Protocol):
-    """A tower that trains, or an encoder as it serves."""
+    """A tower in training or a serving encoder."""
 
     def encode_queries(self, texts: Sequence[str], /) -> Floats:
         """(n, d) unit vectors."""
         ...
 
     def encode_products(self, texts: Sequence[str], /) -> Floats:
-        """The same of products' texts."""
+        """Unit vectors of product texts."""
         ...
 
 
 class PoolEvaluator:
-    """Ranks the same pool for the same queries again and again."""
+    """Ranks a fixed pool for fixed queries."""
 
     def __init__(
         self, made: TowerDataset, found: RetrievedProducts, products: CatalogProducts, size: int, seed: int
     ) -> None:
-        """`size` is how many products the pool has, unless judged ones and near ones are more."""
+        """`size` is the minimum number of products of the pool."""
         rng = np.random.default_rng([seed, 1])
         numbers = made.validation
         if len(numbers) > _QUERIES:
@@ -53,7 +53,7 @@ class PoolEvaluator:
         self._gains[places] = made.gains[pairs]
 
     def ndcg(self, tower: TowerEncoder) -> float:
-        """nDCG@10 over the pool, the mean over queries; what nobody judged counts 0."""
+        """Mean nDCG@10 over the pool; unjudged products count 0."""
         products, queries = tower.encode_products(self._texts), tower.encode_queries(self._queries)
         reached: list[NDArray[np.float64]] = []
         for start in range(0, len(queries), _BLOCK):
@@ -64,7 +64,6 @@ class PoolEvaluator:
 
 
 def _filled(rows: Rows, catalog: int, size: int, rng: np.random.Generator) -> Rows:
-    """The rows, and others of the catalog up to `size` in all, ascending."""
     others = np.setdiff1d(np.arange(catalog), rows)
     missing = min(max(0, size - len(rows)), len(others))
     return np.sort(np.concatenate([rows, rng.choice(others, missing, replace=False)]))

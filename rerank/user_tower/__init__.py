@@ -1,1 +1,1 @@
-"""The user tower: what somebody did last becomes a vector in the space of the products, near to what comes next."""
+"""User tower: encodes a shopper's history as a vector in the space of the product vectors."""

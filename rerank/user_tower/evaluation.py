@@ -1,4 +1,4 @@
-"""Held-out evaluation of user towers: the next product of shoppers after all acts that trained."""
+"""Held-out evaluation of user towers on the next product of shoppers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rerank.user_tower.histories import Histories, Ints
 from rerank.user_tower.tower import UserTower
 
 _MOST_SCORES = 1 << 24
-"""At a time: each shopper has one of every product."""
+"""Shoppers per block: each has a score for every product."""
 
 
 Score = Callable[[Histories, NDArray[np.float64] | None], NDArray[np.floating]]
-"""Of n shoppers the scores of all products (n, N), at the moments (n,)."""
+"""Scores (n, N) of all products for n shoppers at times (n,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HeldOutActs:
-    """What n shoppers did before, what each did next, and when; NaN, or no times at all, where that is not known."""
+    """Histories of n shoppers with the next product and its time; NaN or no times if unknown."""
 
     histories: Histories
     targets: Ints
@@ -31,12 +31,11 @@ class HeldOutActs:
     """(n,): seconds since 1970."""
 
     def some(self, most: int, seed: int = 0) -> HeldOutActs:
-        """At most so many of the shoppers, drawn by the seed."""
+        """A random sample of the shoppers."""
         count = len(self.targets)
         return self.only(np.sort(np.random.default_rng(seed).permutation(count)[:most]))
 
     def only(self, numbers: Ints) -> HeldOutActs:
-        """The shoppers of these numbers."""
         now = None if self.now is None else self.now[numbers]
         return HeldOutActs(self.histories.some(numbers), self.targets[numbers], now)
 
@@ -44,13 +43,10 @@ class HeldOutActs:
 def split_by_time(
     histories: Histories, share: float, *, hide_seen: bool = False, after: float = -np.inf
 ) -> tuple[Histories, HeldOutActs]:
-    """All acts before a moment, and what shoppers who did something before it chose first after it; the newest `share`
-    of the acts lie behind it, and nobody learns from any of them. Where that moment is before `after`, in seconds since
-    1970, it is that one.
-
-    With `hide_seen` what they chose before is no answer: the first that they had not chosen is. Where times are not
-    known, the last act of every shopper who has two or more is held out instead.
-    """
+    """Splits by time: all acts before a moment, and the first product that known shoppers chose after it. The newest
+    `share` of acts is held out; the moment is at least `after`, in seconds since 1970. With `hide_seen`, the target is
+    the first product that the shopper had not chosen. If times are unknown, the last act of every shopper with at least
+    two is held out."""
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     if not len(owner) or np.isnan(histories.times).any():
         return _without_last(histories)
@@ -78,13 +74,13 @@ def _without_last(histories: Histories) -> tuple[Histories, HeldOutActs]:
 
 
 def ranks_of(tower: UserTower, held: HeldOutActs, *, hide_seen: bool) -> Ints:
-    """(n,): the rank of what was chosen next among all products of the catalog, those seen before left out where shops
-    leave them out; a shopper who chose one of those again is then foretold nothing."""
+    """Ranks (n,) of the targets among all products, without those seen before if the tower hides them; a repeated
+    choice is then a miss."""
     return ranks_by(tower.scores, held, len(tower.catalog), hide_seen=hide_seen)
 
 
 def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) -> Ints:
-    """The same by any way to score a catalog of `count` products."""
+    """The same for any scorer of a catalog of `count` products."""
     found = [np.empty(0, np.int64)]
     for part, seen in in_parts(held, count, hide_seen=hide_seen):
         found.append(ranks(score(part.histories, part.now), part.targets, seen))
@@ -92,8 +88,7 @@ def ranks_by(score: Score, held: HeldOutActs, count: int, *, hide_seen: bool) ->
 
 
 def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tuple[HeldOutActs, list[Ints] | None]]:
-    """Of so few shoppers each that all their scores of `count` products can be held at once, and which products each
-    has seen, where these are left out."""
+    """Blocks of shoppers whose scores of `count` products fit into memory, with the seen rows to hide."""
     step = max(1, _MOST_SCORES // max(count, 1))
     for start in range(0, len(held.targets), step):
         part = held.only(np.arange(start, min(start + step, len(held.targets))))
@@ -102,12 +97,8 @@ def in_parts(held: HeldOutActs, count: int, *, hide_seen: bool) -> Iterator[tupl
 
 
 def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | None = None) -> Ints:
-    """(n,): the rank of each target among all products, from 1; scores (n, N).
-
-    `hidden` are for each of n the rows that are not shown: whatever they score, they count for nothing, unless one is
-    the target itself, which then has the last rank. Products with the target's score stand before it, and all do where
-    scores are no numbers.
-    """
+    """Ranks (n,) of the targets among all products, from 1; scores (n, N). Hidden rows are ignored; a hidden target has
+    the last rank. Ties and non-finite scores rank the target last."""
     shown = np.array(scores, copy=hidden is not None)
     target = shown[np.arange(len(shown)), targets].copy()
     for number, rows in enumerate(hidden or ()):
@@ -119,10 +110,10 @@ def ranks(scores: NDArray[np.floating], targets: Ints, hidden: Sequence[Ints] | 
 
 
 def hit_rate(found: Ints, depth: int = 10) -> Floats:
-    """(n,): 1 where the rank is within the depth."""
+    """(n,): 1 if the rank is within the depth."""
     return (found <= depth).astype(np.float64)
 
 
 def ndcg(found: Ints, depth: int = 10) -> Floats:
-    """(n,): nDCG of one right product, 1 / log2(rank + 1) within the depth (Järvelin & Kekäläinen 2002, section 3)."""
+    """(n,): nDCG of one relevant product, 1 / log2(rank + 1) within the depth (Järvelin & Kekäläinen 2002, section 3)."""
     return np.where(found <= depth, 1.0 / np.log2(found + 1.0), 0.0)

@@ -44,67 +44,65 @@ if TYPE_CHECKING:
 
 TABLE_FILE, IDS_FILE, SPEC_FILE = "products.safetensors", "products.json", "tower.json"
 _MAX_BYTES = 1 << 30
-"""Of one file: own vectors of the 200,000 products that may have one are a tenth of it."""
+"""Size limit of one file: own vectors of 200,000 products are a tenth of it."""
 KEEP = 5
 
 FallbackMethod = Literal["near", "in-categories"]
-"""What recommends where no tower serves: products near to the last ones, or the most popular of their categories."""
+"""Fallback methods: products near to the last ones, or the most popular of their categories."""
 
 
 class UserTowerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of tower.json: all that running the network takes besides its weights."""
+    """The content of tower.json: all that running the network takes in addition to its weights."""
 
     format: int = FORMAT
     encoder: str
     """Identity of the encoder whose vectors it was trained on."""
     dimension: int
-    """Columns of product vectors."""
     width: int
-    """Columns of own vectors."""
     category_bias: Mapping[str, float] = {}
-    """How likely a product is that it does not know, by category (the whole path)."""
+    """Bias of an unknown product, by category path."""
     usual_bias: float = 0.0
-    """The same for a category that is not among them."""
+    """Bias of an unknown product of another category."""
     neighbour_weight: float = 0.0
-    """What a strength of 1 between neighbours adds to a score; 0 for a tower that has none."""
+    """Weight of neighbour scores; 0 without neighbours."""
     neighbour_decay: float = 1.0
-    """What an older product of a history counts beside the next newer one, for its neighbours."""
+    """Weight of an act relative to the next newer one, for neighbours."""
     neighbour_options: NeighbourOptions | None = None
-    """How neighbours were learned; None where there are none."""
+    """Options of the neighbours; None without neighbours."""
     trained_on: Mapping[str, str | int | float] = {}
-    """Data, seed, date: for people."""
+    """Data, seed, date: informational."""
 
 
 class MethodResult(msgspec.Struct, frozen=True):
-    """What one way of recommending reaches on the held-out acts."""
+    """Held-out measures of one recommender."""
 
     name: str
     hit_rate: float
-    """The share of shoppers whose next product was among the first ten."""
+    """Share of shoppers whose next product was in the top ten."""
     ndcg: float
     """nDCG@10."""
 
 
 class UserTowerReport(ModelReport, frozen=True, kw_only=True):
-    """The content of report.json: how good a tower is, by what it was not trained on."""
+    """The content of report.json: measures on held-out acts."""
 
     shoppers: int = 0
-    """Whose next act was held out."""
+    """Number of evaluated shoppers."""
     fallback: FallbackMethod = "near"
-    """What recommends best where no tower does."""
+    """Best fallback method."""
     methods: tuple[MethodResult, ...] = ()
-    """The tower, what serves now, and what else it was compared with."""
+    """The tower, the serving method, and other baselines."""
     difference: Difference | None = None
-    """In nDCG@10 from what serves now, with its interval."""
+    """Difference in nDCG@10 from the serving method, with its interval."""
     slices: Mapping[str, tuple[MethodResult, ...]] = {}
-    """The same among shoppers of short and long histories, and of products that were never, seldom and often chosen."""
+    """The same by history length and by popularity of the next product."""
     curve: tuple[tuple[int, float], ...] = ()
     """Epochs with their validation."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTable:
-    """What a tower knows of single products."""
+    """Parameters of single products."""
 
     ids: tuple[str, ...]
     """(m)."""
@@ -113,7 +111,7 @@ class ProductTable:
     bias: NDArray[np.float32]
     """(m,)."""
     neighbours: WeightedNeighbours = NO_NEIGHBOURS
-    """Which of them the same shoppers chose, by their places."""
+    """Item neighbours, by position in this table."""
 
 
 def _misfit(spec: UserTowerSpec, encoding: Encoding) -> str:
@@ -153,13 +151,13 @@ def user_tower_store(root: Path) -> UserTowerStore:
 
 
 def fallback_method(store: UserTowerStore) -> FallbackMethod:
-    """What recommends where no tower serves, as the newest training found; raises ModelDamagedError."""
+    """The fallback method of the newest training; raises ModelDamagedError."""
     names = store.names()
     return USER_TOWERS.read_report(store.folder / names[-1]).fallback if names else "near"
 
 
 def read_table(tower: StoredUserTower) -> ProductTable:
-    """What it knows of products; raises ModelDamagedError."""
+    """Reads the product table; raises ModelDamagedError."""
     path = tower.folder / TABLE_FILE
     ids = tuple(USER_TOWERS.read_json(tower.folder / IDS_FILE, list[str]))
     try:
@@ -194,10 +192,8 @@ def _read_neighbours(tensors: Mapping[str, NDArray[np.generic]], spec: UserTower
 
 
 def write_model(folder: Path, tower: UserTower, id_of: Callable[[int], str]) -> None:
-    """Writes the model files and products of `rerank.user_tower.files` to a folder; `id_of` names the product of a row.
-
-    Raises InputError for a tower that is not fresh from training, ModelError where it cannot be exported.
-    """
+    """Writes the model files and product table to a folder; `id_of` names the product of a row. Raises InputError for a
+    tower that was not just trained, ModelError if it cannot be exported."""
     from safetensors.torch import save_file
 
     from rerank.user_tower.network import UserTowerModel, export_tower

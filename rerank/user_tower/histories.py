@@ -1,5 +1,4 @@
-"""Histories of many shoppers in flat arrays, and the windows of them that a tower reads: in numpy, for training and for
-serving alike."""
+"""Histories of many shoppers in flat arrays, and their input windows, in numpy for training and serving."""
 
 from __future__ import annotations
 
@@ -16,25 +15,22 @@ from retrieval.errors import InputError
 
 Ints = NDArray[np.int64]
 ONE_CHOICE = 1_800.0
-"""Seconds: acts of one shopper on one product in a row, each so soon after the other, are one choice, the last of them.
-Who comes back to it later chooses again."""
+"""Seconds: consecutive acts of one shopper on one product within this pause are one choice, the last of them."""
 _MINUTE, _HOUR, DAY = 60.0, 3_600.0, 86_400.0
 _EDGES = np.array([_MINUTE, _HOUR, *(days * DAY for days in (1, 3, 7, 14, 30, 60, 90, 180, 365))])
 GAPS = len(_EDGES) + 2
-"""Classes of pauses, on a scale that grows as their logarithm: 0 is one that is not known, 1 less than a minute."""
+"""Classes of pauses on a logarithmic scale: 0 is unknown, 1 less than a minute."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Windows:
-    """What n shoppers did last, oldest first, at most `MOST_ACTS` acts each: arrays (n, w), PADDING
-    before the first."""
+    """The last acts of n shoppers, oldest first, at most `MOST_ACTS` each: arrays (n, w), left-padded with PADDING."""
 
     products: Ints
-    """Rows of products."""
     kinds: Ints
-    """Places in `rerank.ranker.features.ACT_KINDS`."""
+    """Indices in `rerank.ranker.features.ACT_KINDS`."""
     gaps: Ints
-    """Classes of the pauses between each act and the next, the last one's until the moment that is asked about."""
+    """Classes of the pause after each act; the last one's is until the request."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,13 +38,13 @@ class Histories:
     """The acts of n shoppers end to end, each shopper's oldest first."""
 
     products: Ints
-    """(m,): rows of products."""
+    """(m,): product rows."""
     kinds: Ints
-    """(m,): places in `rerank.ranker.features.ACT_KINDS`."""
+    """(m,): indices in `rerank.ranker.features.ACT_KINDS`."""
     times: NDArray[np.float64]
-    """(m,): seconds since 1970; NaN where not known."""
+    """(m,): seconds since 1970; NaN if unknown."""
     starts: Ints
-    """(n + 1,): shopper i did `starts[i]` to `starts[i + 1]`."""
+    """(n + 1,): acts of shopper i are `starts[i]` to `starts[i + 1]`."""
 
     @classmethod
     def of(
@@ -57,10 +53,8 @@ class Histories:
         kinds: Sequence[Sequence[int]] | None = None,
         times: Sequence[Sequence[float]] | None = None,
     ) -> Self:
-        """From one list a shopper; without `kinds` all are purchases, without `times` none is known.
-
-        Raises InputError where lists differ in length, or a kind or a row is none.
-        """
+        """Builds histories from one list per shopper; `kinds` default to purchases, `times` to unknown. Raises
+        InputError if lists differ in length, or for an invalid kind or row."""
         lengths = [len(each) for each in products]
         for name, given in (("kinds", kinds), ("times", times)):
             if given is not None and [len(each) for each in given] != lengths:
@@ -85,27 +79,25 @@ class Histories:
 
     @property
     def lengths(self) -> Ints:
-        """(n,): acts of each shopper."""
+        """(n,): number of acts."""
         return np.diff(self.starts)
 
     def of_shopper(self, number: int) -> slice:
-        """Where the acts of a shopper stand."""
         return slice(int(self.starts[number]), int(self.starts[number + 1]))
 
     def only(self, keep: NDArray[np.bool_]) -> Histories:
-        """The acts (m,) that are kept, of as many shoppers."""
+        """Keeps the acts of a mask (m,), and all shoppers."""
         kept = np.concatenate([[0], np.cumsum(keep)])
         return Histories(self.products[keep], self.kinds[keep], self.times[keep], kept[self.starts].astype(np.int64))
 
     def some(self, numbers: Ints) -> Histories:
-        """The shoppers of these numbers, in their order."""
         lengths = self.lengths[numbers]
         places = np.repeat(self.starts[numbers] - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         starts = np.concatenate([[0], np.cumsum(lengths)])
         return Histories(self.products[places], self.kinds[places], self.times[places], starts)
 
     def shuffled(self, random: np.random.Generator) -> Histories:
-        """Acts of one shopper at the same time, as the products of a basket, in an order that is drawn."""
+        """Shuffles simultaneous acts of one shopper, such as the products of a basket."""
         if not len(self.times) or np.isnan(self.times).any():
             return self
         owner = np.repeat(np.arange(len(self)), self.lengths)
@@ -113,13 +105,12 @@ class Histories:
         return Histories(self.products[order], self.kinds[order], self.times[order], self.starts)
 
     def newest(self, now: NDArray[np.float64] | None = None, width: int = MOST_ACTS) -> Windows:
-        """The last acts of each shopper (n, width), as they are at `now` (n,), in seconds since 1970; NaN or nothing
-        where that is not known."""
+        """The last acts of each shopper (n, width) at times `now` (n,), in seconds since 1970; NaN or None if unknown."""
         after = np.full(len(self), np.nan) if now is None else np.asarray(now, np.float64)
         return self.windows(np.arange(len(self)), self.starts[1:], after, width)
 
     def windows(self, owners: Ints, ends: Ints, after: NDArray[np.float64], width: int) -> Windows:
-        """The `width` acts before each of `ends` (n,) that are of its owner; `after` (n,) is when the next act is."""
+        """The `width` acts before each of `ends` (n,) of its owner; `after` (n,) is the time of the next act."""
         places = ends[:, None] - np.arange(width, 0, -1)
         is_act = places >= self.starts[owners][:, None]
         if not len(self.products):
@@ -136,6 +127,6 @@ class Histories:
 
 
 def gap_classes(seconds: NDArray[np.float64]) -> Ints:
-    """Pauses in classes, by `GAPS`; those that are NaN are of class 0."""
+    """Classes of pauses, by `GAPS`; 0 for NaN."""
     found = 1 + np.searchsorted(_EDGES, np.nan_to_num(seconds), side="right")
     return np.where(np.isnan(seconds), 0, found).astype(np.int64)

@@ -1,9 +1,6 @@
-"""Learns which products go together: a ridge regression of each product on all others (EASE: Steck 2019, Embarrassingly
-Shallow Autoencoders for Sparse Data, section 3).
-
-Cosines of pairs (item-based kNN) count what all shoppers choose once for each product beside it; here products explain
-what others have explained no second time.
-"""
+"""Item neighbours by ridge regression of each product on all others (EASE: Steck 2019, Embarrassingly Shallow
+Autoencoders for Sparse Data, section 3). In contrast to cosines of pairs (item-based kNN), a product does not count
+what other products already explain."""
 
 from __future__ import annotations
 
@@ -21,11 +18,11 @@ if TYPE_CHECKING:
 
 
 MOST = 400
-"""Products beside each one, those of which it says most."""
+"""Number of neighbours of each product, those with the largest weights."""
 MOST_PRODUCTS = 10_000
-"""That have any, those that most shoppers chose: their pairs are solved for in one matrix of so many rows, 400 MB."""
+"""Number of most popular products that have neighbours; their matrix takes 400 MB."""
 _ROWS = 1_000
-"""Products whose shoppers in common are counted at once: it bounds the memory."""
+"""Products per block of co-occurrence counts; it bounds the memory."""
 
 
 def find_neighbours(
@@ -37,11 +34,8 @@ def find_neighbours(
     most: int = MOST,
     most_products: int = MOST_PRODUCTS,
 ) -> Neighbours:
-    """Of the products at rows (m,), ascending: the `most` of which each says most, of those that at least so many
-    shoppers chose with it. A place is a place in `rows`.
-
-    Raises TrainingError where the pairs cannot be solved for.
-    """
+    """The `most` strongest neighbours of the products at rows (m,), ascending, among those with enough common shoppers.
+    Positions index `rows`. Raises TrainingError if the regression cannot be solved."""
     table = who_chose(histories, rows)
     places = np.sort(np.argsort(-table.getnnz(axis=0), kind="stable")[:most_products])
     if not len(places):
@@ -65,10 +59,8 @@ def find_neighbours(
 
 
 def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDArray[np.float32]:
-    """(m, m): what having chosen the first product says of choosing the second.
-
-    With G the shoppers that products have in common and P = (G + ridge)^-1 it is -P_ij / P_jj (equation 8).
-    """
+    """(m, m): regression weight of the first product for the second. With G the co-occurrence counts and P = (G +
+    ridge)^-1 it is -P_ij / P_jj (equation 8)."""
     from scipy.linalg import lapack
 
     table = who_chose(histories, rows, options.half_life)
@@ -79,7 +71,7 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
         matrix[part] = (by_product[part] @ table).toarray()
     diagonal = np.diag_indices(len(rows))
     matrix[diagonal] += options.ridge * matrix[diagonal].mean()
-    # Both work in the matrix that they are given, which is in the order that they want, and leave a lower triangle.
+    # Both work in place, on Fortran order, and leave a lower triangle.
     _, problem = lapack.spotrf(matrix, lower=True, overwrite_a=True)
     if not problem:
         _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
@@ -99,15 +91,13 @@ def _parts(count: int) -> list[slice]:
     return [slice(start, min(start + _ROWS, count)) for start in range(0, count, _ROWS)]
 
 
-# What the same shoppers chose, product by product: pairs of products, with what each says of the other.
-#
-# A few columns of factors cannot say which two of a thousand products are a pair, a table of pairs can: a tower scores
-# by both. rerank/user_tower/item_neighbours.py learns them.
+# A low-rank factorisation cannot represent which two of a thousand products are a pair; a table of pairs can. A tower
+# scores by both.
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourOptions:
-    """How neighbours are learned."""
+    """Options of item neighbours."""
 
     ridge: float = 25.0
     """Added to how many shoppers chose each product, as a multiple of the mean of that; the more, the less is made of
@@ -120,20 +110,20 @@ class NeighbourOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Neighbours:
-    """Of m products, by their places, those that the same shoppers chose."""
+    """Sparse weights between m products that the same shoppers chose, by position."""
 
     starts: Ints
-    """(m + 1,): beside place i are `others[starts[i]:starts[i + 1]]`."""
+    """(m + 1,): neighbours of position i are `others[starts[i]:starts[i + 1]]`."""
     others: NDArray[np.int32]
-    """(p,): places, each product's ascending."""
+    """(p,): positions, each product's ascending."""
     strengths: NDArray[np.float32]
-    """(p,): -1 to 1, what having chosen the place says of choosing the other."""
+    """(p,): -1 to 1, regression weight of the position for the neighbour."""
 
     def __len__(self) -> int:
         return len(self.starts) - 1
 
     def some(self, places: Ints) -> Neighbours:
-        """Of the products at places (k,), which become the places 0 to k - 1."""
+        """Restricts to the products at positions (k,), which are renumbered 0 to k - 1."""
         new = np.full(len(self), -1)
         new[places] = np.arange(len(places))
         kept = []
@@ -146,7 +136,7 @@ class Neighbours:
         return Neighbours(starts, new[self.others[chosen]].astype(np.int32), self.strengths[chosen])
 
     def problem(self, count: int) -> str:
-        """What is wrong with the arrays for so many products, or nothing."""
+        """The error in the arrays for so many products, or None."""
         bounds = self.starts
         if len(bounds) != count + 1 or bounds[0] != 0 or bounds[-1] != len(self.others) or (np.diff(bounds) < 0).any():
             return "holds bounds of neighbours that do not fit"
@@ -157,8 +147,8 @@ class Neighbours:
         )
 
     def scores(self, places: Ints, fading: float) -> NDArray[np.float32]:
-        """(m,): how strongly products are beside those at places (w,), oldest first, -1 for none; each older one counts
-        `fading` of the next newer one."""
+        """Scores (m,) by the products at positions (w,), oldest first, -1 for none; each older one has `fading` times
+        the weight of the next newer one."""
         chosen = [(place, fading**age) for age, place in enumerate(places[::-1].tolist()) if place >= 0]
         if not chosen:
             return np.zeros(len(self), np.float32)
@@ -172,43 +162,37 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class WeightedNeighbours:
-    """Neighbours and how much they count in a tower's scores."""
+    """Neighbours and their weight in a tower's scores."""
 
     neighbours: Neighbours
     weight: float
-    """What a strength of 1 adds to a score; 0 where they say nothing that the tower does not know."""
+    """Weight of the neighbour scores; 0 to ignore them."""
     decay: float
     options: NeighbourOptions | None = None
-    """How they were learned, if by `rerank.user_tower.item_neighbours`."""
+    """Options of the training, if any."""
 
     def some(self, places: Ints) -> WeightedNeighbours:
-        """As `Neighbours.some`."""
         return replace(self, neighbours=self.neighbours.some(places)) if self.weight else self
 
 
 NO_NEIGHBOURS = WeightedNeighbours(
     Neighbours(np.zeros(1, np.int64), np.empty(0, np.int32), np.empty(0, np.float32)), 0.0, 1.0
 )
-"""Where no product has neighbours."""
 
 
-# Own vectors of products: which of them the same shoppers chose, in a few columns.
-#
-# They are factors of a truncated singular value decomposition (as in Cremonesi, Koren & Turrin 2010, PureSVD, section
-# 3.3), made once and not trained on: vectors that the tower itself learned for each product remembered the training
-# shoppers, and foretold the next product of others worse.
+# Own vectors of products: a truncated singular value decomposition of who chose them (as in PureSVD: Cremonesi, Koren &
+# Turrin 2010, section 3.3), computed once. Vectors trained with the tower overfitted the training shoppers and
+# predicted the next product of others worse.
 
 _SHRINKS = 2.0
-"""A product that so many shoppers chose has a vector of about 0.7; the more, the nearer to 1."""
+"""Number of shoppers at which a product's vector has a length of about 0.7; it approaches 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factors:
-    """The products that have a vector of their own, and what each of n shoppers put into these.
-
-    A product's vector is the sum over its shoppers of `loudness` x `reach` x the shopper's vector. Who learns from a
-    shopper takes their part out first: else it would learn to find what it is to foretell in the vectors themselves.
-    """
+    """Own vectors of products, and the contribution of each of n shoppers to them. A product's vector is the sum over
+    its shoppers of `loudness` x `reach` x the shopper's vector. Training subtracts the shopper's own contribution, so
+    that the target does not leak through the vectors."""
 
     rows: Ints
     """(m,): ascending."""
@@ -223,17 +207,15 @@ class Factors:
 
 
 def who_chose(histories: Histories, rows: Ints, half_life: float | None = None) -> sp.csr_matrix:
-    """(n, m): 1 where a shopper chose the product of a row, of rows (m,) ascending, however often.
-
-    With a `half_life` in days the last time counts, half as much after so many days; times have to be known.
-    """
+    """(n, m): 1 if a shopper chose the product at rows (m,), ascending. With a `half_life` in days the newest choice is
+    decayed; times have to be known."""
     import scipy.sparse as sp
 
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     is_kept = np.isin(histories.products, rows)
     place = np.searchsorted(rows, histories.products[is_kept])
     pairs = owner[is_kept] * len(rows) + place
-    # Acts stand oldest first: of what was chosen again, the last time is the first from behind.
+    # Acts are oldest first: the newest of repeated choices is the first in reverse.
     pairs, last = np.unique(pairs[::-1], return_index=True)
     counted = np.ones(len(pairs))
     if half_life is not None and len(pairs):
@@ -245,11 +227,8 @@ def who_chose(histories: Histories, rows: Ints, half_life: float | None = None) 
 
 
 def factorize(histories: Histories, count: int, width: int, *, least_shoppers: int, most: int) -> Factors:
-    """Of a catalog of `count` products, those that enough shoppers chose, at most so many, with their vectors.
-
-    Their dot product is about the cosine of who chose them; shoppers who chose much say less of each pair. Columns that
-    so few products and shoppers do not fill are 0.
-    """
+    """Factorises choices of a catalog of `count` products; the most popular products get a vector. The dot product
+    approximates the cosine of the sets of shoppers; active shoppers count less per pair. Unused columns are 0."""
     import scipy.sparse as sp
     from scipy.sparse.linalg import svds
 
@@ -265,7 +244,7 @@ def factorize(histories: Histories, count: int, width: int, *, least_shoppers: i
     rank = min(width, min(table.shape) - 1)
     if rank > 0:
         scaled = sp.diags(loudness) @ table @ sp.diags(reach)
-        # A first vector that is given makes the same factors each time.
+        # A given start vector makes the factors deterministic.
         directions, weights, others = svds(scaled, k=rank, v0=np.ones(min(scaled.shape)))
         made[:, :rank], shoppers[:, :rank] = others.T * weights, directions
     arrays = (each.astype(np.float32) for each in (made, reach, shoppers, loudness))

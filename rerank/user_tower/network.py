@@ -1,14 +1,9 @@
-"""The network of the user tower, in torch: a causal transformer over what somebody did last.
-
-It reads of each act the product's text vector and, for a product that was chosen often enough, an own vector that says
-by whom (rerank/user_tower/item_neighbours.py); the kind of act, the pause until the next, and how many acts ago it was
-(Kang & McAuley 2018, SASRec, with distances in place of positions: Shaw et al. 2018). What it gives has two parts, both
-dot products with what is known of a product: one in the space of text vectors, so that products without any history are
-found by it, and one in that of own vectors.
-
-Beside the transformer goes a weighted mean of the last products themselves. The maps behind the transformer begin at
-zero, so that before training it recommends what is near to the newest acts.
-"""
+"""The network of the user tower, in torch: a causal transformer over a shopper's last acts. The input of each act is
+the product's text vector, its own vector if it was chosen often enough (rerank/user_tower/item_neighbours.py), the kind
+of act, the pause until the next, and the distance (Kang & McAuley 2018, SASRec, with relative positions: Shaw et al.
+2018). The output has two parts, for dot products with text vectors, which also find products without history, and with
+own vectors. A weighted mean of the last products is added to the transformer's output. The output maps start at zero,
+so an untrained tower recommends products near to the newest acts."""
 
 from __future__ import annotations
 
@@ -31,33 +26,32 @@ from retrieval.encoders.onnx_export import OPSET, quiet
 from retrieval.errors import USER_TOWER, ModelError
 
 _FAR = -1e4
-"""What may not be attended to."""
+"""Attention mask value."""
 _ENOUGH = 20_000
-"""Products, at least half as many, that tell how a larger catalog's vectors are spread."""
+"""Minimum sample of products from which the whitening of a larger catalog is estimated."""
 _FASTER = 10.0
-"""How much faster than others those few numbers are learned that all shoppers share."""
+"""Factor of the learning rate of the scalars shared by all shoppers."""
 
 
 @dataclass(frozen=True, slots=True)
 class UserTowerShape:
-    """The sizes of a tower's network."""
+    """Sizes of a tower's network."""
 
     dimension: int
-    """Columns of product vectors."""
     width: int = 64
-    """Columns of the transformer, and of own vectors."""
+    """Columns of the transformer and of own vectors."""
     layers: int = 2
     heads: int = 2
     dropout: float = 0.2
 
     def __post_init__(self) -> None:
-        """Raises ValueError for sizes that do not go together."""
+        """Raises ValueError for incompatible sizes."""
         if min(self.dimension, self.width, self.heads) < 1 or self.layers < 0 or self.width % self.heads:
             raise ValueError(f"a width of {self.width} cannot be divided between {self.heads} heads")
 
 
 class UserTowerNetwork(nn.Module):
-    """n windows of w acts to what each is followed by."""
+    """Maps n windows of w acts to query vectors for the next product."""
 
     def __init__(self, shape: UserTowerShape) -> None:
         super().__init__()
@@ -85,8 +79,8 @@ class UserTowerNetwork(nn.Module):
             nn.init.normal_(part.weight, std=0.1)
 
     def fit_space(self, vectors: Tensor) -> None:
-        """Sets how text vectors (N, d) are read: their columns without what all of them have in common, each direction
-        about as long as the others (Hou et al. 2022, UniSRec, section 2.2.1; shrunk, as small catalogs have few)."""
+        """Fits the whitening of text vectors (N, d) (Hou et al. 2022, UniSRec, section 2.2.1), with shrinkage for small
+        catalogs."""
         vectors = vectors[:: max(1, len(vectors) // _ENOUGH)]
         centred = vectors - vectors.mean(dim=0)
         spread, directions = torch.linalg.eigh(centred.T @ centred / max(len(vectors), 1))
@@ -95,17 +89,14 @@ class UserTowerNetwork(nn.Module):
         self.whitening.copy_((directions * scale) @ directions.T)
 
     def white(self, vectors: Tensor) -> Tensor:
-        """Text vectors (..., d) as the transformer reads them."""
+        """Whitened text vectors (..., d)."""
         read: Tensor = (vectors - self.centre) @ self.whitening
         return read
 
     def forward(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        """For every act, of it and those before it: the state (n, w, width), and what each of them weighs (n, w, w) in
-        the mean of what is recent.
-
-        `vectors` (n, w, d) and `own` (n, w, width) are of the products, 0 where there is none; `kinds` (n, w) are
-        PADDING before the first act; `gaps` (n, w) as in `rerank.user_tower.histories`.
-        """
+        """For every act: the state (n, w, width), and the weights (n, w, w) of the mean of recent acts. `vectors` (n,
+        w, d) and `own` (n, w, width) are of the products, 0 for padding; `kinds` (n, w) are PADDING before the first
+        act; `gaps` (n, w) as in `rerank.user_tower.histories`."""
         width = kinds.shape[1]
         known = kinds.clamp(min=0)
         ago = torch.arange(width)[:, None] - torch.arange(width)[None, :]
@@ -121,17 +112,17 @@ class UserTowerNetwork(nn.Module):
         return self.norm_out(states), weights.masked_fill(~allowed, _FAR).softmax(dim=-1)
 
     def newest(self, vectors: Tensor, own: Tensor, kinds: Tensor, gaps: Tensor) -> tuple[Tensor, Tensor]:
-        """What products' vectors are multiplied with after the last act of each window, (n, d), and their own vectors,
-        (n, width); takes what `forward` does."""
+        """The query vectors after the last act of each window, (n, d) for text vectors and (n, width) for own vectors;
+        takes the arguments of `forward`."""
         states, weights = self(vectors, own, kinds, gaps)
         state, recent = states[:, -1], weights[:, -1:]
-        # q (W p) = (W q) p: what is learned of the products' space goes to the shopper's side, and the index stays.
+        # q (W p) = (W q) p: the map is applied to the shopper's side, and the index is unchanged.
         text_scale, own_scale = self.scales()
         near = self.text_out(state) @ self.whitening + text_scale * (recent @ vectors)[:, 0]
         return near, self.own_out(state) + own_scale * (recent @ own)[:, 0]
 
     def scales(self) -> tuple[Tensor, Tensor]:
-        """What likeness in text and likeness in own vectors to what is recent count for."""
+        """Weights of the similarity in text and in own vectors to the recent acts."""
         text, own = (_FASTER * self.log_scales).exp()
         return text, own
 
@@ -149,8 +140,7 @@ class _Block(nn.Module):
         self.dropout = nn.Dropout(shape.dropout)
 
     def forward(self, states: Tensor, ago: Tensor, allowed: Tensor) -> Tensor:
-        """States (n, w, width); `ago` and `allowed` (w, w) and (n, w, w) say how far apart acts are, and which are
-        read."""
+        """States (n, w, width); `ago` (w, w) are distances of acts, `allowed` (n, w, w) is the attention mask."""
         n, w, _ = states.shape
         queries, keys, values = (
             each.reshape(n, w, self.heads, self.columns).transpose(1, 2)
@@ -165,20 +155,20 @@ class _Block(nn.Module):
 
 
 _SHRINKS = 2.0
-"""A product that was chosen so often has half of its own bias; one that was not has none."""
+"""Number of choices at which a product has half of its own bias; it is 0 without choices."""
 
 
 class UserTowerModel(nn.Module):
-    """The network beside tables of own vectors and biases of the products that were chosen before."""
+    """The network with the tables of own vectors and biases."""
 
     def __init__(self, shape: UserTowerShape, vectors: NDArray[np.float32], counts: Ints, chosen: Factors) -> None:
-        """`vectors` (N, d) are all products', `counts` (N,) how often each was chosen; `chosen` have something own."""
+        """`vectors` (N, d) are all products', `counts` (N,) their numbers of choices; `chosen` have own parameters."""
         super().__init__()
         self.network = UserTowerNetwork(shape)
         self._vectors = torch.from_numpy(np.ascontiguousarray(vectors, np.float32))
         self.network.fit_space(self._vectors)
         self.rows = chosen.rows
-        # Place 0 is for all others, and padding.
+        # Position 0 is for all other products and padding.
         self._places = np.zeros(len(counts) + 1, np.int64)
         self._places[self.rows] = 1 + np.arange(len(self.rows))
         often = counts[self.rows].astype(np.float32)
@@ -192,10 +182,8 @@ class UserTowerModel(nn.Module):
                 self.bias[1:] = torch.from_numpy(np.log(often / often.mean())) / self._share[1:]
 
     def look_up(self, rows: Ints, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Vectors (..., d), own vectors (..., width) and biases (...) of products by their rows, PADDING for none.
-
-        Where `kept` (...) is 0 a product is as one that is new: nothing is known of it but its text.
-        """
+        """Vectors (..., d), own vectors (..., width) and biases (...) of product rows, PADDING for none. Where `kept`
+        (...) is 0, only the text vector is used, as for a new product."""
         places = torch.from_numpy(self._places[rows])
         share = self._share[places] if kept is None else self._share[places] * kept
         usual = (self.bias * self._share)[1:].mean() if len(self.rows) else torch.tensor(0.0)
@@ -205,8 +193,8 @@ class UserTowerModel(nn.Module):
         return vectors, own, biases
 
     def logits(self, batch: HistoryWindowBatch) -> Tensor:
-        """(p, c): what the candidates of a batch score after its acts; what the owners of its windows put into own
-        vectors is taken out of them."""
+        """Logits (p, c) of the candidates after each act; the contribution of the window's owner to own vectors is
+        subtracted."""
         network, windows, rows = self.network, batch.windows, batch.sample.rows
         kept, kept_candidates = torch.from_numpy(batch.kept_acts), torch.from_numpy(batch.kept_candidates)
         vectors, own, _ = self.look_up(windows.products, kept)
@@ -216,7 +204,7 @@ class UserTowerModel(nn.Module):
         reach = self._reach[torch.from_numpy(self._places[windows.products])] * kept * loudness[:, None]
         own = own - reach[..., None] * shoppers[:, None]
         states, weights = network(vectors, own, torch.from_numpy(windows.kinds), torch.from_numpy(windows.gaps))
-        # Of each act first: then nothing is to be learned through the largest product of matrices.
+        # Select the acts first, to avoid a backward pass through the largest product.
         text_scale, own_scale = network.scales()
         alike = text_scale * (vectors @ candidates.T) + own_scale * (own @ own_candidates.T)
         read = network.white(candidates) @ network.text_out.weight + own_candidates @ network.own_out.weight
@@ -239,7 +227,7 @@ class UserTowerModel(nn.Module):
 
     @torch.inference_mode()
     def product_parameters(self, categories: Ints | None = None) -> ProductParameters:
-        """What it knows of single products now; `categories` (N,) number them, -1 where not known."""
+        """Parameters of the products; `categories` (N,) number them, -1 if unknown."""
         share = self._share[1:]
         biases = (self.bias[1:] * share).numpy()
         groups = np.full(len(self._places) - 1, -1) if categories is None else categories
@@ -248,10 +236,8 @@ class UserTowerModel(nn.Module):
 
 
 def export_tower(network: UserTowerNetwork, path: Path) -> None:
-    """Writes the graph to `path`; raises ModelError where PyTorch's exporter gives none.
-
-    `rerank.model_store` says which operators it may have.
-    """
+    """Exports the graph to `path`; raises ModelError if PyTorch's exporter fails. `rerank.model_store` lists the
+    allowed operators."""
     shape = network.shape
     count = torch.export.Dim("shoppers", min=1, max=4_096)
     examples = (
@@ -274,7 +260,7 @@ def export_tower(network: UserTowerNetwork, path: Path) -> None:
     if program is None:
         raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network", USER_TOWER)
     graph = program.model_proto
-    # The exporter notes of each node the lines of source files, and where they are on this machine.
+    # The exporter records source paths of this machine in each node.
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
@@ -292,10 +278,8 @@ class _Newest(nn.Module):
         return self.network.newest(vectors, own, kinds, gaps)
 
 
-# What the next product is told apart from in training: a sample of the products that were ever chosen.
-#
-# Products that nobody has chosen yet are no negatives: nothing is known against them, and a tower that learned to put
-# them last would never show what is new.
+# Candidates of the training softmax: a sample of the products that were ever chosen. Products without a choice are no
+# negatives, so that the tower does not learn to rank new products last.
 
 _LEAST = 1e-12
 
@@ -305,25 +289,24 @@ class CandidateSample:
     """c candidates of one step."""
 
     rows: Ints
-    """(c,): distinct, ascending; all targets are among them."""
+    """(c,): distinct, ascending; includes all targets."""
     log_q: NDArray[np.float32]
-    """(c,): the logarithm of how likely each was to be among them, which is taken off its score (Yi et al. 2019,
-    Sampling-bias-corrected neural modeling, section 3)."""
+    """(c,): log probability of being sampled, subtracted from the score (Yi et al. 2019, Sampling-bias-corrected neural
+    modeling, section 3)."""
 
 
 class NegativeSampler:
-    """Draws half of the candidates evenly, half by how often they were chosen, beside the targets of the step."""
+    """Samples half of the candidates uniformly and half by popularity, in addition to the targets."""
 
     def __init__(self, counts: Ints, most: int) -> None:
-        """`counts` (N,) say how often each product was chosen; up to `most` products are drawn. As many products or
-        fewer have all of them as candidates, so that nothing is to be corrected."""
+        """`counts` (N,) are the numbers of choices; up to `most` products are drawn. If there are not more, all are
+        candidates without correction."""
         self._rows = np.flatnonzero(counts)
         self._shares = counts[self._rows] / max(1, counts.sum())
         self._total = np.cumsum(self._shares)
         self._most = most
 
     def draw(self, targets: Ints, random: np.random.Generator) -> CandidateSample:
-        """The candidates for targets (t,)."""
         if len(self._rows) <= self._most:
             return CandidateSample(self._rows, np.zeros(len(self._rows), np.float32))
         evenly = random.integers(len(self._rows), size=self._most // 2)
@@ -331,39 +314,39 @@ class NegativeSampler:
         drawn = np.concatenate([evenly, popular, np.searchsorted(self._rows, targets)])
         numbers = np.unique(np.minimum(drawn, len(self._rows) - 1))
         expected = len(evenly) / len(self._rows) + (len(popular) + len(targets)) * self._shares[numbers]
-        # 1 - (1 - q)^k, for many draws of little probability each.
+        # 1 - (1 - q)^k, stable for small probabilities.
         log_q = np.log(np.maximum(-np.expm1(-expected), _LEAST))
         return CandidateSample(self._rows[numbers], log_q.astype(np.float32))
 
 
 _SORTED_TOGETHER = 50
-"""Batches' worth of windows that are sorted by length, so that short ones are not padded to long ones."""
+"""Batches of windows that are sorted by length together, to reduce padding."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryWindowBatch:
-    """n windows of w acts, p of which are followed by a product to foretell."""
+    """n windows of w acts with p targets."""
 
     windows: Windows
     places: tuple[Ints, Ints]
     """(p,) each: window and act."""
     wanted: Ints
-    """(p,): the place among the candidates of what came next."""
+    """(p,): candidate index of the target."""
     sample: CandidateSample
     hidden: tuple[Ints, Ints]
-    """Pairs of one of p and a candidate that was seen before it."""
+    """Pairs of a target and a candidate that was seen before it."""
     owners: Ints
-    """(n,): whose windows they are."""
+    """(n,): shopper of each window."""
     chosen: tuple[Ints, Ints]
-    """Pairs of a window and a candidate that its owner chose at any time."""
+    """Pairs of a window and a candidate that its owner ever chose."""
     kept_acts: NDArray[np.float32]
-    """(n, w): 0 for products of which nothing is known but their text in this step."""
+    """(n, w): 0 for products reduced to their text vector in this step."""
     kept_candidates: NDArray[np.float32]
-    """(c,): the same of the candidates."""
+    """(c,): the same for candidates."""
 
 
 class HistoryWindowBatches:
-    """All batches of a training. Each epoch's come from the seed and its number alone."""
+    """Batches of a training. An epoch's batches depend only on the seed and its number."""
 
     def __init__(
         self,
@@ -382,17 +365,16 @@ class HistoryWindowBatches:
         self._size, self._unknown, self._hide_seen, self._seed = size, unknown, hide_seen, seed
         self._owners, self._ends = _window_ends(histories)
         self.epoch = 0
-        """The one whose batches were asked for last."""
+        """Cache of the last epoch."""
 
     @property
     def steps(self) -> int:
         return -(-len(self._owners) // self._size)
 
     def of_epoch(self, epoch: int) -> Iterator[HistoryWindowBatch]:
-        """The batches of an epoch, from 1."""
         self.epoch = epoch
         random = np.random.default_rng([self._seed, epoch])
-        # Dropout, too, is then the same in a run that was interrupted.
+        # Dropout is then reproducible in a resumed run.
         torch.manual_seed(self._seed * 1_000_003 + epoch)
         histories = self._histories.shuffled(random)
         for numbers in self._order(random):
@@ -432,8 +414,7 @@ class HistoryWindowBatches:
 
 
 def _window_ends(histories: Histories) -> tuple[Ints, Ints]:
-    """Owner and end of each window: from the newest act of a shopper back, each act but the first is followed to in
-    one of them."""
+    """Owner and end of each window, so that each act but the first is the target of one window."""
     lengths = histories.lengths
     windows = np.where(lengths > 1, -(-(lengths - 1) // MOST_ACTS), 0)
     owners = np.repeat(np.arange(len(histories)), windows)
@@ -447,21 +428,21 @@ def _places(chosen: NDArray[np.bool_]) -> tuple[Ints, Ints]:
 
 
 def _seen_before(given: Ints, following: Ints) -> NDArray[np.bool_]:
-    """(n, w): whether what follows an act is of that act, or of one before it in its window."""
+    """(n, w): whether the next act's product occurred before in the window."""
     same = following[:, :, None] == given[:, None, :]
     made: NDArray[np.bool_] = np.tril(same).any(axis=2)
     return made
 
 
 def _chosen(histories: Histories, column: Ints) -> tuple[Ints, Ints]:
-    """Pairs of a shopper and what that one chose of the candidates, whose places `column` (N + 1,) has."""
+    """Pairs of a shopper and a candidate that the shopper chose; `column` (N + 1,) maps rows to candidates."""
     owner = np.repeat(np.arange(len(histories)), histories.lengths)
     found = column[histories.products]
     return owner[found >= 0], found[found >= 0]
 
 
 def _hidden(columns: Ints, places: tuple[Ints, Ints]) -> tuple[Ints, Ints]:
-    """Pairs of a place and the candidate that any act up to it was of; columns (n, w) are -1 for none."""
+    """Pairs of a position and a candidate seen up to it; columns (n, w) are -1 for none."""
     windows, acts = places
     before = columns[windows]
     before = np.where(np.arange(columns.shape[1])[None, :] <= acts[:, None], before, -1)

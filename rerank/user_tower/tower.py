@@ -1,4 +1,4 @@
-"""A trained user tower over the products of one catalog, in arrays alone: shoppers' vectors, products' scores."""
+"""A trained user tower over the products of one catalog, in numpy: vectors of shoppers and scores of products."""
 
 from __future__ import annotations
 
@@ -18,39 +18,39 @@ from retrieval.errors import USER_TOWER, ModelDamagedError, ModelError
 
 Floats = NDArray[np.float32]
 _CHUNK = 256
-"""Shoppers at a time: their product vectors take about 20 MB."""
+"""Shoppers per block: their product vectors take about 20 MB."""
 _SHRINKS = 20.0
-"""Products of a category whose mean bias counts as much as that of all."""
+"""Number of products at which a category's mean bias has the weight of the global mean."""
 
 
 class Encode(Protocol):
-    """The network of a tower, whatever runs it."""
+    """The network of a tower, in any runtime."""
 
     def __call__(self, vectors: Floats, own: Floats, kinds: Ints, gaps: Ints) -> tuple[Floats, Floats]:
-        """Of windows whose products have vectors (n, w, d) and own vectors (n, w, e), 0 where there are none, with
-        kinds and gaps (n, w): what products' vectors (n, d) and own vectors (n, e) are multiplied with."""
+        """Query vectors (n, d) and (n, e) of windows with product vectors (n, w, d), own vectors (n, w, e), kinds and
+        gaps (n, w)."""
         ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductParameters:
-    """What a tower knows of single products beyond their text."""
+    """Parameters of single products in addition to their text."""
 
     rows: Ints
     """(m,): ascending."""
     own: Floats
     """(m, e)."""
     bias: Floats
-    """(m,): how likely each is, whoever asks."""
+    """(m,): log popularity."""
     category_bias: Mapping[int, float]
-    """The same for a new product, by its category."""
+    """Bias of a new product, by category."""
     usual_bias: float
-    """For a new product of a category that has none."""
+    """Bias of a new product of another category."""
     neighbours: WeightedNeighbours = NO_NEIGHBOURS
-    """Which of them the same shoppers chose; a place is a place in `rows`."""
+    """Item neighbours; positions index `rows`."""
 
     def biases(self, count: int, categories: Ints | None) -> Floats:
-        """(N,): of all products of the catalog."""
+        """Biases (N,) of all products of the catalog."""
         made = np.full(count, self.usual_bias, np.float32)
         if categories is not None and self.category_bias:
             by_number = np.full(int(categories.max(initial=-1)) + 2, self.usual_bias, np.float32)
@@ -62,7 +62,7 @@ class ProductParameters:
 
 
 def smooth_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]:
-    """By group the mean of its biases (m,), drawn to that of all where they are few; groups below 0 are none."""
+    """Mean bias (m,) of each group, smoothed to the global mean; groups below 0 are ignored."""
     usual = float(biases.mean()) if len(biases) else 0.0
     numbers, places = np.unique(groups, return_inverse=True)
     sums = np.bincount(places, biases, len(numbers)) + _SHRINKS * usual
@@ -72,13 +72,12 @@ def smooth_means(biases: Floats, groups: Ints) -> tuple[dict[int, float], float]
 
 
 class UserTower:
-    """Recommends by dot products of a shopper's vectors with the products': what `rerank.user_tower.training.fit`
-    gives."""
+    """Recommends by dot products of a shopper's vectors with the products'; see `rerank.user_tower.training.fit`."""
 
     def __init__(
         self, encode: Encode, catalog: Floats, learned: ProductParameters, categories: Ints | None = None
     ) -> None:
-        """`catalog` (N, d) are the vectors of all products, `categories` (N,) number theirs."""
+        """`catalog` (N, d) are the vectors of all products, `categories` (N,) their category numbers."""
         self.encode = encode
         self.catalog = catalog
         self.learned = learned
@@ -89,12 +88,11 @@ class UserTower:
         self._own = np.concatenate([learned.own, np.zeros((1, learned.own.shape[1]), np.float32)])
 
     def vectors(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
-        """(n, d): what n shoppers are near to in the space of the products' vectors; by nothing else are products found
-        that nobody has chosen yet. 0 for an empty history."""
+        """Text-space vectors (n, d) of n shoppers, which alone score products without choices; 0 for an empty history."""
         return self.parts(histories, now)[0]
 
     def parts(self, histories: Histories, now: NDArray[np.float64] | None = None) -> tuple[Floats, Floats]:
-        """`vectors` (n, d), and the same in the space of own vectors (n, e)."""
+        """Vectors in the text space (n, d) and in the space of own vectors (n, e)."""
         windows = histories.newest(now)
         made = [self._encoded(windows, slice(at, at + _CHUNK)) for at in range(0, len(histories), _CHUNK)]
         if not made:
@@ -104,8 +102,8 @@ class UserTower:
         return np.where(is_any, near, 0).astype(np.float32), np.where(is_any, own, 0).astype(np.float32)
 
     def scores(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
-        """(n, N): how likely each product is to be the next one, in the logarithm and up to a constant for each
-        shopper; an empty history is answered by popularity alone. `now` (n,) in seconds since 1970, if known."""
+        """Log-likelihood scores (n, N) up to a constant for each shopper; popularity alone for an empty history. `now`
+        (n,) in seconds since 1970, if known."""
         near, own = self.parts(histories, now)
         made = near @ self.catalog.T + self.bias
         made[:, self.learned.rows] += own @ self.learned.own.T
@@ -114,7 +112,7 @@ class UserTower:
         return np.asarray(made, np.float32)
 
     def neighbour_scores(self, weighted: WeightedNeighbours, histories: Histories) -> Floats:
-        """(n, N): how strongly products are beside what n shoppers chose last, by neighbours of `learned.rows`."""
+        """Neighbour scores (n, N) of n shoppers, by neighbours of `learned.rows`."""
         rows = self.learned.rows
         made = np.zeros((len(histories), len(self.catalog)), np.float32)
         for number, window in enumerate(histories.newest().products):
@@ -135,10 +133,10 @@ OUTPUTS = ("near", "own_near")
 
 
 class OnnxEncoder:
-    """Encodes shoppers, as `rerank.user_tower.tower.Encode`. Thread-safe; each call computes in the calling thread."""
+    """Encodes shoppers with ONNX Runtime. Thread-safe; each call computes in the calling thread."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ModelDamagedError where the graph cannot be run, or is of something else."""
+        """Raises ModelDamagedError for a graph that cannot be loaded or has other inputs."""
         try:
             self._session = open_graph(path)
         except Exception as error:
@@ -157,7 +155,7 @@ class OnnxEncoder:
     def __call__(
         self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Raises ModelError where the graph fails, or what it gives is no number."""
+        """Raises ModelError if the graph fails or the output is not finite."""
         given = dict(zip(INPUTS, (vectors, own, kinds, gaps), strict=True))
         try:
             near, mine = self._session.run(None, {name: given[name] for name in self._inputs})

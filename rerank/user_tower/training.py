@@ -1,4 +1,4 @@
-"""Training a user tower: from product vectors and what shoppers did, to what each did next."""
+"""Training of the user tower: next-product prediction from histories and product vectors."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from rerank.user_tower.tower import UserTower
 from retrieval.errors import TrainingError
 
 METHOD = 2
-"""Counts up when the same acts and options make another tower."""
+"""Increases when the same acts and options make another tower."""
 LEAST_SHOPPERS = 20
-"""With two acts or more."""
+"""Minimum number of shoppers with two acts or more."""
 Advance = Callable[[int], None]
 Judged = Callable[[Epoch], None]
 
 
 @dataclass(frozen=True, slots=True)
 class UserTowerOptions:
-    """How to train a tower."""
+    """Options of the training."""
 
     epochs: int = 12
     """The most; it stops early."""
@@ -70,7 +70,6 @@ class UserTowerOptions:
     seed: int = 0
 
     def loop(self) -> LoopOptions:
-        """For the loop."""
         return LoopOptions(self.epochs, self.learning_rate, self.weight_decay, patience=self.patience)
 
 
@@ -85,14 +84,11 @@ def fit(
     advance: Advance = lambda _steps: None,
     judged: Judged = lambda _epoch: None,
 ) -> UserTower:
-    """A tower for products of these vectors (N, d), trained on what shoppers did, oldest first.
-
-    `categories` (N,) number the products' categories, -1 where not known: products that are new there are as popular as
-    others of theirs. `validation` says how good it is between epochs; by default the newest acts do, which are then
-    kept out of training until the number of epochs is found. A run that is killed goes on from `folder`; `advance` is
-    told of steps and their losses, `judged` of epochs. Raises TrainingError where there is too little to learn from, or
-    the loss is no number any more.
-    """
+    """Trains a tower on product vectors (N, d) and histories, oldest act first. `categories` (N,) number the products'
+    categories, -1 if unknown; new products take the mean popularity of their category. `validation` scores each epoch;
+    by default the newest acts are held out until the number of epochs is known. An interrupted run resumes from
+    `folder`. `advance` receives steps and losses, `judged` epochs. Raises TrainingError for too little data or a
+    non-finite loss."""
     _check(vectors, histories)
     if validation:
         learning, held = histories, validation
@@ -170,12 +166,12 @@ class _UserTowerTraining:
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
 
     def choose_neighbours(self, held: HeldOutActs, *, timed: bool) -> WeightedNeighbours:
-        """The neighbours that are best beside the tower as it is now, by what it is validated by."""
+        """Chooses the neighbours that validate best together with the current tower."""
         least, hide = self._options.least_shoppers, self._options.hide_seen
         return choose_neighbours(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
 
     def learned_again(self, neighbours: WeightedNeighbours) -> WeightedNeighbours:
-        """The same way to learn and count neighbours, on these histories."""
+        """Neighbours with the same options, on these histories."""
         if neighbours.options is None:
             return neighbours
         rows, least = self.model.rows, self._options.least_shoppers
@@ -184,16 +180,15 @@ class _UserTowerTraining:
         )
 
     def tower(self, neighbours: WeightedNeighbours = NO_NEIGHBOURS) -> UserTower:
-        """As it is now."""
         self.model.eval()
         learned = replace(self.model.product_parameters(self._categories), neighbours=neighbours)
         return UserTower(self.model.encode, self._vectors, learned, self._categories)
 
 
 def next_product_loss(model: UserTowerModel, batch: HistoryWindowBatch) -> torch.Tensor:
-    """Softmax cross-entropy over the candidates of a step, each less what made it one of them."""
+    """Softmax cross-entropy over the sampled candidates, each logit less its log probability."""
     logits = model.logits(batch) - torch.from_numpy(batch.sample.log_q)
-    if not len(batch.wanted):  # nobody chose anything new
+    if not len(batch.wanted):  # no new choice in the batch
         return logits.sum() * 0.0
     if len(batch.hidden[0]):
         where = torch.from_numpy(batch.hidden[0]), torch.from_numpy(batch.hidden[1])
@@ -206,17 +201,15 @@ _HALF_LIVES = (None, 60.0)
 _FADING = (0.9, 0.95, 1.0)
 _WEIGHTS = (4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 _AGAIN = 0.3
-"""What a product says of itself, where shoppers are shown what they have seen."""
+"""Weight of a product for itself, if seen products may be recommended."""
 
 
 def choose_neighbours(
     tower: UserTower, histories: Histories, held: HeldOutActs, *, least_shoppers: int, hide_seen: bool, timed: bool
 ) -> WeightedNeighbours:
-    """Of all ways to learn neighbours from `histories` and to count them, the one that foretells what is held out best
-    together with `tower`, which has none; of equally good ones none, or the one that counts least.
-
-    Choices lose weight with time only where `timed`. Raises TrainingError where neighbours cannot be learned.
-    """
+    """Chooses the neighbours and their weight that predict the held-out acts best together with `tower`, which has
+    none; ties go to none or the smaller weight. Choices decay with time only if `timed`. Raises TrainingError if
+    neighbours cannot be learned."""
     tried = [NO_NEIGHBOURS]
     for half_life, ridge in product(_HALF_LIVES if timed else (None,), _RIDGES):
         options = NeighbourOptions(ridge, half_life, 0.0 if hide_seen else _AGAIN)
@@ -226,7 +219,7 @@ def choose_neighbours(
     for part, seen in in_parts(held, len(tower.catalog), hide_seen=hide_seen):
         scores = tower.scores(part.histories, part.now)
         reached[0] += _reached(scores, part.targets, seen)
-        # Those that differ in weight alone stand together.
+        # Options that differ in weight only are adjacent.
         for first in range(1, len(tried), len(_WEIGHTS)):
             scores_added = tower.neighbour_scores(tried[first], part.histories)
             for number, weight in enumerate(_WEIGHTS, first):
