@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from rerank.model_store import ServingModel
+from rerank.model_store import ModelStore, ServingModel
 from rerank.user_tower.evaluation import split_by_time
-from rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, UserTowerStore, user_tower_store
+from rerank.user_tower.files import ProductTable, StoredUserTower, UserTowerReport, user_tower_store
 from rerank.user_tower.histories import Histories
 from retrieval.errors import ModelDamagedError, StoreMissingError, TrainingError
 from retrieval.progress import NullProgress
@@ -109,7 +109,7 @@ def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None
 def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     registry = user_tower_store(root)
-    monkeypatch.setattr(UserTowerStore, "serving", lambda *_: ServingModel(first))
+    monkeypatch.setattr(ModelStore, "serving", lambda *_: ServingModel(first))
     assert int(first.spec.trained_on["until"]) > 0
 
     def unreadable(_tower: StoredUserTower) -> ProductTable:
