@@ -115,5 +115,5 @@ def hit_rate(found: Ints, depth: int = 10) -> Floats:
 
 
 def ndcg(found: Ints, depth: int = 10) -> Floats:
-    """(n,): nDCG of one relevant product, 1 / log2(rank + 1) within the depth (Järvelin & Kekäläinen 2002, section 3)."""
+    """(n,): nDCG of one relevant item, 1 / log2(rank + 1) within the depth (Järvelin & Kekäläinen 2002, section 3)."""
     return np.where(found <= depth, 1.0 / np.log2(found + 1.0), 0.0)

@@ -105,7 +105,7 @@ class Histories:
         return Histories(self.products[order], self.kinds[order], self.times[order], self.starts)
 
     def newest(self, now: NDArray[np.float64] | None = None, width: int = MOST_ACTS) -> Windows:
-        """The last acts of each shopper (n, width) at times `now` (n,), in seconds since 1970; NaN or None if unknown."""
+        """The last acts of shoppers (n, width) at times `now` (n,), in seconds since 1970; NaN or None if unknown."""
         after = np.full(len(self), np.nan) if now is None else np.asarray(now, np.float64)
         return self.windows(np.arange(len(self)), self.starts[1:], after, width)
 

@@ -88,7 +88,7 @@ class UserTower:
         self._own = np.concatenate([learned.own, np.zeros((1, learned.own.shape[1]), np.float32)])
 
     def vectors(self, histories: Histories, now: NDArray[np.float64] | None = None) -> Floats:
-        """Text-space vectors (n, d) of n shoppers, which alone score products without choices; 0 for an empty history."""
+        """Text vectors (n, d) of n shoppers, which alone score products without choices; 0 for an empty history."""
         return self.parts(histories, now)[0]
 
     def parts(self, histories: Histories, now: NDArray[np.float64] | None = None) -> tuple[Floats, Floats]:
