@@ -1,4 +1,4 @@
-"""Lists to learn from clicks on: each query's candidates, with what shoppers said of those that they were shown."""
+"""Click training data: each query's candidates with debiased click evidence."""
 
 from __future__ import annotations
 
@@ -22,45 +22,45 @@ from rerank.training.datasets import CandidateLists, ListData
 from retrieval.errors import TrainingError
 
 LEAST_ACTS = 50
-"""Carts, or purchases, that it takes to learn from them; with fewer, their outputs learn from clicks."""
+"""Minimum carts, or purchases, for their own outputs; with fewer, the outputs are trained on clicks."""
 LABELS = LabelOptions()
 KINDS = ("clicks", "carts", "purchases")
-"""The last axis of acts and gains, as `rerank.ranker.network.EVENTS`."""
+"""The last axis of acts and gains, in the order of `rerank.ranker.network.EVENTS`."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickEvidence:
-    """A period's lists, and what a click model makes of them."""
+    """The lists of a period and the estimates of a click model."""
 
     pairs: pl.DataFrame
     """pair, query, product_id: in the order of the pairs."""
     log: ClickLog
     acts: Flags
-    """(n, depth, 3): whether what stood there was clicked, put into the cart, bought."""
+    """(n, depth, 3): whether the product at each position was clicked, added to the cart, bought."""
     gains: Floats
-    """(pairs, 3): the rates of these for a product that is looked at."""
+    """(pairs, 3): rates of these for an examined product."""
     weights: Floats
-    """(pairs,): 0 to 1, how much of the first comes from clicks, and not from what was supposed before them."""
+    """(pairs,): 0 to 1, the share of the attractiveness that comes from clicks, not from the prior."""
     examination: Floats
-    """(depth,): how often each position is looked at."""
+    """(depth,): examination of each position."""
     borrowed: tuple[str, ...] = ()
-    """Of which kinds there was too little, so that their columns say what clicks do."""
+    """Kinds with too few events, whose columns repeat the clicks."""
 
     @property
     def query(self) -> Ints:
-        """(pairs,): the number of each pair's query, in the order in which the pairs have them."""
+        """(pairs,): query number of each pair, in order of first appearance."""
         return self.pairs["query"].rle_id().to_numpy().astype(np.int32)
 
     @property
     def query_of_list(self) -> npt.NDArray[np.int64]:
-        """(n,): the query's number of each list; -1 for one that shows nothing."""
+        """(n,): query number of each list; -1 for an empty one."""
         pair = self.log.pairs.max(axis=1, initial=-1)
         query_of: npt.NDArray[np.int64] = np.append(self.query, -1)[pair].astype(np.int64)
         return query_of
 
 
 def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickEvidence:
-    """Fits a click model to a period's events (see `rerank.click_models.click_log.click_log` for their columns)."""
+    """Fits a click model to events (see `rerank.click_models.click_log.click_log` for the columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)
     made, end = model.estimates, happened.log.size
@@ -76,7 +76,7 @@ def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickE
 
 
 def acts_of(happened: Outcomes) -> Flags:
-    """(n, depth, 3): what was done at each place; a cart or purchase counts at its product's highest place."""
+    """(n, depth, 3): acts at each position; a cart or purchase counts at its product's highest position."""
     pairs = happened.log.pairs
     acts = np.zeros((*pairs.shape, len(KINDS)), np.bool_)
     acts[..., 0] = happened.log.clicks
@@ -87,7 +87,7 @@ def acts_of(happened: Outcomes) -> Flags:
 
 
 def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
-    """The queries on whose lists anything was done, the most frequent first, at most so many."""
+    """The most frequent queries with acts, at most `most`."""
     query_of = evidence.query_of_list
     names = evidence.pairs["query"].unique(maintain_order=True).to_list()
     traffic = np.bincount(query_of[query_of >= 0], minlength=len(names))
@@ -102,18 +102,18 @@ NOT_A_CANDIDATE = -1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Displays:
-    """k different displays on which something was done, ordered by their list; equal ones are counted together."""
+    """k different displays with acts, ordered by list; equal displays are merged."""
 
     list_of: NDArray[np.int64]
     """(k,): ascending."""
     places: NDArray[np.int16]
-    """(k, depth): which candidate of its list stood at each position; -1 for none, or one that is none any more."""
+    """(k, depth): candidate index in its list at each position; -1 for none."""
     acts: NDArray[np.float32]
-    """(k, depth, 3): how often it was clicked, put into the cart, bought there."""
+    """(k, depth, 3): counts of clicks, carts and purchases."""
 
     def of(self, numbers: Sequence[int], most: int, rng: np.random.Generator) -> tuple[NDArray[np.int64], ...]:
-        """The displays of some lists, at most so many of each, drawn where there are more: which they are (j,), and
-        the place in `numbers` of each one's list (j,)."""
+        """Displays (j,) of some lists and the place (j,) of their list in `numbers`; at most `most` of each list,
+        sampled."""
         chosen, owner = [], []
         for at, number in enumerate(numbers):
             first, behind = np.searchsorted(self.list_of, (number, number + 1))
@@ -126,8 +126,8 @@ class Displays:
 
 
 def build_displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
-    """Displays of a log: `list_of` (n,) numbers each row's list, -1 for none; `place_of` (pairs,) is each pair's place
-    among the candidates of its list, -1 for none. Those on which nothing was done to a candidate are left out."""
+    """Builds displays of a log: `list_of` (n,) is each row's list, `place_of` (pairs,) each pair's candidate index,
+    -1 for none. Displays without acts on a candidate are dropped."""
     places = np.append(place_of, NOT_A_CANDIDATE)[log.pairs].astype(np.int16)
     acts = acts & (places >= 0)[..., None]
     rows = np.flatnonzero((list_of >= 0) & acts.any(axis=(1, 2)))
@@ -142,44 +142,43 @@ def build_displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place
 
 
 LEAST_LISTS = 20
-"""Queries with something to tell apart that training takes."""
+"""Minimum number of queries that training requires."""
 _JOINED = ["list", "row"]
 
 
 @dataclass(frozen=True, slots=True)
 class ExclusionCounts:
-    """What cannot be learned from, counted."""
+    """Counts of excluded queries and pairs."""
 
     unclicked_queries: int = 0
-    """Queries that were shown and never clicked."""
+    """Queries without a click."""
     gone_products: int = 0
-    """Pairs whose product the catalog does not have any more."""
+    """Pairs whose product is no longer in the catalog."""
     lost_candidates: int = 0
-    """Pairs whose product is not among its query's candidates now."""
+    """Pairs whose product is no longer a candidate of its query."""
     unanswered_queries: int = 0
-    """Queries all of whose clicks were on such pairs, or that leave nothing to choose from."""
+    """Queries without a clicked candidate, or with nothing to compare it with."""
 
     def counts(self) -> Mapping[str, int]:
-        """By name."""
         return asdict(self)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickLists:
-    """n queries with their m candidates: all that were shown and some that were not."""
+    """n queries with their m candidates, shown and sampled ones."""
 
     lists: CandidateLists
     gains: NDArray[np.float32]
-    """(m, 3): the debiased rates of click, cart and purchase; 0 for what was never shown."""
+    """(m, 3): debiased rates of click, cart and purchase; 0 for candidates that were not shown."""
     is_shown: NDArray[np.bool_]
     """(m,)."""
     weights: NDArray[np.float32]
-    """(n,): 0 to 1, how much of the gains comes from clicks."""
+    """(n,): 0 to 1, share of the gains that comes from clicks."""
     displays: Displays
     examination: NDArray[np.float64]
-    """(depth,): how often each position is looked at."""
+    """(depth,): examination of each position."""
     usable: NDArray[np.int64]
-    """The lists that have something to tell apart; ascending."""
+    """Lists with a clicked candidate and another one; ascending."""
     excluded: ExclusionCounts
 
 
@@ -191,13 +190,10 @@ def click_lists(
     seed: int = 0,
     least: int = LEAST_LISTS,
 ) -> ClickLists:
-    """Joins what clicks say with the candidates that the queries have now.
-
-    `found` are queries of the evidence with their best candidates, `row_of` gives the row of a product id, None where
-    it is gone. Of candidates that were not shown, as many as fill a list up to `most` are drawn, by the seed and the
-    query alone: they stand for all that a ranker meets besides. Raises TrainingError where fewer than `least` queries
-    have both a candidate that was clicked and another one.
-    """
+    """Joins click evidence with the current candidates of the queries. `found` are queries of the evidence with
+    their best candidates, `row_of` gives the row of a product id, None if missing. Lists are filled up to `most`
+    with unshown candidates, sampled by the seed and the query. Raises TrainingError if fewer than `least` queries
+    have both a clicked candidate and another one."""
     if not evidence.acts.any():
         raise TrainingError(
             f"nothing was clicked on any of {evidence.log.size:,} lists; train with --from-catalog until something is"
@@ -235,8 +231,8 @@ def click_lists(
 def place_pairs(
     pairs: pl.DataFrame, found: CandidateLists, row_of: Callable[[str], int | None]
 ) -> tuple[pl.DataFrame, int]:
-    """The pairs (query, product_id), in their order, with their list, their row and their place in `found.rows`, null
-    where there is none; and how many have no row."""
+    """Adds the list, the row and the place in `found.rows` to the pairs (query, product_id), null if missing; also
+    counts the pairs without a row."""
     ids = pairs["product_id"].unique()
     rows = pl.DataFrame(
         {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
@@ -257,7 +253,7 @@ def place_pairs(
 def _drawn(
     found: CandidateLists, is_shown: NDArray[np.bool_], most: int, seed: int
 ) -> tuple[CandidateLists, NDArray[np.int64]]:
-    """The lists with what was shown and some that was not, and where these candidates stood in `found`."""
+    """Shown candidates with a sample of others, and their places in `found`."""
     kept = [np.empty(0, np.int64)]
     for number, query in enumerate(found.queries):
         place = found.place(number)
@@ -272,7 +268,7 @@ def _drawn(
 
 
 def _lists_of(evidence: ClickEvidence, pairs: pl.DataFrame) -> NDArray[np.int64]:
-    """(n,): the list of each row of the log, -1 where its query is none of them."""
+    """(n,): the list of each row of the log, -1 for none."""
     of = pairs["list"].fill_null(-1).to_numpy()
     lists: NDArray[np.int64] = np.append(of, -1)[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
     return lists
@@ -281,7 +277,7 @@ def _lists_of(evidence: ClickEvidence, pairs: pl.DataFrame) -> NDArray[np.int64]
 def _evidence_of(
     evidence: ClickEvidence, known: NDArray[np.int64], list_of: NDArray[np.int64], count: int
 ) -> NDArray[np.float32]:
-    """(lists,): the mean weight of a list's pairs, each by how often it was shown."""
+    """(lists,): mean weight of a list's pairs, by impressions."""
     log = evidence.log
     shown = np.bincount(log.pairs[log.shown], minlength=log.count)[known].astype(np.float64)
     total = np.bincount(list_of, shown, count)
@@ -304,51 +300,48 @@ class ClickBatch:
     gains: Tensor
     """(B, c, 3)."""
     is_shown: Tensor
-    """(B, c): whether any shopper has seen it."""
+    """(B, c): whether it was shown to any shopper."""
     weights: Tensor
     """(B,)."""
     list_of: Tensor
-    """(K,): which of the lists each display is of."""
+    """(K,): list of each display."""
     places: Tensor
     """(K, depth): candidates; -1 for none."""
     acts: Tensor
     """(K, depth, 3)."""
     is_position_shown: Tensor
-    """(K,): whether the position tower is told where things stood."""
+    """(K,): whether the position tower sees the positions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What an epoch draws of its lists."""
+    """Sampling options of an epoch."""
 
     lists: int = 16
-    """Queries a step."""
     displays: int = 32
-    """Of each of them, at most."""
+    """Maximum displays of each query in a step."""
     dropped: float = 0.05
-    """The share of candidates that lose their states, as a product has none that came a moment ago."""
+    """Share of candidates without token states, as of newly added products."""
     hidden_positions: float = 0.1
-    """The share of displays whose positions the tower is not told (Zhao et al. 2019, Recommending what video to watch
-    next, section 4.3), so that it leaves to the network what the network can tell."""
+    """Share of displays without positions for the tower (Zhao et al. 2019, Recommending what video to watch next,
+    section 4.3), so that it does not replace the network."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClickData:
-    """Lists that were clicked on, and all that their batches are made of."""
+    """Clicked lists and the inputs of their batches."""
 
     clicks: ClickLists
     data: ListData
-    """Of the same lists."""
 
     def shuffled(self, draw: Draw, seed: int) -> Iterator[ClickBatch]:
-        """An epoch of the usable lists, in an order drawn anew for every seed."""
+        """An epoch of the usable lists, in an order drawn from the seed."""
         rng = np.random.default_rng(seed)
         order = rng.permutation(self.clicks.usable)
         for start in range(0, len(order), draw.lists):
             yield self.batch(order[start : start + draw.lists].tolist(), draw, int(rng.integers(2**31)))
 
     def batch(self, numbers: list[int], draw: Draw, seed: int) -> ClickBatch:
-        """The batch of some lists."""
         clicks, rng = self.clicks, np.random.default_rng(seed)
         made = self.data.batch(numbers, draw.dropped, seed)
         padded = made.is_candidate.shape
@@ -372,13 +365,13 @@ class ClickData:
 
 
 LEAST_SHOWN = 100
-"""Shown lists that a log needs to be divided at all."""
+"""Minimum number of lists for a split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Periods:
-    """Events of the columns that `rerank.click_models.click_log.click_log` takes. A list and all that was done on it
-    are of one period: that of the list's first impression."""
+    """Events by period, with the columns of `rerank.click_models.click_log.click_log`. All events of a list belong
+    to the period of its first impression."""
 
     training: pl.DataFrame
     validation: pl.DataFrame
@@ -390,11 +383,8 @@ class Periods:
 
 
 def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float = 0.2) -> Periods:
-    """Divides a log by the time of its lists: the last share of them is held out, the one before it validates.
-
-    Acts on answers of which no list was shown are in no period. Raises TrainingError for an empty log, or one of too
-    few lists to divide.
-    """
+    """Splits a log by the time of its lists: the last share is held out, the one before it validates. Acts without a
+    shown list are dropped. Raises TrainingError for too few lists."""
     starts = events.filter((pl.col("kind") == "impression") & (pl.col("query_id") != ""))
     lists = starts.group_by("query_id").agg(pl.col("time").min().alias("start")).sort("start", "query_id")
     if lists.height < LEAST_SHOWN:

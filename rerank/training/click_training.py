@@ -1,11 +1,11 @@
-"""Training on clicks, in four ways that differ in what they make of a position.
+"""Training on clicks, by one of four methods of position correction.
 
-debiased    listwise softmax on the rates that a click model freed of position: the default
+debiased    listwise softmax on rates that a click model corrected for position: the default
 propensity  listwise softmax on clicks, each by the inverse propensity of its position (Joachims, Swaminathan & Schnabel
             2017, Unbiased learning-to-rank with biased feedback, section 4; as a listwise loss: Ai et al. 2018,
             Unbiased learning to rank with unbiased propensity estimation, section 4.1)
-tower       listwise softmax on clicks as they are, with a tower that learns what the position adds
-naive       the same without a tower: what everything else has to beat
+tower       listwise softmax on clicks, with a tower that learns the position bias
+naive       the same without a tower: the baseline
 """
 
 from __future__ import annotations
@@ -34,25 +34,24 @@ from retrieval.errors import TrainingError
 
 ClickMethod = Literal["debiased", "propensity", "tower", "naive"]
 ScoreLoss = Callable[[Tensor, ClickBatch], Tensor]
-"""Of scores (B, c, 3)."""
+"""Loss of scores (B, c, 3)."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClickOptions:
-    """How to train on clicks."""
+    """Options of training on clicks."""
 
     loop: LoopOptions = field(default_factory=lambda: LoopOptions(epochs=8, learning_rate=3e-4, warm_up=20))
     draw: Draw = field(default_factory=Draw)
     tasks: tuple[float, float, float] = (1.0, 0.5, 0.5)
-    """What the losses of clicks, carts and purchases weigh."""
+    """Loss weights of clicks, carts and purchases."""
     least_propensity: float = LEAST_PROPENSITY
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Lists of a later time that say how good a network is: `data.targets` are their gains, those of `numbers` (n,)
-    have some."""
+    """Validation lists of a later period: `data.targets` are their gains; the lists of `numbers` (n,) have some."""
 
     data: ListData
     numbers: NDArray[np.int64]
@@ -62,7 +61,7 @@ class Validation:
             raise TrainingError("nothing was clicked in the validation period: import more events")
 
     def of(self, network: RankerNetwork) -> float:
-        """The mean nDCG@10 of what the network says of clicks."""
+        """Mean nDCG@10 of the network's click scores."""
         return float(self.ndcg(scores_of(network, full_batches(self.data, self.numbers))).mean())
 
     def ndcg(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -87,11 +86,9 @@ def train_on_clicks(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it as its best validation left it, with the curve.
-
-    `folder` keeps its state between epochs: see `rerank.training.trainer`, also for `advance` and `judged`. Raises
-    TrainingError where the loss is no number any more.
-    """
+    """Trains a copy of `start`; returns it with the weights of the best validation, and the curve. `folder` stores
+    checkpoints; see `rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
+    non-finite loss."""
     ranker = copy.deepcopy(start)
     tower = PositionTower(len(data.clicks.examination))
     network = nn.ModuleList([ranker, tower] if method == "tower" else [ranker])
@@ -109,7 +106,7 @@ def train_on_clicks(
 
 
 def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, options: ClickOptions) -> ScoreLoss:
-    """What a way takes for its loss; `examination` (depth,) is how often each position is looked at."""
+    """The loss function of a method; `examination` (depth,) is that of each position."""
     chances = torch.from_numpy(propensities(examination, options.least_propensity)).float()
     losses: dict[ClickMethod, ScoreLoss] = {
         "debiased": lambda scores, batch: labelled_loss(scores, batch, options.tasks),
@@ -120,11 +117,9 @@ def score_loss(method: ClickMethod, tower: PositionTower, examination: Floats, o
     return losses[method]
 
 
-# Losses on clicks: a listwise softmax over debiased gains, or over the acts on each display as they were.
-#
-# Both are means over queries by their weights, and of a query only what its acts are relative to each other counts. Of
-# the kinds of events each has its output and its weight. A candidate that nobody was shown stands in every display of
-# its query, behind the last position.
+# Losses on clicks: a listwise softmax over debiased gains or over the acts on each display. Both are weighted means
+# over queries, normalised within a query. Each kind of event has its output and weight. Unshown candidates are added to
+# every display, behind the last position.
 
 _FAR = -1e4
 _LEAST = 1e-9
@@ -140,11 +135,8 @@ def labelled_loss(scores: Tensor, batch: ClickBatch, tasks: Sequence[float]) -> 
 def displayed_loss(
     scores: Tensor, batch: ClickBatch, tasks: Sequence[float], bias: Tensor | None = None, chances: Tensor | None = None
 ) -> Tensor:
-    """The cross entropy of scores (B, c, 3) with the acts on each display, among what stood there.
-
-    `bias` (depth, 3) is what a position adds to the score of what stands there; `chances` (depth,) are propensities,
-    by whose inverse acts count.
-    """
+    """The cross entropy of scores (B, c, 3) with the acts on each display, over its products. `bias` (depth, 3) is
+    added to the scores by position; `chances` (depth,) are propensities, by whose inverse acts are weighted."""
     logits = scores[batch.list_of[:, None], batch.places.clamp(min=0)]
     behind = _unseen(scores, batch)[batch.list_of]
     if bias is not None:
@@ -163,8 +155,8 @@ def displayed_loss(
 def single_displays_loss(
     scores: Tensor, is_candidate: Tensor, acts: Tensor, chances: Tensor, tasks: Sequence[float]
 ) -> Tensor:
-    """The same with the scores (K, depth, 3) of what stood on each of K displays, every one of them with scores of its
-    own: a mean over all acts by their weights, since a display of one act would else count alike whatever its place."""
+    """The same for scores (K, depth, 3) of each display: a weighted mean over acts, since normalising displays of
+    one act would cancel the propensities."""
     given = log_softmax(scores.masked_fill(~is_candidate[..., None], _FAR), dim=1)
     weighted = acts / chances[None, : acts.shape[1], None]
     entropy = -(weighted * given).sum(dim=(0, 1))
@@ -172,7 +164,7 @@ def single_displays_loss(
 
 
 def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[float]) -> Tensor:
-    """The mean over lists of entropy (B, 3) by the total (B, 3) of what it is over; a list without any adds nothing."""
+    """Weighted mean over lists of entropy (B, 3) with totals (B, 3); empty lists add nothing."""
     each = entropy / total.clamp(min=_LEAST)
     by_list = (total > 0).float() * weights[:, None]
     means = (each * by_list).sum(dim=0) / by_list.sum(dim=0).clamp(min=_LEAST)
@@ -180,43 +172,42 @@ def _weighted(entropy: Tensor, total: Tensor, weights: Tensor, tasks: Sequence[f
 
 
 def _unseen(scores: Tensor, batch: ClickBatch) -> Tensor:
-    """(B, 3): the logarithm of the sum of the exponentials of what nobody was shown."""
+    """(B, 3): log-sum-exp of the unshown candidates."""
     is_unseen = batch.is_candidate & ~batch.is_shown
     return torch.logsumexp(scores.masked_fill(~is_unseen[..., None], _FAR), dim=1)
 
 
 def _last(places: Tensor) -> Tensor:
-    """(K,): the last position of each display that holds a candidate."""
+    """(K,): last non-empty position of each display."""
     positions = torch.arange(places.shape[1])[None].expand_as(places)
     return positions.masked_fill(places < 0, 0).amax(dim=1)
 
 
 MIXES = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Weights of the merged score that are tried beside the network's."""
+"""Candidate weights of the merged score relative to the network's."""
 EVENT_WEIGHTS = (CLICKS_ALONE, (0.5, 0.3, 0.2))
-"""Weights of click, cart and purchase that are tried."""
+"""Candidate weights of click, cart and purchase."""
 
 Weights = tuple[float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """What becomes a score."""
+    """The combination of outputs and merged score into one score."""
 
     event_weights: Weights
     mix: float
-    """The weight of the merged score."""
     ndcg: float
-    """The mean nDCG@10 that it reaches on the validation lists."""
+    """Mean nDCG@10 on the validation lists."""
 
     def scores(self, network: RankerNetwork, lists: Validation) -> NDArray[np.float32]:
-        """Of the candidates of all lists, end to end (m,)."""
+        """Scores (m,) of the candidates of all lists, end to end."""
         found = scores_of(network, full_batches(lists.data, lists.numbers), self.event_weights)
         return found + self.mix * merged_scores(lists.data.lists)[lists.places]
 
 
 def choose_mixing(network: RankerNetwork, validation: Validation) -> Mixing:
-    """The one of the highest nDCG@10; of equal ones the first, which is the simplest."""
+    """The mixing with the highest nDCG@10; ties go to the first, the simplest."""
     merged = merged_scores(validation.data.lists)[validation.places]
     made = outputs_of(network, full_batches(validation.data, validation.numbers))
     outputs = {each: made @ np.array(each, np.float32) for each in EVENT_WEIGHTS}
@@ -231,7 +222,7 @@ _HISTORY = "history."
 
 
 def new_network(shape: NetworkShape, features: NDArray[np.float32], seed: int) -> RankerNetwork:
-    """A network of drawn weights, at the scale of features (m, F)."""
+    """A randomly initialised network, scaled to features (m, F)."""
     torch.manual_seed(seed)
     network = RankerNetwork(shape)
     network.fit_scale(torch.from_numpy(features))
@@ -239,13 +230,13 @@ def new_network(shape: NetworkShape, features: NDArray[np.float32], seed: int) -
 
 
 def new_attention(dimension: int, seed: int, columns: int = 32) -> HistoryAttention:
-    """Attention of drawn weights over histories of vectors of this dimension; it changes no score yet."""
+    """Randomly initialised attention over histories of vectors of this dimension; it changes no score yet."""
     torch.manual_seed(seed)
     return HistoryAttention(NetworkShape(1, dimension, 1, attention_heads=1, history=columns))
 
 
 def replace_attention(network: RankerNetwork, attention: HistoryAttention | None) -> RankerNetwork:
-    """The same network with this attention over histories, or with none."""
+    """A copy of the network with this attention over histories, or with none."""
     columns, dimension = (0, 0) if attention is None else attention.candidate.weight.shape
     weights = {name: value for name, value in network.state_dict().items() if not name.startswith(_HISTORY)}
     if attention is not None:
@@ -256,11 +247,8 @@ def replace_attention(network: RankerNetwork, attention: HistoryAttention | None
 
 
 def adopt_features(network: RankerNetwork, features: NDArray[np.float32]) -> tuple[int, ...]:
-    """Lets a trained network read features that never varied before and vary in (m, F) now; gives their columns.
-
-    Their scale is fitted, and their weights begin at 0, so that no score changes before something is learned. All other
-    features keep the scale that their weights were learned at.
-    """
+    """Enables features that were constant in earlier training and vary in (m, F) now; returns their columns. Their
+    scale is fitted and their weights start at 0, so that scores do not change. Other features keep their scale."""
     fitted = RankerNetwork(network.shape)
     fitted.fit_scale(torch.from_numpy(features))
     columns = torch.nonzero(network.constant_features & ~fitted.constant_features)[:, 0]

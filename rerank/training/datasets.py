@@ -1,4 +1,4 @@
-"""Queries with their candidates, as the ranker is trained on them."""
+"""Queries with their candidates as training data of the ranker."""
 
 from __future__ import annotations
 
@@ -28,29 +28,28 @@ class CandidateLists:
     offsets: Numbers
     """(n + 1,)."""
     rows: Numbers
-    """(m,): the candidates' rows in the version that they were found in."""
+    """(m,): the candidates' rows in their version."""
     features: Floats
-    """(m, F), as `rerank.ranker.features` makes them."""
+    """(m, F), see `rerank.ranker.features`."""
 
     def __len__(self) -> int:
         return len(self.queries)
 
     @property
     def lengths(self) -> Numbers:
-        """(n,): the number of candidates of each query."""
+        """(n,): number of candidates."""
         return np.diff(self.offsets)
 
     def place(self, number: int) -> slice:
-        """Where the candidates of one query are."""
         return slice(int(self.offsets[number]), int(self.offsets[number + 1]))
 
     def places(self, numbers: Numbers) -> Numbers:
-        """Where the candidates of some queries are, end to end."""
+        """Indices of the candidates of some queries, end to end."""
         return np.concatenate([_NONE, *(np.arange(*self.offsets[each : each + 2]) for each in numbers.tolist())])
 
     @property
     def query_of(self) -> Numbers:
-        """(m,): which query each candidate is of."""
+        """(m,): query number of each candidate."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def select(self, places: Numbers) -> CandidateLists:
@@ -60,8 +59,8 @@ class CandidateLists:
         return CandidateLists(self.queries, offsets, self.rows[places], self.features[places])
 
     def sample(self, most: int, seed: int) -> CandidateLists:
-        """At most so many candidates of each query: half of them its head, where the order matters most, the others
-        drawn from behind it. A query's draw depends on the seed and its own text alone."""
+        """At most `most` candidates of each query: half of them the top ones, the others sampled. The sample depends
+        on the seed and the query text."""
         return self.select(np.concatenate([self._drawn(number, most, seed) for number in range(len(self))] or [_NONE]))
 
     def _drawn(self, number: int, most: int, seed: int) -> Numbers:
@@ -80,7 +79,7 @@ _NONE = np.empty(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class ListBatch:
-    """Padded inputs with their targets (B, c), and which places hold a candidate (B, c)."""
+    """Padded inputs with targets (B, c), and the mask of candidates (B, c)."""
 
     inputs: Inputs
     targets: Tensor
@@ -89,19 +88,17 @@ class ListBatch:
 
 @dataclass(frozen=True, slots=True)
 class ListData:
-    """Lists, and all that their batches are made of. Nobody's history is among it: see
-    `rerank.training.history_training`."""
+    """Lists and the inputs of their batches, without histories; see `rerank.training.history_training`."""
 
     lists: CandidateLists
     queries: Sequence[Tokens]
-    """Of each list's query, with as many columns of states as the products have."""
+    """One entry per query, with the token dimension of the products."""
     states: TokenStates
     targets: NDArray[np.float32]
-    """(m,): what each candidate should score."""
+    """(m,): target score of each candidate."""
 
     def batch(self, numbers: Sequence[int], dropped: float, seed: int) -> ListBatch:
-        """The batch of some lists. A share of the candidates, `dropped`, lose their states: so the network learns to
-        do without."""
+        """The batch of some lists. A share `dropped` of the candidates lose their token states."""
         rng = np.random.default_rng(seed)
         inputs = pad_batch([self._candidates(number, dropped, rng) for number in numbers], 0)
         shape = inputs.features.shape[:2]
@@ -118,13 +115,13 @@ class ListData:
         )
 
     def shown_features(self, dropped: float, seed: int) -> NDArray[np.float32]:
-        """The features (m, F) of all candidates as batches show them: a share of them has lost its states."""
+        """The features (m, F) of all candidates as in batches: a share of them without token states."""
         features = self.lists.features.copy()
         features[np.random.default_rng(seed).random(len(features)) < dropped, HAS_STATES] = 0
         return features
 
     def candidates(self, number: int) -> Candidates:
-        """One list as a ranker is asked about it."""
+        """One list as input of a ranker."""
         return self._candidates(number, 0.0, np.random.default_rng(0))
 
     def _candidates(self, number: int, dropped: float, rng: np.random.Generator) -> Candidates:
@@ -141,7 +138,7 @@ class ListData:
 
 
 def drop_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductTokens:
-    """The same products, those that are lost (c,) without their tokens."""
+    """The same products without the tokens of those in the mask (c,)."""
     ids, states = products.ids.copy(), products.states.copy()
     ids[lost], states[lost] = -1, 0
     return ProductTokens(ids, states)
@@ -150,7 +147,7 @@ def drop_states(products: ProductTokens, lost: NDArray[np.bool_]) -> ProductToke
 def shuffled_batches(
     data: ListData, numbers: NDArray[np.int64], *, lists: int, dropped: float, seed: int
 ) -> Iterator[ListBatch]:
-    """An epoch of batches of `lists` queries each, in an order drawn anew for every seed."""
+    """An epoch of batches of `lists` queries each, in an order drawn from the seed."""
     rng = np.random.default_rng(seed)
     order = rng.permutation(numbers)
     for start in range(0, len(order), lists):
@@ -158,11 +155,11 @@ def shuffled_batches(
 
 
 def full_batches(data: ListData, numbers: NDArray[np.int64], *, lists: int = 8) -> Iterator[ListBatch]:
-    """Batches of the lists as they are, every candidate of them, in order."""
+    """Batches of complete lists, in order."""
     for start in range(0, len(numbers), lists):
         yield data.batch(numbers[start : start + lists].tolist(), 0.0, 0)
 
 
 def merged_scores(lists: CandidateLists) -> NDArray[np.float32]:
-    """What the first stage scored each candidate (m,)."""
+    """The merged first-stage scores (m,)."""
     return lists.features[:, MERGED]

@@ -1,8 +1,5 @@
-"""Distillation: the ranker learns to order candidates as a teacher does, without any label.
-
-What it learns from is the teacher mixed with the first stage, which is better than either (docs/decisions): a
-cross-encoder knows what words mean, BM25 knows which of them are rare here.
-"""
+"""Distillation: the ranker learns a teacher's order of candidates, without labels. The target mixes the teacher with
+the first stage, which is better than either (docs/decisions): BM25 adds the rarity of words in the catalog."""
 
 from __future__ import annotations
 
@@ -27,25 +24,24 @@ from retrieval.store.files import atomic_file
 
 Floats = NDArray[np.float32]
 FIRST_STAGE_WEIGHT = 1.5
-"""What the merged score weighs beside the teacher's, both by their usual deviation within a list."""
+"""Weight of the merged score relative to the teacher's, both scaled by the usual deviation within a list."""
 LEAST_QUERIES = 200
 
 
 @dataclass(frozen=True, slots=True)
 class DistilOptions:
-    """How to distil."""
+    """Options of distillation."""
 
     loop: LoopOptions = field(default_factory=LoopOptions)
     lists: int = 16
-    """Queries a step."""
     dropped: float = 0.05
-    """The share of candidates that lose their states, as a product has none that came a moment ago."""
+    """Share of candidates without token states, as of newly added products."""
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ListSplit:
-    """Which lists train, which choose between networks, and which judge the chosen one; each ascending."""
+    """Numbers of the training, validation and test lists; each ascending."""
 
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
@@ -53,17 +49,15 @@ class ListSplit:
 
 
 def split_lists(lists: CandidateLists, share: float = 0.05, seed: int = 0) -> ListSplit:
-    """Holds out two shares of the queries that have candidates to choose among, drawn by the seed, each of 50 at least.
-
-    Raises TrainingError for fewer than 200 such queries.
-    """
+    """Holds out two random shares of the usable queries, at least 50 each. Raises TrainingError for fewer than 200
+    usable queries."""
     order = np.random.default_rng(seed).permutation(usable_lists(lists))
     held = max(LEAST_QUERIES // 4, int(len(order) * share))
     return ListSplit(np.sort(order[2 * held :]), np.sort(order[held : 2 * held]), np.sort(order[:held]))
 
 
 def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
-    """The numbers of those with candidates to choose among; raises TrainingError for fewer than 200."""
+    """The numbers of lists with at least two candidates; raises TrainingError for fewer than 200."""
     usable = np.flatnonzero(lists.lengths > 1)
     if len(usable) < LEAST_QUERIES:
         raise TrainingError(
@@ -73,21 +67,21 @@ def usable_lists(lists: CandidateLists) -> NDArray[np.int64]:
 
 
 def mix_targets(lists: CandidateLists, teacher: Floats, weight: float = FIRST_STAGE_WEIGHT) -> Floats:
-    """The teacher's scores (m,) mixed with the first stage's (m,), at the teacher's scale."""
+    """Mixes the teacher's scores (m,) with the first stage's (m,), at the teacher's scale."""
     merged = merged_scores(lists)
     scale = usual_deviation(teacher, lists) / max(usual_deviation(merged, lists), 1e-6)
     return np.asarray(teacher + weight * scale * merged, np.float32)
 
 
 def usual_deviation(scores: Floats, lists: CandidateLists) -> float:
-    """The mean of the standard deviations (of scores (m,)) within the lists of at least two."""
+    """Mean standard deviation of scores (m,) within the lists of at least two."""
     deviations = [float(scores[lists.place(number)].std()) for number in np.flatnonzero(lists.lengths > 1).tolist()]
     return float(np.mean(deviations)) if deviations else 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class DistillationCatalog:
-    """A catalog's lists, and which of them train."""
+    """A catalog's lists and their split."""
 
     data: ListData
     """Its targets are the teacher's: see `targets`."""
@@ -103,12 +97,9 @@ def distil(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[RankerNetwork, tuple[Epoch, ...]]:
-    """Trains a new network on one catalog, or on several at once, and returns it with its curve.
-
-    Each step reads lists of one catalog; its validation is the mean `agreement` on the validation lists, catalogs
-    counting alike. `folder` keeps its state between epochs: see `rerank.training.trainer`, also for `advance` and
-    `judged`.
-    """
+    """Trains a new network on one or several catalogs and returns it with its curve. Each step reads one catalog;
+    validation is the mean `agreement` over the catalogs. `folder` stores checkpoints; see `rerank.training.trainer`,
+    also for `advance` and `judged`."""
     torch.manual_seed(options.seed)
     network = RankerNetwork(shape)
     shown = [each.data.shown_features(options.dropped, options.seed) for each in catalogs]
@@ -126,7 +117,7 @@ def distil(
 
 
 def _interleaved(catalogs: Sequence[DistillationCatalog], options: DistilOptions, seed: int) -> Iterator[ListBatch]:
-    """An epoch of all catalogs' batches, each catalog's in an order of its own, in an order drawn by the seed."""
+    """An epoch of the shuffled batches of all catalogs, interleaved in random order."""
     lists, dropped = options.lists, options.dropped
     each = [shuffled_batches(one.data, one.split.training, lists=lists, dropped=dropped, seed=seed) for one in catalogs]
     turns = np.repeat(np.arange(len(catalogs)), [_steps(one, options) for one in catalogs])
@@ -144,17 +135,15 @@ def _agreed(network: RankerNetwork, catalog: DistillationCatalog) -> float:
 
 
 def teacher_loss(network: RankerNetwork, batch: ListBatch) -> torch.Tensor:
-    """Every output learns from the teacher: what it says of relevance holds for clicks, carts and purchases alike."""
+    """Every output is trained on the teacher: relevance applies to clicks, carts and purchases alike."""
     scores = network(*batch.inputs)
     losses = [distillation(scores[..., event], batch.targets, batch.is_candidate) for event in range(len(EVENTS))]
     return torch.stack(losses).mean()
 
 
 def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.floating]) -> NDArray[np.float64]:
-    """nDCG@10 against the targets of each list in `numbers` (n,), by the scores of their candidates end to end.
-
-    A candidate's gain is its share of the softmax of the targets.
-    """
+    """nDCG@10 of each list in `numbers` (n,) against its targets, by candidate scores end to end. A candidate's gain
+    is its share of the softmax of the targets."""
     wanted = [data.targets[data.lists.place(number)] for number in numbers.tolist()]
     gains = np.concatenate([np.exp(each - each.max()) for each in wanted])
     return ndcg(scores, gains.astype(np.float32), np.cumsum([0, *(len(each) for each in wanted)]))
@@ -162,16 +151,14 @@ def agreement(data: ListData, numbers: NDArray[np.int64], scores: NDArray[np.flo
 
 Keys = NDArray[np.uint64]
 _PART = 8_192
-"""Pairs between two writes: some 20 seconds of a teacher on two cores."""
+"""Pairs between two writes: about 20 seconds of a teacher on two cores."""
 _SUFFIX = ".npz"
 
 
 class TeacherScores:
-    """The kept scores of one teacher, and the teacher for those that are not kept yet.
-
-    FOLDER/<identity of the teacher>/<any name>.npz hold keys (k,) uint64, ascending, and scores (k,) float32. A file
-    that cannot be read is passed over: its pairs are scored again. One process at a time writes to a folder.
-    """
+    """Cached scores of one teacher; scores missing pairs with the teacher. FOLDER/<identity of the teacher>/<any
+    name>.npz hold keys (k,) uint64, ascending, and scores (k,) float32. Unreadable files are ignored and their pairs
+    scored again. Only one process may write to a folder."""
 
     def __init__(self, teacher: Teacher, folder: Path) -> None:
         self._teacher = teacher
@@ -181,13 +168,13 @@ class TeacherScores:
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] = lambda _count: None
     ) -> Floats:
-        """What the teacher says of the pairs (queries[i], texts[i]), (n,); raises what the teacher raises."""
+        """Teacher scores (n,) of the pairs (queries[i], texts[i]); raises what the teacher raises."""
         keys = np.array([_key(*pair) for pair in zip(queries, texts, strict=True)], np.uint64)
         known, scores = self._kept()
         missing = np.flatnonzero(~np.isin(keys, known))
         missing = missing[np.unique(keys[missing], return_index=True)[1]]
         progress(len(keys) - len(missing))
-        # Pairs of all lengths in every part, so that each takes as long as the others and progress is even.
+        # Each part has pairs of all lengths, so that progress is even.
         for part in _parts(np.sort(missing)):
             found = self._teacher.score([queries[at] for at in part], [texts[at] for at in part], progress)
             self._keep(keys[part], found)
@@ -195,7 +182,7 @@ class TeacherScores:
         return np.asarray(scores[np.searchsorted(known, keys)], np.float32)
 
     def compact(self) -> None:
-        """Puts all files into one."""
+        """Merges all files into one."""
         files = sorted(self._folder.glob(f"*{_SUFFIX}"))
         if len(files) > 1:
             kept = self._keep(*self._kept())
@@ -224,7 +211,7 @@ def _parts(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
 
 
 def _key(query: str, text: str) -> int:
-    """Of 64 bits: among a hundred million pairs two share one with a chance of 3 in 10,000."""
+    """64 bits: a hundred million pairs have a collision with probability 3 in 10,000."""
     return xxhash.xxh3_64_intdigest(f"{len(query)}:{query}{text}".encode("utf-8", "surrogatepass"))
 
 

@@ -22,13 +22,12 @@ CLICKS_ALONE = (1.0, 0.0, 0.0)
 def scores_of(
     network: RankerNetwork, batches: Iterable[ListBatch], weights: tuple[float, ...] = CLICKS_ALONE
 ) -> NDArray[np.float32]:
-    """What the network scores the candidates of all batches, end to end (m,); `weights` say what each kind of event is
-    worth."""
+    """Network scores (m,) of the candidates of all batches, end to end; `weights` are those of the event kinds."""
     return np.asarray(outputs_of(network, batches) @ np.array(weights, np.float32))
 
 
 def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[np.float32]:
-    """The same for each kind of event (m, 3)."""
+    """The outputs (m, 3) for each kind of event."""
     network.eval()
     parts = [np.empty((0, len(EVENTS)), np.float32)]
     with torch.inference_mode():
@@ -39,8 +38,8 @@ def outputs_of(network: RankerNetwork, batches: Iterable[ListBatch]) -> NDArray[
 
 
 def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float64]:
-    """nDCG@10 (see `rerank.evaluation.metrics.ndcg`) of each list (n,): of the candidates that it has, by their gains
-    (m,); 0 for a list without any gain. Equal scores stay in the order that they have."""
+    """nDCG@10 (see `rerank.evaluation.metrics.ndcg`) of each list (n,) by the gains (m,) of its candidates; 0
+    without any gain. Ties keep their order."""
     lengths = np.diff(offsets)
     is_candidate = np.arange(lengths.max(initial=0)) < lengths[:, None]
 
@@ -53,20 +52,18 @@ def ndcg(scores: NDArray[np.floating], gains: NDArray[np.float32], offsets: NDAr
 
 
 def ranker_scores(ranker: OnnxRanker, data: ListData, numbers: Iterable[int]) -> NDArray[np.float64]:
-    """What a ranker as it is served scores the candidates of some lists, end to end (m,)."""
+    """Scores (m,) of a serving ranker for the candidates of some lists, end to end."""
     return np.concatenate([np.empty(0), *(ranker.score([data.candidates(number)])[0] for number in numbers)])
 
 
 _FREEDOM = 1e4
-"""The inverse of the penalty on the slope: too weak to be seen, yet labels that a score parts have a finite slope."""
+"""Inverse of the penalty on the slope: it keeps the slope of separable labels finite."""
 
 
 def fit_calibration(scores: NDArray[np.float64], probabilities: NDArray[np.float64]) -> tuple[float, float]:
-    """Slope and intercept of sigmoid(slope * score + intercept), closest to given probabilities (m,) by cross entropy
-    (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2, with soft labels).
-
-    The slope is never negative: where higher scores fit worse nothing is told by them, and the mean is all there is.
-    """
+    """Slope and intercept of sigmoid(slope * score + intercept), fitted to probabilities (m,) by cross entropy
+    (Platt 1999, Probabilistic Outputs for Support Vector Machines, section 2, with soft labels). The slope is not
+    negative: if higher scores fit worse, it is 0 and the mean remains."""
     mean = float(np.clip(probabilities.mean(), 1e-4, 1 - 1e-4)) if len(probabilities) else 0.5
     flat = 0.0, float(np.log(mean / (1 - mean)))
     if len(scores) < 2 or float(scores.std()) == 0 or probabilities.max() == probabilities.min():

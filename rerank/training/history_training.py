@@ -1,10 +1,7 @@
-"""Training the attention over shoppers' histories alone: the network under it stands, its scores are computed once.
-
-What a shopper was shown, and acted on, is a display; what the shopper had done before is its history. The loss is a
-listwise softmax over what stood on each display, acts counting by the inverse propensity of their position. The
-displays of every second shopper of a later time choose when to stop, those of the others judge: a history is kept where
-what they clicked surely stands higher.
-"""
+"""Training of the attention over shoppers' histories; the rest of the network is frozen, its scores are precomputed.
+A display is a list that was shown to a shopper; the history is what the shopper did before. The loss is a listwise
+softmax over each display, acts weighted by inverse propensity. Displays of half of the later shoppers choose when to
+stop, the others evaluate: a history is kept if it raises clicked products significantly."""
 
 from __future__ import annotations
 
@@ -30,20 +27,19 @@ Numbers = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Acts:
-    """a acts of shoppers on products that the catalog has: by shopper, each one's by time."""
+    """Acts of shoppers on products of the catalog, ordered by shopper, then time."""
 
     shopper: Numbers
-    """(a,): the number of each one's shopper; ascending."""
+    """(a,): shopper number; ascending."""
     rows: Numbers
-    """(a,): products."""
+    """(a,): product rows."""
     kinds: Numbers
-    """(a,): places in `rerank.ranker.features.ACT_KINDS`."""
+    """(a,): indices in `rerank.ranker.features.ACT_KINDS`."""
     times: Numbers
-    """(a,): milliseconds since 1970."""
 
     def before(self, shopper: Numbers, times: Numbers) -> tuple[Numbers, Numbers]:
-        """Which acts k shoppers had done, each before a time of its own, the newest `MOST_ACTS`: from those at the
-        first (k,) to before those at the second (k,)."""
+        """Indices of the newest `MOST_ACTS` acts of k histories, from the first bounds (k,) to before the second
+        (k,)."""
         start = int(self.times.min(initial=0))
         span = int(self.times.max(initial=0)) - start + 2
         keys = self.shopper * span + (self.times - start)
@@ -53,26 +49,25 @@ class Acts:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShopperDisplays:
-    """k lists as they were shown to one shopper each, the earliest first."""
+    """k lists as shown to one shopper each, the earliest first."""
 
     shopper: Numbers
     """(k,)."""
     times: Numbers
-    """(k,): when it was shown, in milliseconds since 1970."""
+    """(k,): display time in milliseconds since 1970."""
     places: Numbers
-    """(k, depth): which of the candidates of all queries, end to end, stood at each position; -1 for none."""
+    """(k, depth): candidate index, over all queries end to end, at each position; -1 for none."""
     acts: NDArray[np.bool_]
-    """(k, depth, 3): whether it was clicked, put into the cart, bought; never where there is none."""
+    """(k, depth, 3): whether it was clicked, added to the cart, bought."""
     first: Numbers
-    """(k,): where its shopper's history begins in `Acts`."""
+    """(k,): start of the shopper's history in `Acts`."""
     behind: Numbers
-    """(k,): before which act it ends. All of it is earlier than the list."""
+    """(k,): end of the history; all of it is earlier than the list."""
 
     def __len__(self) -> int:
         return len(self.shopper)
 
     def select(self, chosen: Numbers | NDArray[np.bool_]) -> ShopperDisplays:
-        """Some of them."""
         return ShopperDisplays(
             self.shopper[chosen],
             self.times[chosen],
@@ -83,8 +78,8 @@ class ShopperDisplays:
         )
 
     def informative(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
-        """Those that tell something of a history, the newest `most` of them: there is one, at least two candidates
-        stood there, and something was done on one. `outputs` is how many kinds of acts matter, from the first."""
+        """The newest `most` displays with a history, at least two candidates, and an act on one. `outputs` is the
+        number of kinds of acts that count, from the first."""
         is_candidate = self.places >= 0
         acted = self.acts[..., :outputs].any(axis=(1, 2))
         found = np.flatnonzero((self.behind > self.first) & (is_candidate.sum(axis=1) > 1) & acted)
@@ -96,20 +91,18 @@ _DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryData:
-    """Displays, and all that their batches are made of."""
+    """Displays and the inputs of their batches."""
 
     displays: ShopperDisplays
     past: Acts
     rows: Numbers
-    """(m,): the products of the candidates that displays point to."""
+    """(m,): rows of the candidates that displays refer to."""
     base: NDArray[np.float32]
-    """(m, 3): what the network that stands scores them, the merged score mixed in; those that no display shows may be
-    anything."""
+    """(m, 3): scores of the frozen network with the merged score mixed in; undefined for candidates not displayed."""
     gather: Callable[[Numbers], NDArray[np.float32]]
-    """The vectors (n, v) of products (n,)."""
+    """Returns the vectors (n, v) of product rows (n,)."""
 
     def batch(self, numbers: Numbers) -> HistoryBatch:
-        """The batch of some displays."""
         shown = self.displays.select(numbers)
         is_candidate = shown.places >= 0
         places = np.where(is_candidate, shown.places, 0)
@@ -155,44 +148,42 @@ class HistoryBatch:
     """(K, c, 3)."""
 
     def scores(self, attention: HistoryAttention) -> Tensor:
-        """(K, c, 3): with the history."""
+        """(K, c, 3): scores with the history."""
         added: Tensor = attention(self.vectors, self.history_vectors, self.history_kinds, self.history_gaps)
         return self.base + added
 
 
 LEAST_SHOPPERS = 20
-"""To choose by, and as many to judge by."""
+"""Minimum displays for stopping, and for evaluation."""
 _TOGETHER = 512
-"""Displays that are scored at once."""
+"""Displays per scoring batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryEvaluation:
-    """Displays of a later time, and how an order is judged by them: by the mean reciprocal rank of what was clicked.
-
-    Each click counts by the inverse propensity of the place that it was shown at (Joachims, Swaminathan & Schnabel
-    2017, section 4): counted alike, clicks would speak for the order that was shown, against any other.
-    """
+    """Evaluates an order on displays of a later time, by the mean reciprocal rank of clicks. Each click is weighted
+    by the inverse propensity of its position (Joachims, Swaminathan & Schnabel 2017, section 4); otherwise clicks
+    would favour the order that was shown."""
 
     choosing: HistoryData
     judging: HistoryData
     chances: NDArray[np.float64]
     """(depth,): propensities."""
     event_weights: tuple[float, float, float]
-    """What makes one score of three."""
+    """Combines three outputs into one score."""
 
     @property
     def shoppers(self) -> int:
         return sum(len(np.unique(each.displays.shopper)) for each in (self.choosing, self.judging))
 
     def validate(self, attention: HistoryAttention) -> float:
-        """How good an attention is, by the displays that choose."""
+        """Mean reciprocal rank on the displays used for stopping."""
         ranks, weights = self._ranks(self.choosing, attention)
         return float(np.average(ranks, weights=weights))
 
     def gain(self, attention: HistoryAttention) -> Difference:
-        """What the history adds, by the displays that judge. Displays of one shopper depend on each other, so shoppers
-        are what is drawn again."""
+        """Gain from the history on the evaluation displays, with a bootstrap over shoppers, since displays of one
+        shopper are dependent."""
         numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
         means = []
         for each in (attention, None):
@@ -204,7 +195,7 @@ class HistoryEvaluation:
     def _ranks(
         self, data: HistoryData, attention: HistoryAttention | None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(k,) each: the mean of 1 / rank over each display's clicks, and their weight; None is without a history."""
+        """(k,) each: mean of 1 / rank over each display's clicks, and their weight; None is without a history."""
         clicks = data.displays.acts[..., 0] / self.chances[: data.displays.places.shape[1]]
         order = np.argsort(-self._scores(data, attention), axis=1, kind="stable")
         ranks = np.argsort(order, axis=1) + 1.0
@@ -212,7 +203,7 @@ class HistoryEvaluation:
         return (clicks / ranks).sum(axis=1) / weights, weights
 
     def _scores(self, data: HistoryData, attention: HistoryAttention | None) -> NDArray[np.float64]:
-        """(k, depth): of what stood on each display; of nothing, less than any."""
+        """(k, depth): scores of each display's products, the lowest value for none."""
         worth, found = torch.tensor(self.event_weights), []
         with torch.inference_mode():
             for start in range(0, len(data.displays), _TOGETHER):
@@ -223,18 +214,18 @@ class HistoryEvaluation:
 
 
 def split_by_shopper(displays: ShopperDisplays) -> tuple[ShopperDisplays, ShopperDisplays]:
-    """Those that choose and those that judge: of no shopper in both."""
+    """Splits the displays into two halves with disjoint shoppers."""
     _, place = np.unique(displays.shopper, return_inverse=True)
     return displays.select(place % 2 == 0), displays.select(place % 2 == 1)
 
 
 LEAST_DISPLAYS = 200
-"""To learn from."""
+"""Minimum number of training displays."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryOptions:
-    """How to train on histories."""
+    """Options of training on histories."""
 
     loop: LoopOptions = field(
         default_factory=lambda: LoopOptions(epochs=12, learning_rate=3e-3, warm_up=20, patience=3)
@@ -247,12 +238,12 @@ class HistoryOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HistoryTraining:
-    """What attention over histories is trained on, and how."""
+    """Inputs of the training of attention over histories."""
 
     data: HistoryData
     judges: HistoryEvaluation
     tasks: tuple[float, float, float]
-    """What the losses of clicks, carts and purchases weigh."""
+    """Loss weights of clicks, carts and purchases."""
     options: HistoryOptions = field(default_factory=HistoryOptions)
     seed: int = 0
 
@@ -261,7 +252,6 @@ class HistoryTraining:
         return -(-len(self.data.displays) // self.options.displays)
 
     def batches(self, epoch: int) -> Iterator[HistoryBatch]:
-        """Those of an epoch, in an order of its own."""
         order = np.random.default_rng(self.seed * 1_000 + epoch).permutation(len(self.data.displays))
         size = self.options.displays
         return (self.data.batch(order[start : start + size]) for start in range(0, len(order), size))
@@ -275,11 +265,9 @@ def train_history(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[HistoryAttention, tuple[Epoch, ...]]:
-    """Trains a copy of `start`; returns it as the displays that choose liked it best, with its curve.
-
-    `folder` keeps its state between epochs: see `rerank.training.trainer`, also for `advance` and `judged`. Raises
-    TrainingError where the loss is no number any more.
-    """
+    """Trains a copy of `start`; returns it with the weights of the best validation, and its curve. `folder` stores
+    checkpoints; see `rerank.training.trainer`, also for `advance` and `judged`. Raises TrainingError for a
+    non-finite loss."""
     attention, judges = copy.deepcopy(start), training.judges
     chances = torch.from_numpy(judges.chances).float()
 

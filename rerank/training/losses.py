@@ -1,4 +1,4 @@
-"""Losses over lists of candidates, and what corrects them for the position of what was clicked."""
+"""Losses over lists of candidates, and corrections for position bias."""
 
 from __future__ import annotations
 
@@ -18,12 +18,10 @@ SQUARED_WEIGHT = 0.1
 
 
 def distillation(scores: Tensor, teacher: Tensor, is_candidate: Tensor) -> Tensor:
-    """How far scores (B, c) are from a teacher's (B, c), a mean over queries.
-
-    The Kullback-Leibler divergence of the two softmaxes at temperature 2 (Hinton, Vinyals & Dean 2015, section 2),
-    with a tenth of the squared difference of the scores less their list's mean (margins, as in Hofstätter et al. 2020,
-    Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation, section 3.1).
-    """
+    """Divergence of scores (B, c) from a teacher's (B, c), a mean over queries. The Kullback-Leibler divergence of
+    the two softmaxes at temperature 2 (Hinton, Vinyals & Dean 2015, section 2), plus a tenth of the squared
+    difference of the centred scores (margins, as in Hofstätter et al. 2020, Improving Efficient Neural Ranking
+    Models with Cross-Architecture Knowledge Distillation, section 3.1)."""
     wanted = softmax((teacher / TEMPERATURE).masked_fill(~is_candidate, _FAR), dim=-1)
     given = log_softmax((scores / TEMPERATURE).masked_fill(~is_candidate, _FAR), dim=-1)
     divergence = kl_div(given, wanted, reduction="none").masked_fill(~is_candidate, 0.0).sum(dim=-1)
@@ -33,8 +31,8 @@ def distillation(scores: Tensor, teacher: Tensor, is_candidate: Tensor) -> Tenso
 
 
 def list_softmax(scores: Tensor, gains: Tensor, is_candidate: Tensor) -> Tensor:
-    """ListNet's top-one cross entropy (Cao et al. 2007, section 4.2): gains (B, c) are taken as they are, over their
-    sum; a query without any gain adds nothing."""
+    """ListNet's top-one cross entropy (Cao et al. 2007, section 4.2): gains (B, c) are normalised by their sum; a
+    query without gains adds nothing."""
     given = log_softmax(scores.masked_fill(~is_candidate, _FAR), dim=-1)
     total = gains.sum(dim=-1)
     entropy = -(gains * given.masked_fill(~is_candidate, 0.0)).sum(dim=-1) / total.clamp(min=1e-6)
@@ -50,38 +48,32 @@ def centred(scores: Tensor, is_candidate: Tensor) -> Tensor:
 
 
 LEAST_PROPENSITY = 0.1
-"""Rarer looks count as this: one act far down a list would outweigh all others (clipping: Strehl et al. 2010, Learning
-from logged implicit exploration data, section 2)."""
+"""Smallest propensity: clipping bounds the weight of one act (Strehl et al. 2010, Learning from logged implicit
+exploration data, section 2)."""
 
 
 def propensities(examination: Floats, least: float = LEAST_PROPENSITY) -> Floats:
-    """(depth,): the probabilities that positions are looked at, by a click model's examination (depth,), clipped."""
+    """Propensities (depth,): clipped examination (depth,) of a click model."""
     return np.clip(np.nan_to_num(examination, nan=least), least, 1.0)
 
 
 def unbiased_gains(pairs: Ints, acts: NDArray[np.bool_], chances: Floats, worth: Floats, count: int) -> Floats:
-    """(count,): what each pair was worth for an impression that is looked at, freed of position.
-
-    Each act counts 1 / the propensity of its position (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank
-    with biased feedback, section 4), so that nothing is supposed of a pair but what was done with it. `pairs` (n,
-    depth) is what was shown, `acts` (n, depth, 3) what was done, `chances` (depth,) are propensities, `worth` (3,) says
-    what a click, a cart and a purchase count for.
-    """
+    """(count,): position-corrected value of each pair per examined impression. Each act is weighted by the inverse
+    propensity of its position (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank with biased
+    feedback, section 4), without a prior. `pairs` (n, depth) were shown, `acts` (n, depth, 3) are what was done,
+    `chances` (depth,) are propensities, `worth` (3,) are the values of a click, a cart and a purchase."""
     shown = pairs != NOTHING_SHOWN
     gained = (acts @ worth) / chances[: pairs.shape[1]]
     impressions = sums(pairs[shown], np.ones(int(shown.sum())), count)
     return np.asarray(sums(pairs[shown], gained[shown], count) / np.maximum(impressions, 1.0))
 
 
-# The position tower: what a place adds to a click, learned beside the ranker and left behind when it serves.
-#
-# Guo et al. 2019 (PAL: a position-bias aware learning framework, section 3) and Zhao et al. 2019 (Recommending what
-# video to watch next, section 4.3): a click's score is what the network says of query and product, plus what the tower
-# says of the position and of nothing else.
+# Position tower, trained with the ranker and not served: a click's score is the network's plus a bias that depends on
+# the position only. Guo et al. 2019 (PAL: a position-bias aware learning framework, section 3); Zhao et al. 2019
+# (Recommending what video to watch next, section 4.3).
 
 _STEP = 30.0
-"""A position's bias is as large as the scores of a whole network, and is to be learned by as few steps as their
-corrections: its steps are so much longer."""
+"""Learning rate factor: a position's bias is as large as a network's scores, and has no more steps to get there."""
 
 
 class PositionTower(nn.Module):
@@ -93,5 +85,5 @@ class PositionTower(nn.Module):
 
     @property
     def bias(self) -> Tensor:
-        """(depth, 3): what each position adds to a score, the first adding nothing."""
+        """(depth, 3): bias of each position, 0 for the first."""
         return _STEP * (self.places - self.places[:1])

@@ -1,5 +1,5 @@
-"""Synthetic queries: what shoppers of a store might type, made from the attributes that products of its catalog have in
-their titles (brand, kind, traits, sizes, model numbers, complements); rankers are distilled on them."""
+"""Synthetic queries for distillation, generated from product titles (brand, kind, traits, sizes, model numbers,
+complements)."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from retrieval.text.analysis import contains_chinese, fold
 
 _BRAND_TITLES = 3
 _BRAND_SHARE = 0.7
-"""Words begin brands where at least so many titles begin with them, and so much of the titles that have them."""
+"""Minimum number of titles that a brand word begins, and its minimum share of the titles that contain it."""
 _LONGEST_BRAND = 3
 _TINTS = 3
 
 
 class CatalogWords:
-    """Counts over the titles of a sample of products; `brands` has each one's brand, folded, or nothing."""
+    """Word counts over the titles of a sample of products; `brands` are the folded brands or empty."""
 
     def __init__(self, titles: Sequence[Sequence[Word]], brands: Sequence[tuple[str, ...]]) -> None:
         self._titles = len(titles)
@@ -56,13 +56,13 @@ class CatalogWords:
         return math.log1p(self._titles / max(self._frequency[word], 1))
 
     def names_nothing(self, word: str) -> bool:
-        """Whether the word only describes: a colour or finish (what titles have behind "in"), unit, letter or code."""
+        """Whether the word only describes: a colour or finish (follows "in" in titles), unit, letter or code."""
         tints = self._tints[word]
         tint = tints >= _TINTS and tints * 4 > self._heads[word]
         return tint or word in units.WORDS or (word.isascii() and len(word) == 1) or any(map(str.isdigit, word))
 
     def brand(self, title: Sequence[Word]) -> tuple[str, ...]:
-        """The longest words at a title's beginning that begin titles as a brand does; empty where none do."""
+        """The longest beginning of a title that begins titles as a brand does; may be empty."""
         texts = []
         for word in title[: min(_LONGEST_BRAND, len(title) - 1)]:
             if word.kind is not WordKind.WORD or word.after_break:
@@ -76,7 +76,7 @@ class CatalogWords:
     def _opens(self, words: tuple[str, ...]) -> bool:
         times = self._openings[words]
         everywhere = self._frequency[words[0]] if len(words) == 1 else self._sequences[words]
-        # What continues a brand in every title belongs to it; what seldom does is the name of a series.
+        # A frequent continuation of a brand belongs to it; a rare one names a series.
         continues = len(words) == 1 or times >= _BRAND_SHARE * self._openings[words[:-1]]
         return times >= _BRAND_TITLES and times >= _BRAND_SHARE * everywhere and continues
 
@@ -96,16 +96,13 @@ class CatalogWords:
 
 
 def remove_words(title: Sequence[Word], brand: tuple[str, ...]) -> list[Word]:
-    """The words of a title less those of the brand."""
+    """The words of a title without those of the brand."""
     return [word for word in title if word.text not in brand]
 
 
 def runs(title: Sequence[Word]) -> Iterator[list[Word]]:
-    """The runs of plain words of a title that may name the product.
-
-    A sign, a number, a model number or a joining word ends a run; what stands in brackets or behind "with", "for" or
-    "in" names something else.
-    """
+    """The runs of plain words of a title that may name the product. A sign, a number, a model number or a joining
+    word ends a run; words in brackets or after "with", "for" or "in" are skipped."""
     run: list[Word] = []
     for place, word in enumerate(title):
         plain = word.kind is WordKind.WORD and not word.in_brackets
@@ -121,7 +118,7 @@ def runs(title: Sequence[Word]) -> Iterator[list[Word]]:
 
 
 def run_heads(run: Sequence[Word]) -> Iterator[str]:
-    """The words of a run that may name a product: its last, and in Chinese every noun that no other noun follows."""
+    """Words of a run that may name a product: its last, and in Chinese every noun without a noun after it."""
     for word, following in pairwise(run):
         if word.noun and not following.noun:
             yield word.text
@@ -129,7 +126,7 @@ def run_heads(run: Sequence[Word]) -> Iterator[str]:
 
 
 def complements(title: Sequence[Word], longest: int = 3) -> Iterator[tuple[str, ...]]:
-    """What stands behind each "for", "with" or "in" up to the next sign or joining word, that word first."""
+    """The phrases after each "for", "with" or "in" up to the next sign or joining word, including that word."""
     for place, word in enumerate(title):
         if word.text not in COMPLEMENT_WORDS:
             continue
@@ -147,7 +144,7 @@ _LONGEST_KIND = 4
 _LONGEST_TRAIT = 3
 _LONGEST_CODE = 40
 _USUAL = 3
-"""An attribute's value is a shopper's word when so many titles of the sample have each of its words."""
+"""Minimum number of sample titles that contain each word of a usable attribute value."""
 _KIND_ATTRIBUTES = frozenset({"product type", "item type", "类型", "品类", "产品类型"})
 _MODEL_IDENTIFIERS = frozenset({"mpn", "model", "sku"})
 _COMPANY_FORMS = frozenset({"ag", "co", "company", "corp", "corporation", "gmbh", "inc", "llc", "ltd"})
@@ -157,29 +154,29 @@ _BETWEEN_TRAITS = re.compile(r"\s*[,/;|、]\s*")
 
 @dataclass(frozen=True, slots=True)
 class ProductFacts:
-    """The parts that queries for one product are made of. Any may be empty."""
+    """Parts of queries for one product. Any may be empty."""
 
     title: tuple[Word, ...]
-    """The title's words, the brand among them where it is there."""
+    """The title's words, including the brand."""
     brand: Words
     kinds: tuple[Words, ...]
-    """What the product is, each with the words before its name as the title has them: ("wood", "attic", "ladder")."""
+    """Names of the product with the words before them in the title: ("wood", "attic", "ladder")."""
     traits: tuple[Words, ...]
-    """Colours, materials and such."""
+    """Colours, materials and similar."""
     sizes: Words
     models: Words
     complements: tuple[Words, ...]
-    """What it is for or comes with, the joining word first."""
+    """Complements, including the joining word."""
 
 
 def read_brand(product: Product) -> Words:
-    """The brand that a product's record names, as a shopper types it; empty where it names none."""
+    """The brand of a product's record, as a shopper types it; may be empty."""
     words = [word.text for word in read_words(product.brand) if word.text not in _COMPANY_FORMS]
     return tuple(words[:_LONGEST_BRAND])
 
 
 def read_facts(product: Product, title: Sequence[Word], catalog: CatalogWords) -> ProductFacts:
-    """Reads a product; `title` are its title's words."""
+    """Reads the facts of a product; `title` are its title's words."""
     brand = read_brand(product) or catalog.brand(title)
     own = remove_words(title, brand)
     behind = tuple(complements(own))
@@ -240,10 +237,8 @@ def _named_kinds(product: Product) -> Iterator[Words]:
 
 
 def _title_kinds(title: Sequence[Word], traits: Sequence[Words], catalog: CatalogWords) -> Iterator[Words]:
-    """The likeliest name of the product in its title: the run whose last word names the most products.
-
-    Of a Chinese title every name, each with the words between it and the one before: such titles list several.
-    """
+    """The likeliest name of the product in its title: the run whose last word names the most products. In Chinese
+    all names, each with the words after the one before."""
     described = {text for trait in traits for text in trait}
     best: Words = ()
     for run in runs(title):
@@ -274,34 +269,31 @@ def _names_better(word: str, other: str, catalog: CatalogWords) -> bool:
 
 
 MAX_WORDS = 10
-"""Words of the longest query, divided at spaces."""
+"""Maximum words of a query, split at spaces."""
 TYPO = "+typo"
-"""What ends the recipe's name of a query with a typing error in it."""
+"""Suffix of the recipe name of a query with a typing error."""
 TYPO_SHARE = 0.05
 _SMALLEST_SAMPLE = 20_000
 _TRIES = 10
-"""A catalog is used up when so many tries for each product and for each query made so far have given no more."""
+"""Tries per product and per query so far without a new query after which generation ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyntheticQuery:
-    """A made query: its text, the product that it was made from (others may fit as well), and how it was made."""
+    """A synthetic query, the product that it was made from (others may match as well), and its recipe."""
 
     text: str
     product_id: str
     recipe: str
-    """A name in RECIPES, with TYPO behind it where a typing error was put in."""
+    """A name in RECIPES, with the suffix TYPO for a typing error."""
 
 
 def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> list[SyntheticQuery]:
-    """Makes so many queries, no two alike when folded; fewer where the catalog has not so many in it.
-
-    The same catalog and seed give the same queries, whatever order the products come in. They are read once; memory
-    holds a sample of as many products as queries are asked for (20,000 at least), and over that sample it is counted
-    what words are usual. Of two products with one id the first counts. docs/synthetic-queries.md has the recipes.
-
-    Raises TrainingError where no query is asked for, where there is no product, and where no title has a word.
-    """
+    """Generates `count` queries that differ when folded; fewer if the catalog is exhausted. The result depends on
+    the catalog and the seed, not on the order of the products. Products are read once; memory holds a sample as
+    large as the number of queries (at least 20,000), on which word statistics are computed. The first of two
+    products with one id counts. docs/synthetic-queries.md has the recipes. Raises TrainingError if no query is
+    requested, or there is no product or no title with a word."""
     if count < 1:
         raise TrainingError(f"{count} synthetic queries were asked for: ask for 1 or more")
     sample = _sample(products, max(count, _SMALLEST_SAMPLE), seed)
@@ -326,7 +318,7 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
 
 
 def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]) -> None:
-    """Puts one query into `made` (by folded text), from the first recipe drawn that gives a new one, if any does."""
+    """Adds one query to `made` (by folded text), from the first drawn recipe that gives a new one."""
     errs = shopper.random.random() < TYPO_SHARE
     for name in _drawn(shopper.random):
         words = respell(tuple(dict.fromkeys(RECIPES[name].make(shopper))), shopper.catalog, shopper.random)
@@ -339,7 +331,7 @@ def _make(product_id: str, shopper: QueryWriter, made: dict[str, SyntheticQuery]
 
 
 def _drawn(random: Random) -> list[str]:
-    """The recipes' names in an order drawn by their shares (see `Shopper.telling`)."""
+    """Recipe names in random order, weighted by their shares."""
     keys = {name: random.random() ** (1.0 / recipe.share) for name, recipe in RECIPES.items()}
     return sorted(keys, key=keys.__getitem__, reverse=True)
 
@@ -357,7 +349,7 @@ def _sample(products: Iterable[Product], size: int, seed: int) -> list[Product]:
             del found[heapq.heapreplace(kept, key)]
         else:
             continue
-        # Queries are made from nothing of these, and they are most of a product.
+        # Queries do not use these fields, which are most of a product.
         found[key] = replace(product, description="", images=(), variants=())
     return [found[key] for key in sorted(kept, reverse=True)]
 
@@ -367,16 +359,16 @@ def _hash(text: str) -> int:
 
 
 _USUAL_NAME = 3
-"""A word asks for a product by itself when it names so many of the sample."""
+"""Minimum number of sample products for a word that is a query of its own."""
 _NUMBERS_SHARE = 0.12
-"""How often the numbers of a title are read too where a recipe takes words from it: shoppers type few of them."""
+"""Probability that recipes use the numbers of a title."""
 _EARLY = 4
-"""Places behind which a word's weight has halved: titles say what matters first."""
+"""Half-life of a word's weight in positions: titles put important words first."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryWriter:
-    """Someone who looks for one product: what is known of it and of its catalog, and the draws that are made."""
+    """Draws the parts of a query for one product."""
 
     facts: ProductFacts
     catalog: CatalogWords
@@ -387,7 +379,7 @@ class QueryWriter:
         return self.random.choices(range(1, len(shares) + 1), shares)[0]
 
     def kind(self, *shares: float) -> Words:
-        """What the product is, in so many words as drawn by the shares; two rather than one that is no usual name."""
+        """The product's name, with the number of words drawn by the shares; at least two for an unusual name."""
         if not self.facts.kinds:
             return ()
         words = self.number(*shares)
@@ -397,17 +389,17 @@ class QueryWriter:
         return kind[-words:]
 
     def title(self) -> list[Word]:
-        """The words of the title that mean something, mostly without those that have digits."""
+        """Meaningful words of the title, mostly without those that have digits."""
         numbers = self.random.random() < _NUMBERS_SHARE
         words = [word for word in self.facts.title if word.kind is not WordKind.JOINING]
         return [word for word in words if numbers or word.kind is WordKind.WORD] or words
 
     def draw_words(self, words: Sequence[Word], count: int) -> Words:
-        """So many different words in their order, drawn by their idf and for standing early; none of one character."""
-        # Efraimidis & Spirakis 2006: the largest u^(1/weight) are a weighted sample without replacement.
+        """Draws different words by idf and position, in title order; none of one character."""
+        # Weighted sampling without replacement by the largest u^(1/weight): Efraimidis & Spirakis 2006.
         drawn: dict[str, float] = {}
         for place, word in enumerate(words):
-            # Initials, and pieces of Chinese words that no dictionary knows: rare, so they would be drawn often.
+            # Initials and fragments of Chinese words are rare and would be drawn often.
             if len(word.text) == 1:
                 continue
             weight = self.catalog.idf(word.text) / (place + _EARLY)
@@ -417,12 +409,12 @@ class QueryWriter:
 
 
 Make = Callable[[QueryWriter], Words]
-"""Makes the words of one query; none where the product lacks what the recipe needs."""
+"""Returns the words of one query; none if the product lacks what the recipe needs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way to ask, and its share of the queries were every product and every text good for it."""
+    """A query pattern and its share of the queries if it always succeeded."""
 
     share: float
     make: Make
@@ -519,19 +511,19 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "opening": Recipe(0.01, _opening),
 }
-"""Name to recipe. A kind with a word or two before it, which shoppers type most, is tried most often."""
+"""Recipes by name. A kind with a word or two before it is the most common."""
 
 
 _PLURAL_SHARE = 0.08
 _COMPOUND_SHARE = 0.08
 _BARE_SHARE = 0.2
-"""How often another form is typed where there is one; of codes, how often their signs are left out."""
+"""Probability of another spelling; for codes, of leaving out their signs."""
 _KNOWN = 3
-"""A half or a whole of a compound is a word when so many titles of the sample have it."""
+"""Minimum number of sample titles for a word from splitting or joining a compound."""
 _SHORTEST = 4
-"""Letters of a word that gets a typing error or another number."""
+"""Minimum letters of a word that gets a typing error or another number."""
 _METRIC = ("mm", "cm", "m", "kg", "g", "ml", "l", "ah", "mah", "w", "kw", "v", "mb", "gb", "tb", "hz", "mhz", "ghz")
-"""Units that are written close to their number or apart from it, and in no other way."""
+"""Units that have no other spelling than with or without a space."""
 _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "in": (" in", " inch", "in", '"', ""),
     "ft": (" ft", " foot", "ft", "'", ""),
@@ -543,16 +535,16 @@ _SPELLINGS: Mapping[str, tuple[str, ...]] = {
     "watt": (" watt", "w", " watts"),
     **{unit: (f" {unit}", unit) for unit in _METRIC},
 }
-"""A unit as titles have it to its spellings behind a number."""
+"""Spellings by unit."""
 _SAME = {"inch": "in", '"': "in", "foot": "ft", "'": "ft", "gallon": "gal"}
 _UNIT = re.compile(rf"""(?<=[0-9])[ -]?(?:(["'])|({"|".join((*_SPELLINGS, *filter(str.isalpha, _SAME)))})\b)\.?""")
 _SPACE_BEFORE_UNIT = re.compile("(?<=[0-9]) (?=[a-z])")
-"""What nobody types between Chinese words."""
+"""Separators omitted between Chinese words."""
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 def respell(words: Words, catalog: CatalogWords, random: Random) -> Words:
-    """Spells the words as a shopper may, without an error."""
+    """Spells the words in another correct form."""
     spelled = tuple(_number(word, random) if any(map(str.isdigit, word)) else word for word in words)
     if any(map(contains_chinese, words)):
         spelled = tuple(_SPACE_BEFORE_UNIT.sub("", word) for word in spelled)
@@ -564,7 +556,7 @@ def respell(words: Words, catalog: CatalogWords, random: Random) -> Words:
 
 
 def mistype(words: Words, random: Random) -> Words:
-    """Puts one typing error into one word of English letters; the words as they are where there is none."""
+    """Puts one typing error into one word of English letters; unchanged if there is none."""
     places = [place for place, word in enumerate(words) if _is_plain(word) and len(word) >= _SHORTEST]
     if not places:
         return words
@@ -577,7 +569,6 @@ def _is_plain(word: str) -> bool:
 
 
 def _number(word: str, random: Random) -> str:
-    """A quantity or a model number as a shopper writes it."""
     if _UNIT.search(word) or " " in word:
         return with_other_units(word, random)
     if random.random() >= _BARE_SHARE:
@@ -586,8 +577,8 @@ def _number(word: str, random: Random) -> str:
 
 
 def with_other_units(text: str, random: Random) -> str:
-    """A text with the units behind its numbers spelled as another shopper may."""
-    # One choice for the whole, so that both sides of "24 in. x 80 in." are spelled alike.
+    """A text with other spellings of its units."""
+    # One choice for the whole text, so that both sides of "24 in. x 80 in." are spelled alike.
     choice = random.random()
 
     def unit(found: re.Match[str]) -> str:
@@ -600,7 +591,7 @@ def with_other_units(text: str, random: Random) -> str:
 
 
 def _other_compound(words: Words, catalog: CatalogWords, random: Random) -> Words:
-    """One compound of the query taken apart, or two neighbours made one, where titles have that too."""
+    """Splits one compound or joins two words, if titles have that form too."""
     choices = [*_apart(words, catalog), *_together(words, catalog)]
     return random.choice(choices) if choices else words
 
@@ -621,7 +612,7 @@ def _together(words: Words, catalog: CatalogWords) -> Iterator[Words]:
 
 
 def _other_plural(words: Words, catalog: CatalogWords) -> Words:
-    """The last word in singular for plural or the other way, where titles have that."""
+    """Changes the number of the last word, if titles have that form."""
     *before, last = words or ("",)
     if not _is_plain(last) or len(last) < _SHORTEST:
         return words

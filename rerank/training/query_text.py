@@ -1,4 +1,4 @@
-"""A text as the words that a shopper would type: plain words, quantities, model numbers, joining words."""
+"""Tokenisation of a text into query words: plain words, quantities, model numbers, joining words."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from retrieval.text import units
 from retrieval.text.analysis import CHUNKS, contains_chinese, fold
 
 MAX_TEXT = 1_000
-"""Characters of a text that are read: what stands behind them nobody types."""
+"""Characters of a text that are read."""
 
 JOINING = frozenset(
     ("a", "an", "and", "at", "by", "for", "from", "in", "of", "on", "or", "per", "the", "to", "w", "with", "x")
 )
 """Words that only join others."""
 COMPLEMENT_WORDS = frozenset({"for", "in", "w", "with"})
-"""Joining words behind which a title no longer says what the product is, but what it has or goes with."""
+"""Joining words after which a title describes accessories or uses."""
 
 _QUANTITY = re.compile(rf"(?:{units.QUANTITIES})|[0-9]+[-'][a-z]+")
 _ONE = re.compile(r"1[ -]?(?:pc\(s\)|pcs?|pieces?|packs?|pk|ct|count)\.?")
-"""One piece: what every product is, and nobody asks for."""
+"""A quantity of one piece is ignored."""
 _MODEL = re.compile(r"(?=.*[0-9])(?=.*[a-z0-9].*[a-z0-9].*[a-z0-9])[^ ]+")
 _JOINING_TAGS = ("c", "e", "m", "p", "q", "r", "u", "w", "x", "y")
-"""Parts of speech of Chinese words that say nothing of a product: conjunctions, numerals, particles, pronouns ..."""
+"""Chinese parts of speech that describe no product: conjunctions, numerals, particles, pronouns ..."""
 
 _SALES_TALK = frozenset(("代购", "促销", "包邮", "新款", "正品", "热卖", "热销", "爆款", "特价", "现货", "顺丰"))
-"""What Chinese titles say of the offer, not of the product."""
+"""Chinese words about the offer, not the product."""
 
 _NOUN_TAGS = ("n", "nl", "nz")
-"""Common nouns: names of places and persons ask for no product."""
+"""Common nouns, without names of places and persons."""
 
 
 class WordKind(Enum):
-    """What a word of a text is."""
+    """The kind of a word."""
 
     WORD = auto()
     QUANTITY = auto()
@@ -54,15 +54,14 @@ class Word:
     text: str
     kind: WordKind
     after_break: bool = False
-    """Whether a comma, a bracket or another sign stands before it."""
+    """Whether a comma, a bracket or another sign precedes it."""
     in_brackets: bool = False
-    """Whether it stands in brackets."""
     noun: bool = False
-    """Whether it is a common noun; told for Chinese only."""
+    """Whether it is a common noun; Chinese only."""
 
 
 def read_words(text: str) -> list[Word]:
-    """The words of a text in its order; "1 pc(s)" is none."""
+    """The words of a text in order, without "1 pc(s)"."""
     folded = fold(text[:MAX_TEXT])
     found: list[Word] = []
     end = depth = 0
@@ -78,7 +77,7 @@ def read_words(text: str) -> list[Word]:
 
 
 def phrase(words: Iterable[str]) -> str:
-    """Words as one query: with spaces, but none between two Chinese words."""
+    """Joins words with spaces, except between two Chinese words."""
     text = ""
     for word in filter(None, words):
         glued = text and contains_chinese(text[-1]) and contains_chinese(word[0])
@@ -108,7 +107,7 @@ def _kind(chunk: str) -> WordKind:
 
 @cache
 def _tag() -> Callable[[str], list[tuple[str, str]]]:
-    # Loaded where a text is Chinese only: the dictionary takes longer than everything else here.
+    # Loaded for Chinese texts only: the dictionary is slow to load.
     import rjieba
 
     return cast(Callable[[str], list[tuple[str, str]]], rjieba.Jieba().tag)

@@ -1,8 +1,6 @@
-"""Resumable training: epochs, validation, early stopping, checkpoints, TensorBoard curves.
-
-A run keeps its state in a folder after every epoch. A run that is killed goes on from there and ends with the weights
-of one that was not, since each epoch's randomness comes from the seed and the epoch's number alone.
-"""
+"""Resumable training: epochs, validation, early stopping, checkpoints, TensorBoard curves. A run saves a checkpoint
+after every epoch. A resumed run ends with the same weights, since each epoch's randomness depends on the seed and
+the epoch's number alone."""
 
 from __future__ import annotations
 
@@ -51,8 +49,8 @@ _Batch = TypeVar("_Batch")
 
 @dataclass(frozen=True, slots=True)
 class Training(Generic[_Network, _Batch]):
-    """What to train on. `batches(epoch)` gives an epoch's batches in an order of the epoch's own; `steps` is how many
-    those are; `loss` is of a batch; `validate` says how good the network is now, higher is better."""
+    """The inputs of a training. `batches(epoch)` gives an epoch's batches; `steps` is their number; `loss` is of a
+    batch; `validate` measures the network, higher is better."""
 
     batches: Callable[[int], Iterable[_Batch]]
     steps: int
@@ -61,7 +59,7 @@ class Training(Generic[_Network, _Batch]):
 
 
 class NonFiniteLossError(TrainingError):
-    """A loss that is infinite or no number; `place` says when it came."""
+    """A loss that is infinite or NaN; `place` is where it occurred."""
 
     def __init__(self, value: float, place: str) -> None:
         self.value, self.place = value, place
@@ -75,27 +73,26 @@ class Trainer:
     network: nn.Module
     optimizer: Optimizer
     folder: Path
-    """Keeps the checkpoint."""
     epochs: int
     patience: int
     train_epoch: Callable[[int], float]
-    """Trains the epoch of this number, from 1; returns the mean loss of its steps."""
+    """Trains the epoch of this number, from 1; returns the mean loss."""
     validate: Callable[[], float]
-    """How good the network is now, higher is better."""
+    """Validation measure, higher is better."""
     on_epoch: Sequence[Callable[[Epoch], None]] = ()
-    """Called for every epoch of the curve, at once for those that an interrupted run has left."""
+    """Called for every epoch of the curve, including those of an interrupted run."""
     on_checkpoint: Callable[[RunState, Epoch], None] = lambda _state, _epoch: None
     """Called after an epoch of this run, before its checkpoint is written."""
     on_damage: Callable[[Path], None] = lambda _checkpoint: None
-    """Called where there is a checkpoint that cannot be read; the run then begins anew."""
+    """Called if a checkpoint cannot be read; the run then restarts."""
     checkpoints_start: bool = False
-    """Whether there is a checkpoint before the first epoch, which `on_out_of_memory` needs."""
+    """Whether to save a checkpoint before the first epoch, which `on_out_of_memory` needs."""
     on_out_of_memory: Callable[[], None] | None = None
-    """Called where the device has no memory for an epoch, which is then tried again from the last checkpoint."""
+    """Called if the device runs out of memory; the epoch is then repeated from the last checkpoint."""
     state: RunState = field(init=False)
 
     def start(self) -> RunState:
-        """Takes up what an interrupted run left; a new run begins with the validation of the network as it is."""
+        """Resumes an interrupted run; a new run begins by validating the initial network."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.state = load_checkpoint(self.folder, self.network, self.optimizer)
         if not self.state.progress.curve:
@@ -107,10 +104,8 @@ class Trainer:
         return self.state
 
     def run(self) -> tuple[Epoch, ...]:
-        """Trains and returns the curve; `state` then has the best weights, which the network has not yet.
-
-        Raises NonFiniteLossError, where the last checkpoint is the epoch before, and what `train_epoch` raises.
-        """
+        """Trains and returns the curve; `state` then has the best weights, which are not yet loaded into the
+        network. Raises NonFiniteLossError, and what `train_epoch` raises."""
         for epoch in self.state.progress.curve:
             self._report(epoch)
         while self.state.progress.done < self.epochs and self.state.progress.waited < self.patience:
@@ -131,7 +126,7 @@ class Trainer:
         except torch.OutOfMemoryError:
             if self.on_out_of_memory is None:
                 raise
-        # What the step held is free once its traceback is gone, behind the block above.
+        # The memory of the step is released with its traceback, after the block above.
         self.on_out_of_memory()
         torch.cuda.empty_cache()
         self.state = load_checkpoint(self.folder, self.network, self.optimizer)
@@ -151,11 +146,9 @@ def train(
     *,
     judged: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> tuple[Epoch, ...]:
-    """Trains `network` in place by AdamW, leaves it with the weights of its best validation, and returns the curve.
-
-    `advance` is called with numbers of steps done, `judged` with every epoch of the curve, at once with those that an
-    interrupted run has left. Raises NonFiniteLossError.
-    """
+    """Trains `network` in place by AdamW, loads the weights of its best validation, and returns the curve. `advance`
+    receives the numbers of completed steps, `judged` every epoch of the curve, including those of an interrupted
+    run. Raises NonFiniteLossError."""
     weights = [weight for weight in network.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.learning_rate, weight_decay=options.weight_decay)
 
@@ -193,8 +186,7 @@ def train(
 
 
 def slope(step: int, steps: int, warm_up: int) -> float:
-    """The share of the learning rate at a step of so many, counted from 0: rising for `warm_up` steps, then falling in
-    a line to nothing."""
+    """Learning rate factor at a step, from 0: linear warm-up for `warm_up` steps, then linear decay to 0."""
     if step < warm_up:
         return (step + 1) / warm_up
     return max(0.0, (steps - step) / max(1, steps - warm_up))
@@ -208,44 +200,44 @@ class Epoch(msgspec.Struct, frozen=True):
     """One line of a training curve."""
 
     number: int
-    """From 1; 0 is the network before its first step."""
+    """From 1; 0 is the untrained network."""
     loss: float | None
-    """The mean over the epoch's steps; None before the first."""
+    """Mean loss of the epoch; None for epoch 0."""
     validation: float
     """Higher is better."""
 
 
 def best_of(curve: Sequence[Epoch]) -> Epoch:
-    """The first of the epochs whose validation is the highest."""
+    """The first epoch with the highest validation."""
     return max(curve, key=lambda epoch: epoch.validation)
 
 
 class Progress(msgspec.Struct):
-    """How far a run is."""
+    """Progress counters of a run."""
 
     done: int = 0
     """Epochs."""
     waited: int = 0
-    """Of those, how many since the best."""
+    """Epochs since the best."""
     best: float = -math.inf
     curve: list[Epoch] = []
     averaged: int = 0
-    """Epochs whose weights are in the mean, where one is kept."""
+    """Epochs in the averaged weights."""
     averaged_best: float = 0.0
-    """The validation of that mean."""
+    """Validation of the average."""
 
 
 @dataclass(slots=True)
 class RunState:
-    """A run between two epochs, besides its network and optimizer."""
+    """State of a run between two epochs, without its network and optimizer."""
 
     progress: Progress = field(default_factory=Progress)
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     averaged: dict[str, Tensor] = field(default_factory=dict)
-    """The mean of some epochs' weights, where one is kept."""
+    """Averaged weights, if enabled."""
 
     def judge(self, network: nn.Module, epoch: Epoch) -> None:
-        """Adds an epoch to the curve, and keeps the weights where it is the best."""
+        """Adds an epoch to the curve, and copies the weights if it is the best."""
         so_far = self.progress
         so_far.curve.append(epoch)
         if epoch.validation > so_far.best:
@@ -256,18 +248,18 @@ class RunState:
 
 
 def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """A copy of all that a network has learned or began with."""
+    """A copy of all parameters and buffers."""
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, state: RunState) -> None:
-    """Writes a run to `folder`, whole or not at all."""
+    """Writes a checkpoint to `folder` atomically."""
     tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
     tensors |= {f"best.{name}": value for name, value in state.best_weights.items()}
     tensors |= {f"averaged.{name}": value for name, value in state.averaged.items()}
     for number, moments in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{number}.{name}": value for name, value in moments.items()}
-    # Tensors that share memory may not stand in one file.
+    # safetensors rejects tensors that share memory.
     tensors = {name: value.detach().clone().contiguous() for name, value in tensors.items()}
     progress = msgspec.json.encode(state.progress).decode()
     with atomic_file(folder / STATE_FILE, durable=False) as file:
@@ -276,8 +268,8 @@ def save_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer, stat
 
 
 def load_checkpoint(folder: Path, network: nn.Module, optimizer: Optimizer) -> RunState:
-    """What an interrupted run left in `folder`, its network and optimizer set; a new run where that cannot be read or
-    is of another network."""
+    """Loads the checkpoint in `folder` into network and optimizer; a new state if it is unreadable or of another
+    network."""
     before = weights_of(network)
     try:
         with safe_open(folder / STATE_FILE, framework="pt") as file:
@@ -315,27 +307,23 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-# The curves of trainings as TensorBoard draws them, where it is installed: the only file that writes its event files.
-#
-# WORK/tensorboard/clicks-0123456789abcdef/debiased/   one run, one network of it
+# TensorBoard event files, if the package is installed: WORK/tensorboard/clicks-0123456789abcdef/debiased/ is one
+# network of one run.
 
 CHARTS_FOLDER = "tensorboard"
 KEEP = 10
-"""Runs whose curves stay, the newest ones."""
+"""Number of newest runs whose curves are kept."""
 _RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}")
-"""Only what is named so was written here, and may be removed."""
+"""Only folders of this name pattern may be removed."""
 
 Judged = Callable[[Epoch], None]
-"""Is told of each epoch; see `rerank.training.trainer.train`."""
+"""Receives each epoch; see `rerank.training.trainer.train`."""
 
 
 @contextmanager
 def charted(work: Path, run: str, network: str) -> Iterator[Judged]:
-    """Gives what writes the epochs of a run's network, its loss and its validation, each as it is told of.
-
-    What an interrupted run has left of the same network is written anew. Without the package tensorboard nothing is
-    written.
-    """
+    """Context manager that yields a writer of the loss and validation of each epoch. Curves of an interrupted run
+    are rewritten. Does nothing without the package tensorboard."""
     writer = _writer(work / CHARTS_FOLDER / run / network)
     if writer is None:
         yield lambda _epoch: None
@@ -354,7 +342,7 @@ def charted(work: Path, run: str, network: str) -> Iterator[Judged]:
 
 def _writer(folder: Path) -> SummaryWriter | None:
     try:
-        # It is an extra, and slow to import.
+        # Optional and slow to import.
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
