@@ -300,6 +300,9 @@ class Analyzer:
         self.analyze: Callable[[str], AnalyzedText] = lru_cache(maxsize=256)(partial(AnalyzedText, self))
         """The analysis of a query, shared by all parts of a search."""
 
+    def __reduce__(self) -> tuple[type[Analyzer], tuple[Synonyms]]:
+        return Analyzer, (self.synonyms,)  # not its cache; workers of a rebuild get one
+
     def terms(self, text: str) -> list[str]:
         """The terms to index for `text`, none with whitespace.
 

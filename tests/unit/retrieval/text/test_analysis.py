@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import random
 from concurrent.futures import ThreadPoolExecutor
 
@@ -260,3 +261,11 @@ def test_other_identifiers_do_not_meet(one: str, other: str) -> None:
 def test_an_identifier_key_is_its_own_key(text: str) -> None:
     key = identifier_key(text)
     assert identifier_key(key) == key
+
+
+def test_an_analyzer_travels_between_processes() -> None:
+    """A rebuild of more products than one batch sends it to its workers; the cache of analyses cannot be pickled."""
+    analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
+    analyzer.analyze("couch")
+    copy = pickle.loads(pickle.dumps(analyzer))
+    assert (copy.identity, copy.groups("couch")) == (analyzer.identity, analyzer.groups("couch"))
