@@ -206,8 +206,4 @@ class _Load:
 
 
 def _spread(milliseconds: list[float]) -> tuple[float, float, float]:
-    return (
-        float(np.percentile(milliseconds, 50)),
-        float(np.percentile(milliseconds, 99)),
-        max(milliseconds),
-    )
+    return (float(np.percentile(milliseconds, 50)), float(np.percentile(milliseconds, 99)), max(milliseconds))

@@ -42,16 +42,7 @@ from retrieval.index.vectors import VECTORS_FILE
 from retrieval.judgments import read_judgments
 from retrieval.store.files import load_array
 from retrieval.store.manifest import VECTORS_FOLDER
-from service.cli.options import (
-    Index,
-    JudgmentsFile,
-    OneFeed,
-    QueriesFile,
-    SettingsFile,
-    Workers,
-    cache_folder,
-    command,
-)
+from service.cli.options import Index, JudgmentsFile, OneFeed, QueriesFile, SettingsFile, Workers, cache_folder, command
 from service.cli.output import TerminalProgress, emit, show_notices
 from service.engine.engine import SearchEngine
 from service.engine.request import STAGES

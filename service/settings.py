@@ -219,9 +219,7 @@ class ServiceSettings(SettingsTable):
         json_schema_extra={"is_secret": True},
     )
     traces: str = _address_field(
-        "",
-        "OTLP endpoint that receives traces, as in http://collector:4318/v1/traces",
-        pattern="^(https?://.+)?$",
+        "", "OTLP endpoint that receives traces, as in http://collector:4318/v1/traces", pattern="^(https?://.+)?$"
     )
 
     @property

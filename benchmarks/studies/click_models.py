@@ -139,10 +139,7 @@ def _root_mean_square(values: Floats) -> float:
 def show_click_models(report: ClickModelsReport) -> None:
     """What each model recovers, then each log's held-out figures, the best first."""
     title = f"{report.sessions:,} sessions of {DEPTH} results each, {report.queries:,} queries"
-    table = figure_table(
-        ["model", "seconds", "iterations", "pairs", "RMSE", "in 95%", "examination"],
-        title,
-    )
+    table = figure_table(["model", "seconds", "iterations", "pairs", "RMSE", "in 95%", "examination"], title)
     for each in report.models:
         figures = (f"{each.attractiveness_rmse:.4f}", f"{each.covered:.1%}", f"{each.examination_error:.4f}")
         table.add_row(each.model, f"{each.seconds:.1f}", f"{each.iterations:,}", f"{each.pairs:,}", *figures)

@@ -157,9 +157,7 @@ class FraudFigures:
 
 
 def measure_fraud(
-    seeds: Iterable[int] = SEEDS,
-    sizes: Sequence[tuple[int, int]] = SIZES,
-    mixtures: Iterable[str] = tuple(MIXTURES),
+    seeds: Iterable[int] = SEEDS, sizes: Sequence[tuple[int, int]] = SIZES, mixtures: Iterable[str] = tuple(MIXTURES)
 ) -> Iterator[FraudFigures]:
     """Makes a demo store for each seed and size, and scores its log in each mixture (names of `MIXTURES`)."""
     names = tuple(mixtures)

@@ -28,11 +28,7 @@ _FOLDER = files("indexer.events") / "mappings"
 _SECTIONS = ("fields", "kinds", "events", "skip")
 _IDS = ("event_id", "query_id", "shopper", "session", "product_id")
 _COMMON = ("field", "join", "value")
-_OPTIONS = {
-    **dict.fromkeys(_IDS, ("pad", "whole")),
-    "position": ("first",),
-    "time": ("zone", "format", "unit"),
-}
+_OPTIONS = {**dict.fromkeys(_IDS, ("pad", "whole")), "position": ("first",), "time": ("zone", "format", "unit")}
 _UNITS = ("seconds", "milliseconds")
 _MAX_PAD = 100
 

@@ -188,17 +188,7 @@ def read_products(
 
 FORMATS: Mapping[str, FeedFormat] = {
     one.name: one
-    for one in (
-        GOOGLE_XML,
-        GOOGLE_TEXT,
-        SHOPIFY,
-        WOOCOMMERCE,
-        JSON_LINES,
-        JSON_ARRAY,
-        CSV_FORMAT,
-        PARQUET,
-        REJECTED,
-    )
+    for one in (GOOGLE_XML, GOOGLE_TEXT, SHOPIFY, WOOCOMMERCE, JSON_LINES, JSON_ARRAY, CSV_FORMAT, PARQUET, REJECTED)
 }
 
 

@@ -166,8 +166,7 @@ def _searches(searched: pl.DataFrame) -> pl.DataFrame:
     found = found.sort("_row").with_columns(_search=pl.int_range(pl.len(), dtype=pl.UInt32))
     same = pl.col("session_number") == pl.col("session_number").shift(1)
     return found.with_columns(
-        _before=pl.when(same).then(pl.col("_text").shift(1)),
-        _pause=pl.col("_first") - pl.col("_last").shift(1),
+        _before=pl.when(same).then(pl.col("_text").shift(1)), _pause=pl.col("_first") - pl.col("_last").shift(1)
     )
 
 

@@ -175,13 +175,7 @@ def _pair_format(tokenizer: Tokenizer) -> PairFormat:
         before,
         between,
         after,
-        (
-            types[0],
-            types[query[0]],
-            types[query[-1] + 1] if len(between) else 0,
-            types[text[0]],
-            types[-1],
-        ),
+        (types[0], types[query[0]], types[query[-1] + 1] if len(between) else 0, types[text[0]], types[-1]),
     )
 
 

@@ -56,9 +56,7 @@ def window(ranked: Rows, first: int, last: int) -> Rows:
 
 
 def build_pools(
-    made: TowerDataset,
-    rankings: Sequence[Sequence[Rows]],
-    near_misses: Mapping[int, Rows] = MappingProxyType({}),
+    made: TowerDataset, rankings: Sequence[Sequence[Rows]], near_misses: Mapping[int, Rows] = MappingProxyType({})
 ) -> NegativePools:
     """Builds pools; `rankings` has each retriever's results for each query of `made.training`, `near_misses` those of
     each positive's row."""

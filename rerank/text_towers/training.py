@@ -43,16 +43,7 @@ from rerank.text_towers.model import (
 from rerank.text_towers.negatives import draw_negatives
 from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.validation import PoolEvaluator
-from rerank.training.trainer import (
-    STATE_FILE,
-    Epoch,
-    NonFiniteLossError,
-    RunState,
-    Trainer,
-    best_of,
-    slope,
-    weights_of,
-)
+from rerank.training.trainer import STATE_FILE, Epoch, NonFiniteLossError, RunState, Trainer, best_of, slope, weights_of
 from retrieval.encoders.torch import no_progress_bar, vector_dimension
 from retrieval.errors import NothingBetterError, SettingError, TrainingError
 
@@ -267,11 +258,7 @@ def train_part(
     arguments._n_gpu = min(arguments.n_gpu, 1)
     with no_progress_bar(), _quiet():
         trainer = _Trainer(
-            model=tower.model,
-            args=arguments,
-            train_dataset=part.texts,
-            loss=loss,
-            optimizers=(optimizer, schedule),
+            model=tower.model, args=arguments, train_dataset=part.texts, loss=loss, optimizers=(optimizer, schedule)
         )
         trainer.remove_callback(PrinterCallback)
         trainer.done, trainer.on_step, trainer.fgm = done, on_step, options.fgm

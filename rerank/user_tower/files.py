@@ -184,9 +184,7 @@ def _read_neighbours(tensors: Mapping[str, NDArray[np.generic]], spec: UserTower
     if not spec.neighbour_weight:
         return NO_NEIGHBOURS
     neighbours = Neighbours(
-        tensors["starts"].astype(np.int64),
-        tensors["others"].astype(np.int32),
-        tensors["strengths"].astype(np.float32),
+        tensors["starts"].astype(np.int64), tensors["others"].astype(np.int32), tensors["strengths"].astype(np.float32)
     )
     return WeightedNeighbours(neighbours, spec.neighbour_weight, spec.neighbour_decay, spec.neighbour_options)
 

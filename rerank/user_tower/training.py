@@ -133,11 +133,7 @@ class _UserTowerTraining:
         counts = np.bincount(histories.products, minlength=len(vectors))
         shape = UserTowerShape(vectors.shape[1], options.width, options.layers, options.heads, options.dropout)
         chosen = factorize(
-            histories,
-            len(vectors),
-            options.width,
-            least_shoppers=options.least_shoppers,
-            most=options.most_products,
+            histories, len(vectors), options.width, least_shoppers=options.least_shoppers, most=options.most_products
         )
         self.model = UserTowerModel(shape, vectors, counts, chosen)
         self._batches = HistoryWindowBatches(

@@ -52,10 +52,7 @@ def import_logs(
             metavar="LOG",
         ),
     ],
-    mapping: Annotated[
-        str,
-        typer.Option(help="A file that maps the log's columns; or retrotech, online_retail."),
-    ] = "",
+    mapping: Annotated[str, typer.Option(help="A file that maps the log's columns; or retrotech, online_retail.")] = "",
     log_format: Annotated[str, typer.Option("--format", help="The logs' format; by default it is recognised.")] = "",
     workers: Workers = None,
     settings: SettingsFile = None,

@@ -14,13 +14,7 @@ from rerank import model_store
 from rerank.evaluation.promotion import NDCG, Decision, MeasureComparison
 from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, RollbackResult
 from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
-from rerank.user_tower.files import (
-    USER_TOWERS,
-    StoredUserTower,
-    UserTowerReport,
-    UserTowerSpec,
-    user_tower_store,
-)
+from rerank.user_tower.files import USER_TOWERS, StoredUserTower, UserTowerReport, UserTowerSpec, user_tower_store
 from retrieval.errors import UnknownModelError
 from retrieval.html_report import printable
 from service.cli.options import Index, check_index, command

@@ -193,12 +193,10 @@ class TowerTrainingOptions:
     ] = 2
     max_length: Annotated[int, typer.Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
     train_layers: Annotated[
-        int | None,
-        typer.Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1),
+        int | None, typer.Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1)
     ] = None
     layers: Annotated[
-        int | None,
-        typer.Option(help="Keep so many layers, distilled from all: faster, and less good.", min=1),
+        int | None, typer.Option(help="Keep so many layers, distilled from all: faster, and less good.", min=1)
     ] = None
     lora: Annotated[
         int | None,
@@ -220,8 +218,7 @@ class TowerTrainingOptions:
         typer.Option(help="The share of activations left out; by default the model's own.", min=0, max=0.9),
     ] = None
     fgm: Annotated[
-        float,
-        typer.Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100),
+        float, typer.Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100)
     ] = 0.0
     mixing: Annotated[
         bool, typer.Option("--mixing/--no-mixing", help="Mix the trained weights with the old ones, as is best.")

@@ -66,9 +66,7 @@ def put(
 
 @command("rules delete store summer-sale --by m7")
 def delete(
-    index: Index,
-    ids: Annotated[list[str], typer.Argument(help="Ids of rules.", metavar="RULE")],
-    by: By = "",
+    index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of rules.", metavar="RULE")], by: By = ""
 ) -> None:
     """Delete rules; restore brings them back."""
     store = _store(index)

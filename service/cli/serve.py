@@ -64,8 +64,7 @@ def create_key(
     index: Index,
     name: Annotated[str, typer.Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
     scope: Annotated[
-        str,
-        typer.Option(help="What it is for: search, events, write, metrics, admin; several with commas."),
+        str, typer.Option(help="What it is for: search, events, write, metrics, admin; several with commas.")
     ] = "search",
     expires: Expires = None,
     filters: KeyFilter = "",

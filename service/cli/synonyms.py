@@ -17,14 +17,7 @@ from service.cli.output import count_text, emit, emit_revision, plain_table, say
 from service.cli.search import open_engine
 from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Example, Proposal
-from service.curation.synonyms import (
-    Synonym,
-    SynonymChange,
-    SynonymStore,
-    format_lines,
-    parse_line,
-    read_lines,
-)
+from service.curation.synonyms import Synonym, SynonymChange, SynonymStore, format_lines, parse_line, read_lines
 
 ProposalId = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
 
@@ -40,8 +33,7 @@ def list_synonyms(index: Index) -> None:
 def put(
     index: Index,
     line: Annotated[
-        str,
-        typer.Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.'),
+        str, typer.Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.')
     ],
     synonym_id: Annotated[str, typer.Option("--id", help="Its id; by default it is made of the words.")] = "",
     off: Annotated[bool, typer.Option("--off", help="Keep it without searching by it.")] = False,
@@ -54,9 +46,7 @@ def put(
 
 @command("synonyms delete store sofa-couch-settee --by m7")
 def delete(
-    index: Index,
-    ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM")],
-    by: By = "",
+    index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM")], by: By = ""
 ) -> None:
     """Delete synonyms; they stay in the history."""
     store = _store(index)

@@ -82,8 +82,7 @@ def ranker(
     how: ClickTrainingOptions,
     teacher: TeacherOptions,
     from_catalog: Annotated[
-        bool,
-        typer.Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog."),
+        bool, typer.Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -243,8 +242,7 @@ def learn(
         int, typer.Option("--if-new", help="Only if there are so many events since the last time.", min=0)
     ] = 0,
     towers: Annotated[
-        bool,
-        typer.Option("--towers", help="Train the encoder first, and encode all products anew where it is better."),
+        bool, typer.Option("--towers", help="Train the encoder first, and encode all products anew where it is better.")
     ] = False,
     settings: SettingsFile = None,
 ) -> None:

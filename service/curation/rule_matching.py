@@ -13,17 +13,7 @@ from retrieval.filters.conditions import AllOf, Condition, NotThat
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.text.analysis import AnalyzedText, Analyzer
-from service.curation.rules import (
-    Action,
-    Boost,
-    Bury,
-    Hide,
-    Match,
-    Pin,
-    Redirect,
-    Restrict,
-    Rule,
-)
+from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule
 
 # What the rules that match one search do to it, in the terms of the search.
 
@@ -203,9 +193,7 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             named = (catalog.compile(In("id", products)),) if products else ()
             found = _condition(rule, place, filters, catalog)
             return Effect(
-                rules,
-                where=tuple(NotThat(each) for each in (*named, found) if each is not None),
-                excluded_by=rules,
+                rules, where=tuple(NotThat(each) for each in (*named, found) if each is not None), excluded_by=rules
             )
         case Restrict(filters):
             only = _condition(rule, place, filters, catalog)

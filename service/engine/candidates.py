@@ -113,11 +113,7 @@ class Stages:
     """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
 
     def __init__(
-        self,
-        snapshot: Snapshot,
-        executor: Executor,
-        last: LastStage | None = None,
-        encodings: Encodings | None = None,
+        self, snapshot: Snapshot, executor: Executor, last: LastStage | None = None, encodings: Encodings | None = None
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor

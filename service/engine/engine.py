@@ -87,10 +87,7 @@ class SearchEngine:
         if follow:
             self._version.catch_up()
             threading.Thread(
-                target=_follow,
-                args=(weakref.ref(self), self._stop),
-                name="shelfwise-follow",
-                daemon=True,
+                target=_follow, args=(weakref.ref(self), self._stop), name="shelfwise-follow", daemon=True
             ).start()
 
     @classmethod
@@ -241,12 +238,7 @@ class SearchEngine:
         return self._answer(answer)
 
     def recommend(
-        self,
-        history: Sequence[PastAct] = (),
-        *,
-        size: int = 10,
-        filters: str = "",
-        include_seen: bool | None = None,
+        self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "", include_seen: bool | None = None
     ) -> Page:
         """What to show next to a shopper who did this before, oldest first: by the user tower where one serves, else
         what is near to the last products, or what most choose of their categories where training found that better.

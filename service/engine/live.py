@@ -364,11 +364,7 @@ class LiveSnapshot:
         return added
 
     def _lay(
-        self,
-        found: Found,
-        encoded: Mapping[str, _EncodedText],
-        sequences: Mapping[str, int],
-        added: Mapping[str, int],
+        self, found: Found, encoded: Mapping[str, _EncodedText], sequences: Mapping[str, int], added: Mapping[str, int]
     ) -> None:
         places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
         rows = {place: found[key] for key, place in places.items() if place is not None}

@@ -223,12 +223,7 @@ _SECONDS_A_DAY = 86_400.0
 
 
 def candidate_features(
-    snapshot: Snapshot,
-    ranking: Ranking,
-    count: int,
-    has_states: NDArray[np.bool_],
-    now: float,
-    popularity: Popularity,
+    snapshot: Snapshot, ranking: Ranking, count: int, has_states: NDArray[np.bool_], now: float, popularity: Popularity
 ) -> NDArray[np.float32]:
     """The features (c, F) of the first `count` candidates of a merged ranking; `has_states` (c,) tells whose tokens are
     at hand, `now` is in seconds since 1970."""

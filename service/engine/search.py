@@ -181,9 +181,7 @@ class Search:
         if ranking.ordered:
             return RuleOrder(ranking.ordered.rows)
         return self._arranging.ranked(
-            ranking,
-            lambda end: self._stages.further(self._request, ranking, end),
-            self._query.page * self._query.size,
+            ranking, lambda end: self._stages.further(self._request, ranking, end), self._query.page * self._query.size
         )
 
     def _browsed(self) -> Page:

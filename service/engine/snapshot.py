@@ -253,11 +253,7 @@ class Snapshot:
 
         background = measure_background(load_array(vectors / VECTORS_FILE, mapped=True))
         manifest = msgspec.structs.replace(
-            self.manifest,
-            encoder=encoder.identity,
-            dimension=encoder.dimension,
-            background=background,
-            states=None,
+            self.manifest, encoder=encoder.identity, dimension=encoder.dimension, background=background, states=None
         )
         return replace(self, encoder=encoder, vectors=FaissIndex(vectors), manifest=manifest, states=None)
 

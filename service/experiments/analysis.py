@@ -471,14 +471,7 @@ def _comparison(
     found, base = pair
     relative = found.value / base if base else None
     return VariantComparison(
-        name,
-        goal,
-        goal == experiment.goal,
-        found.value,
-        relative,
-        found.fixed,
-        found.always,
-        goal in BETTER_LESS,
+        name, goal, goal == experiment.goal, found.value, relative, found.fixed, found.always, goal in BETTER_LESS
     )
 
 

@@ -105,11 +105,7 @@ def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-_SPECIAL = {
-    "query_id": "queryID",
-    "processing_time_ms": "processingTimeMS",
-    "facets_stats": "facets_stats",
-}
+_SPECIAL = {"query_id": "queryID", "processing_time_ms": "processingTimeMS", "facets_stats": "facets_stats"}
 
 
 def _json_name(name: str) -> str:

@@ -177,12 +177,7 @@ def _elsewhere(kind: str, events: pl.DataFrame, of_answers: pl.Series) -> int:
 
 
 def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[FunnelStep, ...]:
-    reached = {
-        "with results": ~pl.col("empty") | _did(0),
-        "clicked": _did(0),
-        "cart": _did(1),
-        "purchase": _did(2),
-    }
+    reached = {"with results": ~pl.col("empty") | _did(0), "clicked": _did(0), "cart": _did(1), "purchase": _did(2)}
     counts = []
     for name in names:
         there = answers.filter(reached.get(name, pl.lit(value=True)))

@@ -175,12 +175,7 @@ def _mark_best(axes: Axes, at: float, value: float, colour: str) -> None:
     axes.plot([at], [value], color=colour, marker="o", markersize=8, alpha=0.35)
 
 
-_ORDERS: Mapping[str, str] = {
-    MERGED: "merged order",
-    SERVED: "served before",
-    NAIVE: "raw clicks",
-    NEW: "new ranker",
-}
+_ORDERS: Mapping[str, str] = {MERGED: "merged order", SERVED: "served before", NAIVE: "raw clicks", NEW: "new ranker"}
 _LONGEST_NAME = 24
 _BASELINES: Mapping[str, str] = {
     "ctr": "each product's click rate, whatever its position",

@@ -55,13 +55,7 @@ class DerivedTablesManager:
         if days is not None:
             options = replace(options, days=days)
         done = refresh(
-            self._log.store,
-            self.folder,
-            catalog(self._root),
-            options,
-            now=now,
-            progress=self._progress,
-            purge=purge,
+            self._log.store, self.folder, catalog(self._root), options, now=now, progress=self._progress, purge=purge
         )
         self._write_engine_files()
         return done

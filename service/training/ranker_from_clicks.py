@@ -133,14 +133,7 @@ def _train_network(
     progress.begin(way, steps, "steps")
     with charted(run.parent, run.name, way) as judged_epoch:
         network, curve = train_on_clicks(
-            start,
-            made.data,
-            made.validation,
-            way,
-            options,
-            run / way,
-            progress.advance,
-            judged=judged_epoch,
+            start, made.data, made.validation, way, options, run / way, progress.advance, judged=judged_epoch
         )
     mixing = choose_mixing(network, made.validation)
     best = best_of(curve)

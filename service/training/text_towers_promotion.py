@@ -100,12 +100,7 @@ def _judges(query: str) -> bool:
 
 
 def judge_encoder(
-    root: Path,
-    settings: Settings,
-    judged: Sequence[JudgedQuery],
-    encoder: Encoder,
-    vectors: Path,
-    progress: Progress,
+    root: Path, settings: Settings, judged: Sequence[JudgedQuery], encoder: Encoder, vectors: Path, progress: Progress
 ) -> EncoderReport:
     """Compares the version that serves with the same one encoded by `encoder`, whose vectors are in a folder.
 

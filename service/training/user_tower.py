@@ -16,13 +16,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import Flags, Floats
-from rerank.evaluation.promotion import (
-    LEAST_JUDGED,
-    POPULARITY_GAIN,
-    TOWER_GAIN,
-    USER_TOWER_GATE,
-    rejection_reasons,
-)
+from rerank.evaluation.promotion import LEAST_JUDGED, POPULARITY_GAIN, TOWER_GAIN, USER_TOWER_GATE, rejection_reasons
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import ACT_KINDS
@@ -125,12 +119,7 @@ class TrainedTower:
         return not self.tower.report.rejection_reasons
 
 
-def train_users(
-    root: Path,
-    settings: Settings,
-    options: UserTowerOptions,
-    progress: Progress,
-) -> TrainedTower:
+def train_users(root: Path, settings: Settings, options: UserTowerOptions, progress: Progress) -> TrainedTower:
     """Trains a user tower on the events of an index directory, and lets it serve where it foretells the newest acts
     better than what serves now; the tables made of events are brought up to date first.
 

@@ -142,11 +142,7 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
 
 @pytest.mark.parametrize("moments", [3, pytest.param(12, marks=pytest.mark.slow)])
 def test_killed_at_any_moment_the_last_whole_version_serves_and_the_next_run_goes_on(
-    forks: ForkServerContext,
-    two_catalogs: tuple[Scratch, Scratch],
-    cache: Path,
-    tmp_path: Path,
-    moments: int,
+    forks: ForkServerContext, two_catalogs: tuple[Scratch, Scratch], cache: Path, tmp_path: Path, moments: int
 ) -> None:
     before, after = two_catalogs
     index = Path(shutil.copytree(before.index, tmp_path / "index"))

@@ -32,13 +32,7 @@ from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import serving_snapshot
 from service.training.text_towers import TextTowersRequest, train_text_towers
-from service.training.text_towers_promotion import (
-    JUDGING_SHARE,
-    MOST_LOST,
-    PrecisionComparison,
-    judged_gains,
-    judging,
-)
+from service.training.text_towers_promotion import JUDGING_SHARE, MOST_LOST, PrecisionComparison, judged_gains, judging
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress

@@ -113,9 +113,7 @@ def _found(engine: SearchEngine) -> int:
 
 @pytest.mark.slow
 def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(trained: Path) -> None:
-    shown = run(
-        trained,
-    )
+    shown = run(trained)
     folder = trained / "index" / "training" / "towers"
     first, second = folder / "towers-0001", folder / "towers-0002"
     use = f"To use it: shelfwise rebuild {trained / 'index'} --encoder {second}"

@@ -299,9 +299,7 @@ async def experiments(context: Contextual, _permit: MayAdminister) -> Response:
 
 @experiment_router.put("", response_model=ExperimentChangeResponse, summary="Add an experiment")
 async def put_experiment(
-    context: Contextual,
-    permit: MayAdminister,
-    experiment: Annotated[Document, Body(examples=[_EXPERIMENT])],
+    context: Contextual, permit: MayAdminister, experiment: Annotated[Document, Body(examples=[_EXPERIMENT])]
 ) -> Response:
     """Adds an experiment, or replaces one that has not begun. Searches take part at once, or from `starts` on."""
     wanted = parse_experiment(experiment)

@@ -12,14 +12,7 @@ from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.http.context import Contextual, MayRecord, MayWrite, ServiceContext
 from service.http.errors import RequestError
 from service.http.routes.search import PrivacyHeader, ProductPath
-from service.http.schemas import (
-    RESPONSES,
-    ChangesBody,
-    ChangesResponse,
-    EventsBody,
-    EventsResponse,
-    ProductBody,
-)
+from service.http.schemas import RESPONSES, ChangesBody, ChangesResponse, EventsBody, EventsResponse, ProductBody
 
 product_router = APIRouter(prefix="/v1", tags=["products"], responses=RESPONSES)
 event_router = APIRouter(prefix="/v1", tags=["events"], responses=RESPONSES)

@@ -43,7 +43,7 @@ _SETTINGS_EXAMPLE = {
             "is_secret": False,
             "variable": "SHELFWISE_SERVICE__PORT",
             "description": "the port; 0 takes a free one",
-        },
+        }
     },
     "elasticsearch": {
         "url": {
@@ -53,15 +53,12 @@ _SETTINGS_EXAMPLE = {
             "is_secret": False,
             "variable": "SHELFWISE_ELASTICSEARCH__URL",
             "description": "addresses of the cluster",
-        },
+        }
     },
 }
 _SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
-    200: {
-        "description": "The settings by section.",
-        "content": {"application/json": {"example": _SETTINGS_EXAMPLE}},
-    },
+    200: {"description": "The settings by section.", "content": {"application/json": {"example": _SETTINGS_EXAMPLE}}},
     304: {"description": "The client has the current settings."},
 }
 

@@ -93,10 +93,7 @@ def test_a_key_has_sixteen_bytes_for_any_text() -> None:
 
 
 class TestKnownVectors:
-    @given(
-        sources=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=4),
-        data=st.data(),
-    )
+    @given(sources=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=4), data=st.data())
     def test_fill_copies_exactly_the_vectors_asked_for(self, sources: list[list[str]], data: st.DataObject) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         for source in sources:

@@ -129,12 +129,7 @@ def test_a_product_has_its_variations() -> None:
         attributes={"Weight (kg)": "0.6", "regular_price": 45.0, "Tags": ("winter",), "Colour": ("Red", "Blue")},
         variants=(
             Variant(
-                "102",
-                {"Colour": "Red"},
-                45.0,
-                Availability.IN_STOCK,
-                {"sku": ("HOOD-R",)},
-                "https://w.example/red.jpg",
+                "102", {"Colour": "Red"}, 45.0, Availability.IN_STOCK, {"sku": ("HOOD-R",)}, "https://w.example/red.jpg"
             ),
             Variant("103", {"Colour": "Blue"}, 39.0, Availability.OUT_OF_STOCK, {"sku": ("HOOD-B",)}),
         ),

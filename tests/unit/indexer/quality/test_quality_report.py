@@ -16,13 +16,7 @@ from hypothesis import strategies as st
 
 from indexer.quality.findings import DuplicateFindings, Example, Findings, shorten
 from indexer.quality.page import html
-from indexer.quality.report import (
-    FeedSummary,
-    QualityReport,
-    ReasonCount,
-    make_report,
-    report_from_json,
-)
+from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report, report_from_json
 from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from retrieval.errors import StoreDamagedError
 from retrieval.html_report import share_text

@@ -157,12 +157,7 @@ def test_a_second_value_where_there_is_one_is_refused() -> None:
 def test_what_is_typed_can_be_taken() -> None:
     typed = ["price=5", "availability=out_of_stock", "attributes.colour=", "attributes.volts=18", "rating_count=3"]
     assert apply_patch(DRILL, parse_values("a1", typed)) == Product(
-        "a1",
-        "Drill",
-        price=5.0,
-        availability=Availability.OUT_OF_STOCK,
-        attributes={"volts": 18.0},
-        rating_count=3,
+        "a1", "Drill", price=5.0, availability=Availability.OUT_OF_STOCK, attributes={"volts": 18.0}, rating_count=3
     )
 
 

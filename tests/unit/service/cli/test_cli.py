@@ -82,15 +82,7 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
         "query\tproduct_id\tgrade\ncordless drill\t1\t2\ncordless drill\t2\t1\nhose\t3\t1\nhose\t1\t0\n"
     )
     rebuilt = run(
-        "rebuild",
-        folder / "index",
-        feed,
-        "--encoder",
-        ENCODER,
-        "--runtime",
-        "onnx-int8",
-        "--json",
-        "--force",
+        "rebuild", folder / "index", feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--json", "--force"
     )
     return Built(folder / "index", feed, judgments, rebuilt)
 

@@ -15,13 +15,7 @@ from typer.testing import CliRunner
 from rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.spec import SPEC_FILE, ranker_store
-from retrieval.errors import (
-    ModelDamagedError,
-    ModelRefusedError,
-    ShelfwiseError,
-    StoreMissingError,
-    UnknownModelError,
-)
+from retrieval.errors import ModelDamagedError, ModelRefusedError, ShelfwiseError, StoreMissingError, UnknownModelError
 from retrieval.records import Product
 from retrieval.store.manifest import CURRENT
 from service.cli.main import app

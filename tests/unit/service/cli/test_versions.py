@@ -80,9 +80,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     cheaper = dataclasses.replace(DRILL, price=79.0)
     publish_products(root, [cheaper, LAMP], Made(created="2025-01-03T08:00:00+00:00", encoder="encoder-1"))
     reseal(
-        root,
-        "v000003",
-        lambda manifest: msgspec.structs.replace(manifest, changes=VersionChanges("v000002", 0, 1, 1)),
+        root, "v000003", lambda manifest: msgspec.structs.replace(manifest, changes=VersionChanges("v000002", 0, 1, 1))
     )
     return root
 

@@ -115,9 +115,7 @@ def test_a_rule_holds_from_its_first_moment_up_to_its_last() -> None:
 
 def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold() -> None:
     rules = compiled(
-        Rule("typed", GO, When("drlil", Match.EXACT)),
-        Rule("meant", GO, When("drill", Match.CONTAINS)),
-        Rule("any", GO),
+        Rule("typed", GO, When("drlil", Match.EXACT)), Rule("meant", GO, When("drill", Match.CONTAINS)), Rule("any", GO)
     )
     assert rules.effect(texts("drill", "drlil"), None, 0).rules == ("any", "meant", "typed")
 

@@ -14,13 +14,7 @@ from hypothesis import strategies as st
 import service.engine.candidates
 import service.engine.engine
 from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import (
-    FilterError,
-    QueryError,
-    StoreDamagedError,
-    UnknownFieldError,
-    UnknownProductError,
-)
+from retrieval.errors import FilterError, QueryError, StoreDamagedError, UnknownFieldError, UnknownProductError
 from retrieval.index.fusion import METHODS
 from retrieval.records import Page, Product
 from retrieval.store.versions import Store

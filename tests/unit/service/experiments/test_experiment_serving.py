@@ -115,10 +115,7 @@ def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) ->
     found = answer_search(engine, running(DRAFT), DRILL)
     (part,) = read_marks(found.query_id, KEY)
     assert isinstance(part, DraftMark)
-    lists = {
-        "a": engine.search("cordless drill", size=10),
-        "b": engine.search("cordless drill", size=10, merge="rrf"),
-    }
+    lists = {"a": engine.search("cordless drill", size=10), "b": engine.search("cordless drill", size=10, merge="rrf")}
     taken: set[str] = set()
     for hit, team in zip(found.page.hits, part.teams, strict=True):
         left = [each.product.id for each in lists[team].hits if each.product.id not in taken]
@@ -204,11 +201,7 @@ def ranked(root: Path) -> Iterator[SearchEngine]:
 
 def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine) -> None:
     compared = experiment(None, "off", "ranker-0001")
-    wanted = {
-        "v0": ordered(ranked),
-        "v1": ordered(ranked, stage="merged"),
-        "v2": ordered(ranked, "ranker-0001"),
-    }
+    wanted = {"v0": ordered(ranked), "v1": ordered(ranked, stage="merged"), "v2": ordered(ranked, "ranker-0001")}
     assert len({tuple(each) for each in wanted.values()}) == 3
     told = set()
     for number in SHOPPERS:

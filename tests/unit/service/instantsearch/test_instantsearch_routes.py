@@ -40,10 +40,7 @@ def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, st
     assert found["nbPages"] == -(-page.total // 5)
     assert found["index"] == "products"
     assert found["facets"]["brand"] == {str(each.value): each.count for each in page.facets["brand"].counts}
-    assert found["facets_stats"]["price"] == {
-        "min": page.facets["price"].minimum,
-        "max": page.facets["price"].maximum,
-    }
+    assert found["facets_stats"]["price"] == {"min": page.facets["price"].minimum, "max": page.facets["price"].maximum}
     assert found["renderingContent"]["facetOrdering"]["facets"]["order"] == ["brand", "price"]
     assert found["exhaustive"] == {"nbHits": True, "facetsCount": True, "typo": True}
     assert found["query"] == "cordless drill"
@@ -99,9 +96,7 @@ def test_what_no_product_has_matches_nothing_and_breaks_nothing(client: TestClie
 
 def test_numbers_narrow_as_the_range_widgets_send_them(client: TestClient, store: SearchEngine) -> None:
     (found, worded) = request(
-        client,
-        {"numericFilters": ["price>=10", "price<=20.5"]},
-        {"filters": "price:10 TO 20.5 AND NOT brand:Nobody"},
+        client, {"numericFilters": ["price>=10", "price<=20.5"]}, {"filters": "price:10 TO 20.5 AND NOT brand:Nobody"}
     )
     total = store.search("", filters="price >= 10 AND price <= 20.5").total
     assert found["nbHits"] == worded["nbHits"] == total

@@ -16,13 +16,7 @@ from scipy.stats import binomtest
 from rerank.evaluation.statistics import Z, wilson
 from retrieval.errors import StoreDamagedError
 from retrieval.records import EventKind
-from service.events.report_inputs import (
-    EventExample,
-    RejectedRows,
-    RowExample,
-    summarize_events,
-    summarize_rows,
-)
+from service.events.report_inputs import EventExample, RejectedRows, RowExample, summarize_events, summarize_rows
 from service.reports.event_bots import BINS, Subject, fraud_found
 from service.reports.event_sections import (
     DayCount,

@@ -78,11 +78,7 @@ def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRanker
 
 
 def second_phase(
-    snapshot: Snapshot,
-    lists: pl.DataFrame,
-    acts: pl.DataFrame | None,
-    run: Path,
-    options: ClickRankerOptions = OPTIONS,
+    snapshot: Snapshot, lists: pl.DataFrame, acts: pl.DataFrame | None, run: Path, options: ClickRankerOptions = OPTIONS
 ) -> HistoryResult:
     made = build_training_set(snapshot, lists, None, options, BUILT, NullProgress())
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)

@@ -253,10 +253,6 @@ def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Pat
     assert accepted.status_code == 202
     finished = ended(own, accepted.headers["Location"])
     assert finished["state"] == "done", finished
-    assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (
-        1,
-        0,
-        {},
-    )
+    assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
     for path in (tmp_path / "store").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()
