@@ -27,7 +27,8 @@ from indexer.external_sort import Entry, ExternalSorter, RowLocations
 from indexer.feeds.base import Record, RejectedRow
 from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FieldNames, RecordReader, read_records
+from indexer.feeds.reader import RecordReader, read_records
+from indexer.feeds.row_parser import FieldNames
 from indexer.incremental import PreviousProducts, PreviousVersion, UpdateMerge
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import Example, Findings, RowLocation

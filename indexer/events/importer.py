@@ -20,7 +20,7 @@ from indexer.events.masking import RejectedEvents, event_fields
 from indexer.events.row_parser import EventRowParser, KeyedIds, SkipError
 from indexer.feeds.base import Feed, FeedNote, Record, RejectedRow
 from indexer.feeds.io import open_sources, total_size
-from indexer.feeds.reader import FieldNames
+from indexer.feeds.row_parser import FieldNames
 from indexer.rejects import RejectExample, RejectLog
 from indexer.workers import Workers
 from retrieval.errors import EventError, FeedError, RowError
@@ -339,7 +339,7 @@ class BatchParser:
                 parsed.refused.append(RefusedEvent(place, error.reason, error.detail, None))
             except SkipError as error:
                 parsed.skipped[str(error)] += 1
-        parsed.fields = self._rows.fields
+        parsed.fields = self._rows.plans.fields
         return parsed
 
     def _add(self, parsed: ParsedBatch, place: int, row: Mapping[str, object]) -> None:

@@ -18,8 +18,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from indexer.events.mapping import EVENT_FIELDS, Condition, EventMapping, EventRule, FieldRule, normalize_action
-from indexer.feeds.reader import FieldNames
-from indexer.feeds.row_parser import value_at
+from indexer.feeds.row_parser import PlansByNames, value_at
 from retrieval.errors import EventError
 from retrieval.events.stored import EPOCH, quoted
 from retrieval.records import Event, EventKind
@@ -83,7 +82,6 @@ class EventPlan:
         self._kind_of_text = lru_cache(_REMEMBERED)(self._known_kind)
         self._makings = tuple(_EventTemplate(_compiled(rule.when), rule.kind) for rule in mapping.events)
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
-        self._is_unconditional = not self._skips and len(self._makings) == 1 and not self._makings[0].holds
         self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
         self._owners = {
             field: self._reader(field, mapping.fields[field], EventKind.CLICK)
@@ -100,16 +98,13 @@ class EventPlan:
         if rule.is_joined:
             return _joining(field, rule, self._getters[field], self._keyed)
         convert = _converter(field, rule, kind)
-        name = _only_name(rule, self._names)
-        if not name:
-            return _reading(self._getters[field], convert)
-        is_as_it_is = field in _TEXTS and not rule.pad and not rule.whole
-        return _reading_text(name, convert) if is_as_it_is else _reading_name(name, convert)
+        present = _present(rule, self._names)
+        if len(present) == 1 and present[0] in self._names and rule.value is None:  # as in nearly all logs
+            return _reading_name(present[0], convert)
+        return _reading(self._getters[field], convert)
 
     def events(self, row: Row) -> list[Event]:
         """The events of a row. Raises SkipError for a row that is skipped, EventError for one that cannot be used."""
-        if self._is_unconditional:
-            return [self._event(row, self._makings[0].kind or self._kind(row))]
         for reason, conditions in self._skips:
             if all(holds(row) for holds in conditions):
                 raise SkipError(reason)
@@ -180,13 +175,6 @@ def _present(rule: FieldRule, names: Collection[str]) -> list[str]:
     return [name for name in rule.names if name in names or name.partition(".")[0] in names]
 
 
-def _only_name(rule: FieldRule, names: Collection[str]) -> str:
-    """The only field of a row that can have a rule's value, as in nearly all logs; else empty."""
-    present = _present(rule, names)
-    is_simple = len(present) == 1 and present[0] in names and rule.value is None and not rule.is_joined
-    return present[0] if is_simple else ""
-
-
 def _first(names: Collection[str], otherwise: object) -> _Reader:
     def get(row: Row) -> object:
         for name in names:
@@ -233,18 +221,6 @@ def _reading_name(name: str, convert: Callable[[object], object]) -> _Reader:
     return read
 
 
-def _reading_text(name: str, convert: Callable[[object], object]) -> _Reader:
-    """As `_reading_name`, for a text without conversion."""
-
-    def read(row: Row) -> object:
-        value = row[name]
-        if type(value) is str:
-            return value.strip()
-        return None if (value := _filled(value)) is None else convert(value)
-
-    return read
-
-
 def _read_or_blank(read: _Reader, row: Row) -> object:
     try:
         return read(row)
@@ -280,26 +256,22 @@ def _converter(field: str, rule: FieldRule, kind: EventKind) -> Callable[[object
 _HITS = "query_response_hit_ids"
 _QUERY_NAMES = frozenset({_HITS, "query_response_id"})
 _BULK_ACTIONS = frozenset({"index", "create"})
-_MAX_PLANS = 1_000
-_MAX_NAMES = 10_000
 
 
 class EventRowParser:
-    """Makes events of rows by one mapping, and keeps the user's names that no row has had."""
+    """Makes events of rows by one mapping."""
 
     def __init__(self, mapping: EventMapping, keyed: KeyedIds) -> None:
         self._mapping = mapping
         self._queries = replace(mapping, events=(EventRule(EventKind.QUERY),))
         self._takes_queries = mapping.events == EventMapping().events and "kind" not in mapping.user_fields
         self._keyed = keyed
-        self._plans: dict[tuple[str, ...], EventPlan] = {}
-        self._unseen = mapping.user_names
-        self._names: set[str] = set()
+        self.plans = PlansByNames(mapping.user_names, self._make_plan)
 
     def parse(self, row: Row) -> list[Event]:
         """The events of a row. Raises SkipError for a row that is skipped, EventError for one that cannot be used."""
         row = unwrap_document(row)
-        plan = self._plan(row)
+        plan = self.plans.of(row)
         events = plan.events(row)
         if plan.is_query:
             return [event for each in events for event in add_impressions(each, row.get(_HITS))]
@@ -308,30 +280,11 @@ class EventRowParser:
     def event_values(self, row: Row) -> dict[str, object]:
         """As `EventPlan.event_values`."""
         row = unwrap_document(row)
-        return self._plan(row).event_values(row)
+        return self.plans.of(row).event_values(row)
 
-    @property
-    def fields(self) -> FieldNames:
-        """The user's names that no row had so far, and the names of the rows."""
-        return FieldNames(self._unseen, frozenset(self._names) if self._unseen else frozenset())
-
-    def _plan(self, row: Row) -> EventPlan:
-        names = tuple(row)
-        if self._unseen:
-            self._note_names(row)
-        plan = self._plans.get(names)
-        if plan is None:
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            is_query = self._takes_queries and not _QUERY_NAMES.isdisjoint(names)
-            mapping = self._queries if is_query else self._mapping
-            plan = self._plans[names] = EventPlan(mapping, frozenset(names), self._keyed, is_query=is_query)
-        return plan
-
-    def _note_names(self, row: Row) -> None:
-        if len(self._names) < _MAX_NAMES:
-            self._names.update(row)
-        self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)
+    def _make_plan(self, names: frozenset[str]) -> EventPlan:
+        is_query = self._takes_queries and not _QUERY_NAMES.isdisjoint(names)
+        return EventPlan(self._queries if is_query else self._mapping, names, self._keyed, is_query=is_query)
 
 
 def unwrap_document(row: Row) -> Row:

@@ -6,7 +6,7 @@ Reading (`read`) happens once, in the process that opens the feed, and does as l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -117,3 +117,5 @@ class FeedFormat:
     """The decoded row or rows of a record. Raises RowError for what cannot be decoded."""
     assemble: Callable[[Sequence[Row], DropHandler, datetime], tuple[Row, tuple[Variant, ...]]] = first_row
     """One row for the rules, and the product's variants, as of a time: it decides which sale prices hold."""
+    has_columns: Callable[[Collection[str]], bool] = lambda _names: True
+    """Whether the columns of a table are those of this format."""

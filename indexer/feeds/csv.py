@@ -293,9 +293,10 @@ def read_table(
             yield row[0], dict(zip(names, row[1], strict=True))
 
 
-def has_typical_columns(names: Iterable[str], typical: re.Pattern[str]) -> bool:
-    """Whether columns are those of one shop software's export: at least two are typical of it."""
-    return sum(bool(typical.fullmatch(name)) for name in names) >= _ENOUGH
+def has_typical_columns(typical: str) -> Callable[[Collection[str]], bool]:
+    """The test whether columns are those of one shop software's export: at least two match the pattern `typical`."""
+    pattern = re.compile(typical, re.IGNORECASE)
+    return lambda names: sum(bool(pattern.fullmatch(name)) for name in names) >= _ENOUGH
 
 
 def is_for_sale(feed: Feed, line: int, row: Mapping[str, str], hidden: Mapping[str, Collection[str]]) -> bool:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING
 from xml.etree.ElementTree import ParseError
 
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, shorten
@@ -19,6 +19,11 @@ from indexer.feeds.json import TOO_LONG
 from indexer.feeds.mapping import DropHandler, MappingRule, first_of
 from retrieval.errors import FeedError
 from retrieval.records import Variant
+
+if TYPE_CHECKING:
+    from xml.parsers.expat import XMLParserType
+
+    from defusedxml.ElementTree import DefusedXMLParser
 
 REQUIRED = ("id", "title", "description", "link", "image_link", "availability", "price")
 """What every offer must have."""
@@ -43,8 +48,9 @@ RULES: Mapping[str, MappingRule] = {
 }
 
 
-def resembles_google(names: Collection[str]) -> bool:
-    """Whether columns are Google's: most of the required ones with an address, and one that is typical."""
+def _resembles_google(columns: Collection[str]) -> bool:
+    """Whether most of the required columns are there, one with an address, and one that is typical."""
+    names = set(map(google_name, columns))
     has_address = "link" in names or "image_link" in names
     return has_address and sum(name in names for name in REQUIRED) >= _ENOUGH and not _TYPICAL.isdisjoint(names)
 
@@ -61,9 +67,8 @@ def assemble_google(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> 
     if details is not None:
         row.update(_details(details, row))
     category = row.get("google_product_category")
-    if (
-        isinstance(category, str) and category.strip().isdecimal()
-    ):  # a number of Google's list says nothing to a shopper
+    # A number of Google's list says nothing to a shopper.
+    if isinstance(category, str) and category.strip().isdecimal():
         del row["google_product_category"]
         row["google_category_number"] = category
     images = row.get("additional_image_link")
@@ -81,19 +86,18 @@ def _details(details: object, row: Row) -> dict[str, object]:
     return {name: value for name, value in pairs if isinstance(name, str) and name and name not in row}
 
 
-def google_columns(table: Table) -> dict[str, str]:
-    """The columns of a text file, each with its name in the specification."""
+def _columns(table: Table) -> dict[str, str]:
     return {name: google_name(name) for name in table.names}
 
 
 def read_google_text(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each row of a text file."""
-    for row in read_table(feed, "google-tsv", google_columns, REQUIRED):
+    for row in read_table(feed, "google-tsv", _columns, REQUIRED):
         yield row if isinstance(row, RejectedRow) else Record(feed.source.path, row[0], "google-tsv", row[1])
 
 
 GOOGLE_TEXT = FeedFormat(
-    "google-tsv", "Google Merchant text file", read_google_text, RULES, rows=table_rows, assemble=assemble_google
+    "google-tsv", "Google Merchant text file", read_google_text, RULES, table_rows, assemble_google, _resembles_google
 )
 
 
@@ -104,20 +108,6 @@ _TEXTS = frozenset({"title", "description", "summary", "content"})
 """Fields whose inner elements are markup of the text, not fields of their own."""
 _MAX_DEPTH = 32
 _MAX_NAMES = 10_000
-
-
-class Expat(Protocol):
-    """Where the parser below ElementTree's stands."""
-
-    @property
-    def CurrentLineNumber(self) -> int:  # noqa: N802
-        """The line that it reads."""
-        ...
-
-    @property
-    def CurrentByteIndex(self) -> int:  # noqa: N802
-        """Bytes before what it reads."""
-        ...
 
 
 class UnfitError(Exception):
@@ -137,7 +127,7 @@ class ItemCollector:
     """Takes the parser's events and makes rows of them: the field's name to its text, to an object, or to a list."""
 
     def __init__(self) -> None:
-        self.expat: Expat | None = None
+        self.expat: XMLParserType | None = None
         self.rows: list[Item] = []
         """The items that are whole."""
         self.fed = 0
@@ -234,15 +224,6 @@ _SAMPLE_ITEMS = 100
 """Items that the fields of a feed are recognised by."""
 
 
-class _XmlParser(Protocol):
-    """ElementTree's parser with its expat one inside."""
-
-    @property
-    def parser(self) -> Expat: ...
-    def feed(self, data: bytes, /) -> None: ...
-    def close(self) -> object: ...
-
-
 def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each item or entry.
 
@@ -315,7 +296,7 @@ def _pieces(source: FeedSource) -> Iterator[bytes]:
         yield b""
 
 
-def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, piece: bytes) -> FeedError | None:
+def _feed_parser(source: FeedSource, parser: DefusedXMLParser, items: ItemCollector, piece: bytes) -> FeedError | None:
     """Gives the parser a piece; what is wrong there is told after the items before it."""
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 

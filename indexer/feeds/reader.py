@@ -16,19 +16,17 @@ import msgspec
 
 from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, ignore
 from indexer.feeds.csv import CSV_FORMAT, first_line, open_table
-from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML, google_name, resembles_google
-from indexer.feeds.io import FeedSource, open_sources
+from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML
+from indexer.feeds.io import open_sources
 from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrap_rejected
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import PARQUET
-from indexer.feeds.row_parser import RowReader
-from indexer.feeds.shopify import SHOPIFY, resembles_shopify
+from indexer.feeds.row_parser import FieldNames, RowReader
+from indexer.feeds.shopify import SHOPIFY
 from indexer.feeds.variants import add_variants
-from indexer.feeds.woocommerce import WOOCOMMERCE, resembles_woocommerce
-from retrieval.errors import FeedError, RowError, close_names
+from indexer.feeds.woocommerce import WOOCOMMERCE
+from retrieval.errors import FeedError, RowError, suggest_names
 from retrieval.records import Product
-
-_MAX_NAMES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,24 +56,6 @@ def read_records(
     for source in open_sources(paths, advance):
         feed = Feed(source, mapping or FeedMapping(), note)
         yield from (named or detect_format(feed)).read(feed)
-
-
-@dataclass(frozen=True, slots=True)
-class FieldNames:
-    """The user's names that no row had, and the names of the rows; those of several readers merge."""
-
-    unseen: frozenset[str]
-    names: frozenset[str]
-
-    def merge(self, other: FieldNames) -> FieldNames:
-        return FieldNames(self.unseen & other.unseen, self.names | other.names)
-
-    def notes(self, files: str) -> Iterator[FeedNote]:
-        """A note for each unseen name: most likely it is misspelled."""
-        for name in sorted(self.unseen):
-            close = close_names(name, sorted(self.names))
-            advice = f"did you mean {' or '.join(close)}?" if close else "the mapping has no effect there"
-            yield FeedNote(files, 0, name, "no row has this field", advice)
 
 
 class RecordReader:
@@ -115,11 +95,10 @@ class RecordReader:
     @property
     def fields(self) -> FieldNames:
         """The user's names that no row had so far, and the names of the rows."""
-        unseen = self._mapping.user_names
+        fields = FieldNames(self._mapping.user_names, frozenset())
         for reader in self._readers.values():
-            unseen = unseen & reader.unseen
-        names = [name for reader in self._readers.values() for name in reader.names]
-        return FieldNames(frozenset(unseen), frozenset(sorted(names)[:_MAX_NAMES]))
+            fields = fields.merge(reader.plans.fields)
+        return fields
 
 
 def _inner(record: Record) -> Record:
@@ -196,8 +175,7 @@ def get_format(name: str) -> FeedFormat:
     """A format by its name. Raises FeedError for an unknown one, naming those that there are."""
     if name in FORMATS:
         return FORMATS[name]
-    close = close_names(name, list(FORMATS))
-    advice = f"did you mean {' or '.join(close)}?" if close else f"the formats are {', '.join(FORMATS)}"
+    advice = suggest_names(name, FORMATS, f"the formats are {', '.join(FORMATS)}")
     raise FeedError(f"--format {name}: there is no such format; {advice}")
 
 
@@ -215,20 +193,10 @@ def detect_format(feed: Feed) -> FeedFormat:
         return JSON_ARRAY
     if start.startswith(b"{"):
         return REJECTED if is_rejected(start.split(b"\n", 1)[0]) else JSON_LINES
-    return _table_format(feed, source)
-
-
-def _table_format(feed: Feed, source: FeedSource) -> FeedFormat:
     table = open_table(feed, fewest=2)
     if table is None:
         raise FeedError(
             f"{source.path}: line 1: cannot be recognised: {first_line(source.head)} begins no JSON, no XML and no "
             f"table with a header; name its format with --format ({', '.join(FORMATS)})"
         )
-    if resembles_shopify(table.names):
-        return SHOPIFY
-    if resembles_woocommerce(table.names):
-        return WOOCOMMERCE
-    if resembles_google([google_name(name) for name in table.names]):
-        return GOOGLE_TEXT
-    return CSV_FORMAT
+    return next(each for each in (SHOPIFY, WOOCOMMERCE, GOOGLE_TEXT, CSV_FORMAT) if each.has_columns(table.names))

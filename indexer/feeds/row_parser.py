@@ -27,10 +27,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
 
 from indexer.feeds import values
+from indexer.feeds.base import FeedNote
 from indexer.feeds.mapping import (
     SALE_PERIOD,
     DropHandler,
@@ -41,7 +44,7 @@ from indexer.feeds.mapping import (
     named_attributes,
 )
 from indexer.feeds.values import UnusableValueError, currency_code, price
-from retrieval.errors import RowError
+from retrieval.errors import RowError, suggest_names
 from retrieval.records import AttributeValue, Product
 from retrieval.updates.validation import CONTROL, MAX_ID_BYTES
 
@@ -302,46 +305,68 @@ def _amount(source: FieldSource, value: object) -> tuple[float, str]:
     return amount / 100 if source.unit == "cents" else amount, currency or spelled
 
 
-MAX_NAMES = 10_000
+@dataclass(frozen=True, slots=True)
+class FieldNames:
+    """The user's names that no row had, and the names of the rows; those of several readers merge."""
+
+    unseen: frozenset[str]
+    names: frozenset[str]
+
+    def merge(self, other: FieldNames) -> FieldNames:
+        return FieldNames(self.unseen & other.unseen, self.names | other.names)
+
+    def notes(self, files: str) -> Iterator[FeedNote]:
+        """A note for each unseen name: most likely it is misspelled."""
+        for name in sorted(self.unseen):
+            advice = suggest_names(name, sorted(self.names), "the mapping has no effect there")
+            yield FeedNote(files, 0, name, "no row has this field", advice)
+
+
+_MAX_NAMES = 10_000
 """How many names of rows are kept, to say what a misspelled one may have meant."""
 _MAX_PLANS = 1_000
 
 
+class PlansByNames(Generic[T]):
+    """Plans for rows by their names (logs and feeds have few sets of names), and the user's names not seen in a row."""
+
+    def __init__(self, user_names: frozenset[str], make_plan: Callable[[frozenset[str]], T]) -> None:
+        self._unseen = user_names
+        self._names: set[str] = set()
+        """The names of the rows, gathered while some of the user's are still unseen."""
+        self._plan_of = lru_cache(_MAX_PLANS)(lambda names: make_plan(frozenset(names)))
+
+    def of(self, row: Mapping[str, object]) -> T:
+        """The plan for a row."""
+        if self._unseen:
+            if len(self._names) < _MAX_NAMES:
+                self._names.update(row)
+            self._unseen = frozenset(name for name in self._unseen if name not in row and value_at(row, name) is None)
+        return self._plan_of(tuple(row))
+
+    @property
+    def fields(self) -> FieldNames:
+        """The user's names that no row had so far, and the names of the rows."""
+        return FieldNames(self._unseen, frozenset(self._names) if self._unseen else frozenset())
+
+
 class RowReader:
-    """Makes products of rows by one mapping, and remembers which of the user's names no row has had.
+    """Makes products of rows by one mapping.
 
     `now` is the time that decides which sale prices hold.
     """
 
     def __init__(self, mapping: FeedMapping, now: datetime) -> None:
-        self.unseen = set(mapping.user_names)
-        self.names: set[str] = set()
-        """The names of the rows, gathered while some of the user's are still unseen."""
         self._now = now
-        self._rules = {target: rule for target, rule in mapping.rules.items() if rule.sources or rule.value is not None}
-        self._plans: dict[tuple[str, ...], RowPlan] = {}
-        self._targets: dict[str, str] = {}
-        for target, rule in self._rules.items():
+        targets: dict[str, str] = {}
+        for target, rule in mapping.rules.items():
             for source in rule.sources:
-                self._targets.setdefault(source.name, target)
-
-    def _plan(self, row: Mapping[str, object]) -> RowPlan:
-        """The rules that can say something about a row. Feeds have few sets of names, so each is worked out once."""
-        names = tuple(row)
-        plan = self._plans.get(names)
-        if plan is None:
-            if len(self._plans) >= _MAX_PLANS:
-                self._plans.clear()
-            plan = self._plans[names] = RowPlan(self._rules, self._targets, frozenset(names))
-        return plan
+                targets.setdefault(source.name, target)
+        self.plans = PlansByNames(mapping.user_names, lambda names: RowPlan(mapping.rules, targets, names))
 
     def read(self, row: Mapping[str, object], note: DropHandler) -> Product:
         """The product of a row. Raises RowError when the row has to be rejected."""
-        if self.unseen:
-            if len(self.names) < MAX_NAMES:
-                self.names.update(row)
-            self.unseen = {name for name in self.unseen if value_at(row, name) is None and name not in row}
-        plan = self._plan(row)
+        plan = self.plans.of(row)
         reading = RowReading(plan, row, note)
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")

@@ -7,21 +7,21 @@ exports are read as the old ones.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row
 from indexer.feeds.csv import Table, has_typical_columns, is_for_sale, read_table, table_rows
 from indexer.feeds.mapping import DropHandler, MappingRule, first_of
-from indexer.feeds.values import decimal_of
 from indexer.feeds.variants import (
     VariantPrice,
     VariantRows,
     amount,
     best_availability,
-    cheapest,
     check_count,
+    count_of,
     option_values,
+    price_columns,
     unique_texts,
 )
 from retrieval.records import Availability, Variant
@@ -47,32 +47,14 @@ _ALIASES = {
     "image position": "Image Position",
     "variant image url": "Variant Image",
 }
-_KNOWN = (
-    "Handle",
-    "Title",
-    "Body (HTML)",
-    "Vendor",
-    "Product Category",
-    "Type",
-    "Tags",
-    "Published",
-    "Status",
-    "Variant SKU",
-    "Variant Price",
-    "Variant Compare At Price",
-    _TRACKER,
-    "Variant Inventory Qty",
-    "Variant Inventory Policy",
-    "Variant Barcode",
-    "Variant Image",
-    "Image Src",
-    "Image Position",
-    *(f"Option{number} {part}" for number in (1, 2, 3) for part in ("Name", "Value")),
+_KNOWN_NAMES = (
+    "Handle|Title|Body (HTML)|Vendor|Product Category|Type|Tags|Published|Status|Variant SKU|Variant Price|"
+    "Variant Compare At Price|Variant Inventory Tracker|Variant Inventory Qty|Variant Inventory Policy|Variant Barcode|"
+    "Variant Image|Image Src|Image Position|Option1 Name|Option1 Value|Option2 Name|Option2 Value|Option3 Name|"
+    "Option3 Value"
 )
-_BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN}}
-_TYPICAL = re.compile(
-    r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src", re.IGNORECASE
-)
+_BY_SPELLING = {**_ALIASES, **{name.lower(): name for name in _KNOWN_NAMES.split("|")}}
+_TYPICAL = r"handle|url handle|body \(html\)|variant .*|option1 .*|compare-at price|image src"
 # Columns of a variant, an image or the shop that no shopper needs; costs are confidential.
 _LEFT_OUT = re.compile(
     r"Variant .*|Option\d .*|Image .*|Published|Status|Gift Card|SEO .*|Cost per item|Unit price.*|Included / .*"
@@ -97,11 +79,6 @@ RULES: Mapping[str, MappingRule] = {
     "identifiers.gtin": first_of("Variant Barcode"),
     "identifiers.mpn": first_of("Google Shopping / MPN"),
 }
-
-
-def resembles_shopify(names: Collection[str]) -> bool:
-    """Whether columns are those of Shopify's export: at least two are typical of it."""
-    return has_typical_columns(names, _TYPICAL)
 
 
 def shopify_columns(table: Table) -> dict[str, str]:
@@ -145,11 +122,7 @@ def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) ->
     options = {number: str(own.get(f"Option{number} Name") or "").strip() for number in (1, 2, 3)}
     variants = tuple(_variant(str(own.get("Handle", "")), place, row, options) for place, row in enumerate(sold, 1))
     row = {_METAFIELD.sub("", name): value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
-    offer = cheapest(map(_offer, sold))
-    if offer:
-        row["Variant Price"] = offer.price
-        if offer.regular is not None:
-            row["regular_price"] = offer.regular
+    row |= price_columns("Variant Price", map(_offer, sold))
     row["availability"] = best_availability(variants)
     for name in ("Variant SKU", "Variant Barcode"):
         row[name] = unique_texts(*(_code(one, name) for one in sold))
@@ -163,20 +136,13 @@ def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) ->
 def _images(rows: Sequence[Row]) -> list[object]:
     """The images of all rows, by their position where they have one."""
     pictured = [row for row in rows if row.get("Image Src")]
-    return [row["Image Src"] for row in sorted(pictured, key=_position)]
-
-
-def _position(row: Row) -> float:
-    value = row.get("Image Position")
-    return (decimal_of(value) if isinstance(value, str) else None) or 0.0
+    return [row["Image Src"] for row in sorted(pictured, key=lambda row: count_of(row.get("Image Position")) or 0.0)]
 
 
 def _offer(row: Row) -> VariantPrice | None:
     now = amount("Variant Price", row.get("Variant Price"))
     before = amount("Variant Compare At Price", row.get("Variant Compare At Price"))
-    if now is None:
-        return None
-    return VariantPrice(now, before if before is not None and before > now else None)
+    return None if now is None else VariantPrice(now, before)
 
 
 def _variant(handle: str, place: int, row: Row, names: Mapping[int, str]) -> Variant:
@@ -200,8 +166,7 @@ def _code(row: Row, name: str) -> str:
 
 def _stock(row: Row) -> Availability | None:
     """Availability by the inventory columns: a variant that is not counted is always in stock."""
-    quantity = row.get("Variant Inventory Qty")
-    count = decimal_of(quantity) if isinstance(quantity, str) else None
+    count = count_of(row.get("Variant Inventory Qty"))
     if count is None:
         return None
     if count > 0 or not str(row.get(_TRACKER, "shopify")).strip():
@@ -210,4 +175,6 @@ def _stock(row: Row) -> Availability | None:
     return Availability.BACKORDER if may_go_on else Availability.OUT_OF_STOCK
 
 
-SHOPIFY = FeedFormat("shopify", "Shopify product CSV", read_shopify, RULES, rows=table_rows, assemble=assemble_shopify)
+SHOPIFY = FeedFormat(
+    "shopify", "Shopify product CSV", read_shopify, RULES, table_rows, assemble_shopify, has_typical_columns(_TYPICAL)
+)

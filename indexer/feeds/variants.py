@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from indexer.feeds.base import Record, RejectedRow, shorten
 from indexer.feeds.io import MAX_LINE
-from indexer.feeds.values import price, wrong_type
+from indexer.feeds.values import decimal_of, price, wrong_type
 from retrieval.errors import RowError
 from retrieval.records import Availability, Product, Variant
 
@@ -49,15 +49,24 @@ class VariantRows:
 
 @dataclass(frozen=True, slots=True)
 class VariantPrice:
-    """A price, and the price before it where it is a sale's."""
+    """A price, and the price before a sale where there is one."""
 
     price: float
     regular: float | None = None
 
 
-def cheapest(offers: Iterable[VariantPrice | None]) -> VariantPrice | None:
-    """The cheapest offer, the first of equal ones; None where no variant has a price."""
-    return min((offer for offer in offers if offer), key=lambda offer: offer.price, default=None)
+def price_columns(column: str, offers: Iterable[VariantPrice | None]) -> dict[str, object]:
+    """The cheapest offer, the first of equal ones, as values of `column` and regular_price; empty without any."""
+    offer = min((offer for offer in offers if offer), key=lambda offer: offer.price, default=None)
+    if offer is None:
+        return {}
+    is_sale = offer.regular is not None and offer.regular > offer.price
+    return {column: offer.price, **({"regular_price": offer.regular} if is_sale else {})}
+
+
+def count_of(value: object) -> float | None:
+    """The number that a cell spells; None for anything else."""
+    return decimal_of(value) if isinstance(value, str) else None
 
 
 def amount(field: str, value: object) -> float | None:
@@ -92,7 +101,7 @@ def check_count(rows: Sequence[object]) -> None:
 
 def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
     """The product with its variants, and with their values where its own row has none."""
-    lowest = cheapest(VariantPrice(variant.price) for variant in variants if variant.price is not None)
+    lowest = min((variant.price for variant in variants if variant.price is not None), default=None)
     identifiers = dict(product.identifiers)
     for variant in variants:
         for kind, found in variant.identifiers.items():
@@ -101,7 +110,7 @@ def add_variants(product: Product, variants: tuple[Variant, ...]) -> Product:
     return replace(
         product,
         variants=variants,
-        price=lowest.price if product.price is None and lowest else product.price,
+        price=lowest if product.price is None else product.price,
         availability=product.availability or best_availability(variants),
         identifiers=identifiers,
         attributes={**options, **product.attributes},

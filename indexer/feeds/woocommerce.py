@@ -7,7 +7,7 @@ other products are yielded at once. What is not for sale (Published 0 or -1, hid
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
 
@@ -16,15 +16,16 @@ import msgspec
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row
 from indexer.feeds.csv import Table, has_typical_columns, is_for_sale, read_table, table_rows
 from indexer.feeds.mapping import DropHandler, MappingRule, first_of
-from indexer.feeds.values import UnusableValueError, decimal_of, is_in_period, period
+from indexer.feeds.values import UnusableValueError, is_in_period, period
 from indexer.feeds.variants import (
     VariantPrice,
     VariantRows,
     amount,
     best_availability,
-    cheapest,
     check_count,
+    count_of,
     option_values,
+    price_columns,
     unique_texts,
 )
 from retrieval.errors import FeedError, RowError
@@ -90,35 +91,17 @@ def _row(content: bytes) -> dict[str, str]:
 
 REQUIRED = ("ID", "Type", "Name")
 NO_PARENT = "no parent"
-_KNOWN = (
-    "ID",
-    "Type",
-    "SKU",
-    "GTIN, UPC, EAN, or ISBN",
-    "Name",
-    "Published",
-    "Is featured?",
-    "Visibility in catalog",
-    "Short description",
-    "Description",
-    "Date sale price starts",
-    "Date sale price ends",
-    "In stock?",
-    "Stock",
-    "Backorders allowed?",
-    "Sale price",
-    "Regular price",
-    "Categories",
-    "Tags",
-    "Images",
-    "Parent",
-    "Brands",
+_KNOWN_NAMES = (
+    "ID|Type|SKU|GTIN, UPC, EAN, or ISBN|Name|Published|Is featured?|Visibility in catalog|Short description|"
+    "Description|Date sale price starts|Date sale price ends|In stock?|Stock|Backorders allowed?|Sale price|"
+    "Regular price|Categories|Tags|Images|Parent|Brands"
 )
-_BY_SPELLING = {name.lower(): name for name in _KNOWN} | {"gtin/upc/ean/isbn": "GTIN, UPC, EAN, or ISBN"}
-_TYPICAL = re.compile(
+_BY_SPELLING = {name.lower(): name for name in _KNOWN_NAMES.split("|")} | {
+    "gtin/upc/ean/isbn": "GTIN, UPC, EAN, or ISBN"
+}
+_TYPICAL = (
     r"is featured\?|visibility in catalog|in stock\?|backorders allowed\?|regular price|date sale price .*"
-    r"|sold individually\?|attribute 1 (name|value\(s\)|visible|global)|gtin, upc, ean, or isbn|download expiry days",
-    re.IGNORECASE,
+    r"|sold individually\?|attribute 1 (name|value\(s\)|visible|global)|gtin, upc, ean, or isbn|download expiry days"
 )
 _LEFT_OUT = re.compile(
     r"Type|Published|Visibility in catalog|Position|Parent|Tax status|Tax class|Purchase note|Shipping class"
@@ -143,11 +126,6 @@ RULES: Mapping[str, MappingRule] = {
     "identifiers.sku": first_of("SKU"),
     "identifiers.gtin": first_of("GTIN, UPC, EAN, or ISBN"),
 }
-
-
-def resembles_woocommerce(names: Collection[str]) -> bool:
-    """Whether columns are those of WooCommerce's export: at least two are typical of it."""
-    return has_typical_columns(names, _TYPICAL)
 
 
 def woocommerce_columns(table: Table) -> dict[str, str]:
@@ -199,12 +177,9 @@ def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) 
         raise RowError(NO_PARENT, f"a variation alone is no product; its parent is {own.get('Parent', '')!r}")
     sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
     variants = tuple(_variant(row, note, now) for row in sold)
-    offer = cheapest(_offer(row, note, now) for row in sold) or _offer(own, note, now)
+    price = price_columns("Regular price", (_offer(row, note, now) for row in sold))
     row = {name: value for name, value in own.items() if not _LEFT_OUT.fullmatch(name)}
-    if offer:
-        row["Regular price"] = offer.price
-        if offer.regular is not None:
-            row["regular_price"] = offer.regular
+    row |= price or price_columns("Regular price", [_offer(own, note, now)])
     row["availability"] = best_availability(variants) or _stock(own)
     row["SKU"] = unique_texts(own.get("SKU"), *(one.get("SKU") for one in sold))
     row["GTIN, UPC, EAN, or ISBN"] = unique_texts(*(one.get("GTIN, UPC, EAN, or ISBN") for one in (own, *sold)))
@@ -239,7 +214,7 @@ def _offer(row: Row, note: DropHandler, now: datetime) -> VariantPrice | None:
     sale = amount("Sale price", row.get("Sale price"))
     if not sale or not _is_on_sale(row, note, now):
         return None if regular is None else VariantPrice(regular)
-    return VariantPrice(sale, regular if regular is not None and regular > sale else None)
+    return VariantPrice(sale, regular)
 
 
 def _is_on_sale(row: Row, note: DropHandler, now: datetime) -> bool:
@@ -270,8 +245,7 @@ def _stock(row: Row) -> Availability | None:
         return Availability.IN_STOCK
     if spelled == "backorder":
         return Availability.BACKORDER
-    quantity = row.get("Stock")
-    count = decimal_of(quantity) if isinstance(quantity, str) else None
+    count = count_of(row.get("Stock"))
     if spelled not in ("0", "false", "no"):
         return None if count is None or spelled else Availability.IN_STOCK if count > 0 else Availability.OUT_OF_STOCK
     may_wait = str(row.get("Backorders allowed?") or "").strip().lower() in ("1", "notify", "yes")
@@ -279,5 +253,11 @@ def _stock(row: Row) -> Availability | None:
 
 
 WOOCOMMERCE = FeedFormat(
-    "woocommerce", "WooCommerce product CSV", read_woocommerce, RULES, rows=table_rows, assemble=assemble_woocommerce
+    "woocommerce",
+    "WooCommerce product CSV",
+    read_woocommerce,
+    RULES,
+    table_rows,
+    assemble_woocommerce,
+    has_typical_columns(_TYPICAL),
 )

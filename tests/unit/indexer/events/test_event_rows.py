@@ -210,7 +210,7 @@ def test_names_that_no_row_has() -> None:
     for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
         with pytest.raises(SkipError):
             rows.parse(row)
-    notes = [(note.field, note.detail) for note in rows.fields.notes("log")]
+    notes = [(note.field, note.detail) for note in rows.plans.fields.notes("log")]
     assert notes == [("serch", "did you mean search?"), ("shwon", "did you mean shown?")]
 
 
