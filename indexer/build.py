@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -17,11 +17,9 @@ import msgspec
 import numpy as np
 
 from indexer.embedding import CatalogEncoder, state_columns
-from indexer.feeds.mapping import FeedMapping
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version, prune_journal
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
-from indexer.quality.rules import QualityRule
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.targets import Target, encoder_entries, open_target
 from indexer.version_writer import VersionWriter
@@ -63,13 +61,11 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class RebuildOptions:
+class RebuildOptions(FeedOptions):
     """The feeds of a rebuild, and how the version is built."""
 
-    feeds: tuple[str, ...]
     cache: Path
     """Where exported models are kept between rebuilds of any index."""
-    mapping: FeedMapping = field(default_factory=FeedMapping)
     encoder: str = ""
     """A model's name or folder; empty keeps the one that was named for the previous version, or else chooses by the
     catalog's language."""
@@ -79,10 +75,6 @@ class RebuildOptions:
     synonyms: Path | None = None
     keep: int = 3
     """Versions to keep, the new one among them."""
-    format: str = ""
-    """The feeds' format; empty recognises each by looking."""
-    rules: tuple[QualityRule, ...] = ()
-    """A store's own quality rules, added to the built-in ones."""
     workers: int | None = None
     """Processes that read and check; None takes one for each core."""
     force: bool = False
@@ -92,10 +84,6 @@ class RebuildOptions:
     vectors_in_cluster: bool = False
     state_dimension: int = DIMENSION
     """Columns of the products' token states, fewer where the encoder gives fewer; 0 makes no states."""
-
-    @property
-    def feed_options(self) -> FeedOptions:
-        return FeedOptions(self.feeds, self.mapping, self.format, self.rules)
 
 
 class RebuildReport(msgspec.Struct, frozen=True):
@@ -175,9 +163,7 @@ class Rebuild:
         self._rejects = reject_log
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
-        self._pipeline = FeedPipeline(
-            options.feed_options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now
-        )
+        self._pipeline = FeedPipeline(options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
         self._previous: PreviousVersion | None = None

@@ -72,10 +72,10 @@ class FeedOptions:
     """The feeds to read, and how."""
 
     feeds: tuple[str, ...]
-    mapping: FeedMapping = field(default_factory=FeedMapping)
-    format: str = ""
+    mapping: FeedMapping = field(default_factory=FeedMapping, kw_only=True)
+    format: str = field(default="", kw_only=True)
     """A feed format's name; empty recognises each feed's."""
-    rules: tuple[QualityRule, ...] = ()
+    rules: tuple[QualityRule, ...] = field(default=(), kw_only=True)
     """Quality rules; none means the built-in ones."""
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
@@ -44,11 +43,14 @@ from retrieval.store.products import RECIPE
 from retrieval.store.versions import Store
 
 
-class Target(Protocol):
-    """Place of the indexes. Every method but the first raises ClusterError where a cluster cannot be used."""
+class Target:
+    """Place of the indexes; this one has them among the version's own files.
 
-    builder: type[KeywordBuilder]
-    place: ClusterLocation | None
+    Every method but the constructor raises ClusterError where a cluster cannot be used.
+    """
+
+    builder: type[KeywordBuilder] = TantivyBuilder
+    place: ClusterLocation | None = None
 
     def check(self) -> None:
         """Raises ClusterError where the target cannot be used; called before long work."""
@@ -59,59 +61,34 @@ class Target(Protocol):
     def serve(self, manifest: Manifest) -> None:
         """Serves a version once it is published."""
 
-    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:
+    def restore(self, manifest: Manifest, folder: Path, progress: Progress) -> bool:  # noqa: ARG002
         """Makes again the indexes that a published version has lost; returns whether there were any."""
+        return False
 
     def prune(self) -> list[str]:
         """Removes the indexes of versions that are gone; returns their names."""
+        return []
 
     def close(self) -> None:
         """Closes the connections."""
 
 
-class EmbeddedTarget:
-    """Target whose indexes are all among the version's own files."""
-
-    builder: type[KeywordBuilder] = TantivyBuilder
-    place: ClusterLocation | None = None
-
-    def check(self) -> None:
-        pass
-
-    def fill(self, _manifest: Manifest, _folder: Path, _progress: Progress, /) -> None:
-        pass
-
-    def serve(self, _manifest: Manifest, /) -> None:
-        pass
-
-    def restore(self, _manifest: Manifest, _folder: Path, _progress: Progress, /) -> bool:
-        return False
-
-    def prune(self) -> list[str]:
-        return []
-
-    def close(self) -> None:
-        pass
-
-
 def open_target(cluster: ClusterSettings | None, store: Store, *, vectors: bool) -> Target:
     """The cluster that is named, or the version's own files."""
-    if cluster is None:
-        return EmbeddedTarget()
-    return ClusterTarget(cluster, store, vectors=vectors)
+    return Target() if cluster is None else ClusterTarget(cluster, store, vectors=vectors)
 
 
-class ClusterTarget:
+class ClusterTarget(Target):
     """Target in an Elasticsearch cluster, with or without vectors; the version's own files can fill it again."""
 
-    builder: type[KeywordBuilder] = KeywordBuilder
+    builder = KeywordBuilder
 
     def __init__(self, settings: ClusterSettings, store: Store, *, vectors: bool = False) -> None:
         from retrieval.elasticsearch.client import Cluster
         from retrieval.elasticsearch.versions import ClusterVersions
 
         self._place = ClusterLocation(settings.alias, store.identity(), vectors)
-        self.place: ClusterLocation | None = self._place
+        self.place = self._place
         self._store = store
         self._cluster = Cluster(settings)
         self._versions = ClusterVersions(self._cluster, store)
@@ -251,12 +228,6 @@ def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
             shutil.copyfile(path, building / inside)
 
 
-def shared_entries(store: Store, version: Manifest) -> dict[str, FileEntry]:
-    """The files of a version that are outside its folder: its encoder's."""
-    prefix = store.version_folder(version.version).relative_to(store.root).as_posix()
-    return {path: entry for path, entry in version.files.items() if not path.startswith(f"{prefix}/")}
-
-
 def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapping[str, FileEntry]) -> Manifest:
     """The manifest of the files in `building` and of the `shared` ones: the same products under a new name."""
     name = store.next_version()
@@ -323,9 +294,9 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
         return previous, False, target.restore(previous, folder, progress)
     building = store.create_build_folder()
     _copy(folder, building, target, progress)
-    manifest = msgspec.structs.replace(
-        next_manifest(store, previous, building, shared_entries(store, previous)), cluster=target.place
-    )
+    prefix = store.version_folder(previous.version).relative_to(store.root).as_posix()
+    encoder = {path: entry for path, entry in previous.files.items() if not path.startswith(f"{prefix}/")}
+    manifest = msgspec.structs.replace(next_manifest(store, previous, building, encoder), cluster=target.place)
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False

@@ -146,13 +146,11 @@ Name = TypeVar("Name", str, tuple[str, ...])
 _BREAK = re.compile(r"[,;:|/()\[\]{}!?\"•+&]| [-.] ")
 _PHRASE_WORD = re.compile(r"[^\W_]+(?>(?:['-][^\W_]+)*)")
 _CHINESE_OR_NOT = re.compile(f"[{HAN}]+|[^{HAN}]+")
-_NO_END = frozenset(
-    re.findall(
-        r"\w+",
-        "a an and are as at be by for from in into is it its of off on or our per the this to up use used via we with "
-        "without x you your",
-    )
-)
+_NO_END_LIST = """
+a an and are as at be by for from in into is it its of off on or our per the this to up use used via we with without x
+you your
+"""
+_NO_END = frozenset(_NO_END_LIST.split())
 """Words that no phrase begins or ends with."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, dropwhile
 from typing import Any
 
 from indexer.cleaning.language import detect
@@ -215,26 +215,6 @@ _ROOT_NAMES = (
 _ROOTS = frozenset(_ROOT_NAMES.split("|"))
 
 
-def split_levels(path: Path) -> Path:
-    """A path whose levels hold no separators: ("A > B", "C") is ("A", "B", "C")."""
-    if not any(map(_MARKS.search, path)):
-        return path
-    return tuple(join_lines(drop_invisible(part)) for level in path for part in _MARKS.split(level))
-
-
-def drop_placeholders(path: Path) -> Path:
-    """A path without levels that say nothing; "" is left to `without_repeats`."""
-    return tuple(level for level in path if not level or not is_placeholder(level))
-
-
-def drop_root(path: Path) -> Path:
-    """A path that begins below the level that stands for the whole store."""
-    start = 0
-    while start < len(path) and fold_value(path[start]) in _ROOTS:
-        start += 1
-    return path[start:]
-
-
 def drop_repeats(path: Path) -> Path:
     """A path without empty levels and without a level that repeats the one before, whatever its case."""
     kept: list[str] = []
@@ -244,17 +224,28 @@ def drop_repeats(path: Path) -> Path:
     return tuple(kept)
 
 
+def _levels(path: Path) -> Iterable[str]:
+    """A path whose levels hold no separators: ("A > B", "C") is ("A", "B", "C")."""
+    if not any(map(_MARKS.search, path)):
+        return path
+    return (join_lines(drop_invisible(part)) for level in path for part in _MARKS.split(level))
+
+
+_PATH_RULES: tuple[tuple[str, Callable[[Path], Iterable[str]]], ...] = (
+    ("category-levels", _levels),
+    ("placeholders", lambda path: (level for level in path if not level or not is_placeholder(level))),
+    ("category-repeats", drop_repeats),
+    # Levels that stand for the whole store.
+    ("category-root", lambda path: dropwhile(lambda level: fold_value(level) in _ROOTS, path)),
+)
+
+
 @lru_cache(maxsize=1 << 14)
 def clean_path(path: Path) -> tuple[Path, frozenset[str]]:
     """The path after every rule for paths, and the names of the rules that changed it."""
     changed = set()
-    for name, step in (
-        ("category-levels", split_levels),
-        ("placeholders", drop_placeholders),
-        ("category-repeats", drop_repeats),
-        ("category-root", drop_root),
-    ):
-        after = step(path)
+    for name, step in _PATH_RULES:
+        after = tuple(step(path))
         if after != path:
             changed.add(name)
             path = after
@@ -379,8 +370,7 @@ def _variants(variants: tuple[Variant, ...], counts: Counter[str]) -> tuple[Vari
 
 def _variant(variant: Variant, counts: Counter[str]) -> Variant:
     images = _images((variant.image,), counts) if variant.image else ()
-    image = images[0] if images else ""
-    return replace(variant, identifiers=_identifiers(variant.identifiers, counts), image=image)
+    return replace(variant, identifiers=_identifiers(variant.identifiers, counts), image="".join(images))
 
 
 _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (

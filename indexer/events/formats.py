@@ -15,10 +15,10 @@ from indexer.events.masking import mask_text
 from indexer.events.row_parser import Row
 from indexer.feeds.base import Feed, Record, RejectedRow
 from indexer.feeds.csv import ColumnCheck, open_table, read_csv
-from indexer.feeds.json import decode_line, read_json_array, read_json_lines
+from indexer.feeds.json import json_rows, read_json_array, read_json_lines
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.parquet import parquet_rows, read_parquet
-from retrieval.errors import FeedError, RowError, close_names
+from retrieval.errors import FeedError, close_names, suggest_names
 from retrieval.events.privacy import Masker
 from retrieval.records import EventKind
 
@@ -41,15 +41,8 @@ class EventFormat:
     """What people call it."""
     read: Callable[[Feed, ColumnCheck], Iterator[Record | RejectedRow]]
     """The raw rows. Raises FeedError for what is not of this format, lacks a column, or breaks off."""
-    row: Callable[[object], Row]
-    """A raw row decoded. Raises RowError for what cannot be decoded."""
-
-
-def _object(line: object) -> Row:
-    value = decode_line(line) if isinstance(line, bytes) else line
-    if not isinstance(value, dict):
-        raise RowError("not an object", "a row is a JSON object with the fields of one event")
-    return value
+    rows: Callable[[object], Sequence[Row]]
+    """A raw row decoded, as a sequence of one. Raises RowError for what cannot be decoded."""
 
 
 def _read_table(feed: Feed, check: ColumnCheck) -> Iterator[Record | RejectedRow]:
@@ -61,11 +54,11 @@ def _read_table(feed: Feed, check: ColumnCheck) -> Iterator[Record | RejectedRow
 EVENT_FORMATS: Mapping[str, EventFormat] = {
     one.name: one
     for one in (
-        EventFormat("jsonl", "JSON lines", lambda feed, _: read_json_lines(feed), _object),
-        EventFormat("json", "JSON array", lambda feed, _: read_json_array(feed), _object),
-        EventFormat("response", "search responses", lambda feed, _: read_json_array(feed, _HITS), _object),
-        EventFormat("csv", "table with a header (CSV, TSV)", _read_table, _object),
-        EventFormat("parquet", "Parquet", read_parquet, lambda row: parquet_rows(row)[0]),
+        EventFormat("jsonl", "JSON lines", lambda feed, _: read_json_lines(feed), json_rows),
+        EventFormat("json", "JSON array", lambda feed, _: read_json_array(feed), json_rows),
+        EventFormat("response", "search responses", lambda feed, _: read_json_array(feed, _HITS), json_rows),
+        EventFormat("csv", "table with a header (CSV, TSV)", _read_table, json_rows),
+        EventFormat("parquet", "Parquet", read_parquet, parquet_rows),
     )
 }
 
@@ -73,7 +66,10 @@ EVENT_FORMATS: Mapping[str, EventFormat] = {
 def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
     """The format with a name, or without one that of the log (an empty log: JSON lines). Raises FeedError for none."""
     if name:
-        return _named(name)
+        if name not in EVENT_FORMATS:
+            advice = suggest_names(name, EVENT_FORMATS, f"the formats are {', '.join(EVENT_FORMATS)}")
+            raise FeedError(f"--format {name}: there is no such format; {advice}")
+        return EVENT_FORMATS[name]
     head = feed.source.head.lstrip()
     if head.startswith(b"PAR1"):
         return EVENT_FORMATS["parquet"]
@@ -90,14 +86,6 @@ def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
             f"and no table with a header; name its format with --format ({', '.join(EVENT_FORMATS)})"
         )
     return EVENT_FORMATS["csv"]
-
-
-def _named(name: str) -> EventFormat:
-    if name not in EVENT_FORMATS:
-        close = close_names(name, EVENT_FORMATS)
-        advice = f"did you mean {' or '.join(close)}?" if close else f"the formats are {', '.join(EVENT_FORMATS)}"
-        raise FeedError(f"--format {name}: there is no such format; {advice}")
-    return EVENT_FORMATS[name]
 
 
 def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:

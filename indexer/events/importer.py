@@ -330,11 +330,11 @@ class BatchParser:
     def parse(self, batch: tuple[str, Sequence[object]]) -> ParsedBatch:
         """The events of raw rows; the name of their format comes first."""
         name, rows = batch
-        decode = EVENT_FORMATS[name].row
+        decode = EVENT_FORMATS[name].rows
         parsed = ParsedBatch()
         for place, row in enumerate(rows):
             try:
-                self._add(parsed, place, decode(row))
+                self._add(parsed, place, decode(row)[0])
             except RowError as error:
                 parsed.refused.append(RefusedEvent(place, error.reason, error.detail, None))
             except SkipError as error:
@@ -359,7 +359,7 @@ class BatchParser:
 
     def event(self, name: str, row: object, key: bytes) -> Event:
         """The event with a key, of a row that was parsed before."""
-        events = self._rows.parse(EVENT_FORMATS[name].row(row))
+        events = self._rows.parse(EVENT_FORMATS[name].rows(row)[0])
         return next(event for event in events if self._has_key(event, key))
 
     def _has_key(self, event: Event, key: bytes) -> bool:

@@ -21,7 +21,7 @@ import msgspec
 
 from indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule
 from indexer.feeds.row_parser import value_at
-from retrieval.errors import FeedError, close_names
+from retrieval.errors import FeedError, suggest_names
 from retrieval.records import Event, EventKind
 
 _FOLDER = files("indexer.events") / "mappings"
@@ -61,8 +61,7 @@ def _content(name: str) -> str:
         return (_FOLDER / f"{name}.toml").read_text(encoding="utf-8")
     if not Path(name).exists():
         shipped = shipped_mappings()
-        close = close_names(name, shipped)
-        advice = f"did you mean {' or '.join(close)}?" if close else f"those that are shipped are {', '.join(shipped)}"
+        advice = suggest_names(name, shipped, f"those that are shipped are {', '.join(shipped)}")
         raise FeedError(f"mapping {name}: there is no such file; {advice}")
     return Path(name).read_text(encoding="utf-8-sig")
 
@@ -90,8 +89,7 @@ def _table(content: object, place: str, keys: Collection[str]) -> _Table:
 
 def _check_name(name: str, names: Collection[str], place: str, what: str) -> None:
     if name not in names:
-        close = close_names(name, names)
-        advice = f"did you mean {' or '.join(close)}?" if close else f"there are {', '.join(names)}"
+        advice = suggest_names(name, names, f"there are {', '.join(names)}")
         raise FeedError(f"{place}: there is no {what} {name!r}; {advice}")
 
 
@@ -334,24 +332,19 @@ class SkipRule:
     when: tuple[Condition, ...]
 
 
-def first_field(*names: str) -> FieldRule:
-    """The first of these names that has a value."""
-    return FieldRule(names)
-
-
 DEFAULT_FIELDS: Mapping[str, FieldRule] = {
-    "kind": first_field("kind", "action", "action_name", "event", "event_type"),
-    "product_id": first_field("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id"),
-    "query_id": first_field("query_id"),
-    "query": first_field("query", "user_query"),
-    "shopper": first_field("shopper", "user", "user_id", "client_id", "customer_id"),
-    "session": first_field("session", "session_id"),
-    "position": first_field("position", "rank", "ordinal", "event_attributes.position.ordinal"),
-    "time": first_field("time", "timestamp"),
-    "event_id": first_field("event_id", "id"),
-    "quantity": first_field("quantity"),
-    "rating": first_field("rating"),
-    "results": first_field("results"),
+    "kind": FieldRule(("kind", "action", "action_name", "event", "event_type")),
+    "product_id": FieldRule(("product_id", "object_id", "item_id", "sku", "event_attributes.object.object_id")),
+    "query_id": FieldRule(("query_id",)),
+    "query": FieldRule(("query", "user_query")),
+    "shopper": FieldRule(("shopper", "user", "user_id", "client_id", "customer_id")),
+    "session": FieldRule(("session", "session_id")),
+    "position": FieldRule(("position", "rank", "ordinal", "event_attributes.position.ordinal")),
+    "time": FieldRule(("time", "timestamp")),
+    "event_id": FieldRule(("event_id", "id")),
+    "quantity": FieldRule(("quantity",)),
+    "rating": FieldRule(("rating",)),
+    "results": FieldRule(("results",)),
 }
 
 

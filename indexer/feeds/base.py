@@ -94,7 +94,7 @@ def object_row(row: object) -> Sequence[Row]:
     values = row if isinstance(row, list) and row else [row]
     rows = [one for one in values if isinstance(one, Mapping)]
     if len(rows) < len(values):
-        raise RowError("not an object", "a row is a JSON object with the fields of one product")
+        raise RowError("not an object", "a row is a JSON object with the fields of one product or event")
     return rows
 
 

@@ -100,11 +100,10 @@ def json_rows(row: object) -> Sequence[Row]:
 
     Raises RowError for what is not UTF-8, not JSON or not an object.
     """
-    value: object = row.encode(errors="surrogatepass") if isinstance(row, str) else row
-    if isinstance(value, bytes):
-        value = decode_line(value)
+    line = row.encode(errors="surrogatepass") if isinstance(row, str) else row
+    value = decode_line(line) if isinstance(line, bytes) else line
     if not isinstance(value, dict):
-        raise RowError("not an object", "a row is a JSON object with the fields of one product")
+        raise RowError("not an object", "a row is a JSON object with the fields of one product or event")
     return (value,)
 
 
@@ -129,16 +128,10 @@ def _lenient(line: bytes, error: Exception) -> object:
         raise RowError("not UTF-8", str(cause)) from cause
     try:
         row = json.loads(text)
-        text = json.dumps(row, ensure_ascii=False)
-        text.encode()
+        json.dumps(row, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise RowError("not JSON", str(error)) from error
     return row
-
-
-def read_rejected(feed: Feed) -> Iterator[Record | RejectedRow]:
-    """A record for each line of a file of rejected rows."""
-    return read_json_lines(feed, "rejected")
 
 
 def is_rejected(line: bytes) -> bool:
@@ -163,7 +156,7 @@ def unwrap_rejected(record: Record) -> Record:
 
 
 JSON_LINES = FeedFormat("jsonl", "JSON lines", read_json_lines, rows=json_rows, assemble=assemble_objects)
-REJECTED = FeedFormat("rejected", "rejected rows", read_rejected)
+REJECTED = FeedFormat("rejected", "rejected rows", lambda feed: read_json_lines(feed, "rejected"))
 
 
 _LONGEST = 16 * MAX_LINE
@@ -213,7 +206,6 @@ class _ArrayElements:
         self._line = 1
         """The line of `_start`."""
         self._depth = 0
-        self._needed = 0
 
     def __iter__(self) -> Iterator[tuple[int, bytes]]:
         if self._inside is not None:
@@ -250,18 +242,14 @@ class _ArrayElements:
                     raise self._source.truncation_error("the array is not closed")
                 continue
             self._place = match.end()
-            yield from self._mark(match[1])
+            mark = match[1]
+            self._depth += (mark in b"{[") - (mark in b"}]")
+            if (self._depth == 1 and mark == b",") or not self._depth:
+                yield from self._element()
 
-    def _mark(self, mark: bytes) -> Iterator[tuple[int, bytes]]:
-        if mark in b"{[":
-            self._depth += 1
-        elif mark in b"}]":
-            self._depth -= 1
-        if (self._depth == 1 and mark == b",") or not self._depth:
-            yield from self._element(self._place - 1)
-
-    def _element(self, end: int) -> Iterator[tuple[int, bytes]]:
-        raw = self._buffer[self._start : end]
+    def _element(self) -> Iterator[tuple[int, bytes]]:
+        """The element that ends before the last mark."""
+        raw = self._buffer[self._start : self._place - 1]
         element = raw.strip()
         if element:
             yield self._line + raw[: raw.index(element[:1])].count(b"\n"), element

@@ -24,7 +24,7 @@ from pathlib import Path
 import msgspec
 
 from indexer.feeds.values import NOT_FINITE, digits, wrong_type
-from retrieval.errors import FeedError, close_names
+from retrieval.errors import FeedError, suggest_names
 from retrieval.records import AttributeValue, Product
 from retrieval.updates.validation import EXACT
 
@@ -104,8 +104,6 @@ class FeedMapping:
 
     def with_format_rules(self, rules: Mapping[str, MappingRule]) -> FeedMapping:
         """This mapping for a format whose columns mean `rules`, where the user has not said otherwise."""
-        if not rules:
-            return self
         known = {target: rule for target, rule in rules.items() if target not in self.user_fields}
         return FeedMapping({**self.rules, **known}, self.user_names, self.user_fields)
 
@@ -163,8 +161,7 @@ def _check_target(target: str, place: str) -> None:
     container, _, name = target.partition(".")
     if target in (*_FIELDS, SALE_PERIOD) or (container in _CONTAINERS and name):
         return
-    close = close_names(target, _FIELDS)
-    advice = f"did you mean {' or '.join(close)}?" if close else f"the fields are {', '.join(_FIELDS)}"
+    advice = suggest_names(target, _FIELDS, f"the fields are {', '.join(_FIELDS)}")
     raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
 
 
@@ -200,31 +197,15 @@ def add_attributes(
     Dropped with a note: a number that is not finite, a list with objects in it, an object more than eight deep.
     """
     for key, value in values.items():
-        kind = type(value)
-        converted: AttributeValue | None
-        # Nearly all are texts, booleans and small numbers, so they go the shortest way.
-        if kind is str:
-            converted = value.strip() or None  # type: ignore[attr-defined]
-        elif kind is bool:
-            converted = value  # type: ignore[assignment]
-        elif kind is int and -EXACT <= value <= EXACT:  # type: ignore[operator]
-            converted = float(value)  # type: ignore[arg-type]
-        elif isinstance(value, dict):
-            _add_inner(found, prefix + key.strip(), value, note)
-            continue
+        name = prefix + key.strip()
+        if not isinstance(value, dict):
+            converted = _converted(name, value, note)
+            if name and converted is not None:
+                found.setdefault(name, converted)
+        elif name.count(".") < _MAX_DEPTH:
+            add_attributes(found, value, note, f"{name}.")
         else:
-            converted = _converted(prefix + key.strip(), value, note)
-        if converted is not None:
-            name = prefix + key.strip()
-            if name and name not in found:
-                found[name] = converted
-
-
-def _add_inner(found: dict[str, AttributeValue], name: str, values: Mapping[str, object], note: DropHandler) -> None:
-    if name.count(".") < _MAX_DEPTH:
-        add_attributes(found, values, note, f"{name}.")
-    else:
-        note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
+            note(f"attributes.{name}", "nested too deep", f"more than {_MAX_DEPTH} objects in one another")
 
 
 def named_attributes(field: str, value: object) -> Mapping[str, object]:

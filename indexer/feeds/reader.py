@@ -84,12 +84,12 @@ class RecordReader:
         product = reader.read(row, noted)
         return add_variants(product, variants) if variants else product
 
-    def row_of(self, record: Record) -> object:
-        """The row of a record as JSON can hold it: decoded, or the text of what cannot be."""
-        return _row_of(_innermost(record))
-
     def reject(self, record: Record, error: RowError) -> RejectedRow:
-        inner = _innermost(record)
+        """The rejected row of a record, with the row as JSON can hold it: decoded, or the text of what cannot be."""
+        try:
+            inner = _inner(record)
+        except RowError:  # a rejected row without a format is kept as it is
+            inner = record
         return RejectedRow(record.file, record.line, error.reason, error.detail, inner.format, _row_of(inner))
 
     @property
@@ -108,14 +108,6 @@ def _inner(record: Record) -> Record:
         if record.format not in FORMATS or record.format == "rejected":
             raise RowError("not a rejected row", f"its format is {record.format[:80]!r}")
     return record
-
-
-def _innermost(record: Record) -> Record:
-    """As `_inner`, but a rejected row without a format is taken as it is."""
-    try:
-        return _inner(record)
-    except RowError:
-        return record
 
 
 def _row_of(record: Record) -> object:

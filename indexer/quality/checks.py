@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,6 +31,7 @@ from indexer.quality.findings import (
 from indexer.quality.norms import Norms
 from indexer.quality.rules import (
     ACROSS_ROWS,
+    DAY,
     FIELDS,
     FieldKind,
     Measure,
@@ -45,7 +46,6 @@ from indexer.quality.rules import (
 from retrieval.errors import SettingError
 from retrieval.records import Product
 
-_SHOWS_NOTHING = frozenset({QualityCheck.NOT_NULL})
 _YEAR_MOST = 253_402_300_800.0
 """The year 10000, in seconds since 1970."""
 
@@ -80,7 +80,7 @@ class Inspector:
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
         findings = Findings(
             products=len(products),
-            filled=filled_fields(base),
+            filled=Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS}),
             ages=ages(base, self._now),
             prices=price_bins(base),
             languages=languages(base),
@@ -103,13 +103,9 @@ class Inspector:
                 marked[rule.measure].append(rows)
             # The products with the smallest ids, which need not stand first in a batch that a test made.
             chosen = sorted(rows.tolist(), key=lambda row: batch.products[row].id) if len(rows) < 100 else rows.tolist()
-            findings.failures[rule.name] = Failures(
-                len(rows),
-                [
-                    _example(batch.products[row], places[row], _value(frame, rule, row))
-                    for row in chosen[:MOST_EXAMPLES]
-                ],
-            )
+            values = [(row, _value(frame, rule, row)) for row in chosen[:MOST_EXAMPLES]]
+            examples = [_example(batch.products[row], places[row], value) for row, value in values]
+            findings.failures[rule.name] = Failures(len(rows), examples)
         for measure, rows_of_rules in marked.items():
             findings.marks[measure, first_row] = pack_bits(rows_of_rules, len(batch.products))
 
@@ -121,7 +117,7 @@ def _example(product: Product, place: RowLocation, value: str) -> Example:
 
 def _value(frame: pl.DataFrame, rule: QualityRule, row: int) -> str:
     """The value that failed, for people."""
-    if rule.check in _SHOWS_NOTHING:
+    if rule.check is QualityCheck.NOT_NULL:
         return ""
     value = _spelled(rule.field, frame[rule.name][row])
     if not rule.other or rule.op == "!=":
@@ -150,16 +146,11 @@ def failing_rows(frame: pl.DataFrame, rules: Sequence[QualityRule]) -> Iterator[
     Raises SettingError for a rule that the library cannot evaluate over the frame.
     """
     for rule in rules:
-        if _says_something(rule, frame[rule.name]):
-            rows = _failing(frame, rule)
-            if len(rows):
-                yield rule, rows
-
-
-def _says_something(rule: QualityRule, column: pl.Series) -> bool:
-    """Whether a row could fail. Most rules have nothing to look at in most batches, and a step is not free."""
-    nulls = column.null_count()
-    return nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < len(column)
+        nulls = frame[rule.name].null_count()
+        # Most rules have nothing to look at in most batches, and a step is not free.
+        can_fail = nulls > 0 if rule.check is QualityCheck.NOT_NULL else nulls < frame.height
+        if can_fail and len(rows := _failing(frame, rule)):
+            yield rule, rows
 
 
 def _failing(frame: pl.DataFrame, rule: QualityRule) -> NDArray[np.int64]:
@@ -198,20 +189,13 @@ def _declare(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
             raise ValueError(f"{rule.check} is answered by no batch alone")
 
 
+_STEPS = {"<": "lt", "<=": "le", ">": "gt", ">=": "ge", "=": "eq", "!=": "ne"}
+
+
 def _declare_comparison(validation: pb.Validate, rule: QualityRule) -> pb.Validate:
-    steps = {
-        "<": validation.col_vals_lt,
-        "<=": validation.col_vals_le,
-        ">": validation.col_vals_gt,
-        ">=": validation.col_vals_ge,
-        "=": validation.col_vals_eq,
-        "!=": validation.col_vals_ne,
-    }
     value = pb.col(other_column(rule)) if rule.other else rule.values[0]
-    return steps[rule.op](rule.name, value, na_pass=True)
-
-
-_DAY = 86_400.0
+    step: Callable[..., pb.Validate] = getattr(validation, f"col_vals_{_STEPS[rule.op]}")
+    return step(rule.name, value, na_pass=True)
 
 
 def column(field: str) -> str:
@@ -219,14 +203,9 @@ def column(field: str) -> str:
     return column_of(field, FIELDS[field].kind)
 
 
-def filled_fields(base: pl.DataFrame) -> Counter[str]:
-    """How many products have a value in each of `COMPLETENESS_FIELDS`."""
-    return Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS})
-
-
 def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:
     """Products by the time since they were updated."""
-    days = (now.timestamp() - base[column("updated")]) / _DAY
+    days = (now.timestamp() - base[column("updated")]) / DAY
     found = Counter({NO_DATE: days.null_count()})
     before = -math.inf
     for label, most in AGES.items():

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 
 import numpy as np
 
@@ -109,41 +110,27 @@ def make_batch(
     products: Sequence[Product], guessed: Sequence[bool], norms: Norms, now: datetime, detect: Detect
 ) -> ProductBatch:
     """The batch of some products; what several fields need is worked out once."""
-    known: dict[tuple[str, ...], Norm] = {}
-    each = []
-    for product in products:
-        norm = known.get(product.category)
-        if norm is None:
-            norm = known[product.category] = norms.of(product.category)
-        each.append(norm)
+    norm_of = cache(norms.of)
+    each = [norm_of(product.category) for product in products]
     return ProductBatch(products, guessed, each, now, detect, trade_numbers(products))
 
 
-def plain_number(spelled: str) -> float | None:
-    """The number that a text spells in digits with a point, or None."""
-    stripped = spelled.strip()
-    return float(stripped) if _NUMBER.fullmatch(stripped) else None
+def number(value: AttributeValue | None) -> float | None:
+    """A number as it is, or as a text spells it in digits with a point; None for anything else."""
+    if isinstance(value, str):
+        return float(value) if _NUMBER.fullmatch(value.strip()) else None
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
 def stock(product: Product) -> float | None:
     """Pieces in stock."""
     names = product.attributes.keys() & _STOCK
-    return _stock_number(product.attributes[min(names)]) if names else None
-
-
-def _stock_number(value: AttributeValue) -> float | None:
-    if isinstance(value, str):
-        return plain_number(value)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    return number(product.attributes[min(names)]) if names else None
 
 
 def identifier(product: Product) -> str | None:
     """The first identifier that a maker, not the store, gave."""
-    for kind in _IDENTIFYING:
-        values = product.identifiers.get(kind)
-        if values:
-            return values[0]
-    return None
+    return next((values[0] for kind in _IDENTIFYING if (values := product.identifiers.get(kind))), None)
 
 
 def trade_number(batch: ProductBatch) -> Values:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -35,6 +34,8 @@ from retrieval.text.analysis import HAN, identifier_key
 RowOf = Callable[[int], tuple[Product, RowLocation]]
 """The product of a row, by its position in the order of ids, and where it stood."""
 
+EXACT, NEAR = QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES
+"""The checks that copies of a product fail."""
 MOST_PAIRS = 500_000
 """Candidate pairs that are compared; a report says when there were more."""
 _PARTS = 32
@@ -55,15 +56,7 @@ class DuplicateFinder:
     def __init__(self, folder: Path, rules: Sequence[QualityRule]) -> None:
         self._folder = folder
         self._rules = {rule.name: rule for rule in rules if rule.check is QualityCheck.UNIQUE}
-        self._copies = {
-            similarity: rule.name
-            for rule in rules
-            for check, similarity in (
-                (QualityCheck.NO_COPIES, Similarity.EXACT),
-                (QualityCheck.NO_NEAR_COPIES, Similarity.NEAR),
-            )
-            if rule.check is check
-        }
+        self._copies = {rule.check: rule.name for rule in rules if rule.check in (EXACT, NEAR)}
         self._count = 0
         self._waiting: dict[str, list[NDArray[np.void]]] = {}
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,9 +68,9 @@ class DuplicateFinder:
         with self._claims.open("r+b") as file:
             file.seek(signatures.first_row * _CLAIM_BYTES)
             file.write(signatures.identifier_hashes.tobytes())
-        for key, meeting in signatures.hashes.items():
+        for key, records in signatures.hashes.items():
             waiting = self._waiting.setdefault(key, [])
-            waiting.append(_records(meeting))
+            waiting.append(records)
             if sum(map(len, waiting)) >= _BUFFERED:
                 self._write(key)
 
@@ -129,17 +122,17 @@ class DuplicateFinder:
     def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> None:
         pairs = self._candidates(found)
         judge = CopyComparer(lambda row: row_of(row)[0])
-        similarity: dict[Similarity, dict[int, int]] = {Similarity.EXACT: {}, Similarity.NEAR: {}}
+        similarity: dict[QualityCheck, dict[int, int]] = {EXACT: {}, NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
         originals = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
         for later, earlier in pairs:
-            if flagged[Similarity.EXACT][later]:
+            if flagged[EXACT][later]:
                 continue
             kind = judge.compare(earlier, later)
             if kind is None or flagged[kind][later]:
                 continue
             flagged[kind][later] = True
-            flagged[Similarity.NEAR][later] &= kind is Similarity.NEAR
+            flagged[NEAR][later] &= kind is NEAR
             originals[kind][earlier] = True
             if len(similarity[kind]) <= 4 * MOST_EXAMPLES:
                 similarity[kind][later] = earlier
@@ -172,19 +165,15 @@ class DuplicateFinder:
         row_of: RowOf,
         found: DuplicateFindings,
     ) -> None:
-        examples = [
-            _example(row, partners.get(row, ()), row_of)
-            for row in rows[: 4 * MOST_EXAMPLES].tolist()
-            if row in partners
-        ]
-        found.failures[name] = Failures(len(rows), examples[:MOST_EXAMPLES])
+        shown = [row for row in rows[: 4 * MOST_EXAMPLES].tolist() if row in partners][:MOST_EXAMPLES]
+        found.failures[name] = Failures(len(rows), [_example(row, partners[row], row_of) for row in shown])
         found.rows[name] = rows
 
 
-def _records(meeting: RowHashes) -> NDArray[np.void]:
-    records = np.empty(len(meeting.rows), dtype=_RECORD)
-    records["hash"] = meeting.hashes
-    records["row"] = meeting.rows
+def row_hashes(hashes: NDArray[np.uint64], rows: NDArray[np.int64]) -> NDArray[np.void]:
+    """Hashes with their rows (n records); a row may have several hashes."""
+    records = np.empty(len(rows), dtype=_RECORD)
+    records["hash"], records["row"] = hashes, rows
     return records
 
 
@@ -266,13 +255,6 @@ _KINDS = (*KINDS, "mpn", "asin", "model")
 _KEPT = 4_096
 
 
-class Similarity(Enum):
-    """Similarity of two products."""
-
-    EXACT = "exact"
-    NEAR = "near"
-
-
 class CopyComparer:
     """Compares rows of a catalog; it caches the latest products, because candidates come in the order of rows."""
 
@@ -284,17 +266,19 @@ class CopyComparer:
 
         self._read = read
 
-    def compare(self, one: int, other: int) -> Similarity | None:
-        """Exact when everything but id, SKU and dates is equal. Near when the words agree by a Jaccard similarity of
-        0.9, brand and numbers of the title are the same, and no identifier or attribute says otherwise.
+    def compare(self, one: int, other: int) -> QualityCheck | None:
+        """The check that two rows fail; None where they are no copies.
+
+        EXACT when everything but id, SKU and dates is equal. NEAR when the words agree by a Jaccard similarity of 0.9,
+        brand and numbers of the title are the same, and no identifier or attribute says otherwise.
         """
         product, words, numbers = self._read(one)
         second, second_words, second_numbers = self._read(other)
         if numbers != second_numbers or jaccard(words, second_words) < LEAST_JACCARD:
             return None
         if _content(product) == _content(second):
-            return Similarity.EXACT
-        return None if _says_otherwise(product, second) else Similarity.NEAR
+            return EXACT
+        return None if _says_otherwise(product, second) else NEAR
 
 
 def _content(product: Product) -> Product:
@@ -305,8 +289,8 @@ def _content(product: Product) -> Product:
 
 def _says_otherwise(one: Product, other: Product) -> bool:
     for kind in _KINDS:
-        values, seconds = one.identifiers.get(kind), other.identifiers.get(kind)
-        if values and seconds and not set(map(identifier_key, values)) & set(map(identifier_key, seconds)):
+        values, seconds = (set(map(identifier_key, each.identifiers.get(kind, ()))) for each in (one, other))
+        if values and seconds and values.isdisjoint(seconds):
             return True
     shared = one.attributes.keys() & other.attributes.keys()
     return any(_folded(one.attributes[name]) != _folded(other.attributes[name]) for name in shared)
@@ -366,16 +350,11 @@ def band_hashes(products: Sequence[Product]) -> NDArray[np.uint64]:
     places = chain.from_iterable(matrix.to_rows())
     signatures = np.fromiter(places, dtype=np.uint32, count=len(products) * BANDS * _ROWS)
     hashes = signatures.reshape(len(products), BANDS, _ROWS).astype(np.uint64)
-    guards = np.fromiter(map(text_hash, map(copy_key, products)), dtype=np.uint64, count=len(products))
+    guards = np.array([xxhash.xxh3_64_intdigest(copy_key(product)) for product in products], dtype=np.uint64)
     mixed: NDArray[np.uint64] = np.add.outer(guards, np.arange(BANDS, dtype=np.uint64))
     for place in range(_ROWS):
         mixed = _mix(mixed ^ hashes[:, :, place])
     return mixed
-
-
-def text_hash(text: bytes) -> int:
-    """A hash of 64 bits, the same on every machine."""
-    return xxhash.xxh3_64_intdigest(text)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -396,20 +375,12 @@ COPIES = "copies"
 
 
 @dataclass(frozen=True, slots=True)
-class RowHashes:
-    """Hashes and their rows, of one length; a row may have several hashes."""
-
-    hashes: NDArray[np.uint64]
-    rows: NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
 class Signatures:
-    """Of one batch: for each purpose, the hashes of its rows."""
+    """Of one batch: for each purpose the hashes of its rows, as `row_hashes` gives them."""
 
     first_row: int
     count: int
-    hashes: Mapping[str, RowHashes]
+    hashes: Mapping[str, NDArray[np.void]]
     identifier_hashes: NDArray[np.uint32]
     """For each row (columns: trade number, maker's number) a hash of the only one that it has, or 0: rows with
     different ones are different products.
@@ -422,7 +393,7 @@ def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int
     if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
         hashes = band_hashes(batch.products)
         rows = np.arange(first_row, first_row + len(hashes), dtype=np.int64)
-        meetings[COPIES] = RowHashes(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
+        meetings[COPIES] = row_hashes(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
     for rule in rules:
         if rule.check is QualityCheck.UNIQUE:
             meetings[rule.name] = _values(rule.field, batch, first_row)
@@ -440,13 +411,13 @@ def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
     return claims
 
 
-def _values(field: str, batch: ProductBatch, first_row: int) -> RowHashes:
+def _values(field: str, batch: ProductBatch, first_row: int) -> NDArray[np.void]:
     """Hashes of a field's values; two spellings of one value have the same."""
     places, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))
     says_something = (text.str.len_bytes() > 0).to_numpy()
     rows = np.array(places, dtype=np.int64) + first_row
-    return RowHashes(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
+    return row_hashes(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
 
 
 def _same_for_spellings(values: Sequence[str], *, of_identifiers: bool) -> pl.Series:

@@ -28,20 +28,8 @@ AGES: Mapping[str, float] = {
 }
 """Labels ("up to ...") and most days."""
 NO_DATE = "no date"
-COMPLETENESS_FIELDS = (
-    "title",
-    "price",
-    "currency",
-    "category",
-    "brand",
-    "description",
-    "image",
-    "identifier",
-    "availability",
-    "language",
-    "updated",
-    "rating",
-)
+_FIELD_LIST = "title price currency category brand description image identifier availability language updated rating"
+COMPLETENESS_FIELDS = tuple(_FIELD_LIST.split())
 PRICE_STEPS = 4
 """Bins a decade."""
 
@@ -71,11 +59,6 @@ def shorten(text: str) -> str:
     return shown if len(shown) <= _MOST_TEXT else f"{shown[: _MOST_TEXT - 1]}…"
 
 
-def first_examples(examples: Iterable[Example]) -> list[Example]:
-    """Those with the smallest ids: the same ones whatever came first."""
-    return sorted(examples, key=lambda example: example.id)[:MOST_EXAMPLES]
-
-
 @dataclass(slots=True)
 class Failures:
     """The products that fail one rule: how many, and the first of them by id."""
@@ -85,7 +68,7 @@ class Failures:
 
     def merge(self, other: Failures) -> None:
         self.count += other.count
-        self.examples = first_examples([*self.examples, *other.examples])
+        self.examples = sorted([*self.examples, *other.examples], key=lambda example: example.id)[:MOST_EXAMPLES]
 
 
 @dataclass(slots=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from itertools import chain
 
 from retrieval.filters.schema import fold_value
 from retrieval.records import Product
@@ -42,10 +43,6 @@ class PriceNorm:
     def is_outlier(self, price: float) -> bool:
         return not self.median / self.factor <= price <= self.median * self.factor
 
-    def for_narrower(self) -> PriceNorm:
-        """The norm for a narrower category, which may be unlike the rest of this one."""
-        return replace(self, factor=max(self.factor, WIDE_OUTLIER))
-
 
 @dataclass(frozen=True, slots=True)
 class UsualValue:
@@ -65,8 +62,10 @@ class Norm:
     """By currency."""
 
     def inherit(self, wider: Norm) -> Norm:
-        """This norm, with what it lacks taken from that of a wider category."""
-        prices = {currency: norm.for_narrower() for currency, norm in wider.prices.items()}
+        """This norm, with what it lacks taken from that of a wider category, which may be unlike this one."""
+        prices = {
+            currency: replace(norm, factor=max(norm.factor, WIDE_OUTLIER)) for currency, norm in wider.prices.items()
+        }
         return Norm(self.currency or wider.currency, self.language or wider.language, {**prices, **self.prices})
 
 
@@ -88,15 +87,13 @@ class Norms:
         return norm
 
 
+@dataclass(slots=True)
 class _CategoryCounts:
     """The counts of one category."""
 
-    __slots__ = ("currencies", "languages", "prices")
-
-    def __init__(self) -> None:
-        self.currencies: Counter[str] = Counter()
-        self.languages: Counter[str] = Counter()
-        self.prices: dict[str, Counter[int]] = {}
+    currencies: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+    prices: dict[str, Counter[int]] = field(default_factory=dict)
 
     def merge(self, other: _CategoryCounts) -> None:
         self.currencies.update(other.currencies)
@@ -117,11 +114,10 @@ class CategoryCensus:
         if not product.category:
             return
         path = folded_path(product.category)
-        counts = self._counts.get(path[: self._depth])
-        if counts is None:
+        if path[: self._depth] not in self._counts:
             self._counts[path[: self._depth]] = _CategoryCounts()
             self._bound()
-            counts = self._counts[path[: self._depth]]  # where it is counted now
+        counts = self._counts[path[: self._depth]]
         if product.language:
             counts.languages[product.language] += 1
         price = product.price
@@ -130,17 +126,10 @@ class CategoryCensus:
         if product.currency:
             counts.currencies[product.currency] += 1
         if price > 0:
-            bins = counts.prices.get(product.currency)
-            if bins is None:
-                bins = counts.prices[product.currency] = Counter()
-            bins[math.floor(math.log(price) / _STEP)] += 1
+            counts.prices.setdefault(product.currency, Counter())[math.floor(math.log(price) / _STEP)] += 1
 
     def merge(self, other: CategoryCensus) -> None:
-        self._depth = min(self._depth, other._depth)
-        before, self._counts = self._counts, {}
-        for part in (before, other._counts):
-            for path, counts in part.items():
-                self._counts.setdefault(path[: self._depth], _CategoryCounts()).merge(counts)
+        self._cut(min(self._depth, other._depth), (self._counts, other._counts))
         self._bound()
 
     def norms(self) -> Norms:
@@ -153,10 +142,13 @@ class CategoryCensus:
 
     def _bound(self) -> None:
         while len(self._counts) > MOST_CATEGORIES and self._depth > 1:
-            self._depth = min(self._depth, max(map(len, self._counts))) - 1
-            before, self._counts = self._counts, {}
-            for path, counts in before.items():
-                self._counts.setdefault(path[: self._depth], _CategoryCounts()).merge(counts)
+            self._cut(min(self._depth, max(map(len, self._counts))) - 1, (self._counts,))
+
+    def _cut(self, depth: int, parts: Sequence[Mapping[CategoryPath, _CategoryCounts]]) -> None:
+        """Counts the categories of all parts again, to this depth."""
+        self._depth, self._counts = depth, {}
+        for path, counts in chain.from_iterable(part.items() for part in parts):
+            self._counts.setdefault(path[:depth], _CategoryCounts()).merge(counts)
 
 
 @lru_cache(maxsize=20_000)

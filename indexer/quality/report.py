@@ -14,11 +14,9 @@ from indexer.quality.findings import (
     PRICE_STEPS,
     DuplicateFindings,
     Example,
-    Failures,
     Findings,
 )
 from indexer.quality.rules import Measure, QualityRule, Severity
-from retrieval.errors import StoreDamagedError
 
 SCHEMA = 1
 
@@ -120,17 +118,6 @@ class QualityReport(msgspec.Struct, frozen=True):
         return msgspec.json.format(msgspec.json.encode(self), indent=2)
 
 
-def report_from_json(document: bytes) -> QualityReport:
-    """The report that `to_json` wrote.
-
-    Raises StoreDamagedError for anything else.
-    """
-    try:
-        return msgspec.json.decode(document, type=QualityReport)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"a quality report cannot be read: {error}; rebuild the index") from error
-
-
 def make_report(
     intake: FeedSummary, findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]
 ) -> QualityReport:
@@ -159,25 +146,21 @@ def _by_count(counted: Mapping[str, ReasonCount]) -> dict[str, ReasonCount]:
 def _findings(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Finding, ...]:
     failures = {**findings.failures, **duplicates.failures}
     made = [
-        _finding(rule, failures[rule.name], findings.products, duplicates.groups.get(rule.name, 0))
+        Finding(
+            rule=rule.name,
+            measure=rule.measure,
+            severity=rule.severity,
+            count=failed.count,
+            share=failed.count / findings.products,
+            says=rule.says,
+            advice=rule.advice,
+            examples=tuple(failed.examples),
+            groups=duplicates.groups.get(rule.name, 0),
+        )
         for rule in rules
-        if rule.name in failures
+        if (failed := failures.get(rule.name))
     ]
     return tuple(sorted(made, key=lambda finding: (_ORDER.index(finding.severity), -finding.count, finding.rule)))
-
-
-def _finding(rule: QualityRule, failures: Failures, products: int, groups: int) -> Finding:
-    return Finding(
-        rule=rule.name,
-        measure=rule.measure,
-        severity=rule.severity,
-        count=failures.count,
-        share=failures.count / products,
-        says=rule.says,
-        advice=rule.advice,
-        examples=tuple(failures.examples),
-        groups=groups,
-    )
 
 
 def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[QualityRule]) -> tuple[Score, ...]:

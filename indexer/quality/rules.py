@@ -20,7 +20,7 @@ import polars as pl
 
 from indexer.quality import derived
 from indexer.quality.derived import ProductBatch, Values
-from retrieval.errors import SettingError, close_names
+from retrieval.errors import SettingError, suggest_names
 from retrieval.records import AttributeValue, Product
 
 
@@ -61,8 +61,7 @@ ACROSS_ROWS = frozenset({QualityCheck.UNIQUE, QualityCheck.NO_COPIES, QualityChe
 """Checks that need all rows."""
 
 
-@dataclass(frozen=True, slots=True)
-class RuleScope:
+class RuleScope(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The products that a rule is about: those with a value in `field` that equals, or starts with, a text (case does
     not count); with neither text, those with any value.
     """
@@ -99,8 +98,8 @@ class QualityRule:
         return (self.field, *filter(None, others))
 
 
-_DAY = 86_400.0
-_FREE = ("attributes.", "identifiers.")
+DAY = 86_400.0
+_FREE_FIELD = re.compile(r"(attributes|identifiers)\..+", re.DOTALL)
 _NUMERIC = frozenset({QualityCheck.BETWEEN, QualityCheck.COMPARE})
 
 
@@ -114,87 +113,59 @@ class FieldKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RuleField:
-    """A field of known name: its kind, what it holds, and how its values are read off a batch (None: no value)."""
+    """A field of known name: its kind, and how its values are read off a batch (None: no value)."""
 
     kind: FieldKind
-    says: str
     values: Callable[[ProductBatch], Values]
 
 
-def _text(says: str, read: Callable[[Product], object]) -> RuleField:
-    return RuleField(FieldKind.TEXT, says, lambda batch: [read(product) for product in batch.products])
+def _each(kind: FieldKind, read: Callable[[Product], object]) -> RuleField:
+    """A field whose value depends on the product alone."""
+    return RuleField(kind, lambda batch: [read(product) for product in batch.products])
 
 
-def _count(says: str, read: Callable[[Product], object]) -> RuleField:
-    return RuleField(FieldKind.NUMBER, says, lambda batch: [read(product) for product in batch.products])
+def _days_from_now(days: int) -> RuleField:
+    return RuleField(FieldKind.TIME, lambda batch: [batch.now.timestamp() + days * DAY] * len(batch.products))
 
 
-def _days_from_now(says: str, days: int) -> RuleField:
-    return RuleField(FieldKind.TIME, says, lambda batch: [batch.now.timestamp() + days * _DAY] * len(batch.products))
+def _timestamp(name: str) -> Callable[[Product], float | None]:
+    return lambda product: (time := getattr(product, name)) and time.timestamp()
 
 
-def _own(kind: FieldKind, says: str, name: str) -> RuleField:
-    """A field of the product itself, where an empty text is no value."""
-    read = attrgetter(name)
-    if kind is FieldKind.TEXT:
-        return RuleField(kind, says, lambda batch: [value or None for value in map(read, batch.products)])
-    if kind is FieldKind.TIME:
-        return RuleField(kind, says, lambda batch: [time and time.timestamp() for time in map(read, batch.products)])
-    return RuleField(kind, says, lambda batch: list(map(read, batch.products)))
+def _text(name: str) -> Callable[[Product], str | None]:
+    """Reads a text of the product itself; an empty one is no value."""
+    return lambda product: getattr(product, name) or None
 
 
+_TEXTS = ("id", "title", "description", "brand", "currency", "availability", "language")
 FIELDS: Mapping[str, RuleField] = {
-    "id": _own(FieldKind.TEXT, "the product's id", "id"),
-    "title": _own(FieldKind.TEXT, "the title", "title"),
-    "description": _own(FieldKind.TEXT, "the description", "description"),
-    "text": _text("title and description", lambda product: f"{product.title}\n{product.description}"),
-    "brand": _own(FieldKind.TEXT, "the brand", "brand"),
-    "category": _text("the path, with > between levels", lambda product: " > ".join(product.category) or None),
-    "price": _own(FieldKind.NUMBER, "the price", "price"),
-    "currency": _own(FieldKind.TEXT, "the currency, ISO 4217", "currency"),
-    "availability": _own(FieldKind.TEXT, "in_stock, out_of_stock, preorder or backorder", "availability"),
-    "rating": _own(FieldKind.NUMBER, "the mean rating, 0 to 5", "rating"),
-    "rating_count": _own(FieldKind.NUMBER, "the number of ratings", "rating_count"),
-    "language": _own(FieldKind.TEXT, "the language, ISO 639-1", "language"),
-    "image": _text("the first image", lambda product: product.images[0] if product.images else None),
-    "created": _own(FieldKind.TIME, "when it was created", "created"),
-    "updated": _own(FieldKind.TIME, "when it was last updated", "updated"),
-    "expires": _own(FieldKind.TIME, "until when the offer holds", "expires"),
-    "title_length": _count(
-        "bytes of the title; a Chinese character is three", lambda product: len(product.title.encode())
-    ),
-    "description_length": _count(
-        "bytes of the description, if any", lambda product: len(product.description.encode()) or None
-    ),
-    "category_depth": _count("levels of the category, if any", lambda product: len(product.category) or None),
-    "image_count": _count("how many images", lambda product: len(product.images)),
-    "variant_count": _count("how many variants", lambda product: len(product.variants)),
-    "regular_price": _count(
-        "the attribute regular_price", lambda product: _number(product.attributes.get("regular_price"))
-    ),
-    "stock": _count("pieces in stock, from an attribute such as stock or quantity", derived.stock),
-    "identifier": _text("the first identifier that makers give", derived.identifier),
-    "gtin": RuleField(FieldKind.TEXT, "the first EAN, GTIN, UPC or ISBN; unique looks at all", derived.trade_number),
-    "broken_gtin": RuleField(FieldKind.TEXT, "one with a wrong length or check digit", derived.broken_gtin),
-    "variant_fault": _text("what is wrong between the variants", derived.variant_fault),
-    "odd_price": RuleField(FieldKind.TEXT, "a price far from those of the category", derived.odd_price),
-    "odd_currency": RuleField(FieldKind.TEXT, "a currency that the category has not", derived.odd_currency),
-    "odd_language": RuleField(FieldKind.TEXT, "a language that the category has not", derived.odd_language),
-    "other_language": RuleField(FieldKind.TEXT, "the title's language, not the declared one", derived.other_language),
-    "now": _days_from_now("when the report is made", 0),
-    "soon": _days_from_now("a day later, for time zones", 1),
-    "year_ago": _days_from_now("365 days before", -365),
+    **{name: _each(FieldKind.TEXT, _text(name)) for name in _TEXTS},
+    **{name: _each(FieldKind.NUMBER, attrgetter(name)) for name in ("price", "rating", "rating_count")},
+    **{name: _each(FieldKind.TIME, _timestamp(name)) for name in ("created", "updated", "expires")},
+    "text": _each(FieldKind.TEXT, lambda product: f"{product.title}\n{product.description}"),
+    "category": _each(FieldKind.TEXT, lambda product: " > ".join(product.category) or None),
+    "image": _each(FieldKind.TEXT, lambda product: product.images[0] if product.images else None),
+    # In bytes: a Chinese character is three.
+    "title_length": _each(FieldKind.NUMBER, lambda product: len(product.title.encode())),
+    "description_length": _each(FieldKind.NUMBER, lambda product: len(product.description.encode()) or None),
+    "category_depth": _each(FieldKind.NUMBER, lambda product: len(product.category) or None),
+    "image_count": _each(FieldKind.NUMBER, lambda product: len(product.images)),
+    "variant_count": _each(FieldKind.NUMBER, lambda product: len(product.variants)),
+    "regular_price": _each(FieldKind.NUMBER, lambda product: derived.number(product.attributes.get("regular_price"))),
+    "stock": _each(FieldKind.NUMBER, derived.stock),
+    "identifier": _each(FieldKind.TEXT, derived.identifier),
+    "gtin": RuleField(FieldKind.TEXT, derived.trade_number),
+    "broken_gtin": RuleField(FieldKind.TEXT, derived.broken_gtin),
+    "variant_fault": _each(FieldKind.TEXT, derived.variant_fault),
+    "odd_price": RuleField(FieldKind.TEXT, derived.odd_price),
+    "odd_currency": RuleField(FieldKind.TEXT, derived.odd_currency),
+    "odd_language": RuleField(FieldKind.TEXT, derived.odd_language),
+    "other_language": RuleField(FieldKind.TEXT, derived.other_language),
+    "now": _days_from_now(0),
+    # A day later, for time zones.
+    "soon": _days_from_now(1),
+    "year_ago": _days_from_now(-365),
 }
-
-
-def field_names() -> tuple[str, ...]:
-    """The names of fields, for messages; any attributes.NAME and identifiers.KIND come on top."""
-    return (*FIELDS, "attributes.NAME", "identifiers.KIND")
-
-
-def is_field(name: str) -> bool:
-    """Whether products can have a field of this name."""
-    return name in FIELDS or any(name.startswith(prefix) and len(name) > len(prefix) for prefix in _FREE)
 
 
 def kind_of(name: str, check: QualityCheck, *, number: bool = True) -> FieldKind:
@@ -212,8 +183,8 @@ def read_field(name: str, kind: FieldKind, batch: ProductBatch) -> Values:
         return FIELDS[name].values(batch)
     container, _, key = name.partition(".")
     if container == "identifiers":
-        return [_first(product.identifiers.get(key, ())) for product in batch.products]
-    read = _number if kind is FieldKind.NUMBER else _spelled
+        return [next(iter(product.identifiers.get(key, ())), None) for product in batch.products]
+    read = derived.number if kind is FieldKind.NUMBER else _spelled
     return [read(product.attributes.get(key)) for product in batch.products]
 
 
@@ -230,19 +201,6 @@ def all_values(name: str, batch: ProductBatch) -> tuple[list[int], list[str]]:
         values = read_field(name, FieldKind.TEXT, batch)
         pairs = [(place, str(value)) for place, value in enumerate(values) if value is not None]
     return [place for place, _ in pairs], [value for _, value in pairs]
-
-
-def _first(values: Sequence[str]) -> str | None:
-    return values[0] if values else None
-
-
-def _number(value: AttributeValue | None) -> float | None:
-    """A number as it is, or as a text spells it plainly."""
-    if isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        return derived.plain_number(value)
-    return float(value) if isinstance(value, int | float) else None
 
 
 def _spelled(value: AttributeValue | None) -> str | None:
@@ -269,9 +227,10 @@ _OPERANDS: Mapping[QualityCheck, tuple[str, ...]] = {
 }
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,60}")
 _MOST_RULES = 200
-_OF_NUMBERS = (QualityCheck.BETWEEN,)
-_OF_TEXT = (QualityCheck.REGEX, QualityCheck.NOT_REGEX, QualityCheck.UNIQUE)
-_OF_PRODUCTS = (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES)
+_TAKES = {
+    QualityCheck.BETWEEN: FieldKind.NUMBER,
+    **dict.fromkeys((QualityCheck.REGEX, QualityCheck.NOT_REGEX, QualityCheck.UNIQUE), FieldKind.TEXT),
+}
 
 
 @cache
@@ -285,9 +244,7 @@ def merge_custom_rules(path: str | Path) -> tuple[QualityRule, ...]:
 
     Raises SettingError for a file that cannot be read or says anything else than rules.
     """
-    own = {rule.name: rule for rule in load_rules(path)}
-    kept = {rule.name: rule for rule in built_in_rules()}
-    return tuple({**kept, **own}.values())
+    return tuple({rule.name: rule for rule in (*built_in_rules(), *load_rules(path))}.values())
 
 
 def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
@@ -339,7 +296,7 @@ class _RuleReader:
             says=self._text("says"),
             advice=self._text("advice") if "advice" in self._table else "",
             values=self._values(check, field),
-            pattern=self._pattern() if check in (QualityCheck.REGEX, QualityCheck.NOT_REGEX) else "",
+            pattern=self._pattern() if "pattern" in _OPERANDS.get(check, ()) else "",
             op=self._one_of("op", OPERATORS) if check is QualityCheck.COMPARE else "",
             other=self._other(field) if "other" in self._table else "",
             when=self._when() if "when" in self._table else None,
@@ -373,30 +330,29 @@ class _RuleReader:
     def _set(self, kind: FieldKind) -> tuple[str | float, ...]:
         values = self._table.get("values")
         if not isinstance(values, list) or not values or not all(_fits(one, kind) for one in values):
-            raise self._fault("values", f"is {values!r}; expected a list of {_KIND_NAMES[kind]}s")
+            raise self._fault("values", f"is {values!r}; expected a list of {kind.value}s")
         return tuple(values)
 
     def _operand(self, key: str, kind: FieldKind) -> str | float:
         value = self._table.get(key)
         if not _fits(value, kind):
-            raise self._fault(key, f"is {value!r}; expected a {_KIND_NAMES[kind]}")
+            raise self._fault(key, f"is {value!r}; expected a {kind.value}")
         return value if isinstance(value, str) else float(str(value))
 
     def _other(self, field: str) -> str:
         other = self._field("other", self._text("other"), QualityCheck.COMPARE)
         kinds = kind_of(field, QualityCheck.COMPARE), kind_of(other, QualityCheck.COMPARE)
         if kinds[0] is not kinds[1]:
-            says = (
-                f"{field} is a {_KIND_NAMES[kinds[0]]}, {other} is a {_KIND_NAMES[kinds[1]]}: they cannot be compared"
-            )
+            says = f"{field} is a {kinds[0].value}, {other} is a {kinds[1].value}: they cannot be compared"
             raise self._fault("other", says)
         return other
 
     def _pattern(self) -> str:
         pattern = self._text("pattern")
-        fault = pattern_fault(pattern)
-        if fault:
-            raise self._fault("pattern", f"is no regular expression: {fault}")
+        try:
+            pl.select(pl.lit("").str.extract(pattern, 0))
+        except pl.exceptions.ComputeError as error:
+            raise self._fault("pattern", f"is no regular expression: {' '.join(str(error).split())}") from error
         return pattern
 
     def _when(self) -> RuleScope:
@@ -406,25 +362,21 @@ class _RuleReader:
             when = msgspec.convert(table, RuleScope)
         except msgspec.ValidationError as error:
             raise self._fault("when", f"expected a field, or field with equals or starts: {error}") from error
-        if isinstance(table, dict) and (extra := set(table) - {"field", "equals", "starts"}):
-            raise self._fault("when", f"has {min(extra)!r}; it can have field, equals and starts")
         self._field("when", when.field, QualityCheck.IN_SET if when.equals or when.starts else QualityCheck.NOT_NULL)
         return when
 
     def _field(self, key: str, name: str, check: QualityCheck) -> str:
-        if check in _OF_PRODUCTS:
+        if check in (QualityCheck.NO_COPIES, QualityCheck.NO_NEAR_COPIES):
             if name != "product":
                 raise self._fault(key, f"is {name!r}; {check.value} is about a whole 'product'")
             return name
-        if not is_field(name):
-            raise self._fault(key, f"is {name!r}, which products do not have; {_advice(name, field_names())}")
+        if name not in FIELDS and not _FREE_FIELD.fullmatch(name):
+            names = (*FIELDS, "attributes.NAME", "identifiers.KIND")
+            raise self._fault(key, f"is {name!r}, which products do not have; {_advice(name, names)}")
         kind = kind_of(name, check)
-        wanted = FieldKind.NUMBER if check in _OF_NUMBERS else FieldKind.TEXT if check in _OF_TEXT else kind
-        if key == "when" and check is QualityCheck.IN_SET:
-            wanted = FieldKind.TEXT
+        wanted = FieldKind.TEXT if key == "when" and check is QualityCheck.IN_SET else _TAKES.get(check, kind)
         if kind is not wanted:
-            says = f"is {name!r}, a {_KIND_NAMES[kind]}; {check.value} takes a {_KIND_NAMES[wanted]}"
-            raise self._fault(key, says)
+            raise self._fault(key, f"is {name!r}, a {kind.value}; {check.value} takes a {wanted.value}")
         return name
 
     def _one_of(self, key: str, right: Sequence[str]) -> str:
@@ -444,9 +396,6 @@ class _RuleReader:
         return SettingError(f"{self._place}: {key} {says}")
 
 
-_KIND_NAMES = {FieldKind.TEXT: "text", FieldKind.NUMBER: "number", FieldKind.TIME: "time"}
-
-
 def _fits(value: object, kind: FieldKind) -> bool:
     if kind is FieldKind.TEXT:
         return isinstance(value, str)
@@ -454,22 +403,12 @@ def _fits(value: object, kind: FieldKind) -> bool:
 
 
 def _advice(name: str, right: Sequence[str]) -> str:
-    close = close_names(name, right)
-    return f"did you mean {' or '.join(close)}?" if close else f"expected one of {', '.join(right)}"
+    return suggest_names(name, right, f"expected one of {', '.join(right)}")
 
 
 _TYPES = {FieldKind.TEXT: pl.String, FieldKind.NUMBER: pl.Float64, FieldKind.TIME: pl.Float64}
 _STAND_IN = {FieldKind.TEXT: pl.lit("-"), FieldKind.NUMBER: pl.lit(0.0), FieldKind.TIME: pl.lit(0.0)}
 """What not_null sees where its rule says nothing."""
-
-
-def pattern_fault(pattern: str) -> str:
-    """What is wrong with a regular expression, or nothing."""
-    try:
-        pl.select(pl.lit("").str.extract(pattern, 0))
-    except pl.exceptions.ComputeError as error:
-        return " ".join(str(error).split())
-    return ""
 
 
 def base_frame(batch: ProductBatch, rules: Sequence[QualityRule], fields: Sequence[str]) -> pl.DataFrame:

@@ -237,7 +237,7 @@ def check(
     """Report a feed's data quality: what is missing, inconsistent, wrong or old, with example rows. Changes nothing."""
     _check_writable("--html", page)
     _check_writable("--rejected", rejected)
-    options = FeedOptions(tuple(feeds), feed.fields(), feed.format, _rules(rules))
+    options = FeedOptions(tuple(feeds), mapping=feed.fields(), format=feed.format, rules=_rules(rules))
     with TerminalProgress() as progress:
         report = check_feeds(options, rejected, progress, workers=workers)
     if page is not None:

@@ -117,7 +117,7 @@ def test_the_operands_of_every_check_are_read(tmp_path: Path) -> None:
         (changed(check='"compare"', op='"=>"', value="1"), ["op", "'=>'"]),
         (changed(check='"compare"', op='"<"', field='"price"', other='"created"'), ["price", "created", "compared"]),
         (changed(check='"no_copies"'), ["attributes.colour", "'product'"]),
-        (changed(when='{field = "brand", is = "x"}'), ["when", "'is'"]),
+        (changed(when='{field = "brand", is = "x"}'), ["when", "`is`"]),
         (changed(when='{field = "price", equals = "9"}'), ["when", "'price'"]),
         (changed(when="3"), ["when", "expected a field"]),
         (OWN + OWN, ["'no_colour'", "2 times"]),
