@@ -17,11 +17,11 @@ import msgspec
 import numpy as np
 
 from indexer.embedding import CatalogEncoder, state_columns
-from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version, prune_journal
+from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
-from indexer.targets import Target, encoder_entries, open_target
+from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings
@@ -31,7 +31,6 @@ from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, res
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
 from retrieval.index.faiss import PreviousVectors, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
-from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (
@@ -271,11 +270,10 @@ class Rebuild:
 
     def _check_publish(self, building: Path) -> None:
         served = self._previous.manifest.products if self._previous else None
+        rejected = self._rejects.reasons.counts.total()
         try:
             if not self._options.force:
-                check_publish(
-                    self._pipeline.rows, self._rejects.reasons.counts.total(), self._pipeline.products, served
-                )
+                check_publish(self._pipeline.rows, rejected, self._pipeline.products, served)
         except PublishRefusedError:
             shutil.rmtree(building)
             raise
@@ -320,11 +318,7 @@ class Rebuild:
             products=len(writer),
             catalog=writer.fingerprint,
             analyzer=self._analyzer.identity,
-            encoder=encoder.identity,
-            encoder_name=name,
-            dimension=encoder.dimension,
-            vectors=kind,
-            background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
+            **encoding_fields(encoder, name, building, kind, self._states),
             recipe=RECIPE,
             files=files,
             report={
@@ -335,7 +329,6 @@ class Rebuild:
             changes=writer.changes,
             last_merged_change=self._updates.sequence,
             cluster=self._target.place,
-            states=self._states,
         )
 
     def _publish(self, building: Path, manifest: Manifest) -> None:
@@ -347,11 +340,9 @@ class Rebuild:
 
     def _clear_up(self) -> list[str]:
         """Removes what is of no more use, and returns the versions among it."""
-        pruned = self._store.prune(self._options.keep, damaged=self._previous.damaged if self._previous else ())
-        self._target.prune()
+        damaged = self._previous.damaged if self._previous else ()
         shutil.rmtree(self._store.staging)
-        prune_journal(self._store.root, self._store.last_merged_changes())
-        return pruned
+        return prune(self._store, self._target, self._options.keep, damaged)
 
     def _timed(self, phase: str, work: Callable[[], T]) -> T:
         started = time.perf_counter()
@@ -362,7 +353,7 @@ class Rebuild:
     def _report(
         self, manifest: Manifest, name: str, reason: str, quality: QualityReport, *, published: bool
     ) -> RebuildReport:
-        findings: Counter[str] = Counter()
+        findings = Counter[str]()
         for finding in quality.findings:
             findings[finding.severity] += finding.count
         return RebuildReport(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,22 +104,18 @@ def encode_rows(
     # Texts of one length together: a batch costs what its longest text costs.
     lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
     ordered = rows[np.argsort(lengths, kind="stable")]
+    token_encoder = as_token_encoder(encoder) if checkpoints.state_dimension else None
     for start in range(0, len(ordered), CHUNK):
         chunk = ordered[start : start + CHUNK]
         texts = [text_of(row) for row in chunk.tolist()]
-        vectors, tokens = _encode_texts(texts, encoder, checkpoints.state_dimension, advance)
-        checkpoints.save(keys[chunk], vectors, tokens)
+        runs: TokenRuns | None = None
+        if token_encoder is None:
+            vectors = encoder.encode_products(texts, advance)
+        else:
+            vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
+            runs = quantise_tokens(tokens, checkpoints.state_dimension)
+        checkpoints.save(keys[chunk], vectors, runs)
         yield chunk, vectors
-
-
-def _encode_texts(
-    texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None]
-) -> tuple[Vectors, TokenRuns | None]:
-    token_encoder = as_token_encoder(encoder) if state_dimension else None
-    if token_encoder is None:
-        return encoder.encode_products(texts, advance), None
-    vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
-    return vectors, quantise_tokens(tokens, state_dimension)
 
 
 def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import heapq
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 RUN_BYTES = 48_000_000
 """Of lines that are held in memory before they are written as a run."""
@@ -36,14 +35,6 @@ class Entry(NamedTuple):
     """The line of the feed, from 1."""
 
 
-@dataclass(slots=True)
-class _RunBuffer:
-    """Entries in memory for the next run."""
-
-    entries: list[Entry]
-    bytes: int = 0
-
-
 class ExternalSorter:
     """Sorts products by their ids (in the order of UTF-8 bytes)."""
 
@@ -51,28 +42,29 @@ class ExternalSorter:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._run_bytes = run_bytes
-        self._held = _RunBuffer([])
+        self._held: list[Entry] = []
+        """For the next run."""
         self._runs: list[Path] = []
-        self._count = self._written = 0
+        self._held_bytes = self._count = self._written = 0
 
     def __len__(self) -> int:
         """All products, those with a repeated id included."""
         return self._count
 
     def add(self, product_id: bytes, line: bytes, file: int, row: int) -> None:
-        self._held.entries.append(Entry(product_id, self._count, line, file, row))
-        self._held.bytes += len(line) + len(product_id)
+        self._held.append(Entry(product_id, self._count, line, file, row))
+        self._held_bytes += len(line) + len(product_id)
         self._count += 1
-        if self._held.bytes >= self._run_bytes:
-            self._write_run(sorted(self._held.entries))
-            self._held = _RunBuffer([])
+        if self._held_bytes >= self._run_bytes:
+            self._write_run(sorted(self._held))
+            self._held, self._held_bytes = [], 0
             if len(self._runs) > MOST_RUNS:
                 self._merge_runs()
 
     def sorted(self) -> Iterator[tuple[Entry, bool]]:
         """Every product in the order of ids, and whether it is the first with its id."""
         last = None
-        for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held.entries)):
+        for entry in heapq.merge(*map(_read_run, self._runs), sorted(self._held)):
             yield entry, entry.id != last
             last = entry.id
 
@@ -95,13 +87,9 @@ class ExternalSorter:
 def _read_run(path: Path) -> Iterator[Entry]:
     with path.open("rb", _BUFFER) as file:
         while head := file.read(_HEAD.size):
-            yield _entry(file, head)
-
-
-def _entry(file: BinaryIO, head: bytes) -> Entry:
-    id_length, line_length, number, feed, row = _HEAD.unpack(head)
-    content = file.read(id_length + line_length)
-    return Entry(content[:id_length], number, content[id_length:], feed, row)
+            id_length, line_length, number, feed, row = _HEAD.unpack(head)
+            content = file.read(id_length + line_length)
+            yield Entry(content[:id_length], number, content[id_length:], feed, row)
 
 
 _PLACE = struct.Struct("<iQ")

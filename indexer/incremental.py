@@ -188,13 +188,9 @@ def _respelled(
             break
         before, now = getattr(base, name), getattr(feed, name)
         if before != now and key(before) == key(now):
-            base = _with(base, name, now)
-            live = _with(live, name, now) if live and getattr(live, name) == before else live
+            base = replace(base, **{name: now})
+            live = replace(live, **{name: now}) if live and getattr(live, name) == before else live
     return base, live
-
-
-def _with(product: Product, name: str, value: object) -> Product:
-    return replace(product, **{name: value})  # type: ignore[arg-type]
 
 
 def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
@@ -204,14 +200,12 @@ def load_updates(root: Path, previous: PreviousVersion | None) -> UpdateMerge:
     with Journal(root) as journal:
         for entry in journal.since(sequence):
             sequence, product_id = entry.seq, entry.change.id
-            known = changes.get(product_id) or _untouched(product_id, previous)
+            if product_id not in changes:
+                product = previous.product(product_id) if previous else None
+                changes[product_id] = PendingUpdate(product_id, product, product)
+            known = changes[product_id]
             changes[product_id] = PendingUpdate(product_id, known.base, apply_change(known.live, entry.change))
     return UpdateMerge(changes, sequence)
-
-
-def _untouched(product_id: str, previous: PreviousVersion | None) -> PendingUpdate:
-    product = previous.product(product_id) if previous else None
-    return PendingUpdate(product_id, product, product)
 
 
 def prune_journal(root: Path, merged: list[int]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -22,7 +23,7 @@ from retrieval.errors import StoreError
 from retrieval.index.faiss import build_index
 from retrieval.index.keyword_documents import LINES_FILE, KeywordBuilder, read_lines
 from retrieval.index.tantivy import TantivyBuilder
-from retrieval.index.token_states import DIMENSION
+from retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from retrieval.index.vectors import VECTORS_FILE, measure_background
 from retrieval.progress import Progress
 from retrieval.store.files import FileEntry, load_array
@@ -200,12 +201,7 @@ def _publish_reencoded(
     progress.begin("publish", None, "")
     manifest = msgspec.structs.replace(
         next_manifest(store, previous, building, encoder_entries(store, encoder)),
-        encoder=encoder.identity,
-        encoder_name=resolve_model_name(name),
-        dimension=encoder.dimension,
-        vectors=kind,
-        background=measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
-        states=made.states,
+        **encoding_fields(encoder, resolve_model_name(name), building, kind, made.states),
     )
     if manifest.cluster:
         target.fill(manifest, building, progress)
@@ -240,6 +236,20 @@ def next_manifest(store: Store, previous: Manifest, building: Path, shared: Mapp
     )
 
 
+def encoding_fields(
+    encoder: Encoder, name: str, building: Path, kind: str, states: TokenStatesInfo | None
+) -> dict[str, Any]:
+    """The fields of a manifest that describe the encoder of this name, its vectors (of a `kind`) and its states."""
+    return {
+        "encoder": encoder.identity,
+        "encoder_name": name,
+        "dimension": encoder.dimension,
+        "vectors": kind,
+        "background": measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
+        "states": states,
+    }
+
+
 def encoder_entries(store: Store, encoder: Encoder) -> dict[str, FileEntry]:
     """Stores an encoder with the versions, unless it is there and whole; returns the checksums of its files."""
     store.drop_doubtful_encoder(encoder.identity)
@@ -251,9 +261,15 @@ def publish(store: Store, target: Target, manifest: Manifest, building: Path, ke
     """Publishes a complete version, and removes what is no longer needed."""
     store.publish(building, manifest)
     target.serve(manifest)
-    store.prune(keep)
+    prune(store, target, keep)
+
+
+def prune(store: Store, target: Target, keep: int, damaged: Collection[str] = ()) -> list[str]:
+    """Removes what is no longer needed but `keep` versions, and returns the versions among it."""
+    pruned = store.prune(keep, damaged=damaged)
     target.prune()
     prune_journal(store.root, store.last_merged_changes())
+    return pruned
 
 
 class MoveReport(msgspec.Struct, frozen=True):
@@ -293,21 +309,17 @@ def _publish_moved(store: Store, target: Target, progress: Progress, keep: int) 
     if previous.cluster == target.place:
         return previous, False, target.restore(previous, folder, progress)
     building = store.create_build_folder()
-    _copy(folder, building, target, progress)
+    progress.begin("copy", None, "")
+    copy_files(folder, building, {KEYWORD_FOLDER})
+    # The keyword index is made anew from its lines.
+    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
+    for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
+        builder.add_line(row, line)
+    builder.finish()
+    progress.end(f"from {folder.name}, {LINES_FILE} and all")
     prefix = store.version_folder(previous.version).relative_to(store.root).as_posix()
     encoder = {path: entry for path, entry in previous.files.items() if not path.startswith(f"{prefix}/")}
     manifest = msgspec.structs.replace(next_manifest(store, previous, building, encoder), cluster=target.place)
     target.fill(manifest, building, progress)
     publish(store, target, manifest, building, keep)
     return manifest, True, False
-
-
-def _copy(folder: Path, building: Path, target: Target, progress: Progress) -> None:
-    """Copies everything but the keyword index, which is made anew from its lines."""
-    progress.begin("copy", None, "")
-    copy_files(folder, building, {KEYWORD_FOLDER})
-    builder = target.builder(building / KEYWORD_FOLDER, read_fields(folder / FIELDS_FILE))
-    for row, line in enumerate(read_lines(folder / KEYWORD_FOLDER)):
-        builder.add_line(row, line)
-    builder.finish()
-    progress.end(f"from {folder.name}, {LINES_FILE} and all")

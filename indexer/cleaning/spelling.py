@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import MappingProxyType
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -31,52 +30,44 @@ class SpellingCounter:
     def __init__(self, key: Callable[[str], str], most: int = MOST_SPELLINGS) -> None:
         self._key = key
         self._most = most
-        self._counts: dict[str, int] = {}
+        self.counts: dict[str, int] = {}
+        """Each spelling that is counted to its number of products."""
         self.depth = 0
         """How many leading zero bits the hash of a key needs to be counted; 0 counts all."""
 
-    @property
-    def counts(self) -> Mapping[str, int]:
-        """Each spelling that is counted to its number of products."""
-        return MappingProxyType(self._counts)
-
     def add(self, spelling: str, products: int = 1) -> None:
-        if spelling in self._counts:
-            self._counts[spelling] += products
+        if spelling in self.counts:
+            self.counts[spelling] += products
         elif self._is_counted(spelling):
-            self._counts[spelling] = products
-            if len(self._counts) > self._most:
-                self._thin()
+            self.counts[spelling] = products
+            while len(self.counts) > self._most and self.depth < _HASH_BITS:
+                self.depth += 1
+                self._drop_uncounted()
 
     def merge(self, other: SpellingCounter) -> None:
         if other.depth > self.depth:
             self.depth = other.depth
             self._drop_uncounted()
-        for spelling, products in other._counts.items():
+        for spelling, products in other.counts.items():
             self.add(spelling, products)
 
     def variants(self) -> dict[str, str]:
         """Each spelling that is not the commonest of its key to the one that is; of equally common ones the first."""
         groups: dict[str, list[str]] = {}
-        for spelling in self._counts:
+        for spelling in self.counts:
             groups.setdefault(self._key(spelling), []).append(spelling)
         found: dict[str, str] = {}
         for spellings in groups.values():
             if len(spellings) > 1:
-                winner = min(spellings, key=lambda spelling: (-self._counts[spelling], spelling))
+                winner = min(spellings, key=lambda spelling: (-self.counts[spelling], spelling))
                 found.update((spelling, winner) for spelling in spellings if spelling != winner)
         return dict(sorted(found.items()))
 
     def _is_counted(self, spelling: str) -> bool:
         return not self.depth or depth_of(self._key(spelling)) >= self.depth
 
-    def _thin(self) -> None:
-        while len(self._counts) > self._most and self.depth < _HASH_BITS:
-            self.depth += 1
-            self._drop_uncounted()
-
     def _drop_uncounted(self) -> None:
-        self._counts = {spelling: count for spelling, count in self._counts.items() if self._is_counted(spelling)}
+        self.counts = {spelling: count for spelling, count in self.counts.items() if self._is_counted(spelling)}
 
 
 def depth_of(key: str) -> int:

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from indexer.events.mapping import EventMapping, number
 from indexer.events.masking import mask_text
-from indexer.events.row_parser import Row
-from indexer.feeds.base import Feed, Record, RejectedRow
-from indexer.feeds.csv import ColumnCheck, open_table, read_csv
-from indexer.feeds.json import json_rows, read_json_array, read_json_lines
+from indexer.feeds.base import ColumnCheck, Feed, FeedFormat, Record, RejectedRow
+from indexer.feeds.csv import CSV_FORMAT, open_table, read_csv
+from indexer.feeds.json import JSON_ARRAY, JSON_LINES, json_rows, read_json_array
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.parquet import parquet_rows, read_parquet
+from indexer.feeds.parquet import PARQUET
 from retrieval.errors import FeedError, close_names, suggest_names
 from retrieval.events.privacy import Masker
 from retrieval.records import EventKind
@@ -32,38 +31,25 @@ _SHOWN = 60
 _SHOWN_NAMES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class EventFormat:
-    """One format of event logs."""
-
-    name: str
-    title: str
-    """What people call it."""
-    read: Callable[[Feed, ColumnCheck], Iterator[Record | RejectedRow]]
-    """The raw rows. Raises FeedError for what is not of this format, lacks a column, or breaks off."""
-    rows: Callable[[object], Sequence[Row]]
-    """A raw row decoded, as a sequence of one. Raises RowError for what cannot be decoded."""
-
-
-def _read_table(feed: Feed, check: ColumnCheck) -> Iterator[Record | RejectedRow]:
+def _read_table(feed: Feed) -> Iterator[Record | RejectedRow]:
     if open_table(feed) is None and feed.source.head.strip():
         raise FeedError(f"{feed.source.path}: line 1: is no header of a table; put the names of its columns there")
-    return read_csv(feed, check)
+    return read_csv(feed)
 
 
-EVENT_FORMATS: Mapping[str, EventFormat] = {
+EVENT_FORMATS: Mapping[str, FeedFormat] = {
     one.name: one
     for one in (
-        EventFormat("jsonl", "JSON lines", lambda feed, _: read_json_lines(feed), json_rows),
-        EventFormat("json", "JSON array", lambda feed, _: read_json_array(feed), json_rows),
-        EventFormat("response", "search responses", lambda feed, _: read_json_array(feed, _HITS), json_rows),
-        EventFormat("csv", "table with a header (CSV, TSV)", _read_table, json_rows),
-        EventFormat("parquet", "Parquet", read_parquet, parquet_rows),
+        JSON_LINES,
+        JSON_ARRAY,
+        FeedFormat("response", "search responses", lambda feed: read_json_array(feed, _HITS), rows=json_rows),
+        replace(CSV_FORMAT, read=_read_table),
+        PARQUET,
     )
 }
 
 
-def event_format(feed: Feed, name: str, masker: Masker) -> EventFormat:
+def event_format(feed: Feed, name: str, masker: Masker) -> FeedFormat:
     """The format with a name, or without one that of the log (an empty log: JSON lines). Raises FeedError for none."""
     if name:
         if name not in EVENT_FORMATS:

@@ -210,11 +210,11 @@ class EventImport:
     def _read(self, paths: Sequence[str], progress: Progress) -> Iterator[RowBatch]:
         check = column_check(self._options.mapping, self._masker)
         for source in open_sources(paths, progress.advance):
-            feed = Feed(source, self._options.mapping.columns, self._note)
+            feed = Feed(source, self._options.mapping.columns, self._note, check)
             log_format = event_format(feed, self._options.format, self._masker)
             batch = RowBatch(source.path, log_format.name)
             try:
-                for record in log_format.read(feed, check):
+                for record in log_format.read(feed):
                     batch.add(record)
                     if batch.is_full:
                         yield batch

@@ -8,7 +8,6 @@ anywhere.
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import datetime
@@ -17,9 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from zoneinfo import ZoneInfo
 
-import msgspec
-
-from indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule
+from indexer.feeds.mapping import FeedMapping, FieldSource, MappingRule, read_table_file
 from indexer.feeds.row_parser import value_at
 from retrieval.errors import FeedError, suggest_names
 from retrieval.records import Event, EventKind
@@ -47,13 +44,7 @@ def load_event_mapping(name: str | Path) -> EventMapping:
     Raises FeedError when there is none, or when it names what no event has, with the names it may have meant.
     """
     place = f"mapping {name}"
-    try:
-        content = _content(str(name))
-        is_json = content.lstrip().startswith("{")
-        table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
-    return event_mapping(table, place)
+    return event_mapping(read_table_file(lambda: _content(str(name)), place), place)
 
 
 def _content(name: str) -> str:
@@ -135,7 +126,11 @@ def _names(content: object, place: str) -> tuple[str, ...]:
 def _option(key: str, value: object, place: str) -> object:
     match key:
         case "zone":
-            _check_zone(value, place)
+            try:
+                ZoneInfo(str(value))
+            except (OSError, ValueError, LookupError):
+                message = f"{place}: zone is {value!r}; expected a name such as Europe/London or UTC"
+                raise FeedError(message) from None
         case "unit":
             _check_name(str(value), _UNITS, place, "unit")
         case "whole" if not isinstance(value, bool):
@@ -149,13 +144,6 @@ def _option(key: str, value: object, place: str) -> object:
         case _:
             pass
     return value
-
-
-def _check_zone(value: object, place: str) -> None:
-    try:
-        ZoneInfo(str(value))
-    except (OSError, ValueError, LookupError):
-        raise FeedError(f"{place}: zone is {value!r}; expected a name such as Europe/London or UTC") from None
 
 
 def _kinds(content: object, place: str) -> dict[str, EventKind]:

@@ -12,9 +12,10 @@ import math
 import re
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from indexer.events.mapping import EVENT_FIELDS, Condition, EventMapping, EventRule, FieldRule, normalize_action
@@ -59,14 +60,6 @@ class KeyedIds:
         return urlsafe_b64encode(self._key(_BETWEEN.join(parts))).decode().rstrip("=")
 
 
-@dataclass(frozen=True, slots=True)
-class _EventTemplate:
-    """One event of a row: its conditions, and its kind where that is fixed."""
-
-    holds: tuple[Callable[[Row], bool], ...]
-    kind: EventKind | None
-
-
 class EventPlan:
     """Makes events of rows that have these names, and no others."""
 
@@ -80,19 +73,22 @@ class EventPlan:
         self._kinds = mapping.kinds
         self._getters = {field: got for field, rule in mapping.fields.items() if (got := _getter(rule, names))}
         self._kind_of_text = lru_cache(_REMEMBERED)(self._known_kind)
-        self._makings = tuple(_EventTemplate(_compiled(rule.when), rule.kind) for rule in mapping.events)
+        self._rules = tuple((rule.kind, _compiled(rule.when)) for rule in mapping.events)
         self._skips = tuple((skip.reason, _compiled(skip.when)) for skip in mapping.skips)
-        self._readers = {kind: tuple(self._readers_of(mapping, kind)) for kind in EventKind}
+        self._readers = {
+            kind: [
+                (_PLACE[field], self._reader(field, mapping.fields[field], kind))
+                for field in self._getters
+                if field != "kind" and kind in _ONLY.get(field, (kind,))
+            ]
+            for kind in EventKind
+        }
         self._owners = {
             field: self._reader(field, mapping.fields[field], EventKind.CLICK)
             for field in ("shopper", "session")
             if field in self._getters
         }
         self._has_own_id = len(mapping.events) > 1 and "event_id" in self._getters
-
-    def _readers_of(self, mapping: EventMapping, kind: EventKind) -> list[tuple[int, _Reader]]:
-        fields = [field for field in self._getters if field != "kind" and kind in _ONLY.get(field, (kind,))]
-        return [(_PLACE[field], self._reader(field, mapping.fields[field], kind)) for field in fields]
 
     def _reader(self, field: str, rule: FieldRule, kind: EventKind) -> _Reader:
         if rule.is_joined:
@@ -109,9 +105,9 @@ class EventPlan:
             if all(holds(row) for holds in conditions):
                 raise SkipError(reason)
         made = [
-            self._event(row, making.kind or self._kind(row))
-            for making in self._makings
-            if all(holds(row) for holds in making.holds)
+            self._event(row, kind or self._kind(row))
+            for kind, conditions in self._rules
+            if all(holds(row) for holds in conditions)
         ]
         if not made:
             raise SkipError("no event of the mapping")
@@ -121,7 +117,10 @@ class EventPlan:
         """The raw values of an event's fields in a row; shopper and session are parsed, empty where they cannot be."""
         found = {field: value for field, get in self._getters.items() if (value := get(row)) is not None}
         for field in self._owners.keys() & found.keys():
-            found[field] = _read_or_blank(self._owners[field], row)
+            try:
+                found[field] = self._owners[field](row)
+            except EventError:
+                found[field] = ""
         return found
 
     def _kind(self, row: Row) -> EventKind:
@@ -148,13 +147,11 @@ class EventPlan:
         if not isinstance(time, datetime):
             raise EventError("no time", "a logged event needs one; the mapping can give all the same: time.value")
         if values[_QUERY] and values[_SESSION] and not values[_QUERY_ID]:
-            values[_QUERY_ID] = self._derived(values[_SESSION], values[_QUERY], time)
+            query, day = " ".join(str(values[_QUERY]).split()), str((time - EPOCH).days)
+            values[_QUERY_ID] = self._keyed.make("query", str(values[_SESSION]), query, day)
         if self._has_own_id and values[_EVENT_ID]:
             values[_EVENT_ID] = f"{values[_EVENT_ID]}:{kind}"
         return Event(kind, *values)  # type: ignore[arg-type]
-
-    def _derived(self, session: object, query: object, time: datetime) -> str:
-        return self._keyed.make("query", str(session), " ".join(str(query).split()), str((time - EPOCH).days))
 
 
 def _compiled(conditions: Collection[Condition]) -> tuple[Callable[[Row], bool], ...]:
@@ -219,13 +216,6 @@ def _reading_name(name: str, convert: Callable[[object], object]) -> _Reader:
         return None if (value := _filled(value)) is None else convert(value)
 
     return read
-
-
-def _read_or_blank(read: _Reader, row: Row) -> object:
-    try:
-        return read(row)
-    except EventError:
-        return ""
 
 
 def _joining(field: str, rule: FieldRule, get: _Reader, keyed: KeyedIds) -> _Reader:
@@ -303,25 +293,23 @@ def unwrap_document(row: Row) -> Row:
 def add_impressions(query: Event, hits: object) -> list[Event]:
     """A query and an impression of each product that it returned, in their order from position 1."""
     # Where only one product was returned, its id may stand alone.
-    ids = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None
+    ids: list[Any] | None = hits if isinstance(hits, list) else [hits] if isinstance(hits, str | int) else None
     if ids is None:
         return [query]
     if query.results is None:
         query = replace(query, results=len(ids))
-    return [query, *(_impression(query, product, position) for position, product in enumerate(ids, 1))]
-
-
-def _impression(query: Event, product: object, position: int) -> Event:
-    product_id = str(product) if type(product) is int else product
-    event_id = f"{query.event_id}:{position}" if query.event_id else ""
-    return replace(
-        query,
-        kind=EventKind.IMPRESSION,
-        product_id=product_id,  # type: ignore[arg-type]  # what is no text is refused with the reason later
-        position=position,
-        results=None,
-        event_id=event_id,
-    )
+    impressions = [
+        replace(
+            query,
+            kind=EventKind.IMPRESSION,
+            product_id=str(product) if type(product) is int else product,  # what is no text is refused later
+            position=position,
+            results=None,
+            event_id=f"{query.event_id}:{position}" if query.event_id else "",
+        )
+        for position, product in enumerate(ids, 1)
+    ]
+    return [query, *impressions]
 
 
 _WHOLE = re.compile(r"(-?\d+)\.0*")
@@ -332,9 +320,16 @@ _FIRST_MS = 1e11
 
 def text_reader(field: str, rule: FieldRule) -> Callable[[object], str]:
     """Reads an id or a query: a text, or a number as its digits."""
-    if rule.whole or rule.pad:
-        return lambda value: _whole_text(_text(field, value), rule)
-    return lambda value: value if type(value) is str else _text(field, value)
+    if not rule.whole and not rule.pad:
+        return lambda value: value if type(value) is str else _text(field, value)
+
+    def read(value: object) -> str:
+        text = _text(field, value)
+        if rule.whole and (match := _WHOLE.fullmatch(text)):
+            text = match[1]
+        return text.rjust(rule.pad, "0")
+
+    return read
 
 
 def _text(field: str, value: object) -> str:
@@ -343,12 +338,6 @@ def _text(field: str, value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise EventError(f"bad {field}", f"{field} is a text or a number, not {type(value).__name__}")
     return str(int(value)) if isinstance(value, int) or value.is_integer() else repr(value)
-
-
-def _whole_text(value: str, rule: FieldRule) -> str:
-    if rule.whole and (match := _WHOLE.fullmatch(value)):
-        value = match[1]
-    return value.rjust(rule.pad, "0")
 
 
 def whole_reader(field: str, plus: int = 0, *, is_absolute: bool = False) -> Callable[[object], int]:

@@ -77,13 +77,19 @@ def shorten(text: str) -> str:
 Row = Mapping[str, object]
 
 
+ColumnCheck = Callable[[str, Sequence[str], FeedMapping], None]
+"""Receives a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Feed:
     """A feed about to be read: its bytes, the user's mapping, and the hook for what is dropped on the way."""
 
     source: FeedSource
-    mapping: FeedMapping = field(default_factory=FeedMapping)
+    mapping: FeedMapping
     note: NoteHandler = ignore
+    check_columns: ColumnCheck = ignore
+    """Of a table whose columns have any names."""
 
 
 def object_row(row: object) -> Sequence[Row]:
@@ -98,11 +104,6 @@ def object_row(row: object) -> Sequence[Row]:
     return rows
 
 
-def first_row(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:
-    """The only row of a product without variants."""
-    return rows[0], ()
-
-
 @dataclass(frozen=True, slots=True)
 class FeedFormat:
     """One format of feeds."""
@@ -115,7 +116,9 @@ class FeedFormat:
     """What the columns of the format mean, over the names known by default; the user's mapping goes over both."""
     rows: Callable[[object], Sequence[Row]] = object_row
     """The decoded row or rows of a record. Raises RowError for what cannot be decoded."""
-    assemble: Callable[[Sequence[Row], DropHandler, datetime], tuple[Row, tuple[Variant, ...]]] = first_row
+    assemble: Callable[[Sequence[Row], DropHandler, datetime], tuple[Row, tuple[Variant, ...]]] = (
+        lambda rows, _note, _now: (rows[0], ())
+    )
     """One row for the rules, and the product's variants, as of a time: it decides which sale prices hold."""
     has_columns: Callable[[Collection[str]], bool] = lambda _names: True
     """Whether the columns of a table are those of this format."""

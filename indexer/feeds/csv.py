@@ -66,7 +66,9 @@ def detect_table(head: str, is_whole: bool, fewest: int = 2) -> Table | None:
     table = max((table for table in tables if table), key=lambda table: len(table.names), default=None)
     if table is None or len(table.names) < fewest:
         return None
-    return _escaping(table, sample)
+    if not any('\\"' in line for line in sample):
+        return table
+    return min(table, replace(table, escape="\\"), key=lambda one: _misfits(one, sample))
 
 
 def _table(lines: list[str], start: int, delimiter: str) -> Table | None:
@@ -96,13 +98,6 @@ def _unique(names: list[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _escaping(table: Table, lines: list[str]) -> Table:
-    if not any('\\"' in line for line in lines):
-        return table
-    escaped = replace(table, escape="\\")
-    return min(table, escaped, key=lambda one: _misfits(one, lines))
-
-
 def _misfits(table: Table, lines: list[str]) -> int:
     try:
         return sum(len(row) != len(table.names) for row in _reader(table, iter(lines)) if row)
@@ -125,7 +120,8 @@ class _TableLines:
         self._lines = iterate_lines(source)
         self._first = first
         self._again: deque[tuple[int, str, bool]] = deque()
-        self._budget = _FREE
+        self.budget = _FREE
+        """Characters of lines that may still be given again."""
         self._size = 0
         self.row_lines: list[tuple[int, str, bool]] = []
         """Number, text, and whether it could not be decoded."""
@@ -150,7 +146,7 @@ class _TableLines:
         for number, line in self._lines:
             if number < self._first:
                 continue
-            self._budget += len(line)
+            self.budget += len(line)
             try:
                 return number, line.decode() + "\n", False
             except UnicodeDecodeError:
@@ -164,13 +160,9 @@ class _TableLines:
 
     def give_back(self, count: int) -> None:
         """Gives the last lines of the row again, within a bound on all lines that stray quotes swallow."""
-        self._budget -= sum(len(line[1]) for line in self.row_lines)
+        self.budget -= sum(len(line[1]) for line in self.row_lines)
         self._again.extendleft(reversed(self.row_lines[-count:]))
         del self.row_lines[-count:]
-
-    @property
-    def can_give_back(self) -> bool:
-        return len(self.row_lines) > 1 and self._budget > 0
 
 
 class TableReader:
@@ -233,7 +225,7 @@ class TableReader:
     def _go_back(self) -> bool:
         """Goes back to the first line inside the row that is a whole row itself, if an unclosed quote began the row."""
         lines = self._lines
-        if lines.can_give_back:
+        if len(lines.row_lines) > 1 and lines.budget > 0:
             for count in range(len(lines.row_lines) - 1, 0, -1):
                 if self._is_row(lines.row_lines[-count][1]):
                     lines.give_back(count)
@@ -247,8 +239,6 @@ class TableReader:
             return False
 
 
-ColumnCheck = Callable[[str, Sequence[str], FeedMapping], None]
-"""Receives a feed's path, its columns under known names, and the mapping; raises FeedError where one is missing."""
 _NEEDED = ("id", "title")
 _ENOUGH = 2
 _TITLES = {"google-tsv": "Google Merchant", "shopify": "Shopify", "woocommerce": "WooCommerce"}
@@ -284,7 +274,9 @@ def read_table(
         feed.note(FeedNote(source.path, 0, "encoding", "not UTF-8", detail))
     user_names = feed.mapping.user_names
     table = table.rename({old: new for old, new in renamed(table).items() if old not in user_names})
-    check_columns(source.path, named, table.names, required)
+    looks = f"{source.path}: looks like a {_TITLES.get(named)} feed but has no column"
+    cure = "add it to the export, or say what else the feed is with --format"
+    check_names(looks, table.names, required, cure)
     names = table.names
     for row in TableReader(source, table, named):
         if isinstance(row, RejectedRow):
@@ -313,15 +305,14 @@ def first_line(head: bytes) -> str:
     return repr(head.lstrip()[:60].split(b"\n")[0].decode(errors="replace").strip())
 
 
-def check_columns(path: str, named: str, names: Iterable[str], required: Sequence[str]) -> None:
-    """Raises FeedError when a known format lacks a column that its rows cannot be read without."""
+def check_names(feed: str, names: Iterable[str], required: Sequence[str], cure: str) -> None:
+    """Raises FeedError when a known format lacks a column or field that its rows cannot be read without.
+
+    `feed` and `cure` are the beginning and the end of the message.
+    """
     missing = [name for name in required if name not in set(names)]
     if missing:
-        columns = ", ".join(map(repr, missing))
-        raise FeedError(
-            f"{path}: looks like a {_TITLES[named]} feed but has no column {columns}; "
-            f"add it to the export, or say what else the feed is with --format"
-        )
+        raise FeedError(f"{feed} {', '.join(map(repr, missing))}; {cure}")
 
 
 def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping) -> None:
@@ -349,13 +340,13 @@ def map_column_names(names: Sequence[str], mapping: FeedMapping) -> dict[str, st
     return found
 
 
-def read_csv(feed: Feed, check: ColumnCheck = check_product_columns) -> Iterator[Record | RejectedRow]:
+def read_csv(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each row of a table whose columns are known names or mapped ones."""
     path = feed.source.path
 
     def renamed(table: Table) -> dict[str, str]:
         names = map_column_names(table.names, feed.mapping)
-        check(path, [names.get(name, name) for name in table.names], feed.mapping)
+        feed.check_columns(path, [names.get(name, name) for name in table.names], feed.mapping)
         return names
 
     for row in read_table(feed, "csv", renamed):

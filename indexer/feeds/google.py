@@ -9,11 +9,11 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 from xml.etree.ElementTree import ParseError
 
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, shorten
-from indexer.feeds.csv import Table, read_table, table_rows
+from indexer.feeds.csv import Table, check_names, read_table, table_rows
 from indexer.feeds.io import MAX_LINE, FeedSource, declared_encoding, detect_encoding
 from indexer.feeds.json import TOO_LONG
 from indexer.feeds.mapping import DropHandler, MappingRule, first_of
@@ -22,8 +22,6 @@ from retrieval.records import Variant
 
 if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType
-
-    from defusedxml.ElementTree import DefusedXMLParser
 
 REQUIRED = ("id", "title", "description", "link", "image_link", "availability", "price")
 """What every offer must have."""
@@ -224,6 +222,15 @@ _SAMPLE_ITEMS = 100
 """Items that the fields of a feed are recognised by."""
 
 
+class _XmlParser(Protocol):
+    """ElementTree's parser with its expat one inside."""
+
+    @property
+    def parser(self) -> XMLParserType: ...
+    def feed(self, data: bytes, /) -> None: ...
+    def close(self) -> object: ...
+
+
 def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each item or entry.
 
@@ -232,7 +239,9 @@ def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
     """
     source = feed.source
     path = source.path
-    _decode(source)
+    looks = f"{path}: looks like a Google Merchant feed but its items have no"
+    if source.encoding == "utf-8":  # XML says its encoding itself; where it does not, it is detected
+        source.decode(declared_encoding(source.head) or detect_encoding(source.head))
     waiting: list[Record | RejectedRow] = []
     fields: set[str] = set()
     is_checked = False
@@ -240,11 +249,13 @@ def read_google_xml(feed: Feed) -> Iterator[Record | RejectedRow]:
         waiting.append(_record(path, item))
         fields.update(item.fields)
         if is_checked or len(waiting) >= _SAMPLE_ITEMS:
-            is_checked = is_checked or _check(path, fields)
+            if not is_checked:
+                check_names(looks, fields, REQUIRED, "add it to the export")
+            is_checked = True
             yield from waiting
             waiting.clear()
     if waiting:
-        _check(path, fields)
+        check_names(looks, fields, REQUIRED, "add it to the export")
         yield from waiting
 
 
@@ -253,22 +264,6 @@ def _record(path: str, item: Item) -> Record | RejectedRow:
         return Record(path, item.line, "google-xml", item.fields)
     text = shorten(" ".join(value for value in item.fields.values() if isinstance(value, str)))
     return RejectedRow(path, item.line, TOO_LONG, f"an item may have {MAX_LINE:,} characters", "google-xml", text)
-
-
-def _check(path: str, fields: set[str]) -> bool:
-    missing = [name for name in REQUIRED if name not in fields]
-    if missing:
-        names = ", ".join(map(repr, missing))
-        raise FeedError(
-            f"{path}: looks like a Google Merchant feed but its items have no {names}; add it to the export"
-        )
-    return True
-
-
-def _decode(source: FeedSource) -> None:
-    """XML says its encoding itself; where it does not and is no UTF-8, it is detected."""
-    if source.encoding == "utf-8":
-        source.decode(declared_encoding(source.head) or detect_encoding(source.head))
 
 
 def _items(source: FeedSource) -> Iterator[Item]:
@@ -296,7 +291,7 @@ def _pieces(source: FeedSource) -> Iterator[bytes]:
         yield b""
 
 
-def _feed_parser(source: FeedSource, parser: DefusedXMLParser, items: ItemCollector, piece: bytes) -> FeedError | None:
+def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, piece: bytes) -> FeedError | None:
     """Gives the parser a piece; what is wrong there is told after the items before it."""
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 

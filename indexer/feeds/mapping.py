@@ -20,6 +20,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -113,13 +114,17 @@ def load_mapping(path: str | Path) -> FeedMapping:
 
     Raises FeedError when the file cannot be read, names an unknown product field, or holds anything but rules.
     """
-    try:
-        content = Path(path).read_text(encoding="utf-8-sig")
-        is_json = content.lstrip().startswith("{")
-        table = msgspec.json.decode(content) if is_json else tomllib.loads(content)
-    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise FeedError(f"mapping {path}: cannot be read as TOML or JSON: {error}") from error
+    table = read_table_file(lambda: Path(path).read_text(encoding="utf-8-sig"), f"mapping {path}")
     return FeedMapping().replace(dict(_rules(table, f"mapping {path}")))
+
+
+def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
+    """The content of a TOML or JSON file, told by its first character. Raises FeedError, which names the `place`."""
+    try:
+        content = read()
+        return msgspec.json.decode(content) if content.lstrip().startswith("{") else tomllib.loads(content)
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise FeedError(f"{place}: cannot be read as TOML or JSON: {error}") from error
 
 
 def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) -> FeedMapping:
@@ -133,17 +138,12 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
         target, separator, source = (part.strip() for part in flag.partition("="))
         if not separator or not target or not source:
             raise FeedError(f"--map {flag}: expected FIELD=NAME, such as title=product_name")
-        result = result.replace(dict(_rules({target: _flag_value(source, flag)}, f"--map {flag}")))
+        try:
+            value = tomllib.loads(f"rule = {source}")["rule"] if source[0] in "{[\"'" else source
+        except ValueError as error:
+            raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
+        result = result.replace(dict(_rules({target: value}, f"--map {flag}")))
     return result
-
-
-def _flag_value(source: str, flag: str) -> object:
-    if source[0] not in "{[\"'":
-        return source
-    try:
-        return tomllib.loads(f"rule = {source}")["rule"]
-    except ValueError as error:
-        raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
 
 
 def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, MappingRule]]:
@@ -153,16 +153,11 @@ def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Mappi
             for name, rule in content.items():
                 yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
             continue
-        _check_target(target, place)
+        container, _, name = target.partition(".")
+        if target not in (*_FIELDS, SALE_PERIOD) and not (container in _CONTAINERS and name):
+            advice = suggest_names(target, _FIELDS, f"the fields are {', '.join(_FIELDS)}")
+            raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
         yield target, _rule(content, f"{place}: {target}")
-
-
-def _check_target(target: str, place: str) -> None:
-    container, _, name = target.partition(".")
-    if target in (*_FIELDS, SALE_PERIOD) or (container in _CONTAINERS and name):
-        return
-    advice = suggest_names(target, _FIELDS, f"the fields are {', '.join(_FIELDS)}")
-    raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
 
 
 def _rule(content: object, place: str) -> MappingRule:

@@ -10,7 +10,7 @@ from decimal import Decimal
 from typing import BinaryIO
 
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row, object_row
-from indexer.feeds.csv import ColumnCheck, check_product_columns, map_column_names
+from indexer.feeds.csv import map_column_names
 from indexer.feeds.io import FeedSource
 from indexer.feeds.json import assemble_objects
 from retrieval.errors import FeedError, RowError
@@ -24,11 +24,10 @@ _BATCH = 500
 _BUFFER = 1 << 20
 
 
-def read_parquet(feed: Feed, check: ColumnCheck = check_product_columns) -> Iterator[Record | RejectedRow]:
+def read_parquet(feed: Feed) -> Iterator[Record | RejectedRow]:
     """A record for each row; its line is the number of the row.
 
-    Raises FeedError for a file that is damaged, has row groups over 4 GB, or one that lacks a column, as
-    `check` finds: for the id or the title of products.
+    Raises FeedError for a file that is damaged, has row groups over 4 GB, or lacks a column.
     """
     import pyarrow  # type: ignore[import-untyped]
     from pyarrow.parquet import ParquetFile  # type: ignore[import-untyped]
@@ -41,7 +40,7 @@ def read_parquet(feed: Feed, check: ColumnCheck = check_product_columns) -> Iter
             _check_groups(source.path, file.metadata)
             columns = [str(name) for name in file.schema_arrow.names]
             names = map_column_names(columns, feed.mapping)
-            check(source.path, [names.get(name, name) for name in columns], feed.mapping)
+            feed.check_columns(source.path, [names.get(name, name) for name in columns], feed.mapping)
             for batch in file.iter_batches(batch_size=_BATCH):
                 for row in batch.to_pylist():
                     source.line += 1

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from indexer.feeds.base import Feed, FeedFormat, FeedNote, NoteHandler, Record, RejectedRow, ignore
-from indexer.feeds.csv import CSV_FORMAT, first_line, open_table
+from indexer.feeds.csv import CSV_FORMAT, check_product_columns, first_line, open_table
 from indexer.feeds.google import GOOGLE_TEXT, GOOGLE_XML
 from indexer.feeds.io import open_sources
 from indexer.feeds.json import JSON_ARRAY, JSON_LINES, REJECTED, is_rejected, unwrap_rejected
@@ -54,7 +54,7 @@ def read_records(
     """
     named = get_format(format) if format else None
     for source in open_sources(paths, advance):
-        feed = Feed(source, mapping or FeedMapping(), note)
+        feed = Feed(source, mapping or FeedMapping(), note, check_product_columns)
         yield from (named or detect_format(feed)).read(feed)
 
 

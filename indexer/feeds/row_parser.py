@@ -78,23 +78,12 @@ class RowPlan:
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
             if sources or rule.value is not None:
                 self.rules[target] = MappingRule(sources, rule.value)
-        parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
-        alone = {target: name for target, _ in parsers if (name := _only_name(self.rules[target], names))}
-        self.singles = [(target, alone[target], parse) for target, parse in parsers if target in alone]
-        """Fields that only one name of the row can give: nearly all of them, so they are read the shortest way."""
-        self.parsers = [(target, parse) for target, parse in parsers if target not in alone]
+        self.parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
         self.has_price = "price" in self.rules
         self.has_images = "images" in self.rules
         self.has_name = "name" in names
         self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
-
-
-def _only_name(rule: MappingRule, names: frozenset[str]) -> str:
-    """The name that alone can give a field its value; empty where there are others, or a constant."""
-    if len(rule.sources) != 1 or rule.value is not None or rule.sources[0].name not in names:
-        return ""
-    return rule.sources[0].name
 
 
 class RowReading:
@@ -112,47 +101,19 @@ class RowReading:
 
     def find(self, target: str) -> tuple[FieldSource, object] | None:
         """The first value of a product field, with its source."""
-        rule = self._plan.rules.get(target)
-        if rule is None:
-            return None
-        for source in rule.sources:
-            value = self._row.get(source.name)
-            if value is not None and not _is_blank(value):  # nearly always, so it goes the shortest way
-                self._found[target] = value
-                self._used.add(source.name)
-                return source, value
-            if value is None and not _is_blank(value := value_at(self._row, source.name)):
-                self._found[target] = value
-                self._take(source)
-                return source, value
-        return None if rule.value is None else (_CONSTANT, rule.value)
-
-    def singles(self) -> dict[str, object]:
-        """The values of the fields that exactly one name of the row gives."""
-        found: dict[str, object] = {}
-        for target, name, parse in self._plan.singles:
-            value = self._row[name]
-            if type(value) is str:  # as in _is_blank, without the call
-                if not value or value.isspace():
-                    continue
-            elif _is_blank(value):
-                continue
-            self._used.add(name)
-            try:
-                found[target] = parse(name, value)
-            except UnusableValueError as error:
-                self._note(target, error.reason, error.detail)
+        found = next(self._candidates(target), None)
+        if found is not None and found[0] is not _CONSTANT:
+            self._found[target] = found[1]
+            self._take(found[0])
         return found
 
-    def optional(self, target: str, parse: Callable[[str, object], T]) -> T | None:
-        """The parsed value of a field; None where there is none that is usable."""
-        found = self.find(target)
-        return None if found is None else self._parsed(found, target, parse)
-
-    def _parsed(self, found: tuple[FieldSource, object], target: str, parse: Callable[[str, object], T]) -> T | None:
-        source, value = found
+    def optional(
+        self, target: str, parse: Callable[[str, object], T], found: tuple[FieldSource, object] | None = None
+    ) -> T | None:
+        """The parsed value of a field, by default the first one found; None where there is none that is usable."""
+        found = found or self.find(target)
         try:
-            return parse(source.name, value)
+            return parse(found[0].name, found[1]) if found else None
         except UnusableValueError as error:
             self._note(target, error.reason, error.detail)
             return None
@@ -194,22 +155,24 @@ class RowReading:
         found = self.find(SALE_PERIOD)
         if found is None:
             return True
-        period = self._parsed(found, SALE_PERIOD, values.period)
+        period = self.optional(SALE_PERIOD, values.period, found)
         return period is not None and values.is_in_period(period, now)
 
     def images(self) -> tuple[str, ...]:
         found: tuple[str, ...] = ()
         for source, value in self._candidates("images"):
             self._take(source)
-            images = self._parsed((source, value), "images", values.images) or ()
+            images = self.optional("images", values.images, (source, value)) or ()
             found = tuple(dict.fromkeys(found + images)) if found else images
         return found
 
     def _candidates(self, target: str) -> Iterator[tuple[FieldSource, object]]:
-        rule = self._plan.rules.get(target, MappingRule())
+        rule = self._plan.rules.get(target)
+        if rule is None:
+            return
         for source in rule.sources:
             value = value_at(self._row, source.name)
-            if value is not None and not _is_blank(value):
+            if not _is_blank(value):
                 yield source, value
         if rule.value is not None:
             yield _CONSTANT, rule.value
@@ -236,7 +199,7 @@ class RowReading:
         return found
 
     def _add_identifier(self, found: dict[str, tuple[str, ...]], kind: str, value: tuple[FieldSource, object]) -> None:
-        spelled = self._parsed(value, f"identifiers.{kind}", values.texts)
+        spelled = self.optional(f"identifiers.{kind}", values.texts, value)
         if spelled:
             found[kind] = tuple(dict.fromkeys(found[kind] + spelled)) if kind in found else spelled
 
@@ -262,14 +225,12 @@ class RowReading:
             target = self._plan.targets.get(name)
             if target == "price":
                 if self._is_on_sale and not name.startswith("sale_price") and not _is_blank(value):
-                    yield "regular_price", _amount(self._price_source(name), value)[0]
+                    source = next(one for one in self._plan.rules["price"].sources if one.name == name)
+                    yield "regular_price", _amount(source, value)[0]
             elif name == "name" and isinstance(value, str) and value.strip().casefold() in title.casefold():
                 continue
             elif target is None or value != self._found.get(target):
                 yield name, value
-
-    def _price_source(self, name: str) -> FieldSource:
-        return next(source for source in self._plan.rules["price"].sources if source.name == name)
 
 
 _CONSTANT = FieldSource("value")
@@ -370,7 +331,7 @@ class RowReader:
         reading = RowReading(plan, row, note)
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")
-        found: dict[str, Any] = reading.singles()
+        found: dict[str, Any] = {}
         for target, parse in plan.parsers:
             if (value := reading.optional(target, parse)) is not None:
                 found[target] = value

@@ -53,13 +53,11 @@ class VariationStore:
 
     def add(self, line: int, row: dict[str, str], is_parent: bool) -> None:
         """Keeps a row under its own id and SKU, or under those by which it names its parent."""
-        if is_parent:
-            insert = "INSERT INTO parents VALUES (?, ?, ?, ?)"
-            identity, sku = row.get("ID", "").strip(), row.get("SKU", "").strip()
-        else:
-            parent = row.get("Parent", "").strip()
-            by_id = _PARENT_ID.fullmatch(parent)
+        insert = "INSERT INTO parents VALUES (?, ?, ?, ?)"
+        identity, sku, parent = (row.get(name, "").strip() for name in ("ID", "SKU", "Parent"))
+        if not is_parent:
             insert = "INSERT INTO variations VALUES (?, ?, ?, ?)"
+            by_id = _PARENT_ID.fullmatch(parent)
             identity, sku = (by_id[1], "") if by_id else ("", parent)
         self._rows.execute(insert, (line, identity, sku, msgspec.json.encode(row)))
 
@@ -70,9 +68,9 @@ class VariationStore:
             "CREATE TABLE joined (line INTEGER PRIMARY KEY);"
         )
         for line, identity, sku, content in self._rows.execute("SELECT * FROM parents ORDER BY line"):
-            product, names = VariantRows(line, _row(content)), (identity, sku)
+            product, names = VariantRows(line, _decode_row(content)), (identity, sku)
             for (variation,) in self._rows.execute(f"SELECT row {_ITS_OWN} ORDER BY line", names):
-                product.add(_row(variation))
+                product.add(_decode_row(variation))
                 if product.is_full:
                     break
             self._rows.execute(f"INSERT INTO joined SELECT line {_ITS_OWN}", names)
@@ -82,11 +80,10 @@ class VariationStore:
         """The variations that no product took."""
         orphans = self._rows.execute("SELECT line, row FROM variations WHERE line NOT IN joined ORDER BY line")
         for line, content in orphans:
-            yield line, _row(content)
+            yield line, _decode_row(content)
 
 
-def _row(content: bytes) -> dict[str, str]:
-    return msgspec.json.decode(content, type=dict[str, str])
+_decode_row = msgspec.json.Decoder(dict[str, str]).decode
 
 
 REQUIRED = ("ID", "Type", "Name")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from typing import TypeVar
 
 import numpy as np
 
@@ -73,6 +75,7 @@ def _isbn10_is_broken(digits: str) -> bool:
     return (total + last) % 11 != 0
 
 
+T = TypeVar("T")
 Values = Sequence[object]
 """One value a product, None where it has none."""
 Detect = Callable[[Sequence[str]], Sequence[str]]
@@ -159,20 +162,16 @@ def variant_fault(product: Product) -> str | None:
     if repeated:
         return f"two variants have the id {repeated}"
     options = [tuple(sorted(variant.options.items())) for variant in variants]
-    if len(variants) > 1 and len(set(options)) < len(options):
-        return f"two variants have the same options: {_spelled(_repeated(options) or ())}"
+    same = _repeated(options)
+    if same is not None:
+        return f"two variants have the same options: {', '.join(f'{name} {value}' for name, value in same) or 'none'}"
     if len({tuple(name for name, _ in each) for each in options}) > 1:
         return "not every variant names the same options"
     return _price_fault(product, variants)
 
 
-def _repeated(values: Sequence[object]) -> object | None:
-    return next((value for place, value in enumerate(values) if value in values[:place]), None)
-
-
-def _spelled(options: object) -> str:
-    pairs = options if isinstance(options, tuple) else ()
-    return ", ".join(f"{name} {value}" for name, value in pairs) or "none"
+def _repeated(values: Sequence[T]) -> T | None:
+    return next((value for value, count in Counter(values).items() if count > 1), None)
 
 
 def _price_fault(product: Product, variants: Sequence[Variant]) -> str | None:
@@ -245,13 +244,8 @@ def _confirm_languages(batch: ProductBatch, places: Sequence[int], languages: Se
     """Whether both halves of each title are in the language. Made-up brands sound like some language once in a thousand
     titles, but hardly ever in both halves.
     """
-    halves = [_halves(batch.products[place].title) for place in places]
-    first, second = (batch.detect([each[side] for each in halves]) for side in (0, 1))
+    titles = [batch.products[place].title for place in places]
+    cuts = [max(title.find(" ", len(title) // 2), 0) or len(title) // 2 for title in titles]  # Chinese has no blanks
+    first = batch.detect([title[:cut] for title, cut in zip(titles, cuts, strict=True)])
+    second = batch.detect([title[cut:] for title, cut in zip(titles, cuts, strict=True)])
     return [one == other == language for one, other, language in zip(first, second, languages, strict=True)]
-
-
-def _halves(title: str) -> tuple[str, str]:
-    middle = len(title) // 2
-    blank = title.find(" ", middle)
-    cut = blank if blank > 0 else middle  # Chinese has no blanks
-    return title[:cut], title[cut:]

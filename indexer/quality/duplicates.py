@@ -112,7 +112,7 @@ class DuplicateFinder:
         first: list[NDArray[np.int64]] = []
         groups = 0
         for runs in self._parts(name):
-            flagged[runs.shared_rows()] = True
+            flagged[runs.shared_rows] = True
             groups += len(runs.shared)
             first = sorted([*first, *runs.first_groups()], key=lambda rows: int(rows[0]))[:MOST_EXAMPLES]
         if groups:
@@ -149,7 +149,9 @@ class DuplicateFinder:
         met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         for runs in self._parts(COPIES):
             pairs = runs.pairs()
-            met.append(pairs[~_claim_otherwise(claims, pairs)])
+            # Trade numbers, or makers' numbers, that are both there and not the same.
+            later, earlier = claims[pairs >> _SHIFT], claims[pairs & _LOW]
+            met.append(pairs[~((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)])
             if sum(map(len, met)) > _MOST_MEETINGS:
                 met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
         pairs, bands = np.unique(np.concatenate(met), return_counts=True)
@@ -187,13 +189,10 @@ class _Runs:
         hashes, self._rows = hashes[is_new], rows[is_new]
         starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
         self._sizes = np.diff(np.r_[starts, len(hashes)])
+        self.shared_rows: NDArray[np.int64] = self._rows[np.repeat(self._sizes > 1, self._sizes)]
         self._starts = starts
         self.shared: NDArray[np.intp] = np.flatnonzero(self._sizes > 1)
         """The runs of several rows."""
-
-    def shared_rows(self) -> NDArray[np.int64]:
-        rows: NDArray[np.int64] = self._rows[np.repeat(self._sizes > 1, self._sizes)]
-        return rows
 
     def first_groups(self) -> list[NDArray[np.int64]]:
         """Of the runs of several rows those with the smallest first rows, each cut to what a report shows."""
@@ -218,13 +217,6 @@ class _Runs:
         earlier.append(starts[far])
         pairs: NDArray[np.int64] = (self._rows[np.concatenate(later)] << _SHIFT) | self._rows[np.concatenate(earlier)]
         return pairs
-
-
-def _claim_otherwise(claims: NDArray[np.uint32], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Pairs whose trade numbers, or makers' numbers, are both there and not the same."""
-    later, earlier = claims[pairs >> _SHIFT], claims[pairs & _LOW]
-    otherwise: NDArray[np.bool_] = ((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)
-    return otherwise
 
 
 def _limit_pairs(pairs: NDArray[np.int64], most: int, found: DuplicateFindings) -> NDArray[np.int64]:
@@ -292,12 +284,11 @@ def _says_otherwise(one: Product, other: Product) -> bool:
         values, seconds = (set(map(identifier_key, each.identifiers.get(kind, ()))) for each in (one, other))
         if values and seconds and values.isdisjoint(seconds):
             return True
-    shared = one.attributes.keys() & other.attributes.keys()
-    return any(_folded(one.attributes[name]) != _folded(other.attributes[name]) for name in shared)
-
-
-def _folded(value: object) -> object:
-    return fold_value(value) if isinstance(value, str) else value
+    texts, others = (
+        {name: fold_value(value) if isinstance(value, str) else value for name, value in each.attributes.items()}
+        for each in (one, other)
+    )
+    return any(texts[name] != others[name] for name in texts.keys() & others.keys())
 
 
 BANDS = 6

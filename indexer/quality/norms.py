@@ -69,9 +69,6 @@ class Norm:
         return Norm(self.currency or wider.currency, self.language or wider.language, {**prices, **self.prices})
 
 
-_NOTHING = Norm()
-
-
 @dataclass(frozen=True, slots=True)
 class Norms:
     """The norms of a catalog, by folded category path; picklable, and bounded as the census is."""
@@ -83,7 +80,7 @@ class Norms:
         path = folded_path(category)
         norm = Norm()
         for depth in range(1, len(path) + 1):
-            norm = self.categories.get(path[:depth], _NOTHING).inherit(norm)
+            norm = self.categories.get(path[:depth], Norm()).inherit(norm)
         return norm
 
 

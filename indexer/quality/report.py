@@ -95,17 +95,11 @@ class Charts(msgspec.Struct, frozen=True):
     """By ISO 639-1 code, most frequent first; empty where unknown."""
 
 
-class QualityReport(msgspec.Struct, frozen=True):
-    """The report."""
+class QualityReport(FeedSummary, frozen=True, kw_only=True):
+    """The report; of the summary, the most frequent first."""
 
     schema: int
-    created: datetime
-    feeds: tuple[str, ...]
-    read: int
     products: int
-    rejected: Mapping[str, ReasonCount]
-    noted: Mapping[str, ReasonCount]
-    cleaned: Mapping[str, int]
     scores: tuple[Score, ...]
     findings: tuple[Finding, ...]
     """Errors first, then warnings, then infos; in each the most frequent first."""

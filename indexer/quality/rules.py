@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -265,11 +266,9 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
         raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MOST_RULES} are taken")
     rules = tuple(_RuleReader(path, number, entry).rule() for number, entry in enumerate(entries, 1))
     names = [rule.name for rule in rules]
-    for name in names:
-        if names.count(name) > 1:
-            raise SettingError(
-                f"rules {path}: rule {name!r} is there {names.count(name)} times; give each its own name"
-            )
+    name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
+    if count > 1:
+        raise SettingError(f"rules {path}: rule {name!r} is there {count} times; give each its own name")
     return rules
 
 

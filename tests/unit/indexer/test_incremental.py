@@ -13,7 +13,6 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.cleaning.spelling import SpellingNormalizer
 from indexer.incremental import UpdateMerge, prune_journal
 from indexer.rejects import REJECTED_FILE
@@ -30,80 +29,55 @@ from retrieval.store.manifest import (
     VECTORS_FOLDER,
     read_fields,
 )
-from retrieval.store.products import PRODUCTS_FILE, ProductStore, product_from_json, product_to_json
-from retrieval.store.versions import Store
-from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from retrieval.store.products import PRODUCTS_FILE, product_from_json, product_to_json
+from retrieval.updates.changes import Delete, Patch, Upsert
 from retrieval.updates.journal import Journal
 from retrieval.updates.three_way_merge import PendingUpdate
 from service.cli.verify import verify_version
 from service.engine.engine import SearchEngine
 from service.engine.versions import roll_back
-from tests.catalogs import write_feed
-from tests.conftest import ENCODER
 from tests.histories import Expected, Round, histories
+from tests.unit.indexer.conftest import Shop
 
 QUERIES = ("drill", "cordless 12v saw", "无线电钻", "bosch red", "")
 FILTERS = ("price < 10", "category = Drills", "brand = bosch", "colour = red")
 FACETS = ("brand", "category", "price")
 
 
-class Index:
-    def __init__(self, root: Path, feed: Path, cache: Path) -> None:
-        self.store = Store(root)
-        self._feed = feed
-        self._cache = cache
-
-    @property
-    def folder(self) -> Path:
-        return self.store.version_folder(self.store.current())
-
-    def rebuild(self) -> RebuildReport:
-        options = RebuildOptions(
-            (str(self._feed),), self._cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True
-        )
-        return rebuild(self.store.root, options)
-
-    def change(self, changes: list[Change] | tuple[Change, ...]) -> None:
-        with Journal(self.store.root) as journal:
-            journal.append(changes, above=self.store.serving()[0].last_merged_change)
-
-    def roll_back(self, places: int) -> str:
-        names = self.store.versions()
-        name = names[max(0, len(names) - 1 - places)]
-        with self.store.lock("rollback"):
-            return roll_back(self.store, name).version
+def go_back(index: Shop, places: int) -> str:
+    names = index.store.versions()
+    with index.store.lock("rollback"):
+        return roll_back(index.store, names[max(0, len(names) - 1 - places)]).version
 
 
-def relive(index: Index, feed: Path, history: list[Round]) -> Expected:
+def relive(index: Shop, history: list[Round]) -> Expected:
     expected = Expected()
     for each in history:
         if each.changes:
-            index.change(each.changes)
+            index.change(*each.changes)
             expected.change(each.changes)
         if each.rollback:
-            expected.roll_back(index.roll_back(each.rollback))
-        write_feed(feed, each.feed)
-        expected.rebuild(each.feed, index.rebuild().version)
-        products = ProductStore(index.folder)
-        assert [products[row] for row in range(len(products))] == expected.published
+            expected.roll_back(go_back(index, each.rollback))
+        expected.rebuild(each.feed, index.rebuild(each.feed, force=True).version)
+        assert index.products == expected.published
     return expected
 
 
-def from_nothing(index: Index, expected: Expected) -> None:
-    index.rebuild()
+def from_nothing(index: Shop, feed: Sequence[Product], expected: Expected) -> None:
+    index.rebuild(feed, force=True)
     if changes := expected.standing():
-        index.change(changes)
-        index.rebuild()
+        index.change(*changes)
+        index.rebuild(feed, force=True)
 
 
-def held(index: Index) -> dict[str, Any]:
+def held(index: Shop) -> dict[str, Any]:
     folder, catalog = index.folder, read_fields(index.folder / FIELDS_FILE)
-    report = msgspec.json.decode((index.store.root / QUALITY_FILE).read_bytes())
+    report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes())
     return {
         "products": (folder / PRODUCTS_FILE).read_bytes(),
         "standing": (folder / PENDING_UPDATES_FILE).read_bytes(),
         "synonyms": (folder / SYNONYMS_FILE).read_bytes(),
-        "rejected": (index.store.root / REJECTED_FILE).read_bytes(),
+        "rejected": (index.root / REJECTED_FILE).read_bytes(),
         "keys": np.load(folder / TEXT_KEYS_FILE).tobytes(),
         "vectors": np.load(folder / VECTORS_FOLDER / VECTORS_FILE).tobytes(),
         "fields": {name: (info.kinds, info.products) for name, info in catalog.fields.items()},
@@ -131,18 +105,14 @@ def _answer(engine: SearchEngine, text: str, stage: str, filters: str = "", sort
 def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_give(
     data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    folder = tmp_path_factory.mktemp("history")
-    feed = folder / "feed.jsonl"
-    lived, fresh = Index(folder / "lived", feed, cache), Index(folder / "fresh", feed, cache)
-    expected = relive(lived, feed, data.draw(histories()))
+    lived, fresh = (Shop(tmp_path_factory.mktemp("history") / "index", cache) for _ in range(2))
+    history = data.draw(histories())
+    expected = relive(lived, history)
     if not expected.published:
         return
-    from_nothing(fresh, expected)
+    from_nothing(fresh, history[-1].feed, expected)
     assert held(lived) == held(fresh)
-    with (
-        SearchEngine.open(lived.store.root, follow=False) as one,
-        SearchEngine.open(fresh.store.root, follow=False) as other,
-    ):
+    with SearchEngine.open(lived.root, follow=False) as one, SearchEngine.open(fresh.root, follow=False) as other:
         assert answered(one) == answered(other)
     assert verify_version(lived.store, lived.store.current(), NullProgress()).problems == ()
 
@@ -192,7 +162,7 @@ class TestFolding:
     @pytest.mark.parametrize(
         ("feed", "expected", "stands"), [(None, DRILL, True), (HOSE, HOSE, False), (DRILL, DRILL, False)]
     )
-    def test_what_the_feed_never_had_stands_until_it_has_it(
+    def test_what_no_feed_had_stands_until_one_has_it(
         self, feed: Product | None, expected: Product, stands: bool
     ) -> None:
         known = replaced(feed, id="1") if feed else None
@@ -219,9 +189,7 @@ class TestFolding:
     @pytest.mark.parametrize(
         "respelled", [{"brand": "BOSCH"}, {"brand": "Bosch GmbH"}, {"category": ("tools", "DRILLS")}]
     )
-    def test_what_is_deleted_stays_so_when_the_rest_of_the_catalog_is_spelled_otherwise(
-        self, respelled: dict[str, object]
-    ) -> None:
+    def test_what_is_deleted_stays_so_when_the_catalog_is_spelled_otherwise(self, respelled: dict[str, object]) -> None:
         now = replaced(DRILL, **respelled)
         assert folded(PendingUpdate("1", DRILL, None), now, SpellingNormalizer({}, {})) == (None, True)
         cheaper = PendingUpdate("1", DRILL, replaced(DRILL, price=79.0))
@@ -232,120 +200,98 @@ class TestFolding:
         assert folded(by_hand, DRILL, SpellingNormalizer({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Shop:
-    root: Path
-    cache: Path
-
-    def rebuild(self, *products: Product, keep: int = 3, force: bool = True) -> RebuildReport:
-        feed = write_feed(self.root.with_name("feed.jsonl"), products)
-        options = RebuildOptions(
-            (str(feed),), self.cache, encoder=ENCODER, runtime="onnx-int8", workers=1, keep=keep, force=force
-        )
-        return rebuild(self.root, options)
-
-    def change(self, *changes: Change) -> None:
-        with Journal(self.root) as journal:
-            journal.append(changes, above=Store(self.root).serving()[0].last_merged_change)
-
-    def held(self) -> Sequence[Product]:
-        products = ProductStore(Store(self.root).version_folder(Store(self.root).current()))
-        return [products[row] for row in range(len(products))]
-
-    def pending(self) -> int:
-        with Journal(self.root) as journal:
-            return len(list(journal.since(0)))
+def pending(shop: Shop) -> int:
+    with Journal(shop.root) as journal:
+        return len(list(journal.since(0)))
 
 
-@pytest.fixture
-def shop(tmp_path: Path, cache: Path) -> Shop:
-    made = Shop(tmp_path / "index", cache)
-    made.rebuild(DRILL, HOSE)
-    return made
+@pytest.fixture(scope="module")
+def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("first") / "index", cache)
+    shop.rebuild([DRILL, HOSE])
+    return shop
 
 
 class TestRebuilds:
-    def test_a_feed_that_says_what_was_changed_live_ends_the_change(self, shop: Shop) -> None:
-        shop.change(Patch("1", {"price": 79.0}))
-        assert shop.rebuild(DRILL, HOSE).live == 1
-        report = shop.rebuild(replaced(DRILL, price=79.0), HOSE)
+    def test_a_feed_that_says_what_was_changed_live_ends_the_change(self, built: Shop) -> None:
+        built.change(Patch("1", {"price": 79.0}))
+        assert built.rebuild([DRILL, HOSE], force=True).live == 1
+        report = built.rebuild([replaced(DRILL, price=79.0), HOSE], force=True)
         assert (report.published, report.encoded, report.live) == (True, 0, 0)
-        shop.rebuild(DRILL, HOSE)
-        assert shop.held() == [DRILL, HOSE]
+        built.rebuild([DRILL, HOSE], force=True)
+        assert built.products == [DRILL, HOSE]
 
-    def test_a_feed_that_drops_what_was_deleted_live_ends_the_change(self, shop: Shop) -> None:
-        shop.change(Delete("1"))
-        assert shop.rebuild(DRILL, HOSE).live == 1
-        assert shop.rebuild(HOSE).published
-        shop.rebuild(DRILL, HOSE)
-        assert shop.held() == [DRILL, HOSE]
+    def test_a_feed_that_drops_what_was_deleted_live_ends_the_change(self, built: Shop) -> None:
+        built.change(Delete("1"))
+        assert built.rebuild([DRILL, HOSE], force=True).live == 1
+        assert built.rebuild([HOSE], force=True).published
+        built.rebuild([DRILL, HOSE], force=True)
+        assert built.products == [DRILL, HOSE]
 
-    def test_a_category_that_was_widest_by_a_live_change_alone_is_so_no_longer_than_that_stands(
-        self, shop: Shop
-    ) -> None:
+    def test_a_category_that_is_widest_by_a_live_change_alone_is_so_while_that_stands(self, built: Shop) -> None:
         garden = replaced(HOSE, category=("Garden",))
-        shop.rebuild(DRILL, garden)
-        shop.change(Patch("2", {"category": ("Drills",)}))
+        built.rebuild([DRILL, garden], force=True)
+        built.change(Patch("2", {"category": ("Drills",)}))
         found = []
         for feed in (garden, replaced(HOSE, category=("Tools",))):
-            shop.rebuild(DRILL, feed)
-            with SearchEngine.open(shop.root) as engine:
+            built.rebuild([DRILL, feed], force=True)
+            with SearchEngine.open(built.root) as engine:
                 hits = engine.search("", filters="category = Drills").hits
                 found.append(([hit.product.id for hit in hits], sorted(engine.snapshot.catalog.category_roots)))
         assert found == [(["2"], ["drills", "garden", "tools"]), (["1"], ["tools"])]
 
-    def test_a_change_stands_over_many_rebuilds_and_is_published_once(self, shop: Shop) -> None:
-        shop.change(Patch("1", {"price": 79.0}))
-        assert [shop.rebuild(DRILL, HOSE).published for _ in range(3)] == [True, False, False]
-        assert shop.held() == [replaced(DRILL, price=79.0), HOSE]
+    def test_a_change_stands_over_many_rebuilds_and_is_published_once(self, built: Shop) -> None:
+        built.change(Patch("1", {"price": 79.0}))
+        assert [built.rebuild([DRILL, HOSE], force=True).published for _ in range(3)] == [True, False, False]
+        assert built.products == [replaced(DRILL, price=79.0), HOSE]
 
-    def test_prices_and_stock_that_changed_live_encode_nothing(self, shop: Shop) -> None:
-        shop.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
-        report = shop.rebuild(DRILL, replaced(HOSE, price=21.0))
+    def test_prices_and_stock_that_changed_live_encode_nothing(self, built: Shop) -> None:
+        built.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
+        report = built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
         assert (report.published, report.encoded, report.reused, report.live) == (True, 0, 2, 2)
 
-    def test_with_every_product_deleted_nothing_is_published(self, shop: Shop) -> None:
-        shop.change(Delete("1"), Delete("2"))
+    def test_with_every_product_deleted_nothing_is_published(self, built: Shop) -> None:
+        built.change(Delete("1"), Delete("2"))
         for force in (False, True):
             with pytest.raises(
-                EmptyCatalogError, match=r"feed\.jsonl: all of its products were deleted by live changes"
+                EmptyCatalogError, match=r"built\.jsonl: all of its products were deleted by live changes"
             ):
-                shop.rebuild(DRILL, HOSE, force=force)
-        assert [path.name for path in (shop.root / "versions").iterdir()] == ["v000001"]
-        shop.change(Upsert(DRILL))
-        assert shop.rebuild(DRILL, HOSE).products == 1
+                built.rebuild([DRILL, HOSE], force=force)
+        assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
+        built.change(Upsert(DRILL))
+        assert built.rebuild([DRILL, HOSE], force=True).products == 1
 
-    def test_a_version_that_is_gone_back_to_gets_every_later_change(self, shop: Shop) -> None:
-        shop.change(Patch("1", {"price": 79.0}))
-        shop.rebuild(DRILL, replaced(HOSE, price=21.0))
-        shop.change(Delete("2"))
-        with Store(shop.root).lock("rollback"):
-            roll_back(Store(shop.root))
-        shop.rebuild(DRILL, HOSE)
-        assert shop.held() == [replaced(DRILL, price=79.0)]
+    def test_a_version_that_is_gone_back_to_gets_every_later_change(self, built: Shop) -> None:
+        built.change(Patch("1", {"price": 79.0}))
+        built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
+        built.change(Delete("2"))
+        with built.store.lock("rollback"):
+            roll_back(built.store)
+        built.rebuild([DRILL, HOSE], force=True)
+        assert built.products == [replaced(DRILL, price=79.0)]
 
 
 class TestForgetting:
-    def test_a_change_is_forgotten_when_every_kept_version_has_it(self, shop: Shop) -> None:
-        shop.change(Patch("1", {"price": 79.0}))
-        assert shop.pending() == 1
-        pending = []
+    def test_a_change_is_forgotten_when_every_kept_version_has_it(self, built: Shop) -> None:
+        built.change(Patch("1", {"price": 79.0}))
+        assert pending(built) == 1
+        counts = []
         for price in (21.0, 22.0, 23.0):
-            shop.rebuild(DRILL, replaced(HOSE, price=price), keep=2)
-            pending.append(shop.pending())
-        assert pending == [1, 0, 0]
-        shop.change(Patch("1", {"price": 69.0}))
-        with SearchEngine.open(shop.root) as engine:
+            built.rebuild([DRILL, replaced(HOSE, price=price)], keep=2, force=True)
+            counts.append(pending(built))
+        assert counts == [1, 0, 0]
+        built.change(Patch("1", {"price": 69.0}))
+        with SearchEngine.open(built.root) as engine:
             assert engine.product("1").price == 69.0
             assert engine.upsert([replaced(HOSE, id="3")]).sequence == 3
 
-    def test_nothing_is_forgotten_while_a_version_cannot_be_read(self, shop: Shop) -> None:
-        shop.change(Upsert(replaced(HOSE, id="3")))
-        shop.rebuild(DRILL, HOSE)
-        manifest = Store(shop.root).version_folder("v000001") / "manifest.json"
+    def test_nothing_is_forgotten_while_a_version_cannot_be_read(self, built: Shop) -> None:
+        built.change(Upsert(replaced(HOSE, id="3")))
+        built.rebuild([DRILL, HOSE], force=True)
+        manifest = built.store.version_folder("v000001") / "manifest.json"
         manifest.write_bytes(b"{}")
-        shop.rebuild(DRILL, replaced(HOSE, price=1.0))
-        assert shop.pending() == 1
+        built.rebuild([DRILL, replaced(HOSE, price=1.0)], force=True)
+        assert pending(built) == 1
 
     def test_without_versions_or_changes_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
         prune_journal(tmp_path, [])

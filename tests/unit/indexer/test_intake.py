@@ -102,8 +102,11 @@ def test_every_row_is_a_product_or_set_aside_and_the_report_counts_both(usual: T
     assert ids == sorted(set(ids))
 
 
-@pytest.mark.parametrize(("rows", "products", "run_bytes"), [(3, 29, 900), (97, 64, 20_000), (5_000, 9_999, 1 << 30)])
-def test_batches_of_any_size_give_the_same(
+@pytest.mark.parametrize(
+    ("rows", "products", "run_bytes", "workers"),
+    [(3, 29, 900, 1), (97, 64, 20_000, 1), (5_000, 9_999, 1 << 30, 1), (100, 200, 1 << 30, 3)],
+)
+def test_batches_of_any_size_and_any_number_of_workers_give_the_same(
     feeds: list[Path],
     usual: Taken,
     tmp_path: Path,
@@ -111,19 +114,11 @@ def test_batches_of_any_size_give_the_same(
     rows: int,
     products: int,
     run_bytes: int,
+    workers: int,
 ) -> None:
     monkeypatch.setattr(indexer.pipeline, "ROWS", rows)
     monkeypatch.setattr(indexer.pipeline, "PRODUCTS", products)
     monkeypatch.setattr(indexer.external_sort.ExternalSorter.__init__, "__kwdefaults__", {"run_bytes": run_bytes})
-    assert take_in(feeds, tmp_path / "work") == usual
-
-
-@pytest.mark.parametrize("workers", [3])
-def test_any_number_of_workers_gives_the_same(
-    feeds: list[Path], usual: Taken, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
-) -> None:
-    monkeypatch.setattr(indexer.pipeline, "ROWS", 100)
-    monkeypatch.setattr(indexer.pipeline, "PRODUCTS", 200)
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
@@ -147,7 +142,7 @@ def test_the_first_of_equal_ids_stays_across_feeds(tmp_path: Path) -> None:
     assert (row["file"], row["line"], row["reason"], row["detail"]) == (str(paths[1]), 1, "duplicate id", "'1'")
 
 
-def test_a_feed_that_breaks_off_in_a_later_batch_is_an_error_with_its_line(
+def test_a_feed_that_breaks_off_in_a_later_batch_names_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import gzip

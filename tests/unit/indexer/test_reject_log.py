@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
 import json
 import os
 import signal
@@ -14,24 +12,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from indexer.build import RebuildOptions, RebuildReport, rebuild
 from indexer.events.masking import mask_text
 from indexer.feeds.base import FeedNote, RejectedRow
-from indexer.rejects import (
-    EXAMPLES,
-    REJECTED_FILE,
-    ReasonCounts,
-    RejectExample,
-    RejectLog,
-    printable,
-    remove_unfinished,
-)
+from indexer.rejects import EXAMPLES, REJECTED_FILE, ReasonCounts, RejectExample, RejectLog, remove_unfinished
 from retrieval.errors import FeedError, PublishRefusedError, StoreError
 from retrieval.events.privacy import Masker
-from retrieval.records import Product
-from retrieval.store.products import ProductStore
-from retrieval.store.versions import Store
-from tests.conftest import ENCODER
+from tests.unit.indexer.conftest import Shop
 from tests.unit.indexer.feeds.feed_outcome import FEEDS
 
 
@@ -41,10 +27,11 @@ def rejected(line: int, reason: str = "no title", row: object = None, file: str 
 
 class TestTheFile:
     def test_a_line_has_file_line_reason_detail_format_and_row(self, tmp_path: Path) -> None:
+        name = b"f\xff.csv".decode("utf-8", "surrogateescape")
         with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
-            reject_log.reject([rejected(3, row={"id": "1", "title": ""})])
+            reject_log.reject([rejected(3, row={"id": "1", "title": ""}, file=name)])
         assert msgspec.json.decode((tmp_path / REJECTED_FILE).read_bytes()) == {
-            "file": "feed.csv",
+            "file": r"f\udcff.csv",
             "line": 3,
             "reason": "no title",
             "detail": "detail 3",
@@ -97,12 +84,6 @@ class TestTheFile:
         assert (tmp_path / "target").read_bytes()
         assert Path("/dev/null").is_char_device()
 
-    def test_a_file_name_that_is_not_utf_8_is_written_so_that_it_can_be_read(self, tmp_path: Path) -> None:
-        name = b"f\xff.csv".decode("utf-8", "surrogateescape")
-        with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
-            reject_log.reject([rejected(1, file=name)])
-        assert msgspec.json.decode((tmp_path / REJECTED_FILE).read_bytes())["file"] == printable(name) == r"f\udcff.csv"
-
 
 class TestNotes:
     def test_notes_of_parts_add_up_to_those_of_the_whole(self) -> None:
@@ -121,78 +102,46 @@ class TestNotes:
 
 
 class TestRepairing:
-    def rebuild(self, root: Path, cache: Path, *feeds: Path, force: bool = False) -> RebuildReport:
-        options = RebuildOptions(
-            tuple(map(str, feeds)), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=force
-        )
-        return rebuild(root, options)
-
-    def products(self, root: Path) -> dict[str, Product]:
-        products = ProductStore(Store(root).version_folder(Store(root).current()))
-        return {products[row].id: products[row] for row in range(len(products))}
-
-    def test_a_repaired_row_gives_the_product_that_a_whole_feed_would_have_given(
-        self, tmp_path: Path, cache: Path
-    ) -> None:
-        rows = [["1", "oak table", "129,00 €", "Torvald"], ["2", "lamp, brass", "12,50 €", "Lumo"]]
-        broken, whole = tmp_path / "broken.csv", tmp_path / "whole.csv"
-        for path, price in ((broken, "ask us"), (whole, rows[1][2])):
-            with path.open("w", newline="") as file:
-                made = [["id", "title", "price", "brand"], rows[0], [*rows[1][:2], price, rows[1][3]]]
-                csv.writer(file).writerows(made)
-        root = tmp_path / "index"
-        first = self.rebuild(root, cache, broken, force=True)
-        assert (first.products, first.rejected) == (1, {"broken price": 1})
-        repaired = tmp_path / "repaired.jsonl"
-        repaired.write_text((root / REJECTED_FILE).read_text().replace("ask us", "12,50 €"))
-        second = self.rebuild(root, cache, broken, repaired, force=True)
-        assert second.products == 2
-        self.rebuild(tmp_path / "other", cache, whole)
-        assert self.products(root) == self.products(tmp_path / "other")
-
-    def test_the_rows_of_a_refused_publish_can_be_repaired_too(self, tmp_path: Path, cache: Path) -> None:
-        path = tmp_path / "feed.jsonl"
-        path.write_text('{"id": "1", "title": "drill"}\n{"id": "2"}\n')
+    def test_a_repaired_row_gives_the_product_of_a_whole_feed(self, tmp_path: Path, fresh: Shop) -> None:
+        broken, whole, repaired = (tmp_path / name for name in ("broken.csv", "whole.csv", "repaired.jsonl"))
+        row = "id,title,price,brand\n1,oak table,129 EUR,Torvald\n2,lamp,{},Lumo\n"
+        broken.write_text(row.format("ask us"))
+        whole.write_text(row.format("12 EUR"))
         with pytest.raises(PublishRefusedError, match=r"1 of 2 rows \(50\.0%\) were rejected"):
-            self.rebuild(tmp_path / "index", cache, path)
-        row = msgspec.json.decode((tmp_path / "index" / REJECTED_FILE).read_bytes())
-        row["row"]["title"] = "saw"
-        repaired = tmp_path / "repaired.jsonl"
-        repaired.write_bytes(msgspec.json.encode(row))
-        self.rebuild(tmp_path / "index", cache, path, repaired, force=True)
-        assert {each.title for each in self.products(tmp_path / "index").values()} == {"drill", "saw"}
+            fresh.rebuild(broken)
+        repaired.write_text((fresh.root / REJECTED_FILE).read_text().replace("ask us", "12 EUR"))
+        assert fresh.rebuild(broken, repaired, force=True).products == 2
+        other = Shop(tmp_path / "other", fresh.cache)
+        other.rebuild(whole)
+        assert fresh.products == other.products
 
-    def test_a_row_whose_id_was_there_before_comes_back_under_another_id(self, tmp_path: Path, cache: Path) -> None:
-        path = tmp_path / "feed.jsonl"
+    def test_a_row_whose_id_was_there_before_comes_back_under_another_id(self, tmp_path: Path, fresh: Shop) -> None:
+        path, repaired = tmp_path / "feed.jsonl", tmp_path / "repaired.jsonl"
         path.write_text('{"id": "1", "title": "drill", "price": 5}\n{"id": "1", "title": "saw", "colour": "red"}\n')
-        self.rebuild(tmp_path / "index", cache, path, force=True)
-        repaired = tmp_path / "repaired.jsonl"
-        repaired.write_text((tmp_path / "index" / REJECTED_FILE).read_text().replace('"id":"1"', '"id":"2"'))
-        self.rebuild(tmp_path / "index", cache, path, repaired, force=True)
-        made = self.products(tmp_path / "index")
-        assert (made["1"].title, made["2"].title, made["2"].attributes) == ("drill", "saw", {"colour": "red"})
+        fresh.rebuild(path, force=True)
+        repaired.write_text((fresh.root / REJECTED_FILE).read_text().replace('"id":"1"', '"id":"2"'))
+        fresh.rebuild(path, repaired, force=True)
+        drill, saw = fresh.products
+        assert (drill.title, saw.title, saw.attributes) == ("drill", "saw", {"colour": "red"})
 
-    def test_the_file_itself_may_be_the_feed_of_the_next_rebuild(self, tmp_path: Path, cache: Path) -> None:
-        root, path = tmp_path / "index", tmp_path / "feed.jsonl"
+    def test_the_file_itself_may_be_the_feed_of_the_next_rebuild(self, tmp_path: Path, fresh: Shop) -> None:
+        path = tmp_path / "feed.jsonl"
         path.write_text('{"id": "1", "title": "drill"}\n{"id": "2"}\n')
-        self.rebuild(root, cache, path, force=True)
-        before = (root / REJECTED_FILE).read_bytes()
-        report = self.rebuild(root, cache, path, root / REJECTED_FILE, force=True)
+        fresh.rebuild(path, force=True)
+        before = (fresh.root / REJECTED_FILE).read_bytes()
+        report = fresh.rebuild(path, fresh.root / REJECTED_FILE, force=True)
         assert (report.products, report.rejected) == (1, {"no title": 2})
         assert before.count(b"\n") == 1
 
-
-@pytest.mark.parametrize("name", ["shopify.csv", "google-rss.xml", "products.json"])
-def test_rows_of_any_format_come_back_from_a_rebuilds_own_file(tmp_path: Path, cache: Path, name: str) -> None:
-    options = RebuildOptions((str(FEEDS / name),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True)
-    first = rebuild(tmp_path / "index", options)
-    reject_log = tmp_path / "rejected.jsonl"
-    reject_log.write_bytes((tmp_path / "index" / REJECTED_FILE).read_bytes())
-    second = rebuild(tmp_path / "index", dataclasses.replace(options, feeds=(*options.feeds, str(reject_log))))
-    # What nobody repaired is rejected again, for the same reasons, and nothing else is lost or new.
-    assert first.rejected
-    assert sum(second.rejected.values()) == 2 * sum(first.rejected.values())
-    assert (second.products, second.published) == (first.products, False)
+    @pytest.mark.parametrize("name", ["shopify.csv", "google-rss.xml", "products.json"])
+    def test_rows_of_any_format_not_repaired_are_rejected_again(self, tmp_path: Path, fresh: Shop, name: str) -> None:
+        first = fresh.rebuild(FEEDS / name, force=True)
+        reject_log = tmp_path / "rejected.jsonl"
+        reject_log.write_bytes((fresh.root / REJECTED_FILE).read_bytes())
+        second = fresh.rebuild(FEEDS / name, reject_log, force=True)
+        assert first.rejected
+        assert sum(second.rejected.values()) == 2 * sum(first.rejected.values())
+        assert (second.products, second.published) == (first.products, False)
 
 
 KILLED = """

@@ -12,17 +12,8 @@ from hypothesis import strategies as st
 from retrieval.errors import FeedError
 from tests.unit.indexer.events.event_logs import CLICK, Log
 
-NAMES = [
-    *CLICK,
-    "rating",
-    "quantity",
-    "results",
-    "_source",
-    "query_response_hit_ids",
-    "event_attributes",
-    "index",
-    "ip",
-]
+_NAME_LIST = "rating quantity results _source query_response_hit_ids event_attributes index ip"
+NAMES = [*CLICK, *_NAME_LIST.split()]
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([*CLICK.values()]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=3),

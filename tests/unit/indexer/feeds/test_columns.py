@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from indexer.feeds.io import MAX_LINE
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
@@ -160,9 +158,6 @@ class TestRetroTech:
         assert outcome.products["634878802406"].title.endswith('TVs Up to 70"')
         assert outcome.products["634878802406"].brand == "Salamander Designs"
 
-    def test_without_a_mapping_it_says_which_column_is_missing(self) -> None:
-        assert "no column is the id" in read(self.PATH).error
-
 
 def test_elements_have_the_lines_on_which_they_begin() -> None:
     outcome = read(FEEDS / "products.json")
@@ -215,12 +210,3 @@ def test_an_element_over_a_megabyte_is_set_aside_one_over_sixteen_ends_it(tmp_pa
     assert (outcome.ids, outcome.reasons) == (["1", "3"], [(2, "over 1 MB")])
     outcome = read_bytes(tmp_path, b'[{"id":"1","title":"a"},\n"' + b"x" * (17 * MAX_LINE))
     assert (outcome.ids, "line 1: an element has over 16 MB" in outcome.error) == (["1"], True)
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
-@given(st.lists(st.dictionaries(st.text(max_size=4), st.text(max_size=8) | st.lists(st.integers()), max_size=3)))
-def test_the_elements_are_those_that_json_finds(tmp_path: Path, values: list[dict[str, object]]) -> None:
-    rows = [{**value, "id": f"{n}", "title": "a"} for n, value in enumerate(values)]
-    outcome = read_bytes(tmp_path, json.dumps(rows, ensure_ascii=False).encode(errors="replace"))
-    assert len(outcome.rows) + len(outcome.rejected) == len(rows)
-    assert not outcome.error

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import io
 import itertools
 import json
 import math
-import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +18,7 @@ from hypothesis import strategies as st
 from indexer.feeds.base import Record
 from indexer.feeds.io import MAX_LINE
 from indexer.feeds.mapping import FeedMapping, parse_map_flags
-from indexer.feeds.reader import RecordReader, read_products, read_records
+from indexer.feeds.reader import RecordReader, read_records
 from retrieval.records import Availability, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 
@@ -73,11 +71,6 @@ class TestFiles:
             outcome = read_bytes(tmp_path, content)
             assert not (outcome.rows or outcome.rejected or outcome.error)
 
-    def test_standard_input_is_a_feed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(lines(3)))))
-        outcome = read("-")
-        assert outcome.ids == ["0", "1", "2"]
-
     def test_progress_counts_the_bytes_of_all_files(self, tmp_path: Path) -> None:
         one, other = tmp_path / "one", tmp_path / "other"
         one.write_bytes(gzip.compress(lines(2000)))
@@ -109,8 +102,7 @@ class TestFiles:
 
     def test_bytes_behind_a_gzip_file_are_no_feed(self, tmp_path: Path) -> None:
         outcome = read_bytes(tmp_path, gzip.compress(lines(3)) + b"rubbish")
-        assert len(outcome.rows) == 3
-        assert "breaks off after line 3" in outcome.error
+        assert (len(outcome.rows), "breaks off after line 3" in outcome.error) == (3, True)
 
     @pytest.mark.parametrize(
         ("content", "fault"),
@@ -159,25 +151,19 @@ class TestRejected:
             (b'{"id": ' + b"1" * 5000 + b', "title": "a"}', "not JSON"),
             (b'{"id": "1", "title": "\xff"}', "not UTF-8"),
             (b'{"id": "1", "title": "\xff", "rating": NaN}', "not UTF-8"),
-            (b"\x00\x01", "not JSON"),
             (b"[1]", "not an object"),
             (b"null", "not an object"),
-            (b"NaN", "not an object"),
             (b'{"title": "a"}', "no id"),
             (b'{"id": " ", "title": "a"}', "no id"),
-            (b'{"id": null, "title": "a"}', "no id"),
             (b'{"id": "1"}', "no title"),
             (b'{"id": "1", "title": "\\t"}', "no title"),
             (b'{"id": "a\\u0000b", "title": "a"}', "bad id"),
-            (b'{"id": "a\\n", "title": "a"}', "bad id"),
             (b'{"id": "a\\u0085b", "title": "a"}', "bad id"),
             (b'{"id": "' + b"x" * 513 + b'", "title": "a"}', "bad id"),
             ('{"id": "' + "é" * 257 + '", "title": "a"}', "bad id"),
             (b'{"id": {"a": 1}, "title": "a"}', "bad type"),
-            (b'{"id": true, "title": "a"}', "bad type"),
             (b'{"id": "1", "title": ["a"]}', "bad type"),
             (b'{"id": "1", "title": "a", "brand": {"a": 1}}', "bad type"),
-            (b'{"id": "1", "title": "a", "rating": [1]}', "bad type"),
             (b'{"id": "1", "title": "a", "created": true}', "bad type"),
             (b'{"id": "1", "title": "a", "ean": {"a": 1}}', "bad type"),
             (b'{"id": "1", "title": "a", "category": {"a": 1}}', "bad type"),
@@ -186,22 +172,19 @@ class TestRejected:
             (b'{"id": "1", "title": "a", "attributes": [1]}', "bad type"),
             (b'{"id": "1", "title": "a", "identifiers": "x"}', "bad type"),
             (b'{"id": "1", "title": "a", "price": true}', "bad type"),
-            (b'{"id": "1", "title": "a", "price": [1]}', "bad type"),
             (b'{"id": "1", "title": "a", "price": -1}', "broken price"),
             (b'{"id": "1", "title": "a", "price": NaN}', "broken price"),
             (b'{"id": "1", "title": "a", "price": 1e999}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "Infinity"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "call us"}', "broken price"),
-            (b'{"id": "1", "title": "a", "price": "-$5"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "$-5"}', "broken price"),
-            (b'{"id": "1", "title": "a", "price": "10 - 20"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "5 apples"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "1.2.3"}', "broken price"),
             (b'{"id": "1", "title": "a", "price": "' + b" 1" * 50_000 + b'"}', "broken price"),
             (b'{"id": "1", "title": "a", "price_cents": "x"}', "broken price"),
         ],
     )
-    def test_a_bad_row_is_set_aside_with_its_line_and_reason(
+    def test_a_bad_row_is_rejected_with_its_line_and_reason(
         self, tmp_path: Path, line: bytes | str, reason: str
     ) -> None:
         raw = line.encode() if isinstance(line, str) else line
@@ -269,9 +252,7 @@ class TestFields:
             ({"amount": 15}, 15.0, ""),
         ],
     )
-    def test_a_price_in_the_spellings_of_feeds(
-        self, tmp_path: Path, spelled: object, amount: float, currency: str
-    ) -> None:
+    def test_a_price_in_the_forms_of_feeds(self, tmp_path: Path, spelled: object, amount: float, currency: str) -> None:
         read = product(tmp_path, price=spelled)
         assert (read.price, read.currency) == (amount, currency)
 
@@ -310,7 +291,7 @@ class TestFields:
         assert product(tmp_path, price="12 USD", currency="eur").currency == "EUR"
 
     @pytest.mark.parametrize(
-        ("name", "value", "availability"),
+        ("name", "value", "expected"),
         [
             ("availability", "in_stock", Availability.IN_STOCK),
             ("availability", "In Stock", Availability.IN_STOCK),
@@ -321,66 +302,40 @@ class TestFields:
             ("in_stock", False, Availability.OUT_OF_STOCK),
             ("in_stock", 0, Availability.OUT_OF_STOCK),
             ("in_stock", "3", Availability.IN_STOCK),
-        ],
-    )
-    def test_availability(self, tmp_path: Path, name: str, value: object, availability: Availability) -> None:
-        assert product(tmp_path, **{name: value}).availability is availability
-
-    @pytest.mark.parametrize(
-        ("name", "value", "path"),
-        [
             ("category", ["Tools", " Drills ", None, ""], ("Tools", "Drills")),
             ("category", "Tools > Drills", ("Tools", "Drills")),
             ("product_type", "Tools/Drills", ("Tools", "Drills")),
             ("categories", [["Tools", "Drills"], ["Gifts"]], ("Tools", "Drills")),
             ("google_product_category", "Hardware > Tools / Kits", ("Hardware", "Tools / Kits")),
             ("category", "Tools", ("Tools",)),
+            ("created_at", "2009-12-10T00:00:00Z", datetime(2009, 12, 10, tzinfo=UTC)),
+            ("created_at", "2009-12-10", datetime(2009, 12, 10, tzinfo=UTC)),
+            ("created_at", "2009/12/10 12:30", datetime(2009, 12, 10, 12, 30, tzinfo=UTC)),
+            ("created_at", "2009-12-10T01:00:00+02:00", datetime(2009, 12, 9, 23, tzinfo=UTC)),
+            ("created_at", "Thu, 10 Dec 2009 00:00:00 GMT", datetime(2009, 12, 10, tzinfo=UTC)),
+            ("created_at", 20091210, datetime(2009, 12, 10, tzinfo=UTC)),
+            ("created_at", 1260403200000, datetime(2009, 12, 10, tzinfo=UTC)),
+            ("created_at", "1260403200", datetime(2009, 12, 10, tzinfo=UTC)),
+            ("brand", {"name": "Bosch"}, "Bosch"),
+            ("description", ["One.", "Two."], "One.\nTwo."),
+            ("language", "en-US", "en"),
+            ("review_count", "1,234", 1234),
+            ("identifiers", {"ean": "1", "oem": ["2", "3"]}, {"ean": ("1",), "oem": ("2", "3")}),
+            ("upc", ["0123", None, "", "0123"], {"upc": ("0123",)}),
+            ("ean", 95205603217, {"ean": ("95205603217",)}),
+            ("gtin", 95205603217.0, {"gtin": ("95205603217",)}),
+            ("name", "DCD771C2", {"model": ("DCD771C2",)}),
         ],
     )
-    def test_category(self, tmp_path: Path, name: str, value: object, path: tuple[str, ...]) -> None:
-        assert product(tmp_path, **{name: value}).category == path
+    def test_a_field_in_the_forms_of_feeds(self, tmp_path: Path, name: str, value: object, expected: object) -> None:
+        read = product(tmp_path, **{name: value})
+        fields = (read.availability, read.category, read.created, read.brand, read.description, read.language)
+        assert expected in (*fields, read.rating_count, read.identifiers)
+        assert not read.attributes
 
-    @pytest.mark.parametrize(
-        ("value", "time"),
-        [
-            ("2009-12-10T00:00:00Z", datetime(2009, 12, 10, tzinfo=UTC)),
-            ("2009-12-10", datetime(2009, 12, 10, tzinfo=UTC)),
-            ("2009/12/10 12:30", datetime(2009, 12, 10, 12, 30, tzinfo=UTC)),
-            ("2009-12-10T01:00:00+02:00", datetime(2009, 12, 9, 23, tzinfo=UTC)),
-            ("Thu, 10 Dec 2009 00:00:00 GMT", datetime(2009, 12, 10, tzinfo=UTC)),
-            (20091210, datetime(2009, 12, 10, tzinfo=UTC)),
-            (1260403200, datetime(2009, 12, 10, tzinfo=UTC)),
-            (1260403200000, datetime(2009, 12, 10, tzinfo=UTC)),
-            ("1260403200", datetime(2009, 12, 10, tzinfo=UTC)),
-        ],
-    )
-    def test_times_are_in_utc(self, tmp_path: Path, value: object, time: datetime) -> None:
-        assert product(tmp_path, created_at=value).created == time
-
-    def test_identifiers_keep_their_digits(self, tmp_path: Path) -> None:
-        read = product(
-            tmp_path,
-            ean=95205603217,
-            gtin=95205603217.0,
-            upc=["0123", None, "", "0123"],
-            mpn="A-1",
-            sku="S1",
-            isbn=[978],
-        )
-        assert read.identifiers == {
-            "sku": ("S1",),
-            "ean": ("95205603217",),
-            "gtin": ("95205603217",),
-            "upc": ("0123",),
-            "mpn": ("A-1",),
-            "isbn": ("978",),
-        }
-
-    def test_identifiers_in_an_object_and_beside_it_are_joined(self, tmp_path: Path) -> None:
-        assert product(tmp_path, identifiers={"ean": "1", "oem": ["2", "3"]}, ean="4").identifiers == {
-            "ean": ("1", "4"),
-            "oem": ("2", "3"),
-        }
+    def test_identifiers_and_images_under_several_names_are_joined(self, tmp_path: Path) -> None:
+        read = product(tmp_path, identifiers={"ean": "1"}, ean="4", image="a.jpg", images=["a.jpg", {"url": "b.jpg"}])
+        assert (read.identifiers, read.images) == ({"ean": ("1", "4")}, ("a.jpg", "b.jpg"))
 
     @pytest.mark.parametrize("name", ["id", "product_id", "sku", "asin"])
     def test_the_names_of_an_id(self, tmp_path: Path, name: str) -> None:
@@ -388,43 +343,23 @@ class TestFields:
         assert (row.product.id, row.product.title) == ("17", "Drill")
 
     def test_a_name_beside_the_title(self, tmp_path: Path) -> None:
-        assert product(tmp_path, name="DCD771C2").identifiers == {"model": ("DCD771C2",)}
         assert product(tmp_path, name="drill").attributes == {}, "the title says it"
         assert product(tmp_path, name="Power tool").attributes == {"name": "Power tool"}
 
     def test_attributes_keep_their_types_and_objects_are_flattened(self, tmp_path: Path) -> None:
-        read = product(
-            tmp_path,
-            attributes={
-                "colour": " red ",
-                "voltage": 18,
-                "brushless": False,
-                "sizes": ["S", 5, 5.5, True, None],
-                "box": {"width": 1.5, "inner": {"depth": "2"}},
-                "serial": 2**60,
-                "blank": " ",
-                "none": None,
-                "empty": [],
-                "nothing": {},
-            },
-            material="steel",
-            weight=2,
-        )
-        assert read.attributes == {
-            "colour": "red",
-            "voltage": 18.0,
+        listed = [{"name": "colour", "value": " red "}, {"name": "voltage", "value": 18}]
+        assert product(tmp_path, attributes=listed).attributes == {"colour": "red", "voltage": 18.0}
+        odd = {"serial": 2**60, "blank": " ", "none": None, "empty": [], "nothing": {}, "brushless": False}
+        nested = {"sizes": ["S", 5, 5.5, True, None], "box": {"width": 1.5, "inner": {"depth": "2"}}}
+        assert product(tmp_path, attributes={**odd, **nested}, material="steel", weight=2).attributes == {
+            "serial": str(2**60),
             "brushless": False,
             "sizes": ("S", "5", "5.5", "true"),
             "box.width": 1.5,
             "box.inner.depth": "2",
-            "serial": str(2**60),
             "material": "steel",
             "weight": 2.0,
         }
-
-    def test_attributes_as_a_list_of_names_and_values(self, tmp_path: Path) -> None:
-        values = [{"name": "colour", "value": "red"}, {"name": "voltage", "value": 18}]
-        assert product(tmp_path, attributes=values).attributes == {"colour": "red", "voltage": 18.0}
 
     def test_a_known_name_that_was_not_needed_is_kept_unless_it_says_the_same(self, tmp_path: Path) -> None:
         read = product(tmp_path, brand="Bosch", manufacturer="Bosch", vendor="Tools Ltd")
@@ -448,23 +383,8 @@ class TestFields:
         ("variant", "reason"),
         [({"price": "x"}, "broken price"), ({"options": "S"}, "bad type"), ({"options": {"a": [1]}}, "bad type")],
     )
-    def test_a_variant_that_cannot_be_used_sets_its_product_aside(
-        self, tmp_path: Path, variant: dict[str, object], reason: str
-    ) -> None:
+    def test_a_bad_variant_rejects_its_product(self, tmp_path: Path, variant: dict[str, object], reason: str) -> None:
         assert read_rows(tmp_path, {"id": "1", "title": "a", "variants": [variant]}).reasons == [(1, reason)]
-
-    def test_other_shapes_that_feeds_have(self, tmp_path: Path) -> None:
-        read = product(
-            tmp_path,
-            brand={"name": "Bosch"},
-            image="a.jpg",
-            images=["a.jpg", {"url": "b.jpg"}],
-            description=["One.", "Two."],
-            language="en-US",
-            review_count="1,234",
-        )
-        assert (read.brand, read.images, read.description) == ("Bosch", ("a.jpg", "b.jpg"), "One.\nTwo.")
-        assert (read.language, read.rating_count) == ("en", 1234)
 
     @pytest.mark.parametrize(
         ("name", "value", "field", "reason"),
@@ -514,13 +434,11 @@ class TestMapped:
         expected = Product("1", "Drill", price=2.5, currency="EUR", attributes={"colour": "rot", "title": "other"})
         assert one.product == expected
 
-    def test_a_name_with_a_dot_in_it_is_a_name_too(self, tmp_path: Path) -> None:
-        assert mapped(tmp_path, {"maker.name": "Bosch"}, "brand=maker.name").brand == "Bosch"
-
-    def test_a_constant_stands_in_only_where_the_row_says_nothing(self, tmp_path: Path) -> None:
-        flag = 'currency={field = "unit", value = "EUR"}'
-        assert mapped(tmp_path, {"unit": "USD"}, flag).currency == "USD"
-        assert mapped(tmp_path, {}, flag).currency == "EUR"
+    def test_a_name_may_have_a_dot_and_a_constant_stands_in_where_a_row_says_nothing(self, tmp_path: Path) -> None:
+        flags = ("brand=maker.name", 'currency={field = "unit", value = "EUR"}')
+        read = mapped(tmp_path, {"maker.name": "Bosch", "unit": "USD"}, *flags)
+        assert (read.brand, read.currency) == ("Bosch", "USD")
+        assert mapped(tmp_path, {}, *flags).currency == "EUR"
 
     def test_a_mapped_name_that_no_row_had_is_noted_with_close_ones(self, tmp_path: Path) -> None:
         rows = ({"id": "1", "title": "a", "brnd": "x"}, {"id": "2", "title": "b", "cost": None})
@@ -544,15 +462,6 @@ class TestSeveralReaders:
         merged = first.merge(second).merge(idle)
         assert merged == idle.merge(second.merge(first))
         assert [(noted.field, noted.detail) for noted in merged.notes("feed")] == [("colur", "did you mean colour?")]
-
-    def test_a_reader_says_the_time_that_decides_about_sales(self, tmp_path: Path) -> None:
-        path = tmp_path / "feed"
-        path.write_bytes(b'{"id":"1","title":"a","price":9,"sale_price":5,"sale_price_effective_date":"2024-01-01/"}')
-        (record,) = read_records([str(path)])
-        assert isinstance(record, Record)
-        for year, price in ((2023, 9.0), (2024, 5.0)):
-            reader = RecordReader(FeedMapping(), now=datetime(year, 6, 1, tzinfo=UTC))
-            assert reader.read_product(record).price == price
 
 
 VALUES = st.recursive(
@@ -607,13 +516,3 @@ class TestRealCatalogs:
     def test_a_real_catalog_is_taken_without_any_flag(self, folder: str, count: int) -> None:
         outcome = read(DATA / folder / "products.jsonl.gz")
         assert (len(outcome.rows), outcome.rejected, outcome.noted, outcome.error) == (count, [], [], "")
-
-    def test_an_icecat_product_has_all_its_fields(self) -> None:
-        path = str(DATA / "icecat" / "products.jsonl.gz")
-        row = next(read_products([path], FeedMapping(), lambda _: None))
-        read = row.product
-        assert (read.id, read.brand, read.price) == ("3920564", "Xerox", 4995 / 100)
-        assert read.identifiers == {"ean": ("0095205603217",), "model": ("006R90321",)}
-        assert read.created == datetime(2009, 12, 10, tzinfo=UTC)
-        assert len(read.images) == 1
-        assert read.attributes["quantity_per_pack"] == 6.0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from indexer.feeds.mapping import DEFAULT_RULES, FeedMapping, FieldSource, MappingRule, load_mapping, parse_map_flags
+from indexer.feeds.mapping import DEFAULT_RULES, FieldSource, MappingRule, load_mapping, parse_map_flags
 from retrieval.errors import FeedError
 
 TOML = """
@@ -41,18 +41,6 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
     assert mapping.rules["attributes"] == MappingRule((FieldSource("specs"),))
     assert mapping.rules["id"] == DEFAULT_RULES["id"], "what the file does not name stays"
     assert mapping.user_names == {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs"}
-
-
-def test_flags_replace_one_field_each_and_go_over_a_file() -> None:
-    first = parse_map_flags(["title=product_name", "price=cost"])
-    mapping = parse_map_flags([' price = {field = "cost", unit = "cents"}', "attributes.colour=farbe"], first)
-    assert mapping.rules["title"] == MappingRule((FieldSource("product_name"),))
-    assert mapping.rules["price"] == MappingRule((FieldSource("cost", "cents"),))
-    assert mapping.rules["attributes.colour"] == MappingRule((FieldSource("farbe"),))
-
-
-def test_no_flags_are_the_default_mapping() -> None:
-    assert parse_map_flags([]) == FeedMapping()
 
 
 @pytest.mark.parametrize(

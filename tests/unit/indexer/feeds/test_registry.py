@@ -14,9 +14,7 @@ import msgspec
 import pytest
 import zstandard
 
-from indexer.feeds.base import Record
-from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import FORMATS, RecordReader, read_records
+from indexer.feeds.reader import FORMATS, read_records
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
 FORMAT_OF = {
@@ -46,7 +44,7 @@ def test_a_format_is_told_by_its_content(tmp_path: Path, name: str, pack: Callab
 
 @pytest.mark.parametrize("name", FORMAT_OF)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
-def test_standard_input_is_recognised_too(
+def test_standard_input_is_recognised(
     monkeypatch: pytest.MonkeyPatch, name: str, pack: Callable[[bytes], bytes]
 ) -> None:
     content = pack((FEEDS / name).read_bytes())
@@ -70,17 +68,6 @@ class _Pipe(io.RawIOBase):
 def test_feeds_of_several_formats_are_one_catalog() -> None:
     names = ("google.tsv", "shopify-new.csv", "products.jsonl")
     assert read(*(FEEDS / name for name in names)).ids == ["T1", "T2", "mug", "1", "2"]
-
-
-def test_records_travel_between_processes() -> None:
-    import pickle
-
-    reader = pickle.loads(pickle.dumps(RecordReader(FeedMapping())))
-    for name in FORMAT_OF:
-        for record in read_records([str(FEEDS / name)]):
-            assert pickle.loads(pickle.dumps(record)) == record
-            if isinstance(record, Record) and name == "google.tsv":
-                assert reader.read_product(record).title.endswith("Lamp")
 
 
 def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
@@ -217,7 +204,7 @@ def test_a_row_of_too_many_cells_is_good_once_the_rest_is_taken_out(tmp_path: Pa
         ({"line": "x"}, "not a rejected row"),
     ],
 )
-def test_a_line_that_was_repaired_badly_is_rejected_with_its_line(
+def test_a_badly_repaired_line_is_rejected_with_its_line(
     tmp_path: Path, change: dict[str, object], reason: str
 ) -> None:
     first, *_ = read(FEEDS / "products.jsonl").rejected_file.split(b"\n")

@@ -151,7 +151,7 @@ def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...
         ),
     ],
 )
-def test_spellings_of_one_value_meet(
+def test_spellings_of_a_value_meet(
     one: QualityRule, first: Product, second: Product, meet: bool, tmp_path: Path
 ) -> None:
     assert failing([first, second], one, tmp_path) == (["a", "b"] if meet else [])

@@ -111,7 +111,7 @@ def products() -> st.SearchStrategy[list[Product]]:
 
 
 @given(products(), st.integers(0, 60), st.randoms(use_true_random=False))
-def test_any_split_and_order_of_the_rows_gives_the_same_norms(
+def test_any_split_and_order_of_rows_gives_the_same_norms(
     rows: list[Product], cut: int, shuffle: random.Random
 ) -> None:
     whole = counted(rows * 3)

@@ -15,14 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from indexer.quality.findings import DuplicateFindings, Example, Findings, shorten
+from indexer.quality.findings import Example, shorten
 from indexer.quality.page import html
 from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from indexer.quality.rules import Measure, QualityCheck, QualityRule, Severity, built_in_rules
 from retrieval.html_report import share_text
 from retrieval.records import Product
 from tests.catalogs import products as catalogs
-from tests.quality_rows import NOW, detect_by_word, judged, rule
+from tests.quality_rows import NOW, judged, rule
 
 HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\u202egnp.exe {{ 7*7 }} $x^2$'
 
@@ -42,23 +42,6 @@ def test_batches_of_any_size_give_the_same_report(products: list[Product], batch
         whole = report_of(twice, built_in_rules(), Path(one))
         parts = report_of(twice, built_in_rules(), Path(other), batch)
     assert parts.to_json() == whole.to_json()
-
-
-def test_findings_merge_in_any_order(tmp_path: Path) -> None:
-    rules = [rule("brand", QualityCheck.NOT_NULL)]
-    parts = []
-    for start in (0, 20, 40):
-        products = [Product(f"{at:02d}", "T", price=at + 1.0) for at in range(start, start + 20)]
-        parts.append(judged(products, rules, tmp_path / str(start))[0])
-    forwards, backwards = Findings(), Findings()
-    for part in parts:
-        forwards.merge(part)
-    for part in reversed(parts):
-        backwards.merge(part)
-    assert forwards.failures == backwards.failures
-    assert [example.id for example in forwards.failures["brand_not_null"].examples] == [f"{at:02d}" for at in range(10)]
-    assert (forwards.prices, forwards.ages, forwards.filled) == (backwards.prices, backwards.ages, backwards.filled)
-    assert forwards.failures["brand_not_null"].count == 60
 
 
 def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
@@ -109,29 +92,13 @@ def test_findings_come_by_severity_then_by_count(tmp_path: Path) -> None:
 
 def test_charts_count_ages_prices_and_languages(tmp_path: Path) -> None:
     ages = (None, -1, 3, 100, 400, 4_000)
-    products = [
-        Product(
-            str(at), "T", price=1.1 * 10.0 ** (at / 2), updated=None if days is None else NOW - timedelta(days=days)
-        )
-        for at, days in enumerate(ages)
-    ]
+    updated = [None if days is None else NOW - timedelta(days=days) for days in ages]
+    products = [Product(str(at), "T", price=1.1 * 10.0 ** (at / 2), updated=each) for at, each in enumerate(updated)]
     charts = report_of(products, built_in_rules(), tmp_path).charts
-    assert {label: count for label, count in charts.ages.items() if count} == {
-        "a week": 2,
-        "6 months": 1,
-        "2 years": 1,
-        "older": 1,
-        "no date": 1,
-    }
+    expected = {"a week": 2, "6 months": 1, "2 years": 1, "older": 1, "no date": 1}
+    assert {label: count for label, count in charts.ages.items() if count} == expected
     assert list(charts.ages)[:2] == ["a week", "a month"]
-    assert [(round(one.low, 2), one.count) for one in charts.prices[""]] == [
-        (1.0, 1),
-        (3.16, 1),
-        (10.0, 1),
-        (31.62, 1),
-        (100.0, 1),
-        (316.23, 1),
-    ]
+    assert [(one.low, one.count) for one in charts.prices[""]] == [(pytest.approx(10 ** (n / 2)), 1) for n in range(6)]
     assert charts.languages == {"": 6}
     assert charts.filled["price"] == 1.0
     assert charts.filled["updated"] == 5 / 6
@@ -203,9 +170,3 @@ def test_a_share_is_all_or_nothing_only_when_it_is(share: float | None, text: st
 def test_long_texts_are_shortened_to_one_printable_line() -> None:
     assert shorten("a\nb\x1b[31m") == "a b [31m"
     assert len(shorten("x" * 1_000)) == 160
-
-
-def test_no_rows_across_batches_leave_the_findings_alone() -> None:
-    assert Findings().marked(Measure.ACCURACY) == 0
-    assert DuplicateFindings().failures == {}
-    assert detect_by_word(["a with b"]) == ["en"]
