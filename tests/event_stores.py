@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from hypothesis import strategies as st
+
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.events.elasticsearch import ElasticsearchEvents
@@ -70,3 +72,20 @@ def event(number: int, **said: object) -> StoredEvent:
 def at(day: int, ms: int = 0) -> int:
     """A time, in milliseconds since 1970, on a day of December; the days before are 0 and less."""
     return (DECEMBER + day - 1) * DAY_MS + ms
+
+
+_TEXTS = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=12)
+_NUMBERS = st.none() | st.integers(0, 2**31 - 1)
+
+
+def any_events(
+    keys: st.SearchStrategy[bytes],
+    times: st.SearchStrategy[int],
+    shoppers: st.SearchStrategy[str] = _TEXTS,
+    sessions: st.SearchStrategy[str] = _TEXTS,
+) -> st.SearchStrategy[StoredEvent]:
+    """Events of any kind and with any values."""
+    kinds = st.sampled_from([kind.value for kind in EventKind])
+    numbers = (_NUMBERS, _NUMBERS, st.none() | st.floats(0, 5), _NUMBERS)
+    texts = (shoppers, sessions, _TEXTS, _TEXTS, _TEXTS)
+    return st.builds(StoredEvent, keys, kinds, times, st.integers(at(1), at(2)), *texts, *numbers)

@@ -87,16 +87,14 @@ class _Call:
 
     def append(self, keys: Sequence[str]) -> AppendResult:
         """Appends the events of some keys."""
-        claimed = self._claim({key: self._claim_of(self.places[key][0]) for key in keys})
+        firsts = ((key, self.places[key][0]) for key in keys)
+        claimed = self._claim({key: _Claim(self._digests[place], self._events[place].time) for key, place in firsts})
         equal = {key: [p for p in self.places[key] if self._digests[p] == claimed[key].digest] for key in keys}
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
         # One that told no time has that of the first time that it was sent, and so its month.
         first = {key: self._events[places[0]] for key, places in equal.items() if places}
         added = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
         return AppendResult(added, sum(map(len, equal.values())) - added, tuple(differing))
-
-    def _claim_of(self, place: int) -> _Claim:
-        return _Claim(self._digests[place], self._events[place].time)
 
     def _claim(self, claims: Mapping[str, _Claim]) -> dict[str, _Claim]:
         """Claims keys; returns the claim that the store holds for each, this one or an earlier one."""
@@ -350,17 +348,14 @@ def _plain(event: StoredEvent) -> StoredEvent:
 
 
 def _attributes(event: StoredEvent) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    if event.product_id:
-        attributes["object"] = {"object_id": event.product_id}
-    if event.position is not None:
-        attributes["position"] = {"ordinal": event.position}
-    numbers: Sequence[tuple[str, float | None]] = (
-        ("quantity", event.quantity),
-        ("rating", event.rating),
-        ("results", event.results),
-    )
-    return attributes | {name: value for name, value in numbers if value is not None}
+    attributes = {
+        "object": {"object_id": event.product_id} if event.product_id else None,
+        "position": None if event.position is None else {"ordinal": event.position},
+        "quantity": event.quantity,
+        "rating": event.rating,
+        "results": event.results,
+    }
+    return {name: value for name, value in attributes.items() if value is not None}
 
 
 _PAGE = 5_000
@@ -437,12 +432,8 @@ class ElasticsearchEvents:
         """
         self._refresh()
         theirs = [_any(SHOPPER, some) for some in batches(set(shoppers), _TERMS)]
-        sessions = {
-            found.source[SESSION]
-            for query in theirs
-            for found in self._found(query, SESSION)
-            if SESSION in found.source
-        }
+        found = (each.source.get(SESSION, "") for query in theirs for each in self._found(query, SESSION))
+        sessions = set(found) - {""}
         nameless = [
             {"bool": {"filter": [_any(SESSION, some)], "must_not": [_NAMED]}} for some in batches(sessions, _TERMS)
         ]

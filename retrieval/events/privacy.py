@@ -331,11 +331,6 @@ class Pseudonyms:
         )
 
 
-def key_name(pseudonym: str) -> str:
-    """The name of the key that made a pseudonym."""
-    return pseudonym.partition(_MARK)[0]
-
-
 def prefix(name: str) -> str:
     """The prefix of the pseudonyms of a key."""
     return f"{name}{_MARK}"

@@ -12,8 +12,9 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -78,13 +79,12 @@ class SqliteEvents:
         self._check_process()
         return self._commits.append(events)
 
-    def _commit(self, appends: Sequence[PendingAppend]) -> None:
+    def _commit(self, appends: Sequence[Sequence[StoredEvent]]) -> list[AppendResult]:
         with self._transaction() as cursor:
-            results = [_insert(cursor, append.events) for append in appends]
+            results = [_insert(cursor, events) for events in appends]
             days = Counter(event.time // DAY_MS for _, added in results for event in added)
             cursor.executemany(_ADD_TO_DAY, [(day, count, _mark()) for day, count in days.items()])
-        for append, (appended, _) in zip(appends, results, strict=True):
-            append.appended = appended
+        return [appended for appended, _ in results]
 
     def count(self) -> int:
         return sum(state.count for state in self.days().values())
@@ -117,7 +117,6 @@ class SqliteEvents:
         return self._remove(f"{theirs} OR (shopper = '' AND session IN ({sessions}))", (*shoppers, *shoppers))
 
     def expire(self, before_day: int, expected: Mapping[int, DayState] | None = None) -> int:
-
         def check(cursor: sqlite3.Cursor) -> None:
             if expected is not None:
                 check_expected(_days(cursor), before_day, expected)
@@ -127,7 +126,7 @@ class SqliteEvents:
     def _remove(
         self, which: str, values: Sequence[object], check: Callable[[sqlite3.Cursor], None] = lambda _: None
     ) -> int:
-        with self._commits.exclusive():
+        with self._commits.exclusive:
             with self._transaction() as cursor:
                 check(cursor)
                 counts = f"SELECT time / {DAY_MS}, count(*) FROM events WHERE {which} GROUP BY 1"  # noqa: S608
@@ -155,7 +154,7 @@ class SqliteEvents:
             time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
-        with self._commits.exclusive(), self._translate_errors():
+        with self._commits.exclusive, self._translate_errors():
             self._close()
 
     def _close(self) -> None:
@@ -262,77 +261,36 @@ _MOST_TOGETHER = 2_000
 """The most events of one transaction, to bound the wait of the last."""
 
 
-class PendingAppend:
-    """The append of one waiting thread, and its result."""
-
-    __slots__ = ("appended", "error", "events")
-
-    def __init__(self, events: Sequence[StoredEvent]) -> None:
-        self.events = events
-        self.appended: AppendResult | None = None
-        self.error: Exception | None = None
-
-    @property
-    def is_done(self) -> bool:
-        return self.appended is not None or self.error is not None
-
-    def result(self) -> AppendResult:
-        """The result; raises the error of a failed write."""
-        if self.appended is None:
-            raise self.error or StoreError("an append was broken off; send its events again")
-        return self.appended
-
-
 class GroupCommit:
-    """Group commit: one thread writes the appends of all that wait; `commit` sets `appended` of each."""
+    """Group commit: a thread that has the lock writes the appends of all that wait. `commit` gives each its result."""
 
-    def __init__(self, commit: Callable[[Sequence[PendingAppend]], None]) -> None:
+    def __init__(self, commit: Callable[[Sequence[Sequence[StoredEvent]]], Sequence[AppendResult]]) -> None:
         self._commit = commit
-        self._queue: list[PendingAppend] = []
-        self._turn = threading.Condition()
-        self._is_busy = False
+        self.queue: deque[tuple[Sequence[StoredEvent], Future[AppendResult]]] = deque()
+        self.exclusive = threading.Lock()
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Waits until the events are written, by this thread or another."""
-        mine = PendingAppend(events)
-        with self._turn:
-            self._queue.append(mine)
-            self._turn.wait_for(lambda: mine.is_done or not self._is_busy)
-        if not mine.is_done:
-            with self.exclusive():
-                if not mine.is_done:
-                    self._write_all()
+        """Waits until the events are written, by this thread or another; raises the error of a failed write."""
+        mine: Future[AppendResult] = Future()
+        self.queue.append((events, mine))
+        with self.exclusive:
+            while not mine.done():
+                self._write_next()
         return mine.result()
 
-    @property
-    def waiting(self) -> int:
-        return len(self._queue)
-
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Excludes other writers."""
-        is_mine = False
+    def _write_next(self) -> None:
+        """Writes the first append that waits, and those behind it that fit into one transaction."""
+        part = [self.queue.popleft()]
+        size = len(part[0][0])
+        while self.queue and (size := size + len(self.queue[0][0])) <= _MOST_TOGETHER:
+            part.append(self.queue.popleft())
+        error: Exception = StoreError("an append was broken off; send its events again")
         try:
-            with self._turn:
-                self._turn.wait_for(lambda: not self._is_busy)
-                is_mine = self._is_busy = True
-            yield
+            for (_, future), result in zip(part, self._commit([events for events, _ in part]), strict=True):
+                future.set_result(result)
+        except Exception as raised:  # each of the threads raises it
+            error = raised
         finally:
-            if is_mine:
-                with self._turn:
-                    self._is_busy = False
-                    self._turn.notify_all()
-
-    def _write_all(self) -> None:
-        with self._turn:
-            waiting, self._queue = self._queue, []
-        while waiting:
-            part = [waiting.pop(0)]
-            size = len(part[0].events)
-            while waiting and (size := size + len(waiting[0].events)) <= _MOST_TOGETHER:
-                part.append(waiting.pop(0))
-            try:
-                self._commit(part)
-            except Exception as error:  # each of the threads is query
-                for each in part:
-                    each.error = error
+            for _, future in part:
+                if not future.done():
+                    future.set_exception(error)

@@ -16,7 +16,7 @@ from rerank.sessions.options import DeriveOptions
 from rerank.sessions.partitions import TableMaker
 from rerank.sessions.refresh import Steps, refresh
 from rerank.sessions.tables import DerivedTables, open_derived
-from retrieval.events.privacy import key_name
+from retrieval.events.privacy import prefix
 from retrieval.events.store import AppendResult, DayState
 from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
 
@@ -81,7 +81,9 @@ class MemoryEvents:
         return sum(event.shopper in shoppers for event in self.events.values())
 
     def holds_key(self, name: str) -> bool:
-        return any(key_name(each) == name for event in self.events.values() for each in (event.shopper, event.session))
+        return any(
+            each.startswith(prefix(name)) for event in self.events.values() for each in (event.shopper, event.session)
+        )
 
     def forget(self, shoppers: Collection[str]) -> int:
         before = len(self.events)

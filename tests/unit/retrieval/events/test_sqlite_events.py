@@ -15,15 +15,8 @@ import pytest
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
-from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.updates.journal import lock_folder
-
-DAY = 20_000
-
-
-def event(number: int, shopper: str = "k1~a", time: int = DAY * DAY_MS) -> StoredEvent:
-    key = number.to_bytes(16, "big")
-    return StoredEvent(key, "click", time, time, shopper, "k1~s", "q1", "drill", "p1", 1, None, None, None)
+from tests.event_stores import DECEMBER, at, event
 
 
 @pytest.fixture
@@ -39,7 +32,7 @@ def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> 
         for thread in threads:
             thread.start()
         # One of them waits for the lock, with what was there when it began; the others wait for it.
-        while store._commits.waiting < len(threads) - 1:
+        while len(store._commits.queue) < len(threads) - 1:
             pass
     for thread in threads:
         thread.join()
@@ -64,18 +57,18 @@ def test_it_waits_for_the_disk(store: SqliteEvents) -> None:
 
 def test_what_was_forgotten_is_in_no_file(store: SqliteEvents, tmp_path: Path) -> None:
     name = "k1~" + "FORGET" * 3
-    store.append([event(number, name) for number in range(1_000)])
-    store.append([event(number, "k1~other") for number in range(1_000, 2_000)])
+    store.append([event(number, shopper=name) for number in range(1_000)])
+    store.append([event(number, shopper="k1~other") for number in range(1_000, 2_000)])
     assert any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
     assert store.forget([name]) == 1_000
     assert not any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
 
 def test_expired_events_give_their_space_back(store: SqliteEvents) -> None:
-    store.append([event(number, time=DAY * DAY_MS + number) for number in range(20_000)])
-    store.append([event(20_000, time=(DAY + 1) * DAY_MS)])
+    store.append([event(number, time=at(1, number)) for number in range(20_000)])
+    store.append([event(20_000, time=at(2))])
     before = store.path.stat().st_size + store.path.with_name(f"{EVENTS_FILE}-wal").stat().st_size
-    assert store.expire(DAY + 1) == 20_000
+    assert store.expire(DECEMBER + 1) == 20_000
     assert store.path.stat().st_size < before / 10
 
 
