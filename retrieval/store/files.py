@@ -220,92 +220,31 @@ class _Schema(msgspec.Struct, frozen=True):
     schema: int
 
 
-class _SealedArrays(_Schema, frozen=True):
-    made: datetime
-    xxh3: str
-    """Of the bytes of `arrays`."""
-    arrays: msgspec.Raw
-    """By name, each as its bytes."""
-
-
 @dataclass(frozen=True, slots=True)
-class _SealedFile:
-    """A kind of file that is replaced whole, of bounded size, under a schema and a checksum of its content."""
+class SealedFile(Generic[T]):
+    """A kind of file that is replaced whole, of bounded size.
+
+    It is a JSON object: "schema", "made", "xxh3" of the bytes that follow, and the content by `field`.
+    """
 
     schema: int
     """Counts up when the file changes so that an older program could not read it."""
     cure: str
     """The last words of every error: how the file is made anew."""
-
-    def _replace(self, path: Path, content: bytes) -> None:
-        try:
-            write_durably(path, content)
-        except OSError as error:
-            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
-            raise StoreError(message) from error
-
-    def _content(self, path: Path, most_bytes: int, decode: Callable[..., _Schema]) -> bytes:
-        """The bytes of a file of this schema; raises StoreDamagedError, StoreForeignError or OSError."""
-        content = _read_bounded(path, most_bytes)
-        if content is None:
-            raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {self.cure}")
-        found = decode(content, type=_Schema).schema
-        if found != self.schema:
-            raise StoreForeignError(f"{path} is in schema {found}, this program reads {self.schema}; {self.cure}")
-        return content
-
-    def _check(self, path: Path, content: bytes | msgspec.Raw, checksum: str) -> None:
-        if xxhash.xxh3_64_hexdigest(content) != checksum:
-            raise StoreDamagedError(f"{path} has another checksum than when it was written; {self.cure}")
-
-    def _unreadable(self, path: Path, error: Exception) -> StoreDamagedError:
-        return StoreDamagedError(f"{path} cannot be read ({error}); {self.cure}")
-
-
-@dataclass(frozen=True, slots=True)
-class SealedArrays(_SealedFile):
-    """A kind of file that holds arrays of one axis, read without a copy."""
-
-    dtypes: Mapping[str, str]
-    """The arrays by name: numpy's name of their type, with the order of bytes."""
-
-    def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
-        """Replaces the file; raises StoreError where it cannot be written."""
-        packed = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in self.dtypes.items()}
-        content = msgspec.msgpack.encode(packed)
-        sealed = _SealedArrays(self.schema, made, xxhash.xxh3_64_hexdigest(content), msgspec.Raw(content))
-        self._replace(path, msgspec.msgpack.encode(sealed))
-
-    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
-        """The arrays of a file of at most so many bytes, read-only; None where there is none.
-
-        Raises StoreDamagedError for a file that cannot be read or is not whole, StoreForeignError for one of another
-        schema.
-        """
-        try:
-            content = self._content(path, most_bytes, msgspec.msgpack.decode)
-            sealed = msgspec.msgpack.decode(content, type=_SealedArrays)
-            self._check(path, sealed.arrays, sealed.xxh3)
-            packed = msgspec.msgpack.decode(sealed.arrays, type=dict[str, memoryview])
-            return {name: np.frombuffer(packed[name], dtype) for name, dtype in self.dtypes.items()}
-        except FileNotFoundError:
-            return None
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError, ValueError, KeyError) as error:
-            raise self._unreadable(path, error) from error
-
-
-@dataclass(frozen=True, slots=True)
-class SealedJson(_SealedFile, Generic[T]):
-    """A kind of JSON file: {"schema", "made", "xxh3" of the bytes that follow, and the content by `field`}."""
-
     field: str
-    decoder: msgspec.json.Decoder[T]
+    decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T]
+    codec: Any = msgspec.json
+    """The module of the encoding: msgspec.json or msgspec.msgpack."""
 
     def write(self, path: Path, content: T, made: datetime) -> None:
         """Replaces the file; raises StoreError where it cannot be written."""
-        encoded = msgspec.json.encode(content)
+        encoded = self.codec.encode(content)
         header = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(encoded)}
-        self._replace(path, msgspec.json.encode({**header, self.field: msgspec.Raw(encoded)}))
+        try:
+            write_durably(path, self.codec.encode({**header, self.field: msgspec.Raw(encoded)}))
+        except OSError as error:
+            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
+            raise StoreError(message) from error
 
     def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:
         """The content of a file of at most so many bytes; None where there is none.
@@ -314,19 +253,54 @@ class SealedJson(_SealedFile, Generic[T]):
         read or is not whole, StoreForeignError for one of another schema.
         """
         fields = [("schema", int), ("made", datetime), ("xxh3", str), (self.field, msgspec.Raw)]
-        whole: Any = msgspec.defstruct("Sealed", fields)
         try:
-            sealed = msgspec.json.decode(self._content(path, most_bytes, msgspec.json.decode), type=whole)
-            encoded = bytes(getattr(sealed, self.field))
-            content = self.decoder.decode(encoded)
+            content = _read_bounded(path, most_bytes)
+            if content is None:
+                raise StoreDamagedError(f"{path} has more than {most_bytes:,} bytes; {self.cure}")
+            found = self.codec.decode(content, type=_Schema).schema
+            if found != self.schema:
+                raise StoreForeignError(f"{path} is in schema {found}, this program reads {self.schema}; {self.cure}")
+            sealed = self.codec.decode(content, type=msgspec.defstruct("Sealed", fields))
+            encoded = getattr(sealed, self.field)
+            decoded = self.decoder.decode(encoded)
         except FileNotFoundError:
             return None
         except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise self._unreadable(path, error) from error
-        self._check(path, encoded, sealed.xxh3)
-        if found := problem(content):
-            raise StoreDamagedError(f"{path} {found}; {self.cure}")
-        return content
+            raise StoreDamagedError(f"{path} cannot be read ({error}); {self.cure}") from error
+        if xxhash.xxh3_64_hexdigest(encoded) != sealed.xxh3:
+            raise StoreDamagedError(f"{path} has another checksum than when it was written; {self.cure}")
+        if wrong := problem(decoded):
+            raise StoreDamagedError(f"{path} {wrong}; {self.cure}")
+        return decoded
+
+
+_PACKED = msgspec.msgpack.Decoder(dict[str, memoryview])
+
+
+class SealedArrays:
+    """A kind of sealed file, in MessagePack, that holds arrays of one axis, read without a copy.
+
+    `dtypes` gives the arrays by name: numpy's name of their type, with the order of bytes.
+    """
+
+    def __init__(self, schema: int, cure: str, dtypes: Mapping[str, str]) -> None:
+        self._file = SealedFile(schema, cure, "arrays", _PACKED, msgspec.msgpack)
+        self._dtypes = dtypes
+
+    def write(self, path: Path, arrays: Mapping[str, NDArray[Any]], made: datetime) -> None:
+        """Replaces the file; raises StoreError where it cannot be written."""
+        packed = {name: np.ascontiguousarray(arrays[name], dtype).tobytes() for name, dtype in self._dtypes.items()}
+        self._file.write(path, packed, made)
+
+    def read(self, path: Path, most_bytes: int) -> dict[str, NDArray[Any]] | None:
+        """The arrays of a file, read-only; None and errors as of `SealedFile.read`."""
+        packed = self._file.read(path, most_bytes)
+        if packed is None:
+            return None
+        try:
+            return {name: np.frombuffer(packed[name], dtype) for name, dtype in self._dtypes.items()}
+        except (ValueError, KeyError) as error:
+            raise StoreDamagedError(f"{path} cannot be read ({error}); {self._file.cure}") from error
 
 
 def load_array(path: Path, *, mapped: bool = False) -> NDArray[Any]:

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 
 from retrieval.errors import SynonymError
-from retrieval.store.files import SealedJson
+from retrieval.store.files import SealedFile
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
 from retrieval.text.vocabulary import CatalogWords, edits_of, words_of
@@ -242,7 +242,7 @@ class Proposal:
         return name_synonym(self.kind, self.phrases, self.to)
 
 
-_FILE = SealedJson(SCHEMA, CURE, "proposals", msgspec.json.Decoder(tuple[Proposal, ...]))
+_FILE = SealedFile(SCHEMA, CURE, "proposals", msgspec.json.Decoder(tuple[Proposal, ...]))
 
 
 def proposal_id(one: str, other: str) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from retrieval.store.files import SealedJson
+from retrieval.store.files import SealedFile
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
 from service.events.signals import CURE
@@ -45,7 +45,7 @@ class PopularQuery(msgspec.Struct, frozen=True):
     """The queries that go with it, by their places, the nearest first."""
 
 
-_FILE = SealedJson(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
+_FILE = SealedFile(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
 
 
 @dataclass(frozen=True)

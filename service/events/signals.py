@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
 from retrieval.index.keyword import Rows
-from retrieval.store.files import SealedArrays, SealedJson
+from retrieval.store.files import SealedArrays, SealedFile
 from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE
 
 CURE = "shelfwise events refresh makes it anew"
@@ -30,7 +30,7 @@ SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_POPULARITY_BYTES = 256 << 20
 """Of the file: several million products."""
-_POPULARITY_FILE = SealedJson(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
+_POPULARITY_FILE = SealedFile(SCHEMA, CURE, "scores", msgspec.json.Decoder(dict[str, float]))
 
 
 @dataclass(frozen=True, slots=True)
