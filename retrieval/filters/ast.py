@@ -90,11 +90,6 @@ def leaves(tree: Filter) -> Iterator[Leaf]:
             yield node
 
 
-def fields_of(tree: Filter) -> tuple[str, ...]:
-    """The fields of a filter, each once, in the order of the text."""
-    return tuple(dict.fromkeys(leaf.field for leaf in leaves(tree)))
-
-
 def number_of(word: str) -> float | None:
     """The number of a bare word, or None.
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +75,18 @@ def fields_of(condition: Condition) -> frozenset[str]:
             return frozenset((condition.field,))
 
 
-class FieldValues(Protocol):
-    """One product's values by field, as `retrieval.filters.schema.Columns` has them."""
+@dataclass(slots=True)
+class ProductColumns:
+    """One product's values by field, as a keyword index stores them."""
 
-    @property
-    def numbers(self) -> Mapping[str, Sequence[float]]:
-        """The numbers of each field."""
-
-    @property
-    def texts(self) -> Mapping[str, Sequence[str]]:
-        """The folded texts of each field."""
+    numbers: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    texts: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """Folded: what a filter compares with."""
+    display: dict[str, list[str]] = dataclasses.field(default_factory=dict)
+    """The product's own spelling, for facets; one for each folded text."""
 
 
-def matches(condition: Condition, values: FieldValues) -> bool:
+def matches(condition: Condition, values: ProductColumns) -> bool:
     """Whether one product's values pass a filter; a keyword index does this for all products at once."""
     match condition:
         case AllOf(operands):

@@ -11,17 +11,27 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from operator import attrgetter
 from types import MappingProxyType
 
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, value_text
-from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
-from retrieval.filters.parser import check_fields
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, leaves, value_text
+from retrieval.filters.conditions import (
+    AllOf,
+    AnyOf,
+    Condition,
+    HasNumber,
+    HasText,
+    NotThat,
+    NumberWithin,
+    ProductColumns,
+    TextIn,
+)
+from retrieval.filters.parser import resolve_field
 from retrieval.records import AttributeValue, Product
 
 CATEGORY_SEPARATOR = " > "
@@ -93,35 +103,22 @@ class FieldCatalog:
 
         Raises UnknownFieldError for a field that no product has, FilterError for a value of the wrong type.
         """
-        return _condition(check_fields(tree, self.fields), self.fields)
+        named = {leaf.field: self.fields[resolve_field(leaf, self.fields)] for leaf in leaves(tree)}
+        return _condition(tree, named)
 
-    def resolve(self, name: str, purpose: str) -> FieldInfo:
+    def resolve(self, name: str) -> FieldInfo:
         """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
-        checked = check_fields(Exists(name), self.fields)
-        if not isinstance(checked, Exists):
-            raise UnknownFieldError(f"{name!r} is no field to {purpose} by", name)
-        return self.fields[checked.field]
+        return self.fields[resolve_field(Exists(name), self.fields)]
 
     def resolve_sortable(self, name: str) -> FieldInfo:
         """The numeric field of this name; raises UnknownFieldError for any other."""
-        info = self.resolve(name, "sort")
+        info = self.resolve(name)
         if not info.is_numeric:
             numeric = [each.name for each in self.fields.values() if each.is_numeric]
             close = tuple(dict.fromkeys([core for core in SORTABLE_CORE if core in numeric] + numeric))[:8]
             message = f"sort: {info.name} holds text; sort by a number, such as {', '.join(close) or 'none here'}"
             raise UnknownFieldError(message, name, close)
         return info
-
-
-@dataclass(slots=True)
-class ProductColumns:
-    """One product's values by field, as a keyword index stores them."""
-
-    numbers: dict[str, list[float]] = field(default_factory=dict)
-    texts: dict[str, list[str]] = field(default_factory=dict)
-    """Folded: what a filter compares with."""
-    display: dict[str, list[str]] = field(default_factory=dict)
-    """The product's own spelling, for facets; one for each folded text."""
 
 
 def product_columns(
@@ -186,10 +183,6 @@ def field_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
     for name, values in product.identifiers.items():
         for value in values:
             yield f"identifiers.{name}", FieldKind.TEXT, value
-    yield from _attribute_values(product)
-
-
-def _attribute_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
     for name, value in product.attributes.items():
         for kind, one in attribute_kinds(value):
             yield f"attributes.{name}", kind, one
@@ -219,7 +212,9 @@ def _condition(tree: Filter, fields: Mapping[str, FieldInfo]) -> Condition:
         case Or(operands):
             return AnyOf(tuple(_condition(each, fields) for each in operands))
         case Exists():
-            return _exists(fields[tree.field])
+            info = fields[tree.field]
+            tests = ((info.is_textual, HasText(info.name)), (info.is_numeric, HasNumber(info.name)))
+            return _any_of([test for is_held, test in tests if is_held])
         case In():
             return _equal(tree, fields[tree.field], tree.values)
         case Comparison(_, "=", value):
@@ -230,25 +225,19 @@ def _condition(tree: Filter, fields: Mapping[str, FieldInfo]) -> Condition:
             return _ordered(tree, fields[tree.field])
 
 
-def _exists(info: FieldInfo) -> Condition:
-    present: list[Condition] = []
-    if info.is_textual:
-        present.append(HasText(info.name))
-    if info.is_numeric:
-        present.append(HasNumber(info.name))
-    return present[0] if len(present) == 1 else AnyOf(tuple(present))
+def _any_of(conditions: Sequence[Condition]) -> Condition:
+    return conditions[0] if len(conditions) == 1 else AnyOf(tuple(conditions))
 
 
-def _equal(leaf: Comparison | In, info: FieldInfo, values: Iterable[Value]) -> Condition:
+def _equal(leaf: Comparison | In, info: FieldInfo, values: Sequence[Value]) -> Condition:
     """Equal to any of the values, in whichever columns the field has."""
     either: list[Condition] = []
-    values = tuple(values)
     if info.is_textual:
         either.append(TextIn(info.name, tuple(_folded_value(info.name, value) for value in values)))
     if info.is_numeric:
         numbers = [_number(leaf, info, value, strict=not info.is_textual) for value in values]
         either.extend(NumberWithin(info.name, number, number) for number in numbers if number is not None)
-    return either[0] if len(either) == 1 else AnyOf(tuple(either))
+    return _any_of(either)
 
 
 def _folded_value(name: str, value: Value) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.filters.ast import value_text
-from retrieval.filters.conditions import Condition
-from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, ProductColumns, fold_value
+from retrieval.filters.conditions import Condition, ProductColumns
+from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, fold_value
 from retrieval.records import Facet, FacetCount
 from retrieval.text.analysis import TermGroup
 
@@ -169,9 +169,6 @@ class KeywordIndex(Protocol):
 
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
-
-    def count(self, selection: Selection) -> int:
-        """The number of products in the selection."""
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""

@@ -144,7 +144,7 @@ class Search:
         self._snapshot = snapshot
         self._stages = stages
         self._query = request
-        self._facets = {name: snapshot.catalog.resolve(name, "count").name for name in request.facets}
+        self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
         self._sort = self._sorted_by(request.sort) if request.sort else None
         where = condition_of(snapshot, request.filters)

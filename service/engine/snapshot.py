@@ -24,8 +24,8 @@ from retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
 )
-from retrieval.filters.conditions import Condition, matches
-from retrieval.filters.schema import FieldCatalog, FieldInfo, ProductColumns, product_columns
+from retrieval.filters.conditions import Condition, ProductColumns, matches
+from retrieval.filters.schema import FieldCatalog, FieldInfo, product_columns
 from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -182,9 +182,6 @@ class NullKeywordIndex(SequentialQueries):
 
     def select(self, selection: Selection) -> Rows:
         return self._through(np.sort(selection.rows), selection.where)
-
-    def count(self, selection: Selection) -> int:
-        return len(self.select(selection))
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         selected = [self._columns(row) for row in self.select(selection).tolist()]

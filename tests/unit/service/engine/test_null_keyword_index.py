@@ -16,10 +16,11 @@ from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword import Selection, Sort
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
-from retrieval.store.products import ProductStore, keyword_document, write_products
+from retrieval.store.products import ProductStore, keyword_document
 from retrieval.text.analysis import Analyzer
 from service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
+from tests.versions import write_products
 
 
 def counted(products: list[Product]) -> FieldCatalog:
