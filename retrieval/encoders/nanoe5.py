@@ -11,6 +11,7 @@ import struct
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,10 +69,8 @@ class _WeightFile:
             raise ValueError(f"it starts with {raw[:4]!r}, not {_MAGIC!r}")
         self._raw, self._at = raw, 4
         self._read("I")
-        hidden, layers, heads, ffn, vocabulary, positions, types = self._read("7i")
-        epsilon, _ = struct.unpack_from("<fi", raw, self._at)
-        self._at += 8
-        self.shape = _Shape(hidden, layers, heads, ffn, vocabulary, positions, types, epsilon)
+        *sizes, _ = self._read("7ifi")
+        self.shape = _Shape(*sizes)
         count, self.bos, self.eos, self.pad, self.unknown = self._read("5i")
         self.pieces = self._read_pieces(count)
         self.characters = self._read_characters()
@@ -86,7 +85,7 @@ class _WeightFile:
         values = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.float32) - 8
         return (values * blocks["scale"].astype(np.float32)[:, None]).reshape(shape)
 
-    def _read(self, form: str) -> tuple[int, ...]:
+    def _read(self, form: str) -> tuple[Any, ...]:
         values = struct.unpack_from("<" + form, self._raw, self._at)
         self._at += struct.calcsize("<" + form)
         return values

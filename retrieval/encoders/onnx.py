@@ -48,7 +48,8 @@ class OnnxEncoder(PromptedEncoder):
         self._folder = folder
         self._tokenizer = open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
         self._session = open_session(folder / MODEL_FILE)
-        self.state_dimension = self._state_dimension()
+        shapes = {output.name: output.shape for output in self._session.get_outputs()}
+        self.state_dimension = int(shapes["states"][-1]) if "states" in shapes else 0
         self._check_graph()
 
     @cached_property
@@ -106,11 +107,6 @@ class OnnxEncoder(PromptedEncoder):
             # ONNX Runtime's exceptions have no common base but Exception.
             raise EncoderError(f"{self._folder}: the model failed on a text ({str(error)[:300]})") from error
         return [np.asarray(output, np.float32) for output in outputs]
-
-    def _state_dimension(self) -> int:
-        """Columns of the graph's output `states`; 0 for a graph without it."""
-        shapes = {output.name: output.shape for output in self._session.get_outputs()}
-        return int(shapes["states"][-1]) if "states" in shapes else 0
 
     def _check_graph(self) -> None:
         vectors = self._run(np.array([self._tokenizer.encode("a").ids or [0]], np.int64))
@@ -178,13 +174,8 @@ def open_session(path: Path) -> ort.InferenceSession:
         raise EncoderUnavailableError(_damaged(path, error)) from error
 
 
-def _nothing_else() -> ort.RunOptions:
-    options = ort.RunOptions()
-    options.only_execute_path_to_fetches = True
-    return options
-
-
-_NOTHING_ELSE = _nothing_else()
+_NOTHING_ELSE = ort.RunOptions()
+_NOTHING_ELSE.only_execute_path_to_fetches = True
 """Requests for vectors alone do not compute states."""
 
 

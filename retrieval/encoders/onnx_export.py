@@ -30,16 +30,8 @@ from onnxscript.rewriter.ort_fusions.sdpa import fuse_sdpa
 from sentence_transformers import SentenceTransformer
 
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoders.folder import FORMAT, MODEL_FILE, TOKENIZER_FILE, EncoderSpec, identity_of, write_spec
-from retrieval.encoders.torch import (
-    load_model,
-    model_length,
-    pooling,
-    prompts,
-    token_projection,
-    truncate_vectors,
-    vector_dimension,
-)
+from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE, EncoderSpec, write_spec
+from retrieval.encoders.torch import load_model, model_length, model_spec, token_projection
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderUnavailableError
 from retrieval.store.files import atomic_folder
@@ -65,37 +57,18 @@ def export_onnx(
     Raises EncoderUnavailableError for a model that cannot be loaded or exported, SettingError for too many dimensions.
     """
     model = load_model(source, device="cpu")
-    cut = truncate_vectors(model, dimension)
-    spec = _spec(source, model, precision, max_length, cut)
+    runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
+    spec = model_spec(source, model, runtime, max_length, dimension, OPSET)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise EncoderUnavailableError(f"{source.name} has no fast tokenizer, which ONNX runtimes need; use torch")
-    graph = _exported(model, source)
+    outputs = _Outputs(model, token_projection(model, source.folder))
+    graph = export_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
     with atomic_folder(folder) as scratch:
         onnx.save(quantise_graph(graph) if precision == "int8" else graph, scratch / MODEL_FILE)
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         write_spec(spec, scratch)
     return spec
-
-
-def _spec(
-    source: ModelSource, model: SentenceTransformer, precision: Precision, max_length: int, cut: int | None
-) -> EncoderSpec:
-    runtime: Runtime = "onnx-int8" if precision == "int8" else "onnx-fp32"
-    length = min(max_length, model_length(model))
-    query, document = prompts(model)
-    return EncoderSpec(
-        format=FORMAT,
-        identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
-        name=source.name,
-        runtime=runtime,
-        dimension=vector_dimension(model),
-        max_length=length,
-        query_prompt=query,
-        document_prompt=document,
-        pooling=pooling(model),
-        opset=OPSET,
-    )
 
 
 class _Outputs(torch.nn.Module):
@@ -124,11 +97,6 @@ class _Outputs(torch.nn.Module):
                 features = module(features)
         unit = torch.nn.functional.normalize
         return unit(features["sentence_embedding"][:, : self.columns], dim=-1), unit(tokens @ self.projection, dim=-1)
-
-
-def _exported(model: SentenceTransformer, source: ModelSource) -> onnx.ModelProto:
-    outputs = _Outputs(model, token_projection(model, source.folder))
-    return export_graph(outputs, ["input_ids"], ["vectors", "states"], model_length(model), source.name)
 
 
 def export_graph(

@@ -43,7 +43,11 @@ def open_encoder(
     wanted = parse_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
     if (stored / SPEC_FILE).is_file():
-        return _as_stored(load_encoder(stored), stored, dimension)
+        encoder = load_encoder(stored)
+        if dimension not in (None, encoder.dimension):
+            there = f"{stored} was stored with {encoder.dimension} columns"
+            raise SettingError(f"{there}, not {dimension}: name the model that it was made of")
+        return encoder
     source = find_model(name_or_folder, cache)
     chosen = wanted or detect_runtime()
     if chosen in ("torch", "torch-bf16"):
@@ -55,12 +59,9 @@ def open_encoder(
 
 def parse_runtime(name: str) -> Runtime | None:
     """The runtime of this name; None for "auto"."""
-    for known in get_args(Runtime):
-        if name == known:
-            return cast(Runtime, known)
-    if name == "auto":
-        return None
-    raise SettingError(f"runtime {name!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+    if name not in RUNTIMES:
+        raise SettingError(f"runtime {name!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+    return None if name == "auto" else cast(Runtime, name)
 
 
 def load_encoder(folder: Path) -> Encoder:
@@ -101,14 +102,6 @@ def _reason(error: OSError) -> str:
     """The system's message; the first one of several files."""
     copied = error.args[0] if isinstance(error, shutil.Error) else ()
     return str(copied[0][2]) if copied and isinstance(copied, list) else error.strerror or str(error)
-
-
-def _as_stored(encoder: Encoder, folder: Path, dimension: int | None) -> Encoder:
-    if dimension is not None and dimension != encoder.dimension:
-        raise SettingError(
-            f"{folder} was stored with {encoder.dimension} columns, not {dimension}: name the model that it was made of"
-        )
-    return encoder
 
 
 def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: int, dimension: int | None) -> Path:

@@ -65,24 +65,11 @@ class TorchEncoder(PromptedEncoder):
     ) -> None:
         """`dimension` cuts vectors to their first columns; raises SettingError for more than the model has."""
         model = load_model(source)
-        cut = truncate_vectors(model, dimension)
+        self.spec = model_spec(source, model, runtime, max_length, dimension)
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
-        self._model.max_seq_length = min(max_length, model_length(model))
+        self._model.max_seq_length = self.spec.max_length
         self._folder = source.folder
         self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
-        length = self._model.max_seq_length
-        query, document = prompts(model)
-        self.spec = EncoderSpec(
-            format=FORMAT,
-            identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
-            name=source.name,
-            runtime=runtime,
-            dimension=vector_dimension(model),
-            max_length=length,
-            query_prompt=query,
-            document_prompt=document,
-            pooling=pooling(model),
-        )
 
     @property
     def state_dimension(self) -> int:
@@ -245,30 +232,44 @@ def model_length(model: SentenceTransformer) -> int:
     return int(model.max_seq_length or DEFAULT_MAX_LENGTH)
 
 
-def truncate_vectors(model: SentenceTransformer, dimension: int | None) -> int | None:
-    """Cuts a model's vectors to the first `dimension` columns; returns None where that is all of them.
+def model_spec(
+    source: ModelSource,
+    model: SentenceTransformer,
+    runtime: Runtime,
+    max_length: int,
+    dimension: int | None,
+    opset: int = 0,
+) -> EncoderSpec:
+    """The spec of a model, whose vectors are cut to their first `dimension` columns.
 
-    Raises SettingError for more than it has.
+    Raises SettingError for more columns than it has.
     """
-    if dimension is None or dimension == (there := vector_dimension(model)):
-        return None
-    if not 1 <= dimension < there:
-        raise SettingError(f"vectors of {dimension} columns are asked for; the model gives {there}: name 1 to {there}")
-    model.truncate_dim = dimension
-    return dimension
+    there = vector_dimension(model)
+    cut = None if dimension == there else dimension
+    if cut is not None and not 1 <= cut < there:
+        raise SettingError(f"vectors of {cut} columns are asked for; the model gives {there}: name 1 to {there}")
+    if cut is not None:
+        model.truncate_dim = cut
+    length = min(max_length, model_length(model))
+    query, document = prompts(model)
+    modules = [(type(module).__name__, str(getattr(module, "pooling_mode", ""))) for module in list(model)[1:]]
+    return EncoderSpec(
+        format=FORMAT,
+        identity=identity_of(source.name, source.fingerprint, runtime, length, dimension=cut),
+        name=source.name,
+        runtime=runtime,
+        dimension=cut or there,
+        max_length=length,
+        query_prompt=query,
+        document_prompt=document,
+        pooling=", ".join(" ".join(names).strip() for names in modules),
+        opset=opset,
+    )
 
 
 def vector_dimension(model: SentenceTransformer) -> int:
     """The dimension of the model's vectors, from encoding a word."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
-
-
-def pooling(model: SentenceTransformer) -> str:
-    """The modules after the transformer, for display."""
-    return ", ".join(
-        " ".join([type(module).__name__, str(getattr(module, "pooling_mode", ""))]).strip()
-        for module in list(model)[1:]
-    )
 
 
 # Token states are projected to few dimensions by directions that are found once per encoder, on fixed texts. A store's

@@ -68,10 +68,10 @@ _SHIPPED = {
 
 def _from_package(name: str, cache: Path) -> Path | None:
     """The folder of a model in an installed package; one that ships as a file is expanded once."""
-    home = _package_folder(_SHIPPED[name].module) if name in _SHIPPED else None
-    if home is None:
+    spec = find_spec(_SHIPPED[name].module) if name in _SHIPPED else None
+    if spec is None or not spec.submodule_search_locations:
         return None
-    weights, target = home / _SHIPPED[name].weights, cache / "models" / name
+    weights, target = Path(spec.submodule_search_locations[0], _SHIPPED[name].weights), cache / "models" / name
     if weights.is_dir():
         return weights
     if not target.is_dir():
@@ -80,11 +80,6 @@ def _from_package(name: str, cache: Path) -> Path | None:
         with atomic_folder(target) as scratch:
             expand(weights, scratch)
     return target
-
-
-def _package_folder(package: str) -> Path | None:
-    spec = find_spec(package)
-    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None
 
 
 def _from_hub(name: str, cache: Path) -> Path:
