@@ -118,13 +118,8 @@ class Cluster:
 
     def bytes(self, index: str) -> int:
         """The bytes of an index on disk, with its replicas."""
-        return self._guarded(
-            lambda: int(
-                self._client.indices.stats(index=index, metric="store", filter_path="_all.total.store").body["_all"][
-                    "total"
-                ]["store"]["size_in_bytes"]
-            )
-        )
+        stats = self._guarded(lambda: self._client.indices.stats(index=index, metric="store").body)
+        return int(stats["_all"]["total"]["store"]["size_in_bytes"])
 
     def state(self, index: str) -> IndexState | None:
         """The state of an index, or None without one of this name; before the deadline, as a search."""

@@ -137,7 +137,8 @@ class ElasticsearchIndex:
         self.name = name
         self._cluster = cluster
         self._catalog = catalog
-        self._size = size
+        self.size = size
+        self.field_capacity = _NO_LIMIT
         self._rows = size
         """Rows from here on belong to later changes."""
         self._gone: Rows = NO_ROWS
@@ -168,14 +169,6 @@ class ElasticsearchIndex:
     def check_changeable(self) -> None:
         self.check()
         self._cluster.check_writable(self.name, "0")
-
-    @property
-    def field_capacity(self) -> int:
-        return _NO_LIMIT
-
-    @property
-    def size(self) -> int:
-        return self._size
 
     def retrieve(
         self, groups: tuple[TermGroup, ...], identifier: str, limit: int, where: Condition | None = None
@@ -225,10 +218,6 @@ class ElasticsearchIndex:
             (answer,) = self._ask([{**search, **after}])
             pages.append(_rows(answer, 0))
         return self._known(np.concatenate(pages))
-
-    def count(self, selection: Selection) -> int:
-        (answer,) = self._ask([_rows_only(self._selected(selection), 0)])
-        return _total(answer)
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         (answer,) = self._ask([self._counted(self._selected(selection), fields)])

@@ -18,8 +18,6 @@ from retrieval.elasticsearch.client import Cluster, Document
 from retrieval.encoders.base import unit_rows
 from retrieval.index.vectors import Rows, StoredVectors, VectorIndex, Vectors, map_vectors
 
-SCHEMA = 1
-"""Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
 MOST_SCANNED = 50_000
 """A filter that passes no more rows is answered by a local scan, which is faster."""
 MOST_TERMS = 1_000_000

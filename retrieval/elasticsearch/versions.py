@@ -50,12 +50,10 @@ class ClusterVersions:
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
         """Creates the indexes of a version from its folder; `advance` receives the number of further products."""
-        name, products = keyword_name(manifest), _ProductLines(ProductStore(folder))
-        load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, products, _made_of(manifest), advance)
-        if _place(manifest).vectors:
-            load_vectors(
-                self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, _vectors_made_of(manifest), advance
-            )
+        (name, made_of), *vectors = _indexes(manifest)
+        load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, ProductStore(folder).lines, made_of, advance)
+        for name, made_of in vectors:
+            load_vectors(self.cluster, name, folder / VECTORS_FOLDER, made_of, advance)
 
     def serve(self, manifest: Manifest) -> None:
         self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
@@ -70,9 +68,8 @@ class ClusterVersions:
 
     def check(self, manifest: Manifest) -> None:
         """Raises StoreDamagedError for a missing or incomplete index."""
-        check_index(self.cluster, keyword_name(manifest), {**_made_of(manifest), WHOLE: True})
-        if _place(manifest).vectors:
-            check_index(self.cluster, vectors_name(manifest), {**_vectors_made_of(manifest), WHOLE: True})
+        for name, made_of in _indexes(manifest):
+            check_index(self.cluster, name, {**made_of, WHOLE: True})
 
     def sync_alias(self, manifest: Manifest) -> str:
         """Moves the alias to the version that serves; returns why it could not, or nothing."""
@@ -89,13 +86,13 @@ class ClusterVersions:
 
     def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
         """The vectors of a version; no request is sent yet."""
-        made_of = {**_vectors_made_of(manifest), WHOLE: True}
-        return ElasticsearchVectors(self.cluster, vectors_name(manifest), folder / VECTORS_FOLDER, made_of)
+        _, (name, made_of) = _indexes(manifest)
+        return ElasticsearchVectors(self.cluster, name, folder / VECTORS_FOLDER, {**made_of, WHOLE: True})
 
     def open(self, manifest: Manifest, catalog: FieldCatalog) -> ElasticsearchIndex:
         """The keyword index of a version; no request is sent yet."""
-        made_of = {**_made_of(manifest), WHOLE: True}
-        return ElasticsearchIndex(self.cluster, keyword_name(manifest), catalog, manifest.products, made_of)
+        name, made_of = _indexes(manifest)[0]
+        return ElasticsearchIndex(self.cluster, name, catalog, manifest.products, {**made_of, WHOLE: True})
 
     def locations(self) -> set[ClusterLocation]:
         """The locations of the store's versions."""
@@ -121,58 +118,32 @@ class ClusterVersions:
         return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
 
 
-class _ProductLines:
-    """The products of a version as JSON; iterable repeatedly."""
-
-    def __init__(self, products: ProductStore) -> None:
-        self._products = products
-
-    def __iter__(self) -> Iterator[bytes]:
-        return (self._products.line(row) for row in range(len(self._products)))
-
-
 def keyword_name(manifest: Manifest) -> str:
     """The name of the index of a version's terms."""
     return f"{_place(manifest).alias}-{manifest.version}"
 
 
-def vectors_name(manifest: Manifest) -> str:
-    """The name of the index of a version's vectors."""
-    return f"{keyword_name(manifest)}-vectors"
-
-
 def index_names(manifest: Manifest) -> list[str]:
     """The names of all indexes of a version."""
-    return [keyword_name(manifest), *([vectors_name(manifest)] if _place(manifest).vectors else [])]
+    return [name for name, _ in _indexes(manifest)]
+
+
+def _indexes(manifest: Manifest) -> list[tuple[str, dict[str, object]]]:
+    """The indexes of a version by name and metadata: that of the terms, then that of the vectors if it is there."""
+    parts = {keyword_name(manifest): "analyzer"}
+    if _place(manifest).vectors:
+        parts[f"{keyword_name(manifest)}-vectors"] = "encoder"
+    made_of = {"schema": SCHEMA, "store": _place(manifest).store}
+    return [
+        (name, made_of | {each: getattr(manifest, each) for each in ("version", "catalog", part, "products")})
+        for name, part in parts.items()
+    ]
 
 
 def _place(manifest: Manifest) -> ClusterLocation:
     if manifest.cluster is None:
         raise ValueError(f"{manifest.version} is in no cluster")
     return manifest.cluster
-
-
-def _made_of(manifest: Manifest) -> dict[str, object]:
-    """The metadata of a version's keyword index."""
-    return {
-        "schema": SCHEMA,
-        "store": _place(manifest).store,
-        "version": manifest.version,
-        "catalog": manifest.catalog,
-        "analyzer": manifest.analyzer,
-        "products": manifest.products,
-    }
-
-
-def _vectors_made_of(manifest: Manifest) -> dict[str, object]:
-    return {
-        "schema": SCHEMA,
-        "store": _place(manifest).store,
-        "version": manifest.version,
-        "catalog": manifest.catalog,
-        "encoder": manifest.encoder,
-        "products": manifest.products,
-    }
 
 
 SCHEMA = 1
@@ -183,17 +154,17 @@ def load_keyword(
     cluster: Cluster,
     name: str,
     lines: Path,
-    products: Iterable[bytes],
+    products: Callable[[], Iterable[tuple[bytes, bytes]]],
     made_of: Mapping[str, object],
     advance: Callable[[int], None] = lambda _: None,
 ) -> None:
-    """Recreates the index `name` from the lines of a version and its products as JSON, and counts it.
+    """Recreates the index `name` from the lines of a version and its products, as ids and JSON, and counts it.
 
-    Raises ClusterError where it cannot be filled; `products` is iterated again after a lost node.
+    Raises ClusterError where it cannot be filled; `products` is called again after a lost node.
     """
 
     def documents() -> Iterator[Document]:
-        for row, line, product in zip(count(), read_lines(lines), products, strict=False):
+        for row, line, (_, product) in zip(count(), read_lines(lines), products(), strict=False):
             yield str(row), 0, document_of(row, decode_line(line), product)
 
     fill_index(cluster, name, (SETTINGS, MAPPINGS), documents, made_of, advance)

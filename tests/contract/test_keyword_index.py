@@ -55,15 +55,7 @@ def counted(products: Sequence[Product]) -> FieldCatalog:
 
 @contextmanager
 def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
-    catalog = counted(products)
-    with TemporaryDirectory() as folder:
-        builder = TantivyBuilder(Path(folder), catalog)
-        builder.add(documents(products, catalog))
-        yield TantivyIndex(builder.finish(), catalog), catalog
-
-
-@contextmanager
-def tantivy_copied(products: Sequence[Product]) -> Iterator[Opened]:
+    """An index that was moved after it was made."""
     catalog = counted(products)
     with TemporaryDirectory() as folder:
         builder = TantivyBuilder(Path(folder, "made"), catalog)
@@ -133,7 +125,9 @@ def loaded(cluster: Cluster, products: Sequence[Product], catalog: FieldCatalog)
     with TemporaryDirectory() as folder:
         builder = KeywordBuilder(Path(folder), catalog)
         builder.add(documents(products, catalog))
-        load_keyword(cluster, name, builder.finish(), map(product_to_json, products), made_of)
+        load_keyword(
+            cluster, name, builder.finish(), lambda: ((b"", product_to_json(each)) for each in products), made_of
+        )
     try:
         yield ElasticsearchIndex(cluster, name, catalog, len(products), {**made_of, WHOLE: True})
     finally:
@@ -159,7 +153,7 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
         yield index, catalog
 
 
-BACKENDS = (tantivy, tantivy_copied, tantivy_changed, tantivy_continued)
+BACKENDS = (tantivy, tantivy_changed, tantivy_continued)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
 FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))
 """One that was just made, of each kind."""
@@ -265,7 +259,7 @@ class TestKeywordIndex:
             facet = index.facets(Selection(groups), [field], 100)[field]
             for each in facet.counts:
                 where = catalog.compile(In(field, (each.value,)))
-                assert index.count(Selection(groups, where=where)) == each.count > 0
+                assert len(index.select(Selection(groups, where=where))) == each.count > 0
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
 
@@ -278,7 +272,7 @@ class TestKeywordIndex:
                 assert len({fold_value(value_text(each.value)) for each in facet.counts}) == len(facet.counts)
                 for each in facet.counts:
                     where = catalog.compile(In(name, (each.value,)))
-                    assert index.count(Selection(where=where, everything=True)) == each.count
+                    assert len(index.select(Selection(where=where, everything=True))) == each.count
 
     @asked(products=catalogs.products(), descending=st.booleans())
     def test_sort_puts_missing_values_last_and_ties_by_row(
@@ -331,7 +325,7 @@ class TestKeywordIndex:
         with backend([Product("a", "x", category=("X", "A>B"))]) as (index, catalog):
             for each in index.facets(Selection(everything=True), ["category"], 10)["category"].counts:
                 where = catalog.compile(In("category", (each.value,)))
-                assert index.count(Selection(where=where, everything=True)) == each.count
+                assert len(index.select(Selection(where=where, everything=True))) == each.count
 
     def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend: Backend) -> None:
         products = [Product("a", "drill", price=1.0), Product("b", "saw", price=2.0), Product("c", "saw", price=9.0)]
@@ -340,7 +334,6 @@ class TestKeywordIndex:
             cheap = condition(catalog, "price < 5")
             selection = Selection(groups, np.array([0, 1, 2]), cheap)
             assert index.select(selection).tolist() == [0, 1]
-            assert index.count(selection) == 2
             assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
 
     def test_an_identifier_is_found_however_it_is_typed(self, backend: Backend) -> None:

@@ -139,6 +139,8 @@ class TestGone:
         self, served: Served, live: SearchEngine, engine: SearchEngine
     ) -> None:
         whole, dense = live.search(TEXT, stage="merged"), engine.search(TEXT, stage="dense")
+        product = live.snapshot.products[7]
+        similar = live.similar(product.id, size=5, filters="price < 60")
         served.proxy.switch(Mode.REFUSE)
         before = degraded_searches()
         pages = [live.search(TEXT, stage="merged") for _ in range(5)]
@@ -150,6 +152,13 @@ class TestGone:
             assert ids(page) == ids(dense)
             assert all(set(hit.stages) == {"dense", "merged"} for hit in page.hits)
         assert any("searches go by vectors alone" in notice and served.proxy.url in notice for notice in live.notices)
+        page = live.similar(product.id, size=5, filters="price < 60")
+        assert (page.degraded, ids(page)) == (("bm25",), ids(similar))
+        served.proxy.switch(Mode.FORWARD)
+        assert eventually(lambda: is_whole(live))
+        before = degraded_searches()
+        assert ids(live.search(TEXT, stage="merged")) == ids(whole)
+        assert degraded_searches() == before
 
     def test_filter_facets_and_order_are_about_the_candidates(self, served: Served, live: SearchEngine) -> None:
         served.proxy.switch(Mode.REFUSE)
@@ -162,25 +171,6 @@ class TestGone:
         brands = Counter(hit.product.brand for hit in page.hits if hit.product.brand)
         assert {count.value: count.count for count in page.facets["brand"].counts} == brands
         assert (page.facets["price"].minimum, page.facets["price"].maximum) == (prices[-1], prices[0])
-
-    def test_similar_products_are_found_and_filtered(self, served: Served, live: SearchEngine) -> None:
-        product = live.snapshot.products[7]
-        whole = live.similar(product.id, size=5, filters="price < 60")
-        served.proxy.switch(Mode.REFUSE)
-        page = live.similar(product.id, size=5, filters="price < 60")
-        assert page.degraded == ("bm25",)
-        assert ids(page) == ids(whole)
-
-    def test_answers_are_whole_again_once_it_is_back(self, served: Served, live: SearchEngine) -> None:
-        whole = live.search(TEXT)
-        served.proxy.switch(Mode.REFUSE)
-        assert all(live.search(TEXT).degraded for _ in range(5))
-        served.proxy.switch(Mode.FORWARD)
-        assert eventually(lambda: is_whole(live))
-        before = degraded_searches()
-        assert ids(live.search(TEXT)) == ids(whole)
-        assert degraded_searches() == before
-        assert live.notices == ()
 
 
 class TestSlow:
@@ -203,7 +193,7 @@ class TestSlow:
             served.proxy.switch(Mode.FORWARD)
             assert eventually(lambda: is_whole(engine))
 
-    def test_a_change_is_refused_once_the_deadline_is_over(self, served: Served) -> None:
+    def test_a_change_is_refused_once_the_deadline_is_over_and_an_engine_opens(self, served: Served) -> None:
         with served.opened(deadline=self.DEADLINE) as engine:
             product = engine.snapshot.products[7]
             served.proxy.switch(Mode.SILENT)
@@ -213,6 +203,12 @@ class TestSlow:
                     change()
                 assert time.monotonic() - started < 5 * self.DEADLINE
             assert served.changes() == 0
+        started = time.monotonic()
+        with served.opened(deadline=self.DEADLINE) as engine:
+            assert engine.search(TEXT).degraded == ("bm25",)
+            assert time.monotonic() - started < 10 * self.DEADLINE
+            served.proxy.switch(Mode.FORWARD)
+            assert eventually(lambda: is_whole(engine))
 
     def test_one_search_at_a_time_finds_out_whether_it_is_back(self, elasticsearch: Server) -> None:
         with Proxy(elasticsearch.port) as proxy:
@@ -233,15 +229,6 @@ class TestSlow:
                 with pytest.raises(ClusterUnavailableError, match="does not answer"):
                     waiting.result()
 
-    def test_an_engine_opened_meanwhile_waits_no_longer_either(self, served: Served) -> None:
-        served.proxy.switch(Mode.SILENT)
-        started = time.monotonic()
-        with served.opened(deadline=self.DEADLINE) as engine:
-            assert engine.search(TEXT).degraded == ("bm25",)
-            assert time.monotonic() - started < 10 * self.DEADLINE
-            served.proxy.switch(Mode.FORWARD)
-            assert eventually(lambda: is_whole(engine))
-
 
 class TestChangesWhileItIsGone:
     def test_they_are_refused_and_nothing_of_them_stays(self, served: Served, live: SearchEngine) -> None:
@@ -261,14 +248,6 @@ class TestChangesWhileItIsGone:
                 assert (found.total, found.degraded) == (0, ())
                 with pytest.raises(UnknownProductError):
                     each.product(KETTLE.id)
-
-    def test_one_that_was_taken_before_is_found_by_another_engine(self, served: Served, live: SearchEngine) -> None:
-        with served.opened() as other:
-            assert live.upsert([KETTLE]).sequence == 1
-            served.proxy.switch(Mode.REFUSE)
-            assert other.search(TEXT).degraded == ("bm25",)
-            served.proxy.switch(Mode.FORWARD)
-            assert eventually(lambda: finds(other, KETTLE) and finds(live, KETTLE))
 
     @pytest.mark.parametrize("stays", [True, False], ids=["same engine", "next engine"])
     def test_one_whose_cluster_died_once_it_was_in_the_journal_is_found_later(
@@ -382,20 +361,6 @@ class TestBusy:
                 assert cluster.search(index, [EVERYTHING])[0]["hits"]["total"]["value"] == 0
             cluster.write(index, [document])
             assert cluster.search(index, [EVERYTHING])[0]["hits"]["total"]["value"] == 1
-
-    def test_a_change_that_is_taken_meanwhile_is_found_afterwards(
-        self, demo_index: Path, tmp_path: Path, small_server: Server
-    ) -> None:
-        settings = settings_for(small_server)
-        with (
-            moved(demo_index, tmp_path / "moved", settings) as index,
-            SearchEngine.open(index, settings=settings) as engine,
-        ):
-            with busy(small_server, seconds=6):
-                assert engine.upsert([KETTLE]).sequence == 1
-                assert any("live changes are not loaded" in notice for notice in engine.notices)
-                assert not engine.search(TEXT).degraded
-            assert eventually(lambda: finds(engine, KETTLE) and is_whole(engine))
 
 
 def test_an_index_whose_only_copy_is_lost_while_others_are_made_is_loaded_anew(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.targets import move, reencode
+from indexer.targets import reencode
 from retrieval.encoders.registry import open_encoder
 from retrieval.index.token_states import STATES_FILES
 from retrieval.progress import NullProgress
@@ -82,18 +81,6 @@ def test_a_rebuild_into_a_cluster_has_them_and_live_changes_too(
             assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
 
 
-def test_they_travel_with_a_move(embedded: Path, elasticsearch: Server, tmp_path: Path) -> None:
-    settings = settings_for(elasticsearch)
-    root = Path(shutil.copytree(embedded, tmp_path / "index"))
-    before = contents(root)
-    with removed(settings.cluster):
-        assert move(root, settings.cluster, NullProgress()).published
-        assert contents(root) == before
-        with SearchEngine.open(root, settings=settings) as engine:
-            assert engine.manifest.version == "v000002"
-            assert engine.snapshot.states is not None
-
-
 @pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
 def test_another_encoder_encodes_what_is_in_a_cluster(
     embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
@@ -101,6 +88,7 @@ def test_another_encoder_encodes_what_is_in_a_cluster(
     settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
     encoder = open_encoder(ENCODER, "onnx-fp32", cache)
     with moved(embedded, tmp_path / "index", settings) as root:
+        assert contents(root) == contents(embedded)
         with SearchEngine.open(root, settings=settings) as engine:
             engine.upsert([KETTLE])
             report = reencode(root, encoder, ENCODER, NullProgress(), cluster=settings.cluster)

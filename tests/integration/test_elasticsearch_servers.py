@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 from tests.machine import within
-from tests.servers import ServerUnavailableError
 from tests.servers.configuration import Options
 from tests.servers.server import Server
 from tests.servers.shared import SharedServers
@@ -37,11 +36,6 @@ def is_open(port: int) -> bool:
 eventually = partial(within, 10)
 
 
-@pytest.mark.elasticsearch
-def test_all_processes_of_a_run_share_one_server(elasticsearch: Server, servers: SharedServers) -> None:
-    assert servers.get("elasticsearch", Options()) == elasticsearch
-
-
 @pytest.mark.slow
 @pytest.mark.elasticsearch
 def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None:
@@ -59,11 +53,6 @@ def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None
 def without_java(folder: Path) -> SharedServers:
     (folder / "elasticsearch.missing").write_text("no Java", "utf-8")
     return SharedServers(folder, os.getpid())
-
-
-def test_what_a_machine_lacks_is_looked_for_once_a_run(tmp_path: Path) -> None:
-    with pytest.raises(ServerUnavailableError, match="no Java"):
-        without_java(tmp_path).get("elasticsearch", Options())
 
 
 @pytest.mark.parametrize("variable", ["CI", REQUIRE])

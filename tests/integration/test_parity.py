@@ -171,7 +171,9 @@ def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, Keywo
     builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
     builder.finish()
     name = f"{cluster.settings.alias}-icecat"
-    load_keyword(cluster, name, folder, list(map(product_to_json, products)), {"catalog": "icecat"})
+    load_keyword(
+        cluster, name, folder, lambda: ((b"", product_to_json(each)) for each in products), {"catalog": "icecat"}
+    )
     try:
         there = ElasticsearchIndex(cluster, name, catalog, len(products), {"catalog": "icecat"})
         yield TantivyIndex(folder, catalog), there, analyzer, catalog
