@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from retrieval.errors import ChangeError, StoreDamagedError
 from retrieval.records import Product
-from retrieval.store.products import product_from_json, product_to_json
+from retrieval.store.products import product_to_json
 from retrieval.updates.validation import apply_patch, validate_id, validate_patch, validate_product
 
 MAX_CHANGE_BYTES = 1_000_000
 """The longest stored change in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Upsert:
+class Upsert(msgspec.Struct, frozen=True, tag="upsert"):
     """Adds a product, or replaces the one that has its id."""
 
     product: Product
@@ -28,19 +26,17 @@ class Upsert:
         return self.product.id
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(msgspec.Struct, frozen=True, tag="delete"):
     """Removes a product."""
 
     id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Patch:
+class Patch(msgspec.Struct, frozen=True, tag="patch"):
     """Changes some fields of a product, named as in `retrieval.updates.validation.validate_patch`."""
 
     id: str
-    values: Mapping[str, object]
+    values: Mapping[str, Any]
 
 
 Change = Upsert | Delete | Patch
@@ -68,27 +64,17 @@ def apply_change(product: Product | None, change: Change) -> Product | None:
             return None if product is None else apply_patch(product, values)
 
 
-class _StoredUpsert(msgspec.Struct, tag="upsert", frozen=True):
-    product: msgspec.Raw
-
-
-class _StoredDelete(msgspec.Struct, tag="delete", frozen=True):
-    id: str
-
-
-class _StoredPatch(msgspec.Struct, tag="patch", frozen=True):
-    id: str
-    values: Mapping[str, Any]
-
-
 _encoder = msgspec.json.Encoder(order="deterministic")
-_decoder = msgspec.json.Decoder(_StoredUpsert | _StoredDelete | _StoredPatch)
+_decoder = msgspec.json.Decoder(Change)
 
 
 def change_to_json(change: Change) -> bytes:
     """One line of JSON, equal for equal changes; raises ChangeError for an invalid change or one above 1 MB."""
     change = validate_change(change)
-    line = _encoder.encode(_stored(change))
+    if isinstance(change, Upsert):
+        line = b'{"type":"upsert","product":%b}' % product_to_json(change.product)
+    else:
+        line = _encoder.encode(change)
     if len(line) > MAX_CHANGE_BYTES:
         message = (
             f"product {change.id!r}: the change takes {len(line):,} bytes, at most {MAX_CHANGE_BYTES:,} are taken; "
@@ -98,25 +84,9 @@ def change_to_json(change: Change) -> bytes:
     return line
 
 
-def _stored(change: Change) -> _StoredUpsert | _StoredDelete | _StoredPatch:
-    match change:
-        case Upsert(product):
-            return _StoredUpsert(msgspec.Raw(product_to_json(product)))
-        case Delete(product_id):
-            return _StoredDelete(product_id)
-        case Patch(product_id, values):
-            return _StoredPatch(product_id, values)
-
-
 def change_from_json(line: bytes) -> Change:
     """The change that `change_to_json` wrote; raises StoreDamagedError when the bytes are anything else."""
     try:
-        return validate_change(_read(_decoder.decode(line)))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ChangeError, StoreDamagedError) as error:
+        return validate_change(_decoder.decode(line))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ChangeError) as error:
         raise StoreDamagedError(f"a stored live change cannot be read: {error}") from error
-
-
-def _read(stored: _StoredUpsert | _StoredDelete | _StoredPatch) -> Change:
-    if isinstance(stored, _StoredUpsert):
-        return Upsert(product_from_json(bytes(stored.product)))
-    return Delete(stored.id) if isinstance(stored, _StoredDelete) else Patch(stored.id, stored.values)

@@ -174,7 +174,8 @@ class Journal:
             yield
 
     def _moment(self) -> int:
-        return microseconds(self._clock())
+        """The time as frames have it."""
+        return (self._clock() - _EPOCH) // timedelta(microseconds=1)
 
     def _find_end(self, skip: int, *, create: bool = False) -> Position:
         """The position behind the last change, once both copies are whole and equal. Under the lock."""
@@ -200,12 +201,12 @@ class Journal:
         return checked.end
 
     def _repair(self, copies: JournalCopies, skip: int) -> tuple[JournalCheck, OSError | None]:
-        repair = repair_copies(copies, skip)
-        self._notices |= dict.fromkeys(repair.notices)
-        end = repair.checked.end
+        checked, notices, error = repair_copies(copies, skip)
+        self._notices |= dict.fromkeys(notices)
+        end = checked.end
         if end.generation == self._known.generation and end.last < self._known.last:
             raise damaged(self._root, f"changes up to {self._known.last:,} were there, now it ends at {end.last:,}")
-        return repair.checked, repair.error
+        return checked, error
 
     def _rewrite(self, forget: int) -> Position:
         try:
@@ -230,7 +231,8 @@ class Journal:
                 # Who appends for so long has told nobody yet that it is taken.
                 if not part.waits:
                     raise
-        self._advance(part.place)
+        if part.place.generation != self._known.generation or part.place.last > self._known.last:
+            self._known = part.place
         return part
 
     def _locked_next(self, place: Position, after: int) -> FrameBatch:
@@ -243,11 +245,6 @@ class Journal:
                 return read_frames(checked.sources, place, after, strict=False)
         with JournalCopies(self._root) as copies:
             return read_frames(copies.sources()[0], place, after)
-
-    def _advance(self, place: Position) -> None:
-        known = self._known
-        if place.generation != known.generation or place.last > known.last:
-            self._known = place
 
 
 def _identity(path: Path) -> tuple[int, ...]:
@@ -284,11 +281,6 @@ def frame_entries(frame: Frame, root: Path, above: int = 0) -> Iterator[JournalE
                 yield JournalEntry(seq, _EPOCH + timedelta(microseconds=head.at), change_from_json(line))
             except (StoreDamagedError, OverflowError) as error:
                 raise damaged(root, f"change {seq:,}: {error}") from error
-
-
-def microseconds(moment: datetime) -> int:
-    """A time as frames have it: since 1970, UTC."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 _PAUSE_SECONDS = 0.0005

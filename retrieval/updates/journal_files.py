@@ -265,15 +265,6 @@ class JournalCheck:
     """The changes up to here need not be right."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalRepair:
-    """The result of a repair: the check, notices of damage, and the error that prevented it."""
-
-    checked: JournalCheck
-    notices: tuple[str, ...] = ()
-    error: OSError | None = None
-
-
 def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = id) -> JournalCheck:
     """Reads both copies; raises StoreDamagedError where a change behind `skip` is in neither."""
     found: list[JournalCheck] = []
@@ -283,7 +274,12 @@ def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = i
     for sources in copies.sources():
         walk = FrameReader(sources, beginning(sources), skip=skip, thorough=True)
         try:
-            found.append(_checked(copies, walk, sources, visit))
+            for frame in walk.frames():
+                visit(frame)
+            # A journal without changes whose second copy is missing: a writer was killed while it made them.
+            fresh = walk.place.last == 0 and walk.place.offset == HEADER_BYTES
+            unusable = {} if fresh else {copy.path: copy.fault for copy in copies.both if copy.fault}
+            found.append(JournalCheck(sources, walk.place, walk.even, unusable | walk.faults, skip))
         except StoreDamagedError as error:
             errors.append(error)
             faults[sources[0].path] = f"it cannot be read behind change {walk.place.last:,}"
@@ -297,41 +293,24 @@ def check(copies: JournalCopies, skip: int, visit: Callable[[Frame], object] = i
     raise errors[0]
 
 
-def _checked(
-    copies: JournalCopies, walk: FrameReader, sources: Sequence[JournalCopy], visit: Callable[[Frame], object]
-) -> JournalCheck:
-    for frame in walk.frames():
-        visit(frame)
-    # A journal without changes whose second copy is missing: a writer was killed while it made them.
-    fresh = walk.place.last == 0 and walk.place.offset == HEADER_BYTES
-    faults = {} if fresh else {copy.path: copy.fault for copy in copies.both if copy.fault}
-    return JournalCheck(sources, walk.place, walk.even, faults | walk.faults, walk.skip)
-
-
-def repair_copies(copies: JournalCopies, skip: int) -> JournalRepair:
+def repair_copies(copies: JournalCopies, skip: int) -> tuple[JournalCheck, list[str], OSError | None]:
     """Makes both copies whole and equal: rewrites a damaged one, cuts off an unfinished end.
 
-    Raises StoreDamagedError where a change behind `skip` is in neither.
+    Returns the check, notices of damage, and the error that prevented the repair. Raises StoreDamagedError where a
+    change behind `skip` is in neither.
     """
     checked = check(copies, skip)
-    if checked.even:
-        return JournalRepair(checked)
     error = None
     try:
-        for copy in copies.both:
-            _repair_copy(copy, copies, checked)
+        for copy, other in (copies.both, copies.both[::-1]):
+            is_usable = copy in checked.sources and copy.path not in checked.faults
+            if not is_usable or copy.size < checked.end.offset:
+                _replace(copy.path, other.path, _content(checked, header_of(checked.sources)))
+            elif copy.size > checked.end.offset:
+                _cut(copy.path, checked.end.offset)
     except OSError as raised:
         error = raised
-    return JournalRepair(checked, tuple(_notice(path, fault, error) for path, fault in checked.faults.items()), error)
-
-
-def _repair_copy(copy: JournalCopy, copies: JournalCopies, checked: JournalCheck) -> None:
-    if copy in checked.sources and copy.path not in checked.faults and copy.size >= checked.end.offset:
-        if copy.size > checked.end.offset:
-            _cut(copy.path, checked.end.offset)
-        return
-    other = copies.second if copy is copies.first else copies.first
-    _replace(copy.path, other.path, _content(checked, header_of(checked.sources)))
+    return checked, [_notice(path, fault, error) for path, fault in checked.faults.items()], error
 
 
 def list_problems(checked: JournalCheck) -> list[str]:
@@ -390,14 +369,12 @@ def append(root: Path, end: Position, frame: bytes) -> None:
         for path in reversed(paths):
             with suppress(OSError):
                 _cut(path, end.offset)
-        raise _append_error(root, error) from error
-
-
-def _append_error(root: Path, error: OSError) -> StoreError:
-    path = root / JOURNAL
-    if error.errno in _FULL:
-        return StoreError(f"the disk of {path} is full; nothing of the change is taken: free some space, try again")
-    return StoreError(f"{path} cannot be written to ({error.strerror}); the change is not taken: mind the rights to it")
+        if error.errno in _FULL:
+            message = f"the disk of {paths[0]} is full; nothing of the change is taken: free some space, try again"
+        else:
+            told = error.strerror
+            message = f"{paths[0]} cannot be written to ({told}); the change is not taken: mind the rights to it"
+        raise StoreError(message) from error
 
 
 def _content(checked: JournalCheck, header: JournalHeader) -> Iterator[bytes]:

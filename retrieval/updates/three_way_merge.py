@@ -15,7 +15,7 @@ import msgspec
 
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
-from retrieval.store.products import product_from_json, product_to_json
+from retrieval.store.products import product_to_json
 
 _MAPPINGS = ("identifiers", "attributes")
 _WHOLE = tuple(field.name for field in fields(Product) if field.name not in ("id", *_MAPPINGS))
@@ -86,11 +86,11 @@ class PendingUpdate:
         return PendingUpdate(self.id, feed, merge_products(self.base, self.live, feed))
 
 
-class _Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class _Line(msgspec.Struct, frozen=True):
     """The id is that of the products, of which there is one at least."""
 
-    base: msgspec.Raw = msgspec.Raw()
-    live: msgspec.Raw = msgspec.Raw()
+    base: Product | None = None
+    live: Product | None = None
 
 
 _decoder = msgspec.json.Decoder(_Line)
@@ -142,13 +142,12 @@ def read_pending_updates(path: Path) -> Iterator[PendingUpdate]:
 def _decode_update(path: Path, number: int, line: bytes) -> PendingUpdate:
     try:
         stored = _decoder.decode(line)
-        base, live = (product_from_json(bytes(part)) if bytes(part) else None for part in (stored.base, stored.live))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, StoreDamagedError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise _damaged(path, f"line {number}: {error}") from error
-    ids = {product.id for product in (base, live) if product is not None}
+    ids = {product.id for product in (stored.base, stored.live) if product is not None}
     if len(ids) != 1 or not line.endswith(b"\n"):
         raise _damaged(path, f"line {number} is no whole change of one product")
-    return PendingUpdate(ids.pop(), base, live)
+    return PendingUpdate(ids.pop(), stored.base, stored.live)
 
 
 def _damaged(path: Path, what: str) -> StoreDamagedError:

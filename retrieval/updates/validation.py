@@ -136,19 +136,9 @@ def attribute(value: object) -> AttributeValue | None:
     return str(value) if isinstance(value, int) and abs(value) > EXACT else number(value)
 
 
-def attributes(value: object) -> dict[str, AttributeValue]:
-    """Free attributes by name."""
-    return mapping(value, attribute)
-
-
 def identifier(value: object) -> tuple[str, ...] | None:
     """The values of one kind of identifier, None where there is none."""
     return texts(value) or None
-
-
-def identifiers(value: object) -> dict[str, tuple[str, ...]]:
-    """Identifiers by kind."""
-    return mapping(value, identifier)
 
 
 def variants(value: object) -> tuple[Variant, ...]:
@@ -168,7 +158,7 @@ def _variant(value: object) -> Variant:
         mapping(value.options, text),
         None if value.price is None else price(value.price),
         None if value.availability is None else availability(value.availability),
-        identifiers(value.identifiers),
+        mapping(value.identifiers, identifier),
         text(value.image),
     )
 
@@ -200,8 +190,10 @@ _RULES: Mapping[str, _FieldRule] = {
     "rating": _FieldRule(partial(number, least=0, most=5), "a number from 0 to 5"),
     "rating_count": _FieldRule(count, "a whole number from 0"),
     "images": _TEXTS,
-    "identifiers": _FieldRule(identifiers, "a mapping from kinds to tuples of texts", dict),
-    "attributes": _FieldRule(attributes, "a mapping from names to texts, finite numbers, booleans, tuples", dict),
+    "identifiers": _FieldRule(partial(mapping, check=identifier), "a mapping from kinds to tuples of texts", dict),
+    "attributes": _FieldRule(
+        partial(mapping, check=attribute), "a mapping from names to texts, finite numbers, booleans, tuples", dict
+    ),
     "created": _TIME,
     "updated": _TIME,
     "language": _FieldRule(partial(code, pattern="[a-z]{2}"), "an ISO 639-1 code such as en", str),

@@ -1,4 +1,4 @@
-"""Processes that append to the journal of live changes and are killed, or meet a full disk, in the middle of it.
+"""Processes that append to the journal of live changes and are killed in the middle of it.
 
 Every change whose number was given is there afterwards, and no append is there in part; also when one of the journal's
 files is harmed before anybody has opened it again.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import random
-import resource
 import signal
 import time
 from multiprocessing.connection import Connection
@@ -65,20 +64,6 @@ def kill_writers(root: Path, link: Connection) -> None:
             writer.join()
         given = {name: seqs for listener, _ in pairs for name, seqs in heard(listener).items()}
         link.send(([writer.exitcode for writer in writers], given))
-
-
-def append_to_a_full_disk(root: Path, told: Connection) -> None:
-    """A file that may not grow stands for a disk that is full."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))
-    with Journal(root) as journal:
-        try:
-            for place in range(1_000_000):
-                told.send((str(place), journal.append(changes_of(str(place)))))
-        except StoreError as error:
-            told.send((str(error), []))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        told.send(("after", journal.append(changes_of("after"))))
-    told.close()
 
 
 def heard(listener: Connection) -> dict[str, list[int]]:
@@ -147,22 +132,6 @@ def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, har
         killer.terminate()
         killer.join()
     assert acknowledged > 2 * rounds
-
-
-def test_on_a_full_disk_nothing_is_half_taken_and_later_changes_are(tmp_path: Path) -> None:
-    listener, told = SPAWN.Pipe(duplex=False)
-    process = SPAWN.Process(target=append_to_a_full_disk, args=(tmp_path, told))
-    process.start()
-    told.close()
-    given = heard(listener)
-    process.join()
-    assert process.exitcode == 0
-    (error,) = (name for name, seqs in given.items() if not seqs)
-    assert str(tmp_path / JOURNAL) in error
-    assert "not taken" in error or "nothing of the change is taken" in error
-    del given[error]
-    assert len(given) > 5
-    assert_whole(tmp_path, given)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

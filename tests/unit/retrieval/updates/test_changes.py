@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -52,11 +51,6 @@ def test_writing_and_reading_gives_the_sound_change(change: Change) -> None:
     assert validate_change(validate_change(change)) == validate_change(change)
 
 
-@given(changes())
-def test_a_change_read_again_does_what_it_did(change: Change) -> None:
-    assert apply_change(DRILL, change_from_json(change_to_json(change))) == apply_change(DRILL, validate_change(change))
-
-
 def test_the_form_on_disk() -> None:
     moment = datetime(2026, 1, 31, tzinfo=UTC)
     assert change_to_json(Upsert(DRILL)) == b'{"type":"upsert","product":{"id":"a1","title":"Drill","price":99.5}}'
@@ -81,19 +75,6 @@ def test_a_change_over_a_megabyte_is_refused() -> None:
     assert len(change_to_json(Upsert(fits))) <= MAX_CHANGE_BYTES
     with pytest.raises(ChangeError, match=r"product 'a1': the change takes 1,000,0\d\d bytes, at most 1,000,000"):
         change_to_json(Upsert(dataclasses.replace(fits, description="x" * MAX_CHANGE_BYTES)))
-
-
-@pytest.mark.parametrize(
-    "change", [Upsert(Product("a1", "")), Delete(" "), Patch("a1", {}), Patch("a1", {"price": float("nan")})]
-)
-def test_an_unsound_change_is_not_written(change: Change) -> None:
-    with pytest.raises(ChangeError):
-        change_to_json(change)
-
-
-def test_each_change_names_its_product() -> None:
-    every: list[Any] = [Upsert(DRILL), Delete("a1"), Patch("a1", {"price": 5})]
-    assert {change.id for change in every} == {"a1"}
 
 
 @given(
@@ -178,20 +159,14 @@ class TestMergeProducts:
         assert found is not None
         assert found.attributes["x"] is feed.attributes["x"]
 
-    def test_a_deleted_product_stays_away_until_the_feed_says_something_new(self) -> None:
-        assert merge_products(BASE, None, BASE) is None
-        assert merge_products(BASE, None, None) is None
+    def test_a_product_that_is_missing_somewhere_is_taken_whole(self) -> None:
         changed = dataclasses.replace(BASE, price=5.0)
-        assert merge_products(BASE, None, changed) == changed
-
-    def test_a_product_unknown_to_the_feed_stands_until_the_feed_has_it(self) -> None:
-        own = Product("a1", "From the feed")
-        assert merge_products(None, BASE, None) == BASE
-        assert merge_products(None, BASE, own) == own
-        assert merge_products(None, None, own) == own
-
-    def test_a_product_that_the_feed_dropped_is_gone(self) -> None:
-        assert merge_products(BASE, dataclasses.replace(BASE, price=5.0), None) is None
+        assert merge_products(BASE, None, BASE) is None, "a deleted product stays away"
+        assert merge_products(BASE, None, None) is None
+        assert merge_products(BASE, None, changed) == changed, "until the feed says something new"
+        assert merge_products(None, BASE, None) == BASE, "one that the feed never had stands"
+        assert merge_products(None, BASE, changed) == merge_products(None, None, changed) == changed
+        assert merge_products(BASE, changed, None) is None, "one that the feed dropped is gone"
 
     @given(VERSIONS, VERSIONS)
     def test_without_a_change_the_feed_is_taken(self, base: Product | None, feed: Product | None) -> None:
@@ -223,17 +198,10 @@ class TestMergeProducts:
 
 
 class TestPendingUpdate:
-    def test_what_the_feed_says_too_does_not_stand(self) -> None:
-        assert not PendingUpdate("a1", BASE, BASE).is_pending
-        assert not PendingUpdate("a1", None, None).is_pending
-        assert PendingUpdate("a1", BASE, None).is_pending
-        assert PendingUpdate("a1", None, BASE).is_pending
-        one, true = (Product("a", "b", attributes={"x": value}) for value in (1.0, True))
-        assert PendingUpdate("a", one, true).is_pending
-
     def test_it_is_carried_from_version_to_version_until_the_feed_moves(self) -> None:
         update = PendingUpdate("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
         feeds = [dataclasses.replace(BASE, price=price, brand=brand) for price, brand in ((99.0, "C"), (89.0, "C"))]
+        assert not PendingUpdate("a1", BASE, BASE).is_pending
         second = update.rebase(feeds[0])
         assert second.is_pending
         assert second.live == dataclasses.replace(BASE, price=79.0, brand="C")
@@ -251,14 +219,12 @@ class TestFiles:
         assert write_pending_updates(tmp_path / "update", iter(updates)) == len(kept)
         assert list(read_pending_updates(tmp_path / "update")) == kept
 
-    def test_nothing_stands_in_an_empty_file(self, tmp_path: Path) -> None:
-        assert write_pending_updates(tmp_path / "update", []) == 0
-        assert list(read_pending_updates(tmp_path / "update")) == []
-
     @pytest.mark.parametrize("ids", [("b", "a"), ("a", "a")])
     def test_another_order_is_refused(self, tmp_path: Path, ids: tuple[str, str]) -> None:
         with pytest.raises(ValueError, match="sorted by id"):
             write_pending_updates(tmp_path / "update", [PendingUpdate(each, None, Product(each, "x")) for each in ids])
+        with pytest.raises(StoreDamagedError, match="No such file"):
+            list(read_pending_updates(tmp_path / "missing"))
 
     @pytest.mark.parametrize(
         "content",
@@ -276,8 +242,4 @@ class TestFiles:
     def test_a_damaged_file_is_told(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "update").write_bytes(content)
         with pytest.raises(StoreDamagedError, match=r"pending updates .*line \d.*; rebuild the index"):
-            list(read_pending_updates(tmp_path / "update"))
-
-    def test_a_missing_file_is_told(self, tmp_path: Path) -> None:
-        with pytest.raises(StoreDamagedError, match="No such file"):
             list(read_pending_updates(tmp_path / "update"))

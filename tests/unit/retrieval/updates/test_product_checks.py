@@ -17,14 +17,7 @@ from hypothesis import strategies as st
 from retrieval.errors import ChangeError
 from retrieval.records import Availability, Product, Variant
 from retrieval.store.products import product_from_json, product_to_json
-from retrieval.updates.validation import (
-    MAX_ID_BYTES,
-    apply_patch,
-    id_problem,
-    validate_id,
-    validate_patch,
-    validate_product,
-)
+from retrieval.updates.validation import MAX_ID_BYTES, apply_patch, validate_id, validate_patch, validate_product
 from tests.catalogs import products
 
 DRILL = Product(
@@ -61,7 +54,7 @@ class TestWholeProducts:
             "category": ["Tools", "Drills"],
             "price": Decimal("9.99"),
             "availability": "in stock",
-            "rating": 4,
+            "rating": np.float32(4),
             "rating_count": 7.0,
             "identifiers": MappingProxyType({"ean": ["1"], "sku": ()}),
             "attributes": {"volts": 18, "sizes": ["S", "M"], "none": None, "blank": " ", "serial": 2**60, "new": True},
@@ -87,23 +80,16 @@ class TestWholeProducts:
         assert isinstance(product.attributes["volts"], float)
         assert product_from_json(product_to_json(product)) == product
 
-    def test_numbers_of_numpy_are_numbers(self) -> None:
-        number: Any = np.float32(9.5)
-        price = validate_product(dataclasses.replace(DRILL, price=number)).price
-        assert (price, type(price)) == (9.5, float)
-
     @pytest.mark.parametrize("product", [None, "a1", {"id": "a1", "title": "Drill"}])
     def test_what_is_no_product_is_refused(self, product: object) -> None:
         with pytest.raises(ChangeError, match=r"a product is a shelfwise\.Product, not"):
             validate_product(product)
 
-    def test_the_error_names_product_and_field_and_what_is_right(self) -> None:
+    def test_the_error_names_product_and_field_and_what_is_right_in_short(self) -> None:
         with pytest.raises(ChangeError) as caught:
             validate_product(dataclasses.replace(DRILL, price=-3.0))
         assert str(caught.value) == "product 'a1': price is -3.0; it must be a finite number from 0"
         assert (caught.value.product, caught.value.field) == ("a1", "price")
-
-    def test_a_long_wrong_value_is_shown_short(self) -> None:
         with pytest.raises(ChangeError) as caught:
             validate_product(dataclasses.replace(DRILL, currency="x" * 1_000_000))
         assert len(str(caught.value)) < 300
@@ -125,17 +111,13 @@ class TestIds:
             ("a\x85b", "control characters"),
             ("a\ud800", "UTF-8"),
             ("ä" * 257, "longer than 512 bytes"),
+            (None, "is a text, not"),
+            (5, "is a text, not"),
         ],
     )
-    def test_ids_that_no_product_can_have(self, spelled: str, problem: str) -> None:
-        assert problem in id_problem(spelled)
+    def test_ids_that_no_product_can_have(self, spelled: object, problem: str) -> None:
         with pytest.raises(ChangeError, match=problem):
             validate_id(spelled)
-
-    @pytest.mark.parametrize("product_id", [None, 5, b"a", ["a"]])
-    def test_an_id_is_a_text(self, product_id: object) -> None:
-        with pytest.raises(ChangeError, match="is a text, not"):
-            validate_id(product_id)
 
 
 class TestPatches:
@@ -249,13 +231,9 @@ class TestPatches:
             apply_patch(DRILL, {name: "x"})
         assert caught.value.field == name
 
-    def test_nothing_to_change_is_refused(self) -> None:
-        with pytest.raises(ChangeError, match="changes nothing"):
-            apply_patch(DRILL, {})
-
-    def test_a_name_that_is_no_text_is_refused(self) -> None:
-        names: Any = {5: 1}
-        with pytest.raises(ChangeError, match="name of a field is a text, not 5"):
+    @pytest.mark.parametrize(("names", "message"), [({}, "changes nothing"), ({5: 1}, "of a field is a text, not 5")])
+    def test_a_patch_without_names_is_refused(self, names: Any, message: str) -> None:  # noqa: ANN401
+        with pytest.raises(ChangeError, match=message):
             validate_patch("a1", names)
 
     @given(
