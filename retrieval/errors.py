@@ -26,16 +26,18 @@ class InputError(ShelfwiseError):
     """What the caller handed over cannot be used."""
 
 
+class _ReasonedError(InputError):
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason, self.detail = reason, detail
+
+
 class FeedError(InputError):
     """A feed or a mapping file cannot be used at all."""
 
 
-class RowError(InputError):
+class RowError(_ReasonedError):
     """One row of a feed cannot be used; `reason` is short and the same for every row with this fault."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 class QueryError(InputError):
@@ -97,12 +99,8 @@ class ExperimentError(InputError):
         self.field = field
 
 
-class EventError(InputError):
+class EventError(_ReasonedError):
     """An event is invalid; `reason` is short and the same for every event with this fault."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
 
 
 class UnknownTaskError(InputError):

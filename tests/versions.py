@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from retrieval.store.manifest import (
     Manifest,
     write_fields,
 )
-from retrieval.store.products import RECIPE, encoder_text, keyword_document, write_products
+from retrieval.store.products import RECIPE, ProductWriter, encoder_text, keyword_document, product_to_json
 from retrieval.store.signals import COLUMNS, SIGNALS_FILE, signal_row
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
@@ -53,6 +53,14 @@ def vector_of(text: str) -> Vectors:
     """The unit vector of a text (DIMENSION,)."""
     drawn = np.random.default_rng(int.from_bytes(text_key(text)[:8], "little")).standard_normal(DIMENSION)
     return np.asarray(drawn / np.linalg.norm(drawn), dtype=np.float32)
+
+
+def write_products(products: Iterable[Product], folder: Path) -> int:
+    """Writes products in the order of their ids and returns their number."""
+    writer = ProductWriter(folder)
+    for product in products:
+        writer.add(product.id.encode(), product_to_json(product))
+    return writer.finish()
 
 
 def publish_products(root: Path, products: Sequence[Product], made: Made | None = None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,54 +49,38 @@ class RetrievalScores:
 Merge = Callable[[RetrievalScores], Array]
 
 
-def per_word(weight: float) -> Merge:
+def per_word(evidence: RetrievalScores, weight: float) -> Array:
     """BM25 for each word of the query, plus the weighted cosine in deviations above the background.
 
     BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
     Fusion Functions for Hybrid Retrieval, section 3).
     """
-
-    def merge(evidence: RetrievalScores) -> Array:
-        return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
-
-    return merge
+    return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
 
 
-def by_maximum(weight: float) -> Merge:
+def by_maximum(evidence: RetrievalScores, weight: float) -> Array:
     """BM25 as a share of the query's best, plus the weighted cosine (theoretical-minimum, maximum scaling, ibid.
     3.1)."""
-
-    def merge(evidence: RetrievalScores) -> Array:
-        best = evidence.bm25.max(initial=0.0)
-        return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
-
-    return merge
+    best = evidence.bm25.max(initial=0.0)
+    return evidence.bm25 / (best if best > 0 else 1.0) + weight * evidence.similarity
 
 
-def z_scores(weight: float) -> Merge:
+def z_scores(evidence: RetrievalScores, weight: float) -> Array:
     """Both scores less their mean, over their deviation, the cosine weighted."""
-
-    def merge(evidence: RetrievalScores) -> Array:
-        return _standardised(evidence.bm25) + weight * _standardised(evidence.cosine)
-
-    return merge
+    return _standardised(evidence.bm25) + weight * _standardised(evidence.cosine)
 
 
-def reciprocal_rank(k: float = 60.0) -> Merge:
+def reciprocal_rank(evidence: RetrievalScores, k: float) -> Array:
     """Reciprocal rank fusion (Cormack, Clarke & Büttcher 2009): ranks alone, whatever the scores."""
-
-    def merge(evidence: RetrievalScores) -> Array:
-        return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
-
-    return merge
+    return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
 
 
 METHODS: Mapping[str, Merge] = {
-    "per-word": per_word(0.7),
-    "maximum": by_maximum(0.08),
-    "z-score": z_scores(0.25),
-    "rrf": reciprocal_rank(),
+    "per-word": partial(per_word, weight=0.7),
+    "maximum": partial(by_maximum, weight=0.08),
+    "z-score": partial(z_scores, weight=0.25),
+    "rrf": partial(reciprocal_rank, k=60.0),
 }
 """The methods that `shelfwise bench quality` compares, each with the weight that was best over all dev sets."""
 DEFAULT = "per-word"

@@ -166,23 +166,8 @@ class StoredStates:
             offsets[:-1],
             lengths.astype(np.int32),
         )
-        self._idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
-
-    @property
-    def encoder(self) -> str:
-        return self.info.encoder
-
-    @property
-    def dimension(self) -> int:
-        return self.info.dimension
-
-    @property
-    def size(self) -> int:
-        return self.info.products
-
-    @property
-    def idf(self) -> NDArray[np.float32]:
-        return self._idf
+        self.idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
+        self.encoder, self.dimension, self.size = facts.encoder, facts.dimension, facts.products
 
     def narrow_query(self, query: Tokens) -> Tokens:
         return query.narrowed(self.dimension)

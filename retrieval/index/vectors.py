@@ -114,14 +114,7 @@ class StoredVectors:
 
     def __init__(self, folder: Path) -> None:
         self._vectors = map_vectors(folder)
-
-    @property
-    def size(self) -> int:
-        return len(self._vectors)
-
-    @property
-    def dimension(self) -> int:
-        return int(self._vectors.shape[1])
+        self.size, self.dimension = self._vectors.shape
 
     @property
     def without_cluster(self) -> VectorIndex:

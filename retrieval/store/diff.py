@@ -6,7 +6,6 @@ import heapq
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -117,34 +116,21 @@ def _side(manifest: Manifest) -> VersionSummary:
     return VersionSummary(manifest.version, manifest.created, manifest.products, rows, counted)
 
 
-@dataclass(slots=True)
-class _ChangeTally:
-    most: int
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
-
-    def add(self, product_id: bytes) -> None:
-        self.count += 1
-        if len(self.examples) < self.most:
-            self.examples.append(product_id.decode())
-
-    def changes(self) -> ProductList:
-        return ProductList(self.count, tuple(self.examples))
-
-
 def _product_changes(before: ProductStore, after: ProductStore, most: int) -> ProductChanges:
-    added, removed, changed = _ChangeTally(most), _ChangeTally(most), _ChangeTally(most)
+    counts: Counter[str] = Counter()
+    examples: dict[str, list[str]] = {"added": [], "removed": [], "changed": []}
     fields: Counter[str] = Counter()
     for product_id, one, other in _side_by_side(before, after):
-        if one is None:
-            added.add(product_id)
-        elif other is None:
-            removed.add(product_id)
-        elif one != other:
-            changed.add(product_id)
+        if one == other:
+            continue
+        kind = "added" if one is None else "removed" if other is None else "changed"
+        counts[kind] += 1
+        if len(examples[kind]) < most:
+            examples[kind].append(product_id.decode())
+        if one is not None and other is not None:
             fields.update(_changed_fields(one, other))
-    ordered = dict(sorted(fields.items(), key=lambda each: (-each[1], each[0])))
-    return ProductChanges(added.changes(), removed.changes(), changed.changes(), ordered)
+    lists = {kind: ProductList(counts[kind], tuple(ids)) for kind, ids in examples.items()}
+    return ProductChanges(**lists, fields=dict(sorted(fields.items(), key=lambda each: (-each[1], each[0]))))
 
 
 def _side_by_side(before: ProductStore, after: ProductStore) -> Iterator[tuple[bytes, bytes | None, bytes | None]]:

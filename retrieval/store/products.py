@@ -7,7 +7,7 @@ import dataclasses
 import mmap
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
@@ -50,14 +50,6 @@ class ProductWriter:
         self._ids.close()
         np.save(self._folder / OFFSETS_FILE, np.array([np.frombuffer(ends, np.int64) for ends in self._ends]))
         return len(self._ends[0]) - 1
-
-
-def write_products(products: Iterable[Product], folder: Path) -> int:
-    """Writes products in the order of their ids and returns their number."""
-    writer = ProductWriter(folder)
-    for product in products:
-        writer.add(product.id.encode(), product_to_json(product))
-    return writer.finish()
 
 
 class ProductStore:

@@ -141,7 +141,9 @@ class Store:
     def marker_problem(self) -> str:
         """The damage of a marker that the versions make up for; empty for a whole one. Raises as `check_ours` does."""
         if not self.root.is_dir():
-            raise self._missing()
+            if self.root.exists():
+                raise StoreMissingError(f"{self.root} is no directory; name another place for the index")
+            raise StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
         path = self.root / MARKER
         try:
             schema = read_marker(path)
@@ -159,11 +161,6 @@ class Store:
             message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
             raise StoreForeignError(message)
         return ""
-
-    def _missing(self) -> StoreMissingError:
-        if self.root.exists():
-            return StoreMissingError(f"{self.root} is no directory; name another place for the index")
-        return StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
 
     def _unmarked(self) -> StoreForeignError | StoreMissingError:
         """The error for a directory without a marker and without versions of this schema."""

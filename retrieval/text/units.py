@@ -76,14 +76,6 @@ def _squeezed(spelling: str) -> str:
     return re.sub("[ .-]", "", spelling)
 
 
-def _spellings() -> dict[str, str]:
-    """Each spelling, with its inner spaces kept, to its unit."""
-    table = {unit: unit for unit in _SPELLINGS}
-    for unit, others in _SPELLINGS.items():
-        table.update(dict.fromkeys(filter(None, others.split(", ")), unit))
-    return table
-
-
 def _alternation(spellings: Iterable[str]) -> str:
     """One pattern for all spellings, longest first, branched by first letter so that most are never tried."""
     branches: dict[str, list[str]] = {}
@@ -93,14 +85,13 @@ def _alternation(spellings: Iterable[str]) -> str:
     return "|".join(f"{first}(?:{'|'.join(rests)})" for first, rests in branches.items())
 
 
-def _names() -> dict[str, str]:
-    """Each unit to its word: a single letter would match every "v" and "m" in a title."""
-    return {unit: unit if len(unit) > 1 else others.split(", ")[0] for unit, others in _SPELLINGS.items()}
-
-
-_TABLE = _spellings()
+_TABLE = {unit: unit for unit in _SPELLINGS} | {
+    spelling: unit for unit, others in _SPELLINGS.items() for spelling in others.split(", ") if spelling
+}
+"""Each spelling, with its inner spaces kept, to its unit."""
 _UNIT_OF = {_squeezed(spelling): unit for spelling, unit in _TABLE.items()}
-_NAME_OF = _names()
+_NAME_OF = {unit: unit if len(unit) > 1 else others.split(", ")[0] for unit, others in _SPELLINGS.items()}
+"""Each unit to its word: a single letter would match every "v" and "m" in a title."""
 WORDS = {
     spelling: _NAME_OF[unit]
     for spelling, unit in _TABLE.items()

@@ -99,14 +99,10 @@ class WordPostings:
 def postings_of(texts: Sequence[Sequence[str]]) -> WordPostings:
     """The postings of texts, each given as its words, the best text first."""
     numbers = np.repeat(np.arange(len(texts)), [len(words) for words in texts])
-    return build_postings(list(chain.from_iterable(texts)), numbers, len(texts))
-
-
-def build_postings(words: Sequence[str], texts: NDArray[np.integer], size: int) -> WordPostings:
-    """The postings of pairs (p,) of a word and a text, in any order; pairs may repeat."""
+    words = list(chain.from_iterable(texts))
     known = {word: at for at, word in enumerate(dict.fromkeys(words))}
     places = np.fromiter((known[word] for word in words), np.int64, len(words))
-    return numbered_postings(list(known), places, texts, size)
+    return numbered_postings(list(known), places, numbers, len(texts))
 
 
 def numbered_postings(
@@ -266,9 +262,8 @@ class CatalogWords:
     def products_with(self, word: str) -> int:
         """The number of products with a folded word in title or brand."""
         place = self.postings.position(word)
-        return 0 if place is None else self._products_at(place)
-
-    def _products_at(self, place: int) -> int:
+        if place is None:
+            return 0
         texts = self.postings.texts_with(place)
         return len(texts) - int(np.searchsorted(texts, self.entries.bounds[2]))
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -36,7 +35,6 @@ _NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
 class EventFaults:
     """What became of the events over all rounds."""
 
-    rounds: int
     sent: int
     """How many events were handed to a store, each counted once."""
     acknowledged: int
@@ -49,24 +47,14 @@ class EventFaults:
     """In the store with other values than were sent."""
     broken_days: int
     """Days whose count is not the number of events that can be read."""
-    seconds: float
 
 
-def measure_event_faults(
-    folder: Path,
-    rounds: int,
-    seed: int = 7,
-    advance: Callable[[int], None] = lambda _: None,
-    context: ForkServerContext | None = None,
-) -> EventFaults:
-    """Kills as many rounds of writers, and then counts; `context` is where they are forked from, by default one that
-    has imported what they need.
+def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServerContext) -> EventFaults:
+    """Kills as many rounds of writers, which are forked from `context`, and then counts.
 
     Raises AssertionError where a writer does not begin to write: its round would prove nothing.
     """
-    context = context or _forks()
     dice = np.random.default_rng(seed)
-    started = time.monotonic()
     acknowledged: set[bytes] = set()
     pending: list[bytes] = []
     sent = 0
@@ -82,17 +70,10 @@ def measure_event_faults(
         begun = {key for _, keys in told for key in keys}
         sent += len(begun - set(pending))
         pending = sorted((begun | set(pending)) - acknowledged)
-        advance(1)
-    return counted(folder, rounds, sent, acknowledged, time.monotonic() - started)
+    return counted(folder, sent, acknowledged)
 
 
-def _forks() -> ForkServerContext:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["retrieval.events.sqlite"])
-    return context
-
-
-def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seconds: float) -> EventFaults:
+def counted(folder: Path, sent: int, acknowledged: set[bytes]) -> EventFaults:
     """What a store holds of the events that it was sent, whose keys are told where it acknowledged them."""
     with closing(SqliteEvents(folder)) as store:
         days = store.days()
@@ -101,7 +82,6 @@ def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seco
     keys = events["key"].to_list()
     broken = sum(state.count != read[day].height for day, state in days.items())
     return EventFaults(
-        rounds,
         sent,
         len(acknowledged),
         len(keys),
@@ -109,7 +89,6 @@ def counted(folder: Path, rounds: int, sent: int, acknowledged: set[bytes], seco
         len(keys) - len(set(keys)),
         _altered(events),
         broken,
-        seconds,
     )
 
 

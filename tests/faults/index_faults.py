@@ -6,8 +6,7 @@ import os
 import random
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -41,7 +40,7 @@ from tests.faults.processes import (
 )
 
 
-def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> FaultReport:
+def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]) -> Tally:
     """Runs rounds on an index in `folder`, which is empty; `advance` hears of each that is over.
 
     Round n, from 0, is drawn by the seed `seed + n`. After a failure the rounds go on with a new index; the one that
@@ -57,7 +56,8 @@ def run_faults(folder: Path, rounds: int, seed: int, advance: Callable[[], None]
             if not life.survives(seed + number, number + 1):
                 life = None
             advance()
-    return tally.report(rounds, time.monotonic() - started)
+    tally.rounds, tally.seconds = rounds, round(time.monotonic() - started, 1)
+    return tally
 
 
 # What came of the rounds: how many of each kind, and every one after which the index was not what it must be.
@@ -77,43 +77,23 @@ class Failure:
     wrong: str
 
 
-@dataclass(frozen=True, slots=True)
-class FaultReport:
-    """Rounds by what was done and what went wrong in it on purpose."""
-
-    rounds: int
-    seconds: float
-    counts: Mapping[str, Mapping[str, int]]
-    """Work to fault to rounds."""
-    harmed: Mapping[str, int]
-    """What was harmed at rest to rounds."""
-    killed: int
-    """Processes that the kill met at work."""
-    refused: int
-    """Pieces of work that ended with an error, as on a full disk they should."""
-    changes: int
-    """Calls for live changes that were acknowledged."""
-    failures: tuple[Failure, ...]
-
-
 @dataclass(slots=True)
 class Tally:
-    """A report in the making."""
+    """Rounds by what was done and what went wrong in it on purpose."""
 
-    counts: dict[str, Counter[str]] = field(default_factory=dict)
-    harmed: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    seconds: float = 0.0
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Work to fault to rounds."""
+    harmed: dict[str, int] = field(default_factory=dict)
+    """What was harmed at rest to rounds."""
     killed: int = 0
+    """Processes that the kill met at work."""
     refused: int = 0
+    """Pieces of work that ended with an error, as on a full disk they should."""
     changes: int = 0
+    """Calls for live changes that were acknowledged."""
     failures: list[Failure] = field(default_factory=list)
-
-    def report(self, rounds: int, seconds: float) -> FaultReport:
-        """The report."""
-        counts = {work: dict(counted) for work, counted in self.counts.items()}
-        failures = tuple(self.failures)
-        return FaultReport(
-            rounds, round(seconds, 1), counts, dict(self.harmed), self.killed, self.refused, self.changes, failures
-        )
 
 
 # The states in which an index may be found after a piece of work that ended, failed or was killed.
@@ -310,7 +290,8 @@ class Life:
         dice = random.Random(seed)
         self._shop.dice = dice
         kind, fault = dice.choice(KINDS), dice.choice(FAULTS)
-        self._tally.counts.setdefault(kind, Counter())[fault] += 1
+        counted = self._tally.counts.setdefault(kind, {})
+        counted[fault] = counted.get(fault, 0) + 1
         self._detail = ""
         try:
             self._round(kind, fault, dice)
@@ -416,7 +397,7 @@ class Life:
         """Harms the index, does the work to it all the same, and checks it: before, too, in half of the rounds."""
         done = harm(self.root, self.truth, fault, dice.choice(TARGETS), dice)
         self._detail = str(done)
-        self._tally.harmed[done.target] += 1
+        self._tally.harmed[done.target] = self._tally.harmed.get(done.target, 0) + 1
         if dice.random() < 0.5:
             self._check_harmed([self.truth], dice)
         ended, allowed = self._run(work, Hurt())

@@ -15,7 +15,7 @@ from tests.machine import fork_context
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_no_acknowledged_event_is_lost_and_none_is_doubled(tmp_path: Path, rounds: int) -> None:
-    result = measure_event_faults(tmp_path, rounds=rounds, seed=11, context=fork_context())
+    result = measure_event_faults(tmp_path, rounds, 11, fork_context())
     assert result.acknowledged > rounds
     assert (result.lost, result.doubled, result.altered, result.broken_days) == (0, 0, 0, 0)
     assert result.acknowledged <= result.stored <= result.sent
@@ -24,7 +24,7 @@ def test_no_acknowledged_event_is_lost_and_none_is_doubled(tmp_path: Path, round
 def found(folder: Path, events: list[StoredEvent], acknowledged: set[bytes]) -> tuple[int, int, int, int, int]:
     with closing(SqliteEvents(folder)) as store:
         store.append(events)
-    result = counted(folder, 1, len(events), acknowledged, 1.0)
+    result = counted(folder, len(events), acknowledged)
     return result.stored, result.lost, result.doubled, result.altered, result.broken_days
 
 
@@ -41,4 +41,4 @@ def test_a_round_whose_writers_do_not_begin_is_no_round(tmp_path: Path) -> None:
     file = tmp_path / "no folder"
     file.touch()
     with pytest.raises(AssertionError, match="before it wrote anything"):
-        measure_event_faults(file, rounds=1, context=fork_context())
+        measure_event_faults(file, 1, 11, fork_context())

@@ -10,24 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from retrieval.store.products import ProductStore, write_products
+from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.engine import SearchEngine
-from tests.faults.index_faults import (
-    FLIPPED,
-    TARGETS,
-    UNREADABLE,
-    Life,
-    Tally,
-    WrongError,
-    check_index,
-    check_verified,
-    harm,
-    outcomes,
-)
-from tests.faults.processes import Call, Ended, Fields, Hurt, Processes, Truth, Version, Work, write_encoder
-from tests.versions import reseal
+from tests.faults.index_faults import Life, Tally, WrongError, check_index, check_verified
+from tests.faults.processes import Call, Hurt, Processes, Truth, Work, write_encoder
+from tests.versions import reseal, write_products
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +68,6 @@ class TestWhatIsPlantedIsTold:
         with pytest.raises(WrongError, match=f"1 products are wrong: {product_id} is "):
             found(root, truth)
 
-    def test_a_change_that_was_refused_and_is_there(self, root: Path, truth: Truth) -> None:
-        with SearchEngine.open(root) as engine:
-            engine.delete([next(iter(truth.served(truth.serving)))])
-        with pytest.raises(WrongError, match=r"1 products are wrong: p\d+ is None, not Product"):
-            found(root, truth)
-
     def test_a_version_that_is_mixed_of_two(self, root: Path, truth: Truth) -> None:
         """Its checksums are right, as if it had been published like this."""
         names = sorted(truth.versions)
@@ -97,12 +80,6 @@ class TestWhatIsPlantedIsTold:
         write_products(mixed, folder)
         reseal(root, truth.serving)
         with pytest.raises(WrongError, match=r"\d+ products are wrong: p\d+ is "):
-            found(root, truth)
-
-    def test_another_version_serves(self, root: Path, truth: Truth) -> None:
-        other = next(name for name in sorted(truth.versions) if name != truth.serving)
-        Store(root).rollback(other)
-        with pytest.raises(WrongError, match=f"{other} serves, not {truth.serving}"):
             found(root, truth)
 
     def test_an_index_that_does_not_open(self, root: Path, truth: Truth) -> None:
@@ -148,67 +125,6 @@ class TestTheProcesses:
         ended = processes.run(Work("live changes", root, calls=(call,)), Hurt(full_step=1))
         assert (ended.exit_code, ended.told) == (1, ())
         assert ended.error.startswith("retrieval.errors.StoreError: no temporary folder can be made")
-
-
-class TestHarm:
-    @pytest.mark.parametrize("kind", [FLIPPED, UNREADABLE])
-    @pytest.mark.parametrize("target", sorted(set(TARGETS)))
-    def test_each_harms_what_it_says(self, root: Path, truth: Truth, kind: str, target: str) -> None:
-        before = contents(root)
-        done = harm(root, truth, kind, target, random.Random(3))
-        after = contents(root)
-        assert {path for path in before if before[path] != after[path]} == set(done.files)
-        assert truth.whole
-
-    def test_the_last_whole_version_is_left(self, root: Path, truth: Truth) -> None:
-        for seed in range(20):
-            harm(root, truth, FLIPPED, "version", random.Random(seed))
-        assert len(truth.whole) == 1
-
-
-def contents(root: Path) -> dict[str, bytes | None]:
-    """Every file of an index; None for one that cannot be read."""
-    return {path.relative_to(root).as_posix(): read(path) for path in root.rglob("*") if not path.is_dir()}
-
-
-def read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return None
-
-
-ONE: Fields = {"title": "kettle", "price": 1.0}
-DEARER: Fields = {"title": "kettle", "price": 2.0}
-
-
-class TestTruth:
-    @pytest.mark.parametrize(
-        ("calls", "feed", "expected"),
-        [
-            ((), {"a": DEARER}, {"a": DEARER}),
-            ((Call("patch", (("a", {"price": 9.0}),)),), {"a": ONE}, {"a": {**ONE, "price": 9.0}}),
-            ((Call("patch", (("a", {"price": 9.0}),)),), {"a": DEARER}, {"a": DEARER}),
-            ((Call("delete", (("a", {}),)),), {"a": ONE}, {}),
-            ((Call("delete", (("a", {}),)),), {"a": DEARER}, {"a": DEARER}),
-            ((Call("upsert", (("b", ONE),)),), {"a": ONE}, {"a": ONE, "b": ONE}),
-            ((Call("patch", (("a", {"price": 9.0}),)),), {}, {}),
-        ],
-    )
-    def test_a_live_change_stands_until_the_feeds_value_changes(
-        self, calls: tuple[Call, ...], feed: dict[str, Fields], expected: dict[str, Fields]
-    ) -> None:
-        truth = Truth({"v000001": Version({"a": ONE}, {"a": ONE}, 0, "one")}, list(calls), "v000001")
-        assert truth.rebuilt(feed, "one").products == expected
-
-    def test_a_call_that_was_not_answered_may_be_taken_or_not(self, tmp_path: Path) -> None:
-        calls = (Call("patch", (("a", {"price": 2.0}),)), Call("patch", (("a", {"price": 3.0}),)))
-        truth = Truth({"v000001": Version({"a": ONE}, {"a": ONE}, 0, "one")}, [], "v000001")
-        told = (("begun", 0), ("taken", 1), ("begun", 1))
-        ended = Ended(told, -9, "", 0.1, 10)
-        work = Work("live changes", tmp_path, calls=calls)
-        prices = [each.served("v000001")["a"]["price"] for each in outcomes(truth, work, ended, ["v000001"], None)]
-        assert prices == [2.0, 3.0]
 
 
 def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processes, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_whatever_happens_to_it_the_index_serves_a_whole_version_with_every_ackn
 ) -> None:
     over: list[None] = []
     report = run_faults(tmp_path, rounds, SEED, lambda: over.append(None))
-    assert report.failures == ()
+    assert report.failures == []
     assert report.rounds == len(over) == sum(sum(counted.values()) for counted in report.counts.values()) == rounds
     faults = {fault for counted in report.counts.values() for fault in counted}
     kinds = {"killed by the clock", "killed at a step", "full disk", "unreadable file", "flipped byte"}

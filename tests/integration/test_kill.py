@@ -1,17 +1,16 @@
-"""A rebuild that is killed, at many moments and at every step of publishing: whatever was whole before serves on.
+"""A rebuild that is killed at every step of publishing: whatever was whole before serves on.
 
-Each rebuild is a process of its own, forked from one that has everything imported, and ended by SIGKILL.
+Each rebuild is a process of its own, forked from one that has everything imported, and ended by SIGKILL. Those that the
+clock kills are in `tests.faults`.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import random
 import shutil
 import signal
 import sys
-import time
 from collections.abc import Sequence
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
@@ -21,15 +20,12 @@ import pytest
 
 import indexer.embedding
 from indexer.build import RebuildOptions, rebuild
-from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import read_products
 from retrieval.index.token_states import STATES_FILES
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.records import Product
 from retrieval.store.manifest import STATES_FOLDER, VECTORS_FOLDER
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
-from service.demo import write_demo_store
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from tests.catalogs import write_feed
@@ -78,21 +74,6 @@ def forks() -> ForkServerContext:
     return fork_context()
 
 
-@pytest.fixture(scope="module")
-def two_catalogs(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Scratch, Scratch]:
-    """A demo store of 200 products, and the same store after a season: products gone, new titles, new prices."""
-    folder = tmp_path_factory.mktemp("catalogs")
-    demo = write_demo_store(folder / "demo", products=200, sessions=0)
-    before = [row.product for row in read_products([str(demo.products)], FeedMapping(), lambda _: None)]
-    after = [_after_a_season(place, product) for place, product in enumerate(before) if place % 10]
-    return _scratch(folder, "before", before, cache), _scratch(folder, "after", after, cache)
-
-
-def _after_a_season(place: int, product: Product) -> Product:
-    title = f"{product.title} new edition" if place % 4 == 1 else product.title
-    return dataclasses.replace(product, title=title, price=(product.price or 0) + 1)
-
-
 def _scratch(folder: Path, name: str, products: Sequence[Product], cache: Path) -> Scratch:
     feed = write_feed(folder / f"{name}.jsonl", products)
     run_rebuild(folder / name, feed, cache)
@@ -138,40 +119,6 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
     process = forks.Process(target=run_rebuild, args=arguments)
     process.start()
     return process
-
-
-@pytest.mark.parametrize("moments", [3, pytest.param(12, marks=pytest.mark.slow)])
-def test_killed_at_any_moment_the_last_whole_version_serves_and_the_next_run_goes_on(
-    forks: ForkServerContext, two_catalogs: tuple[Scratch, Scratch], cache: Path, tmp_path: Path, moments: int
-) -> None:
-    before, after = two_catalogs
-    index = Path(shutil.copytree(before.index, tmp_path / "index"))
-    measured = Path(shutil.copytree(before.index, tmp_path / "measured"))
-    _start(forks, tmp_path / "first", before.feed, cache).join()  # starts the process that the others are forked from
-    started = time.monotonic()
-    _start(forks, measured, after.feed, cache).join()
-    duration = time.monotonic() - started
-    _assert_equal(measured, after)
-
-    times = [(place + random.Random(SEED + place).random()) / moments * duration for place in range(moments)]
-    random.Random(SEED).shuffle(times)
-    killed, serving = 0, before
-    for moment in times:
-        # Once a run got through, the next ones have the other catalog to publish.
-        process = _start(forks, index, (after if serving is before else before).feed, cache)
-        process.join(moment)
-        process.kill()
-        process.join()
-        killed += process.exitcode == -signal.SIGKILL
-        serving = _assert_whole(index, two_catalogs)
-    assert killed >= moments // 2
-
-    last = after if serving is before else before
-    undisturbed = _start(forks, index, last.feed, cache)
-    undisturbed.join()
-    assert undisturbed.exitcode == 0
-    _assert_equal(index, last)
-    _assert_tidy(index)
 
 
 @pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])

@@ -108,18 +108,9 @@ def test_what_needs_no_cluster_asks_none(index: ElasticsearchVectors) -> None:
     assert np.array_equal(index.gather(np.array([3, 2])), VECTORS[[3, 2]])
 
 
-def test_one_vector_answers_without_the_cluster(gone: Cluster, tmp_path: Path) -> None:
-    create_vectors(tmp_path, 1, 8)[:] = VECTORS[:1]
-    index = ElasticsearchVectors(gone, "shelfwise-v000001-vectors", tmp_path, {})
-    assert index.without_cluster.search(QUERY, 10).rows.tolist() == [0]
-
-
-def test_vectors_that_cannot_be_read_are_not_loaded(gone: Cluster, folder: Path) -> None:
+def test_vectors_are_loaded_where_they_can_be_read_and_a_cluster_answers(gone: Cluster, folder: Path) -> None:
+    with pytest.raises(ClusterUnavailableError):
+        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
     (folder / VECTORS_FILE).write_bytes(b"not numbers")
     with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
-        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
-
-
-def test_vectors_are_not_loaded_where_no_cluster_answers(gone: Cluster, folder: Path) -> None:
-    with pytest.raises(ClusterUnavailableError):
         load_vectors(gone, "shelfwise-v000001-vectors", folder, {})

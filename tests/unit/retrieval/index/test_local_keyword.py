@@ -63,16 +63,13 @@ def test_they_come_back_in_their_order(folder: Path) -> None:
 
 
 def test_a_line_longer_than_what_is_read_at_once_comes_back(tmp_path: Path) -> None:
-    long = bytes(range(256)) * 4_000
-    with LineWriter(tmp_path) as writer:
-        writer.write(long)
-        writer.write(b"x")
-    assert list(read_lines(tmp_path)) == [long, b"x"]
-
-
-def test_none_are_none(tmp_path: Path) -> None:
-    LineWriter(tmp_path).close()
-    assert list(read_lines(tmp_path)) == []
+    for number, lines in enumerate(([], [bytes(range(256)) * 4_000, b"x"])):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with LineWriter(folder) as writer:
+            for line in lines:
+                writer.write(line)
+        assert list(read_lines(folder)) == lines
 
 
 def test_a_file_that_is_cut_off_anywhere_is_damaged(folder: Path) -> None:
@@ -83,11 +80,7 @@ def test_a_file_that_is_cut_off_anywhere_is_damaged(folder: Path) -> None:
         path.write_bytes(whole[:length])
         with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
             list(read_lines(folder))
-
-
-def test_bytes_behind_the_end_are_damage(folder: Path) -> None:
-    path = folder / LINES_FILE
-    path.write_bytes(path.read_bytes() + b"more")
+    path.write_bytes(whole + b"more")
     with pytest.raises(StoreDamagedError):
         list(read_lines(folder))
 

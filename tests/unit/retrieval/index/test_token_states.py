@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -75,11 +74,6 @@ class TestQuantised:
         assert runs.starts.tolist() == [0, MOST_TOKENS]
         assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
 
-    @pytest.mark.parametrize("texts", [[], [[]], [[], []]])
-    def test_texts_without_tokens_have_none(self, texts: list[list[int]]) -> None:
-        runs = quantise_tokens([tokens_of(ids) for ids in texts], D)
-        assert (runs.states.shape, runs.ids.shape, len(runs.lengths)) == ((0, D), (0,), len(texts))
-
     def test_cosines_survive(self) -> None:
         told = tokens_of(range(30), 128).narrowed(DIMENSION)
         states = quantise_tokens([told], DIMENSION).states.astype(np.float32) / 127
@@ -95,20 +89,15 @@ class TestStoredStates:
         assert not told.states[1].any()
         lengths = np.linalg.norm(told.states[told.ids >= 0].astype(np.float64), axis=1)
         assert np.abs(lengths - 127).max() < 2
-
-    def test_gather_of_nothing_and_of_empty_products(self, stored: StoredStates) -> None:
         assert stored.gather(np.empty(0, np.int64)).ids.shape == (0, 0)
-        assert stored.gather(np.array([1, 1])).states.shape == (2, 0, D)
+        assert stored.gather(np.array([1, 1])).states.shape == ProductTokens.none(2, D).states.shape == (2, 0, D)
+        assert (stored.size, stored.encoder, stored.info.tokens) == (4, "encoder-1", 3 + 0 + 1 + MOST_TOKENS)
 
     def test_a_query_is_cut_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
         query = tokens_of([3, 4])
         cut = stored.narrow_query(query)
         assert cut.states.shape == (2, D)
         assert np.allclose(cut.states, query.narrowed(D).states)
-
-    def test_what_it_says_of_itself(self, stored: StoredStates) -> None:
-        assert (stored.size, stored.dimension, stored.encoder) == (4, D, "encoder-1")
-        assert (stored.info.tokens, stored.info.most) == (3 + 0 + 1 + MOST_TOKENS, MOST_TOKENS)
 
     def test_idf_counts_products_not_occurrences(self, stored: StoredStates) -> None:
         assert stored.idf.shape == (VOCABULARY,)
@@ -129,13 +118,6 @@ class TestStoredStates:
             assert padded == kept + [PADDING] * (len(padded) - len(kept))
         frequency = [sum(token in ids[:MOST_TOKENS] for ids in products) for token in range(VOCABULARY)]
         assert np.array_equal(stored.idf, inverse_frequency(np.array(frequency), len(products)))
-
-    def test_a_copy_gives_the_same(self, stored: StoredStates, tmp_path: Path) -> None:
-        again = StoredStates(Path(shutil.copytree(tmp_path / "states", tmp_path / "copy")))
-        rows = np.array([3, 0, 2, 2])
-        assert np.array_equal(again.gather(rows).ids, stored.gather(rows).ids)
-        assert np.array_equal(again.gather(rows).states, stored.gather(rows).states)
-        assert np.array_equal(again.idf, stored.idf)
 
     def test_twenty_tokens_take_less_than_2048_bytes(self, tmp_path: Path) -> None:
         writer = StatesWriter(tmp_path, "encoder-1", DIMENSION, VOCABULARY)
@@ -196,17 +178,6 @@ class TestStatesWriter:
         writer = StatesWriter(tmp_path, "encoder-1", D, VOCABULARY)
         with pytest.raises(ValueError, match=f"of a vocabulary of {VOCABULARY}"):
             writer.add(np.array([wrong], np.int32), np.zeros((1, D), np.int8), np.array([1], np.int32))
-
-    def test_states_of_another_dimension_are_refused(self, tmp_path: Path) -> None:
-        writer = StatesWriter(tmp_path, "encoder-1", D, VOCABULARY)
-        with pytest.raises(ValueError, match=STATES_FILE):
-            writer.add(np.array([1], np.int32), np.zeros((1, D + 1), np.int8), np.array([1], np.int32))
-
-
-def test_products_without_states_have_no_tokens() -> None:
-    nothing = ProductTokens.none(3, D)
-    assert nothing.ids.shape == (3, 0)
-    assert nothing.states.shape == (3, 0, D)
 
 
 def test_runs_may_lie_anywhere() -> None:

@@ -74,12 +74,6 @@ class TestPublishing:
         }
         assert manifest == store.manifest("v000001") == store.verify("v000001")
 
-    def test_the_newest_published_version_serves_and_the_older_stay(self, store: Store) -> None:
-        names = [publish(store) for _ in range(3)]
-        assert names == ["v000001", "v000002", "v000003"]
-        assert store.versions() == names
-        assert store.serving()[0].version == store.current() == "v000003"
-
     def test_versions_count_on_past_a_million(self, store: Store) -> None:
         publish(store)
         store.version_folder("v999999").mkdir()
@@ -233,11 +227,6 @@ class TestForeignDirectories:
         publish(store)
         assert store.serving() == (store.manifest("v000002"), ())
 
-    def test_a_marker_that_a_person_wrote_is_read(self, store: Store) -> None:
-        publish(store)
-        (store.root / MARKER).write_text('{"schema": 1}')
-        assert store.serving()[1] == ()
-
     def test_a_kill_before_the_first_marker_is_in_place_does_not_make_the_directory_foreign(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / f".{MARKER}.new").write_bytes(b"")
@@ -247,15 +236,22 @@ class TestForeignDirectories:
 
 
 class TestThePointer:
-    @pytest.mark.parametrize("content", [b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 100_000])
-    def test_garbage_is_passed_over_for_the_newest_version_with_a_notice(self, store: Store, content: bytes) -> None:
+    @pytest.mark.parametrize(
+        "content", [None, b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 100_000]
+    )
+    def test_garbage_or_nothing_is_passed_over_for_the_newest_version_with_a_notice(
+        self, store: Store, content: bytes | None
+    ) -> None:
         publish_pair(store)
-        (store.root / CURRENT).write_bytes(content)
-        manifest, notices = store.serving()
+        (store.root / CURRENT).unlink()
+        if content is not None:
+            (store.root / CURRENT).write_bytes(content)
+        manifest, (notice,) = store.serving()
         assert manifest.version == "v000002"
-        (notice,) = notices
         assert "CURRENT names no version" in notice
         assert len(notice) < 500
+        with pytest.raises(StoreDamagedError, match="CURRENT names no version"):
+            store.current()
 
     def test_every_flipped_bit_is_told(self, store: Store) -> None:
         """v000003 is one bit from v000002: without a checksum, an older catalog served and nobody knew."""
@@ -269,26 +265,12 @@ class TestThePointer:
             assert manifest.version == names[2]
             assert "CURRENT names no version" in notices[0]
 
-    def test_without_it_the_newest_version_serves_with_a_notice(self, store: Store) -> None:
-        publish_pair(store)
-        (store.root / CURRENT).unlink()
-        manifest, notices = store.serving()
-        assert manifest.version == "v000002"
-        assert len(notices) == 1
-        with pytest.raises(StoreDamagedError, match="CURRENT names no version"):
-            store.current()
-
     def test_a_version_that_is_gone_is_passed_over_with_a_notice(self, store: Store) -> None:
         publish(store)
         (store.root / CURRENT).write_text("v000009\n")
         manifest, (notice,) = store.serving()
         assert manifest.version == "v000001"
         assert "v000009 is damaged" in notice
-
-    def test_it_may_name_an_older_version(self, store: Store) -> None:
-        publish_pair(store)
-        (store.root / CURRENT).write_text("v000001\n")
-        assert store.serving() == (store.manifest("v000001"), ())
 
 
 def truncate(path: Path) -> None:
@@ -303,10 +285,6 @@ def flip(path: Path) -> None:
 
 def flipped(content: bytes, place: int, bit: int) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
-
-
-def lengthen(path: Path) -> None:
-    path.write_bytes(path.read_bytes() + b"\n\n")
 
 
 def empty(path: Path) -> None:
@@ -339,12 +317,6 @@ class TestDamage:
         assert "v000002 is damaged" in notice
         assert Path(file).name in notice or Path(file).name == SEAL
 
-    @pytest.mark.parametrize("file", FILES[:4])
-    def test_a_file_that_grew_is_damaged_too(self, store: Store, file: str) -> None:
-        publish_pair(store)
-        lengthen(store.root / file)
-        assert store.serving()[0].version == "v000001"
-
     def test_every_single_flipped_byte_of_a_manifest_is_noticed(self, store: Store) -> None:
         publish(store)
         path = store.version_folder("v000001") / MANIFEST
@@ -353,12 +325,6 @@ class TestDamage:
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
             with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
                 store.manifest("v000001")
-
-    def test_a_message_says_which_file_and_how_it_differs(self, store: Store) -> None:
-        publish(store)
-        truncate(store.version_folder("v000001") / "products.jsonl")
-        with pytest.raises(StoreDamagedError, match=r"versions/v000001/products\.jsonl has 19 bytes, not 20"):
-            store.verify("v000001")
 
     def test_without_a_whole_version_the_error_names_each(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
@@ -414,11 +380,6 @@ class TestTheLock:
         with Store(store.root).lock():
             assert store.root.is_dir()
 
-    def test_readers_need_no_lock(self, store: Store) -> None:
-        publish(store)
-        with store.lock():
-            assert Store(store.root).serving()[0].version == "v000001"
-
 
 class TestRollingBack:
     def test_an_older_version_serves_again_and_the_newer_stay(self, store: Store) -> None:
@@ -445,28 +406,18 @@ class TestRollingBack:
 
 
 class TestPruning:
-    def test_the_newest_stay_and_their_encoders(self, store: Store) -> None:
-        for number in range(1, 6):
+    def test_the_newest_stay_the_serving_one_and_the_spared_and_their_encoders(self, store: Store) -> None:
+        for number in range(1, 8):
             publish(store, encoder=f"encoder-{(number + 1) // 2}")
-        assert store.prune(2) == ["v000001", "v000002", "v000003"]
-        assert store.versions() == ["v000004", "v000005"]
-        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-3"]
-        assert store.serving() == (store.verify("v000005"), ())
-
-    def test_the_version_that_serves_stays_however_old_it_is(self, store: Store) -> None:
-        for number in range(1, 4):
-            publish(store, encoder=f"encoder-{number}")
-        (store.root / CURRENT).write_text("v000001\n")
-        assert store.prune(1) == ["v000002"]
-        assert store.versions() == ["v000001", "v000003"]
+        (store.root / CURRENT).write_text("v000001\n")  # as a person writes it
+        assert store.prune(2, spare=("v000003",)) == ["v000002", "v000004", "v000005"]
+        assert store.versions() == ["v000001", "v000003", "v000006", "v000007"]
+        assert sorted(path.name for path in store.encoders.iterdir()) == [
+            f"encoder-{number}" for number in (1, 2, 3, 4)
+        ]
+        assert store.prune(1) == ["v000003", "v000006"]
+        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-1", "encoder-4"]
         assert store.serving() == (store.verify("v000001"), ())
-
-    def test_what_is_spared_stays_however_old_it_is(self, store: Store) -> None:
-        for number in range(1, 5):
-            publish(store, encoder=f"encoder-{number}")
-        assert store.prune(1, spare=("v000002",)) == ["v000001", "v000003"]
-        assert store.versions() == ["v000002", "v000004"]
-        assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-2", "encoder-4"]
 
     def test_what_would_go_is_listed_with_its_bytes_and_nothing_goes(self, store: Store) -> None:
         for number in range(1, 4):
@@ -529,20 +480,10 @@ class TestPruning:
 
 
 class TestDoubtfulEncoders:
-    def test_one_that_a_version_vouches_for_stays(self, store: Store) -> None:
-        publish(store)
-        store.drop_doubtful_encoder("encoder-1")
-        assert store.serving()[0].version == "v000001"
-
-    def test_a_damaged_one_goes(self, store: Store) -> None:
-        publish(store)
-        flip(store.encoders / "encoder-1" / "model.onnx")
-        store.drop_doubtful_encoder("encoder-1")
-        assert not (store.encoders / "encoder-1").exists()
-
-    def test_one_that_an_interrupted_rebuild_stored_goes(self, store: Store) -> None:
-        publish(store)
+    def test_one_without_a_version_that_vouches_for_it_goes(self, store: Store) -> None:
+        publish_pair(store)
         (store.encoders / "encoder-9").mkdir()
-        store.drop_doubtful_encoder("encoder-9")
-        store.drop_doubtful_encoder("encoder-never-there")
+        flip(store.encoders / "encoder-2" / "model.onnx")
+        for number in (1, 2, 8, 9):
+            store.drop_doubtful_encoder(f"encoder-{number}")
         assert [path.name for path in store.encoders.iterdir()] == ["encoder-1"]

@@ -149,12 +149,9 @@ def test_terms_of_chinese_are_words_and_their_characters_and_the_latin_between()
     assert " ".join(ANALYZER.terms("蓝牙耳机12V适用")) == expected
 
 
-def test_a_quantity_is_met_by_its_number_when_the_title_has_no_unit() -> None:
-    (group,) = ANALYZER.groups("12 volt")
-    assert group.alternatives == (("12v",), ("12",))
-
-
 def test_the_typed_word_is_the_first_alternative_and_joined_neighbours_follow() -> None:
+    (quantity,) = ANALYZER.groups("12 volt")
+    assert quantity.alternatives == (("12v",), ("12",))
     first, second = ANALYZER.groups("key board")
     assert first.alternatives == (("key",), ("keyboard",))
     assert second.alternatives == (("board",),)
@@ -171,12 +168,6 @@ def test_any_text_gives_terms_without_whitespace_of_bounded_length(text: str) ->
     terms = ANALYZER.terms(text)
     assert all(term.split() == [term] and len(term) <= LONGEST_TERM for term in terms)
     "\n".join(terms).encode()
-
-
-@given(TEXTS)
-def test_terms_and_groups_are_the_same_every_time(text: str) -> None:
-    assert Analyzer().terms(text) == ANALYZER.terms(text)
-    assert Analyzer().groups(text) == ANALYZER.groups(text)
 
 
 @given(TEXTS)
@@ -230,11 +221,8 @@ def test_the_identity_names_the_synonyms() -> None:
     assert Analyzer(synonyms).identity.endswith(synonyms.fingerprint)
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"), [("手机", True), ("a手", True), ("ガス", False), ("drill", False), ("", False), ("é", False)]
-)
-def test_contains_chinese(text: str, expected: bool) -> None:
-    assert contains_chinese(text) is expected
+def test_contains_chinese() -> None:
+    assert [text for text in ("手机", "a手", "ガス", "drill", "", "é") if contains_chinese(text)] == ["手机", "a手"]
 
 
 @pytest.mark.parametrize(

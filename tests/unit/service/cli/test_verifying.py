@@ -32,14 +32,7 @@ from retrieval.store.manifest import (
     read_fields,
     write_fields,
 )
-from retrieval.store.products import (
-    IDS_FILE,
-    OFFSETS_FILE,
-    PRODUCTS_FILE,
-    ProductStore,
-    keyword_document,
-    write_products,
-)
+from retrieval.store.products import IDS_FILE, OFFSETS_FILE, PRODUCTS_FILE, ProductStore, keyword_document
 from retrieval.store.signals import SIGNALS_FILE
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
@@ -55,7 +48,7 @@ from service.cli.verify import (
     store_problems,
     verify_version,
 )
-from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of
+from tests.versions import DIMENSION, Made, publish_products, reseal, vector_of, write_products
 
 NAME = "v000001"
 CATALOG = [
