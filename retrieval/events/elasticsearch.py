@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,16 +52,6 @@ from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, event_table, mom
 from retrieval.records import EventKind
 
 _SENDERS = 2
-
-
-def append(cluster: Cluster, indexes: EventIndexes, events: Sequence[StoredEvent]) -> AppendResult:
-    """Appends events; they are durable in all replicas when it returns."""
-    call = _Call(cluster, indexes, events)
-    keys = list(batches(call.places, BULK_DOCUMENTS))
-    if len(keys) <= 1:
-        return _sum(map(call.append, keys))
-    with ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
-        return _sum(senders.map(call.append, keys))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +104,6 @@ class _Call:
             # Whoever writes it may not have it on the disk yet.
             flush(self._cluster, sorted(there))
         return statuses.count(CREATED)
-
-
-def _sum(appended: Iterable[AppendResult]) -> AppendResult:
-    each = list(appended)
-    differing = sorted(place for one in each for place in one.conflicts)
-    return AppendResult(sum(one.added for one in each), sum(one.duplicates for one in each), tuple(differing))
 
 
 _MAKER = "shelfwise"
@@ -383,9 +367,15 @@ class ElasticsearchEvents:
         self._closed = False
 
     def append(self, events: Sequence[StoredEvent]) -> AppendResult:
-        """Appends events. One that was retried after a lost connection may count as a duplicate although it is new."""
-        with self._own_turn():
-            return append(self._cluster, self._indexes, events)
+        """Appends events; they are durable in all replicas when it returns.
+
+        One that was retried after a lost connection may count as a duplicate although it is new.
+        """
+        call = _Call(self._cluster, self._indexes, events)
+        with self._own_turn(), ThreadPoolExecutor(_SENDERS, thread_name_prefix="shelfwise-events") as senders:
+            each = list(senders.map(call.append, batches(call.places, BULK_DOCUMENTS)))
+        conflicts = sorted(place for one in each for place in one.conflicts)
+        return AppendResult(sum(one.added for one in each), sum(one.duplicates for one in each), tuple(conflicts))
 
     def count(self) -> int:
         self._refresh()

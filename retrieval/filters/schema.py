@@ -183,8 +183,8 @@ def field_values(product: Product) -> Iterator[tuple[str, FieldKind, Value]]:
     for name, values in product.identifiers.items():
         for value in values:
             yield f"identifiers.{name}", FieldKind.TEXT, value
-    for name, value in product.attributes.items():
-        for kind, one in attribute_kinds(value):
+    for name, attribute in product.attributes.items():
+        for kind, one in attribute_kinds(attribute):
             yield f"attributes.{name}", kind, one
 
 

@@ -274,7 +274,7 @@ class SealedFile(Generic[T]):
         return decoded
 
 
-_PACKED = msgspec.msgpack.Decoder(dict[str, memoryview])
+_PACKED: msgspec.msgpack.Decoder[dict[str, Any]] = msgspec.msgpack.Decoder(dict[str, memoryview])
 
 
 class SealedArrays:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from retrieval.store.versions import Store
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.engine import SearchEngine
 from tests.faults.index_faults import Life, Tally, WrongError, check_index, check_verified
-from tests.faults.processes import Call, Hurt, Processes, Truth, Work, write_encoder
+from tests.faults.processes import Call, Processes, Truth, write_encoder
 from tests.versions import reseal, write_products
 
 
@@ -92,39 +91,6 @@ class TestWhatIsPlantedIsTold:
         (Store(root).version_folder(truth.serving) / "synonyms.txt").write_text("changed")
         with pytest.raises(WrongError, match="verify: versions/"):
             check_verified(root)
-
-
-class TestTheProcesses:
-    def test_a_killed_one_tells_what_it_was_told(self, processes: Processes, root: Path, truth: Truth) -> None:
-        product_id = next(iter(truth.served(truth.serving)))
-        calls = tuple(Call("patch", ((product_id, {"price": float(place)}),)) for place in range(1, 4))
-        undisturbed = processes.run(Work("live changes", root, calls=calls[:1]), Hurt())
-        assert (undisturbed.told, undisturbed.exit_code) == ((("begun", 0), ("taken", 1)), 0)
-        two = Work("live changes", root, calls=calls[1:])
-        each_step = (processes.run(two, Hurt(fatal_step=step)) for step in itertools.count(1))
-        killed = next(ended for ended in each_step if ("begun", 1) in ended.told)
-        assert killed.exit_code == -9
-        assert [what for what, _ in killed.told[:3]] == ["begun", "taken", "begun"]
-
-    def test_one_is_killed_by_the_clock(self, processes: Processes, root: Path, truth: Truth) -> None:
-        product_id = next(iter(truth.served(truth.serving)))
-        calls = tuple(Call("patch", ((product_id, {"price": float(place)}),)) for place in range(1, 1_000))
-        killed = processes.run(Work("live changes", root, calls=calls), Hurt(seconds=1.0))
-        assert killed.exit_code == -9
-        assert 1.0 <= killed.seconds < 2.0
-        assert 1 < len(killed.told) < 2 * len(calls)
-        taken = sum(what == "taken" for what, _ in killed.told)
-        truth.calls += calls[:taken]
-        in_flight = truth.copy()
-        in_flight.calls.append(calls[taken])
-        check_index(root, [truth, in_flight], random.Random(1))
-
-    def test_on_a_full_disk_the_error_is_told(self, processes: Processes, root: Path, truth: Truth) -> None:
-        product_id = next(iter(truth.served(truth.serving)))
-        call = Call("patch", ((product_id, {"price": 1.0}),))
-        ended = processes.run(Work("live changes", root, calls=(call,)), Hurt(full_step=1))
-        assert (ended.exit_code, ended.told) == (1, ())
-        assert ended.error.startswith("retrieval.errors.StoreError: no temporary folder can be made")
 
 
 def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processes, tmp_path: Path) -> None:

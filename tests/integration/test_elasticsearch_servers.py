@@ -13,10 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.machine import within
-from tests.servers.configuration import Options
 from tests.servers.server import Server
-from tests.servers.shared import SharedServers
-from tests.servers.skips import REQUIRE, get_or_skip
 
 ROOT = Path(__file__).parents[2]
 START = """
@@ -48,21 +45,3 @@ def test_a_killed_process_leaves_no_server_behind(elasticsearch: Server) -> None
     assert eventually(lambda: not is_open(int(port)))
     assert eventually(lambda: not Path(folder).exists())
     assert is_open(elasticsearch.port)
-
-
-def without_java(folder: Path) -> SharedServers:
-    (folder / "elasticsearch.missing").write_text("no Java", "utf-8")
-    return SharedServers(folder, os.getpid())
-
-
-@pytest.mark.parametrize("variable", ["CI", REQUIRE])
-def test_a_required_server_that_cannot_be_started_fails_the_test(
-    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("CI", REQUIRE):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(pytest.skip.Exception, match="no Java"):
-        get_or_skip(without_java(tmp_path), "elasticsearch", Options())
-    monkeypatch.setenv(variable, "1")
-    with pytest.raises(pytest.fail.Exception, match="no Java"):
-        get_or_skip(without_java(tmp_path), "elasticsearch", Options())
