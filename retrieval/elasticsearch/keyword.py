@@ -203,9 +203,7 @@ class ElasticsearchIndex:
         return self._matches(answer, limit)
 
     def score(self, rows: Rows, groups: tuple[TermGroup, ...], where: Condition | None = None) -> Matches:
-        if not len(rows):
-            return NO_MATCHES
-        return self._scores(*self._ask([self._scored(rows, groups, where)]))
+        return self.fetch_details(DetailsRequest(rows, groups, where)).candidates
 
     def find_identifier(self, key: str) -> Rows:
         return self._sharing(*self._ask([_identified(key)]))
@@ -233,11 +231,9 @@ class ElasticsearchIndex:
 
     def _best(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None) -> Search:
         match = _match(groups)
-        query = {"match_none": {}} if match is None or limit < 1 else self._filtered(match, where)
-        return {
-            **_rows_only(query, max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0),
-            "sort": [{"row": "asc"}] if match is None else _BEST,
-        }
+        query = self._filtered(match, where) if match and limit > 0 else {"match_none": {}}
+        size = max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0
+        return {**_rows_only(query, size), "sort": ["_score", {"row": "asc"}]}
 
     def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
         rows, scores = _rows(answer, 1), _scores(answer, 0)
@@ -325,9 +321,6 @@ class ElasticsearchIndex:
         low, high = ("gte" if wanted.include_low else "gt"), ("lte" if wanted.include_high else "lt")
         bounds = {low: sortable(wanted.low), high: sortable(wanted.high)}
         return {"range": {f"numbers.n{self._catalog.fields[wanted.field].slot}": bounds}}
-
-
-_BEST = ["_score", {"row": "asc"}]
 
 
 def _document(change: DocumentChange, catalog: FieldCatalog) -> Document:

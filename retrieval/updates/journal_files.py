@@ -372,8 +372,8 @@ def append(root: Path, end: Position, frame: bytes) -> None:
         if error.errno in _FULL:
             message = f"the disk of {paths[0]} is full; nothing of the change is taken: free some space, try again"
         else:
-            told = error.strerror
-            message = f"{paths[0]} cannot be written to ({told}); the change is not taken: mind the rights to it"
+            reason = f"{paths[0]} cannot be written to ({error.strerror})"
+            message = f"{reason}; the change is not taken: mind the rights to it"
         raise StoreError(message) from error
 
 
