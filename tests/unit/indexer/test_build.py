@@ -130,11 +130,6 @@ class TestRebuilding:
         assert not built.rebuild(CATALOG, synonyms=rules).published
         assert built.rebuild(CATALOG).version == "v000003"
 
-    def test_only_the_versions_asked_for_are_kept(self, built: Shop) -> None:
-        for number in range(2, 5):
-            built.rebuild(replaced(CATALOG, 0, title=f"drill {number}"), keep=2)
-        assert built.store.versions() == ["v000003", "v000004"]
-
 
 class TestBadInput:
     def feed(self, folder: Path, *lines: str) -> Path:

@@ -291,13 +291,6 @@ def test_standard_input(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     assert log.progress.totals == [None]
 
 
-def test_progress_counts_the_bytes_of_all_logs(log: Log) -> None:
-    first, second = log.write(clicks(30), "a.jsonl"), log.write(clicks(40), "b.jsonl")
-    log.take(first, second)
-    total = first.stat().st_size + second.stat().st_size
-    assert (log.progress.phases, log.progress.totals, log.progress.done) == (["import"], [total], total)
-
-
 def test_what_was_before_a_break_is_stored(log: Log) -> None:
     whole = gzip.compress(lines([{**row, "query": f"{number * 7919:x}"} for number, row in enumerate(clicks(9_000))]))
     bad = log.write(whole[: len(whole) // 2])

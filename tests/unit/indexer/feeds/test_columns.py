@@ -133,13 +133,6 @@ def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, title:
     assert notes == ([] if encoding.startswith("utf-8") else [(0, "encoding", "not UTF-8")])
 
 
-def test_a_few_broken_lines_do_not_make_another_encoding(tmp_path: Path) -> None:
-    lines = "".join(f"{n},Säge\n" for n in range(20)).encode()
-    outcome = read_bytes(tmp_path, b"id,title\n" + lines + b"20,S\xe4ge\n")
-    assert len(outcome.rows) == 20
-    assert outcome.reasons == [(22, "not UTF-8")]
-
-
 def test_what_an_encoding_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
     content = ("id,title\n" + "1,a\n" * 20 + "2,b\n").encode("utf-16-le").replace(b"b\0", b"\x00\xdc")
     outcome = read_bytes(tmp_path, content)

@@ -496,15 +496,6 @@ def test_any_lines_become_products_or_rejections_and_nothing_else(tmp_path: Path
         assert all(math.isfinite(number) for number in numbers if isinstance(number, float))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-@given(st.data())
-def test_a_damaged_compressed_file_raises_nothing_but_feed_errors(tmp_path: Path, data: st.DataObject) -> None:
-    packed = bytearray(data.draw(st.sampled_from([gzip.compress(lines(200), mtime=0), zstandard.compress(lines(200))])))
-    for _ in range(data.draw(st.integers(1, 4))):
-        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
-    read_bytes(tmp_path, bytes(packed))
-
-
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real catalogs are not beside this checkout")
 class TestRealCatalogs:
