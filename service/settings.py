@@ -39,67 +39,51 @@ _DELIMITER = "__"
 class SettingsTable(BaseModel):
     """A table of the settings file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-def _address_field(default: object, description: str, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
+def _address_field(default: object, pattern: str | None = None) -> Any:  # noqa: ANN401 - as Field
     """A field whose value may hold a password or a token: it is shown masked."""
-    return Field(default=default, description=description, pattern=pattern, json_schema_extra={"is_address": True})
+    return Field(default, pattern=pattern, json_schema_extra={"is_address": True})
 
 
 class ElasticsearchSettings(SettingsTable):
     """Connection to an Elasticsearch cluster."""
 
-    url: str | tuple[str, ...] = _address_field(
-        (), "addresses of the cluster's nodes, as a list or separated by commas; without user name or password"
-    )
-    alias: str = Field(
-        default="shelfwise",
-        description="alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; "
-        "each store needs its own",
-    )
-    username: str = Field(default="", description="user name; needs elasticsearch.password")
-    password: SecretStr = Field(
-        default=SecretStr(""), description="password; better in the environment than in the file"
-    )
-    api_key: SecretStr = Field(default=SecretStr(""), description="encoded API key, instead of user name and password")
-    ca_certificate: Path | None = Field(
-        default=None, description="PEM file of the cluster's certificate authority, if the system does not trust it"
-    )
-    deadline: float = Field(
-        default=1.0,
-        gt=0,
-        le=60,
-        description="time limit of a search request in seconds; after it vectors alone are searched",
-    )
-    connections: int = Field(default=16, ge=1, le=1_000, description="open connections to each node")
-    shards: int = Field(default=1, ge=1, le=100, description="shards of an index; read when it is created")
-    replicas: int | None = Field(default=None, ge=0, le=10, description="replicas of an index; read when it is created")
+    url: str | tuple[str, ...] = _address_field(())
+    """addresses of the cluster's nodes, as a list or separated by commas; without user name or password"""
+    alias: str = "shelfwise"
+    """alias of the index that serves, and prefix of each version's index, as in shelfwise-v000007; each store needs
+    its own"""
+    username: str = ""
+    """user name; needs elasticsearch.password"""
+    password: SecretStr = SecretStr("")
+    """password; better in the environment than in the file"""
+    api_key: SecretStr = SecretStr("")
+    """encoded API key, instead of user name and password"""
+    ca_certificate: Path | None = None
+    """PEM file of the cluster's certificate authority, if the system does not trust it"""
+    deadline: float = Field(1.0, gt=0, le=60)
+    """time limit of a search request in seconds; after it vectors alone are searched"""
+    connections: int = Field(16, ge=1, le=1_000)
+    """open connections to each node"""
+    shards: int = Field(1, ge=1, le=100)
+    """shards of an index; read when it is created"""
+    replicas: int | None = Field(None, ge=0, le=10)
+    """replicas of an index; read when it is created"""
 
 
 class EventsSettings(SettingsTable):
     """Storage of shoppers' events, and the privacy of tables made from them."""
 
-    keys: Path | None = Field(
-        default=None,
-        description="file of the pseudonymization keys; the same on all machines that record events of a store",
-    )
-    phone_regions: str | tuple[str, ...] = Field(
-        default=REGIONS,
-        description="regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix",
-    )
-    retention_days: int | None = Field(
-        default=None,
-        ge=1,
-        le=36_500,
-        description="days after which shelfwise events refresh and shelfwise events expire remove events",
-    )
-    minimum_shoppers: int = Field(
-        default=5,
-        ge=1,
-        le=1_000_000,
-        description="shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers",
-    )
+    keys: Path | None = None
+    """file of the pseudonymization keys; the same on all machines that record events of a store"""
+    phone_regions: str | tuple[str, ...] = REGIONS
+    """regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"""
+    retention_days: int | None = Field(None, ge=1, le=36_500)
+    """days after which shelfwise events refresh and shelfwise events expire remove events"""
+    minimum_shoppers: int = Field(5, ge=1, le=1_000_000)
+    """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
 
     @property
     def regions(self) -> tuple[str, ...]:
@@ -129,98 +113,64 @@ def _event_weights(given: object) -> object:
 class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
-    deadline: float = Field(
-        default=0.1,
-        gt=0,
-        le=60,
-        description="time limit of the ranker in seconds; after it results keep the merged order",
-    )
-    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = Field(
-        default=None,
-        description="weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking",
-    )
-    floor: float = Field(
-        default=0.0,
-        ge=0,
-        lt=1,
-        description="least probability that the best hit fits; below it the page says that nothing may fit",
-    )
+    deadline: float = Field(0.1, gt=0, le=60)
+    """time limit of the ranker in seconds; after it results keep the merged order"""
+    event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
+    """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
+    floor: float = Field(0.0, ge=0, lt=1)
+    """least probability that the best hit fits; below it the page says that nothing may fit"""
 
 
 class RecommendSettings(SettingsTable):
     """Recommendations."""
 
-    seen: Literal["hide", "show"] = Field(
-        default="hide",
-        description="hide excludes products that a shopper has seen from recommendations; show suits stores where "
-        "people buy the same again. shelfwise train users reads it, too: see recommendations",
-    )
+    seen: Literal["hide", "show"] = "hide"
+    """hide excludes products that a shopper has seen from recommendations; show suits stores where people buy the
+    same again. shelfwise train users reads it, too: see recommendations"""
 
 
 class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
-    host: str = Field(
-        default="127.0.0.1", description="address to listen on; any other than this machine's needs a key"
-    )
-    port: int = Field(default=8080, ge=0, le=65_535, description="the port; 0 takes a free one")
-    keys: Path | None = Field(default=None, description="file of API keys, by default keys.json in the index directory")
-    cors_origins: str | tuple[str, ...] = _address_field(
-        (), "origins whose pages may call the API from a browser, as in https://shop.example; * for all"
-    )
-    trusted_proxies: str | tuple[str, ...] = _address_field(
-        (), "addresses of proxies whose X-Forwarded-For header is trusted"
-    )
-    threads: int | None = Field(default=None, ge=1, le=1_000, description="worker threads")
-    queue: int = Field(
-        default=32,
-        ge=0,
-        le=100_000,
-        description="requests that may wait for a thread; further ones are refused with 503",
-    )
-    deadline: float = Field(
-        default=10.0, gt=0, le=600, description="time limit of a request in seconds; then it gets a 504"
-    )
-    feeds: Path | None = Field(default=None, description="folder that a rebuild over HTTP reads feeds from")
-    body_bytes: int = Field(
-        default=4_000_000, ge=1_000, le=1_000_000_000, description="largest request body in bytes, after decompression"
-    )
-    body_seconds: float = Field(
-        default=10.0,
-        gt=0,
-        le=600,
-        description="time limit in seconds for receiving a request's head, and again for its body",
-    )
-    bodies_bytes: int = Field(
-        default=256_000_000,
-        ge=1_000,
-        description="bytes of all request bodies in memory; a request beyond is refused with 503",
-    )
-    connections: int = Field(
-        default=1_000,
-        ge=1,
-        le=100_000,
-        description="connections that are served; further ones are refused with 503, and beyond twice as many closed",
-    )
-    connections_per_address: int = Field(
-        default=500, ge=1, le=100_000, description="connections of one address, unless it is a trusted proxy"
-    )
-    requests_per_minute_key: int = Field(
-        default=60_000, ge=1, description="rate limit of one key in this process; a key may have its own limit"
-    )
-    requests_per_minute_address: int = Field(
-        default=6_000, ge=1, description="rate limit of one address in this process"
-    )
-    pages: bool = Field(default=True, description="whether the store page and the admin page are served")
-    page_key: str = Field(
-        default="",
-        description="key that the store page sends if the service has keys; every visitor can read it, so it should "
-        "have the scopes search and events alone",
-        json_schema_extra={"is_secret": True},
-    )
-    traces: str = _address_field(
-        "", "OTLP endpoint that receives traces, as in http://collector:4318/v1/traces", pattern="^(https?://.+)?$"
-    )
+    host: str = "127.0.0.1"
+    """address to listen on; any other than this machine's needs a key"""
+    port: int = Field(8080, ge=0, le=65_535)
+    """the port; 0 takes a free one"""
+    keys: Path | None = None
+    """file of API keys, by default keys.json in the index directory"""
+    cors_origins: str | tuple[str, ...] = _address_field(())
+    """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
+    trusted_proxies: str | tuple[str, ...] = _address_field(())
+    """addresses of proxies whose X-Forwarded-For header is trusted"""
+    threads: int | None = Field(None, ge=1, le=1_000)
+    """worker threads"""
+    queue: int = Field(32, ge=0, le=100_000)
+    """requests that may wait for a thread; further ones are refused with 503"""
+    deadline: float = Field(10.0, gt=0, le=600)
+    """time limit of a request in seconds; then it gets a 504"""
+    feeds: Path | None = None
+    """folder that a rebuild over HTTP reads feeds from"""
+    body_bytes: int = Field(4_000_000, ge=1_000, le=1_000_000_000)
+    """largest request body in bytes, after decompression"""
+    body_seconds: float = Field(10.0, gt=0, le=600)
+    """time limit in seconds for receiving a request's head, and again for its body"""
+    bodies_bytes: int = Field(256_000_000, ge=1_000)
+    """bytes of all request bodies in memory; a request beyond is refused with 503"""
+    connections: int = Field(1_000, ge=1, le=100_000)
+    """connections that are served; further ones are refused with 503, and beyond twice as many closed"""
+    connections_per_address: int = Field(500, ge=1, le=100_000)
+    """connections of one address, unless it is a trusted proxy"""
+    requests_per_minute_key: int = Field(60_000, ge=1)
+    """rate limit of one key in this process; a key may have its own limit"""
+    requests_per_minute_address: int = Field(6_000, ge=1)
+    """rate limit of one address in this process"""
+    pages: bool = True
+    """whether the store page and the admin page are served"""
+    page_key: str = Field("", json_schema_extra={"is_secret": True})
+    """key that the store page sends if the service has keys; every visitor can read it, so it should have the
+    scopes search and events alone"""
+    traces: str = _address_field("", pattern="^(https?://.+)?$")
+    """OTLP endpoint that receives traces, as in http://collector:4318/v1/traces"""
 
     @property
     def origins(self) -> tuple[str, ...]:
@@ -253,16 +203,13 @@ class Settings(BaseSettings):
         extra="forbid",
         frozen=True,
         nested_model_default_partial_update=True,
+        use_attribute_docstrings=True,
     )
 
-    backend: Literal["embedded", "elasticsearch"] | None = Field(
-        default=None,
-        description="keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild",
-    )
-    vectors: Literal["faiss", "elasticsearch"] | None = Field(
-        default=None,
-        description="vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild",
-    )
+    backend: Literal["embedded", "elasticsearch"] | None = None
+    """keyword index: embedded in the index directory, or elasticsearch; read by shelfwise rebuild"""
+    vectors: Literal["faiss", "elasticsearch"] | None = None
+    """vector index: faiss in the index directory, or elasticsearch; read by shelfwise rebuild"""
     elasticsearch: ElasticsearchSettings = ElasticsearchSettings()
     events: EventsSettings = EventsSettings()
     ranker: RankerSettings = RankerSettings()
@@ -290,12 +237,8 @@ class Settings(BaseSettings):
         return ClusterSettings(urls=split_list(given.url), **{**fields, **secrets})
 
 
-_TABLES: Mapping[str, type[SettingsTable]] = {
-    "elasticsearch": ElasticsearchSettings,
-    "events": EventsSettings,
-    "ranker": RankerSettings,
-    "recommend": RecommendSettings,
-    "service": ServiceSettings,
+_TABLES = {
+    name: type(info.default) for name, info in Settings.model_fields.items() if isinstance(info.default, SettingsTable)
 }
 
 
@@ -491,7 +434,7 @@ def _describe(name: str, sourced: SourcedSettings) -> SettingDescription:
         SettingSource.DEFAULT if is_unset else sourced.sources.get(name, SettingSource.DEFAULT),
         is_secret,
         variable_name(name),
-        info.description or "",
+        " ".join((info.description or "").split()),
     )
 
 
