@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from types import FrameType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import structlog
 import uvicorn
@@ -32,11 +32,13 @@ from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.routes import curation, ingest, search, store
 from service.http.tasks import TaskService
-from service.http.telemetry import Tracing
 from service.instantsearch import routes as instantsearch
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
 from service.web import pages
+
+if TYPE_CHECKING:
+    from service.http.otlp import OpenTelemetry
 
 DRAIN_SECONDS = 30
 """Time for requests in progress after the signal to stop."""
@@ -66,7 +68,7 @@ _ROUTERS = (
 def create_app(
     engine: SearchEngine,
     settings: ServiceSettings,
-    tracing: Tracing | None = None,
+    tracing: OpenTelemetry | None = None,
     sourced: SourcedSettings | None = None,
 ) -> FastAPI:
     """An ASGI application for an engine, which the caller closes after the application has ended.
@@ -115,7 +117,7 @@ def create_app(
     return app
 
 
-def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: Tracing | None) -> None:
+def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
     """The last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     if settings.origins:
@@ -200,7 +202,7 @@ def server_config(app: FastAPI, settings: ServiceSettings, limiter: ConnectionLi
     )
 
 
-def open_tracing(endpoint: str) -> Tracing:
+def open_tracing(endpoint: str) -> OpenTelemetry:
     """Tracing to an OTLP endpoint; raises SettingError if OpenTelemetry is not installed."""
     try:
         from service.http.otlp import open_tracing as open_otlp

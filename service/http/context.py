@@ -6,10 +6,12 @@ import ipaddress
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Annotated
+from functools import partial, wraps
+from inspect import iscoroutinefunction
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
@@ -44,10 +46,6 @@ class ServiceContext:
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
-
-    async def respond(self, work: Callable[[], object]) -> Response:
-        """The JSON response of the result of `work`, which runs in a worker thread."""
-        return json_response(await self.threads.run(work))
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, those that lead to a product that it may see."""
@@ -90,6 +88,20 @@ def context_of(request: Request) -> ServiceContext:
 
 
 Contextual = Annotated[ServiceContext, Depends(context_of)]
+
+
+class WorkerRouter(APIRouter):
+    """Routes whose plain functions run in a worker thread and return a value for a JSON response, or a response."""
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
+        """Adds a route; a plain function takes the ServiceContext as `context`."""
+
+        @wraps(endpoint)
+        async def respond(context: ServiceContext, **arguments: object) -> Response:
+            result = await context.threads.run(partial(endpoint, context=context, **arguments))
+            return result if isinstance(result, Response) else json_response(result)
+
+        super().add_api_route(path, endpoint if iscoroutinefunction(endpoint) else respond, **options)
 
 
 def authorize(context: ServiceContext, request: Request, key: str, scope: Scope) -> Permit:

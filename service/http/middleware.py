@@ -11,9 +11,10 @@ import asyncio
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -29,7 +30,10 @@ from service.http.request import (
     is_utf8,
     request_id,
 )
-from service.http.telemetry import CURRENT_TRACE, Tracing, record_request
+from service.http.telemetry import CURRENT_TRACE, record_request
+
+if TYPE_CHECKING:
+    from service.http.otlp import OpenTelemetry
 
 _log = structlog.get_logger("shelfwise.http")
 _SECURITY_HEADERS = {
@@ -45,6 +49,9 @@ _PREFLIGHT = {
     "Access-Control-Allow-Headers": "*",
     "Access-Control-Max-Age": "86400",
 }
+
+Hold = Callable[[int], None]
+"""Holds bytes of a request's body in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +75,14 @@ class RequestMiddleware:
         app: ASGIApp,
         limits: RequestLimits,
         draining: threading.Event | None = None,
-        tracing: Tracing | None = None,
+        tracing: OpenTelemetry | None = None,
     ) -> None:
         """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere."""
         self._app = app
         self._tracing = tracing
         self._limits = limits
         self._draining = draining or threading.Event()
-        self._budget = BodyBudget(limits.total_body_bytes)
+        self._budget = _BodyBudget(limits.total_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -106,8 +113,8 @@ class RequestMiddleware:
 
     async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
-        with self._budget.share() as share:
-            body = await read_body(scope, receive, self._limits.body_bytes, self._limits.body_seconds, share)
+        with self._budget.share() as hold:
+            body = await _read_body(scope, receive, self._limits, hold)
             try:
                 async with asyncio.timeout(self._limits.response_seconds):
                     await self._app(scope, _BodyReplay(body, receive), response.send)
@@ -192,65 +199,55 @@ class ProtocolCorsMiddleware:
             await self._app(scope, receive, send_with_headers)
 
 
-class BodyBudget:
+class _BodyBudget:
     """The bytes of all request bodies in memory, for one event loop."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self.held = 0
+        self._held = 0
 
     @contextmanager
-    def share(self) -> Iterator[BodyShare]:
-        """The bytes of one request, released when it is over."""
-        share = BodyShare(self)
+    def share(self) -> Iterator[Hold]:
+        """A function that holds bytes until the request is over; it raises RequestError (503) if there is no room."""
+        share = 0
+
+        def hold(size: int) -> None:
+            nonlocal share
+            if self._held + size > self._most:
+                raise RequestError(503, "the bodies of requests fill the server's memory; try again", retry_after=1)
+            self._held += size
+            share += size
+
         try:
-            yield share
+            yield hold
         finally:
-            self.held -= share.held
-
-    def hold(self, size: int) -> None:
-        """Raises RequestError (503) if there is no room for `size` more bytes."""
-        if self.held + size > self._most:
-            raise RequestError(503, "the bodies of requests fill the server's memory; try again", retry_after=1)
-        self.held += size
+            self._held -= share
 
 
-class BodyShare:
-    """The bytes that one request holds."""
-
-    def __init__(self, budget: BodyBudget) -> None:
-        self._budget = budget
-        self.held = 0
-
-    def hold(self, size: int) -> None:
-        """Raises as `BodyBudget.hold`."""
-        self._budget.hold(size)
-        self.held += size
-
-
-async def read_body(scope: Scope, receive: Receive, most: int, seconds: float, share: BodyShare) -> bytes:
-    """The whole body, decompressed. Raises RequestError for more than `most` bytes before or after decompression
-    (413), a body that takes more than `seconds` (408), no room (503), and a wrong or unknown encoding (400, 415)."""
+async def _read_body(scope: Scope, receive: Receive, limits: RequestLimits, hold: Hold) -> bytes:
+    """The whole body, decompressed. Raises RequestError for too many bytes before or after decompression (413), a body
+    that takes too long (408), no room (503), and a wrong or unknown encoding (400, 415)."""
+    most, seconds = limits.body_bytes, limits.body_seconds
     headers = {name: value for name, value in scope["headers"] if name in (b"content-length", b"content-encoding")}
     length = headers.get(b"content-length", b"0")
     if length.isdigit() and int(length) > most:
         raise _too_large(most)
     try:
         async with asyncio.timeout(seconds):
-            body = await _receive_body(receive, most, share)
+            body = await _receive_body(receive, most, hold)
     except TimeoutError:
         raise RequestError(408, f"the body was not received within {seconds:g} seconds") from None
     match headers.get(b"content-encoding", b"").strip().lower():
         case b"" | b"identity":
             return body
         case b"gzip":
-            return _decompress(body, most, share)
+            return _decompress(body, most, hold)
         case other:
             message = f"the content encoding {other.decode('latin-1')[:40]!r} is not supported; send gzip or none"
             raise RequestError(415, message, field="Content-Encoding")
 
 
-async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
+async def _receive_body(receive: Receive, most: int, hold: Hold) -> bytes:
     parts: list[bytes] = []
     size = 0
     while True:
@@ -261,13 +258,13 @@ async def _receive_body(receive: Receive, most: int, share: BodyShare) -> bytes:
         size += len(part)
         if size > most:
             raise _too_large(most)
-        share.hold(len(part))
+        hold(len(part))
         parts.append(part)
         if not message.get("more_body", False):
             return b"".join(parts)
 
 
-def _decompress(body: bytes, most: int, share: BodyShare) -> bytes:
+def _decompress(body: bytes, most: int, hold: Hold) -> bytes:
     stream = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
         found = stream.decompress(body, most + 1)
@@ -277,7 +274,7 @@ def _decompress(body: bytes, most: int, share: BodyShare) -> bytes:
         raise _too_large(most)
     if not stream.eof:
         raise RequestError(400, "the gzip body is truncated", field="Content-Encoding")
-    share.hold(len(found))
+    hold(len(found))
     return found
 
 

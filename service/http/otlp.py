@@ -32,7 +32,7 @@ _AFTER: Mapping[str, tuple[str, ...]] = {
 
 
 class OpenTelemetry:
-    """`service.http.telemetry.Tracing` with OpenTelemetry spans."""
+    """A source of spans."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(resource=Resource.create({"service.name": "shelfwise"}), shutdown_on_exit=False)
@@ -41,7 +41,7 @@ class OpenTelemetry:
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, scope: Scope) -> RequestSpan | None:
-        """Continues the client's trace, if its headers name one."""
+        """The span of a request, in the client's trace if its headers name one; None for a path without traces."""
         if scope["path"] in _UNTRACED:
             return None
         parent = {
@@ -57,7 +57,7 @@ class OpenTelemetry:
 
 
 class RequestSpan:
-    """`service.http.telemetry.RequestTrace` with OpenTelemetry spans."""
+    """The span of one request."""
 
     def __init__(self, tracer: Tracer, span: Span, method: str) -> None:
         self._tracer = tracer
@@ -66,7 +66,7 @@ class RequestSpan:
         self._inside: Context = set_span_in_context(span)
 
     def add_stages(self, timings: Mapping[str, float]) -> None:
-        """Adds a span for each stage, ending now."""
+        """Adds a span for each stage of a search that ends now; durations are in milliseconds."""
         placed = list(place_stages(timings))
         began = time.time_ns() - int(max((end for _, _, end in placed), default=0) * 1e6)
         for stage, start, end in placed:
@@ -74,7 +74,7 @@ class RequestSpan:
             span.end(began + int(end * 1e6))
 
     def end(self, route: str, status: int, request_id: str) -> None:
-        """Names the span by the route's pattern."""
+        """Ends the span with the response's status, named by the route's pattern."""
         self._span.update_name(f"{self._method} {route}".rstrip())
         self._span.set_attributes(
             {"http.route": route, "http.response.status_code": status, "shelfwise.request_id": request_id}

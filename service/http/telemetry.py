@@ -1,18 +1,17 @@
-"""Metrics and traces of requests and searches.
-
-Metrics are in the process's default registry. `service.http.otlp` implements the protocols of tracing.
-"""
+"""Metrics of requests and searches, in the process's default registry, and the trace of the current request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Histogram
 from starlette.types import Scope
 
 from retrieval.records import Page
+
+if TYPE_CHECKING:
+    from service.http.otlp import RequestSpan
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -29,31 +28,7 @@ for _outcome in ("answered", "nothing", "degraded"):
     SEARCHES.labels(_outcome)  # exported as 0 from the start, so that the first one is a rise
 
 
-class RequestTrace(Protocol):
-    """The span of one request."""
-
-    def add_stages(self, timings: Mapping[str, float]) -> None:
-        """Adds a span for each stage of a search that ends now; durations are in milliseconds."""
-        ...
-
-    def end(self, route: str, status: int, request_id: str) -> None:
-        """Ends the span with the response's status."""
-        ...
-
-
-class Tracing(Protocol):
-    """A source of spans."""
-
-    def begin(self, scope: Scope) -> RequestTrace | None:
-        """The span of a request that begins now; None for a path without traces."""
-        ...
-
-    def close(self) -> None:
-        """Sends the remaining spans."""
-        ...
-
-
-CURRENT_TRACE: ContextVar[RequestTrace | None] = ContextVar("shelfwise_trace", default=None)
+CURRENT_TRACE: ContextVar[RequestSpan | None] = ContextVar("shelfwise_trace", default=None)
 """The trace of the request that this task or thread works for."""
 
 

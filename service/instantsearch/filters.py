@@ -21,20 +21,23 @@ from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from service.instantsearch.request import AnyOf, Refinements
 
+_NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _SPACES = re.compile(r"\s*")
-_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'', re.DOTALL)
-_NAME = re.compile(r"[^\s():<>=!\"']+")
-_VALUE = re.compile(r"[^\s()]+")
-_OPERATOR = re.compile(r"<=|>=|!=|<|>|=")
-_NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?(?![^\s()])", re.ASCII)
+_QUOTED = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\')', re.DOTALL)
+_NAME = re.compile(r"\s*([^\s():<>=!\"']+)")
+_VALUE = re.compile(r"\s*([^\s()]+)")
+_COMPARISON = re.compile(r"<=|>=|!=|<|>|=")
+_OPERATOR = re.compile(rf"\s*({_COMPARISON.pattern})")
+_NUMBER = re.compile(rf"\s*({_NUMERIC})(?![^\s()])", re.ASCII)
 _TO = re.compile(r"\s+TO\s+")
-_SCORE = re.compile(r"<score=\d+>", re.ASCII)
+_SCORE = re.compile(r"\s*<score=\d+>", re.ASCII)
+_OPEN, _CLOSE, _COLON = (re.compile(rf"\s*{re.escape(sign)}") for sign in "():")
+_AND, _OR, _NOT = (re.compile(rf"\s*{keyword}(?=[\s(\"']|\Z)") for keyword in ("AND", "OR", "NOT"))
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _KEYWORDS = frozenset({"AND", "OR", "NOT", "TO"})
 
 NOTHING = Comparison("id", "=", "")
 """No product has an empty id."""
-_NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
 _PLAIN = re.compile(_NUMERIC, re.ASCII)
 _RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
@@ -108,28 +111,29 @@ class _ExpressionParser:
 
     def parse(self) -> Filter:
         tree = self._parse_or()
+        self._match(_SPACES)
         if self._at < len(self._text):
             raise self._fault("AND, OR or the end")
         return tree
 
     def _parse_or(self) -> Filter:
         operands = [self._parse_and()]
-        while self._take_keyword("OR"):
+        while self._match(_OR):
             operands.append(self._parse_and())
-        return operands[0] if len(operands) == 1 else Or(tuple(operands))
+        return _join(operands, Or)
 
     def _parse_and(self) -> Filter:
         operands = [self._parse_not()]
-        while self._take_keyword("AND"):
+        while self._match(_AND):
             operands.append(self._parse_not())
-        return operands[0] if len(operands) == 1 else And(tuple(operands))
+        return _join(operands, And)
 
     def _parse_not(self) -> Filter:
-        if self._take_keyword("NOT"):
+        if self._match(_NOT):
             return Not(self._nest(self._parse_not))
-        if self._take("("):
+        if self._match(_OPEN):
             tree = self._nest(self._parse_or)
-            if not self._take(")"):
+            if not self._match(_CLOSE):
                 raise self._fault("AND, OR or a closing bracket")
             return tree
         return self._parse_condition()
@@ -145,71 +149,46 @@ class _ExpressionParser:
 
     def _parse_condition(self) -> Filter:
         name = self._text_or_name(_NAME)
-        if self._take(":"):
+        if self._match(_COLON):
             return self._parse_value(name)
         if operator := self._match(_OPERATOR):
-            return self._conditions.compare(name, operator[0], self._number())
+            return self._conditions.compare(name, operator[1], self._number())
         self._match(_SCORE)
         return self._conditions.equal("_tags", name)
 
     def _parse_value(self, name: str) -> Filter:
         start = self._at
-        if low := self._match(_NUMBER):
-            if not _TO.match(self._text, self._at):
-                self._at = start
-            else:
-                self._match(_TO)
-                high = self._number()
-                ends = self._conditions.compare(name, ">=", float(low[0])), self._conditions.compare(name, "<=", high)
-                return And(ends)
+        if (low := self._match(_NUMBER)) and self._match(_TO):
+            high = self._number()
+            ends = self._conditions.compare(name, ">=", float(low[1])), self._conditions.compare(name, "<=", high)
+            return And(ends)
+        self._at = start
         return self._conditions.equal(name, self._text_or_name(_VALUE))
 
     def _text_or_name(self, bare: re.Pattern[str]) -> str:
         """A quoted text or a bare word."""
-        self._skip()
         if quoted := self._match(_QUOTED):
             self._match(_SCORE)
             return _ESCAPED.sub(r"\1", quoted[1] if quoted[1] is not None else quoted[2])
         found = bare.match(self._text, self._at)
-        if found is None or found[0] in _KEYWORDS or found[0][0] in "\"'":
+        if found is None or found[1] in _KEYWORDS or found[1][0] in "\"'":
             raise self._fault("an attribute or a value")
         self._at = found.end()
-        return _SCORE.sub("", found[0]) if bare is _VALUE else found[0]
+        return _SCORE.sub("", found[1]) if bare is _VALUE else found[1]
 
     def _number(self) -> float:
         if found := self._match(_NUMBER):
-            return float(found[0])
+            return float(found[1])
         raise self._fault("a number")
 
-    def _take(self, sign: str) -> bool:
-        self._skip()
-        found = self._text.startswith(sign, self._at)
-        self._at += len(sign) if found else 0
-        return found
-
-    def _take_keyword(self, keyword: str) -> bool:
-        """Whether a whole keyword follows; skips it."""
-        self._skip()
-        end = self._at + len(keyword)
-        found = self._text.startswith(keyword, self._at) and (
-            self._text[end : end + 1] in ("", "(", '"', "'") or self._text[end].isspace()
-        )
-        self._at = end if found else self._at
-        return found
-
     def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        if pattern is not _TO:
-            self._skip()
+        """What comes next, if it matches; goes on behind it."""
         found = pattern.match(self._text, self._at)
         self._at = found.end() if found else self._at
         return found
 
-    def _skip(self) -> None:
-        found = _SPACES.match(self._text, self._at)
-        self._at = found.end() if found else self._at
-
     def _fault(self, expected: str) -> FilterError:
-        self._skip()
+        self._match(_SPACES)
         there = repr(self._text[self._at : self._at + 20]) if self._at < len(self._text) else "the end"
         message = f"filters, column {self._at + 1}: {expected} was expected, not {there}"
         return FilterError(message, self._at + 1, (expected,))
@@ -272,7 +251,7 @@ class FilterTranslator:
         return _join(parts, And)
 
     def _one_numeric(self, text: str) -> Filter:
-        operator = _OPERATOR.search(text)
+        operator = _COMPARISON.search(text)
         name, _, values = text.rpartition(":")
         if operator:
             name, values = text[: operator.start()].strip(), text[operator.end() :].strip()

@@ -7,7 +7,6 @@ what is recommended instead.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,14 +17,13 @@ import polars as pl
 from msgspec import UNSET
 
 from rerank.sessions.tables import DERIVED, open_derived
-from retrieval.errors import QueryError, StoreError, UnknownProductError
+from retrieval.errors import QueryError, UnknownProductError
 from retrieval.filters.ast import And, Filter, In, format_filter
 from retrieval.records import Product
-from retrieval.store.files import file_stamp
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher
-from service.engine.hot_reload import follow_popularity
+from service.engine.hot_reload import ReloadedFile, follow_popularity
 from service.events.event_log import DERIVED_FOLDER
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.request import Hooks, JsonObject, ProtocolSearch, integer, number, parse_search, text
@@ -206,34 +204,21 @@ class PurchaseStatistics:
     """Popularity and co-purchases from the tables of events, reloaded when they change. Thread-safe."""
 
     def __init__(self, root: Path) -> None:
-        self._folder = root / EVENTS_FOLDER / DERIVED_FOLDER
+        folder = root / EVENTS_FOLDER / DERIVED_FOLDER
         self._popularity = follow_popularity(root)
-        self._lock = threading.Lock()
-        self._seen: tuple[int, int] | None = None
-        self._bought = _NO_NEIGHBOURS
+        failure = "no products were bought together"
+        self._bought = ReloadedFile(folder / DERIVED, lambda _: _read_bought(folder), _NO_NEIGHBOURS, failure)
 
     def popularity(self) -> Mapping[str, float]:
         """Popularity of products, as a share of the highest."""
-        self._popularity.reload_if_changed()
-        return self._popularity.value.shares
+        return self._popularity.current().shares
 
     def bought_with(self, product_id: str, most: int) -> dict[str, float]:
         """Products that the same shoppers bought, with the cosine over shoppers, nearest first; none without tables."""
-        found = self._neighbours().filter(pl.col("product_id") == product_id).head(most)
+        found = self._bought.current().filter(pl.col("product_id") == product_id).head(most)
         return dict(zip(found["neighbour_id"].to_list(), found["similarity"].to_list(), strict=True))
 
-    def _neighbours(self) -> pl.DataFrame:
-        seen = file_stamp(self._folder / DERIVED)
-        with self._lock:
-            if seen != self._seen:
-                self._bought, self._seen = _read(self._folder), seen
-            return self._bought
 
-
-def _read(folder: Path) -> pl.DataFrame:
-    try:
-        table = open_derived(folder).neighbours
-    except StoreError:
-        return _NO_NEIGHBOURS
-    bought = table.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
+def _read_bought(folder: Path) -> pl.DataFrame:
+    bought = open_derived(folder).neighbours.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
     return bought.select(_NO_NEIGHBOURS.columns)

@@ -30,30 +30,12 @@ MOST_NAMES = 200
 MOST_NAME = 500
 """Characters of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
-COUNTING = frozenset(
-    {
-        "query",
-        "page",
-        "hitsPerPage",
-        "offset",
-        "length",
-        "facets",
-        "maxValuesPerFacet",
-        "facetFilters",
-        "numericFilters",
-        "tagFilters",
-        "filters",
-        "attributesToRetrieve",
-        "attributesToHighlight",
-        "attributesToSnippet",
-        "highlightPreTag",
-        "highlightPostTag",
-        "snippetEllipsisText",
-        "clickAnalytics",
-        "analytics",
-        "userToken",
-    }
-)
+_PAGING = ("query", "page", "hitsPerPage", "offset", "length")
+_FILTERING = ("facets", "maxValuesPerFacet", "facetFilters", "numericFilters", "tagFilters", "filters")
+_SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
+_MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText")
+_RECORDING = ("clickAnalytics", "analytics", "userToken")
+COUNTING = frozenset((*_PAGING, *_FILTERING, *_SHOWING, *_MARKING, *_RECORDING))
 """The parameters that have an effect; others are ignored."""
 _MOST_PAIRS = 1_000
 _MOST_FILTER = 1_000

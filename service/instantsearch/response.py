@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -105,14 +105,6 @@ def _seconds(moment: datetime | None) -> int | None:
     return None if moment is None else int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
 
 
-_SPECIAL = {"query_id": "queryID", "processing_time_ms": "processingTimeMS", "facets_stats": "facets_stats"}
-
-
-def _json_name(name: str) -> str:
-    first, *others = name.split("_")
-    return _SPECIAL.get(name) or first + "".join(map(str.capitalize, others))
-
-
 class FacetRange(Struct, frozen=True):
     """The range of a numeric facet."""
 
@@ -120,7 +112,7 @@ class FacetRange(Struct, frozen=True):
     max: float
 
 
-class ExhaustiveCounts(Struct, frozen=True, rename=_json_name):
+class ExhaustiveCounts(Struct, frozen=True, rename="camel"):
     """Counts that are exact: always all."""
 
     nb_hits: bool = True
@@ -128,7 +120,7 @@ class ExhaustiveCounts(Struct, frozen=True, rename=_json_name):
     typo: bool = True
 
 
-class SearchResult(Struct, frozen=True, rename=_json_name):
+class SearchResult(Struct, frozen=True, rename="camel"):
     """Result of one search."""
 
     hits: list[Record]
@@ -140,14 +132,14 @@ class SearchResult(Struct, frozen=True, rename=_json_name):
     params: str
     index: str
     facets: Mapping[str, Mapping[str, int]]
-    facets_stats: Mapping[str, FacetRange]
+    facets_stats: Mapping[str, FacetRange] = field(name="facets_stats")
     rendering_content: Mapping[str, object]
-    processing_time_ms: int
+    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive: ExhaustiveCounts = ExhaustiveCounts()
     exhaustive_nb_hits: bool = True
     exhaustive_facets_count: bool = True
     exhaustive_typo: bool = True
-    query_id: str | UnsetType = UNSET
+    query_id: str | UnsetType = field(default=UNSET, name="queryID")
     """To be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET
     """A note on failed stages or relaxed filters."""
@@ -161,20 +153,20 @@ class FacetHit(Struct, frozen=True):
     count: int
 
 
-class FacetResult(Struct, frozen=True, rename=_json_name):
+class FacetResult(Struct, frozen=True, rename="camel"):
     """Result of a search among the values of a facet."""
 
     facet_hits: list[FacetHit]
-    processing_time_ms: int
+    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_facets_count: bool = True
 
 
-class RecommendResult(Struct, frozen=True, rename=_json_name):
+class RecommendResult(Struct, frozen=True, rename="camel"):
     """Recommendations of one model."""
 
     hits: list[Record]
     nb_hits: int
-    processing_time_ms: int
+    processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_nb_hits: bool = True
     message: str | UnsetType = UNSET
     """A note on what was recommended instead, for lack of data."""

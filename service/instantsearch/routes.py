@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import Depends, Path, Request, Response
 
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.records import Page
 from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Contextual, ServiceContext, authorize
+from service.http.context import Contextual, ServiceContext, WorkerRouter, authorize
 from service.http.errors import ProtocolErrorResponse
 from service.http.impressions import ShopperIdentity
 from service.http.request import PREFIX
@@ -22,7 +22,14 @@ from service.http.telemetry import record_search
 from service.instantsearch.events import parse_events
 from service.instantsearch.recommend import Recommender
 from service.instantsearch.request import Hooks, JsonObject, names, objects, parse_body, text
-from service.instantsearch.response import BatchResults, EventsAcknowledgement, Record
+from service.instantsearch.response import (
+    BatchResults,
+    EventsAcknowledgement,
+    FacetResult,
+    RecommendResult,
+    Record,
+    SearchResult,
+)
 from service.instantsearch.search import SearchBatch
 
 _MOST_SEARCHES = 50
@@ -41,75 +48,18 @@ _BODY = {
     }
 }
 
-T = TypeVar("T")
+T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
 Index = Annotated[str, Path(max_length=500, description="Any name; one that ends in `_price_desc` sorts so.")]
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="A product's id.")]
 
-router = APIRouter(prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
+router = WorkerRouter(prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
 
 
-@router.post("/indexes/*/queries", summary="Several searches", openapi_extra=_BODY)
-async def queries(context: Contextual, request: Request) -> Response:
-    """Results of searches, and of searches among facet values, in their order."""
-    payload = parse_body(await request.body())
-    batch = _search_batch(context, request, payload)
-    searches = objects(payload, "requests", _MOST_SEARCHES)
-    return json_response(BatchResults(await _run_all(context, (partial(batch.answer, each) for each in searches))))
+async def _read_payload(request: Request) -> JsonObject:
+    return parse_body(await request.body())
 
 
-@router.post("/indexes/*/recommendations", summary="Several recommendations", openapi_extra=_BODY)
-async def recommendations(context: Contextual, request: Request) -> Response:
-    """Products similar to one, bought with it, or popular of late; popular values of a facet."""
-    payload = parse_body(await request.body())
-    hooks = _hooks(context, _permit(context, request, payload, Scope.SEARCH), request)
-    recommender = Recommender(context.engine, hooks, request.app.state.statistics)
-    requests = objects(payload, "requests", _MOST_SEARCHES)
-    works = (partial(recommender.answer, each) for each in requests)
-    return json_response(BatchResults(await _run_all(context, works)))
-
-
-@router.post("/indexes/*/objects", summary="Several records", openapi_extra=_BODY)
-async def records(context: Contextual, request: Request) -> Response:
-    """Records by their ids; null for an unknown id."""
-    payload = parse_body(await request.body())
-    batch = _search_batch(context, request, payload)
-    requests = objects(payload, "requests", _MOST_OBJECTS)
-    return await context.respond(lambda: BatchResults([_record_or_none(batch, each) for each in requests]))
-
-
-@router.post("/indexes/{index}/query", summary="One search", openapi_extra=_BODY)
-async def query(context: Contextual, request: Request, index: Index) -> Response:
-    """A page of records, with facet counts."""
-    payload = parse_body(await request.body())
-    batch = _search_batch(context, request, payload)
-    return await context.respond(lambda: batch.search(payload, index))
-
-
-@router.post("/indexes/{index}/facets/{facet}/query", summary="Values of a facet", openapi_extra=_BODY)
-async def facet_query(context: Contextual, request: Request, index: Index, facet: str) -> Response:  # noqa: ARG001
-    """The values of a facet that match the typed words."""
-    payload = parse_body(await request.body())
-    batch = _search_batch(context, request, payload)
-    return await context.respond(lambda: batch.facet_search(payload, facet))
-
-
-@router.get("/indexes/{index}/{object_id:path}", summary="One record")
-async def record(context: Contextual, request: Request, index: Index, object_id: ObjectId) -> Response:  # noqa: ARG001
-    """The attributes of a product, or those that `attributesToRetrieve` names."""
-    batch = _search_batch(context, request, {})
-    wanted = names(dict(request.query_params), "attributesToRetrieve", ("*",))
-    return await context.respond(lambda: batch.record(object_id, wanted))
-
-
-@router.post("/events", response_model=None, summary="Record events of shoppers", openapi_extra=_BODY)
-async def events(context: Contextual, request: Request) -> Response:
-    """Stores all events or none; they are durable when the response is sent."""
-    payload = parse_body(await request.body())
-    _permit(context, request, payload, Scope.EVENTS)
-    found = parse_events(payload, is_private=_is_private(request))
-    if found:
-        await context.threads.run(lambda: context.engine.record(*found))
-    return json_response(EventsAcknowledgement())
+Payload = Annotated[JsonObject, Depends(_read_payload)]
 
 
 def _permit(context: ServiceContext, request: Request, payload: JsonObject, scope: Scope) -> Permit:
@@ -123,12 +73,9 @@ def _is_private(request: Request) -> bool:
     return request.headers.get("sec-gpc") == "1"
 
 
-def _search_batch(context: ServiceContext, request: Request, payload: JsonObject) -> SearchBatch:
+async def _search_hooks(context: Contextual, request: Request, payload: Payload) -> Hooks:
+    """The hooks of a request that may search."""
     permit = _permit(context, request, payload, Scope.SEARCH)
-    return SearchBatch(context.engine, _hooks(context, permit, request))
-
-
-def _hooks(context: ServiceContext, permit: Permit, request: Request) -> Hooks:
     is_private = _is_private(request)
     running = context.experiments.running()
 
@@ -148,15 +95,74 @@ def _hooks(context: ServiceContext, permit: Permit, request: Request) -> Hooks:
     )
 
 
-async def _run_all(context: ServiceContext, works: Iterable[Callable[[], T]]) -> list[T]:
-    """The results of all works, in their order."""
+async def _search_batch(context: Contextual, hooks: Annotated[Hooks, Depends(_search_hooks)]) -> SearchBatch:
+    return SearchBatch(context.engine, hooks)
+
+
+Batch = Annotated[SearchBatch, Depends(_search_batch)]
+
+
+@router.post("/indexes/*/queries", summary="Several searches", openapi_extra=_BODY)
+async def queries(context: Contextual, batch: Batch, payload: Payload) -> Response:
+    """Results of searches, and of searches among facet values, in their order."""
+    return await _run_all(context, batch.answer, payload)
+
+
+@router.post("/indexes/*/recommendations", summary="Several recommendations", openapi_extra=_BODY)
+async def recommendations(
+    context: Contextual, hooks: Annotated[Hooks, Depends(_search_hooks)], request: Request, payload: Payload
+) -> Response:
+    """Products similar to one, bought with it, or popular of late; popular values of a facet."""
+    recommender = Recommender(context.engine, hooks, request.app.state.statistics)
+    return await _run_all(context, recommender.answer, payload)
+
+
+@router.post("/indexes/*/objects", response_model=None, summary="Several records", openapi_extra=_BODY)
+def records(context: Contextual, batch: Batch, payload: Payload) -> BatchResults:  # noqa: ARG001
+    """Records by their ids; null for an unknown id."""
+    return BatchResults([_record_or_none(batch, each) for each in objects(payload, "requests", _MOST_OBJECTS)])
+
+
+@router.post("/indexes/{index}/query", response_model=None, summary="One search", openapi_extra=_BODY)
+def query(context: Contextual, batch: Batch, payload: Payload, index: Index) -> SearchResult:  # noqa: ARG001
+    """A page of records, with facet counts."""
+    return batch.search(payload, index)
+
+
+@router.post(
+    "/indexes/{index}/facets/{facet}/query", response_model=None, summary="Values of a facet", openapi_extra=_BODY
+)
+def facet_query(context: Contextual, batch: Batch, payload: Payload, index: Index, facet: str) -> FacetResult:  # noqa: ARG001
+    """The values of a facet that match the typed words."""
+    return batch.facet_search(payload, facet)
+
+
+@router.get("/indexes/{index}/{object_id:path}", response_model=None, summary="One record")
+def record(context: Contextual, batch: Batch, request: Request, index: Index, object_id: ObjectId) -> Record:  # noqa: ARG001
+    """The attributes of a product, or those that `attributesToRetrieve` names."""
+    return batch.record(object_id, names(dict(request.query_params), "attributesToRetrieve", ("*",)))
+
+
+@router.post("/events", response_model=None, summary="Record events of shoppers", openapi_extra=_BODY)
+async def events(context: Contextual, request: Request, payload: Payload) -> Response:
+    """Stores all events or none; they are durable when the response is sent."""
+    _permit(context, request, payload, Scope.EVENTS)
+    found = parse_events(payload, is_private=_is_private(request))
+    if found:
+        await context.threads.run(lambda: context.engine.record(*found))
+    return json_response(EventsAcknowledgement())
+
+
+async def _run_all(context: ServiceContext, answer: Callable[[JsonObject], T], payload: JsonObject) -> Response:
+    """The results of all requests of a batch, in their order."""
     places = asyncio.Semaphore(_PARALLEL)
 
-    async def run(work: Callable[[], T]) -> T:
+    async def run(request: JsonObject) -> T:
         async with places:
-            return await context.threads.run(work)
+            return await context.threads.run(partial(answer, request))
 
-    return await asyncio.gather(*map(run, works))
+    results = await asyncio.gather(*map(run, objects(payload, "requests", _MOST_SEARCHES)))
+    return json_response(BatchResults(results))
 
 
 def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:

@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import Body, Path, Query
 
 from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
 from service.engine.editors import HitMove
-from service.experiments.analysis import report_document, stored_document
+from service.experiments.analysis import report_document, stored_document, stored_report
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment
 from service.http.auth import combine_filters
-from service.http.context import Contextual, MayAdminister
+from service.http.context import Contextual, MayAdminister, WorkerRouter
 from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody
 
-rule_router = APIRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
-synonym_router = APIRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
-experiment_router = APIRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
+rule_router = WorkerRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
+synonym_router = WorkerRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
+experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
 """A rule or an experiment, as in docs/rules.md and docs/experiments.md."""
@@ -78,77 +78,62 @@ class RulePreviewResponse:
     moved: tuple[HitMove, ...]
 
 
-@rule_router.get("", response_model=RulesResponse, summary="All rules")
-async def rules(context: Contextual, _permit: MayAdminister) -> Response:
+@rule_router.get("", summary="All rules")
+def rules(context: Contextual, _permit: MayAdminister) -> RulesResponse:
     """The rules by id, with the faults of those that the current version cannot apply."""
-
-    def run() -> RulesResponse:
-        editor = context.engine.rules
-        return RulesResponse(editor.revision, tuple(map(rule_document, editor.list())), dict(editor.faults))
-
-    return await context.respond(run)
+    editor = context.engine.rules
+    return RulesResponse(editor.revision, tuple(map(rule_document, editor.list())), dict(editor.faults))
 
 
-@rule_router.put("", response_model=RevisionResponse, summary="Add or replace rules")
-async def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> Response:
+@rule_router.put("", summary="Add or replace rules")
+def put_rule(context: Contextual, permit: MayAdminister, body: RulesBody) -> RevisionResponse:
     """Stores all rules or none; searches apply them at once. The history names the key's id."""
-    parsed = [parse_rule(each) for each in body.rules]
-    return await context.respond(lambda: RevisionResponse(context.engine.rules.put(parsed, who=permit.id)))
+    return RevisionResponse(context.engine.rules.put(list(map(parse_rule, body.rules)), who=permit.id))
 
 
-@rule_router.get("/history", response_model=RuleHistoryResponse, summary="Changes of rules")
-async def rule_history(
+@rule_router.get("/history", summary="Changes of rules")
+def rule_history(
     context: Contextual, _permit: MayAdminister, rule: HistoryOf = "", limit: Limit = 100
-) -> Response:
+) -> RuleHistoryResponse:
     """Every change, with its author and the rule before and after it."""
-
-    def run() -> RuleHistoryResponse:
-        changes = context.engine.rules.history(rule or None, limit)
-        return RuleHistoryResponse(tuple(map(_to_history_entry, changes)))
-
-    return await context.respond(run)
+    return RuleHistoryResponse(tuple(map(_to_history_entry, context.engine.rules.history(rule or None, limit))))
 
 
-@rule_router.post("/restore", response_model=RevisionResponse, summary="Restore an earlier revision")
-async def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> Response:
+@rule_router.post("/restore", summary="Restore an earlier revision")
+def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
     """Restores all rules to a revision, as one more change."""
-    return await context.respond(lambda: RevisionResponse(context.engine.rules.restore(body.revision, who=permit.id)))
+    return RevisionResponse(context.engine.rules.restore(body.revision, who=permit.id))
 
 
-@rule_router.post("/preview", response_model=RulePreviewResponse, summary="Preview changes of rules")
-async def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> Response:
+@rule_router.post("/preview", summary="Preview changes of rules")
+def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> RulePreviewResponse:
     """Compares a search by the current rules with the same search by the changed ones."""
-    put_rules = [parse_rule(each) for each in body.put]
-
-    def run() -> RulePreviewResponse:
-        found = context.engine.rules.preview(
-            body.q,
-            put_rules,
-            delete=body.delete,
-            size=body.size,
-            page=body.page,
-            filters=combine_filters((*permit.filters, body.filters)),
-        )
-        return RulePreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
-
-    return await context.respond(run)
+    found = context.engine.rules.preview(
+        body.q,
+        list(map(parse_rule, body.put)),
+        delete=body.delete,
+        size=body.size,
+        page=body.page,
+        filters=combine_filters((*permit.filters, body.filters)),
+    )
+    return RulePreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
 
 
-@rule_router.patch("/{rule_id}", response_model=RevisionResponse, summary="Change some fields of a rule")
-async def patch(
+@rule_router.patch("/{rule_id}", summary="Change some fields of a rule")
+def patch(
     context: Contextual,
     permit: MayAdminister,
     rule_id: DocumentId,
     values: Annotated[Document, Body(min_length=1, examples=[{"enabled": False}])],
-) -> Response:
+) -> RevisionResponse:
     """Fields by their names in the rule's document."""
-    return await context.respond(lambda: RevisionResponse(context.engine.rules.patch(rule_id, values, who=permit.id)))
+    return RevisionResponse(context.engine.rules.patch(rule_id, values, who=permit.id))
 
 
-@rule_router.delete("/{rule_id}", response_model=RevisionResponse, summary="Delete a rule")
-async def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId) -> Response:
+@rule_router.delete("/{rule_id}", summary="Delete a rule")
+def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId) -> RevisionResponse:
     """The rule remains in the history, and can be restored."""
-    return await context.respond(lambda: RevisionResponse(context.engine.rules.delete([rule_id], who=permit.id)))
+    return RevisionResponse(context.engine.rules.delete([rule_id], who=permit.id))
 
 
 def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
@@ -195,76 +180,54 @@ class DeclinedProposalResponse:
     declined: str
 
 
-@synonym_router.get("", response_model=SynonymsResponse, summary="All synonyms")
-async def synonyms(context: Contextual, _permit: MayAdminister) -> Response:
+@synonym_router.get("", summary="All synonyms")
+def synonyms(context: Contextual, _permit: MayAdminister) -> SynonymsResponse:
     """The synonyms by id."""
-
-    def run() -> SynonymsResponse:
-        editor = context.engine.synonyms
-        return SynonymsResponse(editor.revision, editor.list())
-
-    return await context.respond(run)
+    editor = context.engine.synonyms
+    return SynonymsResponse(editor.revision, editor.list())
 
 
-@synonym_router.put("", response_model=RevisionResponse, summary="Add or replace synonyms")
-async def put_synonym(context: Contextual, permit: MayAdminister, body: SynonymsBody) -> Response:
+@synonym_router.put("", summary="Add or replace synonyms")
+def put_synonym(context: Contextual, permit: MayAdminister, body: SynonymsBody) -> RevisionResponse:
     """Stores all synonyms or none; searches apply them at once. The history names the key's id."""
-    parsed = [each.to_synonym() for each in body.synonyms]
-    return await context.respond(lambda: RevisionResponse(context.engine.synonyms.put(parsed, who=permit.id)))
+    wanted = [each.to_synonym() for each in body.synonyms]
+    return RevisionResponse(context.engine.synonyms.put(wanted, who=permit.id))
 
 
-@synonym_router.get("/history", response_model=SynonymHistoryResponse, summary="Changes of synonyms")
-async def synonym_history(
+@synonym_router.get("/history", summary="Changes of synonyms")
+def synonym_history(
     context: Contextual, _permit: MayAdminister, synonym: HistoryOf = "", limit: Limit = 100
-) -> Response:
+) -> SynonymHistoryResponse:
     """Every change, with its author and the synonym before and after it."""
-    return await context.respond(
-        lambda: SynonymHistoryResponse(tuple(context.engine.synonyms.history(synonym or None, limit)))
-    )
+    return SynonymHistoryResponse(tuple(context.engine.synonyms.history(synonym or None, limit)))
 
 
-@synonym_router.get("/proposals", response_model=ProposalsResponse, summary="Proposals from shoppers' queries")
-async def proposals(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -> Response:
+@synonym_router.get("/proposals", summary="Proposals from shoppers' queries")
+def proposals(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -> ProposalsResponse:
     """Proposals with their evidence, without declined ones and existing synonyms."""
-
-    def run() -> ProposalsResponse:
-        found = context.engine.synonyms.proposals()
-        return ProposalsResponse(len(found), found[:limit])
-
-    return await context.respond(run)
+    found = context.engine.synonyms.proposals()
+    return ProposalsResponse(len(found), found[:limit])
 
 
-@synonym_router.post(
-    "/proposals/{proposal_id}/accept", response_model=AcceptedProposalResponse, summary="Accept a proposal"
-)
-async def accept(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> Response:
+@synonym_router.post("/proposals/{proposal_id}/accept", summary="Accept a proposal")
+def accept(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> AcceptedProposalResponse:
     """Stores the proposal as a synonym; searches apply it at once."""
-
-    def run() -> AcceptedProposalResponse:
-        editor = context.engine.synonyms
-        accepted = editor.accept(proposal_id, who=permit.id)
-        return AcceptedProposalResponse(editor.revision, accepted)
-
-    return await context.respond(run)
+    editor = context.engine.synonyms
+    accepted = editor.accept(proposal_id, who=permit.id)
+    return AcceptedProposalResponse(editor.revision, accepted)
 
 
-@synonym_router.post(
-    "/proposals/{proposal_id}/decline", response_model=DeclinedProposalResponse, summary="Decline a proposal"
-)
-async def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> Response:
+@synonym_router.post("/proposals/{proposal_id}/decline", summary="Decline a proposal")
+def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId) -> DeclinedProposalResponse:
     """The synonym is not proposed again."""
-
-    def run() -> DeclinedProposalResponse:
-        context.engine.synonyms.decline(proposal_id, who=permit.id)
-        return DeclinedProposalResponse(proposal_id)
-
-    return await context.respond(run)
+    context.engine.synonyms.decline(proposal_id, who=permit.id)
+    return DeclinedProposalResponse(proposal_id)
 
 
-@synonym_router.delete("/{synonym_id:path}", response_model=RevisionResponse, summary="Delete a synonym")
-async def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: DocumentId) -> Response:
+@synonym_router.delete("/{synonym_id:path}", summary="Delete a synonym")
+def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: DocumentId) -> RevisionResponse:
     """The synonym remains in the history."""
-    return await context.respond(lambda: RevisionResponse(context.engine.synonyms.delete([synonym_id], who=permit.id)))
+    return RevisionResponse(context.engine.synonyms.delete([synonym_id], who=permit.id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,54 +248,36 @@ class ExperimentChangeResponse:
     """False if the experiment was already in this state."""
 
 
-@experiment_router.get("", response_model=ExperimentsResponse, summary="All experiments")
-async def experiments(context: Contextual, _permit: MayAdminister) -> Response:
+@experiment_router.get("", summary="All experiments")
+def experiments(context: Contextual, _permit: MayAdminister) -> ExperimentsResponse:
     """The experiments by id."""
-
-    def run() -> ExperimentsResponse:
-        now, served = datetime.now(UTC), context.experiments
-        documents = tuple(stored_document(each, now) for each in served.store.read().experiments)
-        return ExperimentsResponse(documents, notices(context.engine, served))
-
-    return await context.respond(run)
+    now, served = datetime.now(UTC), context.experiments
+    documents = tuple(stored_document(each, now) for each in served.store.read().experiments)
+    return ExperimentsResponse(documents, notices(context.engine, served))
 
 
-@experiment_router.put("", response_model=ExperimentChangeResponse, summary="Add an experiment")
-async def put_experiment(
+@experiment_router.put("", summary="Add an experiment")
+def put_experiment(
     context: Contextual, permit: MayAdminister, experiment: Annotated[Document, Body(examples=[_EXPERIMENT])]
-) -> Response:
+) -> ExperimentChangeResponse:
     """Adds an experiment, or replaces one that has not begun. Searches take part at once, or from `starts` on."""
     wanted = parse_experiment(experiment)
-
-    def run() -> ExperimentChangeResponse:
-        check_rankers(wanted, context.engine.ranker_problem)
-        changed = context.experiments.store.put(wanted, who=permit.id)
-        context.experiments.reload_if_changed()
-        return ExperimentChangeResponse(changed)
-
-    return await context.respond(run)
+    check_rankers(wanted, context.engine.ranker_problem)
+    changed = context.experiments.store.put(wanted, who=permit.id)
+    context.experiments.reload_if_changed()
+    return ExperimentChangeResponse(changed)
 
 
-@experiment_router.post("/{experiment_id}/stop", response_model=ExperimentChangeResponse, summary="End an experiment")
-async def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) -> Response:
+@experiment_router.post("/{experiment_id}/stop", summary="End an experiment")
+def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) -> ExperimentChangeResponse:
     """Ends it for good; its report remains."""
-
-    def run() -> ExperimentChangeResponse:
-        changed = context.experiments.store.stop(experiment_id, who=permit.id)
-        context.experiments.reload_if_changed()
-        return ExperimentChangeResponse(changed)
-
-    return await context.respond(run)
+    changed = context.experiments.store.stop(experiment_id, who=permit.id)
+    context.experiments.reload_if_changed()
+    return ExperimentChangeResponse(changed)
 
 
-@experiment_router.get("/{experiment_id}/report", response_model=Document, summary="Report of an experiment")
-async def report(context: Contextual, _permit: MayAdminister, experiment_id: DocumentId) -> Response:
+@experiment_router.get("/{experiment_id}/report", summary="Report of an experiment")
+def report(context: Contextual, _permit: MayAdminister, experiment_id: DocumentId) -> Document:
     """The measures of each variant, their differences with intervals, and the conclusions, from the tables that
     shelfwise events refresh made last."""
-
-    def run() -> Document:
-        from service.experiments.analysis import stored_report
-
-        return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))
-
-    return await context.respond(run)
+    return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))

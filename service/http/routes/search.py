@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Path, Query, Request, Response
+from fastapi import Header, Path, Query, Request, Response
 
 from retrieval.records import Hit, Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
@@ -14,7 +14,7 @@ from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
-from service.http.context import Contextual, MaySearch, ServiceContext
+from service.http.context import Contextual, MaySearch, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.impressions import ShopperIdentity
 from service.http.schemas import (
@@ -35,8 +35,8 @@ from service.http.schemas import (
 )
 from service.http.telemetry import record_search
 
-search_router = APIRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
-suggest_router = APIRouter(prefix="/v1", tags=["suggestions"], responses=RESPONSES)
+search_router = WorkerRouter(prefix="/v1", tags=["search"], responses=RESPONSES)
+suggest_router = WorkerRouter(prefix="/v1", tags=["suggestions"], responses=RESPONSES)
 
 ProductPath = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="A product's id.")]
 PrivacyHeader = Annotated[
@@ -46,62 +46,52 @@ Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so
 Size = Annotated[int, Query(ge=1, le=50)]
 
 
-@search_router.get("/search", response_model=SearchResponse, summary="Search products")
-async def search(
+@search_router.get("/search", summary="Search products")
+def search(
     context: Contextual,
     permit: MaySearch,
     parameters: Annotated[SearchParameters, Query()],
     privacy: PrivacyHeader = "",
-) -> Response:
+) -> SearchResponse:
     """One page of hits for a query, with facet counts over all hits."""
-    body = SearchBody(**parameters.model_dump())
-    return await context.respond(lambda: run_search(context, permit, body, is_private=privacy == "1"))
+    return run_search(context, permit, SearchBody(**parameters.model_dump()), is_private=privacy == "1")
 
 
-@search_router.post("/search", response_model=SearchResponse, summary="Search products, with a shopper's history")
-async def search_with_body(
+@search_router.post("/search", summary="Search products, with a shopper's history")
+def search_with_body(
     context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
-) -> Response:
+) -> SearchResponse:
     """The same with a body, which may be longer than a query string, and may hold the shopper's earlier acts."""
-    return await context.respond(lambda: run_search(context, permit, body, is_private=privacy == "1"))
+    return run_search(context, permit, body, is_private=privacy == "1")
 
 
-@search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
-async def multi_search(
+@search_router.post("/multi-search", summary="Several searches at once")
+def multi_search(
     context: Contextual, permit: MaySearch, body: MultiSearchBody, privacy: PrivacyHeader = ""
-) -> Response:
+) -> MultiSearchResponse:
     """Results in the order of the searches; if one search is invalid, all are refused."""
-
-    def run() -> MultiSearchResponse:
-        pages = (run_search(context, permit, each, is_private=privacy == "1") for each in body.searches)
-        return MultiSearchResponse(tuple(pages))
-
-    return await context.respond(run)
+    pages = (run_search(context, permit, each, is_private=privacy == "1") for each in body.searches)
+    return MultiSearchResponse(tuple(pages))
 
 
-@search_router.get("/products/{product_id:path}/similar", response_model=SimilarResponse, summary="Similar products")
-async def similar(
+@search_router.get("/products/{product_id:path}/similar", summary="Similar products")
+def similar(
     context: Contextual,
     permit: MaySearch,
     product_id: ProductPath,
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
-) -> Response:
+) -> SimilarResponse:
     """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
-
-    def run() -> SimilarResponse:
-        context.engine.product(product_id, filters=combine_filters(permit.filters))
-        page = context.engine.similar(product_id, size=size, filters=combine_filters((*permit.filters, filters)))
-        return SimilarResponse(page.hits, page.degraded, page.version)
-
-    return await context.respond(run)
+    context.engine.product(product_id, filters=combine_filters(permit.filters))
+    page = context.engine.similar(product_id, size=size, filters=combine_filters((*permit.filters, filters)))
+    return SimilarResponse(page.hits, page.degraded, page.version)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
-async def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
+def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
     """All fields of a product; 304 if it matches If-None-Match."""
-    filters = combine_filters(permit.filters)
-    found = await context.threads.run(lambda: context.engine.product(product_id, filters=filters))
+    found = context.engine.product(product_id, filters=combine_filters(permit.filters))
     return tagged_response(request, ProductResponse(found))
 
 
@@ -164,31 +154,25 @@ class RecommendResponse:
     version: str
 
 
-@suggest_router.get("/suggest", response_model=Suggestions, summary="Suggestions for typed text")
-async def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Response:
+@suggest_router.get("/suggest", summary="Suggestions for typed text")
+def suggest(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Suggestions:
     """Queries, categories, brands and products that complete the typed text; `spans` are the typed parts."""
-    return await context.respond(lambda: context.suggest(permit, q, size))
+    return context.suggest(permit, q, size)
 
 
-@suggest_router.get("/related", response_model=RelatedResponse, summary="Related searches")
-async def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> Response:
+@suggest_router.get("/related", summary="Related searches")
+def related(context: Contextual, permit: MaySearch, q: Typed = "", size: Size = 8) -> RelatedResponse:
     """Queries that shoppers used in the same sessions or for the same products; none for a key with filters."""
-    return await context.respond(
-        lambda: RelatedResponse(() if permit.filters else context.engine.related(q, size=size))
-    )
+    return RelatedResponse(() if permit.filters else context.engine.related(q, size=size))
 
 
-@suggest_router.post("/recommend", response_model=RecommendResponse, summary="Recommended products")
-async def recommend(
+@suggest_router.post("/recommend", summary="Recommended products")
+def recommend(
     context: Contextual, permit: MaySearch, body: RecommendBody, privacy: PrivacyHeader = ""
-) -> Response:
+) -> RecommendResponse:
     """Products predicted by the user tower if one serves, else products similar to the last ones of the history;
     without a history, popular products."""
     history = [] if privacy == "1" else [each.to_past_act() for each in body.history]
-
-    def run() -> RecommendResponse:
-        filters = combine_filters((*permit.filters, body.filters))
-        page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
-        return RecommendResponse(page.hits, page.degraded, page.version)
-
-    return await context.respond(run)
+    filters = combine_filters((*permit.filters, body.filters))
+    page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
+    return RecommendResponse(page.hits, page.degraded, page.version)

@@ -6,15 +6,16 @@ from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, Path, Request, Response
+from msgspec import to_builtins
 
-from rerank.model_store import list_models
+from rerank.model_store import ModelStore, list_models
 from rerank.ranker.spec import ranker_store
 from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.store.versions import Store
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
-from service.engine.versions import list_versions, roll_back
-from service.http.context import Contextual, MayAdminister, ServiceContext
+from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
+from service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.schemas import (
     RESPONSES,
@@ -26,36 +27,26 @@ from service.http.schemas import (
     tagged_response,
 )
 from service.http.tasks import Task, feed_paths
-from service.reports.events import stored_report
-from service.settings import SettingDescription, SettingSections
+from service.reports.events import EventReport, stored_report
+from service.settings import SettingDescription, SettingSections, SettingSource
 
-store_router = APIRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
+store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
 settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
-task_router = APIRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
+task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
-_SETTINGS_EXAMPLE = {
-    "service": {
-        "port": {
-            "value": 8081,
-            "default": 8080,
-            "source": "environment",
-            "is_secret": False,
-            "variable": "SHELFWISE_SERVICE__PORT",
-            "description": "the port; 0 takes a free one",
-        }
-    },
-    "elasticsearch": {
-        "url": {
-            "value": ["https://***@search-1.example:9200"],
-            "default": [],
-            "source": "file",
-            "is_secret": False,
-            "variable": "SHELFWISE_ELASTICSEARCH__URL",
-            "description": "addresses of the cluster",
-        }
-    },
-}
+_PORT = SettingDescription(
+    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 takes a free one"
+)
+_URL = SettingDescription(
+    ["https://***@search-1.example:9200"],
+    [],
+    SettingSource.FILE,
+    False,
+    "SHELFWISE_ELASTICSEARCH__URL",
+    "addresses of the cluster",
+)
+_SETTINGS_EXAMPLE = to_builtins({"service": {"port": _PORT}, "elasticsearch": {"url": _URL}})
 _SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
     **RESPONSES,
     200: {"description": "The settings by section.", "content": {"application/json": {"example": _SETTINGS_EXAMPLE}}},
@@ -64,60 +55,45 @@ _SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @store_router.get("/versions", response_model=list[Document], summary="The published versions")
-async def versions(context: Contextual, _permit: MayAdminister) -> Response:
+def versions(context: Contextual, _permit: MayAdminister) -> list[VersionInfo]:
     """The content and the changes of each version, oldest first, and which one serves."""
-    return await context.respond(lambda: list_versions(Store(context.engine.root)))
+    return list_versions(Store(context.engine.root))
 
 
 @store_router.post("/versions/rollback", response_model=Document, summary="Serve an earlier version")
-async def rollback_version(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Response:
+def rollback_version(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Rollback:
     """The named version, or the newest complete one before the current; 409 during a rebuild."""
-
-    def run() -> object:
-        store = Store(context.engine.root)
-        with store.lock("rollback"), cluster_versions(store) as cluster:
-            done = roll_back(store, body.name, cluster)
-        context.engine.refresh()
-        return done
-
-    return await context.respond(run)
+    store = Store(context.engine.root)
+    with store.lock("rollback"), cluster_versions(store) as cluster:
+        done = roll_back(store, body.name, cluster)
+    context.engine.refresh()
+    return done
 
 
-@store_router.get("/models", response_model=Document, summary="The rankers and user towers")
-async def models(context: Contextual, _permit: MayAdminister) -> Response:
+@store_router.get("/models", summary="The rankers and user towers")
+def models(context: Contextual, _permit: MayAdminister) -> Document:
     """The evaluation of each model, and which one serves."""
-
-    def run() -> Document:
-        snapshot, root = context.engine.snapshot, context.engine.root
-        encoding = encoding_of(snapshot)
-        rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
-        return rankers | {"user_towers": list_models(user_tower_store(root), encoding).to_document("towers")}
-
-    return await context.respond(run)
+    root, encoding = context.engine.root, encoding_of(context.engine.snapshot)
+    rankers: Document = list_models(ranker_store(root), encoding).to_document("rankers")
+    return rankers | {"user_towers": list_models(user_tower_store(root), encoding).to_document("towers")}
 
 
-@store_router.post("/models/rollback", response_model=Document, summary="Serve an earlier ranker or user tower")
-async def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Response:
+@store_router.post("/models/rollback", summary="Serve an earlier ranker or user tower")
+def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Document:
     """The named model, or the newest usable ranker before the current one."""
-
-    def run() -> Document:
-        if USER_TOWERS.is_name(body.name):
-            towers = user_tower_store(context.engine.root)
-            rolled_back = towers.rollback(body.name, encoding_of(context.engine.snapshot))
-            context.engine.reload_if_changed()
-            return {"before": rolled_back.previous, "tower": rolled_back.model.name}
-        registry = ranker_store(context.engine.root)
-        done = registry.rollback(body.name, encoding_of(context.engine.snapshot))
-        context.engine.reload_if_changed()
-        return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
-
-    return await context.respond(run)
+    is_tower, encoding = USER_TOWERS.is_name(body.name), encoding_of(context.engine.snapshot)
+    opened: ModelStore[Any, Any] = (user_tower_store if is_tower else ranker_store)(context.engine.root)
+    done = opened.rollback(body.name, encoding)
+    context.engine.reload_if_changed()
+    if is_tower:
+        return {"before": done.previous, "tower": done.model.name}
+    return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
 
 
 @store_router.get("/reports/events", response_model=Document, summary="Report of shoppers' events")
-async def events_report(context: Contextual, _permit: MayAdminister) -> Response:
+def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
     """The report on the tables that shelfwise events refresh made last."""
-    return await context.respond(lambda: stored_report(context.engine.root))
+    return stored_report(context.engine.root)
 
 
 @settings_router.get(
@@ -144,45 +120,44 @@ async def change(_permit: MayAdminister) -> NoReturn:
 
 
 @task_router.get("/tasks", response_model=list[Task], summary="The last tasks")
-async def tasks(context: Contextual, _permit: MayAdminister) -> Response:
+def tasks(context: Contextual, _permit: MayAdminister) -> tuple[Task, ...]:
     """The tasks, newest first."""
-    return await context.respond(context.tasks.queue.list)
+    return context.tasks.queue.list()
 
 
-@task_router.get("/tasks/{task_id}", response_model=Task, summary="One task")
-async def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Response:
+@task_router.get("/tasks/{task_id}", summary="One task")
+def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
     """The state and the result of a task."""
-    return await context.respond(lambda: context.tasks.queue.get(task_id))
+    return context.tasks.queue.get(task_id)
 
 
 @task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")
-async def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
+def rebuild(context: Contextual, _permit: MayAdminister, body: RebuildBody) -> Response:
     """Reads feeds of the folder that service.feeds names; the new version serves as soon as it is published."""
     feed_paths(body.feeds, context.tasks.feeds)
-    return await _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
+    return _add_task(context, "rebuild", body.model_dump(exclude_defaults=True))
 
 
 @task_router.post("/events/refresh", status_code=202, response_model=Task, summary="Make tables from new events")
-async def refresh(context: Contextual, _permit: MayAdminister) -> Response:
+def refresh(context: Contextual, _permit: MayAdminister) -> Response:
     """Runs shelfwise events refresh."""
-    return await _add_task(context, "refresh", {})
+    return _add_task(context, "refresh", {})
 
 
 @task_router.post("/learn", status_code=202, response_model=Task, summary="Train a ranker on events")
-async def learn(context: Contextual, _permit: MayAdminister, body: LearnBody) -> Response:
+def learn(context: Contextual, _permit: MayAdminister, body: LearnBody) -> Response:
     """Runs shelfwise learn: a ranker that is better than the current one serves as soon as it is published."""
-    return await _add_task(context, "learn", body.model_dump(exclude_none=True))
+    return _add_task(context, "learn", body.model_dump(exclude_none=True))
 
 
 @task_router.post("/events/forget", status_code=202, response_model=Task, summary="Erase a shopper")
-async def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Response:
+def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Response:
     """Erases the shopper from every file and verifies it: the result has the counts. The name is not stored."""
-    pseudonyms = await context.threads.run(lambda: context.engine.pseudonyms_of(body.shopper))
-    return await _add_task(context, "forget", {"pseudonyms": pseudonyms})
+    return _add_task(context, "forget", {"pseudonyms": context.engine.pseudonyms_of(body.shopper)})
 
 
-async def _add_task(context: ServiceContext, kind: str, arguments: Mapping[str, Any]) -> Response:
-    added = await context.threads.run(lambda: context.tasks.add(kind, arguments))
+def _add_task(context: ServiceContext, kind: str, arguments: Mapping[str, Any]) -> Response:
+    added = context.tasks.add(kind, arguments)
     response = json_response(added, 202)
     response.headers["Location"] = f"/v1/tasks/{added.id}"
     return response
