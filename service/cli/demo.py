@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.rule import Rule
 from rich.text import Text
+from typer import Option
 
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
@@ -39,13 +39,13 @@ _SHOWN_CLASSES = (
 
 @command("demo --folder demo-store", json=False)
 def demo(
-    folder: Annotated[Path, typer.Option(help="Where the demo store is written.")] = Path("demo-store"),
-    products: Annotated[int, typer.Option(help="How many products to generate.", min=100, max=1_000_000)] = 2_000,
-    seed: Annotated[int, typer.Option(help="Another seed makes another store.")] = 7,
+    folder: Annotated[Path, Option(help="Where the demo store is written.")] = Path("demo-store"),
+    products: Annotated[int, Option(help="How many products to generate.", min=100, max=1_000_000)] = 2_000,
+    seed: Annotated[int, Option(help="Another seed makes another store.")] = 7,
     sessions: Annotated[
-        int, typer.Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
+        int, Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
     ] = 3_000,
-    serve: Annotated[bool, typer.Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
+    serve: Annotated[bool, Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
 ) -> None:
     """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""
     with TerminalProgress() as progress:

@@ -10,6 +10,7 @@ from typing import Annotated
 import polars as pl
 import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from indexer.events.importer import ImportOptions, ImportReport, import_events
 from indexer.events.mapping import EventMapping, load_event_mapping
@@ -47,13 +48,13 @@ def import_logs(
     index: Index,
     logs: Annotated[
         list[str],
-        typer.Argument(
+        Argument(
             help="Logs as UBI's JSON, JSON lines, CSV or Parquet, plain, gzip or zstd; - is standard input.",
             metavar="LOG",
         ),
     ],
-    mapping: Annotated[str, typer.Option(help="A file that maps the log's columns; or retrotech, online_retail.")] = "",
-    log_format: Annotated[str, typer.Option("--format", help="The logs' format; by default it is recognised.")] = "",
+    mapping: Annotated[str, Option(help="A file that maps the log's columns; or retrotech, online_retail.")] = "",
+    log_format: Annotated[str, Option("--format", help="The logs' format; by default it is recognised.")] = "",
     workers: Workers = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -64,7 +65,7 @@ def import_logs(
         remove_unfinished(log.folder / REJECTS_FOLDER)
         rejects = rejects_path(log.folder, utc_now())
         report = import_events(logs, log.store, log.intake, options, rejected=rejects, progress=progress)
-    emit(report, show_import, rejects)
+    emit(report, _show_import, rejects)
     if report.failure:
         raise FeedError(report.failure)
 
@@ -72,9 +73,7 @@ def import_logs(
 @command("events refresh store")
 def refresh(
     index: Index,
-    days: Annotated[
-        int | None, typer.Option(help="How far back the tables go; by default 180.", min=1, max=36_500)
-    ] = None,
+    days: Annotated[int | None, Option(help="How far back the tables go; by default 180.", min=1, max=36_500)] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Clean new events, find bots, and bring the tables that are derived from events up to date."""
@@ -88,7 +87,7 @@ def refresh(
         if removed:
             show_notices((f"{removed:,} events were removed: older than events.retention_days, {kept_days}",))
         done = tables.refresh(days, purge=removed > 0)
-    emit(done, show_refresh, tables)
+    emit(done, _show_refresh, tables)
 
 
 @command("events report store --html report.html")
@@ -106,7 +105,7 @@ def report(index: Index, page: HtmlFile = None) -> None:
 @command("events export store --out events-parquet")
 def export(
     index: Index,
-    folder: Annotated[Path, typer.Option("--out", help="Where the files are written.")] = Path("events-export"),
+    folder: Annotated[Path, Option("--out", help="Where the files are written.")] = Path("events-export"),
     settings: SettingsFile = None,
 ) -> None:
     """Write all events as Parquet, a file for each month, with pseudonyms in place of shoppers."""
@@ -114,15 +113,15 @@ def export(
         progress.begin("export", log.store.count(), "events")
         exported = export_events(log.store, folder, progress.advance)
         progress.end(f"{sum(exported.files.values()):,} events, {exported.bytes / 1e6:,.1f} MB")
-    emit(exported, show_export, folder)
+    emit(exported, _show_export, folder)
 
 
 @command("events forget store u1042")
 def forget(
     index: Index,
-    shopper: Annotated[str, typer.Argument(help="The shopper, as the store's events name them.", metavar="USER")] = "",
+    shopper: Annotated[str, Argument(help="The shopper, as the store's events name them.", metavar="USER")] = "",
     pseudonyms: Annotated[
-        list[str] | None, typer.Option("--pseudonym", help="Instead of a name, a pseudonym of it. Repeatable.")
+        list[str] | None, Option("--pseudonym", help="Instead of a name, a pseudonym of it. Repeatable.")
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -132,7 +131,7 @@ def forget(
     with _upkeep(index, load_settings(settings)) as (log, others, tables):
         names = pseudonyms or log.intake.pseudonyms.all_pseudonyms(shopper)
         done = erase_pseudonyms(log, names, tables.purge, tables.rows_of, others)
-    emit(done, show_erasure)
+    emit(done, _show_erasure)
     if not done.is_complete:
         raise typer.Exit(1)
 
@@ -141,7 +140,7 @@ def forget(
 def expire(
     index: Index,
     days: Annotated[
-        int | None, typer.Option(help="How old events may be; by default events.retention_days.", min=1, max=36_500)
+        int | None, Option(help="How old events may be; by default events.retention_days.", min=1, max=36_500)
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -154,25 +153,25 @@ def expire(
         done = run_expire(log, days, others)
         if done.events:
             tables.purge()
-    emit(done, show_expiry)
+    emit(done, _show_expiry)
 
 
 @command("events rotate-key store", json=False)
 def rotate_key(index: Index, settings: SettingsFile = None) -> None:
     """Make a new key for pseudonyms: what a shopper does from now on is not linked with what they did before."""
     with EventLog.open(index, load_settings(settings), make=False) as log:
-        show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
+        _show_rotation(log.intake.pseudonyms.rotate(), log.intake.pseudonyms)
 
 
 @command("events move store --to elasticsearch")
 def move(
     index: Index,
-    target: Annotated[Backend, typer.Option("--to", help="Where the events are stored from then on.")],
+    target: Annotated[Backend, Option("--to", help="Where the events are stored from then on.")],
     settings: SettingsFile = None,
 ) -> None:
     """Move all events between this machine and the cluster; nothing may record events meanwhile."""
     loaded = load_settings(settings)
-    is_clustered = target is Backend.ELASTICSEARCH
+    is_clustered = target == "elasticsearch"
     if is_in_cluster(index, loaded) != is_clustered:
         raise SettingError(
             f"events are recorded where the index is searched, which is not {target}: run first "
@@ -186,7 +185,7 @@ def move(
         progress.begin("move", source.count(), "events")
         moved = move_events(source, moved_to, progress.advance)
         progress.end(f"{moved.moved:,} events")
-    emit(moved, show_move, target)
+    emit(moved, _show_move, target)
 
 
 @contextmanager
@@ -200,8 +199,7 @@ def _upkeep(index: Path, settings: Settings) -> Iterator[tuple[EventLog, tuple[E
         yield log, others, DerivedTablesManager(index, log, settings.events, progress=progress)
 
 
-def show_import(report: ImportReport, rejects: Path) -> None:
-    """What became of the rows of logs."""
+def _show_import(report: ImportReport, rejects: Path) -> None:
     span = f"{report.first:%Y-%m-%d %H:%M} to {report.last:%Y-%m-%d %H:%M} UTC" if report.first and report.last else ""
     different = {"products": report.products, "shoppers": report.shoppers, "sessions": report.sessions}
     pairs: list[tuple[str, str | Text]] = [
@@ -225,8 +223,7 @@ def _many(count: int | None) -> str:
     return "very many" if count is None else f"{count:,}"
 
 
-def show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
-    """What a refresh did, and what the acts of shoppers count for in the labels."""
+def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
     window = done.window
     show_pairs(
         (
@@ -253,16 +250,14 @@ def _weights_text(weights: pl.DataFrame) -> str:
     return f"{shares}: a convention, since {purchases:,} later purchases are too few to fit to"
 
 
-def show_export(exported: EventExport, folder: Path) -> None:
-    """The files that were written."""
+def _show_export(exported: EventExport, folder: Path) -> None:
     if exported.files:
         show_pairs((str(folder / name), f"{count:,} events") for name, count in exported.files.items())
     else:
         say("There are no events to export.")
 
 
-def show_erasure(done: ErasureReport) -> None:
-    """What was removed of a shopper, and whether anything is left."""
+def _show_erasure(done: ErasureReport) -> None:
     found = ", ".join(done.found_in) if done.found_in else "in none of them"
     show_pairs(
         (
@@ -279,8 +274,7 @@ def show_erasure(done: ErasureReport) -> None:
         say("Something is left: end what still reads or writes these events, and do it again.", style="bold red")
 
 
-def show_expiry(done: ExpiryReport) -> None:
-    """What was removed for its age."""
+def _show_expiry(done: ExpiryReport) -> None:
     show_pairs(
         (
             ("removed", f"{done.events:,} events from before {moment(done.before_day * DAY_MS):%Y-%m-%d}"),
@@ -290,14 +284,12 @@ def show_expiry(done: ExpiryReport) -> None:
     )
 
 
-def show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
-    """The key that is used from now on."""
+def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
     *old, _ = pseudonyms.names
     kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until events under them are gone"
     say(f"Pseudonyms are made with {name} from now on{kept}. Back up {pseudonyms.path}.")
 
 
-def show_move(moved: MoveResult, target: str) -> None:
-    """How many events were moved."""
+def _show_move(moved: MoveResult, target: str) -> None:
     already = f", {moved.repeated:,} were there already" if moved.repeated else ""
     say(f"{moved.moved:,} events were moved to {target}{already}.")

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument
 
 from rerank.evaluation.statistics import Interval
 from retrieval.html_report import printable
@@ -28,20 +28,20 @@ from service.experiments.assignment import check_rankers, stored_problem
 from service.experiments.experiment import Experiment, Goal, Variant, read_experiment
 from service.experiments.store import ExperimentStore, StoredExperiment
 
-ExperimentId = Annotated[str, typer.Argument(help="An experiment's id.", metavar="EXPERIMENT")]
+ExperimentId = Annotated[str, Argument(help="An experiment's id.", metavar="EXPERIMENT")]
 
 
 @command("experiments list store")
 def list_experiments(index: Index) -> None:
     """List the experiments of an index, and which of them run."""
     now, stored = datetime.now(UTC), _store(index).read().experiments
-    emit(stored, show_experiments, now, document=[stored_document(each, now) for each in stored])
+    emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
 
 
 @command("experiments put store merging.toml --by m7")
 def put(
     index: Index,
-    file: Annotated[Path, typer.Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
+    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/experiments.md.", metavar="FILE")],
     by: By = "",
 ) -> None:
     """Add an experiment, or replace one that has not begun. A running service takes part within a second."""
@@ -62,7 +62,7 @@ def report(index: Index, experiment: ExperimentId) -> None:
     """Report the results of an experiment, from the tables that `shelfwise events refresh` made."""
     check_index(index)
     found = stored_report(index, experiment, datetime.now(UTC))
-    emit(found, show_report, document=report_document(found))
+    emit(found, _show_report, document=report_document(found))
 
 
 def _store(index: Path) -> ExperimentStore:
@@ -84,8 +84,7 @@ _WORDS = {
 _RATES = frozenset({Goal.CLICK_THROUGH, Goal.EMPTY, Goal.ABANDONED})
 
 
-def show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
-    """A line for each experiment."""
+def _show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
     if not listed:
         say("No experiments. To add one: shelfwise experiments put INDEX FILE")
         return
@@ -103,8 +102,7 @@ def show_experiments(listed: Sequence[StoredExperiment], now: datetime) -> None:
     show_table(table)
 
 
-def show_report(report: ExperimentReport) -> None:
-    """The conclusions first, then the figures that they go by."""
+def _show_report(report: ExperimentReport) -> None:
     experiment, analysis = report.experiment, report.analysis
     show_notices((*report.notices, *analysis.warnings))
     say(f"{experiment.id}: {report.state}, {_how(experiment)}", style="bold")

@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from indexer.cleaning.cleaner import Cleaner
 from indexer.feeds.base import RejectedRow
@@ -41,17 +42,15 @@ from service.engine.engine import SearchEngine
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back, versions_before
 
-Before = Annotated[
-    str, typer.Argument(help="The earlier version; by default the one before the other.", metavar="BEFORE")
-]
-After = Annotated[str, typer.Argument(help="The later version; by default the one that serves.", metavar="AFTER")]
+Before = Annotated[str, Argument(help="The earlier version; by default the one before the other.", metavar="BEFORE")]
+After = Annotated[str, Argument(help="The later version; by default the one that serves.", metavar="AFTER")]
 
 
 @command("index versions store")
 def versions(index: Index) -> None:
     """List the versions of an index: what each holds, what it changed, and which one serves."""
     store = Store(index)
-    emit(list_versions(store), show_versions, store)
+    emit(list_versions(store), _show_versions, store)
 
 
 @command("index compare store v000003 v000005")
@@ -59,7 +58,7 @@ def compare(
     index: Index,
     before: Before = "",
     after: After = "",
-    examples: Annotated[int, typer.Option(help="Ids to name of each kind of change.", min=0)] = 5,
+    examples: Annotated[int, Option(help="Ids to name of each kind of change.", min=0)] = 5,
 ) -> None:
     """Show what changed between two versions: products, fields, settings, encoder, rows of the feed."""
     store = Store(index)
@@ -70,14 +69,14 @@ def compare(
         if not older:
             raise UnknownVersionError(f"{index} has no version before {after} to compare it with; name two of its own")
         before = older[-1]
-    emit(compare_versions(store, before, after, examples=examples), show_diff)
+    emit(compare_versions(store, before, after, examples=examples), _show_diff)
 
 
 @command("index rollback store v000003")
 def rollback(
     index: Index,
     version: Annotated[
-        str, typer.Argument(help="By default the newest whole one before the one that serves.", metavar="VERSION")
+        str, Argument(help="By default the newest whole one before the one that serves.", metavar="VERSION")
     ] = "",
 ) -> None:
     """Let an earlier version serve again; engines that have the index open reload it by themselves."""
@@ -85,14 +84,14 @@ def rollback(
     store.check_ours()
     with store.lock("rollback"), cluster_versions(store) as cluster:
         done = roll_back(store, version, cluster)
-    emit(done, show_rollback, f"shelfwise index rollback {index}")
+    emit(done, _show_rollback, f"shelfwise index rollback {index}")
 
 
 @command("index prune store --keep 2 --dry-run")
 def prune(
     index: Index,
-    keep: Annotated[int, typer.Option(help="How many of the newest versions stay.", min=1)],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
+    keep: Annotated[int, Option(help="How many of the newest versions stay.", min=1)],
+    dry_run: Annotated[bool, Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
     """Remove old versions, encoders that none uses and live changes that all have; the version that serves stays."""
     store = Store(index)
@@ -109,16 +108,16 @@ def prune(
                 cluster.prune(locations)
             prune_journal(store.root, store.last_merged_changes())
     document = {"dry_run": dry_run, "versions": surplus.versions, "encoders": surplus.encoders, "bytes": surplus.bytes}
-    emit(surplus, show_pruned, dry_run, document=document)
+    emit(surplus, _show_pruned, dry_run, document=document)
 
 
 @command("index verify store --all")
 def verify(
     index: Index,
-    version: Annotated[str, typer.Option(help="By default the one that serves.")] = "",
-    every: Annotated[bool, typer.Option("--all", help="Verify every version.")] = False,
+    version: Annotated[str, Option(help="By default the one that serves.")] = "",
+    every: Annotated[bool, Option("--all", help="Verify every version.")] = False,
     encode: Annotated[
-        bool, typer.Option("--encode", help="Also encode a sample of the products again; loads the encoder.")
+        bool, Option("--encode", help="Also encode a sample of the products again; loads the encoder.")
     ] = False,
 ) -> None:
     """Check every checksum, and that records, terms and vectors agree. Exit code 1 where something is wrong."""
@@ -131,7 +130,7 @@ def verify(
         names = store.versions()
     with TerminalProgress() as progress, cluster_versions(store, must=False) as cluster:
         results = [verify_version(store, name, progress, encode=encode, cluster=cluster) for name in names]
-    emit(results, show_verification, problems, document={"problems": problems, "versions": results})
+    emit(results, _show_verification, problems, document={"problems": problems, "versions": results})
     if problems or any(result.problems for result in results):
         raise typer.Exit(1)
 
@@ -139,8 +138,7 @@ def verify(
 _MOST_FIELDS = 12
 
 
-def show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
-    """A table, newest first: the one that serves has a mark, a damaged one says what is wrong."""
+def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
     right = ("products", "size")
     table = plain_table("", "version", "created", "products", "changes", "encoder", "size", right=right)
     for column in table.columns:
@@ -164,8 +162,7 @@ def _version_row(info: VersionInfo) -> tuple[str | Text, ...]:
     return mark, info.version, time_text(info.created), f"{info.products:,}", changes, encoder, size
 
 
-def show_diff(found: VersionDiff) -> None:
-    """What changed, as a table with one kind of change a row."""
+def _show_diff(found: VersionDiff) -> None:
     one, other, products, fields = found.before, found.after, found.products, found.fields
     say((one.version, "bold"), " → ", (other.version, "bold"))
     if found.is_empty:
@@ -198,8 +195,7 @@ def _changes(changes: ProductList) -> str:
     return f"{changes.count:,}" + (f": {', '.join(changes.examples)}{more}" if changes.examples else "")
 
 
-def show_rollback(done: Rollback, undo: str) -> None:
-    """What serves now, and how to undo it."""
+def _show_rollback(done: Rollback, undo: str) -> None:
     show_notices(done.passed_over)
     if done.version == done.previous_version:
         say((done.version, "bold"), " serves already.")
@@ -209,8 +205,7 @@ def show_rollback(done: Rollback, undo: str) -> None:
         say(f"{done.previous_version} is kept; to go back to it: {undo} {done.previous_version}")
 
 
-def show_pruned(surplus: Surplus, dry_run: bool) -> None:
-    """What was removed, or would be."""
+def _show_pruned(surplus: Surplus, dry_run: bool) -> None:
     parts = [", ".join(surplus.versions)] if surplus.versions else []
     if surplus.encoders:
         parts.append(f"{count_text(len(surplus.encoders), 'encoder')} ({', '.join(surplus.encoders)})")
@@ -220,8 +215,7 @@ def show_pruned(surplus: Surplus, dry_run: bool) -> None:
         say("Nothing to remove.")
 
 
-def show_verification(results: Sequence[Verification], problems: Sequence[Problem]) -> None:
-    """Each version with its problems, and what to do about each."""
+def _show_verification(results: Sequence[Verification], problems: Sequence[Problem]) -> None:
     for problem in problems:
         _show_problem(problem)
     for result in results:
@@ -281,7 +275,7 @@ def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
 
 
 @command("index delete store 3920564 3920565")
-def delete(index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of products.", metavar="ID")]) -> None:
+def delete(index: Index, ids: Annotated[list[str], Argument(help="Ids of products.", metavar="ID")]) -> None:
     """Remove products from an index, at once; ids that are not there are no error."""
     with open_engine(index) as engine:
         changed = engine.delete(ids)
@@ -291,10 +285,8 @@ def delete(index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of p
 @command("index patch store 3920564 price=9.99 availability=in_stock attributes.colour=red expires=")
 def patch(
     index: Index,
-    product: Annotated[str, typer.Argument(help="A product's id.", metavar="ID")],
-    values: Annotated[
-        list[str], typer.Argument(help="New values; an empty one clears the field.", metavar="FIELD=VALUE")
-    ],
+    product: Annotated[str, Argument(help="A product's id.", metavar="ID")],
+    values: Annotated[list[str], Argument(help="New values; an empty one clears the field.", metavar="FIELD=VALUE")],
 ) -> None:
     """Change some fields of a product, at once: its price, its availability, an attribute."""
     parsed = parse_values(product, values)

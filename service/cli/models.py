@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from rerank import model_store
 from rerank.evaluation.promotion import NDCG, Decision, MeasureComparison
@@ -46,14 +46,14 @@ def list_models(index: Index) -> None:
     rankers = model_store.list_models(ranker_store(index), encoding)
     towers = model_store.list_models(user_tower_store(index), encoding)
     document = rankers.to_document("rankers") | {"user_towers": towers.to_document("towers")}
-    emit(rankers, show_models, towers, index, document=document)
+    emit(rankers, _show_models, towers, index, document=document)
 
 
 @command("models show store ranker-0003")
 def show(
     index: Index,
     name: Annotated[
-        str, typer.Argument(help="A ranker or a user tower; by default the ranker that serves.", metavar="MODEL")
+        str, Argument(help="A ranker or a user tower; by default the ranker that serves.", metavar="MODEL")
     ] = "",
 ) -> None:
     """Show what a ranker or a user tower is, what it was trained on, and how it was evaluated."""
@@ -63,28 +63,28 @@ def show(
         towers = user_tower_store(index)
         tower, serving = towers.open(name), towers.serving(encoding).model
         serves = serving is not None and serving.name == tower.name
-        emit(tower, show_tower, serves, document=_document(tower, serves))
+        emit(tower, _show_tower, serves, document=_document(tower, serves))
     else:
         rankers = ranker_store(index)
         served = rankers.serving(encoding).model
         ranker = rankers.open(name or _serving(rankers), encoding)
         serves = served is not None and served.name == ranker.name
-        emit(ranker, show_ranker, document=_document(ranker, serves))
+        emit(ranker, _show_ranker, document=_document(ranker, serves))
 
 
 @command("models compare store ranker-0002 ranker-0003")
 def compare(
     index: Index,
     before: Annotated[
-        str, typer.Argument(help="By default what the other was judged against, or the one before.", metavar="BEFORE")
+        str, Argument(help="By default what the other was judged against, or the one before.", metavar="BEFORE")
     ] = "",
-    after: Annotated[str, typer.Argument(help="The later one; by default the one that serves.", metavar="AFTER")] = "",
+    after: Annotated[str, Argument(help="The later one; by default the one that serves.", metavar="AFTER")] = "",
 ) -> None:
     """Show the measures of two rankers side by side, with the difference."""
     check_index(index)
     registry, encoding = ranker_store(index), stored_encoding(index)
     later = registry.open(after or _serving(registry), encoding)
-    emit(compare_rankers(registry.open(before or _compared_with(registry, later), encoding), later), show_comparison)
+    emit(compare_rankers(registry.open(before or _compared_with(registry, later), encoding), later), _show_comparison)
 
 
 @command("models rollback store ranker-0002")
@@ -92,7 +92,7 @@ def rollback(
     index: Index,
     name: Annotated[
         str,
-        typer.Argument(
+        Argument(
             help="A ranker or a user tower; by default the newest ranker before the one that serves that can.",
             metavar="MODEL",
         ),
@@ -105,29 +105,29 @@ def rollback(
     document: dict[str, object] = {"before": done.previous, "tower" if is_tower else "ranker": done.model.name}
     if not is_tower:
         document["passed_over"] = done.passed_over
-    emit(done, show_rollback, index, document=document)
+    emit(done, _show_rollback, index, document=document)
 
 
 @command("models off store")
 def off(index: Index) -> None:
     """Let no ranker serve, also none that is published later: results keep the merged order until a rollback."""
     check_index(index)
-    emit({"before": ranker_store(index).off()}, show_off, index)
+    emit({"before": ranker_store(index).off()}, _show_off, index)
 
 
 @command("models prune store ranker-0003 --heads 1 --feed-forward 64 --precision int8")
 def prune(
     index: Index,
-    ranker: Annotated[str, typer.Argument(help="By default the one that serves.", metavar="RANKER")] = "",
-    heads: Annotated[int | None, typer.Option(help="Attention heads to leave; by default all.", min=1)] = None,
-    feed_forward: Annotated[int | None, typer.Option(help="Units behind them to leave; by default all.", min=0)] = None,
+    ranker: Annotated[str, Argument(help="By default the one that serves.", metavar="RANKER")] = "",
+    heads: Annotated[int | None, Option(help="Attention heads to leave; by default all.", min=1)] = None,
+    feed_forward: Annotated[int | None, Option(help="Units behind them to leave; by default all.", min=0)] = None,
     layers: Annotated[
-        int | None, typer.Option(help="0 leaves the features head alone; by default the layer stays.", min=0, max=1)
+        int | None, Option(help="0 leaves the features head alone; by default the layer stays.", min=0, max=1)
     ] = None,
     precision: Annotated[
-        Literal["fp32", "int8"] | None, typer.Option(help="Of the graph that serves; by default as it is.")
+        Literal["fp32", "int8"] | None, Option(help="Of the graph that serves; by default as it is.")
     ] = None,
-    publish: Annotated[bool, typer.Option("--publish", help="Let the smaller ranker serve.")] = False,
+    publish: Annotated[bool, Option("--publish", help="Let the smaller ranker serve.")] = False,
 ) -> None:
     """Make a smaller ranker of a stored one, without the parts that matter least, and say how far both agree."""
     check_index(index)
@@ -140,7 +140,7 @@ def prune(
         parent = registry.open(ranker or _serving(registry), stored_encoding(index))
         done = prune_ranker(index, parent, options, progress)
     document = ranker_document(done.added) | {"agreement": done.agreement, "before": done.before, "after": done.after}
-    emit(done, show_pruning, index, document=document)
+    emit(done, _show_pruning, index, document=document)
 
 
 def ranker_document(added: AddedRanker) -> dict[str, object]:
@@ -180,14 +180,12 @@ _NUMBERS = {"size", "before", "after", "difference", "served", "challenger", "qu
 _MARK = Text("▶", style="bold green")
 
 
-def show_models(rankers: Rankers, towers: UserTowers, index: Path) -> None:
-    """The rankers, then the user towers."""
-    show_rankers(rankers, index)
-    show_towers(towers, index)
+def _show_models(rankers: Rankers, towers: UserTowers, index: Path) -> None:
+    _show_rankers(rankers, index)
+    _show_towers(towers, index)
 
 
-def show_rankers(listed: Rankers, index: Path) -> None:
-    """A table, newest first: the one that serves has a mark; why others do not is said below."""
+def _show_rankers(listed: Rankers, index: Path) -> None:
     if listed.serving == DEFAULT_MODEL:
         say(f"{DEFAULT_MODEL}, the ranker that comes with the program, serves.")
     if listed.models:
@@ -209,8 +207,7 @@ def show_rankers(listed: Rankers, index: Path) -> None:
         say("None serves: results keep the merged order.")
 
 
-def show_towers(listed: UserTowers, index: Path) -> None:
-    """A table, newest first: the one that serves has a mark; why others do not is said below."""
+def _show_towers(listed: UserTowers, index: Path) -> None:
     if not listed.models:
         say(f"No user tower yet. To train one: shelfwise train users {index}")
         return
@@ -256,8 +253,7 @@ def _decision(is_rejected: bool) -> Text:
     return Text("rejected", style="yellow") if is_rejected else Text("published")
 
 
-def show_ranker(ranker: StoredRanker) -> None:
-    """What a ranker is, then how it was judged."""
+def _show_ranker(ranker: StoredRanker) -> None:
     spec, report = ranker.spec, ranker.report
     show_pairs(
         (
@@ -306,7 +302,7 @@ def _interval(each: MeasureComparison) -> str:
 def show_training(added: AddedRanker, index: Path) -> None:
     """What a training gave, and whether it serves."""
     ranker, report = added.model, added.model.report
-    show_ranker(ranker)
+    _show_ranker(ranker)
     if added.serves:
         say("\n", (ranker.name, "bold"), " serves.")
         if report.against.startswith("ranker-"):
@@ -331,8 +327,7 @@ def show_default(report: RankerReport, folder: Path) -> None:
     say(f"Written to {folder}: measured on {report.measured_on}")
 
 
-def show_pruning(done: PruningResult, index: Path) -> None:
-    """What a smaller ranker takes, how far it agrees with the one that it was made of, and whether it serves."""
+def _show_pruning(done: PruningResult, index: Path) -> None:
     ranker, before, agreement = done.added.model, done.added.model.report.against, done.agreement
     table = _table("", "graph", "100 candidates")
     for name, size in ((before, done.before), (ranker.name, done.after)):
@@ -349,8 +344,7 @@ def show_pruning(done: PruningResult, index: Path) -> None:
     _show_removed(done.added)
 
 
-def show_comparison(compared: ComparedRankers) -> None:
-    """Measures side by side, then what the two differ in."""
+def _show_comparison(compared: ComparedRankers) -> None:
     say((compared.before, "bold"), " → ", (compared.after, "bold"))
     table = _table("measure", "before", "after", "difference")
     for each in compared.measures:
@@ -363,8 +357,7 @@ def show_comparison(compared: ComparedRankers) -> None:
         show_notices(("they were measured on different held-out data, so the differences tell of the data too",))
 
 
-def show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
-    """Which model serves now, and how to undo it."""
+def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
     show_notices(done.passed_over)
     if done.model.name == done.previous:
         say((done.previous, "bold"), " serves already.")
@@ -374,8 +367,7 @@ def show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:
         say(_undo(done.previous, index))
 
 
-def show_off(document: dict[str, str], index: Path) -> None:
-    """What served, and how to undo it."""
+def _show_off(document: dict[str, str], index: Path) -> None:
     say("No ranker serves: results keep the merged order.")
     if before := document["before"]:
         say(f"{before} is kept; to let it serve again: shelfwise models rollback {index} {before}")
@@ -401,8 +393,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
 
 
-def show_tower(tower: StoredUserTower, serves: bool) -> None:
-    """What a tower is, and how it was judged."""
+def _show_tower(tower: StoredUserTower, serves: bool) -> None:
     spec = tower.spec
     say(f"{tower.name}, made {time_text(tower.report.created)}, for the encoder {printable(spec.encoder)}")
     say(f"trained on {printable(', '.join(f'{name} {value}' for name, value in spec.trained_on.items()))}")

@@ -6,12 +6,11 @@ import inspect
 import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-import typer
+from typer import Argument, Option
 
 from indexer.feeds.mapping import FeedMapping, load_mapping, parse_map_flags
 from retrieval.errors import SettingError
@@ -21,55 +20,38 @@ if TYPE_CHECKING:
     from rerank.text_towers.options import TextTowerOptions
 
 
-class Backend(StrEnum):
-    """Where words are searched."""
-
-    EMBEDDED = "embedded"
-    ELASTICSEARCH = "elasticsearch"
-
-
-class VectorsBackend(StrEnum):
-    """Where vectors are searched."""
-
-    FAISS = "faiss"
-    ELASTICSEARCH = "elasticsearch"
-
-
-Index = Annotated[Path, typer.Argument(help="An index directory, made by: shelfwise rebuild", metavar="INDEX")]
+Backend = Literal["embedded", "elasticsearch"]
+VectorsBackend = Literal["faiss", "elasticsearch"]
+Index = Annotated[Path, Argument(help="An index directory, made by: shelfwise rebuild", metavar="INDEX")]
 Feeds = Annotated[
-    list[str],
-    typer.Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED"),
+    list[str], Argument(help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input.", metavar="FEED")
 ]
-OneFeed = Annotated[Path, typer.Argument(help="A feed in JSON lines, plain, gzip or zstd.", metavar="FEED")]
-JudgmentsFile = Annotated[
-    Path, typer.Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")
-]
+OneFeed = Annotated[Path, Argument(help="A feed in JSON lines, plain, gzip or zstd.", metavar="FEED")]
+JudgmentsFile = Annotated[Path, Argument(help="Tab-separated: query, product_id, grade.", metavar="JUDGMENTS.tsv")]
 QueriesFile = Annotated[
-    Path | None, typer.Option("--judgments", help="Take the queries of this file; by default parts of titles.")
+    Path | None, Option("--judgments", help="Take the queries of this file; by default parts of titles.")
 ]
-By = Annotated[
-    str, typer.Option("--by", help="Who makes the change, for the history; a pseudonym will do.", metavar="NAME")
-]
+By = Annotated[str, Option("--by", help="Who makes the change, for the history; a pseudonym will do.", metavar="NAME")]
 SettingsFile = Annotated[
-    Path | None, typer.Option("--settings", help="A TOML file; by default shelfwise.toml, if there is one.")
+    Path | None, Option("--settings", help="A TOML file; by default shelfwise.toml, if there is one.")
 ]
 Workers = Annotated[
-    int | None, typer.Option("--workers", help="Processes that read and check; by default one a core.", min=1)
+    int | None, Option("--workers", help="Processes that read and check; by default one a core.", min=1)
 ]
-Filter = Annotated[str, typer.Option("--filter", help="Only products that match this expression.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html", help="Also write the report as one HTML page.")]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+Filter = Annotated[str, Option("--filter", help="Only products that match this expression.")]
+HtmlFile = Annotated[Path | None, Option("--html", help="Also write the report as one HTML page.")]
+_Json = Annotated[bool, Option("--json", help="Print one JSON document and nothing else.")]
 
 
 @dataclass(frozen=True, slots=True)
 class FeedFormat:
     """How feeds are read."""
 
-    format: Annotated[str, typer.Option(help="The feeds' format; by default it is recognised.")] = ""
+    format: Annotated[str, Option(help="The feeds' format; by default it is recognised.")] = ""
     mapping: Annotated[
-        Path | None, typer.Option(help="A JSON or TOML file that maps the feed's fields to the product's.")
+        Path | None, Option(help="A JSON or TOML file that maps the feed's fields to the product's.")
     ] = None
-    map: Annotated[list[str] | None, typer.Option(help="One field: title=product_name. Repeatable.")] = None
+    map: Annotated[list[str] | None, Option(help="One field: title=product_name. Repeatable.")] = None
 
     def fields(self) -> FeedMapping:
         """The mapping of the file and the flags; raises FeedError for one that cannot be used."""
@@ -139,112 +121,85 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
-Teacher = Annotated[str, typer.Option("--teacher", help="A cross-encoder's name or folder.")]
-Runtime = Annotated[str, typer.Option("--runtime", help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")]
+Teacher = Annotated[str, Option("--teacher", help="A cross-encoder's name or folder.")]
+Runtime = Annotated[str, Option("--runtime", help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")]
+_share = partial(Option, min=0, max=1)
+_up_to_a_million = partial(Option, min=0, max=1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
 class TowerTrainingOptions:
     """How text towers are trained."""
 
-    encoder: Annotated[str, typer.Option(help="A model to begin with; by default the index's own.")] = ""
-    from_catalog: Annotated[
-        int, typer.Option(help="Learn from so many queries generated from the catalog.", min=0, max=1_000_000)
-    ] = 0
+    encoder: Annotated[str, Option(help="A model to begin with; by default the index's own.")] = ""
+    from_catalog: Annotated[int, _up_to_a_million(help="Learn from so many queries generated from the catalog.")] = 0
     synthetic: Annotated[
-        int,
-        typer.Option(
-            help="Add so many queries generated from products that nobody has searched for.", min=0, max=1_000_000
-        ),
+        int, _up_to_a_million(help="Add so many queries generated from products that nobody has searched for.")
     ] = 0
     tune: Annotated[
-        int,
-        typer.Option(
-            help="Search learning rate, temperature, margin and negatives first, in so many short trainings.",
-            min=0,
-            max=1_000,
-        ),
+        int, Option(help="Tune rate, temperature, margin and negatives first, in so many trainings.", min=0, max=1_000)
     ] = 0
-    out: Annotated[
-        Path | None, typer.Option(help="A new folder; by default one under the index's training/towers.")
-    ] = None
-    loss: Annotated[Literal["softmax", "pointwise"], typer.Option(help="The loss of a batch.")] = "softmax"
-    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 3
-    batch: Annotated[int, typer.Option(help="Positives a step.", min=2, max=65_536)] = 128
-    learning_rate: Annotated[float, typer.Option(help="The highest.", min=1e-7, max=1e-2)] = 1e-4
-    temperature: Annotated[float, typer.Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
-    margin: Annotated[
-        float, typer.Option(help="By how much a positive's cosine has to exceed the others'.", min=0, max=1)
-    ] = 0.0
-    negatives: Annotated[int, typer.Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
-    ranks: Annotated[
-        str, typer.Option(help="The ranks of both retrievers that negatives are drawn from, as FIRST-LAST.")
-    ] = "101-500"
+    out: Annotated[Path | None, Option(help="A new folder; by default one under the index's training/towers.")] = None
+    loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
+    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 3
+    batch: Annotated[int, Option(help="Positives a step.", min=2, max=65_536)] = 128
+    learning_rate: Annotated[float, Option(help="The highest.", min=1e-7, max=1e-2)] = 1e-4
+    temperature: Annotated[float, Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
+    margin: Annotated[float, _share(help="By how much a positive's cosine has to exceed the others'.")] = 0.0
+    negatives: Annotated[int, Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
+    ranks: Annotated[str, Option(help="The ranks of both retrievers to draw negatives from, as FIRST-LAST.")] = (
+        "101-500"
+    )
     near_misses: Annotated[
         float,
-        typer.Option(
-            help="The share of positives whose first hard negative is a near product of another size or type.",
-            min=0,
-            max=1,
-        ),
+        _share(help="The share of positives whose first hard negative is a near product of another size or type."),
     ] = 0.0
-    rounds: Annotated[
-        int, typer.Option(help="Parts of the training, each with negatives mined anew.", min=1, max=100)
-    ] = 2
-    max_length: Annotated[int, typer.Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
+    rounds: Annotated[int, Option(help="Parts of the training, each with negatives mined anew.", min=1, max=100)] = 2
+    max_length: Annotated[int, Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
     train_layers: Annotated[
-        int | None, typer.Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1)
+        int | None, Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1)
     ] = None
-    layers: Annotated[
-        int | None, typer.Option(help="Keep so many layers, distilled from all: faster, and less good.", min=1)
-    ] = None
-    lora: Annotated[
-        int | None,
-        typer.Option(help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024),
-    ] = None
-    typos: Annotated[float, typer.Option(help="The share of queries that get a typing error.", min=0, max=1)] = 0.0
-    units: Annotated[float, typer.Option(help="The share of queries with units spelled differently.", min=0, max=1)] = (
-        0.0
+    layers: Annotated[int | None, Option(help="Keep so many layers, distilled from all: faster, less good.", min=1)] = (
+        None
     )
-    brands: Annotated[float, typer.Option(help="The share of queries without their brand.", min=0, max=1)] = 0.0
-    drop_fields: Annotated[
-        float, typer.Option(help="The share of positives read without some fields.", min=0, max=1)
-    ] = 0.0
-    unlike: Annotated[
-        float, typer.Option(help="The share of positives read without their query's words.", min=0, max=1)
-    ] = 0.0
+    lora: Annotated[
+        int | None, Option(help="Train adapters of this rank in place of the model's own weights.", min=1, max=1024)
+    ] = None
+    typos: Annotated[float, _share(help="The share of queries that get a typing error.")] = 0.0
+    units: Annotated[float, _share(help="The share of queries with units spelled differently.")] = 0.0
+    brands: Annotated[float, _share(help="The share of queries without their brand.")] = 0.0
+    drop_fields: Annotated[float, _share(help="The share of positives read without some fields.")] = 0.0
+    unlike: Annotated[float, _share(help="The share of positives read without their query's words.")] = 0.0
     dropout: Annotated[
-        float | None,
-        typer.Option(help="The share of activations left out; by default the model's own.", min=0, max=0.9),
+        float | None, Option(help="The share of activations left out; by default the model's own.", min=0, max=0.9)
     ] = None
     fgm: Annotated[
-        float, typer.Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100)
+        float, Option(help="Adversarial training: embeddings moved so far up the gradient.", min=0, max=100)
     ] = 0.0
     mixing: Annotated[
-        bool, typer.Option("--mixing/--no-mixing", help="Mix the trained weights with the old ones, as is best.")
+        bool, Option("--mixing/--no-mixing", help="Mix the trained weights with the old ones, as is best.")
     ] = True
     averaging: Annotated[
-        bool, typer.Option("--averaging", help="Keep the mean of several parts' weights where it is better.")
+        bool, Option("--averaging", help="Keep the mean of several parts' weights if it is better.")
     ] = False
     matryoshka: Annotated[
-        str,
-        typer.Option(help="Also train the first columns of vectors to do alone, as 128,64; see rebuild --dimension."),
+        str, Option(help="Also train the first columns of vectors to do alone, as 128,64; see rebuild --dimension.")
     ] = ""
     precision: Annotated[
-        Literal["auto", "fp32", "bf16"], typer.Option(help="auto is bf16 where the device is faster in it.")
+        Literal["auto", "fp32", "bf16"], Option(help="auto is bf16 where the device is faster in it.")
     ] = "auto"
     cached: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--cached-gradients/--whole-batches",
             help="Few texts in memory at a time, for any batch; or all of a batch's, a quarter faster.",
         ),
     ] = True
-    teacher: Annotated[str, typer.Option(help="A cross-encoder whose scores are learned too, if any.")] = ""
+    teacher: Annotated[str, Option(help="A cross-encoder whose scores are learned too, if any.")] = ""
     teacher_loss: Annotated[
-        Literal["none", "margin", "kl"], typer.Option(help="Its loss; margin where a teacher is named.")
+        Literal["none", "margin", "kl"], Option(help="Its loss; margin where a teacher is named.")
     ] = "none"
-    seed: Annotated[int, typer.Option(help="Another one draws other batches.", min=0, max=1_000_000)] = 0
+    seed: Annotated[int, _up_to_a_million(help="Another one draws other batches.")] = 0
 
     def options(self) -> TextTowerOptions:
         """How to train; raises SettingError for ranks or dimensions that are none, for a teacher or near misses without

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from indexer.build import RebuildOptions, RebuildReport
 from indexer.build import rebuild as run_rebuild
@@ -55,7 +55,7 @@ from service.cli.output import (
 from service.engine.versions import cluster_of, current_manifest
 from service.settings import load_settings
 
-RulesFile = Annotated[Path | None, typer.Option("--rules", help="A TOML file with quality rules of your own.")]
+RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with quality rules of your own.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +63,14 @@ class BackendOptions:
     """Where an index is searched, and by which encoder."""
 
     backend: Annotated[
-        Backend | None, typer.Option(help="Where words are searched; by default as set, or as it is with the index.")
+        Backend | None, Option(help="Where words are searched; by default as set, or as it is with the index.")
     ] = None
     vectors: Annotated[
-        VectorsBackend | None,
-        typer.Option(help="Where vectors are searched; by default as set, or as it is with the index."),
+        VectorsBackend | None, Option(help="Where vectors are searched; by default as set, or as it is with the index.")
     ] = None
     encoder: Annotated[
         str,
-        typer.Option(
+        Option(
             help="A model's name or folder; by default the one that was named before, or else the catalog decides. "
             "Without a feed, the version that serves is encoded."
         ),
@@ -79,7 +78,7 @@ class BackendOptions:
     runtime: Runtime = "auto"
     dimension: Annotated[
         int | None,
-        typer.Option(
+        Option(
             help="Cut vectors of --encoder to their first columns; models trained with --matryoshka bear it well.",
             min=1,
         ),
@@ -94,7 +93,7 @@ def rebuild(
     feed: FeedFormat,
     feeds: Annotated[
         list[str] | None,
-        typer.Argument(
+        Argument(
             help="Feeds as a shop exports them, plain, gzip or zstd; - is standard input. "
             "Without one, the version that serves is moved to the backend, or encoded by the encoder.",
             metavar="FEED",
@@ -102,13 +101,9 @@ def rebuild(
     ] = None,
     *,
     rules: RulesFile = None,
-    synonyms: Annotated[
-        Path | None, typer.Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")
-    ] = None,
-    keep: Annotated[int, typer.Option(help="Versions to keep, the new one among them.", min=1)] = 3,
-    force: Annotated[
-        bool, typer.Option("--force", help="Publish even where much of the catalog would be lost.")
-    ] = False,
+    synonyms: Annotated[Path | None, Option(help="A file of synonyms: 'sofa, couch' or 'hdd => hard disk'.")] = None,
+    keep: Annotated[int, Option(help="Versions to keep, the new one among them.", min=1)] = 3,
+    force: Annotated[bool, Option("--force", help="Publish even where much of the catalog would be lost.")] = False,
     workers: Workers = None,
 ) -> None:
     """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
@@ -125,7 +120,7 @@ def rebuild(
     if not feeds:
         with TerminalProgress() as progress:
             moved = run_move(index, cluster, progress, vectors=vectors_in_cluster, keep=keep)
-        emit(moved, show_move)
+        emit(moved, _show_move)
         return
     options = RebuildOptions(
         feeds=tuple(feeds),
@@ -153,7 +148,7 @@ def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
     encoder = open_encoder(where.encoder, where.runtime, cache_folder(), dimension=where.dimension)
     with TerminalProgress() as progress:
         report = reencode(index, encoder, where.encoder, progress, cluster=cluster, keep=keep)
-    emit(report, show_reencoding)
+    emit(report, _show_reencoding)
 
 
 def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:
@@ -162,12 +157,12 @@ def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None
     settings = load_settings(where.settings)
     serving = current_manifest(Store(index))
     place = serving.cluster if serving else None
-    is_clustered = (where.backend or settings.backend or (place and Backend.ELASTICSEARCH)) == Backend.ELASTICSEARCH
-    has_vectors = place and place.vectors and VectorsBackend.ELASTICSEARCH
+    is_clustered = (where.backend or settings.backend or (place and "elasticsearch")) == "elasticsearch"
+    has_vectors = place and place.vectors and "elasticsearch"
     vectors = where.vectors or settings.vectors
     if is_clustered:
-        return settings.cluster, (vectors or has_vectors) == VectorsBackend.ELASTICSEARCH
-    if vectors == VectorsBackend.ELASTICSEARCH:
+        return settings.cluster, (vectors or has_vectors) == "elasticsearch"
+    if vectors == "elasticsearch":
         raise SettingError("vectors are searched in Elasticsearch only where words are: set backend to elasticsearch")
     return None, False
 
@@ -201,8 +196,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
         say(f"To rank better: shelfwise train ranker {index} --from-catalog")
 
 
-def show_move(report: MoveReport) -> None:
-    """What a move did."""
+def _show_move(report: MoveReport) -> None:
     where = "in the index directory" if report.backend == "embedded" else "in Elasticsearch"
     version = (report.version, "bold")
     if report.published:
@@ -213,8 +207,7 @@ def show_move(report: MoveReport) -> None:
         say(version, f" still serves: it is {where} already.")
 
 
-def show_reencoding(report: ReencodeReport) -> None:
-    """What encoding by another encoder did."""
+def _show_reencoding(report: ReencodeReport) -> None:
     version = (report.version, "bold")
     if not report.published:
         say(version, f" still serves: its vectors are by {report.encoder} already.")
@@ -230,7 +223,7 @@ def check(
     rules: RulesFile = None,
     page: HtmlFile = None,
     rejected: Annotated[
-        Path | None, typer.Option("--rejected", help="Write the rows that cannot be used, to be repaired and read.")
+        Path | None, Option("--rejected", help="Write the rows that cannot be used, to be repaired and read.")
     ] = None,
     workers: Workers = None,
 ) -> None:

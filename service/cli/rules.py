@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
@@ -41,11 +41,11 @@ def list_rules(index: Index) -> None:
     with open_engine(index) as engine:
         revision, rules, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
     document = {"revision": revision, "rules": [rule_document(each) for each in rules], "faults": faults}
-    emit(rules, show_rules, faults, document=document)
+    emit(rules, _show_rules, faults, document=document)
 
 
 @command("rules show store summer-sale > summer-sale.json", json=False)
-def show(index: Index, rule: Annotated[str, typer.Argument(help="A rule's id.", metavar="RULE")]) -> None:
+def show(index: Index, rule: Annotated[str, Argument(help="A rule's id.", metavar="RULE")]) -> None:
     """Print one rule as JSON, as put reads it."""
     write_json(msgspec.json.format(encode_rule(_store(index).get(rule))).encode())
 
@@ -53,7 +53,7 @@ def show(index: Index, rule: Annotated[str, typer.Argument(help="A rule's id.", 
 @command("rules put store summer-sale.toml --by m7")
 def put(
     index: Index,
-    file: Annotated[Path, typer.Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")],
+    file: Annotated[Path, Argument(help="A JSON or TOML file: docs/rules.md.", metavar="FILE")],
     by: By = "",
 ) -> None:
     """Add the rules of a file, or replace those of the same id: all of them or none. Engines follow at once."""
@@ -66,7 +66,7 @@ def put(
 
 @command("rules delete store summer-sale --by m7")
 def delete(
-    index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of rules.", metavar="RULE")], by: By = ""
+    index: Index, ids: Annotated[list[str], Argument(help="Ids of rules.", metavar="RULE")], by: By = ""
 ) -> None:
     """Delete rules; restore brings them back."""
     store = _store(index)
@@ -78,8 +78,8 @@ def delete(
 @command("rules history store summer-sale --limit 5")
 def history(
     index: Index,
-    rule: Annotated[str, typer.Argument(help="By default the changes of all rules.", metavar="RULE")] = "",
-    limit: Annotated[int, typer.Option(help="How many changes.", min=1)] = 20,
+    rule: Annotated[str, Argument(help="By default the changes of all rules.", metavar="RULE")] = "",
+    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
 ) -> None:
     """Show who changed what, newest first."""
     changes = _store(index).history(rule or None, limit)
@@ -89,7 +89,7 @@ def history(
 @command("rules restore store 12 --by m7")
 def restore(
     index: Index,
-    revision: Annotated[int, typer.Argument(help="As history numbers them; 0 for none.", metavar="REVISION")],
+    revision: Annotated[int, Argument(help="As history numbers them; 0 for none.", metavar="REVISION")],
     by: By = "",
 ) -> None:
     """Restore all rules of a revision; that is a change, too, and can be undone."""
@@ -104,11 +104,9 @@ def preview(
     index: Index,
     query: QueryArgument,
     which: PageOptions,
-    put: Annotated[
-        Path | None, typer.Option("--put", help="A file of rules that would be put.", metavar="FILE")
-    ] = None,
+    put: Annotated[Path | None, Option("--put", help="A file of rules that would be put.", metavar="FILE")] = None,
     delete: Annotated[
-        list[str] | None, typer.Option("--delete", help="A rule that would be deleted. Repeatable.", metavar="RULE")
+        list[str] | None, Option("--delete", help="A rule that would be deleted. Repeatable.", metavar="RULE")
     ] = None,
 ) -> None:
     """Show what a change of rules would do to a page of a search, without changing anything."""
@@ -117,7 +115,7 @@ def preview(
         found = engine.rules.preview(
             query, rules, delete=delete or (), filters=which.filter, size=which.size, page=which.page
         )
-    emit(found, show_preview)
+    emit(found, _show_preview)
 
 
 def _undo(index: Path) -> str:
@@ -132,8 +130,7 @@ def _store(index: Path) -> RuleStore:
 _MOST_NAMED = 3
 
 
-def show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
-    """A line for each rule: when it applies and what it does."""
+def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
     if not rules:
         say("No rules. To add some: shelfwise rules put INDEX FILE")
         return
@@ -197,8 +194,7 @@ def difference(change: RuleChange) -> str:
     return "changed " + ", ".join(name for name in {**was, **became} if was.get(name) != became.get(name))
 
 
-def show_preview(preview: Preview) -> None:
-    """Which hits would be gained, lost and moved, and how many there would be."""
+def _show_preview(preview: Preview) -> None:
     before, after = preview.before, preview.after
     table = Table.grid(padding=(0, 2))
     for sign, moves in (("+", preview.gained), ("-", preview.lost), ("~", preview.moved)):

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
 from retrieval.html_report import printable
 from retrieval.records import Explanation, Facet, Hit, Page, Product
@@ -23,32 +23,30 @@ from service.engine.reranking import UNREAD, unknown_products_warning
 from service.engine.spelling import Spans, Suggestions
 from service.settings import load_settings
 
-QueryArgument = Annotated[
-    str, typer.Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")
-]
-SizeOption = Annotated[int, typer.Option("--size", help="How many.")]
+QueryArgument = Annotated[str, Argument(help="What a shopper would type; '' browses everything.", metavar="QUERY")]
+SizeOption = Annotated[int, Option("--size", help="How many.")]
 
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
     """Which hits of a search are shown."""
 
-    filter: Annotated[str, typer.Option(help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
-    size: Annotated[int, typer.Option(help="Hits on a page.")] = 10
-    page: Annotated[int, typer.Option(help="Which page, from 1.")] = 1
+    filter: Annotated[str, Option(help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
+    size: Annotated[int, Option(help="Hits on a page.")] = 10
+    page: Annotated[int, Option(help="Which page, from 1.")] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RankingOptions:
     """How the hits of a search are ordered."""
 
-    sort: Annotated[str, typer.Option(help="A numeric field; -price for descending.")] = ""
-    stage: Annotated[str, typer.Option(help="bm25, dense, merged or ranked.")] = "ranked"
+    sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
+    stage: Annotated[str, Option(help="bm25, dense, merged or ranked.")] = "ranked"
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
+        bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
     ] = False
-    no_correct: Annotated[bool, typer.Option("--no-correct", help="Do not correct the spelling of the query.")] = False
-    no_rules: Annotated[bool, typer.Option("--no-rules", help="Ignore the store's merchandising rules.")] = False
+    no_correct: Annotated[bool, Option("--no-correct", help="Do not correct the spelling of the query.")] = False
+    no_rules: Annotated[bool, Option("--no-rules", help="Ignore the store's merchandising rules.")] = False
 
 
 def open_engine(index: Path, settings: Path | None = None) -> SearchEngine:
@@ -64,10 +62,10 @@ def search(
     query: QueryArgument,
     which: PageOptions,
     how: RankingOptions,
-    facets: Annotated[list[str] | None, typer.Option("--facet", help="A field to count values of. Repeatable.")] = None,
+    facets: Annotated[list[str] | None, Option("--facet", help="A field to count values of. Repeatable.")] = None,
     history: Annotated[
         str,
-        typer.Option(
+        Option(
             help="What this shopper did before, oldest first: ids of products, with :consultation, :cart or :purchase "
             "where it was no click. For example: 3920564,1187:cart"
         ),
@@ -98,9 +96,9 @@ def search(
 @command('query suggest store "cord"')
 def suggest(
     index: Index,
-    text: Annotated[str, typer.Argument(help="What was typed so far; the last word may go on.", metavar="TEXT")],
-    size: Annotated[int, typer.Option(help="The most queries; of each other kind half as many.")] = 8,
-    related: Annotated[bool, typer.Option("--related", help="Show queries related to TEXT instead.")] = False,
+    text: Annotated[str, Argument(help="What was typed so far; the last word may go on.", metavar="TEXT")],
+    size: Annotated[int, Option(help="The most queries; of each other kind half as many.")] = 8,
+    related: Annotated[bool, Option("--related", help="Show queries related to TEXT instead.")] = False,
 ) -> None:
     """Complete what a shopper has typed so far: queries, categories, brands and products."""
     with open_engine(index) as engine:
@@ -113,7 +111,7 @@ def suggest(
 @command("query similar store 3920564")
 def similar(
     index: Index,
-    product: Annotated[str, typer.Argument(help="A product's id.", metavar="PRODUCT")],
+    product: Annotated[str, Argument(help="A product's id.", metavar="PRODUCT")],
     filters: Filter = "",
     size: SizeOption = 10,
     settings: SettingsFile = None,
@@ -127,13 +125,13 @@ def similar(
 def recommend(
     index: Index,
     history: Annotated[
-        str, typer.Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
+        str, Option(help="What a shopper did, oldest first, as in shelfwise search; by default nothing.")
     ] = "",
     filters: Filter = "",
     size: SizeOption = 10,
     include_seen: Annotated[
         bool | None,
-        typer.Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
+        Option("--include-seen/--hide-seen", help="Products of the history; by default as recommend.seen says."),
     ] = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -209,16 +207,6 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
-    """A hit as the table shows it."""
-
-    number: str
-    hit: Hit
-    price: str
-    id: Text
-
-
-@dataclass(frozen=True, slots=True)
 class _Widths:
     """Of the table's columns, in cells."""
 
@@ -230,41 +218,43 @@ class _Widths:
 
 def _show_hits(page: Page, *, explain: bool) -> None:
     first = (page.page - 1) * page.size + 1
-    lines = []
-    for number, hit in enumerate(page.hits, first):
-        product_id = Text(printable(hit.product.id))
-        product_id.truncate(_LONGEST_ID, overflow="ellipsis")
-        lines.append(_Line(str(number), hit, price_text(hit.product), product_id))
-    widths = _widths(lines)
+    widths = _widths(page.hits, first)
     if not (explain and any(hit.explanation for hit in page.hits)):
-        show_table(_table(lines, widths, header=True, explain=explain))
+        show_table(_table(page.hits, first, widths, explain=explain))
         return
     # An explanation takes all of the width right of the number, which a column of the table does not have.
     indent = (0, 0, 0, widths.number + 2)
-    for number, line in enumerate(lines):
-        show_table(_table([line], widths, header=not number, explain=False))
-        show_table(Padding(Text(_stages_line(line.hit), style="dim"), indent))
-        if line.hit.explanation:
-            show_table(Padding(_explanation(line.hit.explanation), indent))
+    for number, hit in enumerate(page.hits, first):
+        show_table(_table([hit], number, widths, header=number == first))
+        show_table(Padding(Text(_stages_line(hit), style="dim"), indent))
+        if hit.explanation:
+            show_table(Padding(_explanation(hit.explanation), indent))
 
 
-def _widths(lines: Sequence[_Line]) -> _Widths:
-    number = len(lines[-1].number)
-    price = max(len("price"), *(len(line.price) for line in lines))
-    product_id = max(len("id"), *(line.id.cell_len for line in lines))
+def _widths(hits: Sequence[Hit], first: int) -> _Widths:
+    number = len(str(first + len(hits) - 1))
+    price = max(len("price"), *(len(price_text(hit.product)) for hit in hits))
+    product_id = max(len("id"), *(_short_id(hit).cell_len for hit in hits))
     title = max(_NARROWEST_TITLE, output.out.width - number - price - product_id - _GAPS)
     return _Widths(number, title, price, product_id)
 
 
-def _table(lines: Sequence[_Line], widths: _Widths, *, header: bool, explain: bool) -> Table:
+def _short_id(hit: Hit) -> Text:
+    product_id = Text(printable(hit.product.id))
+    product_id.truncate(_LONGEST_ID, overflow="ellipsis")
+    return product_id
+
+
+def _table(hits: Sequence[Hit], first: int, widths: _Widths, *, header: bool = True, explain: bool = False) -> Table:
     table = plain_table()
     table.show_header = header
     table.add_column("#", justify="right", no_wrap=True, min_width=widths.number)
     table.add_column("product", no_wrap=True)
     table.add_column("price", justify="right", no_wrap=True, min_width=widths.price)
     table.add_column("id", no_wrap=True, min_width=widths.id)
-    for line in lines:
-        table.add_row(line.number, _description(line.hit, widths.title, explain=explain), line.price, line.id)
+    for number, hit in enumerate(hits, first):
+        description = _description(hit, widths.title, explain=explain)
+        table.add_row(str(number), description, price_text(hit.product), _short_id(hit))
     return table
 
 

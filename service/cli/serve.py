@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
-import typer
+from typer import Argument, Option
 
 from retrieval.errors import SettingError
 from service.cli import output
@@ -22,19 +22,18 @@ if TYPE_CHECKING:
     from service.http.auth import KeyFile, Scope, StoredKey
 
 Expires = Annotated[
-    datetime | None, typer.Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
+    datetime | None, Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 ]
-KeyFilter = Annotated[str, typer.Option("--filter", help="An expression that restricts every search with the key.")]
+KeyFilter = Annotated[str, Option("--filter", help="An expression that restricts every search with the key.")]
 
 
 @command("serve store --port 8080", json=False)
 def serve(
     index: Index,
-    host: Annotated[str | None, typer.Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
-    port: Annotated[int | None, typer.Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
+    host: Annotated[str | None, Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
+    port: Annotated[int | None, Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
     notice: Annotated[
-        float,
-        typer.Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600),
+        float, Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600)
     ] = 0.0,
     settings: SettingsFile = None,
 ) -> None:
@@ -62,13 +61,13 @@ def serve(
 @command("keys create store web-shop --scope search,events", json=False)
 def create_key(
     index: Index,
-    name: Annotated[str, typer.Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
+    name: Annotated[str, Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
     scope: Annotated[
-        str, typer.Option(help="What it is for: search, events, write, metrics, admin; several with commas.")
+        str, Option(help="What it is for: search, events, write, metrics, admin; several with commas.")
     ] = "search",
     expires: Expires = None,
     filters: KeyFilter = "",
-    requests_per_minute: Annotated[int | None, typer.Option(help="By default as set.", min=1)] = None,
+    requests_per_minute: Annotated[int | None, Option(help="By default as set.", min=1)] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Create a key, and print it this once. A running service accepts it at once."""
@@ -108,7 +107,7 @@ def _show_keys(keys: list[StoredKey]) -> None:
 @command("keys withdraw store 3f9a1c0b22de", json=False)
 def withdraw_key(
     index: Index,
-    identity: Annotated[str, typer.Argument(help="A key's id, as shown by: shelfwise keys list", metavar="ID")],
+    identity: Annotated[str, Argument(help="A key's id, as shown by: shelfwise keys list", metavar="ID")],
     settings: SettingsFile = None,
 ) -> None:
     """Withdraw a key, and with it those that were narrowed from it. A running service notices within a second."""
@@ -118,7 +117,7 @@ def withdraw_key(
 
 @command("keys narrow --filter 'brand = Bosch' --expires 2030-01-31 < key.txt", json=False)
 def narrow(
-    scope: Annotated[str, typer.Option(help="Only these of its scopes; by default all of them.")] = "",
+    scope: Annotated[str, Option(help="Only these of its scopes; by default all of them.")] = "",
     filters: KeyFilter = "",
     expires: Expires = None,
 ) -> None:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from rich.text import Text
+from typer import Argument, Option
 
 from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
@@ -19,24 +19,24 @@ from service.curation.document_store import StoredDocuments
 from service.curation.synonym_mining import Example, Proposal
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore, format_lines, parse_line, read_lines
 
-ProposalId = Annotated[str, typer.Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
+ProposalId = Annotated[str, Argument(help="A proposal's id, as proposals shows it.", metavar="PROPOSAL")]
 
 
 @command("synonyms list store")
 def list_synonyms(index: Index) -> None:
     """List the synonyms of an index; those that its version was built with are in a file of the version."""
     stored = _store(index).read()
-    emit(stored, show_synonyms, document={"revision": stored.revision, "synonyms": stored.documents})
+    emit(stored, _show_synonyms, document={"revision": stored.revision, "synonyms": stored.documents})
 
 
 @command('synonyms put store "sofa, couch, settee" --by m7')
 def put(
     index: Index,
     line: Annotated[
-        str, typer.Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.')
+        str, Argument(help='"sofa, couch": each finds the other. "hdd => hard disk": the left finds the right.')
     ],
-    synonym_id: Annotated[str, typer.Option("--id", help="Its id; by default it is made of the words.")] = "",
-    off: Annotated[bool, typer.Option("--off", help="Keep it without searching by it.")] = False,
+    synonym_id: Annotated[str, Option("--id", help="Its id; by default it is made of the words.")] = "",
+    off: Annotated[bool, Option("--off", help="Keep it without searching by it.")] = False,
     by: By = "",
 ) -> None:
     """Add a synonym, or replace the one with the same id. Engines follow at once."""
@@ -46,7 +46,7 @@ def put(
 
 @command("synonyms delete store sofa-couch-settee --by m7")
 def delete(
-    index: Index, ids: Annotated[list[str], typer.Argument(help="Ids of synonyms.", metavar="SYNONYM")], by: By = ""
+    index: Index, ids: Annotated[list[str], Argument(help="Ids of synonyms.", metavar="SYNONYM")], by: By = ""
 ) -> None:
     """Delete synonyms; they stay in the history."""
     store = _store(index)
@@ -57,8 +57,8 @@ def delete(
 @command("synonyms history store sofa-couch --limit 5")
 def history(
     index: Index,
-    synonym: Annotated[str, typer.Argument(help="By default the changes of all.", metavar="SYNONYM")] = "",
-    limit: Annotated[int, typer.Option(help="How many changes.", min=1)] = 20,
+    synonym: Annotated[str, Argument(help="By default the changes of all.", metavar="SYNONYM")] = "",
+    limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
 ) -> None:
     """Show who changed what, newest first."""
     emit(_store(index).history(synonym or None, limit), show_history, "synonym", difference)
@@ -67,7 +67,7 @@ def history(
 @command("synonyms import store synonyms.txt --by m7")
 def import_lines(
     index: Index,
-    file: Annotated[Path, typer.Argument(help="As shelfwise rebuild --synonyms reads it.", metavar="FILE")],
+    file: Annotated[Path, Argument(help="As shelfwise rebuild --synonyms reads it.", metavar="FILE")],
     by: By = "",
 ) -> None:
     """Add the synonyms of a text file, one a line: all of them or none; what has the same words is replaced."""
@@ -82,12 +82,10 @@ def export(index: Index) -> None:
 
 
 @command("synonyms proposals store --size 10")
-def proposals(
-    index: Index, size: Annotated[int, typer.Option(help="How many, the strongest first.", min=1)] = 20
-) -> None:
+def proposals(index: Index, size: Annotated[int, Option(help="How many, the strongest first.", min=1)] = 20) -> None:
     """Show what shoppers' queries propose, with the evidence; shelfwise events refresh makes it anew."""
     with open_engine(index) as engine:
-        emit(engine.synonyms.proposals()[:size], show_proposals)
+        emit(engine.synonyms.proposals()[:size], _show_proposals)
 
 
 @command("synonyms accept store 3f9a1c0b22de --by m7")
@@ -119,8 +117,7 @@ def _store(index: Path) -> SynonymStore:
     return SynonymStore(index)
 
 
-def show_synonyms(stored: StoredDocuments[Synonym]) -> None:
-    """A line for each."""
+def _show_synonyms(stored: StoredDocuments[Synonym]) -> None:
     if not stored.documents:
         say('No synonyms. To add one: shelfwise synonyms put INDEX "sofa, couch"')
         return
@@ -143,8 +140,7 @@ def difference(change: SynonymChange) -> str:
     return "turned on" if change.after.enabled else "turned off"
 
 
-def show_proposals(proposals: Sequence[Proposal]) -> None:
-    """A line for each, and its strongest example below."""
+def _show_proposals(proposals: Sequence[Proposal]) -> None:
     if not proposals:
         say("No proposals. They are made of shoppers' events: shelfwise events refresh INDEX")
         return

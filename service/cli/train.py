@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
 from rerank.teacher.pairs import DEFAULT_TEACHER
 from retrieval.html_report import printable
@@ -41,13 +41,13 @@ class ClickTrainingOptions:
     """How a ranker is trained."""
 
     method: Annotated[
-        Literal["debiased", "propensity", "tower", "naive"], typer.Option(help="How clicks are corrected for position.")
+        Literal["debiased", "propensity", "tower", "naive"], Option(help="How clicks are corrected for position.")
     ] = "debiased"
     queries: Annotated[
-        int, typer.Option(help="How many queries to generate, or to learn from the clicks of.", min=200, max=1_000_000)
+        int, Option(help="How many queries to generate, or to learn from the clicks of.", min=200, max=1_000_000)
     ] = 20_000
-    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6
-    seed: Annotated[int, typer.Option(help="Another one gives other queries and weights.", min=0, max=1_000_000)] = 0
+    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 6
+    seed: Annotated[int, Option(help="Another one gives other queries and weights.", min=0, max=1_000_000)] = 0
 
     def from_clicks(self) -> ClickRankerOptions:
         """How to learn from clicks."""
@@ -82,7 +82,7 @@ def ranker(
     how: ClickTrainingOptions,
     teacher: TeacherOptions,
     from_catalog: Annotated[
-        bool, typer.Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
+        bool, Option("--from-catalog", help="Learn from a teacher, on queries generated from the catalog.")
     ] = False,
     settings: SettingsFile = None,
 ) -> None:
@@ -103,14 +103,12 @@ def ranker(
 
 @command("train default first-store second-store --out default-ranker")
 def default(
-    indexes: Annotated[list[Path], typer.Argument(help="Index directories of different stores.", metavar="INDEX")],
-    out: Annotated[Path, typer.Option(help="A new folder for the ranker.")],
+    indexes: Annotated[list[Path], Argument(help="Index directories of different stores.", metavar="INDEX")],
+    out: Annotated[Path, Option(help="A new folder for the ranker.")],
     teacher: TeacherOptions,
-    queries: Annotated[
-        int, typer.Option(help="How many to generate from each catalog.", min=200, max=1_000_000)
-    ] = 4_000,
-    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
-    seed: Annotated[int, typer.Option(help="Another one gives other queries and weights.", min=0)] = 0,
+    queries: Annotated[int, Option(help="How many to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
+    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, Option(help="Another one gives other queries and weights.", min=0)] = 0,
 ) -> None:
     """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
     comes with the program was made."""
@@ -130,20 +128,20 @@ def towers(
     how: TowerTrainingOptions,
     judgments: Annotated[
         list[Path] | None,
-        typer.Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
+        Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
     ] = None,
     validation: Annotated[
-        Path | None, typer.Option(help="Judged queries that choose; by default a tenth of the others.")
+        Path | None, Option(help="Judged queries that choose; by default a tenth of the others.")
     ] = None,
     paraphrases: Annotated[
         bool,
-        typer.Option(
+        Option(
             "--paraphrases",
             help="Of clicks: queries of few positives learn what answers those that shoppers replaced them by.",
         ),
     ] = False,
     publish: Annotated[
-        bool, typer.Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
+        bool, Option("--publish/--no-publish", help="Let it serve if it is better, or only write the folder.")
     ] = True,
     runtime: Runtime = "auto",
     settings: SettingsFile = None,
@@ -171,11 +169,10 @@ def towers(
     with TerminalProgress() as progress:
         done = train_text_towers(index, load_settings(settings), request, progress)
     document = {"folder": str(done.folder), "towers": done.spec, "published": done.published}
-    emit(done, show_towers, index, document=document)
+    emit(done, _show_towers, index, document=document)
 
 
-def show_towers(done: TextTowersResult, index: Path) -> None:
-    """How a training of text towers went, and whether they serve."""
+def _show_towers(done: TextTowersResult, index: Path) -> None:
     spec, published = done.spec, done.published
     table = plain_table("part", "loss", "nDCG@10", "", right={"part", "loss", "nDCG@10"})
     for epoch in spec.curve:
@@ -214,10 +211,10 @@ def _show_encoder_report(report: EncoderReport) -> None:
 @command("train users store")
 def users(
     index: Index,
-    epochs: Annotated[int, typer.Option(help="The most epochs; it stops early.", min=1, max=1_000)] = 12,
-    batch: Annotated[int, typer.Option(help="Windows of 50 acts a step.", min=2, max=4_096)] = 64,
-    learning_rate: Annotated[float, typer.Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
-    seed: Annotated[int, typer.Option(help="Another one gives other weights.", min=0, max=1_000_000)] = 0,
+    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=1_000)] = 12,
+    batch: Annotated[int, Option(help="Windows of 50 acts a step.", min=2, max=4_096)] = 64,
+    learning_rate: Annotated[float, Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
+    seed: Annotated[int, Option(help="Another one gives other weights.", min=0, max=1_000_000)] = 0,
     settings: SettingsFile = None,
 ) -> None:
     """Train the user tower, which recommends, on what each shopper did next. It serves if it is better than what does;
@@ -238,11 +235,9 @@ def users(
 def learn(
     index: Index,
     how: ClickTrainingOptions,
-    if_new: Annotated[
-        int, typer.Option("--if-new", help="Only if there are so many events since the last time.", min=0)
-    ] = 0,
+    if_new: Annotated[int, Option("--if-new", help="Only if there are so many events since the last time.", min=0)] = 0,
     towers: Annotated[
-        bool, typer.Option("--towers", help="Train the encoder first, and encode all products anew where it is better.")
+        bool, Option("--towers", help="Train the encoder first, and encode all products anew where it is better.")
     ] = False,
     settings: SettingsFile = None,
 ) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +33,7 @@ from retrieval.index.tantivy import TantivyIndex
 from retrieval.index.token_states import StoredStates
 from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors
 from retrieval.records import Product
-from retrieval.store.files import file_problem, load_array
+from retrieval.store.files import FileEntry, file_problem, load_array
 from retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
@@ -64,6 +64,7 @@ from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
+from service.cli.output import count_text
 from service.engine.snapshot import stored_analyzer
 from service.engine.versions import current_name
 
@@ -71,14 +72,41 @@ if TYPE_CHECKING:
     from retrieval.elasticsearch.versions import ClusterVersions
     from retrieval.progress import Progress
 
-    pass
-
-
+T = TypeVar("T")
 _EXAMPLES = 5
-NEW_DIRECTORY = (
+"""Products or fields that a problem names."""
+_BY_ID = 10_000
+"""Products that are looked up by their id, and..."""
+_BY_CONTENT = 1_000
+"""...by their terms and by their vector, which takes longer."""
+_BY_ENCODER = 64
+"""Products whose vector is made again."""
+_NEAR = 0.99
+"""The cosine from which two vectors of one text, made on two machines, count as equal."""
+_UNIT = 1e-3
+_MOST_TERMS = 8
+_CHUNK = 65_536
+_ENCODER = "encoder"
+_VECTORS = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
+_LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
+_PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
+
+# Advice; {root} is the index directory.
+_REPORT = (
     "its checksums are right, so it was published like this: let the version before serve (shelfwise index rollback), "
     "rebuild into a new directory, and report it as a fault of Shelfwise"
 )
+_SERVES = (
+    "let a whole version serve: shelfwise index rollback {root}; then make a new one: shelfwise rebuild {root} FEED"
+)
+_WAITS = (
+    "this version does not serve: do not go back to it; shelfwise index prune {root} removes it with the other old ones"
+)
+_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild {root} FEED"
+_FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
+_STRAY = "remove it: nothing reads it"
+_MADE_ANEW = "the newest whole version serves; shelfwise index rollback {root} VERSION writes the file anew"
+_LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes behind the last rebuild: move both away"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -86,65 +114,56 @@ class Problem(msgspec.Struct, frozen=True):
 
     part: str
     what: str
-    advice: str = NEW_DIRECTORY
+    advice: str = _REPORT
 
 
-@dataclass(slots=True)
 class ProblemTally:
-    """How many products something is wrong with, and the ids of the first."""
+    """Products that something is wrong with, by part and kind: how many, and the ids of the first."""
 
-    count: int = 0
-    examples: list[str] = field(default_factory=list)
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._examples: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
 
-    def add(self, product_id: str) -> None:
+    def add(self, part: str, what: str, product_id: str) -> None:
         """Counts one more product."""
-        self.count += 1
-        if len(self.examples) < _EXAMPLES:
-            self.examples.append(product_id)
+        self._counts[part, what] += 1
+        if self._counts[part, what] <= _EXAMPLES:
+            self._examples[part, what].append(product_id)
 
-    def problems(self, part: str, what: str) -> list[Problem]:
-        """The problem, if any product has it."""
-        if not self.count:
-            return []
-        named = ", ".join(self.examples) + (", ..." if self.count > len(self.examples) else "")
-        counted = f"{self.count:,} products" if self.count > 1 else "1 product"
-        return [Problem(part, f"{what}: {counted} ({named})")]
-
-
-IDS = 10_000
-"""Products that are looked up by their id, and..."""
-FOUND = 1_000
-"""...by their terms and by their vector: those take longer."""
-ENCODED = 64
-"""Products whose vector is made again."""
-_NEAR = 0.99
-"""The cosine from which two vectors of one text, made on two machines, count as equal."""
-_UNIT = 1e-3
-_MOST_TERMS = 8
-_CHUNK = 65_536
-_STORED = f"{VECTORS_FOLDER}/{VECTORS_FILE}"
+    def problems(self) -> list[Problem]:
+        """A problem for each kind, in the order in which they were met."""
+        return [
+            Problem(part, f"{what}: {count_text(count, 'product')} ({_listed(self._examples[part, what], count)})")
+            for (part, what), count in self._counts.items()
+        ]
 
 
-def check_keyword(
+def _listed(examples: Sequence[str], count: int, separator: str = ", ") -> str:
+    return separator.join(examples) + (f"{separator}..." if count > len(examples) else "")
+
+
+def sample(count: int, most: int) -> list[int]:
+    """At most `most` of the rows from 0 to `count`, evenly spread, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
+
+
+def _check_keyword(
     keyword: KeywordIndex, products: ProductStore, analyzer: Analyzer | None, advance: Callable[[int], None]
 ) -> list[Problem]:
     """Looks a sample of the products up by id and, where there is an analyzer, by their own terms."""
-    unnamed, unfound = ProblemTally(), ProblemTally()
-    by_terms = set(sample(len(products), FOUND)) if analyzer else set()
-    for row in sample(len(products), IDS):
+    tally = ProblemTally()
+    by_terms = set(sample(len(products), _BY_CONTENT))
+    for row in sample(len(products), _BY_ID):
         product_id = products.id_of(row)
-        if not _is_named(keyword, product_id, row):
-            unnamed.add(product_id)
-        if analyzer and row in by_terms and not _is_found(keyword, keyword_terms(products[row], analyzer), row):
-            unfound.add(product_id)
+        if not _finds_id(keyword, product_id, row):
+            tally.add(KEYWORD_FOLDER, "not found by the id at the row", product_id)
+        if analyzer and row in by_terms and not _finds_terms(keyword, keyword_terms(products[row], analyzer), row):
+            tally.add(KEYWORD_FOLDER, "not found by the own terms", product_id)
         advance(1)
-    return [
-        *unnamed.problems(KEYWORD_FOLDER, "not found by the id at the row"),
-        *unfound.problems(KEYWORD_FOLDER, "not found by the own terms"),
-    ]
+    return tally.problems()
 
 
-def _is_named(keyword: KeywordIndex, product_id: str, row: int) -> bool:
+def _finds_id(keyword: KeywordIndex, product_id: str, row: int) -> bool:
     if row in keyword.find_identifier(identifier_key(product_id)):
         return True
     # An identifier that is all punctuation, or that too many products carry, names none of them.
@@ -152,24 +171,31 @@ def _is_named(keyword: KeywordIndex, product_id: str, row: int) -> bool:
     return row in keyword.select(Selection(where=by_id, everything=True))
 
 
-def _is_found(keyword: KeywordIndex, terms: Sequence[str], row: int) -> bool:
+def _finds_terms(keyword: KeywordIndex, terms: Sequence[str], row: int) -> bool:
     together = tuple(islice(dict.fromkeys(terms), _MOST_TERMS))
     return not together or bool((keyword.score(np.array([row]), (TermGroup((together,)),)).scores > 0).any())
 
 
-def check_vectors(folder: Path, index: VectorIndex, products: ProductStore, text_keys: Keys | None) -> list[Problem]:
+def _check_vectors(folder: Path, index: VectorIndex, products: ProductStore, text_keys: Keys | None) -> list[Problem]:
     """The stored vectors are of length 1, equal for equal texts, and found by the index that proposes them."""
     vectors: Vectors = load_array(folder / VECTORS_FILE, mapped=True)
-    odd = ProblemTally()
+    tally = ProblemTally()
     for row in _not_unit(vectors):
-        odd.add(_name(products, row))
-    found = odd.problems(_STORED, "not of length 1")
+        tally.add(_VECTORS, "not of length 1", _name(products, row))
     if text_keys is not None and len(text_keys) == len(vectors):
-        unequal = ProblemTally()
         for row in _unequal(vectors, text_keys):
-            unequal.add(_name(products, row))
-        found += unequal.problems(TEXT_KEYS_FILE, "one text and two vectors")
-    return found + (_index_problems(folder, index, products) if (folder / INDEX_FILE).exists() else [])
+            tally.add(TEXT_KEYS_FILE, "one text and two vectors", _name(products, row))
+    if not (folder / INDEX_FILE).exists():
+        return tally.problems()
+    rows = load_array(folder / ROWS_FILE)
+    if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
+        return [*tally.problems(), Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not name each row once")]
+    for row in sample(index.size, _BY_CONTENT):
+        own = index.vector(row)
+        nearest = index.search(own, 1)
+        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
+            tally.add(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector", _name(products, row))
+    return tally.problems()
 
 
 def _name(products: ProductStore, row: int) -> str:
@@ -194,135 +220,95 @@ def _unequal(vectors: Vectors, text_keys: Keys) -> Iterator[int]:
             yield int(other)
 
 
-def _index_problems(folder: Path, index: VectorIndex, products: ProductStore) -> list[Problem]:
-    rows = load_array(folder / ROWS_FILE)
-    if not np.array_equal(np.sort(rows[rows >= 0]), np.arange(index.size)):
-        return [Problem(f"{VECTORS_FOLDER}/{ROWS_FILE}", "it does not name each row once")]
-    lost = ProblemTally()
-    for row in sample(index.size, FOUND):
-        own = index.vector(row)
-        nearest = index.search(own, 1)
-        if not len(nearest.rows) or nearest.scores[0] < index.similarity(own, np.array([row]))[0]:
-            lost.add(_name(products, row))
-    return lost.problems(f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector")
-
-
 def check_encoder(encoder: Encoder, index: VectorIndex, products: ProductStore) -> list[Problem]:
     """Makes the vectors of a sample of the products again."""
-    rows = [row for row in sample(len(products), ENCODED) if row < index.size]
+    rows = [row for row in sample(len(products), _BY_ENCODER) if row < index.size]
     if encoder.dimension != index.dimension:
-        what = f"makes vectors of dimension {encoder.dimension}, {_STORED} holds {index.dimension}"
-        return [Problem("encoder", what)]
+        what = f"makes vectors of dimension {encoder.dimension}, {_VECTORS} holds {index.dimension}"
+        return [Problem(_ENCODER, what)]
     made = encoder.encode_products([encoder_text(products[row]) for row in rows])
-    far = ProblemTally()
+    tally = ProblemTally()
     for row, vector in zip(rows, made, strict=True):
         if not float(vector @ index.vector(row)) >= _NEAR:
-            far.add(products.id_of(row))
-    return far.problems(_STORED, "another vector than the encoder makes of the text")
-
-
-_LINES = f"{KEYWORD_FOLDER}/{LINES_FILE}"
-_MOST_NAMED = 5
+            tally.add(_VECTORS, "another vector than the encoder makes of the text", products.id_of(row))
+    return tally.problems()
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """The products of a version, and beside them whatever of it can be compared with them; None is left out."""
+class _Parts:
+    """A version's parts, opened. None is damaged, or cannot be compared with the others."""
 
-    products: ProductStore
-    catalog: FieldCatalog | None = None
-    analyzer: Analyzer | None = None
-    keyword: Path | None = None
-    """The folder of the keyword index; compared where catalog and analyzer are there too."""
-    text_keys: Keys | None = None
+    products: ProductStore | None
+    catalog: FieldCatalog | None
+    analyzer: Analyzer | None
+    keyword: KeywordIndex | None
+    vectors: FaissIndex | None
+    text_keys: Keys | None
+    states: StoredStates | None
 
-
-def check_rows(records: Records, advance: Callable[[int], None]) -> list[Problem]:
-    """Reads every product once; memory holds one of them. `advance` is called for each."""
-    return _Rows(records).run(advance)
-
-
-class _Rows:
-    """One reading. What is wrong is counted by its kind."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._counter = FieldCounter()
-        self._terms = _Terms(records)
-        self._unreadable, self._misnamed, self._unordered, self._other_text = (ProblemTally() for _ in range(4))
-
-    def run(self, advance: Callable[[int], None]) -> list[Problem]:
-        last = b""
-        for row, (product_id, line) in enumerate(self._records.products.lines()):
-            name = product_id.decode("utf-8", "backslashreplace")
-            if row and product_id <= last:
-                self._unordered.add(name)
-            last = product_id
-            try:
-                self._compare(row, name, product_from_json(line))
-            except StoreDamagedError:
-                self._unreadable.add(name)
-                self._terms.pass_over()
-            advance(1)
-        return [*self._problems(), *self._terms.problems()]
-
-    def _compare(self, row: int, name: str, product: Product) -> None:
-        if product.id != name:
-            self._misnamed.add(name)
-        self._counter.add(product)
-        self._terms.compare(row, product)
-        keys = self._records.text_keys
-        if keys is not None and row < len(keys) and keys[row].tobytes() != text_key(encoder_text(product)):
-            self._other_text.add(product.id)
-
-    def _problems(self) -> Iterator[Problem]:
-        yield from self._unreadable.problems(PRODUCTS_FILE, "cannot be read")
-        yield from self._misnamed.problems(IDS_FILE, "another id in the record than in this list")
-        yield from self._unordered.problems(IDS_FILE, "not in the order of ids")
-        yield from self._other_text.problems(TEXT_KEYS_FILE, "another text than the one that became the vector")
-        if self._records.catalog is not None and not self._unreadable.count:
-            yield from _field_problems(self._records.catalog, self._counter.catalog())
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """How many products each part holds."""
+        if self.products is not None:
+            yield PRODUCTS_FILE, len(self.products)
+        if self.text_keys is not None:
+            yield TEXT_KEYS_FILE, len(self.text_keys)
+        indexes = {KEYWORD_FOLDER: self.keyword, VECTORS_FOLDER: self.vectors, STATES_FOLDER: self.states}
+        yield from ((part, index.size) for part, index in indexes.items() if index is not None)
 
 
-class _Terms:
-    """What the keyword index was given of each product, beside what it would be given now."""
-
-    def __init__(self, records: Records) -> None:
-        self._records = records
-        self._lines = read_lines(records.keyword) if records.keyword else iter(())
-        self._differing, self._missing = ProblemTally(), ProblemTally()
-        self._broken = ""
-
-    def compare(self, row: int, product: Product) -> None:
-        """Takes the next row."""
-        analyzer, catalog = self._records.analyzer, self._records.catalog
-        line = self.pass_over()
-        if not self._records.keyword or not analyzer or not catalog:
-            return
-        if line is None:
-            self._missing.add(product.id)
-            return
-        made = keyword_line(keyword_document(row, product, analyzer, catalog), catalog)
-        if encode_line(made) != line and not _is_equivalent(line, made):
-            self._differing.add(product.id)
-
-    def pass_over(self) -> bytes | None:
-        """The line of the next row; None where there is none any more."""
+def _check_rows(
+    parts: _Parts, products: ProductStore, keyword: Path | None, advance: Callable[[int], None]
+) -> list[Problem]:
+    """Reads every product once; memory holds one of them. `keyword` is the folder of the index, if it is compared."""
+    tally, counter = ProblemTally(), FieldCounter()
+    problems: list[Problem] = []
+    lines = _read_lines(keyword, problems) if keyword else None
+    is_readable, last = True, b""
+    for row, (product_id, record) in enumerate(products.lines()):
+        name = product_id.decode("utf-8", "backslashreplace")
+        line = next(lines, None) if lines else None
+        if row and product_id <= last:
+            tally.add(IDS_FILE, "not in the order of ids", name)
+        last = product_id
         try:
-            return next(self._lines, None)
-        except StoreDamagedError as error:
-            self._broken = str(error)
-            return None
-
-    def problems(self) -> Iterator[Problem]:
-        """What was found, when all rows were taken."""
-        yield from self._differing.problems(_LINES, "other terms or values than the product has")
-        if self._broken:
-            yield Problem(_LINES, self._broken)
+            product = product_from_json(record)
+        except StoreDamagedError:
+            is_readable = False
+            tally.add(PRODUCTS_FILE, "cannot be read", name)
         else:
-            yield from self._missing.problems(_LINES, "not in it")
-        if self.pass_over() is not None:
-            yield Problem(_LINES, "it goes on behind the last product")
+            counter.add(product)
+            if product.id != name:
+                tally.add(IDS_FILE, "another id in the record than in this list", name)
+            if lines and not problems and (what := _line_problem(parts, row, product, line)):
+                tally.add(_LINES, what, product.id)
+            keys = parts.text_keys
+            if keys is not None and row < len(keys) and keys[row].tobytes() != text_key(encoder_text(product)):
+                tally.add(TEXT_KEYS_FILE, "another text than the one that became the vector", product.id)
+        advance(1)
+    if lines and next(lines, None) is not None:
+        problems.append(Problem(_LINES, "it goes on behind the last product"))
+    if parts.catalog is not None and is_readable:
+        problems += _field_problems(parts.catalog, counter.catalog())
+    return [*tally.problems(), *problems]
+
+
+def _read_lines(keyword: Path, problems: list[Problem]) -> Iterator[bytes]:
+    """The lines of a keyword index; damage ends them, and is added to `problems`."""
+    try:
+        yield from read_lines(keyword)
+    except StoreDamagedError as error:
+        problems.append(Problem(_LINES, str(error)))
+
+
+def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None) -> str:
+    """How what the keyword index was given of a product differs from what it would be given now."""
+    if parts.analyzer is None or parts.catalog is None:
+        return ""
+    if line is None:
+        return "not in it"
+    made = keyword_line(keyword_document(row, product, parts.analyzer, parts.catalog), parts.catalog)
+    is_same = encode_line(made) == line or _is_equivalent(line, made)
+    return "" if is_same else "other terms or values than the product has"
 
 
 def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
@@ -339,30 +325,20 @@ def _unordered(line: KeywordLine) -> tuple[Any, ...]:
 
 
 def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Problem]:
-    one = {name: (info.products, info.kinds) for name, info in stored.fields.items()}
-    other = {name: (info.products, info.kinds) for name, info in counted.fields.items()}
+    one, other = (
+        {name: f"{info.products:,} ({', '.join(sorted(info.kinds))})" for name, info in catalog.fields.items()}
+        for catalog in (stored, counted)
+    )
     differing = sorted(name for name in one.keys() | other.keys() if one.get(name) != other.get(name))
     if differing:
-        text = [
-            f"{name}: {_field_text(one.get(name))}, counted {_field_text(other.get(name))}"
-            for name in differing[:_MOST_NAMED]
-        ]
-        more = "; ..." if len(differing) > _MOST_NAMED else ""
-        yield Problem(FIELDS_FILE, f"it says otherwise than the products: {'; '.join(text)}{more}")
+        texts = [f"{name}: {one.get(name, 'none')}, counted {other.get(name, 'none')}" for name in differing]
+        listed = _listed(texts[:_EXAMPLES], len(texts), "; ")
+        yield Problem(FIELDS_FILE, f"it says otherwise than the products: {listed}")
     if not stored.category_roots >= counted.category_roots:  # those of rejected rows may be among them
         yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
     places = [info.slot for info in stored.fields.values()]
     if len(set(places)) < len(places):
         yield Problem(FIELDS_FILE, "two fields have one place in the keyword index")
-
-
-def _field_text(field: tuple[int, frozenset[Any]] | None) -> str:
-    return "none" if field is None else f"{field[0]:,} ({', '.join(sorted(field[1]))})"
-
-
-def sample(count: int, most: int) -> list[int]:
-    """At most `most` of the rows from 0 to `count`, evenly spread, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(np.int64)).tolist() if count else []
 
 
 class Verification(msgspec.Struct, frozen=True):
@@ -375,20 +351,6 @@ class Verification(msgspec.Struct, frozen=True):
     problems: tuple[Problem, ...]
     skipped: tuple[str, ...]
     """What could not be looked at, and why."""
-
-
-_SERVES = (
-    "let a whole version serve: shelfwise index rollback {root}; then make a new one: shelfwise rebuild {root} FEED"
-)
-_WAITS = (
-    "this version does not serve: do not go back to it; shelfwise index prune {root} removes it with the other old ones"
-)
-_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild {root} FEED"
-_FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
-_STRAY = "remove it: nothing reads it"
-_PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
-_ENCODER = "encoder"
-T = TypeVar("T")
 
 
 def verify_version(
@@ -404,31 +366,6 @@ def verify_version(
     return _Run(store, name, progress, cluster).run(encode=encode)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """A version's parts, opened; None is damaged."""
-
-    products: ProductStore | None
-    catalog: FieldCatalog | None
-    analyzer: Analyzer | None
-    keyword: KeywordIndex | None
-    vectors: FaissIndex | None
-    text_keys: Keys | None
-    states: StoredStates | None
-    signals: StoredSignals | None
-
-    def sizes(self) -> dict[str, int]:
-        """How many products each part holds."""
-        sizes = {
-            PRODUCTS_FILE: None if self.products is None else len(self.products),
-            KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
-            VECTORS_FOLDER: None if self.vectors is None else self.vectors.size,
-            TEXT_KEYS_FILE: None if self.text_keys is None else len(self.text_keys),
-            STATES_FOLDER: None if self.states is None else self.states.size,
-        }
-        return {part: size for part, size in sizes.items() if size is not None}
-
-
 class _Run:
     """One run. A part with a damaged file is not opened: a library may trip over it."""
 
@@ -440,34 +377,26 @@ class _Run:
         self._damaged: set[str] = set()
 
     def run(self, *, encode: bool) -> Verification:
-        manifest = self._read_manifest()
-        if manifest is None:
+        try:
+            manifest = self._store.manifest(self._name)
+            files = self._store.listed_files(self._name, manifest)
+        except StoreDamagedError as error:
+            self._found(MANIFEST, str(error).removeprefix(f"version {self._name} is damaged: "))
             return Verification(
                 self._name, 0, 0, 0, tuple(self._problems), ("everything else: its manifest is damaged",)
             )
-        self._check_files(manifest)
+        self._check_files(files)
         self._check_agreement(manifest, encode=encode)
         size = sum(entry.bytes for entry in manifest.files.values())
-        return Verification(
-            self._name, manifest.products, len(manifest.files), size, tuple(self._problems), tuple(self._skipped)
-        )
+        problems, skipped = tuple(self._problems), tuple(self._skipped)
+        return Verification(self._name, manifest.products, len(manifest.files), size, problems, skipped)
 
     def _found(self, part: str, what: str, advice: str = "") -> None:
         if not advice:
             advice = _SERVES if self._name == current_name(self._store) else _WAITS
-        self._add(Problem(part, what, advice.format(root=self._store.root)))
+        self._problems.append(Problem(part, what, advice.format(root=self._store.root)))
 
-    def _read_manifest(self) -> Manifest | None:
-        try:
-            manifest = self._store.manifest(self._name)
-            self._store.listed_files(self._name, manifest)
-        except StoreDamagedError as error:
-            self._found(MANIFEST, str(error).removeprefix(f"version {self._name} is damaged: "))
-            return None
-        return manifest
-
-    def _check_files(self, manifest: Manifest) -> None:
-        files = self._store.listed_files(self._name, manifest)
+    def _check_files(self, files: Sequence[tuple[str, Path, FileEntry]]) -> None:
         self._progress.begin("checksums", sum(entry.bytes for _, _, entry in files), "bytes")
         for relative, path, entry in files:
             if problem := file_problem(path, entry):
@@ -501,21 +430,27 @@ class _Run:
     def _check_agreement(self, manifest: Manifest, *, encode: bool) -> None:
         parts = self._open_parts(manifest)
         self._check_sizes(parts, manifest)
-        if parts.products is None:
+        products = parts.products
+        if products is None:
             self._skipped.append("whether fields, terms and vectors agree with the products: those cannot be read")
             return
-        is_ours = manifest.recipe == RECIPE
-        if not is_ours:
+        has_lines = parts.keyword is not None or manifest.cluster is not None
+        compared = parts
+        if manifest.recipe != RECIPE:
             self._skipped.append(f"terms and texts: made by recipe {manifest.recipe!r}, this program has {RECIPE!r}")
-        self._check_records(parts, parts.products, manifest, is_ours=is_ours)
-        self._check_found(parts, parts.products, is_ours=is_ours)
-        if encode:
-            self._check_encoder(manifest, parts)
+            compared, has_lines = replace(parts, analyzer=None, text_keys=None), False
+        self._progress.begin("records", len(products), "products")
+        keyword = self._folder / KEYWORD_FOLDER if has_lines else None
+        self._problems += _check_rows(compared, products, keyword, self._progress.advance)
+        self._progress.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
+        self._check_searches(parts, products, compared.analyzer)
+        if encode and parts.vectors is not None:
+            self._check_encoder(manifest, parts.vectors, products)
 
     def _open_parts(self, manifest: Manifest) -> _Parts:
         folder = self._folder
         catalog = self._open(FIELDS_FILE, lambda: read_fields(folder / FIELDS_FILE))
-        return _Parts(
+        parts = _Parts(
             self._open(PRODUCTS_FILE, lambda: ProductStore(folder)),
             catalog,
             self._open(SYNONYMS_FILE, lambda: _analyzer(folder, manifest)),
@@ -523,67 +458,52 @@ class _Run:
             self._open(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
             self._open(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
             self._open(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
-            self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products)),
         )
+        self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products))
+        return parts
 
     def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:
         if catalog is None:
             self._skipped.append(f"the agreement of {KEYWORD_FOLDER}: {FIELDS_FILE} is damaged")
-            return None
-        if manifest.cluster:
-            self._check_cluster(manifest)
-            return None
-        return self._open(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
-
-    def _check_cluster(self, manifest: Manifest) -> None:
-        if self._cluster is None:
+        elif not manifest.cluster:
+            return self._open(KEYWORD_FOLDER, lambda: TantivyIndex(self._folder / KEYWORD_FOLDER, catalog))
+        elif self._cluster is None:
             self._skipped.append("its index in the cluster: no cluster is set")
-            return
-        try:
-            self._cluster.check(manifest)
-        except StoreDamagedError as error:
-            self._found("cluster", str(error), _FILL_AGAIN)
-        except ClusterError as error:
-            self._skipped.append(f"its index in the cluster: {error}")
+        else:
+            try:
+                self._cluster.check(manifest)
+            except StoreDamagedError as error:
+                self._found("cluster", str(error), _FILL_AGAIN)
+            except ClusterError as error:
+                self._skipped.append(f"its index in the cluster: {error}")
+        return None
 
     def _check_sizes(self, parts: _Parts, manifest: Manifest) -> None:
-        for part, size in parts.sizes().items():
+        for part, size in parts.sizes():
             if size != manifest.products:
-                self._add(Problem(part, f"it holds {size:,} products, the manifest says {manifest.products:,}"))
-        if parts.vectors and parts.vectors.dimension != manifest.dimension:
-            what = f"it holds vectors of dimension {parts.vectors.dimension}, the manifest says {manifest.dimension}"
-            self._add(Problem(VECTORS_FOLDER, what))
-        if parts.vectors and parts.vectors.kind.value != manifest.vectors:
-            what = f"it is of the kind {parts.vectors.kind.value}, the manifest says {manifest.vectors}"
-            self._add(Problem(VECTORS_FOLDER, what))
+                self._problems.append(
+                    Problem(part, f"it holds {size:,} products, the manifest says {manifest.products:,}")
+                )
+        if (vectors := parts.vectors) is None:
+            return
+        if vectors.dimension != manifest.dimension:
+            what = f"it holds vectors of dimension {vectors.dimension}, the manifest says {manifest.dimension}"
+            self._problems.append(Problem(VECTORS_FOLDER, what))
+        if vectors.kind.value != manifest.vectors:
+            what = f"it is of the kind {vectors.kind.value}, the manifest says {manifest.vectors}"
+            self._problems.append(Problem(VECTORS_FOLDER, what))
 
-    def _check_records(self, parts: _Parts, products: ProductStore, manifest: Manifest, *, is_ours: bool) -> None:
-        self._progress.begin("records", len(products), "products")
-        records = Records(
-            products,
-            parts.catalog,
-            parts.analyzer if is_ours else None,
-            self._folder / KEYWORD_FOLDER if (parts.keyword or manifest.cluster) and is_ours else None,
-            parts.text_keys if is_ours else None,
-        )
-        self._add(*check_rows(records, self._progress.advance))
-        self._progress.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
-
-    def _check_found(self, parts: _Parts, products: ProductStore, *, is_ours: bool) -> None:
+    def _check_searches(self, parts: _Parts, products: ProductStore, analyzer: Analyzer | None) -> None:
         keyword, vectors, advance = parts.keyword, parts.vectors, self._progress.advance
-        self._progress.begin("find", min(len(products), IDS), "products")
+        self._progress.begin("find", min(len(products), _BY_ID), "products")
         if keyword:
-            analyzer = parts.analyzer if is_ours else None
-            self._run_check(KEYWORD_FOLDER, lambda: check_keyword(keyword, products, analyzer, advance))
+            self._run_check(KEYWORD_FOLDER, lambda: _check_keyword(keyword, products, analyzer, advance))
         if vectors:
             folder = self._folder / VECTORS_FOLDER
-            self._run_check(VECTORS_FOLDER, lambda: check_vectors(folder, vectors, products, parts.text_keys))
+            self._run_check(VECTORS_FOLDER, lambda: _check_vectors(folder, vectors, products, parts.text_keys))
         self._progress.end(f"{self._name}: a sample of the products by id, by terms and by vector")
 
-    def _check_encoder(self, manifest: Manifest, parts: _Parts) -> None:
-        products, vectors = parts.products, parts.vectors
-        if products is None or vectors is None:
-            return
+    def _check_encoder(self, manifest: Manifest, vectors: VectorIndex, products: ProductStore) -> None:
         self._progress.begin("encode", None, "")
         encoder = self._open(_ENCODER, lambda: load_encoder(self._store.encoders / manifest.encoder))
         if encoder:
@@ -593,12 +513,9 @@ class _Run:
     def _run_check(self, part: str, check: Callable[[], list[Problem]]) -> None:
         """Adds what a check finds; one that cannot be ended is a problem of the part."""
         try:
-            self._add(*check())
+            self._problems += check()
         except (ShelfwiseError, OSError, ValueError) as error:
             self._found(part, str(error))
-
-    def _add(self, *problems: Problem) -> None:
-        self._problems.extend(problems)
 
 
 def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
@@ -616,37 +533,24 @@ def _text_keys(path: Path) -> Keys:
     return keys
 
 
-_MADE_ANEW = "the newest whole version serves; shelfwise index rollback {root} VERSION writes the file anew"
-_LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes behind the last rebuild: move both away"
-
-
 def store_problems(store: Store) -> list[Problem]:
     """What is wrong beside the versions; raises StoreMissingError where there are none."""
-    return [*_marker_problems(store), *_pointer_problems(store), *_journal_problems(store)]
-
-
-def _marker_problems(store: Store) -> Iterator[Problem]:
+    found: list[Problem] = []
     if problem := store.marker_problem():
         what, _, advice = problem.partition("; ")
-        yield Problem(MARKER, what, advice)
-
-
-def _pointer_problems(store: Store) -> Iterator[Problem]:
-    advice = _MADE_ANEW.format(root=store.root)
+        found.append(Problem(MARKER, what, advice))
     try:
         current = store.current()
+        what = "" if current in store.versions() else f"it names {current}, which is not there"
     except StoreDamagedError as error:
-        yield Problem(CURRENT, str(error), advice)
-        return
-    if current not in store.versions():
-        yield Problem(CURRENT, f"it names {current}, which is not there", advice)
-
-
-def _journal_problems(store: Store) -> Iterator[Problem]:
+        what = str(error)
+    if what:
+        found.append(Problem(CURRENT, what, _MADE_ANEW.format(root=store.root)))
     with Journal(store.root) as journal:
         for problem in journal.problems(above=_last_merged_change(store)):
             what, _, advice = problem.partition("; ")
-            yield Problem(JOURNAL, what, advice or _LOST)
+            found.append(Problem(JOURNAL, what, advice or _LOST))
+    return found
 
 
 def _last_merged_change(store: Store) -> int:
