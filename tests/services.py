@@ -12,10 +12,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 
+from service.events.event_log import EventLog
 from service.http.auth import KeyFile, Scope, new_key
+from service.settings import Settings
 from tests.machine import within
 
 _PROGRAM = "from service.cli.main import main; main()"
@@ -78,3 +83,27 @@ def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | N
     key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires)
     keys.add(stored)
     return key
+
+
+def local_client(app: FastAPI) -> TestClient:
+    """A client on this machine, which needs no key; a fault of the application is an answer to it."""
+    return TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
+
+
+def recorded_events(root: Path) -> list[dict[str, Any]]:
+    """All events of an index directory, oldest day first."""
+    with EventLog.open(root, Settings(backend="embedded")) as log:
+        days = sorted(log.store.days())
+        return [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+
+
+def events_of_query(root: Path, query_id: str, wanted: int = 1, seconds: float = 5) -> list[dict[str, Any]]:
+    """The events of an answer, once so many are recorded, or when the time is over."""
+    found: list[dict[str, Any]] = []
+
+    def are_there() -> bool:
+        found[:] = [row for row in recorded_events(root) if row["query_id"] == query_id]
+        return len(found) >= wanted
+
+    within(seconds, are_there)
+    return found

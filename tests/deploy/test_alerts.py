@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fastapi.testclient import TestClient
 
 from service.app import create_app
 from service.engine.engine import SearchEngine
@@ -28,6 +27,7 @@ from tests.deploy.documents import (
     panels,
 )
 from tests.servers.skips import program_or_skip
+from tests.services import local_client
 
 _VARIABLES = {"$__rate_interval": "5m", "$job": "shelfwise", "$instance": ".*"}
 _TESTS = ALERTS.with_name("alerts_test.yaml")
@@ -37,11 +37,12 @@ _TESTS = ALERTS.with_name("alerts_test.yaml")
 def metrics(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("watched") / "store"))
     (root / "popularity.json").touch()
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        app = create_app(engine, ServiceSettings())
-        with TestClient(app, "http://localhost", client=("127.0.0.1", 50_000)) as client:
-            client.get("/v1/search", params={"q": "drill", "session": "s"})
-            yield client.get("/metrics").text
+    with (
+        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
+        local_client(create_app(engine, ServiceSettings())) as client,
+    ):
+        client.get("/v1/search", params={"q": "drill", "session": "s"})
+        yield client.get("/metrics").text
 
 
 def promtool(*arguments: str) -> None:
@@ -50,11 +51,8 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtool_takes_the_rules() -> None:
-    promtool("check", "rules", str(ALERTS))
-
-
 def test_the_rules_fire_when_they_should() -> None:
+    promtool("check", "rules", str(ALERTS))
     promtool("test", "rules", str(_TESTS))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ from playwright.sync_api import Browser, Page, expect
 
 from retrieval.records import EventKind, Product
 from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.settings import Settings
 from tests.browser import PackagesUnavailableError
@@ -23,7 +21,7 @@ from tests.browser.page_server import page_server
 from tests.browsers import opened_browser, served
 from tests.machine import within
 from tests.servers.skips import skip_for
-from tests.services import made
+from tests.services import made, recorded_events
 
 HOSTILE = "<img src=x onerror='window.hacked=1'> __ais-highlight__ <b>Ladder</b> \"quoted\" & done"
 CLIENTS = ("v5", "v4")
@@ -217,16 +215,20 @@ def test_a_click_is_learned_from_with_its_query_and_place(shop: Shop, client: st
     assert len({events[kind]["shopper"] for kind in events}) == 1
 
 
-def recorded(shop: Shop, product: str, seconds: float = 10) -> dict[EventKind, dict[str, object]]:
-    until = time.monotonic() + seconds
-    while True:
-        with EventLog.open(shop.engine.root, Settings(backend="embedded")) as log:
-            days = sorted(log.store.days())
-            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
+def recorded(shop: Shop, product: str) -> dict[EventKind, dict[str, object]]:
+    """The events of the search that led to the last click on a product, by their kind."""
+    found: dict[EventKind, dict[str, object]] = {}
+
+    def are_there() -> bool:
+        rows = recorded_events(shop.engine.root)
         clicks = [row for row in rows if row["kind"] == EventKind.CLICK and row["product_id"] == product]
         answer = clicks[-1]["query_id"] if clicks else None
-        mine = [row for row in rows if row["query_id"] == answer and row["product_id"] in (product, "")]
-        found = {EventKind(row["kind"]): row for row in mine}
-        if len(found) >= 4 or time.monotonic() >= until:
-            return found
-        time.sleep(0.1)
+        found.update(
+            (EventKind(row["kind"]), row)
+            for row in rows
+            if row["query_id"] == answer and row["product_id"] in (product, "")
+        )
+        return len(found) >= 4
+
+    within(10, are_there)
+    return found

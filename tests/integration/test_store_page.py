@@ -13,10 +13,10 @@ import pytest
 
 from retrieval.records import Product, Variant
 from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
 from service.settings import Settings
 from tests.browsers import serious_faults, served, visiting
 from tests.machine import within
+from tests.services import recorded_events
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Route
@@ -50,12 +50,6 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def address(store: SearchEngine) -> Iterator[str]:
     with served(store) as url:
         yield url
-
-
-def events_of(store: SearchEngine) -> list[dict[str, Any]]:
-    with EventLog.open(store.root, Settings(backend="embedded")) as log:
-        days = sorted(log.store.days())
-        return [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
 
 
 def test_results_come_while_one_types(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -164,16 +158,6 @@ def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str
         assert visit.ids() == [hit.product.id for hit in found.hits]
 
 
-def test_all_products_have_a_second_page(browser: Browser, address: str, store: SearchEngine) -> None:
-    with visiting(browser, address) as visit:
-        visit.page.goto("/?all=1")
-        visit.results("products")
-        visit.page.get_by_role("link", name="Next").click()
-        visit.page.wait_for_url(re.compile(r"all=1&page=2"))
-        found = store.search("", size=24, page=2)
-        assert within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
-
-
 def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/?q=tent")
@@ -190,7 +174,7 @@ def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str
         visit.page.get_by_role("heading", name="Thank you").wait_for()
 
         def of_third() -> dict[str, dict[str, Any]]:
-            return {row["kind"]: row for row in events_of(store) if row["product_id"] == third}
+            return {row["kind"]: row for row in recorded_events(store.root) if row["product_id"] == third}
 
         kinds = {"impression", "click", "consultation", "cart", "removal", "purchase"}
         assert within(10, lambda: kinds <= set(of_third()))
@@ -198,7 +182,9 @@ def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str
         assert len({row["query_id"] for row in rows.values()}) == 1
         assert all(row["position"] == 3 and row["query"] == "tent" and row["shopper"] for row in rows.values())
         query = next(
-            row for row in events_of(store) if row["kind"] == "query" and row["query_id"] == rows["click"]["query_id"]
+            row
+            for row in recorded_events(store.root)
+            if row["kind"] == "query" and row["query_id"] == rows["click"]["query_id"]
         )
         assert query["results"] == store.search("tent").total
         visit.page.goto("/")
@@ -218,7 +204,9 @@ def test_what_is_passed_while_typing_is_no_search(browser: Browser, address: str
         visit.results("“yoga mat”")
 
         def searched() -> list[str]:
-            return [row["query"] for row in events_of(store) if row["kind"] == "query" and "yo" in row["query"]]
+            return [
+                row["query"] for row in recorded_events(store.root) if row["kind"] == "query" and "yo" in row["query"]
+            ]
 
         assert within(10, lambda: bool(searched()))  # it was looked at for a while
         assert searched() == ["yoga mat"]

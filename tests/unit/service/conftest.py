@@ -32,14 +32,11 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
     """A caller on the same machine, where there is no key."""
-    from fastapi.testclient import TestClient
-
     from service.app import create_app
     from service.settings import ServiceSettings
+    from tests.services import local_client
 
-    with TestClient(
-        create_app(store, ServiceSettings()), LOCAL, client=("127.0.0.1", 50_000), raise_server_exceptions=False
-    ) as calling:
+    with local_client(create_app(store, ServiceSettings())) as calling:
         yield calling
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from rich.console import Console
-from typer.testing import CliRunner
 
 from rerank.evaluation.promotion import Decision, QueryMeasures, Slice, decide
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.spec import SPEC_FILE, ranker_store
-from retrieval.errors import ModelDamagedError, ModelRefusedError, ShelfwiseError, StoreMissingError, UnknownModelError
+from retrieval.errors import ModelDamagedError, ModelRefusedError, StoreMissingError, UnknownModelError
 from retrieval.records import Product
 from retrieval.store.manifest import CURRENT
-from service.cli.main import app
 from tests.rankers import REPORT, SPEC, building, rewrite
+from tests.unit.service.cli.commands import document, shown
 from tests.versions import publish_products
 
 
@@ -54,32 +51,9 @@ def root(three: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(three, tmp_path / "store"))
 
 
-@pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not by COLUMNS: whether a console made earlier heeds it depends on the terminal that it was made in.
-    monkeypatch.setattr("service.cli.output.out", Console(width=200))
-
-
-def run(*arguments: str) -> str:
-    done = CliRunner().invoke(app, ["models", *arguments])
-    if isinstance(done.exception, ShelfwiseError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-def document(*arguments: str) -> Any:  # noqa: ANN401 - JSON
-    return msgspec.json.decode(CliRunner().invoke(app, ["models", *arguments, "--json"]).stdout)
-
-
-@pytest.mark.parametrize("command", ["list", "show", "compare", "rollback", "off", "prune"])
-def test_each_command_shows_its_example(command: str) -> None:
-    assert f"Example: shelfwise models {command} " in " ".join(run(command, "--help").split())
-
-
 class TestList:
     def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
-        head, *rows, aside, _ = run("list", str(three)).splitlines()
+        head, *rows, aside, _ = shown("models", "list", three).splitlines()
         assert head.split() == ["ranker", "made", "kind", "nDCG@10", "decision", "size"]
         assert rows[0].split()[:8] == [
             "ranker-0003",
@@ -97,7 +71,7 @@ class TestList:
         assert f"; 1 more: shelfwise models show {three} ranker-0003" in aside
 
     def test_as_json(self, three: Path) -> None:
-        listed = document("list", str(three))
+        listed = document("models", "list", three)
         assert (listed["serving"], listed["is_off"], listed["notices"]) == ("ranker-0002", False, [])
         assert [(each["name"], each["serves"]) for each in listed["rankers"]] == [
             ("ranker-0001", False),
@@ -108,31 +82,31 @@ class TestList:
 
     def test_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
-        assert "No ranker of its own yet. To train one: shelfwise train ranker" in run("list", str(tmp_path))
-        assert document("list", str(tmp_path))["rankers"] == []
+        assert "No ranker of its own yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
+        assert document("models", "list", tmp_path)["rankers"] == []
 
     def test_no_index(self, tmp_path: Path) -> None:
         with pytest.raises(StoreMissingError):
-            run("list", str(tmp_path / "none"))
+            shown("models", "list", tmp_path / "none")
 
     def test_a_damaged_one_and_the_one_that_stands_in_for_it(self, root: Path) -> None:
         (root / "rankers/ranker-0002" / MODEL_FILE).write_bytes(b"")
-        told = run("list", str(root))
+        told = shown("models", "list", root)
         (row,) = (line for line in told.splitlines() if line.startswith("▶"))
         assert "ranker-0001" in row
         assert "unusable" in told
         assert "ranker-0002 cannot be used: " in told
         assert "ranker-0001 serves in its place" in told
-        assert document("list", str(root))["serving"] == "ranker-0001"
+        assert document("models", "list", root)["serving"] == "ranker-0001"
 
     def test_those_for_another_index_are_told(self, root: Path) -> None:
         rewrite(root / "rankers/ranker-0001" / SPEC_FILE, encoder="encoder-2")
-        told = run("list", str(root))
+        told = shown("models", "list", root)
         assert "ranker-0001 is for another index: it was trained on the encoder encoder-2" in told
 
     def test_garbage_in_the_pointer(self, root: Path) -> None:
         (root / "rankers" / CURRENT).write_bytes(b"\x1b[31mgarbage")
-        told = run("list", str(root))
+        told = shown("models", "list", root)
         assert "\x1b" not in told
         assert "names no ranker" in told
         assert "None serves: results keep the merged order." in told
@@ -140,7 +114,7 @@ class TestList:
 
 class TestShow:
     def test_the_one_that_serves_with_its_reasons_and_comparisons(self, three: Path) -> None:
-        told = run("show", str(three))
+        told = shown("models", "show", three)
         assert "ranker-0002, made 2026-11-17 03:12" in told
         assert "trained on from ranker-1" in told
         assert "network + 0.25 of the merged score" in told
@@ -152,28 +126,28 @@ class TestShow:
         assert zh[-4:] == ["too", "few", "to", "decide"]
 
     def test_one_by_name_that_was_kept_aside(self, three: Path) -> None:
-        told = run("show", str(three), "ranker-0003")
+        told = shown("models", "show", three, "ranker-0003")
         assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in told
         assert told.count("worse: MRR") == 1
 
     def test_as_json(self, three: Path) -> None:
-        shown = document("show", str(three), "ranker-0001")
+        shown = document("models", "show", three, "ranker-0001")
         assert (shown["name"], shown["serves"], shown["spec"]["mix"]) == ("ranker-0001", False, 0.5)
         assert shown["report"]["decision"]["publish"] is True
 
     def test_an_unknown_one_names_those_that_there_are(self, three: Path) -> None:
         with pytest.raises(UnknownModelError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
-            run("show", str(three), "ranker-9")
+            shown("models", "show", three, "ranker-9")
 
     def test_where_none_serves(self, root: Path) -> None:
-        run("off", str(root))
+        shown("models", "off", root)
         with pytest.raises(UnknownModelError, match=r"no ranker serves in .*; name one of ranker-0001"):
-            run("show", str(root))
+            shown("models", "show", root)
 
 
 class TestCompare:
     def test_with_what_it_was_judged_against(self, three: Path) -> None:
-        told = run("compare", str(three))
+        told = shown("models", "compare", three)
         assert told.startswith("ranker-0001 → ranker-0002\n")
         assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in told.splitlines()]
         assert ["MRR", "0.5000"] in [line.split() for line in told.splitlines()]
@@ -181,38 +155,38 @@ class TestCompare:
         assert "different held-out data" not in told
 
     def test_measures_of_different_data_are_told_to_be(self, three: Path) -> None:
-        assert "different held-out data" in run("compare", str(three), "ranker-0001", "ranker-0003")
-        assert document("compare", str(three), "ranker-0001", "ranker-0003")["same_data"] is False
+        assert "different held-out data" in shown("models", "compare", three, "ranker-0001", "ranker-0003")
+        assert document("models", "compare", three, "ranker-0001", "ranker-0003")["same_data"] is False
 
     def test_nothing_before_the_first(self, root: Path) -> None:
-        run("rollback", str(root), "ranker-0001")
+        shown("models", "rollback", root, "ranker-0001")
         with pytest.raises(UnknownModelError, match="no ranker before ranker-0001 to compare it with"):
-            run("compare", str(root))
+            shown("models", "compare", root)
 
 
 class TestRollbackAndOff:
     def test_there_and_back(self, root: Path) -> None:
-        told = run("rollback", str(root))
+        told = shown("models", "rollback", root)
         assert told.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
-        assert document("rollback", str(root), "ranker-0002") == {
+        assert document("models", "rollback", root, "ranker-0002") == {
             "before": "ranker-0001",
             "ranker": "ranker-0002",
             "passed_over": [],
         }
-        assert run("rollback", str(root), "ranker-0002") == "ranker-0002 serves already.\n"
+        assert shown("models", "rollback", root, "ranker-0002") == "ranker-0002 serves already.\n"
 
     def test_one_that_was_kept_aside_is_refused(self, root: Path) -> None:
         with pytest.raises(ModelRefusedError, match="ranker-0003 was rejected: worse"):
-            run("rollback", str(root), "ranker-0003")
+            shown("models", "rollback", root, "ranker-0003")
 
     def test_a_damaged_one_is_refused(self, root: Path) -> None:
         (root / "rankers/ranker-0001" / MODEL_FILE).unlink()
         with pytest.raises(ModelDamagedError, match="cannot be read"):
-            run("rollback", str(root), "ranker-0001")
+            shown("models", "rollback", root, "ranker-0001")
 
     def test_off_says_how_to_undo_it(self, root: Path) -> None:
-        told = run("off", str(root))
+        told = shown("models", "off", root)
         assert f"shelfwise models rollback {root} ranker-0002" in told
-        assert "Rankers are switched off: results keep the merged order" in run("list", str(root))
-        assert document("off", str(root)) == {"before": ""}
-        assert run("rollback", str(root)).startswith("ranker-0002 serves")
+        assert "Rankers are switched off: results keep the merged order" in shown("models", "list", root)
+        assert document("models", "off", root) == {"before": ""}
+        assert shown("models", "rollback", root).startswith("ranker-0002 serves")

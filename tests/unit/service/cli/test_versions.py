@@ -6,17 +6,13 @@ import dataclasses
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
-from typer.testing import CliRunner
 
 from retrieval.errors import (
-    ShelfwiseError,
     StoreDamagedError,
     StoreForeignError,
     StoreLockedError,
@@ -30,45 +26,15 @@ from retrieval.store.products import PRODUCTS_FILE
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Delete
 from retrieval.updates.journal import Journal
-from service.cli.main import app
 from service.cli.output import size_text
 from service.engine.versions import list_versions
+from tests.unit.service.cli.commands import run
 from tests.versions import Made, publish_products, reseal
 
 DRILL = Product("1", "cordless drill", brand="Bosch", price=89.0)
 HOSE = Product("2", "garden hose", price=20.0)
 LAMP = Product("3", "desk lamp")
 NAMES = ("v000001", "v000002", "v000003")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    def document(self) -> Any:  # noqa: ANN401 - JSON
-        """The one JSON document of standard output."""
-        assert self.out.count("\n") == 1, self.out
-        return msgspec.json.decode(self.out)
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a program that has these commands; what they refuse is raised."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments: str | Path) -> Done:
-        done = CliRunner().invoke(app, ["index", *map(str, arguments)])
-        if isinstance(done.exception, ShelfwiseError):
-            raise done.exception
-        assert not done.exception or isinstance(done.exception, SystemExit), done.exception
-        return Done(done.exit_code, done.stdout, done.stderr)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -97,8 +63,8 @@ def damage(root: Path, name: str, file: str = PRODUCTS_FILE) -> None:
 
 
 class TestVersions:
-    def test_newest_first_with_a_mark_at_the_one_that_serves(self, run: Run, three: Path) -> None:
-        head, *rows, total = run("versions", three).out.splitlines()
+    def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
+        head, *rows, total = run("index", "versions", three).out.splitlines()
         assert head.split() == ["version", "created", "products", "changes", "encoder", "size"]
         cells = [row.split() for row in rows]
         assert cells[0][:9] == ["▶", "v000003", "2025-01-03", "08:00", "2", "+0", "~1", "-1", "Encoder-1"]
@@ -106,8 +72,8 @@ class TestVersions:
         assert cells[2][:5] == ["v000001", "2025-01-01", "08:00", "2", "Encoder-1"]
         assert total.startswith("3 versions of ")
 
-    def test_as_json_oldest_first(self, run: Run, three: Path) -> None:
-        listed = run("versions", three, "--json").document()
+    def test_as_json_oldest_first(self, three: Path) -> None:
+        listed = run("index", "versions", three, "--json").document()
         assert [(each["version"], each["serves"], each["products"]) for each in listed] == [
             ("v000001", False, 2),
             ("v000002", False, 3),
@@ -116,10 +82,10 @@ class TestVersions:
         assert listed[2]["changes"] == {"previous_version": "v000002", "added": 0, "changed": 1, "removed": 1}
         assert all(each["bytes"] > 1_000 and not each["problem"] for each in listed)
 
-    def test_a_damaged_version_says_so_and_the_newest_whole_one_has_the_mark(self, run: Run, root: Path) -> None:
+    def test_a_damaged_version_says_so_and_the_newest_whole_one_has_the_mark(self, root: Path) -> None:
         damage(root, "v000003", MANIFEST)
         (Store(root).version_folder("v000002") / PRODUCTS_FILE).unlink()
-        done = run("versions", root)
+        done = run("index", "versions", root)
         assert "v000003  damaged" in done.out
         assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} is missing" in done.out
         assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
@@ -135,10 +101,10 @@ class TestVersions:
             damage(root, name, MANIFEST)
         assert not any(each.serves for each in list_versions(Store(root)))
 
-    def test_a_missing_index_is_named_with_the_command_that_makes_it(self, run: Run, tmp_path: Path) -> None:
+    def test_a_missing_index_is_named_with_the_command_that_makes_it(self, tmp_path: Path) -> None:
         for command in (("versions",), ("compare",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
             with pytest.raises(StoreMissingError, match="shelfwise rebuild"):
-                run(command[0], tmp_path / "nowhere", *command[1:])
+                run("index", command[0], tmp_path / "nowhere", *command[1:])
         assert not (tmp_path / "nowhere").exists()
 
     def test_sizes_are_told_as_people_read_them(self) -> None:
@@ -153,44 +119,44 @@ class TestVersions:
 
 
 class TestCompare:
-    def test_by_default_the_one_that_serves_with_the_one_before_it(self, run: Run, three: Path) -> None:
-        diff = run("compare", three, "--json").document()
+    def test_by_default_the_one_that_serves_with_the_one_before_it(self, three: Path) -> None:
+        diff = run("index", "compare", three, "--json").document()
         assert (diff["before"]["version"], diff["after"]["version"]) == ("v000002", "v000003")
         assert diff["products"]["fields"] == {"price": 1}
         assert diff["encoder_changed"]
-        shown = " ".join(run("compare", three).out.split())
+        shown = " ".join(run("index", "compare", three).out.split())
         for words in ("v000002 → v000003", "products 3 → 2 (-1)", "removed 1: 2", "changed 1: 1 in price 1"):
             assert words in shown
         assert "encoder-2 → encoder-1" in shown
 
-    def test_two_versions_by_name_in_any_order(self, run: Run, three: Path) -> None:
-        diff = run("compare", three, "v000002", "v000001", "--json").document()
+    def test_two_versions_by_name_in_any_order(self, three: Path) -> None:
+        diff = run("index", "compare", three, "v000002", "v000001", "--json").document()
         assert (diff["products"]["added"]["count"], diff["products"]["removed"]["examples"]) == (0, ["3"])
 
-    def test_one_name_is_compared_with_the_one_that_serves(self, run: Run, three: Path) -> None:
-        diff = run("compare", three, "v000001", "--json").document()
+    def test_one_name_is_compared_with_the_one_that_serves(self, three: Path) -> None:
+        diff = run("index", "compare", three, "v000001", "--json").document()
         assert (diff["before"]["version"], diff["after"]["version"]) == ("v000001", "v000003")
 
-    def test_examples_can_be_left_out(self, run: Run, three: Path) -> None:
-        diff = run("compare", three, "--examples", "0", "--json").document()
+    def test_examples_can_be_left_out(self, three: Path) -> None:
+        diff = run("index", "compare", three, "--examples", "0", "--json").document()
         assert diff["products"]["removed"] == {"count": 1, "examples": []}
 
-    def test_equal_versions_are_called_alike(self, run: Run, three: Path) -> None:
-        assert "The two answer every search alike." in run("compare", three, "v000001", "v000001").out
+    def test_equal_versions_are_called_alike(self, three: Path) -> None:
+        assert "The two answer every search alike." in run("index", "compare", three, "v000001", "v000001").out
 
-    def test_the_first_version_has_none_before_it(self, run: Run, root: Path) -> None:
+    def test_the_first_version_has_none_before_it(self, root: Path) -> None:
         Store(root).rollback("v000001")
         with pytest.raises(UnknownVersionError, match="no version before v000001 to compare it with"):
-            run("compare", root)
+            run("index", "compare", root)
 
 
 class TestRollback:
-    def test_by_default_to_the_one_before(self, run: Run, root: Path) -> None:
-        done = run("rollback", root)
+    def test_by_default_to_the_one_before(self, root: Path) -> None:
+        done = run("index", "rollback", root)
         assert "v000002 serves: 3 products, made 2025-01-02 08:00." in done.out
         assert f"v000003 is kept; to go back to it: shelfwise index rollback {root} v000003" in done.out
         assert Store(root).serving()[0].version == "v000002"
-        assert run("rollback", root, "--json").document() == {
+        assert run("index", "rollback", root, "--json").document() == {
             "previous_version": "v000002",
             "version": "v000001",
             "products": 2,
@@ -198,62 +164,62 @@ class TestRollback:
             "passed_over": [],
         }
 
-    def test_and_forward_again_by_name(self, run: Run, root: Path) -> None:
-        run("rollback", root, "v000001")
-        assert run("rollback", root, "v000003", "--json").document()["previous_version"] == "v000001"
+    def test_and_forward_again_by_name(self, root: Path) -> None:
+        run("index", "rollback", root, "v000001")
+        assert run("index", "rollback", root, "v000003", "--json").document()["previous_version"] == "v000001"
         assert Store(root).current() == "v000003"
-        assert "v000003 serves already." in run("rollback", root, "v000003").out
+        assert "v000003 serves already." in run("index", "rollback", root, "v000003").out
 
-    def test_a_damaged_one_is_passed_over_and_that_is_said(self, run: Run, root: Path) -> None:
+    def test_a_damaged_one_is_passed_over_and_that_is_said(self, root: Path) -> None:
         damage(root, "v000002")
-        done = run("rollback", root)
+        done = run("index", "rollback", root)
         assert Store(root).current() == "v000001"
         assert done.err.startswith("warning: version v000002 is damaged")
 
-    def test_a_damaged_one_asked_for_is_refused(self, run: Run, root: Path) -> None:
+    def test_a_damaged_one_asked_for_is_refused(self, root: Path) -> None:
         damage(root, "v000001")
         with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
-            run("rollback", root, "v000001")
+            run("index", "rollback", root, "v000001")
         assert Store(root).current() == "v000003"
 
-    def test_one_of_another_text_analysis_is_not_made_to_serve(self, run: Run, root: Path) -> None:
+    def test_one_of_another_text_analysis_is_not_made_to_serve(self, root: Path) -> None:
         reseal(root, "v000002", lambda manifest: msgspec.structs.replace(manifest, analyzer="terms-0+none"))
         with pytest.raises(StoreForeignError, match=r"v000002 was made with the text analysis terms-0\+none, this"):
-            run("rollback", root, "v000002")
+            run("index", "rollback", root, "v000002")
         assert Store(root).current() == "v000003"
-        run("rollback", root)
+        run("index", "rollback", root)
         assert Store(root).current() == "v000001"
 
-    def test_a_lost_pointer_is_written_anew(self, run: Run, root: Path) -> None:
+    def test_a_lost_pointer_is_written_anew(self, root: Path) -> None:
         (root / CURRENT).write_text("???")
-        assert run("rollback", root, "--json").document()["previous_version"] == ""
+        assert run("index", "rollback", root, "--json").document()["previous_version"] == ""
         assert Store(root).current() == "v000003"
 
-    def test_before_the_first_version_there_is_none(self, run: Run, root: Path) -> None:
-        run("rollback", root, "v000001")
+    def test_before_the_first_version_there_is_none(self, root: Path) -> None:
+        run("index", "rollback", root, "v000001")
         with pytest.raises(UnknownVersionError, match="no whole version before v000001: it holds v000001, v000002"):
-            run("rollback", root)
+            run("index", "rollback", root)
 
-    def test_an_unknown_name_is_refused_with_those_that_there_are(self, run: Run, root: Path) -> None:
+    def test_an_unknown_name_is_refused_with_those_that_there_are(self, root: Path) -> None:
         with pytest.raises(UnknownVersionError, match="no version 'v7'; it holds v000001, v000002, v000003"):
-            run("rollback", root, "v7")
+            run("index", "rollback", root, "v7")
 
 
 class TestPrune:
-    def test_a_dry_run_says_what_would_go_and_removes_nothing(self, run: Run, root: Path) -> None:
+    def test_a_dry_run_says_what_would_go_and_removes_nothing(self, root: Path) -> None:
         before = sorted(root.rglob("*"))
-        done = run("prune", root, "--keep", "1", "--dry-run")
+        done = run("index", "prune", root, "--keep", "1", "--dry-run")
         assert done.out.startswith("v000001, v000002 and 1 encoder (encoder-2) would be removed: ")
         assert sorted(root.rglob("*")) == before
 
-    def test_the_bytes_that_it_tells_are_freed(self, run: Run, root: Path) -> None:
+    def test_the_bytes_that_it_tells_are_freed(self, root: Path) -> None:
         def held() -> int:
             # The marks of the lock do not count.
             folders = (root / "versions", root / "encoders")
             return sum(path.stat().st_size for each in folders for path in each.rglob("*") if path.is_file())
 
         before = held()
-        document = run("prune", root, "--keep", "1", "--json").document()
+        document = run("index", "prune", root, "--keep", "1", "--json").document()
         assert document == {
             "dry_run": False,
             "versions": ["v000001", "v000002"],
@@ -261,76 +227,76 @@ class TestPrune:
             "bytes": before - held(),
         }
         assert Store(root).versions() == ["v000003"]
-        assert run("prune", root, "--keep", "1").out == "Nothing to remove.\n"
+        assert run("index", "prune", root, "--keep", "1").out == "Nothing to remove.\n"
 
-    def test_live_changes_that_all_versions_left_have_are_forgotten(self, run: Run, root: Path) -> None:
+    def test_live_changes_that_all_versions_left_have_are_forgotten(self, root: Path) -> None:
         with Journal(root) as journal:
             numbers = journal.append([Delete(str(number)) for number in range(4)])
         for name, folded in zip(NAMES, (0, 2, 3), strict=True):
             reseal(root, name, partial(msgspec.structs.replace, last_merged_change=folded))
         left = []
         for keep in (3, 2, 1):
-            run("prune", root, "--keep", str(keep), "--dry-run")
-            run("prune", root, "--keep", str(keep))
+            run("index", "prune", root, "--keep", str(keep), "--dry-run")
+            run("index", "prune", root, "--keep", str(keep))
             with Journal(root) as journal:
                 left.append([entry.seq for entry in journal.since(0)])
         assert left == [numbers, numbers[2:], numbers[3:]]
 
-    def test_the_version_that_serves_stays_although_the_current_one_is_damaged(self, run: Run, root: Path) -> None:
+    def test_the_version_that_serves_stays_although_the_current_one_is_damaged(self, root: Path) -> None:
         damage(root, "v000003")
         damage(root, "v000002")
-        assert run("prune", root, "--keep", "1", "--json").document()["versions"] == ["v000002"]
+        assert run("index", "prune", root, "--keep", "1", "--json").document()["versions"] == ["v000002"]
         assert Store(root).serving()[0].version == "v000001"
 
-    def test_it_is_refused_while_no_version_is_whole(self, run: Run, root: Path) -> None:
+    def test_it_is_refused_while_no_version_is_whole(self, root: Path) -> None:
         for name in NAMES:
             damage(root, name)
         with pytest.raises(StoreDamagedError, match="no whole version is left"):
-            run("prune", root, "--keep", "1")
+            run("index", "prune", root, "--keep", "1")
         assert Store(root).versions() == list(NAMES)
 
     @pytest.mark.parametrize("arguments", [(), ("--keep", "0"), ("--keep", "x")])
-    def test_without_a_number_to_keep_it_is_misuse(self, run: Run, root: Path, arguments: tuple[str, ...]) -> None:
-        assert run("prune", root, *arguments).code == 2
+    def test_without_a_number_to_keep_it_is_misuse(self, root: Path, arguments: tuple[str, ...]) -> None:
+        assert run("index", "prune", root, *arguments).code == 2
 
 
 class TestVerify:
-    def test_a_whole_version_ends_with_0(self, run: Run, three: Path) -> None:
-        done = run("verify", three)
+    def test_a_whole_version_ends_with_0(self, three: Path) -> None:
+        done = run("index", "verify", three)
         assert (done.code, done.out.split()[:2]) == (0, ["v000003", "whole"])
         assert all(f"✓ {phase}" in done.err for phase in ("checksums", "records", "find"))
-        document = run("verify", three, "--all", "--json").document()
+        document = run("index", "verify", three, "--all", "--json").document()
         assert [(each["version"], each["problems"]) for each in document["versions"]] == [(name, []) for name in NAMES]
         assert document["problems"] == []
 
-    def test_a_problem_ends_with_1_and_names_the_part_and_what_to_do(self, run: Run, root: Path) -> None:
+    def test_a_problem_ends_with_1_and_names_the_part_and_what_to_do(self, root: Path) -> None:
         damage(root, "v000002")
-        assert run("verify", root).code == 0
+        assert run("index", "verify", root).code == 0
         for arguments in (("--version", "v000002"), ("--all",)):
-            done = run("verify", root, *arguments)
+            done = run("index", "verify", root, *arguments)
             assert done.code == 1
             assert f"versions/v000002/{PRODUCTS_FILE}: has another checksum than when it was published" in done.out
             assert "this version does not serve: do not go back to it" in done.out
             assert "not checked: the agreement of products.jsonl: it is damaged" in done.err
-        document = run("verify", root, "--version", "v000002", "--json").document()
+        document = run("index", "verify", root, "--version", "v000002", "--json").document()
         assert document["versions"][0]["problems"][0]["part"] == f"versions/v000002/{PRODUCTS_FILE}"
 
-    def test_a_lost_pointer_is_a_problem_and_the_newest_version_is_looked_at(self, run: Run, root: Path) -> None:
+    def test_a_lost_pointer_is_a_problem_and_the_newest_version_is_looked_at(self, root: Path) -> None:
         (root / CURRENT).write_text("v000009")
-        done = run("verify", root, "--json")
+        done = run("index", "verify", root, "--json")
         document = done.document()
         assert done.code == 1
         assert (document["problems"][0]["part"], document["versions"][0]["version"]) == (CURRENT, "v000003")
 
-    def test_an_unknown_version_is_refused(self, run: Run, three: Path) -> None:
+    def test_an_unknown_version_is_refused(self, three: Path) -> None:
         with pytest.raises(UnknownVersionError, match="no version 'v7'"):
-            run("verify", three, "--version", "v7")
+            run("index", "verify", three, "--version", "v7")
 
 
 class TestTheLock:
     @pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
     def test_what_changes_an_index_waits_for_nobody_and_names_who_is_at_work(
-        self, run: Run, root: Path, command: tuple[str, ...]
+        self, root: Path, command: tuple[str, ...]
     ) -> None:
         program = (
             "import sys, pathlib; from retrieval.store.versions import Store\n"
@@ -343,11 +309,16 @@ class TestTheLock:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "held\n"
             with pytest.raises(StoreLockedError, match=rf"a rebuild is at work in .*, process {holder.pid} of "):
-                run(command[0], root, *command[1:])
+                run("index", command[0], root, *command[1:])
             assert Store(root).versions() == list(NAMES)
-            assert run("versions", root).code == run("verify", root).code == run("compare", root).code == 0
+            assert (
+                run("index", "versions", root).code
+                == run("index", "verify", root).code
+                == run("index", "compare", root).code
+                == 0
+            )
             holder.kill()
 
-    def test_a_dry_run_changes_nothing_and_needs_no_lock(self, run: Run, root: Path) -> None:
+    def test_a_dry_run_changes_nothing_and_needs_no_lock(self, root: Path) -> None:
         with hold_lock(root, "rebuild"):
-            assert run("prune", root, "--keep", "1", "--dry-run").code == 0
+            assert run("index", "prune", root, "--keep", "1", "--dry-run").code == 0

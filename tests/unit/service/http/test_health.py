@@ -6,7 +6,6 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.records import Event, Page
@@ -16,7 +15,7 @@ from service.http.auth import KeyFile, Scope
 from service.http.impressions import ImpressionRecorder, ShopperIdentity
 from service.settings import ServiceSettings
 from tests.machine import within
-from tests.services import made
+from tests.services import local_client, made
 
 
 def value(client: TestClient, name: str) -> float:
@@ -27,15 +26,19 @@ def value(client: TestClient, name: str) -> float:
 def test_two_applications_of_one_process_each_tell_of_themselves(store: SearchEngine) -> None:
     for threads in (2, 5):
         app = create_app(store, ServiceSettings(threads=threads, queue=7))
-        with TestClient(app, "http://localhost", client=("127.0.0.1", 50_000)) as client:
+        with local_client(app) as client:
             assert value(client, "shelfwise_threads") == threads
             assert value(client, "shelfwise_requests_places") == threads + 7
 
 
-def test_a_server_that_drains_is_not_ready_in_metrics_either(client: TestClient) -> None:
+def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None:
+    assert client.get("/health/ready").json()["products"] > 0
     assert value(client, "shelfwise_ready") == 1
     client.app.state.draining.set()  # type: ignore[attr-defined]  # TestClient's app is any ASGI application
     try:
+        answer = client.get("/health/ready")
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
+        assert client.get("/health/live").status_code == 200
         assert value(client, "shelfwise_ready") == 0
     finally:
         client.app.state.draining.clear()  # type: ignore[attr-defined]
@@ -110,6 +113,6 @@ def test_an_event_is_late_until_it_is_written() -> None:
     exposures.close()
 
 
-@pytest.mark.parametrize("outcome", ["answered", "nothing", "degraded"])
-def test_searches_are_counted_from_nought_by_what_came_of_them(client: TestClient, outcome: str) -> None:
-    assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0
+def test_searches_are_counted_from_nought_by_what_came_of_them(client: TestClient) -> None:
+    for outcome in ("answered", "nothing", "degraded"):
+        assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0

@@ -17,6 +17,7 @@ from service.app import create_app, open_tracing
 from service.engine.engine import SearchEngine
 from service.http.otlp import OpenTelemetry, place_stages
 from service.settings import ServiceSettings
+from tests.services import local_client
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -28,8 +29,7 @@ def spans() -> InMemorySpanExporter:
 
 @pytest.fixture
 def traced(store: SearchEngine, spans: InMemorySpanExporter) -> TestClient:
-    app = create_app(store, ServiceSettings(), OpenTelemetry(SimpleSpanProcessor(spans)))
-    return TestClient(app, "http://localhost", client=("127.0.0.1", 50_000), raise_server_exceptions=False)
+    return local_client(create_app(store, ServiceSettings(), OpenTelemetry(SimpleSpanProcessor(spans))))
 
 
 def ended(spans: InMemorySpanExporter) -> dict[str, ReadableSpan]:
@@ -103,9 +103,7 @@ def test_stages_begin_when_what_they_wait_for_is_over() -> None:
 
 def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
     tracing = open_tracing("http://127.0.0.1:9/v1/traces")
-    with TestClient(
-        create_app(store, ServiceSettings(), tracing), "http://localhost", client=("127.0.0.1", 50_000)
-    ) as client:
+    with local_client(create_app(store, ServiceSettings(), tracing)) as client:
         started = time.monotonic()
         assert client.get("/v1/search", params={"q": "drill"}).status_code == 200
         assert time.monotonic() - started < 2

@@ -14,10 +14,9 @@ from fastapi.testclient import TestClient
 from retrieval.records import EventKind
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
 from service.http.auth import KeyFile, Scope
-from service.settings import ServiceSettings, Settings
-from tests.services import made
+from service.settings import ServiceSettings
+from tests.services import events_of_query, made
 
 QUERIES = "/1/indexes/*/queries"
 PAGE = "https://shop.example"
@@ -38,12 +37,11 @@ def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, st
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert (found["nbHits"], found["page"], found["hitsPerPage"]) == (page.total, 0, 5)
     assert found["nbPages"] == -(-page.total // 5)
-    assert found["index"] == "products"
     assert found["facets"]["brand"] == {str(each.value): each.count for each in page.facets["brand"].counts}
     assert found["facets_stats"]["price"] == {"min": page.facets["price"].minimum, "max": page.facets["price"].maximum}
     assert found["renderingContent"]["facetOrdering"]["facets"]["order"] == ["brand", "price"]
     assert found["exhaustive"] == {"nbHits": True, "facetsCount": True, "typo": True}
-    assert found["query"] == "cordless drill"
+    assert (found["index"], found["query"]) == ("products", "cordless drill")
     assert found["processingTimeMS"] >= 1
     assert "queryID" not in found
     assert "_automaticInsights" not in found
@@ -173,13 +171,9 @@ def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> N
         (b"[" * 100_000, "JSON"),
         (b'{"requests": {}}', "requests must be a list"),
         (b'{"requests": [1]}', "requests must be a list"),
+        (json.dumps({"requests": [{}] * 51}).encode(), "it may have 50"),
         (b'{"requests": [{"hitsPerPage": "many"}]}', "hitsPerPage"),
-        (b'{"requests": [{"page": -1}]}', "page"),
-        (b'{"requests": [{"facetFilters": [["brand"]]}]}', "facetFilters"),
-        (b'{"requests": [{"facetFilters": {"brand": 1}}]}', "facetFilters"),
-        (b'{"requests": [{"numericFilters": ["price>>1"]}]}', "numericFilters"),
         (b'{"requests": [{"filters": "brand:A OR"}]}', "column 11"),
-        (b'{"requests": [{"query": 7}]}', "query must be a text"),
         (b'{"requests": [{"query": "\\ud800"}]}', ""),
         (b"x" * 5_000_000, "bytes"),
     ],
@@ -216,12 +210,6 @@ def test_long_requests_take_no_longer_than_others(client: TestClient, payload: d
     assert time.perf_counter() - started < 3
 
 
-def test_a_batch_is_bounded(client: TestClient) -> None:
-    answer = client.post(QUERIES, json={"requests": [{}] * 51})
-    assert answer.status_code == 400
-    assert "it may have 50" in answer.json()["message"]
-
-
 class TestKeys:
     """Who may ask, and from which pages."""
 
@@ -235,15 +223,13 @@ class TestKeys:
         key = made(keys, Scope.SEARCH)
         body = {"requests": [{"indexName": "a"}]}
         assert guarded.post(QUERIES, json=body, headers={"X-Algolia-API-Key": key}).status_code == 200
-        assert guarded.post(QUERIES, json=body, params={"x-algolia-api-key": key}).status_code == 200
-        assert guarded.post(QUERIES, json=body, params={"X-Algolia-API-Key": key}).status_code == 200
+        for name in ("x-algolia-api-key", "X-Algolia-API-Key"):
+            assert guarded.post(QUERIES, json=body, params={name: key}).status_code == 200
         assert guarded.post(QUERIES, json={**body, "apiKey": key}).status_code == 200
         refused = guarded.post(QUERIES, json=body)
         assert (refused.status_code, set(refused.json())) == (401, {"message", "status"})
-
-    def test_a_key_to_search_records_nothing(self, guarded: TestClient, keys: KeyFile) -> None:
-        params = {"x-algolia-api-key": made(keys, Scope.SEARCH)}
-        assert guarded.post("/1/events", json={"events": []}, params=params).status_code == 403
+        # A key to search records nothing.
+        assert guarded.post("/1/events", json={"events": []}, params={"x-algolia-api-key": key}).status_code == 403
 
     def test_a_narrowed_key_reaches_no_further(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         product = store.search("lamp").hits[0].product
@@ -296,7 +282,7 @@ class TestEvents:
         for _ in range(2):  # a beacon that is sent twice counts once
             answer = client.post("/1/events", content=sent, headers={"Content-Type": "text/plain"})
             assert (answer.status_code, answer.json()) == (200, {"status": 200, "message": "OK"})
-        events = events_of_query(store, found["queryID"], wanted=len(found["hits"]) + 2)
+        events = events_of_query(store.root, found["queryID"], wanted=len(found["hits"]) + 2)
         shown = {event["product_id"]: event["position"] for event in events if event["kind"] == EventKind.IMPRESSION}
         clicks = [event for event in events if event["kind"] == EventKind.CLICK]
         assert shown == {hit["objectID"]: place for place, hit in enumerate(found["hits"], 21)}
@@ -309,34 +295,15 @@ class TestEvents:
         self, client: TestClient, store: SearchEngine, more: dict[str, object]
     ) -> None:
         (found,) = request(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
-        assert not events_of_query(store, found["queryID"], wanted=1, seconds=0.6)
+        assert not events_of_query(store.root, found["queryID"], wanted=1, seconds=0.6)
 
     def test_bad_events_are_refused(self, client: TestClient) -> None:
         good = {"eventType": "click", "userToken": "u", "objectIDs": ["a"], "queryID": "q"}
         for wrong in (
             {"eventType": "dance"},
-            {"positions": [1, 2]},
             {"positions": [0]},
-            {"positions": [True]},
-            {"objectIDs": "a"},
-            {"timestamp": "now"},
-            {"timestamp": 1e300},
             {"timestamp": (time.time() + 3_600) * 1_000},
             {"userToken": "", "queryID": ""},
-            {"objectIDs": ["a"] * 101},
         ):
             answer = client.post("/1/events", json={"events": [{**good, **wrong}]})
             assert (answer.status_code, set(answer.json())) == (400, {"message", "status"}), wrong
-
-
-def events_of_query(store: SearchEngine, query_id: str, *, wanted: int, seconds: float = 5) -> list[dict[str, object]]:
-    """The recorded events of an answer, once so many are there, or when the time is over."""
-    until = time.monotonic() + seconds
-    while True:
-        with EventLog.open(store.root, Settings(backend="embedded")) as log:
-            days = sorted(log.store.days())
-            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
-        events = [row for row in rows if row["query_id"] == query_id]
-        if len(events) >= wanted or time.monotonic() >= until:
-            return events
-        time.sleep(0.05)

@@ -28,7 +28,6 @@ from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
 from service.instantsearch.request import Hooks, JsonObject
-from service.instantsearch.response import SearchResult
 from service.instantsearch.search import SearchBatch
 from service.settings import Settings
 
@@ -94,20 +93,11 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
         return MarkedPage(store.search(replace(search.request, size=2, stage="bm25")), "q1~trial")
 
     result = HookRecorder(tried=tried)
-    payload: JsonObject = {
-        "query": "lamp",
-        "clickAnalytics": True,
-        "userToken": "u",
-        "facets": facets,
-        "indexName": "a",
-    }
+    payload: JsonObject = {"query": "lamp", "clickAnalytics": True, "userToken": "u", "facets": facets}
     batch = SearchBatch(store, result.hooks)
-    found, plain = batch.answer(payload), batch.answer({**payload, "clickAnalytics": False})
-    assert isinstance(found, SearchResult)
-    assert isinstance(plain, SearchResult)
-    assert [hit["objectID"] for hit in found.hits] == [
-        hit.product.id for hit in store.search("lamp", size=2, stage="bm25").hits
-    ]
+    found, plain = batch.search(payload, "a"), batch.search({**payload, "clickAnalytics": False}, "a")
+    ids = [hit.product.id for hit in store.search("lamp", size=2, stage="bm25").hits]
+    assert [hit["objectID"] for hit in found.hits] == ids
     assert (found.query_id, result.shown) == ("q1~trial", [("q1~trial", "lamp", 2, "u")])
     assert (params[0].request.text, params[0].shopper, len(params)) == ("lamp", "u", 1)
     assert set(found.facets) == set(plain.facets) == set(facets)
@@ -123,10 +113,8 @@ def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) 
 def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     shown, counted = (
-        batch.answer({"query": "lamp", "facets": ["brand"], "hitsPerPage": size, "indexName": "a"}) for size in (20, 0)
+        batch.search({"query": "lamp", "facets": ["brand"], "hitsPerPage": size}, "a") for size in (20, 0)
     )
-    assert isinstance(shown, SearchResult)
-    assert isinstance(counted, SearchResult)
     assert (shown.nb_hits, shown.facets) == (counted.nb_hits, counted.facets)
 
 
@@ -134,9 +122,8 @@ def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
 def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int) -> None:
     every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
     names = ["objectID", "categories.lvl2"]
-    params: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0, "indexName": "a"}
-    found = SearchBatch(store, HookRecorder().hooks).answer(params)
-    assert isinstance(found, SearchResult)
+    params: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0}
+    found = SearchBatch(store, HookRecorder().hooks).search(params, "a")
     deepest = [each.value for each in every.facets["category"].counts if str(each.value).count(" > ") == 2]
     assert list(found.facets["objectID"]) == [each.value for each in every.facets["id"].counts[:most]]
     assert list(found.facets["categories.lvl2"]) == deepest[:most]
@@ -172,29 +159,20 @@ def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: 
     assert [hit["objectID"] for hit in alike] == texts[:5]
 
 
-def test_what_nobody_bought_together_is_said(store: SearchEngine) -> None:
-    product = store.search("lamp").hits[0].product
-    found = recommender(store).answer({"model": "bought-together", "objectID": product.id, "maxRecommendations": 3})
-    assert len(found.hits) == 3
-    assert "these are similar ones" in str(found.message)
-
-
 def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngine) -> None:
     statistics = PurchaseStatistics(store.root)
     first, second, third = (hit.product.id for hit in store.search("lamp", size=3).hits)
-    params: JsonObject = {"model": "bought-together", "objectID": first}
+    params: JsonObject = {"model": "bought-together", "objectID": first, "maxRecommendations": 3}
+    found = recommender(store).answer(params)
+    assert len(found.hits) == 3
+    assert "these are similar ones" in str(found.message)
     assert statistics.bought_with(first, 9) == {}
-    rows = [
-        ("purchase", second, 0.25, 2),
-        ("purchase", third, 0.5, 1),
-        ("view", "other", 0.9, 1),
-        ("purchase", "x", 0.1, 3),
-    ]
+    rows = [("purchase", second, 0.25, 2), ("purchase", third, 0.5, 1), ("view", "other", 0.9, 1)]
+    rows.append(("purchase", "x", 0.1, 3))
     columns = ("kind", "neighbour_id", "similarity", "rank")
     table = pl.DataFrame(rows, schema=columns, orient="row").with_columns(product_id=pl.lit(first))
-    publish(
-        store.root / EVENTS_FOLDER / DERIVED_FOLDER, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW
-    )
+    derived = store.root / EVENTS_FOLDER / DERIVED_FOLDER
+    publish(derived, {"neighbours": table}, {}, Window(NOW, NOW), DeriveOptions(), NOW)
     found = Recommender(store, HookRecorder().hooks, statistics).answer(params)
     assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [(third, 50.0), (second, 25.0)]
     assert found.message is UNSET
@@ -207,10 +185,9 @@ def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> 
     first, second, third = (hit.product for hit in store.search("lamp", size=3).hits)
     write_popularity(store.root, {second.id: 8.0, first.id: 2.0, third.id: 4.0, "gone": 9.0}, NOW)
     found = recommender(store).answer({"model": "trending-items"})
+    ranked = [(second.id, 8), (third.id, 4), (first.id, 2)]
     assert [(hit["objectID"], hit["_score"]) for hit in found.hits] == [
-        (second.id, round(100 * 8 / 9, 2)),
-        (third.id, round(100 * 4 / 9, 2)),
-        (first.id, round(100 * 2 / 9, 2)),
+        (product, round(100 * share / 9, 2)) for product, share in ranked
     ]
     of_brand = {"model": "trending-items", "facetName": "brand", "facetValue": first.brand}
     assert {hit["brand"] for hit in recommender(store).answer(of_brand).hits} == {first.brand}
@@ -227,20 +204,17 @@ def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> 
     [
         {"model": "crystal-ball"},
         {"model": "trending-facets"},
-        {"model": "related-products", "threshold": 101},
-        {"model": "related-products", "maxRecommendations": -1},
-        {"model": "related-products", "queryParameters": []},
+        {"threshold": 101},
+        {"maxRecommendations": -1},
+        {"queryParameters": []},
     ],
 )
 def test_recommendations_that_there_are_not_are_refused(store: SearchEngine, payload: dict[str, object]) -> None:
+    valid = {"model": "related-products", "objectID": "nosuch"}
+    found = recommender(store).answer(valid)
+    assert (found.hits, found.message) == ([], "there is no product with the id 'nosuch'")
     with pytest.raises(QueryError):
-        recommender(store).answer({"objectID": "x", **payload})
-
-
-def test_of_a_product_that_is_not_there_nothing_is_recommended(store: SearchEngine) -> None:
-    found = recommender(store).answer({"model": "related-products", "objectID": "nosuch"})
-    assert found.hits == []
-    assert "nosuch" in str(found.message)
+        recommender(store).answer({**valid, **payload})
 
 
 def recommender(store: SearchEngine, narrowed_by: str = "") -> Recommender:

@@ -91,17 +91,6 @@ def test_an_event_that_cannot_be_taken_says_why(client: TestClient, event: dict[
     assert result in answer.json()["error"]["message"]
 
 
-def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None:
-    assert client.get("/health/ready").json()["products"] > 0
-    client.app.state.draining.set()  # type: ignore[attr-defined]  # TestClient's app is any ASGI application
-    try:
-        answer = client.get("/health/ready")
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "draining")
-        assert client.get("/health/live").status_code == 200
-    finally:
-        client.app.state.draining.clear()  # type: ignore[attr-defined]
-
-
 def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
     result = client.get("/metrics").text
@@ -110,12 +99,6 @@ def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> No
     assert f'version="{store.manifest.version}"' in serving
     assert 'shelfwise_http_requests_total{method="GET",route="/v1/search",status="200"}' in result
     assert "shelfwise_stage_duration_seconds_bucket" in result
-
-
-def test_the_api_describes_itself(client: TestClient) -> None:
-    described = client.get("/v1/openapi.json").json()
-    assert "/v1/search" in described["paths"]
-    assert described["components"]["schemas"]["ErrorResponse"]
 
 
 def test_what_cannot_be_recorded_is_counted_and_told() -> None:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.records import EventKind
 from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
-from service.settings import Settings
+from tests.services import events_of_query
 
 
 def test_a_search_answers_what_the_engine_does(client: TestClient, store: SearchEngine) -> None:
@@ -69,12 +66,6 @@ def test_a_misspelled_word_is_put_right_and_said(client: TestClient) -> None:
     assert (as_it_is["suggestion"], as_it_is["corrected"]) == ("cordless drill", False)
 
 
-def test_pages_past_the_deepest_place_are_refused(client: TestClient) -> None:
-    answer = client.get("/v1/search", params={"page": 100_000, "size": 100})
-    assert answer.status_code == 400
-    assert "past place 100000" in answer.json()["error"]["message"]
-
-
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"q": "\\ud800"}', b'"text"', b""])
 def test_bodies_that_are_no_search_are_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
@@ -105,7 +96,7 @@ def test_a_product_that_is_not_there_is_a_404(client: TestClient) -> None:
 
 def test_a_search_with_a_session_is_recorded_with_what_it_showed(client: TestClient, store: SearchEngine) -> None:
     found = client.get("/v1/search", params={"q": "hammer", "size": 3, "page": 2, "session": "s1"}).json()
-    events = _events_of(store, found["query_id"])
+    events = events_of_query(store.root, found["query_id"])
     assert [event["kind"] for event in events].count(EventKind.QUERY) == 1
     shown = {event["position"]: event["product_id"] for event in events if event["kind"] == EventKind.IMPRESSION}
     assert shown == {place: hit["product"]["id"] for place, hit in enumerate(found["hits"], 4)}
@@ -115,17 +106,5 @@ def test_a_browser_that_asks_for_privacy_is_not_recorded(client: TestClient, sto
     request = {"q": "saw", "session": "s2"}
     private = client.get("/v1/search", params=request, headers={"Sec-GPC": "1"}).json()
     open_one = client.get("/v1/search", params=request).json()
-    assert _events_of(store, open_one["query_id"])
-    assert not _events_of(store, private["query_id"], seconds=0)
-
-
-def _events_of(store: SearchEngine, query_id: str, seconds: float = 5) -> list[dict[str, object]]:
-    until = time.monotonic() + seconds
-    while True:
-        with EventLog.open(store.root, Settings(backend="embedded")) as log:
-            days = sorted(log.store.days())
-            rows = [row for table in log.store.read(days[0], days[-1]) for row in table.to_dicts()] if days else []
-        events = [row for row in rows if row["query_id"] == query_id]
-        if events or time.monotonic() >= until:
-            return events
-        time.sleep(0.05)
+    assert events_of_query(store.root, open_one["query_id"])
+    assert not events_of_query(store.root, private["query_id"], seconds=0)

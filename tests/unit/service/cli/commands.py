@@ -1,0 +1,45 @@
+"""Commands of the program, run in this process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from typer.testing import CliRunner
+
+from retrieval.errors import ShelfwiseError
+from service.cli.main import app
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+    def document(self) -> Any:  # noqa: ANN401 - JSON
+        """The one JSON document of standard output."""
+        assert self.out.count("\n") == 1, self.out + self.err
+        return msgspec.json.decode(self.out)
+
+
+def run(*arguments: object) -> Done:
+    """Runs a command; an error that it refuses with is raised."""
+    done = CliRunner().invoke(app, list(map(str, arguments)))
+    if isinstance(done.exception, ShelfwiseError):
+        raise done.exception
+    assert not done.exception or isinstance(done.exception, SystemExit), done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
+
+
+def document(*arguments: object) -> Any:  # noqa: ANN401 - JSON
+    """The JSON document that a command prints."""
+    return run(*arguments, "--json").document()
+
+
+def shown(*arguments: object) -> str:
+    """The text of a command that succeeds, warnings included."""
+    done = run(*arguments)
+    assert done.code == 0, done
+    return done.out + done.err
