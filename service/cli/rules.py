@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +32,7 @@ from service.curation.rules import (
     read_rules,
     rule_document,
 )
-from service.engine.editors import HitMove, Preview
+from service.engine.editors import Preview
 
 
 @command("rules list store")
@@ -83,7 +83,7 @@ def history(
 ) -> None:
     """Show who changed what, newest first."""
     changes = _store(index).history(rule or None, limit)
-    emit(changes, show_history, "rule", difference, document=[change_document(each) for each in changes])
+    emit(changes, show_history, "rule", _difference, document=[_change_document(each) for each in changes])
 
 
 @command("rules restore store 12 --by m7")
@@ -140,13 +140,12 @@ def _show_rules(rules: Sequence[Rule], faults: Mapping[str, str]) -> None:
         name.append("" if rule.enabled else " (off)")
         if rule.id in faults:
             name.append("\nignored", style="bold yellow")
-        when, does = Text(printable(when_text(rule.when))), Text(printable("; ".join(map(action_text, rule.actions))))
+        when, does = Text(printable(_when_text(rule.when))), Text(printable("; ".join(map(_action_text, rule.actions))))
         table.add_row(name, str(rule.priority), when, does)
     show_table(table)
 
 
-def when_text(when: When) -> str:
-    """When a rule applies, in words."""
+def _when_text(when: When) -> str:
     condition = {Match.ANY: "always", Match.EXACT: f'"{when.query}"', Match.CONTAINS: f'with "{when.query}"'}[
         when.match
     ]
@@ -160,8 +159,7 @@ def when_text(when: When) -> str:
     return ", ".join(parts)
 
 
-def action_text(action: Action) -> str:
-    """What a rule does, in words."""
+def _action_text(action: Action) -> str:
     match action:
         case Pin(products, position):
             return f"pin {_products_text(products)} at {position}"
@@ -177,15 +175,13 @@ def action_text(action: Action) -> str:
             return f"redirect to {url}"
 
 
-def change_document(change: RuleChange) -> dict[str, object]:
-    """A change as plain values that JSON has."""
+def _change_document(change: RuleChange) -> dict[str, object]:
     was, became = (rule and rule_document(rule) for rule in (change.before, change.after))
     made = {"revision": change.revision, "time": change.time, "who": change.who, "id": change.id}
     return made | {"before": was, "after": became}
 
 
-def difference(change: RuleChange) -> str:
-    """Which fields changed."""
+def _difference(change: RuleChange) -> str:
     if change.before is None:
         return "added"
     if change.after is None:
@@ -197,21 +193,16 @@ def difference(change: RuleChange) -> str:
 def _show_preview(preview: Preview) -> None:
     before, after = preview.before, preview.after
     table = Table.grid(padding=(0, 2))
-    for sign, moves in (("+", preview.gained), ("-", preview.lost), ("~", preview.moved)):
-        _add_moves(table, sign, moves)
+    for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
+        for move in moves:
+            places = f"{move.before or ''} → {move.after or ''}".strip()
+            title = Text(printable(f"{move.title} ({move.product})"), style=style)
+            table.add_row(Text(sign, style=style), places, title, Text(printable(move.rule), style="dim"))
     show_table(table) if table.row_count else say("The page would be the same.")
     counts = f"{before.total:,} products now, {after.total:,} then"
     say(f"{counts}; rules now: {_names(before.rules)}; then: {_names(after.rules)}")
     if after.redirect != before.redirect:
         say(f"redirect: {printable(before.redirect) or 'none'} now, {printable(after.redirect) or 'none'} then")
-
-
-def _add_moves(table: Table, sign: str, moves: Iterable[HitMove]) -> None:
-    style = {"+": "green", "-": "red"}.get(sign, "")
-    for move in moves:
-        places = f"{move.before or ''} → {move.after or ''}".strip()
-        title = Text(printable(f"{move.title} ({move.product})"), style=style)
-        table.add_row(Text(sign, style=style), places, title, Text(printable(move.rule), style="dim"))
 
 
 def _products_text(products: Sequence[str]) -> str:

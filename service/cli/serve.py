@@ -90,7 +90,12 @@ def create_key(
 def list_keys(index: Index, settings: SettingsFile = None) -> None:
     """Show which keys there are, and what each may do; not the keys themselves."""
     keys = list(_key_file(index, settings).keys().values())
-    emit(keys, _show_keys, document=[_public_fields(key) for key in keys])
+    # All but what a key is recognised by.
+    document = [
+        {name: value for name, value in msgspec.to_builtins(key).items() if name not in ("sha256", "public")}
+        for key in keys
+    ]
+    emit(keys, _show_keys, document=document)
 
 
 def _show_keys(keys: list[StoredKey]) -> None:
@@ -136,12 +141,6 @@ def _scopes(text: str) -> tuple[Scope, ...]:
     if unknown:
         raise SettingError(f"{unknown[0]} is no scope; a key has one or more of {', '.join(Scope)}")
     return tuple(Scope(name) for name in dict.fromkeys(names))
-
-
-def _public_fields(key: StoredKey) -> dict[str, object]:
-    """All but what it is recognised by."""
-    fields: dict[str, object] = msgspec.to_builtins(key)
-    return {name: value for name, value in fields.items() if name not in ("sha256", "public")}
 
 
 def _in_utc(time: datetime | None) -> datetime | None:

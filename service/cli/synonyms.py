@@ -61,7 +61,7 @@ def history(
     limit: Annotated[int, Option(help="How many changes.", min=1)] = 20,
 ) -> None:
     """Show who changed what, newest first."""
-    emit(_store(index).history(synonym or None, limit), show_history, "synonym", difference)
+    emit(_store(index).history(synonym or None, limit), show_history, "synonym", _difference)
 
 
 @command("synonyms import store synonyms.txt --by m7")
@@ -129,8 +129,7 @@ def _show_synonyms(stored: StoredDocuments[Synonym]) -> None:
     show_table(table)
 
 
-def difference(change: SynonymChange) -> str:
-    """What changed."""
+def _difference(change: SynonymChange) -> str:
     if change.before is None:
         return f"added: {change.after.line}" if change.after else ""
     if change.after is None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from retrieval.errors import EventError, ShelfwiseError
@@ -20,14 +19,6 @@ _MOST_QUERY = 1_000
 """Characters of a query in an event."""
 _BATCH = 2_000
 """Events written at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class ShopperIdentity:
-    """The shopper and session of a search, as the store names them; both empty if it is not recorded."""
-
-    shopper: str = ""
-    session: str = ""
 
 
 class ImpressionRecorder:
@@ -59,11 +50,12 @@ class ImpressionRecorder:
             oldest = next(iter((*self._writing[:1], *self._waiting[:1])), None)
         return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
 
-    def record_page(self, query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> None:
-        """Adds a search: its query, and an impression of each hit at its position."""
-        if not (shopper.shopper or shopper.session) or len(text) > _MOST_QUERY:
+    def record_page(self, query_id: str, text: str, page: Page, *, shopper: str = "", session: str = "") -> None:
+        """Adds a search: its query, and an impression of each hit at its position. Shopper and session are as the store
+        names them; nothing is recorded if both are empty."""
+        if not (shopper or session) or len(text) > _MOST_QUERY:
             return
-        events = _events(query_id, text, page, shopper)
+        events = _events(query_id, text, page, shopper, session)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -106,7 +98,7 @@ class ImpressionRecorder:
         self.trouble = str(error)
 
 
-def _events(query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> list[Event]:
+def _events(query_id: str, text: str, page: Page, shopper: str, session: str) -> list[Event]:
     now = datetime.now(UTC)
     offset = (page.page - 1) * page.size
 
@@ -116,8 +108,8 @@ def _events(query_id: str, text: str, page: Page, shopper: ShopperIdentity) -> l
             product_id,
             query_id=query_id,
             query=text,
-            shopper=shopper.shopper,
-            session=shopper.session,
+            shopper=shopper,
+            session=session,
             position=position,
             time=now,
             event_id=f"{query_id}-{name}",

@@ -246,7 +246,7 @@ class TaskRunner:
 
     def __init__(self, root: Path, queue: TaskQueue, job: Job, personal: frozenset[str] = frozenset()) -> None:
         """Arguments of `personal` kinds are deleted when a task is over."""
-        self._queue = queue
+        self.queue = queue
         self._job = job
         self._personal = personal
         self._lock = FileLock(root / LOCK_FILE, timeout=0)
@@ -254,10 +254,6 @@ class TaskRunner:
         self._added = threading.Event()
         self._thread = threading.Thread(target=self._run, name="tasks", daemon=True)
         self._thread.start()
-
-    def notify(self) -> None:
-        """Wakes the thread after a task was added."""
-        self._added.set()
 
     def close(self) -> None:
         """Interrupts the running task, which continues when tasks are run again."""
@@ -269,7 +265,7 @@ class TaskRunner:
         while not self._stop.is_set():
             try:
                 with self._lock:
-                    self._queue.resume()
+                    self.queue.resume()
                     self._run_all()
             except (Timeout, ShelfwiseError, OSError):
                 # Another process has the lock, or the disk is not available.
@@ -277,7 +273,7 @@ class TaskRunner:
 
     def _run_all(self) -> None:
         while not self._stop.is_set():
-            task = self._queue.claim()
+            task = self.queue.claim()
             if task is None:
                 self._added.wait(_IDLE_POLL_SECONDS)
                 self._added.clear()
@@ -289,35 +285,30 @@ class TaskRunner:
         try:
             result = self._job(task.kind, task.arguments, self._stop)
         except (ShelfwiseError, OSError) as error:
-            self._queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
+            self.queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
         except Exception as error:  # an unexpected error must not end the runner
             message = str(TaskFailedError(f"a fault of the program: {error!r}"))
-            self._queue.finish(task.id, error=message, forget=forget)
+            self.queue.finish(task.id, error=message, forget=forget)
         else:
             # An interrupted task stays running: the next runner resumes it.
             if not self._stop.is_set():
-                self._queue.finish(task.id, result=result, forget=forget)
+                self.queue.finish(task.id, result=result, forget=forget)
 
 
-class TaskService:
-    """Queues tasks of an index directory, and runs them."""
+class TaskService(TaskRunner):
+    """Queues commands of the program for an index directory, and runs them."""
 
     def __init__(self, root: Path, feeds: Path | None) -> None:
         """`feeds` is the folder that feeds are read from."""
         self.feeds = feeds
-        self.queue = TaskQueue(root)
-        self._root = root
-        self._runner = TaskRunner(root, self.queue, self._run, PERSONAL)
+
+        def run(kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
+            return run_command(task_command(kind, arguments, root, feeds), stop)
+
+        super().__init__(root, TaskQueue(root), run, PERSONAL)
 
     def add(self, kind: str, arguments: Mapping[str, Any]) -> Task:
         """Queues a task, durably."""
         added = self.queue.add(kind, arguments)
-        self._runner.notify()
+        self._added.set()
         return added
-
-    def close(self) -> None:
-        """Interrupts the running task, which continues when the index is served again."""
-        self._runner.close()
-
-    def _run(self, kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
-        return run_command(task_command(kind, arguments, self._root, self.feeds), stop)

@@ -15,7 +15,6 @@ from service.experiments.assignment import MarkedPage, ShopperSearch, answer_sea
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, WorkerRouter, authorize
 from service.http.errors import ProtocolErrorResponse
-from service.http.impressions import ShopperIdentity
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID, json_response
 from service.http.telemetry import record_search
@@ -81,7 +80,7 @@ async def _search_hooks(context: Contextual, request: Request, payload: Payload)
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
         if not is_private:
-            context.impressions.record_page(query_id, text, page, ShopperIdentity(shopper))
+            context.impressions.record_page(query_id, text, page, shopper=shopper)
 
     def run_experiments(search: ShopperSearch) -> MarkedPage:
         return answer_search(context.engine, running, search)

@@ -62,14 +62,15 @@ class HitWindow:
 
 
 class SearchBatch:
-    """Runs the searches of one request. Safe to share between threads."""
+    """Runs the searches of one request; equal ones are searched once. Safe to share between threads."""
 
     def __init__(self, engine: SearchEngine, hooks: Hooks) -> None:
         self._engine = engine
         self._hooks = hooks
         self._attributes = AttributeCatalog(engine.snapshot.catalog)
         self._filters = FilterTranslator(self._attributes)
-        self._pages = PageCache(engine, hooks.on_page)
+        self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
+        self._encodings: Encodings = SingleFlight()
         self._matchers: dict[str, Matcher] = {}
 
     def answer(self, payload: JsonObject) -> SearchResult | FacetResult:
@@ -117,7 +118,7 @@ class SearchBatch:
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         filters = self._filter_expression(search)
         wanted = _request(search.query, size=0, filters=filters, facets=facets.fields, facet_values=MAX_FACET_VALUES)
-        found = facets.hits(self._pages.get(wanted).facets, typed, most, search.view.marks)
+        found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
 
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
@@ -138,7 +139,7 @@ class SearchBatch:
         run_experiments = self._hooks.run_experiments
         takes_part = search.wants_query_id and search.is_recorded and search.shopper and search.offset is None
         if run_experiments is None or not takes_part or not wanted.size:
-            return self._pages.get(wanted), uuid.uuid4().hex
+            return self._page(wanted), uuid.uuid4().hex
         # More values of a facet than usual are counted by a search of their own.
         facets = wanted.facets if wanted.facet_values <= FACET_VALUES else ()
         request = replace(wanted, stage="ranked", facets=facets, facet_values=FACET_VALUES)
@@ -146,8 +147,17 @@ class SearchBatch:
         self._hooks.on_page(found.page)
         if facets == wanted.facets:
             return found.page, found.query_id
-        counted = self._pages.get(replace(wanted, page=1, size=0, stage="merged"))
+        counted = self._page(replace(wanted, page=1, size=0, stage="merged"))
         return replace(found.page, facets=counted.facets), found.query_id
+
+    def _page(self, wanted: SearchRequest) -> Page:
+        """The page of the engine, searched by the first thread that wants it; raises as the engine does."""
+        return self._pages.get(wanted, lambda: self._search_now(wanted))
+
+    def _search_now(self, wanted: SearchRequest) -> Page:
+        page = self._engine.search(wanted, encodings=self._encodings)
+        self._hooks.on_page(page)
+        return page
 
 
 def _result(
@@ -201,25 +211,6 @@ def _request(text: str, **options: Unpack[SearchOptions]) -> SearchRequest:
     is_ranked = options.get("size") and not options.get("sort")
     options["stage"] = "ranked" if is_ranked else "merged"
     return SearchRequest(text, **options)
-
-
-class PageCache:
-    """Pages of the engine; equal requests are searched once."""
-
-    def __init__(self, engine: SearchEngine, on_page: Callable[[Page], None]) -> None:
-        self._engine = engine
-        self._on_page = on_page
-        self._searches: SingleFlight[SearchRequest, Page] = SingleFlight()
-        self._encodings: Encodings = SingleFlight()
-
-    def get(self, wanted: SearchRequest) -> Page:
-        """The page, searched by the first thread that wants it; raises as the engine does."""
-        return self._searches.get(wanted, lambda: self._search(wanted))
-
-    def _search(self, wanted: SearchRequest) -> Page:
-        page = self._engine.search(wanted, encodings=self._encodings)
-        self._on_page(page)
-        return page
 
 
 def hit_window(search: ProtocolSearch) -> HitWindow:

@@ -16,7 +16,6 @@ from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
 from service.http.context import Contextual, MaySearch, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
-from service.http.impressions import ShopperIdentity
 from service.http.schemas import (
     MOST_ID,
     RESPONSES,
@@ -117,7 +116,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
     if not is_private:
-        context.impressions.record_page(found.query_id, body.q, page, ShopperIdentity(body.shopper, body.session))
+        context.impressions.record_page(found.query_id, body.q, page, shopper=shopper, session=session)
     return search_response(found.query_id, body.q, page, hits, took)
 
 

@@ -26,6 +26,7 @@ from service.settings import (
 PAGE = Path(__file__).parents[3] / "docs" / "settings.md"
 SECRET = "hush-hush"
 URLS = ("http://one.example:9200", "http://two.example:9200")
+TRACES = "http://otel:4318/v1/traces"
 
 EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "backend": ('"elasticsearch"', "elasticsearch", "elasticsearch", '"solr"', "solr"),
@@ -66,13 +67,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.requests_per_minute_address": ("60", "60", 60, "0", "few"),
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc", "5", None),
-    "service.traces": (
-        '"http://otel:4318/v1/traces"',
-        "http://otel:4318/v1/traces",
-        "http://otel:4318/v1/traces",
-        '"otel:4318"',
-        "otel:4318",
-    ),
+    "service.traces": (f'"{TRACES}"', TRACES, TRACES, '"otel:4318"', "otel:4318"),
 }
 """Each setting in the file, in the environment, and its value; then an invalid value in each of the two."""
 
@@ -127,10 +122,8 @@ class TestEach:
         file.write_text(in_file(name, EXAMPLES[name][0]))
         assert value_of(load_settings(file, {}), name) == EXAMPLES[name][2]
 
-    def test_from_the_environment(self, name: str) -> None:
+    def test_from_the_environment(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         assert value_of(load_settings(None, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
-
-    def test_from_the_environment_of_this_process(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(variable_name(name), EXAMPLES[name][1])
         assert value_of(load_settings(), name) == EXAMPLES[name][2]
         assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
@@ -168,12 +161,6 @@ class TestUrls:
         assert load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": value}).cluster.urls == URLS
 
     @pytest.mark.parametrize(
-        "url", ["https://[::1]:9200", "http://one.example", "https://one.example/search/", URLS[0]]
-    )
-    def test_addresses_that_can_be_asked(self, url: str) -> None:
-        assert Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster.urls == (url,)
-
-    @pytest.mark.parametrize(
         ("url", "params"),
         [
             ("http://one.example", "http://one.example:9200"),
@@ -184,7 +171,9 @@ class TestUrls:
         ],
     )
     def test_without_a_port_the_usual_one_is_asked(self, url: str, params: str) -> None:
-        with closing(Cluster(Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster)) as cluster:
+        settings = Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster
+        assert settings.urls == (url,)
+        with closing(Cluster(settings)) as cluster:
             assert [node.base_url for node in cluster._client.transport.node_pool.all()] == [params]
 
     @pytest.mark.parametrize(
@@ -205,19 +194,14 @@ class TestUrls:
 
 
 class TestWhichFile:
-    def test_the_one_in_the_working_directory(self, elsewhere: Path) -> None:
+    def test_the_one_that_is_asked_for_then_of_the_environment_then_of_the_working_directory(
+        self, elsewhere: Path, file: Path
+    ) -> None:
         (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
+        file.write_text('vectors = "elasticsearch"')
         assert load_settings(environment={}).vectors == "faiss"
-
-    def test_before_that_the_one_that_the_environment_names(self, elsewhere: Path, file: Path) -> None:
-        (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
-        file.write_text('vectors = "elasticsearch"')
         assert load_settings(environment={"SHELFWISE_SETTINGS": str(file)}).vectors == "elasticsearch"
-
-    def test_before_both_the_one_that_is_asked_for(self, elsewhere: Path, file: Path) -> None:
-        (elsewhere / "other.toml").write_text('vectors = "faiss"')
-        file.write_text('vectors = "elasticsearch"')
-        assert load_settings(file, {"SHELFWISE_SETTINGS": "other.toml"}).vectors == "elasticsearch"
+        assert load_settings(file, {"SHELFWISE_SETTINGS": "shelfwise.toml"}).vectors == "elasticsearch"
 
     def test_one_that_is_named_must_be_there(self, file: Path) -> None:
         assert f"the settings {file} cannot be read (No such file" in refusal(file, {})
@@ -249,10 +233,6 @@ class TestUnknownNames:
         message = refusal(file, {})
         assert f"there is no setting {name} (in {file}, or the environment); did you mean {correction}" in message
 
-    def test_without_a_near_one_nothing_is_suggested(self, file: Path) -> None:
-        file.write_text('zzz = "x"')
-        assert refusal(file, {}) == f"there is no setting zzz (in {file}, or the environment)"
-
     @pytest.mark.parametrize(
         ("name", "correction"),
         [
@@ -276,7 +256,8 @@ class TestUnknownNames:
     def test_all_that_is_wrong_is_told_at_once(self, file: Path) -> None:
         file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
         message = refusal(file, {})
-        assert all(name in message for name in ("backend", "zzz", "elasticsearch.shards"))
+        assert all(name in message for name in ("backend", "elasticsearch.shards"))
+        assert f"there is no setting zzz (in {file}, or the environment)" in message.split("; ")  # none is near
 
 
 class TestSecrets:

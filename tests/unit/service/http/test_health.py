@@ -12,7 +12,7 @@ from retrieval.records import Event, Page
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
-from service.http.impressions import ImpressionRecorder, ShopperIdentity
+from service.http.impressions import ImpressionRecorder
 from service.settings import ServiceSettings
 from tests.machine import within
 from tests.services import local_client, made
@@ -101,7 +101,7 @@ def test_an_event_is_late_until_it_is_written() -> None:
 
     exposures = ImpressionRecorder(slow)
     assert exposures.lag == 0
-    exposures.record_page("q1", "drill", Page((), 0, 1, 20), ShopperIdentity(session="s"))
+    exposures.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
     assert writing.wait(10)
     assert exposures.waiting == 1
     first = exposures.lag

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from retrieval.records import Product, Variant
 from retrieval.text.analysis import Analyzer
-from retrieval.text.synonyms import Synonyms
 from service.engine.highlight import Marks, Matcher
 from service.instantsearch.request import RecordView
 from service.instantsearch.response import Record, highlight, product_record, select_attributes, snippets, view_record
@@ -96,12 +95,6 @@ def test_words_are_marked_as_search_meets_them(text: str, query: str, value: str
     assert marked(text, query) == value
 
 
-def test_a_synonym_is_marked_too() -> None:
-    analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
-    leaf: Any = highlight({"name": "Red couch"}, ("*",), Matcher(analyzer, "sofa"), MARKS)["name"]
-    assert leaf["value"] == "Red [couch]"
-
-
 def test_how_much_matched_is_told() -> None:
     shown: Any = highlight(product_record(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
     assert set(shown) == {"name", "brand"}
@@ -114,22 +107,18 @@ def test_how_much_matched_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "value"),
+    ("query", "wanted", "value"),
     [
-        ("description:5", "Two [cordless] [drills] of 18…"),
-        ("description:0", "…"),
-        ("description:100", f"{DRILL.description}".replace("cordless drills", "[cordless] [drills]")),
-        ("brand", "Bosch"),
+        ("cordless drill", "description:5", "Two [cordless] [drills] of 18…"),
+        ("cordless drill", "description:0", "…"),
+        ("cordless drill", "description:100", DRILL.description.replace("cordless drills", "[cordless] [drills]")),
+        ("cordless drill", "brand", "Bosch"),
+        ("charger", "description:5", "…case, with a [charger] and…"),
     ],
 )
-def test_snippets_are_cut_around_what_matched(wanted: str, value: str) -> None:
-    found: Any = snippets(product_record(DRILL), (wanted,), matcher("cordless drill"), MARKS)
+def test_snippets_are_cut_around_what_matched(query: str, wanted: str, value: str) -> None:
+    found: Any = snippets(product_record(DRILL), (wanted,), matcher(query), MARKS)
     assert found[wanted.partition(":")[0]]["value"] == value
-
-
-def test_a_snippet_begins_a_little_before_its_match() -> None:
-    found: Any = snippets(product_record(DRILL), ("description:5",), matcher("charger"), MARKS)
-    assert found["description"] == {"value": "…case, with a [charger] and…", "matchLevel": "full"}
 
 
 def leaves(value: object) -> list[object]:

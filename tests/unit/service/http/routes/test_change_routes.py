@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from retrieval.errors import StoreError
 from retrieval.records import Event, Page
 from service.engine.engine import SearchEngine
-from service.http.impressions import ImpressionRecorder, ShopperIdentity
+from service.http.impressions import ImpressionRecorder
 
 
 def test_a_product_is_put_patched_found_and_deleted(client: TestClient) -> None:
@@ -109,7 +109,7 @@ def test_what_cannot_be_recorded_is_counted_and_told() -> None:
         raise StoreError("the disk is full")
 
     exposures = ImpressionRecorder(full)
-    exposures.record_page("q1", "drill", Page((), 0, 1, 20), ShopperIdentity(session="s"))
+    exposures.record_page("q1", "drill", Page((), 0, 1, 20), session="s")
     exposures.close()
     assert tried.is_set()
     assert (exposures.lost, exposures.trouble) == (1, "the disk is full")
