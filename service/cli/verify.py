@@ -246,14 +246,15 @@ class _Parts:
     text_keys: Keys | None
     states: StoredStates | None
 
-    def sizes(self) -> Iterator[tuple[str, int]]:
+    def sizes(self) -> dict[str, int | None]:
         """How many products each part holds."""
-        if self.products is not None:
-            yield PRODUCTS_FILE, len(self.products)
-        if self.text_keys is not None:
-            yield TEXT_KEYS_FILE, len(self.text_keys)
-        indexes = {KEYWORD_FOLDER: self.keyword, VECTORS_FOLDER: self.vectors, STATES_FOLDER: self.states}
-        yield from ((part, index.size) for part, index in indexes.items() if index is not None)
+        return {
+            PRODUCTS_FILE: None if self.products is None else len(self.products),
+            KEYWORD_FOLDER: None if self.keyword is None else self.keyword.size,
+            VECTORS_FOLDER: None if self.vectors is None else self.vectors.size,
+            TEXT_KEYS_FILE: None if self.text_keys is None else len(self.text_keys),
+            STATES_FOLDER: None if self.states is None else self.states.size,
+        }
 
 
 def _check_rows(
@@ -479,8 +480,8 @@ class _Run:
         return None
 
     def _check_sizes(self, parts: _Parts, manifest: Manifest) -> None:
-        for part, size in parts.sizes():
-            if size != manifest.products:
+        for part, size in parts.sizes().items():
+            if size is not None and size != manifest.products:
                 self._problems.append(
                     Problem(part, f"it holds {size:,} products, the manifest says {manifest.products:,}")
                 )

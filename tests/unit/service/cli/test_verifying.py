@@ -290,7 +290,7 @@ def other_roots(folder: Path) -> None:
 
 OTHER_TERMS = "other terms or values than the product has: 2 products"
 OTHER_TEXT = "another text than the one that became the vector: 2 products"
-DISAGREEMENTS: list[tuple[Callable[[Path], None], dict[str, str]]] = [
+DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (
         swap_records,
         {
@@ -351,7 +351,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize(("damage", "disagreements"), DISAGREEMENTS)
     def test_the_part_is_named_with_the_products(
-        self, root: Path, damage: Callable[[Path], None], disagreements: dict[str, str]
+        self, root: Path, damage: Callable[[Path], object], disagreements: dict[str, str]
     ) -> None:
         damage(folder_of(root))
         reseal(root, NAME)
