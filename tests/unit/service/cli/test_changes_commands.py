@@ -76,11 +76,6 @@ def test_delete_counts_those_that_were_there(index: Path) -> None:
         held(index, product.id)
 
 
-@pytest.mark.parametrize("arguments", [("patch", "store"), ("patch", "store", "1"), ("delete", "store"), ("upsert",)])
-def test_misuse_ends_with_2(arguments: tuple[str, ...]) -> None:
-    assert run("index", *arguments).code == 2
-
-
 DRILL = Product("a1", "Drill", price=99.5, attributes={"colour": "blue"})
 
 

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
@@ -21,6 +20,7 @@ from service.cli.main import COMMANDS, GROUPS, app
 from service.cli.serve import limit_malloc_arenas
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.unit.service.cli.commands import Done
 
 PROGRAM = Path(sys.executable).with_name("shelfwise")
 CATALOG = (
@@ -29,18 +29,6 @@ CATALOG = (
     Product("3", "garden hose 20 m", brand="Gardena", price=25.5),
     Product("4", "无线电钻", brand="Bosch", price=75.0),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    code: int
-    out: str
-    err: str
-
-    def document(self) -> dict[str, Any]:
-        """The one JSON document of standard output."""
-        assert (self.code, self.out.count("\n")) == (0, 1), self.err
-        return msgspec.json.decode(self.out, type=dict[str, Any])
 
 
 Run = Callable[..., Done]
@@ -78,13 +66,10 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
     with feed.open("a") as file:
         file.write('{"id": "5"}\n')
     judgments = folder / "judgments.tsv"
-    judgments.write_text(
-        "query\tproduct_id\tgrade\ncordless drill\t1\t2\ncordless drill\t2\t1\nhose\t3\t1\nhose\t1\t0\n"
-    )
-    rebuilt = run(
-        "rebuild", folder / "index", feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--json", "--force"
-    )
-    return Built(folder / "index", feed, judgments, rebuilt)
+    rows = ("query\tproduct_id\tgrade", "cordless drill\t1\t2", "cordless drill\t2\t1", "hose\t3\t1", "hose\t1\t0")
+    judgments.write_text("\n".join(rows))
+    options = ("--encoder", ENCODER, "--runtime", "onnx-int8", "--json", "--force")
+    return Built(folder / "index", feed, judgments, run("rebuild", folder / "index", feed, *options))
 
 
 def assert_refused(done: Done, *words: str) -> None:
@@ -127,9 +112,8 @@ class TestOneJsonDocument:
         report = built.rebuilt.document()
         assert (report["version"], report["published"], report["products"], report["read"]) == ("v000001", True, 4, 5)
         assert (report["encoded"], report["reused"], sum(report["rejected"].values())) == (4, 0, 1)
-        assert all(
-            f"✓ {phase}" in built.rebuilt.err for phase in ("read", "load encoder", "encode", "index", "publish")
-        )
+        for phase in ("read", "load encoder", "encode", "index", "publish"):
+            assert f"✓ {phase}" in built.rebuilt.err
 
     def test_check(self, run: Run, built: Built, tmp_path: Path) -> None:
         page, rejected = tmp_path / "report.html", tmp_path / "rejected.jsonl"
@@ -147,12 +131,8 @@ class TestOneJsonDocument:
         assert run("index", "patch", index, "9", "price=19.5", "--json").document() == {"sequence": 2, "products": 1}
         assert run("index", "delete", index, "1", "nope", "--json").document() == {"sequence": 3, "products": 1}
         hits = run("search", index, "", "--json").document()["hits"]
-        assert {hit["product"]["id"]: hit["product"].get("price") for hit in hits} == {
-            "2": 129.0,
-            "3": 25.5,
-            "4": 75.0,
-            "9": 19.5,
-        }
+        prices = {hit["product"]["id"]: hit["product"].get("price") for hit in hits}
+        assert prices == {"2": 129.0, "3": 25.5, "4": 75.0, "9": 19.5}
         report = run("rebuild", index, built.feed, "--encoder", ENCODER, "--force", "--json").document()
         assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
         changes = {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
@@ -208,13 +188,9 @@ class TestOneJsonDocument:
         arguments = ("bench", "recall", built.index, "--judgments", built.judgments, "--count", "10", "--json")
         result = run(*arguments).document()
         assert (result["vectors"], result["index"]) == (4, "exact")
-        assert [(each["share"], each["allowed"], each["recall"]) for each in result["recall"]] == [
-            (1.0, 4, 1.0),
-            (0.5, 2, 1.0),
-            (0.05, 1, 1.0),
-            (0.005, 1, 1.0),
-            (0.0001, 1, 1.0),
-        ]
+        allowed = {each["share"]: each["allowed"] for each in result["recall"]}
+        assert allowed == {1.0: 4, 0.5: 2, 0.05: 1, 0.005: 1, 0.0001: 1}
+        assert {each["recall"] for each in result["recall"]} == {1.0}
 
 
 class TestForPeople:

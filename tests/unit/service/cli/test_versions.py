@@ -232,10 +232,6 @@ class TestPrune:
             run("index", "prune", root, "--keep", "1")
         assert Store(root).versions() == list(NAMES)
 
-    @pytest.mark.parametrize("arguments", [(), ("--keep", "0"), ("--keep", "x")])
-    def test_without_a_number_to_keep_it_is_misuse(self, root: Path, arguments: tuple[str, ...]) -> None:
-        assert run("index", "prune", root, *arguments).code == 2
-
 
 class TestVerify:
     def test_a_whole_version_ends_with_0(self, three: Path) -> None:

@@ -69,49 +69,12 @@ def test_choosing_a_facet_gives_as_many_hits_as_it_announced(client: TestClient)
         assert chosen["nbHits"] == count, name
 
 
-def test_levels_of_categories_are_told_apart(client: TestClient) -> None:
-    levels = [f"hierarchicalCategories.lvl{level}" for level in range(3)]
-    (found,) = request(client, {"facets": levels, "hitsPerPage": 0})
-    for level, name in enumerate(levels):
-        assert found["facets"][name]
-        assert {value.count(" > ") for value in found["facets"][name]} == {level}
-    deeper = next(iter(found["facets"][levels[1]]))
-    (wrong,) = request(client, {"facetFilters": [f"{levels[0]}:{deeper}"]})
-    assert wrong["nbHits"] == 0
-
-
-def test_what_no_product_has_matches_nothing_and_breaks_nothing(client: TestClient) -> None:
-    (everything, none, all_but, facets) = request(
-        client,
-        {},
-        {"facetFilters": ["nosuch:x"]},
-        {"facetFilters": ["nosuch:-x"]},
-        {"facets": ["nosuch", "brand"], "numericFilters": ["price>=0"]},
-    )
-    assert (none["nbHits"], all_but["nbHits"]) == (0, everything["nbHits"])
-    assert list(facets["facets"]) == ["brand"]
-
-
-def test_numbers_narrow_as_the_range_widgets_send_them(client: TestClient, store: SearchEngine) -> None:
-    (found, worded) = request(
-        client, {"numericFilters": ["price>=10", "price<=20.5"]}, {"filters": "price:10 TO 20.5 AND NOT brand:Nobody"}
-    )
-    total = store.search("", filters="price >= 10 AND price <= 20.5").total
-    assert found["nbHits"] == worded["nbHits"] == total
-
-
 @pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
 def test_an_index_is_sorted_as_its_name_ends(client: TestClient, store: SearchEngine, index: str, sort: str) -> None:
     (found,) = request(client, {"indexName": index, "query": "lamp"})
     page = store.search("lamp", sort=sort)
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert found["index"] == index
-
-
-def test_an_order_that_there_is_not_is_refused(client: TestClient) -> None:
-    answer = client.post("/1/indexes/shop_charm_desc/query", json={})
-    assert (answer.status_code, answer.json()["status"]) == (400, 400)
-    assert "charm" in answer.json()["message"]
 
 
 def test_pages_and_offsets_reach_every_hit_once(client: TestClient) -> None:

@@ -59,13 +59,6 @@ def test_what_cannot_be_answered_is_refused_with_the_field(
     assert fault["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_misspelled_word_is_put_right_and_said(client: TestClient) -> None:
-    found = client.get("/v1/search", params={"q": "cordles drill"}).json()
-    assert (found["suggestion"], found["corrected"]) == ("cordless drill", True)
-    as_it_is = client.get("/v1/search", params={"q": "cordles drill", "correct": "false"}).json()
-    assert (as_it_is["suggestion"], as_it_is["corrected"]) == ("cordless drill", False)
-
-
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"q": "\\ud800"}', b'"text"', b""])
 def test_bodies_that_are_no_search_are_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
