@@ -63,13 +63,13 @@ class ElasticsearchSettings(SettingsTable):
     """encoded API key, instead of user name and password"""
     ca_certificate: Path | None = None
     """PEM file of the cluster's certificate authority, if the system does not trust it"""
-    deadline: float = Field(1.0, gt=0, le=60)
+    deadline: float = Field(default=1.0, gt=0, le=60)
     """time limit of a search request in seconds; after it vectors alone are searched"""
-    connections: int = Field(16, ge=1, le=1_000)
+    connections: int = Field(default=16, ge=1, le=1_000)
     """open connections to each node"""
-    shards: int = Field(1, ge=1, le=100)
+    shards: int = Field(default=1, ge=1, le=100)
     """shards of an index; read when it is created"""
-    replicas: int | None = Field(None, ge=0, le=10)
+    replicas: int | None = Field(default=None, ge=0, le=10)
     """replicas of an index; read when it is created"""
 
 
@@ -80,9 +80,9 @@ class EventsSettings(SettingsTable):
     """file of the pseudonymization keys; the same on all machines that record events of a store"""
     phone_regions: str | tuple[str, ...] = REGIONS
     """regions (ISO 3166-1) whose phone numbers are masked in queries without a country's prefix"""
-    retention_days: int | None = Field(None, ge=1, le=36_500)
+    retention_days: int | None = Field(default=None, ge=1, le=36_500)
     """days after which shelfwise events refresh and shelfwise events expire remove events"""
-    minimum_shoppers: int = Field(5, ge=1, le=1_000_000)
+    minimum_shoppers: int = Field(default=5, ge=1, le=1_000_000)
     """shoppers that an entry needs to appear in popularity, neighbours, query tables and user towers"""
 
     @property
@@ -113,11 +113,11 @@ def _event_weights(given: object) -> object:
 class RankerSettings(SettingsTable):
     """Reranking of search results."""
 
-    deadline: float = Field(0.1, gt=0, le=60)
+    deadline: float = Field(default=0.1, gt=0, le=60)
     """time limit of the ranker in seconds; after it results keep the merged order"""
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
     """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
-    floor: float = Field(0.0, ge=0, lt=1)
+    floor: float = Field(default=0.0, ge=0, lt=1)
     """least probability that the best hit fits; below it the page says that nothing may fit"""
 
 
@@ -134,7 +134,7 @@ class ServiceSettings(SettingsTable):
 
     host: str = "127.0.0.1"
     """address to listen on; any other than this machine's needs a key"""
-    port: int = Field(8080, ge=0, le=65_535)
+    port: int = Field(default=8080, ge=0, le=65_535)
     """the port; 0 takes a free one"""
     keys: Path | None = None
     """file of API keys, by default keys.json in the index directory"""
@@ -142,31 +142,31 @@ class ServiceSettings(SettingsTable):
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
     """addresses of proxies whose X-Forwarded-For header is trusted"""
-    threads: int | None = Field(None, ge=1, le=1_000)
+    threads: int | None = Field(default=None, ge=1, le=1_000)
     """worker threads"""
-    queue: int = Field(32, ge=0, le=100_000)
+    queue: int = Field(default=32, ge=0, le=100_000)
     """requests that may wait for a thread; further ones are refused with 503"""
-    deadline: float = Field(10.0, gt=0, le=600)
+    deadline: float = Field(default=10.0, gt=0, le=600)
     """time limit of a request in seconds; then it gets a 504"""
     feeds: Path | None = None
     """folder that a rebuild over HTTP reads feeds from"""
-    body_bytes: int = Field(4_000_000, ge=1_000, le=1_000_000_000)
+    body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     """largest request body in bytes, after decompression"""
-    body_seconds: float = Field(10.0, gt=0, le=600)
+    body_seconds: float = Field(default=10.0, gt=0, le=600)
     """time limit in seconds for receiving a request's head, and again for its body"""
-    bodies_bytes: int = Field(256_000_000, ge=1_000)
+    bodies_bytes: int = Field(default=256_000_000, ge=1_000)
     """bytes of all request bodies in memory; a request beyond is refused with 503"""
-    connections: int = Field(1_000, ge=1, le=100_000)
+    connections: int = Field(default=1_000, ge=1, le=100_000)
     """connections that are served; further ones are refused with 503, and beyond twice as many closed"""
-    connections_per_address: int = Field(500, ge=1, le=100_000)
+    connections_per_address: int = Field(default=500, ge=1, le=100_000)
     """connections of one address, unless it is a trusted proxy"""
-    requests_per_minute_key: int = Field(60_000, ge=1)
+    requests_per_minute_key: int = Field(default=60_000, ge=1)
     """rate limit of one key in this process; a key may have its own limit"""
-    requests_per_minute_address: int = Field(6_000, ge=1)
+    requests_per_minute_address: int = Field(default=6_000, ge=1)
     """rate limit of one address in this process"""
     pages: bool = True
     """whether the store page and the admin page are served"""
-    page_key: str = Field("", json_schema_extra={"is_secret": True})
+    page_key: str = Field(default="", json_schema_extra={"is_secret": True})
     """key that the store page sends if the service has keys; every visitor can read it, so it should have the
     scopes search and events alone"""
     traces: str = _address_field("", pattern="^(https?://.+)?$")
