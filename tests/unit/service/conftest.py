@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from service.engine.engine import SearchEngine
     from service.http.auth import KeyFile
 
-LOCAL = "http://localhost"
-
 
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
