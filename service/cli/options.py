@@ -137,7 +137,7 @@ class TowerTrainingOptions:
         int, _up_to_a_million(help="Add so many queries generated from products that nobody has searched for.")
     ] = 0
     tune: Annotated[
-        int, Option(help="Tune rate, temperature, margin and negatives first, in so many trainings.", min=0, max=1_000)
+        int, Option(help="Tune learning rate, temperature, margin, negatives first, in so many runs.", min=0, max=1_000)
     ] = 0
     out: Annotated[Path | None, Option(help="A new folder; by default one under the index's training/towers.")] = None
     loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
