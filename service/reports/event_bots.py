@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import polars as pl
@@ -143,11 +144,11 @@ def _suspects(flagged: pl.DataFrame, inputs: ReportInputs, titles: Titles) -> It
     worst = grouped.sort(shown, "clicks", "sessions", "_who", descending=[True, True, True, False]).head(_MOST)
     theirs = flagged.join(worst, on="_who", how="semi")
     acts = _clicks_of(theirs, inputs.flagged)
-    queries, products = _queries(acts, inputs.queries), _products(acts, inputs.popularity)
-    reasons = _reasons_of(theirs)
+    products = _subjects(acts, "product_id", {name: name for name in inputs.popularity["product_id"]})
+    queries, reasons = _queries(acts, inputs.queries), _reasons_of(theirs)
     named = titles({name for about in products.values() for name, _ in about.known})
     for who, score, sessions, clicks, first, last in worst.iter_rows():
-        searched, clicked = queries.get(who, _NOTHING), products.get(who, _NOTHING)
+        searched, clicked = queries[who], products[who]
         yield Suspect(
             who=_shortened(who),
             score=score,
@@ -172,17 +173,14 @@ def _reasons_of(flagged: pl.DataFrame) -> dict[str, list[str]]:
     return dict(ordered.group_by("_who").agg("reasons").iter_rows())
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
+@dataclass(slots=True)
+class _Subjects:
     """The subjects of a suspect's clicks."""
 
-    known: tuple[tuple[str, int], ...]
+    known: list[tuple[str, int]] = field(default_factory=list)
     """The first few that may be named, the most clicked first, with the clicks."""
-    rare: int
-    """Different ones of too few shoppers."""
-
-
-_NOTHING = _About((), 0)
+    rare: int = 0
+    """The number of those of too few shoppers."""
 
 
 def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
@@ -194,33 +192,22 @@ def _clicks_of(sessions: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     return joined.select("_who", "product_id", query=pl.coalesce("_words", own))
 
 
-def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
+def _queries(acts: pl.DataFrame, known: pl.DataFrame) -> defaultdict[str, _Subjects]:
     texts = acts["query"].drop_nulls().unique().to_list()
-    schema = {"query": pl.String, "_plain": pl.String}
-    plain = pl.DataFrame({"query": texts, "_plain": normalise_queries(texts)}, schema=schema)
-    found = acts.join(plain, on="query").select("_who", query="_plain")
-    return _about(_by_count(found, "query"), dict(known.select("query", "spelling").iter_rows()))
+    schema = {"query": pl.String, "plain": pl.String}
+    plain = pl.DataFrame({"query": texts, "plain": normalise_queries(texts)}, schema=schema)
+    return _subjects(acts.join(plain, on="query"), "plain", dict(known.select("query", "spelling").iter_rows()))
 
 
-def _products(acts: pl.DataFrame, known: pl.DataFrame) -> dict[str, _About]:
-    return _about(_by_count(acts, "product_id"), {name: name for name in known["product_id"]})
-
-
-def _about(counts: Mapping[str, list[tuple[str, int]]], names: Mapping[str, str]) -> dict[str, _About]:
-    """The named and the rare subjects of each suspect."""
-    found = {}
-    for who, subjects in counts.items():
-        known = [(names[each], clicks) for each, clicks in subjects if each in names]
-        found[who] = _About(tuple(known[:_MOST_SUBJECTS]), len(subjects) - len(known))
-    return found
-
-
-def _by_count(rows: pl.DataFrame, column: str) -> dict[str, list[tuple[str, int]]]:
-    """The values of a column of each suspect with their counts, the most frequent first."""
-    counts = rows.group_by("_who", column).len().sort("len", column, descending=[True, False])
-    found: dict[str, list[tuple[str, int]]] = {}
-    for who, name, count in counts.iter_rows():
-        found.setdefault(who, []).append((name, count))
+def _subjects(acts: pl.DataFrame, column: str, names: Mapping[str, str]) -> defaultdict[str, _Subjects]:
+    """The subjects of each suspect in a column, named by `names`; those without a name there are rare."""
+    found: defaultdict[str, _Subjects] = defaultdict(_Subjects)
+    counts = acts.group_by("_who", column).len().sort("len", column, descending=[True, False])
+    for who, subject, clicks in counts.iter_rows():
+        if subject not in names:
+            found[who].rare += 1
+        elif len(found[who].known) < _MOST_SUBJECTS:
+            found[who].known.append((names[subject], clicks))
     return found
 
 

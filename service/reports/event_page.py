@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -22,7 +22,6 @@ from retrieval.html_report import (
     NOTHING,
     QUIET,
     RED,
-    count_text,
     day_text,
     draw_share_bars,
     label_bar,
@@ -39,13 +38,12 @@ from retrieval.html_report import (
     svg,
     times_text,
 )
-from service.events.report_inputs import RejectSummary
+from service.events.report_inputs import RejectSummary, RowExample
 from service.reports.event_bots import FraudReport, Suspect
 from service.reports.event_sections import (
     LEAST_RISE,
     DayCount,
     Funnel,
-    FunnelStep,
     PositionRow,
     Positions,
     ProductRow,
@@ -114,7 +112,7 @@ def _funnel(funnel: Funnel) -> str:
     gaps = [at + (0.5 if at >= len(flows[0]) else 0) for at in range(len(bars))]
 
     def draw(axes: Axes) -> None:
-        shares = [_of(step) for step, _ in bars]
+        shares = [100 * (step.answer_share or 0.0) for step, _ in bars]
         draw_share_bars(axes, gaps, shares, [colour for _, colour in bars])
         for place, (step, _), share in zip(gaps, bars, shares, strict=True):
             label_bar(axes, f"{step.answers:,}  {percent(share)}", (100, place), offset=5)
@@ -122,10 +120,6 @@ def _funnel(funnel: Funnel) -> str:
         axes.set_xlim(0, 132)
 
     return svg(0.29 * len(bars) + 0.4, draw, "Answers that came to each step of the funnel")
-
-
-def _of(step: FunnelStep) -> float:
-    return 100 * (step.answer_share or 0.0)
 
 
 def _rates(rows: Sequence[PositionRow]) -> str:
@@ -184,21 +178,13 @@ def _scores(fraud: FraudReport) -> str:
     def draw(axes: Axes) -> None:
         for each in fraud.scores:
             colour = RED if each.low >= fraud.threshold else BLUE
-            width = each.high - each.low
-            axes.bar(each.low, each.sessions, width * 0.9, align="edge", color=colour)
+            axes.bar(each.low, each.sessions, 0.9 * (each.high - each.low), align="edge", color=colour)
         axes.set_yscale("symlog", linthresh=1)
         axes.set_ylim(0, 4 * max(each.sessions for each in fraud.scores))
         show_counts(axes.yaxis)
         axes.axvline(fraud.threshold, color=INK, linewidth=1, linestyle=":")
-        axes.annotate(
-            "flagged",
-            (fraud.threshold, 1),
-            (6, -4),
-            xycoords=("data", "axes fraction"),
-            textcoords="offset points",
-            va="top",
-            color=QUIET,
-        )
+        top: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "va": "top"}
+        axes.annotate("flagged", (fraud.threshold, 1), (6, -4), color=QUIET, **top)
         axes.set_xlim(0, 1)
         axes.set_xlabel("score")
         axes.set_ylabel("sessions")
@@ -219,9 +205,11 @@ def interval(estimate: Estimate) -> str:
 _FEW = 5
 _GAP = 2
 _LEAST_ROOM = 20
-
 _EMPTY = """There is no event in this window. Take some in with `shelfwise events import LOG...`, make the tables with
 `shelfwise events refresh`, and look again. Events that are older than the window need one that ends earlier."""
+
+_Cell = str | int | float | None
+"""A text, a count, or a share; None for an unknown share."""
 
 
 def show_report(report: EventReport, console: Console) -> None:
@@ -246,31 +234,22 @@ def _parts(report: EventReport, width: int) -> Iterator[RenderableType]:
     yield from _rejects(report.rejected, width)
 
 
-@dataclass(frozen=True, slots=True)
-class _Grid:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[_Cell]], width: int) -> Table:
     """A table whose first column is shortened to the width that the others leave."""
-
-    heads: tuple[str, ...]
-    rows: Sequence[tuple[str, ...]]
-    width: int
-
-    def table(self) -> Table:
-        cells = [self.heads, *self.rows]
-        used = sum(max(Text(row[at]).cell_len for row in cells) + _GAP for at in range(1, len(self.heads)))
-        room = max(_LEAST_ROOM, self.width - used)
-        table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))
-        table.add_column(self.heads[0], no_wrap=True)
-        for head in self.heads[1:]:
-            table.add_column(head, justify="right", no_wrap=True)
-        for first, *others in self.rows:
-            table.add_row(_fitted(first, room), *(Text(printable(each)) for each in others))
-        return table
+    texts = [[Text(_cell(cell)) for cell in row] for row in rows]
+    _, *others = zip(map(Text, heads), *texts, strict=True)
+    room = max(_LEAST_ROOM, width - sum(max(cell.cell_len for cell in column) + _GAP for column in others))
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, _GAP, 0, 0))
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="right" if at else "left", no_wrap=True)
+    for row in texts:
+        row[0].truncate(room, overflow="ellipsis")
+        table.add_row(*row)
+    return table
 
 
-def _fitted(text: str, room: int) -> Text:
-    fitted = Text(printable(text))
-    fitted.truncate(room, overflow="ellipsis")
-    return fitted
+def _cell(value: _Cell) -> str:
+    return printable(value) if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else share_text(value)
 
 
 def _head(title: str, about: str = "") -> Text:
@@ -278,12 +257,20 @@ def _head(title: str, about: str = "") -> Text:
     return head.append(f"  {about}", style="not bold dim") if about else head
 
 
+def _ranking(
+    title: str, about: str, heads: Sequence[str], rows: Iterable[Sequence[_Cell]], nothing: str, width: int
+) -> Iterator[RenderableType]:
+    """A section with the first few rows, or a line instead of none."""
+    yield _head(title, about)
+    few = list(rows)[:_FEW]
+    yield _table(heads, few, width) if few else Text(nothing)
+
+
 def _traffic(traffic: Traffic, width: int) -> Iterator[RenderableType]:
     whose = f"{plural(traffic.shoppers, 'known shopper')}, {traffic.anonymous_sessions:,} without a shopper"
     yield Text(f"{traffic.events:,} events from {day_text(traffic.first)} to {day_text(traffic.last)}")
     yield Text(f"{plural(traffic.sessions, 'session')}, {traffic.flagged_sessions:,} flagged; the others of {whose}")
-    rows = [(one.kind, f"{one.honest:,}", f"{one.flagged:,}", f"{one.rejected:,}") for one in traffic.kinds]
-    yield _Grid(("events", "learned from", "in flagged sessions", "rejected"), rows, width).table()
+    yield _table(("events", "learned from", "in flagged sessions", "rejected"), map(astuple, traffic.kinds), width)
 
 
 def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
@@ -291,19 +278,12 @@ def _funnel_table(funnel: Funnel, width: int) -> Iterator[RenderableType]:
     flows = [steps for steps in (funnel.searches, funnel.pages) if steps[0].answers]
     if not flows:
         yield Text("The log has no searches and no browsed pages.")
-    for steps in flows:
+    for first, *later in flows:
         rows = [
-            (
-                "" if step is steps[0] else step.name,
-                f"{step.answers:,}",
-                share_text(step.answer_share),
-                "" if step is steps[0] else share_text(step.answer_rate),
-                f"{step.sessions:,}",
-                share_text(step.session_share),
-            )
-            for step in steps
+            ("", first.answers, first.answer_share, "", first.sessions, first.session_share),
+            *((s.name, s.answers, s.answer_share, s.answer_rate, s.sessions, s.session_share) for s in later),
         ]
-        yield _Grid(("step", steps[0].name, "of all", "of the step before", "sessions", "of all"), rows, width).table()
+        yield _table(("step", first.name, "of all", "of the step before", "sessions", "of all"), rows, width)
     if funnel.carts_elsewhere or funnel.purchases_elsewhere:
         carts, purchases = plural(funnel.carts_elsewhere, "cart"), plural(funnel.purchases_elsewhere, "purchase")
         yield Text(f"{carts} and {purchases} came from no answer.", style="dim")
@@ -317,78 +297,60 @@ def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
     rows = [
         (
             str(row.position),
-            f"{row.impressions:,}",
-            share_text(row.ctr.value),
-            share_text(row.examination.value),
-            share_text(row.debiased.value),
+            row.impressions,
+            *(estimate.value for estimate in (row.ctr, row.examination, row.debiased)),
             interval(row.debiased),
         )
         for row in positions.rows[: 2 * _FEW]
     ]
-    yield _Grid(("position", "shown", "click rate", "examination", "debiased", "95%"), rows, width).table()
+    yield _table(("position", "shown", "click rate", "examination", "debiased", "95%"), rows, width)
 
 
 def _queries(queries: Queries, width: int) -> Iterator[RenderableType]:
-    yield _head("Top queries", f"{queries.count:,} with enough shoppers")
-    yield from _rows(
+    yield from _ranking(
+        "Top queries",
+        f"{queries.count:,} with enough shoppers",
         ("query", "searches", "clicked", "click rate", "purchases"),
-        (
-            (row.query, f"{row.searches:,}", share_text(row.clicked_share), share_text(row.ctr), f"{row.purchases:,}")
-            for row in queries.top
-        ),
-        width,
+        ((row.query, row.searches, row.clicked_share, row.ctr, row.purchases) for row in queries.top),
         "No query has enough shoppers.",
+        width,
     )
-    yield _head("Failing queries", "by the least number of searches that failed beyond the average")
-    yield from _rows(
+    yield from _ranking(
+        "Failing queries",
+        "by the least number of searches that failed beyond the average",
         ("query", "problem", "failed", "searches", "at least", "average"),
-        (
-            (
-                row.query,
-                row.problem.value,
-                count_text(row.failed),
-                count_text(row.searches),
-                *map(share_text, (row.lower, row.overall)),
-            )
-            for row in queries.failing
-        ),
-        width,
+        ((row.query, row.problem.value, row.failed, row.searches, row.lower, row.overall) for row in queries.failing),
         "No query fails more than the average.",
+        width,
     )
-    yield _head("Rising queries", "the recent rate by the usual one")
-    yield from _rows(
+    yield from _ranking(
+        "Rising queries",
+        "the recent rate by the usual one",
         ("query", "trend", "searches", "shoppers"),
-        ((row.query, times_text(row.times), f"{row.searches:,}", f"{row.shoppers:,}") for row in queries.rising),
-        width,
+        ((row.query, times_text(row.times), row.searches, row.shoppers) for row in queries.rising),
         "No query rises.",
-    )
-    yield _head("Successful reformulations", "candidates for synonyms")
-    yield from _rows(
-        ("from → to", "times", "successful", "bought"),
-        (
-            (f"{row.query} → {row.to_query}", f"{row.count:,}", share_text(row.share), f"{row.purchased:,}")
-            for row in queries.reformulations
-        ),
         width,
+    )
+    yield from _ranking(
+        "Successful reformulations",
+        "candidates for synonyms",
+        ("from → to", "times", "successful", "bought"),
+        ((f"{row.query} → {row.to_query}", row.count, row.share, row.purchased) for row in queries.reformulations),
         "No reformulation has enough shoppers.",
+        width,
     )
 
 
 def _products(products: Products, width: int) -> Iterator[RenderableType]:
-    titles = {
-        "Popular products": (products.top, "No product has enough shoppers."),
-        "Rising products": (products.rising, "No product rises."),
-    }
-    for title, (rows, nothing) in titles.items():
-        yield _head(title)
-        heads = ("product", "score", "trend", "clicks", "carts", "purchases")
-        yield from _rows(heads, map(_product, rows), width, nothing)
+    heads = ("product", "score", "trend", "clicks", "carts", "purchases")
+    popular, rising = map(_product, products.top), map(_product, products.rising)
+    yield from _ranking("Popular products", "", heads, popular, "No product has enough shoppers.", width)
+    yield from _ranking("Rising products", "", heads, rising, "No product rises.", width)
 
 
-def _product(row: ProductRow) -> tuple[str, ...]:
+def _product(row: ProductRow) -> tuple[_Cell, ...]:
     name = f"{row.product_id} {row.title or row.category}".rstrip()
-    counts = (f"{count:,}" for count in (row.clicks, row.carts, row.purchases))
-    return name, number_text(row.score), times_text(row.times), *counts
+    return name, number_text(row.score), times_text(row.times), row.clicks, row.carts, row.purchases
 
 
 def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[RenderableType]:
@@ -398,40 +360,24 @@ def _fraud(fraud: FraudReport, traffic: Traffic, width: int) -> Iterator[Rendera
         return
     counted = f"{plural(fraud.sessions, 'session')} of {plural(fraud.shoppers, 'shopper')}"
     yield Text(f"{counted} with {plural(fraud.clicks, 'click')}, {share_text(fraud.click_share)} of all clicks")
-    reasons = [(row.reason, f"{row.sessions:,}", f"{row.clicks:,}") for row in fraud.reasons]
-    yield _Grid(("reason", "sessions", "clicks"), reasons, width).table()
+    reasons = ((row.reason, row.sessions, row.clicks) for row in fraud.reasons)
+    yield _table(("reason", "sessions", "clicks"), reasons, width)
     heads = ("most suspicious", "score", "sessions", "clicks", "from", "to")
-    yield _Grid(heads, [_suspect(one) for one in fraud.suspects[:_FEW]], width).table()
+    yield _table(heads, map(_suspect, fraud.suspects[:_FEW]), width)
 
 
-def _suspect(one: Suspect) -> tuple[str, ...]:
+def _suspect(one: Suspect) -> tuple[_Cell, ...]:
     about = ", ".join(each.name for each in one.queries)
     name = f"{one.who}… {about}" if one.who else f"unknown {about}"
-    return name, f"{one.score:.2f}", f"{one.sessions:,}", f"{one.clicks:,}", day_text(one.first), day_text(one.last)
+    return name, f"{one.score:.2f}", one.sessions, one.clicks, day_text(one.first), day_text(one.last)
 
 
 def _rejects(rejects: RejectSummary, width: int) -> Iterator[RenderableType]:
     yield _head("Rejected")
-    rows = [
-        *(
-            (f"import: {one.reason}", f"{one.count:,}", _place(one.examples[0].file, one.examples[0].line))
-            for one in rejects.rows
-        ),
-        *((f"cleaning: {one.reason}", f"{one.count:,}", minute_text(one.examples[0].time)) for one in rejects.events),
-    ]
-    if rows:
-        yield _Grid(("reason", "count", "first"), rows, width).table()
-    else:
-        yield Text("Nothing was rejected.")
+    rows = [(f"import: {one.reason}", one.count, _place(one.examples[0])) for one in rejects.rows]
+    rows += [(f"cleaning: {one.reason}", one.count, minute_text(one.examples[0].time)) for one in rejects.events]
+    yield _table(("reason", "count", "first"), rows, width) if rows else Text("Nothing was rejected.")
 
 
-def _place(file: str, line: int) -> str:
-    return f"{file.rpartition('/')[2][-24:]}:{line}"
-
-
-def _rows(
-    heads: tuple[str, ...], rows: Iterable[tuple[str, ...]], width: int, nothing: str
-) -> Iterator[RenderableType]:
-    """The first few rows, or a line instead of none."""
-    few = list(rows)[:_FEW]
-    yield _Grid(heads, few, width).table() if few else Text(nothing)
+def _place(row: RowExample) -> str:
+    return f"{row.file.rpartition('/')[2][-24:]}:{row.line}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -58,7 +58,7 @@ class EventReport:
     products: Products
     fraud: FraudReport
     rejected: RejectSummary
-    schema: int = field(default=SCHEMA)
+    schema: int = SCHEMA
 
     @property
     def is_empty(self) -> bool:

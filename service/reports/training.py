@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
@@ -18,7 +18,6 @@ from rerank.evaluation.promotion import ALL_QUERIES, NDCG, MeasureComparison
 from rerank.ranker.spec import NAIVE, OrderResult
 from rerank.sessions.refresh import RefreshResult
 from rerank.training.click_dataset import ClickEvidence
-from rerank.training.click_training import ClickMethod
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.files import UserTowerReport
 from retrieval.progress import Progress
@@ -62,14 +61,20 @@ def _known(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_NAIVE_METHOD: ClickMethod = "naive"
-
-
 def summarize(
     decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
-) -> tuple[str, ...]:
+) -> Iterator[str]:
     """Sentences about a completed run; `against` is what the new ranker was compared with."""
-    return tuple(_sentences(decision, ranker, against, found, events))
+    if decision is RunDecision.SERVES:
+        yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
+    elif decision is RunDecision.SWITCHED_OFF:
+        yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
+    else:
+        yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
+    yield from _reached(against, found)
+    bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
+    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
+    yield from _compared_with_naive(found)
 
 
 def refusal_summary(why: str, stage: str) -> tuple[str, ...]:
@@ -104,21 +109,6 @@ def encoder_summary(found: TextTowers | None) -> tuple[str, ...]:
     return (f"The encoder that was trained on {found.queries:,} clicked queries {decision}.",)
 
 
-def _sentences(
-    decision: RunDecision, ranker: str, against: str, found: Findings, events: EventCounts | None
-) -> Iterator[str]:
-    if decision is RunDecision.SERVES:
-        yield f"The new ranker, {ranker}, serves from now on. It was found better than {against}, which served before."
-    elif decision is RunDecision.SWITCHED_OFF:
-        yield f"The new ranker, {ranker}, may serve: it was found better than {against}. Rankers are switched off."
-    else:
-        yield f"The new ranker, {ranker}, does not serve; {against} serves on. {_why_not(found.comparisons)}"
-    yield from _reached(against, found)
-    bots = f" Bots and fraud are left out: {events.flagged_sessions:,} sessions." if events else ""
-    yield f"It learned from {found.lists:,} lists that shoppers were shown, of {found.queries:,} queries.{bots}"
-    yield from _compared_with_naive(found)
-
-
 def _why_not(comparisons: Sequence[MeasureComparison]) -> str:
     if worse := [each for each in comparisons if each.is_worse]:
         named = (each.measure if each.slice == ALL_QUERIES else f"{each.measure} on {each.slice}" for each in worse)
@@ -142,7 +132,7 @@ def _compared_with_naive(found: Findings) -> Iterator[str]:
     """Where the requested way is not the naive one."""
     reached = {each.order: each.ndcg for each in found.orders}
     gain = found.above_naive
-    if gain is None or NAIVE not in reached or found.curves[0].method == _NAIVE_METHOD:
+    if gain is None or NAIVE not in reached or found.curves[0].method == NAIVE:
         return
     sure = "surely less" if gain.low > 0 else "surely more" if gain.high < 0 else "no sure difference"
     yield (
@@ -215,7 +205,7 @@ class RecordedSteps:
 
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self._current, self._began = phase, self._clock()
-        self._stage = self._under or _stage_of(phase)
+        self._stage = self._under or _STAGE_OF.get(phase, "ranker")
         self._progress.begin(phase, total, unit)
 
     def advance(self, amount: int) -> None:
@@ -241,7 +231,15 @@ class RecordedSteps:
         outcomes: dict[str, StageOutcome] = dict.fromkeys((stage for stage, _ in steps), StageOutcome.DONE) | self._left
         if not is_over:
             outcomes[steps[-1][0] if steps else next(iter(_ABOUT))] = StageOutcome.STOPPED
-        return tuple(_stage(name, outcomes.get(name, StageOutcome.NOT_REACHED), steps) for name in _ABOUT)
+        return tuple(
+            Stage(
+                name,
+                about,
+                outcomes.get(name, StageOutcome.NOT_REACHED),
+                tuple(step for stage, step in steps if stage == name),
+            )
+            for name, about in _ABOUT.items()
+        )
 
 
 SHOPPERS, TOWERS = "shoppers", "towers"
@@ -256,7 +254,6 @@ _ABOUT = {
     "gate": "The new ranker is compared with what serves, over all queries and over parts of them.",
     "publish": "The ranker serves from now on, or is rejected with the reasons.",
 }
-_RANKER = "ranker"
 _STAGE_OF = {
     "events": "clean",
     "click model": "click model",
@@ -268,15 +265,7 @@ _STAGE_OF = {
     "gate": "gate",
     "publish": "publish",
 }
-
-
-def _stage_of(step: str) -> str:
-    """The stage of a step; other steps are trainings of the ranker."""
-    return _STAGE_OF.get(step, _RANKER)
-
-
-def _stage(name: str, outcome: StageOutcome, steps: Sequence[tuple[str, Step]]) -> Stage:
-    return Stage(name, _ABOUT[name], outcome, tuple(step for stage, step in steps if stage == name))
+"""The stage of a step; other steps are trainings of the ranker."""
 
 
 SCHEMA = 1
@@ -312,14 +301,14 @@ class EventCounts:
     @classmethod
     def of(cls, done: RefreshResult) -> EventCounts:
         return cls(
-            first=done.window.first,
-            last=done.window.last,
-            events=done.events,
-            rejected=done.rejected,
-            corrected=done.corrected,
-            sessions=done.sessions,
-            flagged_sessions=done.flagged_sessions,
-            flagged_clicks=done.flagged_clicks,
+            done.window.first,
+            done.window.last,
+            done.events,
+            done.rejected,
+            done.corrected,
+            done.sessions,
+            done.flagged_sessions,
+            done.flagged_clicks,
         )
 
 
@@ -416,7 +405,7 @@ class TextTowers:
     """The version that it serves in from now on; empty where it does not."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LearnReport:
     """One run."""
 
@@ -427,25 +416,25 @@ class LearnReport:
     decision: RunDecision
     summary: tuple[str, ...]
     """The decision and its reasons, in sentences."""
-    reasons: tuple[str, ...]
+    reasons: tuple[str, ...] = ()
     """The gate's; of a run that was refused, why."""
-    ranker: str
+    ranker: str = ""
     """Its name; empty where none was trained."""
-    against: str
+    against: str = ""
     """What it was judged against."""
-    notices: tuple[str, ...]
-    removed: tuple[str, ...]
+    notices: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     """Older rankers beyond the number to keep."""
     stages: tuple[Stage, ...]
     events: EventCounts | None
     """None where the run stopped before."""
-    findings: Findings | None
+    findings: Findings | None = None
     """None where the run was refused."""
     shoppers: UserTowerResult | None = None
     """None where none was trained: its stage says why."""
     towers: TextTowers | None = None
     """None where the run did not come to it, or nothing came of it: its stage says why."""
-    schema: int = field(default=SCHEMA)
+    schema: int = SCHEMA
 
     def to_json(self) -> bytes:
         return msgspec.json.format(msgspec.json.encode(self), indent=2)

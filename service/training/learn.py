@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from rerank.sessions.refresh import RefreshResult
 from rerank.text_towers.dataset import from_labels
 from rerank.user_tower.training import UserTowerOptions
 from retrieval.errors import (
@@ -27,7 +26,7 @@ from retrieval.errors import (
 )
 from retrieval.events.privacy import utc_now
 from retrieval.progress import Progress
-from retrieval.store.files import write_durably
+from retrieval.store.files import read_json, write_durably
 from retrieval.store.versions import Store
 from service.events.event_log import EventLog
 from service.reports import training
@@ -38,6 +37,7 @@ from service.reports.training import (
     LearnReport,
     RecordedSteps,
     RunDecision,
+    Stage,
     StageOutcome,
     TextTowers,
     UserTowerResult,
@@ -51,12 +51,10 @@ from service.training.user_tower import ShopperActs, shopper_acts, tower_of_acts
 
 if TYPE_CHECKING:
     from service.training.text_towers import TextTowersRequest, TextTowersResult
-    from service.training.text_towers_promotion import EncoderReport
 
 
-# What a run trains beside the ranker: the user tower, and before both, where that is asked for, the encoder.
-#
-# One that comes to nothing says why, and the run goes on.
+# The trainings of a run besides the ranker: the user tower, and before both, where requested, the encoder. One that
+# fails records the reason, and the run goes on.
 
 
 def train_shoppers(
@@ -114,25 +112,23 @@ def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
 
 
 def _trained(root: Path, done: TextTowersResult, steps: RecordedSteps) -> TextTowers:
-    serves = done.published.version if done.published and done.published.serves else ""
-    report = done.published.report if done.published else None
-    judging = report.queries if report else 0
-    queries = done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] + judging
-    use = () if serves else (f"shelfwise rebuild {root} --encoder {done.folder}",)
-    made = TextTowers(queries, use, str(done.folder), done.spec.curve[0].validation, done.spec.validation, serves)
+    published, trained_on = done.published, done.spec.trained_on
+    version = published.version if published and published.serves else ""
+    report = published.report if published else None
+    queries = trained_on["training queries"] + trained_on["validation queries"] + (report.queries if report else 0)
+    use = f"shelfwise rebuild {root} --encoder {done.folder}"
+    before, after = done.spec.curve[0].validation, done.spec.validation
+    if version:
+        outcome = f"It serves as {version}, and all that is trained next reads its vectors"
+    else:
+        reasons = "; ".join(report.rejection_reasons) if report else ""
+        outcome = f"It is rejected: {reasons}. To use it all the same: {use}"
     steps.begin("verdict", None, "")
     steps.end(
-        f"{done.folder}: nDCG@10 {made.before:.4f} before and {made.after:.4f} after, of queries that chose when to "
-        f"stop. {_served(made, report)}"
+        f"{done.folder}: nDCG@10 {before:.4f} before and {after:.4f} after, of queries that chose when to stop. "
+        f"{outcome}"
     )
-    return made
-
-
-def _served(made: TextTowers, report: EncoderReport | None) -> str:
-    if made.version:
-        return f"It serves as {made.version}, and all that is trained next reads its vectors"
-    why = "; ".join(report.rejection_reasons) if report else ""
-    return f"It is rejected: {why}. To use it all the same: {made.next[0]}"
+    return TextTowers(queries, () if version else (use,), str(done.folder), before, after, version)
 
 
 def _summarize(found: UserTowerResult) -> str:
@@ -142,14 +138,11 @@ def _summarize(found: UserTowerResult) -> str:
     return f"{found.tower}{earlier} {decision}. Of {found.report.shoppers:,} shoppers: {measures}"
 
 
-# One run from the store of events to a ranker with a verdict, and the report that it leaves.
-#
 # STORE/training/
-#   learn.html, learn.json   the report on the last run, also on one that was refused
-#   learned.json             what the last run that came to its end has learned from
+#   learn.html, learn.json   the report on the last run, also on a refused one
+#   learned.json             what the last completed run has learned from
 #
-# They are written last, each whole or not at all. A run that is killed leaves those of the one before; the next one
-# goes on where it was.
+# They are written last, each whole or not at all. A run that is killed leaves those of the one before.
 
 PAGE_FILE, REPORT_FILE = "learn.html", "learn.json"
 
@@ -169,14 +162,10 @@ class _LearnRun:
     steps: RecordedSteps
     started: datetime
     began: float
-    refreshed: RefreshResult | None = None
+    events: EventCounts | None = None
     """Once the tables are up to date."""
     shoppers: UserTowerResult | None = None
     towers: TextTowers | None = None
-
-    @property
-    def events(self) -> EventCounts | None:
-        return EventCounts.of(self.refreshed) if self.refreshed else None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
         """The encoder first, where that is asked for, as the others read its vectors; then they, on tables that are
@@ -184,7 +173,7 @@ class _LearnRun:
         if options.towers is not None:
             self.towers = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:
-            self.refreshed = tables.refreshed
+            self.events = EventCounts.of(tables.refreshed)
             acts = shopper_acts(tables.derived.acts(), tables.snapshot.products.row_of)
             if options.towers is None:
                 self.towers = leave_encoder(root, len(from_labels(tables.derived.labels)), self.steps)
@@ -197,49 +186,35 @@ class _LearnRun:
     def succeeded(self, done: ClickTraining) -> LearnReport:
         added, found = done.added, findings(done)
         made = added.model.report
-        decision = _decision(done)
-        promotion = made.decision
-        return LearnReport(
-            started=self.started,
-            seconds=time.perf_counter() - self.began,
-            decision=decision,
-            summary=(
-                *training.summarize(decision, added.model.name, made.against, found, self.events),
-                *training.user_tower_summary(self.shoppers),
-                *training.encoder_summary(self.towers),
-            ),
-            reasons=promotion.reasons if promotion else (),
+        if added.serves:
+            decision = RunDecision.SERVES
+        else:
+            decision = RunDecision.REJECTED if made.rejection_reasons else RunDecision.SWITCHED_OFF
+        summary = training.summarize(decision, added.model.name, made.against, found, self.events)
+        return replace(
+            self._report(decision, summary, self.steps.stages(is_over=True)),
+            reasons=made.decision.reasons if made.decision else (),
             ranker=added.model.name,
             against=made.against,
             notices=added.notices,
             removed=added.removed,
-            stages=self.steps.stages(is_over=True),
-            events=self.events,
             findings=found,
-            shoppers=self.shoppers,
-            towers=self.towers,
         )
 
     def refused(self, error: ShelfwiseError) -> LearnReport:
         stages = self.steps.stages(is_over=False)
         stopped = next(stage.name for stage in stages if stage.outcome is StageOutcome.STOPPED)
+        summary = training.refusal_summary(str(error), stopped)
+        return replace(self._report(RunDecision.REFUSED, summary, stages), reasons=(str(error),))
+
+    def _report(self, decision: RunDecision, summary: Iterable[str], stages: tuple[Stage, ...]) -> LearnReport:
         return LearnReport(
             started=self.started,
             seconds=time.perf_counter() - self.began,
-            decision=RunDecision.REFUSED,
-            summary=(
-                *training.refusal_summary(str(error), stopped),
-                *training.user_tower_summary(self.shoppers),
-                *training.encoder_summary(self.towers),
-            ),
-            reasons=(str(error),),
-            ranker="",
-            against="",
-            notices=(),
-            removed=(),
+            decision=decision,
+            summary=(*summary, *training.user_tower_summary(self.shoppers), *training.encoder_summary(self.towers)),
             stages=stages,
             events=self.events,
-            findings=None,
             shoppers=self.shoppers,
             towers=self.towers,
         )
@@ -279,12 +254,6 @@ def learn(
 def page_path(root: Path) -> Path:
     """Where the page about an index directory's last run is."""
     return root / TRAINING_FOLDER / PAGE_FILE
-
-
-def _decision(done: ClickTraining) -> RunDecision:
-    if done.added.serves:
-        return RunDecision.SERVES
-    return RunDecision.REJECTED if done.added.model.report.rejection_reasons else RunDecision.SWITCHED_OFF
 
 
 def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], None]) -> None:
@@ -333,17 +302,15 @@ def read_record(root: Path) -> LearnRecord | None:
     Raises StoreDamagedError where that cannot be read, StoreForeignError where a newer program wrote it.
     """
     path = root / TRAINING_FOLDER / LEARNED_FILE
+    if not path.exists():
+        return None
     try:
-        with path.open("rb") as file:
-            content = file.read(_MOST_BYTES + 1)
-        schema = msgspec.json.decode(content, type=_Schema).schema
+        schema = read_json(path, _Schema, _MOST_BYTES).schema
         if schema != SCHEMA:
             raise StoreForeignError(f"{path} is of schema {schema}, this program reads {SCHEMA}: {_CURE}")
-        return msgspec.json.decode(content, type=LearnRecord)
-    except FileNotFoundError:
-        return None
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}): {_CURE}") from error
+        return read_json(path, LearnRecord, _MOST_BYTES)
+    except ValueError as error:
+        raise StoreDamagedError(f"{path} {error}: {_CURE}") from error
 
 
 def write_record(root: Path, learned: LearnRecord) -> None:
