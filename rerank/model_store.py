@@ -333,6 +333,18 @@ class ModelStore(Generic[Spec, Report]):
             if not found.notices or stamp == self.stamp():
                 return found
 
+    def add(
+        self, files: Path, spec: Spec, report: Report, rejection_reasons: Sequence[str] = ()
+    ) -> AddResult[Spec, Report]:
+        """Adds the weights and the graph in a folder as a model, which serves where nothing is said against it."""
+
+        def build(folder: Path) -> None:
+            shutil.copytree(files, folder, dirs_exist_ok=True)
+
+        if rejection_reasons:
+            return self.add_rejected(build, spec, report, rejection_reasons)
+        return self.publish(build, spec, report)
+
     def publish(self, build: Build, spec: Spec, report: Report) -> AddResult[Spec, Report]:
         """Adds a model and lets it serve, unless the family is switched off; then removes those that are too many.
 

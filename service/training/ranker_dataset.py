@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import FEATURES
 from rerank.teacher.pairs import DEFAULT_TEACHER
-from rerank.teacher.teacher import Teacher, open_teacher
+from rerank.teacher.teacher import open_teacher
 from rerank.training.datasets import CandidateLists, ListData
 from rerank.training.distillation import TeacherScores, usable_lists
 from rerank.training.query_generation import synthetic_queries
@@ -22,13 +24,14 @@ from retrieval.errors import EncoderError, TrainingError
 from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
-from service.engine.candidates import ResolvedRequest, Stages
+from service.engine.candidates import LastStage, ResolvedRequest, Stages
 from service.engine.reranking import candidate_features
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 
 DEPTH = 60
 """Candidates of each query."""
+_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
 
 
 def candidate_lists(
@@ -46,22 +49,33 @@ def candidate_lists(
 
     Raises EncoderError where the queries cannot be encoded: lists that one retriever alone has found teach nothing.
     """
-    threads = len(os.sched_getaffinity(0))
-    with (
-        ThreadPoolExecutor(threads, thread_name_prefix="retrieve") as retrieval,
-        ThreadPoolExecutor(threads) as workers,
-    ):
-        stages = Stages(snapshot, retrieval)
-        found = []
-        for each in workers.map(lambda query: _found(snapshot, stages, query, depth, now, popularity), queries):
-            found.append(each)
-            progress(1)
+    found = search_all(
+        snapshot, queries, lambda stages, query: _found(snapshot, stages, query, depth, now, popularity), progress
+    )
     return CandidateLists(
         tuple(queries),
         np.cumsum([0, *(len(rows) for rows, _ in found)]),
         np.concatenate([rows for rows, _ in found]) if found else np.empty(0, np.int64),
         np.concatenate([features for _, features in found]) if found else np.empty((0, len(FEATURES)), np.float32),
     )
+
+
+def search_all(
+    snapshot: Snapshot,
+    queries: Sequence[str],
+    search: Callable[[Stages, str], _Made],
+    progress: Callable[[int], None] = lambda _count: None,
+    last: LastStage | None = None,
+) -> list[_Made]:
+    """The results of `search` for each query; all cores search. `last` is the ranker of the stage "ranked"."""
+    threads = len(os.sched_getaffinity(0))
+    with ThreadPoolExecutor(threads) as retrieval, ThreadPoolExecutor(threads) as workers:
+        stages = Stages(snapshot, retrieval, last)
+        found = []
+        for each in workers.map(partial(search, stages), queries):
+            found.append(each)
+            progress(1)
+        return found
 
 
 def _found(
@@ -98,6 +112,23 @@ class CatalogOptions:
 _CHUNK = 256
 
 
+def map_chunks(
+    work: Callable[[Sequence[_Item]], Iterable[_Made]],
+    items: Sequence[_Item],
+    progress: Callable[[int], None] = lambda _count: None,
+) -> list[_Made]:
+    """The results of `work` on chunks of the items, in their order; all cores work."""
+
+    def done(chunk: Sequence[_Item]) -> Iterable[_Made]:
+        made = work(chunk)
+        progress(len(chunk))
+        return made
+
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="chunk") as threads:
+        return [each for part in threads.map(done, chunks) for each in part]
+
+
 @dataclass(frozen=True, slots=True)
 class ScoredLists:
     """Synthetic queries with their candidates, and what the teacher says of each."""
@@ -118,7 +149,9 @@ def score_lists(
     teacher has scored anything; EncoderError where a model cannot be had.
     """
     _token_encoder(snapshot)
-    teacher = _opened_teacher(options, progress)
+    progress.begin("teacher", None, "")
+    teacher = open_teacher(options.teacher, options.runtime, options.cache)
+    progress.end(f"{options.teacher} as {teacher.identity}")
     progress.begin("queries", None, "queries")
     products = (snapshot.products[row] for row in range(len(snapshot.products)))
     made = synthetic_queries(products, options.queries, options.seed)
@@ -129,17 +162,19 @@ def score_lists(
     lists = found.sample(options.candidates, options.seed)
     progress.end(f"{len(lists.rows):,} of {len(found.rows):,} candidates, drawn from the best {options.depth} of each")
     usable_lists(lists)
-    return ScoredLists(lists, _scored(snapshot, lists, teacher, folder, progress), teacher.identity)
+    progress.begin("teaching", len(lists.rows), "pairs")
+    kept = TeacherScores(teacher, folder)
+    scores = kept.score(*pairs_of(snapshot, lists), progress.advance)
+    kept.compact()
+    progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
+    return ScoredLists(lists, scores, teacher.identity)
 
 
 def list_data(snapshot: Snapshot, lists: CandidateLists, targets: NDArray[np.float32]) -> ListData:
     """Lists with all that training on them takes; raises TrainingError for an index without token states."""
     encoder, states = _token_encoder(snapshot)
-    chunks = [lists.queries[start : start + _CHUNK] for start in range(0, len(lists), _CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") as threads:
-        read = list(threads.map(encoder.encode_queries_with_tokens, chunks))
-    tokens = [states.narrow_query(each) for _, part in read for each in part]
-    return ListData(lists, tokens, states, targets)
+    tokens = map_chunks(lambda queries: encoder.encode_queries_with_tokens(queries)[1], lists.queries)
+    return ListData(lists, [states.narrow_query(each) for each in tokens], states, targets)
 
 
 def pairs_of(snapshot: Snapshot, lists: CandidateLists) -> tuple[list[str], list[str]]:
@@ -157,21 +192,3 @@ def _token_encoder(snapshot: Snapshot) -> tuple[TokenEncoder, TokenStates]:
             f"version {snapshot.manifest.version} has no token states, which a ranker reads: rebuild the index"
         )
     return encoder, snapshot.states
-
-
-def _opened_teacher(options: CatalogOptions, progress: Progress) -> Teacher:
-    progress.begin("teacher", None, "")
-    teacher = open_teacher(options.teacher, options.runtime, options.cache)
-    progress.end(f"{options.teacher} as {teacher.identity}")
-    return teacher
-
-
-def _scored(
-    snapshot: Snapshot, lists: CandidateLists, teacher: Teacher, folder: Path, progress: Progress
-) -> NDArray[np.float32]:
-    progress.begin("teaching", len(lists.rows), "pairs")
-    kept = TeacherScores(teacher, folder)
-    scores = kept.score(*pairs_of(snapshot, lists), progress.advance)
-    kept.compact()
-    progress.end(f"{len(scores):,} pairs of query and product scored by the teacher")
-    return scores

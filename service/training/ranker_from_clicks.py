@@ -222,44 +222,42 @@ def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame
 
 
 def _data(
-    made: ClickTrainingSet, displays: ShopperDisplays, lists: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
+    made: ClickTrainingSet, displays: ShopperDisplays, data: ListData, shoppers: KnownShoppers, chosen: TrainedNetwork
 ) -> HistoryData:
-    base = _base(lists, displays, chosen)
-    return HistoryData(displays, shoppers.past, lists.lists.rows, base, made.snapshot.vectors.gather)
-
-
-def _base(data: ListData, displays: ShopperDisplays, chosen: TrainedNetwork) -> NDArray[np.float32]:
-    """(m, 3): what the chosen network scores the candidates that stood on displays, the merged score mixed in as in
-    serving; anything for the others, whose scores nobody reads."""
+    """Displays whose base (m, 3) is what the chosen network scores the candidates shown on them, the merged score mixed
+    in as in serving; the values of other candidates are not read."""
     shown = np.unique(displays.places[displays.places >= 0])
-    lists = data.lists.select(shown)
-    shown_data = replace(data, lists=lists, targets=data.targets[shown])
+    selected = data.lists.select(shown)
+    shown_data = replace(data, lists=selected, targets=data.targets[shown])
     base = np.zeros((len(data.lists.rows), len(EVENTS)), np.float32)
-    base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(lists.lengths)))
+    base[shown] = outputs_of(chosen.network, full_batches(shown_data, np.flatnonzero(selected.lengths)))
     # The weights of the three add up to 1, so a score made of them has the merged one once.
-    return np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
+    mixed = np.asarray(base + chosen.mixing.mix * merged_scores(data.lists)[:, None])
+    return HistoryData(displays, shoppers.past, data.lists.rows, mixed, made.snapshot.vectors.gather)
 
 
 def _digest(training: HistoryTraining) -> str:
     """Another one where it would learn from anything else."""
     found = xxhash.xxh3_64(repr(training.judges.event_weights).encode())
     for each in (training.data, training.judges.choosing):
-        displays = each.displays
-        for array in (
-            displays.times,
-            displays.places,
-            displays.acts,
-            displays.first,
-            displays.behind,
-            each.base,
-            each.past.rows,
-        ):
+        shown = each.displays
+        arrays = (shown.times, shown.places, shown.acts, shown.first, shown.behind, each.base, each.past.rows)
+        for array in arrays:
             found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
 
 RowOf = Callable[[str], int | None]
 """The row of a product id, None where the catalog does not have it."""
+
+
+def placed_acts(acts: pl.DataFrame, row_of: RowOf) -> pl.DataFrame:
+    """The acts of kinds in `ACT_KINDS` with `place`, that of the kind, and `row`, null where the product is gone."""
+    ids = acts["product_id"].cast(pl.String).unique().to_list()
+    rows = pl.DataFrame({"product_id": ids, "row": [*map(row_of, ids)]}, {"product_id": pl.String, "row": pl.Int64})
+    kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, {"kind": pl.String, "place": pl.Int64})
+    named = acts.with_columns(pl.col("product_id", "kind").cast(pl.String))
+    return named.join(rows, on="product_id", how="left").join(kinds, on="kind")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,17 +294,10 @@ class KnownShoppers:
     @classmethod
     def of(cls, acts: pl.DataFrame, row_of: RowOf) -> KnownShoppers:
         """From `rerank.sessions.tables.Derived.acts`; acts on products that are gone are left out."""
-        ids = acts["product_id"].unique()
-        rows = pl.DataFrame(
-            {"product_id": ids, "row": [row_of(each) for each in ids.to_list()]},
-            schema={"product_id": pl.String, "row": pl.Int64},
-        )
-        kinds = pl.DataFrame({"kind": ACT_KINDS, "place": range(len(ACT_KINDS))}, schema_overrides={"place": pl.Int64})
         known = (
-            acts.filter(pl.col("shopper") != "")
-            .with_columns(pl.col("kind").cast(pl.String), at=pl.col("time").dt.epoch("ms"))
-            .join(rows.drop_nulls(), on="product_id")
-            .join(kinds, on="kind")
+            placed_acts(acts.filter(pl.col("shopper") != ""), row_of)
+            .drop_nulls("row")
+            .with_columns(at=pl.col("time").dt.epoch("ms"))
             .sort("shopper", "at", "row", "place")
             .with_columns(number=pl.col("shopper").rle_id().cast(pl.Int64))
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,6 @@ from rerank.evaluation.promotion import (
     NDCG,
     Decision,
     QueryMeasures,
-    Slice,
     decide,
     language_slices,
     new_product_slice,
@@ -46,7 +44,7 @@ from rerank.ranker.spec import (
     StoredRanker,
 )
 from rerank.training.click_training import Mixing, Validation
-from rerank.training.datasets import merged_scores
+from rerank.training.datasets import ListData, merged_scores
 from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
@@ -86,17 +84,15 @@ class ClickGate:
 
     def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
         """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""
-        return decide(challenger, served, self.held_out.traffic, self._slices())
-
-    def _slices(self) -> tuple[Slice, ...]:
         trial = self.held_out
         ids = (self.snapshot.products.id_of(row) for row in trial.data.lists.rows.tolist())
         is_new = np.array([name not in self.known for name in ids], np.float64)
-        return (
+        slices = (
             *traffic_slices(trial.traffic),
             new_product_slice(padded(trial, trial.data.targets), padded(trial, is_new) > 0),
             *language_slices(trial.languages(self.snapshot)),
         )
+        return decide(challenger, served, trial.traffic, slices)
 
 
 def padded(trial: ClickTrial, values: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -115,21 +111,17 @@ def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
 
 def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
     """The scores of a network that is not published."""
+    return lambda trial: mixing.scores(network, all_lists(trial.data)).astype(np.float64)
 
-    def scores(trial: ClickTrial) -> NDArray[np.float64]:
-        everything = Validation(trial.data, np.arange(len(trial.data.lists)))
-        return mixing.scores(network, everything).astype(np.float64)
 
-    return scores
+def all_lists(data: ListData) -> Validation:
+    """All lists of some data, to be scored."""
+    return Validation(data, np.arange(len(data.lists)))
 
 
 def ranked_by(ranker: OnnxRanker) -> Scorer:
     """The scores of a ranker as it is served."""
-
-    def scores(trial: ClickTrial) -> NDArray[np.float64]:
-        return ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
-
-    return scores
+    return lambda trial: ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
 
 
 def judged(
@@ -142,12 +134,17 @@ def judged(
     gate = ClickGate(made.snapshot, made.validating, made.held_out, likelihood, known)
     reached, merged = gate.measures(ranked_by(OnnxRanker(challenger))), gate.measures(merged_order)
     against = gate.measures(ranked_by(OnnxRanker(made.served))) if made.served else merged
-    measures = {name: _mean(values, made.held_out.traffic) for name, values in _named(reached)}
-    measures |= {f"{NDCG} of the merged order": _mean(merged.ndcg, made.held_out.traffic)}
     by_naive = gate.measures(scored_by(naive.network, naive.mixing))
+    means = {
+        NDCG: reached.ndcg,
+        MRR: reached.reciprocal_rank,
+        LIKELIHOOD: reached.click_likelihood,
+        f"{NDCG} of the merged order": merged.ndcg,
+    }
+    measures = {name: _mean(values, made.held_out.traffic) for name, values in means.items()}
     measures |= _compare_naive(reached, by_naive, made.held_out.traffic) | _by_histories(history)
-    before = {MERGED: merged, SERVED: against} if made.served else {MERGED: merged}
-    orders = _orders({**before, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
+    served = {SERVED: against} if made.served else {}
+    orders = _orders({MERGED: merged, **served, NAIVE: by_naive, NEW: reached}, made.held_out.traffic)
     progress.end(f"{NDCG} on held-out lists: " + (", ".join(map(str, orders)) or "nothing was gained on them"))
     progress.begin("gate", None, "")
     decision = gate.decide(reached, against)
@@ -167,8 +164,7 @@ def spec_of(made: ClickTrainingSet, chosen: TrainedNetwork, history: HistoryResu
     """All that running the chosen network takes besides its weights."""
     encoding, options = encoding_of(made.snapshot), made.options
     shown = np.flatnonzero(made.clicks.is_shown)
-    everything = Validation(made.data.data, np.arange(len(made.clicks.lists)))
-    found = chosen.mixing.scores(chosen.network, everything).astype(np.float64)
+    found = chosen.mixing.scores(chosen.network, all_lists(made.data.data)).astype(np.float64)
     return RankerSpec(
         encoder=encoding.encoder,
         state_dimension=made.data.data.states.dimension,
@@ -220,10 +216,6 @@ def _by_histories(history: HistoryResult) -> dict[str, float]:
     return {f"{MRR} gained by histories{name}": value for name, value in named.items()}
 
 
-def _named(measures: QueryMeasures) -> tuple[tuple[str, NDArray[np.float64]], ...]:
-    return (NDCG, measures.ndcg), (MRR, measures.reciprocal_rank), (LIKELIHOOD, measures.click_likelihood)
-
-
 def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
     counts = np.isfinite(values) & (traffic > 0)
     return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
@@ -241,8 +233,7 @@ def publish_judged(
     judge: Judge,
     progress: Progress,
 ) -> AddedRanker:
-    """Lets a network serve where its decision says so, and else keeps it aside with the reasons; what is judged is what
-    is published. Raises what the registry raises."""
+    """Exports a network, judges it as it will serve, and publishes or rejects it; raises what the registry raises."""
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         progress.begin("export", None, "")
@@ -251,14 +242,7 @@ def publish_judged(
         (made / CURVE_FILE).write_bytes(msgspec.json.encode(curve))
         progress.end(f"{(made / MODEL_FILE).stat().st_size / 1e6:,.1f} MB, as it will serve")
         report, decision = judge(StoredRanker("the new ranker", made, spec, RankerReport(created="")))
-
-        def build(folder: Path) -> None:
-            shutil.copytree(made, folder, dirs_exist_ok=True)
-
         progress.begin("publish", None, "")
-        if decision.publish:
-            added = registry.publish(build, spec, report)
-        else:
-            added = registry.add_rejected(build, spec, report, decision.reasons)
+        added = registry.add(made, spec, report, () if decision.publish else decision.reasons)
         progress.end(f"{added.model.name} {'serves' if added.serves else 'is kept and does not serve'}")
         return added

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -39,7 +38,7 @@ _FIRST = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TimedScores:
-    """What a ranker scores, and how long that takes."""
+    """The scores of a ranker and their duration."""
 
     scores: NDArray[np.float64]
     """(m,): of the candidates of all lists, end to end."""
@@ -168,7 +167,8 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
         measuring, judging = split_sample(data)
         progress.begin("prune", None, "")
         smaller = prune_on_sample(network, data, measuring, parent.spec.event_weights, left)
-        progress.end(_describe(smaller))
+        sizes = ", ".join(f"{count:,} {name}" for name, count in _sizes(smaller).items())
+        progress.end(sizes or "the features head alone")
         progress.begin("export", None, "")
         made = Path(scratch)
         export_network(smaller, made / MODEL_FILE, precision)
@@ -200,11 +200,6 @@ def prune_on_sample(
         return network
     sample: Sample = [(batch.inputs, batch.is_candidate) for batch in full_batches(data, measuring)]
     return prune_network(network, measure_importance(network, sample, weights), left)
-
-
-def _describe(network: RankerNetwork) -> str:
-    sizes = _sizes(network)
-    return ", ".join(f"{count:,} {name}" for name, count in sizes.items()) or "the features head alone"
 
 
 def _sizes(network: RankerNetwork) -> dict[str, int]:
@@ -251,10 +246,5 @@ def _compared(
         for folder, timed in ((parent.folder, before), (made, after))
     ]
 
-    def build(folder: Path) -> None:
-        shutil.copytree(made, folder, dirs_exist_ok=True)
-
-    if options.publish:
-        return PruningResult(registry.publish(build, spec, report), alike, *sizes)
     why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: --publish lets one serve"
-    return PruningResult(registry.add_rejected(build, spec, report, (why,)), alike, *sizes)
+    return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)

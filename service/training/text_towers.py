@@ -5,14 +5,13 @@ STORE/training/tuning-0123456789abcdef.db the trials of a search for how to trai
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
 import msgspec
@@ -35,7 +34,7 @@ from rerank.text_towers.dataset import (
     from_reformulations,
 )
 from rerank.text_towers.layer_pruning import LayerPruning, LayerPruningOptions, prune_layers
-from rerank.text_towers.model import ADAPTER_FOLDER, TextTower, open_text_tower
+from rerank.text_towers.model import ADAPTER_FOLDER, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions, ProductTraits, is_near_miss, traits_of
 from rerank.text_towers.options import RetrievedProducts, Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import check_options, train_towers
@@ -51,6 +50,7 @@ from retrieval.progress import Progress
 from retrieval.store.files import write_durably
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
+from service.training.ranker_dataset import map_chunks
 from service.training.text_towers_promotion import (
     PublishedEncoder,
     check_judges,
@@ -61,27 +61,17 @@ from service.training.text_towers_promotion import (
 from service.training.text_towers_tuning import tuned
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER, fresh_tables, working
 
-# Which folders trainings of the text towers write, and whose those are that lie there.
-#
-# STORE/training/towers/towers-0001/    trained towers; the number counts up
+# STORE/training/towers/towers-0001/        trained towers; the number counts up
 # STORE/training/towers/towers-0001-whole/  the same with all layers, where that keeps some of them
-# STORE/training/towers-0123456789abcdef/   a training that was interrupted; what it wrote, if it did, is named in it
+# STORE/training/towers-0123456789abcdef/   an interrupted training, with the name of the folder that it writes
 
 TOWERS_FOLDER = "towers"
 _NAME = "towers-"
-"""Begins the names of both: of towers, and of runs."""
-_WHOLE = "-whole"
-"""Ends the name of the folder with all layers, beside that with some."""
 _RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
-"""Only what is named so is a run, and may be removed."""
+"""Only folders of such a name are runs, and may be removed."""
 _CLAIM_FILE = "folder.json"
 _STALE_SECONDS = 14 * 24 * 3_600.0
 """Seconds after which a run that nobody went on with is removed."""
-
-
-def run_folder(work: Path, digest: str) -> Path:
-    """Where a run keeps its state, among what an index's trainings keep."""
-    return work / f"{_NAME}{digest}"
 
 
 def new_folder(work: Path) -> Path:
@@ -93,20 +83,20 @@ def new_folder(work: Path) -> Path:
 
 def whole(folder: Path) -> Path:
     """The folder of the same towers with all layers."""
-    return folder.with_name(f"{folder.name}{_WHOLE}")
+    return folder.with_name(f"{folder.name}-whole")
 
 
 def check_new_folder(named: Path | None, layers: int | None, unfinished: Collection[Path]) -> None:
-    """Raises SettingError where the folder that is named is there, or where `layers` are to be kept that with all of
-    them, and it is none of those that a run is to go on with."""
+    """Raises SettingError where the named folder exists, or that with all layers where only `layers` are kept, unless
+    an unfinished run writes it."""
     for folder in () if named is None else (named,) if layers is None else (named, whole(named)):
         if folder.exists() and folder.absolute() not in unfinished:
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
 
 
 def claim_folder(folder: Path, run: Path) -> None:
-    """Notes which folder a run writes. One that was to write there, and was ended before it did, takes another when it
-    goes on: or it would take these towers for its own."""
+    """Notes the folder that a run writes. An interrupted run that claimed it takes another one when it goes on, so
+    that it does not take these towers for its own."""
     for other in _runs(run.parent):
         before = _claimed_folder(other)
         if other != run and before and not {before, whole(before)}.isdisjoint((folder, whole(folder))):
@@ -115,19 +105,19 @@ def claim_folder(folder: Path, run: Path) -> None:
 
 
 def written_by(run: Path) -> Path | None:
-    """The folder of the towers that a run has written, or has begun to."""
+    """The folder of towers that a run has begun to write."""
     folder = _claimed_folder(run)
     return folder if folder and (folder.exists() or whole(folder).exists()) else None
 
 
 def unfinished(work: Path) -> set[Path]:
-    """The folders of towers that are written, and whose run is not over: they are still to be published."""
+    """The folders of towers whose run is not over: they are still to be published."""
     written = [folder for run in _runs(work) if (folder := written_by(run))]
     return {*written, *map(whole, written)}
 
 
 def remove_stale_runs(work: Path, run: Path) -> None:
-    """All runs but this one that nobody went on with for long."""
+    """Removes all runs but this one that nobody went on with for long."""
     for other in _runs(work):
         if other != run and time.time() - other.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(other)
@@ -138,14 +128,13 @@ def _runs(work: Path) -> list[Path]:
 
 
 def _claimed_folder(run: Path) -> Path | None:
-    """The folder that a run is to write its towers to, where it came so far."""
+    """The folder that a run writes its towers to, once it is known."""
     try:
         return Path(msgspec.json.decode((run / _CLAIM_FILE).read_bytes(), type=str))
     except (OSError, msgspec.MsgspecError):
         return None
 
 
-_STUDY, _PRUNING = "tuning-", "pruning"
 _NAMED = {"judgments": "--judgments", "catalog": "--from-catalog"}
 
 
@@ -228,14 +217,15 @@ def train_text_towers(
             )
     if request.source == "clicks":
         with fresh_tables(root, settings, progress) as tables:
-            sources = _clicked(tables.derived, request)
-            return _published(root, settings, tables.snapshot, tables.work, sources, None, request, progress)
+            training = _Training(root, settings, tables.snapshot, tables.work, request, progress)
+            return training.published(_clicked(tables.derived, request))
     judged = [each for path in request.judgments for each in judged_queries(path)]
     with working(root, settings) as (snapshot, work, _):
+        training = _Training(root, settings, snapshot, work, request, progress)
         if request.source == "judgments":
-            return _published(root, settings, snapshot, work, _sources(judged, request), None, request, progress)
+            return training.published(_sources(judged, request))
         made = catalog_queries(snapshot, request.catalog, request.options.seed, progress)
-        return _published(root, settings, snapshot, work, _sources(made, request), judged, request, progress)
+        return training.published(_sources(made, request), judged)
 
 
 def _clicked(derived: DerivedTables, request: TextTowersRequest) -> TowerSources:
@@ -250,32 +240,86 @@ def _sources(training: Sequence[JudgedQuery], request: TextTowersRequest) -> Tow
     return TowerSources(training, validation, request.held_out)
 
 
-def _published(
-    root: Path,
-    settings: Settings,
-    snapshot: Snapshot,
-    work: Path,
-    sources: TowerSources,
-    judges: Sequence[JudgedQuery] | None,
-    request: TextTowersRequest,
-    progress: Progress,
-) -> TextTowersResult:
-    """`judges` None is a fifth of what `sources` train. The run is kept until all is done: one that is killed while it
-    encodes does not train again."""
-    if not request.publish:
-        done, _, run = _written(snapshot, work, sources, request, progress)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Training:
+    root: Path
+    settings: Settings
+    snapshot: Snapshot
+    work: Path
+    request: TextTowersRequest
+    progress: Progress
+
+    def published(self, sources: TowerSources, judges: Sequence[JudgedQuery] | None = None) -> TextTowersResult:
+        """Without `judges`, a fifth of the training queries judge. The run is kept until all is done: one that is
+        killed while it encodes does not train again."""
+        request = self.request
+        if not request.publish:
+            done, _, run = self._written(sources)
+            shutil.rmtree(run)
+            return done
+        judges = judging(sources.training) if judges is None else judges
+        check_judges(self.snapshot, judges)
+        done, pool, run = self._written(without_judges(sources, judges))
+        published = publish_encoder(
+            self.root,
+            self.settings,
+            done.folder,
+            judges,
+            pool,
+            request.runtime,
+            request.cache,
+            self.progress,
+            # An index whose vectors were cut keeps them so.
+            dimension=None if request.encoder else self.snapshot.manifest.dimension,
+        )
         shutil.rmtree(run)
-        return done
-    judges = judging(sources.training) if judges is None else judges
-    check_judges(snapshot, judges)
-    done, pool, run = _written(snapshot, work, without_judges(sources, judges), request, progress)
-    # An index whose vectors were cut keeps them so.
-    cut = None if request.encoder else snapshot.manifest.dimension
-    published = publish_encoder(
-        root, settings, done.folder, judges, pool, request.runtime, request.cache, progress, dimension=cut
-    )
-    shutil.rmtree(run)
-    return replace(done, published=published)
+        return replace(done, published=published)
+
+    def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:
+        request, progress = self.request, self.progress
+        source = self._base_model()
+        check_options(open_text_tower(source, request.options.max_length), request.options)
+        made = build_tower_dataset(self.snapshot, self._with_synthetic(sources), request.options.seed, progress)
+        found = retrieve_products(self.snapshot, made, request.options.negatives, progress)
+        ground = _Ground(self.snapshot, made, found, source, self.work, request, progress)
+        if request.tune:
+            ground = replace(ground, request=replace(request, options=ground.tuned()))
+        layers, run = ground.request.options.layers, self.work / f"{_NAME}{ground.digest()}"
+        remove_stale_runs(self.work, run)
+        written = written_by(run)
+        check_new_folder(request.out, layers, (written, whole(written)) if written else ())
+        folder = request.out or written or new_folder(self.work)
+        if written == folder.absolute() and folder.exists():
+            progress.begin("towers", None, "")
+            progress.end(f"were trained before: {folder}")
+            result = TextTowersResult(folder, read_towers(folder), whole(folder) if layers else None)
+        else:
+            result = ground.trained(folder, run)
+        return result, ground.judge(), run
+
+    def _base_model(self) -> ModelSource:
+        served = self.snapshot.manifest.encoder_name
+        if not self.request.encoder and Path(served).is_absolute() and not Path(served).exists():
+            raise EncoderUnavailableError(
+                f"the encoder that serves was made of {served}, which is gone; put it back, or name a model to begin "
+                "with: --encoder"
+            )
+        return find_model(self.request.encoder or served, self.request.cache)
+
+    def _with_synthetic(self, sources: TowerSources) -> TowerSources:
+        """With queries made from products that answer none of those that train, where the request wants some."""
+        request, products = self.request, self.snapshot.products
+        if not request.synthetic:
+            return sources
+        opinions = [pair for each in sources.training for pair in each.opinions.items()]
+        searched = {product for product, opinion in opinions if opinion.gain >= LEAST_GAIN}
+        rows = [row for row in range(len(products)) if products.id_of(row) not in searched]
+        if not rows:
+            self.progress.begin("queries", None, "")
+            self.progress.end("no synthetic ones: every product answers a query already")
+            return sources
+        made = catalog_queries(self.snapshot, request.synthetic, request.options.seed, self.progress, rows)
+        return replace(sources, synthetic=made)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -285,170 +329,108 @@ class _Ground:
     found: RetrievedProducts
     source: ModelSource
     work: Path
+    request: TextTowersRequest
     progress: Progress
 
-    def judge(self, options: TextTowerOptions) -> PoolEvaluator:
+    def judge(self) -> PoolEvaluator:
         """What chooses among weights."""
+        options = self.request.options
         return PoolEvaluator(self.made, self.found, self.snapshot.products, options.pool, options.seed)
 
-    def digest(self, request: TextTowersRequest) -> str:
+    def digest(self) -> str:
         """Another one for anything that would make other weights: what one run left is of no use to the other."""
-        made = self.made
+        made, request = self.made, self.request
         run = {"options": asdict(request.options), "teacher": request.teacher, "base": self.source.fingerprint}
         digest = xxhash.xxh3_64(msgspec.json.encode([run, self.snapshot.manifest.version, made.queries]))
         for array in (made.training, made.query_of, made.rows, made.gains, made.weights):
             digest.update(array.tobytes())
         return digest.hexdigest()
 
+    def tuned(self) -> TextTowerOptions:
+        """The best options of some short trainings."""
+        request, score = self.request, self._score()
 
-def _written(
-    snapshot: Snapshot, work: Path, sources: TowerSources, request: TextTowersRequest, progress: Progress
-) -> tuple[TextTowersResult, PoolEvaluator, Path]:
-    source = _begun_with(snapshot, request)
-    check_options(open_text_tower(source, request.options.max_length), request.options)
-    sources = _with_synthetic(snapshot, sources, request, progress)
-    made = build_tower_dataset(snapshot, sources, request.options.seed, progress)
-    found = retrieve_products(snapshot, made, request.options.negatives, progress)
-    ground = _Ground(snapshot, made, found, source, work, progress)
-    if request.tune:
-        request = replace(request, options=_tuned(ground, request))
-    judge, run = ground.judge(request.options), run_folder(work, ground.digest(request))
-    remove_stale_runs(work, run)
-    written = written_by(run)
-    check_new_folder(request.out, request.options.layers, (written, whole(written)) if written else ())
-    folder = request.out or written or new_folder(work)
-    if written == folder.absolute() and folder.exists():
-        progress.begin("towers", None, "")
-        progress.end(f"were trained before: {folder}")
-        unpruned = whole(folder) if request.options.layers else None
-        return TextTowersResult(folder, read_towers(folder), unpruned), judge, run
-    return _trained(ground, request, folder, run, judge), judge, run
+        def train(options: TextTowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
+            short = replace(options, epochs=1, rounds=1, mix=False)
+            tower = open_text_tower(self.source, options.max_length)
+            products = self.snapshot.products
+            task = TextTowerTask(tower, self.made, self.found, products, short, folder, judged=judged, score=score)
+            return train_towers(task).best.validation
 
+        study = self.work / f"tuning-{self.digest()}.db"
+        if not study.exists():
+            # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
+            check_new_folder(request.out, request.options.layers, ())
+        return tuned(request.options, request.tune, study, train, self.progress)
 
-def _begun_with(snapshot: Snapshot, request: TextTowersRequest) -> ModelSource:
-    served = snapshot.manifest.encoder_name
-    if not request.encoder and Path(served).is_absolute() and not Path(served).exists():
-        raise EncoderUnavailableError(
-            f"the encoder that serves was made of {served}, which is gone; put it back, or name a model to begin with: "
-            "--encoder"
+    def trained(self, folder: Path, run: Path) -> TextTowersResult:
+        """Trains towers and writes them to a folder; raises NothingBetterError where they are no better."""
+        options = self.request.options
+        tower = open_text_tower(self.source, options.max_length)
+        with charted(self.work, run.name, TOWERS_FOLDER) as judged:
+            score, products = self._score(), self.snapshot.products
+            task = TextTowerTask(tower, self.made, self.found, products, options, run, self.progress, judged, score)
+            trained = train_towers(task)
+        if not trained.improved:
+            # The same run would find the same again.
+            shutil.rmtree(run)
+            raise NothingBetterError(
+                f"no part of the training was better than {self.source.name} as it was "
+                f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give "
+                f"more judged queries"
+            )
+        spec, adapter = self._spec(trained), run / ADAPTER_FOLDER if options.lora else None
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        claim_folder(folder.absolute(), run)
+        if options.layers is None:
+            write_towers(tower, spec, folder, adapter)
+            return TextTowersResult(folder, spec)
+        if not whole(folder).exists():
+            write_towers(tower, spec, whole(folder), adapter)
+        pruning_options = LayerPruningOptions(seed=options.seed)
+        pruning = LayerPruning(
+            tower, self.made, products, self.judge(), run / "pruning", pruning_options, self.progress
         )
-    return find_model(request.encoder or served, request.cache)
+        fewer, curve = prune_layers(pruning, options.layers)
+        spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
+        write_towers(fewer, spec, folder)
+        return TextTowersResult(folder, spec, whole(folder))
 
+    def _score(self) -> Score | None:
+        request = self.request
+        if request.options.loss.teacher == "none":
+            return None
+        if not request.teacher:
+            raise SettingError("the loss wants a teacher's scores: name a cross-encoder as --teacher")
+        return TeacherScores(open_teacher(request.teacher, cache=request.cache), self.work / TEACHER_SCORES).score
 
-def _with_synthetic(
-    snapshot: Snapshot, sources: TowerSources, request: TextTowersRequest, progress: Progress
-) -> TowerSources:
-    """With queries made from products that answer none of those that train, where the request wants some."""
-    if not request.synthetic:
-        return sources
-    searched = {
-        product for each in sources.training for product, opinion in each.opinions.items() if opinion.gain >= LEAST_GAIN
-    }
-    rows = [row for row in range(len(snapshot.products)) if snapshot.products.id_of(row) not in searched]
-    if not rows:
-        progress.begin("queries", None, "")
-        progress.end("no synthetic ones: every product answers a query already")
-        return sources
-    made = catalog_queries(snapshot, request.synthetic, request.options.seed, progress, rows)
-    return replace(sources, synthetic=made)
-
-
-def _tuned(ground: _Ground, request: TextTowersRequest) -> TextTowerOptions:
-    score, made, products = _score(request, ground.work), ground.made, ground.snapshot.products
-
-    def train(options: TextTowerOptions, folder: Path, judged: Callable[[Epoch], None]) -> float:
-        short = replace(options, epochs=1, rounds=1, mix=False)
-        tower = open_text_tower(ground.source, options.max_length)
-        task = TextTowerTask(tower, made, ground.found, products, short, folder, judged=judged, score=score)
-        return train_towers(task).best.validation
-
-    study = ground.work / f"{_STUDY}{ground.digest(request)}.db"
-    if not study.exists():
-        # None of these trainings was ever begun: a folder that is there is of no run that this one goes on with.
-        check_new_folder(request.out, request.options.layers, ())
-    return tuned(request.options, request.tune, study, train, ground.progress)
-
-
-def _trained(
-    ground: _Ground, request: TextTowersRequest, folder: Path, run: Path, judge: PoolEvaluator
-) -> TextTowersResult:
-    options, progress, made, products = request.options, ground.progress, ground.made, ground.snapshot.products
-    tower = open_text_tower(ground.source, options.max_length)
-    try:
-        trained = _better(ground, request, tower, run)
-    except NothingBetterError:
-        # The same run would find the same again.
-        shutil.rmtree(run)
-        raise
-    spec, adapter = _spec(ground, request, trained), run / ADAPTER_FOLDER if options.lora else None
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    claim_folder(folder.absolute(), run)
-    if options.layers is None:
-        write_towers(tower, spec, folder, adapter)
-        return TextTowersResult(folder, spec)
-    if not whole(folder).exists():
-        write_towers(tower, spec, whole(folder), adapter)
-    pruning = LayerPruning(
-        tower, made, products, judge, run / _PRUNING, LayerPruningOptions(seed=options.seed), progress
-    )
-    fewer, curve = prune_layers(pruning, options.layers)
-    spec = msgspec.structs.replace(spec, layers=options.layers, pruning=curve)
-    write_towers(fewer, spec, folder)
-    return TextTowersResult(folder, spec, whole(folder))
-
-
-def _better(ground: _Ground, request: TextTowersRequest, tower: TextTower, run: Path) -> TrainedTowers:
-    """What training made of a tower; raises NothingBetterError where it is no better by that."""
-    progress, options = ground.progress, request.options
-    with charted(ground.work, run.name, TOWERS_FOLDER) as judged:
-        score, products = _score(request, ground.work), ground.snapshot.products
-        task = TextTowerTask(tower, ground.made, ground.found, products, options, run, progress, judged, score)
-        trained = train_towers(task)
-    if not trained.improved:
-        raise NothingBetterError(
-            f"no part of the training was better than {ground.source.name} as it was "
-            f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give more "
-            f"judged queries"
+    def _spec(self, trained: TrainedTowers) -> TextTowersSpec:
+        made, source, request = self.made, self.source, self.request
+        counted = {
+            "training queries": len(made.training),
+            "validation queries": len(made.validation),
+            "positives": made.positives,
+            "paraphrases": made.paraphrases,
+            "synthetic queries": made.synthetic,
+        }
+        return TextTowersSpec(
+            FORMAT,
+            source.name,
+            source.fingerprint,
+            self.snapshot.manifest.version,
+            request.source,
+            counted | {name.replace("_", " "): count for name, count in asdict(made.dropped).items()},
+            asdict(request.options),
+            trained.curve,
+            trained.best.number,
+            trained.mixed.share,
+            trained.mixed.validation,
+            trained.averaged,
+            stopped=trained.stopped,
+            notices=trained.notices,
         )
-    return trained
 
 
-def _score(request: TextTowersRequest, work: Path) -> Score | None:
-    if request.options.loss.teacher == "none":
-        return None
-    if not request.teacher:
-        raise SettingError("the loss wants a teacher's scores: name a cross-encoder as --teacher")
-    return TeacherScores(open_teacher(request.teacher, cache=request.cache), work / TEACHER_SCORES).score
-
-
-def _spec(ground: _Ground, request: TextTowersRequest, trained: TrainedTowers) -> TextTowersSpec:
-    made, source = ground.made, ground.source
-    counted = {
-        "training queries": len(made.training),
-        "validation queries": len(made.validation),
-        "positives": made.positives,
-        "paraphrases": made.paraphrases,
-        "synthetic queries": made.synthetic,
-    }
-    return TextTowersSpec(
-        FORMAT,
-        source.name,
-        source.fingerprint,
-        ground.snapshot.manifest.version,
-        request.source,
-        counted | {name.replace("_", " "): count for name, count in asdict(made.dropped).items()},
-        asdict(request.options),
-        trained.curve,
-        trained.best.number,
-        trained.mixed.share,
-        trained.mixed.validation,
-        trained.averaged,
-        stopped=trained.stopped,
-        notices=trained.notices,
-    )
-
-
-_CHUNK = 256
 _NEAR = 30
 """Products nearest to a positive, among which its near misses are looked for."""
 
@@ -491,48 +473,36 @@ def retrieve_products(
 def _retrieved(snapshot: Snapshot, made: TowerDataset, depth: int, progress: Progress) -> tuple[list[Rows], list[Rows]]:
     progress.begin("retrieving", len(made.queries), "queries")
 
-    def words(query: str) -> Rows:
-        groups = snapshot.analyzer.groups(query)
-        return snapshot.keyword.search(groups, depth).rows if groups else np.empty(0, np.int64)
-
-    def both(queries: Sequence[str]) -> tuple[list[Rows], list[Rows]]:
+    def both(queries: Sequence[str]) -> list[tuple[Rows, Rows]]:
+        groups = map(snapshot.analyzer.groups, queries)
+        words = [snapshot.keyword.search(each, depth).rows if each else np.empty(0, np.int64) for each in groups]
         vectors = snapshot.encoder.encode_queries(queries)
-        found = [words(query) for query in queries], [snapshot.vectors.search(each, depth).rows for each in vectors]
-        progress.advance(len(queries))
-        return found
+        return [(rows, snapshot.vectors.search(each, depth).rows) for rows, each in zip(words, vectors, strict=True)]
 
-    chunks = [made.queries[start : start + _CHUNK] for start in range(0, len(made.queries), _CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="retrieve") as threads:
-        parts = list(threads.map(both, chunks))
+    found = map_chunks(both, made.queries, progress.advance)
     progress.end(f"the best {depth:,} by words and by vectors")
-    return [each for part, _ in parts for each in part], [each for _, part in parts for each in part]
+    return [words for words, _ in found], [vectors for _, vectors in found]
 
 
 def _near_misses(snapshot: Snapshot, made: TowerDataset, progress: Progress) -> Mapping[int, Rows]:
     """Of each product that is trained on as a positive, by its row: once, however many queries it answers."""
-    rows = np.unique(made.rows[made.training_pairs])
+    rows = np.unique(made.rows[made.training_pairs]).tolist()
     progress.begin("near misses", len(rows), "products")
 
     @cache
     def traits(row: int) -> ProductTraits:
         return traits_of(snapshot.products[row])
 
-    def missed(part: Rows) -> list[Rows]:
-        near = [snapshot.vectors.search(vector, _NEAR + 1).rows for vector in snapshot.vectors.gather(part)]
-        # A product is nearest to itself, and has its own title.
-        fits = [
-            [is_near_miss(traits(row), traits(other)) for other in others.tolist()]
-            for row, others in zip(part.tolist(), near, strict=True)
-        ]
-        progress.advance(len(part))
-        return [others[np.array(chosen, bool)] for others, chosen in zip(near, fits, strict=True)]
+    def missed(part: Sequence[int]) -> Iterator[Rows]:
+        for row, vector in zip(part, snapshot.vectors.gather(np.array(part)), strict=True):
+            # A product is nearest to itself, and has its own title.
+            near = snapshot.vectors.search(vector, _NEAR + 1).rows
+            yield near[np.array([is_near_miss(traits(row), traits(other)) for other in near.tolist()], bool)]
 
-    chunks = [rows[start : start + _CHUNK] for start in range(0, len(rows), _CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="near") as threads:
-        found = [each for part in threads.map(missed, chunks) for each in part]
+    found = map_chunks(lambda part: list(missed(part)), rows, progress.advance)
     having = sum(len(each) > 0 for each in found)
     progress.end(f"{having:,} of {len(rows):,} positives have one of another size or type among the {_NEAR} nearest")
-    return dict(zip(rows.tolist(), found, strict=True))
+    return dict(zip(rows, found, strict=True))
 
 
 _FITTING = 300
@@ -554,27 +524,14 @@ def catalog_queries(
     progress.end(f"{len(made):,} synthetic queries from {len(rows):,} products")
     progress.begin("what fits", len(made), "queries")
 
-    def judged(part: Sequence[SyntheticQuery]) -> list[JudgedQuery]:
-        found = [_judged(snapshot, query) for query in part]
-        progress.advance(len(part))
-        return found
-
-    parts = [made[start : start + _CHUNK] for start in range(0, len(made), _CHUNK)]
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="fits") as threads:
-        made_queries = [each for part in threads.map(judged, parts) for each in part]
+    made_queries = map_chunks(lambda part: [_judged(snapshot, query) for query in part], made, progress.advance)
     fitting = sum(len(each.opinions) - 1 for each in made_queries)
     progress.end(f"{fitting / len(made_queries):.1f} other products of a query fit its words as well as its own")
     return made_queries
 
 
 def _judged(snapshot: Snapshot, query: SyntheticQuery) -> JudgedQuery:
-    opinions = {_id: Opinion(LEAST_GAIN, 0.0) for _id in _fitting(snapshot, query)}
-    return JudgedQuery(query.text, {**opinions, query.product_id: Opinion(1.0)})
-
-
-def _fitting(snapshot: Snapshot, query: SyntheticQuery) -> list[str]:
-    groups = snapshot.analyzer.groups(query.text)
-    if not groups:
-        return []
-    found = [snapshot.products.id_of(row) for row in snapshot.keyword.search(groups, _FITTING).rows.tolist()]
-    return found[: found.index(query.product_id)] if query.product_id in found else found
+    groups, products = snapshot.analyzer.groups(query.text), snapshot.products
+    rows = snapshot.keyword.search(groups, _FITTING).rows.tolist() if groups else ()
+    fitting = takewhile(lambda product: product != query.product_id, map(products.id_of, rows))
+    return JudgedQuery(query.text, {**dict.fromkeys(fitting, Opinion(LEAST_GAIN, 0.0)), query.product_id: Opinion(1.0)})

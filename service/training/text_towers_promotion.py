@@ -3,9 +3,8 @@ chose."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +35,7 @@ from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
 from service.settings import Settings
+from service.training.ranker_dataset import search_all
 
 JUDGING_SHARE = 0.2
 """Of the queries."""
@@ -117,47 +117,39 @@ class _Gate:
 
     def report(self, after: Snapshot) -> EncoderReport:
         self._progress.begin("judge", None, "")
-        if len(self._gains) < LEAST_JUDGED:
-            nothing = Difference(0.0, 0.0, 0.0, 0.0, len(self._gains))
-            too_few = shortage(len(self._gains), "queries")
-            return self._finish(EncoderReport(len(self._gains), (), nothing, None, (too_few,)))
+        report = self._report(after)
+        self._progress.end("; ".join(report.rejection_reasons) or f"they may serve: {NDCG} {report.difference}")
+        return report
+
+    def _report(self, after: Snapshot) -> EncoderReport:
+        queries = len(self._gains)
+        if queries < LEAST_JUDGED:
+            nothing = Difference(0.0, 0.0, 0.0, 0.0, queries)
+            return EncoderReport(queries, (), nothing, None, (shortage(queries, "queries"),))
         found = {
-            DENSE: (self._ndcg(self._before, "dense"), self._ndcg(after, "dense")),
-            MERGED: (self._ndcg(self._before, "merged"), self._ndcg(after, "merged")),
+            name: (self._ndcg(self._before, stage), self._ndcg(after, stage))
+            for name, stage in ((DENSE, "dense"), (MERGED, "merged"))
         }
         orders = [Order(name, float(old.mean()), float(new.mean())) for name, (old, new) in found.items()]
         old, new = found[MERGED]
         difference = paired_bootstrap(new, old, seed=7)
-        served = self._served()
         differences = {MERGED_GAIN: difference}
+        served = self._served()
         if served is not None:
             differences[SERVED_GAIN] = paired_bootstrap(new, served, seed=7)
             orders.append(Order(SERVED, float(served.mean()), None))
         reasons = rejection_reasons(TEXT_TOWERS_GATE, differences)
-        return self._finish(EncoderReport(len(self._gains), orders, difference, differences.get(SERVED_GAIN), reasons))
-
-    def _finish(self, report: EncoderReport) -> EncoderReport:
-        self._progress.end("; ".join(report.rejection_reasons) or f"they may serve: {NDCG} {report.difference}")
-        return report
+        return EncoderReport(queries, orders, difference, differences.get(SERVED_GAIN), reasons)
 
     def _served(self) -> Floats | None:
         """By query, what searches get now; None where no ranker serves."""
-        ranker = ServedRanker(self._root)
-        try:
+        with closing(ServedRanker(self._root)) as ranker:
             ranker.reload_if_changed(self._before)
             stage = ranker.stage(self._before)
-            return (
-                None
-                if stage is None
-                else self._measured(best_products(self._before, list(self._gains), "ranked", 10, last=stage))
-            )
-        finally:
-            ranker.close()
+            return None if stage is None else self._ndcg(self._before, "ranked", stage)
 
-    def _ndcg(self, snapshot: Snapshot, stage: str) -> Floats:
-        return self._measured(best_products(snapshot, list(self._gains), stage, 10))
-
-    def _measured(self, run: Mapping[str, Sequence[str]]) -> Floats:
+    def _ndcg(self, snapshot: Snapshot, stage: str, last: LastStage | None = None) -> Floats:
+        run = best_products(snapshot, list(self._gains), stage, 10, last=last)
         return np.array(
             [
                 ranked_ndcg([gains.get(product, 0.0) for product in run[query]], gains.values())
@@ -265,14 +257,10 @@ def best_products(
     advance: Callable[[int], None] = lambda _: None,
     last: LastStage | None = None,
 ) -> dict[str, list[str]]:
-    """The ids of the `depth` best by query; all cores search. `last` is the ranker of the stage "ranked"."""
-    threads = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(threads) as retrieval, ThreadPoolExecutor(threads) as workers:
-        stages = Stages(snapshot, retrieval, last)
+    """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked"."""
 
-        def one(query: str) -> list[str]:
-            rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
-            advance(1)
-            return [snapshot.products.id_of(row) for row in rows.tolist()]
+    def best(stages: Stages, query: str) -> list[str]:
+        rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
+        return [snapshot.products.id_of(row) for row in rows.tolist()]
 
-        return dict(zip(queries, workers.map(one, queries), strict=True))
+    return dict(zip(queries, search_all(snapshot, queries, best, advance, last), strict=True))

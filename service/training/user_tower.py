@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ import polars as pl
 import xxhash
 from numpy.typing import NDArray
 
-from rerank.click_models.click_log import Flags, Floats
+from rerank.click_models.click_log import Flags
 from rerank.evaluation.promotion import LEAST_JUDGED, POPULARITY_GAIN, TOWER_GAIN, USER_TOWER_GATE, rejection_reasons
 from rerank.evaluation.statistics import paired_bootstrap
 from rerank.model_store import MODEL_FILE
@@ -43,10 +43,8 @@ from service.engine.models import encoding_of
 from service.engine.recommend import FADING, NEWEST, WORTH
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
+from service.training.ranker_from_clicks import RowOf, placed_acts
 from service.training.training_session import FreshTables, fresh_tables
-
-RowOf = Callable[[str], int | None]
-"""The row of a product id, None where the catalog does not have it."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,23 +71,15 @@ class ShopperActs:
 def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
     """From `rerank.sessions.tables.Derived.acts`. Several acts on one product in a row, within `ONE_CHOICE`, are one,
     the last of them: a click, the look that it led to and a purchase are one choice."""
-    ids = acts["product_id"].cast(pl.String).unique().to_list()
-    rows = pl.DataFrame(
-        {"product_id": ids, "row": [row_of(each) for each in ids]}, {"product_id": pl.String, "row": pl.Int64}
-    )
-    numbers = pl.DataFrame(
-        {"kind": list(ACT_KINDS), "number": range(len(ACT_KINDS))}, {"kind": pl.String, "number": pl.Int64}
-    )
-    named = acts.with_columns(pl.col("product_id", "kind").cast(pl.String))
-    placed = named.join(rows, on="product_id", how="left").join(numbers, on="kind")
-    known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "number")
+    placed = placed_acts(acts, row_of)
+    known = placed.filter(pl.col("row").is_not_null()).sort("shopper", "time", "row", "place")
     is_last = (pl.col("row") != pl.col("row").shift(-1)) | (pl.col("shopper") != pl.col("shopper").shift(-1))
     is_later = (pl.col("time").shift(-1) - pl.col("time")) > timedelta(seconds=ONE_CHOICE)
     kept = known.filter((is_last | is_later).fill_null(value=True))
     lengths = kept.group_by("shopper", maintain_order=True).len()["len"].to_list()
     histories = Histories(
-        kept["row"].to_numpy().astype(np.int64),
-        kept["number"].to_numpy().astype(np.int64),
+        kept["row"].to_numpy(),
+        kept["place"].to_numpy(),
         kept["time"].dt.epoch("ms").to_numpy().astype(np.float64) / 1_000,
         np.cumsum([0, *lengths], dtype=np.int64),
     )
@@ -254,12 +244,7 @@ class _UserTowerTraining:
             )
             report = _complete_report(report, curve)
 
-            def build(folder: Path) -> None:
-                shutil.copytree(made, folder, dirs_exist_ok=True)
-
-            if report.rejection_reasons:
-                return self._store.add_rejected(build, spec, report, report.rejection_reasons).model
-            return self._store.publish(build, spec, report).model
+            return self._store.add(made, spec, report, report.rejection_reasons).model
 
     def _serving(self, catalog: UserTowerCatalog) -> Score | None:
         """The scores of the tower that serves now; None where none does, or it cannot be used any more."""
@@ -331,19 +316,6 @@ POPULAR, POPULAR_THERE = "popularity", POPULARITY_GAIN
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MethodRanks:
-    """The ranks of what n shoppers chose next, by one way of recommending."""
-
-    name: str
-    found: Ints
-    """(n,)."""
-
-    def way(self, rows: Flags) -> MethodResult:
-        """What it reaches on some of them (n,)."""
-        return MethodResult(self.name, float(hit_rate(self.found[rows]).mean()), float(ndcg(self.found[rows]).mean()))
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class TowerGate:
     """What a challenger is measured on."""
 
@@ -364,31 +336,35 @@ class TowerGate:
         popularity within their categories where that is better for sure; that popularity it must not be below in any
         case.
         """
-        new = self.judged(TOWER, challenger)
-        near, popular_there = self.judged(NEAR, self.near), self.judged(POPULAR_THERE, self.popular_there)
-        is_near = paired_bootstrap(ndcg(popular_there.found), ndcg(near.found), seed=7).low <= 0
-        towers = [new, *([self.judged(SERVING, serving)] if serving else [])]
-        old = towers[1] if serving else near if is_near else popular_there
-        ways = [*towers, near, popular_there, self.judged(POPULAR, self.popular)]
-        difference = paired_bootstrap(ndcg(new.found), ndcg(old.found), seed=7)
-        above = paired_bootstrap(ndcg(new.found), ndcg(popular_there.found), seed=7)
-        differences = {TOWER_GAIN: difference, POPULARITY_GAIN: above}
-        everybody = np.ones(len(new.found), np.bool_)
+        methods = {TOWER: challenger, **({SERVING: serving} if serving else {})}
+        methods |= {NEAR: self.near, POPULAR_THERE: self.popular_there, POPULAR: self.popular}
+        count = len(self.vectors)
+        ranks = {name: ranks_by(score, self.held, count, hide_seen=self.hide_seen) for name, score in methods.items()}
+        gains = {name: ndcg(found) for name, found in ranks.items()}
+        is_near = paired_bootstrap(gains[POPULAR_THERE], gains[NEAR], seed=7).low <= 0
+        old = SERVING if serving else NEAR if is_near else POPULAR_THERE
+        difference = paired_bootstrap(gains[TOWER], gains[old], seed=7)
+        above = paired_bootstrap(gains[TOWER], gains[POPULAR_THERE], seed=7)
+
+        def results(of: Flags) -> tuple[MethodResult, ...]:
+            return tuple(
+                MethodResult(name, float(hit_rate(found[of]).mean()), float(gains[name][of].mean()))
+                for name, found in ranks.items()
+            )
+
+        shoppers = len(self.held.targets)
         return UserTowerReport(
             created="",
-            shoppers=len(new.found),
-            against=old.name,
+            shoppers=shoppers,
+            against=old,
             fallback="near" if is_near else "in-categories",
-            methods=tuple(each.way(everybody) for each in ways),
+            methods=results(np.ones(shoppers, np.bool_)),
             difference=difference,
-            slices={name: tuple(each.way(rows) for each in ways) for name, rows in self.slices().items() if rows.any()},
-            rejection_reasons=rejection_reasons(USER_TOWER_GATE, differences, "shoppers", old.name),
+            slices={name: results(of) for name, of in self.slices().items() if of.any()},
+            rejection_reasons=rejection_reasons(
+                USER_TOWER_GATE, {TOWER_GAIN: difference, POPULARITY_GAIN: above}, "shoppers", old
+            ),
         )
-
-    def judged(self, name: str, score: Score) -> MethodRanks:
-        """By whole catalogs, those seen before left out where shops leave them out."""
-        found = ranks_by(score, self.held, len(self.vectors), hide_seen=self.hide_seen)
-        return MethodRanks(name, found)
 
     def near(self, histories: Histories, _now: NDArray[np.float64] | None = None) -> NDArray[np.floating]:
         """As `service.engine.recommend` does without a tower."""
@@ -430,5 +406,5 @@ class TowerGate:
             "chosen more often": chosen > 10,
         }
 
-    def _counts(self) -> Floats:
-        return np.bincount(self.learned.products, minlength=len(self.vectors)).astype(np.float64)
+    def _counts(self) -> Ints:
+        return np.bincount(self.learned.products, minlength=len(self.vectors))
