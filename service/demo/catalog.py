@@ -63,7 +63,6 @@ class LineMaker:
         self._generations: dict[tuple[str, str, str], int] = {}
 
     def make(self, number: int, kind: ProductType, dice: Dice) -> ProductLine:
-
         brand = dice.pick(self._grammar.brands[kind.brands])
         fixed = tuple((axis, dice.pick(axis.values)) for axis in kind.fixed)
         quality = dice.normal()
@@ -104,8 +103,7 @@ def line_variants(line: ProductLine, dice: Dice, most: int) -> Iterator[Variant]
 
 def variant_price(line: ProductLine, variant: Variant) -> float:
     """Price of the variant before rounding."""
-    factor = math.prod(_size_factor(axis, value) for axis, value in variant)
-    return line.price * factor
+    return line.price * math.prod(_size_factor(axis, value) for axis, value in variant)
 
 
 def _size_factor(axis: Axis, value: Scalar) -> float:
@@ -142,7 +140,8 @@ def make_catalog(seed: int, count: int) -> Catalog:
     Raises ValueError when `count` is too small to hold one product of each type.
     """
     kinds = {kind.key: kind for grammar in GRAMMARS for kind in grammar.types}
-    shares = _shares(count)
+    english = round(count * _ENGLISH_SHARE)
+    shares = _divide(ENGLISH, english) | _divide(CHINESE, count - english)
     if min(shares.values()) < 1:
         raise ValueError(f"products is {count}, but the demo store has {len(kinds)} types: ask for 300 or more")
     # Ids are random, because a run breaks ties by id and an id must not reveal the type.
@@ -150,11 +149,6 @@ def make_catalog(seed: int, count: int) -> Catalog:
     drawn = dict(zip(places, _draw(seed, shares, places), strict=True))
     products = tuple(drawn[place] for place in range(count))
     return Catalog(products, MappingProxyType(_positions(products)), MappingProxyType(kinds))
-
-
-def _shares(count: int) -> dict[str, int]:
-    english = round(count * _ENGLISH_SHARE)
-    return _divide(ENGLISH, english) | _divide(CHINESE, count - english)
 
 
 def _divide(grammar: Grammar, count: int) -> dict[str, int]:
@@ -180,25 +174,16 @@ def _draw(seed: int, shares: Mapping[str, int], places: list[int]) -> Iterator[D
                 line = maker.make(number, kind, dice)
                 number += 1
                 for letter, variant in zip("ABCDEF", line_variants(line, dice, left), strict=False):
-                    yield DemoProduct(_product(_Draft(line, variant, letter, places[index]), grammar, dice), line)
+                    yield DemoProduct(_product(line, variant, letter, places[index], grammar, dice), line)
                     index += 1
                     left -= 1
 
 
-@dataclass(frozen=True, slots=True)
-class _Draft:
-    line: ProductLine
-    variant: Variant
-    letter: str
-    place: int
-
-
-def _product(draft: _Draft, grammar: Grammar, dice: Dice) -> Product:
-    line, variant = draft.line, draft.variant
+def _product(line: ProductLine, variant: Variant, letter: str, place: int, grammar: Grammar, dice: Dice) -> Product:
     price = store_price(variant_price(line, variant), grammar.currency, dice)
     ratings = int(line.popularity * 40 * dice.unit())
     return Product(
-        id=f"d{draft.place:06d}",
+        id=f"d{place:06d}",
         title=title(line, variant, grammar),
         description=description(line, variant, grammar),
         brand=line.brand.name,
@@ -208,17 +193,13 @@ def _product(draft: _Draft, grammar: Grammar, dice: Dice) -> Product:
         availability=_availability(dice),
         rating=round(line.rating, 1) if ratings else None,
         rating_count=ratings,
-        identifiers={
-            "sku": (sku(line.brand.code, draft.place),),
-            "ean": (ean13(draft.place),),
-            "mpn": (f"{line.model}-{draft.letter}",),
-        },
+        identifiers={"sku": (sku(line.brand.code, place),), "ean": (ean13(place),), "mpn": (f"{line.model}-{letter}",)},
         attributes={
             **{axis.name: value for axis, value in (*variant, *line.fixed)},
             "package_weight_kg": _package_weight(line, grammar, dice),
         },
         created=line.created,
-        updated=_updated(line.created, dice),
+        updated=line.created + timedelta(seconds=int((CATALOG_DAY - line.created).total_seconds() * dice.unit())),
         language=grammar.language,
     )
 
@@ -232,10 +213,6 @@ def _package_weight(line: ProductLine, grammar: Grammar, dice: Dice) -> float:
 def _availability(dice: Dice) -> Availability:
     roll = dice.unit()
     return next((kind for bound, kind in _RARE_AVAILABILITY if roll < bound), Availability.IN_STOCK)
-
-
-def _updated(created: datetime, dice: Dice) -> datetime:
-    return created + timedelta(seconds=int((CATALOG_DAY - created).total_seconds() * dice.unit()))
 
 
 def _positions(products: tuple[DemoProduct, ...]) -> dict[str, tuple[int, ...]]:
@@ -289,12 +266,10 @@ def store_price(amount: float, currency: str, dice: Dice) -> float:
     """The amount as a store's price: 24.99, 129.00, 199, 39.9."""
     whole = max(1, round(amount))
     if currency == "CNY":
-        return whole - 0.1 if whole < 50 and dice.chance(0.6) else float(_ending_in_nine(whole, dice))
-    return whole - dice.pick((0.01, 0.01, 0.51, 0.0)) if whole < 100 else whole - dice.pick((0.01, 0.0))
-
-
-def _ending_in_nine(whole: int, dice: Dice) -> int:
-    return whole // 10 * 10 + 9 if dice.chance(0.7) else whole
+        if whole < 50 and dice.chance(0.6):
+            return whole - 0.1
+        return float(whole // 10 * 10 + 9 if dice.chance(0.7) else whole)
+    return whole - dice.pick((0.01, 0.01, 0.51, 0.0) if whole < 100 else (0.01, 0.0))
 
 
 # Multipliers without a common factor with the modulus reach every number once: unique, but not serial.
@@ -326,7 +301,6 @@ class ModelNumbers:
         self._used: set[str] = set()
 
     def next(self, prefix: str, dice: Dice) -> str:
-
         while True:
             number = 100 + dice.below(9900)
             model = f"{prefix}{number}{dice.pick(('', '', 'E', 'S', 'X'))}"
@@ -366,11 +340,9 @@ class Dice:
         return int(self.unit() * bound)
 
     def chance(self, probability: float) -> bool:
-
         return self.unit() < probability
 
     def pick(self, options: Sequence[T]) -> T:
-
         return options[int(self.unit() * len(options))]
 
     def some(self, options: Sequence[T], count: int) -> tuple[T, ...]:
@@ -379,7 +351,6 @@ class Dice:
         return tuple(options[at] for at in sorted(keys[:count]))
 
     def normal(self) -> float:
-
         return _NORMAL.inv_cdf(max(self.unit(), 1e-12))
 
     def lognormal(self, median: float, sigma: float) -> float:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import gzip
-import os
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from retrieval.store.files import write_durably
 from service.demo.catalog import Catalog, make_catalog
 from service.demo.grammar import DATA
 from service.demo.queries import JudgedQuery, QueryClass, make_queries
-from service.demo.shoppers import Truth, collect_truth, plant_fraud, simulate, stock_shelf, to_events
+from service.demo.shoppers import collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
 _JUDGMENTS_HEADER = b"query\tproduct_id\tgrade\n"
 _LEVEL = 6
@@ -49,16 +50,13 @@ def write_demo_store(folder: Path | str, *, seed: int = 7, products: int = 2000,
     files.readme.parent.mkdir(parents=True, exist_ok=True)
     _write_lines(files.products, (msgspec.json.encode(item.product) for item in catalog.products))
     _write_judgments(files, queries, catalog)
-    _write(files.queries, _queries_table(queries))
-    events = _write_traffic(files, catalog, queries, _Scale(seed, sessions))
-    _write(files.synonyms, (DATA / "synonyms.txt").read_bytes())
+    write_durably(files.queries, _queries_table(queries))
+    events = _write_traffic(files, catalog, queries, seed, sessions)
+    write_durably(files.synonyms, (DATA / "synonyms.txt").read_bytes())
+    counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": events}
     classes = ", ".join(label.value for label in QueryClass)
-    text = (
-        (DATA / "README.md")
-        .read_text("utf-8")
-        .format(seed=seed, products=products, queries=len(queries), sessions=sessions, events=events, classes=classes)
-    )
-    _write(files.readme, text.encode())
+    text = (DATA / "README.md").read_text("utf-8").format(seed=seed, classes=classes, **counts)
+    write_durably(files.readme, text.encode())
     return files
 
 
@@ -77,34 +75,26 @@ def _files(folder: Path) -> DemoFiles:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Scale:
-    seed: int
-    sessions: int
-
-
-def _write_traffic(files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], scale: _Scale) -> int:
+def _write_traffic(
+    files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int, sessions: int
+) -> int:
     """Writes the simulated events and the truth file; returns the number of events."""
-    shelf = stock_shelf(catalog, queries, scale.seed)
-    traffic = simulate(catalog, shelf, scale.seed, scale.sessions)
-    fraud = plant_fraud(catalog, shelf, scale.seed, scale.sessions) if scale.sessions else ()
+    shelf = stock_shelf(catalog, queries, seed)
+    traffic = simulate(catalog, shelf, seed, sessions)
+    fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
     _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog)))
-    _write(files.truth, _truth_text(collect_truth(scale.seed, catalog, shelf, traffic, fraud)))
+    write_durably(files.truth, msgspec.json.encode(collect_truth(seed, catalog, shelf, traffic, fraud)) + b"\n")
     return len(actions)
-
-
-def _truth_text(truth: Truth) -> bytes:
-    return msgspec.json.encode(truth) + b"\n"
 
 
 def _write_judgments(files: DemoFiles, queries: tuple[JudgedQuery, ...], catalog: Catalog) -> None:
     ids = [item.product.id for item in catalog.products]
     rows = [(entry.query.split, _judgment_rows(entry, ids)) for entry in queries]
-    _write(files.judgments, _JUDGMENTS_HEADER + b"".join(text for _, text in rows))
+    write_durably(files.judgments, _JUDGMENTS_HEADER + b"".join(text for _, text in rows))
     parts = (("train", files.judgments_train), ("dev", files.judgments_dev), ("test", files.judgments_test))
     for name, path in parts:
-        _write(path, _JUDGMENTS_HEADER + b"".join(text for split, text in rows if split == name))
+        write_durably(path, _JUDGMENTS_HEADER + b"".join(text for split, text in rows if split == name))
 
 
 def _judgment_rows(entry: JudgedQuery, ids: list[str]) -> bytes:
@@ -118,23 +108,9 @@ def _queries_table(queries: tuple[JudgedQuery, ...]) -> bytes:
     return ("query\tclass\tlanguage\tsplit\n" + "".join(rows)).encode()
 
 
-def _write(path: Path, content: bytes) -> None:
-    partial = _partial(path)
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def _write_lines(path: Path, lines: Iterable[bytes]) -> None:
     """Gzipped lines; no name and no time in the gzip header, so that equal content gives equal bytes."""
-    partial = _partial(path)
-    with (
-        partial.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=raw, mtime=0) as packed,
-    ):
-        for line in lines:
-            packed.write(line + b"\n")
-    partial.replace(path)
-
-
-def _partial(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+    packed = io.BytesIO()
+    with gzip.GzipFile(filename="", mode="wb", compresslevel=_LEVEL, fileobj=packed, mtime=0) as file:
+        file.writelines(line + b"\n" for line in lines)
+    write_durably(path, packed.getvalue())

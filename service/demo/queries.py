@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -29,7 +29,6 @@ class Requirement:
     weight: int = 1
 
     def is_met(self, item: DemoProduct) -> bool:
-
         if self.field == "price":
             return isinstance(self.value, int) and (item.product.price or 0.0) <= self.value
         return _value(item, self.field) == self.value
@@ -63,8 +62,10 @@ class Grader:
         self._catalog = catalog
         self._seed = seed
         self._by_kind = {key: np.array(found, dtype=np.int32) for key, found in catalog.by_kind.items()}
-        departments = sorted({kind.path[0] for kind in catalog.kinds.values()})
-        self._by_department = {name: self._all_of(self._kinds_in(name)) for name in departments}
+        departments: dict[str, list[str]] = {}
+        for key, kind in catalog.kinds.items():
+            departments.setdefault(kind.path[0], []).append(key)
+        self._by_department = {name: self._all_of(keys) for name, keys in departments.items()}
 
     def judge(self, name: str, intent: Intent) -> GradedProducts:
         """All products of the target and related types, and a sample of the others (seeded by `name`)."""
@@ -95,9 +96,6 @@ class Grader:
         related = {*intent.targets, *intent.near}
         kept = (at for at in drawn.tolist() if self._catalog.products[at].line.kind.key not in related)
         return np.array(list(dict.fromkeys(kept))[:_UNRELATED], dtype=np.int32)
-
-    def _kinds_in(self, department: str) -> list[str]:
-        return [key for key, kind in self._catalog.kinds.items() if kind.path[0] == department]
 
     def _all_of(self, keys: Iterable[str]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, np.int32), *(self._by_kind[key] for key in keys)])
@@ -209,7 +207,7 @@ class _Phrasebook:
         known = title_words(self._catalog)
         for kind in self._grammar.types:
             for typo in kind.typos:
-                yield self._misspelt(kind, typo, typo)
+                yield replace(self._about(typo, QueryClass.MISSPELLING, kind), misspelt=(typo,))
             right = max(_WORD.findall(kind.names[0].lower()), key=len)
             # The rule of slips is about letters; Chinese ones (a wrong character of like sound) are in the grammar.
             if not right.isascii() or len(right) < _SHORTEST_MISSPELT or not dice.chance(0.7):
@@ -217,19 +215,16 @@ class _Phrasebook:
             wrong = right
             while wrong in known:
                 wrong = misspell(right, dice)
-            yield self._misspelt(kind, kind.names[0].lower().replace(right, wrong), wrong)
-
-    def _misspelt(self, kind: ProductType, text: str, word: str) -> DemoQuery:
-        query = self._about(text, QueryClass.MISSPELLING, kind)
-        return DemoQuery(query.text, query.label, query.language, query.intent, (word,))
+            text = kind.names[0].lower().replace(right, wrong)
+            yield replace(self._about(text, QueryClass.MISSPELLING, kind), misspelt=(wrong,))
 
     def _with_requirements(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/wishes/{self._grammar.language}")
         for kind in self._grammar.types:
             for _ in range(2 if dice.chance(0.3) else 1):
-                phrased = phrase_requirements(self._any_of(kind, dice), self._grammar, dice)
-                if phrased:
-                    yield self._about(phrased.text, QueryClass.ATTRIBUTE, kind, phrased.requirements)
+                if phrased := phrase_requirements(self._any_of(kind, dice), self._grammar, dice):
+                    text, requirements = phrased
+                    yield self._about(text, QueryClass.ATTRIBUTE, kind, requirements)
 
     def _identifiers(self) -> Iterator[DemoQuery]:
         dice = Dice(self._seed, f"queries/identifiers/{self._grammar.language}")
@@ -282,15 +277,7 @@ _VOWELS = "aeiou"
 _NICE_CEILINGS = (5, 10, 15, 20, 25, 30, 40, 50, 60, 75, 80, 100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Phrasing:
-    """A query's text and the requirements that it expresses."""
-
-    text: str
-    requirements: tuple[Requirement, ...]
-
-
-def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> Phrasing | None:
+def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> tuple[str, tuple[Requirement, ...]] | None:
     """A query with one to three requirements that this product meets; None where its type has no attribute to name."""
     requested = _requested_axes(item, dice)
     ceiling = _ceiling(item, dice) if dice.chance(0.4) or not requested else None
@@ -306,7 +293,9 @@ def phrase_requirements(item: DemoProduct, grammar: Grammar, dice: Dice) -> Phra
     if brand:
         leading.insert(0, brand.lower())
         requirements.append(Requirement("brand", brand))
-    return Phrasing(_joined(leading, _noun(item, dice).lower(), trailing, grammar), tuple(requirements))
+    between = " " if grammar.language == "en" else ""
+    words = between.join((*leading, _noun(item, dice).lower()))
+    return " ".join((words, *trailing)), tuple(requirements)
 
 
 def _requested_axes(item: DemoProduct, dice: Dice) -> tuple[tuple[Axis, Scalar], ...]:
@@ -334,12 +323,6 @@ def _noun(item: DemoProduct, dice: Dice) -> str:
     if kind.synonyms and dice.chance(0.3):
         return dice.pick(kind.synonyms)
     return kind.names[0] if dice.chance(0.8) else dice.pick(kind.names)
-
-
-def _joined(leading: list[str], noun: str, trailing: list[str], grammar: Grammar) -> str:
-    if grammar.language == "en":
-        return " ".join((*leading, noun, *trailing))
-    return " ".join(("".join((*leading, noun)), *trailing))
 
 
 def misspell(word: str, dice: Dice) -> str:

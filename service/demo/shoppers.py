@@ -11,7 +11,7 @@ import math
 from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from itertools import accumulate
 
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from retrieval.records import Availability, EventKind
 from service.demo.catalog import CATALOG_DAY, Catalog, DemoProduct, Dice, named_rng
-from service.demo.grammar import GRAMMARS, Grammar
+from service.demo.grammar import GRAMMARS
 from service.demo.queries import DemoQuery, JudgedQuery, QueryClass
 
 _CLICK_BY_GRADE = (0.02, 0.09, 0.24, 0.52)
@@ -108,14 +108,10 @@ def _shopper(name: str, dice: Dice) -> DemoShopper:
         id=name,
         languages=tuple(grammar.language for grammar in grammars),
         kinds=tuple(kind.key for grammar in grammars for kind in dice.some(grammar.types, 5)),
-        brands=frozenset(brand for grammar in grammars for brand in _favourites(grammar, dice)),
+        brands=frozenset(dice.pick(pool).name for grammar in grammars for _, pool in sorted(grammar.brands.items())),
         price_level=0.6 * dice.normal(),
         activity=dice.lognormal(1.0, 0.9),
     )
-
-
-def _favourites(grammar: Grammar, dice: Dice) -> list[str]:
-    return [dice.pick(pool).name for _, pool in sorted(grammar.brands.items())]
 
 
 PAGE_SIZE = 10
@@ -140,16 +136,14 @@ def stock_shelf(catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int) -
     """Ranks the products of every query and category by a noisy mix of grade and popularity."""
     popularity = np.log([item.line.popularity for item in catalog.products])
     rng = named_rng(seed, "shelf")
-    answers = []
-    grades = []
+    answers, grades = [], []
     for entry in queries:
         positions, graded = entry.judged.positions, entry.judged.grades
         orders = _orders(positions, graded.astype(float), popularity, rng)
         ranked = {at for order in orders for at in order}
+        pairs = zip(positions.tolist(), graded.tolist(), strict=True)
         answers.append(orders)
-        grades.append(
-            {at: grade for at, grade in zip(positions.tolist(), graded.tolist(), strict=True) if at in ranked}
-        )
+        grades.append({at: grade for at, grade in pairs if at in ranked})
     return Shelf(queries, tuple(answers), tuple(grades), _categories(catalog, popularity, rng))
 
 
@@ -225,6 +219,7 @@ def impressions(shown: ResultList, first: int, last: int, ms: int) -> Iterator[A
 def to_events(actions: list[Action], catalog: Catalog) -> Iterator[DemoEvent]:
     """The log in order of time; result lists are numbered by first appearance."""
     ids = [item.product.id for item in catalog.products]
+    began = CATALOG_DAY.replace(tzinfo=None) + timedelta(days=1)
     queries: dict[ResultList, str] = {}
     for number, action in enumerate(sorted(actions, key=lambda action: action.ms), start=1):
         shown = action.results
@@ -237,13 +232,8 @@ def to_events(actions: list[Action], catalog: Catalog) -> Iterator[DemoEvent]:
             session=shown.session,
             product_id=ids[shown.products[action.position - 1]],
             position=action.position,
-            time=_timestamp(action.ms),
+            time=(began + timedelta(milliseconds=action.ms)).isoformat(timespec="milliseconds") + "Z",
         )
-
-
-def _timestamp(ms: int) -> str:
-    moment = CATALOG_DAY + timedelta(days=1, milliseconds=ms)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 ETA = 0.9
@@ -323,10 +313,10 @@ def simulate(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> Traffi
 def session_starts(seed: int, name: str, count: int) -> list[int]:
     """Start times of sessions, in milliseconds of the log: any day, more in the evening than at night."""
     rng = named_rng(seed, name)
-    hours = np.array(_NIGHT_AND_DAY, dtype=float)
+    hours = np.array(_NIGHT_AND_DAY) / sum(_NIGHT_AND_DAY)
     # The last hours stay free, so that no session runs past the log's last day.
     days = rng.integers(WEEKS * 7 - 1, size=count)
-    hour = rng.choice(24, size=count, p=hours / hours.sum())
+    hour = rng.choice(24, size=count, p=hours)
     return [int(ms) for ms in (days * 24 + hour) * 3_600_000 + rng.integers(3_600_000, size=count)]
 
 
@@ -426,15 +416,26 @@ class _SessionPlayer:
 _FIRST_NUMBER = 10**9
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Fraud:
-    """A planted scheme; its subject is a brand, a line's model, or empty."""
+    """A planted scheme; its subject is a brand, a line's model, or empty. `now` is its clock, in milliseconds."""
 
     scheme: str
     subject: str
     shoppers: tuple[str, ...]
     sessions: tuple[str, ...]
-    actions: tuple[Action, ...]
+    actions: list[Action] = field(default_factory=list)
+    now: int = 0
+
+    def page(self, shown: ResultList, last: int) -> None:
+        """Shows the results up to this position."""
+        self.actions.extend(impressions(shown, 1, last, self.now))
+        self.now += 400
+
+    def act(self, kind: EventKind, shown: ResultList, position: int, wait: int) -> None:
+        """Acts after so many milliseconds."""
+        self.now += wait
+        self.actions.append(Action(self.now, kind, shown, position))
 
 
 def plant_fraud(catalog: Catalog, shelf: Shelf, seed: int, sessions: int) -> tuple[Fraud, ...]:
@@ -458,50 +459,53 @@ class _Planter:
         """Paid accounts search where the seller ranks low, click the seller's products at once, and never buy."""
         seller, numbers = self._most_frequent(lambda item: item.line.brand.name, slice(4, 2 * PAGE_SIZE))
         dice = Dice(self._seed, "fraud/click_farm")
-        scheme = _Scheme("click_farm", seller, self._ids("u", max(3, count // 6)), self._ids("s", count))
-        for at, start in enumerate(session_starts(self._seed, "fraud/click_farm/starts", count)):
-            now = start
-            for _ in range(2 + dice.below(3)):
-                shown = self._answer(dice.pick(numbers), scheme, at, now)
-                now = scheme.page(shown, 2 * PAGE_SIZE, now)
-                for position, product in enumerate(shown.products[: 2 * PAGE_SIZE], start=1):
-                    if self._brand(product) == seller or dice.chance(0.02):
-                        now = scheme.act(EventKind.CLICK, shown, position, now + 900 + dice.below(1500))
-                        if dice.chance(0.05):
-                            now = scheme.act(EventKind.CART, shown, position, now + 700)
-                now += 1500 + dice.below(2500)
-        return scheme.done()
+        scheme = Fraud("click_farm", seller, self._ids("u", max(3, count // 6)), self._ids("s", count))
+        for shown, position, item in self._views(scheme, numbers, dice, 2, 2 * PAGE_SIZE, (1500, 2500)):
+            if item.line.brand.name == seller or dice.chance(0.02):
+                scheme.act(EventKind.CLICK, shown, position, 900 + dice.below(1500))
+                if dice.chance(0.05):
+                    scheme.act(EventKind.CART, shown, position, 700)
+        return scheme
 
     def crawler(self, count: int) -> Fraud:
         """One client opens every result of consecutive queries at an even pace, at night."""
         dice = Dice(self._seed, "fraud/crawler")
-        scheme = _Scheme("crawler", "", self._ids("u", 1), self._ids("s", count))
+        scheme = Fraud("crawler", "", self._ids("u", 1), self._ids("s", count))
         for at in range(count):
-            now = dice.below(WEEKS * 7 - 1) * DAY_MS + 2 * 3_600_000 + dice.below(3_600_000)
+            scheme.now = dice.below(WEEKS * 7 - 1) * DAY_MS + 2 * 3_600_000 + dice.below(3_600_000)
             first = dice.below(len(self._shelf.queries))
             for step in range(12):
-                shown = self._answer((first + step) % len(self._shelf.queries), scheme, at, now)
-                now = scheme.page(shown, PAGE_SIZE, now)
+                shown = self._answer((first + step) % len(self._shelf.queries), scheme, at)
+                scheme.page(shown, PAGE_SIZE)
                 for position in range(1, min(PAGE_SIZE, len(shown.products)) + 1):
-                    now = scheme.act(EventKind.CLICK, shown, position, now + 480 + dice.below(60))
-                now += 500
-        return scheme.done()
+                    scheme.act(EventKind.CLICK, shown, position, 480 + dice.below(60))
+                scheme.now += 500
+        return scheme
 
     def burying(self, count: int) -> Fraud:
         """A competitor's accounts search where the victim ranks high, and click everything near it but the victim."""
         victim, numbers = self._most_frequent(lambda item: item.line.model, slice(0, 3))
         dice = Dice(self._seed, "fraud/burying")
-        scheme = _Scheme("burying", victim, self._ids("u", max(2, count // 8)), self._ids("s", count))
-        for at, start in enumerate(session_starts(self._seed, "fraud/burying/starts", count)):
-            now = start
-            for _ in range(3 + dice.below(3)):
-                shown = self._answer(dice.pick(numbers), scheme, at, now)
-                now = scheme.page(shown, PAGE_SIZE, now)
-                for position, product in enumerate(shown.products[:PAGE_SIZE], start=1):
-                    if self._catalog.products[product].line.model != victim and dice.chance(0.5):
-                        now = scheme.act(EventKind.CLICK, shown, position, now + 1100 + dice.below(1200))
-                now += 2000 + dice.below(3000)
-        return scheme.done()
+        scheme = Fraud("burying", victim, self._ids("u", max(2, count // 8)), self._ids("s", count))
+        for shown, position, item in self._views(scheme, numbers, dice, 3, PAGE_SIZE, (2000, 3000)):
+            if item.line.model != victim and dice.chance(0.5):
+                scheme.act(EventKind.CLICK, shown, position, 1100 + dice.below(1200))
+        return scheme
+
+    def _views(
+        self, scheme: Fraud, numbers: Sequence[int], dice: Dice, searches: int, depth: int, pause: tuple[int, int]
+    ) -> Iterator[tuple[ResultList, int, DemoProduct]]:
+        """What a scheme's accounts see, with its position: in each session `searches` to `searches + 2` of these
+        queries, down to `depth`, with a pause (least, spread) after each."""
+        starts = session_starts(self._seed, f"fraud/{scheme.scheme}/starts", len(scheme.sessions))
+        for at, start in enumerate(starts):
+            scheme.now = start
+            for _ in range(searches + dice.below(3)):
+                shown = self._answer(dice.pick(numbers), scheme, at)
+                scheme.page(shown, depth)
+                for position, product in enumerate(shown.products[:depth], start=1):
+                    yield shown, position, self._catalog.products[product]
+                scheme.now += pause[0] + dice.below(pause[1])
 
     def _most_frequent(self, name: Callable[[DemoProduct], str], where: slice) -> tuple[str, tuple[int, ...]]:
         """The subject most frequent at these ranks of head queries, and the numbers of those queries."""
@@ -517,42 +521,14 @@ class _Planter:
         subject = min(frequency, key=lambda one: (-frequency[one], one))
         return subject, tuple(numbers[subject])
 
-    def _brand(self, product: int) -> str:
-        return self._catalog.products[product].line.brand.name
-
-    def _answer(self, number: int, scheme: _Scheme, at: int, now: int) -> ResultList:
-        order = self._shelf.answers[number][min(PERIODS - 1, now // PERIOD_MS)]
+    def _answer(self, number: int, scheme: Fraud, at: int) -> ResultList:
+        order = self._shelf.answers[number][min(PERIODS - 1, scheme.now // PERIOD_MS)]
         shopper = scheme.shoppers[at % len(scheme.shoppers)]
         return ResultList(self._shelf.queries[number].query.text, shopper, scheme.sessions[at], order)
 
     def _ids(self, prefix: str, count: int) -> tuple[str, ...]:
         self._next += count
         return tuple(opaque_id(prefix, self._seed, number) for number in range(self._next - count, self._next))
-
-
-class _Scheme:
-    """Actions of one scheme, as they are collected."""
-
-    def __init__(self, name: str, subject: str, shoppers: tuple[str, ...], sessions: tuple[str, ...]) -> None:
-        self.shoppers = shoppers
-        self.sessions = sessions
-        self._name = name
-        self._subject = subject
-        self._actions: list[Action] = []
-
-    def page(self, shown: ResultList, last: int, now: int) -> int:
-        """Shows the results up to this position; returns the time of the next action."""
-        self._actions.extend(impressions(shown, 1, last, now))
-        return now + 400
-
-    def act(self, kind: EventKind, shown: ResultList, position: int, now: int) -> int:
-        """Records an action; returns its time."""
-        self._actions.append(Action(now, kind, shown, position))
-        return now
-
-    def done(self) -> Fraud:
-
-        return Fraud(self._name, self._subject, self.shoppers, self.sessions, tuple(self._actions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,7 +589,15 @@ def collect_truth(seed: int, catalog: Catalog, shelf: Shelf, traffic: Traffic, f
         eta=ETA,
         examination=tuple(round(examination(position), 6) for position in range(1, 3 * PAGE_SIZE + 1)),
         attractiveness=_attractiveness(catalog, shelf, traffic),
-        fraud={plot.scheme: _fraud(plot) for plot in fraud},
+        fraud={
+            plot.scheme: FraudTruth(
+                plot.subject,
+                plot.shoppers,
+                plot.sessions,
+                sum(action.kind is EventKind.CLICK for action in plot.actions),
+            )
+            for plot in fraud
+        },
         shoppers={
             shopper.id: ShopperTruth(
                 shopper.languages, shopper.kinds, tuple(sorted(shopper.brands)), round(shopper.price_level, 4)
@@ -636,8 +620,3 @@ def _attractiveness(catalog: Catalog, shelf: Shelf, traffic: Traffic) -> dict[st
         mean = round(tally.attractiveness / tally.impressions, 5)
         of_query[catalog.products[product].product.id] = ImpressionTruth(tally.impressions, mean)
     return found
-
-
-def _fraud(plot: Fraud) -> FraudTruth:
-    clicks = sum(action.kind is EventKind.CLICK for action in plot.actions)
-    return FraudTruth(plot.subject, plot.shoppers, plot.sessions, clicks)
