@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from indexer.events.importer import import_events
+from rerank.sessions.options import DeriveOptions
+from rerank.sessions.refresh import refresh
 from rerank.training.click_training import ClickOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.events.privacy import utc_now
+from retrieval.records import Event, EventKind
 from service.demo import write_demo_store
-from service.events.event_log import EventLog, rejects_path
+from service.events.event_log import DERIVED_FOLDER, EventLog, rejects_path
+from service.experiments import ExperimentStore
+from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
 from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions
 
@@ -27,7 +35,53 @@ SMALL = ClickRankerOptions(
 def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:
     """A copy of the demo index, in `folder`, with what its shoppers did."""
     root = Path(shutil.copytree(index, folder / "store"))
-    log = write_demo_store(folder / "demo", products=600, sessions=sessions).events
+    import_log(root, write_demo_store(folder / "demo", products=600, sessions=sessions).events)
+    return root
+
+
+def import_log(root: Path, log: Path) -> None:
     with EventLog.open(root, SETTINGS) as events:
         import_events([str(log)], events.store, events.intake, rejected=rejects_path(events.folder, utc_now()))
-    return root
+
+
+def record_visits(
+    root: Path, visits: Iterable[Sequence[str]], right: Mapping[str, str], products: Sequence[str]
+) -> None:
+    """Visits an hour apart: for each query a page with the product that is right for it, if any, which is clicked."""
+    began, events = datetime(2026, 1, 1, tzinfo=UTC), []
+    for visit, queries in enumerate(visits):
+        for number, query in enumerate(queries):
+            time = began + timedelta(hours=visit, minutes=number)
+            said = {"query_id": f"q{visit}-{number}", "query": query, "session": f"s{visit}"}
+            page = [products[(visit * 7 + step * 11) % len(products)] for step in range(4)]
+            page = [each for each in page if each != right.get(query)]
+            if query in right:
+                page.insert(visit % 4, right[query])
+            for position, product in enumerate(page, 1):
+                shown = {"kind": "impression", "product_id": product, "position": position, "time": time.isoformat()}
+                events.append({"event_id": f"i{visit}-{number}-{position}", **said, **shown})
+            if query in right:
+                at = {"position": page.index(right[query]) + 1, "time": (time + timedelta(seconds=9)).isoformat()}
+                click = {"event_id": f"c{visit}-{number}", "kind": "click", "product_id": right[query]}
+                events.append({**click, **said, **at})
+    log = root.with_name("events.jsonl")
+    log.write_text("\n".join(map(json.dumps, events)))
+    import_log(root, log)
+
+
+def record_searches(root: Path, shoppers: int) -> None:
+    """Searches of shoppers who take part in the experiments "merging", a split, and "draft"; those with an odd number
+    click the second hit. The tables are refreshed."""
+    key, now = ExperimentStore(root).read().key, datetime.now(UTC) - timedelta(hours=2)
+    with EventLog.open(root, SETTINGS) as log:
+        for number in range(shoppers):
+            time = now + timedelta(seconds=5 * number)
+            parts: list[Mark] = [SplitMark("merging", "rrf" if number % 2 else "now"), DraftMark("draft", 1, "ab")]
+            who = {"query_id": sign_query_id(f"q{number}", parts, key), "shopper": f"u{number}", "time": time}
+            events = [Event(EventKind.QUERY, query="drill", results=2, **who)]  # type: ignore[arg-type]
+            events += [Event(EventKind.IMPRESSION, f"p{at}", query="drill", position=at, **who) for at in (1, 2)]  # type: ignore[arg-type]
+            if number % 2:
+                clicked = {**who, "time": time + timedelta(seconds=20 + number % 7)}
+                events.append(Event(EventKind.CLICK, "p2", position=2, **clicked))  # type: ignore[arg-type]
+            log.record(events)
+        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))

@@ -10,12 +10,16 @@ class KilledError(Exception):
 
 
 class StoppedProgress(NullProgress):
-    """Raises `error` at the unit of this number (0: when its phase begins), of all phases or of one name or unit."""
+    """Raises `error` at the unit of this number (0: when its phase begins), of all phases or of one name or unit.
+
+    `amounts` and `told` have by phase what it advanced by, and its summary."""
 
     def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt, of: str = "") -> None:
         self.phases: list[str] = []
         self.totals: list[int | None] = []
         self.summaries: list[str] = []
+        self.amounts: dict[str, list[int]] = {}
+        self.told: dict[str, str] = {}
         self.done = 0
         self._at, self._error, self._of = at, error, of
         self._counts = not of
@@ -23,14 +27,17 @@ class StoppedProgress(NullProgress):
     def begin(self, phase: str, total: int | None, unit: str) -> None:
         self.phases.append(phase)
         self.totals.append(total)
+        self.amounts[phase] = []
         self._counts = self._of in ("", phase, unit)
         if self._counts and self._at == 0:
             raise self._error
 
     def advance(self, amount: int) -> None:
+        self.amounts[self.phases[-1]].append(amount)
         self.done += amount if self._counts else 0
         if self._at is not None and self.done >= self._at and self._counts:
             raise self._error
 
     def end(self, summary: str) -> None:
         self.summaries.append(summary)
+        self.told[self.phases[-1]] = summary

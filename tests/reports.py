@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
 
 import polars as pl
 
@@ -71,29 +73,51 @@ _POPULARITY = {
 }
 
 
+HOSTILE = '<script>alert(1)</script>"onmouseover="x" &amp; \x07\x1b[2J\u202egnp.exe {{ 7*7 }} $x^2$ [red]b[/]'
+
+
+class PageElements(HTMLParser):
+    """The tags and attributes of a page."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+
+def check_hostile_page(page: str, plain: str) -> None:
+    """Asserts that a page whose texts are `HOSTILE` has the elements of a plain one, and no harmful character."""
+    elements = PageElements(page)
+    assert "script" not in elements.tags
+    assert not [name for name, _ in elements.attributes if name.startswith("on")]
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "{{ 7*7 }}" in page
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
+    assert elements.tags == PageElements(plain).tags
+
+
+def check_links(page: str) -> None:
+    """Asserts that a page needs nothing from elsewhere."""
+    named = PageElements(page).attributes
+    links = [value or "" for name, value in named if name in ("href", "src", "xlink:href")]
+    assert links
+    assert all(link.startswith("#") for link in links)
+    assert "url(http" not in page
+
+
 def event(kind: str, session_number: int, query_id: str = "", at: float = 0, **values: object) -> Event:
     """An event, `at` minutes after the start, of shopper k1~N where N is the session's number."""
     time = START + timedelta(minutes=at)
-    shopper = f"k1~{session_number}"
-    plain = {
-        "time": time,
-        "received": time,
-        "shopper": shopper,
-        "who": shopper,
-        "need": session_number,
-        "is_fraud": False,
-    }
+    named = {"kind": kind, "session_number": session_number, "need": session_number, "query_id": query_id}
     texts = dict.fromkeys(("session", "query", "product_id"), "")
-    return {
-        "key": b"",
-        **texts,
-        **plain,
-        "kind": kind,
-        "session_number": session_number,
-        "query_id": query_id,
-        "day": time.date(),
-        **values,
-    }
+    owner = dict.fromkeys(("shopper", "who"), f"k1~{session_number}")
+    times = {"time": time, "received": time, "day": time.date()}
+    return {"key": b"", "is_fraud": False, **named, **texts, **owner, **times, **values}
 
 
 def answer(

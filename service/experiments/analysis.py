@@ -27,11 +27,9 @@ from rerank.sessions.query_tables import attribute_to_answers, normalise_queries
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.events.event_log import DERIVED_FOLDER
 from service.events.report_inputs import ReportInputs, read_inputs
-from service.experiments.assignment import DraftMark, SplitMark, read_marks
+from service.experiments.assignment import SplitMark, read_marks
 from service.experiments.experiment import Experiment, Goal, Mode, Unit, experiment_document
 from service.experiments.store import ExperimentStore, StoredExperiment
-
-# Experiments and reports as plain values that JSON has, for the commands and the HTTP API alike.
 
 Document = dict[str, Any]
 
@@ -53,8 +51,6 @@ def report_document(report: ExperimentReport) -> Document:
     made: Document = msgspec.to_builtins(report)
     return made | {"experiment": experiment_document(report.experiment)}
 
-
-# What came of the searches that took part in an experiment, shopper by shopper, out of cleaned events.
 
 OVER = {
     Goal.CLICK_THROUGH: ("clicked", "searches"),
@@ -134,18 +130,12 @@ def _ids(events: pl.DataFrame, experiment: str, key: bytes) -> pl.DataFrame:
     """The query ids that say, signed, that their search took part, with what they say of it."""
     marked = events.filter(pl.col("query_id").str.contains(f"~{experiment}", literal=True))
     rows = [
-        _row(query_id, part)
+        (query_id, part.variant, None, "") if isinstance(part, SplitMark) else (query_id, "", part.first, part.teams)
         for query_id in marked["query_id"].unique()
         for part in read_marks(query_id, key)
         if part.experiment == experiment
     ]
     return pl.DataFrame(rows, schema=_IDS, orient="row").unique("query_id", keep="first")
-
-
-def _row(query_id: str, part: SplitMark | DraftMark) -> tuple[str, str, int | None, str]:
-    if isinstance(part, SplitMark):
-        return query_id, part.variant, None, ""
-    return query_id, "", part.first, part.teams
 
 
 def _answers(events: pl.DataFrame, ids: pl.DataFrame) -> pl.DataFrame:
@@ -199,8 +189,6 @@ def _units(answers: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment
     counts = dict(drawn.group_by("variant").len().iter_rows())
     return {variant.name: int(counts.get(variant.name, 0)) for variant in experiment.variants}
 
-
-# What the figures of an experiment come to, in words: decided, not yet, or never with this traffic.
 
 LEAST_SHOPPERS = 100
 """That each variant must have been seen by: what is said of all later looks holds when the first is not too early."""
@@ -313,8 +301,6 @@ def _needed(found: SequentialDifference, effect: float, course: Course) -> int:
     return high
 
 
-# An experiment's figures: each variant's, the differences with both intervals, and what is to be held against them.
-
 MISMATCH = 0.001
 """The p-value below which the lots are not thought to have fallen as the weights say (Fabijan et al. 2019, Diagnosing
 Sample Ratio Mismatch in Online Controlled Experiments)."""
@@ -386,22 +372,33 @@ class ExperimentAnalysis:
 
 def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course) -> ExperimentAnalysis:
     """The figures of a split. The error is shared out among the variants beside the first."""
-    names = [variant.name for variant in experiment.variants]
-    alpha = ALPHA / (len(names) - 1)
+    control, *challengers = (variant.name for variant in experiment.variants)
+    alpha = ALPHA / len(challengers)
     comparisons: list[VariantComparison] = []
     decisions: list[ExperimentDecision] = []
-    for name in names[1:]:
-        both = {goal: _between(found.shoppers, (names[0], name), goal, experiment.planned, alpha) for goal in Goal}
-        comparisons += [_comparison(name, goal, experiment, pair) for goal, pair in both.items() if pair]
-        pair = both[experiment.goal]
-        fewest = min(_rows(found.shoppers, each) for each in (names[0], name))
-        least = experiment.least_effect * abs(pair[1]) if pair else 0.0
+    figures = {variant.name: _figures(found, variant.name) for variant in experiment.variants}
+    for name in challengers:
+        difference, least = None, 0.0
+        for goal in Goal:
+            sums = _sums(found.shoppers, control, name, goal)
+            between = ratio_difference(*sums, planned=experiment.planned, alpha=alpha)
+            if between is None:
+                continue
+            base, decides = sums[0].figure, goal == experiment.goal
+            relative = between.value / base if base else None
+            intervals, less = (between.fixed, between.always), goal in BETTER_LESS
+            comparisons.append(VariantComparison(name, goal, decides, between.value, relative, *intervals, less))
+            if decides:
+                difference, least = between, experiment.least_effect * abs(base)
+        fewest = min(figures[control].shoppers, figures[name].shoppers)
         less = experiment.goal in BETTER_LESS
-        difference_found = pair[0] if pair else None
-        decisions.append(decide((names[0], name), difference_found, fewest, least, course, less=less))
+        decisions.append(decide((control, name), difference, fewest, least, course, less=less))
     p = sample_ratio_mismatch(list(found.units.values()), [variant.weight for variant in experiment.variants])
-    figures = tuple(_figures(found, name) for name in names)
-    return ExperimentAnalysis(figures, tuple(comparisons), None, tuple(decisions), p, _warnings(p))
+    warnings: tuple[str, ...] = ()
+    if p is not None and p < MISMATCH:
+        uneven = f"the lots did not fall as the weights say (p = {p:.1g}): something loses searches or events of one"
+        warnings = (f"{uneven} variant; trust no difference before you know what",)
+    return ExperimentAnalysis(tuple(figures.values()), tuple(comparisons), None, tuple(decisions), p, warnings)
 
 
 def draft_analysis(experiment: Experiment, shoppers: pl.DataFrame, course: Course) -> ExperimentAnalysis:
@@ -438,41 +435,16 @@ def sample_ratio_mismatch(units: Sequence[int], weights: Sequence[float]) -> flo
     return float(stats.chisquare(units, expected).pvalue)
 
 
-def _warnings(p: float | None) -> tuple[str, ...]:
-    if p is None or p >= MISMATCH:
-        return ()
-    return (
-        f"the lots did not fall as the weights say (p = {p:.1g}): something loses searches or events of one variant; "
-        "trust no difference before you know what",
-    )
-
-
-def _between(
-    shoppers: pl.DataFrame, names: tuple[str, str], goal: Goal, planned: int, alpha: float
-) -> tuple[SequentialDifference, float] | None:
-    """The difference of two variants, and the control's figure."""
+def _sums(shoppers: pl.DataFrame, control: str, challenger: str, goal: Goal) -> tuple[RatioSums, RatioSums]:
+    """The sums of both variants: one entry for each shopper of either, in the order of their names."""
     above, below = OVER[goal]
-    both = shoppers.filter(pl.col("variant").is_in(names))
-    control, challenger = (_sums(both, name, above, below) for name in names)
-    found = ratio_difference(control, challenger, planned=planned, alpha=alpha)
-    return (found, control.figure) if found else None
-
-
-def _sums(both: pl.DataFrame, name: str, above: str, below: str) -> RatioSums:
-    """One entry for each shopper of both variants, in the order of their names."""
-    theirs = pl.col("variant") == name
-    sums = both.group_by("who").agg(pl.col(above, below).filter(theirs).sum()).sort("who")
-    return RatioSums(sums[above].to_numpy(), sums[below].to_numpy())
-
-
-def _comparison(
-    name: str, goal: Goal, experiment: Experiment, pair: tuple[SequentialDifference, float]
-) -> VariantComparison:
-    found, base = pair
-    relative = found.value / base if base else None
-    return VariantComparison(
-        name, goal, goal == experiment.goal, found.value, relative, found.fixed, found.always, goal in BETTER_LESS
-    )
+    both = shoppers.filter(pl.col("variant").is_in((control, challenger))).group_by("who")
+    sums = [
+        both.agg(pl.col(above, below).filter(pl.col("variant") == name).sum()).sort("who")
+        for name in (control, challenger)
+    ]
+    first, second = (RatioSums(each[above].to_numpy(), each[below].to_numpy()) for each in sums)
+    return first, second
 
 
 def _figures(found: SplitOutcomes, name: str) -> VariantFigures:
@@ -482,15 +454,8 @@ def _figures(found: SplitOutcomes, name: str) -> VariantFigures:
     return VariantFigures(name, found.units[name], theirs.height, int(sums["searches"]), figures)
 
 
-def _rows(shoppers: pl.DataFrame, name: str) -> int:
-    return int((shoppers["variant"] == name).sum())
-
-
 def _moved(interval: Interval) -> Interval:
     return Interval(0.5 + interval.low, 0.5 + interval.high)
-
-
-# The report on an experiment of an index directory, on what the last refresh made of the events.
 
 
 @dataclass(frozen=True, slots=True)
@@ -521,15 +486,17 @@ def stored_report(index: Path, experiment_id: str, now: datetime) -> ExperimentR
 def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs, now: datetime) -> ExperimentReport:
     """The report of an experiment from cleaned events, bots' left out."""
     experiment, window = stored.experiment, inputs.window
-    course = _course(stored, min(window.last, now), experiment)
+    begins, alpha = stored.begins, ALPHA / (len(experiment.variants) - 1)
+    until = max(min(window.last, now), begins)
+    course = Course(begins, until, stored.over, experiment.planned, alpha)
     if experiment.mode == Mode.INTERLEAVE:
         analysis = draft_analysis(experiment, draft_outcomes(inputs.honest, experiment, key), course)
     else:
         found = split_outcomes(inputs.honest, inputs.sessions.select("session_number", "session"), experiment, key)
         analysis = split_analysis(experiment, found, course)
-    notices = []
+    notices: tuple[str, ...] = ()
     if stored.begins < window.first:
-        notices.append(f"it began before {window.first:%Y-%m-%d}, where the tables begin: refresh with more --days")
+        notices = (f"it began before {window.first:%Y-%m-%d}, where the tables begin: refresh with more --days",)
     return ExperimentReport(
         experiment,
         stored.state(now),
@@ -539,11 +506,5 @@ def experiment_report(stored: StoredExperiment, key: bytes, inputs: ReportInputs
         window.first,
         window.last,
         analysis,
-        tuple(notices),
+        notices,
     )
-
-
-def _course(stored: StoredExperiment, until: datetime, experiment: Experiment) -> Course:
-    begins = stored.begins
-    alpha = ALPHA / (len(experiment.variants) - 1)
-    return Course(begins, max(until, begins), stored.over, experiment.planned, alpha)

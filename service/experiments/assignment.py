@@ -7,9 +7,10 @@ import hmac
 import re
 import uuid
 from base64 import urlsafe_b64encode
+from bisect import bisect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from retrieval.records import Page
 from retrieval.updates.validation import MAX_ID_BYTES
 from service.engine.request import MAX_SIZE, SearchRequest
 from service.experiments.experiment import Experiment, Mode, Unit, Variant
-from service.experiments.store import Running, StoredExperiment
+from service.experiments.store import StoredExperiment, StoredExperiments
 
 if TYPE_CHECKING:
     from service.engine.engine import SearchEngine
@@ -33,14 +34,13 @@ UNSERVED = Counter(
 )
 
 
-# Lots: which variant a unit sees, drawn by a keyed hash, the same on every machine and after every restart.
+# Random assignment by a keyed hash: the same on every machine and after every restart.
 
 _PARTS = 2**64
 
 
 def random_fraction(salt: bytes, purpose: str, unit: str) -> float:
-    """A number from 0 up to 1, evenly spread over units; those of other salts and purposes have nothing to do with
-    it."""
+    """A number in [0, 1), uniform over units and independent of other salts and purposes."""
     digest = hmac.digest(salt, f"{purpose}\0{unit}".encode("utf-8", "surrogatepass"), "sha256")
     return int.from_bytes(digest[:8], "big") / _PARTS
 
@@ -51,13 +51,15 @@ def takes_part(experiment: Experiment, salt: bytes, unit: str) -> bool:
 
 
 def variant_of(experiment: Experiment, salt: bytes, unit: str) -> Variant:
-    """The variant that a unit sees, each as often as its weight says."""
-    return _drawn(experiment.variants, random_fraction(salt, "variant", unit))
+    """The variant that a unit sees, each in proportion to its weight."""
+    variants = experiment.variants
+    *ends, total = accumulate(variant.weight for variant in variants)
+    return variants[bisect(ends, random_fraction(salt, "variant", unit) * total)]
 
 
 def unit_of(experiment: Experiment, shopper: str, session: str, query: str) -> str:
-    """What the lot is drawn for; empty where the search does not tell it, and so takes no part. `query` is the text
-    with its filters, so that all pages of an answer have one lot."""
+    """The unit of a search; empty where the search does not tell it, and so takes no part. `query` is the text with
+    its filters, so that all pages of an answer have one assignment."""
     match experiment.unit:
         case Unit.SHOPPER:
             return shopper and f"shopper\0{shopper}"
@@ -66,12 +68,6 @@ def unit_of(experiment: Experiment, shopper: str, session: str, query: str) -> s
         case Unit.QUERY:
             who = f"shopper\0{shopper}" if shopper else f"session\0{session}" if session else ""
             return who and f"{who}\0{query}"
-
-
-def _drawn(variants: Sequence[Variant], drawn: float) -> Variant:
-    total = sum(variant.weight for variant in variants)
-    ends = accumulate(variant.weight for variant in variants)
-    return next((variant for variant, end in zip(variants, ends, strict=True) if drawn * total < end), variants[-1])
 
 
 FIRST, SECOND, NOBODY = "a", "b", "-"
@@ -121,14 +117,10 @@ def _pick_in_turns(first: Sequence[str], second: Sequence[str], depth: int, seed
             picked = next((each for each in lists[team] if each not in picked_ids), None)
             if picked is None:
                 rest = (each for each in chain(first, second) if each not in picked_ids)
-                return _cut(picked_ids | dict.fromkeys(rest, NOBODY), depth)
+                return dict(islice((picked_ids | dict.fromkeys(rest, NOBODY)).items(), depth))
             picked_ids[picked] = team
         number += 1
-    return _cut(picked_ids, depth)
-
-
-def _cut(picked_ids: dict[str, str], depth: int) -> dict[str, str]:
-    return dict(list(picked_ids.items())[:depth])
+    return dict(islice(picked_ids.items(), depth))
 
 
 def _coin(seed: bytes, number: int) -> bool:
@@ -136,11 +128,11 @@ def _coin(seed: bytes, number: int) -> bool:
     return bool(digest[0] & 1)
 
 
-# Query ids that say what a search took part in: so every event that names one tells it, through any client.
+# Query ids name the experiments of their search, so that every event of it does, through any client.
 #
 # `9f1c...~price-test.bold~draft:21:abba-~Zm9vYmFyYmF6`: the id itself; for each split the experiment and the variant;
-# for interleaving the experiment, the place of the page's first hit, and which list placed each hit; and a signature
-# over all of it. A mark that was made up, or put behind another id, has none that fits, and counts for nothing.
+# for interleaving the experiment, the position of the page's first hit, and which list placed each hit; and a signature
+# over all of it. Marks with a wrong signature are ignored.
 
 MOST_TEAMS = 100
 """Hits of a page whose team is told."""
@@ -242,7 +234,7 @@ class MarkedPage:
     query_id: str
 
 
-def answer_search(engine: SearchEngine, running: Running, search: ShopperSearch) -> MarkedPage:
+def answer_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
     """Answers a search. Searches without a shopper or a session take no part in experiments, nor those with a sort
     order, an explanation or no hits; raises as `SearchEngine.search` does.
 
@@ -257,7 +249,7 @@ def answer_search(engine: SearchEngine, running: Running, search: ShopperSearch)
         return _assign_and_search(engine, replace(running, experiments=others), search)
 
 
-def _assign_and_search(engine: SearchEngine, running: Running, search: ShopperSearch) -> MarkedPage:
+def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
     marks: list[Mark] = []
     options: dict[str, str | bool] = {}
     draft: StoredExperiment | None = None
@@ -281,7 +273,7 @@ def _assign_and_search(engine: SearchEngine, running: Running, search: ShopperSe
     return MarkedPage(page, sign_query_id(uuid.uuid4().hex, marks, running.key))
 
 
-def _assignments(running: Running, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
+def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
     """The experiments that a search takes part in, with its unit there."""
     if search.request.sort or search.request.explain or not search.request.size:
         return []
@@ -344,10 +336,8 @@ def _sum_timings(one: Mapping[str, float], other: Mapping[str, float]) -> dict[s
     return {stage: one.get(stage, 0.0) + other.get(stage, 0.0) for stage in {**one, **other}}
 
 
-# The rankers that an experiment compares: whether they can serve, and what is told where one cannot.
-#
-# While one of them cannot, nobody takes part in the experiment, of none of its variants: shoppers who are answered
-# otherwise than their lot says would make the variants look alike.
+# While one of an experiment's rankers cannot serve, nobody takes part in any of its variants: shoppers who do not get
+# the answers of their variant would make the variants look alike.
 
 Problem = Callable[[str], str]
 """Why a ranker of this name cannot serve, of an empty name the one that serves; empty where it can. An engine's is
@@ -355,7 +345,7 @@ Problem = Callable[[str], str]
 
 
 def unserved_reason(experiment: Experiment, problem: Problem) -> str:
-    """Why an experiment cannot be answered as it says now; empty where it can, as one without rankers always can."""
+    """Why an experiment cannot be answered now; empty where it can, as one without rankers always can."""
     if "ranker" not in experiment.touches:
         return ""
     options = [variant.options for variant in experiment.variants]
@@ -366,17 +356,19 @@ def unserved_reason(experiment: Experiment, problem: Problem) -> str:
 
 def check_rankers(experiment: Experiment, problem: Problem) -> None:
     """Raises ExperimentError where one of the rankers cannot serve."""
-    why = unserved_reason(experiment, problem)
-    if why:
+    if why := unserved_reason(experiment, problem):
         raise ExperimentError(f"experiment {experiment.id!r}: ranker: {why}", field="ranker")
 
 
 def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
-    """What is wrong with the experiments of a service: why they are not the newest, and which ones nobody takes part
-    in."""
+    """Why the experiments of a service are not the newest, and which are paused."""
     running = [each.experiment for each in served.running().experiments]
-    paused = [(each.id, why) for each in running if (why := unserved_reason(each, engine.ranker_problem))]
-    return (*served.notices, *(f"nobody takes part in the experiment {name}: {why}" for name, why in paused))
+    paused = [
+        f"nobody takes part in the experiment {each.id}: {why}"
+        for each in running
+        if (why := unserved_reason(each, engine.ranker_problem))
+    ]
+    return (*served.notices, *paused)
 
 
 def stored_problem(index: Path) -> Problem:

@@ -1,7 +1,6 @@
-"""The experiments of an index directory, with what their lots are drawn by: STORE/experiments.sqlite.
+"""The experiments of an index directory with the salts of their random assignment: STORE/experiments.sqlite.
 
-Beside the experiments it holds one key, made with the file, by which the marks in query ids are signed. Whoever can
-read it can make marks up, so the file is for its owner's eyes only.
+The file also holds the key that signs the marks in query ids. Whoever reads it can forge marks, so the file is private.
 """
 
 from __future__ import annotations
@@ -80,10 +79,6 @@ class ExperimentStore:
         self._clock = clock
         self._random = random
 
-    def stamp(self) -> tuple[int, int, int]:
-        """Changes when the file does; zeros where there is none."""
-        return self._file.stamp()
-
     def read(self) -> StoredExperiments:
         """The experiments as they are."""
         with self._file.reading() as cursor:
@@ -104,8 +99,8 @@ class ExperimentStore:
     def put(self, experiment: Experiment, *, who: str = "") -> bool:
         """Adds an experiment, or replaces one of the same id that has not begun; returns whether anything changed.
 
-        Raises ExperimentError for one that cannot be taken, also as another that it would disturb runs at the same
-        time, and for one that has begun and is another now: its figures would be of two experiments.
+        Raises ExperimentError for an invalid one, one that would disturb another at the same time, and one that has
+        begun: its figures would be of two experiments.
         """
         validate_author(who, ExperimentError)
         checked = _validate(experiment)
@@ -149,7 +144,9 @@ class ExperimentStore:
         if experiment.enabled:
             starts = max(now, experiment.starts or now)
             concurrent = [
-                replace(each.experiment, starts=each.begins, ends=each.over) for each in others if _counts(each)
+                replace(each.experiment, starts=each.begins, ends=each.over)
+                for each in others
+                if each.experiment.enabled and (each.over is None or each.begins < each.over)
             ]
             check_overlaps(replace(experiment, starts=starts), concurrent)
 
@@ -164,13 +161,8 @@ class ExperimentStore:
             experiment = decode_experiment(line)
         except (ExperimentError, msgspec.MsgspecError) as error:
             raise StoreDamagedError(f"{self.path} holds an experiment that cannot be read: {error}") from error
-        over = None if stopped is None else _moment(stopped)
-        return StoredExperiment(experiment, salt, _moment(put), who, over, stopper)
-
-
-def _counts(stored: StoredExperiment) -> bool:
-    """Whether others must keep away from it."""
-    return stored.experiment.enabled and (stored.over is None or stored.begins < stored.over)
+        over = None if stopped is None else from_units(stopped, MILLISECOND)
+        return StoredExperiment(experiment, salt, from_units(put, MILLISECOND), who, over, stopper)
 
 
 def _validate(experiment: Experiment) -> Experiment:
@@ -189,39 +181,32 @@ def _unknown(experiment_id: str, cursor: sqlite3.Cursor | None) -> ExperimentErr
     return ExperimentError(f"there is no experiment {named!r}; {advice}", field="id")
 
 
-def _moment(milliseconds: int) -> datetime:
-    return from_units(milliseconds, MILLISECOND)
-
-
-# An experiment as it is kept: with what its lots are drawn by, and with what became of it.
-
-
 @dataclass(frozen=True, slots=True)
 class StoredExperiment:
-    """An experiment with what became of it."""
+    """An experiment with its history."""
 
     experiment: Experiment
     salt: bytes
-    """What its lots are drawn by: its own, so that they have nothing to do with those of others."""
+    """Makes its random assignment independent of other experiments'."""
     put: datetime
     who: str
-    """Who put it, as it was given."""
+    """Who put it."""
     stopped: datetime | None = None
     stopper: str = ""
 
     @property
     def begins(self) -> datetime:
-        """When the first ones take part: as it says, and not before it was put."""
+        """When it begins: not before it was put."""
         return max(self.put, self.experiment.starts or self.put)
 
     @property
     def over(self) -> datetime | None:
-        """From when on nobody takes part; None where that is not known."""
+        """When it ends or was stopped; None where that is not known."""
         ends = [each for each in (self.experiment.ends, self.stopped) if each is not None]
         return min(ends, default=None)
 
     def has_begun(self, now: datetime) -> bool:
-        """Whether somebody may have taken part."""
+        """Whether shoppers may have taken part."""
         return self.experiment.enabled and self.begins <= now and (self.over is None or self.begins < self.over)
 
     def runs(self, now: datetime) -> bool:
@@ -229,7 +214,7 @@ class StoredExperiment:
         return self.has_begun(now) and (self.over is None or now < self.over)
 
     def state(self, now: datetime) -> str:
-        """In a word: draft, waiting, running, stopped or ended."""
+        """One of draft, waiting, running, stopped and ended."""
         if self.stopped is not None:
             return "stopped"
         if not self.experiment.enabled:
@@ -241,7 +226,7 @@ class StoredExperiment:
 
 @dataclass(frozen=True, slots=True)
 class StoredExperiments:
-    """All of them, in the order of their ids."""
+    """Experiments in the order of their ids: all, or those that run at one moment."""
 
     experiments: tuple[StoredExperiment, ...] = ()
     key: bytes = b""
@@ -249,15 +234,6 @@ class StoredExperiments:
 
 
 _RELOAD_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What searches take part in at one moment."""
-
-    experiments: tuple[StoredExperiment, ...]
-    key: bytes
-    """Signs the marks in query ids."""
 
 
 class ServedExperiments:
@@ -280,10 +256,10 @@ class ServedExperiments:
         """Reasons why the experiments are not the newest."""
         return self._stored.notices
 
-    def running(self) -> Running:
+    def running(self) -> StoredExperiments:
         """The experiments that searches take part in now."""
         stored, now = self._stored.current(), self._clock()
-        return Running(tuple(each for each in stored.experiments if each.runs(now)), stored.key)
+        return replace(stored, experiments=tuple(each for each in stored.experiments if each.runs(now)))
 
     def reload_if_changed(self) -> None:
         """Loads changed experiments at once."""

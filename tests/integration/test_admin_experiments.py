@@ -11,15 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.refresh import refresh
-from retrieval.records import Event, EventKind
 from service.engine.engine import SearchEngine
-from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
-from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
 from service.settings import Settings
 from tests.browsers import Visit, serious_faults, served, visiting
+from tests.learning_stores import record_searches
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Dialog, Locator
@@ -28,7 +24,6 @@ HOSTILE = "<img src=x onerror=document.title='lost'>"
 MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))), HOSTILE)
 DRAFT = Experiment("draft", (Variant("now"), Variant("merged", VariantOptions("merged"))), mode=Mode.INTERLEAVE)
 LATER = replace(MERGING, id="later", starts=datetime(2100, 1, 1, tzinfo=UTC))
-SHOPPERS = 40
 
 
 @pytest.fixture
@@ -44,24 +39,6 @@ def address(root: Path) -> Iterator[str]:
 
 def row(visit: Visit, name: str) -> Locator:
     return visit.page.get_by_role("region", name="Experiments").get_by_role("row").filter(has_text=name)
-
-
-def record(root: Path) -> None:
-    """Searches of shoppers who take part in both; half of them click the second hit."""
-    key, begun = ExperimentStore(root).read().key, datetime.now(UTC) - timedelta(hours=2)
-    with EventLog.open(root, Settings(backend="embedded")) as log:
-        for number in range(SHOPPERS):
-            time = begun + timedelta(seconds=5 * number)
-            parts: list[Mark] = [SplitMark("merging", "rrf" if number % 2 else "now"), DraftMark("draft", 1, "ab")]
-            query_id, shopper = sign_query_id(f"q{number}", parts, key), f"u{number}"
-            events = [Event(EventKind.QUERY, query="drill", query_id=query_id, shopper=shopper, time=time, results=2)]
-            kinds = [EventKind.IMPRESSION] * 2 + [EventKind.CLICK] * (number % 2)
-            for place, kind in zip((1, 2, 2), kinds, strict=False):
-                when = time + timedelta(seconds=20 + number % 7) if kind is EventKind.CLICK else time
-                given = {"query_id": query_id, "shopper": shopper, "time": when, "position": place}
-                events.append(Event(kind, f"p{place}", query="drill", **given))  # type: ignore[arg-type]
-            log.record(events)
-        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
 
 
 def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Path) -> None:
@@ -182,7 +159,7 @@ def test_reports_say_in_words_and_figures_what_came_of_it(
     for experiment in (MERGING, DRAFT):
         store.put(experiment)
     ExperimentStore(root).put(replace(LATER, variants=(Variant("a"), Variant("b", VariantOptions(rules=False)))))
-    record(root)
+    record_searches(root, 40)
     with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
         page = visit.page
         page.goto("/admin#experiments")

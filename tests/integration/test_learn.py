@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
 import signal
 import sys
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -17,20 +15,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from indexer.build import RebuildOptions, rebuild
-from indexer.events.importer import import_events
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.spec import ranker_store
 from rerank.text_towers.artifacts import read_towers
 from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.errors import StoreLockedError, StoreMissingError, TrainingError
-from retrieval.events.privacy import utc_now
 from retrieval.progress import NullProgress
 from retrieval.store.lock import hold_lock
 from retrieval.store.versions import Store
 from service.cli.main import app
-from service.events.event_log import EventLog, rejects_path
-from service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, StageOutcome
+from service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
 from service.training.learn import (
     LEARNED_FILE,
     PAGE_FILE,
@@ -47,9 +41,8 @@ from service.training.text_towers import TextTowersRequest
 from service.training.text_towers_promotion import judging
 from service.training.training_session import TRAINING_FOLDER
 from service.training.user_tower import NEAR, TOWER
-from tests.catalogs import write_feed
-from tests.learning_stores import SETTINGS, SMALL, with_events
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_encoder
+from tests.learning_stores import SETTINGS, SMALL, record_visits, with_events
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_index
 from tests.unit.rerank.user_tower.small_stores import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -80,11 +73,9 @@ class TestLearned:
         towers = stages[STAGES.index("towers")]
         assert towers.outcome is StageOutcome.LEFT
         assert {stage.outcome for stage in stages if stage is not towers} == {StageOutcome.DONE}
-        assert all(step.did and step.seconds >= 0 for stage in stages for step in stage.steps)
-
-    def test_the_tables_are_made_once(self, learned: Path) -> None:
-        names = [step.name for stage in report_of(learned).stages for step in stage.steps]
-        assert names.count("events") == 1
+        steps = [step for stage in stages for step in stage.steps]
+        assert all(step.did and step.seconds >= 0 for step in steps)
+        assert [step.name for step in steps].count("events") == 1, "the tables are made once"
 
     def test_what_recommends_has_the_verdict_of_its_registry(self, learned: Path) -> None:
         found, registry = report_of(learned).shoppers, user_tower_store(learned)
@@ -134,12 +125,10 @@ class TestLearned:
         assert found.above_naive is not None
         assert found.above_naive.mean == pytest.approx(reached["new"].ndcg - reached["naive"].ndcg)
 
-    def test_the_page_stands_beside_it(self, learned: Path) -> None:
+    def test_the_page_and_the_curves_for_tensorboard_are_there(self, learned: Path) -> None:
         page = page_path(learned).read_text("utf-8")
         assert page.count("<svg") >= 5
         assert "<script" not in page
-
-    def test_the_curves_are_there_for_tensorboard(self, learned: Path) -> None:
         curves = (learned / TRAINING_FOLDER / "tensorboard").glob("clicks-*/*/events.out.*")
         assert {path.parent.name for path in curves} >= {"debiased", "naive"}
 
@@ -160,8 +149,6 @@ class TestWaiting:
         assert done.exit_code == 0, done.output
         assert done.stdout.splitlines() == ["Nothing to learn yet: 0 events are new since the last time, 1 are needed."]
         assert page_path(learned).stat() == before
-
-    def test_as_json(self, learned: Path) -> None:
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "7", "--json"])
         expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}
         assert msgspec.json.decode(done.stdout) == expected
@@ -282,39 +269,12 @@ def test_killed_at_any_moment_the_next_run_goes_on(eventful_store: Path, learned
     assert towers[0].names() == [found.tower]
 
 
-SHOWN = 5
-"""Products of a page."""
-
-
 @pytest.fixture(scope="module")
 def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("clicked")
-    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
-    encoder = make_encoder(folder / "tiny")
-    root = folder / "index"
-    rebuild(root, RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-int8"))
-    log = folder / "events.jsonl"
-    log.write_text("\n".join(json.dumps(event) for event in _events()))
-    with EventLog.open(root, SETTINGS) as events:
-        import_events([str(log)], events.store, events.intake, rejected=rejects_path(events.folder, utc_now()))
+    root = make_index(tmp_path_factory.mktemp("clicked"), cache, "onnx-int8")
+    right = {each.query: next(iter(each.opinions)) for each in every_query()}
+    record_visits(root, [[query] for query in right] * 2, right, [each.id for each in PRODUCTS])
     return root
-
-
-def _events() -> list[dict[str, object]]:
-    began, ids, made = datetime(2026, 1, 1, tzinfo=UTC), [each.id for each in PRODUCTS], []
-    for visit, asked in enumerate([*every_query()] * 2):
-        (right,) = asked.opinions
-        others = [ids[(visit * 7 + step * 11) % len(ids)] for step in range(SHOWN)]
-        page = [each for each in dict.fromkeys(others) if each != right][: SHOWN - 1]
-        page.insert(visit % SHOWN, right)
-        time = began + timedelta(hours=visit)
-        said = {"query_id": f"q{visit}", "query": asked.query, "session": f"s{visit}"}
-        for position, product in enumerate(page, 1):
-            shown = {"kind": "impression", "product_id": product, "position": position, "time": time.isoformat()}
-            made.append({"event_id": f"i{visit}-{position}", **said, **shown})
-        at = {"product_id": right, "position": page.index(right) + 1, "time": (time + timedelta(seconds=9)).isoformat()}
-        made.append({"event_id": f"c{visit}", "kind": "click", **said, **at})
-    return made
 
 
 @pytest.fixture
@@ -350,6 +310,15 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
     assert names[1] == TOWERS
 
 
+def recorded() -> RecordedSteps:
+    return RecordedSteps(NullProgress())
+
+
+def towers_stage(steps: RecordedSteps) -> Stage:
+    (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
+    return stage
+
+
 @pytest.mark.parametrize(
     ("request_of", "why"),
     [
@@ -365,23 +334,20 @@ def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path
 def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
     root: Path, cache: Path, request_of: TextTowersRequest, why: str
 ) -> None:
-    steps = RecordedSteps(NullProgress())
+    steps = recorded()
     assert train_encoder(root, SETTINGS, replace(request_of, cache=cache), steps) is None
-    (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
+    stage = towers_stage(steps)
     assert stage.outcome is StageOutcome.NOT_TRAINED
     assert why in stage.steps[-1].did
     assert Store(root).current() == "v000001"
 
 
 def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
-    request, steps = TextTowersRequest(cache=cache, options=TRAINING), RecordedSteps(NullProgress())
+    request, steps, again = TextTowersRequest(cache=cache, options=TRAINING), recorded(), recorded()
     with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None
-    (stage,) = (each for each in steps.stages(is_over=True) if each.name == TOWERS)
-    assert stage.outcome is StageOutcome.NOT_TRAINED
-    again = RecordedSteps(NullProgress())
+    assert towers_stage(steps).outcome is StageOutcome.NOT_TRAINED
     made = train_encoder(root, SETTINGS, request, again)
     assert made is not None
     assert made.version == "v000002"
-    (stage,) = (each for each in again.stages(is_over=True) if each.name == TOWERS)
-    assert "were trained before" in " ".join(step.did for step in stage.steps)
+    assert "were trained before" in " ".join(step.did for step in towers_stage(again).steps)

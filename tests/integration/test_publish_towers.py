@@ -36,10 +36,18 @@ from service.training.text_towers_promotion import JUDGING_SHARE, MOST_LOST, Pre
 from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
 from tests.progress import KilledError, StoppedProgress
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, every_query, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import (
+    PRODUCTS,
+    every_query,
+    make_encoder,
+    make_index,
+    nothing_for,
+    write_judgments,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+SHORT = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
 TRAINING = ("--epochs", "3", "--batch", "32", "--learning-rate", "5e-3", "--max-length", "16", "--ranks", "20-100")
 
 
@@ -47,14 +55,10 @@ TRAINING = ("--epochs", "3", "--batch", "32", "--learning-rate", "5e-3", "--max-
 def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an index, its feed, judgments, and a live change of the index."""
     folder = tmp_path_factory.mktemp("store")
-    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
-    encoder = make_encoder(folder / "tiny")
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-int8"))
+    make_index(folder, cache, "onnx-int8")
     with SearchEngine.open(folder / "index") as engine:
         engine.upsert([Product("new", "red lamp large new")])
-    lines = [f"{each.query}\t{product}\t1" for each in every_query() for product in each.opinions]
-    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in every_query() if PRODUCTS[0].id not in each.opinions]
-    (folder / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
+    write_judgments(folder / "judgments.tsv", every_query(), *nothing_for(PRODUCTS[0], every_query()))
     return folder
 
 
@@ -75,6 +79,10 @@ def run(*arguments: str | Path) -> str:
     done = CliRunner().invoke(app, list(map(str, arguments)))
     assert done.exit_code == 0, done.output
     return done.stdout
+
+
+def asked(root: Path, cache: Path) -> TextTowersRequest:
+    return TextTowersRequest((root / "judgments.tsv",), cache=cache, options=SHORT)
 
 
 def serving(root: Path) -> str:
@@ -150,8 +158,7 @@ class TestNotBetter:
     def test_too_few_queries_judge(self, root: Path, cache: Path) -> None:
         few = [each for each in every_query() if not is_validation_query(each.query, JUDGING_SHARE, -1)]
         few += judging(every_query())[:9]
-        lines = [f"{each.query}\t{product}\t1" for each in few for product in each.opinions]
-        (root / "few.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines]))
+        write_judgments(root / "few.tsv", few)
         request = TextTowersRequest((root / "few.tsv",), cache=cache, publish=True)
         with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
@@ -179,8 +186,7 @@ class TestNotBetter:
 
 @pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
 def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
-    options = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16)
-    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options)
+    request = replace(asked(root, cache), publish=True, options=replace(SHORT, epochs=3))
     with pytest.raises(KilledError):
         train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of=phase))
     assert serving(root) == "v000001"
@@ -199,12 +205,11 @@ def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path,
 
 @pytest.mark.slow
 def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_named(root: Path, cache: Path) -> None:
-    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "mine"
-    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True, options=options, out=out)
+    request = replace(asked(root, cache), publish=True, out=out)
     with pytest.raises(KilledError):
         train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of="encode"))
-    other, watched = replace(request, options=replace(options, seed=1)), StoppedProgress(of="encode")
+    other, watched = replace(request, options=replace(SHORT, seed=1)), StoppedProgress(of="encode")
     for refused in (other, replace(other, tune=2)):
         with pytest.raises(SettingError, match="mine exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, refused, watched)
@@ -224,13 +229,12 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
     def killed(*_: object) -> None:
         raise KilledError
 
-    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     theirs, ours = (root / name if name else None for name in names)
-    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=replace(options, layers=1), out=ours)
+    request = replace(asked(root, cache), options=replace(SHORT, layers=1), out=ours)
     with monkeypatch.context() as killing, pytest.raises(KilledError):
         killing.setattr("service.training.text_towers.write_towers", killed)
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
-    other = train_text_towers(root / "index", SETTINGS, replace(request, options=options, out=theirs), NullProgress())
+    other = train_text_towers(root / "index", SETTINGS, replace(request, options=SHORT, out=theirs), NullProgress())
     if ours:
         with pytest.raises(SettingError, match="exists; name a new folder"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
@@ -243,12 +247,11 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
 
 @pytest.mark.slow
 def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, cache: Path) -> None:
-    options = TextTowerOptions(epochs=1, batch=32, learning_rate=5e-3, max_length=16)
     out = root / "index" / "training" / "towers-of-ours"
-    request = TextTowersRequest((root / "judgments.tsv",), cache=cache, options=options, out=out)
+    request = replace(asked(root, cache), out=out)
     train_text_towers(root / "index", SETTINGS, request, NullProgress())
     os.utime(out, (0, 0))
-    other = replace(request, out=None, options=replace(options, seed=1))
+    other = replace(request, out=None, options=replace(SHORT, seed=1))
     train_text_towers(root / "index", SETTINGS, other, NullProgress())
     assert out.is_dir()
 
@@ -257,18 +260,15 @@ def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path
     moved = str(make_encoder(root / "moved"))
     reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, NullProgress())
     shutil.rmtree(root / "moved")
-    request = TextTowersRequest((root / "judgments.tsv",), cache=cache)
+    request = asked(root, cache)
     with pytest.raises(EncoderUnavailableError, match=r"moved, which is gone; put it back, or name .* --encoder"):
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 
 def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path, cache: Path) -> None:
-    request, watched = (
-        TextTowersRequest((root / "judgments.tsv",), cache=cache, publish=True),
-        StoppedProgress(of="encode"),
-    )
+    request, watched = replace(asked(root, cache), publish=True, runtime="onnx"), StoppedProgress()
     with pytest.raises(SettingError, match="runtime 'onnx' does not exist"):
-        train_text_towers(root / "index", SETTINGS, replace(request, runtime="onnx"), watched)
+        train_text_towers(root / "index", SETTINGS, request, watched)
     assert not watched.phases
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import CatalogOptions
 from service.training.training_session import TRAINING_FOLDER, train_from_catalog
-from tests.progress import KilledError
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.versions import reseal
@@ -35,27 +34,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 QUERIES, EPOCHS, SEED = 260, 2, 4
 STEPS = -(-(QUERIES - 100) // 16)
 """Of an epoch: 50 queries choose, 50 judge."""
-
-
-@dataclass(slots=True)
-class Watching:
-    kill_in: str = ""
-    after: int = 0
-    done: dict[str, list[int]] = field(default_factory=dict)
-    told: dict[str, str] = field(default_factory=dict)
-    _phase: str = ""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self._phase = phase
-        self.done[phase] = []
-
-    def advance(self, amount: int) -> None:
-        self.done[self._phase].append(amount)
-        if self._phase == self.kill_in and len(self.done[self._phase]) > self.after:
-            raise KilledError
-
-    def end(self, summary: str) -> None:
-        self.told[self._phase] = summary
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +67,7 @@ def run(root: Path, teacher: Path, *arguments: str) -> Any:  # noqa: ANN401 - JS
     return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
 
 
-def distilled(root: Path, teacher: Path, watching: Watching, queries: int = QUERIES) -> AddedRanker:
+def distilled(root: Path, teacher: Path, watching: StoppedProgress, queries: int = QUERIES) -> AddedRanker:
     catalog = CatalogOptions(queries, teacher=str(teacher), runtime="torch", seed=SEED)
     return train_from_catalog(root, catalog, DistilOptions(LoopOptions(epochs=EPOCHS), seed=SEED), watching)
 
@@ -130,7 +108,7 @@ def test_searches_are_ranked_by_it(trained: Path) -> None:
 def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_weights(
     trained: Path, teacher: Path
 ) -> None:
-    watching = Watching()
+    watching = StoppedProgress()
     added = distilled(trained, teacher, watching)
     assert not added.serves
     assert added.model.report.against == "ranker-0002"
@@ -138,20 +116,20 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
     assert weights(trained, added.model.name) == weights(trained, "ranker-0002")
     assert ranker_store(trained).current() == "ranker-0002"
     # All pairs were known already.
-    assert len(watching.done["teaching"]) == 1
+    assert len(watching.amounts["teaching"]) == 1
     judging = {"export", "evaluation", "gate", "publish"}
     assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"} | judging
 
 
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
     with pytest.raises(KilledError):
-        distilled(root, teacher, Watching(kill_in="attention", after=STEPS + 3))
+        distilled(root, teacher, StoppedProgress(STEPS + 4, KilledError, of="attention"))
     assert ranker_store(root).names() == []
-    watching = Watching()
+    watching = StoppedProgress()
     added = distilled(root, teacher, watching)
-    assert len(watching.done["teaching"]) == 1
-    assert watching.done["features"] == [EPOCHS * STEPS]
-    assert watching.done["attention"] == [STEPS, *[1] * STEPS]
+    assert len(watching.amounts["teaching"]) == 1
+    assert watching.amounts["features"] == [EPOCHS * STEPS]
+    assert watching.amounts["attention"] == [STEPS, *[1] * STEPS]
     assert added.model.report.against == "default"
     assert weights(root, added.model.name) == weights(trained, "ranker-0002")
 
@@ -177,16 +155,16 @@ class TestRefused:
 
     def test_an_index_without_states_before_anything_is_made(self, root: Path, teacher: Path) -> None:
         _edit(root, lambda manifest: msgspec.structs.replace(manifest, states=None))
-        watching = Watching()
+        watching = StoppedProgress()
         with pytest.raises(TrainingError, match="has no token states, which a ranker reads: rebuild the index"):
             distilled(root, teacher, watching)
-        assert watching.done == {}
+        assert not watching.phases
 
     def test_too_few_queries_before_the_teacher_is_asked(self, root: Path, teacher: Path) -> None:
-        watching = Watching()
+        watching = StoppedProgress()
         with pytest.raises(TrainingError, match=r"\d+ of 150 queries have two candidates or more; at least 200"):
             distilled(root, teacher, watching, queries=150)
-        assert "teaching" not in watching.done
+        assert "teaching" not in watching.phases
 
     def test_fewer_queries_than_can_be_split(self, root: Path) -> None:
         arguments = ["ranker", str(root), "--from-catalog", "--queries", "199"]

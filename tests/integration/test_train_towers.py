@@ -22,10 +22,9 @@ from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.training.text_towers import TextTowersRequest, train_text_towers
 from service.training.training_session import fresh_tables
-from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS, with_events
 from tests.progress import KilledError, StoppedProgress
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, judged, make_encoder
+from tests.unit.rerank.text_towers.tiny_towers import judged, make_index, write_judgments
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -35,13 +34,8 @@ SMALL = ("--batch", "16", "--learning-rate", "3e-3", "--max-length", "16", "--ra
 @pytest.fixture(scope="module")
 def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("store")
-    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
-    encoder = make_encoder(folder / "tiny")
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32"))
-    lines = ["query\tproduct_id\tgrade"]
-    for each in judged():
-        lines += [f"{each.query}\t{product}\t{opinion.gain:g}" for product, opinion in each.opinions.items()]
-    (folder / "judgments.tsv").write_text("\n".join([*lines, "red bulb\tgone-1\t1", "lost\tgone-1\t1"]))
+    make_index(folder, cache)
+    write_judgments(folder / "judgments.tsv", judged(), "red bulb\tgone-1\t1", "lost\tgone-1\t1")
     return folder
 
 

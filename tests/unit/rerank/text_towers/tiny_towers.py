@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from transformers import BertConfig, BertModel
 
+from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import RetrievedProducts, TextTowerOptions
 from retrieval.records import Product
+from tests.catalogs import write_feed
 from tests.encoders import SPECIAL, tiny_tokenizer
 
 ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
@@ -60,6 +63,24 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
     body = Transformer(str(raw), max_seq_length=16)
     SentenceTransformer(modules=[body, Pooling(32, "mean")], device="cpu").save(str(folder), create_model_card=False)
     return folder
+
+
+def make_index(folder: Path, cache: Path, runtime: str = "onnx-fp32", products: Sequence[Product] = PRODUCTS) -> Path:
+    """An index of the store in a folder, beside its feed.jsonl and its encoder in `tiny`."""
+    feed, encoder = write_feed(folder / "feed.jsonl", products), make_encoder(folder / "tiny")
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime=runtime))
+    return folder / "index"
+
+
+def write_judgments(path: Path, queries: Iterable[JudgedQuery], *more: str) -> None:
+    """A judgments file with what answers these queries, and with more lines."""
+    lines = [f"{each.query}\t{name}\t{opinion.gain:g}" for each in queries for name, opinion in each.opinions.items()]
+    path.write_text("\n".join(["query\tproduct_id\tgrade", *lines, *more]))
+
+
+def nothing_for(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
+    """Lines of a judgments file: a product is no answer to any of these queries that it does not answer."""
+    return [f"{each.query}\t{product.id}\t0" for each in queries if product.id not in each.opinions]
 
 
 def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:

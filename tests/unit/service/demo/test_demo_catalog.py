@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from retrieval.records import Availability, Product
 from service.demo.catalog import CATALOG_DAY, Catalog, Dice, ean13, ean13_check_digit, make_catalog, named_rng
-from service.demo.grammar import GRAMMARS, Axis, DescriptiveQuery, Grammar
+from service.demo.grammar import GRAMMARS, Axis, Grammar
 from service.demo.queries import (
     Grader,
     Intent,
@@ -35,45 +36,34 @@ def products(catalog: Catalog) -> list[Product]:
     return [item.product for item in catalog.products]
 
 
-def test_the_count_is_exact_and_ids_are_unique_and_sorted(products: list[Product]) -> None:
+def test_ids_are_unique_and_sorted_and_do_not_tell_the_type(catalog: Catalog, products: list[Product]) -> None:
     ids = [product.id for product in products]
     assert len(ids) == 2000
     assert ids == sorted(set(ids))
+    same = sum(one.line.kind.key == other.line.kind.key for one, other in pairwise(catalog.products))
+    assert same < 0.05 * len(ids)
 
 
 def test_the_same_seed_gives_the_same_catalog_and_another_gives_another() -> None:
-    assert make_catalog(3, 400).products == make_catalog(3, 400).products
-    assert make_catalog(3, 400).products != make_catalog(4, 400).products
+    assert make_catalog(3, 400).products == make_catalog(3, 400).products != make_catalog(4, 400).products
 
 
-def test_seven_in_ten_products_are_english(products: list[Product]) -> None:
-    assert Counter(product.language for product in products) == {"en": 1400, "zh": 600}
+def test_seven_in_ten_products_are_english_and_currency_follows_language(products: list[Product]) -> None:
+    counts = Counter((product.language, product.currency) for product in products)
+    assert counts == {("en", "USD"): 1400, ("zh", "CNY"): 600}
 
 
-def test_currency_follows_language(products: list[Product]) -> None:
-    assert {(product.language, product.currency) for product in products} == {("en", "USD"), ("zh", "CNY")}
-
-
-def test_titles_are_distinct(products: list[Product]) -> None:
-    assert len({product.title for product in products}) == len(products)
-
-
-def test_titles_are_tidy(products: list[Product]) -> None:
-    for product in products:
-        assert "  " not in product.title
-        assert product.title == product.title.strip(" ,-")
-        assert not any(mark in product.title for mark in ("{", "}", "()", " ,", "None"))
+def test_titles_are_distinct_and_tidy(products: list[Product]) -> None:
+    titles = [product.title for product in products]
+    assert len(set(titles)) == len(titles)
+    for title in titles:
+        assert title == title.strip(" ,-")
+        assert not any(mark in title for mark in ("  ", "{", "}", "()", " ,", "None"))
 
 
 def test_every_type_has_products(catalog: Catalog) -> None:
     assert catalog.by_kind.keys() == catalog.kinds.keys()
     assert sum(len(found) for found in catalog.by_kind.values()) == len(catalog.products)
-
-
-def test_an_id_does_not_tell_the_type(catalog: Catalog) -> None:
-    neighbours = zip(catalog.products, catalog.products[1:], strict=False)
-    same = sum(one.line.kind.key == other.line.kind.key for one, other in neighbours)
-    assert same < 0.05 * len(catalog.products)
 
 
 def test_lines_have_variants_that_differ_in_what_varies(catalog: Catalog) -> None:
@@ -88,21 +78,13 @@ def test_lines_have_variants_that_differ_in_what_varies(catalog: Catalog) -> Non
         assert len({v.brand for v in variants}) == 1
 
 
-@pytest.mark.parametrize("kind", ["sku", "ean", "mpn"])
-def test_identifiers_are_unique(products: list[Product], kind: str) -> None:
-    values = [value for product in products for value in product.identifiers[kind]]
-    assert len(set(values)) == len(products)
-
-
-def test_eans_are_valid_and_in_the_in_store_range(products: list[Product]) -> None:
-    for product in products:
-        (ean,) = product.identifiers["ean"]
+def test_identifiers_are_unique_and_eans_valid_and_of_the_in_store_range(products: list[Product]) -> None:
+    for kind in ("sku", "ean", "mpn"):
+        assert len({product.identifiers[kind] for product in products}) == len(products), kind
+    for (ean,) in (product.identifiers["ean"] for product in products):
         assert len(ean) == 13
         assert 20 <= int(ean[:2]) <= 29
         assert sum(int(digit) * (3 if at % 2 else 1) for at, digit in enumerate(ean)) % 10 == 0
-
-
-def test_check_digit_of_a_published_example() -> None:
     # The GS1 General Specifications' own example, GTIN-13 6291041500213.
     assert ean13_check_digit("629104150021") == "3"
 
@@ -119,20 +101,13 @@ def test_prices_are_positive_and_spread_like_a_log_normal(catalog: Catalog) -> N
     assert statistics.mean(ratios) > statistics.median(ratios)
 
 
-def test_most_products_are_in_stock(products: list[Product]) -> None:
+def test_stock_ratings_and_times_are_as_in_a_store(products: list[Product]) -> None:
     counts = Counter(product.availability for product in products)
     assert counts[Availability.IN_STOCK] > 0.85 * len(products)
     assert set(counts) == set(Availability)
-
-
-def test_ratings_are_in_range_and_missing_without_a_count(products: list[Product]) -> None:
     for product in products:
         assert (product.rating is None) == (product.rating_count == 0)
         assert product.rating is None or 1 <= product.rating <= 5
-
-
-def test_times_are_in_order_and_before_the_catalog_was_made(products: list[Product]) -> None:
-    for product in products:
         assert product.created is not None
         assert product.updated is not None
         assert product.created <= product.updated <= CATALOG_DAY
@@ -143,10 +118,9 @@ def test_too_few_products_are_refused_with_both_numbers() -> None:
         make_catalog(7, 50)
 
 
-def test_streams_depend_on_their_names() -> None:
+def test_streams_depend_on_their_seeds_and_names() -> None:
     assert named_rng(1, "a").random() == named_rng(1, "a").random()
-    assert named_rng(1, "a").random() != named_rng(1, "b").random()
-    assert named_rng(1, "a").random() != named_rng(2, "a").random()
+    assert len({named_rng(*key).random() for key in ((1, "a"), (1, "b"), (2, "a"))}) == 3
 
 
 @given(st.integers(0, 2**32), st.integers(1, 9), st.integers(0, 12))
@@ -159,55 +133,33 @@ def test_some_gives_different_options_in_their_order(seed: int, options: int, co
 KINDS = {kind.key: kind for grammar in GRAMMARS for kind in grammar.types}
 
 
-def _descriptive_queries(grammar: Grammar) -> tuple[DescriptiveQuery, ...]:
-    return grammar.broad + grammar.gifts + grammar.uses + grammar.mixed
-
-
-def test_type_keys_are_unique() -> None:
-    assert len(KINDS) == sum(len(grammar.types) for grammar in GRAMMARS)
-
-
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
-def test_types_name_known_types_brands_and_departments(grammar: Grammar) -> None:
+def test_types_and_queries_name_known_types_brands_and_departments(grammar: Grammar) -> None:
     own = {kind.key for kind in grammar.types}
     for kind in grammar.types:
         assert set(kind.related) <= own - {kind.key}, kind.key
-        assert kind.related, kind.key
         assert kind.brands in grammar.brands, kind.key
         assert kind.path[0] in grammar.closings, kind.key
+        assert kind.related, kind.key
         assert kind.synonyms, kind.key
         assert len(kind.facts) >= 2, kind.key
         assert not kind.counterpart or kind.counterpart in KINDS, kind.key
-
-
-@pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
-def test_a_type_has_no_attribute_twice(grammar: Grammar) -> None:
-    for kind in grammar.types:
-        names = [axis.name for axis in kind.axes]
-        assert len(names) == len(set(names)), kind.key
-
-
-@pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
-def test_descriptive_queries_name_known_types(grammar: Grammar) -> None:
-    for query in _descriptive_queries(grammar):
+        assert len({axis.name for axis in kind.axes}) == len(kind.axes), kind.key
+    for query in grammar.broad + grammar.gifts + grammar.uses + grammar.mixed:
         assert query.targets, query.text
         assert {*query.targets, *query.near} <= KINDS.keys(), query.text
         assert not {*query.targets} & {*query.near}, query.text
 
 
-def test_no_brand_bears_the_name_of_another_pool() -> None:
+def test_types_are_unique_over_many_departments_and_no_brand_is_in_two_pools() -> None:
+    assert len(KINDS) == sum(len(grammar.types) for grammar in GRAMMARS)
+    assert len({kind.path[0] for kind in KINDS.values()}) >= 20
     brands = [brand.name for grammar in GRAMMARS for pool in grammar.brands.values() for brand in pool]
     assert len(brands) == len(set(brands))
 
 
-def test_the_catalog_spans_departments() -> None:
-    departments = {kind.path[0] for kind in KINDS.values()}
-    assert len(departments) >= 20
-
-
 def test_attributes_are_read_by_their_keys() -> None:
-    (earbuds,) = (kind for kind in KINDS.values() if kind.key == "earbuds")
-    assert [axis.name for axis in earbuds.varies] == ["color"]
+    assert [axis.name for axis in KINDS["earbuds"].varies] == ["color"]
     (volts,) = (axis for axis in KINDS["cordless_drill"].axes if axis.name == "voltage_v")
     assert volts.values == (12, 18, 20)
     assert volts.phrases == ("{}v", "{} volt")
@@ -248,10 +200,13 @@ def test_there_are_enough_queries_of_each_class_and_language(queries: tuple[Judg
     assert counts[QueryClass.MIXED, "mixed"] >= 20
 
 
-def test_texts_are_distinct_and_fit_a_table(queries: tuple[JudgedQuery, ...]) -> None:
+def test_texts_are_distinct_and_fit_a_table_and_are_no_titles(
+    catalog: Catalog, queries: tuple[JudgedQuery, ...]
+) -> None:
     texts = [entry.query.text for entry in queries]
     assert len(texts) == len(set(texts))
     assert not any("\t" in text or "\n" in text or text != text.strip() for text in texts)
+    assert not {item.product.title.lower() for item in catalog.products} & {text.lower() for text in texts}
 
 
 def test_every_split_has_every_class(queries: tuple[JudgedQuery, ...]) -> None:
@@ -268,20 +223,10 @@ def test_the_split_is_a_function_of_the_text_alone() -> None:
     assert all(one[text] == other[text] for text in shared)
 
 
-def test_grades_are_0_to_3_and_each_query_has_an_answer_and_a_miss(queries: tuple[JudgedQuery, ...]) -> None:
+def test_each_query_has_an_answer_and_a_miss_and_no_product_twice(queries: tuple[JudgedQuery, ...]) -> None:
     for entry in queries:
-        grades = set(entry.judged.grades.tolist())
-        assert {0, 3} <= grades <= {0, 1, 2, 3}, entry.query.text
-
-
-def test_no_product_is_judged_twice(queries: tuple[JudgedQuery, ...]) -> None:
-    for entry in queries:
-        assert len(set(entry.judged.positions.tolist())) == len(entry.judged.positions)
-
-
-def test_no_query_is_a_title(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
-    titles = {item.product.title.lower() for item in catalog.products}
-    assert not titles & {entry.query.text.lower() for entry in queries}
+        assert {0, 3} <= set(entry.judged.grades.tolist()) <= {0, 1, 2, 3}, entry.query.text
+        assert len(set(entry.judged.positions.tolist())) == len(entry.judged.positions), entry.query.text
 
 
 def test_synonyms_share_no_word_with_the_titles_that_they_mean(
@@ -338,6 +283,9 @@ def test_wishes_decide_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, .
                 assert grade == max(1, 3 - missed)
             else:
                 assert grade == (item.line.kind.key in intent.near)
+    # A price is a ceiling.
+    price = int(catalog.products[0].product.price or 0)
+    assert [Requirement("price", most).is_met(catalog.products[0]) for most in (price - 1, price + 1)] == [False, True]
 
 
 def test_an_exact_identifier_means_one_product(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
@@ -361,13 +309,6 @@ def test_a_drill_query_puts_drills_over_what_belongs_to_them(
     by_grade = {grade: {catalog.products[at].line.kind.key for at in _of_grade(entry, grade)} for grade in (3, 1)}
     assert by_grade[3] == {"cordless_drill"}
     assert {"drill_bits", "drill_bit_case", "tool_battery", "zh_drill"} <= by_grade[1]
-
-
-def test_a_price_wish_is_a_ceiling(catalog: Catalog) -> None:
-    item = catalog.products[0]
-    assert item.product.price is not None
-    assert Requirement("price", int(item.product.price) + 1).is_met(item)
-    assert not Requirement("price", int(item.product.price) - 1).is_met(item)
 
 
 def test_grades_do_not_depend_on_other_queries(catalog: Catalog) -> None:

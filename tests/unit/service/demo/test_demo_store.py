@@ -61,18 +61,12 @@ def played() -> Played:
     return Played(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
 
 
-def test_events_are_in_order_of_time_with_ids_of_their_own(played: Played) -> None:
+def test_events_are_in_order_of_time_within_the_weeks_with_ids_of_their_own(played: Played) -> None:
     times = [event.time for event in played.events]
     assert times == sorted(times)
-    assert len({event.event_id for event in played.events}) == len(played.events)
+    assert "2025-01-06" <= times[0] < times[-1] < "2025-02-17"
     assert all(len(time) == len("2025-01-06T00:00:00.000Z") and time.endswith("Z") for time in times)
-
-
-def test_events_come_after_the_products_and_within_the_weeks(played: Played) -> None:
-    assert "2025-01-06" <= played.events[0].time < played.events[-1].time < "2025-02-17"
-
-
-def test_every_honest_session_is_there(played: Played) -> None:
+    assert len({event.event_id for event in played.events}) == len(played.events)
     assert len({event.session for event in played.honest}) == SESSIONS
 
 
@@ -110,13 +104,10 @@ def test_clicks_follow_impressions_carts_clicks_and_purchases_carts(played: Play
         seen.add((event.kind, event.query_id, event.product_id, event.position))
 
 
-def test_people_buy_less_often_than_they_click(played: Played) -> None:
+def test_people_buy_less_often_than_they_click_and_only_what_is_in_stock(played: Played) -> None:
     counts = Counter(event.kind for event in played.honest)
     assert counts[EventKind.IMPRESSION] > counts[EventKind.CLICK] > counts[EventKind.CART] > counts[EventKind.PURCHASE]
     assert counts[EventKind.PURCHASE] > 0.05 * SESSIONS
-
-
-def test_nobody_buys_what_is_out_of_stock(played: Played) -> None:
     stock = {item.product.id: item.product.availability for item in played.catalog.products}
     bought = {event.product_id for event in played.events if event.kind is EventKind.PURCHASE}
     assert not any(stock[product] == "out_of_stock" for product in bought)
@@ -130,9 +121,6 @@ def test_an_answer_belongs_to_one_query_one_session_and_one_order(played: Played
         assert answers.setdefault(event.query_id, owner) == owner
         assert places.setdefault((event.query_id, event.position), event.product_id) == event.product_id
         assert event.position >= 1
-
-
-def test_a_page_has_ten_results(played: Played) -> None:
     first = Counter(e.query_id for e in played.events if e.kind is EventKind.IMPRESSION and e.position <= PAGE_SIZE)
     assert max(first.values()) == PAGE_SIZE
 
@@ -142,45 +130,35 @@ def test_some_shoppers_browse_without_a_query(played: Played) -> None:
     assert 0.05 * SESSIONS < len(browsed) < 0.3 * SESSIONS
 
 
-def test_planted_sessions_are_in_the_log_and_in_the_truth(played: Played) -> None:
+def test_planted_sessions_are_in_the_log_and_in_the_truth_and_buy_nothing(played: Played) -> None:
     logged = {event.session for event in played.events}
+    bought = {event.session for event in played.events if event.kind is EventKind.PURCHASE}
     assert played.truth.fraud.keys() == {"click_farm", "crawler", "burying"}
     for plot in played.truth.fraud.values():
-        assert set(plot.sessions) <= logged
+        assert set(plot.sessions) <= logged - bought
+        assert not set(plot.shoppers) & played.truth.shoppers.keys(), "no honest shoppers"
         assert plot.clicks > 0
 
 
-def test_planted_accounts_are_no_honest_shoppers(played: Played) -> None:
-    planted = {shopper for plot in played.truth.fraud.values() for shopper in plot.shoppers}
-    assert not planted & played.truth.shoppers.keys()
+def of_scheme(played: Played, scheme: str) -> tuple[str, list[DemoEvent]]:
+    """The subject of a planted scheme, and its events."""
+    plot = played.truth.fraud[scheme]
+    return plot.subject, [event for event in played.events if event.session in plot.sessions]
 
 
 def test_the_click_farm_lifts_its_seller(played: Played) -> None:
-    plot = played.truth.fraud["click_farm"]
+    seller, events = of_scheme(played, "click_farm")
     brands = {item.product.id: item.product.brand for item in played.catalog.products}
-    clicked = Counter(
-        brands[event.product_id]
-        for event in played.events
-        if event.session in plot.sessions and event.kind is EventKind.CLICK
-    )
-    assert clicked[plot.subject] > 0.6 * clicked.total()
+    clicked = Counter(brands[event.product_id] for event in events if event.kind is EventKind.CLICK)
+    assert clicked[seller] > 0.6 * clicked.total()
 
 
 def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: Played) -> None:
-    plot = played.truth.fraud["burying"]
+    victim, events = of_scheme(played, "burying")
     models = {item.product.id: item.line.model for item in played.catalog.products}
-    kinds = Counter(
-        event.kind
-        for event in played.events
-        if event.session in plot.sessions and models[event.product_id] == plot.subject
-    )
+    kinds = Counter(event.kind for event in events if models[event.product_id] == victim)
     assert kinds[EventKind.IMPRESSION] > 0
     assert kinds[EventKind.CLICK] == 0
-
-
-def test_frauds_buy_nothing(played: Played) -> None:
-    planted = {session for plot in played.fraud for session in plot.sessions}
-    assert not any(event.kind is EventKind.PURCHASE for event in played.events if event.session in planted)
 
 
 def test_the_truth_explains_the_clicks(played: Played) -> None:
@@ -195,11 +173,7 @@ def test_the_truth_explains_the_clicks(played: Played) -> None:
         )
         clicks = sum(event.kind is EventKind.CLICK and event.position == position for event in searched)
         assert clicks == pytest.approx(expected, rel=0.1)
-
-
-def test_examination_is_certain_at_the_top_and_falls() -> None:
-    assert examination(1) == 1.0
-    assert examination(2) == pytest.approx(1 / 2**0.9)
+    assert [examination(1), examination(2)] == [1.0, pytest.approx(1 / 2**0.9)]
 
 
 def test_sessions_replay_the_same(played: Played) -> None:
@@ -214,10 +188,6 @@ _MAKE = "import sys; from service.demo import write_demo_store as w; w(sys.argv[
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> DemoFiles:
     return write_demo_store(tmp_path_factory.mktemp("demo"), seed=5, products=400, sessions=200)
-
-
-def _contents(files: DemoFiles) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in astuple(files)}
 
 
 def _judgments(path: Path) -> list[tuple[str, str, str]]:
@@ -239,8 +209,8 @@ def test_the_folder_holds_the_files_and_nothing_else(files: DemoFiles) -> None:
 def test_another_process_writes_the_same_bytes(files: DemoFiles, tmp_path: Path, hash_seed: str) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", _MAKE, str(tmp_path)], check=True, env=environment)
-    for name, content in _contents(files).items():
-        assert (tmp_path / name).read_bytes() == content, name
+    for path in astuple(files):
+        assert (tmp_path / path.name).read_bytes() == path.read_bytes(), path.name
 
 
 def test_another_seed_writes_another_store(files: DemoFiles, tmp_path: Path) -> None:
@@ -249,31 +219,23 @@ def test_another_seed_writes_another_store(files: DemoFiles, tmp_path: Path) -> 
     assert other.events.read_bytes() != files.events.read_bytes()
 
 
-def test_products_are_in_the_shape_that_the_engine_reads(files: DemoFiles) -> None:
-    products = _products(files)
+def test_products_are_in_the_shape_that_the_engine_reads_and_judgments_name_them(files: DemoFiles) -> None:
+    products, rows = _products(files), _judgments(files.judgments)
     assert len(products) == 400
     with gzip.open(files.products) as lines:
         row = msgspec.json.decode(lines.readline())
     assert {"id", "title", "description", "brand", "category", "price", "currency", "availability"} <= row.keys()
     assert isinstance(row["category"], list)
     assert row["created"].endswith("Z")
-
-
-def test_judgments_name_products_that_exist(files: DemoFiles) -> None:
-    ids = {product.id for product in _products(files)}
-    rows = _judgments(files.judgments)
-    assert {product for _, product, _ in rows} <= ids
+    assert {product for _, product, _ in rows} <= {product.id for product in products}
     assert {grade for _, _, grade in rows} == {"0", "1", "2", "3"}
 
 
-def test_the_splits_are_the_whole_and_share_no_query(files: DemoFiles) -> None:
+def test_the_splits_are_the_whole_and_share_no_query_and_the_table_lists_them(files: DemoFiles) -> None:
     parts = [_judgments(path) for path in (files.judgments_train, files.judgments_dev, files.judgments_test)]
     assert sorted(row for part in parts for row in part) == sorted(_judgments(files.judgments))
     texts = [{query for query, _, _ in part} for part in parts]
     assert sum(map(len, texts)) == len(set.union(*texts))
-
-
-def test_the_queries_table_lists_what_is_judged(files: DemoFiles) -> None:
     header, *rows = files.queries.read_text(encoding="utf-8").splitlines()
     assert header == "query\tclass\tlanguage\tsplit"
     assert [row.split("\t")[0] for row in rows] == list(dict.fromkeys(q for q, _, _ in _judgments(files.judgments)))
@@ -290,34 +252,24 @@ def test_events_are_about_products_and_queries_of_the_store(files: DemoFiles) ->
 
 def test_the_truth_file_can_be_read_back(files: DemoFiles) -> None:
     truth = msgspec.json.decode(files.truth.read_bytes(), type=Truth)
-    assert truth.seed == 5
-    assert len(truth.products) == 400
+    assert (truth.seed, len(truth.products)) == (5, 400)
     assert truth.fraud["click_farm"].sessions
 
 
-def test_the_readme_names_every_file_and_the_seed(files: DemoFiles) -> None:
+def test_the_readme_names_every_file_and_the_seed_and_synonyms_are_solr_lines(files: DemoFiles) -> None:
     text = files.readme.read_text(encoding="utf-8")
     assert "Seed 5," in text
     assert all(path.name in text for path in astuple(files) if path != files.readme)
-
-
-def test_synonym_lines_are_solr_lines(files: DemoFiles) -> None:
-    lines = files.synonyms.read_text(encoding="utf-8").splitlines()
-    rules = [line for line in lines if not line.startswith("#")]
+    rules = [line for line in files.synonyms.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert len(rules) >= 10
     assert all("," in rule or "=>" in rule for rule in rules)
 
 
-def test_an_existing_store_is_replaced(tmp_path: Path) -> None:
-    write_demo_store(tmp_path, seed=1, products=400, sessions=0)
+def test_a_store_without_sessions_has_an_empty_log_and_an_existing_store_is_replaced(tmp_path: Path) -> None:
+    with gzip.open(write_demo_store(tmp_path, seed=1, products=400, sessions=0).events) as lines:
+        assert lines.read() == b""
     again = write_demo_store(tmp_path, seed=5, products=400, sessions=200)
     assert "Seed 5," in again.readme.read_text(encoding="utf-8")
-
-
-def test_a_store_without_sessions_has_an_empty_log(tmp_path: Path) -> None:
-    files = write_demo_store(tmp_path, seed=1, products=400, sessions=0)
-    with gzip.open(files.events) as lines:
-        assert lines.read() == b""
 
 
 def test_a_negative_number_is_refused_before_anything_is_written(tmp_path: Path) -> None:

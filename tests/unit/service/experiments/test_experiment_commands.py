@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,10 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from rerank.sessions.options import DeriveOptions
-from rerank.sessions.refresh import refresh
 from retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
-from retrieval.records import Event, EventKind
 from service.cli import output
 from service.cli.main import app
-from service.events.event_log import DERIVED_FOLDER, EventLog
-from service.experiments.assignment import DraftMark, Mark, SplitMark, sign_query_id
-from service.experiments.store import ExperimentStore
-from service.settings import Settings
+from tests.learning_stores import record_searches
 
 SPLIT = 'id = "merging"\nvariants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]\n'
 DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "merged"') + 'mode = "interleave"\n'
@@ -89,27 +82,10 @@ def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) ->
     assert "rrf (ranker off)" in run("experiments", "list", root)
 
 
-def record(root: Path, store: ExperimentStore, shoppers: int) -> None:
-    """Searches of shoppers who take part in both experiments; those with an odd number click the second hit."""
-    key, now = store.read().key, datetime.now(UTC) - timedelta(hours=2)
-    with EventLog.open(root, Settings(backend="embedded")) as log:
-        for number in range(shoppers):
-            time = now + timedelta(seconds=5 * number)
-            parts: list[Mark] = [SplitMark("merging", "rrf" if number % 2 else "now"), DraftMark("draft", 1, "ab")]
-            who = {"query_id": sign_query_id(f"q{number}", parts, key), "shopper": f"u{number}", "time": time}
-            events = [Event(EventKind.QUERY, query="drill", results=2, **who)]  # type: ignore[arg-type]
-            events += [Event(EventKind.IMPRESSION, f"p{at}", query="drill", position=at, **who) for at in (1, 2)]  # type: ignore[arg-type]
-            if number % 2:
-                clicked = {**who, "time": time + timedelta(seconds=20 + number % 7)}
-                events.append(Event(EventKind.CLICK, "p2", position=2, **clicked))  # type: ignore[arg-type]
-            log.record(events)
-        refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
-
-
 def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
         run("experiments", "put", root, tmp_path / name)
-    record(root, ExperimentStore(root), 40)
+    record_searches(root, 40)
     made = told("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]
     assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)

@@ -38,7 +38,7 @@ from service.experiments.experiment import (
     check_overlaps,
     parse_experiment,
 )
-from service.experiments.store import Running, ServedExperiments, StoredExperiment
+from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
 from service.settings import RankerSettings, Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
 
@@ -54,8 +54,8 @@ def varied(search: ShopperSearch, **changes: Any) -> ShopperSearch:  # noqa: ANN
     return replace(search, request=replace(search.request, **changes), **own)
 
 
-def running(*experiments: Experiment) -> Running:
-    return Running(tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments), KEY)
+def running(*experiments: Experiment) -> StoredExperiments:
+    return StoredExperiments(tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments), KEY)
 
 
 def ids(found: MarkedPage) -> list[str]:

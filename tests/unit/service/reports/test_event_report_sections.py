@@ -9,7 +9,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -52,20 +52,13 @@ def lower_end(hits: int, trials: int) -> float:
 
 
 @given(st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
-def test_intervals_are_those_of_scipy(counts: tuple[int, int]) -> None:
+@example((0, 0))
+def test_intervals_are_those_of_scipy_and_that_of_nothing_says_nothing(counts: tuple[int, int]) -> None:
     hits, trials = counts
-    expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson")
-    assert _ends(hits, trials) == pytest.approx((expected.low, expected.high), abs=1e-6)
-
-
-def _ends(hits: int, trials: int) -> tuple[float, float]:
+    expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson") if trials else (0.0, 1.0)
     lower, upper = wilson(pl.col("hits"), pl.col("trials"))
     row = pl.DataFrame({"hits": [hits], "trials": [trials]}).select(lower=lower, upper=upper).row(0)
-    return row[0], row[1]
-
-
-def test_an_interval_of_nothing_says_nothing() -> None:
-    assert _ends(0, 0) == pytest.approx((0.0, 1.0))
+    assert row == pytest.approx(tuple(expected), abs=1e-6)
 
 
 def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
@@ -88,6 +81,9 @@ def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
     assert (found.events, found.rejected) == (2 + 1 + 1 + 1, 1)
     assert (found.sessions, found.flagged_sessions, found.shoppers, found.anonymous_sessions) == (3, 1, 1, 3 - 1 - 1)
     assert [kind.kind for kind in found.kinds] == [kind for kind in EventKind if kind in ("impression", "click")]
+    # Days are those of UTC.
+    late = [event("click", 0, "", 15 * 60 - early, product_id="p1") for early in (0.001, 0)]
+    assert [each.day for each in traffic(inputs(events=event_frame(late))).days] == [date(2026, 3, 2), date(2026, 3, 3)]
 
 
 def test_the_funnel_counts_answers_and_sessions_that_came_at_least_so_far() -> None:
@@ -112,13 +108,10 @@ def test_the_funnel_counts_answers_and_sessions_that_came_at_least_so_far() -> N
         FunnelStep("cart", 1, 1, 1 / 4, 1 / 2, 1 / 2, 1 / 2),
         FunnelStep("purchase", 1, 1, 1 / 4, 1 / 2, 1 / 1, 1 / 1),
     )
-    assert [(step.name, step.answers) for step in found.pages] == [
-        ("pages", 1),
-        ("clicked", 1),
-        ("cart", 1),
-        ("purchase", 0),
-    ]
+    assert {step.name: step.answers for step in found.pages} == {"pages": 1, "clicked": 1, "cart": 1, "purchase": 0}
     assert (found.carts_elsewhere, found.purchases_elsewhere) == (1, 1)
+    nothing = funnel(event_frame())
+    assert {(step.answers, step.answer_share, step.answer_rate) for step in nothing.searches} == {(0, None, None)}
 
 
 def test_whether_a_search_found_nothing_is_judged_by_what_its_day_tells() -> None:
@@ -130,11 +123,6 @@ def test_whether_a_search_found_nothing_is_judged_by_what_its_day_tells() -> Non
     ]
     searches = funnel(event_frame(events)).searches
     assert [(step.name, step.answers) for step in searches[:2]] == [("searches", 3), ("with results", 3 - 1)]
-
-
-def test_a_funnel_of_nothing_has_no_shares() -> None:
-    found = funnel(event_frame())
-    assert {(step.answers, step.answer_share, step.answer_rate) for step in found.searches} == {(0, None, None)}
 
 
 def swapped_answers(lists: int, clicks_first: int, clicks_second: int) -> list[Event]:
@@ -228,11 +216,9 @@ def test_a_query_fails_by_what_is_lost_beyond_the_usual_at_least() -> None:
     assert found["unclicked"].lost == pytest.approx(200 * (lower_end(100, 200) - 100 / with_results))
     assert found["again"].problem is Problem.REFORMULATED
     assert found["again"].overall == pytest.approx(60 / (1_000 + 40 + 5 + 200 + 100))
-
-
-def test_queries_that_fail_as_all_do_are_not_called_failing() -> None:
-    table = query_frame([{"query": f"q{at}", "searches": 30, "clicked_share": 0.4} for at in range(5)])
-    assert queries(table, reformulation_frame()).failing == ()
+    # Queries that fail as all do are not called failing.
+    alike = query_frame([{"query": f"q{at}", "searches": 30, "clicked_share": 0.4} for at in range(5)])
+    assert queries(alike, reformulation_frame()).failing == ()
 
 
 def test_top_and_rising_queries_and_what_is_searched_instead() -> None:
@@ -356,10 +342,3 @@ def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) ->
     path.write_text("what is this\n")
     with pytest.raises(StoreDamagedError, match="an import makes it anew"):
         summarize_rows([path])
-
-
-def test_days_are_those_of_utc() -> None:
-    late = event("click", 0, "", 15 * 60 - 0.001, product_id="p1")
-    next_day = event("click", 0, "", 15 * 60, product_id="p1")
-    found = traffic(inputs(events=event_frame([late, next_day])))
-    assert [each.day for each in found.days] == [date(2026, 3, 2), date(2026, 3, 3)]

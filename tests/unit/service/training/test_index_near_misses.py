@@ -8,16 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.dataset import JudgedQuery, Opinion, TowerDataset, TowerSources, build_dataset
 from rerank.text_towers.negatives import NegativeOptions
-from retrieval.progress import NullProgress
 from retrieval.records import Product
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.training.text_towers import TextTowersRequest, retrieve_products, train_text_towers
-from tests.catalogs import write_feed
 from tests.learning_stores import SETTINGS
-from tests.unit.rerank.text_towers.tiny_towers import ASKED, CALLED, COLOURS, TRAINING, make_encoder
+from tests.progress import StoppedProgress
+from tests.unit.rerank.text_towers.tiny_towers import (
+    ASKED,
+    CALLED,
+    COLOURS,
+    TRAINING,
+    make_index,
+    nothing_for,
+    write_judgments,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -28,24 +34,6 @@ PRODUCTS = [
     for colour in COLOURS
     for length in LENGTHS
 ]
-
-
-class _Phases(NullProgress):
-    def __init__(self) -> None:
-        self.told: dict[str, str] = {}
-        self.totals: dict[str, int | None] = {}
-        self.done: dict[str, int] = {}
-        self._phase = ""
-
-    def begin(self, phase: str, total: int | None, unit: str) -> None:
-        self._phase = phase
-        self.totals[phase], self.done[phase] = total, 0
-
-    def advance(self, amount: int) -> None:
-        self.done[self._phase] += amount
-
-    def end(self, summary: str) -> None:
-        self.told[self._phase] = summary
 
 
 def asked() -> list[JudgedQuery]:
@@ -60,11 +48,7 @@ def asked() -> list[JudgedQuery]:
 
 @pytest.fixture(scope="module")
 def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("sizes")
-    feed = write_feed(folder / "feed.jsonl", PRODUCTS)
-    encoder = make_encoder(folder / "tiny")
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32"))
-    return folder
+    return make_index(tmp_path_factory.mktemp("sizes"), cache, products=PRODUCTS).parent
 
 
 def made_of(snapshot: Snapshot) -> TowerDataset:
@@ -72,7 +56,7 @@ def made_of(snapshot: Snapshot) -> TowerDataset:
 
 
 def test_each_is_near_and_of_another_length_or_type(root: Path) -> None:
-    phases = _Phases()
+    phases = StoppedProgress(of="near misses")
     with serving_snapshot(root / "index") as snapshot:
         made = made_of(snapshot)
         found = retrieve_products(snapshot, made, NegativeOptions(near_misses=0.5), phases)
@@ -88,14 +72,14 @@ def test_each_is_near_and_of_another_length_or_type(root: Path) -> None:
             assert others.tolist() == expected
             assert 0 < len(expected) < 31
     # Each product was looked for once, though it answers two queries.
-    assert phases.totals["near misses"] == phases.done["near misses"] == len(positives) <= len(PRODUCTS)
+    assert phases.totals[-1] == phases.done == len(positives) <= len(PRODUCTS)
     assert phases.told["near misses"] == (
         f"{len(positives)} of {len(positives)} positives have one of another size or type among the 30 nearest"
     )
 
 
 def test_nothing_is_looked_for_where_none_are_drawn(root: Path) -> None:
-    phases = _Phases()
+    phases = StoppedProgress()
     with serving_snapshot(root / "index") as snapshot:
         found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
     assert not found.near_misses
@@ -104,12 +88,10 @@ def test_nothing_is_looked_for_where_none_are_drawn(root: Path) -> None:
 
 def test_towers_learn_from_them_and_say_so(root: Path, cache: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(root / "index", tmp_path / "index"))
-    lines = [f"{each.query}\t{product}\t1" for each in asked() for product in each.opinions]
-    noughts = [f"{each.query}\t{PRODUCTS[0].id}\t0" for each in asked() if PRODUCTS[0].id not in each.opinions]
-    (tmp_path / "judgments.tsv").write_text("\n".join(["query\tproduct_id\tgrade", *lines, *noughts]))
+    write_judgments(tmp_path / "judgments.tsv", asked(), *nothing_for(PRODUCTS[0], asked()))
     options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
     request = TextTowersRequest((tmp_path / "judgments.tsv",), encoder=str(root / "tiny"), cache=cache, options=options)
-    phases = _Phases()
+    phases = StoppedProgress()
     done = train_text_towers(index, SETTINGS, request, phases)
     assert done.spec.options["negatives"]["near_misses"] == 0.5
     assert "near misses" in phases.told
