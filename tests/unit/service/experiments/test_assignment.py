@@ -35,13 +35,10 @@ SHOPPERS = [f"shopper\0u{number}" for number in range(20_000)]
 HALVES = Experiment("e", (Variant("a"), Variant("b")))
 
 
-def test_variants_are_drawn_as_their_weights_say() -> None:
+def test_variants_are_drawn_as_their_weights_say_and_lots_are_even_all_over() -> None:
     experiment = Experiment("e", (Variant("a", weight=1), Variant("b", weight=3), Variant("c", weight=6)))
     drawn = Counter(variant_of(experiment, ONE, unit).name for unit in SHOPPERS)
     assert stats.chisquare([drawn[name] for name in "abc"], [2_000, 6_000, 12_000]).pvalue > 0.01
-
-
-def test_lots_are_even_all_over() -> None:
     bins = Counter(int(random_fraction(ONE, "variant", unit) * 100) for unit in SHOPPERS)
     assert stats.chisquare([bins[place] for place in range(100)]).pvalue > 0.01
 
@@ -169,13 +166,10 @@ ID = "9f" * 16
 PARTS: list[Mark] = [SplitMark("price-test", "bold"), DraftMark("draft", 21, "abba-")]
 
 
-def test_what_was_said_is_read_back() -> None:
+def test_what_was_said_is_read_back_and_a_search_that_took_no_part_keeps_a_plain_id() -> None:
     query_id = sign_query_id(ID, PARTS, KEY)
     assert query_id.startswith(f"{ID}~price-test.bold~draft:21:abba-~")
     assert read_marks(query_id, KEY) == tuple(PARTS)
-
-
-def test_a_search_that_took_no_part_keeps_a_plain_id() -> None:
     assert sign_query_id(ID, [], KEY) == ID
     assert read_marks(ID, KEY) == ()
 

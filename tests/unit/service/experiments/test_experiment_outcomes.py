@@ -6,6 +6,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -63,17 +64,8 @@ def test_pages_and_reloads_are_one_search_and_their_clicks_are_its_own() -> None
         event("purchase", 1, two, 4, product_id="p3"),
     ]
     (row,) = rows(events).values()
-    assert row == {
-        "who": "k1~1",
-        "variant": "rrf",
-        "searches": 1,
-        "clicked": 1,
-        "empty": 0,
-        "abandoned": 0,
-        "carts": 1,
-        "purchases": 1,
-        "shoppers": 1,
-    }
+    counts = {"searches": 1, "clicked": 1, "empty": 0, "abandoned": 0, "carts": 1, "purchases": 1, "shoppers": 1}
+    assert row == {"who": "k1~1", "variant": "rrf", **counts}
 
 
 def test_a_search_is_abandoned_where_the_shopper_went_on_with_nothing() -> None:
@@ -91,21 +83,18 @@ def test_a_search_is_abandoned_where_the_shopper_went_on_with_nothing() -> None:
     assert (found["k1~3", "rrf"]["empty"], found["k1~3", "rrf"]["abandoned"]) == (1, 1)
 
 
-def test_a_cart_that_names_no_answer_is_of_the_one_that_was_clicked() -> None:
-    one = seen("q1", "now")
+def test_a_cart_that_names_no_answer_is_of_the_one_that_was_clicked_and_browsed_pages_are_no_searches() -> None:
+    one, browsed = seen("q1", "now"), seen("q2", "now")
     events = [
         *asked(1, one, ["p1"]),
         event("click", 1, one, 1, product_id="p1"),
         event("cart", 1, "", 2, product_id="p1"),
         event("cart", 1, "", 3, product_id="p9"),
+        *answer(2, browsed, ["p1"], ""),
+        event("cart", 2, browsed, 2, product_id="p1"),
     ]
-    assert rows(events)["k1~1", "now"]["carts"] == 1
-
-
-def test_browsed_pages_are_no_searches_and_their_carts_count() -> None:
-    one = seen("q1", "now")
-    events = [*answer(1, one, ["p1"], ""), event("cart", 1, one, 2, product_id="p1")]
-    assert (rows(events)["k1~1", "now"]["searches"], rows(events)["k1~1", "now"]["carts"]) == (0, 1)
+    found = rows(events)
+    assert [(found[who, "now"]["searches"], found[who, "now"]["carts"]) for who in ("k1~1", "k1~2")] == [(1, 1), (0, 1)]
 
 
 def test_what_was_made_up_counts_for_nothing() -> None:
@@ -193,35 +182,29 @@ def test_a_planted_difference_is_decided() -> None:
     assert fewer.analysis.decisions[0].winner == "rrf"
 
 
-def test_what_cannot_be_told_yet_says_how_long_it_takes() -> None:
+@pytest.mark.parametrize(
+    ("changes", "ended", "outcome", "text"),
+    [
+        ({"least_effect": 0.3}, False, Outcome.NOT_YET, "more shoppers"),
+        ({"least_effect": 0.01, "ends": WINDOW.last + timedelta(days=1)}, False, Outcome.NEVER, "before it ends"),
+        ({}, True, Outcome.NEVER, "chance"),
+        ({"least_effect": 0.9}, False, Outcome.DECIDED, "no difference that matters"),
+        ({"goal": Goal.PURCHASES}, False, Outcome.NOT_YET, "nothing has happened yet"),
+    ],
+)
+def test_two_that_do_the_same_have_no_winner_and_it_is_said_why(
+    changes: dict[str, Any], ended: bool, outcome: Outcome, text: str
+) -> None:
     events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (soon,) = report_of(events, replace(SPLIT, least_effect=0.3)).analysis.decisions
-    assert soon.outcome == Outcome.NOT_YET
-    assert "more shoppers" in soon.text
-    ends = replace(SPLIT, least_effect=0.01, ends=WINDOW.last + timedelta(days=1))
-    (late,) = report_of(events, ends).analysis.decisions
-    assert late.outcome == Outcome.NEVER
-    assert "before it ends" in late.text
-    (over,) = report_of(events, SPLIT, ended=True).analysis.decisions
-    assert over.outcome == Outcome.NEVER
-    assert "chance" in over.text
-    (few,) = report_of(events[:300], SPLIT).analysis.decisions
+    (verdict,) = report_of(events, replace(SPLIT, **changes), ended=ended).analysis.decisions
+    assert (verdict.outcome, verdict.winner) == (outcome, "")
+    assert text in verdict.text
+
+
+def test_of_few_shoppers_nothing_is_said() -> None:
+    (few,) = report_of(shoppers(120, {"now": 0.3, "rrf": 0.3}), SPLIT).analysis.decisions
     assert few.outcome == Outcome.NOT_YET
     assert "fewer than 100" in few.text
-
-
-def test_two_that_do_the_same_are_decided_too() -> None:
-    events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (verdict,) = report_of(events, replace(SPLIT, least_effect=0.9)).analysis.decisions
-    assert (verdict.outcome, verdict.winner) == (Outcome.DECIDED, "")
-    assert "no difference that matters" in verdict.text
-
-
-def test_a_goal_that_nobody_reached_yet_decides_nothing() -> None:
-    events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
-    (verdict,) = report_of(events, replace(SPLIT, goal=Goal.PURCHASES)).analysis.decisions
-    assert (verdict.outcome, verdict.winner) == (Outcome.NOT_YET, "")
-    assert "nothing has happened yet" in verdict.text
 
 
 def test_lots_that_fell_unevenly_are_warned_of() -> None:
@@ -252,20 +235,17 @@ def test_interleaving_finds_the_list_that_is_liked_better() -> None:
     assert draft is not None
     assert draft.wins + draft.losses == 600
     assert draft.win_share == pytest.approx(draft.wins / 600)
-    assert draft.always is not None
+    assert draft.always
     assert draft.always.low > 0.5
-    assert draft.sign_p is not None
+    assert draft.sign_p
     assert draft.sign_p < 1e-6
     assert report.analysis.decisions[0].winner == "rrf"
 
 
-def test_an_experiment_that_nobody_saw_has_a_report() -> None:
+def test_an_experiment_that_nobody_saw_has_a_report_and_days_without_tables_are_told() -> None:
+    events = [event("click", 1, "q1", product_id="p1")]
     for experiment in (SPLIT, DRAFT):
-        report = report_of([event("click", 1, "q1", product_id="p1")], experiment)
+        report = report_of(events, experiment)
         assert report.analysis.decisions[0].outcome == Outcome.NOT_YET
-
-
-def test_days_that_the_tables_do_not_have_are_told() -> None:
-    events = shoppers(10, {"now": 0.3, "rrf": 0.3})
-    assert not report_of(events, SPLIT).notices
+        assert not report.notices
     assert "refresh with more --days" in report_of(events, SPLIT, days=100).notices[0]

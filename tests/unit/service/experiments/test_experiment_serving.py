@@ -62,13 +62,34 @@ def ids(found: MarkedPage) -> list[str]:
     return [hit.product.id for hit in found.page.hits]
 
 
+def split_mark(found: MarkedPage) -> SplitMark:
+    """The only mark of a page, of a split."""
+    (mark,) = read_marks(found.query_id, KEY)
+    assert isinstance(mark, SplitMark)
+    return mark
+
+
+def draft_mark(found: MarkedPage) -> DraftMark:
+    """The only mark of a page, which is interleaved."""
+    (mark,) = read_marks(found.query_id, KEY)
+    assert isinstance(mark, DraftMark)
+    return mark
+
+
+def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
+    """Asserts that each hit is the best of its team's list that was left."""
+    taken: set[str] = set()
+    for product, team in zip(ids(found), draft_mark(found).teams, strict=True):
+        assert product == next(each for each in {"a": first, "b": second}[team] if each not in taken)
+        taken.add(product)
+
+
 def test_a_shopper_sees_the_variant_that_the_query_id_tells(engine: SearchEngine) -> None:
     told = set()
     for number in range(12):
         asked = varied(DRILL, shopper=f"u{number}")
         found = answer_search(engine, running(MERGING), asked)
-        (part,) = read_marks(found.query_id, KEY)
-        assert isinstance(part, SplitMark)
+        part = split_mark(found)
         told.add(part.variant)
         merge = {"now": "per-word", "rrf": "rrf"}[part.variant]
         assert ids(found) == [hit.product.id for hit in engine.search("cordless drill", size=10, merge=merge).hits]
@@ -100,12 +121,9 @@ def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngi
     pages = [answer_search(engine, running(DRAFT), varied(DRILL, size=20, page=page)) for page in (1, 2, 3)]
     assert [each for page in pages for each in ids(page)] == ids(whole)
     assert len(set(ids(whole))) == 60
-    parts = [read_marks(page.query_id, KEY)[0] for page in pages]
-    assert all(isinstance(part, DraftMark) for part in parts)
-    assert [part.first for part in parts if isinstance(part, DraftMark)] == [1, 21, 41]
-    (all_of_it,) = read_marks(whole.query_id, KEY)
-    assert isinstance(all_of_it, DraftMark)
-    assert "".join(part.teams for part in parts if isinstance(part, DraftMark)) == all_of_it.teams
+    parts = [draft_mark(page) for page in pages]
+    assert [part.first for part in parts] == [1, 21, 41]
+    assert "".join(part.teams for part in parts) == draft_mark(whole).teams
     assert (whole.page.page, whole.page.size, pages[2].page.page) == (1, 60, 3)
     assert whole.page.facets["brand"].counts
     assert whole.page.total == pages[0].page.total == engine.search("cordless drill").total
@@ -113,14 +131,7 @@ def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngi
 
 def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) -> None:
     found = answer_search(engine, running(DRAFT), DRILL)
-    (part,) = read_marks(found.query_id, KEY)
-    assert isinstance(part, DraftMark)
-    lists = {"a": engine.search("cordless drill", size=10), "b": engine.search("cordless drill", size=10, merge="rrf")}
-    taken: set[str] = set()
-    for hit, team in zip(found.page.hits, part.teams, strict=True):
-        left = [each.product.id for each in lists[team].hits if each.product.id not in taken]
-        assert hit.product.id == left[0]
-        taken.add(hit.product.id)
+    check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
 
 
 def test_a_pinned_product_stays_at_its_place(demo_index: Path, tmp_path: Path) -> None:
@@ -129,19 +140,12 @@ def test_a_pinned_product_stays_at_its_place(demo_index: Path, tmp_path: Path) -
         last = pinning.search("cordless drill", size=30).hits[-1].product.id
         pinning.rules.put([Rule("pin", (Pin((last,), position=3),))])
         found = answer_search(pinning, running(DRAFT), DRILL)
-    (part,) = read_marks(found.query_id, KEY)
-    assert isinstance(part, DraftMark)
-    assert (ids(found)[2], part.teams[2]) == (last, "-")
+    assert (ids(found)[2], draft_mark(found).teams[2]) == (last, "-")
 
 
 def test_another_text_or_shopper_has_other_coins(engine: SearchEngine) -> None:
-    teams = set()
-    for number in range(8):
-        found = answer_search(engine, running(DRAFT), varied(DRILL, shopper=f"u{number}"))
-        (part,) = read_marks(found.query_id, KEY)
-        assert isinstance(part, DraftMark)
-        teams.add(part.teams)
-    assert len(teams) > 4
+    pages = [answer_search(engine, running(DRAFT), varied(DRILL, shopper=f"u{number}")) for number in range(8)]
+    assert len({draft_mark(page).teams for page in pages}) > 4
     once, again = (answer_search(engine, running(DRAFT), varied(DRILL, text=text)) for text in ("drill", " DRILL "))
     assert ids(once) == ids(again)
 
@@ -206,23 +210,15 @@ def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine)
     told = set()
     for number in SHOPPERS:
         found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
-        (part,) = read_marks(found.query_id, KEY)
-        assert isinstance(part, SplitMark)
-        assert ids(found) == wanted[part.variant]
-        assert found.page.degraded == ()
-        told.add(part.variant)
+        variant = split_mark(found).variant
+        assert (ids(found), found.page.degraded) == (wanted[variant], ())
+        told.add(variant)
     assert told == wanted.keys()
 
 
 def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
     found = answer_search(ranked, running(experiment("ranker-0002", "ranker-0001", mode=Mode.INTERLEAVE)), DRILL)
-    (part,) = read_marks(found.query_id, KEY)
-    assert isinstance(part, DraftMark)
-    lists = {"a": ordered(ranked), "b": ordered(ranked, "ranker-0001")}
-    taken: set[str] = set()
-    for product, team in zip(ids(found), part.teams, strict=True):
-        assert product == next(each for each in lists[team] if each not in taken)
-        taken.add(product)
+    check_picks(found, ordered(ranked), ordered(ranked, "ranker-0001"))
 
 
 @pytest.mark.parametrize("mode", list(Mode))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -116,8 +117,6 @@ def test_many_may_put_at_once(tmp_path: Path) -> None:
 
 
 def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
-    import sqlite3
-
     store.path.write_bytes(b"no database, and long enough to be read as one" * 20)
     with pytest.raises(StoreDamagedError, match="restore it from a backup"):
         store.read()
