@@ -110,8 +110,6 @@ class Experiment:
         return frozenset(name for variant in self.variants for name in variant.options.given)
 
 
-# Experiments as JSON and TOML say them, and back. An unknown field is refused, with the one that was meant.
-
 MOST_FILE_BYTES = 1 << 20
 
 
@@ -194,8 +192,6 @@ def _check_names(document: Mapping[str, object], wanted: type, place: str) -> No
             raise ExperimentError(f"{place}: no field {name[:100]!r}; {advice}", field=name)
 
 
-# Whether an experiment can be taken: its bounds, its variants, and what else runs at the same time.
-
 MOST_EXPERIMENTS = 1_000
 """That one index keeps, those that are over among them."""
 MOST_AT_ONCE = 4
@@ -237,15 +233,11 @@ def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None
     for other in concurrent:
         if Mode.INTERLEAVE == experiment.mode == other.mode:
             raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and one can; let it end first")
-        shared = sorted(experiment.touches & _with_last_stage(other.touches))
-        if shared:
+        touched = other.touches | (_LAST_STAGE if other.touches & _LAST_STAGE else set())
+        if shared := sorted(experiment.touches & touched):
             theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
             message = f"{other.id!r} sets {theirs} at that time, too: nobody could tell which one made a difference"
             raise _wrong(place, shared[0], message)
-
-
-def _with_last_stage(touched: frozenset[str]) -> frozenset[str]:
-    return touched | _LAST_STAGE if touched & _LAST_STAGE else touched
 
 
 def _overlap(one: Experiment, other: Experiment) -> bool:
@@ -276,23 +268,19 @@ def _check_variants(place: str, experiment: Experiment) -> None:
     if interleaves and len({variant.weight for variant in variants}) > 1:
         raise _wrong(place, "weight", "interleaving gives both the same; leave it out")
     if interleaves and len({variant.options.rules for variant in variants}) > 1:
-        raise _wrong(
-            place, "rules", "interleaving needs both lists to have the same products; compare rules by a split"
-        )
+        message = "interleaving needs both lists to have the same products; compare rules by a split"
+        raise _wrong(place, "rules", message)
 
 
 def _check_variant(place: str, variant: Variant) -> None:
     _check_plain(variant.name, "name", LONGEST_VARIANT, place)
     _check_number(place, "weight", variant.weight, HEAVIEST)
-    _check_options(place, variant.options)
-
-
-def _check_options(place: str, options: VariantOptions) -> None:
+    options, place = variant.options, f"{place}.options"
     for name, given, right in (("stage", options.stage, STAGES), ("merge", options.merge, METHODS)):
         if given is not None and given not in right:
-            raise _wrong(f"{place}.options", name, f"is {given[:40]!r}, it can be {', '.join(right)}")
+            raise _wrong(place, name, f"is {given[:40]!r}, it can be {', '.join(right)}")
     if options.ranker is not None:
-        _check_ranker(f"{place}.options", options.ranker, options.stage)
+        _check_ranker(place, options.ranker, options.stage)
 
 
 def _check_ranker(place: str, ranker: str, stage: str | None) -> None:

@@ -91,23 +91,18 @@ def traffic(inputs: ReportInputs) -> Traffic:
 
 
 def _kinds(inputs: ReportInputs) -> tuple[KindCount, ...]:
-    counts = [_by_kind(frame) for frame in (inputs.honest, inputs.flagged, inputs.rejected)]
+    frames = (inputs.honest, inputs.flagged, inputs.rejected)
+    counts = [dict(events.group_by("kind").len().iter_rows()) for events in frames]
     found = (KindCount(kind.value, *(count.get(kind.value, 0) for count in counts)) for kind in EventKind)
     return tuple(each for each in found if each.honest or each.flagged or each.rejected)
 
 
-def _by_kind(events: pl.DataFrame) -> dict[str, int]:
-    return dict(events.group_by("kind").len().iter_rows())
-
-
 def _days(inputs: ReportInputs) -> tuple[DayCount, ...]:
     frames = {"honest": inputs.honest, "flagged": inputs.flagged}
-    times = [events.select(pl.col("time").dt.date().alias("day"), _of=pl.lit(name)) for name, events in frames.items()]
-    each = pl.concat(times)
+    each = pl.concat(events.select(day=pl.col("time").dt.date(), _of=pl.lit(name)) for name, events in frames.items())
     if each.is_empty():
         return ()
-    counts = ((pl.col("_of") == name).sum().alias(name) for name in frames)
-    counted = each.group_by("day").agg(*counts)
+    counted = each.group_by("day").agg((pl.col("_of") == name).sum().alias(name) for name in frames)
     every = pl.select(day=pl.date_range(pl.lit(counted["day"].min()), pl.lit(counted["day"].max())))
     filled = every.join(counted, on="day", how="left", maintain_order="left").fill_null(0)
     return tuple(DayCount(*row) for row in filled.select("day", *frames).iter_rows())
@@ -178,10 +173,8 @@ def _elsewhere(kind: str, events: pl.DataFrame, of_answers: pl.Series) -> int:
 
 def _steps(answers: pl.DataFrame, names: tuple[str, ...]) -> tuple[FunnelStep, ...]:
     reached = {"with results": ~pl.col("empty") | _did(0), "clicked": _did(0), "cart": _did(1), "purchase": _did(2)}
-    counts = []
-    for name in names:
-        there = answers.filter(reached.get(name, pl.lit(value=True)))
-        counts.append((name, there.height, there["session_number"].n_unique()))
+    there = {name: answers.filter(reached.get(name, pl.lit(value=True))) for name in names}
+    counts = [(name, found.height, found["session_number"].n_unique()) for name, found in there.items()]
     _, first, first_sessions = counts[0]
     steps = [FunnelStep(*counts[0], _share(first, first), _share(first_sessions, first_sessions), None, None)]
     for (_, before, sessions_before), (name, answer_count, sessions) in pairwise(counts):
@@ -362,19 +355,16 @@ def catalog_titles(store: Store) -> Titles:
 
 def products(popularity: pl.DataFrame, titles: Titles = no_titles) -> Products:
     """From the derived table of popularity."""
-    table = popularity.with_columns(times=pl.lit(2.0) ** pl.col("trend"))
-    top = table.sort("score", "product_id", descending=[True, False]).head(_MOST)
-    rising = risen(popularity).sort("times", "product_id", descending=[True, False]).head(_MOST)
-    named = titles({*top["product_id"], *rising["product_id"]})
-    return Products(popularity.height, _rows(top, named), _rows(rising, named))
-
-
-def _rows(table: pl.DataFrame, titles: Mapping[str, str]) -> tuple[ProductRow, ...]:
     counts = "category", "shoppers", "impressions", "clicks", "carts", "purchases", "score", "times"
-    return tuple(
-        ProductRow(product_id, titles.get(product_id, ""), *row)
-        for product_id, *row in table.select("product_id", *counts).iter_rows()
+    table = popularity.with_columns(times=pl.lit(2.0) ** pl.col("trend")).select("product_id", *counts)
+    top = table.sort("score", "product_id", descending=[True, False]).head(_MOST)
+    risen = table.filter(pl.col("times") >= LEAST_RISE)
+    rising = risen.sort("times", "product_id", descending=[True, False]).head(_MOST)
+    named = titles({*top["product_id"], *rising["product_id"]})
+    found = (
+        tuple(ProductRow(name, named.get(name, ""), *row) for name, *row in each.iter_rows()) for each in (top, rising)
     )
+    return Products(popularity.height, *found)
 
 
 LEAST_RISE = 1.25
@@ -517,13 +507,7 @@ def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
     lower = wilson(pl.col("failed"), pl.col("_judged"))[0]
     judged_queries = judged_queries.with_columns(lower=pl.when(pl.col("failed") > 0).then(lower).otherwise(0.0))
     return judged_queries.select(
-        "query",
-        "spelling",
-        "searches",
-        "shoppers",
-        "failed",
-        "lower",
-        "overall",
+        *("query", "spelling", "searches", "shoppers", "failed", "lower", "overall"),
         problem=pl.lit(problem.value),
         share=pl.col("failed") / pl.col("_judged"),
         lost=(pl.col("lower") - pl.col("overall")) * pl.col("_judged"),
@@ -531,13 +515,9 @@ def _with_problem(table: pl.DataFrame, problem: Problem) -> pl.DataFrame:
 
 
 def _rising(table: pl.DataFrame) -> tuple[RisingQuery, ...]:
-    rising = risen(table).sort("times", "query", descending=[True, False]).head(_MOST)
+    rising = table.with_columns(times=pl.lit(2.0) ** pl.col("trend")).filter(pl.col("times") >= LEAST_RISE)
+    rising = rising.sort("times", "query", descending=[True, False]).head(_MOST)
     return tuple(RisingQuery(*row) for row in rising.select("spelling", "searches", "shoppers", "times").iter_rows())
-
-
-def risen(table: pl.DataFrame) -> pl.DataFrame:
-    """The rows of a table with `trend` that rise, with `times`."""
-    return table.with_columns(times=pl.lit(2.0) ** pl.col("trend")).filter(pl.col("times") >= LEAST_RISE)
 
 
 def _reformulations(table: pl.DataFrame, known: pl.DataFrame) -> tuple[Reformulation, ...]:

@@ -98,10 +98,15 @@ def build_trial(
     queries = _select_queries(happened, options.queries)
     lists = candidate_lists(snapshot, queries.queries, options.now, depth=options.depth, popularity=options.popularity)
     place_of = _placed(lists, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
-    targets = _targets(happened, chances, place_of, len(lists.rows))
+    is_placed, is_listed = place_of >= 0, queries.of_row >= 0
+    # What each candidate gained, freed of position; 0 for what was not shown.
+    log, targets = happened.log, np.zeros(len(lists.rows), np.float32)
+    gains = unbiased_gains(log.pairs, acts_of(happened), chances, np.array(WORTH), log.count)
+    targets[place_of[is_placed]] = gains[is_placed]
     gained = np.bincount(lists.query_of, targets, len(lists)) > 0
-    is_listed = queries.of_row >= 0
-    log = _known(happened.log.rows(is_listed), place_of)
+    log = log.rows(is_listed)
+    known = np.append(is_placed, False)[log.pairs]
+    log = ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
     data = list_data(snapshot, lists, targets)
     return ClickTrial(data, np.flatnonzero(gained), queries.traffic, log, queries.of_row[is_listed], place_of)
 
@@ -147,22 +152,6 @@ def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.
     order = np.argsort(keys)
     at = order[np.minimum(np.searchsorted(keys, wanted, sorter=order), len(keys) - 1)]
     return np.where((numbers >= 0) & (rows >= 0) & (keys[at] == wanted), at, -1)
-
-
-def _targets(
-    happened: Outcomes, chances: NDArray[np.float64], place_of: NDArray[np.int64], count: int
-) -> NDArray[np.float32]:
-    """(count,): what each candidate gained, freed of position; 0 for what was not shown."""
-    log = happened.log
-    gains = unbiased_gains(log.pairs, acts_of(happened), chances, np.array(WORTH), log.count)
-    targets = np.zeros(count, np.float32)
-    targets[place_of[place_of >= 0]] = gains[place_of >= 0]
-    return targets
-
-
-def _known(log: ClickLog, place_of: NDArray[np.int64]) -> ClickLog:
-    known = np.append(place_of, -1)[log.pairs] >= 0
-    return ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ What it is mixed with the first stage by is chosen on catalogs that its networks
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -83,7 +83,11 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
     report = RankerReport(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         measured_on="synthetic queries of each catalog, by the teacher, with networks that it was left out of",
-        measures=dict(_measures(stores, agreements[:, chosen], agreements[:, -1])),
+        measures={
+            f"{NDCG} on {store.name}{order}": float(reached[place])
+            for store, reached in zip(stores, agreements, strict=True)
+            for order, place in (("", chosen), (" of the merged order", -1))
+        },
         against="the merged order",
     )
     with atomic_folder(target) as scratch:
@@ -91,14 +95,6 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
         save_network(network, scratch / WEIGHTS_FILE)
         write_ranker(scratch, spec, report)
     return report
-
-
-def _measures(
-    stores: Sequence[_CatalogStore], reached: NDArray[np.float64], merged: NDArray[np.float64]
-) -> Iterator[tuple[str, float]]:
-    for store, here, before in zip(stores, reached.tolist(), merged.tolist(), strict=True):
-        yield f"{NDCG} on {store.name}", here
-        yield f"{NDCG} on {store.name} of the merged order", before
 
 
 def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogStore:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -74,14 +75,12 @@ class DerivedTablesManager:
     def purge(self) -> None:
         """Makes existing tables again, over the same window, and removes earlier ones, after a shopper was
         forgotten."""
-        if self.folder.is_dir():
-            self.refresh(self._days(), purge=True)
-
-    def _days(self) -> int | None:
-        try:
-            return int(open_derived(self.folder).manifest.options["days"])
-        except (StoreMissingError, StoreDamagedError):
-            return None
+        if not self.folder.is_dir():
+            return
+        days = None
+        with suppress(StoreMissingError, StoreDamagedError):
+            days = int(open_derived(self.folder).manifest.options["days"])
+        self.refresh(days, purge=True)
 
     def rows_of(self, pseudonyms: Collection[str]) -> int:
         """The number of values in all files with any of these pseudonyms."""

@@ -72,7 +72,10 @@ def distil_ranker(
     contenders = [_contender(data, parts, layers, options, run, progress) for layers in (0, 1)]
     chosen = choose(contenders)
     spec = _spec(snapshot, data, scored, parts, chosen, options)
-    added = _published(snapshot, data, parts, chosen, spec, root, progress)
+    registry = ranker_store(root)
+    served = registry.serving(encoding_of(snapshot)).model
+    judge = partial(_judged, data, parts, served, progress)
+    added = publish_judged(registry, chosen.network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
     return added
@@ -141,27 +144,13 @@ def _spec(
     )
 
 
-def _published(
-    snapshot: Snapshot,
-    data: ListData,
-    parts: ListSplit,
-    chosen: Contender,
-    spec: RankerSpec,
-    root: Path,
-    progress: Progress,
-) -> AddedRanker:
-    registry = ranker_store(root)
-    served = registry.serving(encoding_of(snapshot)).model
-    judge_made = partial(_judged, data, parts, served, progress)
-    return publish_judged(registry, chosen.network, chosen.curve, spec, judge_made, progress)
-
-
 def _judged(
     data: ListData, parts: ListSplit, served: StoredRanker | None, progress: Progress, made: StoredRanker
 ) -> tuple[RankerReport, Decision]:
     """What it reaches on the held-out queries, as it will be served, against what serves."""
     progress.begin("evaluation", None, "")
-    reached, merged = _agreement(data, parts.held_out, OnnxRanker(made)), _merged_agreement(data, parts.held_out)
+    reached = _agreement(data, parts.held_out, OnnxRanker(made))
+    merged = agreement(data, parts.held_out, merged_scores(data.lists)[data.lists.places(parts.held_out)])
     against = _agreement(data, parts.held_out, OnnxRanker(served)) if served else merged
     progress.end(f"agreement {reached.mean():.4f} on held-out queries, {merged.mean():.4f} of the merged order")
     progress.begin("gate", None, "")
@@ -179,10 +168,6 @@ def _judged(
 
 def _agreement(data: ListData, numbers: NDArray[np.int64], ranker: OnnxRanker) -> NDArray[np.float64]:
     return agreement(data, numbers, ranker_scores(ranker, data, numbers.tolist()))
-
-
-def _merged_agreement(data: ListData, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    return agreement(data, numbers, merged_scores(data.lists)[data.lists.places(numbers)])
 
 
 def _measures(agreements: NDArray[np.float64]) -> QueryMeasures:

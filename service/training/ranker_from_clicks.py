@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from rerank.evaluation.promotion import MRR
 from rerank.model_store import DEFAULT_MODEL, WEIGHTS_FILE
 from rerank.ranker.features import ACT_KINDS, FEATURES
 from rerank.ranker.network import EVENTS, HistoryAttention, NetworkShape, RankerNetwork, load_network
-from rerank.ranker.spec import AddedRanker, RankerStore, ranker_store
+from rerank.ranker.spec import ranker_store
 from rerank.training.click_dataset import ClickEvidence, acts_of, place_pairs
 from rerank.training.click_training import (
     ClickMethod,
@@ -77,14 +77,13 @@ def click_ranker(
     before_judging: Callable[[], None] = lambda: None,
 ) -> ClickTraining:
     """Trains on the events of `rerank.sessions.tables.Derived.lists`, and lets the ranker serve where it is better
-    on the last of them; see `rerank.gate`.
+    on the last of them.
 
-    `acts` are those of `Derived.acts`: what shoppers' histories are made of, which the ranker learns to read after all
-    else; None leaves histories out. `popular` tells what was popular before a time. The naive way is always trained
-    beside, and reported. `before_judging` is called once all networks are trained and nothing is published yet: what
-    takes long besides has its place there, as a run that is killed in it finds the networks again. A run that was
-    interrupted left its state in `work`, and goes on from there. Raises TrainingError where there is too little to
-    learn from, EncoderError where queries cannot be encoded, and what the registry raises.
+    `acts` are those of `Derived.acts`, the shoppers' histories; None leaves them out. `popular` gives the popularity
+    before a time. The naive way is always trained, too, and reported. `before_judging` is called once all networks are
+    trained and nothing is published: a run that is killed in it finds the networks again. An interrupted run left its
+    state in `work`, and goes on from there. Raises TrainingError where there is too little to learn from, EncoderError
+    where queries cannot be encoded, and what the registry raises.
     """
     registry = ranker_store(root)
     served = registry.serving(encoding_of(snapshot)).model
@@ -95,7 +94,11 @@ def click_ranker(
     networks = {way: _train_network(made, start.network, way, run, progress) for way in ways}
     history = train_history_phase(made, networks[options.method], acts, start.attention, run, progress)
     before_judging()
-    added = _published(made, networks, history, start.parent, registry, progress)
+    chosen = networks[options.method]
+    spec = spec_of(made, chosen, history, start.parent)
+    judge = partial(judged, made, networks[NAIVE], history, progress)
+    network = replace_attention(chosen.network, history.attention)
+    added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
     return ClickTraining(made, networks, history, added)
@@ -139,20 +142,6 @@ def _train_network(
     best = best_of(curve)
     progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
     return TrainedNetwork(way, network, curve, mixing)
-
-
-def _published(
-    made: ClickTrainingSet,
-    networks: Mapping[ClickMethod, TrainedNetwork],
-    history: HistoryResult,
-    parent: str,
-    registry: RankerStore,
-    progress: Progress,
-) -> AddedRanker:
-    chosen = networks[made.options.method]
-    spec, judge = spec_of(made, chosen, history, parent), partial(judged, made, networks[NAIVE], history, progress)
-    network = replace_attention(chosen.network, history.attention)
-    return publish_judged(registry, network, chosen.curve, spec, judge, progress)
 
 
 # The second phase of learning from clicks: attention over shoppers' histories, kept where it surely helps.

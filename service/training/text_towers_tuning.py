@@ -38,7 +38,9 @@ def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, prog
     study = _study(path, options.seed)
     scratch = path.with_suffix("")
     if not _done(study):
-        study.enqueue_trial(_params(options))
+        loss, negatives = options.loss, options.negatives.count
+        given = {"learning_rate": options.learning_rate, "temperature": loss.temperature, "margin": loss.margin}
+        study.enqueue_trial({**given, "negatives": negatives})
     while (done := len(_done(study))) < trials:
         trial = study.ask()
         tried = _suggested(trial, options)
@@ -102,15 +104,6 @@ def _suggested(trial: optuna.Trial, options: TextTowerOptions) -> TextTowerOptio
             "negatives": trial.suggest_int("negatives", fewest, max(3, count)),
         },
     )
-
-
-def _params(options: TextTowerOptions) -> dict[str, float]:
-    return {
-        "learning_rate": options.learning_rate,
-        "temperature": options.loss.temperature,
-        "margin": options.loss.margin,
-        "negatives": options.negatives.count,
-    }
 
 
 def _with(options: TextTowerOptions, found: Mapping[str, float]) -> TextTowerOptions:

@@ -1,4 +1,4 @@
-"""Training the user tower of an index: from what its shoppers did to a verdict."""
+"""Training the user tower of an index, from its shoppers' acts to a promotion decision."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class ShopperActs:
 
     @property
     def digest(self) -> str:
-        """Names them: a run that was interrupted goes on where these are the same."""
+        """Names them: an interrupted run goes on where these are the same."""
         made = xxhash.xxh3_64()
         for array in (self.histories.products, self.histories.kinds, self.histories.times, self.histories.starts):
             made.update(np.ascontiguousarray(array).tobytes())
@@ -90,8 +90,7 @@ HELD_OUT = 0.1
 """The share of the acts, the newest, that judge."""
 _RUN = "users-"
 _OF, _UNTIL = "digest", "until"
-"""In what is said of a tower: of all that decides how it comes out; when the last act was that it learned from, in
-seconds since 1970."""
+"""In `trained_on`: names all that decides the outcome; the time of the last training act, in seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +109,8 @@ class TrainedTower:
 
 
 def train_users(root: Path, settings: Settings, options: UserTowerOptions, progress: Progress) -> TrainedTower:
-    """Trains a user tower on the events of an index directory, and lets it serve where it foretells the newest acts
-    better than what serves now; the tables made of events are brought up to date first.
+    """Trains a user tower on the events of an index directory, and lets it serve where it predicts the newest acts
+    better than what serves now; refreshes the derived tables first.
 
     Its folder `training` keeps a run that was interrupted. Raises StoreMissingError where nothing is published or there
     are no events, StoreLockedError where another program trains for it, TrainingError where there is too little to
@@ -242,7 +241,11 @@ class _UserTowerTraining:
                     **_until(learning),
                 },
             )
-            report = _complete_report(report, curve)
+            report = msgspec.structs.replace(
+                report,
+                created=datetime.now(UTC).isoformat(timespec="seconds"),
+                curve=tuple((epoch.number, epoch.validation) for epoch in curve),
+            )
 
             return self._store.add(made, spec, report, report.rejection_reasons).model
 
@@ -260,12 +263,6 @@ class _UserTowerTraining:
 def _until(learning: Histories) -> dict[str, int]:
     last = learning.times.max(initial=-np.inf)
     return {_UNTIL: int(np.ceil(last))} if np.isfinite(last) else {}
-
-
-def _complete_report(report: UserTowerReport, curve: Sequence[Epoch]) -> UserTowerReport:
-    created = datetime.now(UTC).isoformat(timespec="seconds")
-    points = tuple((epoch.number, epoch.validation) for epoch in curve)
-    return msgspec.structs.replace(report, created=created, curve=points)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,12 +326,11 @@ class TowerGate:
     hide_seen: bool
 
     def report(self, challenger: Score, serving: Score | None) -> UserTowerReport:
-        """What ways of recommending reach on the same shoppers, and why the challenger is rejected, if it is.
+        """Measures all methods on the same shoppers, and decides on the challenger.
 
-        It serves where its nDCG@10 is better than that of what serves now, the whole interval of the difference being
-        above 0, among 50 shoppers or more. Where no tower serves that is what is near to the last products, or
-        popularity within their categories where that is better for sure; that popularity it must not be below in any
-        case.
+        It serves where the interval of its gain in nDCG@10 over what serves is above 0, among 50 shoppers or more.
+        Where no tower serves, that is what is near to the last products, or popularity within their categories where
+        that is surely better; it must never be below that popularity.
         """
         methods = {TOWER: challenger, **({SERVING: serving} if serving else {})}
         methods |= {NEAR: self.near, POPULAR_THERE: self.popular_there, POPULAR: self.popular}
