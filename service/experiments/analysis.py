@@ -378,7 +378,8 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
     decisions: list[ExperimentDecision] = []
     figures = {variant.name: _figures(found, variant.name) for variant in experiment.variants}
     for name in challengers:
-        difference, least = None, 0.0
+        difference: SequentialDifference | None = None
+        least = 0.0
         for goal in Goal:
             sums = _sums(found.shoppers, control, name, goal)
             between = ratio_difference(*sums, planned=experiment.planned, alpha=alpha)

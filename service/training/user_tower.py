@@ -78,8 +78,8 @@ def shopper_acts(acts: pl.DataFrame, row_of: RowOf) -> ShopperActs:
     kept = known.filter((is_last | is_later).fill_null(value=True))
     lengths = kept.group_by("shopper", maintain_order=True).len()["len"].to_list()
     histories = Histories(
-        kept["row"].to_numpy(),
-        kept["place"].to_numpy(),
+        kept["row"].to_numpy().astype(np.int64),
+        kept["place"].to_numpy().astype(np.int64),
         kept["time"].dt.epoch("ms").to_numpy().astype(np.float64) / 1_000,
         np.cumsum([0, *lengths], dtype=np.int64),
     )
@@ -332,7 +332,7 @@ class TowerGate:
         Where no tower serves, that is what is near to the last products, or popularity within their categories where
         that is surely better; it must never be below that popularity.
         """
-        methods = {TOWER: challenger, **({SERVING: serving} if serving else {})}
+        methods: dict[str, Score] = {TOWER: challenger, **({SERVING: serving} if serving else {})}
         methods |= {NEAR: self.near, POPULAR_THERE: self.popular_there, POPULAR: self.popular}
         count = len(self.vectors)
         ranks = {name: ranks_by(score, self.held, count, hide_seen=self.hide_seen) for name, score in methods.items()}
@@ -403,4 +403,4 @@ class TowerGate:
         }
 
     def _counts(self) -> Ints:
-        return np.bincount(self.learned.products, minlength=len(self.vectors))
+        return np.bincount(self.learned.products, minlength=len(self.vectors)).astype(np.int64)
