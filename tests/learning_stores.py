@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,13 +24,9 @@ from service.settings import Settings
 from service.training.click_dataset import ClickRankerOptions
 
 SETTINGS = Settings(backend="embedded")
-SMALL = ClickRankerOptions(
-    training=ClickOptions(loop=LoopOptions(epochs=2, learning_rate=3e-3, warm_up=5)),
-    queries=60,
-    depth=15,
-    candidates=12,
-    validating=30,
-)
+_LOOP = LoopOptions(epochs=2, learning_rate=3e-3, warm_up=5)
+SMALL = ClickRankerOptions(training=ClickOptions(loop=_LOOP), queries=60, depth=15, candidates=12, validating=30)
+QUICK = replace(SMALL, training=ClickOptions(loop=replace(_LOOP, epochs=1)))
 
 
 def with_events(index: Path, folder: Path, sessions: int = 300) -> Path:

@@ -21,8 +21,6 @@ from rerank.click_models.simulation import (
 )
 from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import AddedRanker, ranker_store
-from rerank.training.click_training import ClickOptions
-from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from retrieval.progress import NullProgress
 from retrieval.store.versions import Store
@@ -31,17 +29,11 @@ from service.engine.snapshot import Connection, open_snapshot
 from service.events.signals import Popularity
 from service.training.click_dataset import ClickRankerOptions, build_training_set
 from service.training.ranker_from_clicks import click_ranker
+from tests.learning_stores import QUICK
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BUILT = datetime(2026, 5, 1).timestamp()
-OPTIONS = ClickRankerOptions(
-    training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
-    queries=60,
-    depth=15,
-    candidates=12,
-    validating=30,
-)
 START = datetime(2026, 5, 1)
 
 
@@ -64,7 +56,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(demo_index, tmp_path / "store"))
 
 
-def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = OPTIONS) -> AddedRanker:
+def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK) -> AddedRanker:
     store = Store(root)
     work = root / "training"
     work.mkdir(exist_ok=True)
@@ -103,7 +95,7 @@ def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
     store = Store(root)
     with closing(Connection(store)) as connection:
         snapshot = open_snapshot(store, connection)
-        made = build_training_set(snapshot, events, None, OPTIONS, BUILT, NullProgress(), popular)
+        made = build_training_set(snapshot, events, None, QUICK, BUILT, NullProgress(), popular)
         row = snapshot.products.row_of(product)
     (end,) = asked
     first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")

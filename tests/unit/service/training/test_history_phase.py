@@ -18,7 +18,7 @@ from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.spec import ranker_store
-from rerank.training.click_training import ClickOptions, Mixing
+from rerank.training.click_training import Mixing
 from rerank.training.history_training import HistoryOptions
 from rerank.training.trainer import LoopOptions
 from retrieval.progress import NullProgress
@@ -32,19 +32,13 @@ from service.training.click_dataset import (
     build_training_set,
 )
 from service.training.ranker_from_clicks import click_ranker, train_history_phase
+from tests.learning_stores import QUICK
 from tests.rankers import REPORT
 from tests.unit.service.training.tasteful_shoppers import Told, told
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 BUILT = 1.78e9
-OPTIONS = ClickRankerOptions(
-    training=ClickOptions(loop=LoopOptions(epochs=1, learning_rate=3e-3, warm_up=5)),
-    queries=60,
-    depth=15,
-    candidates=12,
-    validating=30,
-)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +62,7 @@ def tasteful(snapshot: Snapshot) -> Told:
 
 @pytest.fixture(scope="module")
 def trained(root: Path, snapshot: Snapshot, tasteful: Told) -> ClickTraining:
-    return _trained(root, snapshot, tasteful, OPTIONS)
+    return _trained(root, snapshot, tasteful, QUICK)
 
 
 def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRankerOptions) -> ClickTraining:
@@ -78,7 +72,7 @@ def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRanker
 
 
 def second_phase(
-    snapshot: Snapshot, lists: pl.DataFrame, acts: pl.DataFrame | None, run: Path, options: ClickRankerOptions = OPTIONS
+    snapshot: Snapshot, lists: pl.DataFrame, acts: pl.DataFrame | None, run: Path, options: ClickRankerOptions = QUICK
 ) -> HistoryResult:
     made = build_training_set(snapshot, lists, None, options, BUILT, NullProgress())
     shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)
@@ -98,7 +92,7 @@ def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
     network = load_network(made.folder / WEIGHTS_FILE)
     assert network.shape.history == 32
     assert network.shape.vector_dimension == made.spec.vector_dimension
-    assert trained.networks[OPTIONS.method].network.history is None
+    assert trained.networks[QUICK.method].network.history is None
 
 
 def test_training_goes_on_from_the_attention_that_serves(
@@ -110,7 +104,7 @@ def test_training_goes_on_from_the_attention_that_serves(
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
 
     assert ranker_store(root).publish(build, before.spec, REPORT).serves
-    options = dataclasses.replace(OPTIONS, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
+    options = dataclasses.replace(QUICK, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
     again = _trained(root, snapshot, tasteful, options)
     served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.model))
     assert again.added.model.spec.parent == before.spec.identity
@@ -141,7 +135,7 @@ def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, 
     few = tasteful.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
     found = second_phase(snapshot, tasteful.lists, few, tmp_path)
     assert "displays with a history, 200 are needed: left out" in found.summary
-    options = dataclasses.replace(OPTIONS, validating=2)
+    options = dataclasses.replace(QUICK, validating=2)
     found = second_phase(snapshot, tasteful.lists, tasteful.acts, tmp_path, options)
     assert "shoppers to choose and judge by, 40 are needed: left out" in found.summary
     assert list(tmp_path.iterdir()) == []
