@@ -77,12 +77,10 @@ class SplitOutcomes:
 
 
 def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Experiment, key: bytes) -> SplitOutcomes:
-    """What came of each variant. `events` are those of `event_report.inputs` without bots', `sessions` has session and
-    session.
+    """The outcomes of each variant, of events without bots'; `sessions` has session_number and session.
 
-    One search is what a session asked with one text: its further pages, and its reloads, are no more searches. It is
-    abandoned where nothing was clicked, put into the cart or bought from it, and the shopper did not go on looking for
-    the same thing with other words.
+    A search is all that a session asked with one text, further pages and reloads included. It is abandoned where
+    nothing was clicked, put into the cart or bought from it, and the shopper did not search again in other words.
     """
     named = pl.col("variant").is_in([variant.name for variant in experiment.variants])
     answers = _answers(events, _ids(events, experiment.id, key).filter(named))
@@ -101,8 +99,8 @@ def split_outcomes(events: pl.DataFrame, sessions: pl.DataFrame, experiment: Exp
 
 
 def draft_outcomes(events: pl.DataFrame, experiment: Experiment, key: bytes) -> pl.DataFrame:
-    """What came of interleaved lists, one row a shopper (`who`): searches, wins of the second list, losses, ties. A
-    search with clicks is won by the list whose products were clicked more; one without clicks says nothing."""
+    """The outcomes of interleaved lists, one row a shopper (`who`): searches, wins of the second list, losses, ties. A
+    search with clicks is won by the list whose products were clicked more."""
     answers = _answers(events, _ids(events, experiment.id, key).filter(pl.col("teams") != ""))
     shown = events.filter((pl.col("kind") == "impression") & pl.col("position").is_not_null())
     placed = shown.select("query_id", "product_id", "position").unique(["query_id", "product_id"], keep="any")

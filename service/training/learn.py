@@ -61,10 +61,7 @@ def train_shoppers(
     tables: FreshTables, acts: ShopperActs, options: UserTowerOptions, steps: RecordedSteps
 ) -> UserTowerResult | None:
     """Trains the user tower and lets it serve where it is better; None where there is too little to learn from, or
-    the tower that serves cannot be read.
-
-    What an earlier run has made of the same acts is taken as it is: also of one that was killed later.
-    """
+    the serving tower cannot be read. A tower that an earlier run trained on the same acts is not trained again."""
     with steps.under(SHOPPERS):
         try:
             done = tower_of_acts(tables, acts, options, steps, again=False)
@@ -81,8 +78,7 @@ def train_encoder(
     root: Path, settings: Settings, request: TextTowersRequest, steps: RecordedSteps
 ) -> TextTowers | None:
     """Trains the encoder on clicks and lets it serve where it is better; None where there is too little to learn from,
-    nothing better came of it, or it could not be written or published, as the index is being rebuilt, the disk is full
-    or the cluster does not answer: the next run goes on with what was trained.
+    it is no better, or it could not be written or published: the next run goes on with what was trained.
 
     Raises what `train_text_towers` does of events and of the index.
     """
@@ -168,8 +164,8 @@ class _LearnRun:
     towers: TextTowers | None = None
 
     def trained(self, root: Path, settings: Settings, options: LearnOptions) -> ClickTraining:
-        """The encoder first, where that is asked for, as the others read its vectors; then they, on tables that are
-        brought up to date once; all of them are read at once, as others may replace them meanwhile."""
+        """The encoder first, as the others read its vectors. The tables are refreshed once and read at once, as other
+        programs may replace them."""
         if options.towers is not None:
             self.towers = train_encoder(root, settings, options.towers, self.steps)
         with fresh_tables(root, settings, self.steps) as tables:

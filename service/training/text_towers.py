@@ -143,17 +143,17 @@ class TextTowersRequest:
     """What to train on, and where what comes of it goes."""
 
     judgments: Sequence[Path] = ()
-    """Files; none for what shoppers did. Beside `catalog` they train nothing, but judge what is to be published."""
+    """Files; none for shoppers' clicks. With `catalog` they do not train, but judge."""
     catalog: int = 0
-    """Train on so many queries made from the catalog's own products; 0 for none."""
+    """The number of synthetic queries to train on; 0 for none."""
     validation: Path | None = None
     """A judgments file whose queries choose; None takes a tenth of the others."""
     held_out: Collection[str] = ()
-    """Queries that may have no part in it."""
+    """Queries that are not used."""
     paraphrases: bool = False
-    """Queries of few positives learn what answers those that shoppers replaced them by; only where clicks train."""
+    """Also train queries by the answers of those that shoppers replaced them by; only where clicks train."""
     synthetic: int = 0
-    """Train on so many queries made from products that nobody has searched, beside judgments or clicks."""
+    """The number of synthetic queries, of products that nobody has searched, besides judgments or clicks."""
     encoder: str = ""
     """A model's name or folder to begin with; the index's own by default."""
     teacher: str = ""
@@ -162,13 +162,13 @@ class TextTowersRequest:
     """A new folder; one under the index's `training` by default."""
     cache: Path = Path(".cache")
     publish: bool = False
-    """Let them serve where they are better, the whole catalog encoded by them, as judged by a fifth of the queries, or
-    by all of `judgments` where those train nothing."""
+    """Encode the catalog, and let it serve where it is better by a fifth of the queries, or by `judgments` that do not
+    train."""
     runtime: str = "auto"
     """What they serve in."""
     options: TextTowerOptions = field(default_factory=TextTowerOptions)
     tune: int = 0
-    """So many short trainings look for better options first; 0 takes those that are given."""
+    """The number of short trainings that look for better options first."""
 
     @property
     def source(self) -> str:
@@ -190,15 +190,14 @@ class TextTowersResult:
 def train_text_towers(
     root: Path, settings: Settings, request: TextTowersRequest, progress: Progress
 ) -> TextTowersResult:
-    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a folder of its own;
-    where the request says so, it is published if it is better than the one that serves.
+    """Trains the encoder of an index on judged queries or its shoppers' clicks, and writes it to a new folder; on
+    request it is published if it is better than the one that serves.
 
-    A run that was interrupted goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
-    StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it, or
-    rebuilds it when the towers are to be published, JudgmentsError for a file that cannot be read, EncoderError where a
-    model cannot be had, SettingError for a folder that is there already, where nothing could judge, for paraphrases of
-    what are no clicks and a runtime that does not exist, and TrainingError where there is too little to learn from or
-    to judge by, or nothing better came of it.
+    An interrupted run goes on where it was, also in encoding. Raises StoreMissingError, StoreForeignError or
+    StoreDamagedError for a directory that cannot serve, StoreLockedError where another program trains for it or
+    rebuilds it, JudgmentsError for a file that cannot be read, EncoderError where a model cannot be had, SettingError
+    for options that contradict each other or a folder that exists, and TrainingError where there is too little to learn
+    from or to judge by, or the result is no better.
     """
     if request.paraphrases and request.source != "clicks":
         raise SettingError(
@@ -250,8 +249,8 @@ class _Training:
     progress: Progress
 
     def published(self, sources: TowerSources, judges: Sequence[JudgedQuery] | None = None) -> TextTowersResult:
-        """Without `judges`, a fifth of the training queries judge. The run is kept until all is done: one that is
-        killed while it encodes does not train again."""
+        """Without `judges`, a fifth of the training queries judge. A run that is killed while it encodes does not train
+        again."""
         request = self.request
         if not request.publish:
             done, _, run = self._written(sources)
@@ -442,8 +441,7 @@ def judged_queries(path: Path) -> list[JudgedQuery]:
 
 
 def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, progress: Progress) -> TowerDataset:
-    """What a snapshot's towers learn from, with a word on what was left out; raises TrainingError where that is too
-    little."""
+    """The training data of a snapshot's towers; raises TrainingError where there is too little."""
     progress.begin("material", None, "")
     made = build_dataset(sources, snapshot.products.row_of, seed)
     out = made.dropped

@@ -1,5 +1,4 @@
-"""Whether trained towers are published: what a catalog encoded by them answers to queries that neither trained nor
-chose."""
+"""The promotion of trained towers, by the re-encoded catalog's answers to queries that neither trained nor chose."""
 
 from __future__ import annotations
 
@@ -73,10 +72,10 @@ def judging(judged: Sequence[JudgedQuery]) -> list[JudgedQuery]:
 
 
 def without_judges(sources: TowerSources, judges: Sequence[JudgedQuery]) -> TowerSources:
-    """What is left to train on and to choose by where these queries judge.
+    """The sources without the queries that judge.
 
-    A query that would judge had it any clicks, as its text says, learns nothing by a paraphrase either: it may judge
-    the towers that come next, which begin with these.
+    A query that would judge if it had clicks is no paraphrase either: it may judge the next towers, which begin with
+    these.
     """
     names = {each.query for each in judges}
     training = [each for each in sources.training if each.query not in names]
@@ -159,8 +158,8 @@ class _Gate:
 
 
 def judged_gains(snapshot: Snapshot, judged: Sequence[JudgedQuery]) -> dict[str, dict[str, float]]:
-    """Of each query what the products that are there gain; queries that none answers are left out, and what is equal
-    after normalising is one, each product with the highest gain that it was given."""
+    """The gains of existing products by query, without queries that none answers. Queries that are equal after
+    normalisation are one, each product with its highest gain."""
     known: dict[str, tuple[str, dict[str, float]]] = {}
     for each in judged:
         _, gains = known.setdefault(normalize_query(each.query), (each.query, {}))
