@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from rerank.click_models.models import BASELINES
 from rerank.evaluation.promotion import NDCG, MeasureComparison
 from rerank.evaluation.statistics import Difference
 from rerank.ranker.spec import MERGED, NAIVE, NEW, SERVED, OrderResult
@@ -110,9 +109,8 @@ def _rows(axes: Axes, names: Sequence[str]) -> None:
 def _validation(curves: Sequence[Curve]) -> str:
     def draw(axes: Axes) -> None:
         for curve, colour in zip(curves, _COLOURS, strict=False):
-            at, values = zip(*((each.number, each.validation) for each in curve.epochs), strict=True)
-            axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.method)
-            axes.plot([curve.best.number], [curve.best.validation], color=colour, marker="o", markersize=8, alpha=0.35)
+            draw_curve(axes, [(each.number, each.validation) for each in curve.epochs], colour, curve.method)
+            _mark_best(axes, curve.best.number, curve.best.validation, colour)
         _by_epoch(axes)
 
     return svg(2.8, draw, "nDCG@10 on the validation lists, by epoch")
@@ -140,8 +138,7 @@ def _loss(curves: Sequence[Curve]) -> str:
         for curve, colour in zip(curves, _COLOURS, strict=False):
             known = [(each.number, each.loss) for each in curve.epochs if each.loss is not None]
             if known:
-                at, values = zip(*known, strict=True)
-                axes.plot(at, values, color=colour, marker="o", markersize=3.5, linewidth=1.4, label=curve.method)
+                draw_curve(axes, known, colour, curve.method)
         _by_epoch(axes)
 
     return svg(2.8, draw, "Mean loss of each epoch")
@@ -196,7 +193,7 @@ def order_name(order: str) -> str:
 
 def model_name(model: str) -> str:
     """The display name of a click model or baseline."""
-    return _BASELINES[model] if model in BASELINES and model in _BASELINES else f"click model {model}"
+    return _BASELINES.get(model, f"click model {model}")
 
 
 def slice_name(name: str) -> str:
@@ -239,7 +236,7 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console)
     console.print(_steps(report))
     if report.findings and report.findings.orders:
         console.print()
-        console.print(_order_rows(report))
+        console.print(_order_rows(report.findings.orders))
     console.print()
     if report.removed:
         console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
@@ -260,8 +257,7 @@ def _steps(report: LearnReport) -> Table:
     table.add_column("time", justify="right", no_wrap=True)
     table.add_column("what it did")
     for stage in report.stages:
-        time = seconds_text(stage.seconds) if stage.steps else ""
-        table.add_row(stage.name, time, Text(_did(stage)))
+        table.add_row(stage.name, seconds_text(stage.seconds) if stage.steps else "", Text(_did(stage)))
     return table
 
 
@@ -273,12 +269,11 @@ def _did(stage: Stage) -> str:
     return "\n".join(map(printable, lines))
 
 
-def _order_rows(report: LearnReport) -> Table:
+def _order_rows(orders: Sequence[OrderResult]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("order", "nDCG@10", "95%"):
         table.add_column(name, justify="left" if name == "order" else "right", no_wrap=True)
-    for each in report.findings.orders if report.findings else ():
-        table.add_row(
-            order_name(each.order), measure_text(each.ndcg), f"{measure_text(each.low)} to {measure_text(each.high)}"
-        )
+    for each in orders:
+        interval = f"{measure_text(each.low)} to {measure_text(each.high)}"
+        table.add_row(order_name(each.order), measure_text(each.ndcg), interval)
     return table
