@@ -76,6 +76,11 @@ class PairEstimates:
     strength: float
     """How many examinations the prior is worth."""
 
+    @property
+    def click_share(self) -> Floats:
+        """(pairs,): 0 to 1, how much of the attractiveness comes from clicks and not from the prior."""
+        return self.effective / (self.effective + self.strength)
+
     def interval(self, level: float = 0.95) -> tuple[Floats, Floats]:
         """The equal-tailed credible interval of each attractiveness: lower and upper ends, (pairs,) each.
 

@@ -76,6 +76,16 @@ class ClickLog:
         """(n,): the weights, ones where there are none."""
         return np.ones(self.size) if self.weights is None else self.weights.astype(np.float64)
 
+    @property
+    def place_weights(self) -> Floats:
+        """(n, depth): the weight of the row at each place."""
+        return np.broadcast_to(self.row_weights[:, None], self.pairs.shape)
+
+    def by_pair(self, chosen: Flags, values: Floats | None = None) -> Floats:
+        """(pairs,): weighted sums of `values` (n, depth) over the chosen places (n, depth); weighted counts without."""
+        weights = self.place_weights[chosen]
+        return sums(self.pairs[chosen], weights if values is None else values[chosen] * weights, self.count)
+
     def rows(self, chosen: slice | Flags) -> ClickLog:
         """The chosen lists, pairs numbered as before."""
         weights = None if self.weights is None else self.weights[chosen]

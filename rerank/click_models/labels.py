@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from rerank.click_models.base import DEFAULTS, ClickModel, FitOptions, PairPrior
-from rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes, sums
+from rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes
 from rerank.click_models.models import BASELINES, MODELS
 from rerank.click_models.priors import prior_strength, rank_prior
 
@@ -178,7 +178,7 @@ def click_labels(events: pl.DataFrame, options: LabelOptions = LabelOptions()) -
     later = _later(happened, options)
     weights = fit_weights(later)
     model = fit_twice(happened.log, happened, options)
-    signals = _signals(happened, model, 0, happened.log.size)
+    signals = signal_rates(happened, model, 0, happened.log.size)
     return ClickLabels(
         _table(happened, model, signals @ weights.values),
         weights,
@@ -199,12 +199,12 @@ def _later(happened: Outcomes, options: LabelOptions) -> LaterPurchases:
     cut = log.size - round(log.size * options.later)
     before, after = log.rows(slice(0, cut)), log.rows(slice(cut, None))
     model = fit_twice(before, happened, options)
-    shown = after.shown
-    looks = sums(after.pairs[shown], model.conditional_examination(after)[shown], log.count)
-    return LaterPurchases(_signals(happened, model, 0, cut), looks, happened.purchases(cut, log.size), happened.query)
+    looks = after.by_pair(after.shown, model.conditional_examination(after))
+    signals = signal_rates(happened, model, 0, cut)
+    return LaterPurchases(signals, looks, happened.purchases(cut, log.size), happened.query)
 
 
-def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:
+def signal_rates(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Floats:
     """(pairs, 3): attractiveness, and the rates of carts and purchases for a product that is examined.
 
     A rate is attractiveness times the share of clicks with that outcome, so all three are free of position bias, and
@@ -212,11 +212,11 @@ def _signals(happened: Outcomes, model: ClickModel, begin: int, end: int) -> Flo
     """
     made = model.estimates
     counts = happened.carts(begin, end), happened.purchases(begin, end)
-    conversions = (shares_of_clicks(counted, made.clicks) for counted in counts)
+    conversions = (_shares_of_clicks(counted, made.clicks) for counted in counts)
     return np.column_stack([made.attractiveness, *(made.attractiveness * share for share in conversions)])
 
 
-def shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
+def _shares_of_clicks(hits: Floats, clicks: Floats) -> Floats:
     """(pairs,): hits by clicks, smoothed towards the mean where clicks are few."""
     # A cart may come from a list without a click there, by a button beside the product.
     trials = np.maximum(clicks, hits)
@@ -240,5 +240,5 @@ def _table(happened: Outcomes, model: ClickModel, scores: Floats) -> pl.DataFram
         upper=upper,
         ctr=made.clicks / np.maximum(made.impressions, 1e-300),
         label=scores / highest if highest > 0 else scores,
-        weight=made.effective / (made.effective + made.strength),
+        weight=made.click_share,
     )

@@ -25,24 +25,30 @@ from rerank.click_models.priors import Cells, fold, slot_examination
 Indices = npt.NDArray[np.int64]
 
 
-class _ByPosition:
-    """The probabilities of models in which clicks do not depend on each other: attractiveness times examination."""
+class _Fitted:
+    """What a fitted model shows of a log."""
 
     estimates: PairEstimates
     examination: Floats
 
-    def click_probabilities(self, log: ClickLog) -> Floats:
-        return attraction(self.estimates, log, len(self.examination)) * self.examination[: log.depth]
+    def attraction(self, log: ClickLog) -> Floats:
+        """(n, depth): see `rerank.click_models.base.attraction`."""
+        return attraction(self.estimates, log, len(self.examination))
 
     def conditional_examination(self, log: ClickLog) -> Floats:
+        """See `ClickModel`; by position alone where a model does not say otherwise."""
         return np.broadcast_to(self.examination[: log.depth], log.pairs.shape)
 
     def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        return self.click_probabilities(log)
+        return self.attraction(log) * self.conditional_examination(log)
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        """See `ClickModel`; clicks do not depend on each other where a model does not say otherwise."""
+        return self.conditional_click_probabilities(log)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PositionBased(_ByPosition):
+class PositionBased(_Fitted):
     """PBM: Craswell et al. 2008; Chuklin, Markov & de Rijke 2015 (Click Models for Web Search, sections 3.3, 4.3).
 
     A click is an examined position times an attractive product. The first position is always examined, which sets the
@@ -62,7 +68,7 @@ class PositionBased(_ByPosition):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UserBrowsing:
+class UserBrowsing(_Fitted):
     """UBM: Dupret & Piwowarski 2008 (A user browsing model to predict search engine click data, section 3.2).
 
     Examination depends on the position and on that of the last click above. The first position is always examined.
@@ -90,7 +96,7 @@ class UserBrowsing:
 
     def click_probabilities(self, log: ClickLog) -> Floats:
         """(n, depth): over all that could have been clicked above."""
-        attracted = attraction(self.estimates, log, len(self.examination))
+        attracted = self.attraction(log)
         clicks = np.zeros(attracted.shape)
         last = np.zeros((log.size, log.depth + 1))
         last[:, 0] = 1.0
@@ -104,9 +110,6 @@ class UserBrowsing:
 
     def conditional_examination(self, log: ClickLog) -> Floats:
         return self.gamma[np.arange(log.depth), last_click(log)]
-
-    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
 
 
 def last_click(log: ClickLog) -> Indices:
@@ -156,8 +159,23 @@ def _unclicked(cells: Cells, attractiveness: Floats, examination: Floats) -> Flo
     return np.asarray(examined * (1.0 - attracted) / (1.0 - examined * attracted))
 
 
+class _Cascade(_Fitted):
+    """Models in which shoppers go down the list and may stop at a click."""
+
+    def stopping(self, log: ClickLog) -> Floats:
+        """(n, depth): the probability of ending the search after a click at each position."""
+        raise NotImplementedError
+
+    def click_probabilities(self, log: ClickLog) -> Floats:
+        attracted = self.attraction(log)
+        return attracted * examined(attracted, self.stopping(log))
+
+    def conditional_examination(self, log: ClickLog) -> Floats:
+        return examined_given_clicks(self.attraction(log), self.stopping(log), log)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class DependentClick:
+class DependentClick(_Cascade):
     """DCM: Guo, Liu & Wang 2009 (Efficient multiple-click models in web search, section 3).
 
     Shoppers go down the list, and stop only after a click, by a probability that depends on the position.
@@ -180,21 +198,12 @@ class DependentClick:
         seen = examined(attraction(estimates, log, log.depth), 1.0 - continuation)
         return cls(estimates, mean_examination(seen, log), continuation)
 
-    def click_probabilities(self, log: ClickLog) -> Floats:
-        attracted = attraction(self.estimates, log, len(self.examination))
-        return attracted * examined(attracted, 1.0 - self.continuation[: log.depth])
-
-    def conditional_examination(self, log: ClickLog) -> Floats:
-        attracted = attraction(self.estimates, log, len(self.examination))
-        stopping = np.broadcast_to(1.0 - self.continuation[: log.depth], attracted.shape)
-        return examined_given_clicks(attracted, stopping, log)
-
-    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
+    def stopping(self, log: ClickLog) -> Floats:
+        return np.broadcast_to(1.0 - self.continuation[: log.depth], log.pairs.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SimplifiedDBN:
+class SimplifiedDBN(_Cascade):
     """SDBN: Chapelle & Zhang 2009 (A dynamic Bayesian network click model for web search ranking, section 5).
 
     Shoppers go down the list until a product that they clicked satisfies them. `FitOptions(iterations=0)` gives the
@@ -212,27 +221,18 @@ class SimplifiedDBN:
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:
         """Fits by expectation maximisation over the sessions' ends."""
-        evidence = gather(log, log.pairs.astype(np.int64), log.count)
-        estimates, continuation = fit_cascade(evidence, options, progress)
+        estimates, continuation = fit_cascade(gather(log, log.pairs.astype(np.int64), log.count), options, progress)
         satisfaction = 1.0 - continuation
-        seen = examined(attraction(estimates, log, log.depth), _stopping(satisfaction, log))
+        seen = examined(attraction(estimates, log, log.depth), _at_places(satisfaction, log))
         return cls(estimates, mean_examination(seen, log), satisfaction)
 
-    def click_probabilities(self, log: ClickLog) -> Floats:
-        attracted = attraction(self.estimates, log, len(self.examination))
-        return attracted * examined(attracted, _stopping(self.satisfaction, log))
-
-    def conditional_examination(self, log: ClickLog) -> Floats:
-        attracted = attraction(self.estimates, log, len(self.examination))
-        return examined_given_clicks(attracted, _stopping(self.satisfaction, log), log)
-
-    def conditional_click_probabilities(self, log: ClickLog) -> Floats:
-        return attraction(self.estimates, log, len(self.examination)) * self.conditional_examination(log)
+    def stopping(self, log: ClickLog) -> Floats:
+        return _at_places(self.satisfaction, log)
 
 
-def _stopping(satisfaction: Floats, log: ClickLog) -> Floats:
-    """(n, depth): the satisfaction of the product at each position, 0 where there is none."""
-    return np.append(satisfaction, 0.0)[log.pairs]
+def _at_places(values: Floats, log: ClickLog) -> Floats:
+    """(n, depth): the value (pairs,) of the pair at each position, 0 where there is none."""
+    return np.append(values, 0.0)[log.pairs]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -267,21 +267,16 @@ class CascadeEvidence:
 def gather(log: ClickLog, slots: Indices, count: int) -> CascadeEvidence:
     """The evidence of a log; `slots` (n, depth) are below `count` wherever there is a click."""
     shown, positions = log.shown, np.arange(log.depth)
-    weights = np.broadcast_to(log.row_weights[:, None], shown.shape)
     last = np.where(log.clicks, positions, -1).max(axis=1, initial=-1)
     tail = shown & (positions > last[:, None]) & (last >= 0)[:, None]
     length = tail.sum(axis=1)
     ending = np.flatnonzero(length)
     earlier = log.clicks & (positions < last[:, None])
-
-    def count_pairs(chosen: npt.NDArray[np.bool_]) -> Floats:
-        return sums(log.pairs[chosen], weights[chosen], log.count)
-
     return CascadeEvidence(
-        count_pairs(shown),
-        count_pairs(log.clicks),
-        count_pairs(shown & ~tail),
-        sums(slots[earlier], weights[earlier], count),
+        log.by_pair(shown),
+        log.by_pair(log.clicks),
+        log.by_pair(shown & ~tail),
+        sums(slots[earlier], log.place_weights[earlier], count),
         log.pairs[tail].astype(np.int64),
         np.cumsum(length[ending]) - length[ending],
         length[ending],
@@ -378,7 +373,7 @@ def mean_examination(seen: Floats, log: ClickLog) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ProductRate(_ByPosition):
+class ProductRate(_Fitted):
     """The naive model: every pair has its click rate, at every position (DCTR; Chuklin et al. 2015, section 3.2.2)."""
 
     name: ClassVar[str] = "ctr"
@@ -389,14 +384,14 @@ class ProductRate(_ByPosition):
     @classmethod
     def fit(cls, log: ClickLog, options: FitOptions = DEFAULTS, progress: Progress | None = None) -> Self:  # noqa: ARG003
         """Counts; nothing is iterated."""
-        impressions, clicks = _count(log)
+        impressions, clicks = log.by_pair(log.shown), log.by_pair(log.clicks)
         prior = options.prior or PairPrior.ordinary(clicks, impressions, options.strength)
         rate = prior.posterior(clicks, impressions)
         return cls(_certain_estimates(rate, impressions, clicks, prior.strength), np.ones(log.depth))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PositionRate(_ByPosition):
+class PositionRate(_Fitted):
     """Every position has its click rate, whatever it shows (RCTR; Chuklin et al. 2015, section 3.2.1).
 
     Products are all alike to it, so their attractiveness is that of the first position.
@@ -415,15 +410,8 @@ class PositionRate(_ByPosition):
         rate = (clicks + 1.0) / (shown + 2.0)
         highest = float(rate.max(initial=0.0)) or 0.5
         alike = np.full(log.count, highest)
-        return cls(_certain_estimates(alike, *_count(log), options.strength), rate / highest)
-
-
-def _count(log: ClickLog) -> tuple[Floats, Floats]:
-    """(pairs,) each: impressions and clicks."""
-    shown = log.shown
-    weights = np.broadcast_to(log.row_weights[:, None], shown.shape)
-    impressions = sums(log.pairs[shown], weights[shown], log.count)
-    return impressions, sums(log.pairs[log.clicks], weights[log.clicks], log.count)
+        counts = log.by_pair(log.shown), log.by_pair(log.clicks)
+        return cls(_certain_estimates(alike, *counts, options.strength), rate / highest)
 
 
 def _certain_estimates(rate: Floats, impressions: Floats, clicks: Floats, strength: float) -> PairEstimates:

@@ -60,14 +60,9 @@ def rank_prior(log: ClickLog, model: ClickModel, query: Ints) -> PairPrior:
 
 
 def _exposure(log: ClickLog, model: ClickModel, query: Ints) -> _Exposure:
-    shown, weights = log.shown, np.broadcast_to(log.row_weights[:, None], log.pairs.shape)
-    pairs, weight = log.pairs[shown], weights[shown]
-    examined = model.conditional_examination(log)[shown]
+    shown, examined = log.shown, model.conditional_examination(log)
     return _Exposure(
-        sums(log.pairs[log.clicks], weights[log.clicks], log.count),
-        sums(pairs, examined * weight, log.count),
-        sums(pairs, examined**2 * weight, log.count),
-        _rank(log, query),
+        log.by_pair(log.clicks), log.by_pair(shown, examined), log.by_pair(shown, examined**2), _rank(log, query)
     )
 
 
@@ -164,7 +159,7 @@ def fold(log: ClickLog, slots: npt.NDArray[np.integer], count: int) -> Cells:
     shown = log.shown
     key = log.pairs[shown].astype(np.int64) * count + slots[shown]
     clicked = log.clicks[shown]
-    weights = np.broadcast_to(log.row_weights[:, None], shown.shape)[shown]
+    weights = log.place_weights[shown]
     order = np.argsort(key, kind="stable")
     key, clicked, weights = key[order], clicked[order], weights[order]
     starts = np.flatnonzero(np.diff(key, prepend=-1))

@@ -1,4 +1,4 @@
-"""Simulated sessions: shoppers go through a store's rankings, among bots, chance clicks and trends.
+"""Simulated sessions: shoppers go through a store's rankings.
 
 The truth is known, so that estimates from the clicks can be compared with it.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from rerank.click_models.click_log import NOTHING, ClickLog, Flags, Floats, Ints
@@ -29,11 +27,6 @@ class Conditions:
     exploration: float = 0.05
     """The share of sessions whose whole list is shuffled. Without any, and with one ranking, no model can separate a
     position from its product."""
-    chance_clicks: float = 0.0
-    """The probability that a product is clicked by mistake, examined or not."""
-    bots: float = 0.0
-    """The share of sessions that are bots': half of them click everything, half of them every second result at
-    random."""
 
 
 DEFAULT_CONDITIONS = Conditions()
@@ -48,16 +41,13 @@ class Simulation:
     """(n,): when, in days from the beginning of the window."""
     query: Ints
     """(n,): the query's place in the store."""
-    is_bot: Flags
-    """(n,)"""
     examined: Flags
-    """(n, depth): for bots, what they clicked."""
+    """(n, depth)"""
 
     @property
     def examination(self) -> Floats:
-        """(depth,): the share of impressions to shoppers at each position that they examined."""
-        shown = self.log.shown & ~self.is_bot[:, None]
-        return np.asarray((self.examined & shown).sum(axis=0) / np.maximum(shown.sum(axis=0), 1))
+        """(depth,): the share of impressions at each position that were examined."""
+        return np.asarray(self.examined.sum(axis=0) / np.maximum(self.log.shown.sum(axis=0), 1))
 
 
 def simulate(
@@ -73,19 +63,9 @@ def simulate(
     query = random.choice(len(store.traffic), sessions, p=store.traffic).astype(np.int32)
     pairs = _lists(store, query, day / conditions.days, conditions, random)
     shown = pairs != NOTHING
-    passed = np.broadcast_to((day / conditions.days)[:, None], pairs.shape)
-    view = ShownLists(
-        np.where(shown, store.attractiveness_at(passed, pairs), 0.0), np.where(shown, store.satisfaction[pairs], 0.0)
-    )
+    view = ShownLists(*(np.where(shown, rate[pairs], 0.0) for rate in (store.attractiveness, store.satisfaction)))
     clicks, examined = shopper.browse(view, random)
-    if conditions.chance_clicks:
-        clicks = clicks | (random.random(pairs.shape) < conditions.chance_clicks)
-    bot = random.random(sessions) < conditions.bots
-    clicks[bot] = _bot_clicks(int(bot.sum()), conditions.depth, random)
-    clicks &= shown
-    examined[bot] = clicks[bot]
-    log = ClickLog(pairs, clicks, len(store.attractiveness))
-    return Simulation(log, day, query, bot, examined & shown)
+    return Simulation(ClickLog(pairs, clicks & shown, len(store.attractiveness)), day, query, examined & shown)
 
 
 def _lists(
@@ -105,50 +85,6 @@ def _lists(
     return shown
 
 
-def _bot_clicks(count: int, depth: int, random: np.random.Generator) -> Flags:
-    everything = random.random((count, 1)) < 0.5
-    return np.asarray(everything | (random.random((count, depth)) < 0.5))
-
-
-def simulated_events(
-    simulation: Simulation, store: SimulatedStore, pairs: pl.DataFrame, start: datetime, seed: int = 0
-) -> pl.DataFrame:
-    """The same sessions as a store's log holds them, with carts and purchases, in the order of time.
-
-    `pairs` has the query and product_id of each pair, in order. Columns: kind, query_id (one a session), query,
-    product_id, position (Int32, from 1), time. Bots put nothing into carts. One row an impression: for small logs.
-    """
-    random = np.random.default_rng(seed)
-    log = simulation.log
-    chance = random.random((2, *log.pairs.shape))
-    carts = log.clicks & ~simulation.is_bot[:, None] & (chance[0] < store.cart[log.pairs])
-    purchases = carts & (chance[1] < store.purchase[log.pairs])
-    kinds = {"impression": log.shown, "click": log.clicks, "cart": carts, "purchase": purchases}
-    parts = [_cells(simulation, kind, happened) for kind, happened in kinds.items()]
-    # Seconds from the search on: results show at once, clicks follow down the list, carts and purchases after them.
-    wait = pl.col("kind").replace_strict({"impression": 0, "click": 5, "cart": 300, "purchase": 900})
-    seconds = pl.col("day") * 86_400 + wait + pl.when(pl.col("kind") == "impression").then(0).otherwise("position")
-    return (
-        pl.concat(parts)
-        .join(pairs.select("pair", "query", "product_id"), on="pair", how="left")
-        .with_columns(time=pl.lit(start) + pl.duration(microseconds=(seconds * 1e6).cast(pl.Int64)))
-        .sort("time", "query_id", "position", "kind")
-        .select("kind", "query_id", "query", "product_id", "position", "time")
-    )
-
-
-def _cells(simulation: Simulation, kind: str, happened: npt.NDArray[np.bool_]) -> pl.DataFrame:
-    rows, columns = np.nonzero(happened)
-    return pl.DataFrame(
-        {
-            "query_id": rows,
-            "position": (columns + 1).astype(np.int32),
-            "pair": simulation.log.pairs[rows, columns],
-            "day": simulation.day[rows],
-        }
-    ).with_columns(pl.lit(kind).alias("kind"), pl.format("q{}", "query_id").alias("query_id"))
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class SimulatedStore:
     """The truth that shoppers act by; arrays (pairs,) unless said otherwise, of probabilities."""
@@ -159,19 +95,13 @@ class SimulatedStore:
     traffic: Floats
     """(queries,): the share of each; sums to 1."""
     attractiveness: Floats
-    """Of a click, once the product is examined at."""
+    """Of a click, once the product is examined."""
     satisfaction: Floats
     """Of ending the search, once clicked."""
     cart: Floats
     """Of going into the cart, once clicked."""
     purchase: Floats
     """Of being bought, once in the cart."""
-    trend: Floats
-    """The factor, not a probability, by which attractiveness has changed at the end of the window; 1 for no change."""
-
-    def attractiveness_at(self, passed: Floats, pairs: npt.NDArray[np.integer]) -> Floats:
-        """The attractiveness of `pairs` once the share `passed` of the window, alike in shape, is over."""
-        return np.asarray(np.minimum(self.attractiveness[pairs] * self.trend[pairs] ** passed, 1.0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,10 +120,6 @@ class GradedStoreOptions:
     """How many rankings follow each other; half of the noise's variance is drawn anew for each."""
     zipf: float = 0.8
     """The n-th most frequent query has 1 / n^zipf times the traffic of the first."""
-    trending: float = 0.0
-    """The share of pairs whose attractiveness rises or falls, half of them each."""
-    trend: float = 3.0
-    """The factor by which it has risen, or fallen, at the end."""
 
 
 def graded_store(
@@ -226,7 +152,6 @@ def graded_store(
         along(behaviour.satisfaction),
         along(behaviour.cart),
         along(behaviour.purchase),
-        _trends(len(gain), behaviour, random),
     )
     return store, table.with_row_index("pair").with_columns(pl.col("pair").cast(pl.Int32))
 
@@ -249,12 +174,6 @@ def _rankings(gain: Floats, lengths: Ints, behaviour: GradedStoreOptions, random
     pairs[filled] = np.arange(len(gain))
     order = np.argsort(-scores, axis=2, kind="stable")
     return np.take_along_axis(np.broadcast_to(pairs, scores.shape), order, axis=2)
-
-
-def _trends(count: int, behaviour: GradedStoreOptions, random: np.random.Generator) -> Floats:
-    trending = random.random(count) < behaviour.trending
-    direction = random.choice((-1.0, 1.0), count)
-    return np.asarray(np.where(trending, behaviour.trend**direction, 1.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rerank.click_models.click_log import ClickLog, Flags, Floats, Ints, Outcomes, outcomes
-from rerank.click_models.labels import LabelOptions, fit_twice, shares_of_clicks
+from rerank.click_models.labels import LabelOptions, fit_twice, signal_rates
 from rerank.ranker.network import EVENTS, Inputs
 from rerank.training.datasets import CandidateLists, ListData
 from retrieval.errors import TrainingError
@@ -63,15 +63,11 @@ def fit_evidence(events: pl.DataFrame, options: LabelOptions = LABELS) -> ClickE
     """Fits a click model to events (see `rerank.click_models.click_log.click_log` for the columns)."""
     happened = outcomes(events, options.depth)
     model = fit_twice(happened.log, happened, options)
-    made, end = model.estimates, happened.log.size
-    counted = happened.carts(0, end), happened.purchases(0, end)
-    led = (made.attractiveness * shares_of_clicks(each, made.clicks) for each in counted)
-    gains = np.column_stack([made.attractiveness, *led])
-    weights = made.effective / (made.effective + made.strength)
-    acts = acts_of(happened)
+    gains, acts = signal_rates(happened, model, 0, happened.log.size), acts_of(happened)
     borrowed = tuple(name for at, name in enumerate(KINDS) if at and acts[..., at].sum() < LEAST_ACTS)
     for at in map(KINDS.index, borrowed):
         gains[:, at], acts[..., at] = gains[:, 0], acts[..., 0]
+    weights = model.estimates.click_share
     return ClickEvidence(happened.pairs, happened.log, acts, gains, weights, model.examination, borrowed)
 
 
@@ -95,9 +91,6 @@ def queries_with_clicks(evidence: ClickEvidence, most: int) -> tuple[str, ...]:
     numbers = np.flatnonzero(acted & np.array([bool(name) for name in names], np.bool_))
     order = numbers[np.argsort(-traffic[numbers], kind="stable")]
     return tuple(names[number] for number in order[:most].tolist())
-
-
-NOT_A_CANDIDATE = -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +121,7 @@ class Displays:
 def build_displays(log: ClickLog, acts: Flags, list_of: NDArray[np.int64], place_of: NDArray[np.int64]) -> Displays:
     """Builds displays of a log: `list_of` (n,) is each row's list, `place_of` (pairs,) each pair's candidate index,
     -1 for none. Displays without acts on a candidate are dropped."""
-    places = np.append(place_of, NOT_A_CANDIDATE)[log.pairs].astype(np.int16)
+    places = np.append(place_of, -1)[log.pairs].astype(np.int16)
     acts = acts & (places >= 0)[..., None]
     rows = np.flatnonzero((list_of >= 0) & acts.any(axis=(1, 2)))
     depth = log.depth
@@ -209,7 +202,9 @@ def click_lists(
     gains[at] = evidence.gains[known]
     local = np.full(len(place), -1, np.int64)
     local[known] = at - lists.offsets[lists.query_of[at]]
-    displays = build_displays(evidence.log, evidence.acts, _lists_of(evidence, pairs), local)
+    of_pair = np.append(pairs["list"].fill_null(-1).to_numpy(), -1)
+    list_of = of_pair[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
+    displays = build_displays(evidence.log, evidence.acts, list_of, local)
     weights = _evidence_of(evidence, known, lists.query_of[at], len(lists))
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
@@ -265,13 +260,6 @@ def _drawn(
         kept.append(np.sort(np.concatenate([np.flatnonzero(shown) + place.start, drawn])))
     places = np.concatenate(kept)
     return found.select(places), places
-
-
-def _lists_of(evidence: ClickEvidence, pairs: pl.DataFrame) -> NDArray[np.int64]:
-    """(n,): the list of each row of the log, -1 for none."""
-    of = pairs["list"].fill_null(-1).to_numpy()
-    lists: NDArray[np.int64] = np.append(of, -1)[evidence.log.pairs.max(axis=1, initial=-1)].astype(np.int64)
-    return lists
 
 
 def _evidence_of(
@@ -344,12 +332,9 @@ class ClickData:
     def batch(self, numbers: list[int], draw: Draw, seed: int) -> ClickBatch:
         clicks, rng = self.clicks, np.random.default_rng(seed)
         made = self.data.batch(numbers, draw.dropped, seed)
-        padded = made.is_candidate.shape
-        gains, is_shown = np.zeros((*padded, len(EVENTS)), np.float32), np.zeros(padded, np.bool_)
-        for at, number in enumerate(numbers):
-            place = clicks.lists.place(number)
-            gains[at, : place.stop - place.start] = clicks.gains[place]
-            is_shown[at, : place.stop - place.start] = clicks.is_shown[place]
+        kept, places = made.is_candidate.numpy(), clicks.lists.places(np.array(numbers, np.int64))
+        gains, is_shown = np.zeros((*kept.shape, len(EVENTS)), np.float32), np.zeros(kept.shape, np.bool_)
+        gains[kept], is_shown[kept] = clicks.gains[places], clicks.is_shown[places]
         chosen, owner = clicks.displays.of(numbers, draw.displays, rng)
         return ClickBatch(
             made.inputs,

@@ -17,9 +17,8 @@ from rerank.training.click_dataset import split_by_time
 from tests.unit.rerank.training.clicked_shop import shop
 
 
-def log_of(pairs: list[list[int]], clicks: list[list[int]], weights: list[float] | None = None) -> ClickLog:
-    weighed = None if weights is None else np.array(weights, np.float32)
-    return ClickLog(np.array(pairs, np.int32), np.array(clicks, np.bool_), 2, weighed)
+def log_of(pairs: list[list[int]], clicks: list[list[int]]) -> ClickLog:
+    return ClickLog(np.array(pairs, np.int32), np.array(clicks, np.bool_), 2)
 
 
 def model_of(*rates: float) -> ProductRate:
@@ -42,11 +41,6 @@ def test_places_where_nothing_was_shown_count_nowhere() -> None:
     assert made.position_perplexity[0] == pytest.approx(4)
     assert math.isnan(made.position_perplexity[1])
     assert made.perplexity == pytest.approx(4)
-
-
-def test_weights() -> None:
-    made = evaluate(model_of(0.5, 0.25), log_of([[0, 1], [1, 0]], [[1, 0], [1, 0]], [3, 1]))
-    assert made.log_likelihood == pytest.approx((3 * math.log(0.5 * 0.75) + math.log(0.25 * 0.5)) / 4)
 
 
 def test_a_click_that_was_thought_impossible_costs_much_and_not_everything() -> None:

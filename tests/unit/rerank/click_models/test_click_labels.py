@@ -25,32 +25,12 @@ from rerank.click_models.labels import (
 )
 from rerank.click_models.models import MODELS, ProductRate
 from rerank.click_models.priors import prior_strength, rank_prior
-from rerank.click_models.simulation import (
-    Conditions,
-    PositionShopper,
-    falling_examination,
-    graded_store,
-    simulate,
-    simulated_events,
-)
+from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
+from tests.unit.rerank.click_models.simulated_logs import simulated_events
 
 DEPTH = 6
 START = datetime(2025, 3, 1)
-COLUMNS = [
-    "query",
-    "product_id",
-    "impressions",
-    "examinations",
-    "clicks",
-    "carts",
-    "purchases",
-    "attractiveness",
-    "lower",
-    "upper",
-    "ctr",
-    "label",
-    "weight",
-]
+COLUMNS = "query product_id impressions examinations clicks carts purchases attractiveness lower upper ctr label weight"
 
 
 @cache
@@ -152,6 +132,7 @@ class TestWeights:
         assert found.purchases == LEAST_PURCHASES - 1
         assert np.array_equal(found.values, DEFAULT_WEIGHTS)
         assert np.isnan(found.errors).all()
+        assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
 
     def test_foresight_of_what_carts_and_purchases_add(self) -> None:
         made = cross_validate(self.later((0.01, 0.05, 0.8)))
@@ -178,25 +159,16 @@ class TestWeights:
         assert made
         assert (made.rank_correlation, made.clicks_rank_correlation) == (None, None)
 
-    def test_purchases_without_looks_fit_nothing(self) -> None:
-        later = self.later((0.01, 0.05, 0.8))
-        assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
-
 
 class TestLabels:
     def test_the_table(self) -> None:
         events, pairs = shop()
         table = labels().table
-        assert table.columns == COLUMNS
+        assert table.columns == COLUMNS.split()
         assert table.height == pairs.height
         counts = dict(events.group_by("kind").len().rows())
-        for kind, column in (
-            ("impression", "impressions"),
-            ("click", "clicks"),
-            ("cart", "carts"),
-            ("purchase", "purchases"),
-        ):
-            assert table[column].sum() == counts[kind]
+        for kind in ("impression", "click", "cart", "purchase"):
+            assert table[f"{kind}s"].sum() == counts[kind]
         assert table["label"].max() == 1.0
         assert table["label"].is_between(0, 1).all()
         assert table["weight"].is_between(0, 1).all()

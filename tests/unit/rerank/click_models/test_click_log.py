@@ -57,53 +57,6 @@ class TestClickLog:
         assert log.clicks.tolist() == [[False, False], [False, True]]
         assert log.count == 3
 
-    def test_a_gap_stays_and_what_is_past_the_depth_is_left_out(self) -> None:
-        log, pairs = click_log(
-            events(
-                ("impression", "a", "drill", "p1", 1, 0),
-                ("impression", "a", "drill", "p3", 3, 0),
-                ("impression", "a", "drill", "p4", 4, 0),
-                ("click", "a", "drill", "p4", 4, 1),
-            ),
-            depth=3,
-        )
-        assert shown(log, pairs) == [["p1", "", "p3"]]
-        assert not log.clicks.any()
-
-    def test_a_list_shown_again_counts_once_and_keeps_what_it_showed_first(self) -> None:
-        log, pairs = click_log(
-            events(
-                ("impression", "a", "drill", "p1", 1, 0),
-                ("impression", "a", "drill", "p1", 1, 30),
-                ("impression", "a", "drill", "p2", 2, 30),
-                ("impression", "a", "drill", "p9", 1, 60),
-                ("click", "a", "drill", "p1", 1, 1),
-                ("click", "a", "drill", "p1", 1, 31),
-            ),
-            depth=2,
-        )
-        assert shown(log, pairs) == [["p1", "p2"]]
-        assert log.clicks.tolist() == [[True, False]]
-
-    @pytest.mark.parametrize(
-        ("position", "expected"),
-        [(3, [False, False, True]), (1, [True, False, False]), (None, [True, False, False]), (2, [True, False, False])],
-    )
-    def test_a_product_listed_twice_is_clicked_where_the_click_says(
-        self, position: int | None, expected: list[bool]
-    ) -> None:
-        log, pairs = click_log(
-            events(
-                ("impression", "a", "drill", "p1", 1, 0),
-                ("impression", "a", "drill", "p2", 2, 0),
-                ("impression", "a", "drill", "p1", 3, 0),
-                ("click", "a", "drill", "p1", position, 1),
-            ),
-            depth=3,
-        )
-        assert shown(log, pairs) == [["p1", "p2", "p1"]]
-        assert log.clicks.tolist() == [expected]
-
     def test_pages_that_were_browsed_are_no_lists(self) -> None:
         browsed = [("impression", "", "", f"p{number}", 1, number) for number in range(2)]
         log, pairs = click_log(events(*browsed, ("impression", "a", "saw", "p9", 1, 5)), depth=2)
@@ -122,21 +75,6 @@ class TestClickLog:
         assert pairs.select("query", "product_id").rows() == [("drill", "p1"), ("saw", "p1")]
         assert log.pairs.tolist() == [[0], [1]]
 
-    def test_a_click_on_what_was_not_shown_is_left_out(self) -> None:
-        log, _ = click_log(
-            events(("impression", "a", "drill", "p1", 1, 0), ("click", "a", "drill", "p7", 1, 1)), depth=1
-        )
-        assert not log.clicks.any()
-
-    def test_no_events_give_an_empty_log(self) -> None:
-        log, pairs = click_log(events(), depth=4)
-        assert (log.size, log.depth, log.count, pairs.height) == (0, 4, 0, 0)
-
-    def test_the_kind_may_be_an_enum(self) -> None:
-        table = events(("impression", "a", "drill", "p1", 1, 0), ("click", "a", "drill", "p1", 1, 1))
-        log, _ = click_log(table.with_columns(pl.col("kind").cast(pl.Enum(["impression", "click"]))), depth=1)
-        assert log.clicks.tolist() == [[True]]
-
     @given(
         st.lists(
             st.tuples(
@@ -151,7 +89,9 @@ class TestClickLog:
     )
     def test_agrees_with_reading_event_by_event(self, drawn: list[tuple[str, str, str, int, int]]) -> None:
         rows = [(kind, answer, "q", product, place, second) for kind, answer, product, place, second in drawn]
-        log, pairs = click_log(events(*rows), depth=4)
+        table = events(*rows).with_columns(pl.col("kind").cast(pl.Enum(["impression", "click"])))
+        log, pairs = click_log(table, depth=4)
+        assert log.depth == 4
         lists: dict[str, dict[int, str]] = {}
         for kind, answer, _, product, place, _ in sorted(rows, key=lambda row: row[5]):
             if kind == "impression" and place <= 4:
@@ -191,8 +131,6 @@ class TestRefusals:
     ) -> None:
         with pytest.raises(InputError, match=said):
             ClickLog(np.array(pairs, np.int32), np.array(clicks), count)
-
-    def test_weights_are_one_a_row(self) -> None:
         with pytest.raises(InputError, match="one a row"):
             ClickLog(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.bool_), 1, np.ones(3, np.float32))
 
@@ -204,14 +142,6 @@ def words(*rows: RowOfAnswerWords) -> list[tuple[str, str]]:
     table = pl.DataFrame(rows, schema={"query_id": pl.String, "query": pl.String, "at": pl.Int64}, orient="row")
     times = pl.Series("time", [START + timedelta(seconds=second) for second in table["at"]], pl.Datetime)
     return query_texts(table.with_columns(times)).rows()
-
-
-def test_the_earliest_words_hold() -> None:
-    assert words(("a", "saw", 2), ("a", "drill", 1), ("a", "", 0)) == [("a", "drill")]
-
-
-def test_no_answer_and_no_words_have_no_row() -> None:
-    assert words(("", "saw", 0), ("a", "", 0)) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(["", "x", "y"]), st.integers(0, 3))))

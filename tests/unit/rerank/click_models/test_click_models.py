@@ -82,13 +82,13 @@ class TestContract:
         assert np.all((fitted.estimates.attractiveness > 0) & (fitted.estimates.attractiveness < 1))
         assert np.isfinite(evaluate(fitted, log).log_likelihood)
 
-    def test_no_clicks_at_all(self, model: type[ClickModel]) -> None:
-        log = one_list([0, 1, 2], [0, 0, 0], times=1_000)
-        assert model.fit(log).click_probabilities(log).max() < 0.01
-
-    def test_everything_clicked(self, model: type[ClickModel]) -> None:
-        log = one_list([0, 1, 2], [1, 1, 1], times=1_000)
-        assert model.fit(log).click_probabilities(log).min() > 0.98
+    @pytest.mark.parametrize(("clicked", "least", "most"), [(0, 0, 0.01), (1, 0.98, 1)])
+    def test_nothing_or_everything_clicked(
+        self, model: type[ClickModel], clicked: int, least: float, most: float
+    ) -> None:
+        log = one_list([0, 1, 2], [clicked] * 3, times=1_000)
+        probabilities = model.fit(log).click_probabilities(log)
+        assert least <= probabilities.min() <= probabilities.max() <= most
 
     def test_nothing_is_expected_where_nothing_stands(self, model: type[ClickModel]) -> None:
         log = ClickLog(np.array([[0, -1, 1], [-1, -1, -1]], np.int32), np.zeros((2, 3), np.bool_), 2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 
 import numpy as np
-import polars as pl
 import pytest
 
 from rerank.click_models.click_log import NOTHING, click_log
@@ -22,9 +21,9 @@ from rerank.click_models.simulation import (
     falling_gamma,
     graded_store,
     simulate,
-    simulated_events,
 )
 from retrieval.errors import InputError
+from tests.unit.rerank.click_models.simulated_logs import simulated_events
 
 GRADES = {"drill": {"p1": 3.0, "p2": 0.0, "p3": 1.0}, "saw": {"p1": 0.0, "p4": 2.0}}
 EVERYWHERE = PositionShopper(np.ones(3))
@@ -104,29 +103,10 @@ class TestSimulation:
         assert np.all(drills[:, 0] != drills[:, 1])
         assert np.all(np.sort(made.log.pairs[made.query == 1]) == [3, 4])
 
-    def test_trends(self) -> None:
-        store, _ = graded_store(GRADES, GradedStoreOptions(trending=1.0, trend=3.0, attractiveness=(0.2, 0.3)))
-        assert set(np.round(store.trend, 6)) <= {3.0, round(1 / 3, 6)}
-        made = simulate(store, EVERYWHERE, 40_000, Conditions(depth=3))
-        rising = int(np.argmax(store.trend))
-        last = made.day > 0.9 * 28
-        stood = (made.log.pairs == rising) & last[:, None]
-        expected = min(store.attractiveness[rising] * 3.0**0.95, 1)
-        assert made.log.clicks[stood].mean() == pytest.approx(expected, abs=0.05)
-
-    def test_bots_and_chance_clicks(self) -> None:
-        store, _ = graded_store(GRADES, GradedStoreOptions(attractiveness=(0.0, 0.0)))
-        made = simulate(store, EVERYWHERE, 20_000, Conditions(depth=3, bots=0.1, chance_clicks=0.02))
-        shown = made.log.shown
-        assert made.is_bot.mean() == pytest.approx(0.1, abs=0.01)
-        honest = made.log.clicks[shown & ~made.is_bot[:, None]].mean()
-        assert honest == pytest.approx(0.02, abs=0.005)
-        assert made.log.clicks[shown & made.is_bot[:, None]].mean() == pytest.approx(0.75, abs=0.03)
-
 
 def test_events_tell_the_same_as_the_log() -> None:
     store, pairs = graded_store(GRADES)
-    made = simulate(store, EVERYWHERE, 500, Conditions(depth=3, bots=0.1))
+    made = simulate(store, EVERYWHERE, 500, Conditions(depth=3))
     events = simulated_events(made, store, pairs, datetime(2025, 3, 1))
     log, found = click_log(events, depth=3)
     assert events["time"].is_sorted()
@@ -136,6 +116,3 @@ def test_events_tell_the_same_as_the_log() -> None:
     assert np.array_equal(log.clicks, made.log.clicks)
     counts = dict(events.group_by("kind").len().rows())
     assert counts["click"] > counts["cart"] > counts["purchase"] > 0
-    bots = [f"q{row}" for row in np.flatnonzero(made.is_bot)]
-    bought = events.filter(pl.col("kind").is_in(["cart", "purchase"]) & pl.col("query_id").is_in(bots))
-    assert bought.is_empty()

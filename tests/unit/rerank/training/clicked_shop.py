@@ -12,17 +12,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rerank.click_models.click_log import NOTHING
-from rerank.click_models.simulation import (
-    Conditions,
-    PositionShopper,
-    SimulatedStore,
-    falling_examination,
-    simulate,
-    simulated_events,
-)
+from rerank.click_models.simulation import Conditions, PositionShopper, SimulatedStore, falling_examination, simulate
 from rerank.training.click_dataset import ClickData, ClickLists, click_lists, fit_evidence
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.evaluation import ndcg
+from tests.unit.rerank.click_models.simulated_logs import simulated_events
 from tests.unit.rerank.training.teacher_lists import taught
 
 START = datetime(2026, 5, 1)
@@ -63,7 +57,7 @@ class Shop:
         attractive = 0.05 + 0.7 * self.relevance
         alike = np.ones(len(attractive))
         traffic = np.full(len(lists), 1 / len(lists))
-        return SimulatedStore(rankings, traffic, attractive, 0.0 * alike, 0.4 * alike, 0.5 * alike, alike)
+        return SimulatedStore(rankings, traffic, attractive, 0.0 * alike, 0.4 * alike, 0.5 * alike)
 
 
 def shop(folder: Path, queries: int = 60, candidates: int = 16) -> Shop:

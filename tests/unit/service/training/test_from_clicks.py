@@ -11,14 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rerank.click_models.simulation import (
-    Conditions,
-    PositionShopper,
-    falling_examination,
-    graded_store,
-    simulate,
-    simulated_events,
-)
+from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
 from rerank.ranker.features import FEATURES
 from rerank.ranker.spec import AddedRanker, ranker_store
 from retrieval.errors import TrainingError
@@ -30,6 +23,7 @@ from service.events.signals import Popularity
 from service.training.click_dataset import ClickRankerOptions, build_training_set
 from service.training.ranker_from_clicks import click_ranker
 from tests.learning_stores import QUICK
+from tests.unit.rerank.click_models.simulated_logs import simulated_events
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
