@@ -157,14 +157,10 @@ def fit_baseline(acts: SessionFeatures, suspects: pl.Series) -> BotBaseline:
     sessions = acts.sessions.filter(~pl.col("session_number").is_in(suspects.implode()))
     voices = sessions.group_by("source").agg(_weight=pl.col("clicks").sum())
     voices = voices.select("source", weight=_VOICE / pl.max_horizontal("_weight", pl.lit(_VOICE)))
-    kept = (
-        sessions.select("session_number")
-        .join(acts.sessions.select("session_number", "source"), on="session_number")
-        .join(voices, on="source")
-    )
-    shown = acts.shown.join(kept.select("session_number", "weight"), on="session_number")
-    steps = acts.steps.join(kept.select("session_number", "weight"), on="session_number")
     weighted = sessions.join(voices, on="source")
+    shown, steps = (
+        part.join(weighted.select("session_number", "weight"), on="session_number") for part in (acts.shown, acts.steps)
+    )
     rates = _rates(shown)
     pace, between, within = _pace(sessions)
     weight, bought = weighted["weight"].to_numpy(), weighted["purchases"].to_numpy()
@@ -197,7 +193,8 @@ def _pace(sessions: pl.DataFrame) -> tuple[float, float, float]:
     # Bots are fast, so the deviation is that of the slower half.
     seen = (_TO_DEVIATION * float(np.median(means[means >= middle] - middle))) ** 2
     between = max(seen - within**2 * float(np.mean(1 / counts)), 0.1)
-    return _drawn(middle, len(sums), _PACE), _drawn(between, len(sums), _PACE_BETWEEN**2) ** 0.5, within
+    count = len(sums)
+    return _share(middle * count, count, _PACE), _share(between * count, count, _PACE_BETWEEN**2) ** 0.5, within
 
 
 def _within(paced: pl.DataFrame) -> float:
@@ -209,11 +206,7 @@ def _within(paced: pl.DataFrame) -> float:
     degrees = several["dwells"].to_numpy() - 1
     middle = (1 - 2 / (9 * degrees)) ** 3
     variance = float(np.median(several["dwell_ss"].to_numpy() / degrees / middle))
-    return float(np.sqrt(max(_drawn(variance, len(several), _PACE_WITHIN**2), 0.01)))
-
-
-def _drawn(value: float, count: int, stated: float) -> float:
-    return (value * count + stated * _WORTH) / (count + _WORTH)
+    return float(np.sqrt(max(_share(variance * len(several), len(several), _PACE_WITHIN**2), 0.01)))
 
 
 def _rates(shown: pl.DataFrame) -> Floats:
@@ -515,46 +508,33 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     source. The baseline is fitted to the sessions that are not suspected, three times.
     """
     options = options or BotOptions()
-    case = _case(session_features(events))
+    acts = session_features(events)
+    units = acts.sessions.select("source").unique().sort("source")
+    # The row of each session's source in `units`.
+    source = acts.sessions["source"].to_numpy()
+    alike = coordinated_accounts(units, acts)
     suspects = pl.Series("session_number", [], dtype=pl.UInt32)
     for _ in range(_PASSES):
-        baseline = fit_baseline(case.acts, suspects)
-        whole = _combine(_of_sources(case, baseline, suspects), options)
-        own = _combine(_of_sessions(case, baseline, suspects, whole), options)
-        score = _score(np.maximum(own.total, whole.total[case.source]), options)
-        suspects = case.acts.sessions["session_number"].filter(pl.Series(score >= options.threshold))
-    return _table(case, score, _reasons(own, whole, case.source, score >= options.threshold), options)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Case:
-    """The inputs of all passes: `source` (sessions,) is the row of each session's source in `sources`."""
-
-    acts: SessionFeatures
-    sources: pl.DataFrame
-    source: NDArray[np.uint32]
-    alike: Floats
-
-
-def _case(acts: SessionFeatures) -> _Case:
-    sources = acts.sessions.select("source").unique().sort("source")
-    return _Case(acts, sources, acts.sessions["source"].to_numpy(), coordinated_accounts(sources, acts))
-
-
-def _of_sessions(case: _Case, baseline: BotBaseline, suspects: pl.Series, whole: BotEvidence) -> dict[Signal, Floats]:
-    sums = sums_by("session_number", case.acts.sessions, case.acts, baseline)
-    near = suspect_products("session_number", case.acts.sessions, case.acts, baseline, suspects)
-    found = {**signals(sums, baseline), Signal.MANY: many(sums, baseline), Signal.COMPANY: near}
-    # Purchases in other sessions of the source count for this one.
-    bought = whole.by_signal[Signal.NEVER_BUYS][case.source]
-    return {**found, Signal.NEVER_BUYS: np.minimum(found[Signal.NEVER_BUYS], bought)}
-
-
-def _of_sources(case: _Case, baseline: BotBaseline, suspects: pl.Series) -> dict[Signal, Floats]:
-    sums = sums_by("source", case.sources, case.acts, baseline)
-    near = suspect_products("source", case.sources, case.acts, baseline, suspects)
-    repeated = again(case.sources, case.acts, baseline)
-    return {**signals(sums, baseline), Signal.AGAIN: repeated, Signal.ALIKE: case.alike, Signal.COMPANY: near}
+        baseline = fit_baseline(acts, suspects)
+        by_source = signals(sums_by("source", units, acts, baseline), baseline)
+        by_source |= {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
+        by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
+        sums = sums_by("session_number", acts.sessions, acts, baseline)
+        by_session = signals(sums, baseline) | {Signal.MANY: many(sums, baseline)}
+        by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
+        # Purchases in other sessions of the source count for this one.
+        bought = by_source[Signal.NEVER_BUYS][source]
+        by_session[Signal.NEVER_BUYS] = np.minimum(by_session[Signal.NEVER_BUYS], bought)
+        whole, own = _combine(by_source, options), _combine(by_session, options)
+        score = 1 / (1 + 10 ** (options.against - np.maximum(own.total, whole.total[source])))
+        flagged = score >= options.threshold
+        suspects = acts.sessions["session_number"].filter(pl.Series(flagged))
+    known = ("session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32))
+    return acts.sessions.select(known).with_columns(
+        score=pl.Series(score, dtype=pl.Float32),
+        reasons=pl.Series(_reasons(own, whole, source, flagged), dtype=pl.List(pl.String)),
+        is_fraud=pl.Series(flagged),
+    )
 
 
 def _combine(by_signal: Mapping[Signal, Floats], options: BotOptions) -> BotEvidence:
@@ -564,10 +544,6 @@ def _combine(by_signal: Mapping[Signal, Floats], options: BotOptions) -> BotEvid
         if weights:
             total = total + np.minimum(np.max(weights, axis=0), options.bound)
     return BotEvidence(total, by_signal)
-
-
-def _score(total: Floats, options: BotOptions) -> Floats:
-    return np.asarray(1 / (1 + 10 ** (options.against - total)))
 
 
 def _reasons(
@@ -589,14 +565,3 @@ def _strongest(judged: BotEvidence, unit: int) -> Iterable[str]:
     weights = {signal: float(values[unit]) for signal, values in judged.by_signal.items()}
     ordered = sorted(weights, key=lambda signal: -weights[signal])
     return [signal.value for signal in ordered if weights[signal] >= _LEAST_REASON]
-
-
-def _table(case: _Case, score: Floats, reasons: list[list[str]], options: BotOptions) -> pl.DataFrame:
-    columns = case.acts.sessions.select(
-        "session_number", "shopper", "session", "first", pl.col("events", "clicks").cast(pl.UInt32)
-    )
-    return columns.with_columns(
-        score=pl.Series(score, dtype=pl.Float32),
-        reasons=pl.Series(reasons, dtype=pl.List(pl.String)),
-        is_fraud=pl.Series(score >= options.threshold),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import polars as pl
 
@@ -19,6 +20,14 @@ def counted(kind: str) -> pl.Expr:
     return (pl.col("kind") == kind).sum().cast(pl.UInt32)
 
 
+ACT_COUNTS = {
+    "clicks": counted("click"),
+    "consultations": counted("consultation"),
+    "carts": counted("cart"),
+    "purchases": counted("purchase"),
+}
+
+
 def _acts(events: pl.DataFrame) -> pl.DataFrame:
     acts = events.filter(pl.col("kind").is_in(ACTS))
     return acts.select(WHO, "shopper", "session_number", "product_id", "kind", "time").sort(
@@ -28,13 +37,7 @@ def _acts(events: pl.DataFrame) -> pl.DataFrame:
 
 def _product_counts(events: pl.DataFrame) -> pl.DataFrame:
     shown = events.filter(pl.col("product_id") != "")
-    counts = shown.group_by("product_id").agg(
-        impressions=counted("impression"),
-        clicks=counted("click"),
-        consultations=counted("consultation"),
-        carts=counted("cart"),
-        purchases=counted("purchase"),
-    )
+    counts = shown.group_by("product_id").agg(impressions=counted("impression"), **ACT_COUNTS)
     return counts.sort("product_id")
 
 
@@ -71,7 +74,9 @@ def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, op
     Observed-to-Expected Ratios for Robust and Transparent Large-Scale Pattern Discovery) over two exponentially
     weighted averages (Roberts 1959). The window's last day counts only as far as it is over.
     """
-    days = window.last_day - _first_day(daily, window) + 1
+    # The log may begin within the window.
+    first: Any = daily["day"].min()
+    days = window.last_day - (window.first_day if first is None else first) + 1
     over = (milliseconds(window.last) % DAY_MS + 1) / DAY_MS
     overall, recent = (
         over + sum(0.5 ** (age / life) for age in range(1, days))
@@ -85,9 +90,3 @@ def add_trend(daily: pl.DataFrame, key: str, amount: pl.Expr, window: Window, op
     prior = options.trend_prior
     trend = ((pl.col("_observed") + prior) / (expected + prior)).log(2.0)
     return sums.select(key, "score", trend=trend)
-
-
-def _first_day(daily: pl.DataFrame, window: Window) -> int:
-    """The first day of the log, where it begins within the window."""
-    first = daily["day"].min()
-    return window.first_day if first is None else int(first)  # type: ignore[arg-type]

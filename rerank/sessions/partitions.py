@@ -4,12 +4,11 @@ files."""
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from itertools import groupby
 from pathlib import Path
-from typing import Protocol
 
 import msgspec
 import polars as pl
@@ -17,7 +16,7 @@ import xxhash
 from polars.exceptions import PolarsError
 
 from rerank.sessions.bots import BotOptions
-from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, shows_answer
+from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean, shows_answer
 from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.store import DayState, EventStore
@@ -30,21 +29,6 @@ AFTER_WINDOW = "after the window"
 """The reject reason of events whose corrected time is past the window's end."""
 _FACTS = "day.json"
 _NO_CLAIMS = pl.DataFrame(schema={"key": EVENT_SCHEMA["key"]})
-
-
-class Clean(Protocol):
-    """The interface of `cleaning.clean`."""
-
-    def __call__(
-        self,
-        events: pl.DataFrame,
-        products: pl.DataFrame | None,
-        options: CleaningOptions,
-        *,
-        earlier: pl.DataFrame | None = None,
-    ) -> CleaningResult:
-        """Cleans events of `EVENT_SCHEMA`; answers are looked up among `earlier` ones, too."""
-        ...
 
 
 class DayFacts(msgspec.Struct, frozen=True):
@@ -81,18 +65,6 @@ class Day:
         return read_frame(self.folder / f"claims{SUFFIX}")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class DaySource:
-    """The inputs of days."""
-
-    store: EventStore
-    products: pl.DataFrame | None
-    """product_id and created, or None where the catalog is not known."""
-    clean: Clean
-    options: CleaningOptions
-    window: Window
-
-
 class DayMaker:
     """Gives the days of a window, from the cache where their inputs are unchanged; counts both.
 
@@ -101,39 +73,32 @@ class DayMaker:
     catalog's entries of its products.
     """
 
-    def __init__(self, source: DaySource, folder: Path) -> None:
-        self._source = source
+    def __init__(self, store: EventStore, context: Context, folder: Path) -> None:
+        self._store = store
+        self._window = context.window
+        self._products = context.products
+        self._options = context.options.cleaning
         self._folder = folder
-        self._until = milliseconds(source.window.last)
+        self._until = milliseconds(context.window.last)
         self._raw: dict[int, tuple[pl.DataFrame, int]] = {}
-        self._catalog = _CatalogFingerprint(source.products)
-        self._rules = f"{RECIPE} {source.options!r}"
+        self._catalog = _CatalogFingerprint(context.products)
+        self._rules = f"{RECIPE} {self._options!r}"
         self.made = 0
         self.kept = 0
 
     def days(self) -> Iterator[Day]:
         """The days that have events, in order, as each depends on the claims of the previous one."""
-        window = self._source.window
-        states = {
-            day: state
-            for day, state in self._source.store.days().items()
-            if window.first_day <= day <= window.last_day and state.count
-        }
+        in_window = range(self._window.first_day, self._window.last_day + 1)
+        states = {day: state for day, state in self._store.days().items() if day in in_window and state.count}
         before: Day | None = None
         for number in sorted(states):
-            follows = before is not None and before.number == number - 1
-            before = self._day(number, states, before if follows else None)
+            before = self._day(number, states, before if before and before.number == number - 1 else None)
             yield before
 
     def _day(self, number: int, states: Mapping[int, DayState], before: Day | None) -> Day:
-        made_from = (
-            str(states[number]),
-            str(states.get(number + 1)),
-            str(states.get(number - 1)),
-            before.facts.claims if before else _digest_of(_NO_CLAIMS),
-            self._rules,
-        )
-        name = f"{moment(number * DAY_MS).date()}-{_digest(*made_from)}"
+        events = (str(states.get(day)) for day in (number, number + 1, number - 1))
+        claims = before.facts.claims if before else _digest_of(_NO_CLAIMS)
+        name = f"{moment(number * DAY_MS).date()}-{_digest(*events, claims, self._rules)}"
         cut = f"{name}-until-{self._until}"
         for kept in (self._found(number, name), self._found(number, cut)):
             if kept and (kept.facts.latest <= self._until or kept.folder.name.startswith(cut)):
@@ -156,10 +121,12 @@ class DayMaker:
         following, next_latest = self._events(number + 1) if number + 1 in states else (own.clear(), 0)
         following = related(own, following)
         together = pl.concat([own, following])
-        answers = None if earlier is None else answers_of(together, earlier)
-        cleaned = self._source.clean(together, self._source.products, self._source.options, earlier=answers)
+        if earlier is not None:
+            # The earlier queries and impressions of the answers that these events name.
+            earlier = earlier.filter(shows_answer()).join(together, on="query_id", how="semi", maintain_order="left")
+        cleaned = clean(together, self._products, self._options, earlier=earlier)
         latest = max(latest, next_latest, _latest(cleaned.events))
-        sessions = day_sessions(own, following, _until(cleaned, self._source.window))
+        sessions = day_sessions(own, following, _until(cleaned, self._window))
         ids = together["product_id"].unique().sort()
         named = name if latest <= self._until else f"{name}-until-{self._until}"
         return self._written(number, f"{named}-catalog-{self._catalog.digest(ids)}", sessions, (ids, latest))
@@ -183,17 +150,12 @@ class DayMaker:
     def _events(self, number: int) -> tuple[pl.DataFrame, int]:
         """The events of a day up to the window's end, and the time of the last one of the day; each is read once."""
         if number not in self._raw:
-            tables = list(self._source.store.read(number, number))
+            tables = list(self._store.read(number, number))
             events = pl.concat(tables) if tables else pl.DataFrame(schema=EVENT_SCHEMA)
-            seen = events.filter(pl.col("time") <= self._source.window.last)
+            seen = events.filter(pl.col("time") <= self._window.last)
             self._raw = {day: kept for day, kept in self._raw.items() if day == number - 1}
             self._raw[number] = seen, _latest(events)
         return self._raw[number]
-
-
-def answers_of(events: pl.DataFrame, earlier: pl.DataFrame) -> pl.DataFrame:
-    """The earlier queries and impressions of the answers that events name."""
-    return earlier.filter(shows_answer()).join(events, on="query_id", how="semi", maintain_order="left")
 
 
 class _CatalogFingerprint:
@@ -266,12 +228,8 @@ class DailyPartial:
     """Counts up when `make` changes."""
 
 
-class PartialReader(Protocol):
-    """Reads a partial over all days of the window."""
-
-    def __call__(self, part: DailyPartial) -> pl.DataFrame:
-        """All rows that the days have given, in their order, with `day` (Int32, days since 1970)."""
-        ...
+PartialReader = Callable[[DailyPartial], pl.DataFrame]
+"""Gives all rows of a partial over the days of the window, in their order, with `day` (Int32, days since 1970)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -297,10 +255,10 @@ class TableMaker:
 class DailyPartials:
     """The partials of all days of a window; counts those that were not cached."""
 
-    def __init__(self, folder: Path, parts: Iterable[DailyPartial]) -> None:
+    def __init__(self, folder: Path, parts: Mapping[str, DailyPartial]) -> None:
         self._folder = folder
-        self._parts: Mapping[str, DailyPartial] = {part.name: part for part in parts}
-        self._versions = " ".join(f"{name}:{part.version}" for name, part in sorted(self._parts.items()))
+        self._parts = parts
+        self._versions = " ".join(f"{name}:{part.version}" for name, part in sorted(parts.items()))
         self.folders: dict[int, Path] = {}
         self.made = 0
 
@@ -313,10 +271,6 @@ class DailyPartials:
             events = add_who(day.events().filter(~pl.col("session_number").is_in(flagged)))
             write_folder(folder, {part.name: part.make(events) for part in self._parts.values()}, {}, {})
         self.folders[day.number] = folder
-
-    def read(self, part: DailyPartial) -> pl.DataFrame:
-        """All rows of a part, in the order of days, with `day`."""
-        return read_partial(part, self.folders)
 
 
 def read_partial(part: DailyPartial, folders: Mapping[int, Path]) -> pl.DataFrame:
@@ -430,15 +384,11 @@ def day_sessions(own: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningRe
     beyond = _rejected_in(begun, following, cleaned)
     rejected = pl.concat([cleaned.rejected.join(own, on="key", how="semi", maintain_order="left"), beyond])
     claims = pl.concat([events.join(own, on="key", how="anti").select("key"), beyond.select("key")])
-    corrected = _corrected(
-        pl.concat([own, following]), pl.concat([each.select("key", "time") for each in (events, rejected)])
-    )
-    return DaySessions(_renumbered(events), rejected.sort("time", "key"), claims.sort("key"), corrected)
-
-
-def _corrected(recorded: pl.DataFrame, cleaned: pl.DataFrame) -> int:
-    both = cleaned.join(recorded.select("key", _recorded="time"), on="key")
-    return both.filter(pl.col("time") != pl.col("_recorded")).height
+    times = pl.concat([each.select("key", "time") for each in (events, rejected)])
+    recorded = pl.concat([each.select("key", _recorded="time") for each in (own, following)])
+    corrected = times.join(recorded, on="key").filter(pl.col("time") != pl.col("_recorded")).height
+    dense = (pl.col(column).rank("dense").cast(pl.UInt32) - 1 for column in ("session_number", "need"))
+    return DaySessions(events.with_columns(*dense), rejected.sort("time", "key"), claims.sort("key"), corrected)
 
 
 def _rejected_in(begun: pl.DataFrame, following: pl.DataFrame, cleaned: CleaningResult) -> pl.DataFrame:
@@ -459,11 +409,6 @@ def _whose() -> pl.Expr:
 def _names(events: pl.DataFrame, column: str) -> pl.Series:
     names = events[column].unique()
     return names.filter(names != "")
-
-
-def _renumbered(events: pl.DataFrame) -> pl.DataFrame:
-    dense = (pl.col(column).rank("dense").cast(pl.UInt32) - 1 for column in ("session_number", "need"))
-    return events.with_columns(*dense)
 
 
 _PLACES = {"day": pl.Int32, "place": pl.UInt32}

@@ -9,7 +9,16 @@ import numpy as np
 import polars as pl
 from scipy.sparse import csr_matrix
 
-from rerank.sessions.decay import ACT_PARTIAL, COUNT_PARTIAL, VIEWS, add_trend, counted, day_decay, decay_at, exact_sum
+from rerank.sessions.decay import (
+    ACT_COUNTS,
+    ACT_PARTIAL,
+    COUNT_PARTIAL,
+    VIEWS,
+    add_trend,
+    day_decay,
+    decay_at,
+    exact_sum,
+)
 from rerank.sessions.options import ActWeights, Window
 from rerank.sessions.partitions import WHO, Context, PartialReader, TableMaker, shopper_is_known
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -41,12 +50,7 @@ def scores_before(acts: pl.DataFrame, end: datetime, context: Context) -> pl.Dat
     `end` alone, so that a training on later events sees none of them."""
     options = context.options
     before = acts.filter(pl.col("time") < end)
-    daily = before.group_by("product_id", "day").agg(
-        clicks=counted("click"),
-        consultations=counted("consultation"),
-        carts=counted("cart"),
-        purchases=counted("purchase"),
-    )
+    daily = before.group_by("product_id", "day").agg(**ACT_COUNTS)
     window = Window(context.window.first, end - timedelta(milliseconds=1))
     amount = weighted(options.weights) * day_decay(window, options.half_life)
     scores = daily.group_by("product_id").agg(score=exact_sum(amount))

@@ -4,12 +4,13 @@ clicks, carts and purchases in them."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 
 import polars as pl
 
 from rerank.click_models.click_log import query_texts
-from rerank.click_models.labels import SIGNALS, ClickLabels, click_labels
-from rerank.sessions.decay import add_trend, counted, exact_sum
+from rerank.click_models.labels import SIGNALS, ClickLabels, PurchasePrediction, click_labels
+from rerank.sessions.decay import ACT_COUNTS, add_trend, counted, exact_sum
 from rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
 from rerank.sessions.product_tables import add_category, weighted
 
@@ -93,13 +94,7 @@ def _query_products(events: pl.DataFrame) -> pl.DataFrame:
     acts = acts.select("session_number", "query_id", WHO, "product_id", "kind").join(
         queries, on=["session_number", "query_id"]
     )
-    counts = acts.group_by("query", "product_id", WHO).agg(
-        clicks=counted("click"),
-        consultations=counted("consultation"),
-        carts=counted("cart"),
-        purchases=counted("purchase"),
-    )
-    return counts.sort("query", "product_id", WHO)
+    return acts.group_by("query", "product_id", WHO).agg(**ACT_COUNTS).sort("query", "product_id", WHO)
 
 
 ANSWER_PARTIAL = DailyPartial("answers", _answers, version=2)
@@ -122,7 +117,8 @@ def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
     acts = add_category(read(QUERY_PRODUCT_PARTIAL), context.products).filter(pl.col("category") != "")
     weight = exact_sum(weighted(options.weights))
     table = acts.group_by("query", "category").agg(weight=weight, shoppers=pl.col(WHO).n_unique().cast(pl.UInt32))
-    general = acts.group_by("category").agg(prior=weight).with_columns(pl.col("prior") / weight_of(acts, weight))
+    of_all = float(acts.select(weight).item())
+    general = acts.group_by("category").agg(prior=weight).with_columns(pl.col("prior") / of_all)
     whole = acts.group_by("query").agg(whole=weight)
     table = table.join(general, on="category").join(whole, on="query")
     prior = options.category_prior
@@ -130,11 +126,6 @@ def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
     frequent = table.with_columns(probability=smoothed).filter(pl.col("shoppers") >= options.least_shoppers)
     ordered = frequent.sort("query", "probability", "category", descending=[False, True, False])
     return ordered.select("query", "category", "weight", "shoppers", "probability")
-
-
-def weight_of(acts: pl.DataFrame, weight: pl.Expr) -> float:
-    """The weight of all acts together."""
-    return float(acts.select(weight).item())
 
 
 QUERY_CATEGORIES = TableMaker("query_categories", (QUERY_PRODUCT_PARTIAL,), query_categories)
@@ -271,7 +262,8 @@ def add_own_ids(lists: pl.DataFrame) -> pl.DataFrame:
 
 
 def _weights(made: ClickLabels) -> pl.DataFrame:
-    weights, quality = made.weights, made.prediction
+    weights = made.weights
+    quality = {each.name: getattr(made.prediction, each.name, None) for each in fields(PurchasePrediction)}
     columns = {
         "signal": pl.Series(SIGNALS, dtype=pl.String),
         "weight": pl.Series(weights.values, dtype=pl.Float64),
@@ -282,10 +274,7 @@ def _weights(made: ClickLabels) -> pl.DataFrame:
         fitted=pl.lit(weights.fitted),
         purchases=pl.lit(weights.purchases, pl.UInt32),
         unattributed=pl.lit(made.unattributed, pl.UInt32),
-        log_likelihood=pl.lit(quality.log_likelihood if quality else None, pl.Float64),
-        clicks_log_likelihood=pl.lit(quality.clicks_log_likelihood if quality else None, pl.Float64),
-        rank_correlation=pl.lit(quality.rank_correlation if quality else None, pl.Float64),
-        clicks_rank_correlation=pl.lit(quality.clicks_rank_correlation if quality else None, pl.Float64),
+        **{name: pl.lit(value, pl.Float64) for name, value in quality.items()},
     )
 
 

@@ -5,7 +5,7 @@ FOLDER/
   derived.json              names the tables that are read, their window, counts and checksums
   tables-000007/            one generation of them; the one before it stays for readers
   days/2026-11-25-.../      one day's cleaned events, and those rejected
-  bots/2026-11-16-.../    the scores of the sessions of some days
+  bots/2026-11-16-.../      the scores of the sessions of some days
   parts/2026-11-25-.../     what that day gives to the tables, bots left out
 """
 
@@ -21,26 +21,24 @@ from pathlib import Path
 import polars as pl
 
 from rerank.sessions.bots import score_sessions
-from rerank.sessions.cleaning import clean
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
-    Clean,
     Context,
     DailyPartials,
     Day,
     DayMaker,
-    DaySource,
     Scorer,
     ScoreSessions,
     TableMaker,
     flagged_by_day,
+    read_partial,
     rejected_table,
     remove_others,
     session_table,
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
 from rerank.sessions.query_tables import LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
-from rerank.sessions.tables import CACHES, DerivedManifest, publish, remove_generations
+from rerank.sessions.tables import CACHES, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
 from retrieval.progress import NullProgress, Progress
@@ -60,9 +58,8 @@ TABLES: tuple[TableMaker, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The functions and tables of a refresh; a store may have its own."""
+    """The scorer and the tables of a refresh; a store may have its own."""
 
-    clean: Clean = clean
     score_sessions: ScoreSessions = score_sessions
     tables: tuple[TableMaker, ...] = TABLES
 
@@ -120,9 +117,12 @@ def refresh(
         sessions, scorer = work.sessions(days)
         parts = work.parts(days, sessions)
         tables = {**work.tables(parts), "sessions": session_table(sessions), "rejected": rejected_table(days)}
-        manifest = work.publish(tables, parts, now)
+        names = {str(day): part.name for day, part in parts.folders.items()}
+        manifest = publish(folder, tables, names, work.context.window, options, now)
         remove_generations(folder, manifest.folder, before=0 if purge else 1)
-        work.remove_unused(days, scorer, parts)
+        used = [day.folder for day in days], scorer.folders, parts.folders.values()
+        for cache, kept in zip(CACHES, used, strict=True):
+            remove_others(folder / cache, frozenset(each.name for each in kept))
     flagged = sessions.filter("is_fraud")
     return RefreshResult(
         window=work.context.window,
@@ -159,15 +159,13 @@ class _Work:
     progress: Progress
 
     def days(self, store: EventStore) -> tuple[list[Day], DayMaker]:
-        window, options = self.context.window, self.context.options
-        source = DaySource(store, self.context.products, self.steps.clean, options.cleaning, window)
-        maker = DayMaker(source, self.folder / "days")
+        maker = DayMaker(store, self.context, self.folder / "days")
         days: list[Day] = []
         done = 0
-        self.progress.begin("clean days", options.days, "days")
+        self.progress.begin("clean days", self.context.options.days, "days")
         for day in maker.days():
             days.append(day)
-            position = day.number - window.first_day + 1
+            position = day.number - self.context.window.first_day + 1
             self.progress.advance(position - done)
             done = position
         self.progress.end(f"{len(days):,} days with events")
@@ -183,7 +181,7 @@ class _Work:
 
     def parts(self, days: Sequence[Day], sessions: pl.DataFrame) -> DailyPartials:
         needed = {part.name: part for table in self.steps.tables for part in table.parts}
-        parts = DailyPartials(self.folder / "parts", needed.values())
+        parts = DailyPartials(self.folder / "parts", needed)
         flagged = flagged_by_day(sessions)
         self.progress.begin("count days", len(days), "days")
         for day in days:
@@ -196,17 +194,8 @@ class _Work:
         tables: dict[str, pl.DataFrame] = {}
         self.progress.begin("make tables", len(self.steps.tables), "tables")
         for table in self.steps.tables:
-            made = table.make(parts.read, self.context)
+            made = table.make(lambda part: read_partial(part, parts.folders), self.context)
             tables.update({table.name: made} if isinstance(made, pl.DataFrame) else made)
             self.progress.advance(1)
         self.progress.end(f"{len(tables):,} tables")
         return tables
-
-    def publish(self, tables: Mapping[str, pl.DataFrame], parts: DailyPartials, now: datetime) -> DerivedManifest:
-        days = {str(day): folder.name for day, folder in parts.folders.items()}
-        return publish(self.folder, tables, days, self.context.window, self.context.options, now)
-
-    def remove_unused(self, days: Sequence[Day], scorer: Scorer, parts: DailyPartials) -> None:
-        remove_others(self.folder / "days", frozenset(day.folder.name for day in days))
-        remove_others(self.folder / "bots", frozenset(folder.name for folder in scorer.folders))
-        remove_others(self.folder / "parts", frozenset(folder.name for folder in parts.folders.values()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from rerank.sessions.decay import ACT_PARTIAL
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.partitions import (
     SUFFIX,
-    WHO,
     Context,
     DailyPartial,
     read_frame,
@@ -187,9 +186,10 @@ def publish(
     name = f"tables-{1 + max(_generations(folder), default=0):06d}"
     metadata = {FIRST: window.first.isoformat(), LAST: window.last.isoformat()}
     write_folder(folder / name, tables, {}, metadata)
-    entries = {
-        table: TableEntry(frame.height, _entry(folder / name / f"{table}{SUFFIX}")) for table, frame in tables.items()
-    }
+    entries = {}
+    for table, frame in tables.items():
+        path = folder / name / f"{table}{SUFFIX}"
+        entries[table] = TableEntry(frame.height, FileEntry(path.stat().st_size, checksum(path)))
     rules = msgspec.to_builtins(options)
     manifest = DerivedManifest(SCHEMA, name, window.first, window.last, made, rules, dict(days), entries)
     try:
@@ -211,26 +211,14 @@ def _generations(folder: Path) -> list[int]:
     return [int(name[1]) for name in names if name]
 
 
-def _entry(path: Path) -> FileEntry:
-    return FileEntry(path.stat().st_size, checksum(path))
-
-
-def shoppers_in(folder: Path) -> set[str]:
-    """All pseudonyms of shoppers, and of sessions whose shopper is not known, that any file holds."""
-    found: set[str] = set()
-    for frame in _frames(folder):
-        for column in {"shopper", WHO} & set(frame.columns):
-            found.update(frame[column].drop_nulls().unique())
-    return found - {""}
-
-
 def count_of(folder: Path, pseudonyms: Collection[str]) -> int:
     """The number of values in all files that contain any of these pseudonyms."""
     wanted = sorted(set(pseudonyms) - {""})
     if not wanted:
         return 0
-    in_tables = sum(_in_frame(frame, wanted) for frame in _frames(folder))
-    others = (path.read_bytes() for path in _files(folder) if path.suffix != SUFFIX)
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    in_tables = sum(_in_frame(read_frame(path), wanted) for path in files if path.suffix == SUFFIX)
+    others = (path.read_bytes() for path in files if path.suffix != SUFFIX)
     return in_tables + sum(content.count(name.encode()) for content in others for name in wanted)
 
 
@@ -238,11 +226,3 @@ def _in_frame(frame: pl.DataFrame, wanted: list[str]) -> int:
     texts = [column for column in frame.iter_columns() if column.dtype == pl.String]
     texts += [column.explode() for column in frame.iter_columns() if column.dtype == pl.List(pl.String)]
     return sum(int(text.str.contains_any(wanted).sum()) for text in texts)
-
-
-def _frames(folder: Path) -> Iterator[pl.DataFrame]:
-    return (read_frame(path) for path in _files(folder) if path.suffix == SUFFIX)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    return (path for path in sorted(folder.rglob("*")) if path.is_file())

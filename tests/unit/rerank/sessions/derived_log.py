@@ -13,7 +13,7 @@ import polars as pl
 
 from rerank.sessions.bots import BotOptions
 from rerank.sessions.options import DeriveOptions
-from rerank.sessions.partitions import TableMaker
+from rerank.sessions.partitions import WHO, TableMaker
 from rerank.sessions.refresh import Steps, refresh
 from rerank.sessions.tables import DerivedTables, open_derived
 from retrieval.events.privacy import prefix
@@ -139,6 +139,12 @@ def derived(
 def catalog(categories: Mapping[str, str], created: datetime | None = None) -> pl.DataFrame:
     schema = pl.Schema({"product_id": pl.String(), "category": pl.String(), "created": pl.Datetime("ms", "UTC")})
     return pl.DataFrame([(*row, created) for row in categories.items()], schema=schema, orient="row")
+
+
+def shoppers_in(folder: Path) -> set[str]:
+    """All pseudonyms of shoppers, and of sessions whose shopper is not known, that any table holds."""
+    frames = map(pl.read_parquet, folder.rglob("*.parquet"))
+    return {name for frame in frames for column in {"shopper", WHO} & {*frame.columns} for name in frame[column]} - {""}
 
 
 def all_tables(opened: DerivedTables) -> dict[str, list[dict[str, object]]]:

@@ -43,11 +43,6 @@ def test_a_corrected_clock_puts_clicks_behind_their_answer() -> None:
     assert cleaned.events["session_number"].unique().to_list() == [0]
 
 
-def test_no_events_are_clean() -> None:
-    cleaned = clean(log([]), None)
-    assert (cleaned.events.schema, cleaned.rejected.schema) == (CLEAN_SCHEMA, REJECTED_SCHEMA)
-
-
 ids = st.sampled_from(["", "a", "b"])
 kinds = st.sampled_from([kind.value for kind in EventKind])
 numbers = st.sampled_from([None, 0, 1, 2, 20_000])
@@ -97,18 +92,19 @@ def test_only_the_wrong_clock_of_two_is_corrected() -> None:
     assert right["time"].to_list() == [at(600), at(660), at(720), at(601), at(661), at(721)]
 
 
-def test_an_imported_log_keeps_its_times() -> None:
-    table = log(event(60 * n, session="s", late=86_400 - 60 * n) for n in range(20))
-    assert correct_clocks(table).equals(table)
-
-
-def test_what_a_client_sends_at_once_after_being_offline_keeps_its_times() -> None:
-    table = log(event(n, session="s", late=7_200) for n in range(3))  # received within 2 s: no proof of a clock
-    assert corrected(table) == 0
-
-
-def test_two_events_prove_nothing() -> None:
-    assert corrected(log(event(60 * n, session="s", late=3_600) for n in range(2))) == 0
+@pytest.mark.parametrize(
+    "events",
+    {
+        "imported: another offset each": [event(60 * n, session="s", late=86_400 - 60 * n) for n in range(20)],
+        "sent at once after being offline": [event(n, session="s", late=7_200) for n in range(3)],
+        "only two": [event(60 * n, session="s", late=3_600) for n in range(2)],
+        "two of a session, two of a shopper of the same name": [
+            event(60 * n, **{column: "x"}, late=3_600) for column in ("session", "shopper") for n in range(2)
+        ],
+    }.values(),
+)
+def test_what_proves_no_wrong_clock_keeps_its_times(events: list[dict[str, object]]) -> None:
+    assert corrected(log(events)) == 0
 
 
 def test_what_is_received_in_time_is_left() -> None:
@@ -116,12 +112,6 @@ def test_what_is_received_in_time_is_left() -> None:
     assert corrected(table) == 0
     strict = ClockOptions(tolerance=timedelta(seconds=60))
     assert corrected(table, strict) == 5
-
-
-def test_clients_are_looked_at_apart_even_when_a_session_is_called_as_a_shopper() -> None:
-    session = [event(60 * n, session="x", late=3_600) for n in range(2)]
-    shopper = [event(60 * n, shopper="x", late=3_600) for n in range(2)]
-    assert corrected(log([*session, *shopper])) == 0
 
 
 ANSWER = {"session": "s", "query_id": "q", "query": "drill"}
@@ -134,9 +124,37 @@ def reasons(
     return [None if each is None else str(each) for each in in_order(judged, "reason")]
 
 
-def test_a_double_click_keeps_the_first() -> None:
-    clicks = [event(time, product_id="a", position=1, **ANSWER) for time in (5, 5.4, 8)]
-    assert reasons(*shown(0, "a", **ANSWER), *clicks) == [None, None, RejectReason.DUPLICATE, None]
+PAGE = shown(0, "ab", **ANSWER)
+CLICK = {"product_id": "a", "position": 1, **ANSWER}
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    {
+        "a double click keeps the first": ([event(time, **CLICK) for time in (5, 5.4, 8)], [None, "duplicate", None]),
+        "an answer shown again by a reload keeps the first": (
+            [*shown(300, "ab", **ANSWER), event(301, product_id="b", **ANSWER)],
+            ["duplicate", "duplicate", None],
+        ),
+        "a product browsed again without an answer": (
+            [*shown(0, "a", session="s"), *shown(9, "a", session="s")],
+            [None, None],
+        ),
+        "acts on an answer that nothing names": (
+            [event(5, kind, product_id="a", session="s", query_id="never") for kind in ("click", "cart")],
+            ["unknown query", "unknown query"],
+        ),
+        "a purchase, whatever answer it names": ([event(5, "purchase", product_id="x", query_id="never")], [None]),
+        "a product that the answer did not show": ([event(5, product_id="c", **ANSWER)], ["never shown"]),
+    }.values(),
+)
+def test_acts_are_checked_against_their_answers(events: list[dict[str, object]], expected: list[str | None]) -> None:
+    assert reasons(*PAGE, *events) == [None, None, *expected]
+
+
+def test_answers_that_are_not_known_reject_nothing() -> None:
+    assert reasons(event(0, product_id="a", **ANSWER)) == [None]
+    assert reasons(event(0, "query", **ANSWER), event(5, product_id="c", **ANSWER)) == [None, None]
 
 
 @pytest.mark.parametrize(
@@ -163,15 +181,6 @@ def test_an_answer_that_was_told_of_before_is_known() -> None:
     assert in_order(judged, "reason") == [None, RejectReason.NEVER_SHOWN, None, None]
 
 
-def test_an_answer_shown_again_by_a_reload_keeps_the_first() -> None:
-    found = reasons(*shown(0, "ab", **ANSWER), *shown(300, "ab", **ANSWER), event(301, product_id="b", **ANSWER))
-    assert found == [None, None, RejectReason.DUPLICATE, RejectReason.DUPLICATE, None]
-
-
-def test_a_product_browsed_again_without_an_answer_is_no_duplicate() -> None:
-    assert reasons(*shown(0, "a", session="s"), *shown(9, "a", session="s")) == [None, None]
-
-
 def catalog(**created: float | None) -> pl.DataFrame:
     times = [None if seconds is None else at(seconds) for seconds in created.values()]
     schema = pl.Schema({"product_id": pl.String(), "created": pl.Datetime("us", "UTC")})
@@ -188,36 +197,7 @@ def test_products_are_judged_by_the_catalog() -> None:
         RejectReason.UNKNOWN_PRODUCT,
     ]
     assert reasons(*events) == [None] * 4
-
-
-def test_a_query_is_not_judged_by_the_catalog() -> None:
     assert reasons(event(0, "query", **ANSWER), products=catalog()) == [None]
-
-
-@pytest.mark.parametrize("kind", ["click", "cart"])
-def test_acts_on_answers_that_nothing_tells_of(kind: str) -> None:
-    stray = event(5, kind, product_id="a", session="s", query_id="never")
-    assert reasons(*shown(0, "a", **ANSWER), stray) == [None, RejectReason.UNKNOWN_QUERY]
-
-
-def test_a_log_without_answers_is_not_judged_by_them() -> None:
-    assert reasons(event(0, product_id="a", **ANSWER)) == [None]
-
-
-def test_a_purchase_is_kept_whatever_it_says_of_answers() -> None:
-    assert reasons(*shown(0, "a", **ANSWER), event(5, "purchase", product_id="x", query_id="never")) == [None, None]
-
-
-def test_a_product_that_the_answer_did_not_show() -> None:
-    assert reasons(*shown(0, "ab", **ANSWER), event(5, product_id="c", **ANSWER)) == [
-        None,
-        None,
-        RejectReason.NEVER_SHOWN,
-    ]
-
-
-def test_an_answer_told_of_by_its_query_alone_may_have_shown_anything() -> None:
-    assert reasons(event(0, "query", **ANSWER), event(5, product_id="c", **ANSWER)) == [None, None]
 
 
 def test_a_click_before_its_answer() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import polars as pl
 import pytest
@@ -13,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningOptions, CleaningResult, clean
-from rerank.sessions.options import Window
-from rerank.sessions.partitions import AFTER_WINDOW, SUFFIX, Day, DayFacts, DayMaker, DaySource, read_frame, stretches
+from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.partitions import AFTER_WINDOW, SUFFIX, Context, Day, DayFacts, DayMaker, read_frame, stretches
 from rerank.sessions.sessionize import SessionOptions
 from retrieval.errors import StoreDamagedError
 from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
@@ -35,7 +36,8 @@ def maker(
     options: CleaningOptions | None = None,
     window: Window = WINDOW,
 ) -> DayMaker:
-    return DayMaker(DaySource(store, products, clean, options or CleaningOptions(), window), folder)
+    derive = DeriveOptions(cleaning=options or CleaningOptions())
+    return DayMaker(store, Context(window, derive, products), folder)
 
 
 def keys(days: Sequence[Day]) -> list[list[bytes]]:
@@ -260,20 +262,17 @@ def test_events_after_the_window_are_not_seen_and_a_later_window_sees_them(tmp_p
     assert keys(list(maker(tmp_path, store, window=window).days())) == [[early.key]]
 
 
-def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(tmp_path: Path) -> None:
-    def a_day_on(
-        events: pl.DataFrame,
-        products: pl.DataFrame | None,
-        options: CleaningOptions,
-        *,
-        earlier: pl.DataFrame | None = None,
-    ) -> CleaningResult:
-        cleaned = clean(events, products, options, earlier=earlier)
+def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_day_on(*given: Any, **named: Any) -> CleaningResult:  # noqa: ANN401 - as `clean` takes it
+        cleaned = clean(*given, **named)
         return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
 
+    monkeypatch.setattr("rerank.sessions.partitions.clean", a_day_on)
     store = MemoryEvents([view(NOW - timedelta(hours=1)), view(NOW - timedelta(days=2))])
     for _ in range(2):
-        days = list(DayMaker(DaySource(store, None, a_day_on, CleaningOptions(), WINDOW), tmp_path).days())
+        days = list(maker(tmp_path, store).days())
         assert [day.facts.events for day in days] == [1, 0]
         assert [day.facts.rejected for day in days] == [{}, {AFTER_WINDOW: 1}]
         assert [day.facts.corrected for day in days] == [1, 1]

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rerank.sessions.decay import day_decay, exact_sum
-from rerank.sessions.options import DeriveOptions, Window
+from rerank.sessions.decay import exact_sum
+from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES, product_table
 from rerank.sessions.tables import open_derived
 from retrieval.errors import StoreMissingError
@@ -270,6 +270,7 @@ def test_no_more_are_kept_than_asked_for(tmp_path: Path) -> None:
 def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
     events = search("u1", NOW - timedelta(days=9), "lamp", ["a", "b"], ("click", "b"), ("cart", "b"))
     events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
+    events += [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="of nobody known")]
     table = derived(tmp_path, SEQUENCES, events, DeriveOptions(sequence=2))
     assert table.select("shopper", "age", "product_id", "kind").rows() == [
         ("u1", 2, "b", "cart"),
@@ -277,30 +278,13 @@ def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
     ]
 
 
-def test_who_is_not_known_has_none(tmp_path: Path) -> None:
-    events = [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="s1")]
-    assert derived(tmp_path, SEQUENCES, events).is_empty()
-
-
 def test_it_has_the_products_of_the_version_that_serves(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError):
+        product_table(Store(tmp_path))
     created = datetime(2025, 3, 4, 5, 6, tzinfo=UTC)
     publish_products(tmp_path, [Product("z", "old")])
     publish_products(tmp_path, [Product("a", "saw", category=("Tools", "Saws"), created=created), Product("b", "nail")])
     assert product_table(Store(tmp_path)).rows() == [("a", "Tools > Saws", created), ("b", "", None)]
-
-
-def test_nothing_published_is_said(tmp_path: Path) -> None:
-    with pytest.raises(StoreMissingError):
-        product_table(Store(tmp_path))
-
-
-WINDOW = Window(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 31, 12, tzinfo=UTC))
-
-
-def test_a_day_counts_half_after_a_half_life_and_today_in_full() -> None:
-    days = pl.DataFrame({"day": [WINDOW.last_day, WINDOW.last_day - 14, WINDOW.last_day - 28]})
-    decayed = days.select(decay=day_decay(WINDOW, 14))
-    assert decayed["decay"].to_list() == pytest.approx([1, 0.5, 0.25])
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.randoms())

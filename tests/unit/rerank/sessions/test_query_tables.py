@@ -39,18 +39,11 @@ def test_a_search_found_nothing_where_it_says_so_or_shows_nothing_in_a_log_that_
 ) -> None:
     events = [stored("query", START, query="saw", query_id="q1", shopper="u1", results=results)]
     events += search("u2", START, "lamp", ["a"])
-    table = derived(tmp_path, QUERIES, events, ANY)
-    assert table.filter(query="saw")["empty"].to_list() == [empty]
-
-
-def test_a_query_without_clicks_has_no_mean_place_of_the_first_one(tmp_path: Path) -> None:
-    (row,) = derived(tmp_path, QUERIES, search("u1", START, "saw", ["a"]), ANY).to_dicts()
-    assert (row["mean_first_click"], row["ctr"]) == (None, 0)
-
-
-def test_a_log_that_never_tells_what_is_shown_says_nothing_of_empty_answers(tmp_path: Path) -> None:
-    events = [stored("query", START, query="saw", query_id="q1", shopper="u1")]
-    assert derived(tmp_path, QUERIES, events, ANY)["empty"].to_list() == [0]
+    row, _ = derived(tmp_path / "shown", QUERIES, events, ANY).sort("query", descending=True).to_dicts()
+    assert (row["query"], row["empty"], row["mean_first_click"]) == ("saw", empty, None)
+    # A log that never says what is shown says nothing of empty answers.
+    unshown = [stored("query", START, query="saw", query_id="q1", shopper="u1")]
+    assert derived(tmp_path / "not shown", QUERIES, unshown, ANY)["empty"].to_list() == [0]
 
 
 def test_a_purchase_without_an_answer_belongs_to_the_last_one_on_which_its_product_was_clicked(tmp_path: Path) -> None:
@@ -106,6 +99,7 @@ def test_a_reformulation_is_counted_with_how_its_need_ended_from_then_on(tmp_pat
         "carted": 0,
         "clicked": 1,
     }
+    assert derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=4)).is_empty()
 
 
 def test_the_share_that_is_reformulated_is_told_and_another_need_is_none(tmp_path: Path) -> None:
@@ -119,10 +113,6 @@ def test_a_chain_that_goes_back_and_forth_counts_once(tmp_path: Path) -> None:
     events = [event for minute, query in enumerate(asked) for event in search("u1", later(minute), query, ["a"])]
     table = derived(tmp_path, REFORMULATIONS, events, ANY)
     assert table.select("query", "to_query", "count").rows() == [("desk lamp", "lamp", 1), ("lamp", "desk lamp", 1)]
-
-
-def test_rare_reformulations_are_left_out(tmp_path: Path) -> None:
-    assert derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=4)).is_empty()
 
 
 PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light > Bulbs", "c": "Tools"})
@@ -154,11 +144,7 @@ def test_a_category_that_too_few_shoppers_chose_is_left_out(tmp_path: Path) -> N
     events += search("v", START, "lamp", ["c"], ("click", "c"))
     table = derived(tmp_path, QUERY_CATEGORIES, events, products=PRODUCTS)
     assert table.select("query", "category", "shoppers").rows() == [("lamp", "Light > Lamps", 5)]
-
-
-def test_without_a_catalog_it_is_empty(tmp_path: Path) -> None:
-    events = search("u1", START, "lamp", ["a"], ("click", "a"))
-    assert derived(tmp_path, QUERY_CATEGORIES, events, DeriveOptions(least_shoppers=1)).is_empty()
+    assert derived(tmp_path, QUERY_CATEGORIES, events, products=None).is_empty()
 
 
 def test_a_category_of_a_catalog_that_changed_is_taken_up_without_cleaning_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from rerank.sessions.options import ActWeights, DeriveOptions
 from rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker
 from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
-from rerank.sessions.tables import FIRST, LAST, count_of, open_derived, shoppers_in
+from rerank.sessions.tables import FIRST, LAST, count_of, open_derived
 from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import StoredEvent
@@ -31,6 +31,7 @@ from tests.unit.rerank.sessions.derived_log import (
     most_active_are_bots,
     nobody_is_a_bot,
     search,
+    shoppers_in,
     stored,
 )
 

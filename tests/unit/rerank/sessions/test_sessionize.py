@@ -22,47 +22,51 @@ def sessions_of(*events: dict[str, object]) -> list[int]:
     return in_order(sessionize(log(events)), "session_number")
 
 
-def test_a_pause_longer_than_the_gap_ends_a_session() -> None:
-    times = (0, 30 * MINUTE, 60 * MINUTE + 1)
-    assert sessions_of(*(event(time, shopper="ann") for time in times)) == [0, 0, 1]
+WHO = ("", "ann", "", "bob", "")
+ASKED = {"query_id": "q", "query": "drill"}
+
+
+@pytest.mark.parametrize(
+    ("events", "sessions"),
+    {
+        "at once, even of one shopper": (
+            [event(0, session="s", shopper="ann"), event(1, session="t", shopper="ann")],
+            [0, 1],
+        ),
+        "numbered as they begin": ([event(9, session="a"), event(0, session="b"), event(10, session="b")], [1, 0, 0]),
+        "several shoppers in one, the unknown join the neighbour": (
+            [event(n, session="s", shopper=name) for n, name in enumerate(WHO)],
+            [0, 0, 0, 1, 1],
+        ),
+        "an event with a query only joins the session of that query": (
+            [event(0, "query", session="s", **ASKED), event(20, "purchase", query_id="q"), event(21, query_id="r")],
+            [0, 0, 1],
+        ),
+        "a query of a shopper without sessions brings its anonymous events along": (
+            [event(0, "query", shopper="ann", query_id="q"), event(5, query_id="q")],
+            [0, 0],
+        ),
+        "a purchase that a server records joins the shopper's session, within the gap": (
+            [event(0, shopper="ann", session="s"), *(event(n * MINUTE, "purchase", shopper="ann") for n in (10, 180))],
+            [0, 0, 1],
+        ),
+        "a query id that two shoppers share does not join them": (
+            [event(0, session="s", shopper="ann", query_id="q"), event(1, shopper="bob", query_id="q")],
+            [0, 1],
+        ),
+        **{
+            f"by {column} alone": ([event(n, **{column: name}) for n, name in enumerate("xxy")], [0, 0, 1])
+            for column in ("session", "shopper", "query_id")
+        },
+    }.values(),
+)
+def test_who_shares_a_session(events: list[dict[str, object]], sessions: list[int]) -> None:
+    assert sessions_of(*events) == sessions
 
 
 def test_the_gap_is_an_option() -> None:
     table = log([event(0, session="s"), event(120, session="s")])
     assert in_order(sessionize(table, SessionOptions(timedelta(minutes=1))), "session_number") == [0, 1]
-
-
-def test_sessions_at_once_are_apart_even_of_one_shopper() -> None:
-    assert sessions_of(event(0, session="s", shopper="ann"), event(1, session="t", shopper="ann")) == [0, 1]
-
-
-def test_sessions_are_numbered_as_they_begin() -> None:
-    assert sessions_of(event(9, session="a"), event(0, session="b"), event(10, session="b")) == [1, 0, 0]
-
-
-def test_a_session_of_several_shoppers_is_split_and_who_is_unknown_joins_the_neighbour() -> None:
-    who = ("", "ann", "", "bob", "")
-    assert sessions_of(*(event(n, session="s", shopper=name) for n, name in enumerate(who))) == [0, 0, 0, 1, 1]
-
-
-def test_an_event_with_a_query_only_joins_the_session_of_that_query() -> None:
-    asked = event(0, "query", session="s", query_id="q", query="drill")
-    assert sessions_of(asked, event(20, "purchase", query_id="q"), event(21, query_id="other")) == [0, 0, 1]
-
-
-def test_a_query_of_a_shopper_without_sessions_brings_its_anonymous_events_along() -> None:
-    assert sessions_of(event(0, "query", shopper="ann", query_id="q"), event(5, query_id="q")) == [0, 0]
-
-
-def test_a_purchase_that_a_server_tells_without_the_session_joins_the_shoppers_session() -> None:
-    within = event(10 * MINUTE, "purchase", shopper="ann")
-    later = event(3 * HOUR, "purchase", shopper="ann")
-    assert sessions_of(event(0, shopper="ann", session="s"), within, later) == [0, 0, 1]
-
-
-def test_a_query_id_that_two_shoppers_share_does_not_join_them() -> None:
-    ann = event(0, session="s", shopper="ann", query_id="q")
-    assert sessions_of(ann, event(1, shopper="bob", query_id="q")) == [0, 1]
 
 
 def test_what_lasts_longer_than_a_day_is_cut_at_midnight() -> None:
@@ -74,10 +78,6 @@ def test_what_lasts_longer_than_a_day_is_cut_at_midnight() -> None:
 def test_what_crosses_midnight_within_a_day_is_one_session() -> None:
     times = range(14 * HOUR, 16 * HOUR, 20 * MINUTE)
     assert set(sessions_of(*(event(time, shopper="ann") for time in times))) == {0}
-
-
-def test_an_empty_table_has_no_sessions() -> None:
-    assert sessionize(log([])).schema == pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32())])
 
 
 ids = st.sampled_from(["", "a", "b"])
@@ -92,6 +92,7 @@ def test_every_event_has_one_session_whatever_the_order(drawn: list[tuple[int, s
     order = list(range(len(events)))
     random.shuffle(order)
     assert sorted(found["key"]) == sorted(table["key"])
+    assert found.schema == pl.Schema([*EVENT_SCHEMA.items(), ("session_number", pl.UInt32())])
     assert found.equals(sessionize(table[order]) if events else found)
 
 
@@ -108,11 +109,6 @@ def test_shoppers_sessions_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -
     seconds = (pl.col("time") - pl.datetime(2026, 3, 2, 9, time_zone="UTC")).dt.total_seconds()
     groups = found.group_by("session_number").agg(pl.col("shopper").first(), seconds.sort().alias("times"))
     assert sorted(zip(groups["shopper"], groups["times"].to_list(), strict=True)) == sorted(expected)
-
-
-@pytest.mark.parametrize("column", ["session", "shopper", "query_id"])
-def test_any_one_id_is_enough(column: str) -> None:
-    assert sessions_of(event(0, **{column: "x"}), event(1, **{column: "x"}), event(2, **{column: "y"})) == [0, 0, 1]
 
 
 @pytest.mark.parametrize(
@@ -163,17 +159,27 @@ def test_a_chain_is_one_need_until_something_else_is_searched() -> None:
     assert needs_of(*(asked(n, query, f"q{n}") for n, query in enumerate(chain))) == [0, 0, 0, 1, 1]
 
 
-def test_the_same_words_after_a_long_pause_are_another_need() -> None:
-    assert needs_of(asked(0, "drill", "q1"), asked(16 * 60, "drill", "q2")) == [0, 1]
+def click(seconds: float) -> dict[str, object]:
+    return event(seconds, session="s", query_id="q1", product_id="a")
 
 
-def test_the_pause_counts_from_the_last_act_on_the_search_before() -> None:
-    click = event(10 * 60, session="s", query_id="q1", product_id="a")
-    assert needs_of(asked(0, "drill", "q1"), click, asked(20 * 60, "drill", "q2")) == [0, 0, 0]
-
-
-def test_needs_are_unique_over_sessions() -> None:
-    assert needs_of(asked(0, "drill", "q1", "s"), asked(1, "drill", "q2", "t")) == [0, 1]
+@pytest.mark.parametrize(
+    ("events", "needs"),
+    {
+        "the same words after a long pause": ([asked(0, "drill", "q1"), asked(16 * 60, "drill", "q2")], [0, 1]),
+        "the pause counts from the last act": (
+            [asked(0, "drill", "q1"), click(10 * 60), asked(20 * 60, "drill", "q2")],
+            [0, 0, 0],
+        ),
+        "a late click goes with its answer": (
+            [asked(0, "drill", "q1"), asked(10, "socks", "q2"), click(20)],
+            [0, 1, 0],
+        ),
+        "unique over sessions": ([asked(0, "drill", "q1", "s"), asked(1, "drill", "q2", "t")], [0, 1]),
+    }.values(),
+)
+def test_which_searches_share_a_need(events: list[dict[str, object]], needs: list[int]) -> None:
+    assert needs_of(*events) == needs
 
 
 def test_answers_that_show_the_same_products_are_one_need_without_a_common_word() -> None:
@@ -183,17 +189,8 @@ def test_answers_that_show_the_same_products_are_one_need_without_a_common_word(
     assert needs_of(*couch, *sofa, *lamp) == [0] * 10 + [1] * 5
 
 
-def test_a_late_click_goes_with_its_answer() -> None:
-    late = event(20, session="s", query_id="q1", product_id="a")
-    assert needs_of(asked(0, "drill", "q1"), asked(10, "socks", "q2"), late) == [0, 1, 0]
-
-
 def test_what_is_done_without_a_query_belongs_to_the_need_before() -> None:
     view = event(20, "consultation", session="s", product_id="a")
     assert needs_of(view | {"time": view["received"]}, asked(0, "drill", "q1")) == [0, 0]
     first = event(-5, "consultation", session="s", product_id="a")
     assert needs_of(first, asked(0, "drill", "q1")) == [0, 0]
-
-
-def test_no_events_have_no_needs() -> None:
-    assert needs_of() == []

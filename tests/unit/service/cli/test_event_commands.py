@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from rerank.sessions.tables import open_derived, shoppers_in
+from rerank.sessions.tables import open_derived
 from retrieval.errors import FeedError, SettingError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
 from retrieval.store.manifest import EVENTS_FOLDER
@@ -24,6 +24,7 @@ from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.events.privacy import expire
 from service.settings import Settings
 from tests.conftest import ENCODER
+from tests.unit.rerank.sessions.derived_log import shoppers_in
 from tests.unit.service.cli.commands import document, run, shown
 
 START = datetime(2026, 3, 2, 10, tzinfo=UTC)
