@@ -85,13 +85,6 @@ def logits(model: CrossEncoder, batch: Batch) -> torch.Tensor:
     return scores.float().reshape(-1)
 
 
-def download_cross_encoder(name: str, folder: Path) -> None:
-    """Fetches a model from the hub, or the hub's own cache, and saves it into the existing `folder`."""
-    from sentence_transformers import CrossEncoder
-
-    CrossEncoder(name, device="cpu", model_kwargs=_SAFE).save(str(folder))
-
-
 def fast_tokenizer(model: CrossEncoder, name: str) -> Tokenizer:
     """A copy of the model's tokenizer; raises EncoderUnavailableError for a model that has none in Rust."""
     inner = getattr(model.tokenizer, "backend_tokenizer", None)
@@ -146,7 +139,9 @@ def find_cross_encoder(name: str, cache: Path) -> ModelSource:
 
 def _from_hub(name: str, cache: Path) -> Path:
     def download(folder: Path) -> None:
-        download_cross_encoder(name, folder)
+        from sentence_transformers import CrossEncoder
+
+        CrossEncoder(name, device="cpu", model_kwargs=_SAFE).save(str(folder))
 
     def not_found(message: str) -> str:
         tried = f"no folder {name!r}; {message}"
@@ -211,11 +206,8 @@ class TorchTeacher:
         self._model = model.bfloat16() if runtime == "torch-bf16" else model
         self._batch = _BATCH_GPU if self._model.device.type == "cuda" else _BATCH_CPU
         self.spec = spec_of(source, model, runtime, max_length)
+        self.identity = self.spec.identity
         self._pairs = PairTokenizer(fast_tokenizer(model, source.name), self.spec.max_length, self.spec.prompt)
-
-    @property
-    def identity(self) -> str:
-        return self.spec.identity
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] | None = None

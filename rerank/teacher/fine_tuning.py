@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import msgspec
 import numpy as np
@@ -15,11 +14,11 @@ import xxhash
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from sentence_transformers import CrossEncoder
-from torch import Tensor, nn
+from torch import Tensor
 
-from rerank.evaluation.metrics import ndcg
 from rerank.teacher.cross_encoder import fast_tokenizer, find_cross_encoder, load_cross_encoder, logits, spec_of
 from rerank.teacher.pairs import PairTokenizer
+from rerank.training.evaluation import ndcg
 from rerank.training.losses import list_softmax
 from rerank.training.trainer import Epoch, LoopOptions, Training, best_of, train
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH
@@ -46,7 +45,11 @@ def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
     Raises TrainingError for a list whose gains cannot be gains, and where fewer than 50 lists are left.
     """
     for number, each in enumerate(lists):
-        _check(number, each)
+        name, gains = f"list {number} ({each.query[:80]!r})", np.asarray(each.gains, np.float64)
+        if len(each.texts) != len(gains):
+            raise TrainingError(f"{name} has {len(each.texts)} texts and {len(gains)} gains; give each text one")
+        if not np.isfinite(gains).all() or (gains < 0).any():
+            raise TrainingError(f"{name} has gains that are negative or no numbers; give 0 or more")
     kept = [each for each in lists if len(set(each.gains)) > 1]
     if len(kept) < LEAST_LISTS:
         raise TrainingError(
@@ -56,16 +59,6 @@ def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
     return kept
 
 
-def _check(number: int, graded: GradedList) -> None:
-    name = f"list {number} ({graded.query[:80]!r})"
-    gains = np.asarray(graded.gains, np.float64)
-    name = f"list {number} ({graded.query[:80]!r})"
-    if len(graded.texts) != len(gains):
-        raise TrainingError(f"{name} has {len(graded.texts)} texts and {len(gains)} gains; give each text one")
-    if not np.isfinite(gains).all() or (gains < 0).any():
-        raise TrainingError(f"{name} has gains that are negative or no numbers; give 0 or more")
-
-
 def split_by_query(
     lists: Sequence[GradedList], held_out: float, seed: int
 ) -> tuple[list[GradedList], list[GradedList]]:
@@ -73,10 +66,11 @@ def split_by_query(
 
     All lists of a query go the same way, and which way its hash decides, not its place among the others.
     """
-    digests = {
-        each.query: xxhash.xxh3_64_intdigest(each.query.encode("utf-8", "surrogatepass"), seed=seed) for each in lists
-    }
-    order = sorted(digests, key=lambda query: (digests[query], query))
+
+    def digest(query: str) -> int:
+        return xxhash.xxh3_64_intdigest(query.encode("utf-8", "surrogatepass"), seed=seed)
+
+    order = sorted({each.query for each in lists}, key=lambda query: (digest(query), query))
     if len(order) < 2:
         raise TrainingError("all lists have the same query; to validate, at least one query must be held out")
     held = set(order[: min(max(1, round(held_out * len(order))), len(order) - 1)])
@@ -164,17 +158,13 @@ def fine_tune(
         raise SettingError(f"{target} exists; name a new folder for the fine-tuned cross-encoder, or remove it")
     kept = select_lists(lists)
     source = find_cross_encoder(name_or_folder, cache)
-    work = cache / "fine-tuning" / _run_name(source, kept, options)
+    identity = f"{source.fingerprint} {fingerprint(kept)} {msgspec.json.encode(options).decode()}"
+    work = cache / "fine-tuning" / xxhash.xxh3_64_hexdigest(identity.encode())
     model = load_cross_encoder(source)
     curve = _trained(model, source, kept, options, work, advance)
     _save(model, target)
     shutil.rmtree(work, ignore_errors=True)
     return FineTuningResult(target, curve)
-
-
-def _run_name(source: ModelSource, lists: Sequence[GradedList], options: FineTuningOptions) -> str:
-    identity = f"{source.fingerprint} {fingerprint(lists)} {msgspec.json.encode(asdict(options)).decode()}"
-    return xxhash.xxh3_64_hexdigest(identity.encode())
 
 
 def _trained(
@@ -194,15 +184,14 @@ def _trained(
         torch.manual_seed(options.seed * 1_000 + epoch)
         return _shuffled(training, options, epoch)
 
-    def loss(network: nn.Module, step: object) -> Tensor:
-        return _loss(cast(CrossEncoder, network), cast(_Step, step), pairs)
-
-    def validate(network: nn.Module) -> float:
-        return _quality(cast(CrossEncoder, network), validation, pairs)
-
-    steps = -(-len(training) // options.lists)
+    what: Training[CrossEncoder, _Step] = Training(
+        batches,
+        -(-len(training) // options.lists),
+        lambda network, step: _loss(network, step, pairs),
+        lambda network: _quality(network, validation, pairs),
+    )
     try:
-        return train(model, Training(batches, steps, loss, validate), options.loop, work, advance)
+        return train(model, what, options.loop, work, advance)
     finally:
         model.eval()
 
@@ -251,10 +240,9 @@ def _quality(model: CrossEncoder, lists: Sequence[GradedList], pairs: PairTokeni
     with torch.inference_mode():
         for batch in pairs.tokens(queries, [text for each in lists for text in each.texts]).sorted_by_length(_PAIRS):
             scores[batch.rows] = logits(model, batch).cpu().numpy()
-    gains, is_candidate = _padded([np.asarray(each.gains, np.float64) for each in lists])
-    padded = np.zeros(gains.shape)
-    padded[is_candidate] = scores
-    return float(np.mean(ndcg(gains.astype(np.float64), padded, is_candidate)))
+    offsets = np.cumsum([0, *(len(each.gains) for each in lists)])
+    gains = np.concatenate([np.asarray(each.gains, np.float32) for each in lists])
+    return float(ndcg(scores, gains, offsets).mean())
 
 
 def _save(model: CrossEncoder, target: Path) -> None:

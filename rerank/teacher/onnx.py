@@ -35,16 +35,13 @@ class OnnxTeacher:
     def __init__(self, folder: Path) -> None:
         """Opens an exported folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
         self.spec: TeacherSpec = read_spec(folder)
+        self.identity = self.spec.identity
         self._folder = folder
         tokenizer = open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length)
         self._pairs = PairTokenizer(tokenizer, self.spec.max_length, self.spec.prompt)
         self._session = open_session(folder / MODEL_FILE)
         self._inputs = tuple(given.name for given in self._session.get_inputs())
         self._check_graph()
-
-    @property
-    def identity(self) -> str:
-        return self.spec.identity
 
     def score(
         self, queries: Sequence[str], texts: Sequence[str], progress: Callable[[int], None] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
@@ -230,20 +230,16 @@ def _numbered(
     lost = len(training) + len(validation) - sum(map(len, sides))
     _check(sides, dropped, lost)
     everything = [*sides[0], *sides[1]]
-    pairs = [
-        (number, row, opinion)
-        for number, known in enumerate(everything)
-        for row, opinion in sorted(known.opinions.items())
-    ]
+    pairs = [pair for known in everything for pair in sorted(known.opinions.items())]
     return TowerDataset(
         tuple(known.query for known in everything),
         np.arange(len(sides[0])),
         np.arange(len(sides[0]), len(everything)),
-        np.array([number for number, _, _ in pairs], np.int64),
-        np.array([row for _, row, _ in pairs], np.int64),
-        np.array([opinion.gain for _, _, opinion in pairs], np.float32),
-        np.array([opinion.weight for _, _, opinion in pairs], np.float32),
-        DropCounts(dropped.gone, dropped.leaked, lost),
+        np.repeat(np.arange(len(everything)), [len(known.opinions) for known in everything]),
+        np.array([row for row, _ in pairs], np.int64),
+        np.array([opinion.gain for _, opinion in pairs], np.float32),
+        np.array([opinion.weight for _, opinion in pairs], np.float32),
+        replace(dropped, without_positive=lost),
     )
 
 
@@ -280,8 +276,9 @@ def from_judgments(judgments: Judgments) -> list[JudgedQuery]:
             f"all judgments have the grade {highest:g}, so there are no positives: grade what is relevant higher"
         )
     most = judgments.gain(highest)
+    gains = {grade: judgments.gain(grade) / most for grade in grades}
     return [
-        JudgedQuery(query, {product: _graded(judgments.gain(grade) / most) for product, grade in judged.items()})
+        JudgedQuery(query, {product: Opinion(gains[grade], gains[grade]) for product, grade in judged.items()})
         for query, judged in judgments.grades.items()
     ]
 
@@ -291,7 +288,12 @@ def from_labels(labels: pl.DataFrame) -> list[JudgedQuery]:
     weights are the share of click evidence. Products without a click, cart or purchase are left out."""
     chosen = labels.filter((pl.col("clicks") + pl.col("carts") + pl.col("purchases")) > 0).filter(pl.col("label") > 0)
     shares = chosen.with_columns(gain=pl.col("label") / pl.col("label").max().over("query"))
-    return list(_sources_by_query(shares.sort("query", "product_id")))
+    made = []
+    for (query,), rows in shares.sort("query", "product_id").group_by("query", maintain_order=True):
+        known = zip(rows["product_id"], rows["gain"], rows["weight"], strict=True)
+        opinions = {product: Opinion(gain, gain * weight) for product, gain, weight in known}
+        made.append(JudgedQuery(str(query), opinions))
+    return made
 
 
 def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> list[Paraphrase]:
@@ -300,16 +302,6 @@ def from_reformulations(reformulations: pl.DataFrame, queries: pl.DataFrame) -> 
     searched = reformulations.join(queries.select("query", searched="shoppers"), on="query")
     shares = searched.with_columns(share=(pl.col("shoppers") / pl.col("searched")).clip(upper_bound=1.0))
     return [Paraphrase(*row) for row in shares.sort("query", "to_query").select("query", "to_query", "share").rows()]
-
-
-def _sources_by_query(shares: pl.DataFrame) -> Iterator[JudgedQuery]:
-    for (query,), rows in shares.group_by("query", maintain_order=True):
-        opinions = zip(rows["product_id"], rows["gain"], rows["weight"], strict=True)
-        yield JudgedQuery(str(query), {product: Opinion(gain, gain * weight) for product, gain, weight in opinions})
-
-
-def _graded(gain: float) -> Opinion:
-    return Opinion(gain, gain)
 
 
 _LEAST_LEFT = 3

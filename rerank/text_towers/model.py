@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -197,26 +197,14 @@ def freeze(model: nn.Module, layers: int | None) -> None:
     weights = dict(model.requires_grad_().named_parameters())
     if layers is None:
         return
-    places = {name: place for name in weights if (place := _layer_of(name)) is not None}
+    places = {name: int(found[1]) for name in weights if (found := _LAYER.search(name))}
     there = 1 + max(places.values(), default=-1)
     if not 1 <= layers <= there:
         raise SettingError(f"{layers} layers shall be trained; the model has {there}: name 1 to {there}, or none")
-    first = there - layers
-    for name in _below(weights, places, first):
-        weights[name].requires_grad = False
-
-
-def _below(names: Iterable[str], places: dict[str, int], first: int) -> Iterable[str]:
-    layered = False
-    for name in names:
+    first, layered = there - layers, False
+    for name, weight in weights.items():
         layered = layered or name in places
-        if (name in places and places[name] < first) or not layered:
-            yield name
-
-
-def _layer_of(name: str) -> int | None:
-    found = _LAYER.search(name)
-    return int(found[1]) if found else None
+        weight.requires_grad = layered and places.get(name, first) >= first
 
 
 # Interpolation of initial and trained weights keeps more of the pretrained model: Wortsman et al. 2022, Robust

@@ -24,7 +24,7 @@ from transformers.trainer_callback import PrinterCallback
 from transformers.utils.logging import get_verbosity, set_verbosity
 
 from rerank.text_towers.batches import ExamplePart, Mining, build_part, positives
-from rerank.text_towers.dataset import Augmentation, Rows
+from rerank.text_towers.dataset import Augmentation
 from rerank.text_towers.layer_pruning import check_layers
 from rerank.text_towers.losses import TowerLoss
 from rerank.text_towers.model import (
@@ -46,6 +46,7 @@ from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import STATE_FILE, Epoch, NonFiniteLossError, RunState, Trainer, best_of, slope, weights_of
 from retrieval.encoders.torch import no_progress_bar, vector_dimension
 from retrieval.errors import NothingBetterError, SettingError, TrainingError
+from retrieval.progress import Progress
 
 
 def train_towers(task: TextTowerTask) -> TrainedTowers:
@@ -86,41 +87,38 @@ def check_options(tower: TextTower, options: TextTowerOptions) -> None:
 
 class _TowerTraining:
     def __init__(self, task: TextTowerTask) -> None:
-        self._task = task
-        self._tower, self._made, self._products = task.tower, task.made, task.products
-        self._options, self._folder, self._progress = task.options, task.folder, task.progress
-        self._judged = task.judged
         made, options, size = task.made, task.options, len(task.products)
+        self._task, self._tower, self._options, self._progress = task, task.tower, options, task.progress
         self._loss = TowerLoss(task.tower.model, options.loss, positives(made, size), size).to(task.tower.model.device)
         self._optimizer = optimizer_of(self._loss, options)
         self._start = weights_of(self._loss)
         self._judge = PoolEvaluator(made, task.found, task.products, options.pool, options.seed)
         self._mining = Mining(task)
         self._pairs = made.training_pairs
-        self._steps = -(-len(self._pairs) // options.batch)
+        steps = -(-len(self._pairs) // options.batch)
+        self._total = steps * options.epochs
+        cut = np.linspace(0, steps, min(options.parts, steps) + 1).round().astype(int).tolist()
+        self._parts = [(epoch, begin, end) for epoch in range(options.epochs) for begin, end in pairwise(cut)]
+        """Epoch, first step and end within the epoch."""
         self._notices: list[str] = []
 
-    @property
-    def _total(self) -> int:
-        return self._steps * self._options.epochs
-
     def go(self) -> TrainedTowers:
-        options, stopped = self._options, ""
+        stopped = ""
         trainer = Trainer(
             self._loss,
             self._optimizer,
-            self._folder,
-            len(self._parts()),
-            options.patience,
+            self._task.folder,
+            len(self._parts),
+            self._options.patience,
             lambda number: self._train_part(number - 1),
-            lambda: self._judge.ndcg(self._tower),
-            (self._judged,),
+            self._validate,
+            (self._task.judged,),
             self._end_part,
             self._refuse_damage,
             checkpoints_start=True,
             on_out_of_memory=self._halve_chunk,
         )
-        is_new = not (self._folder / STATE_FILE).exists()
+        is_new = not (self._task.folder / STATE_FILE).exists()
         if is_new:
             self._progress.begin("validation", None, "")
         progress = trainer.start().progress
@@ -137,10 +135,13 @@ class _TowerTraining:
         mixed = self._mixed(reached, has_learned=is_mean or best_of(curve).number > 0)
         return TrainedTowers(curve, self._total, mixed, averaged, stopped, tuple(self._notices))
 
+    def _validate(self) -> float:
+        return self._judge.ndcg(self._tower)
+
     def _end_part(self, state: RunState, epoch: Epoch) -> None:
         summary = f"loss {epoch.loss:.4f}, nDCG@10 {epoch.validation:.4f}"
         if self._options.average:
-            average(self._loss, state, epoch.validation, lambda: self._judge.ndcg(self._tower))
+            average(self._loss, state, epoch.validation, self._validate)
             progress = state.progress
             summary += f"; the mean of {progress.averaged} parts {progress.averaged_best:.4f}"
         self._progress.end(summary)
@@ -152,47 +153,28 @@ class _TowerTraining:
         if not has_learned or not self._options.mix:
             return WeightMixture(1.0, reached)
         self._progress.begin("mixing", None, "")
-        mixed = mix(self._loss, self._start, reached, lambda: self._judge.ndcg(self._tower))
+        mixed = mix(self._loss, self._start, reached, self._validate)
         self._progress.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
         return mixed
 
-    def _parts(self) -> list[tuple[int, int, int]]:
-        cut = np.linspace(0, self._steps, min(self._options.parts, self._steps) + 1).round().astype(int).tolist()
-        ends = list(pairwise(cut))
-        return [(epoch, begin, end) for epoch in range(self._options.epochs) for begin, end in ends]
-
-    def _before(self, number: int) -> int:
-        return sum(end - begin for _, begin, end in self._parts()[:number])
-
     def _train_part(self, number: int) -> float:
         part = self._part(number)
-        at = number, self._before(number), self._total
+        done = sum(end - begin for _, begin, end in self._parts[:number])
         batches = -(-len(part.texts) // self._options.batch)
-        self._progress.begin(f"part {number + 1} of {len(self._parts())}", batches, "steps")
-        return train_part(
-            self._tower,
-            self._loss,
-            part,
-            self._optimizer,
-            self._options,
-            at,
-            self._folder,
-            lambda: self._progress.advance(1),
-        )
+        self._progress.begin(f"part {number + 1} of {len(self._parts)}", batches, "steps")
+        at = number, done, self._total
+        return train_part(self._task, self._loss, part, self._optimizer, at)
 
     def _part(self, number: int) -> ExamplePart:
-        pairs = self._pairs_of(number)
-        mined = self._mining.pools(number, len(self._parts()))
-        rng = np.random.default_rng([self._options.seed, 3, number])
-        negatives = draw_negatives(self._made, pairs, mined, self._options.negatives, len(self._products), rng)
-        augmentation = Augmentation(self._options.augment, f"{self._options.seed}/{number}")
-        return build_part(self._made, pairs, negatives, self._products, self._tower, augmentation, self._task.score)
-
-    def _pairs_of(self, number: int) -> Rows:
-        epoch, begin, end = self._parts()[number]
-        order = np.random.default_rng([self._options.seed, 2, epoch]).permutation(len(self._pairs))
-        batch = self._options.batch
-        return self._pairs[order[begin * batch : end * batch]]
+        task, options = self._task, self._options
+        epoch, begin, end = self._parts[number]
+        order = np.random.default_rng([options.seed, 2, epoch]).permutation(len(self._pairs))
+        pairs = self._pairs[order[begin * options.batch : end * options.batch]]
+        mined = self._mining.pools(number, len(self._parts))
+        rng = np.random.default_rng([options.seed, 3, number])
+        negatives = draw_negatives(task.made, pairs, mined, options.negatives, len(task.products), rng)
+        augmentation = Augmentation(options.augment, f"{options.seed}/{number}")
+        return build_part(task.made, pairs, negatives, task.products, task.tower, augmentation, task.score)
 
     def _stop(self, state: RunState, error: NonFiniteLossError) -> str:
         """Reason why training ended; raises NothingBetterError if no part improved."""
@@ -222,26 +204,19 @@ def optimizer_of(loss: TowerLoss, options: TextTowerOptions) -> AdamW:
 
 
 def train_part(
-    tower: TextTower,
-    loss: TowerLoss,
-    part: ExamplePart,
-    optimizer: Optimizer,
-    options: TextTowerOptions,
-    at: tuple[int, int, int],
-    folder: Path,
-    on_step: Callable[[], None],
+    task: TextTowerTask, loss: TowerLoss, part: ExamplePart, optimizer: Optimizer, at: tuple[int, int, int]
 ) -> float:
     """Trains one part and returns the mean loss. `at` is the part's number, the number of earlier steps, and the total
-    of steps; `told` is called at each step. Randomness depends on the seed and the part. Raises NonFiniteLossError, and
-    torch's error if memory runs out."""
-    number, done, total = at
+    of steps. Randomness depends on the seed and the part. Raises NonFiniteLossError, and torch's error if memory runs
+    out."""
+    (number, done, total), tower, options = at, task.tower, task.options
     loss.examples = part.examples
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] = options.learning_rate * group[_FASTER]
     rising = max(1, round(total * options.warm_up))
     schedule = LambdaLR(optimizer, lambda step: slope(done + step, total, rising))
     arguments = SentenceTransformerTrainingArguments(
-        output_dir=str(folder / "trainer"),
+        output_dir=str(task.folder / "trainer"),
         per_device_train_batch_size=options.batch,
         num_train_epochs=1,
         max_grad_norm=options.clip,
@@ -261,7 +236,7 @@ def train_part(
             model=tower.model, args=arguments, train_dataset=part.texts, loss=loss, optimizers=(optimizer, schedule)
         )
         trainer.remove_callback(PrinterCallback)
-        trainer.done, trainer.on_step, trainer.fgm = done, on_step, options.fgm
+        trainer.done, trainer.progress, trainer.fgm = done, task.progress, options.fgm
         try:
             trainer.train()
         finally:
@@ -289,7 +264,7 @@ class _Trainer(SentenceTransformerTrainer):
     """Stops at a non-finite loss, reports every step, and adds the adversarial (FGM) pass."""
 
     done = 0
-    on_step: Callable[[], None]
+    progress: Progress
     fgm = 0.0
 
     def __init__(self, **given: Any) -> None:  # noqa: ANN401 - the library's own
@@ -332,7 +307,7 @@ class _Trainer(SentenceTransformerTrainer):
             raise NonFiniteLossError(value, f"at step {step:,}")
         if not self._is_moved:
             self.losses.append(value)
-            self.on_step()
+            self.progress.advance(1)
         return loss
 
 

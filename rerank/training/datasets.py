@@ -101,13 +101,10 @@ class ListData:
         """The batch of some lists. A share `dropped` of the candidates lose their token states."""
         rng = np.random.default_rng(seed)
         inputs = pad_batch([self._candidates(number, dropped, rng) for number in numbers], 0)
-        shape = inputs.features.shape[:2]
-        targets = np.zeros(shape, np.float32)
-        is_candidate = np.zeros(shape, bool)
-        for at, number in enumerate(numbers):
-            wanted = self.targets[self.lists.place(number)]
-            is_candidate[at, : len(wanted)] = True
-            targets[at, : len(wanted)] = wanted
+        chosen = np.array(numbers, np.int64)
+        is_candidate = np.arange(inputs.features.shape[1]) < self.lists.lengths[chosen, None]
+        targets = np.zeros(is_candidate.shape, np.float32)
+        targets[is_candidate] = self.targets[self.lists.places(chosen)]
         return ListBatch(
             Inputs(*(torch.from_numpy(array) for array in inputs.arrays().values())),
             torch.from_numpy(targets),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -68,14 +68,7 @@ class ShopperDisplays:
         return len(self.shopper)
 
     def select(self, chosen: Numbers | NDArray[np.bool_]) -> ShopperDisplays:
-        return ShopperDisplays(
-            self.shopper[chosen],
-            self.times[chosen],
-            self.places[chosen],
-            self.acts[chosen],
-            self.first[chosen],
-            self.behind[chosen],
-        )
+        return ShopperDisplays(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
     def informative(self, most: int | None = None, *, outputs: int | None = None) -> ShopperDisplays:
         """The newest `most` displays with a history, at least two candidates, and an act on one. `outputs` is the
@@ -185,12 +178,12 @@ class HistoryEvaluation:
         """Gain from the history on the evaluation displays, with a bootstrap over shoppers, since displays of one
         shopper are dependent."""
         numbers, shopper = np.unique(self.judging.displays.shopper, return_inverse=True)
-        means = []
-        for each in (attention, None):
-            ranks, weights = self._ranks(self.judging, each)
-            mean, total = query_means(ranks, shopper, len(numbers), weights)
-            means.append(mean)
-        return paired_bootstrap(means[0], means[1], total)
+        # The weights are those of the clicks, so the same with and without a history.
+        (means, total), (without, _) = (
+            query_means(ranks, shopper, len(numbers), weights)
+            for ranks, weights in (self._ranks(self.judging, each) for each in (attention, None))
+        )
+        return paired_bootstrap(means, without, total)
 
     def _ranks(
         self, data: HistoryData, attention: HistoryAttention | None

@@ -33,8 +33,10 @@ class CatalogWords:
 
     def __init__(self, titles: Sequence[Sequence[Word]], brands: Sequence[tuple[str, ...]]) -> None:
         self._titles = len(titles)
-        self._frequency: Counter[str] = Counter()
-        self._heads: Counter[str] = Counter()
+        self.frequency: Counter[str] = Counter()
+        """The number of titles that have each word."""
+        self.heads: Counter[str] = Counter()
+        """The number of titles in which each word ends a run of words that may name the product."""
         self._tints: Counter[str] = Counter()
         self._openings: Counter[tuple[str, ...]] = Counter()
         self._sequences: Counter[tuple[str, ...]] = Counter()
@@ -43,22 +45,14 @@ class CatalogWords:
         for title, brand in zip(titles, brands, strict=True):
             self._count_names(remove_words(title, brand or self.brand(title)))
 
-    def frequency(self, word: str) -> int:
-        """The number of titles that have the word."""
-        return self._frequency[word]
-
-    def heads(self, word: str) -> int:
-        """The number of titles in which the word ends a run of words that may name the product."""
-        return self._heads[word]
-
     def idf(self, word: str) -> float:
         """ln(1 + titles / titles with the word)."""
-        return math.log1p(self._titles / max(self._frequency[word], 1))
+        return math.log1p(self._titles / max(self.frequency[word], 1))
 
     def names_nothing(self, word: str) -> bool:
         """Whether the word only describes: a colour or finish (follows "in" in titles), unit, letter or code."""
         tints = self._tints[word]
-        tint = tints >= _TINTS and tints * 4 > self._heads[word]
+        tint = tints >= _TINTS and tints * 4 > self.heads[word]
         return tint or word in units.WORDS or (word.isascii() and len(word) == 1) or any(map(str.isdigit, word))
 
     def brand(self, title: Sequence[Word]) -> tuple[str, ...]:
@@ -75,21 +69,21 @@ class CatalogWords:
 
     def _opens(self, words: tuple[str, ...]) -> bool:
         times = self._openings[words]
-        everywhere = self._frequency[words[0]] if len(words) == 1 else self._sequences[words]
+        everywhere = self.frequency[words[0]] if len(words) == 1 else self._sequences[words]
         # A frequent continuation of a brand belongs to it; a rare one names a series.
         continues = len(words) == 1 or times >= _BRAND_SHARE * self._openings[words[:-1]]
         return times >= _BRAND_TITLES and times >= _BRAND_SHARE * everywhere and continues
 
     def _count_words(self, title: Sequence[Word]) -> None:
         texts = tuple(word.text for word in title)
-        self._frequency.update(set(texts))
+        self.frequency.update(set(texts))
         for length in range(1, min(_LONGEST_BRAND, len(texts)) + 1):
             self._openings[texts[:length]] += 1
         for length in range(2, _LONGEST_BRAND + 1):
             self._sequences.update({texts[at : at + length] for at in range(len(texts) - length + 1)})
 
     def _count_names(self, title: Sequence[Word]) -> None:
-        self._heads.update({head for run in runs(title) for head in run_heads(run)})
+        self.heads.update({head for run in runs(title) for head in run_heads(run)})
         for first, *behind in complements(title):
             if first == "in":
                 self._tints[behind[-1]] += 1
@@ -205,7 +199,7 @@ def _attribute_traits(product: Product, catalog: CatalogWords) -> Iterator[Words
         for text in _texts(value):
             words = read_words(text)
             plain = all(word.kind is WordKind.WORD and not word.after_break for word in words)
-            usual = all(catalog.frequency(word.text) >= _USUAL for word in words)
+            usual = all(catalog.frequency[word.text] >= _USUAL for word in words)
             if 0 < len(words) <= _LONGEST_TRAIT and plain and usual:
                 yield tuple(word.text for word in words)
 
@@ -240,7 +234,7 @@ def _title_kinds(title: Sequence[Word], traits: Sequence[Words], catalog: Catalo
     """The likeliest name of the product in its title: the run whose last word names the most products. In Chinese
     all names, each with the words after the one before."""
     described = {text for trait in traits for text in trait}
-    best: Words = ()
+    names: list[Words] = []
     for run in runs(title):
         texts = [word.text for word in run]
         if any(word.noun for word in run):
@@ -248,10 +242,9 @@ def _title_kinds(title: Sequence[Word], traits: Sequence[Words], catalog: Catalo
             continue
         while len(texts) > 1 and (texts[-1] in described or catalog.names_nothing(texts[-1])):
             texts.pop()
-        if not best or _names_better(texts[-1], best[-1], catalog):
-            best = tuple(texts[-_LONGEST_KIND:])
-    if best:
-        yield best
+        names.append(tuple(texts[-_LONGEST_KIND:]))
+    if names:
+        yield max(names, key=lambda name: (not catalog.names_nothing(name[-1]), catalog.heads[name[-1]]))
 
 
 def _parted(texts: Sequence[str], heads: AbstractSet[str]) -> Iterator[Words]:
@@ -260,12 +253,6 @@ def _parted(texts: Sequence[str], heads: AbstractSet[str]) -> Iterator[Words]:
         if text in heads:
             yield tuple(texts[max(start, end - _LONGEST_KIND) : end])
             start = end
-
-
-def _names_better(word: str, other: str, catalog: CatalogWords) -> bool:
-    if catalog.names_nothing(word) != catalog.names_nothing(other):
-        return catalog.names_nothing(other)
-    return catalog.heads(word) > catalog.heads(other)
 
 
 MAX_WORDS = 10
@@ -384,7 +371,7 @@ class QueryWriter:
             return ()
         words = self.number(*shares)
         kind = self.random.choice(self.facts.kinds)
-        if words == 1 and self.catalog.heads(kind[-1]) < _USUAL_NAME:
+        if words == 1 and self.catalog.heads[kind[-1]] < _USUAL_NAME:
             words = 2
         return kind[-words:]
 
@@ -421,7 +408,7 @@ class Recipe:
 
 
 def _only_word(shopper: QueryWriter) -> Words:
-    usual = [word for word in shopper.title() if shopper.catalog.frequency(word.text) >= _USUAL_NAME]
+    usual = [word for word in shopper.title() if shopper.catalog.frequency[word.text] >= _USUAL_NAME]
     return shopper.draw_words([word for word in usual if not shopper.catalog.names_nothing(word.text)], 1)
 
 
@@ -600,14 +587,14 @@ def _apart(words: Words, catalog: CatalogWords) -> Iterator[Words]:
     for place, word in enumerate(words):
         for cut in range(3, len(word) - 2):
             halves = word[:cut], word[cut:].lstrip("-")
-            if word.isascii() and all(catalog.frequency(half) >= _KNOWN and half not in JOINING for half in halves):
+            if word.isascii() and all(catalog.frequency[half] >= _KNOWN and half not in JOINING for half in halves):
                 yield (*words[:place], *halves, *words[place + 1 :])
 
 
 def _together(words: Words, catalog: CatalogWords) -> Iterator[Words]:
     for place in range(len(words) - 1):
         whole = words[place] + words[place + 1]
-        if _is_plain(whole) and catalog.frequency(whole) >= _KNOWN:
+        if _is_plain(whole) and catalog.frequency[whole] >= _KNOWN:
             yield (*words[:place], whole, *words[place + 2 :])
 
 
@@ -617,7 +604,7 @@ def _other_plural(words: Words, catalog: CatalogWords) -> Words:
     if not _is_plain(last) or len(last) < _SHORTEST:
         return words
     for other in (last.removesuffix("es"), last.removesuffix("s"), f"{last}s", f"{last}es"):
-        if other != last and catalog.frequency(other):
+        if other != last and catalog.frequency[other]:
             return (*before, other)
     return words
 

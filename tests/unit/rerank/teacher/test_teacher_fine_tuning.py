@@ -19,6 +19,7 @@ from rerank.teacher.teacher import open_teacher
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import SettingError, StoreError, TrainingError
 from tests.machine import full_disk
+from tests.progress import KilledError
 from tests.unit.rerank.teacher.tiny_cross_encoder import WORDS
 
 FAST = FineTuningOptions(
@@ -62,10 +63,6 @@ def test_a_fine_tuned_cross_encoder_runs_on_onnx(tiny: Path, tmp_path: Path) -> 
     assert np.allclose(exact, same, atol=1e-4)
 
 
-class _KilledError(Exception):
-    pass
-
-
 def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path) -> None:
     lists = graded_lists(50)
     whole = fine_tune(str(tiny), lists, tmp_path / "whole", FAST, cache=tmp_path / "one")
@@ -75,9 +72,9 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path)
         nonlocal done
         done += steps
         if done > 6:
-            raise _KilledError
+            raise KilledError
 
-    with pytest.raises(_KilledError):
+    with pytest.raises(KilledError):
         fine_tune(str(tiny), lists, tmp_path / "resumed", FAST, cache=tmp_path / "two", advance=killed)
     seen: list[int] = []
     again = fine_tune(str(tiny), lists, tmp_path / "resumed", FAST, cache=tmp_path / "two", advance=seen.append)

@@ -92,29 +92,27 @@ class TestGone:
         assert made.dropped.gone == 1
 
 
-class TestRefused:
-    def test_no_positives(self) -> None:
-        nothing = [asked(f"{colour} lamp", p000=0.1) for colour in COLOURS]
-        with pytest.raises(TrainingError, match=r"no positives .* 6 queries have no product"):
-            build_dataset(TowerSources(nothing), row_of)
+@pytest.mark.parametrize(
+    ("asked_for", "message"),
+    [
+        ([asked(f"{colour} lamp", p000=0.1) for colour in COLOURS], r"no positives .* 6 queries have no product"),
+        (
+            [asked(f"{colour} lamp", p900=1.0) for colour in COLOURS],
+            r"no positives .*6 opinions are of products that are gone",
+        ),
+        ([asked(f"query {number}", p000=1.0) for number in range(60)], "one product, so there is one class only"),
+        (judged(words=("bulb",)), r"queries with a positive are left to train on, at least 20 are needed"),
+    ],
+    ids=["no positives", "all products gone", "one class only", "too few queries"],
+)
+def test_what_no_towers_can_be_trained_on_is_refused(asked_for: list[JudgedQuery], message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        build_dataset(TowerSources(asked_for), row_of)
 
-    def test_all_products_gone(self) -> None:
-        with pytest.raises(TrainingError, match=r"no positives .*6 opinions are of products that are gone"):
-            build_dataset(TowerSources([asked(f"{colour} lamp", p900=1.0) for colour in COLOURS]), row_of)
 
-    def test_one_class_only(self) -> None:
-        with pytest.raises(TrainingError, match="one product, so there is one class only"):
-            build_dataset(TowerSources([asked(f"query {number}", p000=1.0) for number in range(60)]), row_of)
-
-    def test_too_few_queries(self) -> None:
-        with pytest.raises(
-            TrainingError, match=r"queries with a positive are left to train on, at least 20 are needed"
-        ):
-            build_dataset(TowerSources(judged(words=("bulb",))), row_of)
-
-    def test_judgments_that_call_nothing_relevant(self) -> None:
-        with pytest.raises(TrainingError, match="all judgments have the grade 0"):
-            from_judgments(Judgments({"lamp": {"p000": 0.0}, "tap": {"p001": 0.0}}, -1.0))
+def test_judgments_that_call_nothing_relevant_are_refused() -> None:
+    with pytest.raises(TrainingError, match="all judgments have the grade 0"):
+        from_judgments(Judgments({"lamp": {"p000": 0.0}, "tap": {"p001": 0.0}}, -1.0))
 
 
 def test_grades_become_shares_of_the_highest_gain() -> None:
@@ -221,40 +219,37 @@ def test_two_spellings_of_one_query_are_no_paraphrase() -> None:
     assert made.queries == shop().queries
 
 
-class TestDivision:
-    def same_as_without(self, made: TowerDataset, **given: Sequence[str]) -> bool:
-        without = learned([], **given)
-        return (
-            made.queries == without.queries and np.array_equal(made.weights, without.weights) and not made.paraphrases
-        )
+CHOOSES = one_that(trains=False)
 
-    def test_one_that_chooses_hands_nothing_on(self) -> None:
-        assert self.same_as_without(learned([Paraphrase(NEW, one_that(trains=False), 0.9)]))
 
-    def test_one_that_is_held_out_hands_nothing_on(self) -> None:
-        made = learned([Paraphrase(NEW, KNOWN, 0.9)], held_out=[KNOWN.upper()])
-        assert self.same_as_without(made, held_out=[KNOWN])
+@pytest.mark.parametrize(
+    ("paraphrase", "held_out"),
+    [
+        (Paraphrase(NEW, CHOOSES, 0.9), []),
+        (Paraphrase(CHOOSES, KNOWN, 0.9), []),
+        (Paraphrase(unasked(trains=False), KNOWN, 0.9), []),
+        (Paraphrase(NEW, KNOWN, 0.9), [KNOWN.upper()]),
+        (Paraphrase(NEW, KNOWN, 0.9), [f" {NEW.upper()}"]),
+    ],
+    ids=["from one that chooses", "to one that chooses", "to one that would", "from one held out", "to one held out"],
+)
+def test_nothing_is_handed_on(paraphrase: Paraphrase, held_out: list[str]) -> None:
+    made, without = learned([paraphrase], held_out=held_out), learned([], held_out=held_out)
+    assert made.queries == without.queries
+    assert np.array_equal(made.weights, without.weights)
+    assert not made.paraphrases
 
-    def test_one_that_would_choose_had_anybody_judged_it_learns_nothing(self) -> None:
-        assert self.same_as_without(learned([Paraphrase(unasked(trains=False), KNOWN, 0.9)]))
 
-    def test_one_that_chooses_learns_nothing(self) -> None:
-        assert self.same_as_without(learned([Paraphrase(one_that(trains=False), KNOWN, 0.9)]))
-
-    def test_one_that_is_held_out_learns_nothing(self) -> None:
-        made = learned([Paraphrase(NEW, KNOWN, 0.9)], held_out=[f" {NEW.upper()}"])
-        assert self.same_as_without(made)
-
-    def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on(self) -> None:
-        choosing = judged()[:7]
-        names = [each.query for each in choosing]
-        other = judged()[20].query
-        paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
-        made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
-        assert made.paraphrases == 0
-        # Where a file chooses, no text says on which side a query is.
-        free = [Paraphrase(unasked(trains=trains), other, 0.9) for trains in (True, False)]
-        assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
+def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on() -> None:
+    choosing = judged()[:7]
+    names = [each.query for each in choosing]
+    other = judged()[20].query
+    paraphrases = [Paraphrase("any thing", names[0], 0.9), Paraphrase(names[1], other, 0.9)]
+    made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
+    assert made.paraphrases == 0
+    # Where a file chooses, no text says on which side a query is.
+    free = [Paraphrase(unasked(trains=trains), other, 0.9) for trains in (True, False)]
+    assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 
 
 def test_shares_are_of_all_shoppers_who_asked() -> None:
@@ -282,12 +277,6 @@ DRILL = Product(
     category=("Tools", "Drills"),
     description="Strong.",
 )
-
-
-def test_by_default_all_is_read_as_it_is() -> None:
-    augmentation = Augmentation(AugmentOptions(), "1")
-    assert augmentation.query("cordless drill", DRILL) == "cordless drill"
-    assert augmentation.positive("cordless drill", DRILL) is DRILL
 
 
 def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
@@ -343,13 +332,8 @@ def test_a_positive_is_read_without_the_words_of_its_query() -> None:
     title = augmentation.positive("鸟笼", chinese).title
     assert "鸟笼" not in title
     assert "豪华" in title
-
-
-def test_one_that_would_keep_too_few_words_is_read_as_it_is() -> None:
-    augmentation = Augmentation(AugmentOptions(unlike=1.0), "1")
-    assert augmentation.positive("cordless drill with two batteries", Product("p2", "Cordless Drill Red")).title == (
-        "Cordless Drill Red"
-    )
+    red = Product("p2", "Cordless Drill Red")
+    assert augmentation.positive("cordless drill with two batteries", red) is red
 
 
 @pytest.mark.parametrize("option", ["typos", "unlike", "fields", "brands"])

@@ -134,16 +134,10 @@ def twice(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
     return first, second
 
 
-def test_the_models_own_stands(tower: TextTower) -> None:
-    set_dropout(tower.model, None)
-    first, second = twice(tower)
-    assert not torch.equal(first, second)
-
-
-def test_nothing_is_left_out_where_none_shall_be(tower: TextTower) -> None:
-    set_dropout(tower.model, 0.0)
-    first, second = twice(tower)
-    assert torch.equal(first, second)
+@pytest.mark.parametrize("share", [None, 0.0], ids=["the model's own", "none"])
+def test_a_share_of_the_activations_is_left_out(tower: TextTower, share: float | None) -> None:
+    set_dropout(tower.model, share)
+    assert torch.equal(*twice(tower)) == (share == 0.0)
 
 
 def test_what_is_saved_keeps_its_own(tower: TextTower, tmp_path: Path) -> None:
@@ -247,32 +241,25 @@ class Told:
         return next(self._validations)
 
 
-def test_the_first_part_is_its_own_mean() -> None:
-    told = Told()
-    assert told.part(3.0, 0.4) == (3.0, 1, 0.4)
-    assert not told.judged
+@pytest.mark.parametrize(
+    ("together", "alone", "mean"),
+    [(0.3, 0.35, (2.0, 1, 0.4)), (0.45, 0.5, (4.0, 1, 0.5))],
+    ids=["what makes it worse is left out", "one that is better alone begins it anew"],
+)
+def test_a_mean_that_is_no_better(together: float, alone: float, mean: tuple[float, int, float]) -> None:
+    told = Told(together)
+    told.part(2.0, 0.4)
+    assert told.part(4.0, alone) == mean
 
 
 def test_what_makes_it_no_worse_is_taken_in() -> None:
     told = Told(0.5, 0.5)
-    told.part(2.0, 0.4)
+    assert told.part(2.0, 0.4) == (2.0, 1, 0.4)
     assert told.part(4.0, 0.45) == (3.0, 2, 0.5)
     mean, members, reached = told.part(6.0, 0.45)
     assert (members, reached) == (3, 0.5)
     assert mean == pytest.approx(4.0)
     assert told.judged == pytest.approx([3.0, 4.0])
-
-
-def test_what_makes_it_worse_is_left_out() -> None:
-    told = Told(0.3)
-    told.part(2.0, 0.4)
-    assert told.part(4.0, 0.35) == (2.0, 1, 0.4)
-
-
-def test_one_that_is_better_alone_begins_it_anew() -> None:
-    told = Told(0.45)
-    told.part(2.0, 0.4)
-    assert told.part(4.0, 0.5) == (4.0, 1, 0.5)
 
 
 def test_a_count_is_that_of_the_newest() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,8 +166,3 @@ def test_cached_gradients_are_those_of_the_whole_batch(tower: TextTower, name: A
 
 def _gradients(model: SentenceTransformer) -> torch.Tensor:
     return torch.cat([weight.grad.reshape(-1) for weight in model.parameters() if weight.grad is not None])
-
-
-def test_the_tower_that_is_saved_reads_as_much_as_before(tower: TextTower, tmp_path: Path) -> None:
-    tower.save(tmp_path / "saved")
-    assert SentenceTransformer(str(tmp_path / "saved"), device="cpu").max_seq_length == 16

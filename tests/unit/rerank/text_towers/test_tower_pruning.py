@@ -19,16 +19,12 @@ from rerank.training.trainer import LoopOptions
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
 from retrieval.progress import NullProgress, Progress
-from tests.progress import StoppedProgress
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
 
 OPTIONS = LayerPruningOptions(LoopOptions(epochs=3, learning_rate=5e-3, warm_up=5, patience=3), batch=16, texts=100)
-
-
-class _KilledError(Exception):
-    pass
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +88,8 @@ def test_they_learn_the_vectors_of_all_layers(tower: TextTower, tmp_path: Path) 
 
 def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: TextTower, tmp_path: Path) -> None:
     whole, curve = prune_layers(task(tower, tmp_path / "whole"), 2)
-    with pytest.raises(_KilledError):
-        prune_layers(task(tower, tmp_path / "killed", StoppedProgress(13, _KilledError)), 2)
+    with pytest.raises(KilledError):
+        prune_layers(task(tower, tmp_path / "killed", StoppedProgress(13, KilledError)), 2)
     again, same = prune_layers(task(tower, tmp_path / "killed"), 2)
     assert same == curve
     assert torch.equal(weights(again), weights(whole))

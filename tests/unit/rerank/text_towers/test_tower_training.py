@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,11 @@ from rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
 from rerank.text_towers.training import optimizer_of, train_towers
-from rerank.training.trainer import STATE_FILE, Epoch, load_checkpoint
+from rerank.training.trainer import STATE_FILE, load_checkpoint
 from retrieval.encoders.torch import prompts
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
+from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
@@ -41,34 +42,20 @@ OPTIONS = TextTowerOptions(
 )
 
 
-class _KilledError(Exception):
-    pass
+def watched(after: int | None = None) -> StoppedProgress:
+    """Of steps alone; raises in the step behind so many."""
+    return StoppedProgress(None if after is None else after + 1, KilledError, of="steps")
 
 
-@dataclass(slots=True)
-class Told:
-    after: int | None = None
-    curve: list[Epoch] = field(default_factory=list)
-    phases: list[str] = field(default_factory=list)
-    steps: int = 0
-
-    def begin(self, phase: str, _total: int | None, unit: str) -> None:
-        self.phases.append(phase if unit != "steps" else "steps")
-
-    def advance(self, amount: int) -> None:
-        self.steps += amount if self.phases[-1] == "steps" else 0
-        if self.after is not None and self.steps > self.after:
-            raise _KilledError
-
-    def end(self, _summary: str) -> None:
-        pass
+def open_tower(encoder: ModelSource) -> TextTower:
+    return open_text_tower(encoder, 16, device="cpu")
 
 
 @dataclass(frozen=True, slots=True)
 class Uninterrupted:
     tower: TextTower
     trained: TrainedTowers
-    told: Told
+    told: StoppedProgress
 
 
 @pytest.fixture(scope="module")
@@ -78,21 +65,19 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 
 @pytest.fixture(scope="module")
 def uninterrupted(encoder: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
+    tower, told = open_tower(encoder), watched()
     return Uninterrupted(tower, trained(tower, tmp_path_factory.mktemp("run"), told), told)
 
 
 def trained(
     tower: TextTower,
     folder: Path,
-    told: Told | None = None,
+    told: StoppedProgress | None = None,
     options: TextTowerOptions = OPTIONS,
     score: Score | None = None,
 ) -> TrainedTowers:
-    progress = told or Told()
-    task = TextTowerTask(
-        tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, progress.curve.append, score
-    )
+    progress = told or watched()
+    task = TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, score=score)
     return train_towers(task)
 
 
@@ -103,17 +88,17 @@ def weights(tower: TextTower) -> torch.Tensor:
 def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> None:
     done, told = uninterrupted.trained, uninterrupted.told
     assert [epoch.number for epoch in done.curve] == [0, 1, 2, 3, 4]
-    assert told.curve == list(done.curve)
     assert done.improved
     assert done.best.validation > done.curve[0].validation + 0.3
     assert done.stopped == ""
-    assert told.steps == done.steps
-    assert told.phases == ["validation", "steps", "steps", "mining", "steps", "steps", "mixing"]
+    assert told.done == done.steps
+    parts = [f"part {number} of 4" for number in range(1, 5)]
+    assert told.phases == ["validation", *parts[:2], "mining", *parts[2:], "mixing"]
     assert done.mixed.validation >= done.best.validation
 
 
 def test_what_was_learned_may_be_left_unmixed(encoder: ModelSource, tmp_path: Path) -> None:
-    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
+    tower, told = open_tower(encoder), watched()
     done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
     assert done.mixed == WeightMixture(1.0, done.best.validation)
     assert "mixing" not in told.phases
@@ -131,21 +116,20 @@ def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> 
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
 ) -> None:
-    with pytest.raises(_KilledError):
-        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(after))
-    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
+    with pytest.raises(KilledError):
+        trained(open_tower(encoder), tmp_path, watched(after))
+    tower, told = open_tower(encoder), watched()
     again = trained(tower, tmp_path, told)
     assert again.curve == uninterrupted.trained.curve
-    assert told.curve == list(again.curve)
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
-    assert told.steps < uninterrupted.told.steps or after < 3
+    assert told.done < uninterrupted.told.done or after < 3
 
 
 def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> None:
-    options, towers = replace(OPTIONS, precision="bf16"), [open_text_tower(encoder, 16, device="cpu") for _ in range(2)]
+    options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder) for _ in range(2)]
     done = trained(towers[0], tmp_path / "one", options=options)
-    with pytest.raises(_KilledError):
-        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "two", Told(9), options)
+    with pytest.raises(KilledError):
+        trained(open_tower(encoder), tmp_path / "two", watched(9), options)
     again = trained(towers[1], tmp_path / "two", options=options)
     assert again.curve[:4] == done.curve[:4]
     # Its products of matrices are rounded otherwise in a program that begins in the middle.
@@ -156,8 +140,8 @@ def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> No
 def test_a_run_that_was_at_its_end_is_not_run_again(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
 ) -> None:
-    trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
-    tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
+    trained(open_tower(encoder), tmp_path)
+    tower, told = open_tower(encoder), watched()
     trained(tower, tmp_path, told)
     assert told.phases == ["mixing"]
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
@@ -167,14 +151,14 @@ class TestMovedEmbeddings:
     def test_each_batch_is_looked_at_again_and_counts_once(
         self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
     ) -> None:
-        tower, told = open_text_tower(encoder, 16, device="cpu"), Told()
+        tower, told = open_tower(encoder), watched()
         done = trained(tower, tmp_path, told, replace(OPTIONS, fgm=0.5))
-        assert told.steps == done.steps == uninterrupted.told.steps
+        assert told.done == done.steps == uninterrupted.told.done
         assert done.best.validation > done.curve[0].validation + 0.3
         assert not torch.equal(weights(tower), weights(uninterrupted.tower))
 
     def test_what_is_moved_goes_back(self, encoder: ModelSource, tmp_path: Path) -> None:
-        tower = open_text_tower(encoder, 16, device="cpu")
+        tower = open_tower(encoder)
         before = weights(tower)
         still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
         trained(tower, tmp_path, options=still)
@@ -183,38 +167,31 @@ class TestMovedEmbeddings:
     @pytest.mark.parametrize("lesser", [replace(OPTIONS, train_layers=1), replace(OPTIONS, lora=2)])
     def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TextTowerOptions) -> None:
         with pytest.raises(SettingError, match="train all weights"):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, options=replace(lesser, fgm=1.0))
+            trained(open_tower(encoder), tmp_path, options=replace(lesser, fgm=1.0))
 
 
-class TestDamaged:
-    def test_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
-        with pytest.raises(_KilledError):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
-        state = tmp_path / STATE_FILE
-        state.write_bytes(state.read_bytes()[: state.stat().st_size // 2])
-        with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
-
-    def test_one_bit_of_a_state_is_named(self, encoder: ModelSource, tmp_path: Path) -> None:
-        with pytest.raises(_KilledError):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(5))
-        content = bytearray((tmp_path / STATE_FILE).read_bytes())
-        content[-1_000] ^= 1
-        (tmp_path / STATE_FILE).write_bytes(content)
-        with pytest.raises(TrainingError, match=rf"{STATE_FILE} is damaged.* remove .* to begin it anew"):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
-
-    def test_negatives_are_named(self, encoder: ModelSource, tmp_path: Path) -> None:
-        with pytest.raises(_KilledError):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, Told(9))
-        (tmp_path / "negatives-1.npy").write_bytes(b"no array")
-        with pytest.raises(TrainingError, match=r"negatives-1.npy is damaged.* remove .* to begin it anew"):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path)
+@pytest.mark.parametrize(
+    ("name", "after", "damage"),
+    [
+        (STATE_FILE, 5, lambda content: content[: len(content) // 2]),
+        (STATE_FILE, 5, lambda content: content[:-1_000] + bytes([content[-1_000] ^ 1]) + content[-999:]),
+        ("negatives-1.npy", 9, lambda _content: b"no array"),
+    ],
+    ids=["half a state", "one bit of a state", "negatives"],
+)
+def test_what_is_damaged_is_named(
+    encoder: ModelSource, tmp_path: Path, name: str, after: int, damage: Callable[[bytes], bytes]
+) -> None:
+    with pytest.raises(KilledError):
+        trained(open_tower(encoder), tmp_path, watched(after))
+    (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
+    with pytest.raises(TrainingError, match=rf"{name} is damaged.* remove .* to begin it anew"):
+        trained(open_tower(encoder), tmp_path)
 
 
 class TestLossLost:
     def test_before_anything_was_better_nothing_is_kept(self, encoder: ModelSource, tmp_path: Path) -> None:
-        tower = open_text_tower(encoder, 16, device="cpu")
+        tower = open_tower(encoder)
         next(tower.model.parameters()).data.fill_(float("nan"))
         with pytest.raises(TrainingError, match=r"the loss became nan at step 1 of .* lower the learning rate"):
             trained(tower, tmp_path)
@@ -226,7 +203,7 @@ class TestLossLost:
             calls.append(len(queries))
             return np.full(len(texts), 0.0 if len(calls) < 3 else np.nan, np.float32)
 
-        tower = open_text_tower(encoder, 16, device="cpu")
+        tower = open_tower(encoder)
         options = replace(OPTIONS, loss=replace(OPTIONS.loss, teacher="kl", teacher_weight=0.01))
         done = trained(tower, tmp_path, options=options, score=score)
         assert [epoch.number for epoch in done.curve] == [0, 1, 2]
@@ -247,7 +224,7 @@ def test_a_full_gpu_is_given_half_as_many_texts(
         return embed(self, features, begin, end, *given, **named)
 
     monkeypatch.setattr(TowerLoss, "embed_minibatch", _by_name(short_of_memory))
-    tower = open_text_tower(encoder, 16, device="cpu")
+    tower = open_tower(encoder)
     done = trained(tower, tmp_path, options=replace(OPTIONS, loss=replace(OPTIONS.loss, chunk=8)))
     assert done.notices == (
         "the GPU's memory was full: 4 texts are run at a time, no longer 8",
@@ -307,14 +284,14 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
 
 
 def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
-    options, whole = replace(OPTIONS, average=True, mix=False), open_text_tower(encoder, 16, device="cpu")
+    options, whole = replace(OPTIONS, average=True, mix=False), open_tower(encoder)
     done = trained(whole, tmp_path / "whole", options=options)
     assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
     assert done.averaged >= 1
-    tower = open_text_tower(encoder, 16, device="cpu")
-    with pytest.raises(_KilledError):
-        trained(tower, tmp_path / "killed", Told(9), options=options)
-    again = trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", options=options)
+    tower = open_tower(encoder)
+    with pytest.raises(KilledError):
+        trained(tower, tmp_path / "killed", watched(9), options=options)
+    again = trained(open_tower(encoder), tmp_path / "killed", options=options)
     assert again == done
     first, last = (load_checkpoint(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
     assert first.progress == last.progress
@@ -323,7 +300,7 @@ def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: Mod
 
 
 def _fresh(encoder: ModelSource, options: TextTowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
-    tower = open_text_tower(encoder, 16, device="cpu")
+    tower = open_tower(encoder)
     size = len(PRODUCTS)
     loss = TowerLoss(tower.model, options.loss, positives(shop(), size), size)
     return loss, optimizer_of(loss, options)
@@ -331,19 +308,18 @@ def _fresh(encoder: ModelSource, options: TextTowerOptions) -> tuple[TowerLoss, 
 
 def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
     options = replace(OPTIONS, loss=LossOptions("pointwise"))
-    done = trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "one", options=options)
+    done = trained(open_tower(encoder), tmp_path / "one", options=options)
     assert done.best.validation > done.curve[0].validation
-    tower = open_text_tower(encoder, 16, device="cpu")
-    with pytest.raises(_KilledError):
-        trained(tower, tmp_path / "two", Told(4), options)
+    tower = open_tower(encoder)
+    with pytest.raises(KilledError):
+        trained(tower, tmp_path / "two", watched(4), options)
     assert trained(tower, tmp_path / "two", options=options).curve == done.curve
-    shutil.rmtree(tmp_path / "two")
 
 
 class TestFreezing:
     def test_only_the_upper_layers_move(self, encoder: ModelSource, tmp_path: Path) -> None:
-        before = dict(open_text_tower(encoder, 16, device="cpu").model.named_parameters())
-        tower = open_text_tower(encoder, 16, device="cpu")
+        before = dict(open_tower(encoder).model.named_parameters())
+        tower = open_tower(encoder)
         trained(tower, tmp_path, options=replace(OPTIONS, train_layers=1, epochs=1))
         moved = {name for name, weight in tower.model.named_parameters() if not torch.equal(weight, before[name])}
         assert moved
@@ -351,4 +327,4 @@ class TestFreezing:
 
     def test_more_layers_than_there_are(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
-            trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, options=replace(OPTIONS, train_layers=7))
+            trained(open_tower(encoder), tmp_path, options=replace(OPTIONS, train_layers=7))

@@ -102,9 +102,6 @@ def test_few_carts_and_purchases_are_told_by_clicks(made: Shop, events: pl.DataF
 def test_a_log_without_a_click_is_refused(made: Shop, events: pl.DataFrame) -> None:
     with pytest.raises(TrainingError, match="nothing was clicked on any of 1,500 lists"):
         learned_lists(made, events.filter(KINDS == "impression"))
-
-
-def test_an_empty_log_is_refused(made: Shop, events: pl.DataFrame) -> None:
     with pytest.raises(TrainingError, match="nothing was clicked on any of 0 lists"):
         learned_lists(made, events.clear())
 

@@ -54,12 +54,6 @@ def test_a_querys_draw_does_not_depend_on_the_others() -> None:
     assert lists.sample(10, 3).rows.tolist() != lists.sample(10, 4).rows.tolist()
 
 
-def test_each_candidate_knows_its_query() -> None:
-    lists = _lists([2, 0, 3])
-    assert lists.offsets.tolist() == [0, 2, 2, 5]
-    assert lists.query_of.tolist() == [0, 0, 2, 2, 2]
-
-
 LENGTHS = [3, 0, 12, 1, 5]
 
 

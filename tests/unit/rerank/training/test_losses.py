@@ -13,7 +13,7 @@ from torch import Tensor
 from rerank.ranker.onnx_export import example_inputs
 from rerank.training.click_dataset import ClickBatch
 from rerank.training.click_training import displayed_loss, labelled_loss
-from rerank.training.losses import centred, distillation, list_softmax, propensities, unbiased_gains
+from rerank.training.losses import distillation, list_softmax, propensities, unbiased_gains
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
 _ALL = torch.ones(1, 3, dtype=torch.bool)
@@ -58,11 +58,6 @@ def test_padding_changes_no_loss_and_gets_no_gradient(loss: object) -> None:
     padded.backward()
     assert scores.grad is not None
     assert scores.grad[0, 2].item() == 0.0
-
-
-def test_centred_scores_have_no_mean() -> None:
-    is_candidate = torch.tensor([[True, True, False]])
-    assert centred(torch.tensor([[1.0, 3.0, 50.0]]), is_candidate).tolist() == [[-1.0, 1.0, 0.0]]
 
 
 CLICKS = (1.0, 0.0, 0.0)

@@ -18,7 +18,6 @@ from rerank.training.query_generation import (
     RECIPES,
     TYPO,
     CatalogWords,
-    SyntheticQuery,
     Words,
     _sample,
     mistype,
@@ -33,10 +32,6 @@ from retrieval.text.analysis import contains_chinese, fold
 from tests.unit.rerank.training.tool_shop import BRANDS, CHINESE_PRODUCTS, PRODUCTS, facts_of, shopper_for, words_of
 
 
-def kinds(text: str) -> list[tuple[str, WordKind]]:
-    return [(word.text, word.kind) for word in read_words(text)]
-
-
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -45,6 +40,7 @@ def kinds(text: str) -> list[tuple[str, WordKind]]:
         ("12 in.", WordKind.QUANTITY),
         ("2 in. x 4 in.", WordKind.QUANTITY),
         ("2-pack", WordKind.QUANTITY),
+        ("6 pc(s)", WordKind.QUANTITY),
         ("17", WordKind.QUANTITY),
         ("DCD771C2", WordKind.MODEL),
         ("with", WordKind.JOINING),
@@ -63,18 +59,10 @@ def test_one_piece_is_no_word_and_parts_what_stands_around_it() -> None:
     assert black.after_break
 
 
-def test_several_pieces_are_words() -> None:
-    assert kinds("Toner 6 pc(s)") == [("toner", WordKind.WORD), ("6 pc(s)", WordKind.QUANTITY)]
-
-
 def test_brackets_and_signs_are_told() -> None:
     trim, valve, deep = read_words("Trim (valve), deep")
     assert (trim.in_brackets, valve.in_brackets, deep.in_brackets) == (False, True, False)
     assert (trim.after_break, valve.after_break, deep.after_break) == (False, True, True)
-
-
-def test_chinese_nouns_are_told() -> None:
-    assert [(word.text, word.noun) for word in read_words("剃须刀的")] == [("剃须刀", True), ("的", False)]
 
 
 def test_what_nobody_would_read_is_not_read() -> None:
@@ -122,12 +110,13 @@ def test_the_kind_ends_before_what_the_product_comes_with_or_in() -> None:
     assert facts.complements == (("with", "screws"),)
 
 
-def test_the_kind_is_the_run_that_names_most_products() -> None:
-    assert facts_of(Product("p", "Ceiling Fan, Quiet Whisper")).kinds == (("ceiling", "fan"),)
-
-
-def test_a_code_is_no_kind() -> None:
-    assert facts_of(Product("p", "Cordless Drill A4")).kinds == (("cordless", "drill"),)
+@pytest.mark.parametrize(
+    ("title", "kind"),
+    [("Ceiling Fan, Quiet Whisper", ("ceiling", "fan")), ("Cordless Drill A4", ("cordless", "drill"))],
+    ids=["the run that names most products", "a code is no kind"],
+)
+def test_the_kind_of_a_title(title: str, kind: Words) -> None:
+    assert facts_of(Product("p", title)).kinds == (kind,)
 
 
 def test_categories_and_type_attributes_name_the_kind_first() -> None:
@@ -163,10 +152,6 @@ def test_finishes_units_letters_and_codes_name_nothing(word: str) -> None:
     assert words_of(PRODUCTS).names_nothing(word) == (word != "in")
 
 
-def test_names_of_products_name_something() -> None:
-    assert not any(map(words_of(PRODUCTS).names_nothing, ("drill", "hammer", "plate", "茶")))
-
-
 TITLES = ("Outside Corner", "Out of the Side Box", "Drills", "Drill", "Format", "Mat for Cats") * 3
 CATALOG = CatalogWords([read_words(title) for title in TITLES], [()] * len(TITLES))
 
@@ -189,8 +174,19 @@ def test_quantities_are_spelled_in_every_way(quantity: str, spellings: set[str])
     assert respelled(quantity) == {(spelling,) for spelling in spellings}
 
 
-def test_units_between_chinese_words_stand_close_to_their_number() -> None:
-    assert respelled("500 g", "鸭舌") == {("500g", "鸭舌")}
+@pytest.mark.parametrize(
+    ("words", "spellings"),
+    [
+        (("500 g", "鸭舌"), {("500g", "鸭舌")}),
+        (("gl-100",), {("gl-100",), ("gl100",)}),
+        (("format",), {("format",)}),
+        (("drill",), {("drill",), ("drills",)}),
+        (("drills",), {("drills",), ("drill",)}),
+    ],
+    ids=["units beside Chinese", "signs of codes", "no compound with a joining word", "plural", "singular"],
+)
+def test_words_are_respelled(words: Words, spellings: set[Words]) -> None:
+    assert respelled(*words) == spellings
 
 
 def test_both_sides_of_dimensions_are_spelled_alike() -> None:
@@ -198,22 +194,9 @@ def test_both_sides_of_dimensions_are_spelled_alike() -> None:
         assert len(set(re.findall('[a-z"]+', text.replace("x", "")))) <= 1
 
 
-def test_codes_lose_their_signs_at_times() -> None:
-    assert respelled("gl-100") == {("gl-100",), ("gl100",)}
-
-
 def test_compounds_go_apart_and_together_where_titles_have_that() -> None:
     assert respelled("outside", "corner") == {("outside", "corner"), ("out", "side", "corner")}
     assert ("outside", "corner") in respelled("out", "side", "corner")
-
-
-def test_no_compound_is_taken_apart_at_a_joining_word() -> None:
-    assert respelled("format") == {("format",)}
-
-
-def test_singular_stands_for_plural_and_the_other_way() -> None:
-    assert respelled("drill") == {("drill",), ("drills",)}
-    assert respelled("drills") == {("drills",), ("drill",)}
 
 
 @given(
@@ -228,11 +211,6 @@ def test_a_typing_error_changes_one_word_by_one_stroke(words: list[str], seed: i
         assert old in ("hammer", "DEWALT", "LaserJet")
         # A stroke may also be the swap of two letters.
         assert OSA.distance(old, new) == 1
-
-
-def test_words_that_are_short_or_of_other_letters_keep_their_spelling() -> None:
-    words = ("saw", "剃须刀", "24 in.", "dcd771")
-    assert {mistype(words, Random(seed)) for seed in range(20)} == {words}
 
 
 RUG = Product(
@@ -301,11 +279,6 @@ def test_words_of_the_title_stay_in_its_order(recipe: str, lengths: tuple[int, i
         assert lengths[0] <= len(words) <= lengths[1]
 
 
-def test_shuffled_words_come_in_other_orders_too() -> None:
-    orders = [[TITLE.index(word) for word in words] for words in made("shuffled-words")]
-    assert any(places != sorted(places) for places in orders)
-
-
 def test_a_span_is_neighbours() -> None:
     told = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
     assert all(any(" ".join(words) in text for text in told) for words in made("span"))
@@ -358,10 +331,6 @@ ANY_PRODUCT = st.builds(
 )
 
 
-def made_queries(products: tuple[Product, ...], count: int, seed: int = 0) -> list[SyntheticQuery]:
-    return synthetic_queries(products, count, seed)
-
-
 @given(st.lists(ANY_PRODUCT, min_size=1, max_size=6), st.integers(1, 40), st.integers())
 def test_any_product_text_gives_queries_or_is_refused_by_name(products: list[Product], count: int, seed: int) -> None:
     try:
@@ -382,31 +351,20 @@ def test_any_product_text_gives_queries_or_is_refused_by_name(products: list[Pro
 
 @pytest.mark.parametrize("products", [PRODUCTS, CHINESE_PRODUCTS], ids=["english", "chinese"])
 def test_gives_as_many_as_were_asked_for_where_the_catalog_has_them(products: tuple[Product, ...]) -> None:
-    assert len(made_queries(products, 150)) == 150
+    assert len(synthetic_queries(products, 150, 0)) == 150
 
 
 def test_every_product_is_asked_for_before_any_is_asked_for_twice() -> None:
-    queries = made_queries(PRODUCTS, len(PRODUCTS))
+    queries = synthetic_queries(PRODUCTS, len(PRODUCTS), 0)
     assert {query.product_id for query in queries} == {product.id for product in PRODUCTS}
 
 
 def test_the_order_of_products_changes_nothing() -> None:
-    assert made_queries(PRODUCTS, 100) == made_queries(PRODUCTS[::-1], 100)
+    assert synthetic_queries(PRODUCTS, 100, 0) == synthetic_queries(PRODUCTS[::-1], 100, 0)
 
 
 def test_a_smaller_count_gives_the_beginning_of_a_larger_one() -> None:
-    assert made_queries(PRODUCTS, 40) == made_queries(PRODUCTS, 100)[:40]
-
-
-def test_seeds_give_different_queries() -> None:
-    assert {query.text for query in made_queries(PRODUCTS, 50, seed=1)} != {
-        query.text for query in made_queries(PRODUCTS, 50, seed=2)
-    }
-
-
-def test_queries_are_made_from_no_description() -> None:
-    described = tuple(replace(product, description="an ottoman for elephants") for product in PRODUCTS)
-    assert made_queries(described, 100) == made_queries(PRODUCTS, 100)
+    assert synthetic_queries(PRODUCTS, 40, 0) == synthetic_queries(PRODUCTS, 100, 0)[:40]
 
 
 def test_every_recipe_is_used() -> None:
@@ -414,49 +372,42 @@ def test_every_recipe_is_used() -> None:
         replace(product, title=f"{product.title} for Kitchens", identifiers={"mpn": (f"KX{number}00",)})
         for number, product in enumerate(PRODUCTS)
     )
-    recipes = Counter(query.recipe.removesuffix(TYPO) for query in made_queries(rich, 600))
+    recipes = Counter(query.recipe.removesuffix(TYPO) for query in synthetic_queries(rich, 600, 0))
     assert set(recipes) == set(RECIPES)
 
 
 def test_a_few_queries_are_mistyped_and_say_so() -> None:
-    mistyped = [query for query in made_queries(PRODUCTS, 400) if query.recipe.endswith(TYPO)]
+    mistyped = [query for query in synthetic_queries(PRODUCTS, 400, 0) if query.recipe.endswith(TYPO)]
     assert 0.01 < len(mistyped) / 400 < 0.12
+
+
+@pytest.mark.parametrize(
+    ("products", "count", "message"),
+    [
+        ((), 10, "no products"),
+        ((Product("a", "---"), Product("b", "")), 10, "none of 2 products has a word"),
+        (PRODUCTS, 0, "0 synthetic queries were asked for"),
+    ],
+)
+def test_what_gives_no_queries_is_refused(products: tuple[Product, ...], count: int, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
+        synthetic_queries(products, count, 0)
 
 
 @pytest.mark.parametrize("title", ["Hammer", "茶", "17", "Acme Claw Hammer, 16 oz."])
 def test_one_product_gives_some_queries_and_comes_to_an_end(title: str) -> None:
-    queries = made_queries((Product("only", title),), 20_000)
+    queries = synthetic_queries((Product("only", title),), 20_000, 0)
     assert 1 <= len(queries) < 20_000
 
 
-def test_a_longer_title_gives_many_queries_of_its_words() -> None:
-    assert len(made_queries((Product("only", "Acme Compact Cordless Drill Driver in Matte Black"),), 300)) == 300
-
-
 def test_products_without_a_word_give_way_to_those_with_one() -> None:
-    queries = made_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3)
+    queries = synthetic_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3, 0)
     assert {query.product_id for query in queries} == {"hammer"}
 
 
 def test_of_products_with_one_id_the_first_counts() -> None:
     doubled = (*PRODUCTS, *(replace(product, title="Zebra") for product in PRODUCTS))
-    assert made_queries(doubled, 100) == made_queries(PRODUCTS, 100)
-
-
-def test_an_empty_catalog_is_refused() -> None:
-    with pytest.raises(TrainingError, match="no products"):
-        made_queries((), 10)
-
-
-def test_a_catalog_without_words_is_refused() -> None:
-    with pytest.raises(TrainingError, match="none of 2 products has a word"):
-        made_queries((Product("a", "---"), Product("b", "")), 10)
-
-
-@pytest.mark.parametrize("count", [0, -1])
-def test_no_queries_cannot_be_asked_for(count: int) -> None:
-    with pytest.raises(TrainingError, match=f"{count} synthetic queries were asked for"):
-        made_queries(PRODUCTS, count)
+    assert synthetic_queries(doubled, 100, 0) == synthetic_queries(PRODUCTS, 100, 0)
 
 
 @given(st.permutations(range(12)), st.integers(1, 15), st.integers(0, 3))

@@ -25,16 +25,6 @@ def of(scores: list[float], gains: list[float]) -> float:
     return float(found[0])
 
 
-def test_it_is_the_discounted_gain_over_the_best_there_is() -> None:
-    assert of([1, 3, 2], [3, 0, 1]) == pytest.approx((1 / log2(3) + 3 / log2(4)) / (3 + 1 / log2(3)))
-    assert of([3, 2, 1], [5, 2, 1]) == 1
-
-
-def test_what_stands_behind_the_tenth_place_gains_nothing() -> None:
-    assert of(list(range(11, 0, -1)), [0.0] * 10 + [1.0]) == 0
-    assert of(list(range(11, 0, -1)), [0.0] * 9 + [1.0, 0.0]) == pytest.approx(1 / log2(11))
-
-
 def test_equal_scores_keep_the_order_that_they_have() -> None:
     assert of([0, 0, 0], [0, 0, 1]) == pytest.approx(1 / log2(4))
 

@@ -24,12 +24,9 @@ from rerank.training.trainer import (
     train,
 )
 from retrieval.errors import TrainingError
+from tests.progress import KilledError
 
 _OPTIONS = LoopOptions(epochs=5, learning_rate=0.05, warm_up=2, patience=9)
-
-
-class _KilledError(Exception):
-    pass
 
 
 def _network() -> nn.Module:
@@ -89,10 +86,10 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
 
     def batches(epoch: int) -> Iterator[Tensor]:
         if epoch == 4:
-            raise _KilledError
+            raise KilledError
         return _batches(epoch)
 
-    with pytest.raises(_KilledError):
+    with pytest.raises(KilledError):
         train(killed, Training(batches, 6, _loss, _quality), _OPTIONS, tmp_path / "killed")
     resumed = _network()
     steps: list[int] = []
