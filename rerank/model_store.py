@@ -72,6 +72,19 @@ class Encoding:
     """Dimension of token states; None where it is not known, or where there are none."""
 
 
+def find_misfit(trained_on: Encoding, index: Encoding, train: str) -> str:
+    """Why a model of one encoding cannot serve an index of another, or nothing; `train` is the command that trains."""
+    if trained_on.encoder != index.encoder:
+        why = f"it was trained on the encoder {trained_on.encoder}, the index has {index.encoder}"
+    elif trained_on.vector_dimension != index.vector_dimension:
+        why = f"it reads vectors of dimension {trained_on.vector_dimension}, the index has {index.vector_dimension}"
+    elif trained_on.state_dimension and index.state_dimension not in (None, trained_on.state_dimension):
+        why = f"it reads token states of dimension {trained_on.state_dimension}, the index has {index.state_dimension}"
+    else:
+        return ""
+    return f"{why}; train one for this index: {train}"
+
+
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True):
     """What every family's report.json holds."""
 
@@ -308,7 +321,7 @@ class ModelStore(Generic[Spec, Report]):
             return shipped
         if name not in (names := self.names()):
             there = f"it holds {', '.join(names)}" if names else "it holds none"
-            raise self._unknown(f"{self.folder} has no {self.family.noun} {name!r}; {there}")
+            raise UnknownModelError(f"{self.folder} has no {self.family.noun} {name!r}; {there}", self.family.name)
         return self.family.open(self.folder / name)
 
     def servable(self, name: str, encoding: Encoding | None = None) -> StoredModel[Spec, Report]:
@@ -359,7 +372,7 @@ class ModelStore(Generic[Spec, Report]):
                 return self._prune_after(
                     added, serves=False, notices=(f"{self.family.noun}s are switched off; {cure}",)
                 )
-            self._write_pointer(added.name)
+            write_pointer(self._pointer, added.name)
             return self._prune_after(added, serves=True)
 
     def add_rejected(self, build: Build, spec: Spec, report: Report, reasons: Sequence[str]) -> AddResult[Spec, Report]:
@@ -397,13 +410,14 @@ class ModelStore(Generic[Spec, Report]):
         there = "; ".join(passed_over) or f"it holds {', '.join(self.names()) or 'none'}"
         which = f"before {previous} that can serve" if previous else "that can serve"
         cure = "let none serve: shelfwise models off" if previous else f"train one: {self.family.train}"
-        raise self._unknown(f"{self.folder} has no {self.family.noun} {which}: {there}; {cure}")
+        message = f"{self.folder} has no {self.family.noun} {which}: {there}; {cure}"
+        raise UnknownModelError(message, self.family.name)
 
     def off(self) -> str:
         """Lets none serve; returns the name of the one that did, or nothing."""
         with self._locked("switch-off"):
             previous = self._readable()
-            self._write_pointer(OFF)
+            write_pointer(self._pointer, OFF)
         return previous
 
     def prune(self) -> tuple[str, ...]:
@@ -471,7 +485,7 @@ class ModelStore(Generic[Spec, Report]):
 
     def _serve(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
         model = self._fitting(name, encoding)
-        self._write_pointer(name)
+        write_pointer(self._pointer, name)
         return model
 
     def _fitting(self, name: str, encoding: Encoding | None) -> StoredModel[Spec, Report]:
@@ -498,9 +512,6 @@ class ModelStore(Generic[Spec, Report]):
             return self.current()
         return ""
 
-    def _write_pointer(self, name: str) -> None:
-        write_pointer(self._pointer, name)
-
     def _read_pointer(self) -> str:
         cure = f"let a {self.family.noun} serve again: shelfwise models rollback"
         try:
@@ -513,9 +524,6 @@ class ModelStore(Generic[Spec, Report]):
         except ValueError as error:
             message = f"{self._pointer} names no {self.family.noun}, {error}; {cure}"
             raise ModelDamagedError(message, self.family.name) from error
-
-    def _unknown(self, message: str) -> UnknownModelError:
-        return UnknownModelError(message, self.family.name)
 
 
 def _number(name: str) -> int:

@@ -44,10 +44,6 @@ class Factor(Enum):
     """What the shopper did before."""
 
 
-OF_THE_QUERY = ("words",)
-"""Features that are the same for all candidates of a query: they set none before another."""
-
-
 def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor, Scores]:
     """What each factor that the ranker reads does for the score of each candidate (c,).
 

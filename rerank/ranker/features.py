@@ -210,18 +210,11 @@ def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInput
 
 
 def _fill(batch: RankerInputs, place: int, each: Candidates) -> None:
-    q = min(len(each.query.ids), batch.query_ids.shape[1])
-    c, t = each.products.ids.shape
-    h = len(each.history.kinds)
-    batch.query_ids[place, :q] = each.query.ids[:q]
-    batch.query_states[place, :q] = each.query.states[:q]
-    batch.query_idf[place, :q] = each.query_idf[:q]
-    batch.product_ids[place, :c, :t] = each.products.ids
-    batch.product_states[place, :c, :t] = each.products.states
-    batch.features[place, :c] = each.features
-    if each.vectors.shape[1]:
-        batch.candidate_vectors[place, :c] = each.vectors
-    if h:
-        batch.history_vectors[place, :h] = each.history.vectors
-    batch.history_kinds[place, :h] = each.history.kinds
-    batch.history_gaps[place, :h] = each.history.gaps
+    read = slice(batch.query_ids.shape[1])
+    given = (
+        *(each.query.ids[read], each.query.states[read], each.query_idf[read]),
+        *(each.products.ids, each.products.states, each.features, each.vectors),
+        *(each.history.vectors, each.history.kinds, each.history.gaps),
+    )
+    for array, values in zip(batch.arrays().values(), given, strict=True):
+        array[place][tuple(map(slice, values.shape))] = values

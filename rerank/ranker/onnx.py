@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +13,31 @@ from rerank.model_store import MODEL_FILE
 from rerank.ranker.features import FEATURES, MERGED, Candidates, RankerInputs, pad_batch
 from rerank.ranker.spec import RankerSpec, StoredRanker
 from retrieval.encoders.onnx import open_graph
-from retrieval.errors import ModelDamagedError, ModelError
+from retrieval.errors import RANKER, ModelDamagedError, ModelError
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 OUTPUT = "scores"
+_CURE = "train the ranker again"
+
+
+def open_model(
+    path: Path, inputs: Collection[str], outputs: Sequence[str], noun: str, cure: str, family: str = RANKER
+) -> tuple[InferenceSession, set[str]]:
+    """The graph of a stored model, and those of `inputs` that it takes; `noun` and `cure` are for messages.
+
+    Raises ModelDamagedError where it cannot be run, takes anything else, or gives other `outputs`.
+    """
+    try:
+        session = open_graph(path)
+    except Exception as error:
+        # ONNX Runtime's exceptions have no common base but Exception.
+        raise ModelDamagedError(f"{path} cannot be run ({str(error)[:300]}); {cure}", family) from error
+    taken = {given.name for given in session.get_inputs()}
+    if not taken <= set(inputs) or [made.name for made in session.get_outputs()] != list(outputs):
+        raise ModelDamagedError(f"{path} takes {', '.join(sorted(taken))}: no {noun}'s graph; {cure}", family)
+    return session, taken
 
 
 class OnnxRanker:
@@ -29,16 +53,7 @@ class OnnxRanker:
         self._columns = np.array([FEATURES.index(name) for name in self.spec.features])
         self._event_weights = np.array(event_weights or self.spec.event_weights, np.float32)
         path = ranker.folder / MODEL_FILE
-        try:
-            self._session = open_graph(path)
-        except Exception as error:
-            # ONNX Runtime's exceptions have no common base but Exception.
-            raise ModelDamagedError(f"{path} cannot be run ({str(error)[:300]}); train the ranker again") from error
-        self._inputs = {given.name for given in self._session.get_inputs()}
-        unknown = self._inputs - set(RankerInputs.__dataclass_fields__)
-        if unknown or [made.name for made in self._session.get_outputs()] != [OUTPUT]:
-            message = f"{path} takes {', '.join(sorted(self._inputs))}: no ranker's graph; train the ranker again"
-            raise ModelDamagedError(message)
+        self._session, self._inputs = open_model(path, RankerInputs.__dataclass_fields__, (OUTPUT,), "ranker", _CURE)
 
     @property
     def reads_history(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from rerank.ranker.network import Inputs, NetworkShape, RankerNetwork
 from rerank.ranker.onnx import OUTPUT
 from retrieval.encoders.onnx_export import OPSET, quantise_graph, quiet
-from retrieval.errors import ModelError
+from retrieval.errors import RANKER, ModelError
 
 _HISTORY = Inputs._fields.index("candidate_vectors")
 """Where the arrays begin that only a network with a history reads."""
@@ -41,31 +43,43 @@ def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") 
         {0: lists, 1: history},
         {0: lists, 1: history},
     )
-    with quiet(), torch.inference_mode():
-        program = torch.onnx.export(
-            network.eval() if count > _HISTORY else _WithoutHistory(network).eval(),
-            tuple(example_inputs(network.shape))[:count],
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(Inputs._fields[:count]),
-            output_names=[OUTPUT],
-            dynamic_shapes={"arrays": axes[:count]},
-            verbose=False,
-        )
-    if program is None:
-        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network")
-    graph = program.model_proto
-    _forget_origin(graph)
+    module = network if count > _HISTORY else _WithoutHistory(network)
+    examples, names = tuple(example_inputs(network.shape))[:count], Inputs._fields[:count]
+    graph = export_module(module, examples, names, (OUTPUT,), {"arrays": axes[:count]}, path)
     onnx.save(quantise_graph(graph) if precision == "int8" else graph, path)
 
 
-def _forget_origin(graph: onnx.ModelProto) -> None:
-    """Takes out what the exporter notes of each node: lines of source files, and where they are on this machine."""
+def export_module(
+    module: nn.Module,
+    examples: tuple[Tensor, ...],
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    axes: dict[str, Any] | tuple[Any, ...],
+    path: Path,
+    family: str = RANKER,
+) -> onnx.ModelProto:
+    """The graph of a module; `axes` are those of any length. Raises ModelError where PyTorch's exporter gives none."""
+    with quiet(), torch.inference_mode():
+        program = torch.onnx.export(
+            module.eval(),
+            examples,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=axes,
+            verbose=False,
+        )
+    if program is None:
+        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network", family)
+    graph = program.model_proto
+    # The exporter notes lines of source files, and where they are on this machine.
     for node in graph.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
     for value in graph.graph.value_info:
         del value.metadata_props[:]
+    return graph
 
 
 class _WithoutHistory(nn.Module):

@@ -29,6 +29,7 @@ from rerank.model_store import (
     ModelReport,
     ModelStore,
     StoredModel,
+    find_misfit,
 )
 from rerank.ranker.features import FEATURES
 from retrieval.errors import RANKER, InputError, ModelDamagedError, ModelMismatchError
@@ -106,23 +107,8 @@ class RankerReport(ModelReport, frozen=True, kw_only=True):
 
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:
     """Why a ranker cannot serve an index, or nothing."""
-    if spec.encoder != encoding.encoder:
-        why = f"it was trained on the encoder {spec.encoder}, the index has {encoding.encoder}"
-    elif spec.vector_dimension != encoding.vector_dimension:
-        why = f"it reads vectors of dimension {spec.vector_dimension}, the index has {encoding.vector_dimension}"
-    elif encoding.state_dimension not in (None, spec.state_dimension):
-        why = f"it reads token states of dimension {spec.state_dimension}, the index has {encoding.state_dimension}"
-    else:
-        return ""
-    return f"{why}; train one for this index: shelfwise train ranker"
-
-
-def write_ranker(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
-    """Completes a folder that holds a ranker's weights and graph; returns the spec with its identity.
-
-    Raises InputError for values that no ranker has, and what `ModelFamily.write` raises.
-    """
-    return RANKERS.write(folder, spec, report)
+    trained_on = Encoding(spec.encoder, spec.vector_dimension, spec.state_dimension)
+    return find_misfit(trained_on, encoding, "shelfwise train ranker")
 
 
 def _prepare(folder: Path, spec: RankerSpec, report: RankerReport) -> RankerSpec:
@@ -171,28 +157,18 @@ SHIPPED = Path(__file__).with_name("shipped")
 that has one, distilled on several stores' catalogs at once (`shelfwise train default`, docs/rankers.md)."""
 
 
-def shipped_folder(encoding: Encoding, among: Path = SHIPPED) -> Path | None:
-    """Where the ranker for an index lies, `among` those that are shipped; None where there is none for its encoder.
+def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
+    """The ranker for an index, verified, as if it had been trained on that index's own encoder; None without one.
 
     The encoder's model counts, not how it is run: states of one model in int8 and in float32 are nearly the same.
+    Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
     """
     for folder in sorted(among.iterdir()) if among.is_dir() else ():
         spec = read_spec(folder)
         sizes = spec.vector_dimension == encoding.vector_dimension and encoding.state_dimension == spec.state_dimension
         if sizes and encoding.encoder.startswith(f"{spec.encoder}-"):
-            return folder
+            return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
     return None
-
-
-def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:
-    """The ranker for an index, verified, as if it had been trained on that index's own encoder.
-
-    Raises ModelDamagedError or ModelMismatchError where its files are not as they came.
-    """
-    folder = shipped_folder(encoding, among)
-    if folder is None:
-        return None
-    return folder, msgspec.structs.replace(verify_ranker(folder), encoder=encoding.encoder), read_report(folder)
 
 
 def _default(encoding: Encoding) -> StoredRanker | None:
@@ -226,6 +202,7 @@ RANKERS = ModelFamily(
     serves_older=True,
 )
 read_spec, read_report, verify_ranker = RANKERS.read_spec, RANKERS.read_report, RANKERS.verify
+write_ranker = RANKERS.write
 StoredRanker = StoredModel[RankerSpec, RankerReport]
 RankerStore = ModelStore[RankerSpec, RankerReport]
 AddedRanker = AddResult[RankerSpec, RankerReport]

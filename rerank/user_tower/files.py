@@ -28,12 +28,12 @@ from rerank.model_store import (
     FORMAT,
     MODEL_FILE,
     WEIGHTS_FILE,
-    AddResult,
     Encoding,
     ModelFamily,
     ModelReport,
     ModelStore,
     StoredModel,
+    find_misfit,
 )
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, WeightedNeighbours
 from retrieval.errors import USER_TOWER, InputError
@@ -46,6 +46,7 @@ TABLE_FILE, IDS_FILE, SPEC_FILE = "products.safetensors", "products.json", "towe
 _MAX_BYTES = 1 << 30
 """Size limit of one file: own vectors of 200,000 products are a tenth of it."""
 KEEP = 5
+_TRAIN = "shelfwise train users"
 
 FallbackMethod = Literal["near", "in-categories"]
 """Fallback methods: products near to the last ones, or the most popular of their categories."""
@@ -114,16 +115,6 @@ class ProductTable:
     """Item neighbours, by position in this table."""
 
 
-def _misfit(spec: UserTowerSpec, encoding: Encoding) -> str:
-    if spec.encoder != encoding.encoder:
-        why = f"it was trained on the encoder {spec.encoder}, the index has {encoding.encoder}"
-    elif spec.dimension != encoding.vector_dimension:
-        why = f"it reads vectors of dimension {spec.dimension}, the index has {encoding.vector_dimension}"
-    else:
-        return ""
-    return f"{why}; train one for this index: shelfwise train users"
-
-
 USER_TOWERS = ModelFamily(
     name=USER_TOWER,
     noun="tower",
@@ -134,15 +125,14 @@ USER_TOWERS = ModelFamily(
     extra_files=(TABLE_FILE, IDS_FILE),
     max_file_bytes=_MAX_BYTES,
     max_json_bytes=_MAX_BYTES,
-    train="shelfwise train users",
+    train=_TRAIN,
     fallback="recommendations do without one",
     keep=KEEP,
-    misfit=_misfit,
+    misfit=lambda spec, index: find_misfit(Encoding(spec.encoder, spec.dimension), index, _TRAIN),
     columns=lambda spec: {"vectors": spec.dimension, "own": spec.width},
 )
 StoredUserTower = StoredModel[UserTowerSpec, UserTowerReport]
 UserTowerStore = ModelStore[UserTowerSpec, UserTowerReport]
-AddedUserTower = AddResult[UserTowerSpec, UserTowerReport]
 
 
 def user_tower_store(root: Path) -> UserTowerStore:

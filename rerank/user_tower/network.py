@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS
+from rerank.ranker.onnx_export import export_module
 from rerank.user_tower.histories import GAPS, Histories, Ints, Windows
 from rerank.user_tower.item_neighbours import Factors
 from rerank.user_tower.tower import INPUTS, OUTPUTS, ProductParameters, smooth_means
-from retrieval.encoders.onnx_export import OPSET, quiet
-from retrieval.errors import USER_TOWER, ModelError
+from retrieval.errors import USER_TOWER
 
 _FAR = -1e4
 """Attention mask value."""
@@ -246,27 +246,8 @@ def export_tower(network: UserTowerNetwork, path: Path) -> None:
         torch.ones(2, MOST_ACTS, dtype=torch.int64),
         torch.ones(2, MOST_ACTS, dtype=torch.int64),
     )
-    with quiet(), torch.inference_mode():
-        program = torch.onnx.export(
-            _Newest(network).eval(),
-            examples,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=tuple({0: count} for _ in INPUTS),
-            verbose=False,
-        )
-    if program is None:
-        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network", USER_TOWER)
-    graph = program.model_proto
-    # The exporter records source paths of this machine in each node.
-    for node in graph.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for value in graph.graph.value_info:
-        del value.metadata_props[:]
-    onnx.save(graph, path)
+    axes = tuple({0: count} for _ in INPUTS)
+    onnx.save(export_module(_Newest(network), examples, INPUTS, OUTPUTS, axes, path, USER_TOWER), path)
 
 
 class _Newest(nn.Module):

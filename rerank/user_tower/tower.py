@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank.ranker.features import MOST_ACTS
+from rerank.ranker.onnx import open_model
 from rerank.user_tower.histories import Histories, Ints, Windows
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, WeightedNeighbours
-from retrieval.encoders.onnx import open_graph
-from retrieval.errors import USER_TOWER, ModelDamagedError, ModelError
+from retrieval.errors import USER_TOWER, ModelError
 
 Floats = NDArray[np.float32]
 _CHUNK = 256
@@ -137,20 +137,8 @@ class OnnxEncoder:
 
     def __init__(self, path: Path) -> None:
         """Raises ModelDamagedError for a graph that cannot be loaded or has other inputs."""
-        try:
-            self._session = open_graph(path)
-        except Exception as error:
-            # ONNX Runtime's exceptions have no common base but Exception.
-            message = f"{path} cannot be run ({str(error)[:300]}); train the tower again: shelfwise train users"
-            raise ModelDamagedError(message, USER_TOWER) from error
-        names = {each.name for each in self._session.get_inputs()}
-        made = tuple(each.name for each in self._session.get_outputs())
-        if not names <= set(INPUTS) or made != OUTPUTS:
-            message = (
-                f"{path} takes {', '.join(sorted(names))}: no tower's graph; train it again: shelfwise train users"
-            )
-            raise ModelDamagedError(message, USER_TOWER)
-        self._inputs = names
+        cure = "train the tower again: shelfwise train users"
+        self._session, self._inputs = open_model(path, INPUTS, OUTPUTS, "tower", cure, USER_TOWER)
 
     def __call__(
         self, vectors: NDArray[np.float32], own: NDArray[np.float32], kinds: Ints, gaps: Ints

@@ -101,7 +101,14 @@ def fit(
         run = _UserTowerTraining(vectors, learning, options, categories)
         validating = held.some(options.most_validated, options.seed)
         curve = run.train(validating, work / "validated", advance, judged)
-        neighbours = run.choose_neighbours(validating, timed=not np.isnan(histories.times).any())
+        neighbours = choose_neighbours(
+            run.tower(),
+            learning,
+            validating,
+            least_shoppers=options.least_shoppers,
+            hide_seen=options.hide_seen,
+            timed=not np.isnan(histories.times).any(),
+        )
         best = best_of(curve).number
         if options.refit and learning is not histories:
             run = _UserTowerTraining(vectors, histories, replace(options, epochs=best, patience=best + 1), categories)
@@ -160,11 +167,6 @@ class _UserTowerTraining:
         training = Training(self._batches.of_epoch, self._batches.steps, next_product_loss, validate)
         self.model.eval()
         return train(self.model, training, self._options.loop(), folder, advance, judged=judged)
-
-    def choose_neighbours(self, held: HeldOutActs, *, timed: bool) -> WeightedNeighbours:
-        """Chooses the neighbours that validate best together with the current tower."""
-        least, hide = self._options.least_shoppers, self._options.hide_seen
-        return choose_neighbours(self.tower(), self._histories, held, least_shoppers=least, hide_seen=hide, timed=timed)
 
     def learned_again(self, neighbours: WeightedNeighbours) -> WeightedNeighbours:
         """Neighbours with the same options, on these histories."""

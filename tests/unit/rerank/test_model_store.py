@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -107,6 +108,8 @@ class TestAdding:
             building()(folder)
             raise ModelDamagedError("the training was cut off")
 
+        for leftover in (".ranker-0002.x", ".removed-ranker-0000"):
+            (registry.folder / leftover).mkdir()
         with pytest.raises(ModelDamagedError, match="cut off"):
             registry.publish(fails, SPEC, REPORT)
         with pytest.raises(InputError):
@@ -123,14 +126,6 @@ class TestAdding:
         shutil.rmtree(registry.folder / "ranker-0001")
         add_rejected(registry)
         assert registry.names() == ["ranker-0002", "ranker-0003"]
-
-    def test_leftovers_of_a_killed_program_go_with_the_next(self, registry: RankerStore) -> None:
-        publish(registry)
-        for name in (".ranker-0002.x", ".removed-ranker-0000"):
-            shutil.copytree(registry.folder / "ranker-0001", registry.folder / name)
-        assert registry.names() == ["ranker-0001"]
-        publish(registry)
-        assert {path.name for path in registry.folder.iterdir()} == {CURRENT, "lock", "ranker-0001", "ranker-0002"}
 
 
 class TestRetention:
@@ -162,16 +157,25 @@ class TestRetention:
 
 
 class TestServing:
-    def test_a_damaged_one_is_passed_over_with_a_notice(self, registry: RankerStore) -> None:
+    @pytest.mark.parametrize(
+        ("harm", "notice"),
+        [
+            (lambda folder: (folder / MODEL_FILE).write_bytes(b""), "ranker-0002/model.onnx has"),
+            (shutil.rmtree, "has no ranker 'ranker-0002'; it holds ranker-0001"),
+            (lambda folder: rewrite(folder / SPEC_FILE, format=2), "made by a newer program"),
+        ],
+        ids=["damaged", "gone", "newer"],
+    )
+    def test_one_that_cannot_be_opened_is_passed_over_with_a_notice(
+        self, registry: RankerStore, harm: Callable[[Path], object], notice: str
+    ) -> None:
         publish(registry, 2)
         add_rejected(registry)
-        publish(registry)
-        damage(registry, "ranker-0004")
+        harm(registry.folder / "ranker-0002")
         found = registry.serving(ENCODING)
-        assert found.model == registry.open("ranker-0002")
-        (notice,) = found.notices
-        assert "ranker-0004/model.onnx has" in notice
-        assert notice.endswith("; ranker-0002 serves in its place")
+        assert found.model == registry.open("ranker-0001")
+        assert notice in found.notices[0]
+        assert found.notices[0].endswith("; ranker-0001 serves in its place")
 
     def test_none_whole_the_merged_order_with_a_notice(self, registry: RankerStore) -> None:
         publish(registry)
@@ -201,13 +205,6 @@ class TestServing:
         assert add_rejected(registry).removed == ()
         assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
 
-    def test_a_pointer_to_one_that_is_gone(self, registry: RankerStore) -> None:
-        publish(registry, 2)
-        shutil.rmtree(registry.folder / "ranker-0002")
-        found = registry.serving(ENCODING)
-        assert found.model == registry.open("ranker-0001")
-        assert "has no ranker 'ranker-0002'; it holds ranker-0001" in found.notices[0]
-
     def test_a_pointer_written_by_hand_lets_no_rejected_one_serve(self, registry: RankerStore) -> None:
         publish(registry)
         add_rejected(registry)
@@ -215,13 +212,6 @@ class TestServing:
         found = registry.serving(ENCODING)
         assert found.model == registry.open("ranker-0001")
         assert "ranker-0002 was rejected: worse: nDCG@10" in found.notices[0]
-
-    def test_one_of_a_newer_program_is_passed_over(self, registry: RankerStore) -> None:
-        publish(registry, 2)
-        rewrite(registry.folder / "ranker-0002" / SPEC_FILE, format=2)
-        found = registry.serving(ENCODING)
-        assert found.model == registry.open("ranker-0001")
-        assert "made by a newer program" in found.notices[0]
 
 
 class TestRollback:
@@ -257,13 +247,11 @@ class TestRollback:
                 registry.rollback(name, ENCODING)
         assert registry.current() == "ranker-0004"
 
-    def test_from_the_first_there_is_no_way_back_but_off(self, registry: RankerStore) -> None:
+    def test_without_one_before_there_is_no_way_back_but_off(self, registry: RankerStore) -> None:
+        with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
+            registry.rollback(encoding=ENCODING)
         publish(registry)
         with pytest.raises(UnknownModelError, match=r"before ranker-0001 .*let none serve: shelfwise models off"):
-            registry.rollback(encoding=ENCODING)
-
-    def test_without_any(self, registry: RankerStore) -> None:
-        with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
             registry.rollback(encoding=ENCODING)
 
 
@@ -306,12 +294,10 @@ class TestRivals:
 
     def test_a_rollback_while_another_writes_is_refused_at_once(self, registry: RankerStore) -> None:
         publish(registry)
-        with hold_lock(registry.folder, "publish"), pytest.raises(StoreLockedError, match="a publish is at work"):
-            registry.rollback(encoding=ENCODING)
-
-    def test_readers_need_no_lock(self, registry: RankerStore) -> None:
-        publish(registry)
         with hold_lock(registry.folder, "publish"):
+            with pytest.raises(StoreLockedError, match="a publish is at work"):
+                registry.rollback(encoding=ENCODING)
+            # Readers need no lock.
             assert registry.serving(ENCODING).model == registry.open("ranker-0001")
 
 
@@ -405,20 +391,8 @@ class TestPointer:
 
     @pytest.mark.parametrize(
         "content",
-        [
-            b"",
-            b"\n",
-            b"ranker-1",
-            b"ranker-0001/../../etc",
-            b"../ranker-0001",
-            b"ranker-0001 0000000000000000",
-            b"of",
-            b"off 0000000000000000",
-            b"\x00\xff\xfe" * 40,
-            b"ranker-0001 " * 1_000_000,
-            "ranker-٠٠٠١".encode(),
-        ],
-        ids=range(11),
+        [b"", b"ranker-1", b"../ranker-0001", b"off 0000000000000000", b"\xff" * 120, b"ranker-0001 " * 1_000_000],
+        ids=range(6),
     )
     def test_anything_else_is_refused_with_the_cure(self, store: RankerStore, content: bytes) -> None:
         (store.folder / CURRENT).write_bytes(content)

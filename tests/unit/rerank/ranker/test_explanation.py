@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from rerank.ranker.explanation import (
-    OF_THE_QUERY,
     Factor,
     QueryWords,
     contributions,
@@ -20,11 +19,10 @@ from rerank.ranker.explanation import (
     select_candidates,
     term_matches,
 )
-from rerank.ranker.features import FEATURES, HAS_STATES, MERGED, Candidates, History
+from rerank.ranker.features import FEATURES, MERGED, Candidates, History
 from rerank.ranker.onnx import OnnxRanker
-from rerank.ranker.spec import RankerSpec, StoredRanker, read_spec, write_ranker
+from rerank.ranker.spec import RankerSpec, StoredRanker
 from retrieval.encoders.base import unit_rows
-from retrieval.errors import InputError
 from retrieval.index.token_states import SCALE, ProductTokens
 from retrieval.records import TermMatch
 from retrieval.text.spans import TokenWords
@@ -33,6 +31,8 @@ from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of
 from tests.versions import DIMENSION
 
+OF_THE_QUERY = ("words",)
+"""Features that are the same for all candidates of a query."""
 NEUTRAL = tuple(place / 10 - 0.5 for place in range(len(FEATURES)))
 TOLD = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
 WEIGHTS = np.array(SPEC.event_weights)
@@ -90,17 +90,6 @@ def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
     assert all(np.abs(each).max() > 1e-3 for each in found.values())
 
 
-def test_contributions_need_not_add_up(exported: Exported) -> None:
-    whole = candidates(9)
-    ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
-    usual = dict(zip(FEATURES, NEUTRAL, strict=True))
-    asked = {name: usual[name] for name in set(FEATURES) - {*OF_THE_QUERY, "has_states"}}
-    nothing = without_words(changed(whole, **asked))
-    scores, of_nothing = ranker.score([whole, nothing])
-    total = np.sum([*contributions(ranker, whole).values()], axis=0)
-    assert np.abs(total - (scores - of_nothing)).max() > 0.01
-
-
 def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) -> None:
     whole = candidates(20)
     has_states = whole.products.has_any
@@ -154,27 +143,6 @@ def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) 
     ):
         for factor, scores in told.items():
             np.testing.assert_allclose(scores, among[factor][places], atol=1e-5)
-
-
-def test_what_is_usual_is_kept_with_a_ranker_and_does_not_name_it(tmp_path: Path) -> None:
-    for name, spec in (("told", TOLD), ("untold", SPEC)):
-        (tmp_path / name).mkdir()
-        building(5)(tmp_path / name)
-        write_ranker(tmp_path / name, spec, REPORT)
-    told, untold = read_spec(tmp_path / "told"), read_spec(tmp_path / "untold")
-    assert (told.neutral, untold.neutral) == (NEUTRAL, ())
-    assert told.identity == untold.identity
-
-
-@pytest.mark.parametrize("neutral", [(1.0,), (*NEUTRAL[1:], float("nan"))], ids=["too few", "not finite"])
-def test_a_ranker_whose_usual_features_do_not_fit_is_none(tmp_path: Path, neutral: tuple[float, ...]) -> None:
-    building(5)(tmp_path)
-    with pytest.raises(InputError, match=r"neutral has \d+ values; it is to have a finite one for each of 16"):
-        write_ranker(tmp_path, msgspec.structs.replace(SPEC, neutral=neutral), REPORT)
-
-
-def test_has_states_follows_the_states() -> None:
-    assert not without_words(candidates(9)).features[:, HAS_STATES].any()
 
 
 def query(words: tuple[str, ...], word_of: list[int], states: list[list[float]], idf: list[float]) -> QueryWords:

@@ -10,8 +10,6 @@ import pytest
 
 from rerank.ranker.features import (
     FEATURES,
-    HAS_STATES,
-    MERGED,
     MOST_QUERY_TOKENS,
     PADDING,
     FirstStage,
@@ -81,11 +79,6 @@ def column(name: str, first: FirstStage = FIRST, signals: Signals = SIGNALS, usu
 )
 def test_each_feature_is_in_its_column(name: str, expected: list[float]) -> None:
     assert column(name) == pytest.approx(expected)
-
-
-def test_named_columns_are_where_their_names_are() -> None:
-    assert (FEATURES[MERGED], FEATURES[HAS_STATES]) == ("merged", "has_states")
-    assert feature_matrix(FIRST, SIGNALS, 100).shape == (3, len(FEATURES))
 
 
 def test_where_no_usual_price_is_known_no_price_is_far_or_near() -> None:

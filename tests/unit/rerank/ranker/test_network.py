@@ -216,8 +216,3 @@ def test_weights_of_other_sizes_are_foreign(tmp_path: Path) -> None:
     save_network(made, tmp_path / "weights")
     with pytest.raises(ModelMismatchError, match="holds weights of another network"):
         load_network(tmp_path / "weights")
-
-
-def test_an_untrained_network_can_be_kept(tmp_path: Path) -> None:
-    save_network(RankerNetwork(shape(1)), tmp_path / "weights")
-    assert load_network(tmp_path / "weights").history is not None

@@ -24,11 +24,6 @@ def test_of_ten_thousand_acts_the_newest_fifty_are_read() -> None:
     assert windows.products.tolist() == [list(range(10_000 - MOST_ACTS, 10_000))]
 
 
-def test_nobody_has_no_windows() -> None:
-    assert Histories.of([]).newest().products.shape == (0, MOST_ACTS)
-    assert Histories.of([[], []]).newest(width=2).products.tolist() == [[PADDING] * 2] * 2
-
-
 def test_pauses_are_told_to_the_next_act_and_to_now() -> None:
     day = 86_400.0
     windows = Histories.of([[1, 2]], times=[[0.0, 2 * day]]).newest(np.array([2 * day + 30]), width=2)
@@ -187,6 +182,7 @@ def test_ranks_count_ties_against_the_right_one() -> None:
     scores = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 5.0], [9.0, 1.0, 0.0, 0.0]])
     targets = np.array([1, 3, 0])
     assert ranks(scores, targets).tolist() == [3, 1, 1]
+    assert ranks(np.array([[np.nan] * 3]), np.array([0])).tolist() == [3]
     assert ranks(scores, targets, [np.array([0]), np.array([0]), np.array([0])]).tolist() == [2, 1, 4]
     assert hit_rate(np.array([1, 10, 11])).tolist() == [1.0, 1.0, 0.0]
     assert ndcg(np.array([1, 3, 11])).tolist() == [1.0, 1 / 2, 0.0]

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from rerank.training.trainer import Epoch
-from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks, ranks_of, split_by_time
+from rerank.user_tower.evaluation import HeldOutActs, hit_rate, ranks_of, split_by_time
 from rerank.user_tower.histories import Histories
 from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import UserTowerOptions, fit
 from retrieval.errors import TrainingError
+from tests.progress import KilledError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -62,22 +63,11 @@ def test_ten_thousand_acts_are_as_their_newest_fifty(learned: UserTower) -> None
     assert long == pytest.approx(short)
 
 
-def test_ten_thousand_acts_of_one_shopper_can_be_learned_from() -> None:
-    vectors, _ = catalog()
-    acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
-    histories = Histories.of([acts, *([[1, 2, 3]] * 30)])
-    assert np.isfinite(fit(vectors, histories, replace(TINY, epochs=1)).scores(Histories.of([[1]]))).all()
-
-
 def test_scores_of_one_do_not_depend_on_others(learned: UserTower) -> None:
     given = Histories.of([[1, 9], [4], list(range(40))])
     together = learned.scores(given)
     for number in range(3):
         assert learned.scores(given.some(np.array([number])))[0] == pytest.approx(together[number], abs=1e-4)
-
-
-class _KilledError(Exception):
-    pass
 
 
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
@@ -88,9 +78,9 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     def kill(_count: int) -> None:
         steps.append(1)
         if len(steps) == 22:
-            raise _KilledError
+            raise KilledError
 
-    with pytest.raises(_KilledError):
+    with pytest.raises(KilledError):
         fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=kill)
     told: list[int] = []
     again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: told.append(epoch.number))
@@ -143,11 +133,6 @@ def test_batches_of_shoppers_who_chose_nothing_new_teach_nothing() -> None:
     again = Histories.of([[each, each] for each in range(30)])
     held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
     assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
-
-
-def test_scores_that_are_no_numbers_rank_last() -> None:
-    scores = np.array([[0.1, 0.3, 0.2], [np.nan] * 3], np.float32)
-    assert ranks(scores, np.array([2, 0])).tolist() == [2, 3]
 
 
 def test_a_loss_that_is_no_number_stops_training() -> None:
