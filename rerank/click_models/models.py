@@ -25,8 +25,8 @@ from rerank.click_models.priors import Cells, fold, slot_examination
 Indices = npt.NDArray[np.int64]
 
 
-class _Fitted:
-    """What a fitted model shows of a log."""
+class _BaseModel:
+    """The methods that models share."""
 
     estimates: PairEstimates
     examination: Floats
@@ -48,7 +48,7 @@ class _Fitted:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PositionBased(_Fitted):
+class PositionBased(_BaseModel):
     """PBM: Craswell et al. 2008; Chuklin, Markov & de Rijke 2015 (Click Models for Web Search, sections 3.3, 4.3).
 
     A click is an examined position times an attractive product. The first position is always examined, which sets the
@@ -68,7 +68,7 @@ class PositionBased(_Fitted):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UserBrowsing(_Fitted):
+class UserBrowsing(_BaseModel):
     """UBM: Dupret & Piwowarski 2008 (A user browsing model to predict search engine click data, section 3.2).
 
     Examination depends on the position and on that of the last click above. The first position is always examined.
@@ -159,7 +159,7 @@ def _unclicked(cells: Cells, attractiveness: Floats, examination: Floats) -> Flo
     return np.asarray(examined * (1.0 - attracted) / (1.0 - examined * attracted))
 
 
-class _Cascade(_Fitted):
+class _Cascade(_BaseModel):
     """Models in which shoppers go down the list and may stop at a click."""
 
     def stopping(self, log: ClickLog) -> Floats:
@@ -373,7 +373,7 @@ def mean_examination(seen: Floats, log: ClickLog) -> Floats:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ProductRate(_Fitted):
+class ProductRate(_BaseModel):
     """The naive model: every pair has its click rate, at every position (DCTR; Chuklin et al. 2015, section 3.2.2)."""
 
     name: ClassVar[str] = "ctr"
@@ -391,7 +391,7 @@ class ProductRate(_Fitted):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PositionRate(_Fitted):
+class PositionRate(_BaseModel):
     """Every position has its click rate, whatever it shows (RCTR; Chuklin et al. 2015, section 3.2.1).
 
     Products are all alike to it, so their attractiveness is that of the first position.

@@ -1,10 +1,8 @@
-"""Contributions of factors to a ranker's score: the ranker scores again with one factor at a time left out.
+"""Contributions of factors to a ranker's score: the ranker scores again without one factor at a time.
 
-Each contribution is a difference of two scores of the served network, so it is exact for what it says: how much lower
-the score would be, all else being equal, if this one thing were as usual (features at a default, removed one by one:
-Covert, Lundberg & Lee 2021, Explaining by Removing, sections 4 and 6). The words of a product, which the network reads
-by cross-attention and MaxSim, are left out by taking its token states away. What several things say together is missed
-or counted twice, so contributions do not add up to the score.
+A contribution is a difference of two scores of the served network: how much lower the score would be if this factor
+alone had its usual value (Covert, Lundberg & Lee 2021, Explaining by Removing, sections 4 and 6). Removing a product's
+words removes its token states. Interactions are missed or counted twice, so contributions do not add up to the score.
 """
 
 from __future__ import annotations
@@ -27,28 +25,25 @@ Scores = NDArray[np.float64]
 
 
 class Factor(Enum):
-    """A thing that a ranker knows of a candidate, with the features that tell it."""
+    """A factor of a candidate's score, with its features."""
 
     MERGED = ("merged",)
-    """Both in the network and in what the merged score is mixed with."""
+    """The merged score, in the network and mixed with its score."""
     KEYWORDS = ("bm25_per_word", "bm25_share", "bm25")
     MEANING = ("cosine", "similarity")
     WORDS = ("has_states",)
-    """The product's words as the network itself reads them."""
+    """The product's words, read as token states."""
     PRICE = ("price_gap", "has_price")
     AVAILABILITY = ("availability",)
     POPULARITY = ("popularity",)
     AGE = ("freshness", "has_created")
     RATING = ("rating", "has_rating")
     HISTORY = ()
-    """What the shopper did before."""
+    """The shopper's earlier acts."""
 
 
 def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor, Scores]:
-    """What each factor that the ranker reads does for the score of each candidate (c,).
-
-    Raises ModelError where the graph fails.
-    """
+    """The contribution (c,) of each factor that the ranker reads; raises ModelError if the graph fails."""
     usual = neutral_features(ranker.spec)
     factors = [factor for factor in Factor if _is_read(factor, ranker, candidates)]
     whole, *others = ranker.score([candidates, *(neutralize_factor(candidates, factor, usual) for factor in factors)])
@@ -56,7 +51,7 @@ def contributions(ranker: OnnxRanker, candidates: Candidates) -> Mapping[Factor,
 
 
 def neutral_features(spec: RankerSpec) -> NDArray[np.float32]:
-    """What each of FEATURES usually is (F,): its mean in the ranker's training, 0 for what it does not know."""
+    """Usual values (F,) of FEATURES: the means in the ranker's training, 0 if unknown."""
     usual = np.zeros(len(FEATURES), np.float32)
     if spec.neutral:
         usual[[FEATURES.index(name) for name in spec.features]] = spec.neutral
@@ -64,12 +59,12 @@ def neutral_features(spec: RankerSpec) -> NDArray[np.float32]:
 
 
 def neutralize_factor(candidates: Candidates, factor: Factor, usual: NDArray[np.float32]) -> Candidates:
-    """The same candidates, one thing of them as usual, or gone where it is words or events."""
+    """The same candidates with one factor at its usual value, or without it for words and history."""
     if factor is Factor.HISTORY:
         return replace(candidates, history=History.none(candidates.history.vectors.shape[1]))
     features = candidates.features.copy()
     if factor is Factor.WORDS:
-        # As in training, where candidates lost their states by chance.
+        # As in training, where some candidates have no states.
         features[:, HAS_STATES] = 0
         nothing = ProductTokens.none(len(features), candidates.products.states.shape[2])
         return replace(candidates, features=features, products=nothing)
@@ -79,7 +74,7 @@ def neutralize_factor(candidates: Candidates, factor: Factor, usual: NDArray[np.
 
 
 def select_candidates(candidates: Candidates, places: NDArray[np.int64]) -> Candidates:
-    """Those of the candidates that stand at `places`, in that order."""
+    """The candidates at `places`, in that order."""
     products = ProductTokens(candidates.products.ids[places], candidates.products.states[places])
     return replace(
         candidates, products=products, features=candidates.features[places], vectors=candidates.vectors[places]
@@ -110,11 +105,10 @@ class QueryWords:
 
 
 def term_matches(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -> tuple[TermMatch, ...]:
-    """For each word of the query, once, the product's word that it is nearest to, or the same one where it is there.
+    """The nearest word of the product for each different word of the query, or the same word if the product has it.
 
-    `states` (t, d) are those of the product's tokens. Two words are as similar as the query word's tokens are, on
-    average, to their nearest ones in the product's word: MaxSim within the word (Khattab & Zaharia 2020, ColBERT,
-    section 3.2). Matches come in the order of similarity by idf, so that a rare word counts for more than "for".
+    `states` (t, d) are those of the product's tokens. The similarity of two words is MaxSim within them (Khattab &
+    Zaharia 2020, ColBERT, section 3.2). Matches are ordered by similarity times idf.
     """
     if not product.words:
         return ()
@@ -139,6 +133,6 @@ def _by_word(query: QueryWords, product: TokenWords, states: NDArray[np.int8]) -
 
 
 def _highest(values: Floats, words: TokenWords) -> Floats:
-    """Of values (n, t) the highest among the tokens of each word (n, words)."""
+    """(n, words): the highest of values (n, t) among the tokens of each word."""
     highest = [values[:, words.word_of == place].max(axis=1) for place in range(len(words.words))]
     return np.stack(highest, axis=1) if highest else np.empty((len(values), 0), np.float32)

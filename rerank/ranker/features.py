@@ -1,7 +1,7 @@
 """Features of candidates for the ranker: first-stage scores and the store's signals; batches of the network's inputs.
 
-Every feature is a property of the query and the product alone, never of the list they stand in, so that a filter or a
-page leaves the order of what remains as it was. What is not known is 0, and a feature of its own says so.
+Every feature depends on the query and the product alone, not on the list, so that filters and pages keep the order of
+the other candidates. Unknown values are 0, with a feature that says so.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
 _POPULARITY_SCALE = 1_000.0
-"""Shares of the highest popularity differ down to a thousandth; what is less is told as next to nothing."""
+"""Shares of the highest popularity are told apart down to about a thousandth."""
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
 
 
 @dataclass(frozen=True, slots=True)
 class FirstStage:
-    """What the retrievers and their merging say of c candidates, each (c,)."""
+    """Scores of the retrievers and of their merging for c candidates, each (c,)."""
 
     merged: NDArray[np.float64]
     bm25: NDArray[np.float64]
@@ -54,18 +54,17 @@ class FirstStage:
     words: int
     """The number of words in the query."""
     best_bm25: float
-    """The highest of the whole catalog for this query, under a filter, too."""
+    """The highest BM25 score of the whole catalog for this query, whatever the filter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signals:
-    """What is known of c products whatever the query."""
+    """Properties of c products that do not depend on the query."""
 
     catalog: SignalColumns
     """By the catalog."""
     popularity: Floats
-    """(c,): the decayed score of clicks, carts and purchases as a share of the highest in the store; 0 for a product
-    that nobody has chosen."""
+    """(c,): decayed score of clicks, carts and purchases as a share of the store's highest; 0 without any."""
     has_states: NDArray[np.bool_]
     """(c,): whether its tokens are known."""
     today: float
@@ -90,16 +89,13 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> F
 
 
 def popularity_feature(share: Floats) -> Floats:
-    """What the column holds of shares of the highest popularity: 0 to 1, by the logarithm, since a second click tells
-    more than a hundredth one.
-
-    A share, since a store's traffic grows, and falls in summer: what a ranker has learned holds at any traffic.
-    """
+    """The column for shares of the highest popularity: 0 to 1, logarithmic, since a second click tells more than a
+    hundredth. Shares do not depend on the store's traffic."""
     return np.asarray(np.log1p(_POPULARITY_SCALE * share.clip(0, 1)) / np.log1p(_POPULARITY_SCALE), np.float32)
 
 
 def popularity_share(feature: float) -> float:
-    """The share that the column's value tells of."""
+    """The share for a value of the column."""
     return float(np.expm1(feature * np.log1p(_POPULARITY_SCALE)) / _POPULARITY_SCALE)
 
 
@@ -110,7 +106,7 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
     has_gap, has_created, has_rating = np.isfinite(gap), np.isfinite(columns.created), np.isfinite(columns.rating)
     age = np.nan_to_num(signals.today - columns.created, nan=0.0).clip(min=0)
     ratings = np.nan_to_num(columns.rating_count, nan=1.0)
-    # A mean of few ratings is drawn to the usual one.
+    # Means of few ratings are smoothed towards the prior.
     rating = (columns.rating * ratings + _PRIOR_RATING * _PRIOR_RATINGS) / (ratings + _PRIOR_RATINGS) - _PRIOR_RATING
     return {
         "price_gap": np.where(has_gap, np.clip(gap, -3, 3), 0),
@@ -126,17 +122,16 @@ def _store_columns(signals: Signals, usual_price: float) -> dict[str, NDArray[np
 
 PADDING = -1
 MOST_QUERY_TOKENS = 32
-"""Tokens of a query that the ranker reads; those behind them still count in the first stage."""
+"""Tokens of a query that the ranker reads; the others count in the first stage only."""
 ACT_KINDS = ("consultation", "click", "cart", "purchase")
-"""What a shopper may have done in a history, as `retrieval.records.EventKind` names it; a network knows them by
-their places here."""
+"""Kinds of acts in a history, as in `retrieval.records.EventKind`; networks use the indices."""
 MOST_ACTS = 50
-"""Of a history, the newest; those before them are not read."""
+"""Newest acts of a history that are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What a shopper did before, oldest first: product vectors (h, v), places in ACT_KINDS (h,), days ago (h,)."""
+    """A shopper's earlier acts, oldest first: product vectors (h, v), indices in ACT_KINDS (h,), days ago (h,)."""
 
     vectors: NDArray[np.float32]
     kinds: NDArray[np.int64]
@@ -144,7 +139,7 @@ class History:
 
     @classmethod
     def none(cls, dimension: int) -> History:
-        """Of a shopper of whom nothing is known."""
+        """The history of an unknown shopper."""
         return cls(np.empty((0, dimension), np.float32), np.empty(0, np.int64), np.empty(0, np.float32))
 
 
@@ -160,13 +155,13 @@ class Candidates:
     features: NDArray[np.float32]
     """(c, F)."""
     vectors: NDArray[np.float32]
-    """(c, v); (c, 0) where nobody looks at a history."""
+    """(c, v); (c, 0) if no history is read."""
     history: History
 
 
 @dataclass(frozen=True, slots=True)
 class RankerInputs:
-    """What the network takes, in the order in which it takes it; shapes as in `rerank.ranker.network.Inputs`."""
+    """The network's inputs, in order; shapes as in `rerank.ranker.network.Inputs`."""
 
     query_ids: NDArray[np.int64]
     query_states: NDArray[np.float32]
@@ -185,7 +180,7 @@ class RankerInputs:
 
 
 def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInputs:
-    """Pads lists of any lengths to one batch; every axis has at least one place, so that no reduction meets nothing."""
+    """Pads lists of any lengths to one batch; every axis has at least one place, so that no reduction is empty."""
     count = len(lists)
     c = max(1, *(len(each.features) for each in lists))
     q = max(1, min(MOST_QUERY_TOKENS, max(len(each.query.ids) for each in lists)))

@@ -1,11 +1,10 @@
 """The ranker's network, in torch: trained here, exported to ONNX to serve.
 
-A query's tokens meet each candidate's cached token states three ways. *MaxSim* (Khattab & Zaharia 2020, ColBERT,
-section 3.2) takes for each query token its best match among the product's, and weighs the tokens by what they are;
-*coverage* does the same for equal tokens; one layer of *cross-attention* lets each query token read the product's
-states, which are keys and values as they are, so that nothing of a product is computed at query time but dot products.
-What comes of it goes, with the first stage's scores and the store's own signals, into a small head with a linear path
-beside it.
+A query's tokens are matched with each candidate's cached token states in three ways. *MaxSim* (Khattab & Zaharia
+2020, ColBERT, section 3.2) takes the best match of each query token among the product's, with learned token weights;
+*coverage* does the same for equal tokens; one layer of *cross-attention* reads the product's states, which are keys and
+values unchanged, so that only dot products are computed at query time. A small head with a linear path combines them
+with the scores of the first stage and the store's signals.
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from rerank.ranker.features import ACT_KINDS
 from retrieval.errors import ModelDamagedError, ModelMismatchError
 
 EVENTS = ("click", "cart", "purchase")
-"""What the head's outputs tell of, in their order."""
+"""The head's outputs, in order."""
 _FAR = -1e4
-"""What masked positions score: less than anything real, and still finite in half precision."""
+"""The logit of masked positions; finite in half precision."""
 _SIMILARITIES = 6
 _LEAST_SPREAD = 1e-3
-"""What varies by less is told as if it never varied: its one outlier would speak loudest of all."""
+"""A feature that varies by less counts as constant: its one outlier would dominate."""
 _CONSTANT_SPREAD = 1e6
-"""By which what never varied is divided: nothing is left of it."""
+"""The divisor of constant features, which leaves nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +53,10 @@ class NetworkShape:
     history: int = 32
     """Columns of the attention over a shopper's history; 0 leaves it out."""
     kept_heads: tuple[int, ...] = ()
-    """Of the attention heads, those that `rerank.ranker.pruning` has left, ascending; empty for all of them."""
+    """The attention heads that `rerank.ranker.pruning` kept, ascending; empty for all."""
 
     def __post_init__(self) -> None:
-        """Raises ValueError for heads that there are not."""
+        """Raises ValueError for heads that do not exist."""
         if self.attention_heads < 1 or not self.state_dimension >= self.attention_heads:
             raise ValueError(f"{self.state_dimension} columns cannot be divided between {self.attention_heads} heads")
         if list(self.kept_heads) != sorted({*range(self.attention_heads)}.intersection(self.kept_heads)):
@@ -65,7 +64,7 @@ class NetworkShape:
 
     @property
     def heads(self) -> tuple[int, ...]:
-        """The attention heads that there are, by their places among the columns of states."""
+        """The attention heads, by their places among the columns of states."""
         return self.kept_heads or tuple(range(self.attention_heads))
 
     @property
@@ -156,8 +155,7 @@ class RankerNetwork(nn.Module):
         return ((features - self.centre) / self.spread).clamp(-5, 5)
 
     def fit_scale(self, features: Tensor) -> None:
-        """Tells the network what its features (m, F) usually are. One that never varies counts for nothing, later,
-        too: what it would mean was never learned."""
+        """Fits the scale of features (m, F). A constant feature stays without effect: its meaning was not learned."""
         spread = features.std(dim=0, correction=0)
         self.centre.copy_(features.mean(dim=0))
         self.spread.copy_(torch.where(spread > _LEAST_SPREAD, spread, torch.full_like(spread, _CONSTANT_SPREAD)))
@@ -199,7 +197,7 @@ class RankerNetwork(nn.Module):
         similar, covered = self.token_weights(inputs)
         is_token = (inputs.query_ids >= 0).float()
         count = is_token.sum(dim=-1, keepdim=True).clamp(min=1)
-        # A query without tokens matches nothing: else it would be told as one that is matched in full.
+        # A query without tokens matches nothing, not everything.
         worst = (matching.best + (1 - is_token)[:, None]).amin(dim=-1).clamp(max=1) * _any(is_token)
         length = matching.is_product_token.float().sum(dim=-1).clamp(min=1)
         named = (matching.is_equal * is_token[:, None, :, None]).amax(dim=2).sum(dim=-1) / length
@@ -274,7 +272,7 @@ class CrossAttention(nn.Module):
 
 
 class Constant(nn.Module):
-    """What is left of a feed-forward layer that lost all its units: it says the same (d,) of everything."""
+    """A feed-forward layer that lost all its units: a constant (d,)."""
 
     def __init__(self, columns: int) -> None:
         super().__init__()
@@ -311,8 +309,8 @@ class HistoryAttention(nn.Module):
             nn.init.normal_(part.weight, std=0.1)
 
     def forward(self, candidates: Tensor, vectors: Tensor, kinds: Tensor, gaps: Tensor) -> Tensor:
-        """What the history adds to the scores (B, c, 3), nothing where it is empty; of `Inputs`, candidate_vectors and
-        the history's vectors, kinds and gaps."""
+        """The score (B, c, 3) that the history adds, 0 for an empty one; takes candidate_vectors and the history's
+        vectors, kinds and gaps of `Inputs`."""
         is_event = kinds >= 0
         kind_and_gap = self.kind(kinds.clamp(min=0)) + self.gap(torch.log1p(gaps.clamp(min=0))[..., None])
         events = self.event(vectors) + kind_and_gap
@@ -339,8 +337,8 @@ def save_network(network: RankerNetwork, path: Path) -> None:
 
 
 def load_network(path: Path) -> RankerNetwork:
-    """Reads the file; raises ModelDamagedError where it cannot be read, ModelMismatchError where its weights are not
-    those of a network of its sizes."""
+    """Reads the file; raises ModelDamagedError if it cannot be read, ModelMismatchError if its weights do not fit its
+    shape."""
     try:
         with safe_open(path, framework="pt") as file:
             shape = msgspec.json.decode((file.metadata() or {})[_SHAPE], type=NetworkShape)

@@ -34,20 +34,18 @@ def open_model(
     except Exception as error:
         # ONNX Runtime's exceptions have no common base but Exception.
         raise ModelDamagedError(f"{path} cannot be run ({str(error)[:300]}); {cure}", family) from error
-    taken = {given.name for given in session.get_inputs()}
-    if not taken <= set(inputs) or [made.name for made in session.get_outputs()] != list(outputs):
-        raise ModelDamagedError(f"{path} takes {', '.join(sorted(taken))}: no {noun}'s graph; {cure}", family)
-    return session, taken
+    names = {given.name for given in session.get_inputs()}
+    if not names <= set(inputs) or [made.name for made in session.get_outputs()] != list(outputs):
+        raise ModelDamagedError(f"{path} takes {', '.join(sorted(names))}: no {noun}'s graph; {cure}", family)
+    return session, names
 
 
 class OnnxRanker:
     """Scores candidates by a ranker that was published. Thread-safe; each call computes in the calling thread."""
 
     def __init__(self, ranker: StoredRanker, event_weights: tuple[float, float, float] | None = None) -> None:
-        """`event_weights` say what a click, a cart and a purchase are worth, in place of the ranker's own.
-
-        Raises ModelDamagedError where its graph cannot be run, or takes other arrays than `RankerInputs` has.
-        """
+        """`event_weights` of a click, a cart and a purchase replace the ranker's own. Raises ModelDamagedError as
+        `open_model`."""
         self.name = ranker.name
         self.spec: RankerSpec = ranker.spec
         self._columns = np.array([FEATURES.index(name) for name in self.spec.features])
@@ -57,7 +55,7 @@ class OnnxRanker:
 
     @property
     def reads_history(self) -> bool:
-        """Whether a shopper's history changes its scores; without, nobody has to look one up."""
+        """Whether a shopper's history changes its scores."""
         return "history_vectors" in self._inputs
 
     @property
@@ -65,12 +63,9 @@ class OnnxRanker:
         return "product_states" in self._inputs
 
     def score(self, lists: Sequence[Candidates]) -> list[NDArray[np.float64]]:
-        """The scores of each list's candidates, each (c,): what the network says of the events, by their weights, and
-        the merged score by the learned one. Depends on query, history and candidate alone, not on what else is in the
-        list, or in the batch.
-
-        Raises ModelError where the graph fails, or a score is no number.
-        """
+        """The scores (c,) of each list's candidates: the network's outputs and the merged score by their weights. A
+        score does not depend on other candidates or lists. Raises ModelError if the graph fails or a score is not
+        finite."""
         filled = [each for each in lists if len(each.features)]
         if not filled:
             return [np.empty(0) for _ in lists]
@@ -78,7 +73,7 @@ class OnnxRanker:
         given["features"] = given["features"][:, :, self._columns]
         try:
             (scores,) = self._session.run(None, {name: given[name] for name in self._inputs})
-            # What is no number is told below.
+            # `_mixed` checks for NaN.
             with np.errstate(invalid="ignore"):
                 mixed = iter(scores @ self._event_weights)
         except Exception as error:

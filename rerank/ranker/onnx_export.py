@@ -16,15 +16,12 @@ from retrieval.encoders.onnx_export import OPSET, quantise_graph, quiet
 from retrieval.errors import RANKER, ModelError
 
 _HISTORY = Inputs._fields.index("candidate_vectors")
-"""Where the arrays begin that only a network with a history reads."""
+"""The first input that only a network with a history reads."""
 
 
 def export_network(network: RankerNetwork, path: Path, precision: str = "fp32") -> None:
-    """Writes the graph to `path`: the arrays of `rerank.ranker.features.RankerInputs` by their names in, those that the
-    network reads, scores (B, c, 3) out.
-
-    `rerank.model_store` says which operators a stored ranker may have: who changes what is exported here changes
-    that too. Raises ModelError where PyTorch's exporter gives no graph.
+    """Writes the graph to `path`: it takes the arrays of `rerank.ranker.features.RankerInputs` that the network reads
+    and gives scores (B, c, 3). `rerank.model_store` lists the allowed operators. Raises ModelError as `export_module`.
     """
     count = len(Inputs._fields) if network.history is not None else _HISTORY
     lists, candidates, history = (
@@ -83,7 +80,7 @@ def export_module(
 
 
 class _WithoutHistory(nn.Module):
-    """A network that has no use for a history, and is given none: so who serves it need not make one."""
+    """A network without the inputs of a history."""
 
     def __init__(self, network: RankerNetwork) -> None:
         super().__init__()
@@ -96,7 +93,7 @@ class _WithoutHistory(nn.Module):
 
 
 def example_inputs(shape: NetworkShape) -> Inputs:
-    """Inputs of the right shapes, of no meaning."""
+    """Inputs of the right shapes."""
     b, c, q, t, h, d, v = 2, 3, 4, 5, 6, shape.state_dimension, shape.vector_dimension
     return Inputs(
         torch.ones(b, q, dtype=torch.int64),

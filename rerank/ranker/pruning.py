@@ -1,11 +1,10 @@
-"""Structured pruning: a smaller network out of a trained one, without the attention heads and feed-forward units that
-move its scores least, or without the whole cross-attention layer.
+"""Structured pruning of a trained network: removes the attention heads and feed-forward units that move its scores
+least, or the whole cross-attention layer.
 
-How much a part matters is told by the first-order Taylor expansion of what its removal changes, activation times
-gradient (Molchanov et al. 2017, Pruning Convolutional Neural Networks for Resource Efficient Inference, section 2.2; of
-heads Michel, Levy & Neubig 2019, Are Sixteen Heads Really Better than One?, section 4.1). The gradient is that of the
-score, where theirs is of a loss: so it takes no labels, and what counts is what moves candidates of one query against
-each other. In the place of what is removed stands its mean, in a bias.
+The importance of a part is the first-order Taylor expansion of the effect of its removal, activation times gradient
+(Molchanov et al. 2017, Pruning Convolutional Neural Networks for Resource Efficient Inference, section 2.2; for heads:
+Michel, Levy & Neubig 2019, Are Sixteen Heads Really Better than One?, section 4.1). The gradient is that of the score,
+not of a loss, so no labels are needed. A bias replaces each removed part by its mean.
 """
 
 from __future__ import annotations
@@ -31,17 +30,16 @@ _Weights = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class PruningTarget:
-    """What is to be left of a network; None leaves all that there is."""
+    """The parts to keep of a network; None keeps all."""
 
     heads: int | None = None
     feed_forward: int | None = None
     layers: int | None = None
-    """0 takes the cross-attention layer away, whatever else is said."""
+    """0 removes the cross-attention layer, whatever the other values."""
 
 
 def complete_target(left: PruningTarget, shape: NetworkShape) -> PruningTarget:
-    """The same in numbers, for a network of these sizes; raises InputError where it has not so much, or no head is
-    left."""
+    """The same in numbers for a network of this shape; raises InputError for more than it has, or no head."""
     if not shape.layers and (left.heads, left.feed_forward) != (None, None):
         raise InputError("this ranker has no cross-attention layer: there are no heads or units to be left of it")
     if left.layers == 0:
@@ -60,25 +58,23 @@ def _number(what: str, wanted: int | None, least: int, most: int) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartImportance:
-    """What the parts of a network's layer do on a sample of lists."""
+    """The importance of the parts of a network's layer on a sample of lists."""
 
     heads: NDArray[np.float64]
-    """(heads,): by how much each moves candidates apart, in the scores' unit."""
+    """(heads,): how far each moves candidates apart, in the unit of scores."""
     units: NDArray[np.float64]
     """(feed_forward,)."""
     read: Tensor
     """(heads * columns,): the mean of what the heads read."""
     fired: Tensor
-    """(feed_forward,): the mean of what the units say."""
+    """(feed_forward,): the mean activation of the units."""
     pooled: Tensor
-    """(2d,): the mean of what the layer gives to the head of the network."""
+    """(2d,): the mean output of the layer."""
 
 
 def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence[float]) -> PartImportance:
-    """Runs a trained network on a sample; `weights` say what each kind of event is worth in its score.
-
-    Raises ModelError for a network without a cross-attention layer, InputError for a sample without a candidate.
-    """
+    """Runs a trained network on a sample; `weights` are those of the kinds of events in its score. Raises ModelError
+    for a network without a cross-attention layer, InputError for a sample without a candidate."""
     # What a history adds depends on no other part.
     base = deepcopy(network).eval()
     base.history = None
@@ -102,10 +98,8 @@ def measure_importance(network: RankerNetwork, sample: Sample, weights: Sequence
 
 
 def prune_network(network: RankerNetwork, measured: PartImportance, left: PruningTarget) -> RankerNetwork:
-    """A network of its own with what is to be left of this one. With everything left its scores are the same.
-
-    Raises InputError where more is to be left than there is, or no head.
-    """
+    """A new network with the kept parts; its scores are the same if all are kept. Raises InputError as
+    `complete_target` does."""
     shape = _layer(network).shape
     left = complete_target(left, shape)
     weights = {name: value.clone() for name, value in network.state_dict().items()}
@@ -131,8 +125,8 @@ def _layer(network: RankerNetwork) -> CrossAttention:
 
 
 def _run(network: RankerNetwork, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Scores (B, c, 3), and for each query token what the heads read (B, c, q, heads * columns) and what the units say
-    (B, c, q, feed_forward), if there are any."""
+    """Scores (B, c, 3), and for each query token what the heads read (B, c, q, heads * columns) and the activations of
+    the units (B, c, q, feed_forward), if there are any."""
     layer, found = _layer(network), list[Tensor]()
     last = [cast(nn.Sequential, layer.feed_forward)[2]] if network.shape.feed_forward else []
 
@@ -149,8 +143,7 @@ def _run(network: RankerNetwork, inputs: Inputs) -> tuple[Tensor, tuple[Tensor, 
 
 
 def _means(network: RankerNetwork, sample: Sample) -> tuple[Tensor, Tensor, Tensor]:
-    """Of what the heads read and what the units say, over all query tokens; of what the layer gives, over all
-    candidates."""
+    """Means of what the heads read and of the units over all query tokens, and of the layer over all candidates."""
     read, pooled = list[Tensor](), list[Tensor]()
     fired = [torch.empty(0, network.shape.feed_forward)]
     with torch.no_grad():
@@ -160,7 +153,7 @@ def _means(network: RankerNetwork, sample: Sample) -> tuple[Tensor, Tensor, Tens
             for kept, activation in zip((read, fired), activations, strict=False):
                 kept.append(activation[is_place])
             pooled.append(network.attended(inputs, network.match(inputs))[is_candidate])
-    # Without any token there is nothing to tell a mean of.
+    # NaN without any token.
     first, second, third = (torch.cat(each).mean(dim=0).nan_to_num() for each in (read, fired, pooled))
     return first, second, third
 

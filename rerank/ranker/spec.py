@@ -37,20 +37,19 @@ from retrieval.store.files import checksum
 
 SPEC_FILE = "ranker.json"
 MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
-"""Of one file of a ranker: fifty times the largest that we made; of a JSON file."""
+"""Size limits of a file, fifty times our largest, and of a JSON file."""
 KEEP = 10
 ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
-"""The first stages' order; the ranker that served before; what learning from clicks as they are gives; the ranker
-itself."""
+"""The order of the first stage, of the ranker that served before, of naive training on clicks, of the new ranker."""
 _CURE = "let another one serve (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 
 class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What ranker.json holds: all that running the network takes besides its weights."""
+    """The content of ranker.json: all that running the network takes besides its weights."""
 
     format: int = FORMAT
     identity: str = ""
-    """Names weights, graph and whatever else decides its scores; `write_ranker` fills it in."""
+    """Fingerprint of all that decides scores; `write_ranker` fills it in."""
     encoder: str
     """Identity of the encoder whose token states and vectors it was trained on."""
     state_dimension: int
@@ -65,16 +64,15 @@ class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):
     mix: float
     """A candidate's score is the network's plus `mix` times the merged one."""
     event_weights: tuple[float, float, float]
-    """What a click, a cart and a purchase are worth in the network's score."""
+    """Weights of clicks, carts and purchases in the network's score."""
     calibration: tuple[float, float]
     """Slope and intercept: the probability that a product fits is sigmoid(slope * score + intercept)."""
     neutral: tuple[float, ...] = ()
-    """What each of `features` was on average in training, which its part in a score is told against; empty for a
-    ranker that does not say, whose features are told against 0."""
+    """Means of `features` in training, the reference of explanations; empty for 0."""
     trained_on: Mapping[str, str | int | float] = {}
     """Data, seed, rows, date: for people."""
     parent: str = ""
-    """Identity of the ranker that its training began from; empty for one from nothing."""
+    """Identity of the ranker that training started from, if any."""
 
 
 class OrderResult(msgspec.Struct, frozen=True):
@@ -93,16 +91,16 @@ class OrderResult(msgspec.Struct, frozen=True):
 
 
 class RankerReport(ModelReport, frozen=True, kw_only=True):
-    """The content of report.json: how good a ranker is, by what it was not trained on."""
+    """The content of report.json: measures on held-out data."""
 
     measured_on: str = ""
-    """Names the held-out data: figures of two rankers compare only where this is the same."""
+    """Fingerprint of the held-out data: figures compare only between equal ones."""
     measures: Mapping[str, float] = {}
-    """By name, nDCG@10 for one, in the order in which they are shown."""
+    """By name, such as nDCG@10, in the order of display."""
     decision: Decision | None = None
-    """The gate's, where it was asked."""
+    """The gate's, if it decided."""
     orders: tuple[OrderResult, ...] = ()
-    """Of one that learned from clicks, what it reaches and what others do on the same queries."""
+    """For a ranker trained on clicks: its order and others on the same queries."""
 
 
 def misfit(spec: RankerSpec, encoding: Encoding) -> str:
@@ -153,8 +151,8 @@ def _identity(folder: Path, spec: RankerSpec) -> str:
 
 
 SHIPPED = Path(__file__).with_name("shipped")
-"""The rankers that the program ships, for indexes that have trained none: features heads, one folder for each encoder
-that has one, distilled on several stores' catalogs at once (`shelfwise train default`, docs/rankers.md)."""
+"""The shipped rankers, for indexes without a trained one: features heads, one folder for each encoder, distilled on
+several catalogs (`shelfwise train default`, docs/rankers.md)."""
 
 
 def shipped_ranker(encoding: Encoding, among: Path = SHIPPED) -> tuple[Path, RankerSpec, RankerReport] | None:

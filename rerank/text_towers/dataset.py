@@ -313,16 +313,16 @@ class AugmentOptions:
     """Shares of examples, each drawn on its own."""
 
     typos: float = 0.0
-    """Whose query gets a typing error, where it has a word of four English letters."""
+    """With a typing error in the query, if it has a word of four English letters."""
     units: float = 0.0
-    """Whose query has the units behind its numbers spelled in another way, where it has such."""
+    """With another spelling of the query's units, if it has any."""
     brands: float = 0.0
-    """Whose query is asked without its positive's brand, where it names that and something else."""
+    """Without the positive's brand in the query, if it has other words."""
     fields: float = 0.0
-    """Whose positive is read without its brand, category or description, each being left out every other time."""
+    """Without brand, category or description of the positive, each with probability 1/2."""
     unlike: float = 0.0
-    """Whose positive is read without the words of its query, so that its other words have to tell (the inverse cloze
-    task: Lee et al. 2019, Latent Retrieval for Weakly Supervised Open Domain Question Answering, section 4)."""
+    """Without the query's words in the positive's title (the inverse cloze task: Lee et al. 2019, Latent Retrieval for
+    Weakly Supervised Open Domain Question Answering, section 4)."""
 
 
 class Augmentation:

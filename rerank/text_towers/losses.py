@@ -26,24 +26,22 @@ class LossOptions:
 
     name: LossName = "softmax"
     temperature: float = 0.05
-    """What cosines are divided by."""
+    """Divisor of cosines."""
     margin: float = 0.0
-    """By how much a positive's cosine has to be above the others' (additive margin softmax: Yang et al. 2019, Improving
-    Multilingual Sentence Embedding using Bi-directional Dual Encoder with Additive Margin Softmax, section 2)."""
+    """Margin of the positive's cosine (additive margin softmax: Yang et al. 2019, Improving Multilingual Sentence
+    Embedding using Bi-directional Dual Encoder with Additive Margin Softmax, section 2)."""
     correct: bool = True
-    """Whether products count by how often they are drawn (logQ): else what is often a positive is pushed down as
-    often."""
+    """Whether to correct for the sampling probability of products (logQ), which else pushes frequent ones down."""
     teacher: TeacherLoss = "none"
     teacher_weight: float = 1.0
-    """What a teacher's word counts beside the rest."""
+    """Weight of the teacher's loss."""
     dimensions: tuple[int, ...] = ()
-    """Of the first columns of the vectors, which are trained to do alone, too, each of these counting as much as all
-    (Kusupati et al. 2022, Matryoshka Representation Learning, section 3)."""
+    """Numbers of first columns that are trained to suffice alone, each with the weight of all columns (Kusupati et al.
+    2022, Matryoshka Representation Learning, section 3)."""
     cached: bool = True
-    """Whether the activations of `chunk` texts alone are in memory, for a third more time; else those of the batch."""
+    """Whether to keep the activations of `chunk` texts only, not of the batch; takes a third more time."""
     chunk: int | None = None
-    """Texts that are run at a time; None for 64 on a GPU, and 32 elsewhere: there it costs more to compute what is
-    padding, of which a longer row has more, than to begin anew."""
+    """Texts of a run; None for 64 on a GPU and 32 elsewhere, where padding costs more than another run."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

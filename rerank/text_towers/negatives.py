@@ -28,15 +28,14 @@ class NegativeOptions:
     """Options of negative sampling."""
 
     count: int = 1
-    """Of each pair; the other pairs of its batch are negatives besides."""
+    """Negatives of each pair, in addition to the other pairs of its batch."""
     first: int = 101
     last: int = 500
-    """Ranks of both retrievers. What stands above is too often right, though nobody said so."""
+    """Ranks of both retrievers; products above are too often relevant though unjudged."""
     pool: int = 50_000
-    """The most products that are encoded to rank them anew; ranks shrink with the share of the catalog that these
-    are."""
+    """Maximum products that are encoded to mine again; ranks are scaled by their share of the catalog."""
     near_misses: float = 0.0
-    """The share of pairs whose first negative is a near miss of their positive, where there is one."""
+    """Share of pairs whose first negative is a near miss of their positive, if there is one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

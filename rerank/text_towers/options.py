@@ -29,36 +29,36 @@ class TextTowerOptions:
     learning_rate: float = 1e-4
     weight_decay: float = 0.01
     warm_up: float = 0.1
-    """The share of steps until the learning rate is at its height; from there it falls in a line to nothing."""
+    """Share of the steps with a rising learning rate; it then falls linearly to 0."""
     dropout: float | None = None
-    """The share of activations that a step leaves out; None for the model's own."""
+    """Dropout rate; None for the model's own."""
     clip: float = 1.0
-    """The longest gradient."""
+    """Maximum norm of the gradient."""
     parts: int = 2
-    """Parts of an epoch: after each it is validated, and what an interrupted run goes on from is kept."""
+    """Parts of an epoch; each ends with a validation and a checkpoint."""
     patience: int = 3
     """Parts without a better validation after which training stops."""
     rounds: int = 2
-    """How often negatives are mined, the first time before any step; at most once a part."""
+    """Rounds of mining negatives, the first before any step; at most one for each part."""
     max_length: int = 64
-    """Tokens that training reads of a text."""
+    """Maximum tokens of a text in training."""
     precision: Precision = "auto"
-    """bf16 computes in half the bits and keeps weights in all; auto is bf16 where the device is faster in it."""
+    """bf16 keeps weights in fp32; auto is bf16 if the device is faster in it."""
     train_layers: int | None = None
-    """How many of the upper layers are trained; None for all, and the embeddings."""
+    """Number of upper layers that are trained; None for all, and the embeddings."""
     mix: bool = True
-    """Whether what was learned may be mixed with the weights that training began with."""
+    """Whether trained weights may be mixed with the initial ones."""
     average: bool = False
-    """Whether the mean of several parts' weights is kept, where it validates better than each of them."""
+    """Whether to keep the mean weights of several parts if it validates better than each."""
     layers: int | None = None
-    """How many layers what was trained keeps, taught by all of them; None for all."""
+    """Number of layers after pruning; None for all."""
     lora: int | None = None
-    """The rank of the adapters that are trained in place of the model's own weights; None for those."""
+    """Rank of the adapters trained instead of the model's weights; None without adapters."""
     pool: int = 4_000
     """Products that validation queries are ranked over."""
     fgm: float = 0.0
-    """How far embeddings are moved up the loss's gradient, for a second look at each batch (FGM: Miyato et al. 2017,
-    Adversarial Training Methods for Semi-Supervised Text Classification, section 3); 0 is one look."""
+    """Length of the adversarial step of the embeddings in a second pass over each batch (FGM: Miyato et al. 2017,
+    Adversarial Training Methods for Semi-Supervised Text Classification, section 3); 0 for no second pass."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     loss: LossOptions = field(default_factory=LossOptions)
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
@@ -75,14 +75,14 @@ class CatalogProducts(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RetrievedProducts:
-    """What the published index finds for each query of a dataset, rows best first, by query number."""
+    """Results of the published index for each query of a dataset, rows best first, by query number."""
 
     words: Sequence[Rows]
     """By BM25."""
     vectors: Sequence[Rows]
     """By the vectors that serve."""
     near_misses: Mapping[int, Rows] = field(default_factory=dict)
-    """Of each positive that is trained on, by its row, where they are drawn; see `rerank.text_towers.negatives`."""
+    """Near misses by row of a positive, if they are drawn; see `rerank.text_towers.negatives`."""
 
 
 Score = Callable[[Sequence[str], Sequence[str]], Floats]
@@ -96,16 +96,16 @@ class TextTowerTask:
     tower: TextTower
     made: TowerDataset
     found: RetrievedProducts
-    """What the published index finds, which the first negatives are drawn from."""
+    """Source of the first negatives."""
     products: CatalogProducts
     options: TextTowerOptions
     folder: Path
-    """Keeps the state between parts."""
+    """Stores checkpoints."""
     progress: Progress = NullProgress()  # noqa: RUF009  # it has no state
     judged: Callable[[Epoch], None] = lambda _epoch: None
-    """Receives every epoch of the curve, those that an interrupted run has left first."""
+    """Receives every epoch of the curve, those of an interrupted run first."""
     score: Score | None = None
-    """A teacher's word, where the loss has one."""
+    """The teacher's, if the loss has one."""
 
     def damaged(self, path: Path) -> TrainingError:
         return TrainingError(f"{path} is damaged, so this training cannot go on: remove {self.folder} to begin it anew")
@@ -116,15 +116,15 @@ class TrainedTowers:
     """The outcome of a training."""
 
     curve: tuple[Epoch, ...]
-    """By part; number 0 is the model as it was. Validation is nDCG@10 over a fixed pool."""
+    """By part; number 0 is the initial model. Validation is nDCG@10 over a fixed pool."""
     steps: int
-    """Of the whole training, had it not stopped early."""
+    """Of a training that does not stop early."""
     mixed: WeightMixture
-    """Of the weights that training began with and those of the best part: what is in the model now."""
+    """Of the initial weights and those of the best part: the model's weights now."""
     averaged: int = 1
-    """Parts whose mean stands for the best one; 1 where that is better."""
+    """Number of parts in the mean that replaced the best one; 1 if none did."""
     stopped: str = ""
-    """Why it ended before its time, where that was no success."""
+    """Why it ended early because of a failure."""
     notices: tuple[str, ...] = ()
 
     @property

@@ -52,19 +52,19 @@ class UserTowerOptions:
     heads: int = 2
     dropout: float = 0.4
     negatives: int = 1_024
-    """Candidates a step; a catalog of fewer products has all of them."""
+    """Candidates of a step, at most the whole catalog."""
     unknown: float = 0.3
-    """The share of products of which, in a step, nothing is known but their text, as of new ones."""
+    """Share of the products of a step that are reduced to their text, as new ones are."""
     most_products: int = 200_000
-    """That have a vector of their own, those that were chosen most."""
+    """Maximum products with a vector of their own, the most popular ones."""
     least_shoppers: int = 1
-    """That have to have chosen a product for it to have a vector of its own: what fewer did is nobody's to tell."""
+    """Minimum shoppers of a product with a vector of its own, for privacy."""
     hide_seen: bool = True
-    """Whether shoppers are shown nothing that they have seen; else they may buy again."""
+    """Whether to hide products that the shopper has seen; else they may be chosen again."""
     refit: bool = True
-    """Whether to train anew on everything, for as many epochs as were best, once that is known."""
+    """Whether to train again on all acts, for the best number of epochs."""
     validation_share: float = 0.1
-    """Of the acts, the newest: what is trained on while the number of epochs is found out ends before them."""
+    """Share of the newest acts that validate the number of epochs."""
     most_validated: int = 1_000
     """Shoppers."""
     seed: int = 0
@@ -87,7 +87,7 @@ def fit(
     """Trains a tower on product vectors (N, d) and histories, oldest act first. `categories` (N,) number the products'
     categories, -1 if unknown; new products take the mean popularity of their category. `validation` scores each epoch;
     by default the newest acts are held out until the number of epochs is known. An interrupted run resumes from
-    `folder`. `advance` receives steps and losses, `judged` epochs. Raises TrainingError for too little data or a
+    `folder`. `advance` receives completed steps, `judged` epochs. Raises TrainingError for too little data or a
     non-finite loss."""
     _check(vectors, histories)
     if validation:
