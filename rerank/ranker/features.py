@@ -206,7 +206,7 @@ def pad_batch(lists: Sequence[Candidates], vector_dimension: int) -> RankerInput
 
 def _fill(batch: RankerInputs, place: int, each: Candidates) -> None:
     read = slice(batch.query_ids.shape[1])
-    given = (
+    given: tuple[NDArray[Any], ...] = (
         *(each.query.ids[read], each.query.states[read], each.query_idf[read]),
         *(each.products.ids, each.products.states, each.features, each.vectors),
         *(each.history.vectors, each.history.kinds, each.history.gaps),
