@@ -258,7 +258,8 @@ class TestRebuild:
 
     def test_what_makes_loading_fast_is_taken_back_and_copies_are_kept_as_set(self, shop: Shop) -> None:
         given = shop.settings.elasticsearch
-        for version, more in ((V2, {}), (V3, {"replicas": 0, "shards": 2})):
+        kinds: tuple[tuple[str, dict[str, int]], ...] = ((V2, {}), (V3, {"replicas": 0, "shards": 2}))
+        for version, more in kinds:
             settings = {"elasticsearch": given.model_copy(update=more)}
             shop.settings = shop.settings.model_copy(update=settings)
             shop.rebuild(priced(shop.products(), len(version) + len(more)))
