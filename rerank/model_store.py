@@ -297,7 +297,7 @@ class ModelStore(Generic[Spec, Report]):
         names = [entry.name for entry in self.folder.iterdir()] if self.folder.is_dir() else []
         return sorted(filter(self.family.is_name, names), key=_number)
 
-    def stamp(self) -> tuple[int, int]:
+    def stamp(self) -> tuple[int, int, int]:
         """Changes whenever the pointer is written."""
         return file_stamp(self._pointer)
 

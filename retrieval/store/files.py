@@ -110,13 +110,13 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def file_stamp(path: Path) -> tuple[int, int]:
-    """A value that changes whenever a file is replaced; zeros where there is none."""
+def file_stamp(path: Path) -> tuple[int, int, int]:
+    """A file's time of change in ns, inode and size: a value that changes with the file; zeros where there is none."""
     try:
         status = path.stat()
     except OSError:
-        return (0, 0)
-    return status.st_mtime_ns, status.st_ino
+        return (0, 0, 0)
+    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def format_json(content: object) -> bytes:

@@ -28,7 +28,6 @@ from service.curation.rules import (
     RuleChange,
     RuleStore,
     When,
-    encode_rule,
     read_rules,
     rule_document,
 )
@@ -47,7 +46,7 @@ def list_rules(index: Index) -> None:
 @command("rules show store summer-sale > summer-sale.json", json=False)
 def show(index: Index, rule: Annotated[str, Argument(help="A rule's id.", metavar="RULE")]) -> None:
     """Print one rule as JSON, as put reads it."""
-    write_json(msgspec.json.format(encode_rule(_store(index).get(rule))).encode())
+    write_json(msgspec.json.format(msgspec.json.encode(rule_document(_store(index).get(rule)))))
 
 
 @command("rules put store summer-sale.toml --by m7")

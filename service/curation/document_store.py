@@ -15,9 +15,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import msgspec
 
 from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreForeignError, suggest_names
-from retrieval.store.files import sync
-
-# Who changed what a store keeps, and when: as its file has that.
+from retrieval.store.files import file_stamp, sync
 
 LONGEST_WHO = 100
 MICROSECOND = timedelta(microseconds=1)
@@ -44,12 +42,23 @@ def validate_author(who: str, error: Callable[..., InputError]) -> None:
     """Raises `error` with a message and the field, unless this is a name, such as a pseudonym, or empty."""
     if not isinstance(who, str) or len(who) > LONGEST_WHO:
         raise error(f"who must be a name of at most {LONGEST_WHO} characters", field="who")
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in who):
-        raise error("who: has a control character in it, or half of one; leave it out", field="who")
+    check_text("who", who, LONGEST_WHO, error)
 
 
-# A small file of one part of the program, in SQLite: opened, made, read and written under SQLite's own locks.
-#
+def check_text(
+    place: str, text: str, longest: int, error: Callable[..., InputError], *, must: bool = False, field: str = ""
+) -> None:
+    """Raises `error` for a text that is too long, holds control characters, or is blank although it `must` be given;
+    `field` is by default the last part of `place`."""
+    field = field or place.rpartition(": ")[2]
+    if must and not text.strip():
+        raise error(f"{place}: is empty; it must be given", field=field)
+    if len(text) > longest:
+        raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+        raise error(f"{place}: has a control character in it, or half of one; leave it out", field=field)
+
+
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may have no right to
 # write beside it. It is opened for each call, so it may be used on both sides of a fork.
 
@@ -88,11 +97,7 @@ class SqliteFile:
 
     def stamp(self) -> tuple[int, int, int]:
         """Changes when the file does; zeros where there is none. It takes some microseconds."""
-        try:
-            status = self.path.stat()
-        except OSError:
-            return (0, 0, 0)
-        return status.st_mtime_ns, status.st_ino, status.st_size
+        return file_stamp(self.path)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor | None]:
@@ -161,8 +166,6 @@ class SqliteFile:
         return True
 
 
-# What the entries of a log are, such as merchandising rules, what a change of one is, and where a file keeps them.
-
 _TABLES = """
 CREATE TABLE {many} (id TEXT PRIMARY KEY, {one} TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (
@@ -212,7 +215,7 @@ class StoredDocuments(Generic[Entry]):
 
 @dataclass(frozen=True, slots=True)
 class DocumentCodec(Generic[Entry, Change]):
-    """What is kept, and as what."""
+    """A kind of document and its form in the file."""
 
     one: str
     """In words, and the column: "rule"."""
@@ -223,11 +226,11 @@ class DocumentCodec(Generic[Entry, Change]):
     error: Callable[..., InputError]
     """Takes a message, the entry's id and the field."""
     change: type[Change]
-    sound: Callable[[Entry], Entry]
+    validate: Callable[[Entry], Entry]
     """The entry, checked by itself; raises `error`."""
-    encoded: Callable[[Entry], str]
-    """An entry as one line of JSON."""
-    decoded: Callable[[str], Entry]
+    to_plain: Callable[[Entry], object]
+    """An entry as plain values that JSON has."""
+    parse: Callable[[object], Entry]
     more_tables: str = ""
     """The statements that make what is kept beside entries and changes."""
 
@@ -235,14 +238,6 @@ class DocumentCodec(Generic[Entry, Change]):
         """A statement about its table."""
         return statement.format(one=self.one, many=self.many)
 
-    @property
-    def layout(self) -> Layout:
-        """Of its file."""
-        return Layout(self.many, self.application, 1, self.sql(_TABLES) + self.more_tables)
-
-
-# SQLite, so that the entries and the log of who changed them are written in one transaction, by one of many processes
-# (`service.curation.document_store`).
 
 MOST_ENTRIES = 10_000
 """Of one kind, of one index."""
@@ -278,12 +273,9 @@ class DocumentStore(Generic[Entry, Change]):
 
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / f"{self.kind.many}.sqlite"
-        self._file = SqliteFile(self.path, self.kind.layout)
+        tables = self.kind.sql(_TABLES) + self.kind.more_tables
+        self._file = SqliteFile(self.path, Layout(self.kind.many, self.kind.application, 1, tables))
         self._clock = clock
-
-    def stamp(self) -> tuple[int, int, int]:
-        """Changes when the file does; zeros where there is none. It takes some microseconds."""
-        return self._file.stamp()
 
     def revision(self) -> int:
         """The number of the last change, 0 before the first."""
@@ -298,7 +290,7 @@ class DocumentStore(Generic[Entry, Change]):
     def put(self, entries: Sequence[Entry], *, who: str = "") -> int:
         """Adds entries, or replaces those of the same id; returns the revision, which is the one before where all were
         there already."""
-        wanted = {each.id: self.kind.encoded(each) for each in map(self.kind.sound, entries)}
+        wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
         if len(wanted) < len(entries):
             raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
         return self._change(lambda _: wanted, who)
@@ -347,7 +339,7 @@ class DocumentStore(Generic[Entry, Change]):
 
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
         """The documents as they are; `previous` itself where they are the same revision of the same file."""
-        file = self._file.stamp()[1]
+        file = file_stamp(self.path)[1]
         # A file from a backup may replace another one of as many revisions.
         if file == previous.file and self.revision() == previous.revision:
             return previous
@@ -402,9 +394,12 @@ class DocumentStore(Generic[Entry, Change]):
             raise self.kind.error(f"there is no {self.kind.one} {name!r}; {advice}", entry_id, "id")
         return line
 
+    def _encoded(self, entry: Entry) -> str:
+        return msgspec.json.encode(self.kind.to_plain(entry)).decode()
+
     def _decoded(self, line: str) -> Entry:
         try:
-            return self.kind.decoded(line)
+            return self.kind.parse(msgspec.json.decode(line))
         except (InputError, msgspec.MsgspecError) as error:
             raise StoreDamagedError(f"{self.path} holds a {self.kind.one} that cannot be read: {error}") from error
 

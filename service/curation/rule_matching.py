@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -15,22 +15,19 @@ from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.text.analysis import AnalyzedText, Analyzer
 from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule
 
-# What the rules that match one search do to it, in the terms of the search.
-
 
 @dataclass(frozen=True, slots=True)
 class PinnedProduct:
-    """A product and the place that it is to have, from 1."""
+    """A product and its wanted place, from 1, by the rule of this id."""
 
     product: str
     position: int
     rule: str
-    """The id of the rule that says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lift:
-    """What moves some hits up, or down where the strength is negative."""
+    """Moves the hits of a condition up, or down where the strength is negative."""
 
     condition: Condition
     strength: float
@@ -39,12 +36,12 @@ class Lift:
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """The actions of all rules that match, in the order in which the rules speak."""
+    """The actions of all rules that match a search, in the order of priority."""
 
     rules: tuple[str, ...] = ()
     """Their ids."""
     where: tuple[Condition, ...] = ()
-    """What a hit must pass beside the shopper's filter."""
+    """Conditions besides the shopper's filter."""
     pins: tuple[PinnedProduct, ...] = ()
     """Each product once."""
     lifts: tuple[Lift, ...] = ()
@@ -53,7 +50,7 @@ class Effect:
     """The rules that `where` is of."""
 
     def condition(self, filters: Condition | None) -> Condition | None:
-        """What a hit must pass in all; `asked` is the shopper's filter."""
+        """`where` together with the shopper's filter."""
         parts = self.where if filters is None else (filters, *self.where)
         return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
 
@@ -61,32 +58,27 @@ class Effect:
 NOTHING = Effect()
 
 
-# Rules made ready for one version: filters resolved against its fields, queries folded, and found by what was typed.
-#
-# A search looks its rules up by the whole folded query, by its terms and by the parts of its filter, so that ten
-# thousand rules that are about something else cost it next to nothing.
-
 MOST_MATCHING = 50
-"""Rules that hold in one search, so that no number of them makes it slow: the first of those that match."""
+"""Rules that apply to one search at most, the first of those that match."""
 MOST_LIFTS = 20
-"""Boosts and burials that hold in one search."""
+"""Boosts and burials that apply to one search at most."""
 _MAX_NAMED = 5
-"""Rules that are passed over and named one by one."""
+"""Unusable rules that notices name."""
 
 
 @dataclass(frozen=True, slots=True)
 class _CompiledRule:
-    """A rule and what it does, in this version's terms."""
+    """A rule in this version's terms."""
 
     rule: Rule
     terms: frozenset[str]
-    """Which a query must have; empty unless the rule's query is to be contained."""
+    """Terms that a query must have; empty unless the rule's query is to be contained."""
     within: frozenset[Condition]
-    """Which must be parts of the request's filter."""
+    """Conditions that must be parts of the request's filter."""
     effect: Effect
 
     def holds(self, terms: frozenset[str], parts: frozenset[Condition], now: float) -> bool:
-        """Whether a query of these terms, with a filter of these parts, is one that the rule is about."""
+        """Whether the rule matches a query of these terms with a filter of these parts."""
         when = self.rule.when
         has_begun = when.starts is None or when.starts.timestamp() <= now
         has_ended = when.ends is not None and when.ends.timestamp() <= now
@@ -94,15 +86,25 @@ class _CompiledRule:
 
 
 class CompiledRules:
-    """The enabled rules of an index for one version. Shared by all searches."""
+    """The enabled rules of an index for one version: filters resolved against its fields, queries folded. Shared by all
+    searches.
+
+    A search looks its rules up by the whole query, by its terms and by the parts of its filter, so that it does not pay
+    for rules about something else.
+    """
 
     def __init__(self, rules: Sequence[Rule], catalog: FieldCatalog, analyzer: Analyzer) -> None:
-        self._analyzer = analyzer
         self.faults: dict[str, str] = {}
         """Why a rule cannot be used with this version, by its id."""
         self._crowd = ""
-        """What is told once more rules matched a search than may."""
-        ready = list(self._readied(rules, catalog))
+        """The notice once more rules matched a search than apply."""
+        ready: list[_CompiledRule] = []
+        for rule in rules:
+            if rule.enabled:
+                try:
+                    ready.append(_compile(rule, catalog, analyzer))
+                except RuleError as error:
+                    self.faults[rule.id] = str(error)
         common = Counter(term for each in ready for term in each.terms)
         self._by_text: dict[str, list[_CompiledRule]] = {}
         self._by_term: dict[str, list[_CompiledRule]] = {}
@@ -122,7 +124,7 @@ class CompiledRules:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Which rules are passed over, and why."""
+        """The rules that are passed over, with the reasons."""
         reasons = [f"passed over: {fault}" for fault in list(self.faults.values())[:_MAX_NAMED]]
         more = len(self.faults) - len(reasons)
         if more > 0:
@@ -156,14 +158,6 @@ class CompiledRules:
         )
         return (each for each in found if each.holds(terms, parts, now))
 
-    def _readied(self, rules: Iterable[Rule], catalog: FieldCatalog) -> Iterator[_CompiledRule]:
-        for rule in rules:
-            if rule.enabled:
-                try:
-                    yield _compile(rule, catalog, self._analyzer)
-                except RuleError as error:
-                    self.faults[rule.id] = str(error)
-
 
 def _compile(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _CompiledRule:
     when = rule.when
@@ -185,25 +179,20 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
     match action:
         case Pin(products, position):
             return Effect(rules, pins=tuple(PinnedProduct(p, at, rule.id) for at, p in enumerate(products, position)))
-        case Boost(filters, strength):
-            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), strength))
-        case Bury(filters, strength):
-            return Effect(rules, lifts=_lifts(rule, _condition(rule, place, filters, catalog), -strength))
+        case Boost(filters, strength) | Bury(filters, strength):
+            moved = _condition(rule, place, filters, catalog)
+            signed = strength if isinstance(action, Boost) else -strength
+            return Effect(rules, lifts=() if moved is None else (Lift(moved, signed, rule.id),))
         case Hide(products, filters):
             named = (catalog.compile(In("id", products)),) if products else ()
             found = _condition(rule, place, filters, catalog)
-            return Effect(
-                rules, where=tuple(NotThat(each) for each in (*named, found) if each is not None), excluded_by=rules
-            )
+            hidden = tuple(NotThat(each) for each in (*named, found) if each is not None)
+            return Effect(rules, where=hidden, excluded_by=rules)
         case Restrict(filters):
             only = _condition(rule, place, filters, catalog)
             return Effect(rules, where=() if only is None else (only,), excluded_by=rules)
         case Redirect(url):
             return Effect(rules, redirect=url)
-
-
-def _lifts(rule: Rule, condition: Condition | None, strength: float) -> tuple[Lift, ...]:
-    return () if condition is None else (Lift(condition, strength, rule.id),)
 
 
 def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> Condition | None:
@@ -215,7 +204,7 @@ def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> C
 
 
 def _parts(condition: Condition | None) -> frozenset[Condition]:
-    """What must hold all at once, one by one."""
+    """The conditions whose conjunction this is."""
     if condition is None:
         return frozenset()
     if isinstance(condition, AllOf):
@@ -224,7 +213,7 @@ def _parts(condition: Condition | None) -> frozenset[Condition]:
 
 
 def _together(effects: Sequence[Effect]) -> Effect:
-    """One effect of several; of what only one may say, the first one's word."""
+    """One effect of several; the first redirect and the first pin of each product count."""
     pins: dict[str, PinnedProduct] = {}
     for effect in effects:
         for pin in effect.pins:

@@ -5,22 +5,19 @@ from __future__ import annotations
 import dataclasses
 import sqlite3
 import tomllib
-import unicodedata
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, get_args
 from urllib.parse import urlsplit
 
 import msgspec
 
 from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
-from service.curation.document_store import DocumentChange, DocumentCodec, DocumentStore
-
-# What a merchandising rule is: when it holds, and what it does then.
+from service.curation.document_store import DocumentChange, DocumentCodec, DocumentStore, check_text
 
 
 class Match(StrEnum):
@@ -102,15 +99,8 @@ class Redirect:
 
 Action = Pin | Boost | Bury | Hide | Restrict | Redirect
 
-KINDS: Mapping[str, type[Action]] = {
-    "pin": Pin,
-    "boost": Boost,
-    "bury": Bury,
-    "hide": Hide,
-    "restrict": Restrict,
-    "redirect": Redirect,
-}
-"""What each action is called in JSON and TOML."""
+KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
+"""The actions by their names in JSON and TOML."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,15 +116,13 @@ class Rule:
     enabled: bool = True
 
 
-# Rules as JSON and TOML say them, and back. An unknown field is refused, with the one that was meant.
-
 MOST_FILE_BYTES = 64 << 20
 Made = TypeVar("Made")
 _KIND_OF = {action: kind for kind, action in KINDS.items()}
 
 
 class _Head(msgspec.Struct, frozen=True):
-    """What a rule says of itself beside when it holds and what it does."""
+    """The fields of a rule besides `when` and `actions`."""
 
     id: str
     name: str = ""
@@ -155,8 +143,7 @@ def rule_document(rule: Rule) -> dict[str, object]:
 
 
 def parse_rule(document: object, place: str = "the rule") -> Rule:
-    """The rule that plain values say; raises RuleError, which names the field. What they may be is checked by
-    `service.curation.rules.sound`."""
+    """The rule that plain values say; raises RuleError, which names the field. `validate_rule` checks the values."""
     fields = _object(document, place)
     name = fields.get("id")
     if isinstance(name, str) and name:
@@ -167,10 +154,10 @@ def parse_rule(document: object, place: str = "the rule") -> Rule:
     actions = fields.get("actions")
     if not isinstance(actions, list | tuple):
         raise RuleError(f"{place}: actions: is missing or no list; it says what the rule does", place, "actions")
-    made = [_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions)]
+    made = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions))
     head = _converted(fields, _Head, place)
     moments = _converted(when, When, f"{place}: when")
-    return Rule(head.id, tuple(made), moments, head.name, head.priority, head.enabled)
+    return Rule(head.id, made, moments, head.name, head.priority, head.enabled)
 
 
 def parse_rules(document: object, place: str) -> list[Rule]:
@@ -201,20 +188,10 @@ def read_rules(path: Path) -> list[Rule]:
     return parse_rules(document, str(path))
 
 
-def encode_rule(rule: Rule) -> str:
-    """A rule as one line of JSON."""
-    return msgspec.json.encode(rule_document(rule)).decode()
-
-
-def decode_rule(line: str) -> Rule:
-    """The rule of which `encoded` made this line; raises RuleError or msgspec.DecodeError for another one."""
-    return parse_rule(msgspec.json.decode(line))
-
-
 def _given(value: Rule | When | Action) -> dict[str, object]:
     """The fields that are not as by default; those without a default are always given."""
-    fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}
-    return {name: given for name, (given, default) in fields.items() if given != default}
+    fields = ((each.name, getattr(value, each.name), each.default) for each in dataclasses.fields(value))
+    return {name: given for name, given, default in fields if given != default}
 
 
 def _action(document: object, place: str) -> Action:
@@ -255,9 +232,6 @@ def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -
         raise RuleError(message, field=field) from None
 
 
-# Whether a rule can be taken: its bounds, its filters, its address. What the catalog has is asked later, when the rule
-# is compiled.
-
 MOST_ACTIONS = 20
 MOST_PINS = 100
 """Products that one rule pins."""
@@ -276,7 +250,7 @@ HIGHEST_PRIORITY = 1_000_000
 
 
 def validate_rule(rule: Rule) -> Rule:
-    """The rule, checked; raises RuleError, which names the field, what is wrong and what is right."""
+    """The rule, checked without a catalog; raises RuleError, which names the field, what is wrong and what is right."""
     if not isinstance(rule, Rule):
         raise RuleError(f"a rule must be a Rule, not {type(rule).__name__}")
     name = str(rule.id)[:LONGEST_ID]
@@ -292,9 +266,9 @@ def validate_rule(rule: Rule) -> Rule:
 
 
 def _check(rule: Rule) -> None:
-    _check_text("id", rule.id, LONGEST_ID, must=True)
+    check_text("id", rule.id, LONGEST_ID, RuleError, must=True)
     place = f"rule {rule.id!r}: "
-    _check_text(f"{place}name", rule.name, LONGEST_NAME)
+    check_text(f"{place}name", rule.name, LONGEST_NAME, RuleError)
     _check_number(f"{place}priority", rule.priority, -HIGHEST_PRIORITY, HIGHEST_PRIORITY)
     _check_when(place, rule.when)
     _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
@@ -308,7 +282,7 @@ def _check(rule: Rule) -> None:
 
 
 def _check_when(place: str, when: When) -> None:
-    _check_text(f"{place}when.query", when.query, LONGEST_QUERY)
+    check_text(f"{place}when.query", when.query, LONGEST_QUERY, RuleError)
     _check_filter(f"{place}when.filters", when.filters)
     if bool(when.query.strip()) == (when.match == Match.ANY):
         wrong = "is any, although when.query is given: it can be exact or contains"
@@ -345,11 +319,11 @@ def _check_action(place: str, action: Action) -> None:
 
 def _check_products(place: str, products: tuple[str, ...]) -> None:
     for number, product in enumerate(products):
-        _check_text(f"{place}products[{number}]", product, LONGEST_PRODUCT, must=True)
+        check_text(f"{place}products[{number}]", product, LONGEST_PRODUCT, RuleError, must=True)
 
 
 def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
-    _check_text(place, filters, LONGEST_FILTER, must=must)
+    check_text(place, filters, LONGEST_FILTER, RuleError, must=must)
     try:
         parse_filter(filters)
     except FilterError as error:
@@ -358,7 +332,7 @@ def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
 
 def _check_url(place: str, url: str) -> None:
     """So that no rule sends a shopper to a script, or to another host by a path."""
-    _check_text(place, url, LONGEST_URL, must=True)
+    check_text(place, url, LONGEST_URL, RuleError, must=True)
     right = "it must begin with https:// or http:// and a host, or with one slash"
     if "\\" in url or any(character.isspace() for character in url):
         raise RuleError(f"{place}: has white space or a backslash in it; {right}", field="url")
@@ -372,23 +346,10 @@ def _check_url(place: str, url: str) -> None:
         raise RuleError(f"{place}: is {url[:60]!r}; {right}", field="url")
 
 
-def _check_text(place: str, text: str, longest: int, *, must: bool = False) -> None:
-    field = place.rpartition(": ")[2]
-    if must and not text.strip():
-        raise RuleError(f"{place}: is empty; it must be given", field=field)
-    if len(text) > longest:
-        raise RuleError(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise RuleError(f"{place}: has a control character in it, or half of one; leave it out", field=field)
-
-
 def _check_number(place: str, number: int, least: int, most: int) -> None:
     if not least <= number <= most:
         field = place.rpartition(": ")[2]
         raise RuleError(f"{place}: is {number:,}, it can be {least:,} to {most:,}", field=field)
-
-
-# The rules of an index directory and every change that was made to them: STORE/rules.sqlite.
 
 
 @dataclass(frozen=True, slots=True)
@@ -397,9 +358,9 @@ class RuleChange(DocumentChange[Rule]):
 
 
 class RuleStore(DocumentStore[Rule, RuleChange]):
-    """The rules of an index directory; a rule that cannot be taken or is not there is told by RuleError."""
+    """The rules of an index directory and their changes (STORE/rules.sqlite), with RuleError as the kind's error."""
 
-    kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, encode_rule, decode_rule)
+    kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, rule_document, parse_rule)
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision. Raises
@@ -410,6 +371,6 @@ class RuleStore(DocumentStore[Rule, RuleChange]):
             changed = validate_rule(parse_rule({**there, **values}))
             if changed.id != rule_id:
                 raise RuleError(f"rule {rule_id!r}: id cannot be changed; put it under the other id", rule_id, "id")
-            return {rule_id: encode_rule(changed)}
+            return {rule_id: self._encoded(changed)}
 
         return self._change(patched, who)

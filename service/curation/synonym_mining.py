@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
+from rapidfuzz.distance import OSA
 
 from retrieval.errors import SynonymError
 from retrieval.store.files import SealedFile
@@ -20,16 +20,14 @@ from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.text.analysis import chinese_words, contains_chinese, dictionary_words, word_term
 from retrieval.text.vocabulary import CatalogWords, edits_of, words_of
 from service.curation.synonyms import MARKS, Synonym, SynonymKind, name_synonym, products_with, validate_synonym
+from service.events.popular_queries import query_vectors, similar_by_products
 from service.events.signals import CURE
 
 if TYPE_CHECKING:
     import polars as pl
-    from scipy.sparse import csr_array
 
     from rerank.sessions.tables import DerivedTables
 
-
-# Which words of two queries stand for each other: what is left of both when the words that they share are gone.
 
 MOST_WORDS = 3
 """Of a phrase that is proposed: longer ones say what somebody wants, not what it is called."""
@@ -49,15 +47,15 @@ class Alignment:
 
 def split(query: str) -> tuple[str, ...]:
     """The words of a query; a run of Chinese is cut into its words."""
-    return tuple(part for word in words_of(query) for part in (chinese_words(word) if _is_chinese(word) else (word,)))
+    words = (chinese_words(word) if contains_chinese(word) else (word,) for word in words_of(query))
+    return tuple(chain.from_iterable(words))
 
 
 def joined(words: Sequence[str]) -> str:
     """The phrase that words make: Chinese is written without blanks."""
     text = ""
     for word in words:
-        glued = not text or (_is_chinese(word) and _is_chinese(text[-1]))
-        text += word if glued else f" {word}"
+        text += f" {word}" if text and not (contains_chinese(word) and contains_chinese(text[-1])) else word
     return text
 
 
@@ -75,22 +73,18 @@ def are_spellings(one: Sequence[str], other: Sequence[str]) -> bool:
     """Whether two phrases are one, spelled in two ways: apart or together, in another form, or with a slip."""
     if "".join(one) == "".join(other) or _terms(one) == _terms(other):
         return True
-    if len(one) != len(other) or any(map(_is_chinese, (*one, *other))):
+    if len(one) != len(other) or any(map(contains_chinese, (*one, *other))):
         return _are_chinese_slips(one, other)
     return all(_is_slip(left, right) for left, right in zip(one, other, strict=True))
 
 
 def _is_slip(one: str, other: str) -> bool:
-    from rapidfuzz.distance import OSA
-
     most = max(edits_of(one), edits_of(other))
     return word_term(one) == word_term(other) or OSA.distance(one, other, score_cutoff=most) <= most
 
 
 def _are_chinese_slips(one: Sequence[str], other: Sequence[str]) -> bool:
     """A wrong character leaves pieces that are no words, so one of the two falls into more of them."""
-    from rapidfuzz.distance import OSA
-
     first, second = "".join(one), "".join(other)
     if not (contains_chinese(first) and contains_chinese(second)) or len(first) != len(second):
         return False
@@ -121,85 +115,8 @@ def _is_name(words: Sequence[str]) -> bool:
     return is_short and not any(character.isdigit() for word in words for character in word)
 
 
-def _is_chinese(word: str) -> bool:
-    return contains_chinese(word)
-
-
-# How alike queries are by what was chosen after them: the click cover graph of Baeza-Yates & Tiberi 2007, Extracting
-# Semantic Relations from Query Logs.
-
-_SHRINKAGE = 2.0
-"""Products in common at which a cosine counts half."""
-_AT_ONCE = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class SimilarQueries:
-    """Two queries by their places, the first before the second, and how alike they are, 0 to 1."""
-
-    one: int
-    other: int
-    alike: float
-
-
-def similar_by_products(queries: Sequence[str], labels: pl.DataFrame, least: float) -> Iterator[SimilarQueries]:
-    """The pairs of queries after which the same products were chosen; few products in common count for less."""
-    import polars as pl
-
-    from rerank.sessions.options import ActWeights
-
-    acts = ActWeights()
-    weight = pl.col("clicks") + acts.cart * pl.col("carts") + acts.purchase * pl.col("purchases")
-    vectors = _vectors(queries, labels.select("query", "product_id", weight.alias("weight")), "product_id")
-    there = vectors.copy()
-    there.data = np.ones_like(there.data)
-    for start in range(0, len(queries), _AT_ONCE):
-        cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocsr()
-        common = (there[start : start + _AT_ONCE] @ there.T).tocsr()
-        # Both have the same pattern, in the same order.
-        cosines.sort_indices()
-        common.sort_indices()
-        found = (cosines.data * common.data / (common.data + _SHRINKAGE)).tolist()
-        rows = np.repeat(np.arange(start, start + cosines.shape[0]), np.diff(cosines.indptr)).tolist()
-        for one, other, alike in zip(rows, cosines.indices.tolist(), found, strict=True):
-            if one < other and alike >= least:
-                yield SimilarQueries(one, other, alike)
-
-
-class Categories:
-    """Which categories queries lead to."""
-
-    def __init__(self, queries: Sequence[str], query_categories: pl.DataFrame) -> None:
-        vectors = _vectors(queries, query_categories.select("query", "category", "weight"), "category")
-        ends, categories, sizes = vectors.indptr.tolist(), vectors.indices.tolist(), vectors.data.tolist()
-        self._of = [dict(zip(categories[start:end], sizes[start:end], strict=True)) for start, end in pairwise(ends)]
-
-    def agree(self, one: int, other: int) -> float:
-        """The cosine of two queries' categories; 1 where too little is known of one of them."""
-        left, right = self._of[one], self._of[other]
-        return sum(size * right.get(category, 0.0) for category, size in left.items()) if left and right else 1.0
-
-
-def _vectors(queries: Sequence[str], weights: pl.DataFrame, column: str) -> csr_array:
-    """(queries, values of the column) of unit length, of logarithms of weights."""
-    import polars as pl
-    from scipy.sparse import csr_array
-
-    places = {query: at for at, query in enumerate(queries)}
-    known = weights.filter(pl.col("query").is_in(list(places)) & (pl.col("weight") > 0)).sort("query", column)
-    values = {value: at for at, value in enumerate(known[column].unique().sort().to_list())}
-    rows = np.array([places[query] for query in known["query"].to_list()], np.int64)
-    columns = np.array([values[value] for value in known[column].to_list()], np.int64)
-    sizes = np.log1p(known["weight"].to_numpy().astype(np.float64))
-    norms = np.sqrt(np.bincount(rows, sizes**2, len(places)))
-    return csr_array((sizes / norms[rows], (rows, columns)), shape=(len(places), max(len(values), 1)))
-
-
-# Synonyms that are proposed for a person to accept: one small file beside the index, made with the tables of events.
-#
-# STORE/synonym_proposals.json holds what shoppers' queries say, under a checksum, and is replaced whole. Queries of
-# fewer shoppers than the settings say are not in it. What a person declined, and what is a synonym by now, is left out
-# when it is read.
+# STORE/synonym_proposals.json holds the proposals, under a checksum; each refresh of the tables replaces it. Queries of
+# fewer shoppers than the settings say are not in it.
 
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
@@ -264,8 +181,6 @@ def read_proposals(root: Path) -> tuple[Proposal, ...]:
     return _FILE.read(root / PROPOSALS_FILE, MOST_BYTES) or ()
 
 
-# Makes proposals for synonyms out of the derived tables.
-#
 # Two queries propose that the words in which they differ mean the same, where the same products were chosen after both,
 # or where nothing was chosen after the one, and shoppers went on with the other and chose there. Words that differ in
 # several pairs of queries are proposed by themselves: "couch cover" and "sofa cover", "grey couch" and "grey sofa"
@@ -328,8 +243,7 @@ def synonym_proposals(derived: DerivedTables, words: CatalogWords | None = None)
         by_words[seen.differing].append(seen)
     found: dict[str, Proposal] = {}
     for examples in by_words.values():
-        proposal = queries.proposal(examples)
-        if proposal is not None:
+        if proposal := queries.proposal(examples):
             found.setdefault(proposal.id, proposal)
     return list(found.values())[:MOST_PROPOSALS]
 
@@ -344,11 +258,17 @@ class _Queries:
         self._shoppers: list[int] = table["shoppers"].to_list()
         self._split = [split(text) for text in self._texts]
         self._chosen = [clicks + carts > 0 for clicks, carts in table.select("clicks", "carts").iter_rows()]
-        self._categories = Categories(self._texts, derived.query_categories)
+        vectors = query_vectors(self._texts, derived.query_categories, "category")
+        ends, categories, sizes = vectors.indptr.tolist(), vectors.indices.tolist(), vectors.data.tolist()
+        self._categories = [
+            dict(zip(categories[start:end], sizes[start:end], strict=True)) for start, end in pairwise(ends)
+        ]
         near = similar_by_products(self._texts, derived.labels, _LEAST_NEAR)
-        self._alike = {(each.one, each.other): each.alike for each in near}
+        self._alike = {(one, other): alike for one, other, alike in near}
         self._changes = _changes(table, derived.reformulations)
-        self._misspelt = {self._worse(*pair) for pair in self._alike if self._are_spellings(*pair)}
+        self._misspelt = {
+            self._worse(*pair) for pair in self._alike if are_spellings(*(self._split[at] for at in pair))
+        }
 
     def pairs(self) -> Iterator[_Evidence]:
         """Those that say enough for the words in which they differ."""
@@ -368,18 +288,19 @@ class _Queries:
             if max(len(self._split[whole.one]), len(self._split[whole.other])) > MOST_WORDS:
                 return None
             left, right = self._phrase(whole.one), self._phrase(whole.other)
-        direction = self._direction(left, right)
-        if direction is None:
+        synonym = self._synonym(left, right)
+        if synonym is None:
             return None
-        kind, phrases, to = direction
         try:
-            validate_synonym(name_synonym(kind, phrases, to))
+            validate_synonym(synonym)
         except SynonymError:
             # What nobody could accept.
             return None
-        shown = tuple(self._example(each, is_turned=phrases[0] == right) for each in examples[:MOST_EXAMPLES])
-        shoppers = max(each.shoppers for each in examples)
-        return Proposal(proposal_id(left, right), kind, phrases, to, shoppers, shown[0].share, shown[0].alike, shown)
+        is_turned = synonym.phrases[0] == right
+        shown = tuple(self._example(each, is_turned=is_turned) for each in examples[:MOST_EXAMPLES])
+        shoppers, share, alike = max(each.shoppers for each in examples), shown[0].share, shown[0].alike
+        name = proposal_id(left, right)
+        return Proposal(name, synonym.kind, synonym.phrases, synonym.to, shoppers, share, alike, shown)
 
     def _example(self, seen: _Evidence, *, is_turned: bool) -> Example:
         """As shoppers went, or else in the direction of the synonym."""
@@ -397,9 +318,14 @@ class _Queries:
     def _say_enough(self, one: int, other: int) -> bool:
         alike = self._alike.get((one, other), 0.0)
         if alike >= LEAST_ALIKE:
-            return self._categories.agree(one, other) >= LEAST_AGREEING
+            return self._category_similarity(one, other) >= LEAST_AGREEING
         given_up = not (self._chosen[one] and self._chosen[other])
         return given_up and self._change(one, other).share >= LEAST_SHARE
+
+    def _category_similarity(self, one: int, other: int) -> float:
+        """The cosine of two queries' categories; 1 where too little is known of one of them."""
+        left, right = self._categories[one], self._categories[other]
+        return sum(size * right.get(category, 0.0) for category, size in left.items()) if left and right else 1.0
 
     def _change(self, one: int, other: int) -> _Change:
         return self._changes.get((min(one, other), max(one, other)), _NO_CHANGE)
@@ -411,23 +337,18 @@ class _Queries:
         change = self._change(one, other)
         shoppers = change.shoppers or min(self._shoppers[one], self._shoppers[other])
         alike = self._alike.get((one, other), 0.0)
-        sides = sorted(((found.one, one), (found.other, other)))
-        (first, one), (second, other) = sides
+        (first, one), (second, other) = sorted(((found.one, one), (found.other, other)))
         return _Evidence((first, second), found.is_whole, one, other, shoppers, change.share, alike)
 
-    def _direction(self, left: str, right: str) -> tuple[SynonymKind, _Words, _Words] | None:
-        """Which of two phrases leads to which; None where the catalog has neither."""
-        if self._words is None:
-            return SynonymKind.TWO_WAY, (left, right), ()
-        has_left, has_right = (products_with(self._words, phrase) > 0 for phrase in (left, right))
+    def _synonym(self, left: str, right: str) -> Synonym | None:
+        """The phrase that the catalog lacks leads to the one that it has; None where it has neither."""
+        words = self._words
+        has_left, has_right = (words is None or products_with(words, phrase) > 0 for phrase in (left, right))
         if has_left and has_right:
-            return SynonymKind.TWO_WAY, (left, right), ()
+            return name_synonym(SynonymKind.TWO_WAY, (left, right))
         if has_left:
-            return SynonymKind.ONE_WAY, (right,), (left,)
-        return (SynonymKind.ONE_WAY, (left,), (right,)) if has_right else None
-
-    def _are_spellings(self, one: int, other: int) -> bool:
-        return are_spellings(self._split[one], self._split[other])
+            return name_synonym(SynonymKind.ONE_WAY, (right,), (left,))
+        return name_synonym(SynonymKind.ONE_WAY, (left,), (right,)) if has_right else None
 
     def _worse(self, one: int, other: int) -> int:
         """Of two spellings the one that the catalog has not, else the rarer one."""
@@ -442,10 +363,8 @@ class _Queries:
 def _changes(queries: pl.DataFrame, reformulations: pl.DataFrame) -> Mapping[tuple[int, int], _Change]:
     """By the places of both queries, the first before the second."""
     places = {query: at for at, query in enumerate(queries["query"].to_list())}
-    replaced = [
-        round(searches * (share or 0))
-        for searches, share in queries.select("searches", "reformulated_share").iter_rows()
-    ]
+    shares = queries.select("searches", "reformulated_share").iter_rows()
+    replaced = [round(searches * (share or 0)) for searches, share in shares]
     found: dict[tuple[int, int], _Change] = {}
     for row in reformulations.iter_rows(named=True):
         one, other = places.get(row["query"]), places.get(row["to_query"])

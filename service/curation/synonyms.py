@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ from service.curation.document_store import (
     DocumentChange,
     DocumentCodec,
     DocumentStore,
+    check_text,
     to_units,
     validate_author,
 )
@@ -75,25 +75,6 @@ def name_synonym(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...
     return Synonym(name, kind, phrases, to)
 
 
-def synonym_document(synonym: Synonym) -> dict[str, object]:
-    """A synonym as plain values that JSON has."""
-    content: dict[str, object] = msgspec.to_builtins(synonym)
-    return content
-
-
-def encode_synonym(synonym: Synonym) -> str:
-    """A synonym as one line of JSON."""
-    return msgspec.json.encode(synonym).decode()
-
-
-def decode_synonym(line: str) -> Synonym:
-    """The synonym of which `encoded` made this line; raises msgspec.DecodeError for another one."""
-    return msgspec.json.decode(line, type=Synonym)
-
-
-# Synonyms as a text file has them, one a line: "couch, sofa" or "hdd => hard disk". What `shelfwise rebuild
-# --synonyms` reads, too.
-
 MOST_FILE_BYTES = 16 << 20
 _RIGHT = 'write "couch, sofa" (each finds the other) or "hdd => hard drive, hard disk" (the left finds the right)'
 
@@ -107,9 +88,8 @@ def parse_line(line: str) -> Synonym:
         raise SynonymError(f"{line.strip()[:100]!r} has nothing to be a synonym of; {_RIGHT}")
     sides = (tuple(" ".join(phrase.split()) for phrase in side.split(",")) for side in (left, right))
     phrases, to = (tuple(dict.fromkeys(side)) for side in sides)
-    return validate_synonym(
-        name_synonym(SynonymKind.ONE_WAY, phrases, to) if arrow else name_synonym(SynonymKind.TWO_WAY, phrases)
-    )
+    kind, others = (SynonymKind.ONE_WAY, to) if arrow else (SynonymKind.TWO_WAY, ())
+    return validate_synonym(name_synonym(kind, phrases, others))
 
 
 def read_lines(path: Path) -> list[Synonym]:
@@ -142,8 +122,6 @@ def format_lines(synonyms: Iterable[Synonym]) -> str:
     return "".join(f"{'' if each.enabled else '# off: '}{each.line}\n" for each in synonyms)
 
 
-# Whether a synonym can be taken: its bounds, and whether it would find anything.
-
 MOST_PHRASES = 30
 """On one side of a synonym."""
 MOST_OTHERS = 60
@@ -161,7 +139,7 @@ def validate_synonym(synonym: Synonym) -> Synonym:
         raise SynonymError(f"a synonym must be a Synonym, not {type(synonym).__name__}")
     name = str(synonym.id)[:LONGEST_ID]
     try:
-        checked = msgspec.convert(synonym_document(synonym), Synonym)
+        checked = msgspec.convert(msgspec.to_builtins(synonym), Synonym)
     except (msgspec.ValidationError, TypeError) as error:
         raise SynonymError(f"synonym {name!r}: holds what no synonym may hold ({error})", name) from error
     try:
@@ -184,7 +162,7 @@ def check_expansions(synonyms: Iterable[Synonym]) -> None:
 
 
 def _checked(synonym: Synonym) -> Synonym:
-    _check_text("id", synonym.id, LONGEST_ID)
+    check_text("id", synonym.id, LONGEST_ID, SynonymError, must=True)
     place = f"synonym {synonym.id!r}: "
     phrases, to = (tuple(" ".join(each.split()) for each in side) for side in (synonym.phrases, synonym.to))
     is_one_way = synonym.kind == SynonymKind.ONE_WAY
@@ -210,29 +188,14 @@ def _check_side(place: str, phrases: tuple[str, ...], least: int) -> None:
         raise SynonymError(f"{place}: has {len(phrases):,} phrases, it can have {least} to {MOST_PHRASES}", field=field)
     for number, phrase in enumerate(phrases):
         where = f"{place}[{number}]"
-        _check_text(where, phrase, LONGEST_PHRASE, field)
+        check_text(where, phrase, LONGEST_PHRASE, SynonymError, must=True, field=field)
         if mark := next((each for each in MARKS if each in phrase), None):
             raise SynonymError(f'{where}: {phrase!r} has "{mark}" in it, which no phrase may have', field=field)
         if not phrase_key(phrase):
             raise SynonymError(f"{where}: {phrase!r} holds no word; a phrase must have letters or digits", field=field)
 
 
-def _check_text(place: str, text: str, longest: int, field: str = "") -> None:
-    field = field or place
-    if not text.strip():
-        raise SynonymError(f"{place}: is empty; it must be given", field=field)
-    if len(text) > longest:
-        raise SynonymError(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
-    if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-        raise SynonymError(f"{place}: has a control character in it, or half of one; leave it out", field=field)
-
-
-# The synonyms of an index directory, every change that was made to them, and the proposals that were declined:
-# STORE/synonyms.sqlite.
-
-_DECLINED = """
-CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;
-"""
+_DECLINED = "CREATE TABLE declined (proposal TEXT PRIMARY KEY, time INTEGER NOT NULL, who TEXT NOT NULL) WITHOUT ROWID;"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +208,8 @@ class SynonymChange(DocumentChange[Synonym]):
 
 
 class SynonymStore(DocumentStore[Synonym, SynonymChange]):
-    """The synonyms of an index directory; a synonym that cannot be taken or is not there is told by SynonymError."""
+    """The synonyms of an index directory, their changes and the proposals that were declined (STORE/synonyms.sqlite),
+    with SynonymError as the kind's error."""
 
     kind = DocumentCodec(
         "synonym",
@@ -254,8 +218,8 @@ class SynonymStore(DocumentStore[Synonym, SynonymChange]):
         SynonymError,
         SynonymChange,
         validate_synonym,
-        encode_synonym,
-        decode_synonym,
+        msgspec.to_builtins,
+        lambda plain: msgspec.convert(plain, Synonym),
         more_tables=_DECLINED,
     )
 
@@ -292,11 +256,6 @@ def serving_words(root: Path) -> CatalogWords | None:
 def products_with(words: CatalogWords, phrase: str) -> int:
     """In how many texts of a catalog (titles, brands, categories) all words of a phrase stand, in the singular or the
     plural, in any order."""
-    wanted = []
-    for word in words_of(phrase):
-        for part in index_words(word):
-            there = next((form for form in forms(part) if form in words), None)
-            if there is None:
-                return 0
-            wanted.append(there)
-    return words.count_together(wanted)
+    parts = (part for word in words_of(phrase) for part in index_words(word))
+    there = [next((form for form in forms(part) if form in words), "") for part in parts]
+    return words.count_together(there) if all(there) else 0

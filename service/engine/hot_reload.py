@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from retrieval.errors import ShelfwiseError
+from retrieval.store.files import file_stamp
 from retrieval.store.manifest import COVIEWS_FILE, POPULAR_QUERIES_FILE, POPULARITY_FILE
 from service.events.popular_queries import NO_QUERIES, PopularQueries, read_popular_queries
 from service.events.signals import NO_COVIEWS, NO_POPULARITY, CoViews, Popularity, read_coviews, read_popularity
@@ -57,7 +58,7 @@ class ReloadedFile(Generic[T]):
         """Checks the file; returns whether the value is another one now."""
         with self._lock:
             self._checked = time.monotonic()
-            stamp = _stamp(self._path)
+            stamp = file_stamp(self._path)
             if stamp == self._stamp:
                 return False
             before = self.value
@@ -71,15 +72,6 @@ class ReloadedFile(Generic[T]):
             is_settled = not self._keeps_value or time.time() - stamp[0] / 1e9 > _SETTLED_SECONDS
             self._stamp = stamp if is_settled else None
             return self.value is not before
-
-
-def _stamp(path: Path) -> tuple[int, int, int]:
-    """Time of change, inode and size; zeros where there is no file."""
-    try:
-        status = path.stat()
-    except OSError:
-        return (0, 0, 0)
-    return status.st_mtime_ns, status.st_ino, status.st_size
 
 
 def follow_popularity(root: Path) -> ReloadedFile[Popularity]:

@@ -7,11 +7,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
+import msgspec
 import polars as pl
 
-from retrieval.errors import EventError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.errors import EventError, StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
 from retrieval.events.privacy import KEYS_FILE, EventIntake, Masker, Pseudonyms, conflict_error, utc_now
 from retrieval.events.sqlite import EVENTS_FILE, SqliteEvents
 from retrieval.events.store import EventStore
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
+Row = TypeVar("Row")
 DERIVED_FOLDER = "derived"
 """Inside the folder of events: the tables derived from them."""
 _REJECTS_TIME = "%Y-%m-%dT%H-%M-%S.%f"
@@ -63,16 +65,21 @@ class EventLog:
         folder, is_clustered = root / EVENTS_FOLDER, is_in_cluster(root, settings)
         if not make and not is_clustered and not (folder / EVENTS_FILE).exists():
             raise StoreMissingError(f"{root} has no events; run: shelfwise events import {root} LOG")
-        regions = settings.events.regions
-        _make_private(folder)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
         store = open_store(root, settings, is_clustered=is_clustered)
         try:
             keys = settings.events.keys or folder / KEYS_FILE
-            pseudonyms = Pseudonyms(keys, make=not keys.exists() and _is_new(folder, store))
+            # Nothing is under any pseudonym yet.
+            is_new = not keys.exists() and not reject_files(folder) and not (folder / DERIVED_FOLDER).exists()
+            pseudonyms = Pseudonyms(keys, make=is_new and store.count() == 0)
         except BaseException:
             store.close()
             raise
-        return cls(folder, store, EventIntake(pseudonyms, Masker(regions)))
+        return cls(folder, store, EventIntake(pseudonyms, Masker(settings.events.regions)))
 
     def record(self, events: Iterable[Event]) -> RecordResult:
         """Stores events durably; a duplicate is counted, not stored again.
@@ -106,12 +113,12 @@ class EventLog:
 
 
 def rejects_path(folder: Path, now: datetime) -> Path:
-    """Where an import that begins now keeps what it sets rejected, inside the folder of events."""
+    """The file of an import that begins now for rejected rows, inside the folder of events."""
     return folder / REJECTS_FOLDER / f"{now.astimezone(UTC).strftime(_REJECTS_TIME)}.jsonl"
 
 
 def rejects_time(path: Path) -> datetime:
-    """When the import began that set a file rejected; raises StoreForeignError for a file of another name."""
+    """The time of the import that wrote a file of rejected rows; raises StoreForeignError for another name."""
     try:
         return datetime.strptime(path.stem, _REJECTS_TIME).replace(tzinfo=UTC)
     except ValueError as error:
@@ -119,8 +126,19 @@ def rejects_time(path: Path) -> datetime:
 
 
 def reject_files(folder: Path) -> list[Path]:
-    """What imports rejected, the oldest first, inside the folder of events."""
+    """The files of rejected rows, the oldest first, inside the folder of events."""
     return sorted((folder / REJECTS_FOLDER).glob("*.jsonl"))
+
+
+def read_rejects(path: Path, kind: type[Row]) -> Iterator[tuple[bytes, Row]]:
+    """The lines of a file of rejected rows, each with its row; raises StoreDamagedError for a file of another kind."""
+    decoder = msgspec.json.Decoder(kind)
+    try:
+        with path.open("rb") as file:
+            for line in file:
+                yield line, decoder.decode(line)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
 
 
 def is_in_cluster(root: Path, settings: Settings) -> bool:
@@ -141,25 +159,11 @@ def is_in_cluster(root: Path, settings: Settings) -> bool:
 def other_stores(root: Path, settings: Settings) -> Iterator[tuple[EventStore, ...]]:
     """The stores besides the one in use that may hold events of this directory still, as after a change of backend."""
     is_clustered = is_in_cluster(root, settings)
-    is_there = (root / EVENTS_FOLDER / EVENTS_FILE).exists() if is_clustered else bool(settings.elasticsearch.url)
-    if not is_there:
+    if (root / EVENTS_FOLDER / EVENTS_FILE).exists() if is_clustered else settings.elasticsearch.url:
+        with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
+            yield (other,)
+    else:
         yield ()
-        return
-    with closing(open_store(root, settings, is_clustered=not is_clustered)) as other:
-        yield (other,)
-
-
-def _is_new(folder: Path, store: EventStore) -> bool:
-    """Whether nothing is under any pseudonym yet."""
-    return store.count() == 0 and not reject_files(folder) and not (folder / DERIVED_FOLDER).exists()
-
-
-def _make_private(folder: Path) -> None:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
 
 
 def open_store(root: Path, settings: Settings, *, is_clustered: bool) -> EventStore:

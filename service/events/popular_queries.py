@@ -23,6 +23,9 @@ from retrieval.text.vocabulary import WordPostings, index_words, postings_of, wo
 from service.events.signals import CURE
 
 if TYPE_CHECKING:
+    import polars as pl
+    from scipy.sparse import csr_array
+
     from rerank.sessions.tables import DerivedTables
 
 
@@ -135,10 +138,13 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
 
 
 def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[int, ...]]:
-    places = {query: at for at, query in enumerate(queries)}
     near: defaultdict[int, defaultdict[int, float]] = defaultdict(lambda: defaultdict(float))
-    for one, other, nearness in (*_replaced(places, derived), *_chosen_alike(places, derived)):
+    for one, other, nearness in _replaced(queries, derived):
         near[one][other] += nearness
+        near[other][one] += _BACKWARDS * nearness
+    for one, other, nearness in similar_by_products(queries, derived.labels):
+        near[one][other] += nearness
+        near[other][one] += nearness
     keys = [query_key(query) for query in queries]
     found = {}
     for one, others in near.items():
@@ -147,42 +153,59 @@ def _related(queries: list[str], derived: DerivedTables) -> Mapping[int, tuple[i
     return found
 
 
-def _replaced(places: Mapping[str, int], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
+def _replaced(queries: list[str], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
     """Which query was replaced by which, as a share of all times that it was replaced."""
     import polars as pl
 
+    places = {query: at for at, query in enumerate(queries)}
     table = derived.reformulations
     whole = dict(table.group_by("query").agg(pl.col("count").sum()).iter_rows())
     for query, to_query, count in table.select("query", "to_query", "count").iter_rows():
-        one, other = places.get(query), places.get(to_query)
-        if one is not None and other is not None:
-            yield one, other, count / whole[query]
-            yield other, one, _BACKWARDS * count / whole[query]
+        if query in places and to_query in places:
+            yield places[query], places[to_query], count / whole[query]
 
 
-def _chosen_alike(places: Mapping[str, int], derived: DerivedTables) -> Iterator[tuple[int, int, float]]:
-    """The cosines of queries over the products that were chosen after them."""
+def similar_by_products(
+    queries: Sequence[str], labels: pl.DataFrame, least: float = 0.0
+) -> Iterator[tuple[int, int, float]]:
+    """The pairs of queries after which the same products were chosen: their places, the first before the second, and
+    their similarity, `least` to 1.
+
+    The click cover graph of Baeza-Yates & Tiberi 2007, Extracting Semantic Relations from Query Logs; few products in
+    common count for less.
+    """
     import polars as pl
-    from scipy.sparse import csr_array
 
     from rerank.sessions.options import ActWeights
 
     acts = ActWeights()
     weight = pl.col("clicks") + acts.cart * pl.col("carts") + acts.purchase * pl.col("purchases")
-    chosen = derived.labels.filter(pl.col("query").is_in(list(places))).with_columns(_weight=weight)
-    chosen = chosen.filter(pl.col("_weight") > 0)
-    products = {product: at for at, product in enumerate(chosen["product_id"].unique().sort().to_list())}
-    rows = np.array([places[query] for query in chosen["query"].to_list()], np.int64)
-    columns = np.array([products[product] for product in chosen["product_id"].to_list()], np.int64)
-    values = np.log1p(chosen["_weight"].to_numpy().astype(np.float64))
-    shape = (len(places), max(len(products), 1))
-    norms = np.sqrt(np.bincount(rows, values**2, len(places)))
-    vectors = csr_array((values / norms[rows], (rows, columns)), shape=shape)
-    there = csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
-    for start in range(0, len(places), _AT_ONCE):
-        cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocoo()
+    vectors = query_vectors(queries, labels.select("query", "product_id", weight.alias("weight")), "product_id")
+    there = vectors.copy()
+    there.data = np.ones_like(there.data)
+    for start in range(0, len(queries), _AT_ONCE):
+        cosines = (vectors[start : start + _AT_ONCE] @ vectors.T).tocsr()
         common = (there[start : start + _AT_ONCE] @ there.T).tocsr()
-        for one, other, cosine in zip(cosines.row.tolist(), cosines.col.tolist(), cosines.data.tolist(), strict=True):
-            if start + one != other:
-                shared = float(common[one, other])
-                yield start + one, other, cosine * shared / (shared + _SHRINKAGE)
+        # Both have the same pattern, in the same order.
+        cosines.sort_indices()
+        common.sort_indices()
+        found = (cosines.data * common.data / (common.data + _SHRINKAGE)).tolist()
+        rows = np.repeat(np.arange(start, start + cosines.shape[0]), np.diff(cosines.indptr)).tolist()
+        for one, other, alike in zip(rows, cosines.indices.tolist(), found, strict=True):
+            if one < other and alike >= least:
+                yield one, other, alike
+
+
+def query_vectors(queries: Sequence[str], weights: pl.DataFrame, column: str) -> csr_array:
+    """(queries, values of the column) of unit length, of logarithms of weights."""
+    import polars as pl
+    from scipy.sparse import csr_array
+
+    places = {query: at for at, query in enumerate(queries)}
+    known = weights.filter(pl.col("query").is_in(list(places)) & (pl.col("weight") > 0)).sort("query", column)
+    values = {value: at for at, value in enumerate(known[column].unique().sort().to_list())}
+    rows = np.array([places[query] for query in known["query"].to_list()], np.int64)
+    columns = np.array([values[value] for value in known[column].to_list()], np.int64)
+    sizes = np.log1p(known["weight"].to_numpy().astype(np.float64))
+    norms = np.sqrt(np.bincount(rows, sizes**2, len(places)))
+    return csr_array((sizes / norms[rows], (rows, columns)), shape=(len(places), max(len(values), 1)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,13 +10,13 @@ from pathlib import Path
 import msgspec
 
 from indexer.rejects import remove_unfinished
-from retrieval.errors import StoreDamagedError, StoreLockedError
+from retrieval.errors import StoreLockedError
 from retrieval.events.privacy import prefix, utc_now
 from retrieval.events.store import EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.files import scratch_path, write_durably
 from retrieval.updates.journal import lock_folder
-from service.events.event_log import REJECTS_FOLDER, EventLog, reject_files, rejects_time
+from service.events.event_log import REJECTS_FOLDER, EventLog, read_rejects, reject_files, rejects_time
 
 _CHUNK = 1 << 20
 
@@ -40,20 +40,6 @@ class ErasureReport:
         return not (self.remaining_events or self.remaining_rows or self.found_in)
 
 
-def erase_shopper(
-    log: EventLog,
-    shopper: str,
-    renew: Callable[[], object],
-    rows_of: Callable[[Collection[str]], int],
-    others: Collection[EventStore] = (),
-) -> ErasureReport:
-    """Removes a shopper, named as the store's events named them, from the other stores, too.
-
-    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
-    """
-    return erase_pseudonyms(log, log.intake.pseudonyms.all_pseudonyms(shopper), renew, rows_of, others)
-
-
 def erase_pseudonyms(
     log: EventLog,
     pseudonyms: Collection[str],
@@ -61,10 +47,14 @@ def erase_pseudonyms(
     rows_of: Callable[[Collection[str]], int],
     others: Collection[EventStore] = (),
 ) -> ErasureReport:
-    """The same of a shopper whose pseudonyms are known, under every key."""
+    """Removes the events of a shopper, known by the pseudonyms under every key, from the log and the other stores.
+
+    `renew` makes the derived tables anew without leaving old ones; `rows_of` counts their rows under pseudonyms.
+    """
     rejected = log.folder / REJECTS_FOLDER
     remove_unfinished(rejected)
-    sessions = {row.session for path in reject_files(log.folder) for _, row in _rows(path) if row.shopper in pseudonyms}
+    owners = (row.owner for path in reject_files(log.folder) for _, row in read_rejects(path, _Row))
+    sessions = {owner.session for owner in owners if owner.shopper in pseudonyms}
     rejected_rows = 0
     if rejected.is_dir():
         with lock_folder(rejected, None):
@@ -90,22 +80,16 @@ class _Owner(msgspec.Struct):
 class _Row(msgspec.Struct):
     event: _Owner | None = None
 
-
-def _rows(path: Path) -> Iterator[tuple[bytes, _Owner]]:
-    """Each line with whose it is. Raises StoreDamagedError for a file that no import has written."""
-    decoder = msgspec.json.Decoder(_Row)
-    try:
-        with path.open("rb") as file:
-            for line in file:
-                yield line, decoder.decode(line).event or _Owner()
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it: it only has what was rejected") from error
+    @property
+    def owner(self) -> _Owner:
+        return self.event or _Owner()
 
 
 def _without(path: Path, pseudonyms: Collection[str], sessions: Collection[str]) -> int:
     """Removes the lines of a shopper, and those without a shopper in the same sessions; gives their number."""
     kept, removed = [], 0
-    for line, owner in _rows(path):
+    for line, row in read_rejects(path, _Row):
+        owner = row.owner
         if owner.shopper in pseudonyms or (not owner.shopper and owner.session in sessions):
             removed += 1
         else:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import msgspec
 import polars as pl
@@ -16,20 +17,9 @@ from rerank.sessions.options import Window
 from rerank.sessions.partitions import EMPTY, SUFFIX, add_who, read_frame
 from rerank.sessions.tables import DERIVED, DerivedTables, open_derived
 from retrieval.errors import StoreDamagedError, StoreMissingError
+from service.events.event_log import read_rejects
 
-_NEEDED = (
-    "time",
-    "kind",
-    "shopper",
-    "who",
-    "query_id",
-    "query",
-    "product_id",
-    "position",
-    "results",
-    "session_number",
-    "need",
-)
+_UNUSED = ("key", "received", "session", "quantity", "rating")
 _DAYS = "days"
 _OF_PARTS = "-parts-"
 """Separates the day in the name of its partials."""
@@ -66,9 +56,13 @@ def read_inputs(folder: Path) -> ReportInputs:
     file cannot be read.
     """
     derived = open_derived(folder)
-    least_shoppers, threshold = _rules(folder, derived)
-    sessions = derived.sessions
+    options, sessions = derived.manifest.options, derived.sessions
+    try:
+        least_shoppers, threshold = int(options["least_shoppers"]), float(options["bots"]["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreDamagedError(f"{folder / DERIVED} has no valid options; refresh the tables") from error
     events = _events(folder, derived, sessions)
+    rejected = (_read(path / f"rejected{SUFFIX}", REJECTED_SCHEMA) for _, path in _days(folder, derived))
     honest = ~pl.col("is_fraud")
     return ReportInputs(
         window=derived.window,
@@ -77,7 +71,7 @@ def read_inputs(folder: Path) -> ReportInputs:
         threshold=threshold,
         honest=events.filter(honest).drop("is_fraud"),
         flagged=events.filter(~honest).drop("is_fraud"),
-        rejected=_rejected(folder, derived),
+        rejected=pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *rejected]),
         sessions=sessions,
         queries=derived.queries,
         reformulations=derived.reformulations,
@@ -85,20 +79,12 @@ def read_inputs(folder: Path) -> ReportInputs:
     )
 
 
-def _rules(folder: Path, derived: DerivedTables) -> tuple[int, float]:
-    options = derived.manifest.options
-    try:
-        return int(options["least_shoppers"]), float(options["bots"]["threshold"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise StoreDamagedError(f"{folder / DERIVED} has no valid options; refresh the tables") from error
-
-
 def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.DataFrame:
     # A day's sessions are numbered from 0, in the order of the table of sessions.
     place = pl.int_range(pl.len(), dtype=pl.UInt32).over("day")
     numbered = sessions.select("day", "is_fraud", _number="session_number", session_number=place)
     # Not at import: polars starts its threads with the first query, and processes that are forked afterwards hang.
-    no_events = EMPTY.select(*_NEEDED, day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
+    no_events = EMPTY.drop(_UNUSED).with_columns(day=pl.lit(None, pl.Date), is_fraud=pl.lit(value=False))
     tables = [no_events]
     for day, path in _days(folder, derived):
         of_day = numbered.filter(pl.col("day").to_physical() == day).drop("day")
@@ -110,11 +96,6 @@ def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.
         )
         tables.append(known.select(no_events.columns))
     return pl.concat(tables)
-
-
-def _rejected(folder: Path, derived: DerivedTables) -> pl.DataFrame:
-    tables = [_read(path / f"rejected{SUFFIX}", REJECTED_SCHEMA) for _, path in _days(folder, derived)]
-    return pl.concat([pl.DataFrame(schema=REJECTED_SCHEMA), *tables])
 
 
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
@@ -158,27 +139,25 @@ class EventExample:
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class RejectedRows:
-    """Rows of one reason."""
-
-    reason: str
-    count: int
-    examples: tuple[RowExample, ...]
+Example = TypeVar("Example", RowExample, EventExample)
 
 
 @dataclass(frozen=True, slots=True)
-class RejectedEvents:
-    """Events of one reason."""
+class RejectCount(Generic[Example]):
+    """The number of rejects of one reason, with the first of them."""
 
     reason: str
     count: int
-    examples: tuple[EventExample, ...]
+    examples: tuple[Example, ...]
+
+
+RejectedRows = RejectCount[RowExample]
+RejectedEvents = RejectCount[EventExample]
 
 
 @dataclass(frozen=True, slots=True)
 class RejectSummary:
-    """Rejects by reason, the most frequent first, with the first examples."""
+    """Rejects by reason, the most frequent first."""
 
     rows: tuple[RejectedRows, ...]
     """At imports."""
@@ -195,34 +174,22 @@ class _Row(msgspec.Struct):
 
 def summarize_rows(paths: Iterable[Path]) -> tuple[RejectedRows, ...]:
     """Counts the rows of reject files, the oldest first. Raises StoreDamagedError for a file of another format."""
-    counts: Counter[str] = Counter()
-    examples: dict[str, list[RowExample]] = {}
-    for path in paths:
-        for row in _rows(path):
-            counts[row.reason] += 1
-            if counts[row.reason] <= _EXAMPLES:
-                examples.setdefault(row.reason, []).append(RowExample(row.file, row.line, row.detail))
-    return tuple(RejectedRows(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
-
-
-def _rows(path: Path) -> Iterator[_Row]:
-    decoder = msgspec.json.Decoder(_Row)
-    try:
-        with path.open("rb") as file:
-            yield from map(decoder.decode, file)
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
+    rows = (row for path in paths for _, row in read_rejects(path, _Row))
+    return _summarize((row.reason, RowExample(row.file, row.line, row.detail)) for row in rows)
 
 
 def summarize_events(rejected: pl.DataFrame) -> tuple[RejectedEvents, ...]:
     """Counts events that cleaning rejected."""
-    counts = dict(rejected.group_by("reason").len().iter_rows())
-    first = rejected.sort("time", "key").group_by("reason", maintain_order=True).head(_EXAMPLES)
-    examples: dict[str, list[EventExample]] = {}
-    for reason, *values in first.select("reason", "time", "kind").iter_rows():
-        examples.setdefault(reason, []).append(EventExample(*values))
-    return tuple(RejectedEvents(reason, count, tuple(examples[reason])) for reason, count in _ordered(counts))
+    rows = rejected.sort("time", "key").select("reason", "time", "kind").iter_rows()
+    return _summarize((reason, EventExample(time, kind)) for reason, time, kind in rows)
 
 
-def _ordered(counts: dict[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+def _summarize(rejects: Iterable[tuple[str, Example]]) -> tuple[RejectCount[Example], ...]:
+    counts: Counter[str] = Counter()
+    examples: defaultdict[str, list[Example]] = defaultdict(list)
+    for reason, example in rejects:
+        counts[reason] += 1
+        if counts[reason] <= _EXAMPLES:
+            examples[reason].append(example)
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(RejectCount(reason, count, tuple(examples[reason])) for reason, count in ordered)

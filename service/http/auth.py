@@ -97,7 +97,7 @@ class KeyFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._keys: dict[str, StoredKey] = {}
-        self._stamp: tuple[int, int] | None = None
+        self._stamp: tuple[int, int, int] | None = None
         self._checked = -_CHECK_SECONDS
         self._reading = threading.Lock()
 
