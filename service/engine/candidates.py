@@ -24,6 +24,7 @@ from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.index.fusion import DEFAULT, METHODS, Merge, RetrievalScores
 from retrieval.index.keyword import (
+    NO_ROWS,
     CandidateDetails,
     DetailsRequest,
     Matches,
@@ -39,22 +40,20 @@ from retrieval.text.analysis import TermGroup, identifier_key
 from service.engine.request import STAGES
 from service.engine.snapshot import Snapshot
 
-# Makes a thing once for all threads that want it, such as the vector of a query that several searches share.
-
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 class SingleFlight(Generic[K, V]):
-    """What was made so far, by key. It lives as long as the request that it is for: nothing is ever dropped."""
+    """Makes a value once for all threads that request it, such as the vector of a query that several searches share.
+    It lives as long as its request: nothing is ever dropped."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._made: dict[K, Future[V]] = {}
 
     def get(self, key: K, make: Callable[[], V], *, rather: K | None = None) -> V:
-        """The thing of a key, or the one of `rather` where that is made or being made; what `make` raises is raised to
-        all who want it."""
+        """The value of a key, or of `rather` where that is made or being made; all callers get what `make` raises."""
         with self._lock:
             known = (self._made.get(rather) if rather is not None else None) or self._made.get(key)
             future = known or self._made.setdefault(key, Future())
@@ -76,30 +75,27 @@ ABOUT_DEPTH = 20
 
 T = TypeVar("T")
 
-_NONE = NearestRows(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
+_NONE = NearestRows(NO_ROWS, np.empty(0, dtype=np.float32))
 
 
 class LastStage(Protocol):
-    """What puts the head of a merged ranking into an order of its own."""
+    """Reorders the head of a merged ranking."""
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether it is to be given the query's tokens."""
-        ...
+        """Whether it reads the query's tokens."""
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Reorders in place; raises ModelError where it cannot, the ranking then being as it was."""
-        ...
+        """Reorders in place; raises ModelError where it cannot, and leaves the ranking as it was."""
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
-        """What the scores of those products at `rows` (n,) that it scored are made of, by row; `text` is the query.
-        Raises ModelError where it cannot tell."""
-        ...
+        """The parts of the scores of the products at `rows` (n,) that it scored, by row; `text` is the query. Raises
+        ModelError where it cannot explain them."""
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedQuery:
-    """A query as the encoder tells it: its vector (dimension,) and, where they were asked for, its tokens."""
+    """The vector (dimension,) of a query and, where they were requested, its tokens."""
 
     vector: Vectors
     tokens: Tokens | None = None
@@ -128,13 +124,18 @@ class Stages:
         query = None if encoded is None else encoded.vector
         # Without words the filter has only what is near to choose from.
         depth = FILTERED_DEPTH if request.unavailable and request.where is not None else DENSE_DEPTH
-        nearest = _timed(timings, "dense", lambda: self._nearest(query, depth))
+        vectors = self._snapshot.vectors
+        nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
         retrieved = keyword.result()
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
         if not ranking.total and request.where is not None and query is not None:
             ranking = self._relaxed(request, query)
         elif request.stage == "ranked" and self.last is not None:
-            degraded = (*degraded, *self._reranked(self.last, ranking, encoded, timings))
+            last, tokens = self.last, encoded.tokens if encoded else None
+            try:
+                _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
+            except ModelError:
+                degraded = (*degraded, "ranked")
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
@@ -156,39 +157,26 @@ class Stages:
     ) -> tuple[EncodedQuery | None, tuple[str, ...]]:
         if request.stage == "bm25":
             return None, ()
+        reads_tokens = request.stage == "ranked" and self.last is not None and self.last.reads_tokens
         try:
-            return _timed(timings, "encode", lambda: self._encode(request)), ()
+            return _timed(timings, "encode", lambda: self._encode(request.text, reads_tokens=reads_tokens)), ()
         except EncoderError:
             return None, ("dense",)
 
-    def _encode(self, request: ResolvedRequest) -> EncodedQuery:
-        reads_tokens = request.stage == "ranked" and self.last is not None and self.last.reads_tokens
+    def _encode(self, text: str, *, reads_tokens: bool) -> EncodedQuery:
+        encoder = self._snapshot.encoder
+        token_encoder = as_token_encoder(encoder) if reads_tokens else None
+
+        def make() -> EncodedQuery:
+            if token_encoder is None:
+                return EncodedQuery(encoder.encode_queries([text])[0])
+            vectors, tokens = token_encoder.encode_queries_with_tokens([text])
+            return EncodedQuery(vectors[0], tokens[0])
+
         if self._encodings is None:
-            return self._encode_now(request, reads_tokens=reads_tokens)
-        of_text = id(self._snapshot.encoder), request.text
-        return self._encodings.get(
-            (*of_text, reads_tokens),
-            lambda: self._encode_now(request, reads_tokens=reads_tokens),
-            # Its vector is the same.
-            rather=(*of_text, True),
-        )
-
-    def _encode_now(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
-        encoder = as_token_encoder(self._snapshot.encoder) if reads_tokens else None
-        if encoder is None:
-            return EncodedQuery(self._snapshot.encoder.encode_queries([request.text])[0])
-        vectors, tokens = encoder.encode_queries_with_tokens([request.text])
-        return EncodedQuery(vectors[0], tokens[0])
-
-    def _reranked(
-        self, last: LastStage, ranking: Ranking, encoded: EncodedQuery | None, timings: dict[str, float]
-    ) -> tuple[str, ...]:
-        """The stages that were lost."""
-        try:
-            _timed(timings, "rerank", lambda: last.rerank(ranking, encoded.tokens if encoded else None))
-        except ModelError:
-            return ("ranked",)
-        return ()
+            return make()
+        # With tokens the vector is the same.
+        return self._encodings.get((id(encoder), text, reads_tokens), make, rather=(id(encoder), text, True))
 
     def _stages_run(self, request: ResolvedRequest, ranking: Ranking) -> tuple[str, ...]:
         stages: tuple[str, ...] = (request.stage,)
@@ -197,9 +185,6 @@ class Stages:
         if request.stage == "ranked" and self.last is not None and not ranking.relaxed:
             stages = STAGES
         return tuple(stage for stage in stages if stage not in ranking.degraded)
-
-    def _nearest(self, query: Vectors | None, depth: int) -> NearestRows:
-        return _NONE if query is None else self._snapshot.vectors.search(query, depth)
 
     def _merged(
         self, request: ResolvedRequest, query: Vectors | None, retrieved: Retrieval, nearest: NearestRows
@@ -210,10 +195,13 @@ class Stages:
         others = completed.candidates
         rows = np.concatenate([matches.rows, others.rows])
         background = self._snapshot.manifest.background
-        cosine = self._similarity(query, rows).astype(np.float64)
+        cosine = np.zeros(len(rows))
+        if query is not None:
+            cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
         evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine)
         extra = others.rows[others.scores == 0]
-        scores = _scores(request, evidence)
+        alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
+        scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
         ranking = Ranking(
             rows,
             scores,
@@ -248,11 +236,6 @@ class Stages:
         unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
         return replace(completed, candidates=unscored)
 
-    def _similarity(self, query: Vectors | None, rows: Rows) -> NDArray[np.float32]:
-        if query is None:
-            return np.zeros(len(rows), dtype=np.float32)
-        return self._snapshot.vectors.similarity(query, rows)
-
     def _relaxed(self, request: ResolvedRequest, query: Vectors) -> Ranking:
         """The nearest products that the filter lets through, when it lets no candidate through."""
         allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
@@ -271,8 +254,7 @@ class Stages:
 def _evidence(
     words: int, background: Background, found: tuple[Matches, Matches, NearestRows], cosine: NDArray[np.float64]
 ) -> RetrievalScores:
-    """Lines up what the retrievers found: the best keyword matches, the candidates besides them, the nearest
-    vectors."""
+    """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors."""
     matches, others, nearest = found
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
@@ -290,24 +272,11 @@ def _evidence(
 def _ranked_part(retrieved: Retrieval) -> Matches:
     """What is merged: the best of the whole catalog, filter or not; else a filter would change the order."""
     best, matches = retrieved.best, retrieved.matches
-    return matches if best is matches or best.total <= len(best.rows) else _down_to(matches, best)
-
-
-def _down_to(matches: Matches, best: Matches) -> Matches:
-    """The matches that are no worse than the last of `best`; `total` stays."""
+    if best is matches or best.total <= len(best.rows):
+        return matches
     score, row = best.scores[-1], best.rows[-1]
     kept = (matches.scores > score) | ((matches.scores == score) & (matches.rows <= row))
     return Matches(matches.rows[kept], matches.scores[kept], matches.total)
-
-
-def _scores(request: ResolvedRequest, evidence: RetrievalScores) -> NDArray[np.float64]:
-    match request.stage:
-        case "bm25":
-            return evidence.bm25
-        case "dense":
-            return evidence.cosine
-        case _:
-            return request.merge(evidence)
 
 
 def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
@@ -315,9 +284,6 @@ def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
     result = work()
     timings[stage] = (time.perf_counter() - started) * 1_000
     return result
-
-
-# A search on its way: the request, and its candidates in order with what each stage gave them.
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +300,7 @@ class ResolvedRequest:
     sort: Sort | None = None
     unavailable: tuple[str, ...] = ()
     """Stages that cannot take part."""
-    pinned: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    pinned: Rows = field(default_factory=lambda: NO_ROWS)
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
 
 
@@ -375,7 +341,7 @@ class Ranking:
     relaxed: bool = False
     best_bm25: float = 0.0
     """The highest of the whole catalog, filter or not."""
-    about: Rows = field(default_factory=lambda: np.empty(0, dtype=np.int64))
+    about: Rows = field(default_factory=lambda: NO_ROWS)
     """The products that the query is most about, by its words and by its meaning, filter or not."""
     timings: dict[str, float] = field(default_factory=dict)
     fit: float | None = None

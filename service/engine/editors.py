@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Generic
 
 from retrieval.errors import RuleError, SynonymError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.document_store import StoredDocuments
+from service.curation.document_store import Change, DocumentStore, Entry, StoredDocuments
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
@@ -21,16 +22,18 @@ from service.engine.hot_reload import ReloadedFile
 from service.engine.snapshot import Snapshot
 
 
+def _follow(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments[Entry]]:
+    failure = f"changes of the {store.kind.many} are not loaded"
+    return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
+
+
 class ServedRules:
     """The rules of an index directory, reloaded when they change and compiled for the version that serves.
     Thread-safe."""
 
     def __init__(self, root: Path) -> None:
         self.store = RuleStore(root)
-        failure = "changes of the rules are not loaded"
-        self._stored: ReloadedFile[StoredDocuments[Rule]] = ReloadedFile(
-            self.store.path, self.store.reload, StoredDocuments(), failure, keeps_value=True
-        )
+        self._stored = _follow(self.store)
         self._lock = threading.Lock()
         self._current: tuple[FieldCatalog, CompiledRules | None] | None = None
         """The catalog that rules were last compiled for, and the result."""
@@ -74,9 +77,58 @@ def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | 
     return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None
 
 
-class EngineRules:
-    """Reads and changes the rules of an engine's index; searches of this engine follow a change when its method
-    returns, those of others within a second.
+class DocumentEditor(Generic[Entry, Change]):
+    """Reads and changes the rules or synonyms of an engine's index; searches of this engine follow a change when its
+    method returns, those of others within a second."""
+
+    def __init__(
+        self,
+        store: DocumentStore[Entry, Change],
+        reload_if_changed: Callable[[Snapshot], None],
+        snapshot: Callable[[], Snapshot],
+    ) -> None:
+        self._store = store
+        self._reload_if_changed = reload_if_changed
+        self._snapshot = snapshot
+
+    @property
+    def revision(self) -> int:
+        """The number of the last change, 0 before the first."""
+        return self._store.revision()
+
+    def list(self) -> tuple[Entry, ...]:
+        """All of the store, in the order of their ids, without the synonyms that the version was built with."""
+        return self._store.read().documents
+
+    def get(self, document_id: str, /) -> Entry:
+        """One of them; raises RuleError or SynonymError where there is none of this id."""
+        return self._store.get(document_id)
+
+    def put(self, documents: Iterable[Entry], /, *, who: str = "") -> int:
+        """Adds documents, or replaces those of the same id, durably, all or none of them; returns the revision. `who`
+        is written down beside the change. Raises RuleError or SynonymError for one that cannot be taken, or a rule that
+        cannot be used with this catalog."""
+        return self._followed(self._store.put(list(documents), who=who))
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Takes documents away; returns the revision. Where one is not there, all stay, and RuleError or SynonymError
+        is raised."""
+        if isinstance(ids, str):
+            kind = self._store.kind
+            raise kind.error(f"ids must be a list of {kind.many}' ids, such as [{ids!r}]", field="ids")
+        return self._followed(self._store.delete(ids, who=who))
+
+    def history(self, document_id: str | None = None, /, limit: int = 100) -> Sequence[Change]:
+        """The last changes, of one document or of all, newest first."""
+        return self._store.history(document_id, limit)
+
+    def _followed(self, revision: int) -> int:
+        self._reload_if_changed(self._snapshot())
+        return revision
+
+
+class EngineRules(DocumentEditor[Rule, RuleChange]):
+    """The rules of an engine's index.
 
     >>> engine.rules.put([Rule("sale", (Boost("brand = Bosch"),), When("drill", Match.CONTAINS))], who="m7")
     >>> engine.rules.preview("cordless drill", delete=["sale"]).moved
@@ -84,8 +136,8 @@ class EngineRules:
 
     def __init__(self, served: ServedRules, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
         """`search` is `SearchEngine.search`."""
+        super().__init__(served.store, served.reload_if_changed, snapshot)
         self._served = served
-        self._snapshot = snapshot
         self._search = search
 
     @property
@@ -94,43 +146,18 @@ class EngineRules:
         compiled = self._served.compiled(self._snapshot())
         return compiled.faults if compiled else {}
 
-    @property
-    def revision(self) -> int:
-        """The number of the last change, 0 before the first."""
-        return self._served.store.revision()
-
-    def list(self) -> tuple[Rule, ...]:
-        """All rules, in the order of their ids."""
-        return self._served.store.read().documents
-
-    def get(self, rule_id: str) -> Rule:
-        """One rule; raises RuleError where there is none of this id."""
-        return self._served.store.get(rule_id)
-
-    def put(self, rules: Iterable[Rule], *, who: str = "") -> int:
-        """Adds rules, or replaces those of the same id, durably, all or none of them; returns the revision. `who` is
-        written down beside the change. Raises RuleError for a rule that cannot be taken, or used with this catalog."""
-        checked = _several(rules)
+    def put(self, documents: Iterable[Rule], /, *, who: str = "") -> int:
+        checked = _several(documents)
         self._check_usable(checked)
-        return self._followed(self._served.store.put(checked, who=who))
+        return super().put(checked, who=who)
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision."""
         return self._followed(self._served.store.patch(rule_id, values, who=who))
 
-    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Takes rules away; returns the revision. Raises RuleError for an id that is not there: then all stay."""
-        if isinstance(ids, str):
-            raise RuleError(f"ids must be a list of rules' ids, such as [{ids!r}]", field="ids")
-        return self._followed(self._served.store.delete(ids, who=who))
-
     def restore(self, revision: int, *, who: str = "") -> int:
         """Makes all rules what they were after a revision; returns the number of this change."""
         return self._followed(self._served.store.restore(revision, who=who))
-
-    def history(self, rule_id: str | None = None, limit: int = 100) -> Sequence[RuleChange]:
-        """The last changes, of one rule or of all, newest first."""
-        return self._served.store.history(rule_id, limit)
 
     def preview(self, text: str, put: Iterable[Rule] = (), *, delete: Iterable[str] = (), **options: object) -> Preview:
         """What a search would give if rules were put and deleted, beside what it gives; nothing is changed.
@@ -153,10 +180,6 @@ class EngineRules:
         compiled = compile_rules(rules, self._snapshot())
         for rule_id, fault in compiled.faults.items() if compiled else ():
             raise RuleError(fault, rule_id)
-
-    def _followed(self, revision: int) -> int:
-        self._served.reload_if_changed(self._snapshot())
-        return revision
 
 
 def _several(rules: Iterable[Rule]) -> Sequence[Rule]:
@@ -215,9 +238,8 @@ def _places(page: Page) -> dict[str, int]:
     return {hit.product.id: place for place, hit in enumerate(page.hits, first)}
 
 
-class EngineSynonyms:
-    """Reads and changes the synonyms of an engine's index; searches of this engine follow a change when its method
-    returns, those of others within a second, and those of one that was opened with `follow=False` never.
+class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
+    """The synonyms of an engine's index; an engine that was opened with `follow=False` never follows a change.
 
     >>> engine.synonyms.put([Synonym("sofa", Kind.TWO_WAY, ("sofa", "couch"))], who="m7")
     >>> engine.synonyms.accept(engine.synonyms.proposals()[0].id, who="m7")
@@ -225,47 +247,21 @@ class EngineSynonyms:
 
     def __init__(self, served: ServedSynonyms, root: Path, snapshot: Callable[[], Snapshot]) -> None:
         """`snapshot` gives the version that serves, without the store's synonyms."""
-        self._served = served
+        super().__init__(served.store, served.reload_if_changed, snapshot)
+        self._declinable = served.store
         self._root = root
-        self._snapshot = snapshot
 
-    @property
-    def revision(self) -> int:
-        """The number of the last change, 0 before the first."""
-        return self._served.store.revision()
-
-    def list(self) -> tuple[Synonym, ...]:
-        """All synonyms of the store, in the order of their ids; those that the version was built with are not among
-        them."""
-        return self._served.store.read().documents
-
-    def get(self, synonym_id: str) -> Synonym:
-        """One synonym; raises SynonymError where there is none of this id."""
-        return self._served.store.get(synonym_id)
-
-    def put(self, synonyms: Iterable[Synonym], *, who: str = "") -> int:
-        """Adds synonyms, or replaces those of the same id, durably, all or none of them; returns the revision. `who` is
-        written down beside the change. Raises SynonymError for one that cannot be taken."""
-        if isinstance(synonyms, Synonym):
-            raise SynonymError("synonyms must be a list of them, such as [synonym]", synonyms.id)
-        return self._followed(self._served.store.put(list(synonyms), who=who))
-
-    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Takes synonyms away; returns the revision. Raises SynonymError for an id that is not there: then all stay."""
-        if isinstance(ids, str):
-            raise SynonymError(f"ids must be a list of synonyms' ids, such as [{ids!r}]", field="ids")
-        return self._followed(self._served.store.delete(ids, who=who))
-
-    def history(self, synonym_id: str | None = None, limit: int = 100) -> Sequence[SynonymChange]:
-        """The last changes, of one synonym or of all, newest first."""
-        return self._served.store.history(synonym_id, limit)
+    def put(self, documents: Iterable[Synonym], /, *, who: str = "") -> int:
+        if isinstance(documents, Synonym):
+            raise SynonymError("synonyms must be a list of them, such as [synonym]", documents.id)
+        return super().put(documents, who=who)
 
     def proposals(self) -> tuple[Proposal, ...]:
         """What shoppers' queries propose, the strongest first, without what was declined and what is a synonym
         already; nothing before the tables of events are made."""
-        declined = self._served.store.declined()
-        kept = (replace(each, enabled=True) for each in self.list())
-        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *expansion_rules(tuple(kept))))
+        declined = self._declinable.declined()
+        kept = (rule for each in self.list() for rule in each.rules)
+        known = _pairs((*self._snapshot().analyzer.synonyms.rules, *kept))
         return tuple(
             each
             for each in read_proposals(self._root)
@@ -280,7 +276,7 @@ class EngineSynonyms:
 
     def decline(self, proposal_id: str, *, who: str = "") -> None:
         """Has a proposal never come back; raises SynonymError where there is none of this id."""
-        self._served.store.decline(self._proposal(proposal_id).id, who=who)
+        self._declinable.decline(self._proposal(proposal_id).id, who=who)
 
     def _proposal(self, proposal_id: str) -> Proposal:
         for each in read_proposals(self._root):
@@ -288,10 +284,6 @@ class EngineSynonyms:
                 return each
         message = f"there is no proposal {proposal_id[:100]!r}; shelfwise synonyms proposals shows those that are"
         raise SynonymError(message, field="id")
-
-    def _followed(self, revision: int) -> int:
-        self._served.reload_if_changed(self._snapshot())
-        return revision
 
 
 def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
@@ -301,12 +293,15 @@ def _pairs(rules: Iterable[SynonymRule]) -> set[tuple[object, object]]:
 
 @dataclass(frozen=True, slots=True)
 class _Expansion:
-    """The store's synonym rules, and the analyzer that they make of a version's analyzer."""
+    """The analyzer that the store's synonyms make of a version's own."""
 
-    stored: StoredDocuments[Synonym] = field(default_factory=StoredDocuments)
-    rules: tuple[SynonymRule, ...] = ()
-    base: Analyzer | None = None
-    analyzer: Analyzer | None = None
+    stored: StoredDocuments[Synonym]
+    base: Analyzer
+    analyzer: Analyzer
+
+    @property
+    def has_rules(self) -> bool:
+        return self.analyzer is not self.base
 
 
 class ServedSynonyms:
@@ -320,15 +315,10 @@ class ServedSynonyms:
         """Without `follow` searches use only the version's own synonyms."""
         self.store = SynonymStore(root)
         self._follow = follow
-        self._stored: ReloadedFile[StoredDocuments[Synonym]] = ReloadedFile(
-            self.store.path,
-            self.store.reload,
-            StoredDocuments(),
-            "changes of the synonyms are not loaded",
-            keeps_value=True,
-        )
+        self._stored = _follow(self.store)
         self._lock = threading.Lock()
-        self._expansion = _Expansion()
+        plain = Analyzer()
+        self._expansion = _Expansion(self._stored.value, plain, plain)
         self._current: tuple[Snapshot, _Expansion, Snapshot] | None = None
         """The version last expanded, the expansion, and the expanded version."""
 
@@ -339,35 +329,26 @@ class ServedSynonyms:
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Loads changed synonyms. Where that fails the synonyms stay, and `notices` gives the reason."""
-        if not self._follow:
-            return
-        self._stored.reload_if_changed()
-        if self._expansion.stored is not self._stored.value or self._expansion.base is not snapshot.analyzer:
-            with self._lock:
-                self._expansion = _expand(self._stored.value, snapshot.analyzer)
+        if self._follow:
+            self._stored.reload_if_changed()
+            self._expand(snapshot.analyzer, self._stored.value)
 
     def over(self, snapshot: Snapshot) -> Snapshot:
         """A version with the store's synonyms and its own; the same object while nothing changes."""
         current, expansion = self._current, self._expansion
         if current and current[0] is snapshot and current[1] is expansion:
             return current[2]
-        if expansion.base is not snapshot.analyzer:
-            with self._lock:
-                expansion = self._expansion
-                if expansion.base is not snapshot.analyzer:
-                    expansion = self._expansion = _expand(expansion.stored, snapshot.analyzer)
-        expanded = (
-            replace(snapshot, analyzer=expansion.analyzer) if expansion.rules and expansion.analyzer else snapshot
-        )
+        expansion = self._expand(snapshot.analyzer)
+        expanded = replace(snapshot, analyzer=expansion.analyzer) if expansion.has_rules else snapshot
         self._current = (snapshot, expansion, expanded)
         return expanded
 
-
-def expansion_rules(synonyms: Sequence[Synonym]) -> tuple[SynonymRule, ...]:
-    """The rules of enabled synonyms, in their order."""
-    return tuple(rule for synonym in synonyms if synonym.enabled for rule in synonym.rules)
-
-
-def _expand(stored: StoredDocuments[Synonym], base: Analyzer) -> _Expansion:
-    rules = expansion_rules(stored.documents)
-    return _Expansion(stored, rules, base, Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base)
+    def _expand(self, base: Analyzer, stored: StoredDocuments[Synonym] | None = None) -> _Expansion:
+        """The expansion of a version's analyzer by `stored` synonyms, by default those of the last expansion."""
+        with self._lock:
+            stored = stored or self._expansion.stored
+            if self._expansion.stored is not stored or self._expansion.base is not base:
+                rules = [rule for synonym in stored.documents if synonym.enabled for rule in synonym.rules]
+                analyzer = Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
+                self._expansion = _Expansion(stored, base, analyzer)
+            return self._expansion

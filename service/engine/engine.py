@@ -28,12 +28,13 @@ from service.engine.editors import EngineRules, EngineSynonyms, ServedRules, Ser
 from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
-from service.engine.recommend import TEXTS_ALONE, Mixture, PopularProducts, recommend_by_history, similar_products
+from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
 from service.engine.search import Search, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Suggestions
 from service.engine.suggest import Suggester
+from service.events.signals import NO_COVIEWS
 
 if TYPE_CHECKING:
     from service.events.event_log import EventLog, RecordResult
@@ -46,8 +47,7 @@ _LOOK_SECONDS = 0.05
 
 
 class SearchEngine:
-    """A store's search: opened from an index directory, safe to share between threads, swapped to new versions by
-    itself.
+    """A store's search, opened from an index directory. Safe to share between threads; follows new versions by itself.
 
     >>> engine = SearchEngine.open("store/")
     >>> page = engine.search("cordless drill", size=20, filters="price < 100 AND brand = Bosch", facets=["brand"])
@@ -82,7 +82,7 @@ class SearchEngine:
         self._executor = ThreadPoolExecutor(max_workers=2 * (os.cpu_count() or 1), thread_name_prefix="shelfwise")
         self._refreshing = threading.Lock()
         self._unanswered = snapshot.cluster_problem
-        """Why the cluster cannot be asked; empty where it was not found so."""
+        """The last error of the cluster, or empty."""
         self._reload_companions()
         if follow:
             self._version.catch_up()
@@ -94,11 +94,9 @@ class SearchEngine:
     def open(cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True) -> Self:
         """Opens the version that serves, every file of it verified, with the live changes since it was built.
 
-        Versions that are published later and live changes of other processes are taken up by themselves, unless
-        `follow` is False: then the engine answers from the published version as it is, for as long as it is open.
-
-        `settings` say how the cluster is reached of an index that is in one; by default they are read as
-        `service.settings.load_settings` does. While the cluster does not answer, searches go by vectors alone.
+        The engine follows later versions and live changes of other processes, unless `follow` is False: then it answers
+        from the published version as it is. `settings` default to `service.settings.load_settings()`. While the cluster
+        of an index does not answer, searches go by vectors alone.
 
         Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
         where the model cannot be loaded or makes other vectors, SettingError or ClusterRefusedError where the cluster
@@ -122,22 +120,22 @@ class SearchEngine:
 
     @property
     def snapshot(self) -> Snapshot:
-        """The opened version itself, for benchmarks and tools that look at its parts."""
+        """The opened version, for benchmarks and tools."""
         return self._synonyms.over(self._version.snapshot)
 
     @property
     def live_changed(self) -> float | None:
-        """When this engine last took up live changes, in seconds since 1970; None before the first."""
+        """The time of the last live changes of this engine, in seconds since 1970; None before the first."""
         return self._version.changed
 
     @property
     def round_trips(self) -> int:
-        """How often searches have asked the cluster; 0 without one."""
+        """The number of requests to the cluster."""
         return self._connection.round_trips
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """What a search can stop at; "ranked" only where a ranker serves."""
+        """The stages of a search; "ranked" only where a ranker serves."""
         return STAGES if self._ranker.stage(self.snapshot) else STAGES[:-1]
 
     @property
@@ -147,20 +145,18 @@ class SearchEngine:
         return stage.name if stage else ""
 
     def ranker_problem(self, name: str = "") -> str:
-        """Why searches cannot have this ranker's order, by default that of the one that serves; empty where they
-        can."""
+        """The reason why searches cannot use a ranker, by default the one that serves; empty where they can."""
         return self._ranker.problem(self.snapshot, name)
 
     @property
     def reads_history(self) -> bool:
-        """Whether the ranker that serves reads what a shopper did before; without, a search's `history` counts for
-        nothing."""
+        """Whether the ranker that serves reads a search's `history`."""
         stage = self._ranker.stage(self.snapshot)
         return stage is not None and stage.reads_history
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """What is wrong although searches are answered, such as a newer version that is damaged."""
+        """Problems although searches are answered, such as a newer version that is damaged."""
         return (
             *self.snapshot.notices,
             *self._ranker.notices,
@@ -212,41 +208,40 @@ class SearchEngine:
         return self._suggester.suggest(snapshot, text, size, self._rules.compiled(snapshot))
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
-        """Queries that go with one, nearest first, as shoppers went from one to the other or chose the same after both;
-        nothing where too few have searched, or none of it has been made into tables."""
+        """Related queries, nearest first: shoppers went from one to the other or chose the same after both. Empty where
+        too few have searched, or before the tables of events are made."""
         self._check_open()
         return self._suggester.related(self.snapshot, text, size)
 
     def similar(
         self, product_id: str, *, size: int = 20, filters: str = "", rules: bool = True, coviews: bool = True
     ) -> Page:
-        """The products most like one, itself left out, and what the store's rules keep out unless `rules` is False: by
-        their texts, and by which ones the same shoppers looked at unless `coviews` is False. Raises UnknownProductError
-        where there is no such product, QueryError or FilterError for what cannot be answered."""
+        """The products most like one by their texts and, with `coviews`, by what the same shoppers looked at; with
+        `rules` the store's rules apply. Raises UnknownProductError where there is no such product, QueryError or
+        FilterError for an invalid argument."""
         SearchRequest(size=size, filters=filters)
         if not isinstance(product_id, str):
             raise QueryError(f"product_id is {type(product_id).__name__}, it must be str")
         if not isinstance(coviews, bool):
             raise QueryError(f"coviews is {type(coviews).__name__}, it must be bool")
         self._check_open()
-        mixture = Mixture(self._coviews.value) if coviews else TEXTS_ALONE
+        known = self._coviews.value if coviews else NO_COVIEWS
 
         def answer(snapshot: Snapshot, lost: tuple[str, ...]) -> Page:
             given = self._rules_for(snapshot, rules)
-            return similar_products(snapshot, product_id, size, filters, lost, given, mixture)
+            return similar_products(snapshot, product_id, size, filters, lost, given, known)
 
         return self._answer(answer)
 
     def recommend(
         self, history: Sequence[PastAct] = (), *, size: int = 10, filters: str = "", include_seen: bool | None = None
     ) -> Page:
-        """What to show next to a shopper who did this before, oldest first: by the user tower where one serves, else
-        what is near to the last products, or what most choose of their categories where training found that better.
-        Without a history that counts for something, what most choose. Where these are too few, what browsing shows
-        stands behind them. What the store's rules keep out stays out.
+        """Recommendations for a shopper with this history, oldest first: by the user tower where one serves, else the
+        products nearest to the last ones, or the most popular of their categories where training found that better.
+        Without a usable history the most popular products; browsing fills the page. The store's rules apply.
 
-        The products of the history are left out, unless `include_seen` is True; by default the setting
-        `recommend.seen` says whether. Raises QueryError, FilterError or UnknownFieldError for what cannot be answered.
+        The products of the history are left out, unless `include_seen` is True; the setting `recommend.seen` is the
+        default. Raises QueryError, FilterError or UnknownFieldError for an invalid argument.
         """
         past = tuple(SearchRequest(size=size, filters=filters, history=history).history)
         if not isinstance(include_seen, bool | None):
@@ -272,7 +267,7 @@ class SearchEngine:
         return self._filled(page, () if seen else past, filters)
 
     def _filled(self, page: Page, hidden: Sequence[PastAct], filters: str) -> Page:
-        """With what browsing shows first behind its hits, as many as are missing; nothing of what is hidden."""
+        """The page, filled up with the first products of browsing that are not hidden."""
         present = {hit.product.id for hit in page.hits} | {act.product_id for act in hidden}
         browsed = self.search("", size=min(page.size + len(present), MAX_SIZE), filters=filters)
         others = [hit for hit in browsed.hits if hit.product.id not in present]
@@ -307,7 +302,7 @@ class SearchEngine:
         return compile_rules(rules, snapshot)
 
     def _answer(self, answer: Callable[[Snapshot, tuple[str, ...]], Page]) -> Page:
-        """An answer, made without the cluster where that fails: then the page says what is missing."""
+        """An answer, made without the cluster where that fails; the page then names the missing stage."""
         snapshot = self.snapshot
         try:
             page = answer(snapshot, ())
@@ -351,23 +346,22 @@ class SearchEngine:
         return self.change([Patch(product_id, values)])
 
     def record(self, *events: Event) -> RecordResult:
-        """Takes down what shoppers did, durably: nothing that it returned for is lost, or counted twice.
+        """Records events of shoppers durably.
 
-        An event that is sent again, with the same `event_id` or the same in everything (its time, too), is counted
-        once; without an id and a time, each call tells of another one. Raises
-        EventError for one that cannot be taken, StoreError or ClusterError where it cannot be written now: send it
-        again.
+        An event with the same `event_id`, or the same values and time, counts once; without an id and a time, each call
+        records another one. Raises EventError for an invalid one, StoreError or ClusterError where it cannot be written
+        now: send it again.
         """
         self._check_open()
         return self._recorder.record(events)
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
-        """What stands for a shopper among the events, under every key that there was: to find, or to forget them."""
+        """The pseudonyms of a shopper under every key, to find or forget the events."""
         self._check_open()
         return self._recorder.pseudonyms_of(shopper)
 
     def change(self, changes: Sequence[Change]) -> AppliedChanges:
-        """Takes upserts, deletes and patches in their order, durably, all of them or none; raises as those do."""
+        """Applies upserts, deletes and patches in their order, durably, all or none; raises as those do."""
         self._check_open()
         return self._version.change(changes, self._with_measures)
 
@@ -409,14 +403,14 @@ class SearchEngine:
             raise QueryError("the engine is closed; open it again with SearchEngine.open")
 
     def reload_if_changed(self) -> None:
-        """Takes up what others changed or published since the last look; `notices` says what could not be."""
+        """Follows what others changed or published; `notices` names what failed."""
         self._version.catch_up()
         self._reload_companions()
         if self._version.is_due and self._refreshing.acquire(blocking=False):
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
     def _reload_companions(self) -> None:
-        """Takes up what stands beside the version: another ranker, other rules, what shoppers asked."""
+        """Reloads changed models, rules, synonyms and tables of events."""
         self._synonyms.reload_if_changed(self._version.snapshot)
         snapshot = self.snapshot
         self._ranker.reload_if_changed(snapshot)
@@ -444,27 +438,23 @@ def _follow(engine: weakref.ref[SearchEngine], stop: threading.Event) -> None:
         del alive
 
 
-# An engine's way to its events: opened when the first of them comes, by settings that are read then.
-
-
 class Recorder:
-    """Records events of an index directory. Without `settings` they are read from the file and the environment."""
+    """Records events of an index directory, opened with the first of them. Without `settings` they are read then from
+    the file and the environment."""
 
     def __init__(self, root: Path, settings: Settings | None) -> None:
         self._root = root
         self._settings = settings
         self._opening = threading.Lock()
         self._log: EventLog | None = None
-        self._stamp = (0, 0)
-        """Of the pointer to the version that serves: with another one events may be kept elsewhere."""
+        self._stamp = (0, 0, 0)
+        """Of the pointer to the version that serves: another one may keep events elsewhere."""
         self._is_clustered = False
 
     def record(self, events: Iterable[Event]) -> RecordResult:
-        """As `EventLog.record`."""
         return self._opened().record(events)
 
     def pseudonyms_of(self, shopper: str) -> list[str]:
-        """What stands, or has stood, for a shopper."""
         return sorted(self._opened().intake.pseudonyms.all_pseudonyms(shopper))
 
     def _opened(self) -> EventLog:
@@ -481,8 +471,7 @@ class Recorder:
             if self._log is not None and is_clustered != self._is_clustered:
                 self._log.close()
                 self._log = None
-            if self._log is None:
-                self._log = EventLog.open(self._root, settings)
+            self._log = self._log or EventLog.open(self._root, settings)
             self._stamp, self._is_clustered = stamp, is_clustered
             return self._log
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,7 +14,6 @@ from rerank.ranker.onnx import OnnxRanker
 from retrieval.encoders.base import TokenEncoder, as_token_encoder
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import MOST_TOKENS
-from retrieval.index.vectors import Vectors
 from retrieval.records import Contribution, Explanation, Product, TermMatch
 from retrieval.store.products import encoder_text
 from retrieval.text.spans import token_words
@@ -34,56 +33,39 @@ def explain_hits(
         return {}
     candidates = select_candidates(scored.candidates, places)
     found = contributions(ranker, candidates)
-    matches = _Matching(snapshot, candidates, text)
-    alike = _alike(candidates)
+    encoder = as_token_encoder(snapshot.encoder)
+    query: QueryWords | None = None
+    if encoder:
+        most = min(len(candidates.query.ids), MOST_QUERY_TOKENS)
+        words = token_words(encoder.query_spans(text), most)
+        query = QueryWords(words, candidates.query.states[:most], candidates.query_idf[:most])
+    past = candidates.history.vectors
+    alike = candidates.vectors @ past.T if len(past) else np.empty((len(places), 0), np.float32)
     made: dict[int, Explanation] = {}
     for at, place in enumerate(places.tolist()):
         row = int(scored.rows[place])
-        met = matches.of(at, row)
+        product = snapshot.products[row]
+        met = _matches(encoder, query, product, candidates, at) if encoder and query else ()
         unrelated = snapshot.manifest.background.mean
-        hit = HitFacts(snapshot.products[row], candidates.features[at], place + 1, unrelated, met, alike[at])
-        parts = _in_words(hit, {factor: float(scores[at]) for factor, scores in found.items()})
-        made[row] = Explanation(tuple(parts), met)
+        hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at])
+        parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
+        parts.sort(key=lambda each: -abs(each[2]))
+        described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
+        made[row] = Explanation(described, met)
     return made
 
 
-def _alike(candidates: Candidates) -> Vectors:
-    """(c, h): the cosines of candidates with the products of the shopper's history; (c, 0) where there is none."""
-    past = candidates.history.vectors
-    return candidates.vectors @ past.T if len(past) else np.empty((len(candidates.features), 0), np.float32)
-
-
-def _in_words(hit: HitFacts, found: Mapping[Factor, float]) -> Iterator[Contribution]:
-    for factor, contribution in sorted(found.items(), key=lambda each: -abs(each[1])):
-        yield Contribution(factor_name(factor), describe_value(factor, hit), contribution)
-
-
-class _Matching:
-    """The words of a query against those of its candidates."""
-
-    def __init__(self, snapshot: Snapshot, candidates: Candidates, text: str) -> None:
-        self._snapshot = snapshot
-        self._candidates = candidates
-        self._encoder = as_token_encoder(snapshot.encoder)
-        self._query = self._query_words(self._encoder, text) if self._encoder else None
-
-    def of(self, at: int, row: int) -> tuple[TermMatch, ...]:
-        """The matches of the candidate at place `at`; none where its words are not those that its states are of."""
-        if self._encoder is None or self._query is None:
-            return ()
-        ids = self._candidates.products.ids[at]
-        ids = ids[ids >= 0]
-        stands = self._encoder.product_spans(encoder_text(self._snapshot.products[row]))
-        if not np.array_equal(stands.ids[:MOST_TOKENS], ids):
-            return ()
-        words = token_words(stands, len(ids), self._query.words.words)
-        return term_matches(self._query, words, self._candidates.products.states[at, : len(ids)])
-
-    def _query_words(self, encoder: TokenEncoder, text: str) -> QueryWords:
-        candidates = self._candidates
-        most = min(len(candidates.query.ids), MOST_QUERY_TOKENS)
-        words = token_words(encoder.query_spans(text), most)
-        return QueryWords(words, candidates.query.states[:most], candidates.query_idf[:most])
+def _matches(
+    encoder: TokenEncoder, query: QueryWords, product: Product, candidates: Candidates, at: int
+) -> tuple[TermMatch, ...]:
+    """The matches of the candidate at place `at`; none where its words are not those that its states are of."""
+    ids = candidates.products.ids[at]
+    ids = ids[ids >= 0]
+    stands = encoder.product_spans(encoder_text(product))
+    if not np.array_equal(stands.ids[:MOST_TOKENS], ids):
+        return ()
+    words = token_words(stands, len(ids), query.words.words)
+    return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
 MOST_MATCHES = 3
@@ -91,11 +73,12 @@ MOST_MATCHES = 3
 _UNKNOWN = "not known"
 _SAME_PRICE = 0.03
 _MONTH, _YEAR = 30.4, 365.25
+_IN_STOCK = {1.0: "yes", -1.0: "no"}
 
 
 @dataclass(frozen=True, slots=True)
 class HitFacts:
-    """What there is to tell of one hit."""
+    """The values of one hit that explanations describe."""
 
     product: Product
     features: NDArray[np.float32]
@@ -112,29 +95,10 @@ class HitFacts:
         return float(self.features[FEATURES.index(name)])
 
 
-def factor_name(factor: Factor) -> str:
-    """What a person calls it."""
-    return _WORDS[factor][0]
-
-
-def describe_value(factor: Factor, hit: HitFacts) -> str:
-    """What it is with one hit."""
-    return _WORDS[factor][1](hit)
-
-
-def matches_in_words(matches: tuple[TermMatch, ...]) -> str:
-    """The strongest matches: "cordless = cordless, drill ~ screwdriver (0.82)"."""
-    return ", ".join(map(_match, matches[:MOST_MATCHES]))
-
-
 def _match(match: TermMatch) -> str:
     if match.exact:
         return f"{match.query_word} = {match.product_word}"
     return f"{match.query_word} ~ {match.product_word} ({match.similarity:.2f})"
-
-
-def _merged(hit: HitFacts) -> str:
-    return f"{hit.feature('merged'):.2f}, #{hit.merged_rank} before the ranker"
 
 
 def _keywords(hit: HitFacts) -> str:
@@ -142,13 +106,9 @@ def _keywords(hit: HitFacts) -> str:
     return f"{score:.1f}, {share:.0%} of the best match" if score > 0 else "none of them"
 
 
-def _meaning(hit: HitFacts) -> str:
-    return f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}"
-
-
 def _product_words(hit: HitFacts) -> str:
     if hit.matches:
-        return matches_in_words(hit.matches)
+        return ", ".join(map(_match, hit.matches[:MOST_MATCHES]))
     return "read" if hit.feature("has_states") else "not read yet"
 
 
@@ -161,10 +121,6 @@ def _price(hit: HitFacts) -> str:
     if share > 2:
         return f"{share:.1f} times what such products usually cost"
     return f"{abs(share - 1):.0%} {'below' if share < 1 else 'above'} what such products usually cost"
-
-
-def _in_stock(hit: HitFacts) -> str:
-    return {1.0: "yes", -1.0: "no"}.get(hit.feature("availability"), _UNKNOWN)
 
 
 def _popularity(hit: HitFacts) -> str:
@@ -206,15 +162,19 @@ def _history(hit: HitFacts) -> str:
     return f"{acts}; the product nearest in meaning: {float(hit.alike.max()):.2f}"
 
 
-_WORDS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
-    Factor.MERGED: ("merged score", _merged),
+DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
+    Factor.MERGED: ("merged score", lambda hit: f"{hit.feature('merged'):.2f}, #{hit.merged_rank} before the ranker"),
     Factor.KEYWORDS: ("matches the words (BM25)", _keywords),
-    Factor.MEANING: ("similar in meaning", _meaning),
+    Factor.MEANING: (
+        "similar in meaning",
+        lambda hit: f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}",
+    ),
     Factor.WORDS: ("its words, in context", _product_words),
     Factor.PRICE: ("price", _price),
-    Factor.AVAILABILITY: ("in stock", _in_stock),
+    Factor.AVAILABILITY: ("in stock", lambda hit: _IN_STOCK.get(hit.feature("availability"), _UNKNOWN)),
     Factor.POPULARITY: ("popularity", _popularity),
     Factor.AGE: ("new", _age),
     Factor.RATING: ("rating", _rating),
     Factor.HISTORY: ("what this shopper looked at before", _history),
 }
+"""The name of each factor for people, and a description of its value for a hit."""

@@ -22,7 +22,7 @@ _BEFORE = 3
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What is put around words that match, and where a text was cut."""
+    """The tags around matches, and the sign where a text is cut."""
 
     before: str = "<em>"
     after: str = "</em>"
@@ -36,8 +36,8 @@ def marked(
     shown: Callable[[str], str] = str,
     bounds: tuple[int, int] | None = None,
 ) -> str:
-    """The text with tags around its spans, which come ascending and apart; each piece of it as `shown` has it. With
-    `bounds` what stands between those alone, and a sign where something was cut off."""
+    """The text with tags around its spans, ascending and disjoint, and `shown` applied to each piece; only the part
+    within `bounds`, with a sign where it is cut."""
     begin, end = bounds or (0, len(text))
     pieces, done = [marks.cut if begin else ""], begin
     for start, stop in spans:
@@ -48,7 +48,7 @@ def marked(
 
 
 def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
-    """From where up to where so many words stand, a few of them before the one at `first`."""
+    """The bounds of an excerpt of so many words, a few of them before the character `first`."""
     if not words:
         return 0, 0
     spans = list(word_spans(text))
@@ -59,9 +59,6 @@ def excerpt(text: str, words: int, first: int) -> tuple[int, int]:
     chosen = list(islice(spans, begin, begin + words))
     return (chosen[0][0] if begin else 0), (chosen[-1][1] if begin + words < len(spans) else len(text))
 
-
-# Which words of a text match a query, as search matches them: by their terms, so that "drills" meets "drill", and by
-# the synonyms that it was searched with.
 
 _MOST_WORDS = 64
 _LONGEST_MATCH = 50_000
@@ -89,10 +86,11 @@ class _WordForms:
 
 
 class Matcher:
-    """Finds the words of one query."""
+    """Finds the words of one query in texts as search does: by terms ("drills" matches "drill") and by synonyms."""
 
     def __init__(self, analyzer: Analyzer, query: str) -> None:
-        known = (word for run in _words(query) for word in _readable(run))
+        runs = (query[start:end] for start, end in word_spans(query))
+        known = (word for run in runs for word in (chinese_words(run) if contains_chinese(run) else [run]))
         typed = tuple(islice(dict.fromkeys(known), _MOST_WORDS))
         self.words = tuple(dict.fromkeys(map(fold, typed)))
         """Of the query, folded, each once."""
@@ -108,26 +106,14 @@ class Matcher:
         """The words of a text that match, in order."""
         if not self._wanted:
             return
-        found = [(start, end, self._terms_of(text[start:end])) for start, end in self._spans(text)]
+        spans = word_spans(text[:_LONGEST_MATCH], self._known)
+        analyzed = ((start, end, _terms(text[start:end])) for start, end in spans)
+        found = [(start, end, [term for term in terms if term in self._wanted]) for start, end, terms in analyzed]
         there = frozenset[str]().union(*(terms for _, _, terms in found))
         for start, end, terms in found:
             ways = (way for term in terms for way in self._wanted[term] if way.terms <= there)
             if words := frozenset[str]().union(*(way.words for way in ways)):
                 yield Match(start, end, words)
-
-    def _spans(self, text: str) -> Iterator[tuple[int, int]]:
-        return word_spans(text[:_LONGEST_MATCH], self._known)
-
-    def _terms_of(self, word: str) -> list[str]:
-        return [term for term in _terms(word) if term in self._wanted]
-
-
-def _words(text: str) -> Iterator[str]:
-    return (text[start:end] for start, end in word_spans(text))
-
-
-def _readable(word: str) -> list[str]:
-    return chinese_words(word) if contains_chinese(word) else [word]
 
 
 def _own_forms(words: Sequence[str]) -> Iterator[_WordForms]:
@@ -179,24 +165,19 @@ MOST_FIELDS = 10
 MOST_HITS = 200
 """Hits of one search whose texts are marked."""
 WORDS = 30
-"""That a longer text is cut to, unless told otherwise."""
+"""Words that a longer text is cut to by default."""
 _LONGEST = 10_000
-"""Characters of a text that are looked at; what stands behind them is left out."""
+"""Characters of a text that are shown at most."""
 _MARKS = Marks("<mark>", "</mark>")
-_TEXTS: Mapping[str, Callable[[Product], str]] = {
-    "title": lambda product: product.title,
-    "description": lambda product: product.description,
-    "brand": lambda product: product.brand,
-    "category": lambda product: CATEGORY_SEPARATOR.join(product.category),
-}
+_TEXTS = ("title", "description", "brand", "category")
 
 
 @dataclass(frozen=True, slots=True)
 class HighlightedFields:
-    """Which texts of products to mark, and how many words to show of a longer one."""
+    """The texts of products to mark, and the words that a longer one is cut to."""
 
     fields: Mapping[str, str]
-    """The field that each name means."""
+    """Fields by the names in the request."""
     words: int = WORDS
 
     @classmethod
@@ -205,7 +186,7 @@ class HighlightedFields:
         return cls({name: _field(name, catalog) for name in names}, words)
 
     def marked_of(self, product: Product, matcher: Matcher) -> dict[str, str]:
-        """Of each field that has a text what is shown of it, `<mark>` around the words that matched."""
+        """The shown part of each field's text, `<mark>` around the words that matched."""
         texts = {name: _text(product, field) for name, field in self.fields.items()}
         return {name: self._marked(text, matcher) for name, text in texts.items() if text}
 
@@ -234,9 +215,11 @@ def _has_texts(info: FieldInfo) -> bool:
 
 
 def _text(product: Product, field: str) -> str:
-    if read := _TEXTS.get(field):
-        return read(product)
+    if field == "category":
+        return CATEGORY_SEPARATOR.join(product.category)
     table, _, name = field.partition(".")
-    value = (product.attributes if table == "attributes" else product.identifiers).get(name, "")
+    value = getattr(product, table)
+    if name:
+        value = value.get(name, "")
     texts = value if isinstance(value, tuple) else (value,)
     return ", ".join(each for each in texts if isinstance(each, str))

@@ -6,13 +6,11 @@ so that among equal scores it follows the older products until the next version 
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +23,7 @@ from retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, Toke
 from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors
 from retrieval.records import Product
 from retrieval.store.files import file_stamp
-from retrieval.store.manifest import CURRENT, Manifest
+from retrieval.store.manifest import CURRENT
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
 from retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
 from retrieval.store.versions import Store
@@ -35,12 +33,12 @@ from retrieval.updates.three_way_merge import same_product
 from service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
 
 _MOST_PASSED_OVER = 500
-"""Masked rows that a search asks for on top, to drop them; beyond that the index is told what is allowed."""
+"""Masked rows that a search requests in addition, to drop them; beyond that it passes the allowed rows to the index."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedProducts:
-    """Products, some of them replaced, some gone, some new."""
+    """The products of a version with changes laid over them."""
 
     base: Products
     changed: Mapping[int, Product | None] = field(default_factory=dict)
@@ -73,20 +71,18 @@ class ChangedProducts:
 
     def with_changes(self, changed: Mapping[int, Product | None], added: Mapping[str, int]) -> ChangedProducts:
         """These products with more changes, the later ones counting."""
-        return ChangedProducts(
-            self.base, MappingProxyType({**self.changed, **changed}), MappingProxyType({**self.added, **added})
-        )
+        return replace(self, changed={**self.changed, **changed}, added={**self.added, **added})
 
 
 _THERE = Product("", "")
 
 
 class ChangedVectors:
-    """A vector index, some of its vectors replaced, some gone, some new. Read-only, as every index."""
+    """A vector index with changes laid over it. Read-only, as every index."""
 
     def __init__(self, base: VectorIndex, masked: frozenset[int], rows: Rows, vectors: Vectors) -> None:
-        """`masked` are the rows of `base` that do not count any more; `rows` (n,), ascending, have the `vectors` (n,
-        dimension) instead, or anew."""
+        """`masked` are the rows of `base` that are replaced or gone; `rows` (n,), ascending, have the `vectors` (n,
+        dimension)."""
         self._base = base
         self._masked = masked
         self._rows = rows
@@ -102,12 +98,10 @@ class ChangedVectors:
 
     def with_changes(self, vectors: Mapping[int, Vectors | None]) -> ChangedVectors:
         """This index with other vectors (dimension,) for some rows, None for rows that are gone."""
-        laid = dict(zip(self._rows.tolist(), self._vectors, strict=True))
-        laid.update((row, vector) for row, vector in vectors.items() if vector is not None)
-        for row in (row for row, vector in vectors.items() if vector is None):
-            laid.pop(row, None)
-        rows = np.array(sorted(laid), dtype=np.int64)
-        stacked = np.array([laid[row] for row in rows.tolist()], dtype=np.float32)
+        changed = {**dict(zip(self._rows.tolist(), self._vectors, strict=True)), **vectors}
+        laid = {row: changed[row] for row in sorted(changed) if changed[row] is not None}
+        rows = np.array(list(laid), dtype=np.int64)
+        stacked = np.array(list(laid.values()), dtype=np.float32)
         masked = self._masked | {row for row in vectors if row < self._base.size}
         return ChangedVectors(self._base, masked, rows, stacked.reshape(len(rows), self.dimension))
 
@@ -149,10 +143,8 @@ class ChangedVectors:
         return scores
 
     def vector(self, row: int) -> Vectors:
-        at = int(np.searchsorted(self._rows, row))
-        if at < len(self._rows) and self._rows[at] == row:
-            return np.array(self._vectors[at], dtype=np.float32)
-        return self._base.vector(row)
+        vector: Vectors = self.gather(np.array([row]))[0]
+        return vector
 
     def gather(self, rows: Rows) -> Vectors:
         if not len(self._rows):
@@ -164,7 +156,7 @@ class ChangedVectors:
         return vectors
 
     def _laid(self, rows: Rows) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-        """Where each of `rows` stands among the vectors that are laid over, and whether it is there at all."""
+        """The places of `rows` among the changed vectors, and whether each is there."""
         at = np.searchsorted(self._rows, rows).clip(max=len(self._rows) - 1)
         return at, self._rows[at] == rows
 
@@ -173,13 +165,15 @@ class ChangedVectors:
         return ChangedVectors(self._base.without_cluster, self._masked, self._rows, self._vectors)
 
 
-# Token states and signals of a version with live changes laid over them. The version's own files stay as they are.
+def _is_stored(rows: Rows, size: int, laid: Mapping[int, object]) -> NDArray[np.bool_]:
+    """Whether rows (n,) are still as the version of `size` products has them."""
+    return np.array([row < size and row not in laid for row in rows.tolist()], bool)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangedStates:
-    """The states of a version of `size` products, some of them replaced or new. A product that has none, as one whose
-    text could not be encoded, has no tokens."""
+    """The token states of a version of `size` products with changes laid over them. A product without states, as one
+    whose text could not be encoded, has no tokens."""
 
     base: TokenStates
     size: int
@@ -204,10 +198,10 @@ class ChangedStates:
 
     def with_changes(self, laid: Mapping[int, TokenRuns | None]) -> ChangedStates:
         """These states with more changes, the later ones counting."""
-        return ChangedStates(self.base, self.size, MappingProxyType({**self.laid, **laid}))
+        return replace(self, laid={**self.laid, **laid})
 
     def gather(self, rows: Rows) -> ProductTokens:
-        is_stored = np.array([row < self.size and row not in self.laid for row in rows.tolist()], bool)
+        is_stored = _is_stored(rows, self.size, self.laid)
         if is_stored.all():
             return self.base.gather(rows)
         stored = self.base.gather(rows[is_stored])
@@ -225,7 +219,7 @@ class ChangedStates:
 
 @dataclass(frozen=True, slots=True)
 class ChangedSignals:
-    """The signals of a version of `size` products, some of them replaced or new."""
+    """The signals of a version of `size` products with changes laid over them."""
 
     base: ProductSignals
     size: int
@@ -233,13 +227,13 @@ class ChangedSignals:
     """By row (5,)."""
 
     def with_changes(self, products: Mapping[int, Product | None]) -> ChangedSignals:
-        """These signals with those of more products; of one that is gone nothing is known."""
+        """These signals with those of more products, unknown for one that is gone."""
         laid = {row: _UNKNOWN if product is None else signal_row(product) for row, product in products.items()}
-        return ChangedSignals(self.base, self.size, MappingProxyType({**self.laid, **laid}))
+        return replace(self, laid={**self.laid, **laid})
 
     def at(self, rows: Rows) -> SignalColumns:
         table = np.array([self.laid.get(row, _UNKNOWN) for row in rows.tolist()], np.float32).reshape(-1, len(COLUMNS))
-        is_stored = np.array([row < self.size and row not in self.laid for row in rows.tolist()], bool)
+        is_stored = _is_stored(rows, self.size, self.laid)
         stored = self.base.at(rows[is_stored])
         for column, name in enumerate(COLUMNS):
             table[is_stored, column] = getattr(stored, name)
@@ -263,16 +257,16 @@ class _EncodedText:
 
 @dataclass(frozen=True, slots=True)
 class AppliedChanges:
-    """A change that was taken: it is durable, and searches of this engine find it."""
+    """Changes that are durable and that searches of this engine find."""
 
     sequence: int
-    """The number of the last change, as the journal counts them; 0 where there was nothing to change."""
+    """The journal's number of the last change; 0 where there was nothing to change."""
     products: int
-    """How many products it was about."""
+    """The number of changed products."""
 
 
 class LiveSnapshot:
-    """A version, and what the journal's entries make of it. Used by one thread at a time; snapshots are for all."""
+    """A version with the journal's entries laid over it. Used by one thread at a time; snapshots are for all."""
 
     def __init__(self, base: Snapshot) -> None:
         self.snapshot = base
@@ -290,9 +284,9 @@ class LiveSnapshot:
         return None if row is None else self._products[row]
 
     def effective(self, changes: Sequence[Change]) -> list[Change]:
-        """Those changes whose product would not be the same after all of them.
+        """The changes whose product is another one after all of them.
 
-        Their vectors are made at once, so that a failing encoder refuses them before they are taken.
+        Their texts are encoded at once, so that a failing encoder refuses them before they are in the journal.
         """
         outcome = self._outcome(changes)
         found = {key: each for key, each in outcome.items() if not same_product(each, self.product(key))}
@@ -302,7 +296,7 @@ class LiveSnapshot:
     def apply(self, entries: Iterable[JournalEntry]) -> None:
         """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
 
-        Where the version's encoder is lost, products whose text is new are found by words alone.
+        Where the version's encoder is lost, only words find products whose text is new.
         """
         pending = list(entries)
         if not pending:
@@ -342,19 +336,13 @@ class LiveSnapshot:
         return [_EncodedText(vector, run) for vector, run in zip(vectors, runs, strict=True)]
 
     def _new_texts(self, found: Found) -> set[str]:
-        products = [product for product in found.values() if product]
-        return {text for product in products if (text := encoder_text(product)) != self._text(product)}
-
-    def _text(self, product: Product) -> str:
-        """The text that the product's vector was made of, if it has one."""
-        known = self.product(product.id)
-        return encoder_text(known) if known else ""
+        pairs = ((product, self.product(key)) for key, product in found.items() if product)
+        texts = ((encoder_text(product), encoder_text(known) if known else "") for product, known in pairs)
+        return {new for new, old in texts if new != old}
 
     def _added(self, entries: Iterable[JournalEntry]) -> dict[str, int]:
-        """The rows of products that are new: the next free ones, in the order in which the journal brings them.
-
-        So every engine gives a product the same row, however many entries it reads at a time.
-        """
+        """The rows of new products: the next free ones in the order of the journal, the same in every engine, however
+        many entries it reads at a time."""
         added: dict[str, int] = {}
         for entry in entries:
             product_id = entry.change.id
@@ -366,16 +354,13 @@ class LiveSnapshot:
     def _lay(
         self, found: Found, encoded: Mapping[str, _EncodedText], sequences: Mapping[str, int], added: Mapping[str, int]
     ) -> None:
-        places = {key: added[key] if key in added else self._products.place_of(key) for key in found}
-        rows = {place: found[key] for key, place in places.items() if place is not None}
+        known = ((key, added[key] if key in added else self._products.place_of(key)) for key in found)
+        places = {key: row for key, row in known if row is not None}
+        rows = {row: found[key] for key, row in places.items()}
         present = {row: product for row, product in rows.items() if product is not None}
         catalog = self._catalog(present.values())
         # Those that stay as they are, too: another engine may have written to a shared index what they were in between.
-        changes = [
-            self._document(place, found[key], catalog, sequences[key])
-            for key, place in places.items()
-            if place is not None
-        ]
+        changes = [self._document(row, found[key], catalog, sequences[key]) for key, row in places.items()]
         keyword = self.snapshot.keyword.apply_changes(changes, catalog) if changes else self.snapshot.keyword
         laid: dict[int, _EncodedText | None] = {row: None for row, product in rows.items() if product is None}
         laid |= {row: encoded[text] for row, product in present.items() if (text := encoder_text(product)) in encoded}
@@ -385,7 +370,7 @@ class LiveSnapshot:
             self._states = self._states.with_changes(tokens)
         self._signals = self._signals.with_changes(rows)
         self._products = self._products.with_changes(rows, added)
-        self.snapshot = dataclasses.replace(
+        self.snapshot = replace(
             self.snapshot,
             products=self._products,
             catalog=catalog,
@@ -411,14 +396,13 @@ class LiveSnapshot:
         return FieldCatalog(fields, catalog.category_roots)
 
 
-# The version that an engine answers from, with live changes laid over it, swapped for what is published later.
-
 _AGAIN_SECONDS = 5.0
 """After which a version that could not be opened is tried again."""
 
 
 class FollowedVersion:
-    """Safe to share between threads: whoever has a snapshot keeps it, whatever comes next."""
+    """The version that an engine answers from, with live changes laid over it, swapped for versions that are published
+    later. Safe to share between threads; a snapshot stays valid."""
 
     def __init__(self, store: Store, snapshot: Snapshot, connection: Connection, *, follow: bool) -> None:
         """Without `follow` neither live changes nor later versions are taken up."""
@@ -444,11 +428,6 @@ class FollowedVersion:
     def snapshot(self) -> Snapshot:
         """As it is now."""
         return self._live.snapshot
-
-    @property
-    def manifest(self) -> Manifest:
-        """What the version is made of."""
-        return self.snapshot.manifest
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -481,7 +460,7 @@ class FollowedVersion:
             # Refused before it is taken: once it is in the journal it stands.
             self.snapshot.keyword.check_changeable()
             wanted = self._live.effective([completed(change) for change in checked])
-            numbers = self._journal.append(wanted, above=self.manifest.last_merged_change)
+            numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change)
             # It is taken, whatever comes next: an error would say that it is not.
             self._try_apply()
         return AppliedChanges(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
@@ -498,15 +477,16 @@ class FollowedVersion:
             with self._swap:
                 if self._follow:
                     newer.apply(self._journal.since(newer.sequence))
-                changed = newer.snapshot.manifest.version != self.manifest.version
-                self._note_changes(newer.sequence > self._live.sequence)
+                is_other = newer.snapshot.manifest.version != self.snapshot.manifest.version
+                if newer.sequence > self._live.sequence:
+                    self.changed = time.time()
                 self._live = newer
             self._trouble.pop("version", None)
-            return changed
+            return is_other
 
     def postpone(self, error: ShelfwiseError) -> None:
         """A version that cannot be opened, as on a full disk, is tried again later; `notices` says why."""
-        message = f"{self.manifest.version} serves on: the newly published version cannot be opened: {error}"
+        message = f"{self.snapshot.manifest.version} serves on: the newly published version cannot be opened: {error}"
         self._trouble["version"] = message
         self._again = time.monotonic() + _AGAIN_SECONDS
 
@@ -529,23 +509,18 @@ class FollowedVersion:
     def _apply_new(self) -> None:
         before = self._live.sequence
         self._live.apply(self._journal.since(before))
-        self._note_changes(self._live.sequence > before)
-
-    def _note_changes(self, there_are: bool) -> None:
-        if there_are:
+        if self._live.sequence > before:
             self.changed = time.time()
 
-
-# Measures in a live patch: the number that cleaning puts beside a quantity (`weight_g`) follows the quantity.
 
 _ATTRIBUTE = "attributes."
 
 
 def add_measures(product: Product, values: Mapping[str, object]) -> dict[str, object]:
-    """The values of a sound patch of a product, with the measures of those attributes that become another quantity.
+    """The values of a sound patch with the measures (`weight_g`) of the attributes that change, as the feed's cleaning
+    makes them.
 
-    The measure of the old text goes, that of the new one comes, as the feed's cleaning would have it. What the patch
-    itself says of a measure counts, and a number that was never the attribute's measure stays.
+    The patch's own values of measures count, and a number that was never the attribute's measure stays.
     """
     followed: dict[str, object] = {}
     for key, value in values.items():

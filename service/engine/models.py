@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -45,9 +44,29 @@ _NO_STATES = (
 )
 
 
+MOST = 8
+"""Named rankers that are kept; one more, and the one that was opened first is closed."""
+_AGAIN_SECONDS = 5.0
+"""After which one that could not be opened is tried again: to verify one reads all of it."""
+_MOST_FAILED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedRanker:
+    """A ranker at work, with what the settings said when it was opened."""
+
+    reranker: Reranker
+    deadline: float
+    """Seconds."""
+    floor: float
+
+
 class ServedRanker:
-    """The ranker of an index directory that serves now, and others by their names. Without `settings` they are read
-    from the file and the environment."""
+    """The ranker of an index directory that serves now, and others that searches name: each opened when it is first
+    requested, and kept. Without `settings` they are read from the file and the environment.
+
+    Thread-safe: a search waits only for a ranker that is being opened.
+    """
 
     def __init__(
         self, root: Path, settings: Settings | None = None, popularity: ReloadedFile[Popularity] | None = None
@@ -59,7 +78,11 @@ class ServedRanker:
         self._seen: object = None
         self._is_closed = False
         self._serving: OpenedRanker | None = None
-        self._named = NamedRankers(self._open_named)
+        self._opening = threading.Lock()
+        """Held while a named ranker is opened."""
+        self._named: dict[tuple[str, Encoding], OpenedRanker] = {}
+        self._failed: dict[tuple[str, Encoding], tuple[ModelError, float]] = {}
+        """Errors of named rankers, and when to try again by the monotonic clock."""
         self._popularity = popularity or follow_popularity(root)
         self._notices: tuple[str, ...] = ()
 
@@ -88,9 +111,9 @@ class ServedRanker:
         With a name that ranker's, which is opened the first time; None for OFF. Raises ModelError, of its kind,
         where the one that is named cannot serve.
         """
-        encoding = encoding_of(snapshot)
         if name == OFF:
             return None
+        encoding = encoding_of(snapshot)
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
             return None
@@ -109,40 +132,64 @@ class ServedRanker:
         with self._lock:
             self._is_closed = True
             self._swap(None)
-        self._named.close()
+        self._forget_named(drop=True)
 
     @property
     def _is_used(self) -> bool:
-        return self._serving is not None or self._named.any
+        return self._serving is not None or bool(self._named)
 
     def _opened(self, name: str, encoding: Encoding) -> OpenedRanker:
         serving = self._serving
         if serving is None or serving.reranker.ranker.name != name:
-            return self._named.get(name, encoding)
+            if named := self._named.get((name, encoding)):
+                return named
+            with self._opening:
+                return self._named.get((name, encoding)) or self._open_named(name, encoding)
         if why := misfit(serving.reranker.ranker.spec, encoding):
             raise ModelMismatchError(f"{name} cannot serve: {why}")
         return serving
 
     def _open(self, encoding: Encoding) -> None:
+        opened: OpenedRanker | None = None
         try:
             # Who switches rankers off means all of them.
-            (self._named.drop if self._registry.is_off() else self._named.retry)()
+            self._forget_named(drop=self._registry.is_off())
             found = self._registry.serving(encoding)
             self._notices = found.notices
-            if found.model is None:
-                self._swap(None)
-                return
-            made = self._at_work(found.model)
-            ranker = made.reranker.ranker
-            if ranker.reads_states and encoding.state_dimension is None:
-                self._notices = (*found.notices, f"{ranker.name} {_NO_STATES}")
-            self._swap(made)
+            if found.model:
+                opened = self._at_work(found.model)
+                if opened.reranker.ranker.reads_states and encoding.state_dimension is None:
+                    self._notices = (*found.notices, f"{found.model.name} {_NO_STATES}")
         except (ShelfwiseError, OSError) as error:
-            self._swap(None)
             self._notices = (f"results keep the merged order: {error}",)
+        self._swap(opened)
+
+    def _forget_named(self, *, drop: bool) -> None:
+        """Has named rankers that failed tried again; with `drop` closes the others, to be opened anew on request."""
+        with self._opening:
+            self._failed.clear()
+            while drop and self._named:
+                self._named.popitem()[1].reranker.close()
 
     def _open_named(self, name: str, encoding: Encoding) -> OpenedRanker:
-        return self._at_work(self._registry.servable(name, encoding))
+        known, again = self._failed.get((name, encoding), (None, 0.0))
+        if known and time.monotonic() < again:
+            raise type(known)(str(known))
+        if self._is_closed:
+            raise ModelError(f"{name} is not opened any more: the engine is closed")
+        try:
+            made = self._at_work(self._registry.servable(name, encoding))
+        except (ShelfwiseError, OSError) as error:
+            failure = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
+            if len(self._failed) >= _MOST_FAILED:
+                self._failed.clear()
+            self._failed[name, encoding] = failure, time.monotonic() + _AGAIN_SECONDS
+            raise failure from error
+        while len(self._named) >= MOST:
+            # Searches that have it already compute on in their own threads.
+            self._named.pop(next(iter(self._named))).reranker.close()
+        self._named[name, encoding] = made
+        return made
 
     def _at_work(self, ranker: StoredRanker) -> OpenedRanker:
         # A graph's runtime, which an engine without a ranker does without.
@@ -165,96 +212,6 @@ def encoding_of(snapshot: Snapshot) -> Encoding:
     return Encoding(manifest.encoder, manifest.dimension, None if states is None else states.dimension)
 
 
-# Rankers that searches name, beside the one that serves: each opened when it is first asked for, and kept.
-
-MOST = 8
-"""That are kept; one more, and the one that was opened first is closed."""
-_AGAIN_SECONDS = 5.0
-"""After which one that could not be opened is tried again: to verify one reads all of it."""
-_MOST_FAILED = 100
-
-
-@dataclass(frozen=True, slots=True)
-class OpenedRanker:
-    """A ranker at work, with what the settings said when it was opened."""
-
-    reranker: Reranker
-    deadline: float
-    """Seconds."""
-    floor: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    error: ModelError
-    again: float
-    """When to try again, by the monotonic clock."""
-
-
-class NamedRankers:
-    """Thread-safe: no search waits for another one's ranker, but for one that is being opened."""
-
-    def __init__(self, opened: Callable[[str, Encoding], OpenedRanker]) -> None:
-        """`opened` opens one for an index's encoding; raises ShelfwiseError where it cannot serve."""
-        self._opened = opened
-        self._opening = threading.Lock()
-        self._kept: dict[tuple[str, Encoding], OpenedRanker] = {}
-        self._failed: dict[tuple[str, Encoding], _Failure] = {}
-        self._is_closed = False
-
-    @property
-    def any(self) -> bool:
-        return bool(self._kept)
-
-    def get(self, name: str, encoding: Encoding) -> OpenedRanker:
-        """The ranker of this name; raises ModelError, of its kind, where it cannot serve an index of this encoding."""
-        kept = self._kept.get((name, encoding))
-        if kept is not None:
-            return kept
-        with self._opening:
-            return self._kept.get((name, encoding)) or self._open(name, encoding)
-
-    def retry(self) -> None:
-        """Has those that could not be opened tried again when they are next asked for."""
-        with self._opening:
-            self._failed.clear()
-
-    def drop(self) -> None:
-        """Closes all of them: each is opened anew when it is next asked for, if it can serve then."""
-        with self._opening:
-            kept, self._kept = self._kept, {}
-            self._failed.clear()
-        for each in kept.values():
-            each.reranker.close()
-
-    def close(self) -> None:
-        with self._opening:
-            self._is_closed = True
-        self.drop()
-
-    def _open(self, name: str, encoding: Encoding) -> OpenedRanker:
-        failed = self._failed.get((name, encoding))
-        if failed and time.monotonic() < failed.again:
-            raise type(failed.error)(str(failed.error))
-        if self._is_closed:
-            raise ModelError(f"{name} is not opened any more: the engine is closed")
-        try:
-            made = self._opened(name, encoding)
-        except (ShelfwiseError, OSError) as error:
-            values = error if isinstance(error, ModelError) else ModelError(f"{name} cannot be opened: {error}")
-            if len(self._failed) >= _MOST_FAILED:
-                self._failed.clear()
-            self._failed[name, encoding] = _Failure(values, time.monotonic() + _AGAIN_SECONDS)
-            raise values from error
-        while len(self._kept) >= MOST:
-            # Searches that have it already compute on in their own threads.
-            self._kept.pop(next(iter(self._kept))).reranker.close()
-        self._kept[name, encoding] = made
-        return made
-
-
-# An engine's way to the user tower: the one that was published last, swapped when another is.
-
 Floats = NDArray[np.float32]
 
 
@@ -272,12 +229,8 @@ class OpenedUserTower:
         """Where the table has a product; None where nothing is known of it but its text."""
         return self._places.get(product_id)
 
-    def own_of(self, places: list[int | None]) -> Floats:
-        """The own vectors (n, e) of products at these places; 0 for one that has none."""
-        return self.values_of(places, self.table.own)
-
     def values_of(self, places: list[int | None], values: Floats) -> Floats:
-        """What is told (m, ...) of the table's products, of those at places (n,); 0 for one that has none."""
+        """Of `values` (m, ...) for the products of the table, those at places (n,); 0 for a product without a place."""
         known = _numbers(places)
         made = np.zeros((len(known), *values.shape[1:]), np.float32)
         made[known >= 0] = values[known[known >= 0]]
@@ -342,7 +295,6 @@ class ServedUserTower:
         with self._lock:
             if seen != self._seen:
                 self._open(encoding)
-                self._find_fallback()
                 self._seen = seen
 
     def of(self, snapshot: Snapshot) -> OpenedUserTower | None:
@@ -352,27 +304,23 @@ class ServedUserTower:
             return None
         return opened
 
-    def _find_fallback(self) -> None:
+    def _open(self, encoding: Encoding) -> None:
+        opened: OpenedUserTower | None = None
+        try:
+            found = self._store.serving(encoding)
+            self.notices = found.notices
+            if tower := found.model:
+                # A graph's runtime, which an engine without a tower does without.
+                from rerank.model_store import MODEL_FILE
+                from rerank.user_tower.tower import OnnxEncoder
+
+                encoder = OnnxEncoder(tower.folder / MODEL_FILE)
+                opened = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
+        except (ShelfwiseError, OSError) as error:
+            self.notices = (f"recommendations do without a user tower: {error}",)
+        self._serving = opened
         try:
             self.fallback = fallback_method(self._store)
         except ModelDamagedError as error:
             self.fallback = "near"
             self.notices = (*self.notices, f"without a user tower, what is near is recommended: {error}")
-
-    def _open(self, encoding: Encoding) -> None:
-        try:
-            found = self._store.serving(encoding)
-            self.notices = found.notices
-            if found.model is None:
-                self._serving = None
-                return
-            # A graph's runtime, which an engine without a tower does without.
-            from rerank.model_store import MODEL_FILE
-            from rerank.user_tower.tower import OnnxEncoder
-
-            tower = found.model
-            encoder = OnnxEncoder(tower.folder / MODEL_FILE)
-            self._serving = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
-        except (ShelfwiseError, OSError) as error:
-            self._serving = None
-            self.notices = (f"recommendations do without a user tower: {error}",)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +19,6 @@ from retrieval.errors import ModelError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.index.keyword import Rows, Selection
-from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import EventKind, Hit, Page, PastAct, StageScore
 from service.curation.rule_matching import NOTHING, CompiledRules
 from service.engine.hot_reload import ReloadedFile
@@ -57,11 +55,8 @@ def recommend_by_history(
     that are not there gives no hits."""
     now = time.time()
     acts = [act for _, act in by_time(acts, now)]
-    requested = condition_of(snapshot, filters)
-    effect = rules.effect([snapshot.analyzer.analyze("")], requested, now) if rules else NOTHING
-    where = effect.condition(requested)
-    past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
-    hidden = frozenset() if include_seen else frozenset(past)
+    where, rule_ids = _condition(snapshot, filters, rules)
+    hidden = frozenset() if include_seen else _rows_of(snapshot, acts)
     is_lost, degraded = bool(lost), lost
     found: list[tuple[int, float]] | None = None
     if tower is not None:
@@ -76,8 +71,21 @@ def recommend_by_history(
         Hit(snapshot.products[row], score, {"dense": StageScore(rank, score)})
         for rank, (row, score) in enumerate(found, 1)
     )
-    version = snapshot.manifest.version
-    return Page(hits, len(hits), 1, size, degraded=degraded, version=version, rules=effect.excluded_by)
+    return Page(hits, len(hits), 1, size, degraded=degraded, version=snapshot.manifest.version, rules=rule_ids)
+
+
+def _condition(
+    snapshot: Snapshot, filters: str, rules: CompiledRules | None
+) -> tuple[Condition | None, tuple[str, ...]]:
+    """What a product must pass: the filter and what `rules` say of browsing, with the ids of these rules."""
+    requested = condition_of(snapshot, filters)
+    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
+    return effect.condition(requested), effect.excluded_by
+
+
+def _rows_of(snapshot: Snapshot, acts: Sequence[PastAct]) -> frozenset[int]:
+    rows = (snapshot.products.row_of(act.product_id) for act in acts)
+    return frozenset(row for row in rows if row is not None)
 
 
 def _near(
@@ -112,8 +120,6 @@ def _newest(snapshot: Snapshot, acts: Sequence[PastAct]) -> dict[int, float]:
     return worth
 
 
-# What to show next to a shopper, by a trained tower: products proposed by text and by what was learned of them.
-
 _LEAST_PROPOSED = 200
 """Products that each of the two ways proposes; all of them are then scored by both."""
 _WIDER, _MAX_EXAMINED = 8, 10_000
@@ -132,7 +138,7 @@ class ShopperVectors:
             places = [tower.place_of(snapshot.products.id_of(row)) for row in rows.tolist()]
             self._companion_scores = tower.neighbour_scores(places)
             history = Histories.of([rows.tolist()], [kinds.tolist()], [times.tolist()])
-            self._near, self._own = tower.encode(history, now, vectors, tower.own_of(places))
+            self._near, self._own = tower.encode(history, now, vectors, tower.values_of(places, tower.table.own))
 
     def best(
         self, size: int, hidden: Collection[int], where: Condition | None, *, is_lost: bool
@@ -175,7 +181,7 @@ class ShopperVectors:
             CATEGORY_SEPARATOR.join(products[row].category) if place is None and tower.spec.category_bias else ""
             for row, place in zip(rows.tolist(), places, strict=True)
         ]
-        learned = tower.own_of(places) @ self._own + tower.biases_of(places, categories)
+        learned = tower.values_of(places, tower.table.own) @ self._own + tower.biases_of(places, categories)
         learned += tower.values_of(places, self._companion_scores)
         return np.asarray(alike, np.float64) + learned
 
@@ -208,8 +214,6 @@ def _known(
     return rows[has_vector], kinds[has_vector], moments[has_vector], vectors[has_vector]
 
 
-# What to show a shopper of whom nothing is known that counts: what most choose of late, of their categories first.
-
 _BLOCK, _MOST_TRIED = 1_000, 5_000
 """Products, the most popular ones, that are looked through for those that fit; so many at a time, up to so many."""
 
@@ -234,15 +238,13 @@ class PopularProducts:
         """At most `size` products that a filter lets through and `rules` do not keep out: those of the categories of
         what the shopper did something with, then all others. No hits where nothing is known to be popular."""
         self._served.reload_if_changed()
-        requested = condition_of(snapshot, filters)
-        effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
-        where = effect.condition(requested)
-        past = {row for act in acts if (row := snapshot.products.row_of(act.product_id)) is not None}
+        where, rule_ids = _condition(snapshot, filters, rules)
+        past = _rows_of(snapshot, acts)
         chosen = self._chosen(snapshot, past, size, where, frozenset() if include_seen else past)
         shares = self._served.value.of_rows(chosen, snapshot.products.id_of)
         pairs = zip(chosen.tolist(), shares.tolist(), strict=True)
         hits = tuple(Hit(snapshot.products[row], share, {}) for row, share in pairs)
-        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=effect.excluded_by)
+        return Page(hits, len(hits), 1, size, version=snapshot.manifest.version, rules=rule_ids)
 
     def _chosen(
         self, snapshot: Snapshot, past: Collection[int], size: int, where: Condition | None, hidden: Collection[int]
@@ -287,17 +289,6 @@ COVIEWS = "coviews"
 """What a hit names the strength of its co-view by, beside "dense", the cosine."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mixture:
-    """What is mixed with the nearness of texts."""
-
-    coviews: CoViews
-    weight: float = WEIGHT
-
-
-TEXTS_ALONE = Mixture(NO_COVIEWS)
-
-
 def similar_products(
     snapshot: Snapshot,
     product_id: str,
@@ -305,32 +296,39 @@ def similar_products(
     filters: str,
     lost: tuple[str, ...] = (),
     rules: CompiledRules | None = None,
-    mixture: Mixture = TEXTS_ALONE,
+    coviews: CoViews = NO_COVIEWS,
+    weight: float = WEIGHT,
 ) -> Page:
-    """The products most like one, itself and what `rules` keep out left out; raises UnknownProductError where there is
-    no such product.
+    """The products most like one by their texts and by `coviews`, itself and what `rules` keep out left out; raises
+    UnknownProductError where there is no such product.
 
     A score is on the scale of the cosine, which it is for products without co-views.
     """
     row = row_of(snapshot, product_id)
-    requested = condition_of(snapshot, filters)
-    effect = rules.effect([snapshot.analyzer.analyze("")], requested, time.time()) if rules else NOTHING
-    where = effect.condition(requested)
+    where, rule_ids = _condition(snapshot, filters, rules)
     vector = snapshot.vectors.vector(row)
     if not vector.any():
         # It came as a live change while the encoder was lost.
         return Page((), 0, 1, size, degraded=(*lost, "dense"), version=snapshot.manifest.version)
     nearest = nearest_to(snapshot, vector, size + 1, where, is_lost=bool(lost))
-    apart = nearest.rows != row
-    near = NearestRows(nearest.rows[apart], nearest.scores[apart])
-    viewed = _viewed(snapshot, product_id, row, where, mixture.coviews)
-    found = _mixed(snapshot, vector, near, viewed, mixture.weight) if viewed else _by_text(near)
-    hits = tuple(Hit(snapshot.products[other], score, stages) for other, score, stages in found[:size])
-    return Page(hits, len(hits), 1, size, degraded=lost, version=snapshot.manifest.version, rules=effect.excluded_by)
-
-
-_Scored = tuple[int, float, Mapping[str, StageScore]]
-"""A row, its score, and what that is made of."""
+    near = zip(nearest.rows.tolist(), nearest.scores.tolist(), strict=True)
+    others = ((other, cosine) for other, cosine in near if other != row)
+    texts = {other: StageScore(rank, cosine) for rank, (other, cosine) in enumerate(others, 1)}
+    viewed = _viewed(snapshot, product_id, row, where, coviews)
+    if further := sorted(viewed.keys() - texts.keys()):
+        cosines = snapshot.vectors.similarity(vector, np.array(further, np.int64)).tolist()
+        texts |= {other: StageScore(None, cosine) for other, cosine in zip(further, cosines, strict=True)}
+    # Deviations above the background, put back on the scale of the cosine: the order is the same.
+    worth = weight * snapshot.manifest.background.deviation
+    hits = []
+    for other, text in texts.items():
+        stages, score = {"dense": text}, text.score
+        if coview := viewed.get(other):
+            stages[COVIEWS], score = coview, score + worth * coview.score
+        hits.append((score, other, stages))
+    best = sorted(hits, key=lambda each: (-each[0], each[1]))[:size]
+    shown = tuple(Hit(snapshot.products[other], score, stages) for score, other, stages in best)
+    return Page(shown, len(shown), 1, size, degraded=lost, version=snapshot.manifest.version, rules=rule_ids)
 
 
 def _viewed(
@@ -343,34 +341,3 @@ def _viewed(
         passed = snapshot.keyword.select(Selection(rows=np.array(sorted(strengths), np.int64), where=where))
         strengths = {other: strength for other, strength in strengths.items() if other in passed}
     return {other: StageScore(rank, strength) for rank, (other, strength) in enumerate(strengths.items(), 1)}
-
-
-def _by_text(near: NearestRows) -> list[_Scored]:
-    pairs = enumerate(zip(near.rows.tolist(), near.scores.tolist(), strict=True), 1)
-    return [(row, cosine, {"dense": StageScore(rank, cosine)}) for rank, (row, cosine) in pairs]
-
-
-def _mixed(
-    snapshot: Snapshot, vector: Vectors, near: NearestRows, viewed: Mapping[int, StageScore], weight: float
-) -> list[_Scored]:
-    """The nearest by text and the co-views in one order, ties by row. What is in neither cannot come before the nearest
-    by text."""
-    further = np.setdiff1d(np.fromiter(viewed, np.int64, len(viewed)), near.rows)
-    texts = {row: stages["dense"] for row, _, stages in _by_text(near)} | _further(snapshot, vector, further)
-    # Deviations above the background, put back on the scale of the cosine: the order is the same.
-    worth = weight * snapshot.manifest.background.deviation
-    scored = (_scored(row, text, viewed.get(row), worth) for row, text in texts.items())
-    return sorted(scored, key=lambda each: (-each[1], each[0]))
-
-
-def _scored(row: int, text: StageScore, coview: StageScore | None, worth: float) -> _Scored:
-    """A candidate by both; `worth` is what a co-view of strength 1 adds to the cosine."""
-    if coview is None:
-        return row, text.score, {"dense": text}
-    return row, text.score + worth * coview.score, {"dense": text, COVIEWS: coview}
-
-
-def _further(snapshot: Snapshot, vector: Vectors, rows: Rows) -> dict[int, StageScore]:
-    """The cosines of rows that are not among the nearest."""
-    cosines = snapshot.vectors.similarity(vector, rows).tolist() if len(rows) else []
-    return {row: StageScore(None, cosine) for row, cosine in zip(rows.tolist(), cosines, strict=True)}

@@ -142,16 +142,12 @@ def _problem(act: PastAct, now: datetime) -> str:
         return f"is of the product {act.product_id!r}, a product's id must be a text that is not empty"
     if not isinstance(act.kind, str) or act.kind not in ACT_KINDS:
         return f"is of the kind {act.kind!r}, it can be {_KINDS}"
-    return "" if act.at is None else _time_problem(act.at, now)
-
-
-def _time_problem(at: datetime, now: datetime) -> str:
-    if not isinstance(at, datetime):
-        return f"has the time {at!r}, it must be a datetime"
-    if at.utcoffset() is None:
-        return f"is at {at.isoformat()}, a time needs a zone, such as +00:00"
-    if not -_MAX_CLOCK_SKEW <= now - at <= _MAX_AGE:
-        return f"is at {at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
+    if not isinstance(act.at, datetime | None):
+        return f"has the time {act.at!r}, it must be a datetime"
+    if act.at and act.at.utcoffset() is None:
+        return f"is at {act.at.isoformat()}, a time needs a zone, such as +00:00"
+    if act.at and not -_MAX_CLOCK_SKEW <= now - act.at <= _MAX_AGE:
+        return f"is at {act.at.isoformat()}, it can be a hundred years ago and a day ahead of now at most"
     return ""
 
 

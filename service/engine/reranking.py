@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as LateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from operator import itemgetter
@@ -32,10 +33,8 @@ if TYPE_CHECKING:
     from rerank.ranker.onnx import OnnxRanker
 
 
-# The ranker at work: candidates of concurrent requests are scored together, each by its deadline or not at all.
-
 MOST_TOGETHER = 8
-"""Requests that one run of the network scores: more would make the first of them wait for no gain."""
+"""Requests that one run of the network scores: with more the first of them waits for no gain."""
 THREADS = 2
 
 
@@ -43,7 +42,7 @@ THREADS = 2
 class _ScoringJob:
     candidates: Candidates
     until: float
-    """When nobody waits for it any more, by the monotonic clock."""
+    """The deadline by the monotonic clock."""
     answer: Future[NDArray[np.float64]] = field(default_factory=Future)
 
 
@@ -58,7 +57,7 @@ class Reranker:
         self.ranker = ranker
         self._is_closed = False
         self._closing = threading.Lock()
-        """So that nothing is asked behind the end of the queue, where nobody would answer it."""
+        """So that no job is put behind the end of the queue."""
         self._queue: queue.SimpleQueue[_ScoringJob | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name="shelfwise-rerank", daemon=True) for _ in range(threads)
@@ -72,7 +71,11 @@ class Reranker:
         Raises RankerLateError where they are not there after `deadline` seconds, ModelError where the network fails.
         """
         job = _ScoringJob(candidates, time.monotonic() + deadline)
-        if not self._is_queued(job):
+        with self._closing:
+            is_closed = self._is_closed
+            if not is_closed:
+                self._queue.put(job)
+        if is_closed:
             # A search that began before another ranker took over.
             self._answer([job])
         try:
@@ -82,14 +85,8 @@ class Reranker:
             late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
-    def _is_queued(self, job: _ScoringJob) -> bool:
-        with self._closing:
-            if not self._is_closed:
-                self._queue.put(job)
-            return not self._is_closed
-
     def close(self) -> None:
-        """Ends the threads, once what was asked is answered; later calls compute in their own."""
+        """Ends the threads once the queue is answered; later calls compute in their own."""
         with self._closing:
             self._is_closed = True
             for _ in self._threads:
@@ -98,23 +95,15 @@ class Reranker:
             thread.join()
 
     def _work(self) -> None:
-        while (first := self._queue.get()) is not None:
-            batch = [first, *self._waiting()]
-            self._answer([job for job in batch if job.until > time.monotonic()])
-
-    def _waiting(self) -> list[_ScoringJob]:
-        found: list[_ScoringJob] = []
-        while len(found) < MOST_TOGETHER - 1:
-            try:
-                job = self._queue.get_nowait()
-            except queue.Empty:
-                break
+        while (job := self._queue.get()) is not None:
+            batch = [job]
+            with suppress(queue.Empty):
+                while len(batch) < MOST_TOGETHER and (job := self._queue.get_nowait()) is not None:
+                    batch.append(job)
             if job is None:
                 # The other thread's, or ours to see again once this batch is done.
                 self._queue.put(None)
-                break
-            found.append(job)
-        return found
+            self._answer([job for job in batch if job.until > time.monotonic()])
 
     def _answer(self, batch: list[_ScoringJob]) -> None:
         waited_for = [job for job in batch if job.answer.set_running_or_notify_cancel()]
@@ -144,31 +133,28 @@ class Reranking:
     deadline: float
     """Seconds."""
     past: tuple[PastAct, ...] = ()
-    """What the shopper who searches did before."""
+    """The history of the shopper who searches."""
     popularity: Popularity = NO_POPULARITY
     floor: float = 0.0
     """The probability that the best candidate has to fit by."""
 
     @property
     def reads_tokens(self) -> bool:
-        """Whether the query's tokens are needed, which its encoder then gives with its vector."""
+        """Whether the ranker reads the query's tokens."""
         return self.snapshot.states is not None and self.reranker.ranker.reads_states
 
     @property
     def name(self) -> str:
-        """Of the ranker."""
         return self.reranker.ranker.name
 
     @property
     def reads_history(self) -> bool:
-        """Whether what the shopper did before counts."""
+        """Whether the ranker reads the shopper's history."""
         return self.reranker.ranker.reads_history
 
     def rerank(self, ranking: Ranking, tokens: Tokens | None) -> None:
-        """Puts the ranking's head in the ranker's order, exact identifiers staying first.
-
-        Raises ModelError where it cannot, or is late; the ranking is then as it was.
-        """
+        """Puts the ranking's head in the ranker's order, exact identifiers first. Raises ModelError where it cannot, or
+        is late, and leaves the ranking as it was."""
         count = min(DEPTH, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
@@ -177,7 +163,7 @@ class Reranking:
             reorder_head(ranking, scores)
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
-            # An exact identifier is what was asked for, whatever a ranker says.
+            # An exact identifier fits, whatever a ranker says.
             ranking.nothing_fits = ranking.fit < self.floor and not ranking.identified
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
@@ -217,8 +203,6 @@ class Reranking:
         return query, states.idf[query.ids], states.gather(rows)
 
 
-# The features of a query's candidates, from what the first stage found and what the store knows of its products.
-
 _SECONDS_A_DAY = 86_400.0
 
 
@@ -240,14 +224,9 @@ def candidate_features(
     rows = ranking.rows[:count]
     chosen = popularity.of_rows(rows, snapshot.products.id_of)
     signals = Signals(snapshot.signals.at(rows), chosen, has_states, now / _SECONDS_A_DAY)
-    return feature_matrix(first, signals, _usual_price(snapshot, ranking))
-
-
-def _usual_price(snapshot: Snapshot, ranking: Ranking) -> float:
-    """The median price of what the query is about; NaN where no price is known."""
     prices = snapshot.signals.at(ranking.about).price
     known = prices[prices > 0]
-    return float(np.median(known)) if len(known) else np.nan
+    return feature_matrix(first, signals, float(np.median(known)) if len(known) else np.nan)
 
 
 UNREAD = "the history counts for nothing: no ranker serves that reads one"

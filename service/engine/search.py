@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,34 +16,32 @@ from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Candidate, Facet, Hit, Page
+from retrieval.records import Facet, Hit, Page
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import FILTERED_DEPTH, Ranking, ResolvedRequest, Stages
 from service.engine.request import SearchRequest
 from service.engine.snapshot import Products, Snapshot
 
 EXPLANATION = "explanation"
-"""What a page names among what is missing where a ranker could not say how it scored."""
-
-
+"""In `Page.degraded` where a ranker could not explain its scores."""
 HEAD = 100
-"""Of the best hits, whose scores' standard deviation is the unit of a lift."""
+"""The best hits, whose scores' standard deviation is the unit of a lift."""
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOrder:
-    """The first rows of an order, and what rules had to do with it."""
+    """The first rows of an order, and the effect of rules on it."""
 
     rows: Rows
     scores: Mapping[int, float] = field(default_factory=dict)
-    """Of the rows whose score is another one than their stage gave."""
+    """The scores that rules changed, by row."""
     rules: Mapping[int, str] = field(default_factory=dict)
-    """Which rule moved a row."""
+    """The rule that moved a row."""
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedRow:
-    """A row and the place that it is to have, from 1."""
+    """A row and its wanted place, from 1."""
 
     row: int
     position: int
@@ -50,7 +49,7 @@ class PinnedRow:
 
 
 class RuleArranger:
-    """The order of one search of one snapshot."""
+    """Applies the pins and lifts of one search."""
 
     def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex) -> None:
         self._lifts = effect.lifts
@@ -172,17 +171,14 @@ class Search:
         if not self._request.groups:
             return self._answer((), 0, self._empty())
         ranking = self._stages.rank(self._request)
-        arranged = self._arranged(ranking)
-        hits = self._explained(self._hits(arranged, ranking), arranged.rows, ranking)
-        return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
-
-    def _arranged(self, ranking: Ranking) -> RuleOrder:
-        """The rows up to the end of the page, in the order that was asked for, or else as rules have it."""
         if ranking.ordered:
-            return RuleOrder(ranking.ordered.rows)
-        return self._arranging.ranked(
-            ranking, lambda end: self._stages.further(self._request, ranking, end), self._query.page * self._query.size
-        )
+            arranged = RuleOrder(ranking.ordered.rows)
+        else:
+            further = partial(self._stages.further, self._request, ranking)
+            arranged = self._arranging.ranked(ranking, further, self._query.page * self._query.size)
+        rows = self._cut(arranged.rows)
+        hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
+        return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
@@ -194,13 +190,11 @@ class Search:
         # Who asked for an order gets it; without its words an index has nothing to browse.
         if not self._sort and ordered.total:
             arranged = self._arranging.browsed(everything, ordered.rows, by.limit)
-        hits = tuple(
-            Hit(self._snapshot.products[row], 0.0, {}, rule=arranged.rules.get(row, ""))
-            for row in self._cut(arranged.rows)
-        )
-        facets = (
-            self._snapshot.keyword.facets(everything, self._counted, self._query.facet_values) if self._counted else {}
-        )
+        products, rules = self._snapshot.products, arranged.rules
+        hits = [Hit(products[row], 0.0, {}, rule=rules.get(row, "")) for row in self._cut(arranged.rows)]
+        facets: Mapping[str, Facet] = {}
+        if self._counted:
+            facets = self._snapshot.keyword.facets(everything, self._counted, self._query.facet_values)
         return self._answer(hits, ordered.total, facets)
 
     def _sorted_by(self, name: str) -> Sort:
@@ -212,34 +206,30 @@ class Search:
         return {name: Facet(name, ()) for name in self._counted}
 
     def _cut(self, rows: Rows) -> list[int]:
-        start = (self._query.page - 1) * self._query.size
-        return [int(row) for row in rows[start : start + self._query.size]]
+        end = self._query.page * self._query.size
+        return [int(row) for row in rows[end - self._query.size : end]]
 
-    def _hits(self, arranged: RuleOrder, ranking: Ranking) -> tuple[Hit, ...]:
-        return tuple(self._hit(ranking.candidate(row), arranged, ranking) for row in self._cut(arranged.rows))
-
-    def _hit(self, candidate: Candidate, arranged: RuleOrder, ranking: Ranking) -> Hit:
-        row = candidate.row
+    def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking) -> Hit:
+        candidate = ranking.candidate(row)
         identifier = self._query.text.strip() if row in ranking.identified else ""
         score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
         return Hit(self._snapshot.products[row], score, candidate.stages, identifier, rule=rule)
 
-    def _explained(self, hits: tuple[Hit, ...], rows: Rows, ranking: Ranking) -> tuple[Hit, ...]:
+    def _explained(self, hits: Sequence[Hit], rows: Sequence[int], ranking: Ranking) -> Sequence[Hit]:
         if not self._query.explain or self._stages.last is None:
             return hits
-        shown = self._cut(rows)
         try:
-            explanations = self._stages.last.explain(ranking, self._query.text, np.array(shown, np.int64))
+            explanations = self._stages.last.explain(ranking, self._query.text, np.array(rows, np.int64))
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
-        return tuple(replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, shown, strict=True))
+        return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
 
     def _answer(
-        self, hits: tuple[Hit, ...], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
+        self, hits: Sequence[Hit], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
     ) -> Page:
         return Page(
-            hits,
+            tuple(hits),
             total,
             self._query.page,
             self._query.size,

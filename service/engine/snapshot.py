@@ -25,7 +25,7 @@ from retrieval.errors import (
     StoreForeignError,
 )
 from retrieval.filters.conditions import Condition, ProductColumns, matches
-from retrieval.filters.schema import FieldCatalog, FieldInfo, product_columns
+from retrieval.filters.schema import FieldCatalog, product_columns
 from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -54,7 +54,7 @@ from retrieval.store.manifest import (
 )
 from retrieval.store.products import ProductStore
 from retrieval.store.signals import ProductSignals, StoredSignals
-from retrieval.store.versions import ServingVersion, Store
+from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.synonyms import Synonyms
 
@@ -64,11 +64,9 @@ if TYPE_CHECKING:
     from service.settings import Settings
 
 
-# An engine's way to its cluster: connected when a version first needs it, by settings that are read then.
-
-
 class Connection:
-    """The cluster of a store's versions. Without `settings` they are read from the file and the environment."""
+    """The cluster of a store's versions, connected when a version first needs it. Without `settings` they are read then
+    from the file and the environment."""
 
     def __init__(self, store: Store, settings: Settings | None = None) -> None:
         self._store = store
@@ -112,45 +110,32 @@ def cluster_versions(store: Store, *, must: bool = True) -> Iterator[ClusterVers
     Raises SettingError where the cluster is not named, unless it need not be.
     """
     with closing(Connection(store)) as connection:
-        if not any(manifest.cluster for manifest in store.manifests()):
-            yield None
-            return
-        try:
-            versions = connection.versions()
-        except SettingError:
-            if must:
-                raise
-            yield None
-        else:
-            yield versions
-
-
-# What stands for a keyword index whose cluster does not answer: it finds no words, and judges the products that the
-# vectors find by their stored records.
+        versions = None
+        if any(manifest.cluster for manifest in store.manifests()):
+            try:
+                versions = connection.versions()
+            except SettingError:
+                if must:
+                    raise
+        yield versions
 
 
 class Products(Protocol):
     """The products of a snapshot, by row."""
 
-    def __len__(self) -> int:
-        """Rows that may be asked for."""
-        ...
-
-    def __getitem__(self, row: int) -> Product:
-        """The product of a row."""
-        ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, row: int) -> Product: ...
 
     def id_of(self, row: int) -> str:
         """The id of one row, without reading the product."""
-        ...
 
     def row_of(self, product_id: str) -> int | None:
         """The row of a product id, or None where there is no such product."""
-        ...
 
 
 class NullKeywordIndex(SequentialQueries):
-    """A keyword index of which only the products are left. A selection is the rows that it names."""
+    """A keyword index whose cluster does not answer: it finds no words, and filters the products that the vectors find
+    by their stored records. A selection is the rows that it names."""
 
     def __init__(self, products: Products, catalog: FieldCatalog) -> None:
         self._products = products
@@ -165,10 +150,10 @@ class NullKeywordIndex(SequentialQueries):
         return len(self._products)
 
     def apply_changes(self, _changes: Sequence[DocumentChange], _catalog: FieldCatalog, /) -> NoReturn:
-        raise self._error()
+        self.check_changeable()
 
     def check_changeable(self) -> NoReturn:
-        raise self._error()
+        raise ClusterUnavailableError("the cluster does not answer, so nothing can be changed now")
 
     def search(self, _groups: tuple[TermGroup, ...], _limit: int, _where: Condition | None = None, /) -> Matches:
         return NO_MATCHES
@@ -185,7 +170,13 @@ class NullKeywordIndex(SequentialQueries):
 
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         selected = [self._columns(row) for row in self.select(selection).tolist()]
-        return {name: _facet(self._catalog.fields[name], selected, size) for name in fields}
+        facets = {}
+        for name in fields:
+            texts = Counter(text for each in selected for text in each.display.get(name, ()))
+            numbers = Counter(number for each in selected for number in each.numbers.get(name, ()))
+            span = (min(numbers), max(numbers)) if numbers else (None, None)
+            facets[name] = make_facet(self._catalog.fields[name], texts.items(), numbers.items(), size, span)
+        return facets
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         rows = self.select(selection)
@@ -200,16 +191,6 @@ class NullKeywordIndex(SequentialQueries):
 
     def _columns(self, row: int) -> ProductColumns:
         return product_columns(self._products[row], self._catalog.category_roots)
-
-    def _error(self) -> ClusterUnavailableError:
-        return ClusterUnavailableError("the cluster does not answer, so nothing can be changed now")
-
-
-def _facet(info: FieldInfo, selected: Sequence[ProductColumns], size: int) -> Facet:
-    texts = Counter(text for each in selected for text in each.display.get(info.name, ()))
-    numbers = Counter(number for each in selected for number in each.numbers.get(info.name, ()))
-    span = (min(numbers), max(numbers)) if numbers else (None, None)
-    return make_facet(info, texts.items(), numbers.items(), size, span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,8 +271,11 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
     manifest = serving.manifest
     folder = store.version_folder(manifest.version)
     if encoder is None or encoder.identity != manifest.encoder or isinstance(encoder, NullEncoder):
-        encoder = _encoder(store, serving)
-    analyzer = _analyzer(folder, manifest)
+        if serving.encoder_problem:
+            encoder = NullEncoder(manifest.encoder, manifest.dimension, serving.encoder_problem)
+        else:
+            encoder = load_encoder(store.encoders / manifest.encoder)
+    analyzer = check_analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)
     snapshot = Snapshot(
@@ -355,20 +339,14 @@ def _states(folder: Path, manifest: Manifest) -> StoredStates | None:
     return states
 
 
-def _encoder(store: Store, serving: ServingVersion) -> Encoder:
-    manifest = serving.manifest
-    if serving.encoder_problem:
-        return NullEncoder(manifest.encoder, manifest.dimension, serving.encoder_problem)
-    return load_encoder(store.encoders / manifest.encoder)
-
-
 def stored_analyzer(folder: Path) -> Analyzer:
     """The text analysis of this program with the synonyms of a version; raises SettingError where those are damaged."""
     path = folder / SYNONYMS_FILE
     return Analyzer(Synonyms.load(path) if path.exists() else None)
 
 
-def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+def check_analyzer(folder: Path, manifest: Manifest) -> Analyzer:
+    """The same; raises StoreForeignError where another text analysis made the version."""
     analyzer = stored_analyzer(folder)
     if analyzer.identity != manifest.analyzer:
         message = (
@@ -398,12 +376,9 @@ def _check_agreement(snapshot: Snapshot) -> None:
         raise EncoderMismatchError(message)
 
 
-# What stands for an encoder whose files are damaged: it encodes nothing, so products are found by words alone.
-
-
 @dataclass(frozen=True, slots=True)
 class NullEncoder:
-    """An encoder of which only the name and the dimension are left, and why."""
+    """An encoder whose files are damaged: it encodes nothing, so products are found by words alone."""
 
     identity: str
     dimension: int

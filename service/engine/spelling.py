@@ -47,7 +47,7 @@ _CLEARLY = 3
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """What was meant, and whether that is sure enough to search for it unasked."""
+    """A correction, and whether it is sure enough to be searched for at once."""
 
     text: str
     is_sure: bool
@@ -61,14 +61,14 @@ class _Near:
 
 
 class WordCorrector:
-    """Looks words up among those of a catalog. It does not ask whether a word may be corrected at all."""
+    """Corrects single words by the words of a catalog, whether or not they may be corrected."""
 
     def __init__(self, words: CatalogWords) -> None:
         self._words = words
 
     def correct(self, word: str, companions: Sequence[str] = ()) -> Correction | None:
-        """The word that a folded word was meant to be, None where nothing is near; `beside` are the query's other
-        words, which tell words apart that are equally near."""
+        """The correction of a folded word, None where no word is near; `companions`, the query's other words, decide
+        between words that are equally near."""
         edits = edits_of(word)
         if not edits:
             return None
@@ -78,7 +78,7 @@ class WordCorrector:
         return self._two_words(word) or (self._best(word, near, companions) if near else None)
 
     def complete(self, prefix: str) -> str:
-        """The word that a misspelled beginning of one is most likely to become; nothing where none is near."""
+        """The most likely word that a misspelled prefix begins; empty where none is near."""
         edits = edits_of(prefix)
         if not edits:
             return ""
@@ -120,17 +120,18 @@ class WordCorrector:
 
         ranked = sorted(((rank(each), each) for each in near), key=lambda pair: pair[0])
         (together, _, count, _), best = ranked[0]
-        others = [other for other, _ in ranked[1:]]
-        is_clear = all(_is_clearly_more(together, other[0]) or _is_clearly_more(count, other[2]) for other in others)
+        # The counts have a minus before them.
+        is_clear = all(
+            together <= _CLEARLY * min(other[0], -1) or count <= _CLEARLY * min(other[2], -1) for other, _ in ranked[1:]
+        )
         return Correction(best.word, is_clear and -count >= _least_frequent(word, best))
 
     def _two_words(self, word: str) -> Correction | None:
         """The two words that were typed as one, where products have both."""
-        found: list[tuple[int, str]] = []
-        for cut in range(SHORTEST_PART, len(word) - SHORTEST_PART + 1):
-            pair = (word[:cut], word[cut:])
-            if all(part in self._words for part in pair) and (count := self._words.count_together(pair)) >= _FREQUENT:
-                found.append((-count, " ".join(pair)))
+        cuts = range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)
+        pairs = [(word[:cut], word[cut:]) for cut in cuts if word[:cut] in self._words and word[cut:] in self._words]
+        counts = ((-self._words.count_together(pair), " ".join(pair)) for pair in pairs)
+        found = [each for each in counts if -each[0] >= _FREQUENT]
         return Correction(min(found)[1], is_sure=True) if found else None
 
     def _frequent(self, places: Offsets) -> list[str]:
@@ -148,19 +149,12 @@ def _least_frequent(typed: str, correction: _Near) -> float:
     return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
 
 
-def _is_clearly_more(best: int, other: int) -> bool:
-    """Of two counts with a minus before them."""
-    return best <= _CLEARLY * min(other, -1)
-
-
-# What a whole query was meant to be: which of its words may be corrected, and to what.
-#
-# A word stays as it is where it stands in the catalog, even once and in any field that is searched, or is a synonym of
-# one that does; where it is an identifier; where it has a digit; and where shoppers bought through a query with it.
-
-
 class Corrector:
-    """Tells what queries were meant to be, by one catalog's words."""
+    """Corrects queries by one catalog's words.
+
+    A word stays where any searched field of a product has it or a synonym of it, where it is an identifier or has a
+    digit, and where shoppers bought through a query with it.
+    """
 
     def __init__(self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str]) -> None:
         """`sold` are words that shoppers bought through."""
@@ -170,20 +164,20 @@ class Corrector:
         self._sold = sold
 
     def correct_query(self, text: str) -> Correction | None:
-        """What a query was meant to be; None where it may well be meant as it stands."""
+        """The correction of a query; None where it may be right."""
         typed = TypedText(text)
         if typed.is_too_long:
             return None
         found = self._replacements(typed, len(typed.words), is_offer=False)
-        if not found or (len(typed.words) > 1 and self._is_identifier(text)):
+        find_identifier = self._snapshot.keyword.find_identifier
+        if not found or (len(typed.words) > 1 and len(find_identifier(identifier_key(text)))):
             return None
         words = {at: each.text for at, each in found.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
 
     def correct_prefix(self, text: str) -> Iterator[str]:
-        """The same of a query that is still being typed, whose last word may be the beginning of one: the likeliest
-        first, none where it may be meant as it stands. Words that sell are no exception here: these are offers, where
-        nothing begins as typed."""
+        """Corrections of a query that is still being typed, whose last word may be a prefix, the likeliest first; none
+        where it may be right. Words that sell are corrected, too: these are offers, where nothing begins as typed."""
         typed = TypedText(text)
         if typed.is_too_long or not typed.words:
             return
@@ -196,7 +190,7 @@ class Corrector:
             yield typed.replaced(words)
 
     def _begun(self, typed: TypedText, words: Mapping[int, str]) -> Iterator[str]:
-        """What the last word may be, or become, where the others are put right so."""
+        """Corrections and completions of the last word, where `words` replace the others."""
         last = typed.words[-1].word
         if not self._is_unknown(last) or self._words.postings.prefix_positions(last) or self._stands(last):
             return
@@ -209,22 +203,22 @@ class Corrector:
             yield correction.text
 
     def is_misspelled(self, text: str) -> bool:
-        """Whether a word of it is none of the catalog's, and near to one that is."""
+        """Whether a word of it is unknown and near to a word of the catalog."""
         return any(
             self._may_correct(each.word) and self._corrections.correct(each.word) is not None
             for each in TypedText(text).words
         )
 
     def _replacements(self, typed: TypedText, end: int, *, is_offer: bool) -> dict[int, Correction]:
-        """By their places, the words before `end` that were meant to be others. In an offer that may also be another
-        form of the same word, which the search would find and suggestions do not."""
+        """Corrections of the words before `end`, by their places. In an offer that may also be another form of the same
+        word, which the search finds and suggestions do not."""
         may_correct = self._is_unknown if is_offer else self._may_correct
         found: dict[int, Correction] = {}
         for at, each in enumerate(typed.words[:end]):
             if may_correct(each.word) and not self._is_half(typed, at):
                 correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
                 is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
-                # Asked last: in a cluster it is a journey.
+                # Last: in a cluster it is a request.
                 if correction and (is_form or not self._stands(each.word)):
                     found[at] = correction
         return found
@@ -237,7 +231,7 @@ class Corrector:
         return bool(edits_of(word)) and word not in self._words
 
     def _companions(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
-        """The other words, some of them put right, as far as the catalog has them."""
+        """The other words, some of them corrected, that the catalog has."""
         others = (words.get(place, each.word) for place, each in enumerate(typed.words) if place != at)
         return [word for word in others if word in self._words]
 
@@ -248,15 +242,10 @@ class Corrector:
 
     def _stands(self, word: str) -> bool:
         """Whether the search finds the word in anything, live changes among it."""
-        # In a cluster one journey for both.
+        # In a cluster one request for both.
         found = self._snapshot.keyword.retrieve(self._snapshot.analyzer.groups(word), identifier_key(word), 1, None)
         return found.matches.total > 0 or len(found.identifier_rows) > 0
 
-    def _is_identifier(self, text: str) -> bool:
-        return len(self._snapshot.keyword.find_identifier(identifier_key(text))) > 0
-
-
-# What was typed, as words; and where another text has these words.
 
 MOST_WORDS = 16
 """Words, or Chinese characters, of a text that is completed or corrected; nobody types more into a search box."""
@@ -266,16 +255,11 @@ _MOST_ENDINGS = 4
 
 @dataclass(frozen=True, slots=True)
 class TypedWord:
-    """A word as it stands in a text, and folded; a run of Chinese is one."""
+    """A word of a text, folded, with its place; a run of Chinese is one."""
 
     start: int
     end: int
     word: str
-
-    @property
-    def is_chinese(self) -> bool:
-        """Whether it is a run of Chinese."""
-        return contains_chinese(self.word)
 
 
 @dataclass(frozen=True)
@@ -294,14 +278,14 @@ class TypedText:
 
     @cached_property
     def is_too_long(self) -> bool:
-        return sum(len(each.word) if each.is_chinese else 1 for each in self.words) > MOST_WORDS
+        return sum(len(each.word) if contains_chinese(each.word) else 1 for each in self.words) > MOST_WORDS
 
     @property
     def lookups(self) -> Iterator[WordLookup]:
-        """What a text must have."""
+        """The words and prefixes that a text must have."""
         last = len(self.words) - 1
         for at, each in enumerate(self.words):
-            if not each.is_chinese:
+            if not contains_chinese(each.word):
                 yield WordLookup(each.word, is_prefix=at == last and self.is_within_word)
             elif len(each.word) == 1:
                 # Whatever stands behind it.
@@ -310,8 +294,7 @@ class TypedText:
                 yield from (WordLookup(pair) for pair in index_words(each.word)[:-1])
 
     def replaced(self, words: Mapping[int, str]) -> str:
-        """The text with other words at some places of `words`, all else as it was typed, lone surrogates left out: a
-        text that is told to others can be written down."""
+        """The text with other words at some places of `words`, without lone surrogates, so that it can be encoded."""
         pieces, done = [], 0
         for at in sorted(words):
             pieces += [self.text[done : self.words[at].start], words[at]]
@@ -319,8 +302,7 @@ class TypedText:
         return "".join([*pieces, self.text[done:]]).encode("utf-8", "ignore").decode()
 
     def completed_by(self, text: str) -> tuple[str, ...]:
-        """The queries that this may become by the words of another text: its last word may be the beginning of
-        several of them."""
+        """The queries that this may become by the words of another text, several of which its last word may begin."""
         if not self.is_within_word:
             return ()
         last = self.words[-1]
@@ -328,7 +310,7 @@ class TypedText:
         return tuple(self.replaced({len(self.words) - 1: end}) for end in islice(ends, _MOST_ENDINGS))
 
     def spans_in(self, text: str, *, partly: bool = False) -> Spans | None:
-        """Where a text has what was typed; None unless it has all of it, or `partly` lets some be missing."""
+        """Where a text has the typed words; None where one is missing, unless `partly`."""
         there = list(_words(text))
         found: set[tuple[int, int]] = set()
         last = len(self.words) - 1
@@ -349,13 +331,13 @@ def _words(text: str) -> Iterator[TypedWord]:
 
 
 def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go_on: bool) -> tuple[int, int] | None:
-    """What of another text's word was typed, in one of the `wanted` forms; all of it where folding changed its
+    """The part of another text's word that was typed, in one of the `wanted` forms; all of it where folding changed its
     length."""
-    if typed.is_chinese:
-        at = other.word.find(typed.word) if other.is_chinese else -1
-    else:
-        is_same = other.word in wanted or (may_go_on and other.word.startswith(typed.word))
-        at = 0 if is_same else -1
+    at = 0
+    if contains_chinese(typed.word):
+        at = other.word.find(typed.word) if contains_chinese(other.word) else -1
+    elif other.word not in wanted and not (may_go_on and other.word.startswith(typed.word)):
+        return None
     if at < 0:
         return None
     if len(other.word) != other.end - other.start or len(other.word) < at + len(typed.word):
@@ -364,8 +346,8 @@ def _span(typed: TypedWord, wanted: tuple[str, ...], other: TypedWord, *, may_go
 
 
 def _completion(typed: TypedWord, other: str) -> str:
-    """The word that a typed one begins; of a run of Chinese what stands from there to the end of a word."""
-    if not typed.is_chinese:
+    """The word that a typed one begins; in a run of Chinese up to the end of a word."""
+    if not contains_chinese(typed.word):
         return other if other.startswith(typed.word) else ""
     at = other.find(typed.word)
     if at < 0:
@@ -375,7 +357,7 @@ def _completion(typed: TypedWord, other: str) -> str:
 
 
 def _apart(spans: list[tuple[int, int]]) -> Spans:
-    """Spans that overlap made one."""
+    """Ascending spans, merged where they overlap."""
     merged: list[tuple[int, int]] = []
     for start, end in spans:
         if merged and start < merged[-1][1]:
@@ -385,24 +367,22 @@ def _apart(spans: list[tuple[int, int]]) -> Spans:
     return tuple(merged)
 
 
-# What suggestions are: the values that `SearchEngine.suggest` gives.
-
 Spans = tuple[tuple[int, int], ...]
-"""From where up to where a text has what was typed, in characters, ascending and apart: what a page shows bold."""
+"""Where a text has the typed words: start and end in characters, ascending and disjoint; a page shows them bold."""
 
 
 class QuerySource(StrEnum):
-    """Where a suggested query comes from."""
+    """The source of a suggested query."""
 
     POPULAR = "popular"
-    """Enough shoppers asked it, and chose something."""
+    """Enough shoppers typed it and chose something."""
     CATALOG = "catalog"
-    """Several products are called so."""
+    """Titles of several products have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class SuggestedQuery:
-    """A query that goes on from what was typed."""
+    """A query that completes the typed text."""
 
     text: str
     source: QuerySource
@@ -411,7 +391,7 @@ class SuggestedQuery:
 
 @dataclass(frozen=True, slots=True)
 class SuggestedCategory:
-    """A category; `text` is its path as a page shows it, which the spans are of."""
+    """A category; the spans are of `text`, its path as a page shows it."""
 
     path: tuple[str, ...]
     count: int
@@ -440,16 +420,16 @@ class SuggestedProduct:
 
 @dataclass(frozen=True, slots=True)
 class Suggestions:
-    """What may be meant by what was typed so far; empty where nothing is."""
+    """Suggestions for a typed text."""
 
     queries: tuple[SuggestedQuery, ...] = ()
     categories: tuple[SuggestedCategory, ...] = ()
     brands: tuple[SuggestedBrand, ...] = ()
     products: tuple[SuggestedProduct, ...] = ()
     corrected: str = ""
-    """What they are for instead, where nothing begins as typed and another word was meant; the spans are of it."""
+    """The corrected text that they are for, where nothing begins as typed."""
     degraded: tuple[str, ...] = ()
-    """What could not take part: "words" in a version of an older program, "corrections" where the cluster is gone."""
+    """"words" in a version of an older program, "corrections" where the cluster does not answer."""
 
     def __bool__(self) -> bool:
         return bool(self.queries or self.categories or self.brands or self.products)

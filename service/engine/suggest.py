@@ -15,6 +15,7 @@ import numpy as np
 from retrieval.errors import ClusterError, QueryError, StoreDamagedError
 from retrieval.filters.conditions import AllOf, fields_of, matches
 from retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
+from retrieval.index.keyword import NO_ROWS
 from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
@@ -75,8 +76,8 @@ class Suggester:
         what cannot be."""
         _check(text, size)
         words, popular = self._words(snapshot), self._popular_queries.value
-        corrector = Corrector(snapshot, words, popular.purchase_words) if words else None
-        completer = Completer(CompletionSources(snapshot, popular, self._popularity.value, words, corrector, rules))
+        corrector = self._corrector(snapshot)
+        completer = Completer(snapshot, popular, self._popularity.value, words, corrector, rules)
         missing = () if words else ("words",)
         found = completer.complete(TypedText(text), size, text)
         if found or corrector is None:
@@ -91,12 +92,8 @@ class Suggester:
 
     def did_you_mean(self, snapshot: Snapshot, text: str) -> Correction | None:
         """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
-        words = self._words(snapshot)
-        return (
-            Corrector(snapshot, words, self._popular_queries.value.purchase_words).correct_query(text)
-            if words
-            else None
-        )
+        corrector = self._corrector(snapshot)
+        return corrector.correct_query(text) if corrector else None
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
@@ -104,10 +101,13 @@ class Suggester:
         popular = self._popular_queries.value
         place = popular.places.get(query_key(text))
         found = _saying_more(popular, text) if place is None else popular.queries[place].related
-        words = self._words(snapshot)
-        corrector = Corrector(snapshot, words, popular.purchase_words) if words else None
+        corrector = self._corrector(snapshot)
         texts = (popular.queries[at].text for at in found if popular.queries[at].is_suggested)
         return tuple(islice((text for text in texts if not (corrector and corrector.is_misspelled(text))), size))
+
+    def _corrector(self, snapshot: Snapshot) -> Corrector | None:
+        words = self._words(snapshot)
+        return Corrector(snapshot, words, self._popular_queries.value.purchase_words) if words else None
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version
@@ -122,10 +122,8 @@ class Suggester:
     def _open(self, version: str) -> _VersionWords:
         folder = self._store.version_folder(version) / WORDS_FOLDER
         if not is_current(folder):
-            reason = (
-                f"{version} has no words to suggest and correct by, as an older program built it; shelfwise rebuild"
-            )
-            return _VersionWords(version, None, (f"{reason} makes them",))
+            reason = f"{version} has no words to suggest and correct by, as an older program built it"
+            return _VersionWords(version, None, (f"{reason}; shelfwise rebuild makes them",))
         try:
             return _VersionWords(version, CatalogWords.open(folder))
         except StoreDamagedError as error:
@@ -153,36 +151,26 @@ def _check(text: str, size: int) -> None:
         raise QueryError(f"size is {size}, it can be 0 to {MOST_SUGGESTIONS}")
 
 
-# Completes what was typed: the queries, categories, brands and products that have all of its words.
-
 _MAX_EXAMINED = 200
 """Of each kind: the best known of those that have the words, which are then looked at one by one."""
-
-
 _NO_ENTRIES = VocabularyEntries(FORMAT, (), (), (), 0)
 
 
 @dataclass(frozen=True, slots=True)
-class CompletionSources:
-    """What completions are made of."""
+class Completer:
+    """Completes texts by the queries, categories, brands and products that have all of their words."""
 
     snapshot: Snapshot
-    popular_queries: PopularQueries
+    popular: PopularQueries
     popularity: Popularity
     words: CatalogWords | None
-    """None in a version without them, as its meanings are: then only what shoppers asked is known."""
+    """None in a version without them: then only what shoppers asked is known."""
     corrector: Corrector | None
     rules: CompiledRules | None = None
-    """Of the store's merchandisers, where there are any."""
 
-
-class Completer:
-    """Completes texts."""
-
-    def __init__(self, material: CompletionSources) -> None:
-        self._material = material
-        self._words = material.words
-        self._entries = material.words.entries if material.words else _NO_ENTRIES
+    @property
+    def entries(self) -> VocabularyEntries:
+        return self.words.entries if self.words else _NO_ENTRIES
 
     def complete(self, typed: TypedText, size: int, known: str) -> Suggestions:
         """At most `size` queries, none of them the `known` one, and half as many of each other kind."""
@@ -199,39 +187,37 @@ class Completer:
 
     def _matching(self, typed: TypedText) -> tuple[Offsets, Offsets, Offsets, Offsets]:
         """Of each kind those that have the words, best known first, each counted from 0."""
-        if self._words is None:
-            nothing = np.empty(0, np.int64)
-            return nothing, nothing, nothing, nothing
-        found = self._words.postings.matching(typed.lookups)
-        bounds = self._words.entries.bounds
+        if self.words is None:
+            return NO_ROWS, NO_ROWS, NO_ROWS, NO_ROWS
+        found = self.words.postings.matching(typed.lookups)
+        bounds = self.words.entries.bounds
         phrases, brands, categories, products, _ = np.split(found, np.searchsorted(found, bounds))
         return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
 
     def _popular_queries(self, typed: TypedText) -> Iterator[SuggestedQuery]:
-        popular, corrector = self._material.popular_queries, self._material.corrector
-        for at in _head(popular.postings.matching(typed.lookups)):
-            query = popular.queries[at]
+        for at in self.popular.postings.matching(typed.lookups)[:_MAX_EXAMINED]:
+            query = self.popular.queries[at]
             spans = typed.spans_in(query.text) if query.is_suggested else None
             # A misspelling that many make is not taught to others.
-            if spans and (query.has_purchases or corrector is None or not corrector.is_misspelled(query.text)):
+            if spans and (query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))):
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans)
 
     def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
-        for at in _head(found):
-            text, _ = self._entries.phrases[at]
+        for at in found[:_MAX_EXAMINED]:
+            text, _ = self.entries.phrases[at]
             if spans := typed.spans_in(text):
                 yield SuggestedQuery(text, QuerySource.CATALOG, spans)
 
     def _brands(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedBrand]:
-        for at in _head(found):
-            name, count = self._entries.brands[at]
+        for at in found[:_MAX_EXAMINED]:
+            name, count = self.entries.brands[at]
             if spans := typed.spans_in(name):
                 yield SuggestedBrand(name, count, spans)
 
     def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
         """Those whose own name has a word: else all that is below "Tools" would come with it."""
-        for at in _head(found):
-            path, count = self._entries.categories[at]
+        for at in found[:_MAX_EXAMINED]:
+            path, count = self.entries.categories[at]
             text = CATEGORY_SEPARATOR.join(path)
             spans = typed.spans_in(text)
             if spans and spans[-1][1] > len(text) - len(path[-1]):
@@ -239,39 +225,28 @@ class Completer:
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """Those that are still there and still called so, and that no rule keeps out."""
-        kept_out = RuleFilter(self._material.rules, typed, known, self._material.snapshot)
+        kept_out = RuleFilter(self.rules, typed, known, self.snapshot)
         for row in self._popular_first(found):
-            product = self._product(row)
-            if product is None or typed.spans_in(f"{product.title} {product.brand}") is None:
+            try:
+                product = self.snapshot.products[row]
+            except IndexError:
+                # A live change took it away.
                 continue
-            if kept_out.excludes(product):
-                continue
-            yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
+            if typed.spans_in(f"{product.title} {product.brand}") is not None and not kept_out.excludes(product):
+                yield SuggestedProduct(product, typed.spans_in(product.title, partly=True) or ())
 
     def _popular_first(self, found: Offsets) -> list[int]:
-        rows = [] if self._words is None else self._words.rows[found[:_MAX_EXAMINED]].tolist()
-        popularity = self._material.popularity
-        if not popularity.shares:
+        rows: list[int] = [] if self.words is None else self.words.rows[found[:_MAX_EXAMINED]].tolist()
+        if not self.popularity.shares:
             return rows
-        shares = popularity.of(map(self._id, rows))
+        shares = self.popularity.of(map(self._id, rows))
         return [rows[at] for at in np.argsort(-shares, kind="stable").tolist()]
 
     def _id(self, row: int) -> str:
         try:
-            return self._material.snapshot.products.id_of(row)
+            return self.snapshot.products.id_of(row)
         except IndexError:
             return ""
-
-    def _product(self, row: int) -> Product | None:
-        try:
-            return self._material.snapshot.products[row]
-        except IndexError:
-            # A live change took it away.
-            return None
-
-
-def _head(found: Offsets) -> list[int]:
-    return [int(at) for at in found[:_MAX_EXAMINED]]
 
 
 def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[SuggestedQuery]:
@@ -281,17 +256,6 @@ def _distinct(known: str, queries: Iterable[SuggestedQuery]) -> Iterator[Suggest
         if (key := query_key(query.text)) not in seen:
             seen.add(key)
             yield query
-
-
-# Which products a store's rules keep out of suggestions: those that a search for what is typed would never show.
-
-
-@dataclass(frozen=True, slots=True)
-class _Passing:
-    """What a product must pass to be shown, and the fields that tell."""
-
-    condition: AllOf
-    fields: frozenset[str]
 
 
 class RuleFilter:
@@ -307,23 +271,19 @@ class RuleFilter:
         self._analyzer = snapshot.analyzer
         self._roots = snapshot.catalog.category_roots
         self._now = time.time()
-        self._passing: dict[tuple[str, ...], _Passing] = {}
+        self._passing: dict[tuple[str, ...], tuple[AllOf, frozenset[str]]] = {}
+        """By the queries that a product completes: the condition that it must pass, and the fields of that."""
 
     def excludes(self, product: Product) -> bool:
         """Whether this one is kept out."""
         if self._rules is None:
             return False
-        passing = self._to_pass(self._rules, self._typed.completed_by(f"{product.title} {product.brand}"))
-        # Few fields are asked for, and a product may have many.
-        return bool(passing.fields) and not matches(
-            passing.condition, product_columns(product, self._roots, passing.fields)
-        )
-
-    def _to_pass(self, rules: CompiledRules, completed: tuple[str, ...]) -> _Passing:
-        """Many products complete a text in the same way."""
+        completed = self._typed.completed_by(f"{product.title} {product.brand}")
         if completed not in self._passing:
+            # Many products complete a text in the same way.
             texts = map(self._analyzer.analyze, (self._known, self._typed.text, *completed))
-            effect = rules.effect(list(texts), None, self._now)
-            condition = AllOf(effect.where)
-            self._passing[completed] = _Passing(condition, fields_of(condition))
-        return self._passing[completed]
+            condition = AllOf(self._rules.effect(list(texts), None, self._now).where)
+            self._passing[completed] = condition, fields_of(condition)
+        condition, fields = self._passing[completed]
+        # Few fields are needed, and a product may have many.
+        return bool(fields) and not matches(condition, product_columns(product, self._roots, fields))

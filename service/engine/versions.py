@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,7 @@ import msgspec
 from retrieval.errors import SettingError, StoreDamagedError, StoreError, StoreForeignError, UnknownVersionError
 from retrieval.store.manifest import Manifest, VersionChanges
 from retrieval.store.versions import Store
-from service.engine.snapshot import stored_analyzer
+from service.engine.snapshot import check_analyzer
 
 if TYPE_CHECKING:
     from rerank.model_store import Encoding
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
-    """One version. Of one whose manifest cannot be read only its name and its size are known."""
+    """One version; only name and size where its manifest cannot be read."""
 
     version: str
     serves: bool
@@ -44,16 +43,10 @@ def list_versions(store: Store) -> list[VersionInfo]:
     store.check_ours()
     names = store.versions()
     problems = {name: _problem(store, name) for name in names}
-    serving = _serving(store, [name for name in names if not problems[name]])
+    whole = [name for name in names if not problems[name]]
+    # An engine opens the current one, or the newest where that cannot be opened.
+    serving = named if (named := current_name(store)) in whole else next(reversed(whole), "")
     return [_info(store, name, problems[name], serves=name == serving) for name in names]
-
-
-def _serving(store: Store, whole: Sequence[str]) -> str:
-    """The version that an engine would open: the current one, or the newest where that cannot be opened."""
-    named = current_name(store)
-    if named in whole:
-        return named
-    return whole[-1] if whole else ""
 
 
 def current_name(store: Store) -> str:
@@ -110,17 +103,8 @@ def _info(store: Store, name: str, problem: str, *, serves: bool) -> VersionInfo
         manifest = store.manifest(name)
     except StoreDamagedError:
         return VersionInfo(name, serves, size, problem=problem)
-    return VersionInfo(
-        name,
-        serves,
-        size,
-        manifest.created,
-        manifest.products,
-        manifest.changes,
-        manifest.encoder,
-        manifest.encoder_name,
-        problem,
-    )
+    copied = {each: getattr(manifest, each) for each in ("created", "products", "changes", "encoder", "encoder_name")}
+    return VersionInfo(name, serves, size, **copied, problem=problem)
 
 
 def versions_before(store: Store, name: str) -> list[str]:
@@ -144,11 +128,11 @@ class Rollback(msgspec.Struct, frozen=True):
 
 
 def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = None) -> Rollback:
-    """Lets a version serve: the one of this name, or the newest before the current one that is whole.
+    """Lets a version serve: the named one, or the newest before the current one that is whole.
 
-    One that is in the `cluster` is filled into it again where it is not there any more, and the alias follows. The
-    caller holds the lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the
-    one asked for is not whole, StoreForeignError where this program cannot serve it; the pointer then stays.
+    A version of the `cluster` is filled into it again where it is missing, and the alias follows. The caller holds the
+    lock. Raises UnknownVersionError where there is no such version, StoreDamagedError where the named one is not whole,
+    StoreForeignError where this program cannot serve it; the pointer then stays.
     """
     before = current_name(store)
     if name:
@@ -165,7 +149,11 @@ def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = No
 
 def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:
     store.check_known(name)
-    _check_analysis(store, name)
+    try:
+        # An engine would refuse it.
+        check_analyzer(store.version_folder(name), store.manifest(name))
+    except SettingError as error:
+        raise StoreDamagedError(f"version {name} is damaged: {error}") from error
     manifest = store.verify(name)
     if cluster and manifest.cluster and not cluster.is_whole(manifest):
         cluster.fill(manifest, store.version_folder(name), lambda _: None)
@@ -173,20 +161,6 @@ def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest
     if cluster and manifest.cluster:
         cluster.serve(manifest)
     return manifest
-
-
-def _check_analysis(store: Store, name: str) -> None:
-    """An engine refuses a version that another text analysis made, so it must not become the current one."""
-    wanted = store.manifest(name).analyzer
-    try:
-        here = stored_analyzer(store.version_folder(name)).identity
-    except SettingError as error:
-        raise StoreDamagedError(f"version {name} is damaged: {error}") from error
-    if here != wanted:
-        message = (
-            f"version {name} was made with the text analysis {wanted}, this program has {here}: it cannot serve it"
-        )
-        raise StoreForeignError(message)
 
 
 def _rolled_back(before: str, manifest: Manifest, passed_over: tuple[str, ...]) -> Rollback:
