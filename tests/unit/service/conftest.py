@@ -27,6 +27,21 @@ def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield engine
 
 
+@pytest.fixture
+def root(demo_index: Path, tmp_path: Path) -> Path:
+    """A copy of the demo index that a test may change."""
+    return Path(shutil.copytree(demo_index, tmp_path / "index"))
+
+
+@pytest.fixture
+def live(root: Path) -> Iterator[SearchEngine]:
+    """An engine of that copy, which follows changes."""
+    from service.engine.engine import SearchEngine
+
+    with SearchEngine.open(root) as opened:
+        yield opened
+
+
 @pytest.fixture(scope="module")
 def client(store: SearchEngine) -> Iterator[TestClient]:
     """A caller on the same machine, where there is no key."""

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError, StoreForeignError
-from retrieval.records import Event, EventKind
+from retrieval.records import Event
 from retrieval.store.manifest import PROPOSALS_FILE
 from retrieval.store.versions import Store
 from service.curation.synonym_mining import (
@@ -29,11 +27,8 @@ from service.curation.synonym_mining import (
 )
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
-from service.events.event_log import EventLog
-from service.settings import Settings
-from service.training.derived_tables import DerivedTablesManager
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables, visit
 
-MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ENOUGH = 6
 
 
@@ -106,22 +101,6 @@ class TestFile:
         assert self.SAID[0].synonym == Synonym("couch-to-sofa", SynonymKind.ONE_WAY, ("couch",), ("sofa",))
         assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
 
-    @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"[1]"])
-    def test_a_damaged_one_is_told(self, tmp_path: Path, damage: bytes) -> None:
-        (tmp_path / PROPOSALS_FILE).write_bytes(damage)
-        with pytest.raises(StoreDamagedError, match="cannot be read"):
-            read_proposals(tmp_path)
-
-    def test_a_changed_one_and_a_newer_one_are_told(self, tmp_path: Path) -> None:
-        write_proposals(tmp_path, self.SAID, MADE)
-        path = tmp_path / PROPOSALS_FILE
-        path.write_bytes(path.read_bytes().replace(b"saucepan", b"sauceman"))
-        with pytest.raises(StoreDamagedError, match="another checksum"):
-            read_proposals(tmp_path)
-        path.write_bytes(b'{"schema": 2, "what": "else"}')
-        with pytest.raises(StoreForeignError, match="is in schema 2, this program reads 1"):
-            read_proposals(tmp_path)
-
     def test_the_id_does_not_depend_on_the_order(self) -> None:
         assert proposal_id("couch", "sofa") == proposal_id("sofa", "couch") != proposal_id("couch", "settee")
 
@@ -153,25 +132,11 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
         yield from visit(f"none-{number}", "random orbit sander", products[50:53], begin + timedelta(seconds=30))
 
 
-def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Iterator[Event]:
-    plain = Event(EventKind.QUERY, query_id=f"{query}-{who}", shopper=f"shopper-{who}", session=f"s{who}")
-    yield replace(plain, query=query, time=begin, results=len(chosen))
-    for place, product in enumerate(chosen, 1):
-        shown = replace(plain, product_id=product, position=place)
-        yield replace(shown, kind=EventKind.IMPRESSION, time=begin + timedelta(seconds=1))
-        yield replace(shown, kind=EventKind.CLICK, time=begin + timedelta(seconds=2 * place))
-
-
 @pytest.fixture(scope="module")
-def told(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def told(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index, with tables made of those visits."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("proposing") / "index"))
-    with SearchEngine.open(root, follow=False) as engine:
-        products = [engine.snapshot.products[row].id for row in range(60)]
-    settings = Settings()
-    with closing(EventLog.open(root, settings)) as log:
-        log.record(list(visits(products)))
-        DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).refresh()
+    refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(60)]))
     return root
 
 
@@ -216,18 +181,12 @@ class TestMaking:
             assert engine.search("divano", stage="bm25").total == engine.search("divano sofa", stage="bm25").total > 0
             engine.synonyms.decline(found["hair zapper => hair dryer"].id, who="m7")
             assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
-            settings = Settings()
-            with closing(EventLog.open(root, settings)) as log:
-                DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).refresh()
+            refresh_tables(root)
             assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
             engine.synonyms.put([replace(kept, enabled=False)])
             assert "divano => sofa" not in said(engine.synonyms.proposals()), "it is known, though off"
 
     def test_forgetting_somebody_makes_them_anew(self, told: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(told, tmp_path / "index"))
-        settings = Settings()
-        with closing(EventLog.open(root, settings)) as log:
-            for number in range(2):
-                log.store.forget(log.intake.pseudonyms.all_pseudonyms(f"shopper-none-{number}"))
-            DerivedTablesManager(root, log, settings.events, clock=lambda: MADE).purge()
+        refresh_tables(root, forgotten=["shopper-none-0", "shopper-none-1"])
         assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))

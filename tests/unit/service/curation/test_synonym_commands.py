@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,6 @@ PROPOSAL = Proposal(
 @pytest.fixture(autouse=True)
 def wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(output, "out", Console(width=200))
-
-
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "index"))
 
 
 def run(*arguments: str | Path) -> str:

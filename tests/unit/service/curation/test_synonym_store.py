@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, SynonymError
+from retrieval.errors import SynonymError
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.synonyms import (
     Synonym,
-    SynonymChange,
     SynonymKind,
     SynonymStore,
     format_lines,
@@ -43,29 +40,6 @@ def test_what_a_synonym_says_for_each_phrase() -> None:
         SynonymRule("settee", ("sofa", "couch")),
     ]
     assert list(HDD.rules) == [SynonymRule("hdd", ("hard drive", "hard disk"))]
-
-
-def test_nothing_is_created_by_reading(store: SynonymStore, tmp_path: Path) -> None:
-    assert (store.read().documents, store.revision(), store.history(), store.declined()) == ((), 0, [], frozenset())
-    with pytest.raises(SynonymError, match="there is no synonym 'sofa'"):
-        store.get("sofa")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_each_change_is_written_down(store: SynonymStore, tmp_path: Path) -> None:
-    off = replace(SOFA, enabled=False)
-    assert store.put([SOFA, HDD], who="m7") == 1
-    assert store.put([off], who="m8") == store.put([off]) == 2
-    assert store.delete(["hdd"]) == 3
-    assert SynonymStore(tmp_path).read().documents == (off,)
-    assert store.get("sofa") == off
-    assert store.history() == [
-        SynonymChange(3, NOW, "", "hdd", HDD, None),
-        SynonymChange(2, NOW, "m8", "sofa", SOFA, off),
-        SynonymChange(1, NOW, "m7", "hdd", None, HDD),
-        SynonymChange(1, NOW, "m7", "sofa", None, SOFA),
-    ]
-    assert store.history("sofa", 1) == [store.history()[1]]
 
 
 def test_white_space_is_made_one(store: SynonymStore) -> None:
@@ -122,14 +96,6 @@ def test_a_call_that_is_refused_changes_nothing(store: SynonymStore) -> None:
         store.delete(["sfoa"])
 
 
-def test_there_is_an_end_to_them(store: SynonymStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 2)
-    store.put([SOFA, HDD])
-    with pytest.raises(SynonymError, match="there would be 3 synonyms, at most 2"):
-        store.put([replace(SOFA, id="third")])
-    assert [each.id for each in store.read().documents] == ["hdd", "sofa"]
-
-
 def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore) -> None:
     several = [
         Synonym(f"s{n}", SynonymKind.ONE_WAY, ("Thing",), tuple(f"w{n}x{m}" for m in range(30))) for n in range(2)
@@ -142,36 +108,11 @@ def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore
 
 
 def test_a_declined_proposal_is_remembered(store: SynonymStore, tmp_path: Path) -> None:
+    assert store.declined() == frozenset()
     store.decline("0a1b", who="m7")
     store.decline("0a1b")
     assert SynonymStore(tmp_path).declined() == {"0a1b"}
     assert store.revision() == 0
-
-
-def test_threads_change_different_ones_at_once(store: SynonymStore) -> None:
-    names = [f"s{number:02}" for number in range(16)]
-    with ThreadPoolExecutor(8) as threads:
-        revisions = list(threads.map(lambda name: store.put([replace(SOFA, id=name)], who=name), names))
-    assert sorted(revisions) == list(range(1, 17))
-    assert [each.id for each in store.read().documents] == names
-
-
-def test_damage_and_strangers_are_told(store: SynonymStore, tmp_path: Path) -> None:
-    store.put([SOFA])
-    with sqlite3.connect(tmp_path / SYNONYMS_STORE) as other:
-        other.execute("UPDATE synonyms SET synonym = '{}'")
-    with pytest.raises(StoreDamagedError, match="holds a synonym that cannot be read"):
-        store.read()
-    (tmp_path / SYNONYMS_STORE).write_bytes(b"no database at all " * 99)
-    with pytest.raises(StoreDamagedError, match="is damaged"):
-        store.read()
-    (tmp_path / SYNONYMS_STORE).unlink()
-    with sqlite3.connect(tmp_path / SYNONYMS_STORE) as other:
-        other.execute("CREATE TABLE theirs (x)")
-    with pytest.raises(StoreForeignError, match="holds no synonyms of Shelfwise"):
-        store.put([SOFA])
-    with pytest.raises(StoreError, match="cannot be used"):
-        SynonymStore(tmp_path / "nowhere").put([SOFA])
 
 
 def test_an_id_is_made_of_the_words() -> None:

@@ -29,31 +29,27 @@ def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
     return msgspec.structs.replace(SPEC, **(fitting | values))
 
 
-def weighing(**weights: float) -> onnx.ModelProto:
-    """A graph that adds up features of these names by these weights."""
-    table = np.zeros((len(FEATURES), 3), np.float32)
-    for name, weight in weights.items():
-        table[FEATURES.index(name)] = weight
-    graph = linear_graph()
-    graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
-    return graph
-
-
-def by_event(**features: str) -> onnx.ModelProto:
-    """A graph that says of each kind of event what one feature says."""
+def by_event(**weights: dict[str, float]) -> onnx.ModelProto:
+    """A graph that adds up, for each kind of event, features by these weights."""
     table = np.zeros((len(FEATURES), len(EVENTS)), np.float32)
-    for event, feature in features.items():
-        table[FEATURES.index(feature), EVENTS.index(event)] = 1.0
+    for event, features in weights.items():
+        for name, weight in features.items():
+            table[FEATURES.index(name), EVENTS.index(event)] = weight
     graph = linear_graph()
     graph.graph.initializer[0].CopyFrom(numpy_helper.from_array(table, "weights"))
     return graph
 
 
-def failing() -> onnx.ModelProto:
-    """A graph that can be opened, and cannot be run: scores of seven candidates, however many there are."""
-    graph = weighing(merged=1.0)
+def weighing(**weights: float) -> onnx.ModelProto:
+    """A graph that adds up features by these weights, whatever the event."""
+    return by_event(**dict.fromkeys(EVENTS, weights))
+
+
+def failing(candidates: int = 7) -> onnx.ModelProto:
+    """A graph that can be opened, and only runs on one list of so many candidates."""
+    graph = weighing(cosine=1.0)
     graph.graph.node[0].output[0] = "all"
-    shape = numpy_helper.from_array(np.array([1, 7, 3], np.int64), "shape")
+    shape = numpy_helper.from_array(np.array([1, candidates, 3], np.int64), "shape")
     graph.graph.initializer.append(shape)
     graph.graph.node.append(helper.make_node("Reshape", ["all", "shape"], ["scores"]))
     return graph

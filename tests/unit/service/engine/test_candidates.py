@@ -160,10 +160,7 @@ def test_where_no_price_is_known_none_is_near_or_far(engine: SearchEngine, execu
     ranking = ranked(engine, executor, "steel pan")
     ranking.about = np.empty(0, np.int64)
     assert not column(features(engine.snapshot, ranking), "has_price").any()
-
-
-def test_no_candidates_have_none(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
-    assert features(engine.snapshot, ranked(engine, executor, "steel pan"), 0).shape == (0, len(FEATURES))
+    assert features(engine.snapshot, ranking, 0).shape == (0, len(FEATURES))
 
 
 def test_a_live_change_counts_at_once(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:

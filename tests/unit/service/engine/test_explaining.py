@@ -7,12 +7,10 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import numpy_helper
 
 import service.engine.reranking
 from rerank.model_store import MODEL_FILE
@@ -21,17 +19,17 @@ from rerank.ranker.features import FEATURES, popularity_feature
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
-from retrieval.errors import QueryError
 from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
 from service.cli.output import out
 from service.cli.search import show_page
 from service.engine.engine import DEGRADED, SearchEngine
-from service.engine.explain import HitFacts, describe_value, factor_name, matches_in_words
+from service.engine.explain import DESCRIPTIONS, HitFacts
+from service.engine.request import STAGES
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
 
-NAMES = {factor_name(factor) for factor in Factor}
+NAMES = {name for name, _ in DESCRIPTIONS.values()}
 NEUTRAL = tuple(0.25 for _ in FEATURES)
 
 
@@ -62,11 +60,6 @@ def explaining(
         yield opened
 
 
-@pytest.fixture
-def own_index(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "own"))
-
-
 def told(hit: Hit) -> Explanation:
     assert hit.explanation is not None
     return hit.explanation
@@ -80,10 +73,10 @@ def ids(page: Page) -> list[str]:
     return [hit.product.id for hit in page.hits]
 
 
-def test_contributions_are_differences_of_the_score(own_index: Path, engine: SearchEngine) -> None:
+def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEngine) -> None:
     """A ranker that weighs price and cosine alone, so that each part can be told by hand."""
-    publish(own_index, spec_for(engine.snapshot, neutral=NEUTRAL), weighing(price_gap=2.0, cosine=3.0))
-    with SearchEngine.open(own_index) as opened:
+    publish(root, spec_for(engine.snapshot, neutral=NEUTRAL), weighing(price_gap=2.0, cosine=3.0))
+    with SearchEngine.open(root) as opened:
         page = opened.search("cordless drill", explain=True)
     assert len(page.hits) == 20
     for hit in page.hits:
@@ -105,7 +98,7 @@ def test_an_explained_page_is_the_same_page(explaining: SearchEngine) -> None:
     assert tuple(dataclasses.replace(hit, explanation=None) for hit in page.hits) == plain.hits
     assert page.degraded == ()
     for hit in page.hits:
-        assert set(by_name(hit)) == NAMES - {factor_name(Factor.HISTORY)}
+        assert set(by_name(hit)) == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
 
 
 def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
@@ -125,9 +118,11 @@ def test_hits_behind_the_head_have_none(explaining: SearchEngine, monkeypatch: p
     assert all(hit.explanation is None for hit in behind.hits)
 
 
-@pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-def test_a_stage_without_the_ranker_has_none(explaining: SearchEngine, stage: str) -> None:
-    assert all(hit.explanation is None for hit in explaining.search("drill", stage=stage, explain=True).hits)
+def test_what_no_ranker_scored_has_none(explaining: SearchEngine) -> None:
+    pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
+    pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
+    assert all(hit.explanation is None for page in pages for hit in page.hits)
+    assert explaining.search("drill", size=0, explain=True).hits == ()
 
 
 @pytest.mark.usefixtures("without_default")
@@ -137,12 +132,6 @@ def test_without_a_ranker_there_is_none(demo_index: Path) -> None:
     assert page.hits
     assert page.degraded == ()
     assert all(hit.explanation is None for hit in page.hits)
-
-
-def test_nothing_found_and_nothing_asked_are_explained_by_nothing(explaining: SearchEngine) -> None:
-    assert explaining.search("!!!", explain=True).hits == ()
-    assert all(hit.explanation is None for hit in explaining.search("", explain=True).hits)
-    assert explaining.search("drill", size=0, explain=True).hits == ()
 
 
 def test_words_that_are_in_a_title_are_met_there(explaining: SearchEngine) -> None:
@@ -176,38 +165,24 @@ def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
         assert all(-1 <= each.similarity <= 1 for each in told(hit).matches)
 
 
-def test_a_product_that_came_live_is_explained(own_index: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
-    publish(own_index, spec_for(engine.snapshot), graph)
+def test_a_product_that_came_live_is_explained(root: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
+    publish(root, spec_for(engine.snapshot), graph)
     kettle = Product("kettle-1", "enamel whistling kettle", price=49.0, availability=Availability.IN_STOCK)
-    with SearchEngine.open(own_index) as opened:
+    with SearchEngine.open(root) as opened:
         opened.upsert([kettle])
         (hit,) = opened.search("whistling kettle", filters='id = "kettle-1"', explain=True).hits
     assert {each.product_word for each in told(hit).matches if each.exact} == {"whistling", "kettle"}
     assert by_name(hit)["rating"].value == "none yet"
 
 
-def one_list_only() -> onnx.ModelProto:
-    """A graph that scores one list of a hundred candidates and fails on any other."""
-    made = weighing(cosine=1.0)
-    made.graph.node[0].output[0] = "all"
-    made.graph.initializer.append(numpy_helper.from_array(np.array([1, 100, 3], np.int64), "shape"))
-    made.graph.node.append(onnx.helper.make_node("Reshape", ["all", "shape"], ["scores"]))
-    return made
-
-
-def test_where_the_ranker_cannot_say_the_page_says_so(own_index: Path, engine: SearchEngine) -> None:
-    publish(own_index, spec_for(engine.snapshot), one_list_only())
+def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: SearchEngine) -> None:
+    publish(root, spec_for(engine.snapshot), failing(candidates=100))
     before = DEGRADED.labels(EXPLANATION)._value.get()
-    with SearchEngine.open(own_index) as opened:
+    with SearchEngine.open(root) as opened:
         plain, page = opened.search("drill"), opened.search("drill", explain=True)
     assert (plain.degraded, page.degraded) == ((), (EXPLANATION,))
     assert page.hits == plain.hits
     assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
-
-
-def test_explain_is_yes_or_no(engine: SearchEngine) -> None:
-    with pytest.raises(QueryError, match="explain is int, it must be bool"):
-        engine.search("drill", explain=1)  # type: ignore[arg-type]
 
 
 def test_it_is_read_at_80_columns(
@@ -225,13 +200,6 @@ def test_it_is_read_at_80_columns(
             assert any(shown in line for line in lines) == (abs(each.contribution) >= 0.005)
     show_page(page, explain=False)
     assert "similar in meaning" not in capsys.readouterr().out
-
-
-def test_it_is_in_the_json(explaining: SearchEngine) -> None:
-    page = explaining.search("cordless drill", size=2, explain=True)
-    (first, _) = msgspec.json.decode(msgspec.json.encode(page))["hits"]
-    assert first["explanation"]["contributions"][0].keys() == {"name", "value", "contribution"}
-    assert first["explanation"]["matches"][0].keys() == {"query_word", "product_word", "similarity", "exact"}
 
 
 def hit_of(product: Product = Product("1", "drill"), **features: float) -> HitFacts:  # noqa: B008 - frozen
@@ -277,7 +245,7 @@ def popularity(share: float) -> float:
     ],
 )
 def test_values_are_told_in_words(factor: Factor, told: HitFacts, words: str) -> None:
-    assert describe_value(factor, told) == words
+    assert DESCRIPTIONS[factor][1](told) == words
 
 
 def test_the_three_strongest_matches_are_told() -> None:
@@ -287,6 +255,5 @@ def test_the_three_strongest_matches_are_told() -> None:
         TermMatch("18v", "12V", 0.7, exact=False),
         TermMatch("for", "with", 0.5, exact=False),
     )
-    assert matches_in_words(met) == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"
-    told = dataclasses.replace(hit_of(has_states=1), matches=met[:1])
-    assert describe_value(Factor.WORDS, told) == "cordless = Cordless"
+    described = DESCRIPTIONS[Factor.WORDS][1](dataclasses.replace(hit_of(has_states=1), matches=met))
+    assert described == "cordless = Cordless, drill ~ screwdriver (0.82), 18v ~ 12V (0.70)"

@@ -1,21 +1,30 @@
-"""Live changes over an opened version."""
+"""Live changes over an opened version: products, vectors, token states and signals."""
 
 from __future__ import annotations
 
 import dataclasses
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import service.engine.live
 from indexer.build import RebuildOptions, rebuild
 from indexer.cleaning.cleaner import Cleaner
+from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.spec import ranker_store
+from retrieval.encoders.base import as_token_encoder
 from retrieval.errors import (
     ChangeError,
     EncoderError,
@@ -25,20 +34,27 @@ from retrieval.errors import (
     UnknownProductError,
 )
 from retrieval.filters.parser import parse_filter
+from retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
 from retrieval.records import AttributeValue, Availability, Page, Product
+from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Patch, apply_change
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.demo import DemoFiles
+from service.engine.candidates import ResolvedRequest, Stages
 from service.engine.engine import SearchEngine
-from service.engine.live import add_measures
-from service.engine.snapshot import Connection, open_snapshot
+from service.engine.live import LiveSnapshot, add_measures
+from service.engine.models import ServedRanker
+from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
+from service.settings import RankerSettings, Settings
 from tests import catalogs, oracle
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
-from tests.machine import full_disk
+from tests.machine import full_disk, within
+from tests.rankers import REPORT
+from tests.unit.service.engine.demo_rankers import spec_for
 from tests.versions import reseal
 
 KETTLE = Product(
@@ -49,19 +65,8 @@ KETTLE = Product(
     category=("Kitchen", "Kettles"),
     identifiers={"ean": ("4006381333931",)},
     attributes={"capacity": 2.5},
+    availability=Availability.IN_STOCK,
 )
-
-
-@pytest.fixture
-def own_index(demo_index: Path, tmp_path: Path) -> Path:
-    """A copy of the demo index that a test may change."""
-    return Path(shutil.copytree(demo_index, tmp_path / "own"))
-
-
-@pytest.fixture
-def live(own_index: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(own_index) as opened:
-        yield opened
 
 
 def ids(page: Page) -> list[str]:
@@ -141,13 +146,13 @@ def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_ove
 
 
 def test_a_version_that_a_full_disk_kept_from_being_opened_is_tried_again(
-    live: SearchEngine, own_index: Path, monkeypatch: pytest.MonkeyPatch
+    live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was requested once, and the older version served until the program was started again."""
     monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
-    store = Store(own_index)
+    store = Store(root)
     shutil.copytree(store.version_folder("v000001"), store.version_folder("v000002"))
-    reseal(own_index, "v000002", lambda manifest: msgspec.structs.replace(manifest, version="v000002"))
+    reseal(root, "v000002", lambda manifest: msgspec.structs.replace(manifest, version="v000002"))
     live.patch(live.snapshot.products[7].id, price=12345.5)
     with full_disk(room=1_000):
         store.rollback("v000002")
@@ -160,15 +165,15 @@ class TestALostEncoder:
     """Its stored files are damaged: words alone find products, live ones too, and a rebuild heals it."""
 
     @pytest.fixture
-    def lost(self, live: SearchEngine, own_index: Path) -> Path:
+    def lost(self, live: SearchEngine, root: Path) -> Path:
         live.patch(live.snapshot.products[7].id, title="a brass sextant")
         live.upsert([KETTLE])
         live.close()
-        path = next((own_index / "encoders").iterdir()) / "model.onnx"
+        path = next((root / "encoders").iterdir()) / "model.onnx"
         content = bytearray(path.read_bytes())
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        return own_index
+        return root
 
     def test_words_find_products_and_live_changes_and_the_page_says_so(self, lost: Path) -> None:
         with SearchEngine.open(lost) as opened:
@@ -213,23 +218,13 @@ class TestUpsert:
         assert live.product(KETTLE.id) == KETTLE
         assert len(live.similar(KETTLE.id, size=5).hits) == 5
 
-    def test_an_old_product_is_replaced(self, live: SearchEngine) -> None:
-        old = live.snapshot.products[7]
-        total = live.search("").total
-        live.upsert([dataclasses.replace(KETTLE, id=old.id)])
-        assert live.search("").total == total
-        assert ids(live.search("enamel whistling kettle", stage="dense"))[0] == old.id
-        assert old.id not in ids(live.search(old.title, stage="bm25", size=600)) or "kettle" in old.title.lower()
-
     def test_all_are_taken_or_none(self, live: SearchEngine) -> None:
         with pytest.raises(ChangeError, match="price"):
             live.upsert([KETTLE, dataclasses.replace(KETTLE, id="kettle-2", price=float("nan"))])
+        with pytest.raises(ChangeError, match="a product is a shelfwise"):
+            live.upsert([KETTLE, {"id": "1", "title": "a"}])  # type: ignore[list-item]
         with pytest.raises(UnknownProductError):
             live.product(KETTLE.id)
-
-    def test_anything_but_a_product_is_refused(self, live: SearchEngine) -> None:
-        with pytest.raises(ChangeError, match="a product is a shelfwise"):
-            live.upsert([{"id": "1", "title": "a"}])  # type: ignore[list-item]
 
 
 class TestDelete:
@@ -243,13 +238,6 @@ class TestDelete:
         with pytest.raises(UnknownProductError):
             live.product(product.id)
 
-    def test_it_may_come_back(self, live: SearchEngine) -> None:
-        product = live.snapshot.products[7]
-        live.delete([product.id])
-        live.upsert([product])
-        assert live.product(product.id) == product
-        assert ids(live.search(product.title, stage="dense"))[0] == product.id
-
     def test_nothing_to_delete_is_no_change(self, live: SearchEngine) -> None:
         assert live.delete(["nope"]).products == 0
         with pytest.raises(QueryError, match="a list of product ids"):
@@ -257,8 +245,8 @@ class TestDelete:
 
 
 class TestOthers:
-    def test_an_engine_that_is_open_already_sees_it_within_a_second(self, live: SearchEngine, own_index: Path) -> None:
-        with SearchEngine.open(own_index) as other:
+    def test_an_engine_that_is_open_already_sees_it_within_a_second(self, live: SearchEngine, root: Path) -> None:
+        with SearchEngine.open(root) as other:
             live.upsert([KETTLE])
             assert eventually(lambda: "kettle-1" in ids(other.search("whistling kettle")))
             other.patch(KETTLE.id, price=1.0)
@@ -266,26 +254,21 @@ class TestOthers:
             other.delete([KETTLE.id])
             assert eventually(lambda: "kettle-1" not in ids(live.search("whistling kettle")))
 
-    def test_an_engine_that_is_opened_later_sees_it(self, live: SearchEngine, own_index: Path) -> None:
-        live.upsert([KETTLE])
-        with SearchEngine.open(own_index) as other:
-            assert ids(other.search("whistling kettle"))[0] == KETTLE.id
-
     def test_an_engine_that_does_not_follow_answers_from_the_version_as_it_is(
-        self, live: SearchEngine, own_index: Path
+        self, live: SearchEngine, root: Path
     ) -> None:
         live.upsert([KETTLE])
-        with SearchEngine.open(own_index, follow=False) as still:
+        with SearchEngine.open(root, follow=False) as still:
             assert "kettle-1" not in ids(still.search("whistling kettle"))
             with pytest.raises(SettingError, match="follow=False"):
                 still.delete([KETTLE.id])
 
-    def test_a_journal_that_cannot_be_read_is_told_and_searches_go_on(self, own_index: Path) -> None:
-        with SearchEngine.open(own_index) as other:
+    def test_a_journal_that_cannot_be_read_is_told_and_searches_go_on(self, root: Path) -> None:
+        with SearchEngine.open(root) as other:
             other.upsert([KETTLE])
         for name in (JOURNAL, COPY):
-            (own_index / name).write_bytes(b"no journal at all" * 100)
-        with SearchEngine.open(own_index) as opened:
+            (root / name).write_bytes(b"no journal at all" * 100)
+        with SearchEngine.open(root) as opened:
             assert "live changes are not loaded" in opened.notices[0]
             assert opened.search("drill").hits
 
@@ -321,37 +304,218 @@ def test_any_changes_give_the_hits_counts_and_facets_of_the_products_that_are_th
                 assert sorted(ids(nearest)) == sorted(there)
 
 
-def patched(attributes: dict[str, AttributeValue], **values: object) -> dict[str, AttributeValue]:
-    """What the attributes of a cleaned product are after a patch of them, None for those that are cleared."""
+@pytest.mark.parametrize(
+    ("attributes", "values", "expected"),
+    [
+        ({"weight": "1,5 kg"}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 2_000.0}),
+        ({"size": "16 GB"}, {"size": "3 m"}, {"size": "3 m", "size_mm": 3_000.0}),
+        ({"weight": "1,5 kg", "colour": "red"}, {"weight": "heavy"}, {"weight": "heavy", "colour": "red"}),
+        ({"weight": "1,5 kg"}, {"weight": 2.0}, {"weight": 2.0}),
+        ({"weight": "1,5 kg"}, {"weight": None}, {}),
+        ({"weight": "1,5 kg"}, {"weight": "1.500 kg"}, {"weight": "1.500 kg"}),
+        ({}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 2_000.0}),
+        # A number of the feed itself stays; what the patch says of the measure counts.
+        ({"weight": "1 kg", "weight_g": 1_480.0}, {"weight": "2 kg"}, {"weight": "2 kg", "weight_g": 1_480.0}),
+        ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": 1_990.0}, {"weight": "2 kg", "weight_g": 1_990.0}),
+        ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": None}, {"weight": "2 kg"}),
+    ],
+)
+def test_the_measure_of_a_patched_attribute(
+    attributes: dict[str, AttributeValue], values: dict[str, object], expected: dict[str, object]
+) -> None:
     (product,) = Cleaner().clean([Product("1", "hammer drill", language="en", attributes=attributes)]).products
     change = Patch("1", add_measures(product, {f"attributes.{name}": value for name, value in values.items()}))
     made = apply_change(product, change)
     assert made is not None
-    return dict(made.attributes)
+    assert made.attributes == expected
 
 
-def test_another_quantity_has_another_measure() -> None:
-    assert patched({"weight": "1,5 kg"}, weight="2 kg") == {"weight": "2 kg", "weight_g": 2_000.0}
+def gathered(snapshot: Snapshot, *rows: int) -> ProductTokens:
+    assert snapshot.states is not None
+    return snapshot.states.gather(np.array(rows))
 
 
-def test_in_another_dimension_the_old_measure_goes() -> None:
-    assert patched({"size": "16 GB"}, size="3 m") == {"size": "3 m", "size_mm": 3_000.0}
+def expected(snapshot: Snapshot, product: Product) -> ProductTokens:
+    encoder = as_token_encoder(snapshot.encoder)
+    assert encoder is not None
+    assert snapshot.states is not None
+    tokens = encoder.encode_products_with_tokens([encoder_text(product)])[1]
+    return quantise_tokens(tokens, snapshot.states.dimension).gather(np.array([0]))
 
 
-@pytest.mark.parametrize("value", ["heavy", 2.0, None, "1.500 kg"])
-def test_what_is_no_quantity_has_no_measure(value: object) -> None:
-    left = patched({"weight": "1,5 kg", "colour": "red"}, weight=value)
-    assert left == ({"weight": value} if value is not None else {}) | {"colour": "red"}
+def same(one: ProductTokens, other: ProductTokens) -> bool:
+    """Whether the first product of both has the same tokens, however far they are padded."""
+    length = int((other.ids[0] >= 0).sum())
+    padded = (one.ids[0, length:] == PADDING).all() and not one.states[0, length:].any()
+    return bool(
+        padded
+        and np.array_equal(one.ids[0, :length], other.ids[0, :length])
+        and np.array_equal(one.states[0, :length], other.states[0, :length])
+    )
 
 
-def test_the_first_quantity_gets_a_measure() -> None:
-    assert patched({}, weight="2 kg") == {"weight": "2 kg", "weight_g": 2_000.0}
+def test_a_new_product_has_states_and_signals_at_once(live: SearchEngine) -> None:
+    before = live.snapshot.states
+    live.upsert([KETTLE])
+    snapshot = live.snapshot
+    assert before is not None
+    assert snapshot.states is not None
+    assert snapshot.states.idf is before.idf
+    assert (snapshot.states.encoder, snapshot.states.dimension) == (live.manifest.encoder, before.dimension)
+    row = snapshot.products.row_of(KETTLE.id)
+    assert row == live.manifest.products
+    assert same(gathered(snapshot, row), expected(snapshot, KETTLE))
+    assert same(gathered(snapshot, row, 0, 5), expected(snapshot, KETTLE))
+    told = snapshot.signals.at(np.array([row]))
+    assert (told.price[0], told.availability[0]) == (49, 1)
+    assert np.isnan(told.rating[0])
 
 
-def test_a_number_of_the_feed_itself_stays() -> None:
-    assert patched({"weight": "1,5 kg", "weight_g": 1_480.0}, weight="2 kg")["weight_g"] == 1_480.0
+def test_a_changed_text_has_new_states_and_the_products_beside_it_keep_theirs(live: SearchEngine) -> None:
+    before = live.snapshot
+    changed = dataclasses.replace(before.products[7], title="oak bookshelf with five boards")
+    live.upsert([changed])
+    assert same(gathered(live.snapshot, 7), expected(live.snapshot, changed))
+    assert not same(gathered(live.snapshot, 7), gathered(before, 7))
+    for row in (6, 8):
+        assert same(gathered(live.snapshot, row, 7), gathered(before, row))
+    assert same(gathered(before, 7), expected(before, before.products[7]))
 
 
-def test_what_the_patch_says_of_the_measure_counts() -> None:
-    assert patched({"weight": "1,5 kg"}, weight="2 kg", weight_g=1_990.0)["weight_g"] == 1_990.0
-    assert patched({"weight": "1,5 kg"}, weight="2 kg", weight_g=None) == {"weight": "2 kg"}
+def test_a_price_keeps_states_and_changes_signals(live: SearchEngine) -> None:
+    before = live.snapshot
+    live.patch(before.products[7].id, price=12345.5)
+    assert same(gathered(live.snapshot, 7), gathered(before, 7))
+    assert live.snapshot.signals.at(np.array([7])).price.tolist() == [12345.5]
+    assert before.signals.at(np.array([7])).price[0] != 12345.5
+
+
+def test_a_product_that_is_gone_has_no_tokens_until_it_comes_back(live: SearchEngine) -> None:
+    before = live.snapshot
+    product = before.products[7]
+    live.delete([product.id])
+    told = gathered(live.snapshot, 7, 8)
+    assert (told.ids[0] == PADDING).all()
+    assert not told.states[0].any()
+    assert np.isnan(live.snapshot.signals.at(np.array([7])).price).all()
+    live.upsert([product])
+    assert same(gathered(live.snapshot, 7), gathered(before, 7))
+
+
+def test_another_engine_gathers_the_same_from_the_journal(live: SearchEngine, root: Path) -> None:
+    changed = dataclasses.replace(live.snapshot.products[3], title="brass candlestick")
+    live.upsert([KETTLE])
+    live.upsert([changed])
+    rows = [3, live.snapshot.products.row_of(KETTLE.id) or 0, 4]
+    with SearchEngine.open(root) as other:
+        one, two = gathered(live.snapshot, *rows), gathered(other.snapshot, *rows)
+    assert np.array_equal(one.ids, two.ids)
+    assert np.array_equal(one.states, two.states)
+
+
+TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")
+PRODUCTS = tuple(Product(f"p{place}", title, price=10.0 + place) for place, title in enumerate(TITLES))
+PATIENT = Settings(ranker=RankerSettings(deadline=60))
+QUERY = "steel drill"
+
+
+def build(root: Path, cache: Path, products: Sequence[Product] = PRODUCTS, *, states: int = DIMENSION) -> None:
+    feed = write_feed(root.with_name(f"{root.name}.jsonl"), products)
+    options = RebuildOptions(
+        (str(feed),), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, state_dimension=states
+    )
+    rebuild(root, options)
+
+
+@pytest.fixture(scope="module")
+def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index with states, and a ranker with cross-attention, of drawn weights, that reads them."""
+    root = tmp_path_factory.mktemp("with-states") / "index"
+    build(root, cache)
+    with SearchEngine.open(root, follow=False) as engine:
+        spec = spec_for(engine.snapshot, layers=1)
+    torch.manual_seed(5)
+    network = RankerNetwork(NetworkShape(DIMENSION, spec.vector_dimension, len(FEATURES), feed_forward=16, history=0))
+
+    def ranker(folder: Path) -> None:
+        export_network(network, folder / MODEL_FILE)
+        save_network(network, folder / WEIGHTS_FILE)
+
+    ranker_store(root).publish(ranker, spec, REPORT)
+    return root
+
+
+@pytest.fixture
+def old(ranked: Path, cache: Path, tmp_path: Path) -> Path:
+    """An index whose version has no states, as one of an older program, with the same ranker."""
+    root = tmp_path / "index"
+    build(root, cache, states=0)
+    shutil.copytree(ranked / "rankers", root / "rankers")
+    return root
+
+
+def scores(engine: SearchEngine) -> dict[str, float]:
+    engine.reload_if_changed()
+    page = engine.search(QUERY)
+    assert page.degraded == ()
+    assert engine.stages[-1] == "ranked"
+    return {hit.product.id: hit.score for hit in page.hits}
+
+
+def test_a_version_of_an_older_program_is_ranked_by_features_until_a_rebuild_makes_states(
+    ranked: Path, old: Path, cache: Path
+) -> None:
+    with (
+        SearchEngine.open(ranked, settings=PATIENT, follow=False) as reading,
+        SearchEngine.open(old, settings=PATIENT) as engine,
+    ):
+        (notice,) = engine.notices
+        assert notice.startswith("ranker-0001 scores by features alone: the index has no token states")
+        assert "shelfwise rebuild" in notice
+        alone, expected = scores(engine), scores(reading)
+        assert alone.keys() == expected.keys()
+        assert all(abs(alone[name] - expected[name]) > 1e-3 for name in expected)
+        # The rebuild encodes beside the engine, which answers meanwhile, and then reads what was made.
+        build(old, cache)
+        assert within(30, lambda: engine.snapshot.states is not None)
+        engine.reload_if_changed()
+        assert engine.notices == ()
+        assert scores(engine) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_product_that_a_lost_encoder_left_without_states_is_scored_beside_the_others(
+    ranked: Path, tmp_path: Path
+) -> None:
+    root = Path(shutil.copytree(ranked, tmp_path / "index"))
+    with SearchEngine.open(root, settings=PATIENT) as engine:
+        engine.upsert([dataclasses.replace(PRODUCTS[3], title="drill bits for steel and stone")])
+        known = scores(engine)
+    store = Store(root)
+    opened = open_snapshot(store, Connection(store))
+    lost = NullEncoder(opened.encoder.identity, opened.encoder.dimension, "its files are gone")
+    live = LiveSnapshot(dataclasses.replace(opened, encoder=lost))
+    with Journal(root) as journal:
+        live.apply(journal.since(live.sequence))
+    states = live.snapshot.states
+    assert states is not None
+    assert states.gather(np.arange(len(PRODUCTS))).has_any.tolist() == [True, True, True, False, True, True]
+    found = reranked(root, dataclasses.replace(live.snapshot, encoder=opened.encoder))
+    assert found["p3"] != pytest.approx(known["p3"], rel=1e-3)
+    assert found["p2"] == pytest.approx(known["p2"], rel=1e-4)
+    # An engine that has the encoder makes the states of what the journal holds, before it answers.
+    with SearchEngine.open(root, settings=PATIENT) as engine:
+        assert scores(engine) == pytest.approx(known, rel=1e-4)
+
+
+def reranked(root: Path, snapshot: Snapshot) -> dict[str, float]:
+    """What the ranker of an index scores the candidates of a snapshot."""
+    served = ServedRanker(root, PATIENT)
+    served.reload_if_changed(snapshot)
+    with ThreadPoolExecutor(2) as executor:
+        request = ResolvedRequest(QUERY, snapshot.analyzer.groups(QUERY))
+        ranking = Stages(snapshot, executor, served.stage(snapshot)).rank(request)
+    served.close()
+    assert ranking.degraded == ()
+    assert np.isfinite(ranking.scores).all()
+    ids = map(snapshot.products.id_of, ranking.rows.tolist())
+    return dict(zip(ids, ranking.scores.tolist(), strict=True))

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -35,19 +32,18 @@ from retrieval.errors import (
 )
 from retrieval.records import Event, EventKind, Page, PastAct, StageScore
 from retrieval.store.files import SEAL_FILE, FileEntry, checksum
-from retrieval.store.manifest import COVIEWS_FILE
+from retrieval.store.manifest import EVENTS_FOLDER
 from service.cli.main import app
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
-from service.engine.recommend import TOWER, WEIGHT, Mixture, _known, similar_products
+from service.engine.recommend import TOWER, WEIGHT, _known, similar_products
 from service.engine.snapshot import Snapshot
-from service.events.event_log import EventLog
+from service.events.event_log import DERIVED_FOLDER
 from service.events.signals import NO_COVIEWS, CoViews, read_coviews, write_coviews, write_popularity
 from service.settings import RecommendSettings, Settings
-from service.training.derived_tables import DerivedTablesManager
 from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
-MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ROW = 7
 
 
@@ -79,9 +75,9 @@ class TestMixing:
     def test_a_score_is_the_cosine_and_the_weighted_strength_in_deviations(
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
-        mixture = Mixture(beside(product, **{texts[300]: 0.5, texts[2]: 0.25}), 8.0)
+        coviews = beside(product, **{texts[300]: 0.5, texts[2]: 0.25})
         plain = {hit.product.id: hit.score for hit in similar_products(snapshot, product, 599, "").hits}
-        page = similar_products(snapshot, product, 599, "", mixture=mixture)
+        page = similar_products(snapshot, product, 599, "", coviews=coviews, weight=8.0)
         deviation = snapshot.manifest.background.deviation
         expected = plain | {
             texts[300]: plain[texts[300]] + 8 * 0.5 * deviation,
@@ -92,8 +88,8 @@ class TestMixing:
         assert ids(page) == sorted(expected, key=lambda name: (-expected[name], rows[name]))
 
     def test_what_is_mixed_is_said_of_each_hit(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
-        mixture = Mixture(beside(product, **{texts[300]: 0.5, texts[0]: 0.25}), 100.0)
-        first, second, third = similar_products(snapshot, product, 3, "", mixture=mixture).hits
+        coviews = beside(product, **{texts[300]: 0.5, texts[0]: 0.25})
+        first, second, third = similar_products(snapshot, product, 3, "", coviews=coviews, weight=100.0).hits
         assert [each.product.id for each in (first, second, third)] == [texts[300], texts[0], texts[1]]
         assert first.stages["dense"].rank is None
         assert first.stages["coviews"] == StageScore(1, 0.5)
@@ -105,9 +101,9 @@ class TestMixing:
     def test_a_page_is_the_beginning_of_a_longer_one(
         self, snapshot: Snapshot, product: str, texts: list[str], size: int
     ) -> None:
-        mixture = Mixture(beside(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1}))
-        whole = similar_products(snapshot, product, 599, "", mixture=mixture)
-        assert ids(similar_products(snapshot, product, size, "", mixture=mixture)) == ids(whole)[:size]
+        coviews = beside(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1})
+        whole = similar_products(snapshot, product, 599, "", coviews=coviews)
+        assert ids(similar_products(snapshot, product, size, "", coviews=coviews)) == ids(whole)[:size]
 
     @pytest.mark.parametrize("filters", ["", "price < 60"])
     def test_without_co_views_it_is_as_before_to_the_last_digit(
@@ -118,7 +114,7 @@ class TestMixing:
         nearest = vectors.search(vectors.vector(ROW), len(snapshot.products))
         shown = [hit.product.id for hit in plain.hits]
         for coviews in (NO_COVIEWS, beside("else", other=0.5), beside(product, gone=0.5, **{product: 0.9})):
-            page = similar_products(snapshot, product, 20, filters, mixture=Mixture(coviews))
+            page = similar_products(snapshot, product, 20, filters, coviews=coviews)
             assert [(hit.product.id, hit.score, hit.stages) for hit in page.hits] == [
                 (hit.product.id, hit.score, hit.stages) for hit in plain.hits
             ]
@@ -129,9 +125,9 @@ class TestMixing:
     def test_while_the_cluster_is_lost_filters_hold_for_co_views(
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
-        mixture = Mixture(beside(product, **dict.fromkeys(texts[300:310], 0.9)))
-        whole = similar_products(snapshot, product, 20, "price < 60", mixture=mixture)
-        page = similar_products(snapshot.without_cluster, product, 20, "price < 60", ("bm25",), mixture=mixture)
+        coviews = beside(product, **dict.fromkeys(texts[300:310], 0.9))
+        whole = similar_products(snapshot, product, 20, "price < 60", coviews=coviews)
+        page = similar_products(snapshot.without_cluster, product, 20, "price < 60", ("bm25",), coviews=coviews)
         assert ids(page) == ids(whole)
         assert 0 < sum("coviews" in hit.stages for hit in page.hits) < 10
         assert page.degraded == ("bm25",)
@@ -184,48 +180,29 @@ class TestServing:
         live.upsert([dataclasses.replace(old, title="enamel kettle"), dataclasses.replace(old, id="new")])
         assert ids(live.similar(product, size=3)) == [texts[200], "new", texts[0]]
 
-    def test_a_damaged_file_leaves_texts_alone_and_is_told_until_it_is_whole(
-        self, live: SearchEngine, root: Path, product: str, texts: list[str]
-    ) -> None:
-        write_coviews(root, beside(product, **{texts[300]: 0.9}), MADE)
-        whole = (root / COVIEWS_FILE).read_bytes()
-        (root / COVIEWS_FILE).write_bytes(whole[:-2])
-        live.reload_if_changed()
-        assert ids(live.similar(product, size=3)) == texts[:3]
-        (notice,) = live.notices
-        assert notice.startswith("similar products are found by their texts alone:")
-        assert "coviews.bin" in notice
-        (root / COVIEWS_FILE).write_bytes(whole)
-        live.reload_if_changed()
-        assert ids(live.similar(product, size=1)) == [texts[300]]
-        assert live.notices == ()
-
     def test_what_shoppers_look_at_changes_the_order_once_it_is_in_the_tables(
         self, live: SearchEngine, root: Path, product: str, texts: list[str]
     ) -> None:
-        chosen = texts[30]
-        begin = datetime.now(UTC) - timedelta(hours=3)
-        with closing(EventLog.open(root, Settings())) as log:
-            for number in range(12):
-                for at, name in enumerate([product, chosen, *([texts[1]] if number < 4 else [])]):
-                    time = begin + timedelta(minutes=number, seconds=20 * at)
-                    log.record([Event(EventKind.CLICK, name, time=time, shopper=f"u{number}")])
-            tables = DerivedTablesManager(root, log, Settings().events)
-            tables.refresh()
-            live.reload_if_changed()
-            page = live.similar(product, size=20)
-            assert ids(page) == [chosen, *texts[:19]], "too few looked at the other one"
-            (strength,) = open_derived(tables.folder).neighbours.filter(product_id=product)["similarity"]
-            assert strength == pytest.approx(12 / (12 + 10), rel=1e-4)
-            (cosine,) = (hit.score for hit in live.similar(product, size=31, coviews=False).hits[30:])
-            deviation = live.snapshot.manifest.background.deviation
-            assert page.hits[0].score == pytest.approx(cosine + WEIGHT * strength * deviation, rel=1e-5)
-            forgotten = [each for number in range(8) for each in log.intake.pseudonyms.all_pseudonyms(f"u{number}")]
-            log.store.forget(forgotten)
-            tables.purge()
-            assert len(read_coviews(root)) == 0
-            live.reload_if_changed()
-            assert ids(live.similar(product, size=20)) == texts[:20]
+        chosen, begin = texts[30], MADE - timedelta(hours=3)
+        clicks = []
+        for name, seconds, shoppers in ((product, 0, 12), (chosen, 20, 12), (texts[1], 40, 4)):
+            for number in range(shoppers):
+                time = begin + timedelta(minutes=number, seconds=seconds)
+                clicks.append(Event(EventKind.CLICK, name, time=time, shopper=f"u{number}"))
+        refresh_tables(root, clicks)
+        live.reload_if_changed()
+        page = live.similar(product, size=20)
+        assert ids(page) == [chosen, *texts[:19]], "too few looked at the other one"
+        neighbours = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER).neighbours
+        (strength,) = neighbours.filter(product_id=product)["similarity"]
+        assert strength == pytest.approx(12 / (12 + 10), rel=1e-4)
+        (cosine,) = (hit.score for hit in live.similar(product, size=31, coviews=False).hits[30:])
+        deviation = live.snapshot.manifest.background.deviation
+        assert page.hits[0].score == pytest.approx(cosine + WEIGHT * strength * deviation, rel=1e-5)
+        refresh_tables(root, forgotten=[f"u{number}" for number in range(8)])
+        assert len(read_coviews(root)) == 0
+        live.reload_if_changed()
+        assert ids(live.similar(product, size=20)) == texts[:20]
 
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -308,11 +285,6 @@ def test_few_that_a_filter_lets_through_are_found_far_down(
     assert len(learned) >= 3
     for row in learned:
         assert shown(live, acts, size=1, filters=f'brand = "{brands[row]}"') == [row]
-
-
-def test_an_engine_takes_no_solver() -> None:
-    program = "import sys, service.engine.engine; sys.exit('scipy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -> None:

@@ -19,7 +19,6 @@ from retrieval.events.sqlite import SqliteEvents
 from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 from retrieval.records import EventKind
 from service.events.report_inputs import ReportInputs, read_inputs
-from service.reports.event_page import html
 from service.reports.event_sections import Problem
 from service.reports.events import build_report
 
@@ -82,21 +81,6 @@ def test_sessions_are_numbered_as_in_their_table(read: ReportInputs) -> None:
     assert joined.filter((pl.col("shopper") != pl.col("of_events")) | (pl.col("day") != pl.col("of_day"))).is_empty()
     assert read.flagged["shopper"].unique().to_list() == [BOT]
     assert BOT not in read.honest["shopper"]
-
-
-def test_the_report_leaves_bots_out_and_names_them(read: ReportInputs) -> None:
-    report = build_report(read)
-    assert [step.answers for step in report.funnel.searches] == [2 * 6, 2 * 6, 2 * 6, 0, 0]
-    assert [(row.query, row.searches, row.shoppers) for row in report.queries.top] == [("drill", 2 * 6, 6)]
-    assert [(row.product_id, row.clicks) for row in report.products.top] == [("p2", 2 * 6)]
-    (suspect,) = report.fraud.suspects
-    assert (suspect.who, suspect.sessions, suspect.clicks, suspect.reasons) == (BOT, 2, 2 * 3, ("is one",))
-    assert [subject.name for subject in suspect.queries] == ["drill"]
-    assert [(subject.name, subject.clicks) for subject in suspect.products] == [("p2", 2)]
-    assert suspect.rare_products == 2  # p1 and p3: nobody else has done anything with them
-    assert [(one.reason, one.count) for one in report.rejected.events] == [("unknown query", 1)]
-    assert (report.first, report.last, report.least_shoppers) == (read.window.first, NOW, 5)
-    assert "is one" in html(report)
 
 
 def test_a_store_without_events_makes_an_empty_report(tmp_path: Path) -> None:

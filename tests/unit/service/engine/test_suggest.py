@@ -1,9 +1,10 @@
-"""Suggestions and corrections of an opened engine, on the demo store and on a catalog with its traps."""
+"""Suggestions and corrections: by the words of a catalog, by popular queries, and with rules."""
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -13,17 +14,22 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import QueryError
-from retrieval.records import Page, Product
+from retrieval.errors import QueryError, StoreDamagedError
+from retrieval.records import Event, EventKind, Page, Product
 from retrieval.store.files import checksum
-from retrieval.store.manifest import SEAL, WORDS_FOLDER
+from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
+from retrieval.store.versions import Store
+from retrieval.text.analysis import contains_chinese
 from retrieval.text.vocabulary import forms, words_of
 from service.cli.main import app
+from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from service.engine.engine import SearchEngine
 from service.engine.spelling import QuerySource, Suggestions, TypedText
 from service.engine.suggest import MOST_SUGGESTIONS
+from service.events.popular_queries import PopularQueries, PopularQuery, read_popular_queries, write_popular_queries
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables, visit
 
 CATALOG = (
     *(
@@ -112,9 +118,6 @@ class TestSuggest:
     def test_nothing_comes_of_nothing_or_too_much(self, store: SearchEngine, text: str) -> None:
         assert store.suggest(text) == Suggestions()
 
-    def test_one_letter(self, store: SearchEngine) -> None:
-        assert all("[c" in text.lower() for text in shown(store.suggest("c")))
-
     def test_a_typo_is_put_right_where_nothing_begins_as_typed(self, store: SearchEngine) -> None:
         found = store.suggest("cordles dri")
         assert found.corrected == "cordless dri"
@@ -176,6 +179,7 @@ class TestDidYouMean:
     def test_a_misspelled_word_is_searched_for_as_it_was_meant(self, store: SearchEngine) -> None:
         page, meant = store.search("Cordles drill"), store.search("cordless drill")
         assert told(page) == ("cordless drill", True)
+        assert told(store.search("hammerdrill 无线")) == ("hammer drill 无线", True), "two words were typed as one"
         assert told(meant) == ("", False)
         assert [hit.product.id for hit in page.hits] == [hit.product.id for hit in meant.hits]
 
@@ -197,16 +201,12 @@ class TestDidYouMean:
             ("drills", "the search finds its singular"),
             ("cordles5", "it has a digit"),
             ("cor", "it is short"),
-            ("hammerdrill 无线", "both are found"),
             ("", "it browses"),
             ("qqqqqqq", "nothing is near"),
         ],
     )
     def test_what_is_never_corrected(self, store: SearchEngine, query: str, why: str) -> None:
-        if query.startswith("hammerdrill"):
-            assert told(store.search(query)) == ("hammer drill 无线", True), "two words were typed as one"
-        else:
-            assert told(store.search(query)) == ("", False), why
+        assert told(store.search(query)) == ("", False), why
 
     def test_a_live_word_is_not_corrected(self, index: Path, tmp_path: Path) -> None:
         with SearchEngine.open(shutil.copytree(index, tmp_path / "index")) as engine:
@@ -252,10 +252,11 @@ def test_any_text_is_answered_and_suggestions_have_all_of_its_words(engine: Sear
     for suggested in texts:
         there = words_of(suggested)
         for place, word in enumerate(typed.words):
-            may_go_on = place == len(typed.words) - 1 or word.is_chinese
+            is_chinese = contains_chinese(word.word)
+            may_go_on = place == len(typed.words) - 1 or is_chinese
             assert any(
                 other in forms(word.word)
-                or (may_go_on and word.word in other and (word.is_chinese or other.startswith(word.word)))
+                or (may_go_on and word.word in other and (is_chinese or other.startswith(word.word)))
                 for other in there
             ), suggested
 
@@ -270,3 +271,193 @@ def test_the_demo_stores_own_words_are_never_corrected(engine: SearchEngine) -> 
     products = engine.snapshot.products
     for row in range(0, len(products), 7):
         assert told(engine.search(products[row].title, size=1, stage="bm25")) == ("", False)
+
+
+RULED = (
+    Product("both", "Drill driver", brand="Bosch", rating_count=9),
+    Product("bit", "Drill bit set", brand="Makita", rating_count=8),
+    Product("drill", "Cordless drill", brand="Bosch", rating_count=7),
+    Product("driver", "Impact driver", brand="Makita", rating_count=6),
+    Product("cn", "无线电钻", brand="牧田", rating_count=5),
+    Product("set", "Socket set", brand="Bosch", rating_count=4),
+)
+
+
+@pytest.fixture(scope="module")
+def ruled_index(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ruled")
+    feed = write_feed(folder / "products.jsonl", RULED)
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    return folder / "index"
+
+
+@pytest.fixture
+def ruled(ruled_index: Path, tmp_path: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(shutil.copytree(ruled_index, tmp_path / "index")) as opened:
+        yield opened
+
+
+def suggested(ruled: SearchEngine, text: str) -> list[str]:
+    return [each.product.id for each in ruled.suggest(text, size=20).products]
+
+
+def hide(ruled: SearchEngine, *products: str, when: When | None = None) -> None:
+    ruled.rules.put([Rule("hide", (Hide(products),), when or When())])
+
+
+DRILL, CHINESE = When("drill", Match.CONTAINS), When("电钻", Match.CONTAINS)
+EXACT, DRIVER = When("drill", Match.EXACT), When("driver", Match.CONTAINS)
+OVER = When(ends=datetime(2020, 1, 1, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("actions", "when", "expected"),
+    [
+        (Pin(("driver",)), When(), {"dri": "both bit drill driver"}),
+        (Hide(("both",)), OVER, {"dri": "both bit drill driver"}),
+        (Hide(("both", "bit")), When(), {"dri": "drill driver"}),
+        # The title has the words of the rule, but the query does not.
+        (Hide(("bit",)), DRILL, {"set": "bit set", "bit s": "bit", "bit set dr": ""}),
+        # A query hides before it is typed to its end.
+        (Hide(("bit",)), DRILL, {"d": "both drill driver", "dri": "both drill driver", "drill": "both drill"}),
+        (Hide(("bit",)), DRILL, {"Drills": "both drill", "drill ": "both drill", "drlil": "both drill"}),
+        (Hide(("bit", "drill")), EXACT, {"dril": "both", "cordless dril": "drill"}),
+        (Hide(("both",)), DRIVER, {"dri": "bit drill driver", "drill": "both bit drill"}),
+        (Restrict("brand = Bosch"), DRILL, {"drill": "both drill", "driv": "both driver"}),
+        (Hide(("cn",)), CHINESE, {"电": "", "电钻": "", "线电": "", "牧": "cn"}),
+    ],
+)
+def test_rules_hold_for_what_a_text_may_become(
+    ruled: SearchEngine, actions: Hide | Pin | Restrict, when: When, expected: dict[str, str]
+) -> None:
+    assert suggested(ruled, "dri") == ["both", "bit", "drill", "driver"]
+    ruled.rules.put([Rule("it", (actions,), when)])
+    assert {text: " ".join(suggested(ruled, text)) for text in expected} == expected
+
+
+def test_a_hidden_product_makes_room_for_the_next(ruled: SearchEngine) -> None:
+    hide(ruled, "both")
+    assert [each.product.id for each in ruled.suggest("dri", size=2).products] == ["bit"]
+
+
+def test_a_filter_hides_by_what_a_product_is_now(ruled: SearchEngine) -> None:
+    ruled.rules.put([Rule("gone", (Hide(filters="availability = out_of_stock"),))])
+    assert suggested(ruled, "cordless") == ["drill"]
+    ruled.patch("drill", availability="out_of_stock")
+    assert suggested(ruled, "cordless") == []
+    ruled.patch("drill", availability="in_stock")
+    assert suggested(ruled, "cordless") == ["drill"]
+
+
+def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold(ruled: SearchEngine) -> None:
+    assert ruled.suggest("impcat dri").corrected == "impact dri"
+    assert suggested(ruled, "impcat dri") == ["driver"]
+    hide(ruled, "driver", when=When("impact driver", Match.EXACT))
+    assert suggested(ruled, "impcat dri") == []
+    hide(ruled, "driver", when=When("impcat", Match.CONTAINS))
+    assert suggested(ruled, "impcat dri") == []
+    assert suggested(ruled, "impact dri") == ["driver"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "text", "queries"),
+    [
+        ("cordless dri", "Cordless Drill driver", ("cordless drill", "cordless driver")),
+        ("dri ", "Drill", ()),
+        ("hammer", "Drill", ()),
+        ("d", "da db dc dd de", ("da", "db", "dc", "dd")),
+        ("线电", "无线电钻充电", ("线电钻",)),
+        ("", "Drill", ()),
+    ],
+)
+def test_what_a_text_may_become_by_another(typed: str, text: str, queries: tuple[str, ...]) -> None:
+    assert TypedText(typed).completed_by(text) == queries
+
+
+QUERIES = (
+    PopularQuery("Cordless Drill", 90, has_purchases=True, is_suggested=True, related=(1,)),
+    PopularQuery("drill bits", 40, is_suggested=True),
+    PopularQuery("drill cordless", 3, is_suggested=True),
+)
+
+
+class TestPopularFile:
+    def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+        write_popular_queries(tmp_path, QUERIES, MADE)
+        found = read_popular_queries(tmp_path)
+        assert found == PopularQueries(QUERIES)
+        assert found.places == {("cordless", "drill"): 0, ("bits", "drill"): 1}
+        assert found.purchase_words == {"cordless", "drill"}
+
+    def test_related_queries_that_are_not_there_are_damage(self, tmp_path: Path) -> None:
+        write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
+        with pytest.raises(StoreDamagedError, match="names related queries that it does not hold"):
+            read_popular_queries(tmp_path)
+
+    def test_a_directory_with_nothing_else_is_one_of_events(self, tmp_path: Path) -> None:
+        write_popular_queries(tmp_path, QUERIES, MADE)
+        assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
+
+
+def visits(products: Sequence[str]) -> Iterator[Event]:
+    """Seven shoppers ask "steel pan", choose two products, go on with "frying pan" and buy one of them; "skillet" is
+    asked by seven who choose the same; a name is searched for by two."""
+    for number in range(7):
+        who, at = str(number), MADE - timedelta(days=1, hours=number)
+        yield from visit(who, "steel pan", products[:2], at)
+        yield from visit(who, "frying pan", products[1:3], at + timedelta(minutes=2))
+        bought = {"query_id": f"frying pan-{who}", "shopper": f"shopper-{who}", "session": f"s{who}"}
+        yield Event(EventKind.PURCHASE, products[1], time=at + timedelta(minutes=3), **bought)
+        yield from visit(who, "skillet", products[1:3], at + timedelta(hours=2))
+        if number < 2:
+            yield from visit(who, "anna svensson", products[:1], at + timedelta(hours=5))
+
+
+@pytest.fixture
+def visited(root: Path, engine: SearchEngine) -> Path:
+    """The index, with tables made of those visits."""
+    refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(4)]))
+    return root
+
+
+class TestMaking:
+    def test_what_enough_shoppers_asked_with_what_sells_and_goes_together(self, visited: Path) -> None:
+        asked = read_popular_queries(visited)
+        by_text = {query.text: query for query in asked.queries}
+        assert by_text.keys() == {"steel pan", "frying pan", "skillet"}
+        assert "svensson" not in (visited / POPULAR_QUERIES_FILE).read_text("utf-8")
+        assert {text for text, query in by_text.items() if query.has_purchases} == {"frying pan"}
+        assert all(query.is_suggested for query in asked.queries)
+        related = [asked.queries[at].text for at in by_text["steel pan"].related]
+        assert related[0] == "frying pan", "shoppers went on with it"
+        assert "frying pan" in [asked.queries[at].text for at in by_text["skillet"].related], "the same was chosen"
+
+    def test_an_engine_suggests_and_relates_them(self, visited: Path) -> None:
+        with SearchEngine.open(visited) as engine:
+            suggested = {query.text: query.source for query in engine.suggest("pan st").queries}
+            assert suggested["steel pan"] is QuerySource.POPULAR
+            assert engine.related("Steel  PAN")[0] == "frying pan"
+            assert engine.related("pan steel", size=1) == ("frying pan",)
+            assert set(engine.related("pan")) == {"steel pan", "frying pan"}, "nobody asked it: what says more"
+            assert engine.related("anna svensson") == ()
+            assert engine.related("") == ()
+
+    def test_a_word_that_sells_is_not_corrected(self, visited: Path) -> None:
+        query = PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)
+        write_popular_queries(visited, [query], MADE)
+        with SearchEngine.open(visited) as engine:
+            page = engine.search("wireles speeker", size=1)
+            assert (page.suggestion, page.corrected) == ("", False)
+            write_popular_queries(visited, [msgspec.structs.replace(query, has_purchases=False)], MADE)
+            engine.reload_if_changed()
+            page = engine.search("wireles speeker", size=1)
+            assert (page.suggestion, page.corrected) == ("wireless speaker", True)
+            suggested = engine.suggest("wireles e")
+            assert suggested
+            assert all(query.source is QuerySource.CATALOG for query in suggested.queries), (
+                "a misspelling is not taught"
+            )
+
+
+def test_without_events_nothing_is_related(engine: SearchEngine) -> None:
+    assert engine.related("drill") == ()

@@ -1,0 +1,37 @@
+"""Visits of shoppers to the demo store, and the tables that are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from retrieval.records import Event, EventKind
+from service.events.event_log import EventLog
+from service.settings import Settings
+from service.training.derived_tables import DerivedTablesManager
+
+MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+def visit(who: str, query: str, chosen: Sequence[str], begin: datetime) -> Iterator[Event]:
+    """A shopper searches, sees the chosen products alone, and clicks each of them."""
+    plain = Event(EventKind.QUERY, query_id=f"{query}-{who}", shopper=f"shopper-{who}", session=f"s{who}")
+    yield replace(plain, query=query, time=begin, results=len(chosen))
+    for place, product in enumerate(chosen, 1):
+        shown = replace(plain, product_id=product, position=place)
+        yield replace(shown, kind=EventKind.IMPRESSION, time=begin + timedelta(seconds=1))
+        yield replace(shown, kind=EventKind.CLICK, time=begin + timedelta(seconds=2 * place))
+
+
+def refresh_tables(root: Path, events: Iterable[Event] = (), forgotten: Iterable[str] = ()) -> None:
+    """Records events, forgets shoppers, and makes the tables as of MADE."""
+    settings = Settings()
+    with closing(EventLog.open(root, settings)) as log:
+        log.record(list(events))
+        tables = DerivedTablesManager(root, log, settings.events, clock=lambda: MADE)
+        for shopper in forgotten:
+            log.store.forget(log.intake.pseudonyms.all_pseudonyms(shopper))
+        (tables.purge if forgotten else tables.refresh)()

@@ -1,0 +1,338 @@
+"""Rankers of an engine: the one that serves, followed while searches go on, and those that searches name."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+
+from rerank.model_store import MODEL_FILE, ModelStore
+from rerank.ranker.features import FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.onnx_export import export_network
+from rerank.ranker.spec import RankerStore, ranker_store
+from retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
+from service.engine import models
+from service.engine.engine import SearchEngine
+from service.engine.models import ServedRanker, encoding_of
+from service.engine.reranking import THREADS
+from service.settings import FILE_VARIABLE, RankerSettings, Settings
+from tests.rankers import REPORT, building
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
+
+pytestmark = pytest.mark.usefixtures("without_default")
+
+PATIENT = Settings(ranker=RankerSettings(deadline=60))
+QUERY = "steel pan"
+REVERSED, STRAIGHT = {"merged": -1.0}, {"merged": 1.0}
+
+
+@pytest.fixture
+def live(root: Path) -> Iterator[SearchEngine]:
+    """An engine that looks for a new ranker when it is told to."""
+    with SearchEngine.open(root, settings=PATIENT, follow=False) as opened:
+        yield opened
+
+
+def order(engine: SearchEngine, **options: Any) -> list[str]:  # noqa: ANN401 - as a search takes them
+    page = engine.search(QUERY, size=30, **options)
+    assert page.degraded == ()
+    return [hit.product.id for hit in page.hits]
+
+
+def new_order(engine: SearchEngine) -> list[str]:
+    engine.reload_if_changed()
+    return order(engine)
+
+
+def test_it_is_taken_up_rolled_back_and_switched_off(live: SearchEngine, root: Path) -> None:
+    merged = new_order(live)
+    assert live.stages[-1] == "merged"
+    first = publish(root, spec_for(live.snapshot), weighing(**STRAIGHT))
+    assert new_order(live) == merged
+    assert live.stages[-1] == "ranked"
+    publish(root, spec_for(live.snapshot), weighing(**REVERSED))
+    turned = new_order(live)
+    assert turned != merged
+    registry = ranker_store(root)
+    registry.rollback(first)
+    assert new_order(live) == merged
+    registry.rollback("ranker-0002")
+    assert new_order(live) == turned
+    registry.off()
+    assert new_order(live) == merged
+    assert live.stages[-1] == "merged"
+    assert live.notices == ()
+
+
+def test_an_engine_follows_by_itself_and_one_opened_later_begins_with_it(root: Path, engine: SearchEngine) -> None:
+    from tests.machine import within
+
+    with SearchEngine.open(root, settings=PATIENT) as following:
+        publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+        assert within(30, lambda: following.stages[-1] == "ranked")
+    with SearchEngine.open(root, settings=PATIENT, follow=False) as later:
+        assert later.stages[-1] == "ranked"
+
+
+def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) -> None:
+    merged = new_order(live)
+    spec = spec_for(live.snapshot)
+    publish(root, spec, weighing(**REVERSED))
+    turned = new_order(live)
+    stop = threading.Event()
+
+    def search() -> int:
+        count = 0
+        while not stop.is_set():
+            page = live.search(QUERY, size=30)
+            assert page.degraded == ()
+            assert [hit.product.id for hit in page.hits] in (merged, turned)
+            count += 1
+        return count
+
+    registry = ranker_store(root)
+    with ThreadPoolExecutor(4) as workers:
+        searching = [workers.submit(search) for _ in range(4)]
+        try:
+            for weights in (STRAIGHT, REVERSED):
+                publish(root, spec, weighing(**weights))
+                live.reload_if_changed()
+                registry.rollback()
+                live.reload_if_changed()
+                registry.off()
+                live.reload_if_changed()
+                registry.rollback("ranker-0001")
+                live.reload_if_changed()
+        finally:
+            stop.set()
+        assert all(future.result() > 0 for future in searching)
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"encoder": "another encoder"}, "it was trained on the encoder another encoder"),
+        ({"state_dimension": 8}, "it reads token states of dimension 8, the index has 96"),
+    ],
+    ids=["encoder", "states"],
+)
+def test_one_for_other_states_does_not_serve_and_says_why(
+    live: SearchEngine, root: Path, values: dict[str, object], why: str
+) -> None:
+    merged = new_order(live)
+    publish(root, spec_for(live.snapshot, **values), weighing(**REVERSED))
+    assert new_order(live) == merged
+    assert live.stages[-1] == "merged"
+    (notice,) = live.notices
+    assert why in notice
+    assert "results keep the merged order" in notice
+
+
+def test_where_the_newest_cannot_serve_the_one_before_does_and_it_is_told(live: SearchEngine, root: Path) -> None:
+    publish(root, spec_for(live.snapshot), weighing(**REVERSED))
+    turned = new_order(live)
+    name = publish(root, spec_for(live.snapshot), weighing(**STRAIGHT))
+    (root / "rankers" / name / MODEL_FILE).write_bytes(b"no graph")
+    assert new_order(live) == turned
+    assert "ranker-0001 serves in its place" in live.notices[0]
+
+
+def test_a_ranker_that_is_taken_away_from_disk_serves_until_it_is_replaced(live: SearchEngine, root: Path) -> None:
+    name = publish(root, spec_for(live.snapshot), weighing(**REVERSED))
+    turned = new_order(live)
+    shutil.rmtree(root / "rankers" / name)
+    assert new_order(live) == turned
+
+
+def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
+    engine: SearchEngine, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+    (tmp_path / "settings.toml").write_text("[ranker]\ndeadline = 0\n")
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "settings.toml"))
+    served = ServedRanker(root)
+    served.reload_if_changed(engine.snapshot)
+    assert served.stage(engine.snapshot) is None
+    (notice,) = served.notices
+    assert notice.startswith("results keep the merged order: the setting ranker.deadline")
+
+
+def test_a_snapshot_of_another_encoder_is_searched_without_it(engine: SearchEngine, root: Path) -> None:
+    # Between a version's swap and the next look.
+    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+    served = ServedRanker(root, PATIENT)
+    served.reload_if_changed(engine.snapshot)
+    manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
+    other = dataclasses.replace(engine.snapshot, manifest=manifest)
+    assert served.stage(engine.snapshot) is not None
+    assert served.stage(other) is None
+    served.reload_if_changed(other)
+    assert "it was trained on the encoder" in served.notices[0]
+    served.close()
+
+
+def test_an_index_without_states_has_no_dimension_of_them(engine: SearchEngine) -> None:
+    assert encoding_of(engine.snapshot).state_dimension == 96
+    assert encoding_of(dataclasses.replace(engine.snapshot, states=None)).state_dimension is None
+
+
+def test_once_closed_it_opens_no_other(engine: SearchEngine, root: Path) -> None:
+    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+    served = ServedRanker(root, PATIENT)
+    served.reload_if_changed(engine.snapshot)
+    served.close()
+    assert served.stage(engine.snapshot) is None
+    publish(root, spec_for(engine.snapshot), weighing(**STRAIGHT))
+    served.reload_if_changed(engine.snapshot)
+    assert served.stage(engine.snapshot) is None
+
+
+@pytest.fixture
+def two(root: Path, engine: SearchEngine) -> Path:
+    """A copy of the demo index: its first ranker reverses the merged order, the second keeps it and serves."""
+    for weights in (REVERSED, STRAIGHT):
+        publish(root, spec_for(engine.snapshot), weighing(**weights))
+    return root
+
+
+@pytest.fixture
+def choosing(two: Path) -> Iterator[SearchEngine]:
+    with SearchEngine.open(two, settings=PATIENT, follow=False) as opened:
+        yield opened
+
+
+def test_one_search_has_the_order_of_the_ranker_that_it_names(choosing: SearchEngine) -> None:
+    merged = order(choosing, stage="merged")
+    assert order(choosing) == order(choosing, ranker="ranker-0002") == order(choosing, ranker="off") == merged
+    assert order(choosing, ranker="ranker-0001") != merged
+    assert choosing.ranker == "ranker-0002"
+    assert choosing.search(QUERY, ranker="off").hits[0].stages.keys() == {"bm25", "dense", "merged"}
+
+
+def test_it_explains_its_own_scores(choosing: SearchEngine) -> None:
+    told = choosing.search(QUERY, explain=True, ranker="ranker-0001").hits[0]
+    assert told.explanation is not None
+    assert {each.name: each.contribution for each in told.explanation.contributions}["merged score"] < 0
+    assert choosing.search(QUERY, explain=True, ranker="off").hits[0].explanation is None
+
+
+def test_a_features_head_and_cross_attention_serve_side_by_side(choosing: SearchEngine, two: Path) -> None:
+    states = choosing.snapshot.states
+    assert states is not None
+    torch.manual_seed(3)
+    shape = NetworkShape(states.dimension, 0, len(FEATURES), layers=1, feed_forward=8, hidden=8, history=0)
+    network = RankerNetwork(shape).eval()
+
+    def build(folder: Path) -> None:
+        building()(folder)
+        export_network(network, folder / MODEL_FILE)
+
+    added = ranker_store(two).publish(build, spec_for(choosing.snapshot, layers=1), REPORT)
+    # The engine does not follow, so the features head serves on.
+    assert choosing.ranker == "ranker-0002"
+    attended = choosing.search(QUERY, size=30, explain=True, ranker=added.model.name)
+    assert attended.degraded == ()
+    assert any(hit.explanation and hit.explanation.matches for hit in attended.hits)
+    assert [hit.product.id for hit in attended.hits] != order(choosing)
+
+
+def test_it_is_opened_once_however_many_ask(choosing: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+    whole = ModelStore.servable
+
+    def counted(self: RankerStore, name: str, *given: Any) -> Any:  # noqa: ANN401 - what it stands for
+        opened.append(name)
+        return whole(self, name, *given)
+
+    monkeypatch.setattr(ModelStore, "servable", counted)
+    with ThreadPoolExecutor(6) as workers:
+        orders = list(workers.map(lambda _: tuple(order(choosing, ranker="ranker-0001")), range(12)))
+    assert len(set(orders)) == 1
+    assert opened == ["ranker-0001"]
+
+
+def test_what_cannot_serve_is_refused_with_the_reason(choosing: SearchEngine, two: Path) -> None:
+    registry, spec = ranker_store(two), spec_for(choosing.snapshot)
+    registry.add_rejected(building(), spec, REPORT, ["worse"])
+    foreign = publish(two, spec_for(choosing.snapshot, encoder="another"), weighing(**REVERSED))
+    damaged = publish(two, spec, weighing(**REVERSED))
+    (two / "rankers" / damaged / MODEL_FILE).write_bytes(b"no graph")
+    for name, error, why in (
+        ("ranker-0099", UnknownModelError, "it holds ranker-0001"),
+        ("../ranker-0001", UnknownModelError, "has no ranker"),
+        ("default", UnknownModelError, "has no ranker"),
+        ("ranker-0003", ModelRefusedError, "rejected: worse"),
+        (foreign, ModelError, "it was trained on the encoder another"),
+        (damaged, ModelDamagedError, MODEL_FILE),
+    ):
+        for _ in range(2):
+            with pytest.raises(error, match=why):
+                choosing.search(QUERY, ranker=name)
+        assert why in choosing.ranker_problem(name)
+    with pytest.raises(QueryError, match="ranker is int"):
+        choosing.search(QUERY, ranker=1)  # type: ignore[arg-type]
+    assert (choosing.ranker_problem(), choosing.ranker_problem("off"), choosing.ranker_problem("ranker-0001")) == (
+        "",
+        "",
+        "",
+    )
+
+
+def test_one_that_fails_leaves_the_merged_order_and_says_so(choosing: SearchEngine, two: Path) -> None:
+    name = publish(two, spec_for(choosing.snapshot), failing())
+    page = choosing.search(QUERY, size=30, ranker=name)
+    assert page.degraded == ("ranked",)
+    assert [hit.product.id for hit in page.hits] == order(choosing, stage="merged")
+
+
+def test_off_is_for_all_of_them_until_a_rollback(choosing: SearchEngine, two: Path) -> None:
+    turned = order(choosing, ranker="ranker-0001")
+    registry = ranker_store(two)
+    registry.off()
+    choosing.reload_if_changed()
+    assert "switched off" in choosing.ranker_problem("ranker-0001")
+    assert choosing.ranker_problem() == "no ranker serves"
+    with pytest.raises(ModelError, match="switched off"):
+        choosing.search(QUERY, ranker="ranker-0001")
+    registry.rollback("ranker-0002")
+    choosing.reload_if_changed()
+    assert order(choosing, ranker="ranker-0001") == turned
+
+
+def test_one_that_is_taken_away_from_disk_is_kept(choosing: SearchEngine, two: Path) -> None:
+    turned = order(choosing, ranker="ranker-0001")
+    shutil.rmtree(two / "rankers" / "ranker-0001")
+    publish(two, spec_for(choosing.snapshot), weighing(**STRAIGHT))
+    choosing.reload_if_changed()
+    assert order(choosing, ranker="ranker-0001") == turned
+
+
+def test_no_more_are_kept_than_may_be(choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "MOST", 1)
+    publish(two, spec_for(choosing.snapshot), weighing(**REVERSED))
+    before = working()
+    for name in ("ranker-0001", "ranker-0003") * 2:
+        order(choosing, ranker=name)
+    assert working() == before + THREADS
+
+
+def test_a_closed_engine_has_no_threads_of_them(two: Path) -> None:
+    before = working()
+    with SearchEngine.open(two, settings=PATIENT, follow=False) as opened:
+        order(opened, ranker="ranker-0001")
+        assert working() == before + 2 * THREADS
+    assert working() == before
+
+
+def working() -> int:
+    """Threads that score candidates."""
+    return sum(each.name == "shelfwise-rerank" for each in threading.enumerate())

@@ -1,0 +1,215 @@
+"""Popularity and co-views: what they say, and one suite over all files that a refresh of the tables writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.store.manifest import COVIEWS_FILE
+from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
+from service.curation.synonyms import SynonymKind
+from service.engine.hot_reload import follow_coviews, follow_popular_queries, follow_popularity
+from service.events.popular_queries import NO_QUERIES, PopularQuery, read_popular_queries, write_popular_queries
+from service.events.signals import (
+    MAX_COVIEWS,
+    NO_COVIEWS,
+    NO_POPULARITY,
+    CoViews,
+    Popularity,
+    read_coviews,
+    read_popularity,
+    write_coviews,
+    write_popularity,
+)
+
+MADE = datetime(2026, 11, 20, 12, tzinfo=UTC)
+PROPOSAL = Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ())
+COVIEWS = CoViews.of_pairs(["a", "a"], ["b", "c"], np.array([0.25, 0.75]))
+FILES = {
+    "popularity.json": (partial(write_popularity, scores={"a": 2.5}), read_popularity, NO_POPULARITY),
+    "popular_queries.json": (
+        partial(write_popular_queries, queries=[PopularQuery("drill", 9)]),
+        read_popular_queries,
+        NO_QUERIES,
+    ),
+    "synonym_proposals.json": (partial(write_proposals, proposals=[PROPOSAL]), read_proposals, ()),
+    "coviews.bin": (partial(write_coviews, coviews=COVIEWS), read_coviews, NO_COVIEWS),
+}
+"""By name: writes it with content, reads it, and what is read where there is none."""
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize(
+    ("damage", "error", "message"),
+    [
+        (lambda content: content[:-3], StoreDamagedError, "cannot be read"),
+        (lambda content: content[:-4] + bytes([content[-4] ^ 1]) + content[-3:], StoreDamagedError, ""),
+        (lambda _: b"", StoreDamagedError, "cannot be read"),
+        (lambda _: b"\xff\xfe", StoreDamagedError, "cannot be read"),
+        (lambda _: b"[1, 2]", StoreDamagedError, "cannot be read"),
+        (lambda content: content.replace(b"schema", b"schemb"), StoreDamagedError, "cannot be read"),
+        (None, StoreForeignError, "is in schema 2, this program reads 1"),
+    ],
+    ids=["cut off", "changed", "empty", "no text", "no object", "no schema", "newer"],
+)
+def test_what_cannot_be_used_is_refused(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes] | None, error: type[Exception], message: str
+) -> None:
+    write, read, default = FILES[name]
+    assert read(tmp_path) == default
+    write(tmp_path, made=MADE)
+    assert read(tmp_path) != default
+    path, codec = tmp_path / name, msgspec.json if name.endswith(".json") else msgspec.msgpack
+    path.write_bytes(damage(path.read_bytes()) if damage else codec.encode({"schema": 2, "what": "else"}))
+    with pytest.raises(error, match=f"{name} .*{message}.*; shelfwise events refresh makes it anew"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_where_it_cannot_be_written_that_is_an_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(StoreError, match="cannot be written"):
+        FILES[name][0](tmp_path / "nowhere", made=MADE)
+
+
+def test_one_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.events.signals.MOST_POPULARITY_BYTES", 20)
+    write_popularity(tmp_path, {"a": 1.0}, MADE)
+    with pytest.raises(StoreDamagedError, match="more than 20 bytes"):
+        read_popularity(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("follow", "name", "notice"),
+    [
+        (follow_popularity, "popularity.json", "no product counts as popular: "),
+        (follow_popular_queries, "popular_queries.json", "no popular query is suggested: "),
+        (follow_coviews, "coviews.bin", "similar products are found by their texts alone: "),
+    ],
+)
+def test_it_is_read_again_when_it_was_replaced(
+    tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str
+) -> None:
+    (write, _, default), followed = FILES[name], follow(tmp_path)
+    followed.reload_if_changed()
+    assert followed.value == default
+    write(tmp_path, made=MADE)
+    followed.reload_if_changed()
+    loaded = followed.value
+    followed.reload_if_changed()
+    assert default != loaded is followed.value
+    (tmp_path / name).write_bytes(b"")
+    followed.reload_if_changed()
+    assert (followed.value, followed.notices[0][: len(notice)]) == (default, notice)
+    (tmp_path / name).unlink()
+    followed.reload_if_changed()
+    assert (followed.value, followed.notices) == (default, ())
+
+
+def of_pairs(*pairs: tuple[str, str, float]) -> CoViews:
+    return CoViews.of_pairs(
+        [one for one, _, _ in pairs], [two for _, two, _ in pairs], np.array([s for *_, s in pairs])
+    )
+
+
+SOME = of_pairs(("a", "b", 0.25), ("无线/耳机", "a", 0.5), ("a", "c", 0.75))
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=3)
+strengths = st.integers(0, 16).map(lambda share: share / 16)
+
+
+class TestPairs:
+    @given(st.dictionaries(st.tuples(names, names), strengths, max_size=40))
+    def test_they_are_those_of_a_plain_sort(self, pairs: dict[tuple[str, str], float]) -> None:
+        made = of_pairs(*((*pair, strength) for pair, strength in pairs.items()))
+        assert made.problem() == ""
+        for name in {each for pair in pairs for each in pair}:
+            mine = [(other, strength) for (one, other), strength in pairs.items() if one == name]
+            assert made.of(name) == sorted(mine, key=lambda each: (-each[1], each[0]))[:MAX_COVIEWS]
+
+    def test_the_strongest_are_kept(self) -> None:
+        made = of_pairs(*(("a", f"b{number:02}", number / 64) for number in range(50)))
+        assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MAX_COVIEWS, -1)]
+
+    def test_products_that_nobody_looked_at_have_none(self) -> None:
+        assert SOME.of("a") == [("c", 0.75), ("b", 0.25)]
+        for name in ("b", "", "zzz", "无线", "\ud800"):
+            assert SOME.of(name) == []
+        assert NO_COVIEWS.of("a") == []
+
+
+class TestCoViews:
+    def test_it_says_what_was_written(self, tmp_path: Path) -> None:
+        write_coviews(tmp_path, SOME, MADE)
+        found = read_coviews(tmp_path)
+        assert {name: found.of(name) for name in ("a", "b", "无线/耳机")} == {
+            "a": [("c", 0.75), ("b", 0.25)],
+            "b": [],
+            "无线/耳机": [("a", 0.5)],
+        }
+
+    def test_none_and_an_empty_one_say_nothing(self, tmp_path: Path) -> None:
+        assert read_coviews(tmp_path) is NO_COVIEWS
+        write_coviews(tmp_path, NO_COVIEWS, MADE)
+        assert len(read_coviews(tmp_path)) == 0
+
+    @pytest.mark.parametrize(
+        ("wrong", "told"),
+        [
+            (replace(SOME, ends=SOME.ends[:-1]), "other ids than neighbours"),
+            (replace(SOME, ends=SOME.ends[:0], starts=SOME.starts[:0]), "other ids than neighbours"),
+            (replace(SOME, ends=SOME.ends[::-1]), "bounds that do not fit"),
+            (replace(SOME, starts=SOME.starts + 1), "bounds that do not fit"),
+            (replace(SOME, others=SOME.others + 9), "neighbours that it does not hold"),
+            (replace(SOME, strengths=SOME.strengths[1:]), "neighbours that it does not hold"),
+            (replace(SOME, strengths=-SOME.strengths), "strengths that are not within 0 and 1"),
+            (replace(SOME, strengths=SOME.strengths * np.float32(np.nan)), "strengths that are not within 0 and 1"),
+        ],
+    )
+    def test_what_cannot_be_is_damage(self, tmp_path: Path, wrong: CoViews, told: str) -> None:
+        write_coviews(tmp_path, wrong, MADE)
+        with pytest.raises(StoreDamagedError, match=told):
+            read_coviews(tmp_path)
+
+    def test_another_array_is_damage(self, tmp_path: Path) -> None:
+        write_coviews(tmp_path, SOME, MADE)
+        path = tmp_path / COVIEWS_FILE
+        path.write_bytes(path.read_bytes().replace(b"starts", b"others"))
+        with pytest.raises(StoreDamagedError, match=r"coviews.bin .*; shelfwise events refresh makes it anew"):
+            read_coviews(tmp_path)
+
+
+class TestPopularity:
+    def test_it_says_each_score_as_a_share_of_the_highest(self, tmp_path: Path) -> None:
+        write_popularity(tmp_path, {"a": 2.5, "无线/耳机": 10.0, "none": 0.0}, MADE)
+        found = read_popularity(tmp_path)
+        assert found == Popularity({"a": 0.25, "无线/耳机": 1.0})
+        told = found.of(["无线/耳机", "b", "a", "none"])
+        assert told.dtype == np.float32
+        assert told.tolist() == [1, 0, 0.25, 0]
+
+    def test_traffic_changes_no_share(self) -> None:
+        scores = {"a": 2.5, "b": 10.0, "c": 0.01}
+        doubled = {name: 2 * score for name, score in scores.items()}
+        assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
+
+    def test_none_and_an_empty_one_say_nothing(self, tmp_path: Path) -> None:
+        assert read_popularity(tmp_path) is NO_POPULARITY
+        write_popularity(tmp_path, {}, MADE)
+        assert read_popularity(tmp_path) == NO_POPULARITY
+        assert NO_POPULARITY.of(["a"]).tolist() == [0]
+
+    def test_scores_that_cannot_be_are_damage(self, tmp_path: Path) -> None:
+        write_popularity(tmp_path, {"a": -1.0}, MADE)
+        with pytest.raises(StoreDamagedError, match="negative or not finite"):
+            read_popularity(tmp_path)
