@@ -130,7 +130,7 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
             with RejectLog(store.root / REJECTED_FILE) as reject_log:
                 return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers).run()
     except OSError as error:
-        message = f"{root} cannot be rebuilt ({error}); nothing was published: check the disk and the rights to it"
+        message = f"{root} cannot be rebuilt ({error}); nothing was published: check the disk and its permissions"
         raise StoreError(message) from error
 
 
@@ -266,7 +266,7 @@ class Rebuild:
         shutil.rmtree(building)
         feeds = ", ".join(self._options.feeds)
         message = f"{feeds}: all of its products were deleted by live changes; nothing was published"
-        raise EmptyCatalogError(f"{message}: upsert one, or let the feed have another")
+        raise EmptyCatalogError(f"{message}: upsert one, or add another to the feed")
 
     def _check_publish(self, building: Path) -> None:
         served = self._previous.manifest.products if self._previous else None

@@ -160,7 +160,7 @@ class ModelFamily(Generic[Spec, Report]):
 
     @property
     def _cure(self) -> str:
-        return f"let another one serve (shelfwise models rollback) or train it again: {self.train}"
+        return f"roll back to another one (shelfwise models rollback) or train it again: {self.train}"
 
     def write(self, folder: Path, spec: Spec, report: Report) -> Spec:
         """Completes a folder that holds a model's other files: writes spec and report, seals and syncs all files.
@@ -328,7 +328,7 @@ class ModelStore(Generic[Spec, Report]):
         """The model of this name that may serve an index, "default" among them; raises as `rollback`, and ModelError
         while the family is switched off."""
         if self.is_off():
-            cure = "let one serve again: shelfwise models rollback"
+            cure = "to serve one again: shelfwise models rollback"
             message = f"{self.family.noun}s are switched off, {name[:100]} too; {cure}"
             raise ModelError(message, self.family.name)
         return self.open(name, encoding) if name == DEFAULT_MODEL else self._fitting(name, encoding)
@@ -368,7 +368,7 @@ class ModelStore(Generic[Spec, Report]):
         with self._locked("publish", _PATIENCE_SECONDS):
             added = self._add(build, spec, msgspec.structs.replace(report, rejection_reasons=()))
             if self.is_off():
-                cure = f"to let it serve: shelfwise models rollback {added.name}"
+                cure = f"to serve it: shelfwise models rollback {added.name}"
                 return self._prune_after(
                     added, serves=False, notices=(f"{self.family.noun}s are switched off; {cure}",)
                 )
@@ -378,7 +378,7 @@ class ModelStore(Generic[Spec, Report]):
     def add_rejected(self, build: Build, spec: Spec, report: Report, reasons: Sequence[str]) -> AddResult[Spec, Report]:
         """Adds a model that does not serve, with why. Raises as `publish`, InputError without a reason."""
         if not any(reasons):
-            raise InputError(f"a {self.family.noun} is rejected for a reason: give one, or publish it")
+            raise InputError(f"a rejected {self.family.noun} needs a reason")
         with self._locked("publish", _PATIENCE_SECONDS):
             report = msgspec.structs.replace(report, rejection_reasons=tuple(reasons))
             return self._prune_after(self._add(build, spec, report), serves=False)
@@ -409,7 +409,7 @@ class ModelStore(Generic[Spec, Report]):
                     passed_over.append(str(error))
         there = "; ".join(passed_over) or f"it holds {', '.join(self.names()) or 'none'}"
         which = f"before {previous} that can serve" if previous else "that can serve"
-        cure = "let none serve: shelfwise models off" if previous else f"train one: {self.family.train}"
+        cure = "to serve none: shelfwise models off" if previous else f"train one: {self.family.train}"
         message = f"{self.folder} has no {self.family.noun} {which}: {there}; {cure}"
         raise UnknownModelError(message, self.family.name)
 
@@ -440,7 +440,7 @@ class ModelStore(Generic[Spec, Report]):
                 sweep(self.folder, self.family.noun)
                 yield
         except OSError as error:
-            message = f"{self.folder} cannot be written ({error}); see to the disk and to the rights to that folder"
+            message = f"{self.folder} cannot be written ({error}); check the disk and the permissions of that folder"
             raise StoreError(message) from error
 
     def _prune_after(
@@ -513,7 +513,7 @@ class ModelStore(Generic[Spec, Report]):
         return ""
 
     def _read_pointer(self) -> str:
-        cure = f"let a {self.family.noun} serve again: shelfwise models rollback"
+        cure = f"to serve a {self.family.noun} again: shelfwise models rollback"
         try:
             return read_pointer(self._pointer, re.compile(f"{self.family.pattern}|{OFF}"))
         except FileNotFoundError:
@@ -692,5 +692,5 @@ def _check_columns(path: Path, graph: Any, columns: Mapping[str, int], cure: str
         length = axes[-1].dim_value if axes else 0
         wanted = columns.get(value.name, length)
         if length not in (0, wanted):
-            message = f"{path} takes {value.name} of {length} columns, what is beside it says {wanted}; {cure}"
+            message = f"{path} expects {value.name} of {length} columns, its spec has {wanted}; {cure}"
             raise ModelDamagedError(message)

@@ -135,7 +135,7 @@ class ServiceSettings(SettingsTable):
     host: str = "127.0.0.1"
     """address to listen on; any other than this machine's needs a key"""
     port: int = Field(default=8080, ge=0, le=65_535)
-    """the port; 0 takes a free one"""
+    """the port; 0 selects a free one"""
     keys: Path | None = None
     """file of API keys, by default keys.json in the index directory"""
     cors_origins: str | tuple[str, ...] = _address_field(())

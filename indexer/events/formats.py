@@ -97,7 +97,7 @@ def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str],
         )
     likely = _likely(mapping, missing, names)
     shown = ", ".join(names[:_SHOWN_NAMES])
-    return f"its columns are {shown}; say which in a mapping, such as {missing[0]} = {likely!r}"
+    return f"its columns are {shown}; name it in a mapping, such as {missing[0]} = {likely!r}"
 
 
 def _is_value(name: str, masker: Masker) -> bool:

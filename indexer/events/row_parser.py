@@ -127,14 +127,14 @@ class EventPlan:
         get = self._getters.get("kind")
         value = get(row) if get else None
         if value is None:
-            raise EventError("no kind", "the row does not say what was done; the mapping can: [[events]] kind = ...")
+            raise EventError("no kind", "the row has no kind of event; the mapping can set it: [[events]] kind = ...")
         return self._kind_of_text(value if type(value) is str else quoted(value))
 
     def _known_kind(self, value: str) -> EventKind:
         kind = self._kinds.get(normalize_action(value))
         if kind is None:
             kinds = ", ".join(EventKind)
-            raise EventError("unknown kind", f"{quoted(value)}; the kinds are {kinds}; say which it is under [kinds]")
+            raise EventError("unknown kind", f"{quoted(value)}; the kinds are {kinds}; map it under [kinds]")
         return kind
 
     def _event(self, row: Row, kind: EventKind) -> Event:
@@ -145,7 +145,7 @@ class EventPlan:
                 values[place] = value
         time = values[_TIME]
         if not isinstance(time, datetime):
-            raise EventError("no time", "a logged event needs one; the mapping can give all the same: time.value")
+            raise EventError("no time", "a logged event needs one; the mapping can set one for all: time.value")
         if values[_QUERY] and values[_SESSION] and not values[_QUERY_ID]:
             query, day = " ".join(str(values[_QUERY]).split()), str((time - EPOCH).days)
             values[_QUERY_ID] = self._keyed.make("query", str(values[_SESSION]), query, day)
@@ -401,7 +401,7 @@ def time_reader(rule: FieldRule) -> Callable[[object], datetime]:
         else:
             raise EventError("bad time", f"a {type(value).__name__}; {_expected(rule)}")
         if moment.tzinfo is None:
-            raise EventError("bad time", f"{quoted(value)} names no zone; say which in the mapping: time.zone")
+            raise EventError("bad time", f"{quoted(value)} has no time zone; set it in the mapping: time.zone")
         return moment
 
     return read

@@ -275,7 +275,7 @@ def read_table(
     user_names = feed.mapping.user_names
     table = table.rename({old: new for old, new in renamed(table).items() if old not in user_names})
     looks = f"{source.path}: looks like a {_TITLES.get(named)} feed but has no column"
-    cure = "add it to the export, or say what else the feed is with --format"
+    cure = "add it to the export, or name another format with --format"
     check_names(looks, table.names, required, cure)
     names = table.names
     for row in TableReader(source, table, named):
@@ -325,7 +325,7 @@ def check_product_columns(path: str, names: Sequence[str], mapping: FeedMapping)
             close = next(filter(None, (close_names(name, names) for name in (*sources, target))), ("COLUMN",))
             raise FeedError(
                 f"{path}: no column is the {target} (known: {', '.join(sources)}); its columns are "
-                f"{', '.join(names[:20])}; say which with --map {target}={close[0]}"
+                f"{', '.join(names[:20])}; name it with --map {target}={close[0]}"
             )
 
 
@@ -360,7 +360,7 @@ def table_rows(row: object) -> Sequence[Row]:
     """
     rows = object_row(row)
     if any(EXTRA in one for one in rows):
-        raise RowError(WRONG_CELLS, 'put each cell under its column, and take out ""')
+        raise RowError(WRONG_CELLS, 'put each cell under its column, and remove ""')
     return rows
 
 

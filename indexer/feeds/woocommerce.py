@@ -139,7 +139,7 @@ def read_woocommerce(feed: Feed) -> Iterator[Record | RejectedRow]:
             yield from _products(feed, waiting)
     except sqlite3.Error as error:
         raise FeedError(
-            f"{feed.source.path}: its variations cannot be kept on disk: {error}; free some space"
+            f"{feed.source.path}: its variations cannot be stored on disk: {error}; free some space"
         ) from error
 
 

@@ -263,7 +263,7 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     if table.keys() != {"rule"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise SettingError(f"rules {path}: expected nothing but [[rule]] tables, one for each rule")
     if len(entries) > _MOST_RULES:
-        raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MOST_RULES} are taken")
+        raise SettingError(f"rules {path}: has {len(entries)} rules; at most {_MOST_RULES} are allowed")
     rules = tuple(_RuleReader(path, number, entry).rule() for number, entry in enumerate(entries, 1))
     names = [rule.name for rule in rules]
     name, count = max(Counter(names).items(), key=lambda each: each[1], default=("", 0))
@@ -375,7 +375,7 @@ class _RuleReader:
         kind = kind_of(name, check)
         wanted = FieldKind.TEXT if key == "when" and check is QualityCheck.IN_SET else _TAKES.get(check, kind)
         if kind is not wanted:
-            raise self._fault(key, f"is {name!r}, a {kind.value}; {check.value} takes a {wanted.value}")
+            raise self._fault(key, f"is {name!r}, a {kind.value}; {check.value} needs a {wanted.value}")
         return name
 
     def _one_of(self, key: str, right: Sequence[str]) -> str:

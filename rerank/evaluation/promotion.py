@@ -76,7 +76,7 @@ def rejection_reasons(
 
 def shortage(judged: int, unit: str) -> str:
     """The reason where too few queries, or shoppers, can judge."""
-    return f"{judged:,} {unit} can judge; {LEAST_JUDGED} are needed"
+    return f"{judged:,} {unit} can be tested on; {LEAST_JUDGED} are needed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ def _measured(challenger: Floats, served: Floats, weights: Floats | None) -> tup
         raise InputError("a query has a negative weight: weights count sessions")
     difference = challenger - served
     if np.isinf(difference).any() or not np.isfinite(weights).all():
-        raise InputError("a measure or a weight is infinite: nothing can be said of its mean")
+        raise InputError("a measure or a weight is infinite: its mean is undefined")
     counts = ~np.isnan(difference) & (weights > 0)
     if not counts.any():
         raise InputError("no query has both measures and a weight: there is nothing to compare")

@@ -68,7 +68,7 @@ def export_module(
             verbose=False,
         )
     if program is None:
-        raise ModelError(f"{path} cannot be made: PyTorch's exporter gave no graph of the network", family)
+        raise ModelError(f"{path} cannot be exported: PyTorch's exporter returned no graph", family)
     graph = program.model_proto
     # The exporter notes lines of source files, and where they are on this machine.
     for node in graph.graph.node:

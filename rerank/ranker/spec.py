@@ -41,7 +41,7 @@ MAX_FILE_BYTES, MAX_JSON_BYTES = 256 << 20, 4 << 20
 KEEP = 10
 ORDERS = MERGED, SERVED, NAIVE, NEW = "merged", "served", "naive", "new"
 """The order of the first stage, of the ranker that served before, of naive training on clicks, of the new ranker."""
-_CURE = "let another one serve (shelfwise models rollback) or train it again (shelfwise train ranker)"
+_CURE = "roll back to another one (shelfwise models rollback) or train it again (shelfwise train ranker)"
 
 
 class RankerSpec(msgspec.Struct, frozen=True, kw_only=True):

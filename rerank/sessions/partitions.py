@@ -321,7 +321,7 @@ def write_folder(
             for path in (*scratch.iterdir(), scratch):
                 sync(path)
     except (OSError, PolarsError) as error:
-        raise StoreError(f"{folder} cannot be written ({error}); see to the disk and to the rights to it") from error
+        raise StoreError(f"{folder} cannot be written ({error}); check the disk and its permissions") from error
 
 
 def read_frame(path: Path) -> pl.DataFrame:

@@ -146,7 +146,7 @@ def _prepare(folder: Path) -> None:
         for each in CACHES:
             (folder / each).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
+        raise StoreError(f"{folder} cannot be created ({error.strerror}); check its permissions") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -78,9 +78,9 @@ class DerivedTables:
             raise StoreMissingError(f"{self._folder} has no table {name!r}, only {there}; refresh the tables")
         path = self._folder / self.manifest.folder / f"{name}{SUFFIX}"
         if not path.parent.is_dir():
-            raise StoreMissingError(f"{path.parent} is gone: newer tables have replaced it; open them anew")
+            raise StoreMissingError(f"{path.parent} no longer exists: newer tables have replaced it; open them again")
         if problem := file_problem(path, self.manifest.tables[name].file):
-            raise StoreDamagedError(f"{path} {problem}; refresh the tables: they are made anew")
+            raise StoreDamagedError(f"{path} {problem}; refresh the tables to compute them again")
         return read_frame(path)
 
     def lists(self) -> pl.DataFrame:
@@ -111,7 +111,7 @@ class DerivedTables:
     def _part(self, part: DailyPartial) -> pl.DataFrame:
         found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
         if missing := [each for each in found.values() if not each.is_dir()]:
-            raise StoreMissingError(f"{missing[0]} is gone: newer tables have replaced it; open them anew")
+            raise StoreMissingError(f"{missing[0]} no longer exists: newer tables have replaced it; open them again")
         return read_partial(part, found)
 
 
@@ -167,7 +167,7 @@ def read_manifest(folder: Path) -> DerivedManifest:
     except FileNotFoundError as error:
         raise StoreMissingError(f"{folder} has no derived tables yet; refresh them from the events") from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); refresh the tables: they are made anew") from error
+        raise StoreDamagedError(f"{path} cannot be read ({error}); refresh the tables to compute them again") from error
     if manifest.schema != SCHEMA:
         message = f"{path} is in schema {manifest.schema}, this program reads {SCHEMA}; refresh the tables"
         raise StoreForeignError(message)
@@ -195,7 +195,7 @@ def publish(
     try:
         write_durably(folder / DERIVED, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
     except OSError as error:
-        raise StoreError(f"{folder / DERIVED} cannot be written ({error}); see to the disk") from error
+        raise StoreError(f"{folder / DERIVED} cannot be written ({error}); check the disk") from error
     return manifest
 
 

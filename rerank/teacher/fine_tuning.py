@@ -47,9 +47,9 @@ def select_lists(lists: Sequence[GradedList]) -> list[GradedList]:
     for number, each in enumerate(lists):
         name, gains = f"list {number} ({each.query[:80]!r})", np.asarray(each.gains, np.float64)
         if len(each.texts) != len(gains):
-            raise TrainingError(f"{name} has {len(each.texts)} texts and {len(gains)} gains; give each text one")
+            raise TrainingError(f"{name} has {len(each.texts)} texts and {len(gains)} gains; each text needs one")
         if not np.isfinite(gains).all() or (gains < 0).any():
-            raise TrainingError(f"{name} has gains that are negative or no numbers; give 0 or more")
+            raise TrainingError(f"{name} has gains that are negative or not finite; use 0 or more")
     kept = [each for each in lists if len(set(each.gains)) > 1]
     if len(kept) < LEAST_LISTS:
         raise TrainingError(
@@ -250,5 +250,5 @@ def _save(model: CrossEncoder, target: Path) -> None:
         with atomic_folder(target) as scratch:
             model.save(str(scratch), create_model_card=False)
     except (OSError, SafetensorError) as error:
-        message = f"the model cannot be stored as {target} ({str(error)[:200]}); see to the disk, then try again"
+        message = f"the model cannot be stored as {target} ({str(error)[:200]}); check the disk and try again"
         raise StoreError(message) from error

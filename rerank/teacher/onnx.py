@@ -75,9 +75,9 @@ class OnnxTeacher:
         fits = "input_ids" in self._inputs and set(self._inputs) <= set(_INPUTS)
         if not fits or [shape[1:] for shape in shapes] != [[1]]:
             message = (
-                f"{self._folder / MODEL_FILE} takes {', '.join(self._inputs)} and gives {len(shapes)} outputs of shape "
-                f"{', '.join(str(shape) for shape in shapes)}; a teacher takes {' and '.join(_INPUTS)} and gives one "
-                "of shape (batch, 1); remove the folder to have it made again"
+                f"{self._folder / MODEL_FILE} has inputs {', '.join(self._inputs)} and {len(shapes)} outputs of shape "
+                f"{', '.join(str(shape) for shape in shapes)}; a teacher has inputs {' and '.join(_INPUTS)} and one "
+                "output of shape (batch, 1); remove the folder to export it again"
             )
             raise EncoderUnavailableError(message)
         try:
@@ -86,5 +86,7 @@ class OnnxTeacher:
             message = f"{self._folder / MODEL_FILE} does not run ({error}); remove the folder to have it made again"
             raise EncoderUnavailableError(message) from error
         if not np.isfinite(scores).all():
-            message = f"{self._folder / MODEL_FILE} gives no numbers; remove the folder to have it made again"
+            message = (
+                f"{self._folder / MODEL_FILE} returns scores that are not finite; remove the folder to export it again"
+            )
             raise EncoderUnavailableError(message)

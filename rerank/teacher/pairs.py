@@ -125,7 +125,7 @@ class PairTokenizer:
         prompt_tokens = len(self._ids([prompt], "", max_length)[0]) if prompt else 0
         room = max_length - self._format.specials - prompt_tokens
         if room < 2:
-            raise SettingError(f"a cross-encoder cannot read pairs of {max_length} tokens; give it 16 or more")
+            raise SettingError(f"a cross-encoder cannot read pairs of {max_length} tokens; use 16 or more")
         self._query_tokens = prompt_tokens + min(QUERY_TOKENS, room // 2)
 
     def tokens(self, queries: Sequence[str], texts: Sequence[str]) -> PairTokens:

@@ -250,19 +250,19 @@ def _check(sides: Sequence[Sequence[_QueryOpinions]], dropped: DropCounts, lost:
             counts[row] += opinion.gain >= LEAST_GAIN
     positives = [row for row, count in counts.items() if count]
     summary = (
-        f"{dropped.gone:,} opinions are of products that are gone, {lost:,} queries have no product that answers them"
+        f"{dropped.gone:,} labels are for products that no longer exist, {lost:,} queries have no relevant product"
     )
     if not positives:
         raise TrainingError(
-            f"there are no positives to train towers on ({summary}): give grades or clicks of this catalog"
+            f"there are no positives to train towers on ({summary}): use judgments or clicks of this catalog"
         )
     if len(positives) == 1:
-        raise TrainingError(f"all positives are one product, so there is one class only ({summary}): give more of them")
-    for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "choose by"), strict=True):
+        raise TrainingError(f"all positives are one product, so there is one class only ({summary}): add more")
+    for side, least, name in zip(sides, (LEAST_TRAINING, LEAST_VALIDATION), ("train on", "validate on"), strict=True):
         if len(side) < least:
             raise TrainingError(
                 f"{len(side)} queries with a positive are left to {name}, at least {least} are needed "
-                f"({summary}; {dropped.leaked:,} stood on both sides): give more judged queries"
+                f"({summary}; {dropped.leaked:,} were in both parts): add more judged queries"
             )
 
 

@@ -117,7 +117,7 @@ def check_layers(tower: TextTower, layers: int) -> None:
     there = len(_stack(tower.model))
     if not 1 <= layers < there:
         available = f"the model has {there}" if there else "this model's are not found"
-        raise SettingError(f"{layers} layers shall be kept; {available}: name fewer than it has, or leave --layers out")
+        raise SettingError(f"--layers is {layers}, {available}: choose fewer, or leave --layers out")
 
 
 def _stack(model: SentenceTransformer) -> nn.ModuleList:

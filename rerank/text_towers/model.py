@@ -70,7 +70,7 @@ class TextTower:
                 self.model.save(str(scratch), create_model_card=False)
                 add_files(scratch)
         except (OSError, SafetensorError) as error:
-            message = f"the towers cannot be stored as {folder} ({str(error)[:200]}); see to the disk, then try again"
+            message = f"the towers cannot be stored as {folder} ({str(error)[:200]}); check the disk and try again"
             raise StoreError(message) from error
         finally:
             self.model.max_seq_length = self.max_length

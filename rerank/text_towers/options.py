@@ -108,7 +108,7 @@ class TextTowerTask:
     """The teacher's, if the loss has one."""
 
     def damaged(self, path: Path) -> TrainingError:
-        return TrainingError(f"{path} is damaged, so this training cannot go on: remove {self.folder} to begin it anew")
+        return TrainingError(f"{path} is damaged, so this training cannot resume: remove {self.folder} to start again")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,16 +73,14 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
 def check_options(tower: TextTower, options: TextTowerOptions) -> None:
     """Raises SettingError for options that do not suit the model or each other."""
     if options.train_layers is not None and options.lora is not None:
-        raise SettingError("adapters are trained beside all layers: name how many layers are, or a rank, not both")
+        raise SettingError("--train-layers and --lora exclude each other: use one of them")
     if options.fgm and (options.train_layers is not None or options.lora is not None):
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
     if options.layers is not None:
         check_layers(tower, options.layers)
     dimensions = options.loss.dimensions
     if dimensions and max(dimensions) >= (there := vector_dimension(tower.model)):
-        raise SettingError(
-            f"vectors of {max(dimensions)} columns shall do alone; the model gives {there}: name fewer than that"
-        )
+        raise SettingError(f"--matryoshka has {max(dimensions)} columns; the model has {there}: choose fewer")
 
 
 class _TowerTraining:
@@ -154,7 +152,7 @@ class _TowerTraining:
             return WeightMixture(1.0, reached)
         self._progress.begin("mixing", None, "")
         mixed = mix(self._loss, self._start, reached, self._validate)
-        self._progress.end(f"{mixed.share:.0%} of what was learned are kept: nDCG@10 {mixed.validation:.4f}")
+        self._progress.end(f"{mixed.share:.0%} trained weights, the rest initial: nDCG@10 {mixed.validation:.4f}")
         return mixed
 
     def _train_part(self, number: int) -> float:
@@ -182,7 +180,7 @@ class _TowerTraining:
         cure = "lower the learning rate, or look at the labels"
         if best_of(state.progress.curve).number == 0:
             raise NothingBetterError(f"{loss}, before the towers were any better; {cure}") from error
-        return f"{loss}; the best part before it is kept; {cure}"
+        return f"{loss}; the best weights so far are kept; {cure}"
 
     def _halve_chunk(self) -> None:
         size = self._loss.mini_batch_size

@@ -209,7 +209,7 @@ def click_lists(
     usable = np.intersect1d(np.unique(displays.list_of), np.flatnonzero(lists.lengths > 1))
     if len(usable) < least:
         raise TrainingError(
-            f"{len(usable)} of {len(found)} queries have a candidate that was clicked and one beside it; at least "
+            f"{len(usable)} of {len(found)} queries have a clicked candidate and another one; at least "
             f"{least} are needed: gather more clicks, or train with --from-catalog"
         )
     left_out = ExclusionCounts(
@@ -374,7 +374,7 @@ def split_by_time(events: pl.DataFrame, validation: float = 0.1, held_out: float
     lists = starts.group_by("query_id").agg(pl.col("time").min().alias("start")).sort("start", "query_id")
     if lists.height < LEAST_SHOWN:
         raise TrainingError(
-            f"the log has {lists.height} shown lists; learning from clicks takes {LEAST_SHOWN} at least: import more "
+            f"the log has {lists.height} shown lists; training on clicks needs at least {LEAST_SHOWN}: import more "
             "events, or train with --from-catalog"
         )
     judging = lists.height - max(1, round(lists.height * held_out))

@@ -282,7 +282,7 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
     products with one id counts. docs/synthetic-queries.md has the recipes. Raises TrainingError if no query is
     requested, or there is no product or no title with a word."""
     if count < 1:
-        raise TrainingError(f"{count} synthetic queries were asked for: ask for 1 or more")
+        raise TrainingError(f"{count} synthetic queries were requested: request 1 or more")
     sample = _sample(products, max(count, _SMALLEST_SAMPLE), seed)
     if not sample:
         raise TrainingError(
@@ -300,7 +300,7 @@ def synthetic_queries(products: Iterable[Product], count: int, seed: int) -> lis
         _make(product_id, QueryWriter(facts[place], catalog, random), made)
         tries += 1
     if not made:
-        raise TrainingError(f"none of {len(sample):,} products has a word to ask for it with: give them titles")
+        raise TrainingError(f"none of {len(sample):,} products has a word for a query: add titles")
     return list(made.values())
 
 

@@ -164,7 +164,7 @@ def read_table(tower: StoredUserTower) -> ProductTable:
         shapes = f"{table.own.shape} and {table.bias.shape}"
         raise USER_TOWERS.damaged(path, f"holds {shapes} for {len(ids):,} products")
     if not (np.isfinite(table.own).all() and np.isfinite(table.bias).all()):
-        raise USER_TOWERS.damaged(path, "holds values that are no numbers")
+        raise USER_TOWERS.damaged(path, "has values that are not finite")
     if problem := table.neighbours.neighbours.problem(len(ids)) if table.neighbours.weight else "":
         raise USER_TOWERS.damaged(path, problem)
     return table

@@ -150,5 +150,5 @@ class OnnxEncoder:
         except Exception as error:
             raise ModelError(f"the user tower failed on a history ({str(error)[:300]})", USER_TOWER) from error
         if not (np.isfinite(near).all() and np.isfinite(mine).all()):
-            raise ModelError("the user tower gave vectors that are no numbers: train it again", USER_TOWER)
+            raise ModelError("the user tower returned vectors that are not finite: train it again", USER_TOWER)
         return near, mine

@@ -127,7 +127,7 @@ def _check(vectors: NDArray[np.float32], histories: Histories) -> None:
             f"an act is of the product in row {histories.products.max():,}; there are {len(vectors):,} vectors"
         )
     if not np.isfinite(vectors).all():
-        raise TrainingError("vectors of products have values that are no numbers: rebuild the index")
+        raise TrainingError("product vectors have values that are not finite: rebuild the index")
 
 
 class _UserTowerTraining:

@@ -424,13 +424,13 @@ def status_error(place: str, reason: str, status: int) -> ClusterError:
         return ClusterUnavailableError(f"{place} cannot answer now ({status}): {reason}")
     cure = ""
     if status == 401:
-        cure = "; see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
+        cure = "; check elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
     elif is_full:
-        cure = "; its disk is nearly full, so it only lets indexes be deleted: make room on it"
+        cure = "; its disk is nearly full, so it only allows deletes: free some space on it"
     elif "block" in reason and status == 403:
         cure = "; the index or the cluster is read-only: lift its block"
     elif status == 403:
-        cure = "; give this user the right to it"
+        cure = "; grant this user the privilege"
     elif status == 406 or "media_type_header" in reason:
         cure = f"; the server is too old, {'.'.join(map(str, OLDEST_SERVER))} or newer is needed"
     return ClusterRefusedError(f"{place} refuses ({status}): {reason.rstrip('; ')}{cure}")

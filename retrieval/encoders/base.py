@@ -18,7 +18,7 @@ Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8"]
 
 DEFAULT_MAX_LENGTH = 128
 """The tokens of a text that are read, prompt and special tokens included, unless the model reads fewer."""
-NO_STATES = "gives no states of tokens; rebuild the index to have the encoder made again"
+NO_STATES = "produces no token states; rebuild the index to export the encoder again"
 _CHARACTERS_PER_TOKEN = 24
 """More than any tokenizer puts into a token of real text, so the cut by characters loses no word."""
 _WHITESPACE_ALLOWANCE = 8

@@ -112,7 +112,7 @@ class OnnxEncoder(PromptedEncoder):
         vectors = self._run(np.array([self._tokenizer.encode("a").ids or [0]], np.int64))
         if vectors.shape != (1, self.dimension):
             message = (
-                f"{self._folder}: its graph gives vectors of dimension {vectors.shape[-1]}, its encoder.json says "
+                f"{self._folder}: its graph produces vectors of dimension {vectors.shape[-1]}, its encoder.json has "
                 f"{self.dimension}; export the model again"
             )
             raise EncoderUnavailableError(message)

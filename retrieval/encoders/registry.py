@@ -76,7 +76,7 @@ def load_encoder(folder: Path) -> Encoder:
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
     encoder = TorchEncoder(source, runtime=spec.runtime, max_length=spec.max_length, dimension=spec.dimension)
     if encoder.identity != spec.identity:
-        message = f"{folder} holds another model ({encoder.identity}) than it says ({spec.identity}); rebuild the index"
+        message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
 
@@ -93,7 +93,7 @@ def store_encoder(encoder: Encoder, folder: Path) -> Path:
     try:
         encoder.save(folder)
     except OSError as error:
-        message = f"the encoder cannot be stored as {folder} ({_reason(error)}); see to the disk, then try again"
+        message = f"the encoder cannot be stored as {folder} ({_reason(error)}); check the disk and try again"
         raise StoreError(message) from error
     return folder
 

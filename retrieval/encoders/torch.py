@@ -247,7 +247,7 @@ def model_spec(
     there = vector_dimension(model)
     cut = None if dimension == there else dimension
     if cut is not None and not 1 <= cut < there:
-        raise SettingError(f"vectors of {cut} columns are asked for; the model gives {there}: name 1 to {there}")
+        raise SettingError(f"vectors of {cut} columns were requested; the model has {there}: choose 1 to {there}")
     if cut is not None:
         model.truncate_dim = cut
     length = min(max_length, model_length(model))

@@ -104,7 +104,7 @@ def fetch_model(target: Path, download: Callable[[Path], None], not_found: Calla
     except Exception as error:
         # The hub's client raises dozens of unrelated types, for want of a network alone.
         answer = " ".join(str(error).split())[:200]
-        reason = f"the model hub did not give it ({type(error).__name__}: {answer})"
+        reason = f"the download from the model hub failed ({type(error).__name__}: {answer})"
         raise EncoderUnavailableError(not_found(reason)) from error
     return target
 

@@ -388,7 +388,7 @@ class ElasticsearchEvents:
         answer = search(self._cluster, self._indexes.aliases, {"size": 0, "aggs": {"days": days}})
         found = answer.get("aggregations", {}).get("days", {"buckets": [], "sum_other_doc_count": 0})
         if found["sum_other_doc_count"]:
-            raise StoreError(f"events of more than {_MOST_DAYS:,} days cannot be told apart; expire the oldest")
+            raise StoreError(f"events of more than {_MOST_DAYS:,} days cannot be listed; expire the oldest")
         return {
             bucket["key"]: DayState(bucket["doc_count"], "-".join(f"{bucket[name]['value']:.0f}" for name in MARKS))
             for bucket in found["buckets"]

@@ -319,8 +319,8 @@ class Pseudonyms:
             self._keys = msgspec.json.decode(self.path.read_bytes(), type=_KeyFile)
         except OSError as error:
             raise StoreError(
-                f"the keys {self.path} cannot be read ({error.strerror}); without them nobody's events can be told: "
-                f"restore them, or name them by events.keys"
+                f"the keys {self.path} cannot be read ({error.strerror}); without them events have no shopper: "
+                f"restore the file, or set events.keys"
             ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise StoreDamagedError(f"{self.path} is no file of keys ({error}); restore it from a backup") from error
@@ -351,7 +351,7 @@ def _make(path: Path) -> None:
                 _write_keys(path, _KeyFile(secrets.token_bytes(_SECRET_BYTES), (first,)))
     except OSError as error:
         raise StoreError(
-            f"the keys {path} cannot be made ({error.strerror}); see to the rights to its folder"
+            f"the keys {path} cannot be created ({error.strerror}); check the permissions of its folder"
         ) from error
 
 
@@ -409,7 +409,7 @@ def _opened(keys: Path, regions: tuple[str, ...]) -> EventIntake:
 def conflict_error(event: Event) -> EventError:
     """The error for an event whose id another event has."""
     what = f"event_id {event.event_id!r}" if event.event_id else "an event"
-    return EventError("another event's id", f"{what} was taken before and said otherwise; give each event its own id")
+    return EventError("another event's id", f"{what} was already stored with other content; give each event its own id")
 
 
 def utc_now() -> datetime:

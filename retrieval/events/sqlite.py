@@ -165,7 +165,7 @@ class SqliteEvents:
     def _check_process(self) -> None:
         if any(count and path == self.path and process != os.getpid() for (path, process), count in _OPENED.items()):
             raise StoreError(
-                f"{self.path} was open when this process was forked, and SQLite's locks do not come along: open it in "
+                f"{self.path} was open when this process was forked, and SQLite's locks are not inherited: open it in "
                 f"each process after the fork, or start processes by spawn"
             )
 
@@ -221,14 +221,14 @@ class SqliteEvents:
         try:
             yield
         except sqlite3.OperationalError as error:
-            raise StoreError(f"{self.path} cannot be used: {error}; see to the disk and to the rights to it") from error
+            raise StoreError(f"{self.path} cannot be used: {error}; check the disk and its permissions") from error
         except sqlite3.ProgrammingError as error:
             raise StoreError(f"{self.path} is closed; open it again") from error
         except sqlite3.DatabaseError as error:
             raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
         except OSError as error:
             raise StoreError(
-                f"{self.path} cannot be used ({error.strerror}); see to the rights to its folder"
+                f"{self.path} cannot be used ({error.strerror}); check the permissions of its folder"
             ) from error
 
 

@@ -204,7 +204,7 @@ def _time(time: object, now: datetime) -> datetime:
     if not isinstance(time, datetime) or time.utcoffset() is None:
         raise EventError("bad time", f"{quoted(time)}; a time has a date, a time of day and a zone")
     if time - now > SKEW:
-        raise EventError("in the future", f"{time.isoformat()} comes after {now.isoformat(timespec='seconds')}")
+        raise EventError("in the future", f"{time.isoformat()} is after {now.isoformat(timespec='seconds')}")
     if time < OLDEST:
         raise EventError("too old", f"{time.isoformat()}; events are from {OLDEST.date()} on")
     return time

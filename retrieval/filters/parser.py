@@ -189,7 +189,7 @@ def _plain_text(token: Token) -> str:
         stray = stray_mark(token)
         if stray:
             column = _column(token) + token.index(stray)
-            message = f"column {column}: {stray!r} cannot stand in a bare word; put the text in quotes"
+            message = f"column {column}: {stray!r} is not allowed in a bare word; put the text in quotes"
             raise FilterError(message, column, ("a quoted text",))
         return str(token)
     characters = iter(token[1:-1])

@@ -143,7 +143,7 @@ class FaissIndex(StoredVectors):
         found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
         is_listed = self._rows is None or self._graph is None or len(self._rows) == self._graph.ntotal
         if found != len(self._vectors) or not is_listed:
-            message = f"{folder}: {found} vectors in the index, {len(self._vectors)} beside it; rebuild it"
+            message = f"{folder}: {found} vectors in the graph, {len(self._vectors)} stored; rebuild the index"
             raise StoreDamagedError(message)
         # FAISS's own rule: a GPU index answers one search at a time.
         self._turn = threading.Lock() if self._on_gpu else contextlib.nullcontext()

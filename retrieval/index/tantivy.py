@@ -87,7 +87,7 @@ def _written(folder: Path) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise StoreError(f"{folder} cannot be written to ({error}); see to the disk, then try again") from error
+        raise StoreError(f"{folder} cannot be written to ({error}); check the disk and try again") from error
 
 
 class TantivyIndex(SequentialQueries):
@@ -292,7 +292,7 @@ class _WorkingCopy:
             for path in folder.iterdir() if folder.is_dir() else ():
                 Path(self._links.name, path.name).symlink_to(path.resolve())
         except OSError as error:
-            message = f"no temporary folder can be made to open {folder} in ({error.strerror}); see to its disk"
+            message = f"no temporary folder can be created to open {folder} in ({error.strerror}); check its disk"
             raise StoreError(message) from error
         self._writer: tantivy.IndexWriter | None = None
         try:

@@ -158,7 +158,7 @@ class StoredStates:
         if offsets[0] != 0 or offsets[-1] != facts.tokens or lengths.min(initial=0) < 0:
             raise StoreDamagedError(f"{folder / OFFSETS_FILE} does not fit {STATES_FILE}; rebuild the index")
         if lengths.max(initial=0) > facts.most:
-            message = f"{folder / OFFSETS_FILE} gives a product more than {facts.most} tokens; rebuild the index"
+            message = f"{folder / OFFSETS_FILE} has a product of more than {facts.most} tokens; rebuild the index"
             raise StoreDamagedError(message)
         self.runs = TokenRuns(
             _array(folder / IDS_FILE, (facts.tokens,), np.int32),
@@ -185,7 +185,7 @@ def _facts(path: Path) -> TokenStatesInfo:
         message = f"{path} is of format {facts.format}, this program reads {FORMAT}; rebuild the index"
         raise StoreDamagedError(message)
     if min(facts.products, facts.tokens, facts.vocabulary, facts.most) < 0 or facts.dimension < 1:
-        raise StoreDamagedError(f"{path} says what no states can have; rebuild the index")
+        raise StoreDamagedError(f"{path} has impossible values; rebuild the index")
     return facts
 
 

@@ -212,7 +212,7 @@ def read_pointer(path: Path, names: re.Pattern[str]) -> str:
         content = file.read(_POINTER_BYTES).decode("ascii", "replace").rstrip("\r\n")
     name, _, seal = content.partition(" ")
     if not names.fullmatch(name) or seal not in ("", text_seal(name)):
-        raise ValueError(f"it says {content[:40]!r}")
+        raise ValueError(f"it contains {content[:40]!r}")
     return name
 
 
@@ -243,7 +243,7 @@ class SealedFile(Generic[T]):
         try:
             write_durably(path, self.codec.encode({**header, self.field: msgspec.Raw(encoded)}))
         except OSError as error:
-            message = f"{path} cannot be written ({error.strerror}); see to the disk and to the rights"
+            message = f"{path} cannot be written ({error.strerror}); check the disk and the permissions"
             raise StoreError(message) from error
 
     def read(self, path: Path, most_bytes: int, problem: Callable[[T], str] = lambda _: "") -> T | None:

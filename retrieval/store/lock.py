@@ -70,7 +70,9 @@ def hold_lock(folder: Path, purpose: str, wait: float = 0.0) -> Iterator[None]:
     except filelock.Timeout as error:
         raise StoreLockedError(_held_by_another(folder)) from error
     except OSError as error:
-        message = f"{folder / LOCK} cannot be taken ({error.strerror}); see to the disk and to the rights to its folder"
+        message = (
+            f"{folder / LOCK} cannot be locked ({error.strerror}); check the disk and the permissions of its folder"
+        )
         raise StoreError(message) from error
     note = folder / HOLDER
     try:

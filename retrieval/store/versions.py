@@ -58,8 +58,10 @@ from retrieval.store.manifest import (
     read_marker,
 )
 
-_MEND_MARKER = 'write {"schema": 1} into it if the versions beside it are yours, or rebuild into a new directory'
-_WORDS_ALONE = "products are found by words alone until a rebuild stores the encoder anew"
+_MEND_MARKER = (
+    'write {"schema": 1} into it if the versions in this directory are yours, or rebuild into a new directory'
+)
+_WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
 IDENTITY = "identity"
 _UNFINISHED = ".building-"
 _GOING = ".removed-"
@@ -151,7 +153,7 @@ class Store:
             is_missing = isinstance(error, FileNotFoundError)
             if {manifest.schema for manifest in self.manifests()} == {SCHEMA}:
                 what = "is missing" if is_missing else f"cannot be read ({error})"
-                return f"{path} {what}; the versions beside it say what it should, and a rebuild writes it anew"
+                return f"{path} {what}; its content follows from the versions, and a rebuild writes it again"
             raise (
                 self._unmarked()
                 if is_missing
@@ -165,7 +167,7 @@ class Store:
     def _unmarked(self) -> StoreForeignError | StoreMissingError:
         """The error for a directory without a marker and without versions of this schema."""
         if self.versions():
-            return StoreForeignError(f"{self.root / MARKER} is missing beside the versions; {_MEND_MARKER}")
+            return StoreForeignError(f"{self.root / MARKER} is missing although there are versions; {_MEND_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
         # Events may come before the first rebuild, and what is made of them.
         ours = (self.root / name for name in (MARKER, *_OF_EVENTS))

@@ -77,7 +77,7 @@ def change_to_json(change: Change) -> bytes:
         line = _encoder.encode(change)
     if len(line) > MAX_CHANGE_BYTES:
         message = (
-            f"product {change.id!r}: the change takes {len(line):,} bytes, at most {MAX_CHANGE_BYTES:,} are taken; "
+            f"product {change.id!r}: the change has {len(line):,} bytes, at most {MAX_CHANGE_BYTES:,} are allowed; "
             "shorten its texts"
         )
         raise ChangeError(message, change.id)

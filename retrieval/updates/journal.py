@@ -91,7 +91,7 @@ class Journal:
         if not lines:
             return []
         if sum(map(len, lines)) > MAX_CALL_BYTES:
-            raise ChangeError(f"the changes of one call take more than {MAX_CALL_BYTES:,} bytes; give them in several")
+            raise ChangeError(f"the changes of one call have more than {MAX_CALL_BYTES:,} bytes; use several")
         with self._locked():
             end = self._find_end(above, create=True)
             if end.last < above:
@@ -196,8 +196,8 @@ class Journal:
                 return part.place
         checked, error = self._repair(copies, skip)
         if error:
-            message = f"{self._root / JOURNAL} is damaged and cannot be mended ({error.strerror})"
-            raise StoreError(f"{message}; the change is not taken: see to the disk and to the rights to it") from error
+            message = f"{self._root / JOURNAL} is damaged and cannot be repaired ({error.strerror})"
+            raise StoreError(f"{message}; the change was not stored: check the disk and its permissions") from error
         return checked.end
 
     def _repair(self, copies: JournalCopies, skip: int) -> tuple[JournalCheck, OSError | None]:
@@ -214,7 +214,7 @@ class Journal:
                 return rewrite(copies, forget, self._moment())
         except OSError as error:
             path = self._root / JOURNAL
-            raise StoreError(f"{path} cannot be written anew ({error.strerror}); nothing is changed") from error
+            raise StoreError(f"{path} cannot be rewritten ({error.strerror}); nothing is changed") from error
 
     def _next(self, place: Position, after: int) -> FrameBatch:
         """The next frames with changes behind `after`; none only at the end."""
@@ -297,7 +297,7 @@ def lock_folder(folder: Path, wait_seconds: float | None, what: str = "the live 
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be locked ({error.strerror}); mind the rights to it") from error
+        raise StoreError(f"{folder} cannot be locked ({error.strerror}); check its permissions") from error
     try:
         _lock(folder, descriptor, wait_seconds, what)
         yield

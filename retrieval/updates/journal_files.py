@@ -111,7 +111,7 @@ class JournalCopies:
         if usable:
             return [usable[generation] for generation in sorted(usable, reverse=True)]
         if all("cannot be read" in copy.fault for copy in self.both):
-            raise StoreError(f"{self.first.path}: {self.first.fault}; mind the rights to it and to {COPY}")
+            raise StoreError(f"{self.first.path}: {self.first.fault}; check the permissions of it and of {COPY}")
         raise damaged(self.root, f"{self.first.fault} and of {COPY}, {self.second.fault}")
 
     def __enter__(self) -> Self:
@@ -139,8 +139,8 @@ def header_of(sources: Sequence[JournalCopy]) -> JournalHeader:
 def damaged(root: Path, what: str) -> StoreDamagedError:
     """The error for a journal that is damaged in both copies."""
     message = (
-        f"the journal of live changes {root / JOURNAL} is damaged: {what}; restore {JOURNAL} and {COPY} from a copy, "
-        "or move both away and give the live changes since the last rebuild again"
+        f"the journal of live changes {root / JOURNAL} is damaged: {what}; restore {JOURNAL} and {COPY} from a backup, "
+        "or move both away and send the live changes since the last rebuild again"
     )
     return StoreDamagedError(message)
 
@@ -222,7 +222,7 @@ def read_head(content: bytes, first: int) -> FrameHeader:
     """The frame header that begins with the change `first`; raises UnreadableError for anything else."""
     head = FrameHeader(*_HEAD.unpack(_unsealed(content, HEAD_BYTES, f"what follows change {first - 1:,}")))
     if head.first != first:
-        raise UnreadableError(f"{head.names} stand where change {first:,} should")
+        raise UnreadableError(f"found {head.names} in place of change {first:,}")
     return head
 
 
@@ -231,7 +231,9 @@ def check_lines(head: FrameHeader, payload: bytes) -> None:
     if len(payload) != head.length:
         raise UnreadableError(f"{head.names} cannot be read")
     if xxhash.xxh3_64_intdigest(payload) != head.seal:
-        raise UnreadableError(f"{head.names} {'has' if head.count == 1 else 'have'} another checksum than when taken")
+        raise UnreadableError(
+            f"{head.names} {'has' if head.count == 1 else 'have'} another checksum than when it was written"
+        )
 
 
 def _sealed(packed: bytes) -> bytes:
@@ -316,8 +318,8 @@ def repair_copies(copies: JournalCopies, skip: int) -> tuple[JournalCheck, list[
 def list_problems(checked: JournalCheck) -> list[str]:
     """Problems of the copies, for callers that do not repair."""
     return [
-        f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next one that is "
-        "taken mends the file"
+        f"{path} is damaged: {fault}; nothing is lost: {_other(path)} has the live changes, and the next change "
+        "repairs the file"
         for path, fault in checked.faults.items()
     ]
 
@@ -329,10 +331,10 @@ def _other(path: Path) -> str:
 def _notice(path: Path, fault: str, error: OSError | None) -> str:
     other = _other(path)
     if error is None:
-        return f"{path} was damaged: {fault}; it was written anew from {other}, and no live change is lost"
+        return f"{path} was damaged: {fault}; it was rewritten from {other}, and no live change is lost"
     return (
-        f"{path} is damaged: {fault}; no live change is lost, {other} is read in its place, but it cannot be written "
-        f"anew ({error.strerror}): see to the disk and to the rights to the folder"
+        f"{path} is damaged: {fault}; no live change is lost, {other} is read instead, but the file cannot be "
+        f"rewritten ({error.strerror}): check the disk and the permissions of the folder"
     )
 
 
@@ -356,7 +358,9 @@ def make(root: Path, generation: int) -> None:
             _replace(root / name, None, [JournalHeader(generation, 0).pack()])
     except OSError as error:
         path = root / JOURNAL
-        raise StoreError(f"the journal {path} cannot be made ({error.strerror}); the change is not taken") from error
+        raise StoreError(
+            f"the journal {path} cannot be created ({error.strerror}); the change was not stored"
+        ) from error
 
 
 def append(root: Path, end: Position, frame: bytes) -> None:
@@ -370,10 +374,10 @@ def append(root: Path, end: Position, frame: bytes) -> None:
             with suppress(OSError):
                 _cut(path, end.offset)
         if error.errno in _FULL:
-            message = f"the disk of {paths[0]} is full; nothing of the change is taken: free some space, try again"
+            message = f"the disk of {paths[0]} is full; the change was not stored: free some space and try again"
         else:
             reason = f"{paths[0]} cannot be written to ({error.strerror})"
-            message = f"{reason}; the change is not taken: mind the rights to it"
+            message = f"{reason}; the change was not stored: check the permissions"
         raise StoreError(message) from error
 
 

@@ -106,7 +106,7 @@ def write_pending_updates(path: Path, updates: Iterable[PendingUpdate]) -> int:
         for update in updates:
             key = update.id.encode()
             if key <= last:
-                raise ValueError(f"{update.id!r} comes behind {last.decode()!r}: pending updates must be sorted by id")
+                raise ValueError(f"{update.id!r} follows {last.decode()!r}: pending updates must be sorted by id")
             last = key
             if update.is_pending:
                 file.write(_line(update) + b"\n")

@@ -212,7 +212,7 @@ def validate_id(product_id: object) -> str:
         raise ChangeError(f"the id of a product is a text, not {_short.repr(product_id)}", field="id")
     problem = id_problem(product_id)
     if problem:
-        raise ChangeError(f"product id {_short.repr(product_id)} {problem}; give the id that the feed has", field="id")
+        raise ChangeError(f"product id {_short.repr(product_id)} {problem}; use the id of the feed", field="id")
     return str.__str__(product_id)
 
 

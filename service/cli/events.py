@@ -98,7 +98,7 @@ def report(index: Index, page: HtmlFile = None) -> None:
         try:
             write_durably(page, html(found).encode())
         except OSError as error:
-            raise StoreError(f"{page} cannot be written ({error.strerror}); see to its folder") from error
+            raise StoreError(f"{page} cannot be written ({error.strerror}); check its folder") from error
     emit(found, show_report, output.out)
 
 
@@ -148,7 +148,7 @@ def expire(
     loaded = load_settings(settings)
     days = days or loaded.events.retention_days
     if days is None:
-        raise SettingError("say how old events may be, with --days or the setting events.retention_days")
+        raise SettingError("set the maximum age of events, with --days or the setting events.retention_days")
     with _upkeep(index, loaded) as (log, others, tables):
         done = run_expire(log, days, others)
         if done.events:
@@ -286,7 +286,7 @@ def _show_expiry(done: ExpiryReport) -> None:
 
 def _show_rotation(name: str, pseudonyms: Pseudonyms) -> None:
     *old, _ = pseudonyms.names
-    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until events under them are gone"
+    kept = f"; {', '.join(old)} stay{'s' if len(old) == 1 else ''} until their events have been removed"
     say(f"Pseudonyms are made with {name} from now on{kept}. Back up {pseudonyms.path}.")
 
 

@@ -179,7 +179,7 @@ def _show_diff(found: VersionDiff) -> None:
             ("changed", _changes(products.changed)),
             ("", f"in {', '.join(by_field[:_MOST_FIELDS])}{more}" if by_field else ""),
             ("new fields", ", ".join(fields.added)),
-            ("fields gone", ", ".join(fields.removed)),
+            ("removed fields", ", ".join(fields.removed)),
             *(("field", f"{name}: {before} → {after}") for name, (before, after) in fields.retyped.items()),
             *((each.name, f"{each.before} → {each.after}") for each in found.settings),
         )
@@ -343,7 +343,7 @@ def _parse_value(product_id: str, name: str, values: list[str]) -> object:
     if len(values) > 1:
         if not name.startswith(_REPEATABLE):
             raise ChangeError(
-                f"product {product_id!r}: {name} is given {len(values)} values, it has one", product_id, name
+                f"product {product_id!r}: {name} has one value, {len(values)} were given", product_id, name
             )
         return values
     if not value:

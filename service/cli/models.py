@@ -119,10 +119,10 @@ def off(index: Index) -> None:
 def prune(
     index: Index,
     ranker: Annotated[str, Argument(help="By default the one that serves.", metavar="RANKER")] = "",
-    heads: Annotated[int | None, Option(help="Attention heads to leave; by default all.", min=1)] = None,
-    feed_forward: Annotated[int | None, Option(help="Units behind them to leave; by default all.", min=0)] = None,
+    heads: Annotated[int | None, Option(help="Attention heads to keep; by default all.", min=1)] = None,
+    feed_forward: Annotated[int | None, Option(help="Feed-forward units to keep; by default all.", min=0)] = None,
     layers: Annotated[
-        int | None, Option(help="0 leaves the features head alone; by default the layer stays.", min=0, max=1)
+        int | None, Option(help="0 keeps only the features head; by default the layer stays.", min=0, max=1)
     ] = None,
     precision: Annotated[
         Literal["fp32", "int8"] | None, Option(help="Of the graph that serves; by default as it is.")
@@ -187,7 +187,7 @@ def _show_models(rankers: Rankers, towers: UserTowers, index: Path) -> None:
 
 def _show_rankers(listed: Rankers, index: Path) -> None:
     if listed.serving == DEFAULT_MODEL:
-        say(f"{DEFAULT_MODEL}, the ranker that comes with the program, serves.")
+        say(f"{DEFAULT_MODEL}, the shipped ranker, serves.")
     if listed.models:
         table = _table("", "ranker", "made", "kind", NDCG, "decision", "size")
         for entry in reversed(listed.models):
@@ -201,7 +201,7 @@ def _show_rankers(listed: Rankers, index: Path) -> None:
         _show_state(entry, f"{reasons[0]}{more}" if reasons else "")
     show_notices(map(printable, listed.notices))
     if listed.is_off:
-        cure = f"; to let one serve: shelfwise models rollback {index}" if listed.models else ""
+        cure = f"; to serve one: shelfwise models rollback {index}" if listed.models else ""
         say(f"Rankers are switched off: results keep the merged order{cure}")
     elif listed.models and not listed.serving:
         say("None serves: results keep the merged order.")
@@ -340,7 +340,7 @@ def _show_pruning(done: PruningResult, index: Path) -> None:
     if done.added.serves:
         say(f"{ranker.name} serves. {_undo(before, index)}")
     elif ranker.report.rejection_reasons:
-        say(f"{ranker.name} is rejected; to let one serve: the same command with --publish")
+        say(f"{ranker.name} is rejected; to serve it: the same command with --publish")
     _show_removed(done.added)
 
 
@@ -354,7 +354,7 @@ def _show_comparison(compared: ComparedRankers) -> None:
     for name, (before, after) in compared.settings.items():
         say(printable(f"{name.replace('_', ' ')}: {before} → {after}"))
     if compared.measures and not compared.same_data:
-        show_notices(("they were measured on different held-out data, so the differences tell of the data too",))
+        show_notices(("they were measured on different held-out data, which also affects the differences",))
 
 
 def _show_rollback(done: RollbackResult[Any, Any], index: Path) -> None:

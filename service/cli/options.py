@@ -141,7 +141,7 @@ class TowerTrainingOptions:
     ] = 0
     out: Annotated[Path | None, Option(help="A new folder; by default one under the index's training/towers.")] = None
     loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
-    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 3
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 3
     batch: Annotated[int, Option(help="Positives a step.", min=2, max=65_536)] = 128
     learning_rate: Annotated[float, Option(help="The highest.", min=1e-7, max=1e-2)] = 1e-4
     temperature: Annotated[float, Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
@@ -154,7 +154,7 @@ class TowerTrainingOptions:
         float,
         _share(help="The share of positives whose first hard negative is a near product of another size or type."),
     ] = 0.0
-    rounds: Annotated[int, Option(help="Parts of the training, each with negatives mined anew.", min=1, max=100)] = 2
+    rounds: Annotated[int, Option(help="Parts of the training, each with newly mined negatives.", min=1, max=100)] = 2
     max_length: Annotated[int, Option(help="Tokens of a text that training reads.", min=8, max=512)] = 64
     train_layers: Annotated[
         int | None, Option(help="Train so many of the upper layers; by default all, and embeddings.", min=1)

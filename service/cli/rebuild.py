@@ -183,7 +183,7 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
             ("encoder", report.encoder),
             ("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused"),
-            ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder gives none"),
+            ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
             ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
             ("size", f"{report.bytes / 1e6:,.1f} MB"),
         )

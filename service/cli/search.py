@@ -183,7 +183,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.degraded:
         show_notices((f"answered without {', '.join(page.degraded)}",))
     if page.relaxed:
-        show_notices(("nothing matches inside the filter; these are the nearest products that it lets through",))
+        show_notices(("nothing matches with this filter; these are the nearest products that pass it",))
     if page.nothing_fits and page.fit is not None:
         show_notices((f"nothing may fit: the best hit does with a probability of {page.fit:.0%}",))
     suggestion = (printable(page.suggestion), "bold")

@@ -61,7 +61,7 @@ def serve(
 @command("keys create store web-shop --scope search,events", json=False)
 def create_key(
     index: Index,
-    name: Annotated[str, Argument(help="What it is for, to tell it from the others.", metavar="NAME")],
+    name: Annotated[str, Argument(help="A label, to tell it from other keys.", metavar="NAME")],
     scope: Annotated[
         str, Option(help="What it is for: search, events, write, metrics, admin; several with commas.")
     ] = "search",
@@ -82,7 +82,7 @@ def create_key(
         requests_per_minute=requests_per_minute,
     )
     _key_file(index, settings).add(stored)
-    say("This is the only time that it is shown; the file keeps its hash:", to=output.err)
+    say("The key is shown only this once; the file stores its hash:", to=output.err)
     say(key)
 
 

@@ -83,7 +83,7 @@ def export(index: Index) -> None:
 
 @command("synonyms proposals store --size 10")
 def proposals(index: Index, size: Annotated[int, Option(help="How many, the strongest first.", min=1)] = 20) -> None:
-    """Show what shoppers' queries propose, with the evidence; shelfwise events refresh makes it anew."""
+    """Show what shoppers' queries propose, with the evidence; shelfwise events refresh creates it again."""
     with open_engine(index) as engine:
         emit(engine.synonyms.proposals()[:size], _show_proposals)
 

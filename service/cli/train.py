@@ -46,8 +46,8 @@ class ClickTrainingOptions:
     queries: Annotated[
         int, Option(help="How many queries to generate, or to learn from the clicks of.", min=200, max=1_000_000)
     ] = 20_000
-    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 6
-    seed: Annotated[int, Option(help="Another one gives other queries and weights.", min=0, max=1_000_000)] = 0
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6
+    seed: Annotated[int, Option(help="Changes the queries and the initial weights.", min=0, max=1_000_000)] = 0
 
     def from_clicks(self) -> ClickRankerOptions:
         """How to learn from clicks."""
@@ -107,8 +107,8 @@ def default(
     out: Annotated[Path, Option(help="A new folder for the ranker.")],
     teacher: TeacherOptions,
     queries: Annotated[int, Option(help="How many to generate from each catalog.", min=200, max=1_000_000)] = 4_000,
-    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=100)] = 6,
-    seed: Annotated[int, Option(help="Another one gives other queries and weights.", min=0)] = 0,
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 6,
+    seed: Annotated[int, Option(help="Changes the queries and the initial weights.", min=0)] = 0,
 ) -> None:
     """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
     comes with the program was made."""
@@ -131,7 +131,7 @@ def towers(
         Option(help="A file of judged queries; by default it learns from what shoppers did. Repeatable."),
     ] = None,
     validation: Annotated[
-        Path | None, Option(help="Judged queries that choose; by default a tenth of the others.")
+        Path | None, Option(help="Judged queries for validation; by default a tenth of the others.")
     ] = None,
     paraphrases: Annotated[
         bool,
@@ -202,7 +202,7 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
 def _show_encoder_report(report: EncoderReport) -> None:
     if report.orders:
         right = {"nDCG@10 before", "after"}
-        table = plain_table(f"{report.queries:,} queries that judge", "nDCG@10 before", "after", right=right)
+        table = plain_table(f"{report.queries:,} test queries", "nDCG@10 before", "after", right=right)
         for order in report.orders:
             table.add_row(order.name, f"{order.before:.4f}", "" if order.after is None else f"{order.after:.4f}")
         show_table(table)
@@ -211,10 +211,10 @@ def _show_encoder_report(report: EncoderReport) -> None:
 @command("train users store")
 def users(
     index: Index,
-    epochs: Annotated[int, Option(help="The most epochs; it stops early.", min=1, max=1_000)] = 12,
+    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=1_000)] = 12,
     batch: Annotated[int, Option(help="Windows of 50 acts a step.", min=2, max=4_096)] = 64,
     learning_rate: Annotated[float, Option(help="The highest.", min=1e-6, max=0.1)] = 1e-3,
-    seed: Annotated[int, Option(help="Another one gives other weights.", min=0, max=1_000_000)] = 0,
+    seed: Annotated[int, Option(help="Changes the initial weights.", min=0, max=1_000_000)] = 0,
     settings: SettingsFile = None,
 ) -> None:
     """Train the user tower, which recommends, on what each shopper did next. It serves if it is better than what does;
@@ -237,7 +237,7 @@ def learn(
     how: ClickTrainingOptions,
     if_new: Annotated[int, Option("--if-new", help="Only if there are so many events since the last time.", min=0)] = 0,
     towers: Annotated[
-        bool, Option("--towers", help="Train the encoder first, and encode all products anew where it is better.")
+        bool, Option("--towers", help="Train the encoder first, and encode all products again if it is better.")
     ] = False,
     settings: SettingsFile = None,
 ) -> None:

@@ -93,20 +93,20 @@ _PRODUCT_FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 
 # Advice; {root} is the index directory.
 _REPORT = (
-    "its checksums are right, so it was published like this: let the version before serve (shelfwise index rollback), "
-    "rebuild into a new directory, and report it as a fault of Shelfwise"
+    "its checksums are right, so it was published like this: go back to the previous version (shelfwise index "
+    "rollback), rebuild into a new directory, and report it as a bug of Shelfwise"
 )
 _SERVES = (
-    "let a whole version serve: shelfwise index rollback {root}; then make a new one: shelfwise rebuild {root} FEED"
+    "go back to an intact version: shelfwise index rollback {root}; then build a new one: shelfwise rebuild {root} FEED"
 )
 _WAITS = (
     "this version does not serve: do not go back to it; shelfwise index prune {root} removes it with the other old ones"
 )
-_ENCODER_AGAIN = "a rebuild stores the encoder anew: shelfwise rebuild {root} FEED"
+_ENCODER_AGAIN = "a rebuild stores the encoder again: shelfwise rebuild {root} FEED"
 _FILL_AGAIN = "fill it from the version: shelfwise rebuild {root} --backend elasticsearch"
 _STRAY = "remove it: nothing reads it"
-_MADE_ANEW = "the newest whole version serves; shelfwise index rollback {root} VERSION writes the file anew"
-_LOST = f"restore {JOURNAL} and {COPY} from a copy, or lose the live changes behind the last rebuild: move both away"
+_MADE_ANEW = "the newest intact version serves; shelfwise index rollback {root} VERSION rewrites the file"
+_LOST = f"restore {JOURNAL} and {COPY} from a backup, or lose the live changes since the last rebuild: move both away"
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -334,7 +334,7 @@ def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Pro
     if differing:
         texts = [f"{name}: {one.get(name, 'none')}, counted {other.get(name, 'none')}" for name in differing]
         listed = _listed(texts[:_EXAMPLES], len(texts), "; ")
-        yield Problem(FIELDS_FILE, f"it says otherwise than the products: {listed}")
+        yield Problem(FIELDS_FILE, f"it differs from the products: {listed}")
     if not stored.category_roots >= counted.category_roots:  # those of rejected rows may be among them
         yield Problem(FIELDS_FILE, "its widest categories are others than the products have")
     places = [info.slot for info in stored.fields.values()]
@@ -483,15 +483,15 @@ class _Run:
         for part, size in parts.sizes().items():
             if size is not None and size != manifest.products:
                 self._problems.append(
-                    Problem(part, f"it holds {size:,} products, the manifest says {manifest.products:,}")
+                    Problem(part, f"it holds {size:,} products, the manifest has {manifest.products:,}")
                 )
         if (vectors := parts.vectors) is None:
             return
         if vectors.dimension != manifest.dimension:
-            what = f"it holds vectors of dimension {vectors.dimension}, the manifest says {manifest.dimension}"
+            what = f"it holds vectors of dimension {vectors.dimension}, the manifest has {manifest.dimension}"
             self._problems.append(Problem(VECTORS_FOLDER, what))
         if vectors.kind.value != manifest.vectors:
-            what = f"it is of the kind {vectors.kind.value}, the manifest says {manifest.vectors}"
+            what = f"it is of the kind {vectors.kind.value}, the manifest has {manifest.vectors}"
             self._problems.append(Problem(VECTORS_FOLDER, what))
 
     def _check_searches(self, parts: _Parts, products: ProductStore, analyzer: Analyzer | None) -> None:
@@ -522,7 +522,7 @@ class _Run:
 def _analyzer(folder: Path, manifest: Manifest) -> Analyzer:
     analyzer = stored_analyzer(folder)
     if analyzer.identity != manifest.analyzer:
-        what = f"the text analysis of this program is {analyzer.identity}, the manifest says {manifest.analyzer}"
+        what = f"the text analysis of this program is {analyzer.identity}, the manifest has {manifest.analyzer}"
         raise StoreDamagedError(f"{what}: rebuild the index")
     return analyzer
 

@@ -52,9 +52,9 @@ def check_text(
     `field` is by default the last part of `place`."""
     field = field or place.rpartition(": ")[2]
     if must and not text.strip():
-        raise error(f"{place}: is empty; it must be given", field=field)
+        raise error(f"{place}: is empty; it is required", field=field)
     if len(text) > longest:
-        raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are taken", field=field)
+        raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are allowed", field=field)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise error(f"{place}: has a control character in it, or half of one; leave it out", field=field)
 
@@ -136,7 +136,7 @@ class SqliteFile:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 yield connection
         except (sqlite3.OperationalError, OSError) as error:
-            raise StoreError(f"{self.path} cannot be used: {error}; see to the disk and to the rights to it") from error
+            raise StoreError(f"{self.path} cannot be used: {error}; check the disk and its permissions") from error
         except sqlite3.DatabaseError as error:
             raise StoreDamagedError(f"{self.path} is damaged: {error}; restore it from a backup") from error
 
@@ -373,7 +373,7 @@ class DocumentStore(Generic[Entry, Change]):
         """What must hold of all entries as they would be."""
         (count,) = cursor.execute(self.kind.sql(_COUNT)).fetchone()
         if count > MOST_ENTRIES:
-            most = f"at most {MOST_ENTRIES:,} are kept; delete some first"
+            most = f"at most {MOST_ENTRIES:,} are allowed; delete some first"
             raise self.kind.error(f"there would be {count:,} {self.kind.many}, {most}")
 
     def _all(self, cursor: sqlite3.Cursor) -> tuple[Entry, ...]:

@@ -153,7 +153,7 @@ def parse_rule(document: object, place: str = "the rule") -> Rule:
     _check_names(when, When, f"{place}: when")
     actions = fields.get("actions")
     if not isinstance(actions, list | tuple):
-        raise RuleError(f"{place}: actions: is missing or no list; it says what the rule does", place, "actions")
+        raise RuleError(f"{place}: actions: is missing or not a list; it defines what the rule does", place, "actions")
     made = tuple(_action(each, f"{place}: actions[{number}]") for number, each in enumerate(actions))
     head = _converted(fields, _Head, place)
     moments = _converted(when, When, f"{place}: when")
@@ -165,7 +165,7 @@ def parse_rules(document: object, place: str) -> list[Rule]:
     if isinstance(document, Mapping) and "rules" in document:
         strange = sorted(set(document) - {"rules"})
         if strange:
-            raise RuleError(f"{place}: {strange[0]!r} is no field beside rules", field=strange[0])
+            raise RuleError(f"{place}: {strange[0]!r} is not a field next to rules", field=strange[0])
         document = document["rules"]
     if not isinstance(document, list):
         return [parse_rule(document, place)]
@@ -285,7 +285,7 @@ def _check_when(place: str, when: When) -> None:
     check_text(f"{place}when.query", when.query, LONGEST_QUERY, RuleError)
     _check_filter(f"{place}when.filters", when.filters)
     if bool(when.query.strip()) == (when.match == Match.ANY):
-        wrong = "is any, although when.query is given: it can be exact or contains"
+        wrong = "is any, but when.query is given: use exact or contains"
         if not when.query.strip():
             wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
         raise RuleError(f"{place}when.match: {wrong}", field="match")

@@ -169,7 +169,7 @@ def _checked(synonym: Synonym) -> Synonym:
     least = 1 if is_one_way else 2
     _check_side(f"{place}phrases", phrases, least)
     if to and not is_one_way:
-        raise SynonymError(f"{place}to: is given, although kind is two-way; list all in phrases", field="to")
+        raise SynonymError(f"{place}to: is given, but kind is two-way; list all in phrases", field="to")
     if is_one_way:
         _check_side(f"{place}to", to, 1)
     known: dict[object, str] = {}

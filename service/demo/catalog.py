@@ -143,7 +143,7 @@ def make_catalog(seed: int, count: int) -> Catalog:
     english = round(count * _ENGLISH_SHARE)
     shares = _divide(ENGLISH, english) | _divide(CHINESE, count - english)
     if min(shares.values()) < 1:
-        raise ValueError(f"products is {count}, but the demo store has {len(kinds)} types: ask for 300 or more")
+        raise ValueError(f"products is {count}, but the demo store has {len(kinds)} types: use 300 or more")
     # Ids are random, because a run breaks ties by id and an id must not reveal the type.
     places = named_rng(seed, "catalog/places").permutation(count).tolist()
     drawn = dict(zip(places, _draw(seed, shares, places), strict=True))

@@ -175,6 +175,6 @@ DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
     Factor.POPULARITY: ("popularity", _popularity),
     Factor.AGE: ("new", _age),
     Factor.RATING: ("rating", _rating),
-    Factor.HISTORY: ("what this shopper looked at before", _history),
+    Factor.HISTORY: ("what this shopper viewed before", _history),
 }
 """The name of each factor for people, and a description of its value for a hit."""

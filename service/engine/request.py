@@ -127,7 +127,7 @@ def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct
     if isinstance(history, str) or not isinstance(history, Sequence):
         raise QueryError(f"history is {type(history).__name__}, it must be a list such as [PastAct('B0042')]")
     if len(history) > MAX_HISTORY:
-        raise QueryError(f"the history has {len(history):,} acts, at most {MAX_HISTORY:,} are taken; give the newest")
+        raise QueryError(f"the history has {len(history):,} acts, at most {MAX_HISTORY:,} are allowed; send the newest")
     for number, act in enumerate(history, 1):
         if problem := _problem(act, now):
             raise QueryError(f"act {number} of the history {problem}")
@@ -166,5 +166,5 @@ def _parse_act(part: str, text: str) -> PastAct:
     if not product_id:
         raise QueryError(f"history is {text!r}, which has an act without a product; it is like B0042,B0007:cart")
     if kind not in ACT_KINDS:
-        raise QueryError(f"history has {part!r}; behind an id's last colon stands {_KINDS}, as in B0007:cart")
+        raise QueryError(f"history has {part!r}; an id's last colon is followed by {_KINDS}, as in B0007:cart")
     return PastAct(product_id, EventKind(kind))

@@ -82,7 +82,7 @@ class Reranker:
             return job.answer.result(deadline)
         except LateError:
             job.answer.cancel()
-            late = f"{self.ranker.name} gave no scores within {deadline * 1_000:.0f} ms"
+            late = f"{self.ranker.name} returned no scores within {deadline * 1_000:.0f} ms"
             raise RankerLateError(f"{late}; results keep the merged order") from None
 
     def close(self) -> None:

@@ -391,4 +391,4 @@ class NullEncoder:
         raise self._error()
 
     def _error(self) -> EncoderUnavailableError:
-        return EncoderUnavailableError(f"{self.reason}; a rebuild stores the encoder anew")
+        return EncoderUnavailableError(f"{self.reason}; a rebuild stores the encoder again")

@@ -144,7 +144,7 @@ def _check(text: str, size: int) -> None:
     if not isinstance(text, str):
         raise QueryError(f"text is {type(text).__name__}, it must be str")
     if len(text) > MAX_TEXT:
-        raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are looked at")
+        raise QueryError(f"the text has {len(text)} characters, at most {MAX_TEXT} are allowed")
     if type(size) is not int:
         raise QueryError(f"size is {type(size).__name__}, it must be int")
     if not 0 <= size <= MOST_SUGGESTIONS:

@@ -69,7 +69,7 @@ class EventLog:
             root.mkdir(parents=True, exist_ok=True)
             folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise StoreError(f"{folder} cannot be made ({error.strerror}); see to the rights to it") from error
+            raise StoreError(f"{folder} cannot be created ({error.strerror}); check its permissions") from error
         store = open_store(root, settings, is_clustered=is_clustered)
         try:
             keys = settings.events.keys or folder / KEYS_FILE
@@ -138,7 +138,7 @@ def read_rejects(path: Path, kind: type[Row]) -> Iterator[tuple[bytes, Row]]:
             for line in file:
                 yield line, decoder.decode(line)
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import makes it anew") from error
+        raise StoreDamagedError(f"{path} cannot be read ({error}); remove it, an import creates it again") from error
 
 
 def is_in_cluster(root: Path, settings: Settings) -> bool:

@@ -102,7 +102,7 @@ def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
     """A file of a day; days have no checksums, and a refresh removes those that its tables are not made from."""
     if not path.parent.is_dir():
         raise StoreMissingError(
-            f"{path.parent} is gone: a refresh has removed it; read the report again, or refresh the tables"
+            f"{path.parent} no longer exists: a refresh has removed it; read the report again, or refresh the tables"
         )
     frame = read_frame(path)
     if frame.schema != schema:

@@ -25,7 +25,7 @@ from retrieval.index.keyword import Rows
 from retrieval.store.files import SealedArrays, SealedFile
 from retrieval.store.manifest import COVIEWS_FILE, POPULARITY_FILE
 
-CURE = "shelfwise events refresh makes it anew"
+CURE = "shelfwise events refresh creates it again"
 SCHEMA = 1
 """Counts up when the file changes so that an older program could not read it."""
 MOST_POPULARITY_BYTES = 256 << 20

@@ -254,7 +254,7 @@ def decide(
     fewer saw, `least` is the smallest difference that matters; `less` where less is better."""
     control, challenger = names
     if found is None or fewest < LEAST_SHOPPERS:
-        few = f"{fewest:,} shoppers saw one of the two; nothing is said of fewer than {LEAST_SHOPPERS}"
+        few = f"{fewest:,} shoppers saw one of the two; at least {LEAST_SHOPPERS} are needed"
         text = few if fewest < LEAST_SHOPPERS else _NOTHING
         return ExperimentDecision(Outcome.NEVER if course.is_over else Outcome.NOT_YET, "", text)
     if found.always.excludes_zero:
@@ -278,7 +278,9 @@ def _undecided(found: SequentialDifference, least: float, course: Course) -> Exp
     days = (needed - found.shoppers) / a_day
     if needed > a_day * course.lasts:
         ends = "it ends" if course.over else f"{LONGEST.days} days are over"
-        text = f"a difference of what is seen, or matters, needs {needed:,} shoppers, more than come before {ends}"
+        text = (
+            f"a difference of the observed or a relevant size needs {needed:,} shoppers, more than come before {ends}"
+        )
         return ExperimentDecision(Outcome.NEVER, "", text)
     text = f"about {needed - found.shoppers:,} more shoppers, {days:,.0f} days, if it stays as it is seen now"
     return ExperimentDecision(Outcome.NOT_YET, "", text)
@@ -395,8 +397,8 @@ def split_analysis(experiment: Experiment, found: SplitOutcomes, course: Course)
     p = sample_ratio_mismatch(list(found.units.values()), [variant.weight for variant in experiment.variants])
     warnings: tuple[str, ...] = ()
     if p is not None and p < MISMATCH:
-        uneven = f"the lots did not fall as the weights say (p = {p:.1g}): something loses searches or events of one"
-        warnings = (f"{uneven} variant; trust no difference before you know what",)
+        uneven = f"the assignment does not match the weights (p = {p:.1g}): searches or events are lost of one"
+        warnings = (f"{uneven} variant; trust no difference before the cause is known",)
     return ExperimentAnalysis(tuple(figures.values()), tuple(comparisons), None, tuple(decisions), p, warnings)
 
 

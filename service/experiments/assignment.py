@@ -364,7 +364,7 @@ def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
     """Why the experiments of a service are not the newest, and which are paused."""
     running = [each.experiment for each in served.running().experiments]
     paused = [
-        f"nobody takes part in the experiment {each.id}: {why}"
+        f"no shopper is assigned to the experiment {each.id}: {why}"
         for each in running
         if (why := unserved_reason(each, engine.ranker_problem))
     ]

@@ -232,11 +232,11 @@ def check_overlaps(experiment: Experiment, others: Iterable[Experiment]) -> None
         raise _wrong(place, "starts", f"{len(concurrent)} others run at that time, {MOST_AT_ONCE} can; stop one first")
     for other in concurrent:
         if Mode.INTERLEAVE == experiment.mode == other.mode:
-            raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and one can; let it end first")
+            raise _wrong(place, "mode", f"{other.id!r} interleaves at that time, and only one can; end it first")
         touched = other.touches | (_LAST_STAGE if other.touches & _LAST_STAGE else set())
         if shared := sorted(experiment.touches & touched):
             theirs = shared[0] if shared[0] in other.touches else min(other.touches & _LAST_STAGE)
-            message = f"{other.id!r} sets {theirs} at that time, too: nobody could tell which one made a difference"
+            message = f"{other.id!r} also sets {theirs} at that time: their effects could not be separated"
             raise _wrong(place, shared[0], message)
 
 
@@ -258,7 +258,7 @@ def _check_time(place: str, experiment: Experiment) -> None:
 def _check_variants(place: str, experiment: Experiment) -> None:
     variants, interleaves = experiment.variants, experiment.mode == Mode.INTERLEAVE
     if not 2 <= len(variants) <= (2 if interleaves else MOST_VARIANTS):
-        right = "interleaving takes 2" if interleaves else f"it can be 2 to {MOST_VARIANTS}"
+        right = "interleaving needs 2" if interleaves else f"it can be 2 to {MOST_VARIANTS}"
         raise _wrong(place, "variants", f"there are {len(variants)}; {right}")
     for number, variant in enumerate(variants):
         _check_variant(f"{place}: variants[{number}]", variant)
@@ -266,7 +266,7 @@ def _check_variants(place: str, experiment: Experiment) -> None:
     if len(set(names)) < len(names):
         raise _wrong(place, "variants", "two of them have the same name; give each its own")
     if interleaves and len({variant.weight for variant in variants}) > 1:
-        raise _wrong(place, "weight", "interleaving gives both the same; leave it out")
+        raise _wrong(place, "weight", "interleaving weights both alike; leave it out")
     if interleaves and len({variant.options.rules for variant in variants}) > 1:
         message = "interleaving needs both lists to have the same products; compare rules by a split"
         raise _wrong(place, "rules", message)

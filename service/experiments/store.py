@@ -138,7 +138,7 @@ class ExperimentStore:
         stored = [self._to_stored(*row) for row in cursor.execute(_ALL).fetchall()]
         others = [each for each in stored if each.experiment.id != experiment.id]
         if len(others) >= MOST_EXPERIMENTS:
-            raise ExperimentError(f"there are {len(others):,} experiments, at most {MOST_EXPERIMENTS:,} are kept")
+            raise ExperimentError(f"there are {len(others):,} experiments, at most {MOST_EXPERIMENTS:,} are allowed")
         if experiment.ends is not None and experiment.ends <= now:
             raise ExperimentError(f"experiment {experiment.id!r}: ends: is over already", field="ends")
         if experiment.enabled:

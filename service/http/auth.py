@@ -178,7 +178,7 @@ def new_key(
 ) -> tuple[str, StoredKey]:
     """A new key, and its entry of the file; raises SettingError or FilterError for invalid arguments."""
     if not scopes:
-        raise SettingError(f"a key without a scope may do nothing; give it one of {', '.join(Scope)}")
+        raise SettingError(f"a key needs a scope, one of {', '.join(Scope)}")
     if not name.strip() or len(name) > 100:
         raise SettingError("the name of a key has 1 to 100 characters")
     parse_filter(filters)

@@ -55,7 +55,7 @@ class SearchParameters(RequestBody):
     highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
-    shopper: Name = Field("", description="The shopper's id in the store; kept as a pseudonym.")
+    shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
 
 

@@ -134,7 +134,7 @@ class Recommender:
         if found:
             return _ScoredProducts(found)
         page = self._engine.search("", size=size, filters=self._narrowed(request.filters))
-        message = "no popularity is known: these are the first products of the store"
+        message = "there is no popularity data: these are the first products of the store"
         return _ScoredProducts([(hit.product, 0.0) for hit in page.hits], message)
 
     def _filter_scored(self, scores: Mapping[str, float], request: _RecommendRequest) -> list[tuple[Product, float]]:

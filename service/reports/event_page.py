@@ -119,7 +119,7 @@ def _funnel(funnel: Funnel) -> str:
         axes.set_yticks(gaps, [step.name for step, _ in bars])
         axes.set_xlim(0, 132)
 
-    return svg(0.29 * len(bars) + 0.4, draw, "Answers that came to each step of the funnel")
+    return svg(0.29 * len(bars) + 0.4, draw, "Searches that reached each step of the funnel")
 
 
 def _rates(rows: Sequence[PositionRow]) -> str:

@@ -115,7 +115,7 @@ def _why_not(comparisons: Sequence[MeasureComparison]) -> str:
         return f"It is surely worse in {', '.join(named)}."
     whole = _whole(comparisons)
     if whole is None or whole.difference is None:
-        return f"Only {whole.queries if whole else 0:,} queries of the last lists can judge it: too few to decide."
+        return f"Only {whole.queries if whole else 0:,} queries of the last lists can test it: too few to decide."
     return "It is not surely better: the difference may be chance."
 
 

@@ -221,9 +221,9 @@ def left_out(counts: Mapping[str, int]) -> dict[str, int]:
 
 _LEFT_OUT: Mapping[str, str] = {
     "unclicked_queries": "queries that were shown and never clicked",
-    "gone_products": "pairs of query and product whose product is gone",
-    "lost_candidates": "pairs whose product is not among its query's candidates any more",
-    "unanswered_queries": "queries that leave nothing to choose from",
+    "gone_products": "pairs of query and product whose product no longer exists",
+    "lost_candidates": "pairs whose product is no longer among its query's candidates",
+    "unanswered_queries": "queries without a clicked candidate and another one",
 }
 
 

@@ -266,7 +266,7 @@ def build_training_set(
     validating = build_trial(snapshot, periods.validation, chances, choosing)
     judging = TrialOptions(now, options.depth, popularity=popularity)
     held_out = build_trial(snapshot, periods.held_out, chances, judging)
-    progress.end(f"{len(validating.numbers):,} later queries choose, {len(held_out.numbers):,} still later ones judge")
+    progress.end(f"{len(validating.numbers):,} later queries for validation, {len(held_out.numbers):,} for the test")
     return ClickTrainingSet(
         snapshot, periods, evidence, predictions, clicks, data, validating, held_out, served, options
     )

@@ -101,8 +101,8 @@ def leave_encoder(root: Path, queries: int, steps: RecordedSteps) -> TextTowers:
         could = TextTowers(queries, (f"shelfwise learn {root} --towers",))
         steps.leave(
             StageOutcome.LEFT,
-            f"{queries:,} queries that clicks have labelled could train it. As that encodes every product anew, it is "
-            f"done only when asked for: {could.next[0]}",
+            f"{queries:,} queries that clicks have labelled could train it. As that encodes every product again, it is "
+            f"done only on request: {could.next[0]}",
         )
         return could
 
@@ -259,14 +259,16 @@ def _write(root: Path, report: LearnReport, reported: Callable[[LearnReport], No
         write_durably(folder / REPORT_FILE, report.to_json())
         write_durably(folder / PAGE_FILE, page)
     except OSError as error:
-        raise StoreError(f"{folder} cannot be written ({error.strerror}); see to the disk and to its rights") from error
+        raise StoreError(
+            f"{folder} cannot be written ({error.strerror}); check the disk and its permissions"
+        ) from error
     reported(report)
 
 
 LEARNED_FILE = "learned.json"
 SCHEMA = 1
 _MOST_BYTES = 4 << 20
-_CURE = "run shelfwise learn without --if-new: it is written anew"
+_CURE = "run shelfwise learn without --if-new: it is written again"
 
 Days = Mapping[int, int]
 """How many events there are of each day, by days since 1970."""

@@ -168,7 +168,7 @@ def train_history_phase(
         progress.end(training)
         return HistoryResult(training)
     found = f"{len(training.data.displays):,} displays with a history"
-    progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers choose and judge")
+    progress.end(f"{found} to learn from, {training.judges.shoppers:,} later shoppers for validation and test")
     progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
     start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
     folder = run / f"{HISTORIES}-{_digest(training)}"
@@ -184,7 +184,7 @@ def train_history_phase(
 
 def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame | None) -> HistoryTraining | str:
     if acts is None or "shopper" not in made.periods.training.columns:
-        return "no shopper is known: left out"
+        return "no known shoppers: left out"
     row_of, options = made.snapshot.products.row_of, made.options
     shoppers = KnownShoppers.of(acts, row_of)
     shown = ShownLists.learned(made.periods.training, made.evidence)
@@ -195,7 +195,7 @@ def _training(made: ClickTrainingSet, chosen: TrainedNetwork, acts: pl.DataFrame
         return f"{len(learned):,} displays with a history, {LEAST_DISPLAYS} are needed: left out"
     known = len(np.unique(judged.shopper))
     if known < 2 * LEAST_SHOPPERS:
-        few = f"{known:,} shoppers to choose and judge by, {2 * LEAST_SHOPPERS} are needed"
+        few = f"{known:,} shoppers for validation and test, {2 * LEAST_SHOPPERS} are needed"
         return f"{len(learned):,} displays with a history, {few}: left out"
 
     chances = propensities(made.evidence.examination, options.training.least_propensity)

@@ -159,7 +159,9 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
     network = load_network(parent.folder / WEIGHTS_FILE)
     precision, left = options.precision or parent.spec.precision, complete_target(options.target, network.shape)
     if left == complete_target(PruningTarget(), network.shape) and precision == parent.spec.precision:
-        raise InputError(f"nothing of {name} would be smaller: say what is to be left of it, or --precision int8")
+        raise InputError(
+            f"nothing of {name} would be removed: use --heads, --feed-forward, --layers or --precision int8"
+        )
     with serving_snapshot(root) as snapshot, tempfile.TemporaryDirectory() as scratch:
         if why := misfit(parent.spec, encoding_of(snapshot)):
             raise ModelMismatchError(f"{name} cannot be compared with: {why}")
@@ -246,5 +248,5 @@ def _compared(
         for folder, timed in ((parent.folder, before), (made, after))
     ]
 
-    why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: --publish lets one serve"
+    why = f"made smaller from {name}, with which it agrees by {alike.agreement:.4f}: use --publish to serve one"
     return PruningResult(registry.add(made, spec, report, () if options.publish else (why,)), alike, *sizes)

@@ -201,8 +201,8 @@ def train_text_towers(
     """
     if request.paraphrases and request.source != "clicks":
         raise SettingError(
-            f"--paraphrases: they come of what shoppers asked and clicked, and this training learns from "
-            f"{_NAMED[request.source]} alone; leave out one of the two"
+            f"--paraphrases: they need queries and clicks of shoppers, and this training uses only "
+            f"{_NAMED[request.source]}; leave out one of the two"
         )
     if request.synthetic and request.catalog:
         raise SettingError("--synthetic: --from-catalog makes all of its queries already; leave out one of the two")
@@ -211,7 +211,7 @@ def train_text_towers(
         parse_runtime(request.runtime)
         if request.catalog and not request.judgments:
             raise SettingError(
-                "queries made from the catalog cannot judge what learned from such queries: name judged ones with "
+                "queries made from the catalog cannot test what learned from such queries: name judged ones with "
                 "--judgments, or write a folder only, with --no-publish"
             )
     if request.source == "clicks":
@@ -300,8 +300,8 @@ class _Training:
         served = self.snapshot.manifest.encoder_name
         if not self.request.encoder and Path(served).is_absolute() and not Path(served).exists():
             raise EncoderUnavailableError(
-                f"the encoder that serves was made of {served}, which is gone; put it back, or name a model to begin "
-                "with: --encoder"
+                f"the encoder that serves was trained from {served}, which no longer exists; restore it, or name a "
+                "model with --encoder"
             )
         return find_model(self.request.encoder or served, self.request.cache)
 
@@ -374,8 +374,8 @@ class _Ground:
             # The same run would find the same again.
             shutil.rmtree(run)
             raise NothingBetterError(
-                f"no part of the training was better than {self.source.name} as it was "
-                f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or give "
+                f"no part of the training was better than the initial {self.source.name} "
+                f"(nDCG@10 {trained.best.validation:.4f}), so nothing is written; lower the learning rate, or add "
                 f"more judged queries"
             )
         spec, adapter = self._spec(trained), run / ADAPTER_FOLDER if options.lora else None
@@ -400,7 +400,7 @@ class _Ground:
         if request.options.loss.teacher == "none":
             return None
         if not request.teacher:
-            raise SettingError("the loss wants a teacher's scores: name a cross-encoder as --teacher")
+            raise SettingError("the loss needs a teacher's scores: name a cross-encoder with --teacher")
         return TeacherScores(open_teacher(request.teacher, cache=request.cache), self.work / TEACHER_SCORES).score
 
     def _spec(self, trained: TrainedTowers) -> TextTowersSpec:
@@ -448,10 +448,10 @@ def build_tower_dataset(snapshot: Snapshot, sources: TowerSources, seed: int, pr
     paraphrases = f"{made.paraphrases:,} queries learn what answers the ones that shoppers replaced them by; "
     synthetic = f" ({made.synthetic:,} of them synthetic)" if made.synthetic else ""
     progress.end(
-        f"{len(made.training):,} queries{synthetic} train and {len(made.validation):,} choose, "
+        f"{len(made.training):,} queries{synthetic} for training, {len(made.validation):,} for validation, "
         f"{made.positives:,} positives; {'' if sources.paraphrases is None else paraphrases}"
-        f"left out: {out.leaked:,} queries that stood on both sides, {out.without_positive:,} that nothing "
-        f"answers, {out.gone:,} opinions of products that are gone"
+        f"excluded: {out.leaked:,} queries in both parts, {out.without_positive:,} without a positive, "
+        f"{out.gone:,} labels for products that no longer exist"
     )
     return made
 

@@ -46,12 +46,12 @@ def tuned(options: TextTowerOptions, trials: int, path: Path, train: Train, prog
         tried = _suggested(trial, options)
         progress.begin(f"trial {done + 1} of {trials}", None, "")
         value = _value(study, trial, tried, scratch, train)
-        outcome = "given up" if value is None else f"nDCG@10 {value:.4f}"
+        outcome = "pruned" if value is None else f"nDCG@10 {value:.4f}"
         progress.end(f"{outcome} with {_words(tried)}")
     shutil.rmtree(scratch, ignore_errors=True)
     whole = [each for each in _done(study) if each.value is not None]
     if not whole:
-        raise TrainingError("no trial came to its end: lower --learning-rate, or look at the labels")
+        raise TrainingError("no trial completed: lower --learning-rate, or check the labels")
     best = max(whole, key=lambda each: (each.value or 0.0, -each.number))
     found = _with(options, best.params)
     progress.begin("tuning", None, "")
@@ -63,7 +63,7 @@ def _study(path: Path, seed: int) -> optuna.Study:
     try:
         import optuna
     except ImportError:
-        raise SettingError("--tune takes optuna, which is not installed: pip install 'shelfwise[train]'") from None
+        raise SettingError("--tune needs optuna, which is not installed: pip install 'shelfwise[train]'") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -77,7 +77,7 @@ def _study(path: Path, seed: int) -> optuna.Study:
         )
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         message = str(error).partition("\n")[0]
-        raise TrainingError(f"{path} holds no search that could go on ({message}); remove it to begin anew") from error
+        raise TrainingError(f"{path} has no search that can resume ({message}); remove it to start again") from error
     # Another seed each time that a search goes on: the same would draw the trials that were tried before.
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     return study

@@ -57,7 +57,7 @@ class ShopperActs:
 
     def __str__(self) -> str:
         summary = f"{len(self.histories.products):,} acts of {len(self.histories):,} shoppers"
-        return f"{summary}, {self.gone:,} on products that are gone" if self.gone else summary
+        return f"{summary}, {self.gone:,} on products that no longer exist" if self.gone else summary
 
     @property
     def digest(self) -> str:
@@ -165,9 +165,9 @@ class _UserTowerTraining:
             done = "new" if self._options.hide_seen else "again"
             raise TrainingError(
                 f"{len(held.targets):,} shoppers did something {done} among the newest acts; {LEAST_JUDGED} are needed "
-                "to tell whether a tower is any good"
+                "to evaluate a tower"
             )
-        self._progress.end(f"{acts}; {len(held.targets):,} shoppers judge")
+        self._progress.end(f"{acts}; {len(held.targets):,} shoppers for the test")
         self._progress.begin("catalog", None, "")
         catalog = UserTowerCatalog.of(self._snapshot)
         self._progress.end(f"{len(catalog.vectors):,} products, {len(catalog.names):,} categories")

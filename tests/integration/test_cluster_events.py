@@ -262,7 +262,7 @@ class TestRights:
         return Alias(dataclasses.replace(secured.settings, username="reader", password=password))
 
     def test_who_may_only_read_makes_no_index_writes_and_removes_nothing(self, secured: Alias, reader: Alias) -> None:
-        refused = r"user \[reader\].*; give this user the right to it"
+        refused = r"user \[reader\].*; grant this user the privilege"
         with closing(reader.open()) as reading, closing(secured.open()) as store:
             with pytest.raises(ClusterRefusedError, match=refused):
                 reading.append([CLICK])

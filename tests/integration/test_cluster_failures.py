@@ -279,7 +279,7 @@ class TestChangesWhileItIsGone:
 class TestReadOnly:
     BLOCKS = (
         ("index.blocks.write", "the index or the cluster is read-only: lift its block"),
-        ("index.blocks.read_only_allow_delete", "its disk is nearly full, .*: make room on it"),
+        ("index.blocks.read_only_allow_delete", "its disk is nearly full, .*: free some space on it"),
     )
 
     @pytest.mark.parametrize(("block", "cure"), BLOCKS)

@@ -33,7 +33,7 @@ TEXT = "wireless headphones"
 WRONG_KEY = base64.b64encode(b"a-key-of-nobody:that-opens-nothing").decode()
 WRONG_PASSWORD = "that-opens-nothing-either"
 NOBODY = {"username": "", "password": ""}
-SEE_TO_USER = "see to elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
+SEE_TO_USER = "check elasticsearch.username and elasticsearch.password, or elasticsearch.api_key"
 SEE_TO_CERTIFICATE = "its certificate is not trusted .*; set elasticsearch.ca_certificate"
 SEE_TO_URL = "elasticsearch.url must begin with https://"
 
@@ -176,7 +176,7 @@ class TestReader:
                 lambda: reading.delete([product.id]),
             )
             for change in changes:
-                with pytest.raises(ClusterRefusedError, match=r"403.*user \[reader\].*give this user the right to it"):
+                with pytest.raises(ClusterRefusedError, match=r"403.*user \[reader\].*grant this user the privilege"):
                     change()
             assert Journal(served.index).last() == 0
             assert reading.product(product.id) == product
@@ -184,9 +184,9 @@ class TestReader:
 
     def test_rebuilds_and_moves_are_refused_with_the_right_that_lacks(self, served: Served, tmp_path: Path) -> None:
         new = served.given({**served.reader.elasticsearch.model_dump(), "alias": "test-of-the-reader"})
-        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
+        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; grant this user"):
             rebuilt(tmp_path / "new", new)
-        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; give this user"):
+        with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; grant this user"):
             move(served.index, served.reader.cluster, NullProgress())
         assert served.named() == [served.name]
 

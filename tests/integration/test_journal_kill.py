@@ -137,5 +137,5 @@ def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, har
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_journal_that_cannot_be_made_takes_nothing(tmp_path: Path) -> None:
     scratch_path(tmp_path / JOURNAL).symlink_to("/dev/full")
-    with Journal(tmp_path) as journal, pytest.raises(StoreError, match=r"No space left on device.*the change is not"):
+    with Journal(tmp_path) as journal, pytest.raises(StoreError, match=r"No space left on device.*the change was not"):
         journal.append(changes_of("a"))

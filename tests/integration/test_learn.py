@@ -96,7 +96,7 @@ class TestLearned:
         assert report.towers.next == (f"shelfwise learn {learned} --towers",)
         (step,) = report.stages[STAGES.index("towers")].steps
         assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
-        assert step.did.endswith(f"only when asked for: shelfwise learn {learned} --towers")
+        assert step.did.endswith(f"only on request: shelfwise learn {learned} --towers")
 
     def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)
@@ -181,7 +181,7 @@ class TestRefused:
 
     def test_with_too_few_lists_what_was_read_is_told(self, demo_index: Path, tmp_path: Path) -> None:
         root = with_events(demo_index, tmp_path, sessions=20)
-        with pytest.raises(TrainingError, match="shown lists; learning from clicks takes 100"):
+        with pytest.raises(TrainingError, match="shown lists; training on clicks needs at least 100"):
             learn(root, SETTINGS, OPTIONS, NullProgress())
         report = report_of(root)
         assert report.events is not None
@@ -326,7 +326,7 @@ def towers_stage(steps: RecordedSteps) -> Stage:
         (TextTowersRequest(options=replace(TRAINING, epochs=1, learning_rate=1e-7)), "so nothing is written"),
         (
             TextTowersRequest(options=TRAINING, held_out=[each.query for each in every_query()][:-9]),
-            "give more judged queries",
+            "add more judged queries",
         ),
     ],
     ids=["no better", "too few"],

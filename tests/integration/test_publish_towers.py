@@ -160,7 +160,7 @@ class TestNotBetter:
         few += judging(every_query())[:9]
         write_judgments(root / "few.tsv", few)
         request = TextTowersRequest((root / "few.tsv",), cache=cache, publish=True)
-        with pytest.raises(TrainingError, match=r"9 queries can judge; 50 are needed .* nothing was trained"):
+        with pytest.raises(TrainingError, match=r"9 queries can be tested on; 50 are needed .* nothing was trained"):
             train_text_towers(root / "index", SETTINGS, request, NullProgress())
         assert not (root / "index" / "training" / "towers").exists()
         shown = run("train", "towers", root / "index", "--judgments", root / "few.tsv", "--no-publish", *TRAINING)
@@ -261,7 +261,9 @@ def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path
     reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, NullProgress())
     shutil.rmtree(root / "moved")
     request = asked(root, cache)
-    with pytest.raises(EncoderUnavailableError, match=r"moved, which is gone; put it back, or name .* --encoder"):
+    with pytest.raises(
+        EncoderUnavailableError, match=r"moved, which no longer exists; restore it, or name .* --encoder"
+    ):
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
 
 

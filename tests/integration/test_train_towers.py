@@ -129,7 +129,7 @@ def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path:
     assert [config["num_hidden_layers"] for config in configs] == [1, 2]
     with pytest.raises(SettingError, match="fewer exists"):
         run(root, *given)
-    with pytest.raises(SettingError, match="3 layers shall be kept; the model has 2"):
+    with pytest.raises(SettingError, match="--layers is 3, the model has 2"):
         run(root, "--layers", "3")
 
 
@@ -143,7 +143,7 @@ def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> Non
     (kept,) = (root / "index" / "training").glob("towers-*")
     whole = (kept / STATE_FILE).read_bytes()
     (kept / STATE_FILE).write_bytes(whole[:1_000])
-    with pytest.raises(TrainingError, match="is damaged, so this training cannot go on"):
+    with pytest.raises(TrainingError, match="is damaged, so this training cannot resume"):
         train_text_towers(root / "index", SETTINGS, request, NullProgress())
     assert not (root / "index" / "training" / "towers").exists()
     (kept / STATE_FILE).write_bytes(whole)
@@ -215,8 +215,8 @@ def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
         pytest.param("--learning-rate 1e-7 --temperature 1", TrainingError, "", marks=pytest.mark.slow),
         ("--lora 8 --train-layers 1", SettingError, "not both"),
         ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
-        ("--matryoshka 512", SettingError, "vectors of 512 columns shall do alone"),
-        ("--layers 40", SettingError, "40 layers shall be kept"),
+        ("--matryoshka 512", SettingError, "--matryoshka has 512 columns"),
+        ("--layers 40", SettingError, "--layers is 40"),
     ],
 )
 def test_what_cannot_be_trained_is_refused(root: Path, arguments: str, error: type[Exception], message: str) -> None:

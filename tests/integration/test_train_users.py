@@ -103,7 +103,7 @@ def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None
     assert made.histories.products.tolist() == [0, 1, 0, 1, 1]
     assert made.histories.kinds.tolist() == [0, 1, 3, 2, 1]
     assert made.histories.times.tolist() == [8.0, 9.0, 2.0, 4.0, 1_805.0]
-    assert "1 on products that are gone" in str(made)
+    assert "1 on products that no longer exist" in str(made)
 
 
 def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

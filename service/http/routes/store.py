@@ -36,7 +36,7 @@ task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
 _PORT = SettingDescription(
-    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 takes a free one"
+    8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
 )
 _URL = SettingDescription(
     ["https://***@search-1.example:9200"],

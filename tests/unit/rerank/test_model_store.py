@@ -98,7 +98,7 @@ class TestAdding:
 
     def test_a_rejection_has_a_reason(self, registry: RankerStore) -> None:
         for reasons in ([], [""]):
-            with pytest.raises(InputError, match="rejected for a reason"):
+            with pytest.raises(InputError, match="needs a reason"):
                 registry.add_rejected(building(), SPEC, REPORT, reasons)
 
     def test_a_build_that_fails_leaves_nothing(self, registry: RankerStore) -> None:
@@ -251,7 +251,7 @@ class TestRollback:
         with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
             registry.rollback(encoding=ENCODING)
         publish(registry)
-        with pytest.raises(UnknownModelError, match=r"before ranker-0001 .*let none serve: shelfwise models off"):
+        with pytest.raises(UnknownModelError, match=r"before ranker-0001 .*to serve none: shelfwise models off"):
             registry.rollback(encoding=ENCODING)
 
 
@@ -262,7 +262,7 @@ class TestOff:
         assert registry.off() == ""
         added = registry.publish(building(), SPEC, REPORT)
         assert not added.serves
-        assert added.notices == ("rankers are switched off; to let it serve: shelfwise models rollback ranker-0002",)
+        assert added.notices == ("rankers are switched off; to serve it: shelfwise models rollback ranker-0002",)
         found = registry.serving(ENCODING)
         assert (found.model, found.notices) == (None, ())
         assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
@@ -305,7 +305,7 @@ class TestDisk:
     def test_a_full_disk_is_told_and_what_served_serves_on(self, registry: RankerStore) -> None:
         publish(registry)
         before = registry.serving(ENCODING)
-        with full_disk(100), pytest.raises(StoreError, match=r"rankers cannot be written .*see to the disk"):
+        with full_disk(100), pytest.raises(StoreError, match=r"rankers cannot be written .*check the disk"):
             registry.publish(building(), SPEC, REPORT)
         assert registry.serving(ENCODING) == before
         assert registry.names() == ["ranker-0001"]
@@ -316,14 +316,14 @@ class TestDisk:
         publish(registry)
         registry.folder.chmod(0o500)
         assert registry.serving(ENCODING).model == registry.open("ranker-0001")
-        with pytest.raises(StoreError, match="rights to"):
+        with pytest.raises(StoreError, match="permissions of"):
             publish(registry)
         registry.folder.chmod(0o700)
 
     def test_a_file_where_the_folder_should_be(self, registry: RankerStore) -> None:
         registry.folder.write_text("")
         assert registry.serving(ENCODING).model is None
-        with pytest.raises(StoreError, match=r"rankers cannot be written .*the rights to that folder"):
+        with pytest.raises(StoreError, match=r"rankers cannot be written .*the permissions of that folder"):
             publish(registry)
 
     def test_files_that_stand_where_rankers_do(self, registry: RankerStore) -> None:
@@ -396,7 +396,7 @@ class TestPointer:
     )
     def test_anything_else_is_refused_with_the_cure(self, store: RankerStore, content: bytes) -> None:
         (store.folder / CURRENT).write_bytes(content)
-        message = r"CURRENT names no ranker, it says .*: shelfwise models rollback"
+        message = r"CURRENT names no ranker, it contains .*: shelfwise models rollback"
         with pytest.raises(ModelDamagedError, match=message) as raised:
             store.current()
         assert len(str(raised.value)) < 1_000

@@ -318,7 +318,7 @@ def test_times(rule: FieldRule, value: object, expected: datetime) -> None:
 @pytest.mark.parametrize(
     ("rule", "value", "detail"),
     [
-        (FieldRule(), "2024-06-01T10:00:00", "names no zone"),
+        (FieldRule(), "2024-06-01T10:00:00", "has no time zone"),
         (FieldRule(), "yesterday", "ISO 8601"),
         (FieldRule(), "2024-13-01T10:00:00Z", "ISO 8601"),
         (FieldRule(), True, "a bool"),

@@ -204,7 +204,7 @@ def test_a_row_of_a_table_with_another_number_of_cells(log: Log) -> None:
         ("time,session,product_id", "no column is the kind"),
         ("kind,time,product_id", "no column is the session"),
         ("a,b", "no column is the kind or the product_id or the time or the session"),
-        (",a", "its columns are column 1, a; say which"),
+        (",a", "its columns are column 1, a; name it"),
     ],
 )
 def test_a_table_without_a_column_that_it_must_have(log: Log, header: str, missing: str) -> None:
@@ -213,7 +213,7 @@ def test_a_table_without_a_column_that_it_must_have(log: Log, header: str, missi
 
 def test_the_column_that_may_be_meant_is_named(log: Log) -> None:
     message = log.take_broken(log.write("kind,time,session,prod_id\nclick,1,2,3\n", "events.csv"))
-    assert message.endswith("its columns are kind, time, session, prod_id; say which in a mapping, such as "
+    assert message.endswith("its columns are kind, time, session, prod_id; name it in a mapping, such as "
                             "product_id = 'prod_id'")  # fmt: skip
 
 

@@ -35,10 +35,10 @@ def test_columns_of_any_name_are_mapped() -> None:
 def test_a_table_without_a_column_for_the_id_says_how_to_map_one() -> None:
     assert read(FEEDS / "maschinen.csv", flags=["title=Product Name"]).error == (
         f"{FEEDS / 'maschinen.csv'}: no column is the id (known: id, product_id, sku, asin); its columns are Artikel, "
-        "Product Name, Preis, Marke, Lager; say which with --map id=COLUMN"
+        "Product Name, Preis, Marke, Lager; name it with --map id=COLUMN"
     )
     assert read(FEEDS / "maschinen.csv", flags=["id=Artikel", "title=Product_Name"]).error.endswith(
-        "say which with --map title=Product Name"
+        "name it with --map title=Product Name"
     )
 
 

@@ -112,7 +112,7 @@ def test_the_commands_name_it(root: Path) -> None:
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    assert "default, the ranker that comes with the program, serves." in run("list")
+    assert "default, the shipped ranker, serves." in run("list")
     assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
     assert "icecat, retrotech" in run("show")
     run("off")

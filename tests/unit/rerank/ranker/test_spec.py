@@ -81,7 +81,7 @@ class TestWriting:
 
     def test_a_graph_that_disagrees_with_the_spec_is_refused(self, tmp_path: Path) -> None:
         building(graph=linear_graph(features=9))(tmp_path)
-        with pytest.raises(ModelDamagedError, match="takes features of 9 columns, what is beside it says 16"):
+        with pytest.raises(ModelDamagedError, match="expects features of 9 columns, its spec has 16"):
             write_ranker(tmp_path, SPEC, REPORT)
 
     def test_a_missing_model_file_is_told(self, tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp3
     export_network(RankerNetwork(shape), tmp_path / MODEL_FILE, precision)
     spec = msgspec.structs.replace(SPEC, precision=precision, layers=1)
     assert write_ranker(tmp_path, spec, REPORT).precision == precision
-    with pytest.raises(ModelDamagedError, match="takes candidate_vectors of 16 columns, what is beside it says 32"):
+    with pytest.raises(ModelDamagedError, match="expects candidate_vectors of 16 columns, its spec has 32"):
         write_ranker(tmp_path, msgspec.structs.replace(spec, vector_dimension=32), REPORT)
 
 

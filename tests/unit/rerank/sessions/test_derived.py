@@ -75,7 +75,7 @@ def test_lists_whose_days_newer_tables_replaced(opened: DerivedTables, tmp_path:
     found = refreshed(tmp_path, [stored("click", NOW - timedelta(hours=1), product_id="x")])
     shutil.rmtree(tmp_path / "parts")
     for read in (found.lists, found.acts):
-        with pytest.raises(StoreMissingError, match="open them anew"):
+        with pytest.raises(StoreMissingError, match="open them again"):
             read()
 
 
@@ -86,7 +86,7 @@ def test_an_unknown_table_names_those_there_are(opened: DerivedTables) -> None:
 
 def test_a_generation_that_newer_ones_replaced(opened: DerivedTables, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / opened.manifest.folder)
-    with pytest.raises(StoreMissingError, match="open them anew"):
+    with pytest.raises(StoreMissingError, match="open them again"):
         _ = opened.popularity
 
 

@@ -116,7 +116,7 @@ def test_a_folder_that_exists_is_not_written_over(tiny: Path, tmp_path: Path) ->
 
 def test_on_a_full_disk_no_half_model_is_left(tiny: Path, tmp_path: Path) -> None:
     options = replace(FAST, loop=replace(FAST.loop, epochs=0))
-    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*; see to the disk"):
+    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*; check the disk"):
         fine_tune(str(tiny), graded_lists(60), tmp_path / "models" / "tuned", options, cache=tmp_path)
     assert list((tmp_path / "models").iterdir()) == []
 

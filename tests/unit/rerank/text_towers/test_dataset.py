@@ -95,10 +95,13 @@ class TestGone:
 @pytest.mark.parametrize(
     ("asked_for", "message"),
     [
-        ([asked(f"{colour} lamp", p000=0.1) for colour in COLOURS], r"no positives .* 6 queries have no product"),
+        (
+            [asked(f"{colour} lamp", p000=0.1) for colour in COLOURS],
+            r"no positives .* 6 queries have no relevant product",
+        ),
         (
             [asked(f"{colour} lamp", p900=1.0) for colour in COLOURS],
-            r"no positives .*6 opinions are of products that are gone",
+            r"no positives .*6 labels are for products that no longer exist",
         ),
         ([asked(f"query {number}", p000=1.0) for number in range(60)], "one product, so there is one class only"),
         (judged(words=("bulb",)), r"queries with a positive are left to train on, at least 20 are needed"),

@@ -126,7 +126,7 @@ def weights(tower: TextTower) -> torch.Tensor:
 
 @pytest.mark.parametrize("layers", [0, 4, 5])
 def test_not_fewer_layers_than_there_are(tower: TextTower, layers: int) -> None:
-    with pytest.raises(SettingError, match=f"{layers} layers shall be kept; the model has 4"):
+    with pytest.raises(SettingError, match=f"--layers is {layers}, the model has 4"):
         check_layers(tower, layers)
 
 

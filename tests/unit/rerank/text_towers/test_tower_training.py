@@ -185,7 +185,7 @@ def test_what_is_damaged_is_named(
     with pytest.raises(KilledError):
         trained(open_tower(encoder), tmp_path, watched(after))
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
-    with pytest.raises(TrainingError, match=rf"{name} is damaged.* remove .* to begin it anew"):
+    with pytest.raises(TrainingError, match=rf"{name} is damaged.* remove .* to start again"):
         trained(open_tower(encoder), tmp_path)
 
 
@@ -207,7 +207,7 @@ class TestLossLost:
         options = replace(OPTIONS, loss=replace(OPTIONS.loss, teacher="kl", teacher_weight=0.01))
         done = trained(tower, tmp_path, options=options, score=score)
         assert [epoch.number for epoch in done.curve] == [0, 1, 2]
-        assert f"the loss became nan at step 7 of {done.steps}; the best part before it is kept" in done.stopped
+        assert f"the loss became nan at step 7 of {done.steps}; the best weights so far are kept" in done.stopped
         assert done.best.number == 2
         assert torch.isfinite(weights(tower)).all()
 

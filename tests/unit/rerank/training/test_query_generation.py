@@ -386,7 +386,7 @@ def test_a_few_queries_are_mistyped_and_say_so() -> None:
     [
         ((), 10, "no products"),
         ((Product("a", "---"), Product("b", "")), 10, "none of 2 products has a word"),
-        (PRODUCTS, 0, "0 synthetic queries were asked for"),
+        (PRODUCTS, 0, "0 synthetic queries were requested"),
     ],
 )
 def test_what_gives_no_queries_is_refused(products: tuple[Product, ...], count: int, message: str) -> None:

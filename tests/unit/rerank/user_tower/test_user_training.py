@@ -158,7 +158,7 @@ def test_too_little_to_learn_from_is_refused(histories: Histories, said: str) ->
 def test_vectors_that_are_no_numbers_are_refused() -> None:
     vectors, histories = _given()
     vectors[3, 3] = np.nan
-    with pytest.raises(TrainingError, match="no numbers"):
+    with pytest.raises(TrainingError, match="not finite"):
         fit(vectors, histories, TINY)
 
 

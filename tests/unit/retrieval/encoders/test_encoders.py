@@ -162,7 +162,7 @@ def test_an_encoder_is_stored_once(minilm_int8: Encoder, tmp_path: Path) -> None
 
 
 def test_on_a_full_disk_an_encoder_is_not_stored_in_part(minilm_int8: Encoder, tmp_path: Path) -> None:
-    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*File too large.*; see to the"):
+    with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*File too large.*; check the"):
         store_encoder(minilm_int8, tmp_path / "encoders" / "one")
     assert list((tmp_path / "encoders").iterdir()) == []
 

@@ -266,11 +266,11 @@ def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path)
 
 
 def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="restore them"):
+    with pytest.raises(StoreError, match="restore the file"):
         Pseudonyms(path, make=False)
     assert not path.exists()
     (tmp_path / "file").touch()
-    with pytest.raises(StoreError, match="cannot be made"):
+    with pytest.raises(StoreError, match="cannot be created"):
         Pseudonyms(tmp_path / "file" / "keys.json")
 
 

@@ -20,7 +20,7 @@ from tests.machine import full_disk
 def test_a_full_disk_is_told_as_an_error_of_the_store(tmp_path: Path) -> None:
     """tantivy raises ValueError, which the commands took for a fault of the program."""
     counter = FieldCounter()
-    with full_disk(), pytest.raises(StoreError, match=r"keyword cannot be written to .*see to the disk"):
+    with full_disk(), pytest.raises(StoreError, match=r"keyword cannot be written to .*check the disk"):
         TantivyBuilder(tmp_path / "keyword", counter.catalog())
 
 

@@ -205,7 +205,7 @@ class TestForeignDirectories:
         publish(store)
         reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), schema=SCHEMA + 1))
         (store.root / MARKER).unlink()
-        with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing beside the versions; write"):
+        with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing although there are versions; write"):
             store.serving()
 
     def test_every_flipped_bit_of_the_marker_is_told_and_mended_by_the_next_writer(self, store: Store) -> None:

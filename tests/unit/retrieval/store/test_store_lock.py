@@ -121,7 +121,7 @@ def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch:
 
 def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
-    with pytest.raises(StoreError, match=r"lock cannot be taken .*see to the disk"), hold_lock(tmp_path, "rebuild"):
+    with pytest.raises(StoreError, match=r"lock cannot be locked .*check the disk"), hold_lock(tmp_path, "rebuild"):
         pass
 
 

@@ -60,7 +60,7 @@ class TestAppending:
         self, journal: Journal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("retrieval.updates.journal.MAX_CALL_BYTES", 60)
-        with pytest.raises(ChangeError, match="take more than 60 bytes; give them in several"):
+        with pytest.raises(ChangeError, match="have more than 60 bytes; use several"):
             journal.append([Delete("a"), Delete("b"), Delete("c")])
         assert journal.append([Delete("a")]) == [1]
 
@@ -191,7 +191,7 @@ class TestLookingForChanges:
 
 
 FILES = (JOURNAL, COPY)
-ALL, UNMENDED = "3 [1, 2, 3] False", "cannot be mended (Permission denied); the change is not taken"
+ALL, UNMENDED = "3 [1, 2, 3] False", "cannot be repaired (Permission denied); the change was not stored"
 
 
 def spoil(path: Path) -> None:
@@ -235,13 +235,13 @@ with Journal(Path(sys.argv[1])) as journal:
     @pytest.mark.parametrize(
         ("names", "harm", "told"),
         [
-            ((), None, ("0 [] True", "live.log cannot be made (Permission denied)", "()")),
+            ((), None, ("0 [] True", "live.log cannot be created (Permission denied)", "()")),
             (FILES, lambda path: path.chmod(0o444), (ALL, "live.log cannot be written to (Permission denied)", "()")),
             ((JOURNAL,), spoil, (ALL, UNMENDED, "live.log is damaged: changes 1 to 3 have another checksum")),
             ((COPY,), spoil, (ALL, UNMENDED, "live.log.copy is damaged: changes 1 to 3 have another checksum")),
             ((JOURNAL,), hide, (ALL, UNMENDED, "live.log is damaged: it cannot be read (Permission denied)")),
             ((COPY,), hide, (ALL, UNMENDED, "live.log.copy is damaged: it cannot be read (Permission denied)")),
-            (FILES, hide, ("it cannot be read (Permission denied); mind the rights to it", "()")),
+            (FILES, hide, ("it cannot be read (Permission denied); check the permissions of it", "()")),
         ],
     )
     def test_what_can_be_read_is_read_and_nothing_is_taken(
@@ -355,7 +355,7 @@ class TestOneCopy:
             assert changes(journal) == [*CHANGES, LATER]
             (notice,) = journal.notices
             assert f"{root / name} was damaged: changes 1 to 2 have another checksum" in notice
-            assert f"written anew from {COPY if name == JOURNAL else JOURNAL}" in notice
+            assert f"rewritten from {COPY if name == JOURNAL else JOURNAL}" in notice
             assert (root / name).read_bytes() == whole
             assert journal.problems() == []
 
@@ -387,8 +387,8 @@ class TestOneCopy:
             assert changes(journal) == [*CHANGES, LATER]
             assert journal.last() == 4
             assert f"{root / name} is damaged: it is no file" in journal.notices[0]
-            assert "cannot be written anew" in journal.notices[0]
-            with pytest.raises(StoreError, match=r"cannot be mended .*the change is not taken"):
+            assert "cannot be rewritten" in journal.notices[0]
+            with pytest.raises(StoreError, match=r"cannot be repaired .*the change was not stored"):
                 journal.append([LATER])
         (root / name).rmdir()
         assert_mended(root, [*CHANGES, LATER])
@@ -444,7 +444,7 @@ def test_what_cannot_be_written_to_one_copy_is_in_neither(
         assert journal.last() == 4
         with monkeypatch.context() as disk:
             disk.setattr(os, call, full)
-            with pytest.raises(StoreError, match=r"live\.log is full; nothing of the change is taken"):
+            with pytest.raises(StoreError, match=r"live\.log is full; the change was not stored"):
                 journal.append([LATER])
         assert contents(root) == before
         assert changes(journal) == [*CHANGES, LATER]

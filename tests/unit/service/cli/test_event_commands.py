@@ -191,7 +191,7 @@ def test_a_shopper_of_logs_that_interleave_is_in_no_file(filled: Path, tmp_path:
 def test_events_without_their_keys_are_no_ones_and_that_is_told(filled: Path) -> None:
     (filled / EVENTS_FOLDER / "keys.json").unlink()
     for command, argument in (("forget", "shopper-1"), ("import", "nothing.jsonl")):
-        with pytest.raises(StoreError, match="restore them"):
+        with pytest.raises(StoreError, match="restore the file"):
             run("events", command, filled, argument)
     assert not (filled / EVENTS_FOLDER / "keys.json").exists()
 

@@ -312,9 +312,9 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (spoil_record, {PRODUCTS_FILE: "cannot be read: 1 product (p004)"}),
     (
         partial(edit_array, name=STORED, edit=lambda vectors: vectors[:-1]),
-        {VECTORS_FOLDER: "61 vectors in the index, 60 beside it; rebuild it"},
+        {VECTORS_FOLDER: "61 vectors in the graph, 60 stored; rebuild the index"},
     ),
-    (drop_vector_everywhere, {VECTORS_FOLDER: "it holds 60 products, the manifest says 61"}),
+    (drop_vector_everywhere, {VECTORS_FOLDER: "it holds 60 products, the manifest has 61"}),
     (partial(edit_array, name=STORED, edit=lengthen_vectors), {STORED: "not of length 1: 2 products (p005, p007)"}),
     (partial(edit_array, name=STORED, edit=swap), {TEXT_KEYS_FILE: "one text and two vectors: 1 product (p060)"}),
     (partial(edit_array, name=ROWS, edit=repeat_row), {ROWS: "it does not name each row once"}),
@@ -325,7 +325,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     ),
     (
         partial(edit_array, name=TEXT_KEYS_FILE, edit=lambda keys: keys[:-1]),
-        {TEXT_KEYS_FILE: "it holds 60 products, the manifest says 61"},
+        {TEXT_KEYS_FILE: "it holds 60 products, the manifest has 61"},
     ),
     (
         partial(index_again, products=SWAPPED),
@@ -334,9 +334,9 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
             KEYWORD_FOLDER: "not found by the id at the row: 2 products (p004, p008)",
         },
     ),
-    (lose_terms, {KEYWORD_FOLDER: "it holds 60 products, the manifest says 61", LINES: "not in it: 1 product (p060)"}),
+    (lose_terms, {KEYWORD_FOLDER: "it holds 60 products, the manifest has 61", LINES: "not in it: 1 product (p060)"}),
     (cut_off, {LINES: "cannot be read (the compressed data does not end with its end mark); rebuild the index"}),
-    (miscount_field, {FIELDS_FILE: "it says otherwise than the products: ghost: 3 (text), counted none; price: 7"}),
+    (miscount_field, {FIELDS_FILE: "it differs from the products: ghost: 3 (text), counted none; price: 7"}),
     (share_place, {FIELDS_FILE: "two fields have one place in the keyword index"}),
     (other_roots, {FIELDS_FILE: "its widest categories are others than the products have"}),
     (
@@ -374,8 +374,8 @@ class TestAgreement:
     def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
         assert found(root) == [
-            (VECTORS_FOLDER, f"it holds vectors of dimension {DIMENSION}, the manifest says 8"),
-            (VECTORS_FOLDER, "it is of the kind graph, the manifest says exact"),
+            (VECTORS_FOLDER, f"it holds vectors of dimension {DIMENSION}, the manifest has 8"),
+            (VECTORS_FOLDER, "it is of the kind graph, the manifest has exact"),
         ]
 
     def test_other_synonyms_than_the_manifest_says_are_told(self, root: Path) -> None:
@@ -514,7 +514,7 @@ def test_a_change_that_is_damaged_in_both_copies_is_lost(lived: Store) -> None:
     damage_files(lived, b"second", JOURNAL, COPY)
     (problem,) = store_problems(lived)
     assert "journal of live changes" in problem.what
-    assert problem.advice.startswith(f"restore {JOURNAL} and {COPY} from a copy")
+    assert problem.advice.startswith(f"restore {JOURNAL} and {COPY} from a backup")
 
 
 def test_a_change_that_the_served_version_has_is_not_needed(lived: Store) -> None:
@@ -527,4 +527,4 @@ def test_a_damaged_marker_is_named(lived: Store) -> None:
     (problem,) = store_problems(lived)
     assert problem.part == MARKER
     assert "shelfwise.json cannot be read" in problem.what
-    assert problem.advice == "the versions beside it say what it should, and a rebuild writes it anew"
+    assert problem.advice == "its content follows from the versions, and a rebuild writes it again"

@@ -188,7 +188,7 @@ def test_what_is_restored_must_hold_together(tmp_path: Path, monkeypatch: pytest
     store.put([SOFA, replace(SOFA, id="other")])
     assert store.delete(["sofa"]) == 2
     monkeypatch.setattr("service.curation.document_store.MOST_ENTRIES", 1)
-    with pytest.raises(SynonymError, match="there would be 2 synonyms, at most 1 are kept"):
+    with pytest.raises(SynonymError, match="there would be 2 synonyms, at most 1 are allowed"):
         store.restore(1)
     assert [each.id for each in store.read().documents] == ["other"]
     assert store.restore(0) == 3

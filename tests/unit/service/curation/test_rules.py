@@ -119,7 +119,7 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
         ("a.toml", b"\xff", "is no TOML"),
         ("a.json", b'[{"id": "a", "actions": 3}]', "rule 'a': actions"),
         ("a.json", b'[{"actions": []}]', "rules[0]"),
-        ("a.json", b'{"rules": [], "more": 1}', "'more' is no field beside rules"),
+        ("a.json", b'{"rules": [], "more": 1}', "'more' is not a field next to rules"),
         ("b.json", None, "cannot be read (No such file"),
     ],
 )

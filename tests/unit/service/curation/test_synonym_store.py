@@ -57,7 +57,7 @@ def test_white_space_is_made_one(store: SynonymStore) -> None:
         (Synonym("x", SynonymKind.TWO_WAY, ("a", 3)), "", "no synonym may hold"),  # type: ignore[arg-type]
         (Synonym("x", SynonymKind.TWO_WAY, ("a",)), "phrases", "has 1 phrases, it can have 2 to 30"),
         (Synonym("x", SynonymKind.TWO_WAY, tuple(f"word{n}" for n in range(31))), "phrases", "has 31 phrases"),
-        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "although kind is two-way"),
+        (Synonym("x", SynonymKind.TWO_WAY, ("a", "b"), ("c",)), "to", "but kind is two-way"),
         (Synonym("x", SynonymKind.ONE_WAY, ("a",)), "to", "has 0 phrases, it can have 1 to 30"),
         (Synonym("x", SynonymKind.ONE_WAY, (), ("a",)), "phrases", "has 0 phrases"),
         (Synonym("x", SynonymKind.TWO_WAY, ("a", " ")), "phrases", "is empty"),

@@ -179,7 +179,7 @@ class TestALostEncoder:
         with SearchEngine.open(lost) as opened:
             (notice,) = opened.notices
             assert "model.onnx has another checksum" in notice
-            assert "by words alone until a rebuild" in notice
+            assert "only keyword search works until a rebuild" in notice
             page = opened.search("whistling kettle")
             assert (ids(page)[0], page.degraded) == (KETTLE.id, ("dense",))
             assert opened.search("sextant").hits[0].product.title == "a brass sextant"
@@ -191,7 +191,7 @@ class TestALostEncoder:
             assert opened.similar(products.id_of(3)).hits
             assert opened.similar(KETTLE.id).degraded == ("dense",)
             assert opened.patch(KETTLE.id, price=31.5).products == 1
-            with pytest.raises(EncoderUnavailableError, match=r"model\.onnx .*; a rebuild stores the encoder anew"):
+            with pytest.raises(EncoderUnavailableError, match=r"model\.onnx .*; a rebuild stores the encoder again"):
                 opened.patch(KETTLE.id, title="another kettle")
             assert opened.product(KETTLE.id) == dataclasses.replace(KETTLE, price=31.5)
 

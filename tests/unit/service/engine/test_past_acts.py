@@ -38,7 +38,7 @@ from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
-LOOKED_AT = "what this shopper looked at before"
+LOOKED_AT = "what this shopper viewed before"
 CART, PURCHASE = EventKind.CART, EventKind.PURCHASE
 
 
@@ -240,7 +240,7 @@ class TestRefused:
             ("d000001", r"history is str, it must be a list such as \[PastAct\('B0042'\)\]"),
             ({PastAct("a")}, "history is set, it must be a list"),
             (["d000001"], "act 1 of the history is str, it must be PastAct"),
-            ([PastAct("a")] * 1_001, "the history has 1,001 acts, at most 1,000 are taken; give the newest"),
+            ([PastAct("a")] * 1_001, "the history has 1,001 acts, at most 1,000 are allowed; send the newest"),
             ([PastAct("a"), PastAct("")], "act 2 of the history is of the product '', a product's id must be a text"),
             ([PastAct(7)], "act 1 of the history is of the product 7"),  # type: ignore[arg-type]
             (
@@ -286,8 +286,8 @@ class TestCommand:
         [
             ("B1,,B2", "has an act without a product; it is like B0042,B0007:cart"),
             (":cart", "has an act without a product"),
-            ("B1:carts", "history has 'B1:carts'; behind an id's last colon stands consultation, click, cart or"),
-            ("B1:query", "behind an id's last colon stands"),
+            ("B1:carts", "history has 'B1:carts'; an id's last colon is followed by consultation, click, cart or"),
+            ("B1:query", "an id's last colon is followed by"),
         ],
     )
     def test_an_option_that_cannot_be_read(self, text: str, problem: str) -> None:

@@ -51,7 +51,7 @@ def test_an_event_is_there_when_the_call_returns_and_counts_once(recording: Sear
 def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(recording: SearchEngine, root: Path) -> None:
     at = datetime.now(UTC)
     recording.record(replace(CLICK, time=at))
-    with pytest.raises(EventError, match="'e1' was taken before"):
+    with pytest.raises(EventError, match="'e1' was already stored"):
         recording.record(replace(CLICK, time=at, product_id="p2"), replace(CLICK, event_id="e2"))
     assert sorted(recorded(root)["product_id"]) == ["p1", "p1"]
 

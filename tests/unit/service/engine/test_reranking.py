@@ -112,7 +112,9 @@ def test_a_late_one_is_told_and_nobody_scores_it_later(
 ) -> None:
     first = workers.submit(reranker.score, candidates(2), LONG)
     assert held.busy.acquire(timeout=LONG)
-    with pytest.raises(RankerLateError, match="ranker-0001 gave no scores within 1 ms; results keep the merged order"):
+    with pytest.raises(
+        RankerLateError, match="ranker-0001 returned no scores within 1 ms; results keep the merged order"
+    ):
         reranker.score(candidates(3), 0.001)
     held.may_go.set()
     assert len(first.result()) == 2

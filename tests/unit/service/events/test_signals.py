@@ -72,7 +72,7 @@ def test_what_cannot_be_used_is_refused(
     assert read(tmp_path) != default
     path, codec = tmp_path / name, msgspec.json if name.endswith(".json") else msgspec.msgpack
     path.write_bytes(damage(path.read_bytes()) if damage else codec.encode({"schema": 2, "what": "else"}))
-    with pytest.raises(error, match=f"{name} .*{message}.*; shelfwise events refresh makes it anew"):
+    with pytest.raises(error, match=f"{name} .*{message}.*; shelfwise events refresh creates it again"):
         read(tmp_path)
 
 
@@ -185,7 +185,7 @@ class TestCoViews:
         write_coviews(tmp_path, SOME, MADE)
         path = tmp_path / COVIEWS_FILE
         path.write_bytes(path.read_bytes().replace(b"starts", b"others"))
-        with pytest.raises(StoreDamagedError, match=r"coviews.bin .*; shelfwise events refresh makes it anew"):
+        with pytest.raises(StoreDamagedError, match=r"coviews.bin .*; shelfwise events refresh creates it again"):
             read_coviews(tmp_path)
 
 

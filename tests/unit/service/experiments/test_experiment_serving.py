@@ -234,7 +234,7 @@ def test_while_a_ranker_cannot_serve_all_have_the_first_variants_answer_and_nobo
         assert found.query_id.isalnum()
     assert unserved() - before == len(SHOPPERS)
     (notice,) = notices(ranked, served)
-    assert notice.startswith("nobody takes part in the experiment order: ")
+    assert notice.startswith("no shopper is assigned to the experiment order: ")
     assert "no ranker 'ranker-0099'" in notice
 
 

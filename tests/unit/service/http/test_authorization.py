@@ -92,7 +92,7 @@ def test_any_text_is_no_key(text: str) -> None:
 
 
 def test_what_cannot_be_a_key_is_refused() -> None:
-    with pytest.raises(SettingError, match="without a scope"):
+    with pytest.raises(SettingError, match="a key needs a scope"):
         new_key("web", (), now=NOW)
     with pytest.raises(SettingError, match="1 to 100 characters"):
         new_key(" ", (Scope.SEARCH,), now=NOW)

@@ -180,7 +180,7 @@ def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngi
 
 def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> None:
     unknown = recommender(store).answer({"model": "trending-items", "maxRecommendations": 3})
-    assert "no popularity is known" in str(unknown.message)
+    assert "there is no popularity data" in str(unknown.message)
     assert {hit["_score"] for hit in unknown.hits} == {0.0}
     first, second, third = (hit.product for hit in store.search("lamp", size=3).hits)
     write_popularity(store.root, {second.id: 8.0, first.id: 2.0, third.id: 4.0, "gone": 9.0}, NOW)

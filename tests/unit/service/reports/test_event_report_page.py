@@ -75,7 +75,7 @@ def test_every_plot_is_drawn_where_there_is_something_to_draw() -> None:
     labels = re.findall('aria-label="([^"]*)"', page)
     assert [label.partition(",")[0] for label in labels if label not in ("Sections", "Numbers")] == [
         "Events of each day",
-        "Answers that came to each step of the funnel",
+        "Searches that reached each step of the funnel",
         "Click rate by position",
         "Examination of each position",
         "Sessions by their score",

@@ -340,5 +340,5 @@ def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) ->
         RejectedRows("bad time", 1, (RowExample("f", 3, "x"),)),
     )
     path.write_text("what is this\n")
-    with pytest.raises(StoreDamagedError, match="an import makes it anew"):
+    with pytest.raises(StoreDamagedError, match="an import creates it again"):
         summarize_rows([path])

@@ -63,10 +63,10 @@ def test_one_that_serves() -> None:
             "It is surely worse in click likelihood, nDCG@10 on tail queries.",
         ),
         ((comparison(UNSURE),), "It is not surely better: the difference may be chance."),
-        ((comparison(None),), "Only 400 queries of the last lists can judge it: too few to decide."),
+        ((comparison(None),), "Only 400 queries of the last lists can test it: too few to decide."),
         (
             (MeasureComparison(NDCG, "all queries", 0),),
-            "Only 0 queries of the last lists can judge it: too few to decide.",
+            "Only 0 queries of the last lists can test it: too few to decide.",
         ),
     ],
 )
@@ -211,7 +211,7 @@ def test_every_stage_and_count_stands_on_the_page() -> None:
     for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
         assert said in page
     assert "queries that were shown and never clicked" in page
-    assert "pairs of query and product whose product is gone" not in page  # there are none
+    assert "pairs of query and product whose product no longer exists" not in page  # there are none
     assert ">worse<" in page
 
 

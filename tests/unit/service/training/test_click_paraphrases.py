@@ -109,5 +109,5 @@ def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) 
     ],
 )
 def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
-    with pytest.raises(SettingError, match=rf"--paraphrases: .* learns from {option} alone; leave out one of the two"):
+    with pytest.raises(SettingError, match=rf"--paraphrases: .* uses only {option}; leave out one of the two"):
         train_text_towers(store, SETTINGS, request_of, NullProgress())

@@ -137,10 +137,10 @@ def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, 
     assert "displays with a history, 200 are needed: left out" in found.summary
     options = dataclasses.replace(QUICK, validating=2)
     found = second_phase(snapshot, tasteful.lists, tasteful.acts, tmp_path, options)
-    assert "shoppers to choose and judge by, 40 are needed: left out" in found.summary
+    assert "shoppers for validation and test, 40 are needed: left out" in found.summary
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_shoppers_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     for lists, acts in ((tasteful.lists, None), (tasteful.lists.drop("shopper"), tasteful.acts)):
-        assert second_phase(snapshot, lists, acts, tmp_path).summary == "no shopper is known: left out"
+        assert second_phase(snapshot, lists, acts, tmp_path).summary == "no known shoppers: left out"

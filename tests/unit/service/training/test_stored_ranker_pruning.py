@@ -103,7 +103,7 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
     agreed = made.report.measures["agreement with ranker-0001"]
     assert 0.3 < agreed < 1
     assert made.report.rejection_reasons == (
-        f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: --publish lets one serve",
+        f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
     )
     assert f"agreement {agreed:.4f}" in told
     assert "ranker-0002 is rejected" in told
@@ -114,7 +114,7 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ((), "nothing of ranker-0001 would be smaller"),
+        ((), "nothing of ranker-0001 would be removed"),
         (("--heads", "4", "--feed-forward", "16", "--layers", "1", "--precision", "fp32"), "nothing of ranker-0001"),
         (("--heads", "5"), "5 heads cannot be left of this ranker: it can be 1 to 4"),
         (("--feed-forward", "17"), "17 feed-forward units cannot be left of this ranker: it can be 0 to 16"),

@@ -85,11 +85,11 @@ def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> N
 
 
 def test_none_that_came_to_its_end_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no trial came to its end"):
+    with pytest.raises(TrainingError, match="no trial completed"):
         tuned(OPTIONS, 1, tmp_path / "study.db", Trained(lost=1), NullProgress())
 
 
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database " * 100)
-    with pytest.raises(TrainingError, match=r"study\.db holds no search that could go on .* remove it"):
+    with pytest.raises(TrainingError, match=r"study\.db has no search that can resume .* remove it"):
         tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), NullProgress())

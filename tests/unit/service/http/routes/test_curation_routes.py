@@ -264,7 +264,7 @@ def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_to
     store.reload_if_changed()
     assert "~" not in client.get("/v1/search", params=request).json()["query_id"]
     (notice,) = client.get("/health/ready").json()["notices"]
-    assert notice == "nobody takes part in the experiment order: no ranker serves"
+    assert notice == "no shopper is assigned to the experiment order: no ranker serves"
     assert client.get("/v1/experiments").json()["notices"] == [notice]
     assert value(client, "shelfwise_notices") == before + 1
     assert value(client, 'shelfwise_unserved_experiment_searches_total{experiment="order"}') >= 1

@@ -74,7 +74,7 @@ def test_every_setting_is_shown_and_who_says_it(calling: TestClient) -> None:
         "source": "environment",
         "is_secret": False,
         "variable": "SHELFWISE_SERVICE__PORT",
-        "description": "the port; 0 takes a free one",
+        "description": "the port; 0 selects a free one",
     }
     assert (found["service"]["queue"]["value"], found["service"]["queue"]["source"]) == (8, "option")
     assert (found["index"]["vectors"]["value"], found["index"]["vectors"]["source"]) == ("faiss", "file")
