@@ -142,7 +142,7 @@ class EventExample:
 Example = TypeVar("Example", RowExample, EventExample)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # an alias of a generic class sets an attribute of what it makes
 class RejectCount(Generic[Example]):
     """The number of rejects of one reason, with the first of them."""
 

@@ -294,7 +294,7 @@ def _positions(positions: Positions, width: int) -> Iterator[RenderableType]:
     if not positions.rows:
         yield Text(f"No position was shown {positions.least_impressions:,} times or more in answers to searches.")
         return
-    rows = [
+    rows: list[Sequence[_Cell]] = [
         (
             str(row.position),
             row.impressions,

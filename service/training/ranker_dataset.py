@@ -31,7 +31,8 @@ from service.events.signals import NO_POPULARITY, Popularity
 
 DEPTH = 60
 """Candidates of each query."""
-_Item, _Made = TypeVar("_Item"), TypeVar("_Made")
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
 
 
 def candidate_lists(

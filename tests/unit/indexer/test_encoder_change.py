@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -50,7 +51,7 @@ def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
         {"rating": 4.5, "rating_count": 10, "identifiers": {"ean": ("4006381333931",)}},
     ],
 )
-def test_prices_stock_and_ratings_encode_nothing(built: Shop, encoded: Encoded, values: dict[str, object]) -> None:
+def test_prices_stock_and_ratings_encode_nothing(built: Shop, encoded: Encoded, values: dict[str, Any]) -> None:
     before = built.vectors
     report = built.rebuild(replaced(CATALOG, **values))
     assert (report.published, report.encoded, encoded.texts) == (True, 0, [])

@@ -274,7 +274,8 @@ def test_image_addresses(address: str, expected: str) -> None:
 )
 def test_a_text_that_is_one_quantity_gets_its_number(text: str, expected: tuple[str, float]) -> None:
     found = parse_quantity(text)
-    assert found == (expected[0], pytest.approx(expected[1]))
+    assert found is not None
+    assert (found[0], found[1]) == (expected[0], pytest.approx(expected[1]))
 
 
 NO_QUANTITIES = (

@@ -125,7 +125,7 @@ def reasons(
 
 
 PAGE = shown(0, "ab", **ANSWER)
-CLICK = {"product_id": "a", "position": 1, **ANSWER}
+CLICK: dict[str, Any] = {"product_id": "a", "position": 1, **ANSWER}
 
 
 @pytest.mark.parametrize(

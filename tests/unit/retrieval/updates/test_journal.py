@@ -172,7 +172,7 @@ class TestLookingForChanges:
     def test_nothing_is_made_before_the_first_change(self, journal: Journal, tmp_path: Path) -> None:
         assert journal.changed_stamp() == (0, 0)
         assert journal.last() == journal.forget(5) == 0
-        assert journal.append([]) == journal.problems() == []
+        assert (journal.append([]), journal.problems()) == ([], [])
         assert not list(tmp_path.iterdir())
 
     def test_a_journal_that_took_the_place_of_another_is_seen(self, journal: Journal, tmp_path: Path) -> None:

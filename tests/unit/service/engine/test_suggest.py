@@ -406,8 +406,14 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
         who, at = str(number), MADE - timedelta(days=1, hours=number)
         yield from visit(who, "steel pan", products[:2], at)
         yield from visit(who, "frying pan", products[1:3], at + timedelta(minutes=2))
-        bought = {"query_id": f"frying pan-{who}", "shopper": f"shopper-{who}", "session": f"s{who}"}
-        yield Event(EventKind.PURCHASE, products[1], time=at + timedelta(minutes=3), **bought)
+        yield Event(
+            EventKind.PURCHASE,
+            products[1],
+            query_id=f"frying pan-{who}",
+            shopper=f"shopper-{who}",
+            session=f"s{who}",
+            time=at + timedelta(minutes=3),
+        )
         yield from visit(who, "skillet", products[1:3], at + timedelta(hours=2))
         if number < 2:
             yield from visit(who, "anna svensson", products[:1], at + timedelta(hours=5))

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,7 @@ from rerank.sessions.tables import publish
 from retrieval.errors import QueryError
 from retrieval.records import Page
 from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
-from service.engine.candidates import EncodedQuery, ResolvedRequest, Stages
+from service.engine.candidates import EncodedQuery
 from service.engine.engine import SearchEngine
 from service.engine.spelling import Suggestions
 from service.events.event_log import DERIVED_FOLDER
@@ -70,18 +71,17 @@ def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
 
 
 def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoded: list[str] = []
-    plain = Stages._encode_now
+    encoded: list[EncodedQuery] = []
 
-    def counting(stages: Stages, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
-        encoded.append(request.text)
-        return plain(stages, request, reads_tokens=reads_tokens)
+    def counting(*parts: Any) -> EncodedQuery:  # noqa: ANN401
+        encoded.append(EncodedQuery(*parts))
+        return encoded[-1]
 
-    monkeypatch.setattr(Stages, "_encode_now", counting)
+    monkeypatch.setattr("service.engine.candidates.EncodedQuery", counting)
     batch = SearchBatch(store, HookRecorder().hooks)
     for size, color in ((20, "Black"), (0, "Red"), (0, "Green"), (20, "Red")):
         batch.answer({"query": "lamp", "hitsPerPage": size, "facetFilters": [f"color:{color}"], "indexName": "a"})
-    assert encoded == ["lamp"]
+    assert len(encoded) == 1
 
 
 @pytest.mark.parametrize("facets", [["brand"], ["brand", "hierarchicalCategories.lvl1"]])
