@@ -10,7 +10,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 
 from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value
-from retrieval.records import Availability, Product
+from retrieval.records import Availability, Page, Product
 from retrieval.store.products import product_to_json
 
 WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
@@ -90,3 +90,7 @@ def filters() -> st.SearchStrategy[Filter]:
         ),
         max_leaves=5,
     )
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]

@@ -118,20 +118,16 @@ def test_the_examples_are_of_every_setting() -> None:
 
 @pytest.mark.parametrize("name", EXAMPLES)
 class TestEach:
-    def test_from_the_file(self, name: str, file: Path) -> None:
-        file.write_text(in_file(name, EXAMPLES[name][0]))
-        assert value_of(load_settings(file, {}), name) == EXAMPLES[name][2]
-
-    def test_from_the_environment(self, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        assert value_of(load_settings(None, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
-        monkeypatch.setenv(variable_name(name), EXAMPLES[name][1])
-        assert value_of(load_settings(), name) == EXAMPLES[name][2]
-        assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
-
-    def test_the_environment_goes_before_the_file(self, name: str, file: Path) -> None:
-        other = EXAMPLES[name][3]
+    def test_the_environment_goes_before_the_file(self, name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        in_table, in_environment, value, other, _ = EXAMPLES[name]
+        file.write_text(in_file(name, in_table))
+        assert value_of(load_settings(file, {}), name) == value
         file.write_text(in_file(name, other))
-        assert value_of(load_settings(file, {variable_name(name): EXAMPLES[name][1]}), name) == EXAMPLES[name][2]
+        for path in (file, None):
+            assert value_of(load_settings(path, {variable_name(name): in_environment}), name) == value
+        monkeypatch.setenv(variable_name(name), in_environment)
+        assert value_of(load_settings(), name) == value
+        assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
 
     def test_a_wrong_value_is_named_with_its_setting(self, name: str, file: Path) -> None:
         *_, in_table, in_environment = EXAMPLES[name]
@@ -194,9 +190,7 @@ class TestUrls:
 
 
 class TestWhichFile:
-    def test_the_one_that_is_asked_for_then_of_the_environment_then_of_the_working_directory(
-        self, elsewhere: Path, file: Path
-    ) -> None:
+    def test_the_given_one_then_the_environments_then_the_working_directorys(self, elsewhere: Path, file: Path) -> None:
         (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
         file.write_text('vectors = "elasticsearch"')
         assert load_settings(environment={}).vectors == "faiss"

@@ -27,9 +27,7 @@ def some_product(index: Path) -> Product:
         return engine.snapshot.products[7]
 
 
-def test_upsert_cleans_a_feed_as_a_rebuild_does_and_tells_the_rows_that_it_cannot_use(
-    index: Path, tmp_path: Path
-) -> None:
+def test_upsert_cleans_a_feed_as_a_rebuild_does_and_names_unusable_rows(index: Path, tmp_path: Path) -> None:
     feed = write_feed(tmp_path / "feed.jsonl", [KETTLE])
     with feed.open("ab") as file:
         file.write(b'{"id":"no-title"}\n')

@@ -135,12 +135,7 @@ class TestOneJsonDocument:
         assert prices == {"2": 129.0, "3": 25.5, "4": 75.0, "9": 19.5}
         report = run("rebuild", index, built.feed, "--encoder", ENCODER, "--force", "--json").document()
         assert (report["published"], report["products"], report["live"]) == (True, 4, 2)
-        changes = {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
-        assert report["changes"] == changes
-        assert run("index", "compare", index, "--json").document()["products"]["added"]["count"] == 1
-        assert run("index", "rollback", index, "--json").document()["version"] == "v000001"
-        listed = run("index", "versions", index, "--json")
-        assert (listed.code, listed.out.count("v00000")) == (0, 3)
+        assert report["changes"] == {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
         assert run("index", "verify", index, "--all").code == 0
 
     def test_search(self, run: Run, built: Built) -> None:
@@ -154,13 +149,9 @@ class TestOneJsonDocument:
     def test_recommendations_follow_a_history(self, run: Run, built: Built) -> None:
         similar = run("query", "similar", built.index, "1", "--size", "2", "--json").document()["hits"]
         assert similar[0]["product"]["id"] == "2"
-        page = run("query", "recommend", built.index, "--history", "1:cart", "--size", "2", "--json").document()
-        assert [hit["product"]["id"] for hit in page["hits"]] == [hit["product"]["id"] for hit in similar]
-
-    def test_a_product_of_a_history_that_is_none_is_named(self, run: Run, built: Built) -> None:
         done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
+        assert [hit["product"]["id"] for hit in done.document()["hits"]] == [hit["product"]["id"] for hit in similar]
         assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
-        assert done.document()["hits"]
 
     def test_evaluate(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"
@@ -218,16 +209,14 @@ class TestForPeople:
 
 
 class TestRefusals:
-    def test_a_publish_that_would_lose_much_is_refused_with_both_numbers(
-        self, run: Run, built: Built, tmp_path: Path
-    ) -> None:
+    def test_a_publish_that_loses_much_is_refused_with_numbers(self, run: Run, built: Built, tmp_path: Path) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
         done = run("rebuild", built.index, write_feed(tmp_path / "half.jsonl", CATALOG[:2]), "--encoder", ENCODER)
         assert_refused(done, "2 products, the version that serves has 4: 50.0% would go, more than 20%", "--force")
 
     @pytest.mark.parametrize("option", ["--html", "--rejected"])
-    def test_a_file_that_cannot_be_written_is_named_before_the_feed_is_read(
+    def test_an_unwritable_file_is_named_before_the_feed_is_read(
         self, run: Run, built: Built, tmp_path: Path, option: str
     ) -> None:
         nowhere = tmp_path / "nowhere" / "file"
@@ -235,14 +224,6 @@ class TestRefusals:
         assert_refused(done, f"{option}: there is no folder {nowhere.parent}")
         assert "read" not in done.err.split("error:")[0]
         assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
-
-    @pytest.mark.parametrize("command", [("search", "drill"), ("evaluate",)])
-    def test_a_missing_index_is_named_with_the_command_that_makes_it(
-        self, run: Run, built: Built, tmp_path: Path, command: tuple[str, ...]
-    ) -> None:
-        rest = command[1:] or (str(built.judgments),)
-        done = run(command[0], tmp_path / "nowhere", *rest)
-        assert_refused(done, "nowhere does not exist; run: shelfwise rebuild")
 
     def test_what_is_wrong_is_named(self, run: Run, built: Built, tmp_path: Path) -> None:
         rules, judgments = tmp_path / "rules.toml", tmp_path / "bad.tsv"
@@ -254,6 +235,9 @@ class TestRefusals:
         assert_refused(run("search", built.index, "drill", "--filter", "price < )", "--json"), "column 9")
         assert_refused(run("search", built.index, "drill", "--filter", "brnd = Bosch"), "brnd", "brand")
         assert_refused(run("rebuild", tmp_path / "index", tmp_path / "no.jsonl"), "no.jsonl: cannot be read")
+        for command, argument in (("search", "drill"), ("evaluate", built.judgments)):
+            missing = run(command, tmp_path / "nowhere", argument)
+            assert_refused(missing, "nowhere does not exist; run: shelfwise rebuild")
         assert_refused(run(*evaluate, judgments), "bad.tsv, line 2: the grade 'good' is not a number")
         assert_refused(run(*evaluate, built.judgments, *stages), "'magic' is no stage, it can be bm25, dense, merged")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -90,9 +91,8 @@ def test_what_is_as_by_default_is_left_out() -> None:
     ],
 )
 def test_what_is_wrong_with_a_document_is_told_with_its_field(said: str, told: str) -> None:
-    with pytest.raises(RuleError) as refused:
+    with pytest.raises(RuleError, match=re.escape(told)):
         parse_rule(msgspec.json.decode(said))
-    assert told in str(refused.value)
 
 
 def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
@@ -126,9 +126,8 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
 def test_files_that_are_refused(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(RuleError) as refused:
+    with pytest.raises(RuleError, match=re.escape(told)):
         read_rules(tmp_path / name)
-    assert told in str(refused.value)
 
 
 @given(DOCUMENTS)

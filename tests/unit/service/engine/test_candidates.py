@@ -98,9 +98,7 @@ def test_they_are_what_the_stages_gave(engine: SearchEngine, executor: ThreadPoo
     assert column(table, "bm25_share").max() == 1
 
 
-def test_a_price_is_told_against_what_the_query_usually_costs(
-    engine: SearchEngine, executor: ThreadPoolExecutor
-) -> None:
+def test_a_price_is_relative_to_the_querys_usual_price(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "cordless drill")
     snapshot = engine.snapshot
     known = [snapshot.products[int(row)].price for row in ranking.about]
@@ -113,9 +111,7 @@ def test_a_price_is_told_against_what_the_query_usually_costs(
 
 
 @pytest.mark.parametrize("merge", METHODS)
-def test_a_ranker_reads_what_it_was_trained_on_whatever_merging_is_asked_for(
-    engine: SearchEngine, executor: ThreadPoolExecutor, merge: str
-) -> None:
+def test_features_do_not_depend_on_the_merging(engine: SearchEngine, executor: ThreadPoolExecutor, merge: str) -> None:
     default, other = ranked(engine, executor, "steel pan"), ranked(engine, executor, "steel pan", merge=METHODS[merge])
     expected = dict(zip(default.rows.tolist(), features(engine.snapshot, default).tolist(), strict=True))
     found = dict(zip(other.rows.tolist(), features(engine.snapshot, other).tolist(), strict=True))

@@ -19,7 +19,7 @@ from rerank.ranker.features import FEATURES, popularity_feature
 from rerank.ranker.network import NetworkShape, RankerNetwork
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
-from retrieval.records import Availability, Contribution, Explanation, Hit, Page, Product, TermMatch
+from retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
 from service.cli.output import out
 from service.cli.search import show_page
 from service.engine.engine import DEGRADED, SearchEngine
@@ -67,10 +67,6 @@ def told(hit: Hit) -> Explanation:
 
 def by_name(hit: Hit) -> dict[str, Contribution]:
     return {each.name: each for each in told(hit).contributions}
-
-
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
 
 
 def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEngine) -> None:
@@ -185,7 +181,7 @@ def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: Search
     assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
 
 
-def test_it_is_read_at_80_columns(
+def test_it_fits_80_columns(
     explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(out, "width", 80)

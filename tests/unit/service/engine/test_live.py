@@ -35,7 +35,7 @@ from retrieval.errors import (
 )
 from retrieval.filters.parser import parse_filter
 from retrieval.index.token_states import DIMENSION, PADDING, ProductTokens, quantise_tokens
-from retrieval.records import AttributeValue, Availability, Page, Product
+from retrieval.records import AttributeValue, Availability, Product
 from retrieval.store.products import encoder_text
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Patch, apply_change
@@ -49,7 +49,7 @@ from service.engine.models import ServedRanker
 from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
 from service.settings import RankerSettings, Settings
 from tests import catalogs, oracle
-from tests.catalogs import write_feed
+from tests.catalogs import ids, write_feed
 from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
 from tests.machine import full_disk, within
@@ -67,10 +67,6 @@ KETTLE = Product(
     attributes={"capacity": 2.5},
     availability=Availability.IN_STOCK,
 )
-
-
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
@@ -131,9 +127,7 @@ class TestPatch:
         assert Journal(live._store.root).last() == 0
 
 
-def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_over_its_version(
-    live: SearchEngine,
-) -> None:
+def test_a_durable_change_is_no_error_where_the_engine_cannot_apply_it_yet(live: SearchEngine) -> None:
     """A disk that is full but for the journal: the call raised ValueError, and the change was there all the same."""
     product = live.snapshot.products[7]
     with full_disk(room=1_000):
@@ -145,7 +139,7 @@ def test_a_change_that_is_durable_is_no_error_where_the_engine_cannot_lay_it_ove
     assert live.patch(product.id, price=12346.5).sequence == 2
 
 
-def test_a_version_that_a_full_disk_kept_from_being_opened_is_tried_again(
+def test_a_version_not_opened_for_a_full_disk_is_tried_again(
     live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was requested once, and the older version served until the program was started again."""
@@ -254,9 +248,7 @@ class TestOthers:
             other.delete([KETTLE.id])
             assert eventually(lambda: "kettle-1" not in ids(live.search("whistling kettle")))
 
-    def test_an_engine_that_does_not_follow_answers_from_the_version_as_it_is(
-        self, live: SearchEngine, root: Path
-    ) -> None:
+    def test_an_engine_that_does_not_follow_answers_from_the_version(self, live: SearchEngine, root: Path) -> None:
         live.upsert([KETTLE])
         with SearchEngine.open(root, follow=False) as still:
             assert "kettle-1" not in ids(still.search("whistling kettle"))
@@ -402,17 +394,6 @@ def test_a_product_that_is_gone_has_no_tokens_until_it_comes_back(live: SearchEn
     assert same(gathered(live.snapshot, 7), gathered(before, 7))
 
 
-def test_another_engine_gathers_the_same_from_the_journal(live: SearchEngine, root: Path) -> None:
-    changed = dataclasses.replace(live.snapshot.products[3], title="brass candlestick")
-    live.upsert([KETTLE])
-    live.upsert([changed])
-    rows = [3, live.snapshot.products.row_of(KETTLE.id) or 0, 4]
-    with SearchEngine.open(root) as other:
-        one, two = gathered(live.snapshot, *rows), gathered(other.snapshot, *rows)
-    assert np.array_equal(one.ids, two.ids)
-    assert np.array_equal(one.states, two.states)
-
-
 TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")
 PRODUCTS = tuple(Product(f"p{place}", title, price=10.0 + place) for place, title in enumerate(TITLES))
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
@@ -462,9 +443,7 @@ def scores(engine: SearchEngine) -> dict[str, float]:
     return {hit.product.id: hit.score for hit in page.hits}
 
 
-def test_a_version_of_an_older_program_is_ranked_by_features_until_a_rebuild_makes_states(
-    ranked: Path, old: Path, cache: Path
-) -> None:
+def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: Path, old: Path, cache: Path) -> None:
     with (
         SearchEngine.open(ranked, settings=PATIENT, follow=False) as reading,
         SearchEngine.open(old, settings=PATIENT) as engine,
@@ -483,9 +462,7 @@ def test_a_version_of_an_older_program_is_ranked_by_features_until_a_rebuild_mak
         assert scores(engine) == pytest.approx(expected, rel=1e-4)
 
 
-def test_a_product_that_a_lost_encoder_left_without_states_is_scored_beside_the_others(
-    ranked: Path, tmp_path: Path
-) -> None:
+def test_a_product_left_without_states_by_a_lost_encoder_is_scored_too(ranked: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(ranked, tmp_path / "index"))
     with SearchEngine.open(root, settings=PATIENT) as engine:
         engine.upsert([dataclasses.replace(PRODUCTS[3], title="drill bits for steel and stone")])

@@ -124,7 +124,7 @@ class TestScores:
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
     @pytest.mark.parametrize("count", [0, 1, 5, 50])
-    def test_they_are_those_of_the_network(
+    def test_they_are_the_networks(
         self, reranker: Reranker, engine: SearchEngine, network: RankerNetwork, count: int
     ) -> None:
         snapshot = engine.snapshot
@@ -306,9 +306,6 @@ class TestCommand:
         done = CliRunner().invoke(app, given)
         assert done.exit_code == 0
         assert f"warning: {UNREAD}" in done.stderr
-
-    def test_its_help_shows_an_example(self) -> None:
-        assert "3920564,1187:cart" in CliRunner().invoke(app, ["search", "--help"], terminal_width=200).output
 
 
 def _searched(root: Path, *more: str) -> Any:  # noqa: ANN401 - JSON

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -23,48 +22,42 @@ from service.settings import EventsSettings, Settings
 CLICK = Event(EventKind.CLICK, "p1", "q1", "cordless drill", "jo@example.com", "s1", 3, event_id="e1")
 
 
-@pytest.fixture
-def recording(root: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(root, settings=Settings(), follow=False) as opened:
-        yield opened
-
-
 def recorded(root: Path) -> pl.DataFrame:
     with closing(SqliteEvents(root / EVENTS_FOLDER)) as store:
         return pl.concat(store.read(0, 1 << 20))
 
 
-def test_an_event_is_there_when_the_call_returns_and_counts_once(recording: SearchEngine, root: Path) -> None:
+def test_an_event_is_there_when_the_call_returns_and_counts_once(live: SearchEngine, root: Path) -> None:
     at = datetime.now(UTC)
     sent = replace(CLICK, time=at)
-    assert recording.record() == RecordResult(0, 0)
-    assert recording.record(sent, sent) == RecordResult(1, 1)
-    assert recording.record(sent) == RecordResult(0, 1)
-    assert recording.refresh() is False
+    assert live.record() == RecordResult(0, 0)
+    assert live.record(sent, sent) == RecordResult(1, 1)
+    assert live.record(sent) == RecordResult(0, 1)
+    assert live.refresh() is False
     (row,) = recorded(root).iter_rows(named=True)
     assert (row["kind"], row["query"], row["product_id"], row["position"]) == ("click", "cordless drill", "p1", 3)
     first = replace(sent, event_id="", product_id="p2")
     others = (replace(first, time=at + timedelta(seconds=1)), replace(first, position=4))
-    assert recording.record(first, first, *others) == RecordResult(3, 1), "without an id by all that they say"
+    assert live.record(first, first, *others) == RecordResult(3, 1), "without an id by all that they say"
 
 
-def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(recording: SearchEngine, root: Path) -> None:
+def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(live: SearchEngine, root: Path) -> None:
     at = datetime.now(UTC)
-    recording.record(replace(CLICK, time=at))
+    live.record(replace(CLICK, time=at))
     with pytest.raises(EventError, match="'e1' was already stored"):
-        recording.record(replace(CLICK, time=at, product_id="p2"), replace(CLICK, event_id="e2"))
+        live.record(replace(CLICK, time=at, product_id="p2"), replace(CLICK, event_id="e2"))
     assert sorted(recorded(root)["product_id"]) == ["p1", "p1"]
 
 
-def test_a_bad_event_is_named_and_none_of_its_call_is_taken(recording: SearchEngine, root: Path) -> None:
+def test_a_bad_event_is_named_and_none_of_its_call_is_taken(live: SearchEngine, root: Path) -> None:
     with pytest.raises(EventError, match="event 2 of 2: bad position"):
-        recording.record(CLICK, replace(CLICK, event_id="e2", position=-1))
-    recording.record(replace(CLICK, event_id="e3"))
+        live.record(CLICK, replace(CLICK, event_id="e2", position=-1))
+    live.record(replace(CLICK, event_id="e3"))
     assert recorded(root).height == 1
 
 
-def test_nothing_that_names_the_shopper_is_in_any_file(recording: SearchEngine, root: Path) -> None:
-    recording.record(replace(CLICK, session="jo-phone-4711", query="mail jo@example.com", event_id="jo-event-17"))
+def test_nothing_that_names_the_shopper_is_in_any_file(live: SearchEngine, root: Path) -> None:
+    live.record(replace(CLICK, session="jo-phone-4711", query="mail jo@example.com", event_id="jo-event-17"))
     assert recorded(root)["query"].to_list() == ["mail [email]"]
     for path in (root / EVENTS_FOLDER).iterdir():
         content = path.read_bytes()

@@ -25,13 +25,13 @@ from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import StoredRanker
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import ModelError, RankerLateError
-from retrieval.records import Page
 from service.cli import output, search
 from service.engine.candidates import Ranking, ResolvedRequest, Stages, reorder_head, sort_by_merged_score
 from service.engine.engine import SearchEngine
 from service.engine.reranking import DEPTH, MOST_TOGETHER, Reranker, Reranking
 from service.engine.snapshot import Snapshot
 from service.settings import RankerSettings, Settings
+from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
@@ -84,9 +84,7 @@ def queued(reranker: Reranker, count: int) -> None:
     assert within(LONG, lambda: reranker._queue.qsize() >= count)
 
 
-def test_requests_that_wait_are_scored_together_and_each_gets_its_own(
-    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
-) -> None:
+def test_waiting_requests_are_scored_at_once(held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor) -> None:
     asked = [candidates(count, seed=count) for count in range(1, 13)]
     first = workers.submit(reranker.score, asked[0], LONG)
     assert held.busy.acquire(timeout=LONG)
@@ -107,9 +105,7 @@ def test_a_lone_request_does_not_wait_for_company(held: HeldRanker, reranker: Re
     assert held.together == [1, 1]
 
 
-def test_a_late_one_is_told_and_nobody_scores_it_later(
-    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
-) -> None:
+def test_a_late_one_is_told_and_never_scored(held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor) -> None:
     first = workers.submit(reranker.score, candidates(2), LONG)
     assert held.busy.acquire(timeout=LONG)
     with pytest.raises(
@@ -185,10 +181,6 @@ AGAINST = {"merged": -1.0}
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
 
 
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
-
-
 @pytest.fixture(scope="module")
 def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo index with a ranker that reverses the head."""
@@ -234,9 +226,7 @@ class TestOrder:
         assert ids(ranked.search("steel pan", ranker="default")) == wanted != ids(ranked.search("steel pan"))
 
     @pytest.mark.parametrize("query", QUERIES)
-    def test_the_head_is_in_the_rankers_order_and_the_rest_in_the_merged_one(
-        self, ranked: SearchEngine, query: str
-    ) -> None:
+    def test_the_head_is_in_the_rankers_order_the_rest_in_the_merged(self, ranked: SearchEngine, query: str) -> None:
         assert ranked.stages[-1] == "ranked"
         merged = ranked.search(query, size=600, stage="merged")
         assert len(merged.hits) > DEPTH + 20
@@ -257,9 +247,7 @@ class TestOrder:
         pages = [ranked.search(query, size=30, page=number) for number in range(1, whole.total // 30 + 2)]
         assert [hit for page in pages for hit in page.hits] == list(whole.hits)
 
-    def test_behind_the_ranked_part_scores_do_not_rise(
-        self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_scores_behind_the_head_never_rise(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 5)
         monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 5)
         page = ranked.search("steel", size=600)
@@ -336,9 +324,7 @@ class TestTold:
         assert f"{merged}, ranked {hit.score:.3f} #1" in told.get()
 
     @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-    def test_who_asks_for_an_earlier_stage_gets_it(
-        self, ranked: SearchEngine, engine: SearchEngine, stage: str
-    ) -> None:
+    def test_an_earlier_stage_can_be_asked_for(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:
         page, before = (each.search("steel", size=50, stage=stage) for each in (ranked, engine))
         assert dataclasses.replace(page, timings={}) == dataclasses.replace(before, timings={})
 
@@ -443,23 +429,16 @@ class TestFit:
             assert not page.nothing_fits
             assert engine.search("stainless pan", stage="merged").fit is None
 
-    def test_below_the_floor_it_says_so_and_keeps_all_hits(self, root: Path) -> None:
+    def test_below_the_floor_hits_stay_but_identifiers_fit(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        told: list[tuple[str, ...]] = []
+        monkeypatch.setattr(search, "show_notices", told.append)
         with self.opened(root, 0.0) as low, self.opened(root, 0.999) as high:
             before, after = low.search("stainless pan"), high.search("stainless pan")
             assert after.nothing_fits
             assert (ids(after), after.total, after.fit) == (ids(before), before.total, before.fit)
-
-    def test_an_exact_identifier_fits_whatever_a_ranker_says(self, root: Path) -> None:
-        with self.opened(root, 0.999) as engine:
-            named = next(iter(engine.search("drill").hits)).product
-            code = next(value for values in named.identifiers.values() for value in values)
-            assert not engine.search(code).nothing_fits
-
-    def test_a_terminal_says_it_too(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        told: list[tuple[str, ...]] = []
-        monkeypatch.setattr(search, "show_notices", told.append)
-        with self.opened(root, 0.999) as engine:
-            search.show_page(engine.search("stainless pan"), explain=False)
+            (code, *_) = high.search("drill").hits[0].product.identifiers["sku"]
+            assert not high.search(code).nothing_fits
+        search.show_page(after, explain=False)
         assert any("nothing may fit: the best hit does with a probability of" in text for (text,) in told)
 
 

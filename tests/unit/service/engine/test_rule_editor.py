@@ -15,21 +15,18 @@ from hypothesis import strategies as st
 import service.engine.candidates
 from benchmarks.quality import run_stage
 from retrieval.errors import QueryError, RuleError, UnknownFieldError
-from retrieval.records import Page, Product
+from retrieval.records import Product
 from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
 from service.engine.candidates import Stages
 from service.engine.editors import compile_rules
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
 from service.engine.search import Search
+from tests.catalogs import ids
 from tests.machine import within
 
 RULES_FILE = "rules.sqlite"
 DRILL = When("drill", Match.CONTAINS)
-
-
-def ids(page: Page) -> list[str]:
-    return [hit.product.id for hit in page.hits]
 
 
 def test_a_change_holds_in_the_next_search(live: SearchEngine) -> None:

@@ -13,11 +13,8 @@ import pytest
 
 from rerank.ranker.features import FEATURES
 from rerank.sessions.tables import open_derived
-from retrieval.errors import StoreMissingError
 from retrieval.records import Event, EventKind, Product
-from retrieval.store.files import scratch_path
 from retrieval.store.manifest import EVENTS_FOLDER, POPULARITY_FILE
-from retrieval.store.versions import Store
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER
 from service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
@@ -67,9 +64,7 @@ class TestServing:
         write_popularity(root, {"pan-1": 3.0}, MADE)
         assert order(live)[0] == "pan-1"
 
-    def test_a_damaged_file_counts_for_nothing_and_is_told_until_it_is_whole(
-        self, live: SearchEngine, root: Path
-    ) -> None:
+    def test_a_damaged_file_counts_for_nothing_with_a_notice_until_whole(self, live: SearchEngine, root: Path) -> None:
         before = order(live)
         write_popularity(root, {before[7]: 9.0}, MADE)
         assert order(live)[0] == before[7]
@@ -113,11 +108,3 @@ class TestTables:
         assert read_popularity(root).shares.keys() == set(table["product_id"]) == {"d000004", "d000009"}
         refresh_tables(root, forgotten=["u0", "u1"])
         assert read_popularity(root) == NO_POPULARITY, "four shoppers are too few"
-
-    def test_events_may_come_before_the_first_rebuild(self, tmp_path: Path) -> None:
-        root = tmp_path / "new"
-        refresh_tables(root, self.clicks("d000003"))
-        assert set(read_popularity(root).shares) == {"d000003"}
-        scratch_path(root / POPULARITY_FILE).write_bytes(b"left by a kill")
-        with pytest.raises(StoreMissingError, match="holds events and no index yet"):
-            Store(root).check_ours()

@@ -85,9 +85,7 @@ def test_a_beginning(corrections: WordCorrector, typed: str, begun: str) -> None
 
 
 @given(st.text("cordlesbutho", min_size=1, max_size=12))
-def test_it_finds_the_nearest_as_comparing_with_every_word_does(
-    words: CatalogWords, corrections: WordCorrector, typed: str
-) -> None:
+def test_it_finds_the_nearest_of_all_words(words: CatalogWords, corrections: WordCorrector, typed: str) -> None:
     edits = edits_of(typed)
     there = [words.postings[place] for place in range(len(words.postings)) if words.letters[place]]
     distances = {word: OSA.distance(typed, word) for word in there if len(word) >= 3}

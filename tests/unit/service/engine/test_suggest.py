@@ -11,17 +11,14 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from typer.testing import CliRunner
 
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import QueryError, StoreDamagedError
 from retrieval.records import Event, EventKind, Page, Product
 from retrieval.store.files import checksum
 from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
-from retrieval.store.versions import Store
 from retrieval.text.analysis import contains_chinese
 from retrieval.text.vocabulary import forms, words_of
-from service.cli.main import app
 from service.curation.rules import Hide, Match, Pin, Restrict, Rule, When
 from service.engine.engine import SearchEngine
 from service.engine.spelling import QuerySource, Suggestions, TypedText
@@ -29,6 +26,7 @@ from service.engine.suggest import MOST_SUGGESTIONS
 from service.events.popular_queries import PopularQueries, PopularQuery, read_popular_queries, write_popular_queries
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
+from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables, visit
 
 CATALOG = (
@@ -222,24 +220,19 @@ class TestDidYouMean:
 
 class TestCommands:
     def test_suggest_shows_each_kind(self, index: Path) -> None:
-        done = CliRunner().invoke(app, ["query", "suggest", str(index), "makita"])
-        assert done.exit_code == 0, done.output
-        assert [line.split()[0] for line in done.output.splitlines()][:2] == ["query", "brand"]
-        done = CliRunner().invoke(app, ["query", "suggest", str(index), "cordels"])
-        assert done.output.startswith("For cordless: nothing begins as typed.")
-        assert CliRunner().invoke(app, ["query", "suggest", str(index), "zzz"]).output == "No suggestions.\n"
-        assert CliRunner().invoke(app, ["query", "suggest", str(index), "drill", "--related"]).output == "None.\n"
-
-    def test_suggest_writes_json(self, index: Path) -> None:
-        done = CliRunner().invoke(app, ["query", "suggest", str(index), "makita", "--json"])
-        found = msgspec.json.decode(done.stdout_bytes)
-        assert found["brands"] == [{"name": "Makita", "count": 6, "spans": [[0, 6]]}]
+        lines = commands.shown("query", "suggest", index, "makita").splitlines()
+        assert [line.split()[0] for line in lines][:2] == ["query", "brand"]
+        (brand,) = commands.document("query", "suggest", index, "makita")["brands"]
+        assert brand == {"name": "Makita", "count": 6, "spans": [[0, 6]]}
+        corrected = commands.shown("query", "suggest", index, "cordels")
+        assert corrected.startswith("For cordless: nothing begins as typed.")
+        assert commands.shown("query", "suggest", index, "zzz") == "No suggestions.\n"
+        assert commands.shown("query", "suggest", index, "drill", "--related") == "None.\n"
 
     def test_search_says_what_it_searched_for(self, index: Path) -> None:
-        done = CliRunner().invoke(app, ["search", str(index), "cordles drill"])
-        assert "Showing results for cordless drill; nothing matches cordles drill" in done.output
-        done = CliRunner().invoke(app, ["search", str(index), "cordles drill", "--no-correct"])
-        assert "Did you mean cordless drill?" in done.output
+        told = "Showing results for cordless drill; nothing matches cordles drill"
+        assert told in commands.shown("search", index, "cordles drill")
+        assert "Did you mean cordless drill?" in commands.shown("search", index, "cordles drill", "--no-correct")
 
 
 @given(st.one_of(st.text(), st.text("cordles dril钻无线é'", max_size=20)))
@@ -393,10 +386,6 @@ class TestPopularFile:
         write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
         with pytest.raises(StoreDamagedError, match="names related queries that it does not hold"):
             read_popular_queries(tmp_path)
-
-    def test_a_directory_with_nothing_else_is_one_of_events(self, tmp_path: Path) -> None:
-        write_popular_queries(tmp_path, QUERIES, MADE)
-        assert "holds events and no index yet" in str(Store(tmp_path)._unmarked())
 
 
 def visits(products: Sequence[str]) -> Iterator[Event]:

@@ -15,8 +15,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
+from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError, StoreMissingError
+from retrieval.store.files import scratch_path
 from retrieval.store.manifest import COVIEWS_FILE
+from retrieval.store.versions import Store
 from service.curation.synonym_mining import Proposal, read_proposals, write_proposals
 from service.curation.synonyms import SynonymKind
 from service.engine.hot_reload import follow_coviews, follow_popular_queries, follow_popularity
@@ -82,6 +84,14 @@ def test_where_it_cannot_be_written_that_is_an_error(tmp_path: Path, name: str) 
         FILES[name][0](tmp_path / "nowhere", made=MADE)
 
 
+@pytest.mark.parametrize("name", FILES)
+def test_a_directory_that_holds_it_alone_is_one_of_events(tmp_path: Path, name: str) -> None:
+    FILES[name][0](tmp_path, made=MADE)
+    scratch_path(tmp_path / name).write_bytes(b"left by a kill")
+    with pytest.raises(StoreMissingError, match="holds events and no index yet"):
+        Store(tmp_path).check_ours()
+
+
 def test_one_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.events.signals.MOST_POPULARITY_BYTES", 20)
     write_popularity(tmp_path, {"a": 1.0}, MADE)
@@ -97,9 +107,7 @@ def test_one_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.Mo
         (follow_coviews, "coviews.bin", "similar products are found by their texts alone: "),
     ],
 )
-def test_it_is_read_again_when_it_was_replaced(
-    tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str
-) -> None:
+def test_a_replaced_file_is_read_again(tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str) -> None:
     (write, _, default), followed = FILES[name], follow(tmp_path)
     followed.reload_if_changed()
     assert followed.value == default
@@ -158,8 +166,7 @@ class TestCoViews:
             "无线/耳机": [("a", 0.5)],
         }
 
-    def test_none_and_an_empty_one_say_nothing(self, tmp_path: Path) -> None:
-        assert read_coviews(tmp_path) is NO_COVIEWS
+    def test_an_empty_one_says_nothing(self, tmp_path: Path) -> None:
         write_coviews(tmp_path, NO_COVIEWS, MADE)
         assert len(read_coviews(tmp_path)) == 0
 
@@ -203,8 +210,7 @@ class TestPopularity:
         doubled = {name: 2 * score for name, score in scores.items()}
         assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
 
-    def test_none_and_an_empty_one_say_nothing(self, tmp_path: Path) -> None:
-        assert read_popularity(tmp_path) is NO_POPULARITY
+    def test_an_empty_one_says_nothing(self, tmp_path: Path) -> None:
         write_popularity(tmp_path, {}, MADE)
         assert read_popularity(tmp_path) == NO_POPULARITY
         assert NO_POPULARITY.of(["a"]).tolist() == [0]

@@ -41,6 +41,7 @@ FULL = Experiment(
     5_000,
     0.1,
 )
+NO_RANKERS = ("best", "r1", "ranker-1", "ranker-" + "0" * 99)
 TOML = """
 id = "merging"
 unit = "session"
@@ -98,7 +99,7 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
         ({"variants": [{"name": "a"}, {"name": "b", "wieght": 1}]}, "wieght"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"merge": "best"}}]}, "merge"),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"stage": "dense"}}]}, "stage"),
-        ({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": "r1"}}]}, "ranker"),
+        *(({"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]}, "ranker") for name in NO_RANKERS),
         ({"variants": [{"name": "a"}, {"name": "b", "options": {"rules": "no"}}]}, "rules"),
         ({"variants": "ab"}, "variants"),
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}, "variants"),
@@ -111,6 +112,15 @@ def test_what_is_wrong_is_refused_with_its_field(wrong: dict[str, Any], field: s
         parse_experiment(PLAIN | wrong)
     assert caught.value.field == field
     assert field in str(caught.value)
+
+
+def test_a_variant_may_name_a_ranker_and_none_for_a_stage_without_one() -> None:
+    for name in ("off", "default", "ranker-0001"):
+        made = parse_experiment(PLAIN | {"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]})
+        assert made.variants[1].options.given == {"ranker": name}
+    options = {"ranker": "ranker-0001", "stage": "merged"}
+    with pytest.raises(ExperimentError, match='no ranker reorders the stage "merged"'):
+        parse_experiment(PLAIN | {"variants": [{"name": "a"}, {"name": "b", "options": options}]})
 
 
 def test_what_would_disturb_each_other_is_refused() -> None:
@@ -128,5 +138,10 @@ def test_what_would_disturb_each_other_is_refused() -> None:
         check_overlaps(one("other", Mode.INTERLEAVE), [one("draft", Mode.INTERLEAVE, merge="rrf")])
     ended = replace(merging, ends=datetime(2026, 12, 1, tzinfo=UTC))
     check_overlaps(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
+    order, stage = one("order", ranker="off"), one("stage", stage="merged")
+    check_overlaps(merging, [order])
+    for new, there, told in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
+        with pytest.raises(ExperimentError, match=told):
+            check_overlaps(new, [there])
     with pytest.raises(ExperimentError, match="4 others run"):
         check_overlaps(one("fifth"), [one(f"e{number}") for number in range(4)])

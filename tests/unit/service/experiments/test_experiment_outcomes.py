@@ -192,9 +192,7 @@ def test_a_planted_difference_is_decided() -> None:
         ({"goal": Goal.PURCHASES}, False, Outcome.NOT_YET, "nothing has happened yet"),
     ],
 )
-def test_two_that_do_the_same_have_no_winner_and_it_is_said_why(
-    changes: dict[str, Any], ended: bool, outcome: Outcome, text: str
-) -> None:
+def test_two_alike_have_no_winner(changes: dict[str, Any], ended: bool, outcome: Outcome, text: str) -> None:
     events = shoppers(1_200, {"now": 0.3, "rrf": 0.3})
     (verdict,) = report_of(events, replace(SPLIT, **changes), ended=ended).analysis.decisions
     assert (verdict.outcome, verdict.winner) == (outcome, "")

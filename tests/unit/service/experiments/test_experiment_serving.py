@@ -29,15 +29,7 @@ from service.experiments.assignment import (
     read_marks,
     stored_problem,
 )
-from service.experiments.experiment import (
-    Experiment,
-    Mode,
-    Unit,
-    Variant,
-    VariantOptions,
-    check_overlaps,
-    parse_experiment,
-)
+from service.experiments.experiment import Experiment, Mode, Unit, Variant, VariantOptions
 from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
 from service.settings import RankerSettings, Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
@@ -134,12 +126,10 @@ def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) ->
     check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
 
 
-def test_a_pinned_product_stays_at_its_place(demo_index: Path, tmp_path: Path) -> None:
-    root = Path(shutil.copytree(demo_index, tmp_path / "index"))
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as pinning:
-        last = pinning.search("cordless drill", size=30).hits[-1].product.id
-        pinning.rules.put([Rule("pin", (Pin((last,), position=3),))])
-        found = answer_search(pinning, running(DRAFT), DRILL)
+def test_a_pinned_product_stays_at_its_place(live: SearchEngine) -> None:
+    last = live.search("cordless drill", size=30).hits[-1].product.id
+    live.rules.put([Rule("pin", (Pin((last,), position=3),))])
+    found = answer_search(live, running(DRAFT), DRILL)
     assert (ids(found)[2], draft_mark(found).teams[2]) == (last, "-")
 
 
@@ -188,16 +178,10 @@ def unserved() -> float:
 
 
 @pytest.fixture
-def root(demo_index: Path, tmp_path: Path, engine: SearchEngine) -> Path:
-    """A copy of the demo index: its first ranker reverses the merged order, the second goes by meaning and serves."""
-    copied = Path(shutil.copytree(demo_index, tmp_path / "index"))
+def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
+    """Its first ranker reverses the merged order, the second goes by meaning and serves."""
     for weights in ({"merged": -1.0}, {"cosine": 1.0}):
-        publish(copied, spec_for(engine.snapshot), weighing(**weights))
-    return copied
-
-
-@pytest.fixture
-def ranked(root: Path) -> Iterator[SearchEngine]:
+        publish(root, spec_for(engine.snapshot), weighing(**weights))
     settings = Settings(backend="embedded", ranker=RankerSettings(deadline=60))
     with SearchEngine.open(root, settings=settings, follow=False) as opened:
         yield opened
@@ -222,9 +206,7 @@ def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_while_a_ranker_cannot_serve_all_have_the_first_variants_answer_and_nobody_takes_part(
-    ranked: SearchEngine, root: Path, mode: Mode
-) -> None:
+def test_while_a_ranker_cannot_serve_nobody_takes_part(ranked: SearchEngine, root: Path, mode: Mode) -> None:
     compared = experiment("ranker-0001", "ranker-0099", mode=mode)
     before, served = unserved(), ServedExperiments(root)
     served.store.put(compared)
@@ -245,9 +227,7 @@ def test_where_the_first_variants_own_cannot_serve_the_one_that_serves_does(rank
 
 
 @pytest.mark.usefixtures("without_default")
-def test_without_a_ranker_that_serves_there_is_nothing_to_compare_with_the_merged_order(
-    ranked: SearchEngine, root: Path
-) -> None:
+def test_without_a_serving_ranker_nothing_is_compared_with_the_merged_order(ranked: SearchEngine, root: Path) -> None:
     compared = experiment(None, "off")
     assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
     ranker_store(root).off()
@@ -275,9 +255,7 @@ def test_other_experiments_go_on(ranked: SearchEngine) -> None:
     assert [part.experiment for part in read_marks(found.query_id, KEY)] == ["rules"]
 
 
-def test_one_that_is_gone_between_two_looks_fails_no_search(
-    ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_ranker_just_gone_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = experiment("ranker-0001", "ranker-0001")
     shutil.rmtree(root / "rankers" / "ranker-0001")
     monkeypatch.setattr(SearchEngine, "ranker_problem", lambda _engine, _name="": "")
@@ -289,22 +267,3 @@ def test_an_index_that_is_not_opened_says_the_same(ranked: SearchEngine, root: P
     problem = stored_problem(root)
     for name in ("", "off", "default", "ranker-0001", "ranker-0099"):
         assert bool(problem(name)) == bool(ranked.ranker_problem(name)) == (name == "ranker-0099")
-
-
-def test_experiments_with_a_ranker_are_checked() -> None:
-    def one(identity: str, **options: str) -> Experiment:
-        return parse_experiment({"id": identity, "variants": [{"name": "a"}, {"name": "b", "options": options}]})
-
-    for ranker in ("off", "default", "ranker-0001"):
-        assert one("x", ranker=ranker).variants[1].options.given == {"ranker": ranker}
-    for options in ({"ranker": "best"}, {"ranker": "ranker-1"}, {"ranker": "ranker-" + "0" * 99}):
-        with pytest.raises(ExperimentError, match="it can be off, default or a name") as caught:
-            one("x", **options)
-        assert caught.value.field == "ranker"
-    with pytest.raises(ExperimentError, match='no ranker reorders the stage "merged"'):
-        one("x", ranker="ranker-0001", stage="merged")
-    order, stage = one("order", ranker="off"), one("stage", stage="merged")
-    check_overlaps(one("merging", merge="rrf"), [order])
-    for new, there, told in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
-        with pytest.raises(ExperimentError, match=told):
-            check_overlaps(new, [there])

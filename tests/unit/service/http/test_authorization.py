@@ -148,9 +148,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_without_a_key_nobody_and_no_page_of_elsewhere_can_use_this_machine(
-    guarded: TestClient, store: SearchEngine, tmp_path: Path
-) -> None:
+def test_without_a_key_only_this_machine_is_answered(guarded: TestClient, store: SearchEngine, tmp_path: Path) -> None:
     answer = guarded.get("/v1/search")
     assert answer.status_code == 401
     assert "shelfwise keys create" in answer.json()["error"]["message"]

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from retrieval.errors import InputError, StoreForeignError, TaskFailedError, UnknownTaskError
+from retrieval.errors import InputError, TaskFailedError, UnknownTaskError
 from service.http.tasks import TASKS_FILE, Task, TaskQueue, TaskRunner, TaskState, feed_paths, run_command, task_command
 from tests.machine import within
 
@@ -98,15 +98,6 @@ def test_of_two_processes_one_runs_tasks_and_the_other_takes_over(tmp_path: Path
     assert over(book, book.add("c", {}).id).state is TaskState.DONE
     second.close()
     assert done == ["first", "first", "second"]
-
-
-def test_a_file_of_somebody_else_is_refused(tmp_path: Path) -> None:
-    import sqlite3
-
-    with sqlite3.connect(tmp_path / TASKS_FILE) as other:
-        other.execute("create table theirs (x)")
-    with pytest.raises(StoreForeignError, match="holds no tasks"):
-        TaskQueue(tmp_path).add("learn", {})
 
 
 def test_feeds_are_read_from_their_folder_alone(tmp_path: Path) -> None:

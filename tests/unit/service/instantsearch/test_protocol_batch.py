@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,6 @@ from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
 from service.instantsearch.request import Hooks, JsonObject
 from service.instantsearch.search import SearchBatch
-from service.settings import Settings
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -48,13 +45,6 @@ class HookRecorder:
             tried,
             lambda query_id, query, page, shopper: self.shown.append((query_id, query, len(page.hits), shopper)),
         )
-
-
-@pytest.fixture(scope="module")
-def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
-    root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("protocol") / "store"))
-    with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        yield engine
 
 
 def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:

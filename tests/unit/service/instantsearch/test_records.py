@@ -80,9 +80,7 @@ def test_what_of_a_record_is_retrieved(wanted: tuple[str, ...], names: set[str])
     [
         ("Cordless drills", "drill", "Cordless [drills]"),
         ("Cordless drills", "DRILLING cordless", "[Cordless] [drills]"),
-        ("Wi-Fi router", "wifi", "[Wi-Fi] router"),
         ("Crème brûlée", "creme", "[Crème] brûlée"),
-        ("无线电钻 18V", "电钻", "无线[电钻] 18V"),
         ("电池和电钻", "电钻", "电池和[电钻]"),
         ("DCD771C2 kit", "dcd771", "DCD771C2 kit"),
         ("<b>drill</b>", "drill b", "<[b]>[drill]</[b]>"),

@@ -83,13 +83,10 @@ def test_why_one_is_kept_aside(comparisons: tuple[MeasureComparison, ...], why: 
         (Gain(0.0, -0.01, 0.01), "no sure difference"),
     ],
 )
-def test_beside_clicks_as_they_are(gain: Gain, said: str) -> None:
+def test_beside_clicks_as_they_are_unless_it_is_trained_on_these(gain: Gain, said: str) -> None:
     assert f"would have reached 51.0%: {said}." in sentences(found=findings(above_naive=gain))
-
-
-def test_the_naive_way_itself_is_not_set_beside_itself() -> None:
     only = (Curve("naive", findings().curves[1].epochs, 0.5),)
-    assert "Training on raw clicks" not in sentences(found=findings(curves=only))
+    assert "Training on raw clicks" not in sentences(found=findings(above_naive=gain, curves=only))
 
 
 def test_one_that_was_refused_says_where() -> None:
@@ -256,8 +253,5 @@ def test_the_terminal_says_it_in_short() -> None:
     assert "merged order" in text
     assert text.splitlines()[-1] == "The whole report: store/training/learn.html"
     assert not {"\x1b", "\x07"} & {*shown(learn_report(HOSTILE))}
-
-
-def test_how_to_go_back_is_said_where_another_ranker_served() -> None:
-    text = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
-    assert "to go back to it: shelfwise models rollback store" in text
+    served = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
+    assert "to go back to it: shelfwise models rollback store" in served

@@ -32,9 +32,7 @@ def test_each_query_is_answered_by_the_product_that_it_was_made_from(made: list[
         assert [opinion for opinion in each.opinions.values() if opinion.weight > 0] == [Opinion(1.0)]
 
 
-def test_what_fits_the_words_before_it_is_no_negative_and_trains_nothing(
-    snapshot: Snapshot, made: list[JudgedQuery]
-) -> None:
+def test_what_fits_the_words_better_is_no_negative(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
     several = [each for each in made if len(each.opinions) > 1]
     assert several
     for each in several:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -45,11 +44,6 @@ def events(demo: DemoFiles) -> pl.DataFrame:
     return simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
 
 
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(demo_index, tmp_path / "store"))
-
-
 def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK) -> AddedRanker:
     store = Store(root)
     work = root / "training"
@@ -76,9 +70,7 @@ def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: 
     assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
 
 
-def test_in_all_periods_products_are_as_popular_as_before_the_lists_that_choose(
-    root: Path, events: pl.DataFrame
-) -> None:
+def test_popularity_in_all_periods_is_that_before_the_validation_lists(root: Path, events: pl.DataFrame) -> None:
     product = events.filter(pl.col("kind") == "click")["product_id"].mode().sort()[0]
     asked = []
 

@@ -95,7 +95,7 @@ def test_a_taste_is_learned_kept_and_told(trained: ClickTraining) -> None:
     assert trained.networks[QUICK.method].network.history is None
 
 
-def test_training_goes_on_from_the_attention_that_serves(
+def test_training_resumes_from_the_served_attention(
     root: Path, snapshot: Snapshot, tasteful: Told, trained: ClickTraining
 ) -> None:
     before = trained.added.model

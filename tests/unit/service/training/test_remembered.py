@@ -30,20 +30,15 @@ def test_what_is_remembered_is_read_again(root: Path) -> None:
 def test_events_of_new_days_and_more_of_old_ones_are_new() -> None:
     assert new_events({10: 5, 11: 9, 12: 4}, BEFORE) == 2 + 4
     assert new_events({10: 5}, None) == 5
+    assert new_events({11: 3, 12: 4}, BEFORE) == 4, "what was removed since does not hide what is new"
 
 
-def test_what_was_removed_since_does_not_hide_what_is_new() -> None:
-    assert new_events({11: 3, 12: 4}, BEFORE) == 4
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"schema": 1}', b"\xff", b'{"schema": 1, "time": 3}'])
-def test_what_cannot_be_read_is_told_with_the_cure(root: Path, content: bytes) -> None:
-    (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(content)
-    with pytest.raises(StoreDamagedError, match="run shelfwise learn without --if-new"):
-        read_record(root)
-
-
-def test_what_a_newer_program_wrote_is_told(root: Path) -> None:
-    (root / TRAINING_FOLDER / LEARNED_FILE).write_bytes(b'{"schema": 2}')
+def test_what_cannot_be_read_is_told_with_the_cure_and_a_newer_one_with_its_schema(root: Path) -> None:
+    file = root / TRAINING_FOLDER / LEARNED_FILE
+    for content in (b"", b"{", b'{"schema": 1}', b"\xff", b'{"schema": 1, "time": 3}'):
+        file.write_bytes(content)
+        with pytest.raises(StoreDamagedError, match="run shelfwise learn without --if-new"):
+            read_record(root)
+    file.write_bytes(b'{"schema": 2}')
     with pytest.raises(StoreForeignError, match="is of schema 2, this program reads 1"):
         read_record(root)

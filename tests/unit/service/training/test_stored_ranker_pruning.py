@@ -5,26 +5,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pytest
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
 from rerank.ranker.features import FEATURES
 from rerank.ranker.network import NetworkShape, RankerNetwork, load_network, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
-from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError, ShelfwiseError
+from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError
 from retrieval.index.token_states import DIMENSION
-from service.cli.main import app
 from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.teacher_lists import taught
+from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_rankers import spec_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,18 +59,14 @@ def root(ranked: Path, tmp_path: Path) -> Path:
 
 
 def run(root: Path, *arguments: str) -> str:
-    done = CliRunner().invoke(app, ["models", "prune", str(root), *arguments])
-    if isinstance(done.exception, ShelfwiseError):
-        raise done.exception
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return commands.run("models", "prune", root, *arguments).out
 
 
 def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_is_asked_for(root: Path) -> None:
     registry = ranker_store(root)
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         before = [hit.product.id for hit in engine.search("steel pan").hits]
-    told = msgspec.json.decode(run(root, "--heads", "3", "--publish", "--json"))
+    told = commands.document("models", "prune", root, "--heads", "3", "--publish")
     assert (told["ranker"], told["serves"]) == ("ranker-0002", True)
     assert told["agreement"]["agreement"] == pytest.approx(1, abs=1e-6)
     assert told["agreement"]["first_ten"] == pytest.approx(1, abs=0.01)
@@ -135,10 +129,7 @@ def test_one_of_another_index_is_refused(root: Path) -> None:
 def test_likeness_is_1_for_the_same_order_and_less_for_another(tmp_path: Path) -> None:
     data, numbers = taught(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
     before = np.random.default_rng(1).standard_normal(15 + 30 + 12) * 3
-    same, turned = (
-        measure_agreement(data, numbers, before, 2 * before + 1),
-        measure_agreement(data, numbers, before, -before),
-    )
+    same, turned = (measure_agreement(data, numbers, before, after) for after in (2 * before + 1, -before))
     assert same.agreement == pytest.approx(1)
     assert (same.first_ten, same.queries) == (1, 3)
     assert turned.agreement < 0.9

@@ -79,17 +79,14 @@ def test_one_that_was_killed_at_once_tries_the_given_options_again(tmp_path: Pat
     assert train.tried[0] == OPTIONS
 
 
-def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> None:
-    train = Trained(lost=1)
-    assert tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress()) == train.tried[1]
-
-
-def test_none_that_came_to_its_end_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no trial completed"):
-        tuned(OPTIONS, 1, tmp_path / "study.db", Trained(lost=1), NullProgress())
-
-
 def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database " * 100)
     with pytest.raises(TrainingError, match=r"study\.db has no search that can resume .* remove it"):
         tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), NullProgress())
+
+
+def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> None:
+    train = Trained(lost=1)
+    with pytest.raises(TrainingError, match="no trial completed"):
+        tuned(OPTIONS, 1, tmp_path / "one.db", Trained(lost=1), NullProgress())
+    assert tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress()) == train.tried[1]

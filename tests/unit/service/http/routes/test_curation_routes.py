@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from datetime import UTC, datetime
 
+import pytest
 from fastapi.testclient import TestClient
 
 from rerank.ranker.spec import ranker_store
@@ -45,17 +46,6 @@ def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, sto
     assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
 
 
-def test_a_rule_that_cannot_be_is_refused_with_its_field(client: TestClient) -> None:
-    for rule, field in (
-        ({"id": "r", "actions": [{"kind": "pin", "product": ["x"]}]}, "product"),
-        ({"id": "r", "actions": [{"kind": "redirect", "url": "javascript:alert(1)"}]}, "url"),
-        ({"id": "r", "actions": [{"kind": "boost", "filters": "nosuch = 1"}]}, "nosuch"),
-    ):
-        answer = client.put("/v1/rules", json={"rules": [rule]})
-        assert answer.status_code == 400
-        assert field in answer.json()["error"]["message"]
-
-
 def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
     found = client.get("/v1/suggest", params={"q": "dri"}).json()
     first = found["queries"][0]
@@ -77,9 +67,7 @@ def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, 
     assert len(found["queries"]) < len(everything.queries)
 
 
-def test_recommendations_follow_what_was_done_and_show_it_where_asked_for(
-    client: TestClient, store: SearchEngine
-) -> None:
+def test_recommendations_follow_a_history_and_show_it_where_asked(client: TestClient, store: SearchEngine) -> None:
     clicked = store.search("drill").hits[0].product
     request = {"history": [{"product_id": clicked.id}], "size": 5}
     hits = client.post("/v1/recommend", json=request).json()["hits"]
@@ -124,20 +112,6 @@ def test_a_synonym_is_put_followed_listed_and_taken_back(client: TestClient, sto
     (last, *_) = changes = client.get("/v1/synonyms/history", params={"synonym": "zorb"}).json()["changes"]
     assert [change["revision"] for change in changes] == [3, 2, 1]
     assert (last["before"], last["after"]) == (ZORB | {"enabled": False}, None)
-
-
-def test_what_cannot_be_taken_is_refused_with_its_field(client: TestClient) -> None:
-    for synonym, field in (
-        ({"id": "x", "kind": "two-way", "phrases": ["drill", "Drills"]}, "phrases"),
-        ({"id": "x", "kind": "one-way", "phrases": ["drill"]}, "to"),
-        ({"id": "x", "kind": "sideways", "phrases": ["drill"]}, "synonyms.0.kind"),
-        (ZORB | {"words": ["x"]}, "synonyms.0.words"),
-    ):
-        answer = client.put("/v1/synonyms", json={"synonyms": [synonym]})
-        assert answer.status_code == 400
-        assert answer.json()["error"]["field"] == field
-    answer = client.delete("/v1/synonyms/nowhere")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
 
 
 def test_proposals_are_accepted_and_declined(client: TestClient, store: SearchEngine) -> None:
@@ -221,17 +195,40 @@ def test_interleaved_pages_go_on_from_each_other(client: TestClient) -> None:
     client.post("/v1/experiments/draft/stop")
 
 
-def test_what_cannot_be_is_refused_with_its_field(client: TestClient) -> None:
-    for body, field in (
-        ({**SPLIT, "id": "A b"}, "id"),
-        ({**SPLIT, "id": "other", "colour": 1}, "colour"),
-        ({**SPLIT, "id": "other", "variants": [{"name": "a"}]}, "variants"),
-        ({**SPLIT, "share": 0.5}, "id"),
-    ):
-        client.put("/v1/experiments", json=SPLIT)
-        answer = client.put("/v1/experiments", json=body)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_experiment")
-        assert answer.json()["error"]["field"] == field
+def pins(**action: object) -> dict[str, object]:
+    return {"rules": [{"id": "r", "actions": [action]}]}
+
+
+def means(**values: object) -> dict[str, object]:
+    return {"synonyms": [{"id": "x", "kind": "two-way", "phrases": ["drill"]} | values]}
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field"),
+    [
+        ("rule", pins(kind="pin", product=["x"]), "actions[0]"),
+        ("rule", pins(kind="redirect", url="javascript:alert(1)"), "actions[0].url"),
+        ("rule", pins(kind="boost", filters="nosuch = 1"), "actions[0].filters"),
+        ("synonym", means(phrases=["drill", "Drills"]), "phrases"),
+        ("synonym", means(kind="one-way"), "to"),
+        ("synonym", means(kind="sideways"), "synonyms.0.kind"),
+        ("synonym", means(words=["x"]), "synonyms.0.words"),
+        ("experiment", SPLIT | {"id": "A b"}, "id"),
+        ("experiment", SPLIT | {"id": "other", "colour": 1}, "colour"),
+        ("experiment", SPLIT | {"id": "other", "variants": [{"name": "a"}]}, "variants"),
+        ("experiment", SPLIT | {"share": 0.5}, "id"),
+    ],
+)
+def test_what_is_invalid_names_its_field(client: TestClient, kind: str, body: dict[str, object], field: str) -> None:
+    client.put("/v1/experiments", json=SPLIT)
+    answer = client.put(f"/v1/{kind}s", json=body)
+    error = answer.json()["error"]
+    assert (answer.status_code, error["field"]) == (400, field)
+
+
+def test_what_is_not_there_is_neither_deleted_nor_stopped(client: TestClient) -> None:
+    answer = client.delete("/v1/synonyms/nowhere")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
     for path in ("/v1/experiments/nosuch/stop", "/v1/experiments/..%2f/stop"):
         assert client.post(path).status_code in (400, 404, 405)
 
@@ -246,9 +243,7 @@ def refreshed(store: SearchEngine, queries: int) -> None:
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}
 
 
-def test_an_experiment_without_its_ranker_is_refused_and_one_that_loses_it_is_told_of(
-    client: TestClient, store: SearchEngine
-) -> None:
+def test_an_experiment_needs_its_ranker_and_its_loss_is_told(client: TestClient, store: SearchEngine) -> None:
     refused = client.put("/v1/experiments", json=ORDER)
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "ranker")
     assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]

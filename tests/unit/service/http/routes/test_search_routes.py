@@ -48,9 +48,7 @@ def test_several_searches_are_answered_in_their_order(client: TestClient) -> Non
         ({"sort": "nosuch"}, "nosuch"),
     ],
 )
-def test_what_cannot_be_answered_is_refused_with_the_field(
-    client: TestClient, parameters: dict[str, str], field: str
-) -> None:
+def test_what_is_invalid_is_refused_with_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
     answer = client.get("/v1/search", params=parameters)
     assert answer.status_code == 400
     fault = answer.json()["error"]

@@ -176,14 +176,10 @@ def test_the_description_has_an_example_of_the_same_shape(calling: TestClient) -
 
 
 @pytest.fixture
-def own(demo_index: Path, tmp_path: Path) -> Iterator[TestClient]:
+def own(live: SearchEngine, tmp_path: Path) -> Iterator[TestClient]:
     """A store of the test's own."""
-    root = Path(shutil.copytree(demo_index, tmp_path / "store"))
     (tmp_path / "feeds").mkdir()
-    with (
-        SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
-        local_client(create_app(engine, ServiceSettings(feeds=tmp_path / "feeds"))) as calling,
-    ):
+    with local_client(create_app(live, ServiceSettings(feeds=tmp_path / "feeds"))) as calling:
         yield calling
 
 
@@ -207,7 +203,7 @@ def test_a_rebuild_is_accepted_and_its_version_taken_up(own: TestClient, demo: D
 
 
 def test_what_cannot_be_rebuilt_from_is_refused_before_it_is_accepted(own: TestClient) -> None:
-    for feeds in (["nosuch.csv"], ["../store/keys.json"], [], ["/etc/passwd"]):
+    for feeds in (["nosuch.csv"], ["../index/keys.json"], [], ["/etc/passwd"]):
         answer = own.post("/v1/rebuild", json={"feeds": feeds})
         assert answer.status_code == 400
         assert "feeds" in answer.json()["error"]["message"]
@@ -224,5 +220,5 @@ def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Pat
     finished = ended(own, accepted.headers["Location"])
     assert finished["state"] == "done", finished
     assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
-    for path in (tmp_path / "store").rglob("*"):
+    for path in (tmp_path / "index").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()

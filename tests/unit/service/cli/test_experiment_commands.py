@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from rich.console import Console
-from typer.testing import CliRunner
 
 from retrieval.errors import ExperimentError, ShelfwiseError, StoreMissingError
-from service.cli import output
-from service.cli.main import app
 from tests.learning_stores import record_searches
+from tests.unit.service.cli.commands import document, run, shown
 
 SPLIT = 'id = "merging"\nvariants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]\n'
 DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "merged"') + 'mode = "interleave"\n'
 
 
 @pytest.fixture(autouse=True)
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "out", Console(width=200))
-
-
-@pytest.fixture
-def root(demo_index: Path, tmp_path: Path) -> Path:
-    root = Path(shutil.copytree(demo_index, tmp_path / "index"))
-    for name, text in (("split.toml", SPLIT), ("draft.toml", DRAFT)):
-        (tmp_path / name).write_text(text)
-    return root
-
-
-def run(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(each) for each in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result.stdout
-
-
-def told(*arguments: str | Path) -> Any:  # noqa: ANN401 - whatever JSON says
-    return msgspec.json.decode(run(*arguments, "--json"))
+def files(tmp_path: Path) -> None:
+    (tmp_path / "split.toml").write_text(SPLIT)
+    (tmp_path / "draft.toml").write_text(DRAFT)
 
 
 def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> None:
-    assert "No experiments" in run("experiments", "list", root)
-    assert "merging is stored" in run("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
-    assert told("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
-    shown = run("experiments", "list", root)
-    assert "running" in shown
-    assert "now (as it is); rrf (merge rrf)" in shown
-    (listed,) = told("experiments", "list", root)
+    assert "No experiments" in shown("experiments", "list", root)
+    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
+    assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
+    text = shown("experiments", "list", root)
+    assert "running" in text
+    assert "now (as it is); rrf (merge rrf)" in text
+    (listed,) = document("experiments", "list", root)
     assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
-    assert told("experiments", "stop", root, "merging") == {"changed": True}
-    assert "was over already" in run("experiments", "stop", root, "merging")
+    assert document("experiments", "stop", root, "merging") == {"changed": True}
+    assert "was over already" in shown("experiments", "stop", root, "merging")
 
 
 def test_what_cannot_be_is_refused(root: Path, tmp_path: Path) -> None:
@@ -78,22 +54,22 @@ def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) ->
     with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
         run("experiments", "put", root, tmp_path / "order.toml")
     (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
-    assert "merging is stored" in run("experiments", "put", root, tmp_path / "order.toml")
-    assert "rrf (ranker off)" in run("experiments", "list", root)
+    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "order.toml")
+    assert "rrf (ranker off)" in shown("experiments", "list", root)
 
 
 def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
         run("experiments", "put", root, tmp_path / name)
     record_searches(root, 40)
-    made = told("experiments", "report", root, "merging")
+    made = document("experiments", "report", root, "merging")
     now, rrf = made["analysis"]["variants"]
     assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)
     assert (rrf["name"], rrf["shoppers"], rrf["figures"]["click_through"]) == ("rrf", 20, 1.0)
     assert made["analysis"]["decisions"][0]["outcome"] == "not yet"
-    draft = told("experiments", "report", root, "draft")["analysis"]["draft"]
+    draft = document("experiments", "report", root, "draft")["analysis"]["draft"]
     assert (draft["wins"], draft["losses"], draft["win_share"]) == (20, 0, 1.0)
-    shown = run("experiments", "report", root, "merging")
-    assert "not yet" in shown
-    assert "+100.00 points" in shown
-    assert "rrf over now" in run("experiments", "report", root, "draft")
+    text = shown("experiments", "report", root, "merging")
+    assert "not yet" in text
+    assert "+100.00 points" in text
+    assert "rrf over now" in shown("experiments", "report", root, "draft")
