@@ -145,16 +145,12 @@ def test_file_and_environment_fill_one_table_together(file: Path) -> None:
 
 
 class TestUrls:
-    @pytest.mark.parametrize(
-        "value", ['["http://one.example:9200", "http://two.example:9200"]', f'"{", ".join(URLS)}"']
-    )
-    def test_several_in_the_file(self, file: Path, value: str) -> None:
-        file.write_text(in_file("elasticsearch.url", value))
-        assert load_settings(file, {}).cluster.urls == URLS
-
-    @pytest.mark.parametrize("value", [",".join(URLS), f" {URLS[0]} ,, {URLS[1]},", f'["{URLS[0]}", "{URLS[1]}"]'])
-    def test_several_in_the_environment(self, value: str) -> None:
-        assert load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": value}).cluster.urls == URLS
+    def test_there_may_be_several(self, file: Path) -> None:
+        for value in (f'["{URLS[0]}", "{URLS[1]}"]', f'"{", ".join(URLS)}"'):
+            file.write_text(in_file("elasticsearch.url", value))
+            assert load_settings(file, {}).cluster.urls == URLS
+        for value in (",".join(URLS), f" {URLS[0]} ,, {URLS[1]},", f'["{URLS[0]}", "{URLS[1]}"]'):
+            assert load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": value}).cluster.urls == URLS
 
     @pytest.mark.parametrize(
         ("url", "params"),

@@ -96,12 +96,6 @@ def test_import_counts_what_it_takes_and_sets_aside_and_takes_nothing_twice(inde
     assert (report["added"], report["repeated"], held(index)) == (0, EVENTS, EVENTS)
 
 
-def test_a_log_in_which_nothing_can_be_used_is_refused_with_the_reason(index: Path, tmp_path: Path) -> None:
-    bad = write_log(tmp_path / "bad.jsonl", [{"kind": "wish", "product_id": "p1", "shopper": "u1"}])
-    with pytest.raises(FeedError, match="unknown kind"):
-        run("events", "import", index, bad, "--workers", 1)
-
-
 def test_refresh_makes_tables_and_again_only_what_changed(filled: Path, products: Sequence[str]) -> None:
     done = document("events", "refresh", filled)
     assert (done["days_made"], done["events"]) == (1, EVENTS)
@@ -204,11 +198,6 @@ def test_what_was_set_aside_without_a_name_in_a_forgotten_session_goes_too(fille
     assert document("events", "forget", filled, "gone")["rejected_rows"] == 2
 
 
-def test_events_are_moved_only_to_where_they_are_recorded(filled: Path) -> None:
-    with pytest.raises(SettingError, match="rebuild"):
-        run("events", "move", filled, "--to", "elasticsearch")
-
-
 def test_report_is_shown_written_as_a_page_and_as_json(filled: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="refresh"):
         run("events", "report", filled)
@@ -228,7 +217,12 @@ def test_events_may_come_before_the_first_rebuild(log: Path, tmp_path: Path, dem
     assert document("events", "refresh", index)["sessions"] == 8
 
 
-def test_a_directory_of_somebody_else_gets_no_events(log: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_refused_with_the_reason(filled: Path, log: Path, tmp_path: Path) -> None:
+    bad = write_log(tmp_path / "bad.jsonl", [{"kind": "wish", "product_id": "p1", "shopper": "u1"}])
+    with pytest.raises(FeedError, match="unknown kind"):
+        run("events", "import", filled, bad, "--workers", 1)
+    with pytest.raises(SettingError, match="rebuild"):
+        run("events", "move", filled, "--to", "elasticsearch")
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "letter.txt").touch()
     with pytest.raises(StoreForeignError):

@@ -77,10 +77,6 @@ ROWS = f"{VECTORS_FOLDER}/{ROWS_FILE}"
 Array = NDArray[Any]
 
 
-def numbered_lamps(count: int) -> list[Product]:
-    return [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(count)]
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("whole")
@@ -104,10 +100,6 @@ def verified(root: Path, *, encode: bool = False) -> Verification:
 
 def found(root: Path) -> list[tuple[str, str]]:
     return [(problem.part, problem.what) for problem in verified(root).problems]
-
-
-def parts(root: Path) -> set[str]:
-    return {part for part, _ in found(root)}
 
 
 class TestAWholeVersion:
@@ -360,7 +352,8 @@ class TestAgreement:
             assert any(each == part and what in said for each, said in problems), problems
 
     def test_a_vector_index_that_proposes_the_row_of_another_vector_is_told(self, tmp_path: Path) -> None:
-        publish_products(tmp_path, numbered_lamps(500), Made(kind=VectorIndexKind.GRAPH))
+        lamps = [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(500)]
+        publish_products(tmp_path, lamps, Made(kind=VectorIndexKind.GRAPH))
         edit_array(folder_of(tmp_path), ROWS, swap)
         reseal(tmp_path, NAME)
         assert found(tmp_path) == [
@@ -369,7 +362,8 @@ class TestAgreement:
 
     def test_a_wrong_number_in_the_manifest_is_told_by_every_part(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
-        assert parts(root) == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE}
+        parts = {part for part, _ in found(root)}
+        assert parts == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE}
 
     def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
@@ -421,20 +415,17 @@ class TestEncodingAgain:
         ((part, what),) = [(each.part, each.what) for each in verified(root, encode=True).problems]
         assert part == "encoder"
         assert "encoder.json cannot be read" in what
-        index, products = opened(folder_of(root))
+        folder = folder_of(root) / VECTORS_FOLDER
+        (folder / INDEX_FILE).unlink()
+        (folder / ROWS_FILE).unlink()
+        index, products = FaissIndex(folder, gpu=False), ProductStore(folder_of(root))
         assert check_encoder(FromText(), index, products) == []
         what = f"makes vectors of dimension 8, {STORED} holds {DIMENSION}"
         assert check_encoder(FromText(8), index, products) == [Problem("encoder", what)]
         edit_array(folder_of(root), STORED, swap)
-        index, products = FaissIndex(folder_of(root) / VECTORS_FOLDER, gpu=False), ProductStore(folder_of(root))
+        index, products = FaissIndex(folder, gpu=False), ProductStore(folder_of(root))
         what = "another vector than the encoder makes of the text: 2 products (p004, p008)"
         assert check_encoder(FromText(), index, products) == [Problem(STORED, what)]
-
-
-def opened(folder: Path) -> tuple[FaissIndex, ProductStore]:
-    (folder / VECTORS_FOLDER / INDEX_FILE).unlink()
-    (folder / VECTORS_FOLDER / ROWS_FILE).unlink()
-    return FaissIndex(folder / VECTORS_FOLDER, gpu=False), ProductStore(folder)
 
 
 class TestTheStore:

@@ -168,7 +168,7 @@ def test_a_sound_rule_comes_back_as_it_is() -> None:
         ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
         ({"actions": ("pin",)}, "holds what no rule may hold"),
-        ({"when": When("drill")}, "when.match: is any, although"),
+        ({"when": When("drill")}, "when.match: is any, but"),
         ({"when": When("  ", Match.EXACT)}, "when.match: is exact, and when.query is missing"),
         ({"when": When("d" * (LONGEST_QUERY + 1), Match.EXACT)}, "when.query: has 501 characters"),
         ({"when": When(filters="price <")}, "when.filters: column 8"),

@@ -194,6 +194,8 @@ def test_there_are_enough_queries_of_each_class_and_language(queries: tuple[Judg
         assert counts[label, "en"] >= 20, label
         assert counts[label, "zh"] >= 10, label
     assert counts[QueryClass.MIXED, "mixed"] >= 20
+    for split in ("train", "dev", "test"):
+        assert {e.query.label for e in queries if e.query.split == split} == set(QueryClass)
 
 
 def test_texts_are_distinct_fit_a_table_and_are_no_titles(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
@@ -201,11 +203,6 @@ def test_texts_are_distinct_fit_a_table_and_are_no_titles(catalog: Catalog, quer
     assert len(texts) == len(set(texts))
     assert not any("\t" in text or "\n" in text or text != text.strip() for text in texts)
     assert not {item.product.title.lower() for item in catalog.products} & {text.lower() for text in texts}
-
-
-def test_every_split_has_every_class(queries: tuple[JudgedQuery, ...]) -> None:
-    for split in ("train", "dev", "test"):
-        assert {e.query.label for e in queries if e.query.split == split} == set(QueryClass)
 
 
 def test_the_split_is_a_function_of_the_text_alone() -> None:

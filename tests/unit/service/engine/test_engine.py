@@ -134,6 +134,7 @@ def test_nothing_inside_the_filter_gives_the_nearest_and_says_so(engine: SearchE
 def test_any_text_is_answered(engine: SearchEngine, text: str) -> None:
     page = engine.search(text, size=3, facets=["brand"])
     assert page.total >= len(page.hits)
+    assert page.suggestion or not page.corrected
 
 
 REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [

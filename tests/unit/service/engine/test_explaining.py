@@ -106,18 +106,13 @@ def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -
             assert each.value == same[name].value
 
 
-def test_hits_behind_the_head_have_none(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service.engine.reranking, "DEPTH", 5)
-    page = explaining.search("steel", size=8, explain=True)
-    assert [hit.explanation is not None for hit in page.hits] == [True] * 5 + [False] * 3
-    behind = explaining.search("steel", size=8, page=2, explain=True)
-    assert all(hit.explanation is None for hit in behind.hits)
-
-
-def test_what_no_ranker_scored_has_none(explaining: SearchEngine) -> None:
+def test_what_no_ranker_scored_has_none(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
-    assert all(hit.explanation is None for page in pages for hit in page.hits)
+    monkeypatch.setattr(service.engine.reranking, "DEPTH", 5)
+    first, second = (explaining.search("steel", size=8, page=page, explain=True) for page in (1, 2))
+    assert [hit.explanation is not None for hit in first.hits] == [True] * 5 + [False] * 3
+    assert all(hit.explanation is None for page in (*pages, second) for hit in page.hits)
     assert explaining.search("drill", size=0, explain=True).hits == ()
 
 

@@ -139,9 +139,7 @@ def test_a_durable_change_is_no_error_where_the_engine_cannot_apply_it_yet(live:
     assert live.patch(product.id, price=12346.5).sequence == 2
 
 
-def test_a_version_not_opened_for_a_full_disk_is_tried_again(
-    live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_only_delays_a_version(live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was requested once, and the older version served until the program was started again."""
     monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
     store = Store(root)

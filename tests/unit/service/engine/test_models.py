@@ -150,34 +150,28 @@ def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
     assert notice.startswith("results keep the merged order: the setting ranker.deadline")
 
 
-def test_a_snapshot_of_another_encoder_is_searched_without_it(engine: SearchEngine, root: Path) -> None:
-    # Between a version's swap and the next look.
+def test_it_serves_no_snapshot_of_another_encoder_and_none_once_closed(engine: SearchEngine, root: Path) -> None:
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
     served = ServedRanker(root, PATIENT)
     served.reload_if_changed(engine.snapshot)
     manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
     other = dataclasses.replace(engine.snapshot, manifest=manifest)
     assert served.stage(engine.snapshot) is not None
+    # Between a version's swap and the next look.
     assert served.stage(other) is None
     served.reload_if_changed(other)
     assert "it was trained on the encoder" in served.notices[0]
-    served.close()
-
-
-def test_an_index_without_states_has_no_dimension_of_them(engine: SearchEngine) -> None:
-    assert encoding_of(engine.snapshot).state_dimension == 96
-    assert encoding_of(dataclasses.replace(engine.snapshot, states=None)).state_dimension is None
-
-
-def test_once_closed_it_opens_no_other(engine: SearchEngine, root: Path) -> None:
-    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
-    served = ServedRanker(root, PATIENT)
     served.reload_if_changed(engine.snapshot)
     served.close()
     assert served.stage(engine.snapshot) is None
     publish(root, spec_for(engine.snapshot), weighing(**STRAIGHT))
     served.reload_if_changed(engine.snapshot)
     assert served.stage(engine.snapshot) is None
+
+
+def test_an_index_without_states_has_no_dimension_of_them(engine: SearchEngine) -> None:
+    assert encoding_of(engine.snapshot).state_dimension == 96
+    assert encoding_of(dataclasses.replace(engine.snapshot, states=None)).state_dimension is None
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ class TestScores:
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
     @pytest.mark.parametrize("count", [0, 1, 5, 50])
-    def test_they_are_the_networks(
+    def test_they_are_those_of_the_network(
         self, reranker: Reranker, engine: SearchEngine, network: RankerNetwork, count: int
     ) -> None:
         snapshot = engine.snapshot

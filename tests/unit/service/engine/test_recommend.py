@@ -28,7 +28,7 @@ from retrieval.errors import (
     UnknownModelError,
 )
 from retrieval.records import Event, EventKind, PastAct, StageScore
-from retrieval.store.files import SEAL_FILE, FileEntry, checksum
+from retrieval.store.files import SEAL_FILE
 from retrieval.store.manifest import EVENTS_FOLDER
 from service.curation.rules import Hide, Rule
 from service.engine.engine import SearchEngine
@@ -38,6 +38,7 @@ from service.events.event_log import DERIVED_FOLDER
 from service.events.signals import NO_COVIEWS, CoViews, read_coviews, write_coviews, write_popularity
 from service.settings import RecommendSettings, Settings
 from tests.catalogs import ids
+from tests.rankers import reseal_ranker
 from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_towers import BESIDE, publish, trained
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
@@ -400,11 +401,11 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
     with pytest.raises(ModelDamagedError, match="bytes, not"):
         USER_TOWERS.open(folder)
-    _reseal(folder)
+    reseal_ranker(folder)
     with pytest.raises(ModelMismatchError, match="format 99"):
         USER_TOWERS.open(folder)
     (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
-    _reseal(folder)
+    reseal_ranker(folder)
     with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* shelfwise train users"):
         USER_TOWERS.open(folder)
 
@@ -420,7 +421,7 @@ def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tm
     folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
-    _reseal(folder)
+    reseal_ranker(folder)
     with pytest.raises(ModelDamagedError, match="names neighbours that it does not hold"):
         read_table(USER_TOWERS.open(folder))
 
@@ -431,12 +432,6 @@ def test_old_ones_are_removed_and_the_one_that_serves_stays(root: Path, live: Se
     registry = user_tower_store(root)
     assert registry.current() == "tower-0001"
     assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(5, KEEP + 5))]
-
-
-def _reseal(folder: Path) -> None:
-    names = sorted(path.name for path in folder.iterdir() if path.name != SEAL_FILE)
-    seal = {name: FileEntry((folder / name).stat().st_size, checksum(folder / name)) for name in names}
-    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
 
 
 def told_by(*arguments: object) -> str:

@@ -370,19 +370,18 @@ class TestStates:
         assert np.isfinite(scores).all()
         assert scores[:DEPTH].std() > 0
 
-    def test_none_and_one_candidate_are_ranked(self, reading: Reranking) -> None:
-        for count in (0, 1):
-            ranking = _merged(reading.snapshot, "steel")
-            _cut(ranking, count)
-            reading.rerank(ranking, _tokens(reading.snapshot, "steel"))
-            assert len(ranking.rows) == len(ranking.scores) == count
-            assert np.isfinite(ranking.scores).all()
-
-    def test_a_query_whose_tokens_are_none_is_ranked(self, reading: Reranking) -> None:
+    @pytest.mark.parametrize(("count", "text"), [(0, "steel"), (1, "steel"), (DEPTH, "")])
+    def test_few_candidates_and_a_query_without_tokens_are_ranked(
+        self, reading: Reranking, count: int, text: str
+    ) -> None:
         ranking = _merged(reading.snapshot, "steel")
-        tokens = _tokens(reading.snapshot, "")
-        assert not len(tokens.ids)
+        ranking.rows, ranking.scores = ranking.rows[:count], ranking.scores[:count]
+        ranking.merged, ranking.merged_rank = ranking.merged[:count], ranking.merged_rank[:count]
+        ranking.evidence = ranking.evidence.select(np.arange(count))
+        tokens = _tokens(reading.snapshot, text)
+        assert bool(len(tokens.ids)) == bool(text)
         reading.rerank(ranking, tokens)
+        assert len(ranking.rows) == len(ranking.scores) == count
         assert np.isfinite(ranking.scores).all()
 
 
@@ -399,13 +398,6 @@ def _tokens(snapshot: Snapshot, text: str) -> Tokens:
     encoder = as_token_encoder(snapshot.encoder)
     assert encoder is not None
     return encoder.encode_queries_with_tokens([text])[1][0]
-
-
-def _cut(ranking: Ranking, count: int) -> None:
-    """Leaves the first candidates."""
-    ranking.rows, ranking.scores = ranking.rows[:count], ranking.scores[:count]
-    ranking.merged, ranking.merged_rank = ranking.merged[:count], ranking.merged_rank[:count]
-    ranking.evidence = ranking.evidence.select(np.arange(count))
 
 
 def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float64]:

@@ -57,13 +57,15 @@ def test_one_that_is_surely_meant(corrections: WordCorrector, typed: str, meant:
     assert corrections.correct(typed) == Correction(meant, is_sure=True)
 
 
+@pytest.mark.parametrize(("typed", "begun"), [("cordel", "cordless"), ("bluetoth", "bluetooth"), ("ketle", "kettle")])
+def test_a_beginning(corrections: WordCorrector, typed: str, begun: str) -> None:
+    assert corrections.complete(typed) == begun
+
+
 @pytest.mark.parametrize("typed", ["abc", "drx", "18v2", "电钻机", "qqqqqq", "d" * 41, "kettle18"])
 def test_what_is_never_corrected(corrections: WordCorrector, typed: str) -> None:
     assert corrections.correct(typed) is None
     assert corrections.complete(typed) == ""
-
-
-def test_what_is_short_has_fewer_edits() -> None:
     assert [edits_of(word) for word in ("abc", "abcd", "abcdef", "abcdefg")] == [0, 1, 1, 2]
 
 
@@ -75,13 +77,6 @@ def test_the_other_words_tell_which_is_meant(corrections: WordCorrector) -> None
 
 def test_a_rare_word_is_only_offered(corrections: WordCorrector) -> None:
     assert corrections.correct("xylophon") == Correction("xylophone", is_sure=False)
-
-
-@pytest.mark.parametrize(
-    ("typed", "begun"), [("cordel", "cordless"), ("bluetoth s"[:8], "bluetooth"), ("ketle", "kettle")]
-)
-def test_a_beginning(corrections: WordCorrector, typed: str, begun: str) -> None:
-    assert corrections.complete(typed) == begun
 
 
 @given(st.text("cordlesbutho", min_size=1, max_size=12))
@@ -119,16 +114,12 @@ def test_spans(typed: str, text: str, shown: str | None) -> None:
         for start, end in reversed(spans):
             text = f"{text[:start]}[{text[start:end]}]{text[end:]}"
     assert (text if spans is not None else None) == shown
-
-
-def test_where_some_may_be_missing() -> None:
     assert TypedText("bosch dr").spans_in("Drill", partly=True) == ((0, 2),)
 
 
 def test_only_a_last_word_that_the_text_ends_with_may_go_on() -> None:
-    assert [each.is_prefix for each in TypedText("cordless dr").lookups] == [False, True]
-    assert [each.is_prefix for each in TypedText("cordless dr ").lookups] == [False, False]
-    assert [each.is_prefix for each in TypedText("cordless dr,").lookups] == [False, False]
+    for ending, is_prefix in (("", True), (" ", False), (",", False)):
+        assert [each.is_prefix for each in TypedText(f"cordless dr{ending}").lookups] == [False, is_prefix]
 
 
 def test_words_are_replaced_and_all_else_stays() -> None:

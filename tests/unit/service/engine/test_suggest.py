@@ -254,12 +254,6 @@ def test_any_text_is_answered_and_suggestions_have_all_of_its_words(engine: Sear
             ), suggested
 
 
-@given(st.text(max_size=40))
-def test_any_query_is_searched_for(engine: SearchEngine, text: str) -> None:
-    page = engine.search(text, size=1, stage="bm25")
-    assert page.suggestion or not page.corrected
-
-
 def test_the_demo_stores_own_words_are_never_corrected(engine: SearchEngine) -> None:
     products = engine.snapshot.products
     for row in range(0, len(products), 7):

@@ -83,7 +83,9 @@ def test_sessions_are_numbered_as_in_their_table(read: ReportInputs) -> None:
     assert BOT not in read.honest["shopper"]
 
 
-def test_a_store_without_events_makes_an_empty_report(tmp_path: Path) -> None:
+def test_without_tables_it_is_said_what_to_do_and_without_events_the_report_is_empty(tmp_path: Path) -> None:
+    with pytest.raises(StoreMissingError, match="refresh them from the events"):
+        read_inputs(tmp_path / "derived")
     with closing(SqliteEvents(tmp_path / "events")) as store:
         refresh(store, tmp_path / "derived", None, now=NOW)
     assert build_report(read_inputs(tmp_path / "derived")).is_empty
@@ -163,8 +165,3 @@ def test_a_manifest_that_lacks_something_says_what_to_do(tmp_path: Path, told: s
     path.write_text(path.read_text().replace(told, changed))
     with pytest.raises(StoreDamagedError, match="refresh the tables"):
         read_inputs(path.parent)
-
-
-def test_without_tables_it_is_said_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(StoreMissingError, match="refresh them from the events"):
-        read_inputs(tmp_path)

@@ -1,33 +1,64 @@
-"""Random assignment, interleaving and the marks in query ids."""
+"""Random assignment, interleaving, marks in query ids, and searches as running experiments answer them."""
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 from scipy import stats
 
+from rerank.ranker.spec import ranker_store
+from retrieval.errors import ExperimentError, QueryError
 from retrieval.records import Event, EventKind
 from retrieval.updates.validation import MAX_ID_BYTES
+from service.curation.rules import Pin, Rule
+from service.engine.engine import SearchEngine
+from service.engine.request import SearchRequest
 from service.experiments.assignment import (
+    DEEPEST,
     FIRST,
     MOST_TEAMS,
     NOBODY,
     SECOND,
     DraftMark,
     Mark,
+    MarkedPage,
+    ShopperSearch,
     SplitMark,
+    answer_search,
+    check_rankers,
+    notices,
     random_fraction,
     read_marks,
     sign_query_id,
+    stored_problem,
     takes_part,
     team_draft,
     unit_of,
     variant_of,
 )
-from service.experiments.experiment import LONGEST_ID, LONGEST_VARIANT, MOST_AT_ONCE, Experiment, Unit, Variant
+from service.experiments.experiment import (
+    LONGEST_ID,
+    LONGEST_VARIANT,
+    MOST_AT_ONCE,
+    Experiment,
+    Mode,
+    Unit,
+    Variant,
+    VariantOptions,
+)
+from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
+from service.settings import RankerSettings, Settings
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"
 SHOPPERS = [f"shopper\0u{number}" for number in range(20_000)]
@@ -82,9 +113,7 @@ LISTS = st.permutations(IDS)
 
 
 @given(LISTS, LISTS, st.binary(max_size=80), st.integers(0, 12), st.integers(0, 12))
-def test_pages_repeat_and_lose_none(
-    first: list[str], second: list[str], seed: bytes, shorter: int, longer: int
-) -> None:
+def test_pages_continue_the_last(first: list[str], second: list[str], seed: bytes, shorter: int, longer: int) -> None:
     shorter, longer = sorted((shorter, longer))
     page = team_draft(first[:shorter], second[:shorter], shorter, seed)
     pages = team_draft(first[:longer], second[:longer], longer, seed)
@@ -182,3 +211,237 @@ def test_the_longest_mark_is_an_id_that_events_take() -> None:
     assert len(f"{query_id}-100000".encode()) <= MAX_ID_BYTES
     assert read_marks(query_id, KEY)[-1] == DraftMark("d" * LONGEST_ID, 100_000, "ab" * (MOST_TEAMS // 2))
     assert Event(EventKind.CLICK, "p1", query_id=query_id).query_id == query_id
+
+
+NOW = datetime(2026, 12, 1, tzinfo=UTC)
+MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))))
+DRAFT = replace(MERGING, id="draft", mode=Mode.INTERLEAVE)
+DRILL = ShopperSearch(SearchRequest("cordless drill", size=10), shopper="u1", session="s1")
+
+
+def varied(search: ShopperSearch, **changes: Any) -> ShopperSearch:  # noqa: ANN401 - fields of two classes
+    own = {name: changes.pop(name) for name in ("shopper", "session") if name in changes}
+    return replace(search, request=replace(search.request, **changes), **own)
+
+
+def running(*experiments: Experiment) -> StoredExperiments:
+    return StoredExperiments(tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments), KEY)
+
+
+def ids(found: MarkedPage) -> list[str]:
+    return [hit.product.id for hit in found.page.hits]
+
+
+def split_mark(found: MarkedPage) -> SplitMark:
+    """The only mark of a page, of a split."""
+    (mark,) = read_marks(found.query_id, KEY)
+    assert isinstance(mark, SplitMark)
+    return mark
+
+
+def draft_mark(found: MarkedPage) -> DraftMark:
+    """The only mark of a page, which is interleaved."""
+    (mark,) = read_marks(found.query_id, KEY)
+    assert isinstance(mark, DraftMark)
+    return mark
+
+
+def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
+    """Asserts that each hit is the best of its team's list that was left."""
+    taken: set[str] = set()
+    for product, team in zip(ids(found), draft_mark(found).teams, strict=True):
+        assert product == next(each for each in {"a": first, "b": second}[team] if each not in taken)
+        taken.add(product)
+
+
+def test_a_shopper_sees_the_variant_that_the_query_id_tells(engine: SearchEngine) -> None:
+    told = set()
+    for number in range(12):
+        asked = varied(DRILL, shopper=f"u{number}")
+        found = answer_search(engine, running(MERGING), asked)
+        part = split_mark(found)
+        told.add(part.variant)
+        merge = {"now": "per-word", "rrf": "rrf"}[part.variant]
+        assert ids(found) == [hit.product.id for hit in engine.search("cordless drill", size=10, merge=merge).hits]
+        again = answer_search(engine, running(MERGING), varied(asked, text="saw", session="s2"))
+        assert read_marks(again.query_id, KEY) == (part,)
+        assert again.query_id != found.query_id
+    assert told == {"now", "rrf"}
+
+
+@pytest.mark.parametrize(
+    "change", [{"sort": "price"}, {"explain": True}, {"size": 0}, {"shopper": "", "session": ""}, {"shopper": ""}]
+)
+def test_who_takes_no_part_has_a_plain_query_id(engine: SearchEngine, change: dict[str, Any]) -> None:
+    found = answer_search(engine, running(MERGING, DRAFT), varied(DRILL, **change))
+    assert len(found.query_id) == 32
+    assert found.query_id.isalnum()
+
+
+def test_several_experiments_are_seen_together(engine: SearchEngine) -> None:
+    rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))), unit=Unit.SESSION)
+    found = answer_search(engine, running(MERGING, rules), DRILL)
+    assert {part.experiment for part in read_marks(found.query_id, KEY)} == {"merging", "rules"}
+    browsed = answer_search(engine, running(rules, DRAFT), varied(DRILL, text=" "))
+    assert [part.experiment for part in read_marks(browsed.query_id, KEY)] == ["rules"]
+
+
+def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngine) -> None:
+    whole = answer_search(engine, running(DRAFT), varied(DRILL, size=60, facets=("brand",)))
+    pages = [answer_search(engine, running(DRAFT), varied(DRILL, size=20, page=page)) for page in (1, 2, 3)]
+    assert [each for page in pages for each in ids(page)] == ids(whole)
+    assert len(set(ids(whole))) == 60
+    parts = [draft_mark(page) for page in pages]
+    assert [part.first for part in parts] == [1, 21, 41]
+    assert "".join(part.teams for part in parts) == draft_mark(whole).teams
+    assert (whole.page.page, whole.page.size, pages[2].page.page) == (1, 60, 3)
+    assert whole.page.facets["brand"].counts
+    assert whole.page.total == pages[0].page.total == engine.search("cordless drill").total
+
+
+def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) -> None:
+    found = answer_search(engine, running(DRAFT), DRILL)
+    check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
+
+
+def test_a_pinned_product_stays_at_its_place(live: SearchEngine) -> None:
+    last = live.search("cordless drill", size=30).hits[-1].product.id
+    live.rules.put([Rule("pin", (Pin((last,), position=3),))])
+    found = answer_search(live, running(DRAFT), DRILL)
+    assert (ids(found)[2], draft_mark(found).teams[2]) == (last, "-")
+
+
+def test_another_text_or_shopper_has_other_coins(engine: SearchEngine) -> None:
+    pages = [answer_search(engine, running(DRAFT), varied(DRILL, shopper=f"u{number}")) for number in range(8)]
+    assert len({draft_mark(page).teams for page in pages}) > 4
+    once, again = (answer_search(engine, running(DRAFT), varied(DRILL, text=text)) for text in ("drill", " DRILL "))
+    assert ids(once) == ids(again)
+
+
+def test_pages_past_the_deepest_are_the_first_variants(engine: SearchEngine) -> None:
+    deep = varied(DRILL, size=DEEPEST // 2 + 1, page=2)
+    found = answer_search(engine, running(DRAFT), deep)
+    assert found.query_id.isalnum()
+    assert ids(found) == [
+        hit.product.id for hit in engine.search("cordless drill", size=deep.request.size, page=2).hits
+    ]
+
+
+def test_a_share_of_traffic_is_all_that_takes_part(engine: SearchEngine) -> None:
+    tenth = replace(MERGING, share=0.1)
+    told = [answer_search(engine, running(tenth), varied(DRILL, shopper=f"u{number}", size=1)) for number in range(60)]
+    assert 1 <= sum(bool(read_marks(each.query_id, KEY)) for each in told) <= 15
+
+
+def test_what_cannot_be_answered_is_refused_as_without_experiments(engine: SearchEngine) -> None:
+    for page in (0, 10_000):
+        with pytest.raises(QueryError, match="page"):
+            answer_search(engine, running(DRAFT), varied(DRILL, page=page, size=20))
+
+
+TWELVE = range(12)
+
+
+def experiment(*rankers: str | None, **values: Any) -> Experiment:  # noqa: ANN401 - as an Experiment takes them
+    variants = [Variant(f"v{number}", VariantOptions(ranker=ranker)) for number, ranker in enumerate(rankers)]
+    return Experiment("order", tuple(variants), **values)
+
+
+def ordered(engine: SearchEngine, ranker: str = "", **options: Any) -> list[str]:  # noqa: ANN401 - a search's options
+    return [hit.product.id for hit in engine.search(DRILL.request.text, size=10, ranker=ranker, **options).hits]
+
+
+def unserved() -> float:
+    return REGISTRY.get_sample_value("shelfwise_unserved_experiment_searches_total", {"experiment": "order"}) or 0.0
+
+
+@pytest.fixture
+def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
+    """Its first ranker reverses the merged order, the second goes by meaning and serves."""
+    for weights in ({"merged": -1.0}, {"cosine": 1.0}):
+        publish(root, spec_for(engine.snapshot), weighing(**weights))
+    settings = Settings(backend="embedded", ranker=RankerSettings(deadline=60))
+    with SearchEngine.open(root, settings=settings, follow=False) as opened:
+        yield opened
+
+
+def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine) -> None:
+    compared = experiment(None, "off", "ranker-0001")
+    wanted = {"v0": ordered(ranked), "v1": ordered(ranked, stage="merged"), "v2": ordered(ranked, "ranker-0001")}
+    assert len({tuple(each) for each in wanted.values()}) == 3
+    told = set()
+    for number in TWELVE:
+        found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
+        variant = split_mark(found).variant
+        assert (ids(found), found.page.degraded) == (wanted[variant], ())
+        told.add(variant)
+    assert told == wanted.keys()
+
+
+def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
+    found = answer_search(ranked, running(experiment("ranker-0002", "ranker-0001", mode=Mode.INTERLEAVE)), DRILL)
+    check_picks(found, ordered(ranked), ordered(ranked, "ranker-0001"))
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_while_a_ranker_cannot_serve_nobody_takes_part(ranked: SearchEngine, root: Path, mode: Mode) -> None:
+    compared = experiment("ranker-0001", "ranker-0099", mode=mode)
+    before, served = unserved(), ServedExperiments(root)
+    served.store.put(compared)
+    for number in TWELVE:
+        found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
+        assert ids(found) == ordered(ranked, "ranker-0001")
+        assert found.query_id.isalnum()
+    assert unserved() - before == len(TWELVE)
+    (notice,) = notices(ranked, served)
+    assert notice.startswith("no shopper is assigned to the experiment order: ")
+    assert "no ranker 'ranker-0099'" in notice
+
+
+def test_where_the_first_variants_own_cannot_serve_the_one_that_serves_does(ranked: SearchEngine) -> None:
+    found = answer_search(ranked, running(experiment("ranker-0099", "ranker-0001")), DRILL)
+    assert ids(found) == ordered(ranked)
+    assert found.query_id.isalnum()
+
+
+@pytest.mark.usefixtures("without_default")
+def test_without_a_serving_ranker_nothing_is_compared_with_the_merged_order(ranked: SearchEngine, root: Path) -> None:
+    compared = experiment(None, "off")
+    assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
+    ranker_store(root).off()
+    ranked.reload_if_changed()
+    found = answer_search(ranked, running(compared), DRILL)
+    assert (found.query_id.isalnum(), ids(found)) == (True, ordered(ranked, stage="merged"))
+    with pytest.raises(ExperimentError, match="no ranker serves"):
+        check_rankers(compared, ranked.ranker_problem)
+    ranker_store(root).rollback()
+    ranked.reload_if_changed()
+    assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
+
+
+def test_one_that_fails_leaves_the_merged_order_and_the_variant(ranked: SearchEngine, root: Path) -> None:
+    name = publish(root, spec_for(ranked.snapshot), failing())
+    found = answer_search(ranked, running(experiment(name, name)), DRILL)
+    assert found.page.degraded == ("ranked",)
+    assert ids(found) == ordered(ranked, stage="merged")
+    assert len(read_marks(found.query_id, KEY)) == 1
+
+
+def test_other_experiments_go_on(ranked: SearchEngine) -> None:
+    rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
+    found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
+    assert [part.experiment for part in read_marks(found.query_id, KEY)] == ["rules"]
+
+
+def test_a_ranker_just_gone_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = experiment("ranker-0001", "ranker-0001")
+    shutil.rmtree(root / "rankers" / "ranker-0001")
+    monkeypatch.setattr(SearchEngine, "ranker_problem", lambda _engine, _name="": "")
+    found = answer_search(ranked, running(compared), DRILL)
+    assert (ids(found), found.query_id.isalnum()) == (ordered(ranked), True)
+
+
+def test_an_index_that_is_not_opened_says_the_same(ranked: SearchEngine, root: Path) -> None:
+    problem = stored_problem(root)
+    for name in ("", "off", "default", "ranker-0001", "ranker-0099"):
+        assert bool(problem(name)) == bool(ranked.ranker_problem(name)) == (name == "ranker-0099")

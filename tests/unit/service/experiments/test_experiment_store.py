@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,21 +20,13 @@ HOUR = timedelta(hours=1)
 MERGING = Experiment("merging", (Variant("now"), Variant("rrf", VariantOptions(merge="rrf"))))
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> datetime:
-        return self.now
+@pytest.fixture
+def clock() -> Mock:
+    return Mock(return_value=NOW)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> ExperimentStore:
+def store(tmp_path: Path, clock: Mock) -> ExperimentStore:
     return ExperimentStore(tmp_path, clock=clock)
 
 
@@ -44,31 +37,31 @@ def test_nothing_is_made_before_an_experiment_is_put(store: ExperimentStore) -> 
     assert not store.path.exists()
 
 
-def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentStore, clock: Clock) -> None:
+def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentStore, clock: Mock) -> None:
     assert store.put(MERGING, who="m7")
     assert not store.put(MERGING, who="m8")
     with pytest.raises(ExperimentError, match="has begun: it can be stopped, not changed"):
         store.put(replace(MERGING, share=0.5))
-    clock.now += HOUR
-    assert store.get("merging").runs(clock.now)
+    clock.return_value += HOUR
+    assert store.get("merging").runs(clock.return_value)
     assert store.stop("merging", who="m9")
     assert not store.stop("merging")
     kept = store.get("merging")
-    assert (kept.who, kept.stopper, kept.over) == ("m7", "m9", clock.now)
-    assert kept.state(clock.now) == "stopped"
-    assert not kept.runs(clock.now)
+    assert (kept.who, kept.stopper, kept.over) == ("m7", "m9", clock.return_value)
+    assert kept.state(clock.return_value) == "stopped"
+    assert not kept.runs(clock.return_value)
     for again in (MERGING, replace(MERGING, share=0.5)):
         with pytest.raises(ExperimentError, match="was stopped"):
             store.put(again)
 
 
-def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: ExperimentStore, clock: Clock) -> None:
+def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: ExperimentStore, clock: Mock) -> None:
     store.put(replace(MERGING, enabled=False))
     salt = store.get("merging").salt
-    clock.now += HOUR
-    assert store.get("merging").state(clock.now) == "draft"
+    clock.return_value += HOUR
+    assert store.get("merging").state(clock.return_value) == "draft"
     assert store.put(replace(MERGING, starts=NOW + 3 * HOUR))
-    assert store.get("merging").state(clock.now) == "waiting"
+    assert store.get("merging").state(clock.return_value) == "waiting"
     assert store.put(replace(MERGING, starts=NOW + 2 * HOUR, ends=NOW + 4 * HOUR))
     kept = store.get("merging")
     assert kept.salt == salt
@@ -76,7 +69,7 @@ def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: Ex
     assert kept.state(NOW + 5 * HOUR) == "ended"
 
 
-def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, clock: Clock) -> None:
+def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, clock: Mock) -> None:
     store.put(replace(MERGING, starts=NOW - HOUR))
     assert store.get("merging").begins == NOW
     with pytest.raises(ExperimentError) as caught:
@@ -84,13 +77,13 @@ def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, cloc
     assert caught.value.field == "ends"
 
 
-def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: ExperimentStore, clock: Clock) -> None:
+def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: ExperimentStore, clock: Mock) -> None:
     store.put(MERGING)
     other = replace(MERGING, id="other")
-    with pytest.raises(ExperimentError, match="'merging' sets merge"):
+    with pytest.raises(ExperimentError, match="'merging' also sets merge"):
         store.put(other)
     store.put(replace(other, enabled=False))
-    clock.now += HOUR
+    clock.return_value += HOUR
     store.stop("merging")
     assert store.put(other)
 
@@ -128,7 +121,7 @@ def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
         store.put(MERGING)
 
 
-def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: ExperimentStore, clock: Clock) -> None:
+def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: ExperimentStore, clock: Mock) -> None:
     served = ServedExperiments(tmp_path, clock=clock)
     assert served.running().experiments == ()
     store.put(MERGING)

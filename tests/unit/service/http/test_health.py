@@ -44,9 +44,11 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
         client.app.state.draining.clear()  # type: ignore[attr-defined]
 
 
-def test_what_is_refused_is_counted_from_the_context(client: TestClient) -> None:
+def test_refusals_and_searches_by_what_came_of_them_are_counted(client: TestClient) -> None:
     client.app.state.context.threads.refused = 41  # type: ignore[attr-defined]
     assert value(client, "shelfwise_requests_refused_total") == 41
+    for outcome in ("answered", "nothing", "degraded"):
+        assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0
 
 
 def test_paths_and_methods_that_clients_make_up_make_no_new_series(client: TestClient) -> None:
@@ -111,8 +113,3 @@ def test_an_event_is_late_until_it_is_written() -> None:
     assert within(5, lambda: exposures.lag == 0)
     assert exposures.waiting == 0
     exposures.close()
-
-
-def test_searches_are_counted_from_nought_by_what_came_of_them(client: TestClient) -> None:
-    for outcome in ("answered", "nothing", "degraded"):
-        assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0

@@ -56,12 +56,9 @@ def test_a_change_that_cannot_be_taken_names_its_field(client: TestClient, body:
     assert field in answer.json()["error"]["field"]
 
 
-def test_an_id_that_is_not_the_one_in_the_path_is_refused(client: TestClient) -> None:
+def test_another_id_than_in_the_path_and_a_wrong_value_are_named(client: TestClient, store: SearchEngine) -> None:
     answer = client.put("/v1/products/a", json={"product": {"id": "b", "title": "Lamp"}})
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "product.id")
-
-
-def test_values_that_the_index_cannot_hold_name_product_and_field(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product.id
     answer = client.patch(f"/v1/products/{product}", json={"price": -1})
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "price")

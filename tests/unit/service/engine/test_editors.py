@@ -1,7 +1,8 @@
-"""Rules of an engine: followed, changed, previewed and applied to searches."""
+"""Rules and synonyms of an engine: followed, changed, previewed and applied to searches."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,15 +15,24 @@ from hypothesis import strategies as st
 
 import service.engine.candidates
 from benchmarks.quality import run_stage
-from retrieval.errors import QueryError, RuleError, UnknownFieldError
+from indexer.build import RebuildOptions, rebuild
+from retrieval.errors import QueryError, RuleError, SynonymError, UnknownFieldError
+from retrieval.progress import NullProgress
 from retrieval.records import Product
+from retrieval.store.versions import Store
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
+from service.cli.verify import verify_version
 from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
+from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from service.demo import DemoFiles
 from service.engine.candidates import Stages
 from service.engine.editors import compile_rules
 from service.engine.engine import SearchEngine
 from service.engine.request import SearchRequest
 from service.engine.search import Search
 from tests.catalogs import ids
+from tests.conftest import ENCODER
 from tests.machine import within
 
 RULES_FILE = "rules.sqlite"
@@ -386,3 +396,143 @@ def test_every_page_keeps_what_it_promises(
                 narrower = f'({filters or "id EXISTS"}) AND {field} = "{each.value}"'
                 chosen = engine.search(query, size=ALL, filters=narrower, rules=rules)
                 assert chosen.total == len(chosen.hits) == each.count
+
+
+SYNONYMS_STORE = "synonyms.sqlite"
+
+ZORB = Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill",))
+
+
+def found_by(engine: SearchEngine, text: str) -> set[str]:
+    """What the words find."""
+    page = engine.search(text, size=200, stage="bm25", correct=False)
+    assert page.total <= 200
+    return set(ids(page))
+
+
+def test_a_search_after_a_change_goes_by_it(live: SearchEngine) -> None:
+    drills = found_by(live, "drill")
+    assert not found_by(live, "zorb")
+    live.synonyms.put([ZORB], who="m7")
+    assert found_by(live, "zorb") == drills
+    assert live.snapshot is live.snapshot
+    live.synonyms.put([Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill",), enabled=False)])
+    assert not found_by(live, "zorb")
+    live.synonyms.put([ZORB])
+    live.synonyms.delete(["zorb"])
+    assert not found_by(live, "zorb")
+    assert [change.revision for change in live.synonyms.history()] == [4, 3, 2, 1]
+
+
+def test_a_two_way_one_works_from_each_side(live: SearchEngine) -> None:
+    drills, mugs = found_by(live, "drill"), found_by(live, "mug")
+    live.synonyms.put([Synonym("odd", SynonymKind.TWO_WAY, ("drill", "mug"))])
+    assert found_by(live, "drill") == found_by(live, "mug") == drills | mugs
+
+
+def test_those_of_the_version_hold_beside_them(live: SearchEngine) -> None:
+    sofas = found_by(live, "couch")
+    assert sofas == found_by(live, "sofa")
+    live.synonyms.put([Synonym("couch", SynonymKind.ONE_WAY, ("couch",), ("kettle",))])
+    assert found_by(live, "couch") == sofas | found_by(live, "kettle")
+
+
+def test_other_engines_follow_synonyms_within_a_second(root: Path, live: SearchEngine) -> None:
+    SynonymStore(root).put([ZORB])
+    assert within(1, lambda: bool(found_by(live, "zorb")))
+    with SearchEngine.open(root, follow=False) as still:
+        assert not found_by(still, "zorb"), "it answers from the version as it is"
+        still.synonyms.put([Synonym("blurf", SynonymKind.ONE_WAY, ("blurf",), ("drill",))])
+        assert not found_by(still, "blurf")
+    assert within(1, lambda: bool(found_by(live, "blurf")))
+
+
+def test_live_changes_and_synonyms_go_together(live: SearchEngine) -> None:
+    live.synonyms.put([ZORB])
+    live.upsert([Product("p1", "Pillar drill of the newest kind")])
+    assert "p1" in found_by(live, "zorb")
+    live.delete(["p1"])
+    assert "p1" not in found_by(live, "zorb")
+    assert found_by(live, "zorb") == found_by(live, "drill")
+
+
+def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, live: SearchEngine) -> None:
+    live.synonyms.put([ZORB])
+    before = live.manifest
+    assert live.snapshot.analyzer.identity != before.analyzer
+    live.refresh()
+    assert (live.manifest, bool(found_by(live, "zorb"))) == (before, True)
+    assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems
+    report = rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER))
+    assert report.published
+    live.refresh()
+    assert live.manifest.version != before.version
+    assert found_by(live, "zorb") == found_by(live, "drill")
+    assert not found_by(live, "settee"), "the new version was built without synonyms"
+
+
+def test_a_misspelling_is_not_what_a_synonym_is_taken_for(live: SearchEngine) -> None:
+    assert live.search("dril").corrected
+    live.synonyms.put([Synonym("dril", SynonymKind.ONE_WAY, ("dril",), ("kettle",))])
+    page = live.search("dril", stage="bm25", size=200)
+    assert not page.corrected
+    assert set(ids(page)) == found_by(live, "kettle")
+
+
+def test_a_phrase_with_synonyms_counts_as_all_of_its_words(live: SearchEngine) -> None:
+    """Half of a query's words must be there; a phrase that became one group counted once, and lost its hits."""
+    live.upsert([Product("p1", "Zagg blurp")])
+    assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
+    scores = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}
+    live.synonyms.put([Synonym("zagg", SynonymKind.ONE_WAY, ("zagg blurp",), ("kettle",))])
+    assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
+    after = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}
+    assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4), "counting is no score"
+
+
+def test_searches_go_on_while_synonyms_change(live: SearchEngine) -> None:
+    drills, failures, over = found_by(live, "drill"), list[str](), threading.Event()
+
+    def search() -> None:
+        while not over.is_set():
+            if found_by(live, "zorb") not in (drills, set()):
+                failures.append("neither with nor without")
+
+    threads = [threading.Thread(target=search) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        live.synonyms.put([ZORB])
+        assert found_by(live, "zorb") == drills
+        live.synonyms.delete(["zorb"])
+        assert not found_by(live, "zorb")
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_what_is_no_list_is_refused(live: SearchEngine) -> None:
+    with pytest.raises(SynonymError, match=r"\[synonym\]"):
+        live.synonyms.put(ZORB)  # type: ignore[arg-type]
+    with pytest.raises(SynonymError, match=r"\['zorb'\]"):
+        live.synonyms.delete("zorb")
+    with pytest.raises(SynonymError, match="there is no proposal '0a'"):
+        live.synonyms.accept("0a")
+    assert live.synonyms.proposals() == ()
+
+
+WORDS = st.sampled_from(["drill", "cordless", "red", "mug", "350ml", "hose", "sofa", "zorb", "耳机", "蓝牙", "pan lid"])
+PHRASES = st.lists(WORDS, min_size=1, max_size=3).map(" ".join)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(PHRASES, PHRASES), max_size=4), PHRASES)
+def test_a_synonym_never_loses_a_hit(engine: SearchEngine, pairs: list[tuple[str, str]], query: str) -> None:
+    lines = [f"{one} => {other}" for one, other in pairs if one != other]
+    keyword = engine.snapshot.keyword
+    without, expanded = (
+        keyword.search(analyzer.groups(query), 600) for analyzer in (Analyzer(), Analyzer(Synonyms.parse(lines)))
+    )
+    assert without.total == len(without.rows)
+    assert set(without.rows.tolist()) <= set(expanded.rows.tolist())

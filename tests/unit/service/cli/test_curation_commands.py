@@ -1,0 +1,239 @@
+"""The commands for rules, synonyms and experiments: what they show, change and refuse, for people and as JSON."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from retrieval.errors import ExperimentError, RuleError, ShelfwiseError, StoreMissingError, SynonymError
+from service.curation.synonym_mining import Example, Proposal, write_proposals
+from service.curation.synonyms import SynonymKind
+from tests.learning_stores import record_searches
+from tests.unit.service.cli.commands import document, run, shown
+
+RULES = """
+[[rules]]
+id = "drills"
+name = "Drills of the week"
+priority = 5
+when = { query = "drills", match = "contains", ends = 2099-01-01T00:00:00Z }
+
+[[rules.actions]]
+kind = "pin"
+products = ["d000017", "d000018", "d000019", "d000020"]
+position = 2
+
+[[rules.actions]]
+kind = "hide"
+filters = "price > 900"
+
+[[rules]]
+id = "returns"
+when = { query = "return an order", match = "exact" }
+actions = [{ kind = "redirect", url = "/returns" }]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
+    assert "No rules." in shown("rules", "list", root)
+    assert f"Revision 1: 2 rules are in place. To undo: shelfwise rules restore {root} 0" in shown(
+        "rules", "put", root, file, "--by", "m7"
+    )
+    assert "Nothing is other than it was at revision 1" in shown("rules", "put", root, file)
+    listed = shown("rules", "list", root)
+    assert 'with "drills", until 2099-01-01 00:00 UTC' in listed
+    assert "pin d000017, d000018, d000019 and 1 more at 2; hide price > 900" in listed
+    assert listed.splitlines()[2].split() == ["returns", "0", '"return', "an", 'order"', "redirect", "to", "/returns"]
+    assert "Revision 2: 1 rule is deleted." in shown("rules", "delete", root, "returns")
+    history = shown("rules", "history", root).splitlines()
+    assert [line.split()[0] for line in history[1:]] == ["2", "1", "1"]
+    assert history[1].split()[-2:] == ["returns", "deleted"]
+    assert history[2].split()[-3:] == ["m7", "drills", "added"]
+    assert "the rules are those of revision 1" in shown("rules", "restore", root, "1")
+    assert [each["id"] for each in document("rules", "list", root)["rules"]] == ["drills", "returns"]
+
+
+def test_what_is_shown_can_be_put_again(root: Path, file: Path, tmp_path: Path) -> None:
+    shown("rules", "put", root, file)
+    saved = tmp_path / "saved.json"
+    saved.write_text(shown("rules", "show", root, "drills"))
+    assert document("rules", "put", root, saved) == {"before": 1, "revision": 1}
+    changed = msgspec.json.decode(saved.read_bytes()) | {"priority": 1, "enabled": False}
+    saved.write_bytes(msgspec.json.encode(changed))
+    assert document("rules", "put", root, saved) == {"before": 1, "revision": 2}
+    assert "changed priority, enabled" in shown("rules", "history", root, "drills", "--limit", "1")
+    assert "drills (off)" in shown("rules", "list", root)
+    (last,) = document("rules", "history", root, "drills", "--limit", "1")
+    assert (last["revision"], last["before"]["priority"], last["after"]["priority"]) == (2, 5, 1)
+
+
+def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
+    told = shown("rules", "preview", root, "drills", "--put", file, "--size", "5")
+    assert "+  → 2" in told
+    assert "rules now: none; then: drills" in told
+    assert document("rules", "list", root)["revision"] == 0
+    found = document("rules", "preview", root, "return an order", "--put", file)
+    assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
+    assert "The page would be the same." in shown("rules", "preview", root, "mug", "--put", file)
+    redirected = shown("rules", "preview", root, "return an order", "--put", file)
+    assert "redirect: none now, /returns then" in redirected
+
+
+def test_a_search_shows_which_rules_took_part(root: Path, file: Path) -> None:
+    shown("rules", "put", root, file)
+    text = shown("search", root, "drill", "--explain")
+    assert "rules: drills" in text
+    assert "rule drills, bm25" in text
+    assert "redirects this search to /returns" in shown("search", root, "return an order")
+    assert "rule" not in shown("search", root, "drill", "--no-rules")
+
+
+def test_what_cannot_be_used_is_refused(root: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.json"
+    bad.write_text('{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}')
+    with pytest.raises(RuleError, match="did you mean"):
+        shown("rules", "put", root, bad)
+    with pytest.raises(RuleError, match="there is no rule 'a'"):
+        shown("rules", "show", root, "a")
+    with pytest.raises(StoreMissingError):
+        shown("rules", "history", tmp_path / "nowhere")
+    assert not (root / "rules.sqlite").exists()
+
+
+EXAMPLE = Example("grey divano", "grey sofa", 7, 0.5, 0.61)
+PROPOSAL = Proposal("0a1b2c3d4e5f", SynonymKind.ONE_WAY, ("divano",), ("sofa",), 7, 0.5, 0.61, (EXAMPLE,))
+
+
+def test_they_are_put_listed_and_taken_away(root: Path) -> None:
+    assert "No synonyms." in shown("synonyms", "list", root)
+    assert "Revision 1: 1 synonym is in place." in shown("synonyms", "put", root, "sofa, divano", "--by", "m7")
+    assert "Nothing is other than it was at revision 1" in shown("synonyms", "put", root, "sofa,  divano")
+    assert document("synonyms", "put", root, "hdd => hard disk", "--id", "disk", "--off") == {
+        "before": 1,
+        "revision": 2,
+    }
+    lines = [line.split() for line in shown("synonyms", "list", root).splitlines()[1:]]
+    assert lines == [["disk", "(off)", "hdd", "=>", "hard", "disk"], ["sofa-divano", "sofa,", "divano"]]
+    listed = document("synonyms", "list", root)
+    assert (listed["revision"], [each["enabled"] for each in listed["synonyms"]]) == (2, [False, True])
+    shown("synonyms", "put", root, "hdd => hard disk", "--id", "disk")
+    shown("synonyms", "put", root, "hdd => hard drive", "--id", "disk")
+    assert "Revision 5: 1 synonym is deleted." in shown("synonyms", "delete", root, "disk")
+    history = [line.split(maxsplit=4)[-1] for line in shown("synonyms", "history", root).splitlines()[1:]]
+    assert "deleted: hdd => hard drive" in history[0]
+    assert "hdd => hard disk became hdd => hard drive" in history[1]
+    assert "turned on" in history[2]
+    assert "added: hdd => hard disk" in history[3]
+    (first,) = document("synonyms", "history", root, "sofa-divano")
+    assert (first["revision"], first["who"], first["before"]) == (1, "m7", None)
+
+
+def test_what_is_exported_can_be_imported(root: Path, tmp_path: Path) -> None:
+    path = tmp_path / "synonyms.txt"
+    path.write_text("# ours\nsofa, divano\nhdd => hard disk\n移动电源, 充电宝\n", encoding="utf-8")
+    assert document("synonyms", "import", root, path, "--by", "m7") == {"before": 0, "revision": 1}
+    exported = shown("synonyms", "export", root)
+    assert sorted(exported.splitlines()) == ["hdd => hard disk", "sofa, divano", "移动电源, 充电宝"]
+    path.write_text(exported, encoding="utf-8")
+    assert document("synonyms", "import", root, path) == {"before": 1, "revision": 1}
+
+
+def test_proposals_are_accepted_and_declined(root: Path) -> None:
+    assert "No proposals." in shown("synonyms", "proposals", root)
+    write_proposals(root, [PROPOSAL], datetime(2026, 11, 20, tzinfo=UTC))
+    told = shown("synonyms", "proposals", root)
+    assert '"grey divano", "grey sofa"; 50% went on and chose; choices alike 0.61' in told
+    assert document("synonyms", "proposals", root)[0]["id"] == PROPOSAL.id
+    assert "Revision 1: divano => sofa, with the id divano-to-sofa." in shown("synonyms", "accept", root, PROPOSAL.id)
+    assert document("synonyms", "proposals", root) == []
+    shown("synonyms", "delete", root, "divano-to-sofa")
+    assert len(document("synonyms", "proposals", root)) == 1, "it is proposed again"
+    assert "It will not be proposed again." in shown("synonyms", "decline", root, PROPOSAL.id, "--by", "m7")
+    assert document("synonyms", "proposals", root) == []
+
+
+def test_what_cannot_be_a_synonym_is_refused(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(SynonymError, match="nothing to be a synonym of"):
+        shown("synonyms", "put", root, "sofa")
+    with pytest.raises(SynonymError, match="there is no proposal 'nowhere'"):
+        shown("synonyms", "accept", root, "nowhere")
+    with pytest.raises(SynonymError, match="cannot be read"):
+        shown("synonyms", "import", root, tmp_path / "none.txt")
+    with pytest.raises(StoreMissingError):
+        shown("synonyms", "list", tmp_path / "nowhere")
+    assert not (root / "synonyms.sqlite").exists()
+
+
+SPLIT = 'id = "merging"\nvariants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]\n'
+DRAFT = SPLIT.replace("merging", "draft").replace('merge = "rrf"', 'stage = "merged"') + 'mode = "interleave"\n'
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path) -> None:
+    (tmp_path / "split.toml").write_text(SPLIT)
+    (tmp_path / "draft.toml").write_text(DRAFT)
+
+
+def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> None:
+    assert "No experiments" in shown("experiments", "list", root)
+    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
+    assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
+    text = shown("experiments", "list", root)
+    assert "running" in text
+    assert "now (as it is); rrf (merge rrf)" in text
+    (listed,) = document("experiments", "list", root)
+    assert (listed["experiment"]["id"], listed["state"], listed["who"]) == ("merging", "running", "m7")
+    assert document("experiments", "stop", root, "merging") == {"changed": True}
+    assert "was over already" in shown("experiments", "stop", root, "merging")
+
+
+def test_what_cannot_be_an_experiment_is_refused(root: Path, tmp_path: Path) -> None:
+    run("experiments", "put", root, tmp_path / "split.toml")
+    (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
+    for arguments, error in (
+        (("put", tmp_path / "split.toml"), ExperimentError),
+        (("put", tmp_path / "nosuch.toml"), ExperimentError),
+        (("stop", "mergin"), ExperimentError),
+        (("report", "nosuch"), ExperimentError),
+        (("report", "merging"), StoreMissingError),
+    ):
+        with pytest.raises(error):
+            run("experiments", arguments[0], root, *arguments[1:])
+    with pytest.raises(ShelfwiseError):
+        run("experiments", "list", tmp_path / "nowhere")
+
+
+def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "ranker-0001"'))
+    with pytest.raises(ExperimentError, match=r"ranker: .* has no ranker 'ranker-0001'"):
+        run("experiments", "put", root, tmp_path / "order.toml")
+    (tmp_path / "order.toml").write_text(SPLIT.replace('merge = "rrf"', 'ranker = "off"'))
+    assert "merging is stored" in shown("experiments", "put", root, tmp_path / "order.toml")
+    assert "rrf (ranker off)" in shown("experiments", "list", root)
+
+
+def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
+    for name in ("split.toml", "draft.toml"):
+        run("experiments", "put", root, tmp_path / name)
+    record_searches(root, 40)
+    made = document("experiments", "report", root, "merging")
+    now, rrf = made["analysis"]["variants"]
+    assert (now["name"], now["shoppers"], now["figures"]["click_through"]) == ("now", 20, 0.0)
+    assert (rrf["name"], rrf["shoppers"], rrf["figures"]["click_through"]) == ("rrf", 20, 1.0)
+    assert made["analysis"]["decisions"][0]["outcome"] == "not yet"
+    draft = document("experiments", "report", root, "draft")["analysis"]["draft"]
+    assert (draft["wins"], draft["losses"], draft["win_share"]) == (20, 0, 1.0)
+    text = shown("experiments", "report", root, "merging")
+    assert "not yet" in text
+    assert "+100.00 points" in text
+    assert "rrf over now" in shown("experiments", "report", root, "draft")

@@ -1,0 +1,314 @@
+"""From a log of clicks to a ranker with a verdict, and its second phase, which learns from shoppers' histories."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+from rerank.click_models.simulation import Conditions, PositionShopper, falling_examination, graded_store, simulate
+from rerank.model_store import WEIGHTS_FILE
+from rerank.ranker.features import ACT_KINDS, FEATURES
+from rerank.ranker.network import NetworkShape, RankerNetwork, load_network
+from rerank.ranker.onnx import OnnxRanker
+from rerank.ranker.spec import AddedRanker, ranker_store
+from rerank.training.click_training import Mixing
+from rerank.training.datasets import CandidateLists
+from rerank.training.history_training import HistoryOptions, ShopperDisplays
+from rerank.training.trainer import LoopOptions
+from retrieval.errors import TrainingError
+from retrieval.progress import NullProgress
+from retrieval.store.versions import Store
+from service.demo import DemoFiles
+from service.engine.snapshot import Connection, Snapshot, open_snapshot
+from service.events.signals import Popularity
+from service.training.click_dataset import (
+    ClickRankerOptions,
+    ClickTraining,
+    HistoryResult,
+    TrainedNetwork,
+    build_training_set,
+)
+from service.training.ranker_from_clicks import (
+    KnownShoppers,
+    ShownLists,
+    click_ranker,
+    find_displays,
+    train_history_phase,
+)
+from tests.learning_stores import QUICK
+from tests.rankers import REPORT
+from tests.unit.rerank.click_models.simulated_logs import simulated_events
+from tests.unit.service.training.tasteful_shoppers import Told, told
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+BUILT = datetime(2026, 5, 1).timestamp()
+START = datetime(2026, 5, 1)
+
+
+@pytest.fixture(scope="module")
+def events(demo: DemoFiles) -> pl.DataFrame:
+    grades: dict[str, dict[str, float]] = {}
+    with demo.judgments.open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            grades.setdefault(row["query"].lower(), {})[row["product_id"]] = float(row["grade"])
+    told = dict(
+        list({query: judged for query, judged in grades.items() if len(set(judged.values())) > 1}.items())[:120]
+    )
+    store, pairs = graded_store(told, seed=1)
+    shopper = PositionShopper(falling_examination(1.0))
+    return simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
+
+
+def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUICK) -> AddedRanker:
+    store = Store(root)
+    work = root / "training"
+    work.mkdir(exist_ok=True)
+    with closing(Connection(store)) as connection:
+        return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, NullProgress()).added
+
+
+def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
+    added = trained(root, events)
+    made = added.model
+    verdict = made.report.decision
+    assert verdict is not None
+    assert added.serves == verdict.publish
+    assert made.report.against == "default"
+    named = {(each.measure, each.slice) for each in verdict.comparisons}
+    assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
+    assert {("nDCG@10", name) for name in ("head queries", "tail queries", "new products")} <= named
+    told = made.report.measures
+    assert told["above naive, at least"] <= told["above naive"] <= told["above naive, at most"]
+    assert told["above naive"] == pytest.approx(told["nDCG@10"] - told["nDCG@10 of naive training"])
+    assert made.spec.trained_on["method"] == "debiased"
+    assert made.spec.calibration[0] >= 0
+    assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
+
+
+def test_popularity_in_all_periods_is_that_before_the_validation_lists(root: Path, events: pl.DataFrame) -> None:
+    product = events.filter(pl.col("kind") == "click")["product_id"].mode().sort()[0]
+    asked = []
+
+    def popular(end: datetime) -> Popularity:
+        asked.append(end)
+        return Popularity.of_scores({product: 4.0})
+
+    store = Store(root)
+    with closing(Connection(store)) as connection:
+        snapshot = open_snapshot(store, connection)
+        made = build_training_set(snapshot, events, None, QUICK, BUILT, NullProgress(), popular)
+        row = snapshot.products.row_of(product)
+    (end,) = asked
+    first = pl.col("time").filter(pl.col("kind") == "impression").min().over("query_id")
+    assert (made.periods.training.select(first).to_series() < end).all()
+    assert made.periods.validation["time"].min() == end
+    for lists in (made.clicks.lists, made.validating.data.lists, made.held_out.data.lists):
+        told = lists.features[:, FEATURES.index("popularity")]
+        assert (told == (lists.rows == row)).all()
+        assert told.any()
+
+
+def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:
+    with pytest.raises(TrainingError, match="nothing was clicked"):
+        trained(root, events.filter(pl.col("kind") == "impression"))
+    assert ranker_store(root).names() == []
+
+
+def test_products_that_are_gone_are_no_reason_to_fail(root: Path, events: pl.DataFrame) -> None:
+    others = events.with_columns(product_id=pl.format("gone-{}", "product_id"))
+    with pytest.raises(TrainingError, match="queries have a clicked candidate"):
+        trained(root, others)
+
+
+LATER = 1.78e9
+
+
+@pytest.fixture(scope="module")
+def tasteful_root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("tasteful") / "store"))
+    (copied / "training").mkdir()
+    return copied
+
+
+@pytest.fixture(scope="module")
+def snapshot(tasteful_root: Path) -> Iterator[Snapshot]:
+    store = Store(tasteful_root)
+    with closing(Connection(store)) as connection:
+        yield open_snapshot(store, connection)
+
+
+@pytest.fixture(scope="module")
+def tasteful(snapshot: Snapshot) -> Told:
+    return told(snapshot, tastes=True)
+
+
+@pytest.fixture(scope="module")
+def tasteful_training(tasteful_root: Path, snapshot: Snapshot, tasteful: Told) -> ClickTraining:
+    return _trained(tasteful_root, snapshot, tasteful, QUICK)
+
+
+def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRankerOptions) -> ClickTraining:
+    return click_ranker(
+        snapshot, learned.lists, root / "training", root, options, LATER, NullProgress(), acts=learned.acts
+    )
+
+
+def second_phase(
+    snapshot: Snapshot, lists: pl.DataFrame, acts: pl.DataFrame | None, run: Path, options: ClickRankerOptions = QUICK
+) -> HistoryResult:
+    made = build_training_set(snapshot, lists, None, options, LATER, NullProgress())
+    shape = NetworkShape(made.data.data.states.dimension, 0, len(FEATURES), layers=0, history=0)
+    torch.manual_seed(0)
+    chosen = TrainedNetwork("debiased", RankerNetwork(shape), (), Mixing((1.0, 0.0, 0.0), 0.0, 0.0))
+    return train_history_phase(made, chosen, acts, None, run, NullProgress())
+
+
+def test_a_taste_is_learned_kept_and_told(tasteful_training: ClickTraining) -> None:
+    made = tasteful_training.added.model
+    assert OnnxRanker(made).reads_history
+    gained = [made.report.measures[f"MRR gained by histories{end}"] for end in (", at least", "", ", at most")]
+    assert 0 < gained[0] < gained[1] < gained[2]
+    sentence = made.spec.trained_on["histories"]
+    assert str(sentence).endswith("shoppers): kept")
+    assert "displays with a history; MRR +0." in str(sentence)
+    network = load_network(made.folder / WEIGHTS_FILE)
+    assert network.shape.history == 32
+    assert network.shape.vector_dimension == made.spec.vector_dimension
+    assert tasteful_training.networks[QUICK.method].network.history is None
+
+
+def test_training_resumes_from_the_served_attention(
+    tasteful_root: Path, snapshot: Snapshot, tasteful: Told, tasteful_training: ClickTraining
+) -> None:
+    before = tasteful_training.added.model
+
+    def build(folder: Path) -> None:
+        shutil.copytree(before.folder, folder, dirs_exist_ok=True)
+
+    assert ranker_store(tasteful_root).publish(build, before.spec, REPORT).serves
+    options = dataclasses.replace(QUICK, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
+    again = _trained(tasteful_root, snapshot, tasteful, options)
+    served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.model))
+    assert again.added.model.spec.parent == before.spec.identity
+    assert served.history is not None
+    assert made.history is not None
+    weights = made.history.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in served.history.state_dict().items())
+    assert not torch.equal(made.linear.weight, served.linear.weight)
+
+
+def test_chance_is_left_out(snapshot: Snapshot, tmp_path: Path) -> None:
+    chance = told(snapshot, tastes=False)
+    found = second_phase(snapshot, chance.lists, chance.acts, tmp_path)
+    assert found.attention is None
+    assert found.gain is not None
+    assert found.gain.low <= 0
+    assert found.summary.endswith("no sure gain, left out")
+
+
+def test_acts_that_come_after_all_lists_are_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+    later = tasteful.acts.with_columns(pl.col("time") + timedelta(days=90))
+    found = second_phase(snapshot, tasteful.lists, later, tmp_path)
+    assert found.summary == "0 displays with a history, 200 are needed: left out"
+    assert found.attention is None
+
+
+def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+    few = tasteful.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
+    found = second_phase(snapshot, tasteful.lists, few, tmp_path)
+    assert "displays with a history, 200 are needed: left out" in found.summary
+    options = dataclasses.replace(QUICK, validating=2)
+    found = second_phase(snapshot, tasteful.lists, tasteful.acts, tmp_path, options)
+    assert "shoppers for validation and test, 40 are needed: left out" in found.summary
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_shoppers_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+    for lists, acts in ((tasteful.lists, None), (tasteful.lists.drop("shopper"), tasteful.acts)):
+        assert second_phase(snapshot, lists, acts, tmp_path).summary == "no known shoppers: left out"
+
+
+ROWS = {"a": 4, "b": 7, "c": 9}
+LISTS = CandidateLists(
+    ("mug", "pan"), np.array([0, 2, 4]), np.array([4, 7, 9, 4]), np.zeros((4, len(FEATURES)), np.float32)
+)
+
+
+def shown(*answers: tuple[str, str, int, str], clicked: str = "b") -> ShownLists:
+    rows = [
+        (kind, answer, query, product, position, START + timedelta(minutes=minute + later), shopper)
+        for answer, query, minute, shopper in answers
+        for position, product in enumerate("abc", 1)
+        for kind, later in (("impression", 0), ("click", 1))
+        if kind == "impression" or product == clicked
+    ]
+    names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
+    events = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
+    return ShownLists.of(events.sort("time", "query_id", "position"), 5)
+
+
+def acts(*done: tuple[str, str, str, int]) -> pl.DataFrame:
+    rows = [(shopper, product, kind, START + timedelta(minutes=minute)) for shopper, product, kind, minute in done]
+    schema = pl.Schema(
+        {"shopper": pl.String(), "product_id": pl.String(), "kind": pl.String(), "time": pl.Datetime("ms")}
+    )
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[list[tuple[int, str]]]]:
+    shoppers = KnownShoppers.of(done, ROWS.get)
+    displays = find_displays(lists, shoppers, LISTS, ROWS.get).informative()
+    past = shoppers.past
+    told = [
+        [(int(past.rows[at]), ACT_KINDS[past.kinds[at]]) for at in range(first, behind)]
+        for first, behind in zip(displays.first.tolist(), displays.behind.tolist(), strict=True)
+    ]
+    return displays, told
+
+
+def test_a_display_points_to_its_candidates_and_to_what_was_done_before() -> None:
+    done = acts(("u", "a", "consultation", 1), ("u", "c", "cart", 2), ("v", "b", "click", 0), ("u", "b", "click", 6))
+    displays, histories = found(shown(("q1", "pan", 5, "u"), clicked="a"), done)
+    assert histories == [[(4, "consultation"), (9, "cart")]]
+    # Of the pan's candidates c stands first, then a; b is none.
+    assert displays.places.tolist() == [[3, -1, 2, -1, -1]]
+
+
+def test_no_act_counts_that_is_not_before_the_list() -> None:
+    lists = shown(("q1", "mug", 5, "u"), ("q2", "mug", 20, "u"))
+    before = acts(("u", "a", "click", 4), ("u", "b", "click", 6))
+    later = acts(("u", "c", "purchase", 5), ("u", "c", "cart", 20), ("u", "c", "cart", 30), ("w", "c", "click", 1))
+    _, histories = found(lists, before)
+    assert histories == [[(4, "click")], [(4, "click"), (7, "click")]]
+    _, with_later = found(lists, pl.concat([later, before]))
+    assert with_later[0] == histories[0]
+    assert with_later[1] == [(4, "click"), (9, "purchase"), (7, "click")]
+
+
+def test_lists_of_nobody_of_several_or_without_an_act_are_left_out() -> None:
+    done = acts(("u", "a", "click", 0), ("v", "a", "click", 0), ("", "a", "click", 0))
+    lists = shown(("q1", "mug", 5, ""), ("q2", "mug", 6, "u"), ("q2", "mug", 7, "v"), ("q3", "mug", 8, "stranger"))
+    assert not len(found(lists, done)[0])
+    assert not len(found(shown(("q1", "mug", 5, "u"), clicked="none"), done)[0])
+    assert len(found(shown(("q1", "mug", 5, "u")), done)[0]) == 1
+
+
+def test_queries_and_products_that_are_gone_are_left_out() -> None:
+    done = acts(("u", "gone", "click", 0), ("u", "a", "rating", 1), ("u", "b", "click", 2))
+    _, histories = found(shown(("q1", "mug", 5, "u"), ("q2", "kettle", 6, "u")), done)
+    assert histories == [[(7, "click")]]
+
+
+def test_without_acts_nobody_has_a_history() -> None:
+    assert not len(found(shown(("q1", "mug", 5, "u")), acts())[0])

@@ -1,0 +1,254 @@
+"""Text towers of an index: queries made from the catalog, near misses, and queries that were replaced by others."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rerank.text_towers.dataset import (
+    LEAST_GAIN,
+    JudgedQuery,
+    Opinion,
+    Paraphrase,
+    TowerDataset,
+    TowerSources,
+    build_dataset,
+    from_labels,
+    from_reformulations,
+    is_validation_query,
+)
+from rerank.text_towers.negatives import NegativeOptions
+from retrieval.errors import SettingError
+from retrieval.progress import NullProgress
+from retrieval.records import Product
+from service.engine.snapshot import Snapshot, serving_snapshot
+from service.training.text_towers import (
+    TextTowersRequest,
+    build_tower_dataset,
+    catalog_queries,
+    retrieve_products,
+    train_text_towers,
+)
+from service.training.text_towers_promotion import judging, without_judges
+from service.training.training_session import fresh_tables
+from tests.learning_stores import SETTINGS, record_visits
+from tests.progress import StoppedProgress
+from tests.unit.rerank.text_towers.tiny_towers import (
+    ASKED,
+    CALLED,
+    COLOURS,
+    PRODUCTS,
+    TRAINING,
+    every_query,
+    make_index,
+    nothing_for,
+    write_judgments,
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+LENGTHS = (2, 4, 8)
+SIZED = [
+    Product(f"{called}-{colour}-{length}", f"{colour} {called} {length} ft", category=("All", called))
+    for called in CALLED
+    for colour in COLOURS
+    for length in LENGTHS
+]
+
+
+def asked() -> list[JudgedQuery]:
+    made = []
+    for word, called in zip(ASKED, CALLED, strict=True):
+        for colour in COLOURS:
+            ids = {length: f"{called}-{colour}-{length}" for length in LENGTHS}
+            made.append(JudgedQuery(f"{colour} {word}", {each: Opinion(1.0) for each in ids.values()}))
+            made += [JudgedQuery(f"{colour} {word} {length} ft", {ids[length]: Opinion(1.0)}) for length in LENGTHS]
+    return made
+
+
+@pytest.fixture(scope="module")
+def sizes(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_index(tmp_path_factory.mktemp("sizes"), cache, products=SIZED).parent
+
+
+def made_of(snapshot: Snapshot) -> TowerDataset:
+    return build_dataset(TowerSources(asked()), snapshot.products.row_of)
+
+
+def test_each_is_near_and_of_another_length_or_type(sizes: Path) -> None:
+    phases = StoppedProgress(of="near misses")
+    with serving_snapshot(sizes / "index") as snapshot:
+        made = made_of(snapshot)
+        found = retrieve_products(snapshot, made, NegativeOptions(near_misses=0.5), phases)
+        positives = {int(row) for row in made.rows[made.training_pairs]}
+        assert found.near_misses.keys() == positives
+        for row, others in found.near_misses.items():
+            one, near = snapshot.products[row], snapshot.vectors.search(snapshot.vectors.vector(row), 31).rows.tolist()
+            expected = [
+                other
+                for other in near
+                if (each := snapshot.products[other]).category != one.category or each.title[-4:] != one.title[-4:]
+            ]
+            assert others.tolist() == expected
+            assert 0 < len(expected) < 31
+    # Each product was looked for once, though it answers two queries.
+    assert phases.totals[-1] == phases.done == len(positives) <= len(SIZED)
+    assert phases.told["near misses"] == (
+        f"{len(positives)} of {len(positives)} positives have one of another size or type among the 30 nearest"
+    )
+
+
+def test_nothing_is_looked_for_where_none_are_drawn(sizes: Path) -> None:
+    phases = StoppedProgress()
+    with serving_snapshot(sizes / "index") as snapshot:
+        found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
+    assert not found.near_misses
+    assert list(phases.told) == ["retrieving"]
+
+
+def test_towers_learn_from_them_and_say_so(sizes: Path, cache: Path, tmp_path: Path) -> None:
+    index = Path(shutil.copytree(sizes / "index", tmp_path / "index"))
+    write_judgments(tmp_path / "judgments.tsv", asked(), *nothing_for(SIZED[0], asked()))
+    options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
+    request = TextTowersRequest(
+        (tmp_path / "judgments.tsv",), encoder=str(sizes / "tiny"), cache=cache, options=options
+    )
+    phases = StoppedProgress()
+    done = train_text_towers(index, SETTINGS, request, phases)
+    assert done.spec.options["negatives"]["near_misses"] == 0.5
+    assert "near misses" in phases.told
+
+
+COUNT = 300
+
+
+@pytest.fixture(scope="module")
+def snapshot(demo_index: Path) -> Iterator[Snapshot]:
+    with serving_snapshot(demo_index) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def made(snapshot: Snapshot) -> list[JudgedQuery]:
+    return catalog_queries(snapshot, COUNT, 3, NullProgress())
+
+
+def test_each_query_is_answered_by_the_product_that_it_was_made_from(made: list[JudgedQuery]) -> None:
+    assert len(made) == len({each.query for each in made}) == COUNT
+    for each in made:
+        assert [opinion for opinion in each.opinions.values() if opinion.weight > 0] == [Opinion(1.0)]
+
+
+def test_what_fits_the_words_better_is_no_negative(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
+    several = [each for each in made if len(each.opinions) > 1]
+    assert several
+    for each in several:
+        (right,) = (product for product, opinion in each.opinions.items() if opinion.weight > 0)
+        found = snapshot.keyword.search(snapshot.analyzer.groups(each.query), 300).rows.tolist()
+        ids = [snapshot.products.id_of(row) for row in found]
+        before = ids[: ids.index(right)] if right in ids else ids
+        others = {product: opinion for product, opinion in each.opinions.items() if product != right}
+        assert others == dict.fromkeys(before, Opinion(LEAST_GAIN, 0.0))
+
+
+def test_the_same_seed_makes_the_same_again(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
+    assert catalog_queries(snapshot, COUNT, 3, NullProgress()) == made
+    assert catalog_queries(snapshot, COUNT, 4, NullProgress()) != made
+
+
+GIVEN_UP = 24
+"""Queries that six shoppers asked in vain; five of these asked another one then."""
+
+
+def misspelled(query: str) -> str:
+    return f"{query}x"
+
+
+def _given_up() -> list[str]:
+    return [each.query for each in every_query()][:: len(every_query()) // GIVEN_UP][:GIVEN_UP]
+
+
+@pytest.fixture(scope="module")
+def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = make_index(tmp_path_factory.mktemp("given-up"), cache)
+    right = {each.query: next(iter(each.opinions)) for each in every_query()}
+    visits = [[query] for query in right] * 2
+    for query in _given_up():
+        visits += [[misspelled(query), query]] * 5 + [[misspelled(query)]]
+    record_visits(root, visits, right, [each.id for each in PRODUCTS])
+    return root
+
+
+@pytest.fixture
+def root(store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(store, tmp_path / "index"))
+
+
+@pytest.fixture(scope="module")
+def sources(store: Path) -> TowerSources:
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
+        derived = tables.derived
+        return TowerSources(
+            from_labels(derived.labels), paraphrases=from_reformulations(derived.reformulations, derived.queries)
+        )
+
+
+def test_five_of_six_shoppers_went_on_to_the_other_query(sources: TowerSources) -> None:
+    assert sources.paraphrases == [Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(_given_up())]
+
+
+def test_what_judges_is_not_trained_on_in_other_words(sources: TowerSources, store: Path) -> None:
+    left = without_judges(sources, judging(sources.training))
+    assert left.paraphrases is not None
+    judges = {each.query for each in judging(every_query())}
+    watched = StoppedProgress()
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
+        made = build_tower_dataset(tables.snapshot, left, 0, watched)
+    train = [
+        each.query
+        for each in left.paraphrases
+        if each.to_query not in judges
+        and not any(is_validation_query(text, left.share) for text in (each.query, each.to_query))
+    ]
+    assert 0 < len(train) < len(left.paraphrases) < GIVEN_UP
+    assert {*made.queries} - {each.query for each in every_query()} == {*train}
+    assert made.paraphrases == len(train)
+    assert (
+        f"; {made.paraphrases} queries learn what answers the ones that shoppers replaced them by; "
+        in watched.told["material"]
+    )
+
+
+def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources: TowerSources) -> None:
+    request, watched = TextTowersRequest(cache=cache, options=TRAINING, paraphrases=True), StoppedProgress()
+    done = train_text_towers(root, SETTINGS, request, watched)
+    count = done.spec.trained_on["paraphrases"]
+    assert GIVEN_UP / 2 < count <= GIVEN_UP
+    assert f"; {count} queries learn" in watched.told["material"]
+    clicked = len(sources.training)
+    assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
+
+
+def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) -> None:
+    watched = StoppedProgress()
+    with fresh_tables(store, SETTINGS, NullProgress()) as tables:
+        made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, watched)
+    assert made.paraphrases == 0
+    assert "replaced" not in watched.told["material"]
+
+
+@pytest.mark.parametrize(
+    ("request_of", "option"),
+    [
+        (TextTowersRequest((Path("judgments.tsv"),), paraphrases=True), "--judgments"),
+        (TextTowersRequest(catalog=100, paraphrases=True), "--from-catalog"),
+        (TextTowersRequest((Path("judgments.tsv"),), catalog=100, paraphrases=True, publish=True), "--from-catalog"),
+    ],
+)
+def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
+    with pytest.raises(SettingError, match=rf"--paraphrases: .* uses only {option}; leave out one of the two"):
+        train_text_towers(store, SETTINGS, request_of, NullProgress())
