@@ -95,7 +95,6 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """Where a test writes its settings."""
     return tmp_path / "settings.toml"
 
 

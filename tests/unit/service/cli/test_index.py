@@ -60,7 +60,6 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(three: Path, tmp_path: Path) -> Path:
-    """An index to change."""
     return Path(shutil.copytree(three, tmp_path / "index"))
 
 

@@ -86,7 +86,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(whole: Path, tmp_path: Path) -> Path:
-    """An index to damage."""
     return Path(shutil.copytree(whole, tmp_path / "index"))
 
 
@@ -138,7 +137,6 @@ class TestAWholeVersion:
 
 
 def index_again(folder: Path, products: list[Product]) -> None:
-    """Replaces the keyword index of a version by one over other products."""
     shutil.rmtree(folder / KEYWORD_FOLDER)
     catalog = read_fields(folder / FIELDS_FILE)
     builder = TantivyBuilder(folder / KEYWORD_FOLDER, catalog)

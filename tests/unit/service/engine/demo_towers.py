@@ -51,7 +51,6 @@ def publish(
     without: FallbackMethod = "near",
     **said: object,
 ) -> StoredUserTower:
-    """Adds a tower to an index."""
     spec = UserTowerSpec(
         encoder=snapshot.manifest.encoder,
         dimension=snapshot.manifest.dimension,

@@ -404,7 +404,6 @@ ZORB = Synonym("zorb", SynonymKind.ONE_WAY, ("zorb",), ("drill",))
 
 
 def found_by(engine: SearchEngine, text: str) -> set[str]:
-    """What the words find."""
     page = engine.search(text, size=200, stage="bm25", correct=False)
     assert page.total <= 200
     return set(ids(page))

@@ -233,14 +233,12 @@ def ids(found: MarkedPage) -> list[str]:
 
 
 def split_mark(found: MarkedPage) -> SplitMark:
-    """The only mark of a page, of a split."""
     (mark,) = read_marks(found.query_id, KEY)
     assert isinstance(mark, SplitMark)
     return mark
 
 
 def draft_mark(found: MarkedPage) -> DraftMark:
-    """The only mark of a page, which is interleaved."""
     (mark,) = read_marks(found.query_id, KEY)
     assert isinstance(mark, DraftMark)
     return mark

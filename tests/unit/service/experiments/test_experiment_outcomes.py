@@ -38,7 +38,6 @@ def drafted(name: str, teams: str, first: int = 1) -> str:
 
 
 def asked(session_number: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
-    """A search with its impressions."""
     told = {"query": "drill", "results": len(products), **values}
     shown = {name: value for name, value in told.items() if name not in ("query", "results")}
     query = str(told["query"])

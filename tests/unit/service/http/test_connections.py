@@ -26,8 +26,6 @@ BOUNDS = ConnectionLimits(head_seconds=0.4, unread_seconds=0.6, total=8, per_add
 
 
 class Served:
-    """A server in a thread of its own."""
-
     def __init__(self, bounds: ConnectionLimits) -> None:
         self.limiter = ConnectionLimiter(bounds)
         config = server_config(application(), ServiceSettings(port=0), self.limiter)

@@ -177,7 +177,6 @@ def test_the_description_has_an_example_of_the_same_shape(calling: TestClient) -
 
 @pytest.fixture
 def own(live: SearchEngine, tmp_path: Path) -> Iterator[TestClient]:
-    """A store of the test's own."""
     (tmp_path / "feeds").mkdir()
     with local_client(create_app(live, ServiceSettings(feeds=tmp_path / "feeds"))) as calling:
         yield calling
