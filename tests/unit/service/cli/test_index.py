@@ -385,7 +385,7 @@ def test_values_by_the_type_of_their_field(typed: list[str], values: dict[str, o
     ("typed", "message"),
     [
         *((text, r"is no FIELD=VALUE, such as price=9\.99") for text in ("price", "=5", "")),
-        ("price=5 price=6", "price is given 2 values"),
+        ("price=5 price=6", "price has one value, 2 were given"),
         *((text, "it must be") for text in ("price=abc", "price=nan", "attributes=x", "variants=[1]")),
         ("availability=gone", "it must be"),
     ],

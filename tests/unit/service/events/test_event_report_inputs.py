@@ -151,7 +151,7 @@ def test_what_a_refresh_removes_meanwhile_is_said_to_be_gone(tmp_path: Path, gon
     folder = derived(tmp_path)
     for each in folder.glob(gone):
         shutil.rmtree(each)
-    with pytest.raises(StoreMissingError, match="is gone"):
+    with pytest.raises(StoreMissingError, match="no longer exists"):
         read_inputs(folder)
 
 
