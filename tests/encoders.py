@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import BertConfig, PreTrainedTokenizerFast
 
 from retrieval.errors import EncoderError
 from service.engine.engine import SearchEngine
@@ -38,6 +38,13 @@ def tiny_tokenizer(names: Sequence[str], length: int, *inputs: str) -> PreTraine
         mask_token="[MASK]",
         **({"model_input_names": list(inputs)} if inputs else {}),
     )
+
+
+def tiny_bert(names: Sequence[str], length: int, layers: int, **values: float) -> BertConfig:
+    """As small as can be, for the tokenizer of these names."""
+    sizes = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64, "max_position_embeddings": length}
+    made: Callable[..., BertConfig] = BertConfig
+    return made(vocab_size=len(names), num_hidden_layers=layers, **sizes, **values)
 
 
 class BrokenEncoder:

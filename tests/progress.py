@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from retrieval.progress import NullProgress
 
 
@@ -41,3 +43,10 @@ class StoppedProgress(NullProgress):
     def end(self, summary: str) -> None:
         self.summaries.append(summary)
         self.told[self.phases[-1]] = summary
+
+
+def killed_at(step: int) -> Callable[[int], None]:
+    """Hears of the steps of a piece of work, and ends it at this one."""
+    progress = StoppedProgress(step, KilledError)
+    progress.begin("", None, "")
+    return progress.advance

@@ -25,14 +25,11 @@ from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, event_table
 from retrieval.records import EventKind
 from tests.event_stores import DECEMBER, Folder, Place, aliased, any_events, at, event
 
-EVER = (-(1 << 24), 1 << 24)
-"""Days before and after all others."""
+EVER = (-(1 << 24), 1 << 24)  # days before and after all others
 ANNA, BERT = "k1~anna", "k1~bert"
 
 
 class Reopened:
-    """A store that is opened anew for every call."""
-
     def __init__(self, place: Place) -> None:
         self._place = place
 
@@ -112,9 +109,8 @@ def changed(before: Mapping[int, DayState], after: Mapping[int, DayState]) -> se
 
 class TestAppend:
     def test_an_event_is_there_at_once_as_it_was(self, store: EventStore) -> None:
-        said = event(
-            1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query="Bohrer 18 V 无绳电钻 🔩", quantity=3
-        )
+        query = "Bohrer 18 V 无绳电钻 🔩"
+        said = event(1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query=query, quantity=3)
         assert store.append([said]) == AppendResult(1, 0)
         assert store.count() == 1
         assert read(store).equals(event_table([said]))
@@ -265,9 +261,7 @@ class TestAtOnce:
 
     def test_of_threads_that_differ_one_is_heard(self, store: EventStore) -> None:
         """Each says something else under the same ids, in two months."""
-        said = [
-            [event(n, time=at(thread % 2), position=thread + 1) for n in range(10)] for thread in range(self.THREADS)
-        ]
+        said = [[event(n, time=at(who % 2), position=who + 1) for n in range(10)] for who in range(self.THREADS)]
         ready = threading.Barrier(self.THREADS)
 
         def append(mine: list[StoredEvent]) -> AppendResult:
@@ -295,14 +289,11 @@ class TestAtOnce:
 
 
 def append_in_steps(place: Place, events: Sequence[StoredEvent]) -> int:
-    """How many of some events a process took, twenty at a time."""
     with closing(place.open()) as store:
         return sum(store.append(events[start : start + 20]).added for start in range(0, len(events), 20))
 
 
 class Oracle:
-    """A store of events that is a dictionary."""
-
     def __init__(self) -> None:
         self.events: dict[bytes, StoredEvent] = {}
 

@@ -53,7 +53,6 @@ def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
 def encoder(
     kind: tuple[str, str], request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[TokenEncoder]:
-    """The encoder, and its copy that was stored and opened again."""
     made = opened(*kind, cache)
     if request.param == "stored":
         again = as_token_encoder(load_encoder(store_encoder(made, tmp_path_factory.mktemp("stored") / made.identity)))
@@ -129,9 +128,7 @@ def test_progress_counts_every_text_once(encoder: TokenEncoder) -> None:
     assert (vectors.shape, tokens) == ((0, encoder.dimension), [])
 
 
-@pytest.mark.parametrize(
-    ("runtime", "least"), [("onnx-fp32", 0.999), ("onnx-int8", 0.95)], ids=["onnx-fp32", "onnx-int8"]
-)
+@pytest.mark.parametrize(("runtime", "least"), [("onnx-fp32", 0.999), ("onnx-int8", 0.95)])
 def test_the_runtimes_tell_the_same_states(cache: Path, runtime: str, least: float) -> None:
     texts = [*TEXTS[:5], *sample_texts()[:40]]
     reference = opened(DEFAULT_MODEL, "torch", cache).encode_products_with_tokens(texts)[1]

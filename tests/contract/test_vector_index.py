@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import shutil
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -55,7 +55,6 @@ def built(folder: Path, kind: VectorIndexKind, vectors: Vectors = VECTORS) -> Pa
 
 @contextmanager
 def loaded(cluster: Cluster, folder: Path) -> Iterator[str]:
-    """The name of an index in a cluster, filled from a folder and removed in the end."""
     name = f"{cluster.settings.alias}-{uuid4().hex}"
     try:
         load_vectors(cluster, name, folder, MADE_OF)
@@ -199,17 +198,9 @@ def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_p
 
 def test_threads_get_the_answers_that_one_thread_gets(index: VectorIndex) -> None:
     alone = [index.search(query, 20).rows.tolist() for query in QUERIES]
-    together: dict[int, list[int]] = {}
-
-    def search(place: int) -> None:
-        together[place] = index.search(QUERIES[place], 20).rows.tolist()
-
-    threads = [threading.Thread(target=search, args=(place,)) for place in range(len(QUERIES))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert [together[place] for place in range(len(QUERIES))] == alone
+    with ThreadPoolExecutor(len(QUERIES)) as threads:
+        together = list(threads.map(lambda query: index.search(query, 20).rows.tolist(), QUERIES))
+    assert together == alone
 
 
 def test_the_kind_follows_from_size_and_memory() -> None:

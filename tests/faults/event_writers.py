@@ -33,20 +33,13 @@ _NO_EVENTS = pl.DataFrame(schema=EVENT_SCHEMA)
 
 @dataclass(frozen=True, slots=True)
 class EventFaults:
-    """What became of the events over all rounds."""
-
-    sent: int
-    """How many events were handed to a store, each counted once."""
+    sent: int  # how many events were handed to a store, each counted once
     acknowledged: int
     stored: int
-    lost: int
-    """Acknowledged, and not in the store."""
-    doubled: int
-    """In the store more than once."""
-    altered: int
-    """In the store with other values than were sent."""
-    broken_days: int
-    """Days whose count is not the number of events that can be read."""
+    lost: int  # acknowledged, and not in the store
+    doubled: int  # in the store more than once
+    altered: int  # in the store with other values than were sent
+    broken_days: int  # days whose count is not the number of events that can be read
 
 
 def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServerContext) -> EventFaults:

@@ -68,12 +68,10 @@ class Failure:
     """A round after which something was wrong. `run_faults` with this seed and one round repeats it on a new index."""
 
     seed: int
-    round: int
-    """From 1."""
+    round: int  # from 1
     work: str
     fault: str
-    detail: str
-    """What was done to which file, or to the process when."""
+    detail: str  # what was done to which file, or to the process when
     wrong: str
 
 
@@ -83,16 +81,11 @@ class Tally:
 
     rounds: int = 0
     seconds: float = 0.0
-    counts: dict[str, dict[str, int]] = field(default_factory=dict)
-    """Work to fault to rounds."""
-    harmed: dict[str, int] = field(default_factory=dict)
-    """What was harmed at rest to rounds."""
-    killed: int = 0
-    """Processes that the kill met at work."""
-    refused: int = 0
-    """Pieces of work that ended with an error, as on a full disk they should."""
-    changes: int = 0
-    """Calls for live changes that were acknowledged."""
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # work to fault to rounds
+    harmed: dict[str, int] = field(default_factory=dict)  # what was harmed at rest to rounds
+    killed: int = 0  # processes that the kill met at work
+    refused: int = 0  # pieces of work that ended with an error, as on a full disk they should
+    changes: int = 0  # calls for live changes that were acknowledged
     failures: list[Failure] = field(default_factory=list)
 
 
@@ -162,8 +155,6 @@ TARGETS = ("version", "version", "manifest", "pointer", "marker", "encoder", "jo
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """What was harmed: files, by their paths in the index."""
-
     kind: str
     target: str
     files: tuple[str, ...]
@@ -190,7 +181,6 @@ def harm(root: Path, truth: Truth, kind: str, target: str, dice: random.Random) 
 
 
 def _paths(root: Path, truth: Truth, target: str, dice: random.Random) -> list[Path]:
-    """What a target may mean."""
     match target:
         case "version" | "manifest":
             if len(truth.whole) < 2:
@@ -242,7 +232,6 @@ def _flip(path: Path, place: int, dice: random.Random) -> None:
 
 
 def _frames(root: Path) -> list[tuple[int, int]]:
-    """Where each frame of the journal begins and ends."""
     with JournalCopies(root) as copies:
         if copies.none:
             return []
@@ -265,8 +254,6 @@ _FOR_PEOPLE = ("retrieval.errors.", "builtins.OSError", "builtins.PermissionErro
 
 
 class Life:
-    """One index in a folder of its own, and what must be true of it."""
-
     def __init__(self, folder: Path, encoders: Sequence[Path], processes: Processes, tally: Tally) -> None:
         folder.mkdir(parents=True)
         self._folder = folder
@@ -277,13 +264,12 @@ class Life:
         self._tally = tally
         self.truth = Truth()
         self._known: dict[str, Ended] = {}
-        """How each kind of work ended when it was last undisturbed."""
+        # How each kind of work ended when it was last undisturbed.
 
     def begin(self, dice: random.Random) -> None:
-        """Builds the index and does each kind of work once; raises WrongError where that fails."""
         self._shop = Shop(dice)
         for kind in _PREPARED:
-            self._done(self._drawn(kind, dice), dice)
+            self._done(self._drawn(kind, dice), dice, f"{kind} undisturbed")
 
     def survives(self, seed: int, number: int) -> bool:
         """One round: whether the index is what it must be after it. What is wrong goes into the tally."""
@@ -348,14 +334,16 @@ class Life:
             raise WrongError(f"nothing is damaged, but it says: {'; '.join(notices)}")
         self.truth = found
 
-    def _done(self, work: Work, dice: random.Random) -> None:
-        """Does a piece of work undisturbed."""
+    def _done(self, work: Work, dice: random.Random, what: str) -> None:
+        """Work that nothing disturbs, after which nothing is wrong."""
         ended, allowed = self._run(work, Hurt())
         if ended.exit_code:
-            raise WrongError(f"{work.kind} undisturbed: {ended.error}")
+            raise WrongError(f"{what} failed: {ended.error}")
+        for each in allowed:
+            each.harmed_encoders.clear()
         self.truth, notices = check_index(self.root, allowed, dice)
         if notices:
-            raise WrongError(f"after {work.kind} undisturbed it says: {'; '.join(notices)}")
+            raise WrongError(f"after {what} it says: {'; '.join(notices)}")
 
     def _run(self, work: Work, hurt: Hurt) -> tuple[Ended, list[Truth]]:
         made = None
@@ -412,17 +400,8 @@ class Life:
         return found
 
     def _heal(self, dice: random.Random) -> None:
-        """A rebuild, after which nothing is wrong any more."""
         encoder = next(iter(sorted(self.truth.harmed_encoders & self._encoders.keys())), "")
-        work = self._drawn("rebuild", dice, encoder)
-        ended, allowed = self._run(work, Hurt())
-        if ended.exit_code:
-            raise WrongError(f"the rebuild that should heal it failed: {ended.error}")
-        for each in allowed:
-            each.harmed_encoders.clear()
-        self.truth, notices = check_index(self.root, allowed, dice)
-        if notices:
-            raise WrongError(f"after the rebuild that should heal it, it says: {'; '.join(notices)}")
+        self._done(self._drawn("rebuild", dice, encoder), dice, "the rebuild that should heal it")
         check_verified(self.root)
 
 
@@ -477,7 +456,6 @@ def _check_searches(engine: SearchEngine, served: dict[str, Product], truth: Tru
 
 
 def _nearest(engine: SearchEngine, product: Product) -> set[str]:
-    """The products whose vectors are those of a product's text."""
     hits = engine.search(encoder_text(product), stage="dense", size=_SAMPLE, correct=False).hits
     return {hit.product.id for hit in hits if hit.score > 0.9999}
 
@@ -494,7 +472,6 @@ def check_index(root: Path, allowed: Sequence[Truth], dice: random.Random) -> tu
 
 
 def check_verified(root: Path) -> None:
-    """Raises WrongError where `shelfwise index verify` finds a problem in what serves."""
     store = Store(root)
     try:
         problems = [*store_problems(store), *verify_version(store, store.current(), NullProgress()).problems]

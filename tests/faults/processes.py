@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import multiprocessing
 import os
@@ -12,10 +13,10 @@ import string
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from copy import copy
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -76,13 +77,8 @@ def _graph(table: np.ndarray[tuple[int, int], np.dtype[np.float32]]) -> onnx.Mod
 # They are forked from a process that has everything imported and no threads, so that one starts in milliseconds.
 
 _LOADED_EARLY = (
-    "indexer.quality.page",
-    "indexer.quality.rules",
-    "pointblank",
-    "matplotlib.figure",
-    "retrieval.encoders.onnx",
-    "retrieval.index.tantivy",
-    "retrieval.index.faiss",
+    "indexer.quality.page indexer.quality.rules pointblank matplotlib.figure retrieval.encoders.onnx "
+    "retrieval.index.tantivy retrieval.index.faiss"
 )
 _STEPS = {"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"}
 _LONGEST_SECONDS = 60
@@ -121,13 +117,10 @@ class Ended:
 
     @property
     def hung(self) -> bool:
-        """Whether it had to be killed although it was not meant to be."""
         return self.seconds >= _LONGEST_SECONDS
 
 
 class Processes:
-    """Does work in processes of its own, one at a time."""
-
     def __init__(self) -> None:
         spawn = multiprocessing.get_context("spawn")
         self._link, theirs = spawn.Pipe()
@@ -136,7 +129,6 @@ class Processes:
         theirs.close()
 
     def run(self, work: Work, hurt: Hurt) -> Ended:
-        """Does the work, hurt like this, and says how it ended."""
         self._link.send((work, hurt))
         ended: Ended = self._link.recv()
         return ended
@@ -144,15 +136,13 @@ class Processes:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._link.close()
         self._process.join()
 
 
 def _serve(link: Connection) -> None:
-    for name in _LOADED_EARLY:
+    for name in _LOADED_EARLY.split():
         importlib.import_module(name)
     while True:
         try:
@@ -215,14 +205,12 @@ class _Steps:
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def watch(self) -> None:
-        """From now on every change to a file or a folder is a step."""
         sys.addaudithook(self._look)
         for name in ("fsync", "ftruncate"):
             setattr(os, name, self._counted(getattr(os, name)))
         os.pwrite = self._torn(os.pwrite)
 
     def end(self) -> None:
-        """No step hurts any more."""
         self._hurt = Hurt()
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
@@ -257,8 +245,7 @@ class _Steps:
 
 
 def _writes(arguments: tuple[object, ...]) -> bool:
-    """Whether an audit event of opening is for writing: its flags are the last argument."""
-    flags = arguments[-1]
+    flags = arguments[-1]  # of an audit event of opening
     return isinstance(flags, int) and flags & (os.O_WRONLY | os.O_RDWR) != 0
 
 
@@ -331,10 +318,8 @@ class Shop:
 
 # What must be true of an index, kept apart from it in plain dictionaries: versions, and every acknowledged change.
 
-Fields = Mapping[str, object]
-"""A product's fields that the harness changes: title, brand, price, availability, colour."""
-Catalog = dict[str, Fields]
-"""Fields by product id."""
+Fields = Mapping[str, object]  # A product's fields that the harness changes: title, brand, price, availability, colour
+Catalog = dict[str, Fields]  # fields by product id
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,7 +330,6 @@ class Call:
     products: tuple[tuple[str, Fields], ...]
 
     def applied(self, catalog: Catalog) -> Catalog:
-        """A catalog after the call."""
         changed = dict(catalog)
         for product_id, fields in self.products:
             match self.kind:
@@ -374,10 +358,8 @@ class Truth:
 
     versions: dict[str, Version] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
-    current: str = ""
-    """The version that the pointer names; nothing where the pointer is harmed."""
-    harmed: set[str] = field(default_factory=set)
-    """Versions with a harmed file of their own."""
+    current: str = ""  # the version that the pointer names; nothing where the pointer is harmed
+    harmed: set[str] = field(default_factory=set)  # versions with a harmed file of their own
     harmed_encoders: set[str] = field(default_factory=set)
 
     @property
@@ -389,16 +371,13 @@ class Truth:
 
     @property
     def next_name(self) -> str:
-        """The name of the next version."""
         return f"v{max((int(name[1:]) for name in self.versions), default=0) + 1:06d}"
 
     @property
     def whole(self) -> list[str]:
-        """The versions without a harmed file of their own, oldest first."""
         return sorted(self.versions.keys() - self.harmed)
 
     def lacks_encoder(self, name: str) -> bool:
-        """Whether a version can be searched by words alone."""
         return self.versions[name].encoder in self.harmed_encoders
 
     def served(self, name: str) -> Catalog:
@@ -419,14 +398,9 @@ class Truth:
         return Version(feed, products, len(self.calls), encoder)
 
     def copy(self) -> Truth:
-        """The same, to be changed apart."""
-        return replace(
-            self,
-            versions=dict(self.versions),
-            calls=list(self.calls),
-            harmed=set(self.harmed),
-            harmed_encoders=set(self.harmed_encoders),
-        )
+        """The same, to be changed apart; versions and calls are never changed themselves."""
+        own = {each.name: copy(getattr(self, each.name)) for each in dataclasses.fields(self)}
+        return Truth(**own)
 
 
 def _merged(base: Fields | None, live: Fields | None, feed: Fields | None) -> Fields | None:
@@ -438,7 +412,6 @@ def _merged(base: Fields | None, live: Fields | None, feed: Fields | None) -> Fi
 
 
 def product_of(product_id: str, fields: Fields) -> Product:
-    """The product that has these fields."""
     return Product(
         product_id,
         str(fields["title"]),
@@ -453,6 +426,7 @@ def product_of(product_id: str, fields: Fields) -> Product:
 # What is done to an index while faults are about: rebuild, other encoder, live changes, prune, rollback, search.
 
 KEEP = 3
+KINDS = ("rebuild", "other encoder", "live changes", "prune", "rollback", "search")
 Tell = Callable[[tuple[str, int]], None]
 """Takes what happened to which of the calls: "begun", "taken" with how many products, or "refused"."""
 
@@ -471,12 +445,23 @@ class Work:
 
 def do(work: Work, tell: Tell) -> None:
     """Does it; whatever the index raises goes through."""
-    _KINDS[work.kind](work, tell)
-
-
-def _rebuild(work: Work, _: Tell) -> None:
-    cache = work.root.with_name("cache")
-    rebuild(work.root, RebuildOptions((work.feed,), cache, encoder=work.encoder, keep=work.keep, workers=1))
+    store = Store(work.root)
+    match work.kind:
+        case "rebuild" | "other encoder":
+            cache = work.root.with_name("cache")
+            rebuild(work.root, RebuildOptions((work.feed,), cache, encoder=work.encoder, keep=work.keep, workers=1))
+        case "live changes":
+            _change(work, tell)
+        case "prune":
+            with store.lock("prune"):
+                store.prune(work.keep, (store.serving()[0].version,))
+        case "rollback":
+            with store.lock("rollback"):
+                roll_back(store)
+        case _:
+            with SearchEngine.open(work.root) as engine:
+                for query in ("drill", "garden hose", "red kettle", ""):
+                    engine.search(query, facets=["brand"])
 
 
 def _change(work: Work, tell: Tell) -> None:
@@ -500,32 +485,3 @@ def _taken(engine: SearchEngine, call: Call) -> int:
             ((product_id, fields),) = call.products
             values = {"attributes.colour" if name == "colour" else name: value for name, value in fields.items()}
             return engine.patch(product_id, **values).products
-
-
-def _prune(work: Work, _: Tell) -> None:
-    store = Store(work.root)
-    with store.lock("prune"):
-        store.prune(work.keep, (store.serving()[0].version,))
-
-
-def _roll_back(work: Work, _: Tell) -> None:
-    store = Store(work.root)
-    with store.lock("rollback"):
-        roll_back(store)
-
-
-def _search(work: Work, _: Tell) -> None:
-    with SearchEngine.open(work.root) as engine:
-        for query in ("drill", "garden hose", "red kettle", ""):
-            engine.search(query, facets=["brand"])
-
-
-_KINDS: dict[str, Callable[[Work, Tell], None]] = {
-    "rebuild": _rebuild,
-    "other encoder": _rebuild,
-    "live changes": _change,
-    "prune": _prune,
-    "rollback": _roll_back,
-    "search": _search,
-}
-KINDS = tuple(_KINDS)

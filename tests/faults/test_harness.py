@@ -13,7 +13,7 @@ from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.engine.engine import SearchEngine
-from tests.faults.index_faults import Life, Tally, WrongError, check_index, check_verified
+from tests.faults.index_faults import Life, Tally, WrongError, check_index, check_verified, run_faults
 from tests.faults.processes import Call, Processes, Truth, write_encoder
 from tests.versions import reseal, write_products
 
@@ -44,7 +44,6 @@ def truth(begun: Life) -> Truth:
 
 
 def found(root: Path, truth: Truth) -> str:
-    """The notices of an index that is what it must be."""
     return "; ".join(check_index(root, [truth], random.Random(1))[1])
 
 
@@ -102,3 +101,22 @@ def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processe
     (failure,) = tally.failures
     assert (failure.seed, failure.round) == (5, 1)
     assert "products are wrong" in failure.wrong
+
+
+SEED = 11
+
+
+@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.slow)])
+def test_whatever_happens_to_it_the_index_serves_a_whole_version_with_every_acknowledged_change(
+    tmp_path: Path, rounds: int
+) -> None:
+    over: list[None] = []
+    report = run_faults(tmp_path, rounds, SEED, lambda: over.append(None))
+    assert report.failures == []
+    assert report.rounds == len(over) == sum(sum(counted.values()) for counted in report.counts.values()) == rounds
+    faults = {fault for counted in report.counts.values() for fault in counted}
+    kinds = {"killed by the clock", "killed at a step", "full disk", "unreadable file", "flipped byte"}
+    assert faults == kinds if rounds == 50 else faults <= kinds
+    assert report.killed >= rounds // 5
+    assert report.refused >= rounds // 50
+    assert report.changes > rounds

@@ -74,9 +74,7 @@ def _system_user() -> pwd.struct_passwd:
         pass
     program = shutil.which("useradd")
     if program is None:
-        raise ServerUnavailableError(
-            f"Elasticsearch refuses to run as root: make a user {USER!r}, or run as another one"
-        )
+        raise ServerUnavailableError(f"Elasticsearch refuses to run as root: make a user {USER!r}, or run as another")
     command = [program, "--system", "--user-group", "--no-create-home", "--shell", "/usr/sbin/nologin", USER]
     made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
     if made.returncode:

@@ -9,7 +9,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from enum import Enum, auto
-from types import TracebackType
 from typing import Self
 
 _HOST = "127.0.0.1"
@@ -20,12 +19,9 @@ _SECONDS = 10.0
 class Mode(Enum):
     """What whoever connects to the proxy meets."""
 
-    FORWARD = auto()
-    """The server."""
-    REFUSE = auto()
-    """A port on which nothing listens, as of a process that died."""
-    SILENT = auto()
-    """Somebody who takes every connection and never answers, as a machine that hangs."""
+    FORWARD = auto()  # the server
+    REFUSE = auto()  # A port on which nothing listens, as of a process that died
+    SILENT = auto()  # somebody who takes every connection and never answers, as a machine that hangs
 
 
 class Proxy:
@@ -66,9 +62,7 @@ class Proxy:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     async def _switch(self, mode: Mode) -> None:

@@ -64,9 +64,7 @@ def make_certificates(folder: Path) -> None:
     """Writes `ca.crt`, and `node.crt` and `node.key` for 127.0.0.1 and localhost, valid for a few days."""
     program = shutil.which("openssl")
     if program is None:
-        raise ServerUnavailableError(
-            "openssl, which makes a secured server's certificates, was not found: install openssl"
-        )
+        raise ServerUnavailableError("openssl, which makes a server's certificates, was not found: install openssl")
     (folder / "openssl.cnf").write_text(_OPENSSL, "utf-8")
     make = [program, "req", "-x509", "-config", "openssl.cnf", "-newkey", "rsa:2048", "-nodes", "-days", "7"]
     authority = ["-subj", "/CN=Shelfwise test authority", "-extensions", "authority"]

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from tests.servers import ServerStartError, security
@@ -42,8 +41,6 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said: the HTTP status and the parsed JSON."""
-
     status: int
     body: Any
 
@@ -108,9 +105,7 @@ class Server:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
@@ -143,8 +138,6 @@ def start(options: Options = Options(), owner: int | None = None) -> Server:  # 
 
 @dataclass(frozen=True, slots=True)
 class _Starting:
-    """Nodes that were started and do not answer yet."""
-
     nodes: list[NodeFiles]
     kept: Kept
     deadline: float

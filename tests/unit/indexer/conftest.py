@@ -31,8 +31,6 @@ from tests.conftest import ENCODER
 
 @dataclasses.dataclass(frozen=True)
 class Shop:
-    """An index directory."""
-
     root: Path
     cache: Path
 
@@ -82,9 +80,15 @@ def fresh(cache: Path, tmp_path: Path) -> Shop:
     return Shop(tmp_path / "index", cache)
 
 
+@pytest.fixture(scope="module")
+def first(request: pytest.FixtureRequest, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    shop = Shop(tmp_path_factory.mktemp("first") / "index", cache)
+    shop.rebuild(request.module.CATALOG)
+    return shop
+
+
 @pytest.fixture
 def built(first: Shop, tmp_path: Path) -> Shop:
-    """A copy of the module's `first` index."""
     return first.copy(tmp_path / "built")
 
 
@@ -113,6 +117,10 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Encoded:
 
 
 def replaced(products: Sequence[Product], row: int = 0, **values: object) -> list[Product]:
-    """The products, some values of one of them replaced."""
     changed = dataclasses.replace(products[row], **values)  # type: ignore[arg-type]
     return [*products[:row], changed, *products[row + 1 :]]
+
+
+def damage(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))

@@ -18,9 +18,8 @@ from tests.conftest import ENCODER
 from tests.unit.indexer.conftest import Encoded, Shop, replaced
 from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
-CATALOG = tuple(
-    Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(("drill", "saw") * 5)
-)
+NAMES = ("drill", "saw") * 5
+CATALOG = tuple(Product(f"p{place:02d}", f"{what} {place}", price=9.0) for place, what in enumerate(NAMES))
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +33,6 @@ def other_encoder(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_encoder(tmp_path_factory.mktemp("models") / "trained")
-
-
-@pytest.fixture(scope="module")
-def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    shop = Shop(tmp_path_factory.mktemp("first") / "index", cache)
-    shop.rebuild(CATALOG)
-    return shop
 
 
 @pytest.mark.parametrize(

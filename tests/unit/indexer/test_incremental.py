@@ -119,6 +119,7 @@ def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_giv
 
 DRILL = Product("1", "cordless drill", brand="Bosch", category=("Tools", "Drills"), price=99.0, language="en")
 HOSE = Product("2", "garden hose", price=20.0, language="en")
+CATALOG = (DRILL, HOSE)
 
 
 def folded(
@@ -135,20 +136,18 @@ def replaced(product: Product, **values: object) -> Product:
     return dataclasses.replace(product, **values)  # type: ignore[arg-type]
 
 
+CHEAP = replaced(DRILL, price=79.0)
+
+
 class TestFolding:
     @pytest.mark.parametrize(
         ("live", "feed", "expected", "stands"),
         [
-            (replaced(DRILL, price=79.0), DRILL, replaced(DRILL, price=79.0), True),
-            (replaced(DRILL, price=79.0), replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
-            (replaced(DRILL, price=79.0), replaced(DRILL, price=79.0), replaced(DRILL, price=79.0), False),
-            (
-                replaced(DRILL, price=79.0),
-                replaced(DRILL, title="drill, cordless"),
-                replaced(DRILL, title="drill, cordless", price=79.0),
-                True,
-            ),
-            (replaced(DRILL, price=79.0), None, None, False),
+            (CHEAP, DRILL, CHEAP, True),
+            (CHEAP, replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
+            (CHEAP, CHEAP, CHEAP, False),
+            (CHEAP, replaced(DRILL, title="drill, wired"), replaced(CHEAP, title="drill, wired"), True),
+            (CHEAP, None, None, False),
             (None, DRILL, None, True),
             (None, replaced(DRILL, price=89.0), replaced(DRILL, price=89.0), False),
             (None, None, None, False),
@@ -175,9 +174,8 @@ class TestFolding:
 
     def test_where_nothing_stands_any_more_the_feeds_own_line_is_left_to_be_settled_and_counted(self) -> None:
         line = product_to_json(replaced(DRILL, brand="BOSCH"))
-        folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1).use_spelling(
-            SpellingNormalizer({"BOSCH": "Bosch"}, {})
-        )
+        folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1)
+        folding = folding.use_spelling(SpellingNormalizer({"BOSCH": "Bosch"}, {}))
         assert folding.merge(b"1", line) is line
         assert not folding.pending
 
@@ -192,7 +190,7 @@ class TestFolding:
     def test_what_is_deleted_stays_so_when_the_catalog_is_spelled_otherwise(self, respelled: dict[str, object]) -> None:
         now = replaced(DRILL, **respelled)
         assert folded(PendingUpdate("1", DRILL, None), now, SpellingNormalizer({}, {})) == (None, True)
-        cheaper = PendingUpdate("1", DRILL, replaced(DRILL, price=79.0))
+        cheaper = PendingUpdate("1", DRILL, CHEAP)
         assert folded(cheaper, now, SpellingNormalizer({}, {})) == (replaced(now, price=79.0), True)
 
     def test_a_brand_that_was_changed_by_hand_keeps_its_spelling(self) -> None:
@@ -205,27 +203,20 @@ def pending(shop: Shop) -> int:
         return len(list(journal.since(0)))
 
 
-@pytest.fixture(scope="module")
-def first(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    shop = Shop(tmp_path_factory.mktemp("first") / "index", cache)
-    shop.rebuild([DRILL, HOSE])
-    return shop
-
-
 class TestRebuilds:
     def test_a_feed_that_says_what_was_changed_live_ends_the_change(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
-        assert built.rebuild([DRILL, HOSE], force=True).live == 1
-        report = built.rebuild([replaced(DRILL, price=79.0), HOSE], force=True)
+        assert built.rebuild(CATALOG, force=True).live == 1
+        report = built.rebuild([CHEAP, HOSE], force=True)
         assert (report.published, report.encoded, report.live) == (True, 0, 0)
-        built.rebuild([DRILL, HOSE], force=True)
+        built.rebuild(CATALOG, force=True)
         assert built.products == [DRILL, HOSE]
 
     def test_a_feed_that_drops_what_was_deleted_live_ends_the_change(self, built: Shop) -> None:
         built.change(Delete("1"))
-        assert built.rebuild([DRILL, HOSE], force=True).live == 1
+        assert built.rebuild(CATALOG, force=True).live == 1
         assert built.rebuild([HOSE], force=True).published
-        built.rebuild([DRILL, HOSE], force=True)
+        built.rebuild(CATALOG, force=True)
         assert built.products == [DRILL, HOSE]
 
     def test_a_category_that_is_widest_by_a_live_change_alone_is_so_while_that_stands(self, built: Shop) -> None:
@@ -242,8 +233,8 @@ class TestRebuilds:
 
     def test_a_change_stands_over_many_rebuilds_and_is_published_once(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
-        assert [built.rebuild([DRILL, HOSE], force=True).published for _ in range(3)] == [True, False, False]
-        assert built.products == [replaced(DRILL, price=79.0), HOSE]
+        assert [built.rebuild(CATALOG, force=True).published for _ in range(3)] == [True, False, False]
+        assert built.products == [CHEAP, HOSE]
 
     def test_prices_and_stock_that_changed_live_encode_nothing(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
@@ -253,13 +244,11 @@ class TestRebuilds:
     def test_with_every_product_deleted_nothing_is_published(self, built: Shop) -> None:
         built.change(Delete("1"), Delete("2"))
         for force in (False, True):
-            with pytest.raises(
-                EmptyCatalogError, match=r"built\.jsonl: all of its products were deleted by live changes"
-            ):
-                built.rebuild([DRILL, HOSE], force=force)
+            with pytest.raises(EmptyCatalogError, match=r"built\.jsonl: all of its products were deleted by live"):
+                built.rebuild(CATALOG, force=force)
         assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
         built.change(Upsert(DRILL))
-        assert built.rebuild([DRILL, HOSE], force=True).products == 1
+        assert built.rebuild(CATALOG, force=True).products == 1
 
     def test_a_version_that_is_gone_back_to_gets_every_later_change(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
@@ -267,8 +256,8 @@ class TestRebuilds:
         built.change(Delete("2"))
         with built.store.lock("rollback"):
             roll_back(built.store)
-        built.rebuild([DRILL, HOSE], force=True)
-        assert built.products == [replaced(DRILL, price=79.0)]
+        built.rebuild(CATALOG, force=True)
+        assert built.products == [CHEAP]
 
 
 class TestForgetting:
@@ -287,14 +276,13 @@ class TestForgetting:
 
     def test_nothing_is_forgotten_while_a_version_cannot_be_read(self, built: Shop) -> None:
         built.change(Upsert(replaced(HOSE, id="3")))
-        built.rebuild([DRILL, HOSE], force=True)
+        built.rebuild(CATALOG, force=True)
         manifest = built.store.version_folder("v000001") / "manifest.json"
         manifest.write_bytes(b"{}")
         built.rebuild([DRILL, replaced(HOSE, price=1.0)], force=True)
         assert pending(built) == 1
 
     def test_without_versions_or_changes_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
-        prune_journal(tmp_path, [])
-        prune_journal(tmp_path, [0, 3])
-        prune_journal(tmp_path, [3])
+        for merged in ([], [0, 3], [3]):
+            prune_journal(tmp_path, merged)
         assert list(tmp_path.iterdir()) == []

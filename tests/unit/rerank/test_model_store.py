@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import msgspec
 import pytest
@@ -34,6 +35,7 @@ from tests.machine import full_disk
 from tests.rankers import ENCODING, REPORT, SPEC, building, rewrite
 from tests.versions import publish_products
 
+NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
 OTHER = dataclasses.replace(ENCODING, encoder="encoder-2")
 PUBLISHER = """
 import sys, pathlib
@@ -88,15 +90,13 @@ class TestAdding:
         assert found.model == second.model == registry.open("ranker-0002")
         assert found.notices == ()
 
-    def test_a_rejected_one_does_not_serve(self, registry: RankerStore) -> None:
+    def test_a_rejected_one_does_not_serve_and_has_a_reason(self, registry: RankerStore) -> None:
         publish(registry)
         kept = add_rejected(registry)
-        assert not kept.serves
-        assert kept.model.report.rejection_reasons == ("worse: nDCG@10",)
+        assert (kept.serves, kept.model.report.rejection_reasons) == (False, ("worse: nDCG@10",))
         assert registry.serving(ENCODING).model == registry.open("ranker-0001")
         assert registry.open("ranker-0002").report == kept.model.report
 
-    def test_a_rejection_has_a_reason(self, registry: RankerStore) -> None:
         for reasons in ([], [""]):
             with pytest.raises(InputError, match="needs a reason"):
                 registry.add_rejected(building(), SPEC, REPORT, reasons)
@@ -131,8 +131,7 @@ class TestAdding:
 class TestRetention:
     def test_the_newest_ten_stay_and_the_removed_are_named(self, registry: RankerStore) -> None:
         publish(registry, KEEP)
-        added = registry.publish(building(), SPEC, REPORT)
-        assert added.removed == ("ranker-0001",)
+        assert registry.publish(building(), SPEC, REPORT).removed == ("ranker-0001",)
         assert registry.names() == [f"ranker-{number:04d}" for number in range(2, 12)]
 
     def test_the_one_that_serves_and_those_that_may_outlive_failures(self, registry: RankerStore) -> None:
@@ -143,7 +142,7 @@ class TestRetention:
         assert few.names() == ["ranker-0002", "ranker-0003", "ranker-0005", "ranker-0006"]
         assert few.serving(ENCODING).model == few.open("ranker-0002")
 
-    def test_damaged_ones_push_no_whole_one_out(self, registry: RankerStore) -> None:
+    def test_damaged_ones_push_no_whole_one_out_and_none_is_too_few(self, registry: RankerStore) -> None:
         few = ranker_store(registry.root, keep=1)
         publish(few)
         for _ in range(3):
@@ -151,7 +150,6 @@ class TestRetention:
         assert few.names() == ["ranker-0001", "ranker-0004"]
         assert few.prune() == ()
 
-    def test_none_is_too_few(self, registry: RankerStore) -> None:
         with pytest.raises(InputError, match="keep is 0"):
             ranker_store(registry.root, keep=0)
 
@@ -257,9 +255,11 @@ class TestRollback:
 
 class TestOff:
     def test_none_serves_also_none_that_is_published_later_until_a_rollback(self, registry: RankerStore) -> None:
+        assert (registry.current(), registry.is_off()) == ("", False)
         publish(registry)
-        assert registry.off() == "ranker-0001"
-        assert registry.off() == ""
+        stamp = registry.stamp()
+        assert (registry.off(), registry.off()) == ("ranker-0001", "")
+        assert (registry.current(), registry.is_off(), registry.stamp() != stamp) == ("", True, True)
         added = registry.publish(building(), SPEC, REPORT)
         assert not added.serves
         assert added.notices == ("rankers are switched off; to serve it: shelfwise models rollback ranker-0002",)
@@ -271,24 +271,13 @@ class TestOff:
 
 class TestRivals:
     def test_who_publishes_at_the_same_time_waits_and_none_is_lost(self, registry: RankerStore) -> None:
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", PUBLISHER, str(registry.root)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            for _ in range(2)
-        ]
-        for process in processes:
-            assert process.stdin is not None
-            process.stdin.close()
-            process.stdin = None
-        told = [process.communicate()[0].split() for process in processes]
+        command = [sys.executable, "-c", PUBLISHER, str(registry.root)]
+        processes = [Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(2)]
+        with ThreadPoolExecutor(2) as threads:
+            told = list(threads.map(lambda process: process.communicate()[0].split(), processes))
         assert [process.returncode for process in processes] == [0, 0]
-        names = [f"ranker-{number:04d}" for number in range(1, 7)]
-        assert sorted(told[0] + told[1]) == names == registry.names()
-        for name in names:
+        assert sorted(told[0] + told[1]) == NAMES[:6] == registry.names()
+        for name in NAMES[:6]:
             registry.open(name)
         assert registry.current() == "ranker-0006"
 
@@ -338,9 +327,6 @@ class TestDisk:
         assert (registry.folder / "ranker-0004" / MODEL_FILE).exists()
 
 
-NAMES = [f"ranker-{number:04d}" for number in range(1, 9)]
-
-
 @pytest.mark.parametrize(
     ("names", "able", "current", "keep", "removed"),
     [
@@ -376,15 +362,6 @@ class TestPointer:
         store.folder.mkdir()
         return store
 
-    def test_it_holds_a_name_or_off(self, registry: RankerStore) -> None:
-        assert (registry.current(), registry.is_off()) == ("", False)
-        publish(registry, 2)
-        assert registry.current() == "ranker-0002"
-        stamp = registry.stamp()
-        registry.off()
-        assert (registry.current(), registry.is_off()) == ("", True)
-        assert registry.stamp() != stamp
-
     def test_a_person_may_write_a_name_without_a_checksum(self, store: RankerStore) -> None:
         (store.folder / CURRENT).write_text("ranker-0003\n")
         assert store.current() == "ranker-0003"
@@ -412,8 +389,7 @@ class TestPointer:
         whole = (store.folder / CURRENT).read_bytes()
         for place in range(len(whole) - 1):
             for bit in range(8):
-                flipped = bytearray(whole)
-                flipped[place] ^= 1 << bit
-                (store.folder / CURRENT).write_bytes(bytes(flipped))
+                flipped = bytes([whole[place] ^ 1 << bit])
+                (store.folder / CURRENT).write_bytes(whole[:place] + flipped + whole[place + 1 :])
                 with suppress(ModelDamagedError):
                     assert store.current() in ("ranker-0001", "")

@@ -113,9 +113,8 @@ def test_a_title_that_nothing_would_be_left_of_stays_and_is_not_counted() -> Non
 
 
 def test_values_left_empty_go_with_their_names() -> None:
-    product = Product(
-        "1", "drill", attributes={"a": "<b></b>", "b": ("<i></i>", "x")}, identifiers={"ean": ("-",)}, language="en"
-    )
+    codes = {"ean": ("-",)}
+    product = Product("1", "x", attributes={"a": "<b></b>", "b": ("<i></i>", "x")}, identifiers=codes, language="en")
     after = cleaned(product)
     assert after.attributes == {"b": ("x",)}
     assert after.identifiers == {}
@@ -275,7 +274,8 @@ def test_image_addresses(address: str, expected: str) -> None:
 def test_a_text_that_is_one_quantity_gets_its_number(text: str, expected: tuple[str, float]) -> None:
     found = parse_quantity(text)
     assert found is not None
-    assert (found[0], found[1]) == (expected[0], pytest.approx(expected[1]))
+    assert found[0] == expected[0]
+    assert found[1] == pytest.approx(expected[1])
 
 
 NO_QUANTITIES = (

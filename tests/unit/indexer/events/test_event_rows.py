@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from hashlib import sha256
 from typing import Any
@@ -30,9 +31,8 @@ WHEN = "2024-06-01T10:00:00Z"
 
 
 def reader(content: dict[str, object] | None = None) -> EventRowParser:
-    return EventRowParser(
-        event_mapping(content or {}, "mapping"), KeyedIds(lambda name: sha256(name.encode()).digest()[:16])
-    )
+    ids = KeyedIds(lambda name: sha256(name.encode()).digest()[:16])
+    return EventRowParser(event_mapping(content or {}, "mapping"), ids)
 
 
 def events(row: dict[str, Any], **content: object) -> list[Event]:
@@ -298,11 +298,7 @@ def test_what_is_no_id_number_or_rating(
         (LONDON, "2011-07-10 09:00:00", datetime(2011, 7, 10, 8, tzinfo=UTC)),
         (LONDON, "2011-07-10T09:00:00+05:00", datetime(2011, 7, 10, 4, tzinfo=UTC)),
         (LONDON, "2011-07-10", datetime(2011, 7, 9, 23, tzinfo=UTC)),
-        (
-            FieldRule(zone="Europe/London", format="%d/%m/%Y %H:%M"),
-            "10/07/2011 09:05",
-            datetime(2011, 7, 10, 8, 5, tzinfo=UTC),
-        ),
+        (replace(LONDON, format="%d/%m/%Y %H:%M"), "10/07/2011 09:05", datetime(2011, 7, 10, 8, 5, tzinfo=UTC)),
         (FieldRule(), 1_717_236_000, datetime(2024, 6, 1, 10, tzinfo=UTC)),
         (FieldRule(), 1_717_236_000_250, datetime(2024, 6, 1, 10, 0, 0, 250_000, tzinfo=UTC)),
         (FieldRule(), "1717236000.5", datetime(2024, 6, 1, 10, 0, 0, 500_000, tzinfo=UTC)),

@@ -3,7 +3,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import random
 import sys
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from indexer.events import importer
 from indexer.events.importer import BatchParser, ImportCounts, ImportOptions, ParsedBatch, import_events
@@ -40,10 +44,8 @@ def lines(rows: Sequence[object]) -> bytes:
 
 
 def test_a_log_is_imported_and_reported(log: Log) -> None:
-    rows = [
-        *clicks(20),
-        {**CLICK, "event_id": "e20", "kind": "purchase", "time": "2024-06-02T10:00:00Z", "quantity": 2},
-    ]
+    bought = {"kind": "purchase", "time": "2024-06-02T10:00:00Z", "quantity": 2}
+    rows = [*clicks(20), {**CLICK, "event_id": "e20", **bought}]
     report = log.take(log.write(rows))
     assert (report.rows, report.added, report.repeated, report.rejected_count) == (21, 21, 0, 0)
     assert report.events == {"click": 20, "purchase": 1}
@@ -162,10 +164,8 @@ def test_nothing_private_is_kept_anywhere(log: Log) -> None:
     ]
     report = log.take(log.write(rows))
     assert (report.added, report.rejected_count) == (1, 12)
-    kept = b"".join(
-        path.read_bytes() for path in log.folder.iterdir() if path.name not in ("events.jsonl", "keys.json")
-    )
-    kept += msgspec.json.encode(report)
+    written = (path for path in log.folder.iterdir() if path.name not in ("events.jsonl", "keys.json"))
+    kept = b"".join(path.read_bytes() for path in written) + msgspec.json.encode(report)
     for secret in (SECRET, "ann@ex", *PRIVATE.values()):
         assert secret.encode() not in kept
     assert log.rejects[1]["event"]["shopper"] == log.intake.pseudonyms.shopper(SECRET)
@@ -419,3 +419,66 @@ def test_too_many_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(5):
         counts.add([event(number, 0)], AppendResult(1, 0))
     assert (counts.products.count, counts.shoppers.count) == (None, 1)
+
+
+_NAME_LIST = "rating quantity results _source query_response_hit_ids event_attributes index ip"
+NAMES = [*CLICK, *_NAME_LIST.split()]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([*CLICK.values()]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES) | st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+ANY_ROWS = st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=8)
+_MARKS = [bytes([mark]) for mark in b'{}[]",:\\1\n\x00\xff']
+_WORDS = [b"PAR1", b"kind", b"time", b"product_id", b"click", b"2024-06-01T10:00:00Z", b"\x1f\x8b"]
+_STARTS = [b'{"took":1,"hits":{"hits":[', json.dumps(CLICK).encode()]
+SCRAPS = st.sampled_from([*_MARKS, *_WORDS, *_STARTS])
+GOOD = {**CLICK, "event_id": "good"}
+
+
+@given(st.lists(SCRAPS | st.binary(max_size=8), max_size=30).map(b"".join))
+def test_no_bytes_end_an_import_but_with_a_reason(content: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder))
+        try:
+            report = log.take(log.write(content))
+        except FeedError as error:
+            assert folder in str(error)
+        else:
+            assert report.added == len(log.stored)
+            assert report.added or report.failure
+
+
+@given(st.lists(ANY_ROWS, min_size=1, max_size=5))
+def test_a_good_row_beside_any_others_is_taken(rows: list[dict[str, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder))
+        report = log.take(log.write([*rows, GOOD, *rows]))
+        assert report.rows == 2 * len(rows) + 1
+        assert log.intake.pseudonyms.key("good") in [event["key"] for event in log.stored]
+
+
+@given(st.binary(max_size=60).filter(lambda line: b"\n" not in line))
+def test_a_good_row_after_any_line_is_taken(line: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder))
+        log.take(log.write(b'{"a": 1}\n' + line + b"\n" + json.dumps(GOOD).encode()))
+        assert [event["key"] for event in log.stored] == [log.intake.pseudonyms.key("good")]
+
+
+@settings(max_examples=30)
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=25), st.integers(0, 2**32))
+def test_neither_the_order_of_rows_nor_a_second_import_changes_what_is_stored(numbers: list[int], seed: int) -> None:
+    kinds = ["query", "impression", "click", "purchase", "nothing"]
+    rows = [
+        {**CLICK, "event_id": "", "kind": kinds[number % 5], "session": f"s{number % 3}", "query_id": ""}
+        for number in numbers
+    ]
+    shuffled = random.Random(seed).sample(rows, len(rows))
+    with tempfile.TemporaryDirectory() as folder:
+        log = Log(Path(folder))
+        first = log.take(log.write(rows))
+        stored = log.stored
+        again = log.take(log.write(shuffled))
+        assert log.stored == stored
+        assert (again.added, again.repeated) == (0, first.added + first.repeated)

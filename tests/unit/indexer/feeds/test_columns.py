@@ -108,12 +108,7 @@ def test_quotes_inside_cells_are_doubled_or_have_a_backslash(tmp_path: Path, esc
 @pytest.mark.parametrize(
     ("encoding", "title"),
     [
-        ("utf-8", "Säge für Bäume"),
-        ("utf-8-sig", "Säge für Bäume"),
-        ("utf-16", "Säge für Bäume"),
-        ("utf-16-le", "Säge für Bäume"),
-        ("utf-16-be", "Säge für Bäume"),
-        ("utf-32", "Säge für Bäume"),
+        *((name, "Säge für Bäume") for name in ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32")),
         ("cp1252", "Säge für Bäume – größte Auswahl weiße Blüten süß"),
         ("cp1252", "Taladro eléctrico inalámbrico pequeño"),
         ("cp1252", "Preis 5 € – „neu“"),

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from indexer.feeds.io import MAX_LINE
 from retrieval.records import Availability, Product
 from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
 
@@ -98,9 +97,8 @@ def test_xml_says_its_encoding_itself(tmp_path: Path, encoding: str) -> None:
 
 
 def test_xml_in_an_encoding_that_it_does_not_say_is_detected(tmp_path: Path) -> None:
-    content = RSS.format("".join(item(n, f"Säge für Bäume, größte Auswahl {n}") for n in range(20)))
-    outcome = read_bytes(tmp_path, content.encode("cp1252"))
-    assert outcome.rows[0].product.title == "Säge für Bäume, größte Auswahl 0"
+    content = RSS.format(item("x", "Säge für Bäume, größte Auswahl") * 20)
+    assert read_bytes(tmp_path, content.encode("cp1252")).rows[0].product.title == "Säge für Bäume, größte Auswahl"
 
 
 @pytest.mark.parametrize(
@@ -124,10 +122,7 @@ def test_entities_are_never_expanded(tmp_path: Path, declaration: str) -> None:
         (feed(item(1), item(2, "a&nbsp;b")), "breaks off after line 2: not well-formed XML: undefined entity"),
         (feed(item(1), item(2, "\x01")), "breaks off after line 2"),
         (feed(item(1)).replace(b' xmlns:g="http://base.google.com/ns/1.0"', b""), "unbound prefix"),
-        (
-            b"<products><product/></products>",
-            "line 1: the root element is <products>; what is read is RSS 2.0 and Atom",
-        ),
+        (b"<products><product/></products>", "line 1: the root element is <products>; what is read is RSS 2.0 and"),
         (b"<html><body>", "line 1: the root element is <html>"),
         (b"<rss>" + b"<a>" * 40, "line 1: elements are more than 32 deep"),
         (b"<rss>" + b"".join(b"<a%d/>" % n for n in range(10_100)), "more than 10,000 names of elements"),
@@ -160,12 +155,9 @@ def test_items_without_a_field_that_all_must_have_are_refused_by_its_name(tmp_pa
     assert f"looks like a Google Merchant feed but its items have no {name!r}; " in error
 
 
-def test_a_field_that_some_items_have_is_there(tmp_path: Path) -> None:
+def test_a_field_that_some_items_have_is_there_and_a_feed_without_items_has_no_rows(tmp_path: Path) -> None:
     without = item(2).replace("<g:description>d</g:description>", "")
     assert read_bytes(tmp_path, feed(without, item(1))).ids == ["2", "1"]
-
-
-def test_a_feed_without_items_has_no_rows(tmp_path: Path) -> None:
     outcome = read_bytes(tmp_path, feed())
     assert (outcome.rows, outcome.error) == ([], "")
 
@@ -174,4 +166,3 @@ def test_a_long_row_is_one_of_many_bytes_not_of_many_elements(tmp_path: Path) ->
     many = "".join(f"<g:product_highlight>{n}</g:product_highlight>" for n in range(1_000))
     (row,) = read_bytes(tmp_path, feed(item(1, "a", many))).rows
     assert len(row.product.attributes["product_highlight"]) == 1_000  # type: ignore[arg-type]
-    assert MAX_LINE == 1_000_000

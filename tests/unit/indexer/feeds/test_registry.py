@@ -11,11 +11,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pyarrow  # type: ignore[import-untyped]
+import pyarrow.parquet  # type: ignore[import-untyped]
 import pytest
 import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from indexer.feeds.reader import FORMATS, read_records
-from tests.unit.indexer.feeds.feed_outcome import FEEDS, read, read_bytes
+from tests.unit.indexer.feeds.feed_outcome import FEEDS, Outcome, read, read_bytes
 
 FORMAT_OF = {
     "google-rss.xml": "google-xml",
@@ -78,9 +82,8 @@ def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
 
 
 def test_an_unknown_format_is_refused_with_close_ones(tmp_path: Path) -> None:
-    assert read_bytes(tmp_path, b"", format="shopfy").error == (
-        "--format shopfy: there is no such format; did you mean shopify?"
-    )
+    said = "--format shopfy: there is no such format; did you mean shopify?"
+    assert read_bytes(tmp_path, b"", format="shopfy").error == said
     assert ", ".join(FORMATS) in read_bytes(tmp_path, b"", format="zzz").error
 
 
@@ -97,10 +100,8 @@ def test_what_is_no_feed_is_refused_with_its_line(tmp_path: Path, content: bytes
 def test_a_google_feed_without_a_required_column_is_refused_by_its_name(tmp_path: Path, column: str) -> None:
     names = [name for name in GOOGLE.split("\t") if name != column]
     content = "\t".join([*names, "gtin"]) + "\n"
-    assert (
-        f"looks like a Google Merchant feed but has no column {column!r}; "
-        in read_bytes(tmp_path, content.encode()).error
-    )
+    error = read_bytes(tmp_path, content.encode()).error
+    assert f"looks like a Google Merchant feed but has no column {column!r}; " in error
 
 
 @pytest.mark.parametrize("name", ["shopify.csv", "woocommerce.csv", "shopify-new.csv"])
@@ -114,14 +115,9 @@ def test_a_shop_export_without_a_required_column_is_refused_by_its_name(tmp_path
 
 
 def test_a_table_like_googles_without_any_address_is_a_table(tmp_path: Path) -> None:
-    content = b"id,title,description,availability,price,gtin\n1,Drill,Good,in stock,5,123\n"
-    assert {record.format for record in read_records([str(_written(tmp_path, content))])} == {"csv"}
-
-
-def _written(folder: Path, content: bytes) -> Path:
-    path = folder / "feed"
-    path.write_bytes(content)
-    return path
+    path = tmp_path / "feed"
+    path.write_bytes(b"id,title,description,availability,price,gtin\n1,Drill,Good,in stock,5,123\n")
+    assert {record.format for record in read_records([str(path)])} == {"csv"}
 
 
 MEGABYTE = 1 << 20
@@ -129,17 +125,16 @@ MEGABYTE = 1 << 20
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 @pytest.mark.parametrize("start", [b"", b'{"id": "', b"[", b"<rss>", b"id,title\n1,"])
-def test_a_bomb_is_refused_with_its_line_in_little_memory(tmp_path: Path, pack: object, start: bytes) -> None:
-    assert callable(pack)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def test_a_bomb_is_refused_with_its_line_in_little_memory(
+    tmp_path: Path, pack: Callable[[bytes], bytes], start: bytes
+) -> None:
     zeros = pack(start + b"0" * (300 * MEGABYTE))
-    between = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     outcome = read_bytes(tmp_path, zeros)
     assert "line " in outcome.error or "cannot be recognised" in outcome.error
     assert not outcome.rows
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - between) * 1024
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 300 * MEGABYTE
-    assert before <= between
 
 
 def test_a_small_feed_of_equal_rows_is_no_bomb(tmp_path: Path) -> None:
@@ -218,3 +213,58 @@ def test_any_row_in_any_format_is_rejected_or_read(tmp_path: Path, name: str, ro
     line = {"file": "f", "line": 1, "reason": "r", "detail": "", "format": name, "row": row}
     outcome = read_bytes(tmp_path, msgspec.json.encode(line))
     assert [rejected.line for rejected in outcome.rejected] == [1]
+
+
+NAMES = sorted(path.name for path in FEEDS.iterdir())
+_SCRAP_LIST = (
+    b"\"|'|\n|\r|,|\t|<|>|</item>|&|&x;|]]>|<![CDATA[|[|}|\\|\0|\xff|\xc3|\xef\xbb\xbf|id:100|1e999|NaN|;|"
+    b"<!DOCTYPE x [|<!--"
+)
+SCRAPS = _SCRAP_LIST.split(b"|")
+
+
+def check(outcome: Outcome) -> None:
+    assert all(rejected.line > 0 and rejected.reason for rejected in outcome.rejected)
+    whole = ("line ", "no column", "items have no", "feed: is ", "--format")
+    assert not outcome.error or any(part in outcome.error for part in whole)
+    for line in outcome.rejected_file.splitlines():
+        assert msgspec.json.decode(line)["line"] > 0
+
+
+def parquet() -> bytes:
+    ids, titles = ["1", "2", "3", "4"], ["drill", None, "saw", "hose"]
+    offers = [{"amount": 1.5}, None, {"amount": 2.5}, {"amount": -1.0}]
+    table = pyarrow.table({"id": ids, "title": titles, "price": offers, "tags": [["a"], [], None, ["b", "c"]]})
+    file = io.BytesIO()
+    pyarrow.parquet.write_table(table, file, row_group_size=2)
+    return file.getvalue()
+
+
+WHOLE = {name: (FEEDS / name).read_bytes() for name in NAMES} | {"products.parquet": parquet()}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(st.data())
+def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
+    content = bytearray(WHOLE[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        length = data.draw(st.sampled_from([0, 1, 5, 50]))
+        content[start : start + length] = data.draw(st.sampled_from(SCRAPS) | st.binary(max_size=6))
+    first = read_bytes(tmp_path, bytes(content))
+    check(first)
+    check(read_bytes(tmp_path, first.rejected_file))
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_feed_that_is_cut_off_anywhere_is_read_or_refused(tmp_path: Path, name: str) -> None:
+    content = WHOLE[name]
+    for length in range(0, len(content), max(1, len(content) // 60)):
+        check(read_bytes(tmp_path, content[:length]))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(st.binary(max_size=200), st.sampled_from(["", *FORMATS]))
+def test_any_bytes_in_any_format_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
+    check(read_bytes(tmp_path, content, format=name))

@@ -107,9 +107,8 @@ def test_near_copies_share_two_bands_nearly_always() -> None:
 
 
 def products() -> st.SearchStrategy[list[tuple[str, ...]]]:
-    return st.lists(
-        st.lists(st.sampled_from(("1", "01", "2", "3-4", "34", "", "A b")), max_size=3).map(tuple), max_size=30
-    )
+    numbers = st.sampled_from(("1", "01", "2", "3-4", "34", "", "A b"))
+    return st.lists(st.lists(numbers, max_size=3).map(tuple), max_size=30)
 
 
 @given(products(), st.integers(1, 40))

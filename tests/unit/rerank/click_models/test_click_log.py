@@ -19,18 +19,8 @@ Row = tuple[str, str, str, str, int | None, int]
 
 def events(*rows: Row) -> pl.DataFrame:
     """Rows of kind, query_id, query, product_id, position, second."""
-    table = pl.DataFrame(
-        rows,
-        schema={
-            "kind": pl.String,
-            "query_id": pl.String,
-            "query": pl.String,
-            "product_id": pl.String,
-            "position": pl.Int32,
-            "second": pl.Int64,
-        },
-        orient="row",
-    )
+    texts = dict.fromkeys(("kind", "query_id", "query", "product_id"), pl.String)
+    table = pl.DataFrame(rows, schema={**texts, "position": pl.Int32, "second": pl.Int64}, orient="row")
     times = [START + timedelta(seconds=second) for second in table["second"]]
     return table.drop("second").with_columns(pl.Series("time", times, pl.Datetime))
 
@@ -63,15 +53,10 @@ class TestClickLog:
         assert shown(log, pairs) == [["p9", ""]]
 
     def test_a_list_whose_search_alone_says_the_words_has_them(self) -> None:
-        log, pairs = click_log(
-            events(
-                ("query", "a", "drill", "", None, 0),
-                ("impression", "a", "", "p1", 1, 0),
-                ("query", "b", "saw", "", None, 3),
-                ("impression", "b", "", "p1", 1, 3),
-            ),
-            depth=1,
-        )
+        lists = (("a", "drill", 0), ("b", "saw", 3))
+        asked: list[Row] = [("query", name, query, "", None, second) for name, query, second in lists]
+        told: list[Row] = [("impression", name, "", "p1", 1, second) for name, _, second in lists]
+        log, pairs = click_log(events(*asked, *told), depth=1)
         assert pairs.select("query", "product_id").rows() == [("drill", "p1"), ("saw", "p1")]
         assert log.pairs.tolist() == [[0], [1]]
 

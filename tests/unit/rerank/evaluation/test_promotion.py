@@ -74,18 +74,14 @@ class TestGrounds:
         differences[2] = np.nan
         assert verdict(differences).publish
         differences[0] -= 0.01
-        assert (
-            verdict(differences).reasons[1]
-            == "not surely better: click likelihood: 0 queries have it, too few to decide"
-        )
+        said = "not surely better: click likelihood: 0 queries have it, too few to decide"
+        assert verdict(differences).reasons[1] == said
 
 
 class TestGuards:
-    @pytest.mark.parametrize(
-        ("name", "change"), [("MRR", {"rank": -0.01}), ("click likelihood", {"likelihood": -0.01})]
-    )
-    def test_any_measure_that_is_worse_over_all_queries(self, name: str, change: dict[str, float]) -> None:
-        found = verdict(moved(**{"ndcg": 0.05, **change}))
+    @pytest.mark.parametrize(("name", "by"), [("MRR", {"rank": -0.01}), ("click likelihood", {"likelihood": -0.01})])
+    def test_any_measure_that_is_worse_over_all_queries(self, name: str, by: dict[str, float]) -> None:
+        found = verdict(moved(**{"ndcg": 0.05, **by}))
         assert not found.publish
         (reason,) = found.reasons
         assert reason.startswith(f"worse: {name} -0.0100")

@@ -14,8 +14,7 @@ from retrieval.index.token_states import SCALE, ProductTokens
 from tests.versions import DIMENSION
 
 STATE_DIMENSION = 8
-_VOCABULARY = 12
-"""Few, so that queries and products share tokens."""
+_VOCABULARY = 12  # few, so that queries and products share tokens
 
 
 def network(layers: int, *, history: int = 6, seed: int = 3) -> RankerNetwork:

@@ -31,8 +31,7 @@ from tests.unit.rerank.ranker.conftest import Exported
 from tests.unit.rerank.ranker.random_candidates import candidates, scored, some_of
 from tests.versions import DIMENSION
 
-OF_THE_QUERY = ("words",)
-"""Features that are the same for all candidates of a query."""
+OF_THE_QUERY = ("words",)  # features that are the same for all candidates of a query
 NEUTRAL = tuple(place / 10 - 0.5 for place in range(len(FEATURES)))
 TOLD = msgspec.structs.replace(SPEC, neutral=NEUTRAL)
 WEIGHTS = np.array(SPEC.event_weights)
@@ -41,6 +40,10 @@ WEIGHTS = np.array(SPEC.event_weights)
 def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
     building(5, linear_graph(5, len(spec.features)))(folder)
     return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
+
+
+def told_by(exported: Exported) -> OnnxRanker:
+    return OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
 
 
 def changed(whole: Candidates, **columns: float) -> Candidates:
@@ -74,8 +77,7 @@ def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(
 
 def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
     whole = candidates(9)
-    ranker = OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
-    found = contributions(ranker, whole)
+    found = contributions(told_by(exported), whole)
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
     assert set(found) == set(Factor) - {Factor.HISTORY}
 
@@ -94,13 +96,13 @@ def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) 
     whole = candidates(20)
     has_states = whole.products.has_any
     assert 0 < has_states.sum() < 20
-    found = contributions(OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT)), whole)[Factor.WORDS]
+    found = contributions(told_by(exported), whole)[Factor.WORDS]
     np.testing.assert_allclose(found[~has_states], 0, atol=1e-5)
     assert (np.abs(found[has_states]) > 1e-3).all()
 
 
 def test_a_history_is_told_of_where_it_is_read(exported: Exported) -> None:
-    ranker = OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT))
+    ranker = told_by(exported)
     whole = candidates(6, events=3)
     found = contributions(ranker, whole)
     assert (Factor.HISTORY in found) == ranker.reads_history
@@ -134,20 +136,16 @@ def test_a_ranker_that_does_not_say_what_is_usual_is_told_against_0(tmp_path: Pa
 
 @pytest.mark.parametrize("events", [0, 3])
 def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) -> None:
-    ranker = OnnxRanker(StoredRanker("r", exported.folder, TOLD, REPORT))
+    ranker = told_by(exported)
     whole, places = candidates(9, events=events), [4, 0]
     among = contributions(ranker, whole)
-    for told in (
-        contributions(ranker, some_of(whole, places)),
-        contributions(ranker, select_candidates(whole, np.array(places))),
-    ):
-        for factor, scores in told.items():
+    for some in (some_of(whole, places), select_candidates(whole, np.array(places))):
+        for factor, scores in contributions(ranker, some).items():
             np.testing.assert_allclose(scores, among[factor][places], atol=1e-5)
 
 
 def query(words: tuple[str, ...], word_of: list[int], states: list[list[float]], idf: list[float]) -> QueryWords:
-    made = TokenWords(words, np.array(word_of, np.int64))
-    return QueryWords(made, unit_rows(np.array(states, np.float32)), np.array(idf, np.float32))
+    return QueryWords(product(words, word_of), unit_rows(np.array(states, np.float32)), np.array(idf, np.float32))
 
 
 def product(words: tuple[str, ...], word_of: list[int]) -> TokenWords:
@@ -161,10 +159,8 @@ def stored(states: list[list[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np
 def test_each_word_meets_its_nearest_and_rare_ones_come_first() -> None:
     asked = query(("for", "drill"), [0, 1], [[1, 0, 0], [0, 1, 0]], [1, 6])
     found = term_matches(asked, product(("saw", "screwdriver"), [0, 1]), stored([[1, 0, 0.2], [0, 3, 4]]))
-    assert [(each.query_word, each.product_word, each.exact) for each in found] == [
-        ("drill", "screwdriver", False),
-        ("for", "saw", False),
-    ]
+    met = [(each.query_word, each.product_word, each.exact) for each in found]
+    assert met == [("drill", "screwdriver", False), ("for", "saw", False)]
     assert abs(found[0].similarity - 3 / 5) < 0.01
 
 

@@ -117,9 +117,8 @@ def test_no_candidates_have_no_rows() -> None:
 def test_a_candidates_features_do_not_depend_on_the_others() -> None:
     whole = feature_matrix(FIRST, SIGNALS, 100)
     told = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
-    first = dataclasses.replace(
-        FIRST, **{name: getattr(FIRST, name)[1:2] for name in ("merged", "bm25", "cosine", "similarity")}
-    )
+    arrays = ("merged", "bm25", "cosine", "similarity")
+    first = dataclasses.replace(FIRST, **{name: getattr(FIRST, name)[1:2] for name in arrays})
     signals = dataclasses.replace(
         SIGNALS, catalog=told, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
     )
@@ -169,12 +168,8 @@ def test_a_query_of_ten_thousand_words_is_cut() -> None:
 @pytest.mark.parametrize("count", [0, 1])
 def test_every_axis_has_a_place(count: int) -> None:
     batch = pad_batch([candidates(count, words=0, tokens=0)], DIMENSION)
-    assert {length for array in batch.arrays().values() for length in array.shape} == {
-        1,
-        STATE_DIMENSION,
-        DIMENSION,
-        batch.features.shape[2],
-    }
+    lengths = {length for array in batch.arrays().values() for length in array.shape}
+    assert lengths == {1, STATE_DIMENSION, DIMENSION, batch.features.shape[2]}
     assert {array.item() for array in (batch.query_ids, batch.product_ids, batch.history_kinds)} == {PADDING}
 
 

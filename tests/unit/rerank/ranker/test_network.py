@@ -155,9 +155,8 @@ def test_a_history_tells_candidates_and_kinds_and_times_apart() -> None:
 def test_an_untrained_history_adds_nothing(layers: int) -> None:
     torch.manual_seed(1)
     by, whole = RankerNetwork(shape(layers)), candidates(6, events=4)
-    np.testing.assert_array_equal(
-        scored(by, whole)[0], scored(by, dataclasses.replace(whole, history=History.none(DIMENSION)))[0]
-    )
+    without = dataclasses.replace(whole, history=History.none(DIMENSION))
+    np.testing.assert_array_equal(scored(by, whole)[0], scored(by, without)[0])
 
 
 @LAYERS

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -40,13 +41,18 @@ def layer_of(by: RankerNetwork) -> CrossAttention:
     return layer
 
 
-def replacing(module: nn.Module, places: list[int], mean: Tensor) -> Callable[[], None]:
+@contextmanager
+def replacing(module: nn.Module, places: list[int], mean: Tensor) -> Iterator[None]:
     def hook(_module: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         changed = given[0].clone()
         changed[..., places] = mean[places]
         return (changed,)
 
-    return module.register_forward_pre_hook(hook).remove
+    handle = module.register_forward_pre_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def same_scores(one: RankerNetwork, other: RankerNetwork) -> bool:
@@ -89,11 +95,8 @@ def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
     kept = made.shape.kept_heads
     assert list(kept) == sorted(np.argsort(-found.heads)[:heads].tolist())
     lost = [column for head in range(4) if head not in kept for column in (2 * head, 2 * head + 1)]
-    end = replacing(layer_of(by).output, lost, measured.read)
-    try:
+    with replacing(layer_of(by).output, lost, measured.read):
         assert same_scores(made, by)
-    finally:
-        end()
     assert not same_scores(made, by)
 
 
@@ -106,22 +109,17 @@ def test_without_some_units_it_scores_as_if_these_said_their_mean(
     lost = np.argsort(-found.units)[units:].tolist()
     feed_forward = layer_of(by).feed_forward
     assert isinstance(feed_forward, nn.Sequential)
-    end = replacing(feed_forward[2], lost, found.fired)
-    try:
+    with replacing(feed_forward[2], lost, found.fired):
         assert same_scores(made, by)
-    finally:
-        end()
 
 
 def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork, found: PartImportance) -> None:
     made = prune_network(by, found, PruningTarget(heads=1, layers=0))
     assert (made.shape.layers, made.shape.kept_heads) == (0, ())
     scalars = len(FEATURES) + 6
-    end = replacing(by.mlp[0], list(range(scalars, scalars + 16)), torch.cat([torch.zeros(scalars), found.pooled]))
-    try:
+    mean = torch.cat([torch.zeros(scalars), found.pooled])
+    with replacing(by.mlp[0], list(range(scalars, scalars + 16)), mean):
         assert same_scores(made, by)
-    finally:
-        end()
 
 
 def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: PartImportance) -> None:

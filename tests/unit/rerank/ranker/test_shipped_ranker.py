@@ -43,10 +43,8 @@ def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> No
     assert {"catalogs", "queries", "teacher", "seed"} <= set(spec.trained_on)
     assert "/" not in str(spec.trained_on)
     names = str(spec.trained_on["catalogs"]).split(", ")
-    assert all(
-        report.measures[f"nDCG@10 on {each}"] > report.measures[f"nDCG@10 on {each} of the merged order"]
-        for each in names
-    )
+    measured = {each: f"nDCG@10 on {each}" for each in names}
+    assert all(report.measures[told] > report.measures[f"{told} of the merged order"] for told in measured.values())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
     # What only some stores tell would mean something else in the next one.
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()

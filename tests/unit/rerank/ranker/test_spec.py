@@ -6,7 +6,7 @@ import dataclasses
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -53,6 +53,11 @@ def test_the_identity_is_of_what_decides_scores(tmp_path: Path) -> None:
     assert identity(msgspec.structs.replace(SPEC, **told)) == usual
     assert identity(msgspec.structs.replace(SPEC, mix=0.6)) != usual
     assert identity(SPEC, seed=1) != usual
+
+
+def rewrite_seal(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
+    (folder / SEAL_FILE).write_bytes(msgspec.json.encode(change(seal)))
 
 
 class TestWriting:
@@ -114,13 +119,10 @@ class TestDamage:
     def test_any_file_that_is_not_as_it_was_written(
         self, folder: Path, name: str, damage: Callable[[Path], object]
     ) -> None:
-        if name == SEAL_FILE:
-            before = (folder / name).read_bytes()
-            damage(folder / name)
-            if (folder / name).is_file() and (folder / name).read_bytes() == before:
-                return  # a link to the same seal vouches for the same
-        else:
-            damage(folder / name)
+        before = (folder / name).read_bytes()
+        damage(folder / name)
+        if name == SEAL_FILE and (folder / name).is_file() and (folder / name).read_bytes() == before:
+            return  # a link to the same seal vouches for the same
         with pytest.raises(ModelDamagedError, match=CURE) as told:
             verify_ranker(folder), read_report(folder)
         assert str(folder) in str(told.value)
@@ -142,9 +144,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/etc/passwd", "a/b"])
     def test_a_seal_vouches_for_files_of_its_folder_alone(self, folder: Path, name: str) -> None:
-        seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
-        seal[name] = seal[MODEL_FILE]
-        (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+        rewrite_seal(folder, lambda seal: seal | {name: seal[MODEL_FILE]})
         with pytest.raises(ModelDamagedError, match=r"seal\.json seals .* it has to seal"):
             verify_ranker(folder)
 
@@ -154,16 +154,11 @@ class TestDamage:
         with pytest.raises(ModelDamagedError, match=r"it has to seal model\.onnx, .*report\.json"):
             verify_ranker(folder)
 
-
-class TestSize:
-    def test_a_file_beyond_the_limit_is_refused_unread(self, folder: Path) -> None:
-        seal = msgspec.json.decode((folder / SEAL_FILE).read_bytes())
-        seal[MODEL_FILE]["bytes"] = spec_module.MAX_FILE_BYTES + 1
-        (folder / SEAL_FILE).write_bytes(msgspec.json.encode(seal))
+    def test_a_file_or_a_seal_beyond_the_limit_is_refused_unread(self, folder: Path) -> None:
+        too_long = {"bytes": spec_module.MAX_FILE_BYTES + 1}
+        rewrite_seal(folder, lambda seal: seal | {MODEL_FILE: seal[MODEL_FILE] | too_long})
         with pytest.raises(ModelMismatchError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
             verify_ranker(folder)
-
-    def test_a_seal_beyond_the_limit_is_refused(self, folder: Path) -> None:
         (folder / SEAL_FILE).write_bytes(b" " * (spec_module.MAX_JSON_BYTES + 1))
         with pytest.raises(ModelDamagedError, match=r"seal\.json has more than 4,194,304 bytes"):
             verify_ranker(folder)
@@ -173,9 +168,8 @@ class TestForeign:
     @pytest.mark.parametrize(("made", "age"), [(0, "an older"), (2, "a newer")])
     def test_another_format_is_told_with_its_age(self, folder: Path, made: int, age: str) -> None:
         rewrite(folder / SPEC_FILE, format=made, precision="fp4")
-        with pytest.raises(
-            ModelMismatchError, match=f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
-        ):
+        message = f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
+        with pytest.raises(ModelMismatchError, match=message):
             verify_ranker(folder)
 
     def test_unknown_features_are_named(self, folder: Path) -> None:
@@ -226,9 +220,9 @@ def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp3
         write_ranker(tmp_path, msgspec.structs.replace(spec, vector_dimension=32), REPORT)
 
 
-def saved(folder: Path, graph: onnx.ModelProto) -> Path:
+def saved(folder: Path, graph: onnx.ModelProto | bytes) -> Path:
     path = folder / "model.onnx"
-    path.write_bytes(graph.SerializeToString())
+    path.write_bytes(graph if isinstance(graph, bytes) else graph.SerializeToString())
     return path
 
 
@@ -262,17 +256,12 @@ class TestOperators:
     def test_operators_that_call_out_or_may_not_end_are_refused_by_name(
         self, tmp_path: Path, operator: str, domain: str
     ) -> None:
-        path = saved(tmp_path, with_node(operator, domain))
         with pytest.raises(ModelMismatchError, match=f"needs the operator '{operator}' of .*: shelfwise train ranker"):
-            check_graph(path)
+            check_graph(saved(tmp_path, with_node(operator, domain)))
 
     def test_one_inside_a_branch_is_found(self, tmp_path: Path) -> None:
-        inner = helper.make_graph(
-            [helper.make_node("PyOp", [], ["y"], domain="ai.onnx.contrib")],
-            "branch",
-            [],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
-        )
+        node = helper.make_node("PyOp", [], ["y"], domain="ai.onnx.contrib")
+        inner = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
         graph = linear_graph()
         graph.graph.node.append(helper.make_node("If", ["condition"], ["z"], then_branch=inner, else_branch=inner))
         with pytest.raises(ModelMismatchError, match="'PyOp'"):
@@ -296,7 +285,7 @@ class TestOperators:
 
 class TestTensors:
     @pytest.mark.parametrize(
-        "location", ["weights.bin", "../../etc/passwd", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", "model.onnx"]
+        "location", ["weights.bin", "../../etc/passwd", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", MODEL_FILE]
     )
     def test_one_that_is_elsewhere_is_refused(self, tmp_path: Path, location: str) -> None:
         graph = linear_graph()
@@ -320,28 +309,22 @@ class TestTensors:
 class TestFiles:
     @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"not a graph", b"\x08\x0a", b"\x0a" * 5_000])
     def test_what_is_no_graph_is_told(self, tmp_path: Path, content: bytes) -> None:
-        path = tmp_path / "model.onnx"
-        path.write_bytes(content)
         with pytest.raises(ModelDamagedError, match=r"holds (no ONNX graph|an ONNX graph without operators)"):
-            check_graph(path)
+            check_graph(saved(tmp_path, content))
 
     def test_every_shortened_graph_is_refused_or_whole_in_what_it_says(self, tmp_path: Path) -> None:
         whole = linear_graph().SerializeToString()
-        path = tmp_path / "model.onnx"
         for length in range(0, len(whole), 7):
-            path.write_bytes(whole[:length])
             with pytest.raises(ModelDamagedError):
-                check_graph(path)
+                check_graph(saved(tmp_path, whole[:length]))
 
     def test_a_graph_nested_beyond_measure_is_refused(self, tmp_path: Path) -> None:
         content = b""
         for _ in range(400):
             # A node (field 1 of a graph) with an attribute (5) that is a graph (6).
             content = _field(1, _field(5, _field(6, content)))
-        path = tmp_path / "model.onnx"
-        path.write_bytes(_field(7, content))
         with pytest.raises(ModelDamagedError, match="holds no ONNX graph"):
-            check_graph(path)
+            check_graph(saved(tmp_path, _field(7, content)))
 
     def test_weights_are_safetensors_and_nothing_else(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.safetensors"

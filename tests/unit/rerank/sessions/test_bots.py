@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -29,8 +32,86 @@ from rerank.sessions.bots import (
 )
 from rerank.sessions.cleaning import clean
 from retrieval.records import EventKind
-from tests.unit.rerank.sessions.session_logs import at, event, log
-from tests.unit.rerank.sessions.shopping import RESULTS, Shop
+from tests.unit.rerank.sessions.session_logs import at, event, log, shown
+
+RESULTS = 10
+PAGE = range(1, RESULTS + 1)
+DAY = 86_400
+
+
+@dataclass
+class Shop:
+    """Collects events; every session begins an hour after the one before, so that none overlap."""
+
+    seed: int = 0
+    queries: int = 30
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.random = np.random.default_rng(self.seed)
+        self._sessions = self._answers = 0
+
+    def session(self, shopper: str) -> Session:
+        self._sessions += 1
+        return Session(self, shopper, f"s{self._sessions}", 3_600.0 * self._sessions)
+
+    def next_answer(self) -> str:
+        self._answers += 1
+        return f"q{self._answers}"
+
+    def honest(self, shoppers: int, sessions: int = 3) -> None:
+        """Shoppers who click what stands high, look for a while, and sometimes buy."""
+        for number in range(shoppers * sessions):
+            session = self.session(f"u{number % shoppers}")
+            for _ in range(int(self.random.geometric(0.6))):
+                session.search(int(self.random.integers(self.queries)))
+                chances = 0.4 * np.arange(1, RESULTS + 1) ** -0.9
+                for place in np.flatnonzero(self.random.random(RESULTS) < chances) + 1:
+                    session.click(int(place), self.pause())
+                    if self.random.random() < 0.06:
+                        session.buy(int(place))
+
+    def pause(self) -> float:
+        return float(self.random.lognormal(np.log(25), 0.7))
+
+    def cleaned(self) -> pl.DataFrame:
+        return clean(log(self.events), None).events
+
+
+@dataclass
+class Session:
+    shop: Shop
+    shopper: str
+    session: str
+    now: float
+    query: int = 0
+    answer: str = ""
+
+    def search(self, query: int, pause: float = 5.0) -> None:
+        self.query, self.answer = query, self.shop.next_answer()
+        who = {"shopper": self.shopper, "session": self.session}
+        page = shown(self.now, "abcdefghij", query=f"query {query}", query_id=self.answer, **who)
+        self.shop.events += [each | {"product_id": f"{query}{each['product_id']}"} for each in page]
+        self.now += pause
+
+    def click(self, place: int, pause: float) -> None:
+        self._act("click", place)
+        self.now += pause
+
+    def visit(self, query: int, places: Iterable[int], pause: float = 20.0, reading: float = 5.0) -> None:
+        self.search(query, reading)
+        for place in places:
+            self.click(place, pause)
+
+    def buy(self, place: int) -> None:
+        self.now += 60
+        self._act("purchase", place)
+
+    def _act(self, kind: str, place: int) -> None:
+        product = f"{self.query}{'abcdefghij'[place - 1]}"
+        who = {"shopper": self.shopper, "session": self.session, "query_id": self.answer}
+        self.shop.events.append(event(self.now, kind, product_id=product, position=place, **who))
+
 
 NOBODY = pl.Series("session_number", [], dtype=pl.UInt32)
 
@@ -74,9 +155,8 @@ def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
     session = shop.session("ann")
     session.search(0)
     session.click(1, 0.1)
-    shop.events.append(
-        {**shop.events[-1], "kind": "consultation", "time": at(session.now), "received": at(session.now)}
-    )
+    opened = {"kind": "consultation", "time": at(session.now), "received": at(session.now)}
+    shop.events.append(shop.events[-1] | opened)
     session.now += 7.9
     session.click(2, 16.0)
     row = session_features(shop.cleaned()).sessions.row(0, named=True)
@@ -87,11 +167,8 @@ def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
 def test_steps_are_between_clicks_of_one_answer() -> None:
     shop = Shop()
     session = shop.session("ann")
-    session.search(0)
-    for place in (1, 2, 5):
-        session.click(place, 10.0)
-    session.search(1)
-    session.click(6, 10.0)
+    session.visit(0, (1, 2, 5), 10.0)
+    session.visit(1, (6,), 10.0)
     assert session_features(shop.cleaned()).steps["next"].to_list() == [True, False]
 
 
@@ -99,7 +176,7 @@ def test_the_usual_is_what_shoppers_do() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
     found = usual_of(session_features(shop.cleaned()))
-    rates = [0.4 * place**-0.9 for place in range(1, RESULTS + 1)]
+    rates = [0.4 * place**-0.9 for place in PAGE]
     assert found.rates[1 : RESULTS + 1] == pytest.approx(rates, abs=0.05)
     assert len(found.rates) == LAST_POSITION + 1
     assert found.pace == pytest.approx(math.log(25_000), abs=0.25)
@@ -113,9 +190,7 @@ def test_one_busy_source_does_not_make_the_usual() -> None:
     before = usual_of(session_features(shop.cleaned()))
     session = shop.session("bot")
     for query in range(200):
-        session.search(query % 30, 0.2)
-        for place in range(1, RESULTS + 1):
-            session.click(place, 0.2)
+        session.visit(query % 30, PAGE, 0.2, 0.2)
     after = usual_of(session_features(shop.cleaned()))
     assert after.rates == pytest.approx(before.rates, abs=0.03)
     assert after.pace == pytest.approx(before.pace, abs=0.1)
@@ -125,9 +200,7 @@ def test_suspects_do_not_make_the_usual() -> None:
     shop = Shop(seed=3)
     shop.honest(20)
     honest = session_features(shop.cleaned())
-    session = shop.session("bot")
-    session.search(0, 0.2)
-    session.click(10, 0.2)
+    shop.session("bot").visit(0, (10,), 0.2, 0.2)
     acts = session_features(shop.cleaned())
     bots = acts.sessions.filter(pl.col("shopper") == "bot")["session_number"]
     without, expected = fit_baseline(acts, bots), usual_of(honest)
@@ -157,9 +230,7 @@ NORMAL = BotBaseline(
 def judged(places: tuple[int, ...], pause: float) -> dict[Signal, float]:
     shop = Shop()
     session = shop.session("ann")
-    session.search(0)
-    for place in places:
-        session.click(place, pause)
+    session.visit(0, places, pause)
     session.search(1)
     acts = session_features(shop.cleaned())
     found = signals(sums_by("session_number", acts.sessions, acts, NORMAL), NORMAL)
@@ -175,7 +246,7 @@ def test_pace_is_judged_by_as_many_pauses_as_there_are() -> None:
 
 
 def test_low_positions_are_a_likelihood_ratio_to_clicking_all_alike() -> None:
-    shares = np.array([1 / place for place in range(1, RESULTS + 1)])
+    shares = np.array([1 / place for place in PAGE])
     shares /= shares.sum()
     ratio = math.log10(1 / RESULTS / shares[9]) + math.log10(1 / RESULTS / shares[6])
     assert judged((7, 10), 20.0)[Signal.DEEP] == pytest.approx(ratio)
@@ -183,9 +254,10 @@ def test_low_positions_are_a_likelihood_ratio_to_clicking_all_alike() -> None:
 
 
 def test_even_pauses_and_sweeps_need_several_clicks() -> None:
-    assert judged((1, 2), 20.0)[Signal.EVEN] == 0
-    assert judged(tuple(range(1, 11)), 20.0)[Signal.EVEN] > 3
-    assert judged((1, 2), 20.0)[Signal.SWEEP] < 0.5 < judged(tuple(range(1, 11)), 20.0)[Signal.SWEEP]
+    few, many = (judged(tuple(places), 20.0) for places in ((1, 2), PAGE))
+    assert few[Signal.EVEN] == 0
+    assert many[Signal.EVEN] > 3
+    assert few[Signal.SWEEP] < 0.5 < many[Signal.SWEEP]
 
 
 def test_the_more_is_clicked_the_more_it_counts() -> None:
@@ -200,9 +272,7 @@ def test_who_buys_as_shoppers_do_is_hardly_a_bot() -> None:
     for shopper in ("buyer", "bot"):
         session = shop.session(shopper)
         for query in range(30):
-            session.search(query)
-            for place in range(1, 6):
-                session.click(place, 20.0)
+            session.visit(query, range(1, 6))
         if shopper == "buyer":
             for place in range(1, 10):
                 session.buy(place)
@@ -217,12 +287,9 @@ def copies(others: int) -> SessionFeatures:
     """Two accounts that click the same low places, one that clicks everything, and shoppers."""
     shop = Shop(seed=5)
     shop.honest(others)
-    for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", range(1, RESULTS + 1))):
+    for account, places in (("one", (6, 9)), ("two", (6, 9)), ("all", PAGE)):
         for query in range(10):
-            session = shop.session(account)
-            session.search(query)
-            for place in places:
-                session.click(place, 20.0)
+            shop.session(account).visit(query, places)
     return session_features(shop.cleaned())
 
 
@@ -249,15 +316,11 @@ def test_company_is_clicking_what_suspects_click() -> None:
 def test_nobody_is_company_of_their_own() -> None:
     shop = Shop(seed=5)
     shop.honest(50)
-    session = shop.session("lone")
-    session.search(1_000)
-    for place in range(1, RESULTS + 1):
-        session.click(place, 20.0)
+    shop.session("lone").visit(1_000, PAGE)
     acts = session_features(shop.cleaned())
     lone = acts.sessions.filter(pl.col("shopper") == "lone")["session_number"]
-    assert suspect_products("source", sources(acts), acts, usual_of(acts), lone)[
-        source_of(acts, "lone")
-    ] == pytest.approx(0.0)
+    found = suspect_products("source", sources(acts), acts, usual_of(acts), lone)
+    assert found[source_of(acts, "lone")] == pytest.approx(0.0)
 
 
 SCHEMA = {
@@ -281,9 +344,7 @@ def flagged(shop: Shop, options: BotOptions | None = None) -> dict[str, list[boo
 def crawl(shop: Shop, shopper: str, pause: float = 0.5) -> None:
     session = shop.session(shopper)
     for query in range(6):
-        session.search(query, pause)
-        for place in range(1, RESULTS + 1):
-            session.click(place, pause)
+        session.visit(query, PAGE, pause, pause)
 
 
 @pytest.fixture
@@ -311,18 +372,15 @@ def test_every_session_has_one_row_in_order(shop: Shop) -> None:
     assert scores.schema == pl.Schema(SCHEMA)
     assert scores["session_number"].to_list() == sorted(set(events["session_number"]))
     assert scores["events"].sum() == len(events)
-    assert (
-        scores["first"].to_list()
-        == events.unique("session_number", keep="first", maintain_order=True)["time"].to_list()
-    )
+    firsts = events.unique("session_number", keep="first", maintain_order=True)
+    assert scores["first"].to_list() == firsts["time"].to_list()
     assert scores.equals(score_sessions(events))
 
 
 def test_being_fast_alone_is_no_fraud(shop: Shop) -> None:
     for query in range(10):
         session = shop.session("hasty")
-        session.search(query, 0.5)
-        session.click(1 + query % 3, 0.8)
+        session.visit(query, (1 + query % 3,), 0.8, 0.5)
         session.search(query + 10, 0.5)
     assert not any(flagged(shop)["hasty"])
 
@@ -332,7 +390,7 @@ def test_clicking_everything_alone_is_no_fraud_and_less_so_for_who_buys(shop: Sh
         session = shop.session(shopper)
         for query in queries:
             session.search(query)
-            for place in range(1, RESULTS + 1):
+            for place in PAGE:
                 session.click(place, shop.pause())
                 if buys and place % 3 == 0:
                     session.buy(place)
@@ -343,9 +401,7 @@ def test_clicking_everything_alone_is_no_fraud_and_less_so_for_who_buys(shop: Sh
 def test_what_a_shopper_did_on_other_sessions_counts(shop: Shop) -> None:
     for query in range(8):
         session = shop.session("farm")
-        session.search(query, 0.7)
-        session.click(7, 0.9)
-        session.click(9, 0.9)
+        session.visit(query, (7, 9), 0.9, 0.7)
         session.search(query, 0.7)
     shop.session("farm").search(3)
     scores = score_sessions(shop.cleaned()).filter(pl.col("shopper") == "farm")
@@ -376,13 +432,10 @@ def test_a_log_of_one_kind_of_event_flags_nobody(shop: Shop, kind: str) -> None:
     assert not scores["is_fraud"].any()
 
 
-def test_positions_that_are_not_known_are_no_evidence(shop: Shop) -> None:
+def test_positions_that_are_not_known_are_no_evidence_and_sessions_of_nobody_known_are_judged_alone(shop: Shop) -> None:
     scores = score_sessions(shop.cleaned().with_columns(position=pl.lit(None, pl.Int32)))
     assert not scores["is_fraud"].any()
     assert np.isfinite(scores["score"].to_numpy()).all()
-
-
-def test_sessions_of_nobody_known_are_judged_alone(shop: Shop) -> None:
     crawl(shop, "")
     shop.session("").search(1)
     scores = score_sessions(shop.cleaned()).filter(pl.col("shopper") == "")

@@ -24,20 +24,20 @@ from rerank.sessions.sessionize import sessionize
 from retrieval.records import EventKind
 from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, shown
 
+ANSWER: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
+
 
 def test_events_come_out_in_sessions_and_what_is_wrong_is_aside() -> None:
-    answer: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
-    clicks = [event(time, product_id="b", position=2, **answer) for time in (5.2, 5)]
-    cleaned = clean(log([*clicks, *shown(0, "ab", **answer)]), None)
+    clicks = [event(time, product_id="b", position=2, **ANSWER) for time in (5.2, 5)]
+    cleaned = clean(log([*clicks, *shown(0, "ab", **ANSWER)]), None)
     assert cleaned.events["kind"].to_list() == ["impression", "impression", "click"]
     assert cleaned.events.select("session_number", "need").unique().rows() == [(0, 0)]
     assert cleaned.rejected.select("key", "reason", "detail").rows() == [(b"0", "duplicate", "0.2 s after the same")]
 
 
 def test_a_corrected_clock_puts_clicks_behind_their_answer() -> None:
-    answer: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
-    page = shown(7_200, "abc", late=1, **answer)
-    clicks = [event(20 * n, product_id="abc"[n], late=7_230, **answer) for n in range(3)]
+    page = shown(7_200, "abc", late=1, **ANSWER)
+    clicks = [event(20 * n, product_id="abc"[n], late=7_230, **ANSWER) for n in range(3)]
     cleaned = clean(log([*page, *clicks]), None)
     assert cleaned.rejected.is_empty()
     assert cleaned.events["session_number"].unique().to_list() == [0]
@@ -114,9 +114,6 @@ def test_what_is_received_in_time_is_left() -> None:
     assert corrected(table, strict) == 5
 
 
-ANSWER = {"session": "s", "query_id": "q", "query": "drill"}
-
-
 def reasons(
     *events: dict[str, object], products: pl.DataFrame | None = None, options: FaultOptions | None = None
 ) -> list[str | None]:
@@ -136,9 +133,9 @@ CLICK: dict[str, Any] = {"product_id": "a", "position": 1, **ANSWER}
             [*shown(300, "ab", **ANSWER), event(301, product_id="b", **ANSWER)],
             ["duplicate", "duplicate", None],
         ),
-        "a product browsed again without an answer": (
+        "a product browsed again, without an answer": (
             [*shown(0, "a", session="s"), *shown(9, "a", session="s")],
-            [None, None],
+            [None] * 2,
         ),
         "acts on an answer that nothing names": (
             [event(5, kind, product_id="a", session="s", query_id="never") for kind in ("click", "cart")],
@@ -173,11 +170,10 @@ def test_lines_of_one_order_are_no_duplicates(other: dict[str, object]) -> None:
 
 
 def test_an_answer_that_was_told_of_before_is_known() -> None:
-    answer = {"session": "s", "query_id": "q", "query": "drill"}
-    told = log(shown(7_200, "ab", **answer))
-    acts = [event(0, product_id=each, **answer) for each in "ac"]
+    told = log(shown(7_200, "ab", **ANSWER))
+    acts = [event(0, product_id=each, **ANSWER) for each in "ac"]
     # Shown again later, and by a clock that is ahead: it was there before all the same.
-    judged = find_faults(sessionize(log([*acts, *shown(300, "ab", **answer)])), None, earlier=told)
+    judged = find_faults(sessionize(log([*acts, *shown(300, "ab", **ANSWER)])), None, earlier=told)
     assert in_order(judged, "reason") == [None, RejectReason.NEVER_SHOWN, None, None]
 
 
@@ -190,12 +186,8 @@ def catalog(**created: float | None) -> pl.DataFrame:
 def test_products_are_judged_by_the_catalog() -> None:
     events = [event(0, product_id=each, session="s") for each in ("old", "new", "undated", "other")]
     products = catalog(old=-10, new=3_600, undated=None)
-    assert reasons(*events, products=products) == [
-        None,
-        RejectReason.BEFORE_PRODUCT,
-        None,
-        RejectReason.UNKNOWN_PRODUCT,
-    ]
+    expected = [None, RejectReason.BEFORE_PRODUCT, None, RejectReason.UNKNOWN_PRODUCT]
+    assert reasons(*events, products=products) == expected
     assert reasons(*events) == [None] * 4
     assert reasons(event(0, "query", **ANSWER), products=catalog()) == [None]
 
@@ -209,9 +201,8 @@ def test_a_click_before_its_answer() -> None:
 
 def test_impossible_in_order() -> None:
     most = FaultOptions().quantity
-    bought = [
-        event(time, "purchase", product_id="a", session="s", quantity=n) for time, n in ((0, most), (9, most + 1))
-    ]
+    line = {"product_id": "a", "session": "s"}
+    bought = [event(time, "purchase", quantity=n, **line) for time, n in ((0, most), (9, most + 1))]
     nowhere = event(20, product_id="a", session="s", position=0)
     assert reasons(*bought, nowhere) == [None, RejectReason.IMPOSSIBLE, RejectReason.IMPOSSIBLE]
 

@@ -107,10 +107,7 @@ def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
 def test_times_that_were_corrected_are_counted_once_over_days(tmp_path: Path) -> None:
     hour = timedelta(hours=1)
     events = [view(MIDNIGHT + timedelta(minutes=step), "ab"[step % 2]) for step in (-4, -2, 2, 4)]
-    slow = [
-        event._replace(received=event.received + milliseconds(MIDNIGHT + hour) - milliseconds(MIDNIGHT))
-        for event in events
-    ]
+    slow = [event._replace(received=event.received + 3_600_000) for event in events]
     days = list(maker(tmp_path, MemoryEvents([*slow, view(MIDNIGHT + 9 * hour)])).days())
     assert [day.facts.corrected for day in days] == [4, 0]
 
@@ -190,16 +187,10 @@ def made_of(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, i
     return days.made, days.kept
 
 
-def test_nothing_is_read_again_where_nothing_changed(tmp_path: Path) -> None:
+def test_nothing_is_read_again_but_a_new_day_and_the_day_before_which_may_go_on_in_it(tmp_path: Path) -> None:
     store = logged(7)
     assert made_of(tmp_path, store) == (7, 0)
-    assert made_of(tmp_path, store) == (0, 7)
-    assert store.read_days == []
-
-
-def test_a_new_day_makes_itself_and_the_day_before_which_may_go_on_in_it(tmp_path: Path) -> None:
-    store = logged(7)
-    made_of(tmp_path, store)
+    assert (made_of(tmp_path, store), store.read_days) == ((0, 7), [])
     store.append(search("u9", NOW - timedelta(hours=2), "lamp", ["a"]))
     assert made_of(tmp_path, store) == (2, 6)
     assert store.read_days == [TODAY - 2, TODAY - 1, TODAY]
@@ -240,9 +231,9 @@ def test_only_days_of_whose_products_the_catalog_says_something_else_are_made_ag
 
 
 def test_other_rules_make_every_day_again(tmp_path: Path) -> None:
-    store = logged(3)
+    store, other = logged(3), CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))
     made_of(tmp_path, store)
-    assert made_of(tmp_path, store, options=CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))) == (3, 0)
+    assert made_of(tmp_path, store, options=other) == (3, 0)
 
 
 def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:
@@ -285,10 +276,6 @@ def test_a_day_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> N
         day.events()
 
 
-def test_no_events_give_no_days(tmp_path: Path) -> None:
-    assert list(maker(tmp_path, MemoryEvents()).days()) == []
-
-
 def day(number: int, sessions: int) -> Day:
     return Day(number, Path(str(number)), DayFacts(0, sessions, 0, {}, 0, "", 0))
 
@@ -308,8 +295,7 @@ def numbers(days: list[list[Day]]) -> list[list[int]]:
 )
 def test_stretches_are_powers_of_two_of_days_at_their_multiples(together: int, expected: list[list[int]]) -> None:
     # 60 sessions in 6 days: 10 a day.
-    days = [day(number, 12) for number in (15, 16, 17, 18, 20)]
-    assert numbers(stretches(days, together)) == expected
+    assert numbers(stretches([day(number, 12) for number in (15, 16, 17, 18, 20)], together)) == expected
 
 
 @given(st.dictionaries(st.integers(20_000, 20_200), st.integers(0, 50)), st.integers(1, 1_000))

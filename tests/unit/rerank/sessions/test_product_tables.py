@@ -31,9 +31,8 @@ def clicked(shopper: str, product: str, days_ago: int = 0) -> list[StoredEvent]:
 
 
 def test_acts_are_counted_with_who_did_them_and_decayed_by_their_age_in_days(tmp_path: Path) -> None:
-    bought = search(
-        "u3", NOW - timedelta(days=14, hours=1), "lamp", ["a", "b"], ("click", "a"), ("cart", "a"), ("purchase", "a")
-    )
+    acts = (("click", "a"), ("cart", "a"), ("purchase", "a"))
+    bought = search("u3", NOW - timedelta(days=14, hours=1), "lamp", ["a", "b"], *acts)
     events = clicked("u1", "a") + clicked("u1", "a", 7) + clicked("u2", "a", 14) + bought
     table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=2))
     (row,) = table.to_dicts()
@@ -69,9 +68,8 @@ def test_what_comes_at_an_even_rate_has_no_trend_at_any_hour(tmp_path: Path, hou
 
 def test_ranks_are_within_a_category_and_ties_are_broken_by_id(tmp_path: Path) -> None:
     events = [event for product in "ab" for event in clicked("u1", product)]
-    events += search(
-        "u2", NOW - timedelta(hours=2), "saw", ["c", "d", "e"], ("click", "c"), ("click", "d"), ("cart", "d")
-    )
+    acts = (("click", "c"), ("click", "d"), ("cart", "d"))
+    events += search("u2", NOW - timedelta(hours=2), "saw", ["c", "d", "e"], *acts)
     products = catalog({"a": "Light", "b": "Light", "c": "Tools > Saws", "d": "Tools > Saws", "e": "Tools > Saws"})
     table = derived(tmp_path, POPULARITY, events, DeriveOptions(least_shoppers=1), products)
     assert table.select("category", "rank", "product_id").rows() == [
@@ -137,9 +135,8 @@ def view(shopper: str, product: str, days_ago: int = 0) -> StoredEvent:
     return stored("consultation", at, product_id=product, shopper=shopper)
 
 
-histories = st.lists(
-    st.tuples(st.sampled_from("stuvw"), st.sampled_from("abcd"), st.sampled_from([0, 7, 14])), max_size=25
-)
+acts = st.tuples(st.sampled_from("stuvw"), st.sampled_from("abcd"), st.sampled_from([0, 7, 14]))
+histories = st.lists(acts, max_size=25)
 
 
 @given(histories, st.integers(1, 3))
@@ -157,9 +154,8 @@ def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, i
             norms = math.hypot(*ones.values()) * math.hypot(*others.values())
             expected[one, other] = dot / norms * len(common) / (len(common) + 10)
     with TemporaryDirectory() as folder:
-        table = derived(
-            Path(folder), NEIGHBOURS, [view(*each) for each in history], DeriveOptions(least_shoppers=least)
-        )
+        options = DeriveOptions(least_shoppers=least)
+        table = derived(Path(folder), NEIGHBOURS, [view(*each) for each in history], options)
     found = {(row["product_id"], row["neighbour_id"]): row["similarity"] for row in table.to_dicts()}
     assert found == pytest.approx(expected, rel=1e-4)
 
@@ -168,14 +164,9 @@ def test_pairs_of_too_few_shoppers_are_left_out_and_ranks_count_from_1(tmp_path:
     events = [view(f"u{number}", product) for number in range(5) for product in "abc"]
     events += [view(f"v{number}", "b") for number in range(3)] + [view("u0", "d")]
     table = derived(tmp_path, NEIGHBOURS, events)
-    assert table.select("product_id", "neighbour_id", "shoppers", "rank").rows() == [
-        ("a", "c", 5, 1),
-        ("a", "b", 5, 2),
-        ("b", "a", 5, 1),
-        ("b", "c", 5, 2),
-        ("c", "a", 5, 1),
-        ("c", "b", 5, 2),
-    ]
+    assert set(table["shoppers"]) == {5}
+    pairs = [f"{one}{other}{rank}" for one, other, rank in table.select("product_id", "neighbour_id", "rank").rows()]
+    assert pairs == ["ac1", "ab2", "ba1", "bc2", "ca1", "cb2"]
 
 
 def test_purchases_are_a_kind_of_their_own(tmp_path: Path) -> None:
@@ -243,13 +234,7 @@ def test_baskets_follow_baskets_and_what_is_bought_again_is_no_pair(tmp_path: Pa
     events = [bought("u1", "a", 0), bought("u1", "b", 0.001), bought("u1", "b", 30), bought("u1", "c", 30)]
     events += [bought("u1", "d", 60)]
     table = derived(tmp_path, NEXT_PRODUCTS, events, ANY).filter(kind="purchase")
-    assert table.sort("product_id", "next_id").select("product_id", "next_id").rows() == [
-        ("a", "b"),
-        ("a", "c"),
-        ("b", "c"),
-        ("b", "d"),
-        ("c", "d"),
-    ]
+    assert {*table.select("product_id", "next_id").rows()} == {tuple(pair) for pair in ("ab", "ac", "bc", "bd", "cd")}
     assert table.filter(product_id="c")["weight"].to_list() == pytest.approx([0.5], abs=1e-6)
 
 
@@ -272,10 +257,8 @@ def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
     events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
     events += [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="of nobody known")]
     table = derived(tmp_path, SEQUENCES, events, DeriveOptions(sequence=2))
-    assert table.select("shopper", "age", "product_id", "kind").rows() == [
-        ("u1", 2, "b", "cart"),
-        ("u1", 1, "c", "consultation"),
-    ]
+    kept = table.select("shopper", "age", "product_id", "kind").rows()
+    assert kept == [("u1", 2, "b", "cart"), ("u1", 1, "c", "consultation")]
 
 
 def test_it_has_the_products_of_the_version_that_serves(tmp_path: Path) -> None:

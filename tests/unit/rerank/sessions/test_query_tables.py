@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from rerank.click_models.labels import DEFAULT_WEIGHTS, LEAST_PURCHASES, SIGNALS
 from rerank.sessions.options import DeriveOptions
-from rerank.sessions.query_tables import QUERIES, QUERY_CATEGORIES, REFORMULATIONS
+from rerank.sessions.query_tables import LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from retrieval.events.stored import StoredEvent
 from tests.unit.rerank.sessions.derived_log import NOW, catalog, derived, search, stored
 
@@ -62,9 +64,8 @@ def test_a_purchase_that_the_server_tells_of_later_belongs_to_the_answer_that_it
     events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
     query_id = events[0].query_id
     # Its own session may begin before the search, too.
-    told = stored(
-        "purchase", START + timedelta(minutes=5), product_id="a", session="pay", query_id=query_id, quantity=1
-    )
+    named = {"product_id": "a", "session": "pay", "query_id": query_id, "quantity": 1}
+    told = stored("purchase", START + timedelta(minutes=5), **named)
     other = stored("consultation", START + apart, product_id="b", session="pay")
     (row,) = derived(tmp_path, QUERIES, [*events, told, other], ANY).to_dicts()
     assert (row["searches"], row["clicks"], row["purchases"]) == (1, 1, 1)
@@ -90,15 +91,8 @@ def chains() -> list[StoredEvent]:
 
 def test_a_reformulation_is_counted_with_how_its_need_ended_from_then_on(tmp_path: Path) -> None:
     (row,) = derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=3)).to_dicts()
-    assert row == {
-        "query": "desk lamp",
-        "to_query": "red desk lamp",
-        "count": 3,
-        "shoppers": 3,
-        "purchased": 1,
-        "carted": 0,
-        "clicked": 1,
-    }
+    ended = {"purchased": 1, "carted": 0, "clicked": 1}
+    assert row == {"query": "desk lamp", "to_query": "red desk lamp", "count": 3, "shoppers": 3, **ended}
     assert derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=4)).is_empty()
 
 
@@ -154,3 +148,79 @@ def test_a_category_of_a_catalog_that_changed_is_taken_up_without_cleaning_again
     moved = catalog({"a": "Living room"})
     table = derived(tmp_path, QUERY_CATEGORIES, events, options, moved)
     assert table["category"].to_list() == ["Living room"]
+
+
+BEGUN = NOW - timedelta(days=3)
+
+
+def shopping(sessions: int) -> list[StoredEvent]:
+    """Lists in two orders: whoever sees `good` clicks it, whoever sees `bad` first looks on; every third buys."""
+    events: list[StoredEvent] = []
+    for number in range(sessions):
+        shown = ["good", "bad"] if number % 2 else ["bad", "good"]
+        acts = [("click", "good"), *([("cart", "good"), ("purchase", "good")] if number % 3 == 0 else [])]
+        at = BEGUN + timedelta(minutes=5 * number)
+        events += search(f"u{number}", at, " Red  LAMP" if number % 2 else "red lamp", shown, *acts)
+    return events
+
+
+def test_what_is_clicked_wherever_it_stands_has_the_higher_label(tmp_path: Path) -> None:
+    table = derived(tmp_path, LABELS, shopping(40))
+    assert table.select("query", "product_id", "impressions", "clicks", "carts", "purchases").rows() == [
+        ("red lamp", "bad", 40, 0, 0, 0),
+        ("red lamp", "good", 40, 40, 14, 14),
+    ]
+    bad, good = table["label"]
+    assert 0 <= bad < good == 1
+
+
+def test_carts_and_purchases_without_an_answer_belong_to_the_last_click(tmp_path: Path) -> None:
+    events = search("u1", BEGUN, "lamp", ["a", "b"], ("click", "b"))
+    events.append(stored("purchase", BEGUN + timedelta(minutes=2), shopper="u1", product_id="b"))
+    table = derived(tmp_path, LABELS, events)
+    assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
+
+
+def test_pages_that_were_browsed_teach_nothing_about_a_query(tmp_path: Path) -> None:
+    assert derived(tmp_path, LABELS, search("u1", BEGUN, "", ["a", "b"], ("click", "b"))).is_empty()
+
+
+def test_ids_that_start_anew_each_day_keep_queries_apart(tmp_path: Path) -> None:
+    events: list[StoredEvent] = []
+    for day, (query, product) in enumerate((("lamp", "a"), ("saw", "b"))):
+        found = search("u1", BEGUN + timedelta(days=day), query, [product], ("click", product))
+        events += [event._replace(query_id="1") for event in found]
+    table = derived(tmp_path, LABELS, events)
+    counted = table.select("query", "product_id", "impressions", "clicks").rows()
+    assert counted == [("lamp", "a", 1, 1), ("saw", "b", 1, 1)]
+
+
+def test_what_is_done_a_day_later_belongs_to_the_answer_that_it_names(tmp_path: Path) -> None:
+    events = search("u1", BEGUN, "lamp", ["a", "b"], ("click", "b"))
+    bought = stored("purchase", BEGUN + timedelta(days=1), shopper="u1", product_id="b", query_id=events[0].query_id)
+    table = derived(tmp_path, LABELS, [*events, bought])
+    assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
+
+
+def test_weights_say_what_no_list_led_to(tmp_path: Path) -> None:
+    events = search("u1", BEGUN, "lamp", ["a"], ("click", "a"))
+    bought = stored("purchase", BEGUN + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
+    weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
+    assert weights["unattributed"].to_list() == [1] * len(SIGNALS)
+    assert weights["error"].to_list() == [None] * len(SIGNALS)
+
+
+def test_weights_say_that_they_are_not_fitted_where_purchases_are_few(tmp_path: Path) -> None:
+    weights = derived(tmp_path, LABELS, shopping(40), table="label_weights")
+    assert weights["signal"].to_list() == list(SIGNALS)
+    assert weights["weight"].to_list() == DEFAULT_WEIGHTS.tolist()
+    assert not weights["fitted"].any()
+    assert weights["log_likelihood"].null_count() == len(SIGNALS)
+
+
+def test_weights_are_fitted_to_later_purchases_where_there_are_enough(tmp_path: Path) -> None:
+    weights = derived(tmp_path, LABELS, shopping(12 * LEAST_PURCHASES), table="label_weights")
+    assert weights["fitted"].all()
+    # Every third session buys, and the last three tenths of the sessions are the later ones.
+    assert weights["purchases"].to_list() == [12 * LEAST_PURCHASES * 3 // 10 // 3] * len(SIGNALS)
+    assert (weights["weight"] >= 0).all()

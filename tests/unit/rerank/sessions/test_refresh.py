@@ -122,18 +122,20 @@ def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> Non
     assert (third.days_made, third.sessions, third.sessions_scored) == (2, 10 * DAYS + 2, 10 + 2)
 
 
-def test_the_report_counts_what_there_is(tmp_path: Path) -> None:
+def test_the_report_counts_what_there_is_and_each_file_says_its_window(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
     report = refreshed(tmp_path, store)
     assert report.events + sum(report.rejected.values()) == store.count()
-    assert report.corrected == 0
-    assert report.rejected == {"unknown product": 1}
-    assert report.sessions == 10 * DAYS
+    assert (report.corrected, report.rejected, report.sessions) == (0, {"unknown product": 1}, 10 * DAYS)
     opened = open_derived(tmp_path)
     assert report.tables == {name: opened.table(name).height for name in report.tables}
     assert opened.rejected["events"].to_list() == [1]
     assert {"popularity", "neighbours", "queries", "sequences", "sessions"} < report.tables.keys()
+    assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
+    for name in opened.manifest.tables:
+        told = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
+        assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
 
 
 def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
@@ -150,21 +152,11 @@ def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
     assert opened.sessions["first"].max() <= until  # type: ignore[operator]
 
 
-def test_each_file_of_a_table_says_its_window(tmp_path: Path) -> None:
-    report = refreshed(tmp_path, MemoryEvents(some_days()))
-    assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
-    opened = open_derived(tmp_path)
-    for name in opened.manifest.tables:
-        told = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
-        assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
-
-
 def test_bots_are_left_out_of_all_tables_but_that_of_sessions(tmp_path: Path) -> None:
     honest = some_days()
-    crawl = [
-        stored("click", NOW - timedelta(hours=2, seconds=-2 * step), product_id="abc"[step % 3], shopper="crawler")
-        for step in range(60)
-    ]
+    begun = NOW - timedelta(hours=2)
+    times = [begun + timedelta(seconds=2 * step) for step in range(60)]
+    crawl = [stored("click", at, product_id="abc"[n % 3], shopper="crawler") for n, at in enumerate(times)]
     report = refreshed(tmp_path / "crawled", MemoryEvents(honest + crawl))
     refreshed(tmp_path / "honest", MemoryEvents(honest))
     crawled, alone = open_derived(tmp_path / "crawled"), open_derived(tmp_path / "honest")
@@ -190,21 +182,17 @@ def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
     assert (again.days_made, again.sessions, again.sessions_scored) == (0, 10 * DAYS, 0)
 
 
-def broken(at: str) -> TableMaker:
-
-    def fail(read: PartialReader, context: Context) -> pl.DataFrame:
-        raise KeyboardInterrupt(at)
-
-    return TableMaker(at, (), fail)
-
-
 def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     before = all_tables(open_derived(tmp_path))
     store.append(search("shopper1", NOW - timedelta(hours=2), "lamp", ["a"], ("click", "a")))
+
+    def fail(read: PartialReader, context: Context) -> pl.DataFrame:
+        raise KeyboardInterrupt
+
     with pytest.raises(KeyboardInterrupt):
-        refreshed(tmp_path, store, steps=replace(BOT, tables=(*TABLES, broken("late"))))
+        refreshed(tmp_path, store, steps=replace(BOT, tables=(*TABLES, TableMaker("late", (), fail))))
     assert all_tables(open_derived(tmp_path)) == before
     (tmp_path / ".tables-000002.x7").mkdir()
     (tmp_path / "tables-000002").mkdir()

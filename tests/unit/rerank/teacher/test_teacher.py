@@ -204,7 +204,6 @@ def test_without_the_hub_the_error_says_what_to_name(tmp_path: Path) -> None:
 
 @pytest.fixture
 def export(teacher_cache: Path, int8_teacher: Teacher, tmp_path: Path) -> Path:
-    """A copy of the exported teacher, in the cache `tmp_path`."""
     folder = Path(shutil.copytree(teacher_cache / "teachers", tmp_path / "teachers"))
     return next(path for path in folder.iterdir() if "-onnx-int8-128-" in path.name)
 
@@ -232,9 +231,8 @@ def test_an_export_of_another_format_is_refused(tiny: Path, export: Path, tmp_pa
 
 def test_a_graph_that_is_no_cross_encoder_is_refused(tiny: Path, export: Path, tmp_path: Path) -> None:
     _write_other_graph(export / "model.onnx")
-    with pytest.raises(
-        EncoderUnavailableError, match=r"has inputs pixels.*a teacher has inputs input_ids and token_type_ids"
-    ):
+    message = "has inputs pixels.*a teacher has inputs input_ids and token_type_ids"
+    with pytest.raises(EncoderUnavailableError, match=message):
         open_teacher(str(tiny), "onnx-int8", tmp_path)
 
 

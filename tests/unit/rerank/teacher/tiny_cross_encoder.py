@@ -7,9 +7,9 @@ import random
 from pathlib import Path
 
 import torch
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
-from tests.encoders import SPECIAL, tiny_tokenizer
+from tests.encoders import SPECIAL, tiny_bert, tiny_tokenizer
 
 WORDS = ("cordless", "drill", "toner", "cartridge", "lamp", "garden", "hose", "black", "case", "charger", "steel")
 _CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789.,!"
@@ -19,15 +19,7 @@ _CHINESE = "笔记本电脑无线钻蓝牙耳机充宝红色"
 def make_cross_encoder(folder: Path, *, outputs: int = 1, layers: int = 2) -> Path:
     torch.manual_seed(3)
     names = [*SPECIAL, *_CHARACTERS, *(f"##{one}" for one in _CHARACTERS), *_CHINESE, *WORDS]
-    config = BertConfig(
-        vocab_size=len(names),
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.3,
-    )
+    config = tiny_bert(names, 64, layers, initializer_range=0.3)
     config.num_labels = outputs
     BertForSequenceClassification(config).save_pretrained(folder)
     tiny_tokenizer(names, 64, "input_ids", "token_type_ids", "attention_mask").save_pretrained(folder)

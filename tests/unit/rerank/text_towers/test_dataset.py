@@ -95,14 +95,8 @@ class TestGone:
 @pytest.mark.parametrize(
     ("asked_for", "message"),
     [
-        (
-            [asked(f"{colour} lamp", p000=0.1) for colour in COLOURS],
-            r"no positives .* 6 queries have no relevant product",
-        ),
-        (
-            [asked(f"{colour} lamp", p900=1.0) for colour in COLOURS],
-            r"no positives .*6 labels are for products that no longer exist",
-        ),
+        ([asked(f"{colour} lamp", p000=0.1) for colour in COLOURS], "no positives .* 6 queries have no relevant"),
+        ([asked(f"{colour} lamp", p900=1.0) for colour in COLOURS], "no positives .*6 labels are for products that no"),
         ([asked(f"query {number}", p000=1.0) for number in range(60)], "one product, so there is one class only"),
         (judged(words=("bulb",)), r"queries with a positive are left to train on, at least 20 are needed"),
     ],
@@ -125,24 +119,19 @@ def test_grades_become_shares_of_the_highest_gain() -> None:
 
 
 def test_labels_of_what_was_clicked_become_shares_of_the_querys_best() -> None:
-    labels = pl.DataFrame(
-        {
-            "query": ["lamp", "lamp", "lamp", "tap"],
-            "product_id": ["a", "b", "c", "d"],
-            "clicks": [4.0, 1.0, 0.0, 2.0],
-            "carts": [0.0, 0.0, 0.0, 0.0],
-            "purchases": [1.0, 0.0, 0.0, 0.0],
-            "label": [0.4, 0.1, 0.3, 0.05],
-            "weight": [0.5, 0.2, 0.9, 1.0],
-        }
-    )
-    lamp, tap = from_labels(labels)
+    rows = [
+        ("lamp", "a", 4.0, 0.0, 1.0, 0.4, 0.5),
+        ("lamp", "b", 1.0, 0.0, 0.0, 0.1, 0.2),
+        ("lamp", "c", 0.0, 0.0, 0.0, 0.3, 0.9),
+        ("tap", "d", 2.0, 0.0, 0.0, 0.05, 1.0),
+    ]
+    names = ["query", "product_id", "clicks", "carts", "purchases", "label", "weight"]
+    lamp, tap = from_labels(pl.DataFrame(rows, schema=names, orient="row"))
     assert lamp.opinions == {"a": Opinion(1.0, 0.5), "b": Opinion(0.1 / 0.4, 0.1 / 0.4 * 0.2)}
     assert tap.opinions == {"d": Opinion(1.0, 1.0)}
 
 
-SHARE, SEED = 0.2, 1
-"""As `shop` divides."""
+SHARE, SEED = 0.2, 1  # as `shop` divides
 
 
 def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Sequence[str] = ()) -> TowerDataset:
@@ -256,30 +245,16 @@ def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on() -> None:
 
 
 def test_shares_are_of_all_shoppers_who_asked() -> None:
-    counts = {"purchased": [0, 1, 0], "carted": [0, 0, 0], "clicked": [3, 2, 5]}
-    reformulations = pl.DataFrame(
-        {
-            "query": ["tap", "bulbb", "rare"],
-            "to_query": ["faucet", "bulb", "often"],
-            "count": [9, 12, 6],
-            "shoppers": [8, 12, 6],
-            **counts,
-        }
-    )
+    rows = [("tap", "faucet", 9, 8, 0, 0, 3), ("bulbb", "bulb", 12, 12, 1, 0, 2), ("rare", "often", 6, 6, 0, 0, 5)]
+    names = ["query", "to_query", "count", "shoppers", "purchased", "carted", "clicked"]
+    reformulations = pl.DataFrame(rows, schema=names, orient="row")
     queries = pl.DataFrame({"query": ["tap", "bulbb", "faucet"], "shoppers": [40, 12, 90]})
-    assert from_reformulations(reformulations, queries) == [
-        Paraphrase("bulbb", "bulb", 12 / 12),
-        Paraphrase("tap", "faucet", 8 / 40),
-    ]
+    expected = [Paraphrase("bulbb", "bulb", 12 / 12), Paraphrase("tap", "faucet", 8 / 40)]
+    assert from_reformulations(reformulations, queries) == expected
 
 
-DRILL = Product(
-    "p1",
-    "Acme Cordless Drill 18 V with two Batteries",
-    brand="Acme",
-    category=("Tools", "Drills"),
-    description="Strong.",
-)
+TITLE = "Acme Cordless Drill 18 V with two Batteries"
+DRILL = Product("p1", TITLE, "Strong.", brand="Acme", category=("Tools", "Drills"))
 
 
 def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
@@ -293,11 +268,8 @@ def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
 
 def test_units_are_spelled_in_other_ways() -> None:
     augmentation = Augmentation(AugmentOptions(units=1.0), "1")
-    assert {augmentation.query("drill 18 volt", DRILL) for _ in range(40)} == {
-        "drill 18 volt",
-        "drill 18v",
-        "drill 18 v",
-    }
+    spelled = {augmentation.query("drill 18 volt", DRILL) for _ in range(40)}
+    assert spelled == {"drill 18 volt", "drill 18v", "drill 18 v"}
     assert augmentation.query("cordless drill", DRILL) == "cordless drill"
 
 

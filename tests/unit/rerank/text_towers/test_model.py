@@ -54,15 +54,19 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     return ModelSource("tiny", make_encoder(tmp_path_factory.mktemp("towers") / "tiny"))
 
 
+def opened(encoder: ModelSource) -> TextTower:
+    return open_text_tower(encoder, 16, device="cpu")
+
+
 def trained(
     tower: TextTower, folder: Path, options: TextTowerOptions = OPTIONS, *, after: int | None = None
 ) -> TrainedTowers:
-    progress = StoppedProgress(after or 10**9, KeyboardInterrupt)
+    progress = StoppedProgress(after)
     return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
 
 
-def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp_path: Path) -> None:
-    before, tower = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
+def test_adapters_alone_learn_and_are_added_in_the_end_and_written(encoder: ModelSource, tmp_path: Path) -> None:
+    before, tower = opened(encoder), opened(encoder)
     done = trained(tower, tmp_path)
     assert done.best.validation > done.curve[0].validation + 0.05
     old, new = before.model.state_dict(), tower.model.state_dict()
@@ -74,11 +78,7 @@ def test_adapters_alone_learn_and_are_added_in_the_end(encoder: ModelSource, tmp
     assert {path.name for path in written.iterdir()} == {"adapter_config.json", "adapter_model.safetensors"}
     matrices = load_file(written / "adapter_model.safetensors")
     assert {min(matrix.shape) for matrix in matrices.values()} == {4}
-
-
-def test_the_folder_of_adapters_makes_the_same_tower_of_the_model_before(encoder: ModelSource, tmp_path: Path) -> None:
-    tower = open_text_tower(encoder, 16, device="cpu")
-    trained(tower, tmp_path)
+    # The folder makes the same tower of the model before.
     again = SentenceTransformer(str(encoder.folder), device="cpu")
     body: Any = again[0]
     body.model = PeftModel.from_pretrained(body.model, str(tmp_path / ADAPTER_FOLDER))
@@ -87,17 +87,17 @@ def test_the_folder_of_adapters_makes_the_same_tower_of_the_model_before(encoder
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
-    whole, again = open_text_tower(encoder, 16, device="cpu"), open_text_tower(encoder, 16, device="cpu")
+    whole, again = opened(encoder), opened(encoder)
     trained(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
-        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path / "killed", after=9)
+        trained(opened(encoder), tmp_path / "killed", after=9)
     trained(again, tmp_path / "killed")
     np.testing.assert_array_equal(again.encode_queries(QUERIES), whole.encode_queries(QUERIES))
 
 
 def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="not both"):
-        trained(open_text_tower(encoder, 16, device="cpu"), tmp_path, replace(OPTIONS, train_layers=1))
+        trained(opened(encoder), tmp_path, replace(OPTIONS, train_layers=1))
 
 
 class _Block(nn.Module):
@@ -125,7 +125,7 @@ def test_layers_of_blocks_are_no_layers_of_the_model() -> None:
 
 @pytest.fixture
 def tower(tmp_path: Path) -> TextTower:
-    return open_text_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny", dropout=0.3)), 16, device="cpu")
+    return opened(ModelSource("tiny", make_encoder(tmp_path / "tiny", dropout=0.3)))
 
 
 def twice(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
@@ -143,8 +143,8 @@ def test_a_share_of_the_activations_is_left_out(tower: TextTower, share: float |
 def test_what_is_saved_keeps_its_own(tower: TextTower, tmp_path: Path) -> None:
     set_dropout(tower.model, 0.0)
     tower.save(tmp_path / "saved")
-    opened = open_text_tower(ModelSource("saved", tmp_path / "saved"), 16, device="cpu")
-    assert {module.p for module in opened.model.modules() if isinstance(module, nn.Dropout)} == {0.3}
+    saved = opened(ModelSource("saved", tmp_path / "saved"))
+    assert {module.p for module in saved.model.modules() if isinstance(module, nn.Dropout)} == {0.3}
 
 
 class _OwnNumber(nn.Module):
@@ -160,28 +160,21 @@ def test_a_share_that_is_a_number_is_set_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("capabilities", "seconds", "expected"),
+    ("is_able", "seconds", "expected"),
     [
-        pytest.param({"avx512_bf16": True}, {torch.bfloat16: 1.0, torch.float32: 2.0}, True, id="faster"),
-        pytest.param({"avx512_bf16": True}, {torch.bfloat16: 2.0, torch.float32: 1.0}, False, id="slower"),
-        pytest.param({"avx512_bf16": False}, {torch.bfloat16: 1.0, torch.float32: 2.0}, False, id="no instructions"),
+        pytest.param(True, 1.0, True, id="faster"),
+        pytest.param(True, 3.0, False, id="slower"),
+        pytest.param(False, 1.0, False, id="no instructions"),
     ],
 )
 def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capabilities: dict[str, bool],
-    seconds: dict[torch.dtype, float],
-    expected: bool,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_able: bool, seconds: float, expected: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    monkeypatch.setattr(model, "_matrix_seconds", seconds.__getitem__)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_able})
+    monkeypatch.setattr(model, "_matrix_seconds", {torch.bfloat16: seconds, torch.float32: 2.0}.__getitem__)
     model._bfloat16_is_faster.cache_clear()
     try:
-        assert (
-            trains_in_bfloat16(open_text_tower(ModelSource("tiny", make_encoder(tmp_path / "tiny")), 16, device="cpu"))
-            is expected
-        )
+        assert trains_in_bfloat16(opened(ModelSource("tiny", make_encoder(tmp_path / "tiny")))) is expected
     finally:
         model._bfloat16_is_faster.cache_clear()
 

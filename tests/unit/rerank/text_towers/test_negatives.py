@@ -30,9 +30,8 @@ def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list()
 
 def test_none_is_a_positive_and_most_were_retrieved() -> None:
     made, found = shop(), found_by_nobody()
-    rankings = [
-        [window(ranking[n], 20, 60) for n in made.training.tolist()] for ranking in (found.words, found.vectors)
-    ]
+    training = made.training.tolist()
+    rankings = [[window(ranking[n], 20, 60) for n in training] for ranking in (found.words, found.vectors)]
     mined = build_pools(made, rankings)
     pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))
     negatives = draw_negatives(made, pairs, mined, NegativeOptions(3), len(PRODUCTS), np.random.default_rng(4))
@@ -55,9 +54,8 @@ def test_where_nothing_was_retrieved_others_stand_in() -> None:
     made = shop()
     empty = [[np.empty(0, np.int64)] * len(made.training)]
     pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))[:20]
-    negatives = draw_negatives(
-        made, pairs, build_pools(made, empty), NegativeOptions(4), len(PRODUCTS), np.random.default_rng(4)
-    )
+    pools, rng = build_pools(made, empty), np.random.default_rng(4)
+    negatives = draw_negatives(made, pairs, pools, NegativeOptions(4), len(PRODUCTS), rng)
     assert negatives.shape == (20, 4)
     keys = made.query_of[made.is_positive] * len(PRODUCTS) + made.rows[made.is_positive]
     assert not np.isin(made.query_of[pairs][:, None] * len(PRODUCTS) + negatives, keys).any()
@@ -69,9 +67,8 @@ class TestNearMisses:
         rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
         options = NegativeOptions(count, near_misses=share)
         rng = np.random.default_rng(4)
-        negatives = draw_negatives(
-            made, made.training_pairs, build_pools(made, rankings, near), options, len(PRODUCTS), rng
-        )
+        pools = build_pools(made, rankings, near)
+        negatives = draw_negatives(made, made.training_pairs, pools, options, len(PRODUCTS), rng)
         return made.training_pairs, negatives
 
     def test_the_first_negative_is_one_as_often_as_it_is_said(self) -> None:

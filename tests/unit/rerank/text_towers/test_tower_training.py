@@ -10,16 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
-from rerank.text_towers.batches import ExamplePart, build_part, positives
+from rerank.text_towers.batches import ExamplePart, build_part
 from rerank.text_towers.dataset import Floats
 from rerank.text_towers.losses import LossOptions, TowerLoss
 from rerank.text_towers.model import TextTower, WeightMixture, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import Score, TextTowerOptions, TextTowerTask, TrainedTowers
-from rerank.text_towers.training import optimizer_of, train_towers
-from rerank.training.trainer import STATE_FILE, load_checkpoint
+from rerank.text_towers.training import train_towers
+from rerank.training.trainer import STATE_FILE
 from retrieval.encoders.torch import prompts
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
@@ -217,13 +218,14 @@ def test_a_full_gpu_is_given_half_as_many_texts(
 ) -> None:
     embed, sizes = TowerLoss.embed_minibatch, []
 
-    def short_of_memory(self: TowerLoss, features: Any, begin: int, end: int, *given: Any, **named: Any) -> Any:  # noqa: ANN401
+    # The library calls it by names of its own.
+    def short_of_memory(self: TowerLoss, sentence_feature: Any, begin: int, end: int, **named: Any) -> Any:  # noqa: ANN401
         sizes.append(end - begin)
         if end - begin > 2 and len(sizes) > 15:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return embed(self, features, begin, end, *given, **named)
+        return embed(self, sentence_feature, begin, end, **named)
 
-    monkeypatch.setattr(TowerLoss, "embed_minibatch", _by_name(short_of_memory))
+    monkeypatch.setattr(TowerLoss, "embed_minibatch", short_of_memory)
     tower = open_tower(encoder)
     done = trained(tower, tmp_path, options=replace(OPTIONS, loss=replace(OPTIONS.loss, chunk=8)))
     assert done.notices == (
@@ -255,13 +257,6 @@ def test_encoding_on_a_full_gpu_goes_on_with_fewer_texts(
         tower.encode_products(texts)
 
 
-def _by_name(short_of_memory: Any) -> Any:  # noqa: ANN401 - the library calls it by names of its own
-    def called(self: TowerLoss, sentence_feature: Any, begin: int, end: int, **named: Any) -> Any:  # noqa: ANN401
-        return short_of_memory(self, sentence_feature, begin, end, **named)
-
-    return called
-
-
 def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
     encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -284,26 +279,18 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
 
 
 def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
-    options, whole = replace(OPTIONS, average=True, mix=False), open_tower(encoder)
-    done = trained(whole, tmp_path / "whole", options=options)
+    options, towers = replace(OPTIONS, average=True, mix=False), [open_tower(encoder) for _ in range(2)]
+    done = trained(towers[0], tmp_path / "whole", options=options)
     assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
     assert done.averaged >= 1
-    tower = open_tower(encoder)
     with pytest.raises(KilledError):
-        trained(tower, tmp_path / "killed", watched(9), options=options)
-    again = trained(open_tower(encoder), tmp_path / "killed", options=options)
-    assert again == done
-    first, last = (load_checkpoint(tmp_path / name, *_fresh(encoder, options)) for name in ("whole", "killed"))
-    assert first.progress == last.progress
-    assert first.averaged.keys() == first.best_weights.keys()
-    assert all(torch.equal(value, last.averaged[name]) for name, value in first.averaged.items())
-
-
-def _fresh(encoder: ModelSource, options: TextTowerOptions) -> tuple[TowerLoss, torch.optim.Optimizer]:
-    tower = open_tower(encoder)
-    size = len(PRODUCTS)
-    loss = TowerLoss(tower.model, options.loss, positives(shop(), size), size)
-    return loss, optimizer_of(loss, options)
+        trained(open_tower(encoder), tmp_path / "killed", watched(9), options=options)
+    assert trained(towers[1], tmp_path / "killed", options=options) == done
+    assert torch.equal(weights(towers[0]), weights(towers[1]))
+    first, last = (load_file(tmp_path / name / STATE_FILE) for name in ("whole", "killed"))
+    means = [name for name in first if name.startswith("averaged.")]
+    assert means
+    assert all(torch.equal(first[name], last[name]) for name in means)
 
 
 def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from transformers import BertConfig, BertModel
+from transformers import BertModel
 
 from indexer.build import RebuildOptions, rebuild
 from rerank.text_towers.dataset import JudgedQuery, Opinion, Rows, TowerDataset, TowerSources, build_dataset
@@ -18,7 +18,7 @@ from rerank.text_towers.negatives import NegativeOptions
 from rerank.text_towers.options import RetrievedProducts, TextTowerOptions
 from retrieval.records import Product
 from tests.catalogs import write_feed
-from tests.encoders import SPECIAL, tiny_tokenizer
+from tests.encoders import SPECIAL, tiny_bert, tiny_tokenizer
 
 ASKED = ("bulb", "tap", "sofa", "rug", "saw", "mug", "shoe", "pan", "pen", "bag")
 CALLED = ("lamp", "faucet", "couch", "carpet", "blade", "cup", "boot", "skillet", "marker", "pack")
@@ -31,10 +31,8 @@ PRODUCTS = [
     )
 ]
 
-
-TRAINING = TextTowerOptions(
-    epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NegativeOptions(1, 20, 100)
-)
+NEGATIVES = NegativeOptions(1, 20, 100)
+TRAINING = TextTowerOptions(epochs=3, batch=32, learning_rate=5e-3, max_length=16, negatives=NEGATIVES)
 """Makes an encoder of nothing but random weights know the store."""
 
 
@@ -44,18 +42,9 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
     By random vectors of words it tells texts apart that share none; the less so, the less `words` count."""
     torch.manual_seed(5)
     names = [*SPECIAL, *ASKED, *CALLED, *COLOURS, *SIZES, *"abcdefghijklmnopqrstuvwxyz", *"0123456789"]
-    config = BertConfig(
-        vocab_size=len(names),
-        hidden_size=32,
-        num_hidden_layers=layers,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=32,
-        hidden_dropout_prob=dropout,
-        attention_probs_dropout_prob=dropout,
-    )
     raw = folder.with_name(f"{folder.name}-raw")
-    model = BertModel(config)
+    dropouts = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
+    model = BertModel(tiny_bert(names, 32, layers, **dropouts))
     with torch.no_grad():
         model.embeddings.word_embeddings.weight.mul_(words)
     model.save_pretrained(raw)
@@ -66,14 +55,12 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
 
 
 def make_index(folder: Path, cache: Path, runtime: str = "onnx-fp32", products: Sequence[Product] = PRODUCTS) -> Path:
-    """An index of the store in a folder, beside its feed.jsonl and its encoder in `tiny`."""
     feed, encoder = write_feed(folder / "feed.jsonl", products), make_encoder(folder / "tiny")
     rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime=runtime))
     return folder / "index"
 
 
 def write_judgments(path: Path, queries: Iterable[JudgedQuery], *more: str) -> None:
-    """A judgments file with what answers these queries, and with more lines."""
     lines = [f"{each.query}\t{name}\t{opinion.gain:g}" for each in queries for name, opinion in each.opinions.items()]
     path.write_text("\n".join(["query\tproduct_id\tgrade", *lines, *more]))
 
@@ -84,11 +71,8 @@ def nothing_for(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
 
 
 def judged(*, words: tuple[str, ...] = ASKED) -> list[JudgedQuery]:
-    return [
-        JudgedQuery(f"{colour} {word}", _opinions(CALLED[ASKED.index(word)], colour))
-        for word in words
-        for colour in COLOURS
-    ]
+    called = dict(zip(ASKED, CALLED, strict=True))
+    return [JudgedQuery(f"{each} {word}", _opinions(called[word], each)) for word in words for each in COLOURS]
 
 
 def every_query() -> list[JudgedQuery]:

@@ -26,8 +26,7 @@ DEPTH = 10
 @dataclass(frozen=True, slots=True, eq=False)
 class Shop:
     data: ListData
-    relevance: NDArray[np.float64]
-    """(m,): the share of the query's words that each candidate has."""
+    relevance: NDArray[np.float64]  # (m,): the share of the query's words that each candidate has
 
     def events(self, sessions: int, strength: float = 1.5, seed: int = 1) -> pl.DataFrame:
         lists = self.data.lists

@@ -15,8 +15,7 @@ from retrieval.encoders.base import Tokens, unit_rows
 from retrieval.index.token_states import StatesWriter, StoredStates, quantise_tokens
 
 STATE_DIMENSION = 8
-PRODUCTS, WITHOUT_STATES = 60, 7
-"""The last ones have no tokens."""
+PRODUCTS, WITHOUT_STATES = 60, 7  # the last ones have no tokens
 _VOCABULARY = 25
 SHAPE = NetworkShape(STATE_DIMENSION, 0, len(FEATURES), layers=1, feed_forward=8, hidden=8, history=0)
 

@@ -22,6 +22,7 @@ from rerank.training.datasets import ListData, full_batches
 from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
+from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.clicked_shop import Shop, click_data, learned_lists, shop
 from tests.unit.rerank.training.teacher_lists import SHAPE
 
@@ -72,16 +73,8 @@ def test_every_way_that_knows_of_positions_beats_the_one_that_does_not(
 def test_a_killed_run_ends_as_one_that_was_not(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
     one, curve = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "whole")
-    done = 0
-
-    def killed(steps: int) -> None:
-        nonlocal done
-        done += steps
-        if done == 13:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "killed", killed)
+    with pytest.raises(KilledError):
+        train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "killed", killed_at(13))
     other, again = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "killed")
     assert again == curve
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())

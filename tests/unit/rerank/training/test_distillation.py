@@ -30,6 +30,7 @@ from rerank.training.distillation import (
 from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
+from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -64,8 +65,7 @@ class TestSplit:
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
         together = np.concatenate([parts.training, parts.validation, parts.held_out])
         assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
-        for part in (parts.training, parts.validation, parts.held_out):
-            assert (np.diff(part) > 0).all()
+        assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
 
     def test_it_is_drawn_by_the_seed(self, data: ListData, parts: ListSplit) -> None:
         assert split_lists(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
@@ -96,9 +96,7 @@ class TestTargets:
         assert usual_deviation(np.array([7], np.float32), lists_of([1, 0], [1.0])) == 0
 
     def test_a_first_stage_that_says_nothing_leaves_the_teacher(self) -> None:
-        teacher = np.array([1, 2], np.float32)
-        found = mix_targets(lists_of([2], [0.0, 0.0]), teacher)
-        assert found.tolist() == teacher.tolist()
+        assert mix_targets(lists_of([2], [0.0, 0.0]), np.array([1, 2], np.float32)).tolist() == [1, 2]
 
 
 class TestAgreement:
@@ -139,11 +137,9 @@ class TestDistil:
     ) -> None:
         again, curve = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path / "again")
         assert [epoch.number for epoch in curve] == [0, 1, 2, 3, 4]
-        same = again.state_dict()
-        assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
-        other, _ = distil(
-            [DistillationCatalog(data, parts)], SHAPE, dataclasses.replace(OPTIONS, seed=6), tmp_path / "other"
-        )
+        assert all(torch.equal(value, again.state_dict()[name]) for name, value in distilled.state_dict().items())
+        options = dataclasses.replace(OPTIONS, seed=6)
+        other, _ = distil([DistillationCatalog(data, parts)], SHAPE, options, tmp_path / "other")
         assert not torch.equal(other.linear.weight, distilled.linear.weight)
 
     def test_several_catalogs_train_one_network_each_by_its_own_lists(
@@ -159,21 +155,13 @@ class TestDistil:
     def test_a_killed_run_ends_with_the_same_weights(
         self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
+        with pytest.raises(KilledError):
+            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, killed_at(21))
         steps: list[int] = []
-
-        def killed(done: int) -> None:
-            steps.append(done)
-            if len(steps) == 21:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, killed)
-        steps.clear()
         resumed, _ = distil([DistillationCatalog(data, parts)], SHAPE, OPTIONS, tmp_path, steps.append)
         # Two whole epochs of eight steps were kept.
         assert steps == [16, *[1] * 16]
-        same = resumed.state_dict()
-        assert all(torch.equal(value, same[name]) for name, value in distilled.state_dict().items())
+        assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
 
     def test_the_loss_is_nothing_where_every_output_says_what_the_teacher_does(self, data: ListData) -> None:
         batch = data.batch([0, 3], dropped=0.0, seed=0)
@@ -213,6 +201,13 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distillation, "_PART", 4)
 
 
+def scored(folder: Path) -> CountingTeacher:
+    """A teacher who was asked for what this folder lacks of all scores."""
+    teacher = CountingTeacher()
+    assert TeacherScores(teacher, folder).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
+    return teacher
+
+
 _QUERIES = [f"query {number % 5}" for number in range(20)]
 _TEXTS = [f"text {number // 4} {'xyz'[number % 3]}" for number in range(20)]
 _PAIRS = list(zip(_QUERIES, _TEXTS, strict=True))
@@ -225,43 +220,31 @@ def test_each_different_pair_is_asked_for_once(tmp_path: Path) -> None:
     assert scores.tolist() == _EXPECTED * 2
     assert sorted(teacher.asked) == sorted(set(_PAIRS))
     assert sum(told) == 40
-    again = CountingTeacher()
-    assert TeacherScores(again, tmp_path).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
-    assert again.asked == []
+    assert scored(tmp_path).asked == []
 
 
 def test_a_killed_scoring_goes_on_where_it_was(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         TeacherScores(CountingTeacher(fails_after=12), tmp_path).score(_QUERIES, _TEXTS)
-    teacher = CountingTeacher()
-    assert TeacherScores(teacher, tmp_path).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
-    assert len(teacher.asked) == 20 - 12
+    assert len(scored(tmp_path).asked) == 20 - 12
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file"])
 def test_a_damaged_file_costs_its_own_pairs_alone(tmp_path: Path, content: bytes) -> None:
-    TeacherScores(CountingTeacher(), tmp_path).score(_QUERIES, _TEXTS)
+    scored(tmp_path)
     next((tmp_path / "letters").glob("*.npz")).write_bytes(content)
-    teacher = CountingTeacher()
-    assert TeacherScores(teacher, tmp_path).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
-    assert len(teacher.asked) == 4
+    assert len(scored(tmp_path).asked) == 4
 
 
 def test_compacted_scores_are_one_file_with_all_of_them(tmp_path: Path) -> None:
-    kept = TeacherScores(CountingTeacher(), tmp_path)
-    kept.score(_QUERIES, _TEXTS)
-    kept.compact()
+    scored(tmp_path)
+    TeacherScores(CountingTeacher(), tmp_path).compact()
     assert len(list((tmp_path / "letters").iterdir())) == 1
-    teacher = CountingTeacher()
-    assert TeacherScores(teacher, tmp_path).score(_QUERIES, _TEXTS).tolist() == _EXPECTED
-    assert teacher.asked == []
+    assert scored(tmp_path).asked == []
 
 
-def test_where_one_text_ends_and_the_next_begins_counts(tmp_path: Path) -> None:
+def test_where_one_text_ends_and_the_next_begins_counts_and_no_pairs_have_no_scores(tmp_path: Path) -> None:
     teacher = CountingTeacher()
     TeacherScores(teacher, tmp_path).score(["ab", "a"], ["c", "bc"])
     assert len(teacher.asked) == 2
-
-
-def test_no_pairs_have_no_scores(tmp_path: Path) -> None:
-    assert TeacherScores(CountingTeacher(), tmp_path).score([], []).tolist() == []
+    assert TeacherScores(teacher, tmp_path).score([], []).tolist() == []

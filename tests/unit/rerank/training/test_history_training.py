@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from rerank.ranker.features import MOST_ACTS
+from rerank.ranker.features import ACT_KINDS, MOST_ACTS
 from rerank.ranker.network import HistoryAttention, NetworkShape, RankerNetwork
 from rerank.training.click_training import new_attention, replace_attention, single_displays_loss
 from rerank.training.datasets import full_batches
 from rerank.training.evaluation import scores_of
 from rerank.training.history_training import (
     Acts,
+    HistoryData,
+    HistoryEvaluation,
     HistoryOptions,
     HistoryTraining,
     ShopperDisplays,
@@ -23,8 +27,60 @@ from rerank.training.history_training import (
     train_history,
 )
 from rerank.training.trainer import LoopOptions
-from tests.unit.rerank.training.taste_displays import DIMENSION, World, world
+from retrieval.encoders.base import unit_rows
+from tests.progress import KilledError, killed_at
 from tests.unit.rerank.training.teacher_lists import SHAPE, taught
+
+DEPTH, DIMENSION, PRODUCTS, BRANDS = 10, 32, 300, 6
+CHANCES = 1 / np.arange(1, DEPTH + 1) ** 0.7
+HOUR_MS = 3_600_000
+_CLICK = ACT_KINDS.index("click")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class World:
+    shown: ShopperDisplays
+    past: Acts
+    vectors: NDArray[np.float32]
+    base: NDArray[np.float32]
+
+    def data(self, displays: ShopperDisplays) -> HistoryData:
+        return HistoryData(displays, self.past, np.arange(PRODUCTS), self.base, lambda rows: self.vectors[rows])
+
+    def training(self) -> HistoryTraining:
+        cut = len(self.shown) * 3 // 4
+        before, after = self.shown.select(np.arange(cut)), self.shown.select(np.arange(cut, len(self.shown)))
+        choosing, judging = (self.data(half) for half in split_by_shopper(after.informative(outputs=1)))
+        judges = HistoryEvaluation(choosing, judging, np.clip(CHANCES, 0.1, 1), (1.0, 0.0, 0.0))
+        return HistoryTraining(self.data(before.informative()), judges, (1.0, 0.5, 0.5))
+
+
+def world(seed: int, *, tastes: bool, shoppers: int = 250, searches: int = 12) -> World:
+    rng = np.random.default_rng(seed)
+    brands, likes = rng.integers(0, BRANDS, PRODUCTS), rng.integers(0, BRANDS, shoppers)
+    named = unit_rows(rng.standard_normal((BRANDS, DIMENSION)).astype(np.float32))
+    own = unit_rows(rng.standard_normal((PRODUCTS, DIMENSION)).astype(np.float32))
+    base = (0.5 * rng.standard_normal((PRODUCTS, 3))).astype(np.float32)
+    asks = rng.permutation(np.repeat(np.arange(shoppers), searches))
+    places = np.stack([rng.choice(PRODUCTS, DEPTH, replace=False) for _ in asks])
+    places = np.take_along_axis(places, np.argsort(-base[places, 0], axis=1), axis=1)
+    wanted = np.where(brands[places] == likes[asks][:, None], 0.6, 0.1) if tastes else np.full(places.shape, 0.25)
+    clicks = rng.random(places.shape) < CHANCES * wanted
+    times = HOUR_MS * (1 + np.arange(len(asks)))
+    past = _acts(asks, times, places, clicks)
+    acts = np.repeat(clicks[:, :, None], 3, axis=2)
+    shown = ShopperDisplays(asks, times, places, acts, *past.before(asks, times))
+    return World(shown, past, unit_rows(named[brands] + own), base)
+
+
+def _acts(
+    asks: NDArray[np.int64], times: NDArray[np.int64], places: NDArray[np.int64], clicks: NDArray[np.bool_]
+) -> Acts:
+    lists, positions = np.nonzero(clicks)
+    shopper, when = asks[lists], times[lists] + 1_000 * positions
+    order = np.lexsort((when, shopper))
+    return Acts(shopper[order], places[lists, positions][order], np.full(len(order), _CLICK), when[order])
+
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -32,10 +88,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def tastes() -> World:
     return world(1, tastes=True)
-
-
-def of_epochs(training: HistoryTraining, epochs: int) -> HistoryTraining:
-    return dataclasses.replace(training, options=HistoryOptions(loop=LoopOptions(epochs=epochs, learning_rate=3e-3)))
 
 
 def start() -> HistoryAttention:
@@ -63,18 +115,11 @@ class TestLearning:
         assert (gain.mean, gain.low, gain.high) == (0, 0, 0)
 
     def test_a_killed_training_ends_as_one_that_was_not(self, tastes: World, tmp_path: Path) -> None:
-        training = of_epochs(tastes.training(), 3)
+        options = HistoryOptions(loop=LoopOptions(epochs=3, learning_rate=3e-3))
+        training = dataclasses.replace(tastes.training(), options=options)
         whole, curve = train_history(start(), training, tmp_path / "whole")
-        done = 0
-
-        def killed(steps: int) -> None:
-            nonlocal done
-            done += steps
-            if done == training.steps + 3:
-                raise KeyboardInterrupt
-
-        with pytest.raises(KeyboardInterrupt):
-            train_history(start(), training, tmp_path / "killed", killed)
+        with pytest.raises(KilledError):
+            train_history(start(), training, tmp_path / "killed", killed_at(training.steps + 3))
         other, again = train_history(start(), training, tmp_path / "killed")
         assert again == curve
         assert all(torch.equal(value, other.state_dict()[name]) for name, value in whole.state_dict().items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import replace
+from itertools import product as pairs
 from pathlib import Path
 from random import Random
 
@@ -18,10 +19,13 @@ from rerank.training.query_generation import (
     RECIPES,
     TYPO,
     CatalogWords,
+    ProductFacts,
+    QueryWriter,
     Words,
     _sample,
     mistype,
     read_brand,
+    read_facts,
     respell,
     synthetic_queries,
 )
@@ -29,7 +33,32 @@ from rerank.training.query_text import MAX_TEXT, WordKind, phrase, read_words
 from retrieval.errors import TrainingError
 from retrieval.records import Product
 from retrieval.text.analysis import contains_chinese, fold
-from tests.unit.rerank.training.tool_shop import BRANDS, CHINESE_PRODUCTS, PRODUCTS, facts_of, shopper_for, words_of
+
+TOOLS = ("Cordless Drill", "Claw Hammer", "Wall Plate", "Ceiling Fan", "Garden Hose")
+BRANDS = ("Acme", "Nordwerk", "Blue Heron")
+TOOL_TITLES = tuple(
+    f"{brand} {size} in. Compact {kind} in {finish}"
+    for (brand, kind), (size, finish) in pairs(pairs(BRANDS, TOOLS), ((8, "Chrome"), (12, "Bronze")))
+)
+PRODUCTS = tuple(Product(f"p{number}", title) for number, title in enumerate(TOOL_TITLES))
+
+CHINESE_KINDS = ("剃须刀", "充电宝", "羽毛球", "保温杯", "电饭煲")
+CHINESE_TITLES = tuple(
+    f"{brand}{colour}家用{kind}" for brand, colour, kind in pairs(("松下", "苏泊尔"), ("黑色", "白色"), CHINESE_KINDS)
+)
+CHINESE_PRODUCTS = tuple(Product(f"c{number}", title) for number, title in enumerate(CHINESE_TITLES))
+
+
+def words_of(products: tuple[Product, ...]) -> CatalogWords:
+    return CatalogWords([read_words(product.title) for product in products], list(map(read_brand, products)))
+
+
+def facts_of(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> ProductFacts:
+    return read_facts(product, read_words(product.title), words_of((product, *beside)))
+
+
+def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> QueryWriter:
+    return QueryWriter(facts_of(product, beside), words_of((product, *beside)), Random(0))
 
 
 @pytest.mark.parametrize(
@@ -120,9 +149,8 @@ def test_the_kind_of_a_title(title: str, kind: Words) -> None:
 
 
 def test_categories_and_type_attributes_name_the_kind_first() -> None:
-    product = Product(
-        "p", "Acme Whisper", category=("Home", "Fans & Lights"), attributes={"Product_Type": "Ceiling Fan"}
-    )
+    attributes = {"Product_Type": "Ceiling Fan"}
+    product = Product("p", "Acme Whisper", category=("Home", "Fans & Lights"), attributes=attributes)
     assert facts_of(product).kinds[:3] == (("fans",), ("lights",), ("ceiling", "fan"))
 
 
@@ -132,9 +160,8 @@ def test_attributes_are_traits_when_titles_use_their_words() -> None:
 
 
 def test_codes_come_from_the_title_and_from_identifiers() -> None:
-    product = Product(
-        "p", "Acme Drill DCD771C2", identifiers={"mpn": ("GL-100", "dcd771c2"), "ean": ("4006381333931",)}
-    )
+    identifiers = {"mpn": ("GL-100", "dcd771c2"), "ean": ("4006381333931",)}
+    product = Product("p", "Acme Drill DCD771C2", identifiers=identifiers)
     assert facts_of(product).models == ("dcd771c2", "gl-100")
 
 
@@ -199,10 +226,10 @@ def test_compounds_go_apart_and_together_where_titles_have_that() -> None:
     assert ("outside", "corner") in respelled("out", "side", "corner")
 
 
-@given(
-    st.lists(st.sampled_from(["hammer", "DEWALT", "LaserJet", "saw", "24 in.", "剃须刀", "x1"]), max_size=4),
-    st.integers(),
-)
+TYPED = st.sampled_from(["hammer", "DEWALT", "LaserJet", "saw", "24 in.", "剃须刀", "x1"])
+
+
+@given(st.lists(TYPED, max_size=4), st.integers())
 def test_a_typing_error_changes_one_word_by_one_stroke(words: list[str], seed: int) -> None:
     typed = mistype(tuple(words), Random(seed))
     changed = [(old, new) for old, new in zip(words, typed, strict=True) if old != new]
@@ -220,7 +247,9 @@ RUG = Product(
     identifiers={"mpn": ("KX-200",)},
 )
 TITLE = ("acme", "12 in. x 20 in", "compact", "wall", "plate", "chrome", "kitchens")
-BARE = Product("bare", "")
+
+
+KINDS = (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
 
 
 def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PRODUCTS) -> set[Words]:
@@ -231,38 +260,18 @@ def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PROD
 @pytest.mark.parametrize(
     ("recipe", "queries"),
     [
-        ("kind", {("plate",), ("wall", "plate"), ("compact", "wall", "plate")}),
+        ("kind", {*KINDS}),
         ("brand", {("acme",)}),
-        ("brand-kind", {("acme", "plate"), ("acme", "wall", "plate"), ("acme", "compact", "wall", "plate")}),
-        (
-            "trait-kind",
-            {
-                words
-                for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
-                for words in (("chrome", *kind), (*kind, "chrome"))
-            },
-        ),
-        (
-            "size-kind",
-            {
-                words
-                for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))
-                for words in (("12 in. x 20 in", *kind), (*kind, "12 in. x 20 in"))
-            },
-        ),
-        (
-            "kind-complement",
-            {(*kind, "for", "kitchens") for kind in (("plate",), ("wall", "plate"), ("compact", "wall", "plate"))},
-        ),
+        ("brand-kind", {("acme", *kind) for kind in KINDS}),
+        ("trait-kind", {words for kind in KINDS for words in (("chrome", *kind), (*kind, "chrome"))}),
+        ("size-kind", {words for kind in KINDS for words in (("12 in. x 20 in", *kind), (*kind, "12 in. x 20 in"))}),
+        ("kind-complement", {(*kind, "for", "kitchens") for kind in KINDS}),
         ("model", {("kx-200",), ("acme", "kx-200"), ("plate", "kx-200"), ("wall", "plate", "kx-200")}),
+        ("word", {("acme",), ("compact",), ("wall",), ("plate",)}),
     ],
 )
 def test_recipes_made_of_known_parts(recipe: str, queries: set[Words]) -> None:
     assert made(recipe) == queries
-
-
-def test_a_word_alone_is_usual_and_names_something() -> None:
-    assert made("word") == {("acme",), ("compact",), ("wall",), ("plate",)}
 
 
 def test_a_modified_kind_ends_with_the_kind_and_takes_no_brand() -> None:
@@ -293,25 +302,18 @@ def test_a_product_of_an_unusual_kind_is_asked_for_in_two_words() -> None:
     assert made("kind", Product("p", "Acme Left Handed Zither")) == {("handed", "zither"), ("left", "handed", "zither")}
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_product_without_parts_gives_nothing(recipe: str) -> None:
-    assert made(recipe, BARE) == {()}
-
-
 def test_chinese_kinds_and_modifiers() -> None:
     razor = Product("r", "松下黑色家用剃须刀")
     assert ("剃须刀",) in made("kind", razor, CHINESE_PRODUCTS)
     assert all(words[-1] == "剃须刀" for words in made("modified-kind", razor, CHINESE_PRODUCTS) if words)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_every_recipe_is_documented_with_its_share(recipe: str) -> None:
-    page = Path(__file__).parents[4] / "docs/synthetic-queries.md"
-    assert f"| `{recipe}` | {RECIPES[recipe].share:.0%} |" in page.read_text("utf-8")
-
-
-def test_shares_are_a_whole() -> None:
+def test_shares_are_a_whole_and_documented_and_a_product_without_parts_gives_nothing() -> None:
+    page = (Path(__file__).parents[4] / "docs/synthetic-queries.md").read_text("utf-8")
     assert sum(recipe.share for recipe in RECIPES.values()) == pytest.approx(1.0)
+    for name, recipe in RECIPES.items():
+        assert f"| `{name}` | {recipe.share:.0%} |" in page
+        assert made(name, Product("bare", "")) == {()}
 
 
 # Lone surrogates too: a feed's JSON may hold them.
@@ -359,12 +361,10 @@ def test_every_product_is_asked_for_before_any_is_asked_for_twice() -> None:
     assert {query.product_id for query in queries} == {product.id for product in PRODUCTS}
 
 
-def test_the_order_of_products_changes_nothing() -> None:
-    assert synthetic_queries(PRODUCTS, 100, 0) == synthetic_queries(PRODUCTS[::-1], 100, 0)
-
-
-def test_a_smaller_count_gives_the_beginning_of_a_larger_one() -> None:
-    assert synthetic_queries(PRODUCTS, 40, 0) == synthetic_queries(PRODUCTS, 100, 0)[:40]
+def test_the_order_of_products_changes_nothing_and_a_smaller_count_gives_the_beginning_of_a_larger_one() -> None:
+    made = synthetic_queries(PRODUCTS, 100, 0)
+    assert made == synthetic_queries(PRODUCTS[::-1], 100, 0)
+    assert made[:40] == synthetic_queries(PRODUCTS, 40, 0)
 
 
 def test_every_recipe_is_used() -> None:
@@ -400,12 +400,9 @@ def test_one_product_gives_some_queries_and_comes_to_an_end(title: str) -> None:
     assert 1 <= len(queries) < 20_000
 
 
-def test_products_without_a_word_give_way_to_those_with_one() -> None:
+def test_products_without_a_word_give_way_to_those_with_one_and_of_one_id_the_first_counts() -> None:
     queries = synthetic_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3, 0)
     assert {query.product_id for query in queries} == {"hammer"}
-
-
-def test_of_products_with_one_id_the_first_counts() -> None:
     doubled = (*PRODUCTS, *(replace(product, title="Zebra") for product in PRODUCTS))
     assert synthetic_queries(doubled, 100, 0) == synthetic_queries(PRODUCTS, 100, 0)
 

@@ -13,10 +13,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_measures import Qrel, ScoredDoc
+from scipy.special import expit, logit
 
 from rerank.ranker.network import RankerNetwork
 from rerank.training.datasets import full_batches
-from rerank.training.evaluation import ndcg, scores_of
+from rerank.training.evaluation import fit_calibration, ndcg, scores_of
 from tests.unit.rerank.training.teacher_lists import SHAPE, taught
 
 
@@ -34,11 +35,10 @@ def test_lists_without_gains_or_candidates_have_none() -> None:
     assert found.tolist() == [0, 0, 1]
 
 
-@given(
-    st.lists(
-        st.tuples(st.integers(-1_000, 1_000), st.integers(0, 4)), min_size=1, max_size=15, unique_by=lambda x: x[0]
-    )
-)
+scored = st.tuples(st.integers(-1_000, 1_000), st.integers(0, 4))
+
+
+@given(st.lists(scored, min_size=1, max_size=15, unique_by=lambda pair: pair[0]))
 def test_it_is_what_the_reference_implementation_gives(pairs: list[tuple[int, int]]) -> None:
     scores, gains = [float(score) for score, _ in pairs], [gain for _, gain in pairs]
     judged = [Qrel("q", str(place), gain) for place, gain in enumerate(gains)]
@@ -64,3 +64,56 @@ def test_scores_are_of_the_candidates_in_their_order_by_what_the_events_are_wort
     np.testing.assert_allclose(clicks, scores_of(network, full_batches(data, numbers), (1.0, 0.0, 0.0)))
     assert not np.allclose(clicks, scores_of(network, full_batches(data, numbers), (0.0, 1.0, 0.0)))
     assert scores_of(network, full_batches(dataclasses.replace(data), np.empty(0, np.int64))).shape == (0,)
+
+
+SCORES = np.random.default_rng(2).normal(3.0, 2.0, 2_000)
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.4, -2.0), (2.5, -6.0)])
+def test_a_curve_is_found_again(slope: float, intercept: float) -> None:
+    found = fit_calibration(SCORES, expit(slope * SCORES + intercept))
+    assert found == pytest.approx((slope, intercept), rel=0.01, abs=0.01)
+
+
+def test_of_labels_it_is_as_sure_as_they_are() -> None:
+    labels = (np.random.default_rng(3).random(2_000) < expit(1.5 * SCORES - 4)).astype(np.float64)
+    slope, intercept = fit_calibration(SCORES, labels)
+    assert (slope, intercept) == pytest.approx((1.5, -4), rel=0.15)
+    assert expit(slope * SCORES + intercept).mean() == pytest.approx(labels.mean(), abs=0.01)
+
+
+def test_labels_that_one_score_parts_give_a_steep_curve_and_a_finite_one() -> None:
+    slope, intercept = fit_calibration(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 0.0, 1.0, 1.0]))
+    assert expit(slope * np.array([2.0, 2.5, 3.0]) + intercept) == pytest.approx([0, 0.5, 1], abs=0.01)
+
+
+def test_where_higher_scores_fit_worse_the_mean_is_told() -> None:
+    probabilities = expit(-SCORES)
+    slope, intercept = fit_calibration(SCORES, probabilities)
+    assert slope == 0
+    assert expit(intercept) == pytest.approx(probabilities.mean())
+
+
+@pytest.mark.parametrize(
+    ("scores", "probabilities", "mean"),
+    [
+        ([], [], 0.5),
+        ([3.0], [0.9], 0.9),
+        ([2.0, 2.0, 2.0], [0.1, 0.2, 0.6], 0.3),
+        ([1.0, 2.0, 3.0], [0.4, 0.4, 0.4], 0.4),
+        ([1.0, 2.0], [1.0, 1.0], 1 - 1e-4),
+        ([1.0, 2.0], [0.0, 0.0], 1e-4),
+    ],
+    ids=["none", "one", "one score", "one probability", "all fit", "none fits"],
+)
+def test_where_there_is_nothing_to_tell_apart_the_mean_is_told(
+    scores: list[float], probabilities: list[float], mean: float
+) -> None:
+    found = fit_calibration(np.array(scores), np.array(probabilities))
+    assert found == pytest.approx((0, logit(mean)))
+
+
+def test_scores_far_from_zero_and_far_apart_are_no_harder() -> None:
+    found = fit_calibration(1e6 + 1e3 * SCORES, expit(SCORES - 3))
+    assert found[0] * 1e3 == pytest.approx(1, rel=0.03)
+    assert found[0] * (1e6 + 3e3) + found[1] == pytest.approx(0, abs=0.05)

@@ -99,19 +99,13 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
-def test_a_state_whose_words_are_damaged_begins_anew(tmp_path: Path) -> None:
+def test_a_state_whose_words_are_damaged_or_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
     train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)
-    content = (tmp_path / STATE_FILE).read_bytes()
-    for harmed in (b"done", b"xxh3"):
-        (tmp_path / STATE_FILE).write_bytes(content.replace(harmed, harmed[::-1]))
+    whole = (tmp_path / STATE_FILE).read_bytes()
+    damaged = [whole.replace(word, word[::-1]) for word in (b"done", b"xxh3")]
+    for content in (*damaged, b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."):
+        (tmp_path / STATE_FILE).write_bytes(content)
         assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
-
-
-@pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"\x80\x04cos\nsystem\n."])
-def test_a_state_that_cannot_be_read_begins_anew(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / STATE_FILE).write_bytes(content)
-    network = _network()
-    assert len(train(network, _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
 
 
 def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
@@ -129,17 +123,22 @@ def run_name(number: int) -> str:
     return f"clicks-{number:016x}"
 
 
+def write_curve(folder: Path, *epochs: Epoch, number: int = 1) -> Path:
+    with charted(folder, run_name(number), "debiased") as judged:
+        for epoch in epochs:
+            judged(epoch)
+    return folder / CHARTS_FOLDER / run_name(number) / "debiased"
+
+
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     read = accumulators.EventAccumulator(str(folder))
     read.Reload()
     return {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
 
-def test_loss_and_validation_of_every_epoch_are_read_back(tmp_path: Path) -> None:
-    with charted(tmp_path, run_name(1), "debiased") as judged:
-        for epoch in CURVE:
-            judged(epoch)
-    assert scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased") == {
+def test_loss_and_validation_of_every_epoch_are_read_back_once_also_where_a_run_went_on(tmp_path: Path) -> None:
+    write_curve(tmp_path, *CURVE[:2])
+    assert scalars(write_curve(tmp_path, *CURVE)) == {
         "loss": [(1, 2.5), (2, 2.25)],
         "validation": [(0, 0.25), (1, 0.5), (2, 0.375)],
     }
@@ -151,29 +150,18 @@ def test_they_are_there_while_the_run_lasts(tmp_path: Path) -> None:
         assert scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased") == {"validation": [(0, 0.25)]}
 
 
-def test_a_run_that_goes_on_writes_its_curve_once(tmp_path: Path) -> None:
-    for told in (CURVE[:2], CURVE):
-        with charted(tmp_path, run_name(1), "debiased") as judged:
-            for epoch in told:
-                judged(epoch)
-    assert len(scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased")["validation"]) == len(CURVE)
-
-
 def test_the_newest_runs_stay_and_what_is_not_ours(tmp_path: Path) -> None:
     charts = tmp_path / CHARTS_FOLDER
     (charts / "of-somebody-else").mkdir(parents=True)
     for number in range(KEEP + 3):
-        with charted(tmp_path, run_name(number), "naive") as judged:
-            judged(CURVE[0])
+        write_curve(tmp_path, CURVE[0], number=number)
         os.utime(charts / run_name(number), (number, number))
-    with charted(tmp_path, run_name(99), "naive"):
-        pass
+    write_curve(tmp_path, number=99)
     kept = {run_name(number) for number in range(4, KEEP + 3)} | {run_name(99)}
     assert {entry.name for entry in charts.iterdir()} == kept | {"of-somebody-else"}
 
 
 def test_without_the_package_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with charted(tmp_path, run_name(1), "debiased") as judged:
-        judged(CURVE[0])
+    write_curve(tmp_path, CURVE[0])
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -110,26 +112,20 @@ def test_every_act_but_the_first_is_foretold_once() -> None:
 
 def test_what_was_seen_is_neither_wanted_nor_a_candidate() -> None:
     given = Histories.of([[1, 2, 1, 3]])
-    shown = HistoryWindowBatches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=False, seed=1)
-    (batch,) = shown.of_epoch(1)
-    assert batch.sample.rows[batch.wanted].tolist() == [2, 1, 3]
-    hidden = HistoryWindowBatches(given, np.ones(5, np.int64), size=1, negatives=9, unknown=0.0, hide_seen=True, seed=1)
-    (batch,) = hidden.of_epoch(1)
-    assert batch.sample.rows[batch.wanted].tolist() == [2, 3]
-    assert {(place, int(batch.sample.rows[column])) for place, column in zip(*batch.hidden, strict=True)} == {
-        (0, 1),
-        (1, 1),
-        (1, 2),
-    }
+    options: dict[str, Any] = {"size": 1, "negatives": 9, "unknown": 0.0, "seed": 1}
+    for hide_seen, wanted in ((False, [2, 1, 3]), (True, [2, 3])):
+        (batch,) = HistoryWindowBatches(given, np.ones(5, np.int64), hide_seen=hide_seen, **options).of_epoch(1)
+        assert batch.sample.rows[batch.wanted].tolist() == wanted
+    found = {(place, int(batch.sample.rows[column])) for place, column in zip(*batch.hidden, strict=True)}
+    assert found == {(0, 1), (1, 1), (1, 2)}
 
 
 def test_epochs_come_from_the_seed_and_their_number() -> None:
     given = Histories.of([[number, number + 1, number + 2] for number in range(40)])
 
     def drawn(epoch: int, seed: int = 3) -> list[list[int]]:
-        batches = HistoryWindowBatches(
-            given, np.ones(50, np.int64), size=4, negatives=10, unknown=0.3, hide_seen=True, seed=seed
-        )
+        options: dict[str, Any] = {"size": 4, "negatives": 10, "unknown": 0.3, "hide_seen": True}
+        batches = HistoryWindowBatches(given, np.ones(50, np.int64), seed=seed, **options)
         return [batch.windows.products.ravel().tolist() for batch in batches.of_epoch(epoch)]
 
     assert drawn(2) == drawn(2)

@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rerank.user_tower.histories import Histories, Ints
+from rerank.user_tower.histories import Histories
 from rerank.user_tower.item_neighbours import NO_NEIGHBOURS, NeighbourOptions, Neighbours, find_neighbours
 from rerank.user_tower.training import fit
 from retrieval.errors import TrainingError
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
-HISTORIES = Histories.of([[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]])
-TIMED = Histories.of(
-    [[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]],
-    times=[[0, 86_400, 432_000], [0, 0], [86_400, 172_800], [5], [3_600, 259_200, 345_600]],
-)
+CHOSEN = [[5, 7, 5], [5, 7], [7, 9], [2], [9, 5, 7]]
+HISTORIES = Histories.of(CHOSEN)
+TIMES = [[0, 86_400, 432_000], [0, 0], [86_400, 172_800], [5], [3_600, 259_200, 345_600]]
+TIMED = Histories.of(CHOSEN, times=TIMES)
 ROWS = np.array([5, 7, 9])
 AGAIN = NeighbourOptions(again=0.3)
+FOUND = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
 
 
 def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
@@ -59,9 +59,8 @@ def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_
 
 
 def test_what_was_chosen_long_ago_says_less() -> None:
-    strengths = [
-        pairs(find_neighbours(TIMED, ROWS, NeighbourOptions(0.5, life), least_shoppers=1))[0, 2] for life in (1.0, None)
-    ]
+    options = (NeighbourOptions(0.5, life) for life in (1.0, None))
+    strengths = [pairs(find_neighbours(TIMED, ROWS, each, least_shoppers=1))[0, 2] for each in options]
     assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
 
 
@@ -87,7 +86,7 @@ def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
 
 
 def test_the_strongest_are_kept_in_the_order_of_places() -> None:
-    known = pairs(find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1))
+    known = pairs(FOUND)
     found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1, most=2)
     assert np.diff(found.starts).tolist() == [2, 2, 2]
     assert not found.problem(3)
@@ -99,26 +98,20 @@ def test_the_strongest_are_kept_in_the_order_of_places() -> None:
 
 
 def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
-    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
-    told = found.scores(np.array([-1, 2, 0]), 0.5)
-    known = pairs(found)
+    told, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
     assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
 
 
-@pytest.mark.parametrize("places", [np.array([-1, -1]), np.empty(0, np.int64)])
-def test_nothing_is_beside_nothing(places: Ints) -> None:
-    assert find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1).scores(places, 0.9).tolist() == [0.0] * 3
-
-
-def test_a_catalog_without_known_products_has_none() -> None:
+def test_nothing_is_beside_nothing_and_a_catalog_without_known_products_has_none() -> None:
+    for places in (np.array([-1, -1]), np.empty(0, np.int64)):
+        assert FOUND.scores(places, 0.9).tolist() == [0.0] * 3
     none = find_neighbours(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
     assert (len(none), len(none.others)) == (0, 0)
     assert not none.problem(0)
 
 
 def test_some_of_them_have_new_places() -> None:
-    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
-    known, some = pairs(found), found.some(np.array([2, 1]))
+    known, some = pairs(FOUND), FOUND.some(np.array([2, 1]))
     assert pairs(some) == {(0, 0): known[2, 2], (0, 1): known[2, 1], (1, 0): known[1, 2], (1, 1): known[1, 1]}
     assert not some.problem(2)
     assert NO_NEIGHBOURS.some(np.array([2, 1])) is NO_NEIGHBOURS
@@ -134,10 +127,9 @@ def test_some_of_them_have_new_places() -> None:
     ],
 )
 def test_damage_is_told(change: dict[str, Any], told: str) -> None:
-    found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
-    assert len(found.others) == 9
-    assert not found.problem(3)
-    assert replace(found, **change).problem(3) == told
+    assert len(FOUND.others) == 9
+    assert not FOUND.problem(3)
+    assert replace(FOUND, **change).problem(3) == told
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -15,7 +15,7 @@ from rerank.user_tower.histories import Histories
 from rerank.user_tower.tower import UserTower
 from rerank.user_tower.training import UserTowerOptions, fit
 from retrieval.errors import TrainingError
-from tests.progress import KilledError
+from tests.progress import KilledError, killed_at
 from tests.unit.rerank.user_tower.small_stores import EACH, KINDS, TINY, catalog, shoppers
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -73,15 +73,8 @@ def test_scores_of_one_do_not_depend_on_others(learned: UserTower) -> None:
 def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     vectors, histories = _given()
     whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
-    steps = []
-
-    def kill(_count: int) -> None:
-        steps.append(1)
-        if len(steps) == 22:
-            raise KilledError
-
     with pytest.raises(KilledError):
-        fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=kill)
+        fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=killed_at(22))
     told: list[int] = []
     again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: told.append(epoch.number))
     asked = Histories.of([[1, 9], [4]])
@@ -155,16 +148,13 @@ def test_too_little_to_learn_from_is_refused(histories: Histories, said: str) ->
         fit(catalog()[0], histories, TINY)
 
 
-def test_vectors_that_are_no_numbers_are_refused() -> None:
+def test_vectors_that_are_no_numbers_and_sizes_that_do_not_go_together_are_refused() -> None:
     vectors, histories = _given()
+    with pytest.raises(ValueError, match="width of 15"):
+        fit(vectors, histories, UserTowerOptions(width=15))
     vectors[3, 3] = np.nan
     with pytest.raises(TrainingError, match="not finite"):
         fit(vectors, histories, TINY)
-
-
-def test_sizes_that_do_not_go_together_are_refused() -> None:
-    with pytest.raises(ValueError, match="width of 15"):
-        fit(*_given(), UserTowerOptions(width=15))
 
 
 def _given() -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.float32]], Histories]:

@@ -21,7 +21,6 @@ from retrieval.errors import ClusterUnavailableError, SettingError, StoreDamaged
 from retrieval.index.vectors import VECTORS_FILE, create_vectors
 
 URL = ("http://localhost:9200",)
-SECRET = "secret"
 
 
 @pytest.mark.parametrize(
@@ -47,8 +46,9 @@ def test_what_is_wrong_is_named(given_settings: dict[str, Any], told: str) -> No
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = repr(ClusterSettings(URL, username="me", password=SECRET)) + repr(ClusterSettings(URL, api_key=SECRET))
-    assert "secret" not in shown
+    hidden: tuple[dict[str, Any], ...] = ({"username": "me", "password": "secret"}, {"api_key": "secret"})
+    for secrets in hidden:
+        assert "secret" not in repr(ClusterSettings(URL, **secrets))
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=2, max_size=20))
@@ -64,7 +64,6 @@ QUERY = np.array([0.8, 0.6, 0, 0, 0, 0, 0, 0], dtype=np.float32)
 
 @pytest.fixture
 def gone() -> Iterator[Cluster]:
-    """A cluster at a port where nothing listens."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -72,12 +72,6 @@ def test_whole_folder_appears_complete(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["one"]
 
 
-def test_whole_folder_leaves_nothing_after_an_error(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "one"):
-        raise RuntimeError
-    assert not list(tmp_path.iterdir())
-
-
 def test_whole_folder_keeps_what_a_faster_process_wrote(tmp_path: Path) -> None:
     target = tmp_path / "one"
     with atomic_folder(target) as scratch:
@@ -101,10 +95,8 @@ def test_identity_is_a_folder_name_and_tells_runtimes_and_lengths_apart() -> Non
     one = identity_of("org/model 中", "f", "torch", 64)
     assert "/" not in one
     assert one.isascii()
-    assert (
-        len({one, identity_of("org/model 中", "f", "onnx-int8", 64), identity_of("org/model 中", "f", "torch", 128)})
-        == 3
-    )
+    others = {identity_of("org/model 中", *kind) for kind in (("f", "onnx-int8", 64), ("f", "torch", 128))}
+    assert len({one, *others}) == 3
 
 
 @pytest.mark.parametrize("content", [None, b"", b"{}", b'{"format": "x"}', b"\xff"])
@@ -123,23 +115,18 @@ HOSTILE = [
     "🤷" * 500,
     "a" * 1_000_000,
     "\u202e\u0301",
-    "[CLS] [SEP] [PAD]",
-    "<s></s>",
+    "[CLS] [SEP] [PAD] <s></s>",
     "!" * 50,
 ]
 
 
-def test_int8_vectors_do_not_depend_on_what_is_encoded_beside_them(minilm_int8: Encoder) -> None:
+def test_vectors_do_not_depend_on_what_is_encoded_beside_them_in_fp32_hardly(
+    minilm_int8: Encoder, minilm_fp32: Encoder
+) -> None:
     texts = product_texts(120)
     together = minilm_int8.encode_products(texts)
-    backwards = minilm_int8.encode_products(texts[::-1])[::-1]
-    alone = np.vstack([minilm_int8.encode_products([text]) for text in texts])
-    assert np.array_equal(together, backwards)
-    assert np.array_equal(together, alone)
-
-
-def test_fp32_vectors_hardly_depend_on_what_is_encoded_beside_them(minilm_fp32: Encoder) -> None:
-    texts = product_texts(60)
+    assert np.array_equal(together, minilm_int8.encode_products(texts[::-1])[::-1])
+    assert np.array_equal(together, np.vstack([minilm_int8.encode_products([text]) for text in texts]))
     alone = np.vstack([minilm_fp32.encode_products([text]) for text in texts])
     assert np.allclose(minilm_fp32.encode_products(texts), alone, atol=1e-5)
 
@@ -215,10 +202,7 @@ def test_chinese_through_the_shipped_multilingual_weights(e5: ModelSource, e5_in
     drill, cup = e5_int8.encode_products(["博世 无线电钻 18V", "不锈钢保温杯 500ml"])
     query = e5_int8.encode_queries(["cordless drill"])[0]
     assert query @ drill > query @ cup
-
-
-def test_the_multilingual_model_uses_its_prompts(e5_int8: Encoder) -> None:
-    assert not np.allclose(e5_int8.encode_queries(["drill"]), e5_int8.encode_products(["drill"]))
+    assert not np.allclose(e5_int8.encode_queries(["drill"]), e5_int8.encode_products(["drill"])), "it has prompts"
 
 
 def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSource, cache: Path) -> None:
@@ -255,13 +239,10 @@ def test_vectors_are_cut_to_their_first_columns(
     assert (whole.dimension, whole.identity) == (384, minilm_torch.identity)
 
 
-def test_an_unknown_runtime_is_refused(tmp_path: Path) -> None:
+def test_an_unknown_runtime_is_refused_and_a_model_that_is_nowhere_says_what_was_tried(tmp_path: Path) -> None:
     runtime: Any = "tpu"
     with pytest.raises(SettingError, match="onnx-int8"):
         open_encoder(DEFAULT_MODEL, runtime, tmp_path)
-
-
-def test_a_model_that_is_nowhere_says_what_was_tried(tmp_path: Path) -> None:
     with pytest.raises(EncoderUnavailableError, match=r"no folder 'no-such-model'.*hub"):
         find_model("no-such-model", tmp_path)
     assert not list((tmp_path / "models").iterdir())
@@ -290,7 +271,6 @@ HIDDEN = 160
 
 
 def drawn(count: int, seed: int = 0) -> NDArray[np.float32]:
-    """States whose columns weigh less and less (count, HIDDEN)."""
     states = np.random.default_rng(seed).normal(size=(count, HIDDEN)) * np.linspace(3, 0.01, HIDDEN)
     return np.asarray(states, dtype=np.float32)
 

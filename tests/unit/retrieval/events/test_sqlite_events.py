@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -27,18 +27,13 @@ def store(tmp_path: Path) -> Iterator[SqliteEvents]:
 
 
 def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> None:
-    threads = [threading.Thread(target=store.append, args=([event(number)],)) for number in range(20)]
-    with lock_folder(tmp_path, None):
-        for thread in threads:
-            thread.start()
+    with ThreadPoolExecutor(20) as threads, lock_folder(tmp_path, None):
+        appended = [threads.submit(store.append, [event(number)]) for number in range(20)]
         # One of them waits for the lock, with what was there when it began; the others wait for it.
-        while len(store._commits.queue) < len(threads) - 1:
+        while len(store._commits.queue) < len(appended) - 1:
             pass
-    for thread in threads:
-        thread.join()
-    marks = {state.mark for state in store.days().values()}
-    assert len(marks) == 1
-    assert store.count() == 20
+    assert len({state.mark for state in store.days().values()}) == 1
+    assert store.count() == sum(each.result().added for each in appended) == 20
 
 
 def test_all_that_waited_are_told_of_an_error_and_later_ones_are_taken(store: SqliteEvents) -> None:
@@ -72,10 +67,13 @@ def test_expired_events_give_their_space_back(store: SqliteEvents) -> None:
     assert store.path.stat().st_size < before / 10
 
 
+def execute(path: Path, command: str) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(command)
+
+
 def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / EVENTS_FILE) as connection:
-        connection.execute("CREATE TABLE theirs (a)")
-    connection.close()
+    execute(tmp_path / EVENTS_FILE, "CREATE TABLE theirs (a)")
     before = (tmp_path / EVENTS_FILE).read_bytes()
     with pytest.raises(StoreForeignError, match="no store of events"):
         SqliteEvents(tmp_path)
@@ -84,27 +82,18 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     SqliteEvents(tmp_path).close()
-    with sqlite3.connect(tmp_path / EVENTS_FILE) as connection:
-        connection.execute("PRAGMA user_version = 9")
-    connection.close()
+    execute(tmp_path / EVENTS_FILE, "PRAGMA user_version = 9")
     with pytest.raises(StoreForeignError, match="another version"):
         SqliteEvents(tmp_path)
 
 
-def test_a_damaged_file_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_by_name_a_folder_that_is_none_and_a_closed_store_say_so(tmp_path: Path) -> None:
     (tmp_path / EVENTS_FILE).write_bytes(b"not a database" * 1_000)
     with pytest.raises(StoreDamagedError, match=EVENTS_FILE):
         SqliteEvents(tmp_path)
-
-
-def test_a_folder_that_is_none_is_an_error_of_ours(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be used"):
-        SqliteEvents(tmp_path / "file")
-
-
-def test_a_closed_store_says_so(tmp_path: Path) -> None:
-    closed = SqliteEvents(tmp_path)
+        SqliteEvents(tmp_path / EVENTS_FILE)
+    closed = SqliteEvents(tmp_path / "other")
     closed.close()
     with pytest.raises(StoreError, match="is closed"):
         closed.append([event(1)])

@@ -50,39 +50,26 @@ def test_after_a_full_disk_changes_are_laid_over_an_index_as_if_nothing_had_been
 LINES = [bytes([65 + place % 26]) * (1 + 977 * place % 5_000) for place in range(400)]
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    with LineWriter(tmp_path) as writer:
-        for line in LINES:
+def written(folder: Path, lines: list[bytes]) -> Path:
+    with LineWriter(folder) as writer:
+        for line in lines:
             writer.write(line)
-    return tmp_path
+    return folder
 
 
-def test_they_come_back_in_their_order(folder: Path) -> None:
-    assert list(read_lines(folder)) == LINES
+@pytest.mark.parametrize("lines", [LINES, [], [bytes(range(256)) * 4_000, b"x"]], ids=["many", "none", "a long one"])
+def test_they_come_back_in_their_order(tmp_path: Path, lines: list[bytes]) -> None:
+    assert list(read_lines(written(tmp_path, lines))) == lines
 
 
-def test_a_line_longer_than_what_is_read_at_once_comes_back(tmp_path: Path) -> None:
-    for number, lines in enumerate(([], [bytes(range(256)) * 4_000, b"x"])):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        with LineWriter(folder) as writer:
-            for line in lines:
-                writer.write(line)
-        assert list(read_lines(folder)) == lines
-
-
-def test_a_file_that_is_cut_off_anywhere_is_damaged(folder: Path) -> None:
+def test_a_file_that_is_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
     """A frame without its end was taken for a whole one where the cut fell between two lines."""
-    path = folder / LINES_FILE
+    path = written(tmp_path, LINES) / LINES_FILE
     whole = path.read_bytes()
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
+    for content in (*(whole[:length] for length in range(len(whole))), whole + b"more"):
+        path.write_bytes(content)
         with pytest.raises(StoreDamagedError, match=r"lines\.zst cannot be read .*rebuild the index"):
-            list(read_lines(folder))
-    path.write_bytes(whole + b"more")
-    with pytest.raises(StoreDamagedError):
-        list(read_lines(folder))
+            list(read_lines(tmp_path))
 
 
 def test_a_last_line_without_its_end_is_damage(tmp_path: Path) -> None:

@@ -36,14 +36,12 @@ WIDE, D, VOCABULARY = 12, 8, 50
 
 
 def tokens_of(ids: Sequence[int], wide: int = WIDE) -> Tokens:
-    """Tokens whose states are drawn from their ids."""
     states = [np.random.default_rng(each).standard_normal(wide) for each in ids]
     unit = np.array(states, np.float32).reshape(len(ids), wide)
     return Tokens(np.array(ids, np.int32), unit / np.linalg.norm(unit, axis=1, keepdims=True))
 
 
 def write(folder: Path, products: Sequence[Sequence[int]], pieces: int = 1) -> StoredStates:
-    """The states of products whose tokens have these ids, written so many at a time."""
     writer = StatesWriter(folder, "encoder-1", D, VOCABULARY)
     for start in range(0, len(products), pieces):
         runs = quantise_tokens([tokens_of(ids) for ids in products[start : start + pieces]], D)

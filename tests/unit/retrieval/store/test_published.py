@@ -6,6 +6,7 @@ import itertools
 import os
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -25,7 +26,6 @@ from retrieval.store.versions import _WORDS_ALONE, Store
 
 
 def publish(store: Store, *, encoder: str = "encoder-1") -> str:
-    """Publishes a small version and returns its name."""
     with store.lock():
         building = store.create_build_folder()
         name = store.next_version()
@@ -44,13 +44,11 @@ def publish(store: Store, *, encoder: str = "encoder-1") -> str:
 
 
 def publish_pair(store: Store) -> None:
-    """Publishes two versions, each with an encoder of its own."""
     publish(store, encoder="encoder-1")
     publish(store, encoder="encoder-2")
 
 
 def reseal(store: Store, name: str, manifest: Manifest) -> None:
-    """Puts another manifest in place of a version's own, with its right checksum."""
     path = store.version_folder(name) / MANIFEST
     path.write_bytes(msgspec.json.encode(manifest))
     path.with_name(SEAL).write_text(checksum(path))
@@ -66,12 +64,8 @@ class TestPublishing:
         assert publish(store) == "v000001"
         manifest, notices = store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
-        assert set(manifest.files) == {
-            "versions/v000001/products.jsonl",
-            "versions/v000001/keyword/segment",
-            "encoders/encoder-1/encoder.json",
-            "encoders/encoder-1/model.onnx",
-        }
+        version = {f"versions/v000001/{name}" for name in ("products.jsonl", "keyword/segment")}
+        assert set(manifest.files) == version | {f"encoders/encoder-1/{name}" for name in (SPEC_FILE, "model.onnx")}
         assert manifest == store.manifest("v000001") == store.verify("v000001")
 
     def test_versions_count_on_past_a_million(self, store: Store) -> None:
@@ -83,23 +77,19 @@ class TestPublishing:
 
     def test_a_reader_never_meets_a_part_of_the_pointer(self, store: Store) -> None:
         publish(store)
-        seen: set[str] = set()
-        faults: list[Exception] = []
         stop = threading.Event()
 
-        def poll() -> None:
+        def poll() -> set[str]:
+            seen: set[str] = set()
             while not stop.is_set():
-                try:
-                    seen.add((store.root / CURRENT).read_text())
-                except OSError as error:
-                    faults.append(error)
+                seen.add((store.root / CURRENT).read_text())
+            return seen
 
-        reader = threading.Thread(target=poll)
-        reader.start()
-        names = ["v000001"] + [publish(store) for _ in range(30)]
-        stop.set()
-        reader.join()
-        assert not faults
+        with ThreadPoolExecutor(1) as reader:
+            reading = reader.submit(poll)
+            names = ["v000001"] + [publish(store) for _ in range(30)]
+            stop.set()
+        seen = reading.result()
         assert seen <= {f"{name} {text_seal(name)}\n" for name in names}
         assert len(seen) > 1
 
@@ -237,7 +227,7 @@ class TestForeignDirectories:
 
 class TestThePointer:
     @pytest.mark.parametrize(
-        "content", [None, b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 100_000]
+        "content", [None, b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 99_999]
     )
     def test_garbage_or_nothing_is_passed_over_for_the_newest_version_with_a_notice(
         self, store: Store, content: bytes | None
@@ -273,22 +263,18 @@ class TestThePointer:
         assert "v000009 is damaged" in notice
 
 
-def truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
-
-
-def flipped(content: bytes, place: int, bit: int) -> bytes:
+def flipped(content: bytes, place: int, bit: int = 0) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
-def empty(path: Path) -> None:
-    path.write_bytes(b"")
+def flip(path: Path) -> None:
+    content = path.read_bytes()
+    path.write_bytes(flipped(content, len(content) // 2))
+
+
+def truncate(path: Path) -> None:
+    """Of a seal everything: its last byte is a newline, which says nothing."""
+    path.write_bytes(b"" if path.name == SEAL else path.read_bytes()[:-1])
 
 
 FILES = (
@@ -302,13 +288,11 @@ FILES = (
 
 class TestDamage:
     @pytest.mark.parametrize("file", FILES)
-    @pytest.mark.parametrize("damage", [truncate, flip, empty, Path.unlink])
+    @pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.write_bytes(b""), Path.unlink])
     def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_last_good_one_serves(
-        self, store: Store, file: str, damage: Callable[[Path], None]
+        self, store: Store, file: str, damage: Callable[[Path], object]
     ) -> None:
         publish_pair(store)
-        if (damage, Path(file).name) == (truncate, SEAL):
-            damage = empty  # its last byte is a newline, which says nothing
         damage(store.root / file)
         with pytest.raises(StoreDamagedError, match="version v000002 is damaged"):
             store.verify("v000002")
@@ -322,7 +306,7 @@ class TestDamage:
         path = store.version_folder("v000001") / MANIFEST
         whole = path.read_bytes()
         for place in range(len(whole)):
-            path.write_bytes(whole[:place] + bytes([whole[place] ^ 0x80]) + whole[place + 1 :])
+            path.write_bytes(flipped(whole, place, 7))
             with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
                 store.manifest("v000001")
 
@@ -335,7 +319,9 @@ class TestDamage:
         assert all(f"version {name} is damaged" in str(raised.value) for name in names)
         assert "no whole version is left: rebuild the index" in str(raised.value)
 
-    def test_where_only_the_encoder_is_damaged_in_all_the_current_version_serves_without_it(self, store: Store) -> None:
+    def test_where_only_the_encoder_is_damaged_in_all_the_newest_whole_version_serves_without_it(
+        self, store: Store
+    ) -> None:
         """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""
         for _ in range(2):
             publish(store)
@@ -344,11 +330,6 @@ class TestDamage:
         assert (found.manifest.version, found.damaged) == ("v000002", ())
         assert "model.onnx has another checksum" in found.encoder_problem
         assert found.notices == (f"{found.encoder_problem}; {_WORDS_ALONE}",)
-
-    def test_a_version_damaged_itself_is_passed_over_for_one_without_its_encoder(self, store: Store) -> None:
-        for _ in range(2):
-            publish(store)
-        flip(store.encoders / "encoder-1" / "model.onnx")
         flip(store.version_folder("v000002") / "products.jsonl")
         found = store.find_serving()
         assert (found.manifest.version, found.damaged) == ("v000001", ("v000002",))
@@ -412,9 +393,7 @@ class TestPruning:
         (store.root / CURRENT).write_text("v000001\n")  # as a person writes it
         assert store.prune(2, spare=("v000003",)) == ["v000002", "v000004", "v000005"]
         assert store.versions() == ["v000001", "v000003", "v000006", "v000007"]
-        assert sorted(path.name for path in store.encoders.iterdir()) == [
-            f"encoder-{number}" for number in (1, 2, 3, 4)
-        ]
+        assert {path.name for path in store.encoders.iterdir()} == {f"encoder-{number}" for number in range(1, 5)}
         assert store.prune(1) == ["v000003", "v000006"]
         assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-1", "encoder-4"]
         assert store.serving() == (store.verify("v000001"), ())
@@ -462,7 +441,7 @@ class TestPruning:
     def test_a_damaged_manifest_of_an_old_version_does_not_stop_it(self, store: Store) -> None:
         for number in range(1, 4):
             publish(store, encoder=f"encoder-{number}")
-        empty(store.version_folder("v000002") / MANIFEST)
+        (store.version_folder("v000002") / MANIFEST).write_bytes(b"")
         assert store.prune(2) == ["v000001"]
         assert store.serving()[0].version == "v000003"
 

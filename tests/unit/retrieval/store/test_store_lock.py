@@ -24,21 +24,18 @@ PROGRAM = (
 
 
 def note(folder: Path, *, pid: int, host: str = "") -> LockHolder:
-    """Leaves a note beside the lock, as a killed process does."""
     holder = LockHolder("rebuild", pid, host or socket.gethostname(), "mia", "shelfwise", "2025-01-01T00:00:00+00:00")
     (folder / HOLDER).write_bytes(msgspec.json.encode(holder))
     return holder
 
 
 def dead_process() -> int:
-    """The number of a process that is no more."""
     with subprocess.Popen([sys.executable, "-c", ""]) as process:
         return process.pid
 
 
 @contextmanager
 def rival(folder: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that holds the lock for a prune."""
     command = [sys.executable, "-c", PROGRAM, str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -18,9 +18,7 @@ from retrieval.store.versions import Store
 from tests.catalogs import numbered, products
 from tests.versions import Made, publish_products, write_products
 
-DRILL = Product(
-    "b", "cordless drill", brand="Bosch", price=89.0, attributes={"colour": "blue", "weight": 1.5}, language="en"
-)
+DRILL = Product("b", "cordless drill", brand="Bosch", price=89.0, attributes={"colour": "blue", "weight": 1.5})
 HOSE = Product("d", "garden hose", price=20.0, availability=Availability.IN_STOCK, identifiers={"sku": ("H1",)})
 LAMP = Product("c", "desk lamp", category=("Light", "Lamps"))
 
@@ -34,11 +32,8 @@ def difference(root: Path, one: list[Product], other: list[Product], after: Made
 def test_products_are_counted_by_what_happened_to_them_with_examples(tmp_path: Path) -> None:
     new = Product("é", "new lamp")
     found = difference(tmp_path, [DRILL, HOSE, LAMP], [dataclasses.replace(DRILL, price=79.0), LAMP, new]).products
-    assert (found.added, found.removed, found.changed) == (
-        ProductList(1, ("é",)),
-        ProductList(1, ("d",)),
-        ProductList(1, ("b",)),
-    )
+    added, removed, changed = (ProductList(1, (name,)) for name in ("é", "d", "b"))
+    assert (found.added, found.removed, found.changed) == (added, removed, changed)
     assert found.fields == {"price": 1}
     assert compare_versions(Store(tmp_path), "v000001", "v000002", examples=0).products.added == ProductList(1)
 

@@ -29,7 +29,6 @@ TEXTS = st.one_of(ANY_TEXT, TITLES)
 
 
 def finds(query: str, title: str) -> bool:
-    """Whether every word of the query is met by the title."""
     terms = set(ANALYZER.terms(title))
     groups = ANALYZER.groups(query)
     return bool(groups) and all(any(terms.issuperset(terms_) for terms_ in group.alternatives) for group in groups)

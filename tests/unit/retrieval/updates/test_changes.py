@@ -101,7 +101,6 @@ BASE = Product("a1", "Drill", price=99.0, brand="Bosch", attributes={"colour": "
 
 
 def versions_of(product_id: str) -> st.SearchStrategy[Product | None]:
-    """One product as base, live and feed may have it: values meet often."""
     return st.none() | st.builds(
         Product,
         id=st.just(product_id),
