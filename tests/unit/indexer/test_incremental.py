@@ -72,12 +72,13 @@ def from_nothing(index: Shop, feed: Sequence[Product], expected: Expected) -> No
 
 def held(index: Shop) -> dict[str, Any]:
     folder, catalog = index.folder, read_fields(index.folder / FIELDS_FILE)
-    report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes())
+    place = str(index.root.parent).encode()  # each reads its feed from a folder of its own
+    report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes().replace(place, b""))
     return {
         "products": (folder / PRODUCTS_FILE).read_bytes(),
         "standing": (folder / PENDING_UPDATES_FILE).read_bytes(),
         "synonyms": (folder / SYNONYMS_FILE).read_bytes(),
-        "rejected": (index.root / REJECTED_FILE).read_bytes(),
+        "rejected": (index.root / REJECTED_FILE).read_bytes().replace(place, b""),
         "keys": np.load(folder / TEXT_KEYS_FILE).tobytes(),
         "vectors": np.load(folder / VECTORS_FOLDER / VECTORS_FILE).tobytes(),
         "fields": {name: (info.kinds, info.products) for name, info in catalog.fields.items()},

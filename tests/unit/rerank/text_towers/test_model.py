@@ -96,7 +96,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSourc
 
 
 def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="not both"):
+    with pytest.raises(SettingError, match="exclude each other"):
         trained(opened(encoder), tmp_path, replace(OPTIONS, train_layers=1))
 
 
