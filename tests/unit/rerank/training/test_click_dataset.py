@@ -152,5 +152,5 @@ def test_acts_on_answers_that_were_not_shown_are_in_no_period() -> None:
 
 @pytest.mark.parametrize("lists", [0, LEAST_SHOWN - 1])
 def test_a_log_of_too_few_lists_is_refused_with_their_number(lists: int) -> None:
-    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*{LEAST_SHOWN} at least"):
+    with pytest.raises(TrainingError, match=f"the log has {lists} shown lists.*at least {LEAST_SHOWN}"):
         split_by_time(log(max(lists, 1)).filter(pl.lit(lists > 0)))

@@ -233,7 +233,7 @@ def test_vectors_are_cut_to_their_first_columns(
         assert open_encoder(str(folder), runtime, cache, dimension=64).dimension == 64
         with pytest.raises(SettingError, match="stored with 64 columns"):
             open_encoder(str(folder), runtime, cache, dimension=32)
-        with pytest.raises(SettingError, match="gives 384"):
+        with pytest.raises(SettingError, match="the model has 384"):
             open_encoder(DEFAULT_MODEL, runtime, cache, dimension=385)
     whole = open_encoder(DEFAULT_MODEL, "torch", cache, dimension=384)
     assert (whole.dimension, whole.identity) == (384, minilm_torch.identity)
