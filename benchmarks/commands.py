@@ -13,6 +13,7 @@ import typer
 
 from benchmarks.backends import measure_backends
 from benchmarks.changes import measure_freshness, measure_rebuilds
+from benchmarks.intent import measure_intent, read_intent_cases
 from benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -28,6 +29,7 @@ from benchmarks.tables import (
     show_backends,
     show_freshness,
     show_http,
+    show_intent,
     show_latency,
     show_measures,
     show_quality,
@@ -190,6 +192,26 @@ def quality(
                     results[directory][label] = measure(run, judged)
                     progress.end(f"nDCG@10 {results[directory][label]['nDCG@10']:.4f}")
     emit(results, show_quality)
+
+
+@command("bench intent store cases.tsv --part report")
+def intent(
+    index: Index,
+    cases: Annotated[Path, typer.Argument(help="Cases: query, good, accessory, filter, part.", metavar="CASES.tsv")],
+    part: Annotated[str, typer.Option(help="choose or report; by default all cases count.")] = "",
+    failures: Annotated[bool, typer.Option("--failures", help="List the cases that fail in the last stage.")] = False,
+) -> None:
+    """Measure whether queries that name a kind of product find that kind: P@1 and P@10 by stage, with intervals.
+
+    `good` and `accessory` are regular expressions of titles, `filter` a condition that good products pass, too.
+    """
+    chosen = read_intent_cases(cases, part)
+    with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
+        show_notices(engine.notices)
+        progress.begin("intent", len(chosen), "cases")
+        figures, counted = measure_intent(engine, chosen, engine.stages, progress.advance)
+        progress.end(f"{counted:,} of {len(chosen):,} cases have products of their kind")
+    emit(figures, show_intent, counted, failures)
 
 
 @command("bench backends store --judgments judgments.tsv")

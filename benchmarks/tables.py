@@ -13,6 +13,7 @@ from service.cli.output import say, show_table
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
     from benchmarks.changes import Build, Freshness
+    from benchmarks.intent import IntentFigures
     from benchmarks.load import HttpReport
     from rerank.evaluation.statistics import Difference
 
@@ -71,6 +72,21 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
         cells = (f"{values['nDCG@10']:.4f} {values['R@100']:.4f}" for values in measured)
         table.add_row(label, *cells, f"{sum(values['nDCG@10'] for values in measured) / len(measured):.4f}")
     show_table(table)
+
+
+def show_intent(figures: Mapping[str, IntentFigures], cases: int, failures: bool) -> None:
+    """Stages by P@1 and P@10 with their intervals; the failures of the last stage where they are wanted."""
+    table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
+    for stage, found in figures.items():
+        cells = (
+            text
+            for each in (found.first, found.ten)
+            for text in (f"{each.mean:.3f}", f"{each.low:.3f}-{each.high:.3f}")
+        )
+        table.add_row(stage, *cells, f"{found.accessories:.3f}")
+    show_table(table)
+    for failure in list(figures.values())[-1].failures if failures else ():
+        say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
 
 
 def show_backends(report: BackendsReport) -> None:

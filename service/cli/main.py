@@ -145,6 +145,7 @@ GROUPS: Mapping[str, Group] = {
             "latency": Entry("benchmarks.commands:latency", "Latency and throughput of searches."),
             "recall": Entry("benchmarks.commands:recall", "Recall of the vector index against a full scan."),
             "quality": Entry("benchmarks.commands:quality", "Methods of merging over several judged sets."),
+            "intent": Entry("benchmarks.commands:intent", "Whether a query that names a kind of product finds it."),
             "throughput": Entry("benchmarks.commands:throughput", "Text analysis and every runtime of the encoder."),
             "backends": Entry("benchmarks.commands:backends", "The same index embedded and in Elasticsearch."),
             "http": Entry("benchmarks.commands:http", "The HTTP service at a rate and overloaded."),

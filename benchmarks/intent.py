@@ -1,0 +1,160 @@
+"""Intent cases: queries that name a kind of product, and how many of the first hits are of that kind, by stage.
+
+Judgments pooled from one engine count a product that nobody judged as wrong. A case needs no pool: a pattern says which
+titles are of the kind, over the whole catalog.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rerank.evaluation.statistics import Difference, paired_bootstrap
+from retrieval.errors import JudgmentsError
+from retrieval.index.keyword import Rows, Selection
+from service.engine.engine import SearchEngine
+from service.engine.search import condition_of
+from service.engine.snapshot import Snapshot
+
+HEADER = ("query", "good", "accessory", "filter", "part")
+PARTS = ("choose", "report")
+"""Cases that may decide a parameter, and cases that only measure."""
+DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class IntentCase:
+    """One query and the titles of the kind that it asks for."""
+
+    query: str
+    good: re.Pattern[str]
+    accessory: re.Pattern[str] | None
+    """Titles of what goes with the kind, where the case names it."""
+    condition: str
+    """A filter that good products pass, too; empty for none."""
+    part: str
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFigures:
+    """The figures of one stage over n cases; intervals are bootstraps over cases."""
+
+    first: Difference
+    """P@1: the share of first hits that are of the kind."""
+    ten: Difference
+    """P at min(10, the number of products of the kind)."""
+    accessories: float
+    """The share of the first ten hits that are accessories."""
+    failures: Sequence[IntentFailure]
+    """Cases whose first hit is not of the kind, or of whose first ten fewer than half are."""
+
+
+@dataclass(frozen=True, slots=True)
+class IntentFailure:
+    """A case that failed, with the first titles that were shown."""
+
+    query: str
+    precision: float
+    titles: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    first: float
+    ten: float
+    accessories: float
+    failure: IntentFailure | None
+
+
+def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
+    """Reads intent cases, tab-separated with the header query, good, accessory, filter, part; `part` selects one part.
+
+    `good` and `accessory` are regular expressions that are searched in titles, without case. Raises JudgmentsError
+    naming the line of a malformed case, or where no case is left.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JudgmentsError(f"{path} cannot be read: {error}") from error
+    if tuple(lines[0].split("\t")) != HEADER:
+        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {lines[0][:80]!r}")
+    cases = list(_cases(path, lines))
+    chosen = [case for case in cases if part in ("", case.part)]
+    if not chosen:
+        raise JudgmentsError(f"{path} has no case{f' of the part {part!r}' if part else ''}")
+    return chosen
+
+
+def _cases(path: Path, lines: Sequence[str]) -> Iterator[IntentCase]:
+    for number, line in enumerate(lines[1:], 2):
+        if not line.strip():
+            continue
+        cells = line.split("\t")
+        if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1]:
+            raise JudgmentsError(f"{path}, line {number}: expected {', '.join(HEADER)} between tabs")
+        query, good, accessory, condition, part = cells
+        if part not in PARTS:
+            raise JudgmentsError(f"{path}, line {number}: the part is {part!r}, it must be {' or '.join(PARTS)}")
+        try:
+            patterns = re.compile(good, re.IGNORECASE), re.compile(accessory, re.IGNORECASE) if accessory else None
+        except re.error as error:
+            raise JudgmentsError(f"{path}, line {number}: not a regular expression: {error}") from error
+        yield IntentCase(query, *patterns, condition, part)
+
+
+def measure_intent(
+    engine: SearchEngine,
+    cases: Sequence[IntentCase],
+    stages: Sequence[str],
+    advance: Callable[[int], None] = lambda _count: None,
+) -> tuple[Mapping[str, IntentFigures], int]:
+    """Figures by stage, and the number of cases that count: those with a product of the kind in the catalog.
+
+    Raises FilterError for a condition that the catalog cannot answer.
+    """
+    snapshot = engine.snapshot
+    titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
+    outcomes: dict[str, list[_Outcome]] = {stage: [] for stage in stages}
+    counted = 0
+    for case in cases:
+        good = _good_products(snapshot, case, titles)
+        counted += bool(good)
+        for stage in stages if good else ():
+            page = engine.search(case.query, size=DEPTH, stage=stage)
+            outcomes[stage].append(_outcome(case, good, [(hit.product.id, hit.product.title) for hit in page.hits]))
+        advance(1)
+    if not counted:
+        raise JudgmentsError("no case has a product of its kind in this index")
+    return {stage: _figures(found) for stage, found in outcomes.items()}, counted
+
+
+def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) -> frozenset[str]:
+    rows: Rows = np.array([row for row, title in enumerate(titles) if case.good.search(title)], np.int64)
+    if case.condition:
+        rows = snapshot.keyword.select(Selection(rows=rows, where=condition_of(snapshot, case.condition)))
+    return frozenset(snapshot.products.id_of(row) for row in rows.tolist())
+
+
+def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, str]]) -> _Outcome:
+    is_good = [product in good for product, _ in hits]
+    first, depth = float(is_good[0]) if is_good else 0.0, min(DEPTH, len(good))
+    precision = sum(is_good[:depth]) / depth
+    accessories = sum(bool(case.accessory and case.accessory.search(title)) for _, title in hits) / DEPTH
+    failed = not first or precision < 0.5
+    failure = IntentFailure(case.query, precision, [title for _, title in hits[:3]]) if failed else None
+    return _Outcome(first, precision, accessories, failure)
+
+
+def _figures(outcomes: Sequence[_Outcome]) -> IntentFigures:
+    first, ten = (np.array([getattr(each, name) for each in outcomes]) for name in ("first", "ten"))
+    nothing = np.zeros(len(outcomes))
+    return IntentFigures(
+        paired_bootstrap(first, nothing),
+        paired_bootstrap(ten, nothing),
+        float(np.mean([each.accessories for each in outcomes])),
+        [each.failure for each in outcomes if each.failure],
+    )
