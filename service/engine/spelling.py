@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
+from functools import cache, cached_property
+from importlib.resources import files
 from itertools import accumulate, islice
 
 import numpy as np
@@ -45,6 +46,14 @@ _CLEARLY = 3
 """How many times more frequent the best word must be than the next one that is as near, to be sure of it."""
 
 
+@cache
+def language_words() -> frozenset[str]:
+    """The 82,834 words of symspellpy's English frequency dictionary: none of them is a typing error, whatever the
+    catalog lacks."""
+    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig")
+    return frozenset(line.partition(" ")[0] for line in lines.splitlines())
+
+
 @dataclass(frozen=True, slots=True)
 class Correction:
     """A correction, and whether it is sure enough to be searched for at once."""
@@ -68,14 +77,15 @@ class WordCorrector:
 
     def correct(self, word: str, companions: Sequence[str] = ()) -> Correction | None:
         """The correction of a folded word, None where no word is near; `companions`, the query's other words, decide
-        between words that are equally near."""
+        between words that are equally near. A correction of a word of the language is never sure."""
         edits = edits_of(word)
         if not edits:
             return None
         near = self._near(word, edits)
-        if near and near[0].edits == 1:
-            return self._best(word, near, companions)
-        return self._two_words(word) or (self._best(word, near, companions) if near else None)
+        is_near = bool(near) and near[0].edits == 1
+        found = None if is_near else self._two_words(word)
+        found = found or (self._best(word, near, companions) if near else None)
+        return replace(found, is_sure=False) if found and found.is_sure and word in language_words() else found
 
     def complete(self, prefix: str) -> str:
         """The most likely word that a misspelled prefix begins; empty where none is near."""
