@@ -19,6 +19,7 @@ import numpy as np
 from indexer.embedding import CatalogEncoder, state_columns
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
+from indexer.product_types import derive_types
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
@@ -40,6 +41,7 @@ from retrieval.store.manifest import (
     SCHEMA,
     SYNONYMS_FILE,
     TEXT_KEYS_FILE,
+    TYPES_FOLDER,
     VECTORS_FOLDER,
     WORDS_FOLDER,
     Manifest,
@@ -191,6 +193,7 @@ class Rebuild:
             self._clear_up()
             return self._report(previous.manifest, name, reason, quality, published=False)
         kind = self._timed("encode", lambda: self._encode(encoder, building, writer))
+        self._timed("types", lambda: self._derive_types(building))
         manifest = self._timed("publish", lambda: self._manifest(building, writer, encoder, name, kind))
         if manifest.cluster:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
@@ -297,6 +300,15 @@ class Rebuild:
         made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, writer.keys, before)
         self._encoded, self._states = made.texts, made.states
         return build_index(building / VECTORS_FOLDER, before=self._reusable_vectors(encoder, writer)).value
+
+    def _derive_types(self, building: Path) -> None:
+        """Writes the types of the products."""
+        self._progress.begin("types", None, "")
+        products = ProductStore(building)
+        vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
+        types = derive_types((products[row] for row in range(len(products))), vectors)
+        types.write(building / TYPES_FOLDER)
+        self._progress.end(f"{len(types.phrases):,} product types")
 
     def _reusable_vectors(self, encoder: Encoder, writer: VersionWriter) -> PreviousVectors | None:
         """The previous vectors of products whose text is unchanged."""

@@ -34,6 +34,8 @@ class RetrievalScores:
     cosine: Array
     bm25_rank: Array
     dense_rank: Array
+    intent: Array
+    """How far each candidate is of the type that the query asks for (n,), 0 to 1."""
 
     @property
     def similarity(self) -> Array:
@@ -43,20 +45,22 @@ class RetrievalScores:
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """The scores of the candidates at `rows`, in their order."""
         bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
-        return RetrievalScores(self.words, self.background, self.bm25[rows], self.cosine[rows], bm25_rank, dense_rank)
+        bm25, cosine, intent = self.bm25[rows], self.cosine[rows], self.intent[rows]
+        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, intent)
 
 
 Merge = Callable[[RetrievalScores], Array]
 
 
-def per_word(evidence: RetrievalScores, weight: float) -> Array:
-    """BM25 for each word of the query, plus the weighted cosine in deviations above the background.
+def per_word(evidence: RetrievalScores, weight: float, of_type: float) -> Array:
+    """BM25 for each word of the query, plus the weighted cosine in deviations above the background, plus `of_type` for
+    a product of the type that the query asks for.
 
     BM25 adds up over words while the cosine does not, so without the division a long query would hardly hear the
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
     Fusion Functions for Hybrid Retrieval, section 3).
     """
-    return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity
+    return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + of_type * evidence.intent
 
 
 def by_maximum(evidence: RetrievalScores, weight: float) -> Array:
@@ -77,7 +81,7 @@ def reciprocal_rank(evidence: RetrievalScores, k: float) -> Array:
 
 
 METHODS: Mapping[str, Merge] = {
-    "per-word": partial(per_word, weight=0.7),
+    "per-word": partial(per_word, weight=0.7, of_type=3.0),
     "maximum": partial(by_maximum, weight=0.08),
     "z-score": partial(z_scores, weight=0.25),
     "rrf": partial(reciprocal_rank, k=60.0),

@@ -198,7 +198,8 @@ class Stages:
         cosine = np.zeros(len(rows))
         if query is not None:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
-        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine)
+        intent = self._intent(request, rows)
+        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine, intent)
         extra = others.rows[others.scores == 0]
         alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
         scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
@@ -236,6 +237,14 @@ class Stages:
         unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
         return replace(completed, candidates=unscored)
 
+    def _intent(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
+        """How far products are of the type that a query asks for (n,), 0 to 1."""
+        words = sum(group.words for group in request.groups)
+        wanted = self._snapshot.types.agreement(request.text, words)
+        if wanted is None:
+            return np.zeros(len(rows))
+        return self._snapshot.types.agreements(wanted, rows)
+
     def _relaxed(self, request: ResolvedRequest, query: Vectors) -> Ranking:
         """The nearest products that the filter lets through, when it lets no candidate through."""
         allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
@@ -244,7 +253,8 @@ class Stages:
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
         cosine = nearest.scores.astype(np.float64)
         background = self._snapshot.manifest.background
-        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, np.full(count, np.inf), ranks)
+        unranked = np.full(count, np.inf)
+        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, unranked, ranks, nothing)
         selection = Selection((), np.sort(rows), request.where)
         ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
         places = np.arange(1, count + 1)
@@ -252,7 +262,11 @@ class Stages:
 
 
 def _evidence(
-    words: int, background: Background, found: tuple[Matches, Matches, NearestRows], cosine: NDArray[np.float64]
+    words: int,
+    background: Background,
+    found: tuple[Matches, Matches, NearestRows],
+    cosine: NDArray[np.float64],
+    intent: NDArray[np.float64],
 ) -> RetrievalScores:
     """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors."""
     matches, others, nearest = found
@@ -266,7 +280,7 @@ def _evidence(
         is_near = nearest.rows[by_row[place]] == rows
         dense_rank[is_near] = by_row[place[is_near]] + 1
     bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
-    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank)
+    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, intent)
 
 
 def _ranked_part(retrieved: Retrieval) -> Matches:

@@ -276,6 +276,7 @@ class LiveSnapshot:
         self._vectors = ChangedVectors.over(base.vectors)
         self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
         self._signals = ChangedSignals(base.signals, base.manifest.products)
+        self._types = base.types
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
@@ -369,6 +370,7 @@ class LiveSnapshot:
             tokens = {row: each.tokens if each else None for row, each in laid.items()}
             self._states = self._states.with_changes(tokens)
         self._signals = self._signals.with_changes(rows)
+        self._types = self._types.with_changes(rows)
         self._products = self._products.with_changes(rows, added)
         self.snapshot = replace(
             self.snapshot,
@@ -378,6 +380,7 @@ class LiveSnapshot:
             vectors=self._vectors,
             states=self._states,
             signals=self._signals,
+            types=self._types,
         )
 
     def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:

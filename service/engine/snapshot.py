@@ -48,6 +48,7 @@ from retrieval.store.manifest import (
     KEYWORD_FOLDER,
     STATES_FOLDER,
     SYNONYMS_FILE,
+    TYPES_FOLDER,
     VECTORS_FOLDER,
     Manifest,
     read_fields,
@@ -56,6 +57,7 @@ from retrieval.store.products import ProductStore
 from retrieval.store.signals import ProductSignals, StoredSignals
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup
+from retrieval.text.product_types import ProductTypes
 from retrieval.text.synonyms import Synonyms
 
 if TYPE_CHECKING:
@@ -207,6 +209,7 @@ class Snapshot:
     states: TokenStates | None
     """None in a version whose encoder gives no states of tokens."""
     signals: ProductSignals
+    types: ProductTypes
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
@@ -288,6 +291,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
         encoder,
         _states(folder, manifest),
         StoredSignals(folder, manifest.products),
+        ProductTypes.open(folder / TYPES_FOLDER, manifest.products),
         (*serving.notices, *notices),
         unanswered,
     )

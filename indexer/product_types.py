@@ -1,0 +1,161 @@
+"""The types of a catalog's products, decided over the whole catalog.
+
+The last word of a title is not always its head ("Hair Dryer Kelda"). Of the words that may be, the one is chosen whose
+products are alike: of one category where the feed has categories, else close to each other in meaning.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.index.vectors import CHUNK_ROWS, Vectors
+from retrieval.records import Product
+from retrieval.text.product_types import MOST_WORDS, Phrase, ProductTypes, head_candidates, head_phrases
+
+FEWEST = 3
+"""Products that make a phrase a type, and that a head needs for a mean vector."""
+_ROUNDS = 2
+_MODEL_PENALTY = 1.0
+"""For each word cut, times the share of its phrases that it ends: a word that ends nearly all of them ("kit") is a
+head, one that stands anywhere is a model's name."""
+_SEGMENT_PENALTY = 0.06
+_UNKNOWN_AGREEMENT = 0.15
+"""Of a head with too few products."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The m phrases that may name the types of all products."""
+
+    phrases: Sequence[Phrase]
+    products: NDArray[np.int64]
+    """(m,) The product of each, ascending."""
+    heads: NDArray[np.int64]
+    """(m,) The number of its head."""
+    penalties: NDArray[np.float64]
+    """(m,)."""
+    is_whole: NDArray[np.bool_]
+    """(m,) Whether no word was cut."""
+    head_count: int
+
+
+def derive_types(products: Iterable[Product], vectors: Vectors) -> ProductTypes:
+    """The types of products with their unit vectors (n, dimension), in the order of their rows."""
+    titles: list[list[Phrase]] = []
+    leaves: list[str] = []
+    for product in products:
+        titles.append(head_phrases(product.title, product.brand or ""))
+        leaves.append(product.category[-1] if product.category else "")
+    candidates = _candidates(titles)
+    chosen = np.flatnonzero(candidates.is_whole)
+    for _ in range(_ROUNDS):
+        agreement = _agreement(candidates, chosen, leaves, vectors) - candidates.penalties
+        chosen = _best(candidates.products, agreement)
+    phrases: list[Phrase] = [()] * len(titles)
+    for at in chosen.tolist():
+        phrases[candidates.products[at]] = candidates.phrases[at]
+    categories = {leaf: head_phrases(leaf) for leaf in set(leaves)}
+    return _numbered(phrases, [categories[leaf][0] if categories[leaf] else () for leaf in leaves])
+
+
+def _candidates(titles: Sequence[Sequence[Phrase]]) -> _Candidates:
+    occurring, ending = Counter[str](), Counter[str]()
+    for title in titles:
+        for phrase in title:
+            occurring.update(set(phrase))
+            ending[phrase[-1]] += 1
+    numbers: dict[str, int] = {}
+    found: list[Phrase] = []
+    rows: list[tuple[int, int, float, bool]] = []
+    for row, title in enumerate(titles):
+        for phrase, cut, segment in head_candidates(title):
+            behind = title[segment][len(phrase) :]
+            penalty = sum(ending[word] / occurring[word] for word in behind) * _MODEL_PENALTY
+            found.append(phrase)
+            head = numbers.setdefault(phrase[-1], len(numbers))
+            rows.append((row, head, penalty + _SEGMENT_PENALTY * segment, cut == 0))
+    products, heads, penalties, is_whole = (
+        (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
+    )
+    return _Candidates(
+        found,
+        products.astype(np.int64),
+        heads.astype(np.int64),
+        penalties.astype(np.float64),
+        is_whole.astype(bool),
+        len(numbers),
+    )
+
+
+def _agreement(
+    candidates: _Candidates, chosen: NDArray[np.int64], leaves: Sequence[str], vectors: Vectors
+) -> NDArray[np.float64]:
+    """How alike each candidate's product is to the products whose head it was last (m,): the share of them in its
+    category, or without one the cosine with their mean vector."""
+    heads, products = candidates.heads[chosen], candidates.products[chosen]
+    counts = np.bincount(heads, minlength=candidates.head_count)
+    agreement = _cosines(candidates, heads, products, vectors)
+    agreement[counts[candidates.heads] < FEWEST] = _UNKNOWN_AGREEMENT
+    _, categories = np.unique(leaves, return_inverse=True)
+    has_category = np.array([bool(leaf) for leaf in leaves], bool)
+    together = Counter(zip(heads.tolist(), categories[products].tolist(), strict=True))
+    for at in np.flatnonzero(has_category[candidates.products]).tolist():
+        head = int(candidates.heads[at])
+        share = together[head, int(categories[candidates.products[at]])] / max(int(counts[head]), 1)
+        agreement[at] = share if counts[head] >= FEWEST else _UNKNOWN_AGREEMENT
+    return agreement
+
+
+def _cosines(
+    candidates: _Candidates, heads: NDArray[np.int64], products: NDArray[np.int64], vectors: Vectors
+) -> NDArray[np.float64]:
+    """The cosine of each candidate's product with the mean of its head's products (m,), the catalog's mean taken off
+    first: encoders place all texts near to each other."""
+    from scipy.sparse import csr_array
+
+    sample = np.sort(np.random.default_rng(0).choice(len(vectors), min(len(vectors), CHUNK_ROWS), replace=False))
+    mean = np.asarray(vectors[sample], np.float32).mean(axis=0)
+    members = csr_array((np.ones(len(heads), np.float32), (heads, products)), (candidates.head_count, len(vectors)))
+    sums = np.zeros((candidates.head_count, vectors.shape[1]), np.float32)
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        part = slice(start, min(start + CHUNK_ROWS, len(vectors)))
+        sums += members[:, part] @ _centred(vectors[part], mean)
+    sums /= np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9
+    cosines = np.empty(len(candidates.phrases))
+    for start in range(0, len(cosines), CHUNK_ROWS):
+        part = slice(start, start + CHUNK_ROWS)
+        own = _centred(vectors[candidates.products[part]], mean)
+        cosines[part] = np.einsum("ij,ij->i", own, sums[candidates.heads[part]])
+    return cosines
+
+
+def _centred(vectors: Vectors, mean: Vectors) -> Vectors:
+    centred = np.asarray(vectors, np.float32) - mean
+    return np.asarray(centred / (np.linalg.norm(centred, axis=1, keepdims=True) + 1e-9), np.float32)
+
+
+def _best(products: NDArray[np.int64], agreement: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The places of the best candidate of each product, the earlier of equals."""
+    order = np.lexsort((np.arange(len(products)), -agreement, products))
+    return order[np.unique(products[order], return_index=True)[1]]
+
+
+def _numbered(titles: Sequence[Phrase], categories: Sequence[Phrase]) -> ProductTypes:
+    """Each product's type: the longest ending of its phrase that enough products share, or else its head."""
+    shared = Counter(phrase[-length:] for phrase in titles for length in range(1, min(len(phrase), MOST_WORDS) + 1))
+    numbers: dict[Phrase, int] = {}
+
+    def number(phrase: Phrase) -> int:
+        if not phrase:
+            return -1
+        lengths = [n for n in range(2, min(len(phrase), MOST_WORDS) + 1) if shared[phrase[-n:]] >= FEWEST]
+        return numbers.setdefault(phrase[-max(lengths, default=1) :], len(numbers))
+
+    by_title = np.array([number(phrase) for phrase in titles], np.int32)
+    by_category = np.array([number(phrase) for phrase in categories], np.int32)
+    return ProductTypes.of(list(numbers), by_title, by_category)

@@ -1,0 +1,214 @@
+"""Product types: the kind of product that a title or a query names, by the head of its noun phrase.
+
+"Brunmarck Drill Bit Set for Cordless Drill, 10-Piece" is a drill bit set: what follows a preposition or a comma,
+brands, numbers, quantities and colours are cut, and the last word that remains is the head.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Product
+from retrieval.store.files import format_json, load_array, read_json
+from retrieval.text import units
+from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold, word_term
+
+Phrase = tuple[str, ...]
+"""Terms of a noun phrase, the head last."""
+
+PHRASES_FILE = "phrases.json"
+ROWS_FILE = "rows.npy"
+"""(2, n) int32: the type of each product by its title and by its category."""
+_MOST_BYTES = 256 << 20
+
+MOST_WORDS = 3
+"""Words of a phrase that name a type: more make a type of every product."""
+_MOST_SEGMENTS = 4
+_MOST_MODEL_WORDS = 2
+"""Words behind a head that may be a model's name ("Hair Dryer Kelda")."""
+
+_COLOURS = re.compile(
+    "black|white|red|blue|green|yellow|orange|purple|pink|brown|grey|gray|silver|gold|beige|ivory|cream|bronze|brass|"
+    "chrome|nickel|copper|clear|tan|navy|almond|bisque|charcoal|titanium|multicolor|assorted|natural"
+)
+_COUNTED = re.compile(r"packs?|pairs?|pieces?|pcs?|count|sheets?|pages?|sizes?|each")
+_SEGMENTS = re.compile(r"\s[-|]\s|[,;:()\[\]|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
+_COMPLEMENT = re.compile(
+    r"\s(?:for|with|w/|in|by|from|without|featuring|includes?|including|on|to|at|compatible|fits?|of)\s"
+)
+_CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
+_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{units.QUANTITIES})(?:\.(?= |$))?")
+_WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
+_GAP = "•"
+"""Stands for a quantity: what comes behind it names the product ("4 ft. Shop Light")."""
+
+
+def head_phrases(text: str, brand: str = "") -> list[Phrase]:
+    """The noun phrases of a title or query that may name its type, the likeliest first, each with all its words."""
+    folded = _CONTAINER.sub("", fold(text))
+    folded = _QUANTITY.sub(lambda found: found[0] if found[0].isdigit() else f" {_GAP} ", folded)
+    own = fold(brand).split()
+    phrases: list[Phrase] = []
+    for segment in _SEGMENTS.split(folded):
+        words = _WORD.findall(_COMPLEMENT.split(f" {segment} ")[0])
+        if contains_chinese(segment):
+            # Without spaces the last word of each run is the head.
+            runs = (chinese_words(word) for word in words if contains_chinese(word))
+            phrases += [tuple(word for word in run if len(word) > 1) for run in runs]
+        else:
+            phrases.append(_english(words, own))
+    return [phrase for phrase in phrases if phrase][:_MOST_SEGMENTS]
+
+
+def _english(words: Sequence[str], brand: Sequence[str]) -> Phrase:
+    stripped = [word for word in (word.strip(".'&-") for word in words) if word]
+    while stripped and _is_no_head(stripped[-1]):
+        stripped.pop()
+    if brand and stripped[: len(brand)] == list(brand):
+        stripped = stripped[len(brand) :]
+    start = max((at for at, word in enumerate(stripped) if word == _GAP), default=-1) + 1
+    return tuple(word_term(word) for word in stripped[start:])
+
+
+def _is_no_head(word: str) -> bool:
+    is_listed = _COLOURS.fullmatch(word) or _COUNTED.fullmatch(word)
+    return len(word) < 2 or bool(is_listed) or any(character.isdigit() for character in word)
+
+
+def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
+    """Every phrase whole and without its last words, with the number of words cut and of its segment: a title may end
+    with a model's name."""
+    return [
+        (phrase[: len(phrase) - cut], cut, segment)
+        for segment, phrase in enumerate(phrases)
+        for cut in range(min(_MOST_MODEL_WORDS + 1, len(phrase)))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class TypeAgreement:
+    """How far types are what a query asks for."""
+
+    phrase: Phrase
+    """The noun phrase of the query, the head last."""
+    by_type: Mapping[int, float]
+    """0 to 1, by the number of the type; 0 for all others."""
+
+    def of(self, types: NDArray[np.int32]) -> NDArray[np.float64]:
+        """The agreement of types (n,), -1 for none."""
+        return np.array([self.by_type.get(number, 0.0) for number in types.tolist()], np.float64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ProductTypes:
+    """The types of a catalog's products. Read-only, thread-safe."""
+
+    phrases: Sequence[Phrase]
+    by_title: NDArray[np.int32]
+    """(n,) The type of each product by its title; -1 for none."""
+    by_category: NDArray[np.int32]
+    """(n,) By the last name of its category path; -1 for none."""
+    changed: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+    """Both types of products that live changes replaced or added, by row."""
+    heads: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    """The numbers of the types by the term of their head."""
+
+    @classmethod
+    def open(cls, folder: Path, products: int) -> ProductTypes:
+        """Reads the types of a version; raises StoreDamagedError where they are not of so many products."""
+        phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
+        by_row = load_array(folder / ROWS_FILE)
+        if by_row.shape != (2, products) or by_row.max(initial=-1) >= len(phrases):
+            raise StoreDamagedError(
+                f"{folder} holds types of {by_row.shape[-1]} products, not {products}; rebuild the index"
+            )
+        return cls.of([tuple(phrase.split(" ")) for phrase in phrases], *by_row)
+
+    def write(self, folder: Path) -> None:
+        """Writes the types of a version into a folder, which is made."""
+        folder.mkdir()
+        (folder / PHRASES_FILE).write_bytes(format_json([" ".join(phrase) for phrase in self.phrases]))
+        np.save(folder / ROWS_FILE, np.array([self.by_title, self.by_category], np.int32))
+
+    @classmethod
+    def of(cls, phrases: Sequence[Phrase], by_title: NDArray[np.int32], by_category: NDArray[np.int32]) -> ProductTypes:
+        """The types of a version."""
+        heads: dict[str, list[int]] = defaultdict(list)
+        for number, phrase in enumerate(phrases):
+            heads[phrase[-1]].append(number)
+        return cls(phrases, by_title, by_category, heads=heads)
+
+    def with_changes(self, products: Mapping[int, Product | None]) -> ProductTypes:
+        """These types with those of changed products; what is gone, or of a type that is new, has none."""
+        found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
+        return replace(self, changed=MappingProxyType({**self.changed, **found}))
+
+    def agreement(self, query: str, words: int) -> TypeAgreement | None:
+        """How far types are what a query of so many words asks for; None where it names no type of the catalog.
+
+        The agreement falls with the square of the share of the query's words that name the type: a long query asks for
+        more than a type.
+        """
+        for phrase in head_phrases(query):
+            if numbers := self.heads.get(phrase[-1]):
+                share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
+                found = {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
+                return TypeAgreement(phrase, found)
+        return None
+
+    def agreements(self, wanted: TypeAgreement, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The agreement of the products at `rows` (n,): the better one of title and category."""
+        both = [self._both(row) for row in rows.tolist()]
+        titles, categories = (
+            (np.array(column, np.int32) for column in zip(*both, strict=True)) if both else (rows, rows)
+        )
+        return np.maximum(wanted.of(titles), wanted.of(categories))
+
+    def name_of(self, row: int) -> str:
+        """The type of a product as terms; empty where it has none."""
+        number = self._both(row)[0]
+        return " ".join(self.phrases[number]) if number >= 0 else ""
+
+    def _both(self, row: int) -> tuple[int, int]:
+        if row in self.changed or row >= len(self.by_title):
+            return self.changed.get(row, (-1, -1))
+        return int(self.by_title[row]), int(self.by_category[row])
+
+    def _classify(self, product: Product) -> tuple[int, int]:
+        leaf = product.category[-1] if product.category else ""
+        return self._known(head_phrases(product.title, product.brand or "")), self._known(head_phrases(leaf))
+
+    def _known(self, phrases: Sequence[Phrase]) -> int:
+        """The longest type that ends one of these phrases; -1 for none."""
+        for phrase, *_ in head_candidates(phrases):
+            numbers = [
+                at for at in self.heads.get(phrase[-1], ()) if phrase[-len(self.phrases[at]) :] == self.phrases[at]
+            ]
+            if numbers:
+                return max(numbers, key=lambda number: len(self.phrases[number]))
+        return -1
+
+
+SAME_HEAD = 0.5
+"""The agreement of a type that shares the head of what a query asks for, and none of its other words."""
+
+
+def _agreement(query: Phrase, named: Phrase) -> float:
+    """`SAME_HEAD` for an equal head, 1 where the query's whole phrase ends the type's, or is a shorter name of it."""
+    wanted = query[-MOST_WORDS:]
+    shared = 0
+    for one, other in zip(reversed(wanted), reversed(named), strict=False):
+        if one != other:
+            break
+        shared += 1
+    rest = len(wanted) - 1
+    return SAME_HEAD + (1 - SAME_HEAD) * (shared - 1) / rest if rest else 1.0
