@@ -19,10 +19,10 @@ import numpy as np
 from indexer.embedding import CatalogEncoder, state_columns
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
-from indexer.product_types import derive_types
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
+from indexer.type_derivation import derive_types
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings
@@ -32,6 +32,7 @@ from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, res
 from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
 from retrieval.index.faiss import PreviousVectors, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
+from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (

@@ -1,0 +1,41 @@
+"""Types decided over a whole catalog: a model's name behind the head is no type."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from indexer.type_derivation import derive_types
+from retrieval.records import Product
+
+KINDS = ("Hair Dryer", "Frying Pan", "Desk Lamp")
+MODELS = ("Kelda", "Ivara", "Ulver", "Hollis")
+
+
+def catalog(*, with_categories: bool) -> list[Product]:
+    """Each kind in each model, the model's name before or behind it."""
+    products = []
+    for kind in KINDS:
+        for model in MODELS:
+            for title in (f"{kind} {model}", f"{model} {kind}", f"{model} Red {kind} for Home"):
+                category = ("Home", f"{kind}s") if with_categories else ()
+                products.append(Product(str(len(products)), title, category=category))
+    return products
+
+
+@pytest.mark.parametrize("with_categories", [True, False])
+def test_the_head_is_the_word_whose_products_are_alike(with_categories: bool) -> None:
+    products = catalog(with_categories=with_categories)
+    random = np.random.default_rng(3)
+    kinds = np.repeat(np.eye(len(KINDS), 16), len(products) // len(KINDS), axis=0)
+    vectors = (kinds + random.normal(0, 0.05, kinds.shape)).astype(np.float32)
+    types = derive_types(products, vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    named = [types.name_of(row).split()[-1] for row in range(len(products))]
+    assert named == ["dryer"] * 12 + ["pan"] * 12 + ["lamp"] * 12
+    by_category = [types.phrases[number] if number >= 0 else () for number in types.by_category.tolist()]
+    assert by_category[0] == (("hair", "dryer") if with_categories else ())
+
+
+def test_titles_without_a_noun_have_no_type() -> None:
+    types = derive_types([Product("a", "12"), Product("b", "7")], np.eye(2, 8, dtype=np.float32))
+    assert [types.name_of(row) for row in (0, 1)] == ["", ""]

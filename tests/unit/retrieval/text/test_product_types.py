@@ -1,0 +1,80 @@
+"""The type that a title or a query names, and how far a product's type is what a query asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Product
+from retrieval.text.product_types import ROWS_FILE, SAME_HEAD, ProductTypes, head_phrases
+
+TYPES = ProductTypes.of(
+    [("cordless", "drill"), ("hammer", "drill"), ("drill", "bit", "set"), ("drill",)],
+    np.array([0, 1, 2, -1], np.int32),
+    np.array([3, -1, -1, -1], np.int32),
+)
+ROWS = np.arange(4)
+
+
+@pytest.mark.parametrize(
+    ("title", "brand", "head"),
+    [
+        ("Brunmarck Drill Bit Set for Cordless Drill, 10-Piece", "", "brunmarck drill bit set"),
+        ("Cordless Drill by Draxelby, Jorvik DX3768, 20V, Yellow", "Draxelby", "cordless drill"),
+        ("Samsung 7.2 cu. ft. Electric Dryer in White", "", "electr dryer"),
+        ("Rain Computers - Remix Backpack for Laptops - Olive", "Rain Computers", "remix backpack"),
+        ("Set of 6 cake chopsticks", "", "cake chopstick"),
+        ("VIAIR Portable Air Compressor-DISCONTINUED", "", "viair portabl air compressor"),
+        ("4 ft. 2-Light LED Utility Shop Light (4-Pack)", "", "2-light led util shop light"),
+        ("炊语 电热水壶 800W", "", "电热水壶"),
+        ("toner for laser printer", "", "toner"),
+        ("laptop", "", "laptop"),
+    ],
+)
+def test_the_head_is_the_last_word_before_complements_sizes_and_colours(title: str, brand: str, head: str) -> None:
+    phrases = [" ".join(phrase) for phrase in head_phrases(title, brand)]
+    assert head in phrases[:2]
+
+
+@pytest.mark.parametrize("text", ["", " ", "12", "for", "red", "2 in. x 4 in."])
+def test_a_text_without_a_noun_names_no_type(text: str) -> None:
+    assert head_phrases(text) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "words", "expected"),
+    [
+        ("drill", 1, [1, 1, 0, 0]),
+        ("cordless drill", 2, [1, SAME_HEAD, 0, 0]),
+        ("drill bit set", 3, [0, 0, 1, 0]),
+        ("drill with two cases", 4, [1 / 16, 1 / 16, 0, 0]),
+    ],
+)
+def test_agreement_is_of_the_shared_words_and_falls_with_others(query: str, words: int, expected: list[float]) -> None:
+    wanted = TYPES.agreement(query, words)
+    assert wanted is not None
+    assert TYPES.agreements(wanted, ROWS) == pytest.approx(expected)
+
+
+def test_a_query_that_names_no_type_of_the_catalog_agrees_with_none() -> None:
+    assert TYPES.agreement("saw", 1) is None
+
+
+def test_a_live_change_gives_a_product_its_type() -> None:
+    changed = TYPES.with_changes({1: None, 9: Product("n", "Torvane Brushless Cordless Drill, 12V")})
+    assert [changed.name_of(row) for row in (0, 1, 9, 10)] == ["cordless drill", "", "cordless drill", ""]
+    assert TYPES.name_of(1) == "hammer drill", "the types of the version stay as they are"
+
+
+def test_types_are_read_as_written_and_refused_where_they_are_of_other_products(tmp_path: Path) -> None:
+    TYPES.write(tmp_path / "types")
+    opened = ProductTypes.open(tmp_path / "types", 4)
+    assert [opened.name_of(row) for row in ROWS] == [TYPES.name_of(row) for row in ROWS]
+    with pytest.raises(StoreDamagedError, match="types of 4 products, not 5; rebuild the index"):
+        ProductTypes.open(tmp_path / "types", 5)
+    np.save(tmp_path / "types" / ROWS_FILE, np.array([[0, 1, 2, 9], [0] * 4], np.int32))
+    with pytest.raises(StoreDamagedError, match="rebuild the index"):
+        ProductTypes.open(tmp_path / "types", 4)
