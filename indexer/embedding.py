@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import random
+import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, TokenCache, VectorCache, whole_keys
 from indexer.incremental import cache_version_vectors
 from retrieval.encoders.base import Encoder, as_token_encoder
 from retrieval.index.token_states import StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
-from retrieval.index.vectors import Rows, Vectors, create_vectors
+from retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, Vectors, create_vectors
 from retrieval.progress import Progress
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
 from retrieval.store.versions import Store
+from retrieval.text.analysis import chinese_words, contains_chinese, fold
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,3 +132,51 @@ def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:
         places = table.find(keys[start : start + _COPIED_ROWS])
         others = np.flatnonzero(places >= 0)
         into[start + others] = into[rows[places[others]]]
+
+
+_FEWEST_FOR_CUTOFF = 200
+_CUTOFF_QUERIES = 300
+_KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
+"""Quantiles: of queries made from the catalog one in a hundred may be lost; of meaningless ones 95 go."""
+
+
+def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, seed: int = 0) -> Cutoff:
+    """The cutoff of an encoder over a catalog's unit vectors (n, dimension), in the order of the products.
+
+    Two measures of the cosine with the nearest product: of pairs of neighbouring words from titles, which the catalog
+    has something for, and of random letters, for which it has nothing. Raises EncoderError.
+    """
+    if len(products) < _FEWEST_FOR_CUTOFF:
+        return NO_CUTOFF
+    dice = random.Random(seed)  # noqa: S311 - the same queries each time
+    titles = [products[row].title for row in dice.sample(range(len(products)), min(len(products), _CUTOFF_QUERIES))]
+    known = list(filter(None, (_neighbours(title, dice) for title in titles)))
+    unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
+    highest = partial(_highest_cosines, vectors)
+    least = float(np.quantile(highest(encoder.encode_queries(known)), _KNOWN_LOST)) if known else -1.0
+    return Cutoff(least, max(least, float(np.quantile(highest(encoder.encode_queries(unknown)), _UNKNOWN_LEFT))))
+
+
+def _neighbours(title: str, dice: random.Random) -> str:
+    words = [word for word in fold(title).split() if len(word) > 2]
+    joint = " "
+    if contains_chinese(title):
+        words, joint = [word for word in chinese_words(title) if len(word) > 1], ""
+    if len(words) < 2:
+        return ""
+    start = dice.randrange(len(words) - 1)
+    return joint.join(words[start : start + 2])
+
+
+def _letters(dice: random.Random) -> str:
+    words = dice.choice((1, 1, 2))
+    return " ".join("".join(dice.choices(string.ascii_lowercase, k=dice.randint(4, 9))) for _ in range(words))
+
+
+def _highest_cosines(vectors: Vectors, queries: Vectors) -> NDArray[np.float32]:
+    """The cosine of each query (q, dimension) with its nearest vector (q,)."""
+    highest = np.full(len(queries), -1.0, np.float32)
+    for start in range(0, len(vectors), CHUNK_ROWS):
+        part = np.asarray(vectors[start : start + CHUNK_ROWS], np.float32)
+        np.maximum(highest, (part @ queries.T).max(axis=0), out=highest)
+    return highest

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from indexer.embedding import CatalogEncoder, EncodingResult, state_columns
+from indexer.embedding import CatalogEncoder, EncodingResult, measure_cutoff, state_columns
 from indexer.incremental import prune_journal
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder
@@ -40,7 +40,7 @@ from retrieval.store.manifest import (
     VersionChanges,
     read_fields,
 )
-from retrieval.store.products import RECIPE
+from retrieval.store.products import RECIPE, ProductStore
 from retrieval.store.versions import Store
 
 
@@ -240,12 +240,14 @@ def encoding_fields(
     encoder: Encoder, name: str, building: Path, kind: str, states: TokenStatesInfo | None
 ) -> dict[str, Any]:
     """The fields of a manifest that describe the encoder of this name, its vectors (of a `kind`) and its states."""
+    vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
     return {
         "encoder": encoder.identity,
         "encoder_name": name,
         "dimension": encoder.dimension,
         "vectors": kind,
-        "background": measure_background(load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)),
+        "background": measure_background(vectors),
+        "cutoff": measure_cutoff(encoder, ProductStore(building), vectors),
         "states": states,
     }
 

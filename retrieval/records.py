@@ -227,8 +227,8 @@ class Page:
     facets: Mapping[str, Facet] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     """Stages that failed; empty for a complete response."""
-    relaxed: bool = False
-    """Whether nothing matched inside the filter, so that hits are the nearest products in it; facets stay empty."""
+    nearest: tuple[Hit, ...] = ()
+    """Where there is no hit: the products closest in meaning that the filter lets through, best first."""
     timings: Mapping[str, float] = field(default_factory=dict)
     """Stage to milliseconds."""
     version: str = ""
@@ -236,7 +236,7 @@ class Page:
     fit: float | None = None
     """The probability that the best hit fits the query; None without a ranker that gives it."""
     nothing_fits: bool = False
-    """Whether `fit` is below the floor of the settings: probably no hit is relevant."""
+    """Whether the whole catalog has nothing for the query: neither its words nor a similar product."""
     suggestion: str = ""
     """The corrected query, where a word is misspelled."""
     corrected: bool = False

@@ -117,8 +117,6 @@ class RankerSettings(SettingsTable):
     """time limit of the ranker in seconds; after it results keep the merged order"""
     event_weights: Annotated[tuple[float, float, float] | None, BeforeValidator(_event_weights)] = None
     """weights of a click, a cart and a purchase in a ranker's score, as in 1,3,5; see ranking"""
-    floor: float = Field(default=0.0, ge=0, lt=1)
-    """least probability that the best hit fits; below it the page says that nothing may fit"""
 
 
 class RecommendSettings(SettingsTable):

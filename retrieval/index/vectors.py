@@ -44,6 +44,20 @@ DEFAULT_BACKGROUND = Background(0.2, 0.12)
 """The background of small English encoders."""
 
 
+@dataclass(frozen=True, slots=True)
+class Cutoff:
+    """The least cosine of a query with its nearest product at which the catalog has something for the query."""
+
+    known: float
+    """Of a query with a word that the catalog or the language has."""
+    unknown: float
+    """Of a query without one."""
+
+
+NO_CUTOFF = Cutoff(-1.0, -1.0)
+"""Of a catalog that is too small to measure one: every query fits."""
+
+
 def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> Background:
     """The background of a catalog's unit vectors (n, dimension), from `pairs` pairs drawn by `seed`.
 

@@ -12,7 +12,7 @@ import msgspec
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.token_states import TokenStatesInfo
-from retrieval.index.vectors import DEFAULT_BACKGROUND, Background
+from retrieval.index.vectors import DEFAULT_BACKGROUND, NO_CUTOFF, Background, Cutoff
 from retrieval.store.files import FileEntry, text_seal
 
 MANIFEST = "manifest.json"
@@ -61,6 +61,8 @@ class Manifest(msgspec.Struct, frozen=True):
     """Paths relative to the store."""
     background: Background = DEFAULT_BACKGROUND
     """The cosine of unrelated products, from which similarity is measured."""
+    cutoff: Cutoff = NO_CUTOFF
+    """The similarity below which nothing fits a query."""
     recipe: str = ""
     """`retrieval.store.products.RECIPE`: the parts of a product that were read, and their weights."""
     report: Mapping[str, Any] = {}

@@ -10,6 +10,8 @@ import bisect
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,14 @@ Offsets = NDArray[np.int64]
 
 _AFTER_ALL = b"\xff"
 """Sorts behind every word in UTF-8."""
+
+
+@cache
+def language_words() -> frozenset[str]:
+    """The 82,834 words of symspellpy's English frequency dictionary: none of them is a typing error, whatever the
+    catalog lacks."""
+    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig")
+    return frozenset(line.partition(" ")[0] for line in lines.splitlines())
 
 
 @dataclass(frozen=True, slots=True)

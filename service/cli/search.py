@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -182,10 +182,6 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     """One page of hits; with `explain` each stage's score, and the parts of the ranker's; `query` is what was typed."""
     if page.degraded:
         show_notices((f"answered without {', '.join(page.degraded)}",))
-    if page.relaxed:
-        show_notices(("nothing matches with this filter; these are the nearest products that pass it",))
-    if page.nothing_fits and page.fit is not None:
-        show_notices((f"nothing may fit: the best hit does with a probability of {page.fit:.0%}",))
     suggestion = (printable(page.suggestion), "bold")
     if page.corrected:
         say("Showing results for ", suggestion, f"; nothing matches {printable(query)}" if query else "")
@@ -202,6 +198,9 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(f"No products on page {page.page}; there are {page.total:,}.")
     else:
         say(f"{page.total:,} products." if page.total else "No products.")
+    if page.nearest:
+        say("Nothing fits; the nearest products:" if page.nothing_fits else "Nearest products that pass the filter:")
+        _show_hits(replace(page, hits=page.nearest), explain=explain)
     for facet in page.facets.values():
         say(_facet_line(facet))
 

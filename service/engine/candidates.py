@@ -37,6 +37,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
+from retrieval.text.vocabulary import language_words, words_of
 from service.engine.request import STAGES
 from service.engine.snapshot import Snapshot
 
@@ -70,6 +71,10 @@ KEYWORD_DEPTH = 1_000
 DENSE_DEPTH = 200
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
+_CHECKED = 20
+"""The best keyword matches that are looked at for one with all words of the query."""
+OFFERED = 10
+"""The nearest products that are offered where there is no hit."""
 ABOUT_DEPTH = 20
 """Of each retriever's best, which show what a query is about, such as what its products usually cost."""
 
@@ -128,8 +133,10 @@ class Stages:
         nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
         retrieved = keyword.result()
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
-        if not ranking.total and request.where is not None and query is not None:
-            ranking = self._relaxed(request, query)
+        fits = query is None or self._fits(request, retrieved, nearest)
+        if query is not None and not (fits and (ranking.total or request.where is None)):
+            ranking = self._offers(request, query)
+            ranking.nothing_fits = not fits
         elif request.stage == "ranked" and self.last is not None:
             last, tokens = self.last, encoded.tokens if encoded else None
             try:
@@ -182,7 +189,7 @@ class Stages:
         stages: tuple[str, ...] = (request.stage,)
         if request.stage in ("merged", "ranked"):
             stages = ("bm25", "dense", "merged")
-        if request.stage == "ranked" and self.last is not None and not ranking.relaxed:
+        if request.stage == "ranked" and self.last is not None and ranking.total:
             stages = STAGES
         return tuple(stage for stage in stages if stage not in ranking.degraded)
 
@@ -245,8 +252,28 @@ class Stages:
             return np.zeros(len(rows))
         return self._snapshot.types.agreements(wanted, rows)
 
-    def _relaxed(self, request: ResolvedRequest, query: Vectors) -> Ranking:
-        """The nearest products that the filter lets through, when it lets no candidate through."""
+    def _fits(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> bool:
+        """Whether the catalog has something for a query: a product that it names, all of its words, or a similarity
+        that relevant products have. What a filter leaves plays no part."""
+        cutoff, best = self._snapshot.manifest.cutoff, retrieved.best.rows[:_CHECKED]
+        found = len(retrieved.identifier_rows) or len(request.pinned)
+        if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
+            return True
+        closest = float(nearest.scores[0])
+        if closest >= cutoff.unknown or self._has_all_words(request.groups, best):
+            return True
+        is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))
+        return is_known and closest >= cutoff.known
+
+    def _has_all_words(self, groups: tuple[TermGroup, ...], rows: Rows) -> bool:
+        """Whether one of some products matches every group of a query."""
+        for group in groups if len(rows) else ():
+            matches = self._snapshot.keyword.score(rows, (group,))
+            rows = matches.rows[matches.scores > 0]
+        return bool(len(rows))
+
+    def _offers(self, request: ResolvedRequest, query: Vectors) -> Ranking:
+        """No candidates, and the nearest products that the filter lets through."""
         allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
         nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
         rows, count = nearest.rows, len(nearest.rows)
@@ -255,10 +282,8 @@ class Stages:
         background = self._snapshot.manifest.background
         unranked = np.full(count, np.inf)
         evidence = RetrievalScores(len(request.groups), background, nothing, cosine, unranked, ranks, nothing)
-        selection = Selection((), np.sort(rows), request.where)
-        ordered = self._snapshot.keyword.sort(selection, request.sort) if request.sort else None
         places = np.arange(1, count + 1)
-        return Ranking(rows, cosine, evidence, count, selection, cosine, places, ordered=ordered, relaxed=count > 0)
+        return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places)
 
 
 def _evidence(
@@ -332,7 +357,7 @@ class Ranking:
     """The candidates of a request, best first.
 
     All arrays are (n,) and in the same order. `total` counts what follows the ranked part as well; `selection` names
-    the whole candidate set to the keyword index.
+    the whole candidate set to the keyword index. Where `total` is 0 the rows are offers: the nearest products.
     """
 
     rows: Rows
@@ -352,7 +377,6 @@ class Ranking:
     stages: tuple[str, ...] = ()
     """The stages that took part; the others gave nothing."""
     degraded: tuple[str, ...] = ()
-    relaxed: bool = False
     best_bm25: float = 0.0
     """The highest of the whole catalog, filter or not."""
     about: Rows = field(default_factory=lambda: NO_ROWS)
@@ -361,7 +385,7 @@ class Ranking:
     fit: float | None = None
     """The probability that the best hit fits, where a ranker has told it."""
     nothing_fits: bool = False
-    """Whether that is below the floor of the settings."""
+    """Whether the whole catalog has nothing for the query."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
 

@@ -58,7 +58,6 @@ class OpenedRanker:
     reranker: Reranker
     deadline: float
     """Seconds."""
-    floor: float
 
 
 class ServedRanker:
@@ -117,7 +116,7 @@ class ServedRanker:
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
             return None
-        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.value, opened.floor)
+        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.value)
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
         """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty
@@ -198,7 +197,7 @@ class ServedRanker:
         from service.settings import load_settings
 
         given = (self._settings or load_settings()).ranker
-        return OpenedRanker(Reranker(OnnxRanker(ranker, given.event_weights)), given.deadline, given.floor)
+        return OpenedRanker(Reranker(OnnxRanker(ranker, given.event_weights)), given.deadline)
 
     def _swap(self, made: OpenedRanker | None) -> None:
         before, self._serving = self._serving, made

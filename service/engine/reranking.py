@@ -135,8 +135,6 @@ class Reranking:
     past: tuple[PastAct, ...] = ()
     """The history of the shopper who searches."""
     popularity: Popularity = NO_POPULARITY
-    floor: float = 0.0
-    """The probability that the best candidate has to fit by."""
 
     @property
     def reads_tokens(self) -> bool:
@@ -164,7 +162,6 @@ class Reranking:
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
             # An exact identifier fits, whatever a ranker says.
-            ranking.nothing_fits = ranking.fit < self.floor and not ranking.identified
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
         """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the answer's order

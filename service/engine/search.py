@@ -18,7 +18,7 @@ from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
-from service.engine.candidates import FILTERED_DEPTH, Ranking, ResolvedRequest, Stages
+from service.engine.candidates import FILTERED_DEPTH, OFFERED, Ranking, ResolvedRequest, Stages
 from service.engine.request import SearchRequest
 from service.engine.snapshot import Products, Snapshot
 
@@ -171,6 +171,8 @@ class Search:
         if not self._request.groups:
             return self._answer((), 0, self._empty())
         ranking = self._stages.rank(self._request)
+        if not ranking.total:
+            return self._answer((), 0, self._empty(), ranking)
         if ranking.ordered:
             arranged = RuleOrder(ranking.ordered.rows)
         else:
@@ -228,6 +230,10 @@ class Search:
     def _answer(
         self, hits: Sequence[Hit], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
     ) -> Page:
+        nearest: tuple[Hit, ...] = ()
+        if ranking and not ranking.total and self._query.page == 1:
+            offers = ranking.rows[: min(OFFERED, self._query.size)].tolist()
+            nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
         return Page(
             tuple(hits),
             total,
@@ -235,7 +241,7 @@ class Search:
             self._query.size,
             {requested: facets[name] for requested, name in self._facets.items()},
             ranking.degraded if ranking else self._request.unavailable,
-            ranking.relaxed if ranking else False,
+            nearest,
             ranking.timings if ranking else {},
             self._snapshot.manifest.version,
             ranking.fit if ranking else None,

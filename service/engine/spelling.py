@@ -10,8 +10,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from itertools import accumulate, islice
 
 import numpy as np
@@ -29,6 +28,7 @@ from retrieval.text.vocabulary import (
     edits_of,
     forms,
     index_words,
+    language_words,
     letter_set,
     words_of,
 )
@@ -44,14 +44,6 @@ word, which the catalog lacks. More often where it was typed with `SHORTEST` let
 _MOST_COMPARED = 2_000
 _CLEARLY = 3
 """How many times more frequent the best word must be than the next one that is as near, to be sure of it."""
-
-
-@cache
-def language_words() -> frozenset[str]:
-    """The 82,834 words of symspellpy's English frequency dictionary: none of them is a typing error, whatever the
-    catalog lacks."""
-    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig")
-    return frozenset(line.partition(" ")[0] for line in lines.splitlines())
 
 
 @dataclass(frozen=True, slots=True)

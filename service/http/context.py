@@ -58,7 +58,7 @@ def _narrow_suggestions(engine: SearchEngine, found: Suggestions, filters: str) 
     def has_hits(text: str, *conditions: str) -> bool:
         narrowed = combine_filters((filters, *conditions))
         page = engine.search(text, size=0, filters=narrowed, stage="bm25", correct=False)
-        return page.total > 0 and not page.relaxed
+        return page.total > 0
 
     def is_value(field: str, value: str) -> bool:
         return has_hits("", format_filter(Comparison(field, "=", value)))

@@ -240,9 +240,11 @@ class SearchResponse:
     facets: Mapping[str, Facet]
     degraded: tuple[str, ...]
     """Stages that failed or were too slow."""
-    relaxed: bool
+    nearest: tuple[SearchHit, ...]
+    """Where there is no hit: the products closest in meaning that the filter lets through."""
     fit: float | None
     nothing_fits: bool
+    """Whether the whole catalog has nothing for the query."""
     suggestion: str
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
@@ -320,7 +322,9 @@ def search_response(
     query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float
 ) -> SearchResponse:
     """The response for a page of the engine."""
-    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "took_ms": round(took_ms, 2)}
+    nearest = tuple(search_hit(hit, {}) for hit in page.nearest)
+    took = round(took_ms, 2)
+    own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest, "took_ms": took}
     shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}
     return SearchResponse(**own, **shared)
 

@@ -142,7 +142,9 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     query_id: str | UnsetType = field(default=UNSET, name="queryID")
     """To be sent with the events of these hits; only if requested."""
     message: str | UnsetType = UNSET
-    """A note on failed stages or relaxed filters."""
+    """A note on failed stages, on a query that nothing fits, or on its correction."""
+    nearest: list[Record] | UnsetType = UNSET
+    """Where there is no hit: the nearest products that pass the filters."""
 
 
 class FacetHit(Struct, frozen=True):

@@ -6,7 +6,7 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Unpack
 from urllib.parse import urlencode
@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 from msgspec import UNSET, structs
 
 from retrieval.errors import QueryError
-from retrieval.records import Page
+from retrieval.records import Hit, Page
 from service.engine.candidates import Encodings, SingleFlight
 from service.engine.engine import SearchEngine
 from service.engine.highlight import Matcher, marked
@@ -102,10 +102,12 @@ class SearchBatch:
         if window.skipped:
             # The window begins where a page of as many hits would end.
             page = replace(page, hits=page.hits[window.skipped :], page=2, size=window.skipped)
-        records = self._records(page, search)
+        records = self._records(page.hits, page, search)
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
         result = _result(payload, index, search, page, records, facets, started)
+        if page.nearest:
+            result = structs.replace(result, nearest=self._records(page.nearest, page, search))
         return structs.replace(result, query_id=query_id) if search.wants_query_id else result
 
     def facet_search(self, payload: JsonObject, facet: str) -> FacetResult:
@@ -129,10 +131,10 @@ class SearchBatch:
     def _filter_expression(self, search: ProtocolSearch) -> str:
         return self._hooks.narrow(self._filters.expression(search.refinements))
 
-    def _records(self, page: Page, search: ProtocolSearch) -> list[Record]:
+    def _records(self, hits: Iterable[Hit], page: Page, search: ProtocolSearch) -> list[Record]:
         query = page.suggestion if page.corrected else search.query
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
-        return [view_record(product_record(hit.product), search.view, matcher) for hit in page.hits]
+        return [view_record(product_record(hit.product), search.view, matcher) for hit in hits]
 
     def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that encodes the experiments that it took part in."""
@@ -195,8 +197,10 @@ def _message(page: Page) -> str:
     parts = []
     if page.degraded:
         parts.append(f"stages failed: {', '.join(page.degraded)}")
-    if page.relaxed:
-        parts.append("nothing matches within the filters: these are the nearest products that pass them")
+    if page.nothing_fits:
+        parts.append("nothing fits the query")
+    if page.corrected:
+        parts.append(f"searched for {page.suggestion}")
     return "; ".join(parts)
 
 

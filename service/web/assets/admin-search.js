@@ -28,8 +28,7 @@ function show(found, answer) {
   const parts = [`${number(answer.total)} products in ${number(answer.took_ms, 1)} ms`];
   if (answer.fit !== null) parts.push(`the best one fits with ${percent(answer.fit)}`);
   if (answer.suggestion) parts.push(answer.corrected ? `searched for “${answer.suggestion}”` : `may mean “${answer.suggestion}”`);
-  if (answer.relaxed) parts.push("nothing matches inside the filter");
-  if (answer.nothing_fits) parts.push("nothing may fit");
+  if (answer.nothing_fits) parts.push("nothing fits the query");
   if (answer.degraded.length) parts.push(`without ${answer.degraded.join(", ")}`);
   if (answer.rules?.length) parts.push(`rules: ${answer.rules.join(", ")}`);
   if (answer.redirect) parts.push(`redirects to ${answer.redirect}`);

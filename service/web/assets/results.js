@@ -53,7 +53,7 @@ export function resultsView(shop) {
       fill(chosen, chips(place, shop.go));
     });
     fill(notices, noticesOf(place, answer, shop));
-    fill(hits, answer.hits.length ? [hitGrid(answer), pager(place, answer)] : nothing(place, shop));
+    fill(hits, answer.hits.length ? [hitGrid(answer, answer.hits), pager(place, answer)] : [nothing(place, shop), ...offers(answer)]);
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
     announceCount(title);
@@ -98,11 +98,15 @@ export function resultsView(shop) {
   };
 }
 
-function hitGrid(answer) {
+function offers(answer) {
+  return answer.nearest.length ? [el("p", { class: "notice", text: t("nearest") }), hitGrid(answer, answer.nearest)] : [];
+}
+
+function hitGrid(answer, hits) {
   const first = (answer.page - 1) * answer.size + 1;
   const onchoose = (hit, index) => noteClick(answer, hit, first + index);
   const onadd = (hit, index) => noteReached(answer, hit, first + index);
-  return grid(answer.hits, { onchoose, onadd, level: "h2" });
+  return grid(hits, { onchoose, onadd, level: "h2" });
 }
 
 function titleOf(place, answer) {
@@ -122,8 +126,6 @@ function noticesOf(place, answer, shop) {
   else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
   const page = answer.redirect ? webUrl(answer.redirect) : "";
   if (page) made.push([t("redirect"), " ", el("a", { href: page, text: answer.redirect })]);
-  if (answer.relaxed) made.push([t("relaxed"), " ", el("a", { href: addressOf(widened(place)), text: t("without filters") })]);
-  else if (answer.nothing_fits) made.push([t("nothing fits")]);
   if (answer.degraded.length) made.push([t("degraded")]);
   return made.map((parts) => el("p", { class: "notice" }, parts));
 }
