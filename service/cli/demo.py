@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from service.cli.rebuild import show_rebuild
 from service.cli.search import show_page
 from service.cli.serve import serve as serve_command
 from service.demo import DemoFiles, write_demo_store
+from service.demo.shoppers import WEEKS
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog, rejects_path
 from service.settings import Settings, load_settings
@@ -50,7 +52,8 @@ def demo(
     """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""
     with TerminalProgress() as progress:
         progress.begin("demo store", None, "")
-        files = write_demo_store(folder, seed=seed, products=products, sessions=sessions)
+        day = utc_now().date() - timedelta(weeks=WEEKS)
+        files = write_demo_store(folder, seed=seed, products=products, sessions=sessions, day=day)
         progress.end(f"{products:,} products in {folder}")
         options = RebuildOptions(feeds=(str(files.products),), cache=cache_folder(), synonyms=files.synonyms)
         report = rebuild(folder / "index", options, progress)

@@ -228,6 +228,7 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
     show_pairs(
         (
             ("window", f"{window.first:%Y-%m-%d} to {window.last:%Y-%m-%d %H:%M} UTC"),
+            ("later", _later_text(tables.later_days)),
             ("days", f"{done.days_made:,} cleaned, {done.days_kept:,} unchanged"),
             ("events", f"{done.events:,} in {done.sessions:,} sessions"),
             ("bots", f"{done.flagged_sessions:,} sessions with {done.flagged_clicks:,} clicks are excluded"),
@@ -238,6 +239,10 @@ def _show_refresh(done: RefreshResult, tables: DerivedTablesManager) -> None:
             ("seconds", f"{done.seconds:.1f}"),
         )
     )
+
+
+def _later_text(days: int) -> str:
+    return f"{days:,} later days with events are too few for a window of their own" if days else ""
 
 
 def _weights_text(weights: pl.DataFrame) -> str:

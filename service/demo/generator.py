@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import msgspec
 
+from retrieval.records import Product
 from retrieval.store.files import write_durably
 from service.demo.catalog import Catalog, make_catalog
 from service.demo.grammar import DATA
 from service.demo.queries import JudgedQuery, QueryClass, make_queries
-from service.demo.shoppers import collect_truth, plant_fraud, simulate, stock_shelf, to_events
+from service.demo.shoppers import FIRST_DAY, collect_truth, plant_fraud, simulate, stock_shelf, to_events
 
 _JUDGMENTS_HEADER = b"query\tproduct_id\tgrade\n"
 _LEVEL = 6
@@ -36,22 +38,25 @@ class DemoFiles:
     readme: Path
 
 
-def write_demo_store(folder: Path | str, *, seed: int = 7, products: int = 2000, sessions: int = 3000) -> DemoFiles:
+def write_demo_store(
+    folder: Path | str, *, seed: int = 7, products: int = 2000, sessions: int = 3000, day: date = FIRST_DAY
+) -> DemoFiles:
     """Writes a demo store into `folder`, which it creates where needed, and returns its files.
 
-    `sessions` counts honest sessions; planted fraud adds a few.
+    `sessions` counts honest sessions; planted fraud adds a few. Events begin on `day` and end six weeks later.
     Raises ValueError when there are fewer products than types, or a number is negative.
     """
     if seed < 0 or sessions < 0:
         raise ValueError(f"seed is {seed} and sessions is {sessions}: neither may be negative")
     files = _files(Path(folder))
     catalog = make_catalog(seed, products)
+    later = day - FIRST_DAY
     queries = make_queries(catalog, seed)
     files.readme.parent.mkdir(parents=True, exist_ok=True)
-    _write_lines(files.products, (msgspec.json.encode(item.product) for item in catalog.products))
+    _write_lines(files.products, (msgspec.json.encode(_later(item.product, later)) for item in catalog.products))
     _write_judgments(files, queries, catalog)
     write_durably(files.queries, _queries_table(queries))
-    events = _write_traffic(files, catalog, queries, seed, sessions)
+    events = _write_traffic(files, catalog, queries, seed, sessions, later)
     write_durably(files.synonyms, (DATA / "synonyms.txt").read_bytes())
     counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": events}
     classes = ", ".join(label.value for label in QueryClass)
@@ -76,16 +81,21 @@ def _files(folder: Path) -> DemoFiles:
 
 
 def _write_traffic(
-    files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int, sessions: int
+    files: DemoFiles, catalog: Catalog, queries: tuple[JudgedQuery, ...], seed: int, sessions: int, later: timedelta
 ) -> int:
     """Writes the simulated events and the truth file; returns the number of events."""
     shelf = stock_shelf(catalog, queries, seed)
     traffic = simulate(catalog, shelf, seed, sessions)
     fraud = plant_fraud(catalog, shelf, seed, sessions) if sessions else ()
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
-    _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog)))
+    _write_lines(files.events, (msgspec.json.encode(event) for event in to_events(actions, catalog, later)))
     write_durably(files.truth, msgspec.json.encode(collect_truth(seed, catalog, shelf, traffic, fraud)) + b"\n")
     return len(actions)
+
+
+def _later(product: Product, later: timedelta) -> Product:
+    times = {name: getattr(product, name) + later for name in ("created", "updated")}
+    return replace(product, **times)
 
 
 def _write_judgments(files: DemoFiles, queries: tuple[JudgedQuery, ...], catalog: Catalog) -> None:

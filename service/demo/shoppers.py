@@ -12,7 +12,7 @@ from bisect import bisect
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, time, timedelta
 from itertools import accumulate
 
 import numpy as np
@@ -216,10 +216,14 @@ def impressions(shown: ResultList, first: int, last: int, ms: int) -> Iterator[A
     return (Action(ms, EventKind.IMPRESSION, shown, at) for at in range(first, min(last, len(shown.products)) + 1))
 
 
-def to_events(actions: list[Action], catalog: Catalog) -> Iterator[DemoEvent]:
-    """The log in order of time; result lists are numbered by first appearance."""
+FIRST_DAY = (CATALOG_DAY + timedelta(days=1)).date()
+"""The day on which the log begins."""
+
+
+def to_events(actions: list[Action], catalog: Catalog, later: timedelta = timedelta()) -> Iterator[DemoEvent]:
+    """The log in order of time, so much later; result lists are numbered by first appearance."""
     ids = [item.product.id for item in catalog.products]
-    began = CATALOG_DAY.replace(tzinfo=None) + timedelta(days=1)
+    began = datetime.combine(FIRST_DAY, time()) + later
     queries: dict[ResultList, str] = {}
     for number, action in enumerate(sorted(actions, key=lambda action: action.ms), start=1):
         shown = action.results

@@ -8,7 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import product_table
@@ -45,16 +47,20 @@ class DerivedTablesManager:
         self._settings = settings
         self._progress = progress
         self._clock = clock
+        self.later_days = 0
+        """Days with events behind the window of the last refresh: too few for a window of their own."""
 
     def refresh(self, days: int | None = None, *, purge: bool = False) -> RefreshResult:
         """Brings them and the engines' files up to date; `days` is the length of the window, which ends now or with the
-        last day that has events."""
+        last day of the last full window of events."""
         now = self._clock()
-        last_day = max(self._log.store.days(), default=None)
-        ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
-        options = DeriveOptions(until=ends, least_shoppers=self._settings.minimum_shoppers)
+        options = DeriveOptions(least_shoppers=self._settings.minimum_shoppers)
         if days is not None:
             options = replace(options, days=days)
+        active = np.array(sorted(self._log.store.days()), np.int64)
+        last_day, self.later_days = last_full_day(active, options.days)
+        ends = now if last_day is None else min(now, moment((last_day + 1) * DAY_MS - 1))
+        options = replace(options, until=ends)
         done = refresh(
             self._log.store, self.folder, catalog(self._root), options, now=now, progress=self._progress, purge=purge
         )
@@ -85,6 +91,20 @@ class DerivedTablesManager:
     def rows_of(self, pseudonyms: Collection[str]) -> int:
         """The number of values in all files with any of these pseudonyms."""
         return count_of(self.folder, pseudonyms) if self.folder.is_dir() else 0
+
+
+_FULL = 0.5
+"""Of the days with events in the fullest window, the share that makes a window a full one."""
+
+
+def last_full_day(active: NDArray[np.int64], days: int) -> tuple[int | None, int]:
+    """The last of the days with events (n,), ascending, that ends a full window of so many days, and how many days with
+    events come behind it. A few new events after a long pause would leave the tables empty."""
+    if not len(active):
+        return None, 0
+    covered = np.arange(1, len(active) + 1) - np.searchsorted(active, active - days + 1)
+    place = int(np.flatnonzero(covered >= _FULL * covered.max())[-1])
+    return int(active[place]), len(active) - 1 - place
 
 
 def popularity_scores(table: pl.DataFrame) -> dict[str, float]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import json
 import os
 import subprocess
 import sys
 from collections import Counter
 from dataclasses import astuple, dataclass
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -259,3 +261,18 @@ def test_a_negative_number_is_refused_before_anything_is_written(tmp_path: Path)
     with pytest.raises(ValueError, match="sessions is -1"):
         write_demo_store(tmp_path / "store", sessions=-1)
     assert not (tmp_path / "store").exists()
+
+
+def test_a_store_of_another_day_is_the_same_so_much_later(files: DemoFiles, tmp_path: Path) -> None:
+    moved = write_demo_store(tmp_path, seed=5, products=400, sessions=200, day=date(2026, 1, 6))
+    for one, other, names in (
+        (files.products, moved.products, ("created", "updated")),
+        (files.events, moved.events, ("time",)),
+    ):
+        with gzip.open(one) as lines, gzip.open(other) as later:
+            for line, late in zip(lines, later, strict=True):
+                before, after = json.loads(line), json.loads(late)
+                for name in names:
+                    gap = datetime.fromisoformat(after.pop(name)) - datetime.fromisoformat(before.pop(name))
+                    assert gap == timedelta(days=365)
+                assert before == after
