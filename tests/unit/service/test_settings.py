@@ -47,7 +47,6 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "events.minimum_shoppers": ("10", "10", 10, "0", "few"),
     "ranker.deadline": ("0.02", "0.02", 0.02, "0", "soon"),
     "ranker.event_weights": ("[1, 2, 5]", "1,2,5", (0.125, 0.25, 0.625), "[1, -2, 5]", "1,2"),
-    "ranker.floor": ("0.2", "0.2", 0.2, "1", "low"),
     "recommend.seen": ('"show"', "show", "show", '"never"', "sometimes"),
     "service.host": ('"::1"', "::1", "::1", "5", None),
     "service.port": ("0", "0", 0, "-1", "65536"),

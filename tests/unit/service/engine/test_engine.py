@@ -39,7 +39,6 @@ def test_a_facets_count_is_the_number_of_hits_of_choosing_it(engine: SearchEngin
             value = each.value if isinstance(each.value, float) else f'"{each.value}"'
             chosen = engine.search(query, size=600, filters=f"({filters or 'id EXISTS'}) AND {field} = {value}")
             assert chosen.total == len(chosen.hits) == each.count
-            assert not chosen.relaxed
 
 
 @pytest.mark.parametrize("query", [*QUERIES, "steel", "black"])
@@ -50,8 +49,8 @@ def test_a_filter_keeps_order(engine: SearchEngine, query: str, depth: int, monk
     everything = engine.search(query, size=600, stage="merged")
     kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
     cheap = engine.search(query, size=600, filters="price < 40", stage="merged")
-    assert cheap.relaxed == (not kept)
-    assert kept == ([] if cheap.relaxed else ids(cheap))
+    assert kept == ids(cheap)
+    assert bool(cheap.nearest) == (not kept)
 
 
 def test_every_hit_carries_what_each_stage_gave_it(engine: SearchEngine) -> None:
@@ -115,14 +114,44 @@ def test_symbols_alone_find_nothing(engine: SearchEngine, query: str) -> None:
     assert (page.total, page.hits, page.facets["brand"].counts) == (0, (), ())
 
 
-def test_nothing_inside_the_filter_gives_the_nearest_and_says_so(engine: SearchEngine) -> None:
+def test_a_filter_that_leaves_no_candidate_gives_the_nearest_apart(engine: SearchEngine) -> None:
     row = next(row for row in range(600) if engine.snapshot.products[row].language == "zh")
     product = engine.snapshot.products[row]
     page = engine.search("cordless drill", filters=f'id = "{product.id}"', facets=["brand"])
-    assert page.relaxed
-    assert (ids(page), page.total) == ([product.id], 1)
+    assert (page.total, page.hits, page.facets["brand"].counts) == (0, (), ())
+    assert [hit.product.id for hit in page.nearest] == [product.id]
+    assert not page.nothing_fits, "the catalog has drills"
+    assert engine.search("cordless drill", filters="price < 0").nearest == ()
+
+
+@pytest.mark.parametrize("query", ["asdfqwzx", "qjxkvbz wpfgh", "return policy"])
+def test_a_query_that_nothing_fits_has_no_hits_and_offers_the_nearest(engine: SearchEngine, query: str) -> None:
+    page = engine.search(query, facets=["brand"], size=5)
+    assert (page.total, page.hits, page.nothing_fits) == (0, (), True)
     assert page.facets["brand"].counts == ()
-    assert not engine.search("cordless drill", filters="price < 0").relaxed
+    assert len(page.nearest) == 5
+    assert page.suggestion == "" or not page.corrected
+    filtered = engine.search(query, filters="price < 40", size=5)
+    assert filtered.nothing_fits
+    assert all(hit.product.price is not None and hit.product.price < 40 for hit in filtered.nearest)
+
+
+@pytest.mark.parametrize("query", ["cordless drill", "running shoes", "red mug 350ml", "耳机", "cordless drll"])
+def test_a_query_of_the_catalog_fits(engine: SearchEngine, query: str) -> None:
+    page = engine.search(query)
+    assert page.total > 0
+    assert (page.nothing_fits, page.nearest) == (False, ())
+
+
+def test_a_query_that_names_a_kind_brings_the_kind_before_its_accessories(engine: SearchEngine) -> None:
+    for query, kind in (
+        ("cordless drill", "drill"),
+        ("drill bits for cordless drill", "drill bit"),
+        ("backpack", "backpack"),
+    ):
+        first = engine.search(query, size=3, stage="merged").hits
+        named = [engine.snapshot.types.name_of(engine.snapshot.products.row_of(hit.product.id) or 0) for hit in first]
+        assert all(kind in each or each.startswith(kind) for each in named), (query, named)
 
 
 @settings(max_examples=100)
