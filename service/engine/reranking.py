@@ -161,7 +161,6 @@ class Reranking:
             reorder_head(ranking, scores)
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
-            # An exact identifier fits, whatever a ranker says.
 
     def explain(self, ranking: Ranking, text: str, rows: Rows) -> Mapping[int, Explanation]:
         """See `service.engine.candidates.LastStage`; the network runs in the calling thread, after the answer's order

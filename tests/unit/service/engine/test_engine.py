@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import string
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,14 @@ def test_a_query_that_nothing_fits_has_no_hits_and_offers_the_nearest(engine: Se
     filtered = engine.search(query, filters="price < 40", size=5)
     assert filtered.nothing_fits
     assert all(hit.product.price is not None and hit.product.price < 40 for hit in filtered.nearest)
+
+
+def test_nearly_all_strings_of_random_letters_have_no_hits(engine: SearchEngine) -> None:
+    dice = random.Random(11)
+    words = ["".join(dice.choices(string.ascii_lowercase, k=dice.randint(5, 9))) for _ in range(60)]
+    assert sum(engine.search(word, size=0).nothing_fits for word in words) >= 54
+    cutoff = engine.manifest.cutoff
+    assert -1 < cutoff.known <= cutoff.unknown < 1
 
 
 @pytest.mark.parametrize("query", ["cordless drill", "running shoes", "red mug 350ml", "耳机", "cordless drll"])
