@@ -43,7 +43,8 @@ _COLOURS = re.compile(
 _COUNTED = re.compile(r"packs?|pairs?|pieces?|pcs?|count|sheets?|pages?|sizes?|each")
 _SEGMENTS = re.compile(r"\s[-|]\s|[,;:()\[\]|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
 _COMPLEMENT = re.compile(
-    r"\s(?:for|with|w/|in|by|from|without|featuring|includes?|including|on|to|at|compatible|fits?|of)\s"
+    r"\s(?:for|with|w/|in|by|from|without|featuring|includes?|including|on|to|at|compatible|fits?|of)\s|"
+    r"\s(?:under|below|over|above|up to|less than|about|around)\s(?=[$€£¥]?\s?\d)"
 )
 _CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
 _QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{units.QUANTITIES})(?:\.(?= |$))?")

@@ -32,6 +32,8 @@ ROWS = np.arange(4)
         ("炊语 电热水壶 800W", "", "电热水壶"),
         ("toner for laser printer", "", "toner"),
         ("laptop", "", "laptop"),
+        ("cordless drill under $100", "", "cordless drill"),
+        ("LED Under Cabinet Lighting Fixture", "", "led under cabinet light fixtur"),
     ],
 )
 def test_the_head_is_the_last_word_before_complements_sizes_and_colours(title: str, brand: str, head: str) -> None:
