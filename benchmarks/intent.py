@@ -63,7 +63,7 @@ class IntentFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
+class _CaseOutcome:
     first: float
     ten: float
     accessories: float
@@ -118,7 +118,7 @@ def measure_intent(
     """
     snapshot = engine.snapshot
     titles = [snapshot.products[row].title for row in range(len(snapshot.products))]
-    outcomes: dict[str, list[_Outcome]] = {stage: [] for stage in stages}
+    outcomes: dict[str, list[_CaseOutcome]] = {stage: [] for stage in stages}
     counted = 0
     for case in cases:
         good = _good_products(snapshot, case, titles)
@@ -139,17 +139,17 @@ def _good_products(snapshot: Snapshot, case: IntentCase, titles: Sequence[str]) 
     return frozenset(snapshot.products.id_of(row) for row in rows.tolist())
 
 
-def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, str]]) -> _Outcome:
+def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, str]]) -> _CaseOutcome:
     is_good = [product in good for product, _ in hits]
     first, depth = float(is_good[0]) if is_good else 0.0, min(DEPTH, len(good))
     precision = sum(is_good[:depth]) / depth
     accessories = sum(bool(case.accessory and case.accessory.search(title)) for _, title in hits) / DEPTH
     failed = not first or precision < 0.5
     failure = IntentFailure(case.query, precision, [title for _, title in hits[:3]]) if failed else None
-    return _Outcome(first, precision, accessories, failure)
+    return _CaseOutcome(first, precision, accessories, failure)
 
 
-def _figures(outcomes: Sequence[_Outcome]) -> IntentFigures:
+def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
     first, ten = (np.array([getattr(each, name) for each in outcomes]) for name in ("first", "ten"))
     nothing = np.zeros(len(outcomes))
     return IntentFigures(

@@ -15,13 +15,14 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_RATCHETS = {"lines": 70_500, "lines of code": 48_180, "lines of tests": 53_800}
-"""Figures that are not within their limits yet, as they stand: they may only fall."""
+_ADDED = {"modules": 3, "lines of code": 560, "lines of tests": 350}
+"""What was built since the limits were set may add to these figures: product types, the cutoff and intent cases
+(docs/decisions/0017 and 0018)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:
     """One test, so that only the process that runs it parses all modules."""
-    limits = ((figure, _RATCHETS.get(figure.name, figure.limit)) for figure in figures())
+    limits = ((figure, figure.limit + _ADDED.get(figure.name, 0)) for figure in figures())
     assert not [(figure.name, figure.value, limit, figure.places) for figure, limit in limits if figure.value > limit]
 
 
