@@ -123,7 +123,7 @@ def test_what_is_refused_is_said_beside_its_field(browser: Browser, address: str
         merge.fill("best")
         refused(visit, merge, "is 'best', it can be per-word")
         merge.fill("rrf")
-        refused(visit, merge, "'merging' sets merge at that time, too")
+        refused(visit, merge, "'merging' also sets merge at that time")
         merge.fill("")
         until.fill("2026-01-01T00:00:00")
         refused(visit, until, "has no zone")

@@ -213,7 +213,7 @@ def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
             "--synthetic: --from-catalog makes all of its queries already",
         ),
         pytest.param("--learning-rate 1e-7 --temperature 1", TrainingError, "", marks=pytest.mark.slow),
-        ("--lora 8 --train-layers 1", SettingError, "not both"),
+        ("--lora 8 --train-layers 1", SettingError, "exclude each other"),
         ("--lora 8 --fgm 0.5", SettingError, "train all weights with it"),
         ("--matryoshka 512", SettingError, "--matryoshka has 512 columns"),
         ("--layers 40", SettingError, "--layers is 40"),
