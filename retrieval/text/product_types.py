@@ -126,7 +126,10 @@ class ProductTypes:
     @classmethod
     def open(cls, folder: Path, products: int) -> ProductTypes:
         """Reads the types of a version; raises StoreDamagedError where they are not of so many products."""
-        phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
+        try:
+            phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
+        except ValueError as error:
+            raise StoreDamagedError(f"{folder / PHRASES_FILE} {error}; rebuild the index") from error
         by_row = load_array(folder / ROWS_FILE)
         if by_row.shape != (2, products) or by_row.max(initial=-1) >= len(phrases):
             raise StoreDamagedError(

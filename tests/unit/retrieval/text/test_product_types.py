@@ -77,6 +77,8 @@ def test_types_are_read_as_written_and_refused_where_they_are_of_other_products(
     assert [opened.name_of(row) for row in ROWS] == [TYPES.name_of(row) for row in ROWS]
     with pytest.raises(StoreDamagedError, match="types of 4 products, not 5; rebuild the index"):
         ProductTypes.open(tmp_path / "types", 5)
+    with pytest.raises(StoreDamagedError, match=r"phrases\.json cannot be read .*; rebuild the index"):
+        ProductTypes.open(tmp_path, 4)
     np.save(tmp_path / "types" / ROWS_FILE, np.array([[0, 1, 2, 9], [0] * 4], np.int32))
     with pytest.raises(StoreDamagedError, match="rebuild the index"):
         ProductTypes.open(tmp_path / "types", 4)
