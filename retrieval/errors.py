@@ -92,11 +92,12 @@ class SynonymError(InputError):
 
 
 class ExperimentError(InputError):
-    """An experiment is invalid or missing; `field` is the field that is wrong, if one is."""
+    """An experiment is invalid or missing; `experiment` is the id of a missing one, `field` the field that is wrong, if
+    one is."""
 
-    def __init__(self, message: str, field: str = "") -> None:
+    def __init__(self, message: str, experiment: str = "", field: str = "") -> None:
         super().__init__(message)
-        self.field = field
+        self.experiment, self.field = experiment, field
 
 
 class EventError(_ReasonedError):

@@ -34,7 +34,7 @@ ExperimentId = Annotated[str, Argument(help="An experiment's id.", metavar="EXPE
 @command("experiments list store")
 def list_experiments(index: Index) -> None:
     """List the experiments of an index, and which of them run."""
-    now, stored = datetime.now(UTC), _store(index).read().experiments
+    now, stored = datetime.now(UTC), _store(index).read().documents
     emit(stored, _show_experiments, now, document=[stored_document(each, now) for each in stored])
 
 

@@ -18,8 +18,7 @@ from retrieval.errors import InputError, StoreDamagedError, StoreError, StoreFor
 from retrieval.store.files import file_stamp, sync
 
 LONGEST_WHO = 100
-MICROSECOND = timedelta(microseconds=1)
-MILLISECOND = timedelta(milliseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -28,14 +27,9 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-def to_units(moment: datetime, unit: timedelta) -> int:
-    """The whole units from 1970 to a time with a zone."""
-    return (moment - _EPOCH) // unit
-
-
-def from_units(count: int, unit: timedelta) -> datetime:
-    """The time, in UTC, so many units after 1970."""
-    return _EPOCH + count * unit
+def to_microseconds(moment: datetime) -> int:
+    """The whole microseconds from 1970 to a time with a zone."""
+    return (moment - _EPOCH) // _MICROSECOND
 
 
 def validate_author(who: str, error: Callable[..., InputError]) -> None:
@@ -233,6 +227,8 @@ class DocumentCodec(Generic[Entry, Change]):
     parse: Callable[[object], Entry]
     more_tables: str = ""
     """The statements that make what is kept beside entries and changes."""
+    private: bool = False
+    """Whether only the owner of a new file may read it."""
 
     def sql(self, statement: str) -> str:
         """A statement about its table."""
@@ -263,7 +259,7 @@ GROUP BY id) ON id = changed AND revision = first
 class DocumentStore(Generic[Entry, Change]):
     """The entries of one kind of an index directory: INDEX/rules.sqlite for rules. Any number of threads and processes
     may use it at once; nothing is created until something is changed. What a method changes is durable when it returns,
-    all of it or nothing.
+    all of it or nothing. Subclasses have the methods that change entries.
 
     All methods raise StoreError, of which StoreDamagedError and StoreForeignError are kinds, where the file cannot be
     used, and the kind's own error for an entry that cannot be taken or is not there.
@@ -274,49 +270,19 @@ class DocumentStore(Generic[Entry, Change]):
     def __init__(self, root: Path, *, clock: Callable[[], datetime] = wall_clock) -> None:
         self.path = root / f"{self.kind.many}.sqlite"
         tables = self.kind.sql(_TABLES) + self.kind.more_tables
-        self._file = SqliteFile(self.path, Layout(self.kind.many, self.kind.application, 1, tables))
+        layout = Layout(self.kind.many, self.kind.application, 1, tables)
+        self._file = SqliteFile(self.path, layout, private=self.kind.private)
         self._clock = clock
 
     def revision(self) -> int:
         """The number of the last change, 0 before the first."""
         with self._file.reading() as cursor:
-            return 0 if cursor is None else _revision(cursor)
+            return 0 if cursor is None else self._revision(cursor)
 
     def get(self, entry_id: str) -> Entry:
         """One entry."""
         with self._file.reading() as cursor:
             return self._decoded(self._line(cursor, entry_id))
-
-    def put(self, entries: Sequence[Entry], *, who: str = "") -> int:
-        """Adds entries, or replaces those of the same id; returns the revision, which is the one before where all were
-        there already."""
-        wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
-        if len(wanted) < len(entries):
-            raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
-        return self._change(lambda _: wanted, who)
-
-    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
-        """Takes entries away; returns the revision. Where one is not there all stay."""
-        wanted = list(ids)
-
-        def gone(cursor: sqlite3.Cursor) -> Mapping[str, None]:
-            for each in sorted(set(wanted)):
-                self._line(cursor, each)
-            return dict.fromkeys(wanted)
-
-        return self._change(gone, who)
-
-    def restore(self, revision: int, *, who: str = "") -> int:
-        """Makes all entries what they were after a revision (0: none), which is a change of its own; returns its
-        number."""
-
-        def before(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
-            last = _revision(cursor)
-            if not 0 <= revision <= last:
-                raise self.kind.error(f"there is no revision {revision}; the last one is {last}", field="revision")
-            return dict(cursor.execute(_AT, (revision,)).fetchall())
-
-        return self._change(before, who)
 
     def history(self, entry_id: str | None = None, limit: int = 100) -> list[Change]:
         """The last changes, of one entry or of all, newest first."""
@@ -330,12 +296,12 @@ class DocumentStore(Generic[Entry, Change]):
 
     def _to_change(self, revision: int, time: int, who: str, entry_id: str, *lines: str | None) -> Change:
         before, after = (None if line is None else self._decoded(line) for line in lines)
-        return self.kind.change(revision, from_units(time, MICROSECOND), who, entry_id, before, after)
+        return self.kind.change(revision, _EPOCH + time * _MICROSECOND, who, entry_id, before, after)
 
     def read(self) -> StoredDocuments[Entry]:
         """The documents as they are."""
         with self._file.reading() as cursor:
-            return StoredDocuments() if cursor is None else StoredDocuments(_revision(cursor), self._all(cursor))
+            return StoredDocuments() if cursor is None else StoredDocuments(self._revision(cursor), self._all(cursor))
 
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
         """The documents as they are; `previous` itself where they are the same revision of the same file."""
@@ -348,26 +314,17 @@ class DocumentStore(Generic[Entry, Change]):
             raise StoreDamagedError(f"{self.path} is empty; restore it from a backup, or remove it")
         return replace(stored, file=file)
 
-    def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
-        """Makes entries what `wanted` says, None for none, and writes down what they were."""
-        validate_author(who, self.kind.error)
-        with self._file.writing() as cursor:
-            lines = wanted(cursor)
-            before = {each: self._found(cursor, each) for each in lines}
-            changed = {each: line for each, line in lines.items() if line != before[each]}
-            revision = _revision(cursor)
-            if not changed:
-                return revision
-            put = {each: line for each, line in changed.items() if line is not None}
-            cursor.executemany(self.kind.sql(_PUT), put.items())
-            cursor.executemany(self.kind.sql(_DELETE), [(each,) for each in changed if each not in put])
-            if put:
-                self._check_together(cursor)
-            time = to_units(self._clock(), MICROSECOND)
-            cursor.executemany(
-                _LOG, [(revision + 1, each, time, who, before[each], line) for each, line in changed.items()]
-            )
-            return revision + 1
+    def _write(self, cursor: sqlite3.Cursor, lines: Mapping[str, str | None], who: str) -> None:
+        """Makes entries what `lines` say, None for none, and writes down what they were."""
+        before = {each: self._found(cursor, each) for each in lines}
+        changed = {each: line for each, line in lines.items() if line != before[each]}
+        put = {each: line for each, line in changed.items() if line is not None}
+        cursor.executemany(self.kind.sql(_PUT), put.items())
+        cursor.executemany(self.kind.sql(_DELETE), [(each,) for each in changed if each not in put])
+        if put:
+            self._check_together(cursor)
+        revision, time = self._revision(cursor) + 1, to_microseconds(self._clock())
+        cursor.executemany(_LOG, [(revision, each, time, who, before[each], line) for each, line in changed.items()])
 
     def _check_together(self, cursor: sqlite3.Cursor) -> None:
         """What must hold of all entries as they would be."""
@@ -403,6 +360,48 @@ class DocumentStore(Generic[Entry, Change]):
         except (InputError, msgspec.MsgspecError) as error:
             raise StoreDamagedError(f"{self.path} holds a {self.kind.one} that cannot be read: {error}") from error
 
+    @staticmethod
+    def _revision(cursor: sqlite3.Cursor) -> int:
+        return int(cursor.execute(_REVISION).fetchone()[0])
 
-def _revision(cursor: sqlite3.Cursor) -> int:
-    return int(cursor.execute(_REVISION).fetchone()[0])
+
+class EditableStore(DocumentStore[Entry, Change]):
+    """A document store whose entries can be replaced, deleted and rolled back at any time."""
+
+    def put(self, entries: Sequence[Entry], *, who: str = "") -> int:
+        """Adds entries, or replaces those of the same id; returns the revision, which is the one before where all were
+        there already."""
+        wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
+        if len(wanted) < len(entries):
+            raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
+        return self._change(lambda _: wanted, who)
+
+    def delete(self, ids: Iterable[str], *, who: str = "") -> int:
+        """Takes entries away; returns the revision. Where one is not there all stay."""
+        wanted = list(ids)
+
+        def gone(cursor: sqlite3.Cursor) -> Mapping[str, None]:
+            for each in sorted(set(wanted)):
+                self._line(cursor, each)
+            return dict.fromkeys(wanted)
+
+        return self._change(gone, who)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Makes all entries what they were after a revision (0: none), which is a change of its own; returns its
+        number."""
+
+        def before(cursor: sqlite3.Cursor) -> Mapping[str, str | None]:
+            last = self._revision(cursor)
+            if not 0 <= revision <= last:
+                raise self.kind.error(f"there is no revision {revision}; the last one is {last}", field="revision")
+            return dict(cursor.execute(_AT, (revision,)).fetchall())
+
+        return self._change(before, who)
+
+    def _change(self, wanted: Callable[[sqlite3.Cursor], Mapping[str, str | None]], who: str) -> int:
+        """Makes entries what `wanted` says, None for none; returns the revision."""
+        validate_author(who, self.kind.error)
+        with self._file.writing() as cursor:
+            self._write(cursor, wanted(cursor), who)
+            return self._revision(cursor)

@@ -17,7 +17,7 @@ import msgspec
 
 from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
-from service.curation.document_store import DocumentChange, DocumentCodec, DocumentStore, check_text
+from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
 
 
 class Match(StrEnum):
@@ -357,7 +357,7 @@ class RuleChange(DocumentChange[Rule]):
     """What one change did to one rule."""
 
 
-class RuleStore(DocumentStore[Rule, RuleChange]):
+class RuleStore(EditableStore[Rule, RuleChange]):
     """The rules of an index directory and their changes (STORE/rules.sqlite), with RuleError as the kind's error."""
 
     kind = DocumentCodec("rule", "rules", 0x53575255, RuleError, RuleChange, validate_rule, rule_document, parse_rule)

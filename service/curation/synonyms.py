@@ -18,12 +18,11 @@ from retrieval.text.analysis import fold, phrase_key
 from retrieval.text.synonyms import SynonymRule
 from retrieval.text.vocabulary import CatalogWords, forms, index_words, is_current, words_of
 from service.curation.document_store import (
-    MICROSECOND,
     DocumentChange,
     DocumentCodec,
-    DocumentStore,
+    EditableStore,
     check_text,
-    to_units,
+    to_microseconds,
     validate_author,
 )
 
@@ -207,7 +206,7 @@ class SynonymChange(DocumentChange[Synonym]):
     after: Synonym | None
 
 
-class SynonymStore(DocumentStore[Synonym, SynonymChange]):
+class SynonymStore(EditableStore[Synonym, SynonymChange]):
     """The synonyms of an index directory, their changes and the proposals that were declined (STORE/synonyms.sqlite),
     with SynonymError as the kind's error."""
 
@@ -227,7 +226,7 @@ class SynonymStore(DocumentStore[Synonym, SynonymChange]):
         """Has a proposal never come back; to decline it again changes nothing."""
         validate_author(who, SynonymError)
         with self._file.writing() as cursor:
-            time = to_units(self._clock(), MICROSECOND)
+            time = to_microseconds(self._clock())
             cursor.execute("INSERT OR IGNORE INTO declined VALUES (?, ?, ?)", (proposal, time, who))
 
     def declined(self) -> frozenset[str]:

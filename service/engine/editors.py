@@ -13,7 +13,7 @@ from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
-from service.curation.document_store import Change, DocumentStore, Entry, StoredDocuments
+from service.curation.document_store import Change, DocumentStore, EditableStore, Entry, StoredDocuments
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
@@ -83,7 +83,7 @@ class DocumentEditor(Generic[Entry, Change]):
 
     def __init__(
         self,
-        store: DocumentStore[Entry, Change],
+        store: EditableStore[Entry, Change],
         reload_if_changed: Callable[[Snapshot], None],
         snapshot: Callable[[], Snapshot],
     ) -> None:

@@ -245,8 +245,8 @@ def answer_search(engine: SearchEngine, running: StoredExperiments, search: Shop
         return _assign_and_search(engine, running, search)
     except ModelError:
         # The ranker stopped serving after the check.
-        others = tuple(each for each in running.experiments if "ranker" not in each.experiment.touches)
-        return _assign_and_search(engine, replace(running, experiments=others), search)
+        others = tuple(each for each in running.documents if "ranker" not in each.experiment.touches)
+        return _assign_and_search(engine, replace(running, documents=others), search)
 
 
 def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
@@ -278,7 +278,7 @@ def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tupl
     if search.request.sort or search.request.explain or not search.request.size:
         return []
     units = [
-        (each, unit_of(each.experiment, search.shopper, search.session, search.query)) for each in running.experiments
+        (each, unit_of(each.experiment, search.shopper, search.session, search.query)) for each in running.documents
     ]
     return [(each, unit) for each, unit in units if unit and takes_part(each.experiment, each.salt, unit)]
 
@@ -362,7 +362,7 @@ def check_rankers(experiment: Experiment, problem: Problem) -> None:
 
 def notices(engine: SearchEngine, served: ServedExperiments) -> tuple[str, ...]:
     """Why the experiments of a service are not the newest, and which are paused."""
-    running = [each.experiment for each in served.running().experiments]
+    running = [each.experiment for each in served.running().documents]
     paused = [
         f"no shopper is assigned to the experiment {each.id}: {why}"
         for each in running

@@ -161,16 +161,6 @@ def read_experiment(path: Path) -> Experiment:
     return parse_experiment(document, str(path))
 
 
-def encode_experiment(experiment: Experiment) -> str:
-    """An experiment as one line of JSON."""
-    return msgspec.json.encode(experiment_document(experiment)).decode()
-
-
-def decode_experiment(line: str) -> Experiment:
-    """The experiment of which `encoded` made this line; raises ExperimentError or msgspec.DecodeError for another."""
-    return parse_experiment(msgspec.json.decode(line))
-
-
 def _given(value: Experiment | Variant) -> dict[str, object]:
     """The fields that are not as by default; those without a default are always given."""
     fields = {each.name: (getattr(value, each.name), each.default) for each in dataclasses.fields(value)}

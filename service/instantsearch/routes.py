@@ -89,7 +89,7 @@ async def _search_hooks(context: Contextual, request: Request, payload: Payload)
         narrow=lambda filters: combine_filters((*permit.filters, filters)),
         suggest=lambda typed, size: context.suggest(permit, typed, size),
         on_page=record_search,
-        run_experiments=run_experiments if running.experiments and not is_private else None,
+        run_experiments=run_experiments if running.documents and not is_private else None,
         record_impressions=record_impressions,
     )
 

@@ -67,7 +67,7 @@ def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Pat
         assert serious_faults(visit.page) == []
         visit.page.get_by_role("button", name="Save").click()
         row(visit, "order").get_by_text("running").wait_for()
-        (stored,) = store.read().experiments
+        (stored,) = store.read().documents
         variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
         assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
         said = row(visit, "order").inner_text()

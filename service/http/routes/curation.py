@@ -252,7 +252,7 @@ class ExperimentChangeResponse:
 def experiments(context: Contextual, _permit: MayAdminister) -> ExperimentsResponse:
     """The experiments by id."""
     now, served = datetime.now(UTC), context.experiments
-    documents = tuple(stored_document(each, now) for each in served.store.read().experiments)
+    documents = tuple(stored_document(each, now) for each in served.store.read().documents)
     return ExperimentsResponse(documents, notices(context.engine, served))
 
 

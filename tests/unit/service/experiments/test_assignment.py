@@ -225,7 +225,8 @@ def varied(search: ShopperSearch, **changes: Any) -> ShopperSearch:  # noqa: ANN
 
 
 def running(*experiments: Experiment) -> StoredExperiments:
-    return StoredExperiments(tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments), KEY)
+    stored = tuple(StoredExperiment(each, each.id.encode() * 16, NOW, "") for each in experiments)
+    return StoredExperiments(documents=stored, key=KEY)
 
 
 def ids(found: MarkedPage) -> list[str]:

@@ -31,7 +31,7 @@ def store(tmp_path: Path, clock: Mock) -> ExperimentStore:
 
 
 def test_nothing_is_made_before_an_experiment_is_put(store: ExperimentStore) -> None:
-    assert store.read().experiments == ()
+    assert store.read().documents == ()
     with pytest.raises(ExperimentError, match="there is no experiment 'merging'"):
         store.stop("merging")
     assert not store.path.exists()
@@ -49,6 +49,9 @@ def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentSt
     kept = store.get("merging")
     assert (kept.who, kept.stopper, kept.over) == ("m7", "m9", clock.return_value)
     assert kept.state(clock.return_value) == "stopped"
+    stopped, put = store.history("merging")
+    assert (stopped.who, stopped.before, stopped.after) == ("m9", put.after, kept)
+    assert (put.who, put.time, put.before) == ("m7", NOW, None)
     assert not kept.runs(clock.return_value)
     for again in (MERGING, replace(MERGING, share=0.5)):
         with pytest.raises(ExperimentError, match="was stopped"):
@@ -95,7 +98,7 @@ def test_every_experiment_has_lots_of_its_own_and_all_one_key(store: ExperimentS
     read = store.read()
     assert read.key == key
     assert len(key) == 32
-    assert len({each.salt for each in read.experiments}) == 2
+    assert len({each.salt for each in read.documents}) == 2
     assert store.path.stat().st_mode & 0o077 == 0
 
 
@@ -106,7 +109,7 @@ def test_many_may_put_at_once(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(6) as threads:
         assert sum(threads.map(put, range(24))) == 6
-    assert len(ExperimentStore(tmp_path).read().experiments) == 6
+    assert len(ExperimentStore(tmp_path).read().documents) == 6
 
 
 def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
@@ -123,11 +126,11 @@ def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
 
 def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: ExperimentStore, clock: Mock) -> None:
     served = ServedExperiments(tmp_path, clock=clock)
-    assert served.running().experiments == ()
+    assert served.running().documents == ()
     store.put(MERGING)
     served.reload_if_changed()
-    assert [each.experiment.id for each in served.running().experiments] == ["merging"]
+    assert [each.experiment.id for each in served.running().documents] == ["merging"]
     store.path.write_bytes(b"damaged" * 1_000)
     served.reload_if_changed()
-    assert [each.experiment.id for each in served.running().experiments] == ["merging"]
+    assert [each.experiment.id for each in served.running().documents] == ["merging"]
     assert "not loaded" in served.notices[0]
