@@ -104,10 +104,6 @@ class TypeAgreement:
     by_type: Mapping[int, float]
     """0 to 1, by the number of the type; 0 for all others."""
 
-    def of(self, types: NDArray[np.int32]) -> NDArray[np.float64]:
-        """The agreement of types (n,), -1 for none."""
-        return np.array([self.by_type.get(number, 0.0) for number in types.tolist()], np.float64)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTypes:
@@ -171,21 +167,23 @@ class ProductTypes:
 
     def agreements(self, wanted: TypeAgreement, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The agreement of the products at `rows` (n,): the better one of title and category."""
-        both = [self._both(row) for row in rows.tolist()]
-        titles, categories = (
-            (np.array(column, np.int32) for column in zip(*both, strict=True)) if both else (rows, rows)
-        )
-        return np.maximum(wanted.of(titles), wanted.of(categories))
+        by_type = np.zeros(len(self.phrases) + 1)  # the last is of products without a type
+        by_type[list(wanted.by_type)] = list(wanted.by_type.values())
+        return np.asarray(by_type[self._at(rows)].max(axis=0))
 
     def name_of(self, row: int) -> str:
         """The type of a product as terms; empty where it has none."""
-        number = self._both(row)[0]
+        number = int(self._at(np.array([row]))[0, 0])
         return " ".join(self.phrases[number]) if number >= 0 else ""
 
-    def _both(self, row: int) -> tuple[int, int]:
-        if row in self.changed or row >= len(self.by_title):
-            return self.changed.get(row, (-1, -1))
-        return int(self.by_title[row]), int(self.by_category[row])
+    def _at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The types of products by title and by category (2, n)."""
+        found = np.full((2, len(rows)), -1, np.int32)
+        is_stored = rows < len(self.by_title)
+        found[0, is_stored], found[1, is_stored] = self.by_title[rows[is_stored]], self.by_category[rows[is_stored]]
+        for place, row in enumerate(rows.tolist()) if self.changed else ():
+            found[:, place] = self.changed.get(row, found[:, place])
+        return found
 
     def _classify(self, product: Product) -> tuple[int, int]:
         leaf = product.category[-1] if product.category else ""
