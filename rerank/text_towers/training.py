@@ -110,7 +110,7 @@ class _TowerTraining:
             self._options.patience,
             lambda number: self._train_part(number - 1),
             self._validate,
-            (self._task.judged,),
+            self._task.judged,
             self._end_part,
             self._refuse_damage,
             checkpoints_start=True,

@@ -7,11 +7,11 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 import torch
@@ -23,9 +23,6 @@ from torch.optim import Optimizer
 
 from retrieval.errors import TrainingError
 from retrieval.store.files import atomic_file, write_durably
-
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +76,7 @@ class Trainer:
     """Trains the epoch of this number, from 1; returns the mean loss."""
     validate: Callable[[], float]
     """Validation measure, higher is better."""
-    on_epoch: Sequence[Callable[[Epoch], None]] = ()
+    on_epoch: Callable[[Epoch], None] = lambda _epoch: None
     """Called for every epoch of the curve, including those of an interrupted run."""
     on_checkpoint: Callable[[RunState, Epoch], None] = lambda _state, _epoch: None
     """Called after an epoch of this run, before its checkpoint is written."""
@@ -107,7 +104,7 @@ class Trainer:
         """Trains and returns the curve; `state` then has the best weights, which are not yet loaded into the
         network. Raises NonFiniteLossError, and what `train_epoch` raises."""
         for epoch in self.state.progress.curve:
-            self._report(epoch)
+            self.on_epoch(epoch)
         while self.state.progress.done < self.epochs and self.state.progress.waited < self.patience:
             loss = self._train_epoch(self.state.progress.done + 1)
             if loss is None:
@@ -115,7 +112,7 @@ class Trainer:
             self.state.progress.done += 1
             epoch = Epoch(self.state.progress.done, loss, self.validate())
             self.state.judge(self.network, epoch)
-            self._report(epoch)
+            self.on_epoch(epoch)
             self.on_checkpoint(self.state, epoch)
             save_checkpoint(self.folder, self.network, self.optimizer, self.state)
         return tuple(self.state.progress.curve)
@@ -131,10 +128,6 @@ class Trainer:
         torch.cuda.empty_cache()
         self.state = load_checkpoint(self.folder, self.network, self.optimizer)
         return None
-
-    def _report(self, epoch: Epoch) -> None:
-        for report in self.on_epoch:
-            report(epoch)
 
 
 def train(
@@ -176,7 +169,7 @@ def train(
     def validate() -> float:
         return training.validate(network)
 
-    trainer = Trainer(network, optimizer, folder, options.epochs, options.patience, train_epoch, validate, (judged,))
+    trainer = Trainer(network, optimizer, folder, options.epochs, options.patience, train_epoch, validate, judged)
     progress = trainer.start().progress
     if progress.done:
         advance(progress.done * training.steps)
@@ -307,51 +300,37 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(f"{prefix}."): value for name, value in tensors.items() if name.startswith(f"{prefix}.")}
 
 
-# TensorBoard event files, if the package is installed: WORK/tensorboard/clicks-0123456789abcdef/debiased/ is one
-# network of one run.
-
 CHARTS_FOLDER = "tensorboard"
 KEEP = 10
 """Number of newest runs whose curves are kept."""
 _RUN_NAME = re.compile(r"[a-z]+-[0-9a-f]{16}")
 """Only folders of this name pattern may be removed."""
 
-Judged = Callable[[Epoch], None]
-"""Receives each epoch; see `rerank.training.trainer.train`."""
 
+def tensorboard_curve(run: Path, network: str) -> Callable[[Epoch], None]:
+    """Callback of a `Trainer` that writes the loss and validation of each epoch as TensorBoard event files: of
+    WORK/clicks-0123456789abcdef to WORK/tensorboard/clicks-0123456789abcdef/NETWORK/. The curve of an interrupted
+    run is rewritten. Does nothing without the package tensorboard."""
+    try:
+        # Optional and slow to import.
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return lambda _epoch: None
+    charts = run.parent / CHARTS_FOLDER
+    folder = charts / run.name / network
+    if folder.is_dir():
+        shutil.rmtree(folder)
+    writer = SummaryWriter(str(folder))
+    runs = [entry for entry in charts.iterdir() if _RUN_NAME.fullmatch(entry.name)]
+    for old in sorted(runs, key=lambda entry: entry.stat().st_mtime)[:-KEEP]:
+        shutil.rmtree(old)
 
-@contextmanager
-def charted(work: Path, run: str, network: str) -> Iterator[Judged]:
-    """Context manager that yields a writer of the loss and validation of each epoch. Curves of an interrupted run
-    are rewritten. Does nothing without the package tensorboard."""
-    writer = _writer(work / CHARTS_FOLDER / run / network)
-    if writer is None:
-        yield lambda _epoch: None
-        return
-    _remove_old(work / CHARTS_FOLDER)
-
-    def judged(epoch: Epoch) -> None:
+    def on_epoch(epoch: Epoch) -> None:
         if epoch.loss is not None:
             writer.add_scalar("loss", epoch.loss, epoch.number)
         writer.add_scalar("validation", epoch.validation, epoch.number)
         writer.flush()
 
-    with closing(writer):
-        yield judged
-
-
-def _writer(folder: Path) -> SummaryWriter | None:
-    try:
-        # Optional and slow to import.
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    if folder.is_dir():
-        shutil.rmtree(folder)
-    return SummaryWriter(str(folder))
-
-
-def _remove_old(charts: Path) -> None:
-    runs = [entry for entry in charts.iterdir() if _RUN_NAME.fullmatch(entry.name)]
-    for old in sorted(runs, key=lambda entry: entry.stat().st_mtime)[:-KEEP]:
-        shutil.rmtree(old)
+    # The writer's thread ends with the callback.
+    weakref.finalize(on_epoch, writer.close)
+    return on_epoch

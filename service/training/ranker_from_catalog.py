@@ -32,7 +32,7 @@ from rerank.training.distillation import (
     split_lists,
 )
 from rerank.training.evaluation import fit_calibration, ranker_scores, scores_of
-from rerank.training.trainer import Epoch, best_of, charted
+from rerank.training.trainer import Epoch, best_of, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
@@ -98,10 +98,8 @@ def _contender(
     name = "attention" if layers else "features"
     steps = -(-len(parts.training) // options.lists) * options.loop.epochs
     progress.begin(name, steps, "steps")
-    with charted(run.parent, run.name, name) as judged:
-        network, curve = distil(
-            [DistillationCatalog(data, parts)], shape, options, run / name, progress.advance, judged=judged
-        )
+    catalogs, judged = [DistillationCatalog(data, parts)], tensorboard_curve(run, name)
+    network, curve = distil(catalogs, shape, options, run / name, progress.advance, judged=judged)
     found = scores_of(network, full_batches(data, parts.validation), EVENT_WEIGHTS)
     merged = merged_scores(data.lists)[data.lists.places(parts.validation)]
     agreements = {mix: agreement(data, parts.validation, found + mix * merged) for mix in MIXES}

@@ -43,7 +43,7 @@ from rerank.training.history_training import (
     train_history,
 )
 from rerank.training.losses import propensities
-from rerank.training.trainer import best_of, charted
+from rerank.training.trainer import best_of, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
@@ -134,10 +134,10 @@ def _train_network(
     options = made.options.training
     steps = -(-len(made.clicks.usable) // options.draw.lists) * options.loop.epochs
     progress.begin(way, steps, "steps")
-    with charted(run.parent, run.name, way) as judged_epoch:
-        network, curve = train_on_clicks(
-            start, made.data, made.validation, way, options, run / way, progress.advance, judged=judged_epoch
-        )
+    judged = tensorboard_curve(run, way)
+    network, curve = train_on_clicks(
+        start, made.data, made.validation, way, options, run / way, progress.advance, judged=judged
+    )
     mixing = choose_mixing(network, made.validation)
     best = best_of(curve)
     progress.end(f"epoch {best.number} is best: nDCG@10 {best.validation:.4f}, {mixing.ndcg:.4f} mixed")
@@ -172,8 +172,8 @@ def train_history_phase(
     progress.begin(HISTORIES, training.steps * training.options.loop.epochs, "steps")
     start = start or new_attention(encoding_of(made.snapshot).vector_dimension, training.seed)
     folder = run / f"{HISTORIES}-{_digest(training)}"
-    with charted(run.parent, run.name, HISTORIES) as judged:
-        attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
+    judged = tensorboard_curve(run, HISTORIES)
+    attention, curve = train_history(start, training, folder, progress.advance, judged=judged)
     gain = training.judges.gain(attention)
     is_better = gain.low > 0
     interval = f"{gain.mean:+z.4f} ({gain.low:+z.4f} to {gain.high:+z.4f}, {gain.queries:,} shoppers)"

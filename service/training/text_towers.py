@@ -41,7 +41,7 @@ from rerank.text_towers.training import check_options, train_towers
 from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
-from rerank.training.trainer import Epoch, charted
+from rerank.training.trainer import Epoch, tensorboard_curve
 from retrieval.encoders.registry import parse_runtime
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
@@ -366,10 +366,9 @@ class _Ground:
         """Trains towers and writes them to a folder; raises NothingBetterError where they are no better."""
         options = self.request.options
         tower = open_text_tower(self.source, options.max_length)
-        with charted(self.work, run.name, TOWERS_FOLDER) as judged:
-            score, products = self._score(), self.snapshot.products
-            task = TextTowerTask(tower, self.made, self.found, products, options, run, self.progress, judged, score)
-            trained = train_towers(task)
+        judged, score, products = tensorboard_curve(run, TOWERS_FOLDER), self._score(), self.snapshot.products
+        task = TextTowerTask(tower, self.made, self.found, products, options, run, self.progress, judged, score)
+        trained = train_towers(task)
         if not trained.improved:
             # The same run would find the same again.
             shutil.rmtree(run)

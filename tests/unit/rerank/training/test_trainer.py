@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from rerank.training.trainer import (
     Epoch,
     LoopOptions,
     Training,
-    charted,
+    tensorboard_curve,
     train,
 )
 from retrieval.errors import TrainingError
@@ -124,9 +125,9 @@ def run_name(number: int) -> str:
 
 
 def write_curve(folder: Path, *epochs: Epoch, number: int = 1) -> Path:
-    with charted(folder, run_name(number), "debiased") as judged:
-        for epoch in epochs:
-            judged(epoch)
+    judged = tensorboard_curve(folder / run_name(number), "debiased")
+    for epoch in epochs:
+        judged(epoch)
     return folder / CHARTS_FOLDER / run_name(number) / "debiased"
 
 
@@ -144,10 +145,14 @@ def test_loss_and_validation_of_every_epoch_are_read_back_once_also_where_a_run_
     }
 
 
-def test_they_are_there_while_the_run_lasts(tmp_path: Path) -> None:
-    with charted(tmp_path, run_name(1), "debiased") as judged:
-        judged(CURVE[0])
-        assert scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased") == {"validation": [(0, 0.25)]}
+def test_they_are_there_while_the_run_lasts_and_no_thread_is_left_after_it(tmp_path: Path) -> None:
+    threads = threading.active_count()
+    judged = tensorboard_curve(tmp_path / run_name(1), "debiased")
+    judged(CURVE[0])
+    assert scalars(tmp_path / CHARTS_FOLDER / run_name(1) / "debiased") == {"validation": [(0, 0.25)]}
+    assert threading.active_count() == threads + 1
+    del judged
+    assert threading.active_count() == threads
 
 
 def test_the_newest_runs_stay_and_what_is_not_ours(tmp_path: Path) -> None:
