@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -111,9 +112,7 @@ def preview(
     """Show what a change of rules would do to a page of a search, without changing anything."""
     rules = read_rules(put) if put else []
     with open_engine(index) as engine:
-        found = engine.rules.preview(
-            query, rules, delete=delete or (), filters=which.filter, size=which.size, page=which.page
-        )
+        found = engine.rules.preview(query, rules, delete=delete or (), **asdict(which))
     emit(found, _show_preview)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +18,7 @@ from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
 from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
 from service.engine.engine import SearchEngine
-from service.engine.request import STAGES, parse_history
+from service.engine.request import STAGES, SearchRequest, parse_history
 from service.engine.reranking import UNREAD, unknown_products_warning
 from service.engine.spelling import Spans, Suggestions
 from service.settings import load_settings
@@ -29,24 +29,22 @@ SizeOption = Annotated[int, Option("--size", help="How many.")]
 
 @dataclass(frozen=True, slots=True)
 class PageOptions:
-    """Which hits of a search are shown."""
+    """Fields of a `SearchRequest`: which hits are shown."""
 
-    filter: Annotated[str, Option(help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
+    filters: Annotated[str, Option("--filter", help='For example: price < 100 AND brand IN (Bosch, "Max Pro")')] = ""
     size: Annotated[int, Option(help="Hits on a page.")] = 10
     page: Annotated[int, Option(help="Which page, from 1.")] = 1
 
 
 @dataclass(frozen=True, slots=True)
 class RankingOptions:
-    """How the hits of a search are ordered."""
+    """Fields of a `SearchRequest`: how the hits are ordered."""
 
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
     stage: Annotated[str, Option(help="bm25, dense, merged or ranked.")] = "ranked"
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
     ] = False
-    no_correct: Annotated[bool, Option("--no-correct", help="Do not correct the spelling of the query.")] = False
-    no_rules: Annotated[bool, Option("--no-rules", help="Ignore the store's merchandising rules.")] = False
 
 
 def open_engine(index: Path, settings: Path | None = None) -> SearchEngine:
@@ -62,6 +60,9 @@ def search(
     query: QueryArgument,
     which: PageOptions,
     how: RankingOptions,
+    *,
+    no_correct: Annotated[bool, Option("--no-correct", help="Do not correct the spelling of the query.")] = False,
+    no_rules: Annotated[bool, Option("--no-rules", help="Ignore the store's merchandising rules.")] = False,
     facets: Annotated[list[str] | None, Option("--facet", help="A field to count values of. Repeatable.")] = None,
     history: Annotated[
         str,
@@ -77,19 +78,8 @@ def search(
     with open_engine(index, settings) as engine:
         reads = engine.reads_history or not past
         show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
-        found = engine.search(
-            query,
-            size=which.size,
-            page=which.page,
-            filters=which.filter,
-            facets=facets or (),
-            sort=how.sort,
-            stage=how.stage,
-            explain=how.explain,
-            history=past,
-            correct=not how.no_correct,
-            rules=not how.no_rules,
-        )
+        given = {"correct": not no_correct, "rules": not no_rules} | asdict(which) | asdict(how)
+        found = engine.search(SearchRequest(query, facets=facets or (), history=past, **given))
     emit(found, show_page, query, how.explain)
 
 
