@@ -14,7 +14,7 @@ MODELS = ("Kelda", "Ivara", "Ulver", "Hollis")
 
 def catalog(*, with_categories: bool) -> list[Product]:
     """Each kind in each model, the model's name before or behind it."""
-    products = []
+    products: list[Product] = []
     for kind in KINDS:
         for model in MODELS:
             for title in (f"{kind} {model}", f"{model} {kind}", f"{model} Red {kind} for Home"):
