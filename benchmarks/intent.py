@@ -16,6 +16,7 @@ import numpy as np
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.errors import JudgmentsError
 from retrieval.index.keyword import Rows, Selection
+from retrieval.judgments import read_table
 from service.engine.engine import SearchEngine
 from service.engine.search import condition_of
 from service.engine.snapshot import Snapshot
@@ -76,24 +77,14 @@ def read_intent_cases(path: Path, part: str = "") -> list[IntentCase]:
     `good` and `accessory` are regular expressions that are searched in titles, without case. Raises JudgmentsError
     naming the line of a malformed case, or where no case is left.
     """
-    try:
-        lines = path.read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgmentsError(f"{path} cannot be read: {error}") from error
-    if tuple(lines[0].split("\t")) != HEADER:
-        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {lines[0][:80]!r}")
-    cases = list(_cases(path, lines))
-    chosen = [case for case in cases if part in ("", case.part)]
+    chosen = [case for case in _cases(path) if part in ("", case.part)]
     if not chosen:
         raise JudgmentsError(f"{path} has no case{f' of the part {part!r}' if part else ''}")
     return chosen
 
 
-def _cases(path: Path, lines: Sequence[str]) -> Iterator[IntentCase]:
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
+def _cases(path: Path) -> Iterator[IntentCase]:
+    for number, cells in read_table(path, HEADER):
         if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1]:
             raise JudgmentsError(f"{path}, line {number}: expected {', '.join(HEADER)} between tabs")
         query, good, accessory, condition, part = cells

@@ -34,16 +34,8 @@ def read_judgments(path: Path) -> Judgments:
     Raises JudgmentsError naming the line for anything but a query, an id and a finite grade, a pair that is judged
     twice, or a file without judgments.
     """
-    try:
-        # Not splitlines: a query may hold a character that only Python takes for the end of a line.
-        lines = path.read_text("utf-8-sig").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise JudgmentsError(f"{path} cannot be read: {error}") from error
-    if tuple(lines[0].split("\t")) != HEADER:
-        found = repr(lines[0][:80]) if lines[0] else "empty"
-        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(HEADER)}, it is {found}")
     grades: dict[str, dict[str, float]] = {}
-    for number, query, product, grade in _rows(path, lines):
+    for number, query, product, grade in _rows(path):
         judged = grades.setdefault(query, {})
         if product in judged:
             raise JudgmentsError(f"{path}, line {number}: {product!r} is judged twice for {query!r}")
@@ -54,11 +46,24 @@ def read_judgments(path: Path) -> Judgments:
     return Judgments(grades, min(seen) if len(seen) > 1 else min(seen) - 1.0)
 
 
-def _rows(path: Path, lines: list[str]) -> Iterator[tuple[int, str, str, float]]:
-    for number, line in enumerate(lines[1:], 2):
-        if not line.strip():
-            continue
-        cells = line.split("\t")
+def read_table(path: Path, header: tuple[str, ...]) -> Iterator[tuple[int, list[str]]]:
+    """The lines of a tab-separated file with this header, each with its number and cells; blank lines are left out.
+
+    Raises JudgmentsError for a file that cannot be read or has another header.
+    """
+    try:
+        # Not splitlines: a query may hold a character that only Python takes for the end of a line.
+        lines = path.read_text("utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise JudgmentsError(f"{path} cannot be read: {error}") from error
+    if tuple(lines[0].split("\t")) != header:
+        found = repr(lines[0][:80]) if lines[0] else "empty"
+        raise JudgmentsError(f"{path}, line 1: the header must be {'<tab>'.join(header)}, it is {found}")
+    return ((number, line.split("\t")) for number, line in enumerate(lines[1:], 2) if line.strip())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str, float]]:
+    for number, cells in read_table(path, HEADER):
         if len(cells) != len(HEADER) or not cells[0].strip() or not cells[1].strip():
             raise JudgmentsError(f"{path}, line {number}: expected query, product_id and grade between tabs")
         try:

@@ -95,16 +95,6 @@ def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class TypeAgreement:
-    """How far types are what a query asks for."""
-
-    phrase: Phrase
-    """The noun phrase of the query, the head last."""
-    by_type: Mapping[int, float]
-    """0 to 1, by the number of the type; 0 for all others."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTypes:
     """The types of a catalog's products. Read-only, thread-safe."""
@@ -152,8 +142,9 @@ class ProductTypes:
         found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
         return replace(self, changed=MappingProxyType({**self.changed, **found}))
 
-    def agreement(self, query: str, words: int) -> TypeAgreement | None:
-        """How far types are what a query of so many words asks for; None where it names no type of the catalog.
+    def agreement(self, query: str, words: int) -> Mapping[int, float] | None:
+        """How far types are what a query of so many words asks for, by their numbers, 0 for those left out; None where
+        it names no type of the catalog.
 
         The agreement falls with the square of the share of the query's words that name the type: a long query asks for
         more than a type.
@@ -161,14 +152,13 @@ class ProductTypes:
         for phrase in head_phrases(query):
             if numbers := self.heads.get(phrase[-1]):
                 share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
-                found = {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
-                return TypeAgreement(phrase, found)
+                return {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
         return None
 
-    def agreements(self, wanted: TypeAgreement, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def agreements(self, wanted: Mapping[int, float], rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The agreement of the products at `rows` (n,): the better one of title and category."""
         by_type = np.zeros(len(self.phrases) + 1)  # the last is of products without a type
-        by_type[list(wanted.by_type)] = list(wanted.by_type.values())
+        by_type[list(wanted)] = list(wanted.values())
         return np.asarray(by_type[self._at(rows)].max(axis=0))
 
     def name_of(self, row: int) -> str:

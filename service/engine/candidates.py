@@ -135,7 +135,7 @@ class Stages:
         ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
         fits = query is None or self._fits(request, retrieved, nearest)
         if query is not None and not (fits and (ranking.total or request.where is None)):
-            ranking = self._offers(request, query)
+            ranking = self._offers(request, query, nearest)
             ranking.nothing_fits = not fits
         elif request.stage == "ranked" and self.last is not None:
             last, tokens = self.last, encoded.tokens if encoded else None
@@ -245,7 +245,9 @@ class Stages:
         return replace(completed, candidates=unscored)
 
     def _intent(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
-        """How far products are of the type that a query asks for (n,), 0 to 1."""
+        """How far products are of the type that a query asks for (n,), 0 to 1; 0 where no score is merged."""
+        if request.stage in ("bm25", "dense"):
+            return np.zeros(len(rows))
         words = sum(group.words for group in request.groups)
         wanted = self._snapshot.types.agreement(request.text, words)
         if wanted is None:
@@ -272,10 +274,11 @@ class Stages:
             rows = matches.rows[matches.scores > 0]
         return bool(len(rows))
 
-    def _offers(self, request: ResolvedRequest, query: Vectors) -> Ranking:
-        """No candidates, and the nearest products that the filter lets through."""
-        allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
-        nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
+    def _offers(self, request: ResolvedRequest, query: Vectors, nearest: NearestRows) -> Ranking:
+        """No candidates, and the nearest products, or those that the filter lets through."""
+        if request.where is not None:
+            allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
+            nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
         rows, count = nearest.rows, len(nearest.rows)
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
         cosine = nearest.scores.astype(np.float64)
