@@ -36,6 +36,7 @@ from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress, Progress
 from retrieval.store.files import checksum, load_array, write_durably
 from retrieval.store.manifest import (
+    GROUPS_FILE,
     PENDING_UPDATES_FILE,
     QUALITY_FILE,
     QUALITY_PAGE,
@@ -251,7 +252,8 @@ class Rebuild:
         return writer
 
     def _report_quality(self, building: Path) -> QualityReport:
-        """Writes the report into the index directory, for whoever repairs the feed, and into the version."""
+        """Writes the report into the index directory, for whoever repairs the feed, and into the version; and the
+        product groups that were found with the duplicates."""
         from indexer.quality.page import html
 
         self._progress.begin("report", None, "")
@@ -259,6 +261,7 @@ class Rebuild:
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
             write_durably(self._store.root / name, content)
+        np.save(building / GROUPS_FILE, self._pipeline.siblings)
         self._rejects.flush()
         shutil.copyfile(self._rejects.path, building / REJECTED_FILE)
         self._progress.end(f"{len(report.findings):,} kinds of finding")

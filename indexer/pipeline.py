@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
+import numpy as np
 
 from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
@@ -114,6 +115,8 @@ class FeedPipeline:
         """Titles with Chinese characters, of the usable rows."""
         self.products = 0
         """Products that the second pass has given so far."""
+        self.siblings = np.empty(0, np.int32)
+        """The group of each product (n,), known after the report: see `DuplicateFindings`."""
 
     @property
     def usable(self) -> int:
@@ -255,7 +258,9 @@ class FeedPipeline:
             noted=_reason_counts(self.notes),
             cleaned=self._cleaned,
         )
-        return make_report(summary, self._findings, self._duplicates.groups(row_of), self._rules)
+        duplicates = self._duplicates.groups(row_of)
+        self.siblings = duplicates.siblings
+        return make_report(summary, self._findings, duplicates, self._rules)
 
 
 def _reason_counts(reasons: ReasonCounts) -> dict[str, ReasonCount]:

@@ -193,6 +193,10 @@ class Hit:
     """The explanation, if requested and scored by a ranker."""
     rule: str = ""
     """The id of the merchandising rule that pinned, boosted or buried it."""
+    group_size: int = 1
+    """The candidates that the hit stands for where results are grouped, itself among them."""
+    siblings: tuple[str, ...] = ()
+    """The ids of the others, in their order; at most 100."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +222,7 @@ class Facet:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of results. `total` and `facets` are about all hits."""
+    """A page of results. `total` and `facets` are about all hits: groups, where results are grouped."""
 
     hits: tuple[Hit, ...]
     total: int

@@ -19,6 +19,7 @@ from retrieval.records import Product
 from retrieval.store.files import checksum
 from retrieval.store.manifest import (
     FIELDS_FILE,
+    GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     SCHEMA,
@@ -113,6 +114,7 @@ def _write(folder: Path, products: Sequence[Product], analyzer: Analyzer, kind: 
         vectors[row] = vector_of(text)
     build_index(folder / VECTORS_FOLDER, kind)
     np.save(folder / TEXT_KEYS_FILE, key_array([text_key(text) for text in texts]))
+    np.save(folder / GROUPS_FILE, np.arange(len(products), dtype=np.int32))
     np.save(folder / SIGNALS_FILE, np.array([signal_row(product) for product in products]).reshape(-1, len(COLUMNS)))
 
 

@@ -1,4 +1,4 @@
-"""Duplicates in a catalog: equal values of a field that should be unique, and copies of products.
+"""Duplicates in a catalog: equal values of a field that should be unique, copies of products, groups of variants.
 
 Hashes are written to files, each for a part of their range, and read back one file at a time: memory is that of one
 part and a byte for each row. Candidates for copies are compared in full; no estimate is reported.
@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from indexer.quality.derived import KINDS, ProductBatch
 from indexer.quality.findings import MOST_EXAMPLES, DuplicateFindings, Example, Failures, RowLocation, shorten
 from indexer.quality.rules import QualityCheck, QualityRule, all_values
+from indexer.quality.siblings import group_products, jaccard, variant_hashes
 from retrieval.filters.schema import fold_value
 from retrieval.records import Product
 from retrieval.text.analysis import HAN, identifier_key
@@ -59,12 +60,14 @@ class DuplicateFinder:
         self._copies = {rule.check: rule.name for rule in rules if rule.check in (EXACT, NEAR)}
         self._count = 0
         self._waiting: dict[str, list[NDArray[np.void]]] = {}
+        self._variants: dict[int, NDArray[np.uint64]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._claims = folder / "claims"
         self._claims.touch()
 
     def add(self, signatures: Signatures) -> None:
         self._count += signatures.count
+        self._variants[signatures.first_row] = signatures.variant_hashes
         with self._claims.open("r+b") as file:
             file.seek(signatures.first_row * _CLAIM_BYTES)
             file.write(signatures.identifier_hashes.tobytes())
@@ -81,8 +84,9 @@ class DuplicateFinder:
         found = DuplicateFindings()
         for name in self._rules:
             self._unique(name, row_of, found)
-        if self._copies:
-            self._find_copies(row_of, found)
+        copies = self._find_copies(row_of, found) if self._copies else []
+        hashes = np.concatenate([np.empty((0, 2), np.uint64), *(self._variants[row] for row in sorted(self._variants))])
+        found.siblings = group_products(hashes, copies, lambda row: frozenset(shingles(row_of(row)[0])))
         return found
 
     def _write(self, key: str) -> None:
@@ -119,8 +123,9 @@ class DuplicateFinder:
             self._report(name, np.flatnonzero(flagged), _partners(first), row_of, found)
             found.groups[name] = groups
 
-    def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> None:
-        pairs = self._candidates(found)
+    def _find_copies(self, row_of: RowOf, found: DuplicateFindings) -> list[tuple[int, int]]:
+        """Reports the copies, and returns each with the product that it is a copy of."""
+        pairs, copies = self._candidates(found), []
         judge = CopyComparer(lambda row: row_of(row)[0])
         similarity: dict[QualityCheck, dict[int, int]] = {EXACT: {}, NEAR: {}}
         flagged = {kind: np.zeros(self._count, dtype=bool) for kind in similarity}
@@ -131,6 +136,7 @@ class DuplicateFinder:
             kind = judge.compare(earlier, later)
             if kind is None or flagged[kind][later]:
                 continue
+            copies.append((later, earlier))
             flagged[kind][later] = True
             flagged[NEAR][later] &= kind is NEAR
             originals[kind][earlier] = True
@@ -142,6 +148,7 @@ class DuplicateFinder:
                 partners = {row: [original] for row, original in similarity[kind].items()}
                 self._report(name, rows, partners, row_of, found)
                 found.groups[name] = int((originals[kind] & ~flagged[kind]).sum()) or 1
+        return copies
 
     def _candidates(self, found: DuplicateFindings) -> Iterator[tuple[int, int]]:
         """Pairs of rows that share a band, the later one first, ascending; bounded."""
@@ -355,12 +362,6 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values ^ (values >> np.uint64(31))
 
 
-def jaccard(one: frozenset[bytes], other: frozenset[bytes]) -> float:
-    """The share of common shingles among all; 1 where neither has any."""
-    common = len(one & other)
-    return common / (len(one) + len(other) - common) if one or other else 1.0
-
-
 COPIES = "copies"
 """The key of the MinHash bands; every other key is the name of a rule with check unique."""
 
@@ -376,6 +377,8 @@ class Signatures:
     """For each row (columns: trade number, maker's number) a hash of the only one that it has, or 0: rows with
     different ones are different products.
     """
+    variant_hashes: NDArray[np.uint64]
+    """(n, 2) By `indexer.quality.siblings.variant_hashes`."""
 
 
 def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int) -> Signatures:
@@ -388,7 +391,7 @@ def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int
     for rule in rules:
         if rule.check is QualityCheck.UNIQUE:
             meetings[rule.name] = _values(rule.field, batch, first_row)
-    return Signatures(first_row, len(batch.products), meetings, _claims(batch))
+    return Signatures(first_row, len(batch.products), meetings, _claims(batch), variant_hashes(batch.products))
 
 
 def _claims(batch: ProductBatch) -> NDArray[np.uint32]:

@@ -130,6 +130,8 @@ class DuplicateFindings:
     """Candidate pairs that were compared."""
     unchecked: int = 0
     """Candidate pairs past the bound on comparisons, which were not."""
+    siblings: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    """(n,) The group of each product, its variants and copies: the first row in it."""
 
 
 def pack_bits(rows: Sequence[NDArray[np.int64]], count: int) -> bytes:

@@ -42,6 +42,10 @@ class RankingOptions:
 
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
     stage: Annotated[str, Option(help="bm25, dense, merged or ranked.")] = "ranked"
+    group: Annotated[
+        str, Option(help="One hit for each group: variants, or a field, such as brand.", metavar="FIELD")
+    ] = ""
+    diversity: Annotated[float, Option(help="How far the first 100 hits are spread over products, 0 to 1.")] = 0.0
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
     ] = False
@@ -183,7 +187,8 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(f"rules: {printable(', '.join(page.rules))}", style="dim")
     if page.hits:
         _show_hits(page, explain=explain)
-        say(f"{page.total:,} products, page {page.page}{_took(page)}")
+        counted = "groups" if any(hit.group_size > 1 for hit in page.hits) else "products"
+        say(f"{page.total:,} {counted}, page {page.page}{_took(page)}")
     elif page.size and page.total:
         say(f"No products on page {page.page}; there are {page.total:,}.")
     else:
@@ -250,7 +255,9 @@ def _table(hits: Sequence[Hit], first: int, widths: _Widths, *, header: bool = T
 def _description(hit: Hit, width: int, *, explain: bool) -> Text:
     """The product's name, and on a second line each stage's score, each at most `width` cells wide."""
     name = Text(printable(_name(hit.product)))
-    name.truncate(width, overflow="ellipsis")
+    siblings = f" +{hit.group_size - 1:,}" if hit.group_size > 1 else ""
+    name.truncate(width - len(siblings), overflow="ellipsis")
+    name.append(siblings, "dim")
     if explain:
         stages = Text(_stages_line(hit), style="dim")
         stages.truncate(width, overflow="ellipsis")

@@ -20,7 +20,8 @@ from retrieval.errors import ClusterError, ShelfwiseError, StoreDamagedError
 from retrieval.filters.conditions import TextIn
 from retrieval.filters.schema import FieldCatalog, FieldCounter, fold_value
 from retrieval.index.faiss import INDEX_FILE, ROWS_FILE, FaissIndex
-from retrieval.index.keyword import KeywordIndex, Selection
+from retrieval.index.grouping import StoredGroups
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Selection
 from retrieval.index.keyword_documents import (
     LINES_FILE,
     KeywordLine,
@@ -37,6 +38,7 @@ from retrieval.store.files import FileEntry, file_problem, load_array
 from retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
+    GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     MARKER,
@@ -461,6 +463,7 @@ class _Run:
             self._open(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
         )
         self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products))
+        self._open(GROUPS_FILE, lambda: StoredGroups(folder, manifest.products).variants(NO_ROWS))
         return parts
 
     def _open_keyword(self, catalog: FieldCatalog | None, manifest: Manifest) -> KeywordIndex | None:

@@ -277,6 +277,7 @@ class LiveSnapshot:
         self._states = ChangedStates(base.states, base.manifest.products) if base.states else None
         self._signals = ChangedSignals(base.signals, base.manifest.products)
         self._types = base.types
+        self._groups = base.groups
         self._texts: dict[str, _EncodedText] = {}
 
     def product(self, product_id: str) -> Product | None:
@@ -371,6 +372,7 @@ class LiveSnapshot:
             self._states = self._states.with_changes(tokens)
         self._signals = self._signals.with_changes(rows)
         self._types = self._types.with_changes(rows)
+        self._groups = self._groups.with_changes(rows)
         self._products = self._products.with_changes(rows, added)
         self.snapshot = replace(
             self.snapshot,
@@ -381,6 +383,7 @@ class LiveSnapshot:
             states=self._states,
             signals=self._signals,
             types=self._types,
+            groups=self._groups,
         )
 
     def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:

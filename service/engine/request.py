@@ -45,6 +45,8 @@ class SearchOptions(TypedDict, total=False):
     rules: bool | Sequence[Rule]
     ranker: str
     facet_values: int
+    group: str
+    diversity: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,11 @@ class SearchRequest:
     """A ranker of the index other than the one that serves; "off" for none."""
     facet_values: int = FACET_VALUES
     """The most frequent values of each facet, at most."""
+    group: str = ""
+    """Shows one hit for each group, the best of it: "variants" for variants and near copies, or a field whose values
+    are the groups. Total and facets then count groups."""
+    diversity: float = 0.0
+    """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
 
     def __post_init__(self) -> None:
         if isinstance(self.facets, str):
@@ -103,17 +110,23 @@ class SearchRequest:
             raise QueryError(f"merge is {self.merge!r}, it can be {', '.join(METHODS)}")
         if not 1 <= self.facet_values <= MAX_FACET_VALUES:
             raise QueryError(f"facet_values is {self.facet_values}, it can be 1 to {MAX_FACET_VALUES}")
+        if not 0 <= self.diversity <= 1:
+            raise QueryError(f"diversity is {self.diversity}, it can be 0 to 1")
+        if self.diversity and self.sort:
+            raise QueryError(f"diversity is {self.diversity} and sort is {self.sort!r}; leave out one of them")
         if len(self.facets) > MAX_FACETS:
             raise QueryError(f"{len(self.facets)} facets are requested, at most {MAX_FACETS} are counted at once")
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
         wanted: dict[str, type] = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
-        wanted |= {"size": int, "page": int, "facet_values": int, "explain": bool, "correct": bool}
+        wanted |= {"group": str, "size": int, "page": int, "facet_values": int, "explain": bool, "correct": bool}
         for name, kind in wanted.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and type(value) is not int):
                 raise QueryError(f"{name} is {type(value).__name__}, it must be {kind.__name__}")
+        if not isinstance(self.diversity, int | float) or isinstance(self.diversity, bool):
+            raise QueryError(f"diversity is {type(self.diversity).__name__}, it must be a number from 0 to 1")
         if not all(isinstance(field, str) for field in self.facets):
             raise QueryError("facets must be a list of field names")
         rules = self.rules if isinstance(self.rules, bool) else tuple(self.rules)

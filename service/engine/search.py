@@ -14,18 +14,19 @@ from retrieval.errors import ModelError, UnknownProductError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
+from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import FILTERED_DEPTH, OFFERED, Ranking, ResolvedRequest, Stages
-from service.engine.request import SearchRequest
+from service.engine.request import MAX_FACET_VALUES, SearchRequest
 from service.engine.snapshot import Products, Snapshot
 
 EXPLANATION = "explanation"
 """In `Page.degraded` where a ranker could not explain its scores."""
 HEAD = 100
-"""The best hits, whose scores' standard deviation is the unit of a lift."""
+"""The best hits: their scores' standard deviation is the unit of a lift, and diversity reorders them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,12 @@ class PinnedRow:
 
 
 class RuleArranger:
-    """Applies the pins and lifts of one search."""
+    """Applies the pins and lifts, the groups and the diversity of one search."""
 
-    def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex) -> None:
+    def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex, diversity: Diversity | None) -> None:
         self._lifts = effect.lifts
         self._keyword = keyword
+        self._diversity = diversity
         rows = [(products.row_of(pin.product), pin) for pin in effect.pins]
         self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
 
@@ -62,34 +64,61 @@ class RuleArranger:
         """The rows that are pinned, if the filter lets them through."""
         return np.array([pin.row for pin in self._pins], np.int64) if self._pins else NO_ROWS
 
-    def ranked(self, ranking: Ranking, further: Callable[[int], Rows], end: int) -> RuleOrder:
+    def ranked(self, ranking: Ranking, further: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
         """The rows up to place `end`. `further` gives those of the ranking up to a place, the ranked part first. Exact
         identifiers stay before everything."""
         pins = [pin for pin in self._pins if pin.row not in ranking.identified and (ranking.rows == pin.row).any()]
-        if not pins and not self._lifts:
+        if not (pins or self._lifts or groups or self._diversity):
             return RuleOrder(further(end))
-        ranked = len(ranking.rows)
-        rows = further(max(end + len(pins), ranked))
+        ranked, identified = len(ranking.rows), list(ranking.identified)
         shift, moved = _shift(self._lifts, ranking, self._keyword)
         scores = ranking.scores + shift
-        order = np.lexsort((-scores, ~np.isin(ranking.rows, list(ranking.identified))))
+        order = np.lexsort((-scores, ~np.isin(ranking.rows, identified)))
+
+        def fetch(count: int) -> Rows:
+            return np.concatenate([ranking.rows[order], further(max(count, ranked))[ranked:]])
+
+        pins, kept = _one_per_group(pins, groups, ranking.rows[order][: len(identified)])
+        rows = _first(fetch, max(end, HEAD if self._diversity else 0) + len(pins), groups, kept)
         changed = {int(ranking.rows[at]): float(scores[at]) for at in np.flatnonzero(shift)}
         if changed:
             behind = min(0.0, float(scores.min(initial=0.0)))
-            changed |= dict.fromkeys(rows[ranked:].tolist(), behind)
-        woven = weave(np.concatenate([ranking.rows[order], rows[ranked:]]), pins, len(ranking.identified))
-        return RuleOrder(woven[:end], changed, moved | {pin.row: pin.rule for pin in pins})
+            changed |= dict.fromkeys(rows[~np.isin(rows, ranking.rows)].tolist(), behind)
+        leading = int(np.isin(rows, identified).sum())
+        if self._diversity:
+            rows = rows[~np.isin(rows, [pin.row for pin in pins])]
+            rows = self._diversity(rows, dict(zip(ranking.rows.tolist(), scores.tolist(), strict=True)), leading)
+        return RuleOrder(weave(rows, pins, leading)[:end], changed, moved | {pin.row: pin.rule for pin in pins})
 
-    def browsed(self, selection: Selection, rows: Rows, end: int) -> RuleOrder:
-        """The rows up to place `end`: the pinned of `selection` at theirs, `rows` in their order between them, of which
-        as many more are given as there are pinned ones."""
+    def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
+        """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
+        between them."""
         if not self._pins:
-            return RuleOrder(rows[:end])
+            return RuleOrder(_first(fetch, end, groups)[:end])
         allowed = self._keyword.select(Selection(rows=np.sort(self.pinned), where=selection.where))
         inside = set(allowed.tolist())
-        pins = [pin for pin in self._pins if pin.row in inside]
-        woven = weave(rows, pins, 0)
+        pins, kept = _one_per_group([pin for pin in self._pins if pin.row in inside], groups)
+        woven = weave(_first(fetch, end + len(pins), groups, kept), pins, 0)
         return RuleOrder(woven[:end], rules={pin.row: pin.rule for pin in pins})
+
+
+Fetch = Callable[[int], Rows]
+"""Gives the first candidates in their order: so many, or all."""
+Diversity = Callable[[Rows, Mapping[int, float], int], Rows]
+"""Reorders the head of some rows by their scores; the first ones, of a number, keep their places."""
+
+
+def _first(fetch: Fetch, end: int, groups: CandidateGroups | None, kept: Rows = NO_ROWS) -> Rows:
+    return groups.first(fetch, end, kept) if groups else fetch(end)
+
+
+def _one_per_group(
+    pins: Sequence[PinnedRow], groups: CandidateGroups | None, identified: Rows = NO_ROWS
+) -> tuple[list[PinnedRow], Rows]:
+    """The pins that stand for their groups, and these with the exact identifiers, which stand for theirs before any."""
+    rows = np.concatenate([identified, np.array([pin.row for pin in pins], np.int64)])
+    kept = groups.collapse(rows) if groups else rows
+    return [pin for pin in pins if pin.row in kept], kept
 
 
 def weave(rows: Rows, pins: Sequence[PinnedRow], leading: int) -> Rows:
@@ -149,7 +178,10 @@ class Search:
         where = condition_of(snapshot, request.filters)
         texts = [snapshot.analyzer.analyze(text) for text in (request.text, typed) if text or text is request.text]
         self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
-        self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword)
+        spread = self._spread if request.diversity else None
+        self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
+        is_field = request.group not in ("", VARIANTS)
+        self._group = snapshot.catalog.resolve(request.group).name if is_field else request.group
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
             request.text,
@@ -158,7 +190,7 @@ class Search:
             request.stage,
             METHODS[request.merge],
             self._counted,
-            request.facet_values,
+            MAX_FACET_VALUES if request.group else request.facet_values,
             self._sort,
             unavailable,
             pinned,
@@ -173,14 +205,19 @@ class Search:
         ranking = self._stages.rank(self._request)
         if not ranking.total:
             return self._answer((), 0, self._empty(), ranking)
-        if ranking.ordered:
-            arranged = RuleOrder(ranking.ordered.rows)
+        groups, end = self._candidate_groups(ranking.selection, ranking), self._query.page * self._query.size
+        if ranking.ordered and self._sort:
+            in_order = partial(self._in_order, ranking.selection, self._sort)
+            arranged = RuleOrder(_first(in_order, end, groups) if groups else ranking.ordered.rows)
         else:
             further = partial(self._stages.further, self._request, ranking)
-            arranged = self._arranging.ranked(ranking, further, self._query.page * self._query.size)
+            arranged = self._arranging.ranked(ranking, further, end, groups)
         rows = self._cut(arranged.rows)
         hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
-        return self._answer(hits, ranking.total, ranking.facets or self._empty(), ranking)
+        facets = self._facets_of(ranking.facets, groups) or self._empty()
+        return self._answer(
+            self._grouped(hits, rows, groups), groups.total if groups else ranking.total, facets, ranking
+        )
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
@@ -188,16 +225,66 @@ class Search:
         everything = Selection(where=self._request.where, everything=True)
         room = 0 if self._sort else len(self._request.pinned)
         ordered = self._snapshot.keyword.sort(everything, replace(by, limit=by.limit + room))
-        arranged = RuleOrder(ordered.rows)
+        groups = self._candidate_groups(everything)
+
+        def fetch(count: int) -> Rows:
+            return ordered.rows if count <= by.limit + room else self._in_order(everything, by, count)
+
         # Who asked for an order gets it; without its words an index has nothing to browse.
         if not self._sort and ordered.total:
-            arranged = self._arranging.browsed(everything, ordered.rows, by.limit)
-        products, rules = self._snapshot.products, arranged.rules
-        hits = [Hit(products[row], 0.0, {}, rule=rules.get(row, "")) for row in self._cut(arranged.rows)]
+            arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
+        else:
+            arranged = RuleOrder(_first(fetch, by.limit, groups))
+        products, rules, rows = self._snapshot.products, arranged.rules, self._cut(arranged.rows)
+        hits = [Hit(products[row], 0.0, {}, rule=rules.get(row, "")) for row in rows]
         facets: Mapping[str, Facet] = {}
         if self._counted:
-            facets = self._snapshot.keyword.facets(everything, self._counted, self._query.facet_values)
-        return self._answer(hits, ordered.total, facets)
+            facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
+        total = groups.total if groups else ordered.total
+        return self._answer(self._grouped(hits, rows, groups), total, self._facets_of(facets, groups))
+
+    def _in_order(self, selection: Selection, by: Sort, count: int) -> Rows:
+        return self._snapshot.keyword.sort(selection, replace(by, limit=count)).rows
+
+    def _candidate_groups(self, selection: Selection, ranking: Ranking | None = None) -> CandidateGroups | None:
+        """The groups of the whole candidate set; None where results are not grouped."""
+        if not self._group:
+            return None
+        is_complete = ranking and ranking.total <= len(ranking.rows)
+        return self._groups(ranking.rows if ranking and is_complete else self._snapshot.keyword.select(selection))
+
+    def _groups(self, rows: Rows) -> CandidateGroups:
+        groups, product_of = self._snapshot.groups, self._snapshot.products.__getitem__
+        return CandidateGroups(rows, lambda some: groups.of(some, self._group, product_of))
+
+    def _grouped(self, hits: Sequence[Hit], rows: Sequence[int], groups: CandidateGroups | None) -> Sequence[Hit]:
+        """The hits with the size of their groups and their siblings."""
+        if groups is None:
+            return hits
+        found = []
+        for hit, row in zip(hits, rows, strict=True):
+            members = groups.members(row)
+            others = members[members != row][:MOST_SIBLINGS].tolist()
+            siblings = tuple(map(self._snapshot.products.id_of, others))
+            found.append(replace(hit, group_size=len(members), siblings=siblings))
+        return found
+
+    def _facets_of(self, facets: Mapping[str, Facet], groups: CandidateGroups | None) -> Mapping[str, Facet]:
+        if groups is None:
+            return facets
+        products, size = self._snapshot.products, self._query.facet_values
+        return groups.facets(facets, size, self._snapshot.catalog, products.__getitem__)
+
+    def _spread(self, rows: Rows, scores: Mapping[int, float], leading: int) -> Rows:
+        """The rows (n,), the head of those that have scores reordered by diversity."""
+        head = np.array([row for row in rows[:HEAD].tolist() if row in scores], np.int64)
+        relevance = np.array([scores[row] for row in head.tolist()])
+        relevance -= relevance.min(initial=np.inf)
+        relevance /= relevance.max(initial=0.0) or 1.0
+        unrelated = self._snapshot.manifest.background.mean
+        similarity = product_similarity(self._snapshot.vectors.gather(head), unrelated)
+        order = diversify(relevance, similarity, leading, self._query.diversity)
+        return np.concatenate([head[order], rows[len(head) :]])
 
     def _sorted_by(self, name: str) -> Sort:
         field = self._snapshot.catalog.resolve_sortable(name.removeprefix("-")).name
@@ -232,8 +319,11 @@ class Search:
     ) -> Page:
         nearest: tuple[Hit, ...] = ()
         if ranking and not ranking.total and self._query.page == 1:
-            offers = ranking.rows[: min(OFFERED, self._query.size)].tolist()
+            groups = self._groups(ranking.rows) if self._group else None
+            rows = groups.collapse(ranking.rows) if groups else ranking.rows
+            offers = rows[: min(OFFERED, self._query.size)].tolist()
             nearest = tuple(self._hit(row, RuleOrder(ranking.rows), ranking) for row in offers)
+            nearest = tuple(self._grouped(nearest, offers, groups))
         return Page(
             tuple(hits),
             total,

@@ -26,6 +26,7 @@ from retrieval.errors import (
 )
 from retrieval.filters.conditions import Condition, ProductColumns, matches
 from retrieval.filters.schema import FieldCatalog, product_columns
+from retrieval.index.grouping import ProductGroups, StoredGroups
 from retrieval.index.keyword import (
     NO_MATCHES,
     NO_ROWS,
@@ -210,6 +211,7 @@ class Snapshot:
     """None in a version whose encoder gives no states of tokens."""
     signals: ProductSignals
     types: ProductTypes
+    groups: ProductGroups
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
     """Why its cluster could not be asked when it was opened, if it could not; a later search may find it there."""
@@ -292,6 +294,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
         _states(folder, manifest),
         StoredSignals(folder, manifest.products),
         ProductTypes.open(folder / TYPES_FOLDER, manifest.products),
+        ProductGroups(StoredGroups(folder, manifest.products)),
         (*serving.notices, *notices),
         unanswered,
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 
 from retrieval.errors import ExperimentError, ModelError
-from retrieval.records import Page
+from retrieval.records import Hit, Page
 from retrieval.updates.validation import MAX_ID_BYTES
 from service.engine.request import MAX_SIZE, SearchRequest
 from service.experiments.experiment import Experiment, Mode, Unit, Variant
@@ -305,9 +305,9 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         engine.search(replace(first, size=depth, page=1)),
         engine.search(replace(second, size=depth, page=1, facets=())),
     )
-    lists = [[hit.product.id for hit in page.hits] for page in pages]
+    lists = [list(map(_group_of, page.hits)) for page in pages]
     draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, search), _held(*pages))
-    hits = {hit.product.id: hit for page in reversed(pages) for hit in page.hits}
+    hits = {_group_of(hit): hit for page in reversed(pages) for hit in page.hits}
     start = depth - request.size
     page = replace(
         pages[0],
@@ -321,10 +321,15 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
     return page, DraftMark(stored.experiment.id, start + 1, teams) if teams else None
 
 
+def _group_of(hit: Hit) -> str:
+    """The first id of a hit's group: two lists may show a group by different products."""
+    return min(hit.product.id, *hit.siblings[:1])
+
+
 def _held(first: Page, second: Page) -> frozenset[str]:
     """What a rule put at the same place of both lists, such as pinned products: it stays there."""
     pairs = zip(first.hits, second.hits, strict=False)
-    return frozenset(one.product.id for one, other in pairs if one.rule and one.product.id == other.product.id)
+    return frozenset(_group_of(one) for one, other in pairs if one.rule and one.product.id == other.product.id)
 
 
 def _seed(salt: bytes, search: ShopperSearch) -> bytes:

@@ -46,6 +46,13 @@ class SearchParameters(RequestBody):
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
+    group: Name = Field(
+        "",
+        description='One hit for each group: "variants" for variants and near copies, or a field whose values are the '
+        "groups. Total and facets count groups.",
+        examples=["variants", "brand"],
+    )
+    diversity: float = Field(0.0, ge=0, le=1, description="How far the first 100 hits are spread over products.")
     highlight: list[Name] = Field(
         [],
         max_length=MOST_FIELDS,
@@ -234,7 +241,7 @@ class SearchResponse:
     query: str
     hits: tuple[SearchHit, ...]
     total: int
-    """Hits of all pages."""
+    """Hits of all pages: groups, where results are grouped."""
     page: int
     size: int
     facets: Mapping[str, Facet]

@@ -34,8 +34,9 @@ _PAGING = ("query", "page", "hitsPerPage", "offset", "length")
 _FILTERING = ("facets", "maxValuesPerFacet", "facetFilters", "numericFilters", "tagFilters", "filters")
 _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
 _MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText")
+_GROUPING = ("distinct", "attributeForDistinct")
 _RECORDING = ("clickAnalytics", "analytics", "userToken")
-COUNTING = frozenset((*_PAGING, *_FILTERING, *_SHOWING, *_MARKING, *_RECORDING))
+COUNTING = frozenset((*_PAGING, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
 """The parameters that have an effect; others are ignored."""
 _MOST_PAIRS = 1_000
 _MOST_FILTER = 1_000
@@ -246,6 +247,8 @@ class ProtocolSearch:
     """Of each facet."""
     refinements: Refinements = Refinements()
     view: RecordView = RecordView()
+    distinct: str | None = None
+    """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
     wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
@@ -258,6 +261,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
     # offset and length count only together.
     length = integer(payload, "length", 0, 0, MAX_SIZE)
     has_offset = offset >= 0 and length > 0
+    is_distinct = flag(payload, "distinct", default=False)
     return ProtocolSearch(
         query=text(payload, "query"),
         page=integer(payload, "page", 0, 0, 10**9),
@@ -272,6 +276,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
             text(payload, "filters"),
         ),
         view=_parse_view(payload),
+        distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
         shopper=text(payload, "userToken", most=_MOST_TOKEN),

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from msgspec import UNSET, structs
 
 from retrieval.errors import QueryError
+from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
 from service.engine.candidates import Encodings, SingleFlight
 from service.engine.engine import SearchEngine
@@ -97,6 +98,7 @@ class SearchBatch:
             facets=facets.fields,
             sort=parse_sort(index, self._engine.snapshot.catalog),
             facet_values=facets.values,
+            group=self._group(search),
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -119,7 +121,14 @@ class SearchBatch:
         search = parse_search(payload)
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         filters = self._filter_expression(search)
-        wanted = _request(search.query, size=0, filters=filters, facets=facets.fields, facet_values=MAX_FACET_VALUES)
+        wanted = _request(
+            search.query,
+            size=0,
+            filters=filters,
+            facets=facets.fields,
+            facet_values=MAX_FACET_VALUES,
+            group=self._group(search),
+        )
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
 
@@ -128,13 +137,25 @@ class SearchBatch:
         product = self._engine.product(product_id, filters=self._hooks.narrow(""))
         return select_attributes(product_record(product), wanted)
 
+    def _group(self, search: ProtocolSearch) -> str:
+        """The groups of which one hit each is wanted; none by an attribute that no product has."""
+        if not search.distinct:
+            return "" if search.distinct is None else VARIANTS
+        attribute = self._attributes.find(search.distinct)
+        return attribute.info.name if attribute else ""
+
     def _filter_expression(self, search: ProtocolSearch) -> str:
         return self._hooks.narrow(self._filters.expression(search.refinements))
 
     def _records(self, hits: Iterable[Hit], page: Page, search: ProtocolSearch) -> list[Record]:
         query = page.suggestion if page.corrected else search.query
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
-        return [view_record(product_record(hit.product), search.view, matcher) for hit in hits]
+        records = []
+        for hit in hits:
+            record = view_record(product_record(hit.product), search.view, matcher)
+            groups = {"_distinctSeqID": 0, "_groupSize": hit.group_size, "_siblings": list(hit.siblings)}
+            records.append(record if search.distinct is None else {**record, **groups})
+        return records
 
     def _find_page(self, wanted: SearchRequest, search: ProtocolSearch) -> tuple[Page, str]:
         """The page, and a query id that encodes the experiments that it took part in."""

@@ -58,7 +58,7 @@ def test_results_come_while_one_types(browser: Browser, address: str, store: Sea
         field = visit.page.get_by_role("combobox", name="Search")
         field.press_sequentially("cordless drill", delay=20)
         visit.results("“cordless drill”")
-        assert visit.ids() == [hit.product.id for hit in store.search("cordless drill", size=24).hits]
+        assert visit.ids() == [hit.product.id for hit in store.search("cordless drill", size=24, group="variants").hits]
         assert parse_qs(urlsplit(visit.page.url).query) == {"q": ["cordless drill"]}
         visit.page.go_back()  # letters typed one after the other are one step
         visit.page.wait_for_url(f"{address}/")
@@ -140,6 +140,23 @@ def test_facets_agree_with_the_hits_and_leave_the_others_to_choose(browser: Brow
         visit.results(f"{total} product")
 
 
+def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?q=backpack")
+        visit.results("“backpack”")
+        page = store.search("backpack", size=24, group="variants")
+        assert visit.ids() == [hit.product.id for hit in page.hits]
+        hit = next(hit for hit in page.hits if hit.group_size > 2)
+        card = visit.page.locator(f".hits [data-product='{hit.product.id}']")
+        button = card.get_by_role("button", name=f"{hit.group_size} variants")
+        button.click()
+        siblings = visit.page.locator(".siblings [data-product]")
+        siblings.first.wait_for()
+        assert sorted(str(each.get_attribute("data-product")) for each in siblings.all()) == sorted(hit.siblings)
+        button.click()
+        assert siblings.count() == 0
+
+
 def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?all=1")
@@ -153,7 +170,7 @@ def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str
         visit.page.locator("a[rel=next][href*='sort=price']").click()
         visit.page.wait_for_url(re.compile(r"page=2"))
         visit.results("products")
-        found = store.search("", size=24, page=2, sort="price", filters="price >= 20 AND price <= 60")
+        found = store.search("", size=24, page=2, sort="price", filters="price >= 20 AND price <= 60", group="variants")
         within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
         assert visit.ids() == [hit.product.id for hit in found.hits]
 
@@ -186,7 +203,7 @@ def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str
             for row in recorded_events(store.root)
             if row["kind"] == "query" and row["query_id"] == rows["click"]["query_id"]
         )
-        assert query["results"] == store.search("tent").total
+        assert query["results"] == store.search("tent", group="variants").total
         visit.page.goto("/")
         own = visit.page.get_by_role("region", name="For you").get_by_role("article")
         own.first.wait_for()

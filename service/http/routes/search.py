@@ -107,6 +107,8 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         sort=body.sort,
         explain=body.explain,
         correct=body.correct,
+        group=body.group,
+        diversity=body.diversity,
         history=() if is_private else [each.to_past_act() for each in body.history],
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)

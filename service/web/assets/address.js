@@ -60,7 +60,8 @@ export function filtersOf(place, without = "") {
   return parts.join(" AND ");
 }
 
-function quoted(text) {
+/** A value as a filter expression has it. */
+export function quoted(text) {
   return `"${text.replace(/[\\"]/g, "\\$&")}"`;
 }
 

@@ -12,8 +12,9 @@ export function productAddress(id) {
   return addressOf({ view: "product", product: id });
 }
 
-/** One product; `onchoose` hears that it was chosen, before its page opens, `onadd` that it is put into the basket. */
-function card(product, { onchoose, onadd, eager = false, level = "h3" } = {}) {
+/** One product; `onchoose` hears that it was chosen, before its page opens, `onadd` that it is put into the basket;
+ * `more` is an element of its own. */
+function card(product, { onchoose, onadd, more = null, eager = false, level = "h3" } = {}) {
   const link = el("a", { href: productAddress(product.id), text: product.title, lang: product.language || undefined });
   if (onchoose) ["click", "auxclick"].forEach((name) => link.addEventListener(name, (event) => event.button < 2 && onchoose()));
   return el(
@@ -25,6 +26,7 @@ function card(product, { onchoose, onadd, eager = false, level = "h3" } = {}) {
       { class: "card-text" },
       el("p", { class: "brand", text: product.brand || "\u00a0" }),
       el(level, {}, link),
+      more,
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
       el("p", { class: "price-line" }, price(product), availability(product)),
       addButton(product, { onadd }),
@@ -32,11 +34,11 @@ function card(product, { onchoose, onadd, eager = false, level = "h3" } = {}) {
   );
 }
 
-/** A grid of cards, as a list for who hears it. */
-export function grid(hits, { onchoose, onadd, className = "grid", level } = {}) {
+/** A grid of cards, as a list for who hears it; `more` makes an element of a hit's own, or null. */
+export function grid(hits, { onchoose, onadd, more, className = "grid", level } = {}) {
   const item = (hit, index) => {
     const hears = { onchoose: onchoose && (() => onchoose(hit, index)), onadd: onadd && (() => onadd(hit, index)) };
-    return el("li", {}, card(hit.product, { ...hears, eager: index < 4, level }));
+    return el("li", {}, card(hit.product, { ...hears, more: more?.(hit, index), eager: index < 4, level }));
   };
   return el("ul", { class: className, role: "list" }, hits.map(item));
 }

@@ -1,7 +1,7 @@
 // The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
 
 import { addressOf, isNarrowed, widened } from "./address.js";
-import { cachedResults, search } from "./search-request.js";
+import { cachedResults, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
@@ -53,7 +53,7 @@ export function resultsView(shop) {
       fill(chosen, chips(place, shop.go));
     });
     fill(notices, noticesOf(place, answer, shop));
-    fill(hits, answer.hits.length ? [hitGrid(answer, answer.hits), pager(place, answer)] : [nothing(place, shop), ...offers(answer)]);
+    fill(hits, answer.hits.length ? [hitGrid(place, answer, answer.hits), pager(place, answer)] : [nothing(place, shop), ...offers(place, answer)]);
     element.removeAttribute("aria-busy");
     performance.mark("results", { detail: place.q });
     announceCount(title);
@@ -98,15 +98,40 @@ export function resultsView(shop) {
   };
 }
 
-function offers(answer) {
-  return answer.nearest.length ? [el("p", { class: "notice", text: t("nearest") }), hitGrid(answer, answer.nearest)] : [];
+function offers(place, answer) {
+  return answer.nearest.length ? [el("p", { class: "notice", text: t("nearest") }), hitGrid(place, answer, answer.nearest)] : [];
 }
 
-function hitGrid(answer, hits) {
+function hitGrid(place, answer, hits) {
   const first = (answer.page - 1) * answer.size + 1;
   const onchoose = (hit, index) => noteClick(answer, hit, first + index);
   const onadd = (hit, index) => noteReached(answer, hit, first + index);
-  return grid(hits, { onchoose, onadd, level: "h2" });
+  const more = (hit) => (hit.siblings.length && answer.total ? siblingsButton(place, hit) : null);
+  return grid(hits, { onchoose, onadd, more, level: "h2" });
+}
+
+/** A button that shows the other products of a hit's group below it, and hides them again. */
+function siblingsButton(place, hit) {
+  const button = el("button", { type: "button", class: "more", "aria-expanded": "false" }, t("variants of", { count: hit.group_size }));
+  const shown = el("li", { class: "siblings" });
+  const load = async () => {
+    try {
+      const answer = await searchSiblings(place, hit);
+      const onchoose = (each, index) => noteClick(answer, each, index + 1);
+      const onadd = (each, index) => noteReached(answer, each, index + 1);
+      fill(shown, el("p", { class: "brand", text: t("variants more", { name: hit.product.title }) }), grid(answer.hits, { onchoose, onadd }));
+    } catch (error) {
+      fill(shown, errorNotice(error, load));
+    }
+  };
+  button.addEventListener("click", () => {
+    const isOpen = button.getAttribute("aria-expanded") === "true";
+    button.setAttribute("aria-expanded", String(!isOpen));
+    if (isOpen) return shown.remove();
+    button.closest("li").after(shown);
+    return shown.childElementCount ? undefined : load();
+  });
+  return button;
 }
 
 function titleOf(place, answer) {

@@ -1,6 +1,6 @@
 // A search of the store page: its hits, and for each filter the counts of its other values.
 
-import { filtersOf } from "./address.js";
+import { filtersOf, quoted } from "./address.js";
 import { api } from "./api.js";
 import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
@@ -19,13 +19,14 @@ export async function search(place, address, facts, { signal, isTyping }) {
     page: place.page,
     size: PAGE_SIZE,
     sort: place.sort,
+    group: "variants",
     filters: filtersOf(place),
     facets: ["category", ...facts.facets],
     history: history(),
     ...who,
   };
   // A chosen brand must not hide the others: they are counted without it.
-  const others = fields.map((field) => ({ q: place.q, size: 0, filters: filtersOf(place, field), facets: [field] }));
+  const others = fields.map((field) => ({ q: place.q, size: 0, group: "variants", filters: filtersOf(place, field), facets: [field] }));
   const { results } = await api.searches([whole, ...others], signal);
   if (who.shopper) recordSearch(results[0]);
   const facets = { ...results[0].facets };
@@ -35,6 +36,13 @@ export async function search(place, address, facts, { signal, isTyping }) {
   cache.set(address, found);
   if (cache.size > MOST_CACHED) cache.delete(cache.keys().next().value);
   return found;
+}
+
+/** The answer with the other products of a hit's group, in the order of the place. */
+export async function searchSiblings(place, hit) {
+  const filters = `${filtersOf(place) || "id EXISTS"} AND id IN (${hit.siblings.map(quoted).join(", ")})`;
+  const { results } = await api.searches([{ q: place.q, size: hit.siblings.length, sort: place.sort, filters }]);
+  return results[0];
 }
 
 /** The cached results of an address. */

@@ -74,6 +74,8 @@ export const ENGLISH = {
   "details": "Details",
   "description": "Description",
   "variants": "Choose",
+  "variants of": "{count} variants",
+  "variants more": "Variants of {name}",
   "similar": "Similar products",
   "back": "Back to the products",
   "gone title": "This product is not there",

@@ -70,6 +70,8 @@ export const CHINESE = {
   "details": "规格参数",
   "description": "商品介绍",
   "variants": "请选择",
+  "variants of": "{count} 个款式",
+  "variants more": "{name} 的其他款式",
   "similar": "相似商品",
   "back": "回到商品列表",
   "gone title": "没有这件商品",

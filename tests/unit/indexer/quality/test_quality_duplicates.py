@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.quality import duplicates as module
-from indexer.quality.duplicates import BANDS, band_hashes, jaccard, shingles
+from indexer.quality.duplicates import BANDS, band_hashes, shingles
 from indexer.quality.rules import QualityCheck, QualityRule
+from indexer.quality.siblings import jaccard
 from retrieval.records import Product
 from tests.quality_rows import failing, judged, rule
 

@@ -185,6 +185,13 @@ class TestOneJsonDocument:
 
 
 class TestForPeople:
+    def test_search_groups(self, run: Run, built: Built) -> None:
+        done = run("search", built.index, "drill", "--group", "brand", "--diversity", "0.3")
+        assert " +" in done.out
+        assert " groups, page 1" in done.out
+        assert_refused(run("search", built.index, "drill", "--group", "brnd"), "brnd", "brand")
+        assert_refused(run("search", built.index, "drill", "--diversity", "2"), "diversity is 2.0, it can be 0 to 1")
+
     def test_search_shows_titles_prices_and_what_each_stage_gave(self, run: Run, built: Built) -> None:
         done = run("search", built.index, "电钻", "--explain")
         assert done.code == 0

@@ -25,6 +25,7 @@ from retrieval.records import Product
 from retrieval.store.manifest import (
     CURRENT,
     FIELDS_FILE,
+    GROUPS_FILE,
     KEYWORD_FOLDER,
     MANIFEST,
     MARKER,
@@ -167,7 +168,7 @@ class TestChecksums:
         for problem in result.problems:
             command = "shelfwise rebuild" if problem.part.startswith("encoders/") else "shelfwise index rollback"
             assert command in problem.advice
-        assert len(result.skipped) == 8
+        assert len(result.skipped) == 9
 
     def test_of_a_version_that_does_not_serve_nobody_is_sent_away(self, root: Path) -> None:
         publish_products(root, CATALOG)
@@ -361,7 +362,7 @@ class TestAgreement:
     def test_a_wrong_number_in_the_manifest_is_told_by_every_part(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
         parts = {part for part, _ in found(root)}
-        assert parts == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE}
+        assert parts == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE, GROUPS_FILE}
 
     def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))

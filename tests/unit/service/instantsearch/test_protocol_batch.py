@@ -100,6 +100,37 @@ def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) 
             batch.answer({"query": "x" * 10_000 + "y", "indexName": "a"})
 
 
+@pytest.mark.parametrize(
+    ("parameters", "group"),
+    [
+        ({"distinct": True}, "variants"),
+        ({"distinct": 1, "attributeForDistinct": "brand"}, "brand"),
+        ({"params": "distinct=1&attributeForDistinct=color"}, "color"),
+        ({"distinct": False, "attributeForDistinct": "brand"}, ""),
+        ({"distinct": True, "attributeForDistinct": "nosuch"}, ""),
+    ],
+)
+def test_distinct_hits_stand_for_their_groups(store: SearchEngine, parameters: JsonObject, group: str) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    payload = {"query": "backpack", "facets": ["brand"], **parameters}
+    found = batch.search(payload, "a")
+    page = store.search("backpack", group=group, facets=["brand"])
+    assert [hit["objectID"] for hit in found.hits] == [hit.product.id for hit in page.hits]
+    assert found.nb_hits == page.total
+    assert found.facets["brand"] == {each.value: each.count for each in page.facets["brand"].counts}
+    is_distinct = parameters.get("distinct") is not False
+    assert [hit.get("_groupSize") for hit in found.hits] == [
+        hit.group_size if is_distinct else None for hit in page.hits
+    ]
+    best = page.facets["brand"].counts[0]
+    assert batch.facet_search({**payload, "facetQuery": str(best.value)}, "brand").facet_hits[0].count == best.count
+
+
+def test_more_than_one_hit_of_a_group_is_refused(store: SearchEngine) -> None:
+    with pytest.raises(QueryError, match="distinct is 3, it can be true or false"):
+        SearchBatch(store, HookRecorder().hooks).search({"query": "lamp", "distinct": 3}, "a")
+
+
 def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     shown, counted = (

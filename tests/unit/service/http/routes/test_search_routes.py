@@ -26,6 +26,16 @@ def test_a_body_says_the_same_and_a_history(client: TestClient, store: SearchEng
     assert found["total"] == store.search("drill", filters="price < 100").total
 
 
+def test_results_are_grouped_and_spread(client: TestClient, store: SearchEngine) -> None:
+    parameters = {"q": "backpack", "facets": "color", "group": "variants", "diversity": "0.5"}
+    found = client.get("/v1/search", params=parameters).json()
+    page = store.search("backpack", group="variants", diversity=0.5, facets=["color"])
+    shown = [(hit["product"]["id"], hit["group_size"], tuple(hit["siblings"])) for hit in found["hits"]]
+    assert shown == [(hit.product.id, hit.group_size, hit.siblings) for hit in page.hits]
+    assert found["total"] == page.total < store.search("backpack").total
+    assert found["facets"]["color"]["counts"][0]["count"] == page.facets["color"].counts[0].count
+
+
 def test_several_searches_are_answered_in_their_order(client: TestClient) -> None:
     request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
     drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
@@ -46,6 +56,8 @@ def test_several_searches_are_answered_in_their_order(client: TestClient) -> Non
         ({"filters": "(" * 1_000 + "price<1" + ")" * 1_000}, "filters"),
         ({"facets": "nosuch"}, "nosuch"),
         ({"sort": "nosuch"}, "nosuch"),
+        ({"group": "nosuch"}, "nosuch"),
+        ({"diversity": 2}, "diversity"),
     ],
 )
 def test_what_is_invalid_is_refused_with_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:

@@ -1,0 +1,192 @@
+"""Grouped results on the demo store: groups partition the hits, and total, facets and pages agree."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import service.engine.candidates
+from retrieval.errors import QueryError, StoreDamagedError, UnknownFieldError
+from retrieval.index.grouping import VARIANTS, CandidateGroups, StoredGroups, diversify
+from retrieval.records import Page
+from service.curation.rules import Pin, Rule
+from service.engine.engine import SearchEngine
+from tests.catalogs import ids
+
+QUERIES = ("drill", "running shoes", "耳机", "red backpack", "")
+GROUPS = (VARIANTS, "brand", "color", "category", "price")
+
+
+def key_of(engine: SearchEngine, group: str, product_id: str) -> object:
+    """The group of a product, from its record."""
+    product = engine.product(product_id)
+    if group == VARIANTS:
+        row = engine.snapshot.products.row_of(product_id)
+        return engine.snapshot.groups.stored.variants(np.array([row]))[0]
+    values = {"brand": product.brand, "category": product.category, "price": product.price}
+    value = values[group] if group in values else product.attributes.get(group)
+    return ("of its own", product_id) if value in (None, "", ()) else value
+
+
+def everything(engine: SearchEngine, query: str, **options: object) -> Page:
+    return engine.search(query, size=600, **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("sort", ["", "-price"])
+def test_the_first_of_each_group_is_shown(engine: SearchEngine, query: str, group: str, sort: str) -> None:
+    products = ids(everything(engine, query, sort=sort))
+    first: dict[object, list[str]] = {}
+    for product in products:
+        first.setdefault(key_of(engine, group, product), []).append(product)
+    page = everything(engine, query, sort=sort, group=group)
+    assert ids(page) == [members[0] for members in first.values()]
+    assert page.total == len(first)
+    for hit, members in zip(page.hits, first.values(), strict=True):
+        assert hit.group_size == len(members)
+        assert sorted((hit.product.id, *hit.siblings)) == sorted(members)[: 1 + len(hit.siblings)]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("depth", [1_000, 5])
+@pytest.mark.parametrize("size", [1, 7])
+def test_pages_neither_repeat_nor_skip(
+    engine: SearchEngine, query: str, depth: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    whole = ids(everything(engine, query, group=VARIANTS))
+    pages = [ids(engine.search(query, size=size, page=at, group=VARIANTS)) for at in range(1, 9)]
+    assert [product for page in pages for product in page] == whole[: 8 * size]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("filters", ["", "price < 40"])
+@pytest.mark.parametrize("group", [VARIANTS, "brand"])
+def test_a_facets_count_is_the_number_of_groups_of_choosing_it(
+    engine: SearchEngine, query: str, filters: str, group: str
+) -> None:
+    fields = ("brand", "category", "color", "price", "size")
+    page = engine.search(query, size=1, filters=filters, facets=fields, group=group, facet_values=5)
+    for field in fields:
+        assert len(page.facets[field].counts) <= 5
+        counts = [each.count for each in page.facets[field].counts]
+        assert counts == sorted(counts, reverse=True)
+        for each in page.facets[field].counts[:3]:
+            value = each.value if isinstance(each.value, float) else f'"{each.value}"'
+            chosen = everything(engine, query, filters=f"({filters or 'id EXISTS'}) AND {field} = {value}", group=group)
+            assert chosen.total == len(chosen.hits) == each.count
+
+
+def test_an_exact_identifier_stands_for_its_group(engine: SearchEngine) -> None:
+    page = engine.search("backpack", group=VARIANTS)
+    hit = next(hit for hit in page.hits if hit.siblings)
+    sibling = engine.product(hit.siblings[-1])
+    found = engine.search(sibling.identifiers["ean"][0], group=VARIANTS).hits[0]
+    assert found.product.id == sibling.id
+    assert found.identifier
+
+
+def test_a_pinned_product_stands_for_its_group_at_its_place(engine: SearchEngine) -> None:
+    plain = engine.search("backpack", group=VARIANTS)
+    hit = next(hit for hit in plain.hits if len(hit.siblings) > 1)
+    pins = [Rule("r", (Pin(tuple(hit.siblings), 3),))]
+    page = everything(engine, "backpack", group=VARIANTS, rules=pins)
+    assert page.hits[2].product.id == hit.siblings[0]
+    assert page.total == plain.total == len(page.hits)
+    assert not {hit.product.id, *hit.siblings[1:]} & set(ids(page))
+
+
+def test_nearest_products_are_grouped(engine: SearchEngine) -> None:
+    page = engine.search("hiking backpack", filters="price < 0 OR brand = Pellamo", group="brand")
+    assert len({hit.product.brand for hit in page.nearest}) == len(page.nearest)
+
+
+def test_a_product_that_is_added_is_a_group_and_a_changed_one_keeps_its_own(engine: SearchEngine) -> None:
+    groups = engine.snapshot.groups
+    assert groups.stored.variants(np.array([0, 600, 601])).tolist()[1:] == [600, 601]
+    changed = groups.with_changes([3])
+    product = replace(engine.snapshot.products[3], brand="A new one")
+    before = changed.of(np.array([3]), "brand", lambda _: product)
+    after = changed.of(np.array([3]), "brand", lambda _: replace(product, brand="Another"))
+    assert before != after
+    assert changed.of(np.array([3]), VARIANTS, lambda _: product) == groups.of(
+        np.array([3]), VARIANTS, lambda _: product
+    )
+
+
+def test_damaged_groups_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoreDamagedError, match=r"cannot be read .*rebuild the index"):
+        StoredGroups(tmp_path, 2).variants(np.array([0]))
+    np.save(tmp_path / "groups.npy", np.zeros(3, np.int32))
+    with pytest.raises(StoreDamagedError, match=r"holds int32\(3,\), not int32\(2,\); rebuild the index"):
+        StoredGroups(tmp_path, 2).variants(np.array([0]))
+
+
+def test_a_group_must_be_a_field(engine: SearchEngine) -> None:
+    with pytest.raises(UnknownFieldError, match=r"no field 'colr'; did you mean attributes\.color"):
+        engine.search("drill", group="colr")
+    with pytest.raises(QueryError, match="group is bool, it must be str"):
+        engine.search("drill", group=True)  # type: ignore[arg-type]
+
+
+def test_groups_are_fetched_until_a_page_is_full() -> None:
+    keys = np.array([0, 0, 0, 0, 4, 4, 6, 7])
+    groups = CandidateGroups(np.arange(8), lambda rows: keys[rows])
+    fetched: list[int] = []
+
+    def fetch(count: int) -> np.ndarray:
+        fetched.append(count)
+        return np.arange(8)[:count]
+
+    assert groups.first(fetch, 2).tolist() == [0, 4, 6, 7]
+    assert fetched == [2, 8]
+    assert groups.first(fetch, 3, np.array([5])).tolist() == [0, 5, 6, 7]
+
+
+def test_diversity_is_maximal_marginal_relevance() -> None:
+    relevance = np.array([1.0, 0.9, 0.8, 0.0])
+    similarity = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)
+    # After the first: 0.5 * 0.9 - 0.5 * 1 for the second, 0.5 * 0.8 - 0 for the third.
+    assert diversify(relevance, similarity, 0, 0.5).tolist() == [0, 2, 3, 1]
+    assert diversify(relevance, similarity, 2, 0.5).tolist() == [0, 1, 2, 3]
+    assert diversify(relevance, similarity, 0, 0.0).tolist() == [0, 1, 2, 3]
+
+
+def test_diverse_hits_are_less_alike_and_the_same_on_every_page(engine: SearchEngine) -> None:
+    plain, diverse = (engine.search("backpack", size=20, diversity=each) for each in (0.0, 0.6))
+    assert len({hit.product.brand for hit in diverse.hits}) > len({hit.product.brand for hit in plain.hits})
+    assert plain.hits[0].product == diverse.hits[0].product
+    pages = [ids(engine.search("backpack", size=5, page=at, diversity=0.6)) for at in range(1, 5)]
+    assert [product for page in pages for product in page] == ids(diverse)
+    assert sorted(ids(everything(engine, "backpack"))) == sorted(ids(everything(engine, "backpack", diversity=1)))
+
+
+def test_diversity_leaves_identifiers_and_pins_where_they_are(engine: SearchEngine) -> None:
+    pinned = ids(engine.search("backpack"))[7]
+    pin = Rule("r", (Pin((pinned,), 2),))
+    assert ids(engine.search("backpack", diversity=1, rules=[pin]))[1] == pinned
+    mpn = engine.product(pinned).identifiers["ean"][0]
+    assert ids(engine.search(mpn, diversity=1))[0] == pinned
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (1.5, "diversity is 1.5, it can be 0 to 1"),
+        (float("nan"), "diversity is nan, it can be 0 to 1"),
+        (True, "diversity is bool, it must be a number from 0 to 1"),
+        ("1", "diversity is str, it must be a number from 0 to 1"),
+    ],
+)
+def test_diversity_is_a_number_from_0_to_1(engine: SearchEngine, value: float, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        engine.search("drill", diversity=value)
+
+
+def test_diversity_and_a_sort_order_exclude_each_other(engine: SearchEngine) -> None:
+    with pytest.raises(QueryError, match=r"diversity is 0\.5 and sort is 'price'; leave out one of them"):
+        engine.search("drill", diversity=0.5, sort="price")
