@@ -7,19 +7,21 @@ value. Groups are counted over the whole candidate set, so that total, facets an
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from array import array
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
-from retrieval.filters.ast import value_text
-from retrieval.filters.schema import FieldCatalog, field_values, fold_value, product_columns
-from retrieval.index.keyword import NO_ROWS, Rows, make_facet
+from retrieval.filters.ast import Value, value_text
+from retrieval.filters.schema import FieldKind, field_values, fold_value
+from retrieval.index.keyword import NO_ROWS, Rows
 from retrieval.index.vectors import Vectors
 from retrieval.records import Facet, Product
 from retrieval.store.files import load_array
@@ -29,7 +31,6 @@ VARIANTS = "variants"
 """The groups of the rebuild, in place of a field's name."""
 MOST_SIBLINGS = 100
 """Ids that a hit has of the other products of its group."""
-_UNKNOWN = np.iinfo(np.int64).min
 
 ProductOf = Callable[[int], Product]
 
@@ -40,9 +41,7 @@ class StoredGroups:
     def __init__(self, folder: Path, count: int) -> None:
         self._path = folder / GROUPS_FILE
         self._count = count
-        self._by_field: dict[str, NDArray[np.int64]] = {}
-        self._values: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._values: dict[str, FieldValues] = {}
 
     @cached_property
     def _variants(self) -> NDArray[np.int32]:
@@ -62,25 +61,59 @@ class StoredGroups:
         found[is_stored] = self._variants[rows[is_stored]]
         return found
 
-    def by_field(self, name: str, rows: Rows, product_of: ProductOf, changed: Collection[int]) -> Rows:
-        """The number of each row's value of a field (n,), below 0; the row where it has none. Values are equal as they
-        are to a filter; of several the first counts, of a category path the whole. `changed` rows are not cached."""
+    def values(self, name: str) -> FieldValues:
+        """The values of a field."""
+        if name not in self._values:
+            self._values.setdefault(name, FieldValues(name, self._count))
+        return self._values[name]
+
+
+class FieldValues:
+    """The values of a field of `count` products, read from each product when it is first needed. Thread-safe."""
+
+    def __init__(self, name: str, count: int) -> None:
+        self._name = name
+        self._numbers: dict[str, int] = {}
+        """The folded values, numbered."""
+        self._codes = array("i")
+        """The numbers of each product's values, in the order in which products were read."""
+        self._starts = np.full(count, -1, np.int64)
+        self._counts = np.zeros(count, np.int64)
+        self._lock = threading.Lock()
+
+    @property
+    def texts(self) -> list[str]:
+        """The values in the order of their numbers, as `fold_value` folds them."""
+        return list(self._numbers)
+
+    def of(self, rows: Rows, product_of: ProductOf, changed: Collection[int]) -> tuple[Rows, Rows]:
+        """How many values each row has (n,), and the numbers of all their values, row after row. `changed` rows, and
+        those that the version does not have, are read again each time."""
+        is_stored = (rows < len(self._starts)) & ~np.isin(rows, list(changed))
         with self._lock:
-            known = self._by_field.setdefault(name, np.full(self._count, _UNKNOWN))
-            found = np.full(len(rows), _UNKNOWN)
-            is_stored = (rows < self._count) & ~np.isin(rows, list(changed))
-            found[is_stored] = known[rows[is_stored]]
-            for place in np.flatnonzero(found == _UNKNOWN).tolist():
-                row = int(rows[place])
-                text = _value(product_of(row), name)
-                found[place] = row if text is None else -1 - self._values.setdefault(text, len(self._values))
-            known[rows[is_stored]] = found[is_stored]
-            return found
+            for row in rows[is_stored][self._starts[rows[is_stored]] < 0].tolist():
+                codes = self._read(product_of(row))
+                self._starts[row], self._counts[row] = len(self._codes), len(codes)
+                self._codes.extend(codes)
+            others = {row: self._read(product_of(row)) for row in rows[~is_stored].tolist()}
+            starts, counts = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+            starts[is_stored], counts[is_stored] = self._starts[rows[is_stored]], self._counts[rows[is_stored]]
+            own = np.array(list(chain.from_iterable(others.values())), np.int32)
+            counts[~is_stored] = list(map(len, others.values()))
+            starts[~is_stored] = len(self._codes) + np.cumsum(counts[~is_stored]) - counts[~is_stored]
+            known = np.concatenate([np.array(self._codes, np.int32), own])
+        places = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return counts, known[places].astype(np.int64)
+
+    def _read(self, product: Product) -> list[int]:
+        values = (_text(kind, value) for name, kind, value in field_values(product) if name == self._name)
+        return [self._numbers.setdefault(text, len(self._numbers)) for text in dict.fromkeys(values)]
 
 
-def _value(product: Product, name: str) -> str | None:
-    values = [fold_value(value_text(value)) for each, _, value in field_values(product) if each == name]
-    return (values[-1] if name == "category" else values[0]) if values else None
+def _text(kind: FieldKind, value: Value) -> str:
+    """A value as facets show it, folded."""
+    is_time = kind is FieldKind.TIME and not isinstance(value, str)
+    return fold_value(datetime.fromtimestamp(value, UTC).isoformat() if is_time else value_text(value))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -95,10 +128,27 @@ class ProductGroups:
         return replace(self, changed=self.changed.union(rows))
 
     def of(self, rows: Rows, group: str, product_of: ProductOf) -> Rows:
-        """The group of each row (n,): `VARIANTS`, or by the values of a field."""
+        """The group of each row (n,): `VARIANTS`, or by the values of a field, of which the first counts, and of a
+        category the whole path. A product without a value is a group of its own."""
         if group == VARIANTS:
             return self.stored.variants(rows)
-        return self.stored.by_field(group, rows, product_of, self.changed)
+        counts, numbers = self.stored.values(group).of(rows, product_of, self.changed)
+        ends = np.cumsum(counts)
+        places = ends - 1 if group == "category" else ends - counts
+        found, has_value = rows.copy(), counts > 0
+        found[has_value] = -1 - numbers[places[has_value]]
+        return found
+
+    def repeated(self, name: str, rows: Rows, keys: Rows, product_of: ProductOf) -> dict[str, int]:
+        """How often a product at `rows` (n,) has a value of a field that another one of its group has, by the folded
+        value; `keys` (n,) are the groups."""
+        values = self.stored.values(name)
+        counts, numbers = values.of(rows, product_of, self.changed)
+        texts = values.texts
+        groups = np.repeat(np.unique(keys, return_inverse=True)[1], counts)
+        once = np.unique(groups * len(texts) + numbers) % max(len(texts), 1)
+        surplus = np.bincount(numbers, minlength=len(texts)) - np.bincount(once, minlength=len(texts))
+        return {texts[at]: int(surplus[at]) for at in np.flatnonzero(surplus).tolist()}
 
 
 class CandidateGroups:
@@ -139,31 +189,13 @@ class CandidateGroups:
             wanted *= 4
 
     def facets(
-        self, facets: Mapping[str, Facet], size: int, catalog: FieldCatalog, product_of: ProductOf
+        self, facets: Mapping[str, Facet], size: int, repeated: Callable[[str, Rows, Rows], Mapping[str, int]]
     ) -> dict[str, Facet]:
         """Facets over all candidates, counting groups: a group counts once for each value that any of its products
-        has, and `size` values are kept."""
+        has, and `size` values are kept. `repeated` is that of `ProductGroups`."""
         is_shared = (self._counts > 1)[np.searchsorted(self._groups, self._keys)]
-        repeated = _repeated_values(self._rows[is_shared], self._keys[is_shared], list(facets), catalog, product_of)
-        return {name: _reduced(facet, repeated[name], size) for name, facet in facets.items()}
-
-
-def _repeated_values(
-    rows: Rows, keys: Rows, fields: Iterable[str], catalog: FieldCatalog, product_of: ProductOf
-) -> dict[str, Counter[str]]:
-    """By field: how often a product has a value that an earlier one of its group has, by the folded value."""
-    repeated = {name: Counter[str]() for name in fields}
-    met: set[tuple[int, str, str]] = set()
-    for row, key in zip(rows.tolist(), keys.tolist(), strict=True) if repeated else ():
-        columns = product_columns(product_of(row), catalog.category_roots, repeated)
-        for name, counter in repeated.items():
-            texts, numbers = columns.display.get(name, ()), columns.numbers.get(name, ())
-            one_each = (((text, 1) for text in texts), ((number, 1) for number in numbers))
-            for each in make_facet(catalog.fields[name], *one_each, len(texts) + len(numbers)).counts:
-                value = fold_value(value_text(each.value))
-                counter[value] += (key, name, value) in met
-                met.add((key, name, value))
-    return repeated
+        rows, keys = self._rows[is_shared], self._keys[is_shared]
+        return {name: _reduced(facet, repeated(name, rows, keys), size) for name, facet in facets.items()}
 
 
 def _reduced(facet: Facet, repeated: Mapping[str, int], size: int) -> Facet:
@@ -195,5 +227,5 @@ def diversify(
 
 def product_similarity(vectors: Vectors, unrelated: float) -> NDArray[np.float64]:
     """The cosines of unit vectors (c, dimension), from 0 for `unrelated` products to 1 (c, c)."""
-    cosines = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    cosines = np.einsum("ik,jk->ij", vectors, vectors).astype(np.float64)
     return np.clip((cosines - unrelated) / (1 - unrelated), 0.0, 1.0)

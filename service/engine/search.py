@@ -272,8 +272,8 @@ class Search:
     def _facets_of(self, facets: Mapping[str, Facet], groups: CandidateGroups | None) -> Mapping[str, Facet]:
         if groups is None:
             return facets
-        products, size = self._snapshot.products, self._query.facet_values
-        return groups.facets(facets, size, self._snapshot.catalog, products.__getitem__)
+        repeated = partial(self._snapshot.groups.repeated, product_of=self._snapshot.products.__getitem__)
+        return groups.facets(facets, self._query.facet_values, repeated)
 
     def _spread(self, rows: Rows, scores: Mapping[int, float], leading: int) -> Rows:
         """The rows (n,), the head of those that have scores reordered by diversity."""
