@@ -323,7 +323,7 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
 
 def _group_of(hit: Hit) -> str:
     """The first id of a hit's group: two lists may show a group by different products."""
-    return min(hit.product.id, *hit.siblings[:1])
+    return min((hit.product.id, *hit.siblings[:1]))
 
 
 def _held(first: Page, second: Page) -> frozenset[str]:

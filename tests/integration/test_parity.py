@@ -96,6 +96,22 @@ def test_the_demo_store(
     assert found.hits > 500
 
 
+@pytest.mark.parametrize("query", ["drill", "backpack", "耳机", ""])
+@pytest.mark.parametrize("group", ["variants", "brand"])
+@pytest.mark.parametrize("sort", ["", "-price"])
+def test_groups_are_the_same(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
+    for page in (1, 3):
+        here, there = (
+            each.search(query, size=7, page=page, sort=sort, group=group, facets=FACETS, stage="merged", facet_values=5)
+            for each in engines
+        )
+        assert [(hit.product.id, hit.group_size, hit.siblings) for hit in there.hits] == [
+            (hit.product.id, hit.group_size, hit.siblings) for hit in here.hits
+        ]
+        assert (there.total, there.facets) == (here.total, here.facets)
+        assert not there.degraded
+
+
 def rules_for(engine: SearchEngine) -> list[Rule]:
     drills, mugs = (ids(engine.search(text, size=40, rules=False)) for text in ("drill", "mug"))
     return [

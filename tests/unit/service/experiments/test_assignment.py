@@ -298,6 +298,13 @@ def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngi
     assert whole.page.total == pages[0].page.total == engine.search("cordless drill").total
 
 
+def test_a_group_is_shown_once_whichever_list_it_comes_of(engine: SearchEngine) -> None:
+    found = answer_search(engine, running(DRAFT), varied(DRILL, size=60, group="brand"))
+    brands = [hit.product.brand for hit in found.page.hits]
+    assert len(brands) == len(set(brands)) == found.page.total
+    assert draft_mark(found).teams
+
+
 def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) -> None:
     found = answer_search(engine, running(DRAFT), DRILL)
     check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
