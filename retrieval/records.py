@@ -249,3 +249,6 @@ class Page:
     """The ids of the merchandising rules that matched, in order of precedence."""
     redirect: str = ""
     """The page that a rule redirects to; hits are present all the same."""
+    product_type: str = ""
+    """The type of all hits, where an order other than relevance left out products of other types; empty where it did
+    not."""

@@ -80,8 +80,10 @@ def reciprocal_rank(evidence: RetrievalScores, k: float) -> Array:
     return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
 
 
+OF_TYPE = 4.0
+"""What a product of the type that the query asks for gains in the merged order."""
 METHODS: Mapping[str, Merge] = {
-    "per-word": partial(per_word, weight=0.7, of_type=3.0),
+    "per-word": partial(per_word, weight=0.7, of_type=OF_TYPE),
     "maximum": partial(by_maximum, weight=0.08),
     "z-score": partial(z_scores, weight=0.25),
     "rrf": partial(reciprocal_rank, k=60.0),

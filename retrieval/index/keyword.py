@@ -22,6 +22,8 @@ from retrieval.text.analysis import TermGroup
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
+_ALL_OF = 2
+"""Words of the longest query whose matches have all of them."""
 MOST_SHARING = 50
 """An identifier that more products carry ("does not apply") names none of them."""
 
@@ -220,13 +222,14 @@ def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
 
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
-    """The number of a query's words that a product must have to match: half of them, rounded up. A group that stands
-    for several words counts as so many.
+    """The number of a query's words that a product must have to match: both of two, half of more, rounded up. A group
+    that stands for several words counts as so many.
 
-    Fewer make totals and facet counts meaningless for long queries; more lose recall that the vectors do not make up
-    for (docs/decisions/0001-one-candidate-set.md).
+    Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
+    (docs/decisions/0020-candidate-margin.md).
     """
-    return (sum(group.words for group in groups) + 1) // 2
+    words = sum(group.words for group in groups)
+    return words if words <= _ALL_OF else (words + 1) // 2
 
 
 def make_facet(

@@ -95,6 +95,19 @@ def head_candidates(phrases: Sequence[Phrase]) -> list[tuple[Phrase, int, int]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class WantedTypes:
+    """What types of product a query asks for."""
+
+    agreement: Mapping[int, float]
+    """How far types are what is asked for, by their numbers; 0 for those left out."""
+    is_sure: bool = False
+    """Whether all words of the query name a type of the catalog."""
+
+
+NO_TYPES = WantedTypes(MappingProxyType({}))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTypes:
     """The types of a catalog's products. Read-only, thread-safe."""
@@ -142,9 +155,8 @@ class ProductTypes:
         found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
         return replace(self, changed=MappingProxyType({**self.changed, **found}))
 
-    def agreement(self, query: str, words: int) -> Mapping[int, float] | None:
-        """How far types are what a query of so many words asks for, by their numbers, 0 for those left out; None where
-        it names no type of the catalog.
+    def named(self, query: str, words: int) -> WantedTypes | None:
+        """The types that a query of so many words names; None where none of its heads is that of a type.
 
         The agreement falls with the square of the share of the query's words that name the type: a long query asks for
         more than a type.
@@ -152,13 +164,35 @@ class ProductTypes:
         for phrase in head_phrases(query):
             if numbers := self.heads.get(phrase[-1]):
                 share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
-                return {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
+                agreement = {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
+                return WantedTypes(agreement, max(agreement.values()) == 1)
         return None
 
-    def agreements(self, wanted: Mapping[int, float], rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def voted(
+        self, query: str, nearest: Mapping[int, str], similarity: NDArray[np.float64], gain: float
+    ) -> WantedTypes:
+        """The types that the nearest products agree on, for a query without a known head: "laptop" asks for notebooks
+        where no title ends with laptop.
+
+        `nearest` has the titles of n products by row, `similarity` (n,) theirs to the query in deviations. A product
+        votes for its types and for the heads that its title mentions; `gain` is the agreement with all votes.
+        """
+        weights = np.exp(similarity - similarity.max(initial=-np.inf))
+        votes: defaultdict[str, float] = defaultdict(float)
+        own = _terms(query)
+        types = self._at(np.array(list(nearest), np.int64)).T.tolist()
+        for title, numbers, weight in zip(nearest.values(), types, (weights / weights.sum()).tolist(), strict=True):
+            heads = {self.phrases[number][-1] for number in numbers if number >= 0}
+            for head in heads | {term for term in _terms(title) - own if term in self.heads}:
+                votes[head] += weight
+        least = max(_LEAST_VOTE, _LEADING * max(votes.values(), default=0.0))
+        agreed = {head: gain * vote for head, vote in votes.items() if vote >= least}
+        return WantedTypes({number: vote for head, vote in agreed.items() for number in self.heads[head]})
+
+    def agreements(self, wanted: WantedTypes, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The agreement of the products at `rows` (n,): the better one of title and category."""
         by_type = np.zeros(len(self.phrases) + 1)  # the last is of products without a type
-        by_type[list(wanted)] = list(wanted.values())
+        by_type[list(wanted.agreement)] = list(wanted.agreement.values())
         return np.asarray(by_type[self._at(rows)].max(axis=0))
 
     def name_of(self, row: int) -> str:
@@ -190,17 +224,27 @@ class ProductTypes:
         return -1
 
 
-SAME_HEAD = 0.5
-"""The agreement of a type that shares the head of what a query asks for, and none of its other words."""
+_SAME_HEAD, _SHORTER = 0.4, 0.7
+"""The agreement of a type with the head of what a query asks for and another word before it ("inkjet printer" for
+"laser printer"), and of one that is the head alone ("printer")."""
+_LEAST_VOTE, _LEADING = 0.3, 0.9
+"""The share of votes that a head needs, and that of the leading head's."""
+
+
+def _terms(text: str) -> set[str]:
+    """The terms of a text, without quantities."""
+    found = _WORD.findall(_QUANTITY.sub(" ", fold(text)))
+    words = (word for each in found for word in (chinese_words(each) if contains_chinese(each) else (each,)))
+    return {word_term(word.strip(".'&-")) for word in words if len(word) > 1}
 
 
 def _agreement(query: Phrase, named: Phrase) -> float:
-    """`SAME_HEAD` for an equal head, 1 where the query's whole phrase ends the type's, or is a shorter name of it."""
+    """1 where a type ends with the query's whole phrase, less for each of its words that the type lacks or replaces."""
     wanted = query[-MOST_WORDS:]
     shared = 0
     for one, other in zip(reversed(wanted), reversed(named), strict=False):
         if one != other:
             break
         shared += 1
-    rest = len(wanted) - 1
-    return SAME_HEAD + (1 - SAME_HEAD) * (shared - 1) / rest if rest else 1.0
+    least, rest = _SHORTER if shared == len(named) else _SAME_HEAD, len(wanted) - 1
+    return least + (1 - least) * (shared - 1) / rest if rest else 1.0

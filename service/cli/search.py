@@ -41,6 +41,9 @@ class RankingOptions:
     """Fields of a `SearchRequest`: how the hits are ordered."""
 
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
+    all_types: Annotated[
+        bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
+    ] = False
     stage: Annotated[str, Option(help="bm25, dense, merged or ranked.")] = "ranked"
     group: Annotated[
         str, Option(help="One hit for each group: variants, or a field, such as brand.", metavar="FIELD")
@@ -185,6 +188,8 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(f"A rule redirects this search to {printable(page.redirect)}")
     if page.rules:
         say(f"rules: {printable(', '.join(page.rules))}", style="dim")
+    if page.product_type:
+        say(f"Only products of the type {printable(page.product_type)!r}; --all-types shows the others.")
     if page.hits:
         _show_hits(page, explain=explain)
         counted = "groups" if any(hit.group_size > 1 for hit in page.hits) else "products"

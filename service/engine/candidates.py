@@ -1,9 +1,9 @@
 """Candidate retrieval and merging: both retrievers in parallel, one candidate set, one merged score.
 
 The candidate set is what matches the words, and the products nearest in meaning: those among the whole catalog's
-`DENSE_DEPTH` nearest. Both are properties of a product and the query alone, so a filter keeps exactly its own part of
-the set: hits, count, facets and pages are all about the same products, and choosing a facet's value gives as many
-hits as it announced.
+`DENSE_DEPTH` nearest that are not much further away than the nearest one. Both are properties of a product and the
+query alone, so a filter keeps exactly its own part of the set: hits, count, facets and pages are all about the same
+products, and choosing a facet's value gives as many hits as it announced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rerank.ranker.features import Candidates
 from retrieval.encoders.base import Tokens, as_token_encoder
 from retrieval.errors import EncoderError, ModelError
 from retrieval.filters.conditions import Condition
-from retrieval.index.fusion import DEFAULT, METHODS, Merge, RetrievalScores
+from retrieval.index.fusion import DEFAULT, METHODS, OF_TYPE, Merge, RetrievalScores
 from retrieval.index.keyword import (
     NO_ROWS,
     CandidateDetails,
@@ -37,6 +37,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
+from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes
 from retrieval.text.vocabulary import language_words, words_of
 from service.engine.request import STAGES
 from service.engine.snapshot import Snapshot
@@ -69,10 +70,18 @@ class SingleFlight(Generic[K, V]):
 KEYWORD_DEPTH = 1_000
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""
 DENSE_DEPTH = 200
+MARGIN, OTHER_TYPE_MARGIN = 2.25, 0.5
+"""How far below the nearest product a candidate's similarity may be, in deviations; and one of another type than the
+query names by all of its words (docs/decisions/0020-candidate-margin.md)."""
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
+_VOTERS, _VOTED, _ABOVE_BM25 = 20, 2.0, 1.75
+"""The nearest products that vote on the type of a query without a known head, and the agreement of all their votes. The
+one word of a query is then one of accessories, so the votes count for more than the best BM25 of the catalog."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
+_MOST_OF_TYPE = 10_000
+"""Products of one type that are ordered by anything but relevance; more are not told from other candidates."""
 OFFERED = 10
 """The nearest products that are offered where there is no hit."""
 ABOUT_DEPTH = 20
@@ -132,7 +141,13 @@ class Stages:
         vectors = self._snapshot.vectors
         nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
         retrieved = keyword.result()
-        ranking = _timed(timings, "merge", lambda: self._merged(request, query, retrieved, nearest))
+        wanted = self._wanted_types(request, retrieved, nearest)
+        shows_type = request.sort is not None and not request.all_types and wanted.is_sure
+        merged = replace(request, sort=None, facets=()) if shows_type else request
+        ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, wanted))
+        ranking.is_type_sure = wanted.is_sure
+        if shows_type and ranking.total:
+            self._sort_type(request, ranking, wanted)
         fits = query is None or self._fits(request, retrieved, nearest)
         if query is not None and not (fits and (ranking.total or request.where is None)):
             ranking = self._offers(request, query, nearest)
@@ -194,18 +209,24 @@ class Stages:
         return tuple(stage for stage in stages if stage not in ranking.degraded)
 
     def _merged(
-        self, request: ResolvedRequest, query: Vectors | None, retrieved: Retrieval, nearest: NearestRows
+        self,
+        request: ResolvedRequest,
+        query: Vectors | None,
+        retrieved: Retrieval,
+        nearest: NearestRows,
+        wanted: WantedTypes,
     ) -> Ranking:
         matches, named = _ranked_part(retrieved), retrieved.identifier_rows
         groups = () if request.stage == "dense" else request.groups
-        completed = self._completed(request, groups, matches, np.concatenate([nearest.rows, named, request.pinned]))
+        near = nearest.rows[self._are_near(request, nearest, wanted)]
+        completed = self._completed(request, groups, matches, np.concatenate([near, named, request.pinned]))
         others = completed.candidates
         rows = np.concatenate([matches.rows, others.rows])
         background = self._snapshot.manifest.background
         cosine = np.zeros(len(rows))
         if query is not None:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
-        intent = self._intent(request, rows)
+        intent = self._snapshot.types.agreements(wanted, rows)
         evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine, intent)
         extra = others.rows[others.scores == 0]
         alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
@@ -244,15 +265,50 @@ class Stages:
         unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
         return replace(completed, candidates=unscored)
 
-    def _intent(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
-        """How far products are of the type that a query asks for (n,), 0 to 1; 0 where no score is merged."""
+    def _wanted_types(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> WantedTypes:
+        """The product types that a query asks for; none where no score is merged."""
         if request.stage in ("bm25", "dense"):
-            return np.zeros(len(rows))
-        words = sum(group.words for group in request.groups)
-        wanted = self._snapshot.types.agreement(request.text, words)
-        if wanted is None:
-            return np.zeros(len(rows))
-        return self._snapshot.types.agreements(wanted, rows)
+            return NO_TYPES
+        types, words = self._snapshot.types, sum(group.words for group in request.groups)
+        if (named := types.named(request.text, words)) is not None:
+            return named
+        rows = nearest.rows[:_VOTERS].tolist()
+        if not rows:
+            return NO_TYPES
+        similarity = self._snapshot.manifest.background.standardise(nearest.scores[:_VOTERS].astype(np.float64))
+        gain = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
+        is_alone = words == 1 and request.text.strip().isalpha()
+        if is_alone:
+            gain = max(gain, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / OF_TYPE)
+        titles = {row: self._snapshot.products[row].title for row in rows}
+        voted = types.voted(request.text, titles, similarity, gain)
+        return replace(voted, is_sure=is_alone and max(voted.agreement.values(), default=0.0) >= gain / 2)
+
+    def _are_near(self, request: ResolvedRequest, nearest: NearestRows, wanted: WantedTypes) -> NDArray[np.bool_]:
+        """Which of the nearest products are near enough to be candidates (n,)."""
+        if request.stage == "dense" or not len(nearest.rows):
+            return np.ones(len(nearest.rows), bool)
+        similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
+        margins = np.full(len(similarity), MARGIN)
+        if wanted.is_sure:
+            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = OTHER_TYPE_MARGIN
+        return np.asarray(similarity >= similarity[0] - margins)
+
+    def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
+        """Orders the candidates of the type that the query names, as requested, and leaves the others out."""
+        keyword = self._snapshot.keyword
+        rows = ranking.rows if ranking.total == len(ranking.rows) else keyword.select(ranking.selection)
+        of_type = np.sort(rows[self._snapshot.types.agreements(wanted, rows) > 0])
+        is_shown = 0 < len(of_type) <= _MOST_OF_TYPE
+        if is_shown:
+            ranking.selection, ranking.total = Selection(rows=of_type), len(of_type)
+            ranking.product_type = request.text.strip()
+        chosen = ranking.selection
+        sorting = DetailsRequest(
+            chosen.rows, chosen.groups, chosen.where, request.facets, request.facet_size, request.sort, is_scored=False
+        )
+        details = keyword.fetch_details(sorting)
+        ranking.facets, ranking.ordered = details.facets, details.ordered
 
     def _fits(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> bool:
         """Whether the catalog has something for a query: a product that it names, all of its words, or a similarity
@@ -344,6 +400,8 @@ class ResolvedRequest:
     """Stages that cannot take part."""
     pinned: Rows = field(default_factory=lambda: NO_ROWS)
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
+    all_types: bool = False
+    """Whether `sort` also orders products of other types than the one that the query names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,6 +411,8 @@ class RankerCandidates:
     rows: Rows
     """(c,)"""
     candidates: Candidates
+    of_type: NDArray[np.float64]
+    """(c,) What each gained for its product type."""
 
 
 @dataclass(slots=True)
@@ -389,6 +449,10 @@ class Ranking:
     """The probability that the best hit fits, where a ranker has told it."""
     nothing_fits: bool = False
     """Whether the whole catalog has nothing for the query."""
+    is_type_sure: bool = False
+    """Whether the query asks for a type of product and nothing else."""
+    product_type: str = ""
+    """The type that all candidates are of, where others were left out of an order that is not by relevance."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
 

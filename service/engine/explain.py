@@ -47,8 +47,11 @@ def explain_hits(
         product = snapshot.products[row]
         met = _matches(encoder, query, product, candidates, at) if encoder and query else ()
         unrelated = snapshot.manifest.background.mean
-        hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at])
+        named = snapshot.types.name_of(row)
+        hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at], named)
         parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
+        if scored.of_type[place]:
+            parts.append((OF_TYPE, lambda hit: hit.product_type, float(scored.of_type[place])))
         parts.sort(key=lambda each: -abs(each[2]))
         described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
         made[row] = Explanation(described, met)
@@ -68,6 +71,8 @@ def _matches(
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
+OF_TYPE = "of the type that is searched for"
+"""The name of what a hit gained for its product type."""
 MOST_MATCHES = 3
 """Words of a query that are shown with what they met."""
 _UNKNOWN = "not known"
@@ -89,6 +94,7 @@ class HitFacts:
     matches: tuple[TermMatch, ...]
     alike: NDArray[np.float32] = field(default_factory=lambda: np.empty(0, np.float32))
     """(h,): its cosine with each product of the shopper's history."""
+    product_type: str = ""
 
     def feature(self, name: str) -> float:
         """One of FEATURES."""

@@ -37,6 +37,7 @@ class SearchOptions(TypedDict, total=False):
     filters: str
     facets: Sequence[str]
     sort: str
+    all_types: bool
     stage: str
     merge: str
     explain: bool
@@ -67,6 +68,8 @@ class SearchRequest:
     """Fields to count."""
     sort: str = ""
     """A numeric field, with a leading "-" for descending; empty sorts by relevance."""
+    all_types: bool = False
+    """Whether `sort` also shows products of other types than the one that the text names."""
     stage: str = "ranked"
     """The order of the hits: one of STAGES; "ranked" is the merged order, reordered by the ranker where one serves."""
     merge: str = DEFAULT
@@ -120,7 +123,8 @@ class SearchRequest:
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
         wanted: dict[str, type] = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
-        wanted |= {"group": str, "size": int, "page": int, "facet_values": int, "explain": bool, "correct": bool}
+        wanted |= {"group": str, "size": int, "page": int, "facet_values": int}
+        wanted |= dict.fromkeys(("explain", "correct", "all_types"), bool)
         for name, kind in wanted.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and type(value) is not int):

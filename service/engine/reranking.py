@@ -120,6 +120,9 @@ class Reranker:
             job.answer.set_result(found)
 
 
+OF_TYPE, OF_SURE_TYPE = 2.0, 8.0
+"""What a product of the type that the query asks for gains, and where it asks for nothing else: rankers learn from
+lists that rarely name a type alone (docs/decisions/0017-product-types.md)."""
 DEPTH = 100
 """How many of the merged order are scored; those behind them keep their places."""
 
@@ -156,9 +159,10 @@ class Reranking:
         count = min(DEPTH, len(ranking.rows))
         if count:
             candidates = self._candidates(ranking, count, tokens)
-            scored = RankerCandidates(ranking.rows[:count], candidates)
             scores = self.reranker.score(candidates, self.deadline)
-            reorder_head(ranking, scores)
+            gained = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * ranking.evidence.intent[:count]
+            scored = RankerCandidates(ranking.rows[:count], candidates, gained)
+            reorder_head(ranking, scores + scored.of_type)
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 

@@ -194,6 +194,7 @@ class Search:
             self._sort,
             unavailable,
             pinned,
+            request.all_types,
         )
 
     def page(self) -> Page:
@@ -338,6 +339,7 @@ class Search:
             ranking.nothing_fits if ranking else False,
             rules=self._effect.rules,
             redirect=self._effect.redirect,
+            product_type=ranking.product_type if ranking else "",
         )
 
 

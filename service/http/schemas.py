@@ -46,6 +46,7 @@ class SearchParameters(RequestBody):
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
+    all_types: bool = Field(False, description="With sort: show products of other types than the query names, too.")
     group: Name = Field(
         "",
         description='One hit for each group: "variants" for variants and near copies, or a field whose values are the '
@@ -260,6 +261,8 @@ class SearchResponse:
     """The merchandising rules that were applied."""
     redirect: str
     """A page to show instead, if a rule names one."""
+    product_type: str
+    """The type of all hits, if the sort left out products of other types."""
     version: str
     took_ms: float
 

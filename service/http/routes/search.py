@@ -105,6 +105,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         filters=combine_filters((*permit.filters, body.filters)),
         facets=body.facets,
         sort=body.sort,
+        all_types=body.all_types,
         explain=body.explain,
         correct=body.correct,
         group=body.group,

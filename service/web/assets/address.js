@@ -6,6 +6,7 @@ const MOST_VALUES = 50;
 export function placeOf(address, facets) {
   const given = new URLSearchParams(address);
   const place = { view: "search", q: (given.get("q") || "").slice(0, 1000), page: 1, sort: given.get("sort") || "" };
+  place.allTypes = given.get("types") === "all";
   const page = Number.parseInt(given.get("page") || "1", 10);
   place.page = page > 0 && page <= 1000 ? page : 1;
   place.category = given.get("category") || "";
@@ -32,6 +33,7 @@ export function addressOf(place) {
   const [low, high] = place.price || [];
   if (isNumber(low) || isNumber(high)) parameters.set("price", `${low ?? ""}-${high ?? ""}`);
   if (place.sort) parameters.set("sort", place.sort);
+  if (place.sort && place.allTypes) parameters.set("types", "all");
   if (place.view === "search" && ![...parameters].length) parameters.set("all", "1");
   if (place.page > 1) parameters.set("page", String(place.page));
   const text = parameters.toString();

@@ -149,6 +149,8 @@ function noticesOf(place, answer, shop) {
   const searchFor = (q) => el("a", { href: addressOf({ ...place, q, page: 1 }), text: q });
   if (answer.suggestion && answer.corrected) made.push([t("showing instead", { query: place.q.trim() }), " ", searchFor(answer.suggestion)]);
   else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
+  const everything = { ...place, allTypes: true, page: 1 };
+  if (answer.product_type) made.push([t("one type", { type: answer.product_type }), " ", el("a", { href: addressOf(everything), text: t("all types") })]);
   const page = answer.redirect ? webUrl(answer.redirect) : "";
   if (page) made.push([t("redirect"), " ", el("a", { href: page, text: answer.redirect })]);
   if (answer.degraded.length) made.push([t("degraded")]);

@@ -20,13 +20,15 @@ export async function search(place, address, facts, { signal, isTyping }) {
     size: PAGE_SIZE,
     sort: place.sort,
     group: "variants",
+    all_types: place.allTypes,
     filters: filtersOf(place),
     facets: ["category", ...facts.facets],
     history: history(),
     ...who,
   };
   // A chosen brand must not hide the others: they are counted without it.
-  const others = fields.map((field) => ({ q: place.q, size: 0, group: "variants", filters: filtersOf(place, field), facets: [field] }));
+  const { q, sort, all_types, group } = whole;
+  const others = fields.map((field) => ({ q, sort, all_types, group, size: 0, filters: filtersOf(place, field), facets: [field] }));
   const { results } = await api.searches([whole, ...others], signal);
   if (who.shopper) recordSearch(results[0]);
   const facets = { ...results[0].facets };

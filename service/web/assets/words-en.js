@@ -47,6 +47,8 @@ export const ENGLISH = {
   "previous": "Previous",
   "next": "Next",
   "page of": "Page {page} of {pages}",
+  "one type": "Only products of the type “{type}”.",
+  "all types": "Show all",
   "did you mean": "Did you mean",
   "showing instead": "Nothing has the words “{query}”. Showing products for",
   "nearest": "These products come closest:",

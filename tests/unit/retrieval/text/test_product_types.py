@@ -9,7 +9,7 @@ import pytest
 
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
-from retrieval.text.product_types import ROWS_FILE, SAME_HEAD, ProductTypes, head_phrases
+from retrieval.text.product_types import ROWS_FILE, ProductTypes, head_phrases
 
 TYPES = ProductTypes.of(
     [("cordless", "drill"), ("hammer", "drill"), ("drill", "bit", "set"), ("drill",)],
@@ -50,19 +50,32 @@ def test_a_text_without_a_noun_names_no_type(text: str) -> None:
     ("query", "words", "expected"),
     [
         ("drill", 1, [1, 1, 0, 0]),
-        ("cordless drill", 2, [1, SAME_HEAD, 0, 0]),
+        ("cordless drill", 2, [1, 0.4, 0, 0]),
+        ("battery drill", 2, [0.7, 0.4, 0, 0]),
         ("drill bit set", 3, [0, 0, 1, 0]),
         ("drill with two cases", 4, [1 / 16, 1 / 16, 0, 0]),
     ],
 )
 def test_agreement_is_of_the_shared_words_and_falls_with_others(query: str, words: int, expected: list[float]) -> None:
-    wanted = TYPES.agreement(query, words)
+    wanted = TYPES.named(query, words)
     assert wanted is not None
     assert TYPES.agreements(wanted, ROWS) == pytest.approx(expected)
+    assert wanted.is_sure == (max(expected) == 1)
 
 
 def test_a_query_that_names_no_type_of_the_catalog_agrees_with_none() -> None:
-    assert TYPES.agreement("saw", 1) is None
+    assert TYPES.named("saw", 1) is None
+
+
+def test_a_query_without_a_known_head_takes_the_heads_that_its_nearest_products_share() -> None:
+    nearest = {0: "Torvane Cordless Drill 12V", 1: "Oxmoorly Hammer Drill", 2: "Drill Bit Set, 10-Piece"}
+    alike, different = np.array([2.0, 2.0, 0.0]), np.array([0.0, 0.0, 4.0])
+    wanted = TYPES.voted("screwdriver", nearest, alike, 2)
+    assert TYPES.agreements(wanted, ROWS) == pytest.approx([2, 2, 0, 0])
+    wanted = TYPES.voted("screwdriver drill", nearest, different, 2)
+    votes = float(np.exp(4) / (np.exp(4) + 2))
+    assert TYPES.agreements(wanted, ROWS) == pytest.approx([0, 0, 2 * votes, 0]), "its own words elect no head"
+    assert not wanted.is_sure
 
 
 def test_a_live_change_gives_a_product_its_type() -> None:

@@ -262,7 +262,7 @@ def test_boosts_and_burials_are_in_deviations_of_the_best_scores(engine: SearchE
 def test_an_order_that_the_shopper_asked_for_goes_before_pins(engine: SearchEngine, query: str) -> None:
     strange = found(engine, "mug")[0]
     rules = one(Pin((strange,)), Boost("price > 0", 5), when=When())
-    page = engine.search(query, size=ALL, sort="price", rules=rules)
+    page = engine.search(query, size=ALL, sort="price", all_types=True, rules=rules)
     prices = [hit.product.price for hit in page.hits if hit.product.price is not None]
     assert prices == sorted(prices)
     assert sorted(ids(page)) == sorted(ids(engine.search(query, size=ALL, rules=rules)))

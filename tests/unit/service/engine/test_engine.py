@@ -68,7 +68,7 @@ def test_every_hit_carries_what_each_stage_gave_it(engine: SearchEngine) -> None
 
 @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
 def test_hits_are_ordered_by_their_stage(engine: SearchEngine, stage: str) -> None:
-    scores = [hit.stages[stage].score for hit in engine.search("stainless pan", size=100, stage=stage).hits]
+    scores = [hit.stages[stage].score for hit in engine.search("steel", size=100, stage=stage).hits]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) > 10
 
@@ -95,10 +95,22 @@ def test_an_exact_identifier_comes_first_always(engine: SearchEngine, stage: str
 def test_sort_orders_all_hits_by_the_field(engine: SearchEngine) -> None:
     relevant = engine.search("drill", size=600)
     for sort, sign in (("price", 1), ("-price", -1)):
-        page = engine.search("drill", size=600, sort=sort)
+        page = engine.search("drill", size=600, sort=sort, all_types=True)
         prices = [sign * hit.product.price for hit in page.hits if hit.product.price is not None]
         assert prices == sorted(prices)
         assert sorted(ids(page)) == sorted(ids(relevant))
+
+
+def test_sort_shows_the_type_that_the_query_names_with_its_own_total_and_facets(engine: SearchEngine) -> None:
+    everything = engine.search("drill", size=600, sort="price", all_types=True)
+    page = engine.search("drill", size=600, sort="price", facets=["brand"])
+    assert (page.product_type, everything.product_type) == ("drill", "")
+    assert 0 < page.total == len(page.hits) < everything.total
+    assert not any("Bit" in hit.product.title for hit in page.hits)
+    assert ids(page) == [each for each in ids(everything) if each in ids(page)]
+    assert sum(each.count for each in page.facets["brand"].counts) == page.total
+    second = engine.search("drill", size=5, page=2, sort="price", filters="price < 100")
+    assert ids(second) == [hit.product.id for hit in page.hits if (hit.product.price or 999) < 100][5:10]
 
 
 def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine) -> None:

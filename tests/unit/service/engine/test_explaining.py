@@ -23,7 +23,7 @@ from retrieval.records import Availability, Contribution, Explanation, Hit, Prod
 from service.cli.output import out
 from service.cli.search import show_page
 from service.engine.engine import DEGRADED, SearchEngine
-from service.engine.explain import DESCRIPTIONS, HitFacts
+from service.engine.explain import DESCRIPTIONS, OF_TYPE, HitFacts
 from service.engine.request import STAGES
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
@@ -79,10 +79,10 @@ def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEn
         found = by_name(hit)
         price, cosine = found["price"].contribution, found["similar in meaning"].contribution
         assert cosine == pytest.approx(3 * (hit.stages["dense"].score - 0.25), abs=1e-4)
-        assert price + cosine == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
-        assert all(
-            each.contribution == 0 for each in found.values() if each.name not in ("price", "similar in meaning")
-        )
+        of_type = found[OF_TYPE].contribution if OF_TYPE in found else 0
+        assert price + cosine + of_type == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
+        others = [each for each in found.values() if each.name not in ("price", "similar in meaning", OF_TYPE)]
+        assert all(each.contribution == 0 for each in others)
         assert [abs(each.contribution) for each in told(hit).contributions] == sorted(
             (abs(each.contribution) for each in found.values()), reverse=True
         )
@@ -94,7 +94,7 @@ def test_an_explained_page_is_the_same_page(explaining: SearchEngine) -> None:
     assert tuple(dataclasses.replace(hit, explanation=None) for hit in page.hits) == plain.hits
     assert page.degraded == ()
     for hit in page.hits:
-        assert set(by_name(hit)) == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
+        assert set(by_name(hit)) - {OF_TYPE} == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
 
 
 def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
@@ -166,6 +166,7 @@ def test_a_product_that_came_live_is_explained(root: Path, engine: SearchEngine,
     assert by_name(hit)["rating"].value == "none yet"
 
 
+@pytest.mark.usefixtures("untyped")
 def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: SearchEngine) -> None:
     publish(root, spec_for(engine.snapshot), failing(candidates=100))
     before = DEGRADED.labels(EXPLANATION)._value.get()

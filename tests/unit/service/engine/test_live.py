@@ -460,6 +460,7 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
         assert scores(engine) == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.usefixtures("untyped")
 def test_a_product_left_without_states_by_a_lost_encoder_is_scored_too(ranked: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(ranked, tmp_path / "index"))
     with SearchEngine.open(root, settings=PATIENT) as engine:

@@ -36,6 +36,8 @@ from service.settings import RankerSettings, Settings
 from tests.rankers import REPORT
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 
+pytestmark = pytest.mark.usefixtures("untyped")
+
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
 LOOKED_AT = "what this shopper viewed before"

@@ -37,6 +37,8 @@ from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
 from tests.unit.service.engine.demo_rankers import by_event, failing, publish, spec_for, weighing
 
+pytestmark = pytest.mark.usefixtures("untyped")
+
 LONG = 30.0
 """Seconds: nobody waits so long, unless a test has failed."""
 

@@ -23,6 +23,8 @@ from service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
+pytestmark = pytest.mark.usefixtures("untyped")
+
 PATIENT = Settings(ranker=RankerSettings(deadline=60))
 QUERY = "steel pan"
 
