@@ -251,7 +251,7 @@ class Search:
         """The groups of the whole candidate set; None where results are not grouped."""
         if not self._group:
             return None
-        is_complete = ranking and ranking.total <= len(ranking.rows)
+        is_complete = ranking and ranking.total <= len(ranking.rows) and not ranking.product_type
         return self._groups(ranking.rows if ranking and is_complete else self._snapshot.keyword.select(selection))
 
     def _groups(self, rows: Rows) -> CandidateGroups:

@@ -156,6 +156,7 @@ def test_diversity_is_maximal_marginal_relevance() -> None:
     assert diversify(relevance, similarity, 0, 0.0).tolist() == [0, 1, 2, 3]
 
 
+@pytest.mark.usefixtures("untyped")
 def test_diverse_hits_are_less_alike_and_the_same_on_every_page(engine: SearchEngine) -> None:
     plain, diverse = (engine.search("backpack", size=20, diversity=each) for each in (0.0, 0.6))
     assert len({hit.product.brand for hit in diverse.hits}) > len({hit.product.brand for hit in plain.hits})

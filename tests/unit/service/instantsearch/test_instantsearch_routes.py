@@ -225,7 +225,7 @@ class TestEvents:
     """What a page tells of its shoppers."""
 
     def test_a_search_and_its_click_have_one_query_id(self, client: TestClient, store: SearchEngine) -> None:
-        (found,) = request(client, {"query": "hammer", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
+        (found,) = request(client, {"query": "steel", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})
         product = found["hits"][2]["objectID"]
         click = {
             "eventType": "click",
