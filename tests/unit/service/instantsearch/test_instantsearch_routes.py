@@ -246,7 +246,7 @@ class TestEvents:
         clicks = [event for event in events if event["kind"] == EventKind.CLICK]
         assert shown == {hit["objectID"]: place for place, hit in enumerate(found["hits"], 21)}
         assert [(event["product_id"], event["position"]) for event in clicks] == [(product, 23)]
-        assert [event["query"] for event in events if event["kind"] == EventKind.QUERY] == ["hammer"]
+        assert [event["query"] for event in events if event["kind"] == EventKind.QUERY] == ["steel"]
         assert len({event["shopper"] for event in events}) == 1
 
     @pytest.mark.parametrize("more", [{"userToken": ""}, {"analytics": False}, {"hitsPerPage": 0}])
