@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,8 @@ from tests.machine import within
 
 _PROGRAM = "from service.cli.main import main; main()"
 _STARTING_SECONDS = 60
+_TLS = ssl.create_default_context()
+"""Shared by all requests: each would load the certificates again, which takes longer than the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     def get(self, path: str) -> httpx2.Response:
-        return httpx2.get(f"{self.address}{path}", timeout=20)
+        return httpx2.get(f"{self.address}{path}", timeout=20, verify=_TLS)
 
     def is_ready(self) -> bool:
         try:

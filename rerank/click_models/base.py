@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
 import numpy as np
-from scipy.special import betaincinv
+import scipy  # loads each submodule at its first use: a service starts without them
 
 from rerank.click_models.click_log import ClickLog, Floats
 from retrieval.errors import InputError
@@ -90,7 +90,7 @@ class PairEstimates:
         count = self.effective + self.strength
         shapes = self.attractiveness * count, (1.0 - self.attractiveness) * count
         tail = (1.0 - level) / 2
-        lower, upper = betaincinv(*shapes, tail), betaincinv(*shapes, 1.0 - tail)
+        lower, upper = scipy.special.betaincinv(*shapes, tail), scipy.special.betaincinv(*shapes, 1.0 - tail)
         return np.minimum(lower, self.attractiveness), np.maximum(upper, self.attractiveness)
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
-from scipy.optimize import minimize
-from scipy.stats import spearmanr
+import scipy  # loads each submodule at its first use: a service starts without them
 
 from rerank.click_models.base import DEFAULTS, ClickModel, FitOptions, PairPrior
 from rerank.click_models.click_log import ClickLog, Floats, Ints, Outcomes, outcomes
@@ -114,7 +113,7 @@ def cross_validate(later: LaterPurchases) -> PurchasePrediction | None:
 def _rank_correlation(predicted: Floats, actual: Floats) -> float | None:
     if not np.ptp(predicted) or not np.ptp(actual):
         return None
-    return float(spearmanr(predicted, actual)[0])
+    return float(scipy.stats.spearmanr(predicted, actual)[0])
 
 
 def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
@@ -128,7 +127,7 @@ def _regression(signals: Floats, looks: Floats, purchases: Floats) -> Floats:
         return float(looks @ rate - purchases @ np.log(rate)), slope
 
     start = np.full(signals.shape[1], 1.0 / signals.shape[1])
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(start))
+    found = scipy.optimize.minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(0.0, None)] * len(start))
     return np.asarray(found.x / scale)
 
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import sparse
-from sklearn.isotonic import IsotonicRegression
+import scipy  # loads each submodule at its first use: a service starts without them
 
 from rerank.click_models.base import ClickModel, PairPrior
 from rerank.click_models.click_log import ClickLog, Floats, Ints, sums
@@ -87,6 +86,8 @@ def _rank(log: ClickLog, query: Ints) -> Floats:
 
 def _falling(exposure: _Exposure, level: Floats, strength: float) -> Floats:
     """(pairs,): attractiveness by rank; the mean for pairs that were never shown."""
+    from sklearn.isotonic import IsotonicRegression
+
     looks = exposure.looks * level
     known = looks > 0
     weights = looks / (looks + strength)
@@ -193,11 +194,13 @@ def slot_examination(cells: Cells) -> Floats:
     logarithm = np.log(expected)
     for _ in range(_STEPS):
         examination = np.exp(logarithm)
-        weighted = shown @ sparse.diags_array(examination)
-        share = sparse.diags_array(1.0 / weighted.sum(axis=1)) @ weighted
+        weighted = shown @ scipy.sparse.diags_array(examination)
+        share = scipy.sparse.diags_array(1.0 / weighted.sum(axis=1)) @ weighted
         mean = share.T @ clicks
         slope = by_slot - mean + 1.0 - examination / expected
-        curvature = np.diag(mean + examination / expected) - (share.T @ sparse.diags_array(clicks) @ share).toarray()
+        curvature = (
+            np.diag(mean + examination / expected) - (share.T @ scipy.sparse.diags_array(clicks) @ share).toarray()
+        )
         step = np.linalg.solve(curvature[np.ix_(free, free)], slope[free]).clip(-_LONGEST_STEP, _LONGEST_STEP)
         logarithm[free] += step
         if np.abs(step).max(initial=0.0) < _SLOTS_CLOSE:
@@ -215,10 +218,10 @@ def _click_rates(cells: Cells) -> Floats:
     return np.where(shown > 0, np.minimum(rate / first, 1.0), 0.5)
 
 
-def _informative(cells: Cells) -> tuple[Floats, sparse.csr_array, Floats]:
+def _informative(cells: Cells) -> tuple[Floats, scipy.sparse.csr_array, Floats]:
     """Pairs with a click that were shown in two slots or more: clicks (m,), impressions (m, slots), clicks (slots,)."""
     clicked = cells.by_pair(cells.clicks)
     kept = ((clicked > 0) & (np.bincount(cells.pair, minlength=cells.pairs) > 1))[cells.pair]
     pairs, rows = np.unique(cells.pair[kept], return_inverse=True)
-    shown = sparse.csr_array((cells.impressions[kept], (rows, cells.slot[kept])), shape=(len(pairs), cells.slots))
+    shown = scipy.sparse.csr_array((cells.impressions[kept], (rows, cells.slot[kept])), shape=(len(pairs), cells.slots))
     return clicked[pairs], shown, sums(cells.slot[kept], cells.clicks[kept], cells.slots)

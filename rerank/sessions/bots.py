@@ -8,8 +8,8 @@ from enum import StrEnum
 
 import numpy as np
 import polars as pl
+import scipy  # loads each submodule at its first use: a service starts without them
 from numpy.typing import NDArray
-from scipy import sparse, stats
 
 from rerank.click_models.click_log import Floats
 
@@ -307,7 +307,7 @@ def _votes(picked: pl.DataFrame, acts: SessionFeatures, suspects: pl.Series) -> 
     return votes.with_columns(_bad=pl.col("_vote") * is_bad, _good=pl.col("_vote") * ~is_bad)
 
 
-def _matrices(acts: SessionFeatures) -> tuple[sparse.csr_array, sparse.csr_array, pl.Series]:
+def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.sparse.csr_array, pl.Series]:
     """Sources by products: which were clicked (1), and the log ratio of clicking, or not, what was shown."""
     pairs = acts.shown.group_by("source", "product_id").agg(pl.col("clicked").any())
     shares = pairs.group_by("product_id").agg(_share=(pl.col("clicked").sum() + 0.5) / (pl.len() + 1))
@@ -319,9 +319,9 @@ def _matrices(acts: SessionFeatures) -> tuple[sparse.csr_array, sparse.csr_array
     ratio = np.where(chosen, np.log10(_COPIED / share), np.log10((1 - _COPIED) / (1 - share)))
     at = (cells["_row"].to_numpy(), cells["_product"].to_numpy())
     shape = (len(busy), len(shares))
-    clicked = sparse.csr_array((chosen.astype(float), at), shape=shape)
+    clicked = scipy.sparse.csr_array((chosen.astype(float), at), shape=shape)
     clicked.eliminate_zeros()
-    return clicked, sparse.csr_array((ratio, at), shape=shape), busy["source"]
+    return clicked, scipy.sparse.csr_array((ratio, at), shape=shape), busy["source"]
 
 
 class Signal(StrEnum):
@@ -421,31 +421,31 @@ def bans(tail: Floats) -> Floats:
 def _fast(sums: Sums, baseline: BotBaseline) -> Floats:
     count = np.maximum(sums.dwells, 1)
     z = (baseline.pace - sums.dwell_sum / count) / np.sqrt(baseline.pace_between**2 + baseline.pace_within**2 / count)
-    return np.where(sums.dwells > 0, bans(stats.norm.sf(z)), 0.0)
+    return np.where(sums.dwells > 0, bans(scipy.stats.norm.sf(z)), 0.0)
 
 
 def _even(sums: Sums, baseline: BotBaseline) -> Floats:
     degrees = np.maximum(sums.dwell_degrees, 1)
-    tail = stats.f.cdf(sums.dwell_ss / degrees / baseline.pace_within**2, degrees, _VARIED)
+    tail = scipy.stats.f.cdf(sums.dwell_ss / degrees / baseline.pace_within**2, degrees, _VARIED)
     return np.where(sums.dwell_degrees > 1, bans(tail), 0.0)
 
 
 def _more(seen: Floats, expected: Floats, shape: float) -> Floats:
     """Evidence of more than expected, by a negative binomial distribution of this shape."""
-    tail = stats.nbinom.sf(seen - 1, shape, shape / (shape + np.maximum(expected, 1e-9)))
+    tail = scipy.stats.nbinom.sf(seen - 1, shape, shape / (shape + np.maximum(expected, 1e-9)))
     return np.where(seen > 0, bans(tail), 0.0)
 
 
 def _sweep(sums: Sums, baseline: BotBaseline) -> Floats:
     share = baseline.next_share
-    tail = stats.betabinom.sf(sums.next_steps - 1, sums.steps, _STEADY * share, _STEADY * (1 - share))
+    tail = scipy.stats.betabinom.sf(sums.next_steps - 1, sums.steps, _STEADY * share, _STEADY * (1 - share))
     return np.where(sums.next_steps > 0, bans(tail), 0.0)
 
 
 def _never_buys(sums: Sums, baseline: BotBaseline) -> Floats:
     """Evidence of fewer purchases than expected, by a geometric distribution, less the relief of buyers."""
     expected = baseline.purchases * sums.clicks
-    tail = stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + expected))
+    tail = scipy.stats.nbinom.cdf(sums.purchases, 1, 1 / (1 + expected))
     relief = _RELIEF * np.minimum(1.0, sums.purchases / np.maximum(expected, 1e-9))
     return np.asarray(bans(tail) - relief)
 

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
-from scipy.sparse import csr_matrix
+import scipy  # loads each submodule at its first use: a service starts without them
 
 from rerank.sessions.decay import (
     ACT_COUNTS,
@@ -130,16 +130,16 @@ def _of_kind(kind: str, acts: pl.DataFrame, context: Context) -> pl.DataFrame:
     return _ranked(kind, _pairs(_matrix(cells, ids), ids, context), context)
 
 
-def _matrix(cells: pl.DataFrame, ids: pl.Series) -> csr_matrix:
+def _matrix(cells: pl.DataFrame, ids: pl.Series) -> scipy.sparse.csr_matrix:
     """Values (shoppers, products); products in the order of their ids."""
     columns = ids.to_frame().with_row_index("_column")
     rows = (cells[WHO].rank("dense") - 1).to_numpy()
     places = cells.join(columns, on="product_id", how="left", maintain_order="left")["_column"].to_numpy()
     shape = (int(rows.max()) + 1, len(ids))
-    return csr_matrix((cells["value"].to_numpy(), (rows, places)), shape=shape)
+    return scipy.sparse.csr_matrix((cells["value"].to_numpy(), (rows, places)), shape=shape)
 
 
-def _pairs(matrix: csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame:
+def _pairs(matrix: scipy.sparse.csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame:
     from implicit.nearest_neighbours import ItemItemRecommender, normalize
 
     model = ItemItemRecommender(K=1 + _CANDIDATES * context.options.neighbours, num_threads=1)
@@ -159,7 +159,7 @@ def _pairs(matrix: csr_matrix, ids: pl.Series, context: Context) -> pl.DataFrame
     )
 
 
-def _shoppers_in_common(matrix: csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
+def _shoppers_in_common(matrix: scipy.sparse.csr_matrix, row: np.ndarray, column: np.ndarray) -> np.ndarray:
     """How many shoppers each pair of products (rows, columns) has in common (pairs,)."""
     did = matrix.copy()
     did.data = np.ones_like(did.data)

@@ -21,12 +21,11 @@ from service.experiments.analysis import (
     ExperimentReport,
     VariantComparison,
     report_document,
-    stored_document,
     stored_report,
 )
 from service.experiments.assignment import check_rankers, stored_problem
 from service.experiments.experiment import Experiment, Goal, Variant, read_experiment
-from service.experiments.store import ExperimentStore, StoredExperiment
+from service.experiments.store import ExperimentStore, StoredExperiment, stored_document
 
 ExperimentId = Annotated[str, Argument(help="An experiment's id.", metavar="EXPERIMENT")]
 

@@ -34,18 +34,6 @@ from service.experiments.store import ExperimentStore, StoredExperiment
 Document = dict[str, Any]
 
 
-def stored_document(stored: StoredExperiment, now: datetime) -> Document:
-    """An experiment, and what became of it."""
-    reported = {"begins": stored.begins, "over": stored.over, "put": stored.put, "who": stored.who}
-    made: Document = msgspec.to_builtins(reported)
-    return {
-        "experiment": experiment_document(stored.experiment),
-        "state": stored.state(now),
-        **made,
-        "stopped_by": stored.stopper,
-    }
-
-
 def report_document(report: ExperimentReport) -> Document:
     """A report; the experiment as it was put."""
     made: Document = msgspec.to_builtins(report)

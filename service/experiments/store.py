@@ -93,6 +93,17 @@ class StoredExperiments(StoredDocuments[StoredExperiment]):
     """Signs the marks in query ids; empty where there is no experiment yet."""
 
 
+def stored_document(stored: StoredExperiment, now: datetime) -> dict[str, object]:
+    """The JSON document of an experiment with its state."""
+    reported = {"begins": stored.begins, "over": stored.over, "put": stored.put, "who": stored.who}
+    return {
+        "experiment": experiment_document(stored.experiment),
+        "state": stored.state(now),
+        **msgspec.to_builtins(reported),
+        "stopped_by": stored.stopper,
+    }
+
+
 def _validate(stored: StoredExperiment) -> StoredExperiment:
     experiment = stored.experiment
     if not isinstance(experiment, Experiment):

@@ -12,9 +12,9 @@ from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
 from service.engine.editors import HitMove
-from service.experiments.analysis import report_document, stored_document, stored_report
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment
+from service.experiments.store import stored_document
 from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister, WorkerRouter
 from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody
@@ -280,4 +280,6 @@ def stop(context: Contextual, permit: MayAdminister, experiment_id: DocumentId) 
 def report(context: Contextual, _permit: MayAdminister, experiment_id: DocumentId) -> Document:
     """The measures of each variant, their differences with intervals, and the conclusions, from the tables that
     shelfwise events refresh made last."""
+    from service.experiments.analysis import report_document, stored_report  # scipy and scikit-learn under it
+
     return report_document(stored_report(context.engine.root, experiment_id, datetime.now(UTC)))
