@@ -264,7 +264,8 @@ class Rebuild:
         np.save(building / GROUPS_FILE, self._pipeline.siblings)
         self._rejects.flush()
         shutil.copyfile(self._rejects.path, building / REJECTED_FILE)
-        self._progress.end(f"{len(report.findings):,} kinds of finding")
+        groups = np.count_nonzero(np.bincount(self._pipeline.siblings) > 1)
+        self._progress.end(f"{len(report.findings):,} kinds of finding, {groups:,} groups of variants")
         return report
 
     def _check_products(self, building: Path, writer: VersionWriter) -> None:

@@ -112,8 +112,8 @@ class FieldValues:
 
 def _text(kind: FieldKind, value: Value) -> str:
     """A value as facets show it, folded."""
-    is_time = kind is FieldKind.TIME and not isinstance(value, str)
-    return fold_value(datetime.fromtimestamp(value, UTC).isoformat() if is_time else value_text(value))
+    is_time = kind is FieldKind.TIME
+    return fold_value(datetime.fromtimestamp(float(value), UTC).isoformat() if is_time else value_text(value))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,4 +228,4 @@ def diversify(
 def product_similarity(vectors: Vectors, unrelated: float) -> NDArray[np.float64]:
     """The cosines of unit vectors (c, dimension), from 0 for `unrelated` products to 1 (c, c)."""
     cosines = np.einsum("ik,jk->ij", vectors, vectors).astype(np.float64)
-    return np.clip((cosines - unrelated) / (1 - unrelated), 0.0, 1.0)
+    return np.asarray(np.clip((cosines - unrelated) / (1 - unrelated), 0.0, 1.0))

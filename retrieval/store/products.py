@@ -160,8 +160,9 @@ def product_from_json(line: bytes) -> Product:
 TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGHT = 5, 2, 2, 2, 1
 """Weights of a field's terms: BM25 over one text that repeats each field by its weight (Robertson, Zaragoza & Taylor
 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). See docs/decisions for the measurements."""
-RECIPE = "1"
-"""Raised by every change here or in `retrieval.filters.schema`: versions of another recipe are rebuilt."""
+RECIPE = "2"
+"""Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`: versions of another recipe
+are rebuilt."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 
