@@ -43,7 +43,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
 /** The answer with the other products of a hit's group, in the order of the place. */
 export async function searchSiblings(place, hit) {
   const filters = `${filtersOf(place) || "id EXISTS"} AND id IN (${hit.siblings.map(quoted).join(", ")})`;
-  const { results } = await api.searches([{ q: place.q, size: hit.siblings.length, sort: place.sort, filters }]);
+  const { results } = await api.searches([{ q: place.q, size: hit.siblings.length, sort: place.sort, all_types: place.allTypes, filters }]);
   return results[0];
 }
 
