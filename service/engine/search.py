@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import ModelError, UnknownProductError
+from retrieval.errors import ModelError, UnknownFieldError, UnknownProductError
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
@@ -180,8 +180,7 @@ class Search:
         self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
         spread = self._spread if request.diversity else None
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
-        is_field = request.group not in ("", VARIANTS)
-        self._group = snapshot.catalog.resolve(request.group).name if is_field else request.group
+        self._group = self._grouped_by(request.group)
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
             request.text,
@@ -286,6 +285,14 @@ class Search:
         similarity = product_similarity(self._snapshot.vectors.gather(head), unrelated)
         order = diversify(relevance, similarity, leading, self._query.diversity)
         return np.concatenate([head[order], rows[len(head) :]])
+
+    def _grouped_by(self, name: str) -> str:
+        if name in ("", VARIANTS):
+            return name
+        try:
+            return self._snapshot.catalog.resolve(name).name
+        except UnknownFieldError as error:
+            raise UnknownFieldError(f"group: {error}, or {VARIANTS!r}", name, (*error.close, VARIANTS)) from None
 
     def _sorted_by(self, name: str) -> Sort:
         field = self._snapshot.catalog.resolve_sortable(name.removeprefix("-")).name

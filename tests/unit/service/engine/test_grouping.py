@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import service.engine.candidates
 from retrieval.errors import QueryError, StoreDamagedError, UnknownFieldError
-from retrieval.index.grouping import VARIANTS, CandidateGroups, StoredGroups, diversify
-from retrieval.records import Page
+from retrieval.filters.ast import value_text
+from retrieval.filters.schema import FieldCounter, fold_value
+from retrieval.index.grouping import VARIANTS, CandidateGroups, ProductGroups, StoredGroups, diversify
+from retrieval.index.keyword import Selection
+from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
+from retrieval.records import Page, Product
+from retrieval.store.products import keyword_document
+from retrieval.text.analysis import Analyzer
 from service.curation.rules import Pin, Rule
 from service.engine.engine import SearchEngine
+from tests import catalogs
 from tests.catalogs import ids
 
+ANALYZER = Analyzer()
 QUERIES = ("drill", "running shoes", "耳机", "red backpack", "")
 GROUPS = (VARIANTS, "brand", "color", "category", "price")
 
@@ -81,6 +94,38 @@ def test_a_facets_count_is_the_number_of_groups_of_choosing_it(
             assert chosen.total == len(chosen.hits) == each.count
 
 
+@given(catalogs.products(minimum=2), st.lists(st.integers(0, 4), min_size=12, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_facets_count_groups_in_any_catalog(products: list[Product], numbers: list[int]) -> None:
+    fields, keys = ("brand", "category", "price", "created", "attributes.colour"), np.array(numbers)
+    counter = FieldCounter()
+    for product in (
+        *products,
+        Product("", "", attributes={"colour": "red"}),
+        Product("", "", attributes={"colour": 1.0}),
+    ):
+        counter.add(product)
+    catalog, rows = counter.catalog(), np.arange(len(products))
+    with TemporaryDirectory() as folder:
+        builder = TantivyBuilder(Path(folder), catalog)
+        builder.add(keyword_document(row, each, ANALYZER, catalog) for row, each in enumerate(products))
+        index = TantivyIndex(builder.finish(), catalog)
+        counted = index.facets(Selection(everything=True), fields, 100)
+        groups, stored = CandidateGroups(rows, lambda some: keys[some]), ProductGroups(StoredGroups(Path(folder), 9))
+        repeated = partial(stored.repeated, product_of=products.__getitem__)
+        found = groups.facets(counted, 100, repeated)
+        alone = {name: index.facets(Selection(rows=np.array([row])), fields, 100) for row, name in enumerate(rows)}
+    for name in fields:
+        having: dict[str, set[int]] = defaultdict(set)
+        for row, facets in alone.items():
+            for each in facets[name].counts:
+                having[fold_value(value_text(each.value))].add(numbers[row])
+        assert {fold_value(value_text(each.value)): each.count for each in found[name].counts} == {
+            value: len(found_in) for value, found_in in having.items()
+        }
+    assert groups.total == len(set(numbers[: len(products)]))
+
+
 def test_an_exact_identifier_stands_for_its_group(engine: SearchEngine) -> None:
     page = engine.search("backpack", group=VARIANTS)
     hit = next(hit for hit in page.hits if hit.siblings)
@@ -127,7 +172,9 @@ def test_damaged_groups_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_group_must_be_a_field(engine: SearchEngine) -> None:
-    with pytest.raises(UnknownFieldError, match=r"no field 'colr'; did you mean attributes\.color"):
+    with pytest.raises(
+        UnknownFieldError, match=r"group: no field 'colr'; did you mean attributes\.color\?, or 'variants'"
+    ):
         engine.search("drill", group="colr")
     with pytest.raises(QueryError, match="group is bool, it must be str"):
         engine.search("drill", group=True)  # type: ignore[arg-type]
