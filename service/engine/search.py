@@ -292,7 +292,9 @@ class Search:
         try:
             return self._snapshot.catalog.resolve(name).name
         except UnknownFieldError as error:
-            raise UnknownFieldError(f"group: {error}, or {VARIANTS!r}", name, (*error.close, VARIANTS)) from None
+            raise UnknownFieldError(
+                f"group is {name!r}, it can be {VARIANTS!r} or a field: {error}", name, (*error.close, VARIANTS)
+            ) from None
 
     def _sorted_by(self, name: str) -> Sort:
         field = self._snapshot.catalog.resolve_sortable(name.removeprefix("-")).name
