@@ -245,6 +245,8 @@ class Page:
     """The corrected query, where a word is misspelled."""
     corrected: bool = False
     """Whether the hits are those of `suggestion`, as no product has the words of the query."""
+    completion: str = ""
+    """The query with its last word completed, where it was still being typed."""
     rules: tuple[str, ...] = ()
     """The ids of the merchandising rules that matched, in order of precedence."""
     redirect: str = ""

@@ -226,7 +226,7 @@ def minimum_matches(groups: Sequence[TermGroup]) -> int:
     that stands for several words counts as so many.
 
     Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
-    (docs/decisions/0020-candidate-margin.md).
+    (docs/decisions/0019-candidate-margin.md).
     """
     words = sum(group.words for group in groups)
     return words if words <= _ALL_OF else (words + 1) // 2

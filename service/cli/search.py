@@ -70,6 +70,7 @@ def search(
     *,
     no_correct: Annotated[bool, Option("--no-correct", help="Do not correct the spelling of the query.")] = False,
     no_rules: Annotated[bool, Option("--no-rules", help="Ignore the store's merchandising rules.")] = False,
+    prefix: Annotated[bool, Option("--prefix", help="The last word of the query is still being typed.")] = False,
     facets: Annotated[list[str] | None, Option("--facet", help="A field to count values of. Repeatable.")] = None,
     history: Annotated[
         str,
@@ -85,7 +86,7 @@ def search(
     with open_engine(index, settings) as engine:
         reads = engine.reads_history or not past
         show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
-        given = {"correct": not no_correct, "rules": not no_rules} | asdict(which) | asdict(how)
+        given = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | asdict(which) | asdict(how)
         found = engine.search(SearchRequest(query, facets=facets or (), history=past, **given))
     emit(found, show_page, query, how.explain)
 

@@ -72,7 +72,7 @@ KEYWORD_DEPTH = 1_000
 DENSE_DEPTH = 200
 MARGIN, OTHER_TYPE_MARGIN = 2.25, 0.5
 """How far below the nearest product a candidate's similarity may be, in deviations; and one of another type than the
-query names by all of its words (docs/decisions/0020-candidate-margin.md)."""
+query names by all of its words (docs/decisions/0019-candidate-margin.md)."""
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
 _VOTERS, _VOTED, _ABOVE_BM25 = 20, 2.0, 1.75
@@ -181,9 +181,18 @@ class Stages:
             return None, ()
         reads_tokens = request.stage == "ranked" and self.last is not None and self.last.reads_tokens
         try:
-            return _timed(timings, "encode", lambda: self._encode(request.text, reads_tokens=reads_tokens)), ()
+            return _timed(timings, "encode", lambda: self._encode_all(request, reads_tokens=reads_tokens)), ()
         except EncoderError:
             return None, ("dense",)
+
+    def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
+        """The query, or the mean of the texts that it may become."""
+        query = self._encode(request.text, reads_tokens=reads_tokens)
+        if not request.also:
+            return query
+        vectors = [query.vector, *(self._encode(text, reads_tokens=False).vector for text in request.also)]
+        mean = np.mean(vectors, axis=0)
+        return EncodedQuery(np.asarray(mean / np.linalg.norm(mean), np.float32), query.tokens)
 
     def _encode(self, text: str, *, reads_tokens: bool) -> EncodedQuery:
         encoder = self._snapshot.encoder
@@ -270,8 +279,10 @@ class Stages:
         if request.stage in ("bm25", "dense"):
             return NO_TYPES
         types, words = self._snapshot.types, sum(group.words for group in request.groups)
-        if (named := types.named(request.text, words)) is not None:
-            return named
+        named = [found for text in (request.text, *request.also) if (found := types.named(text, words)) is not None]
+        if named:
+            agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
+            return WantedTypes(agreement, all(each.is_sure for each in named))
         rows = nearest.rows[:_VOTERS].tolist()
         if not rows:
             return NO_TYPES
@@ -402,6 +413,8 @@ class ResolvedRequest:
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
     all_types: bool = False
     """Whether `sort` also orders products of other types than the one that the query names."""
+    also: tuple[str, ...] = ()
+    """Other texts that the query may become while it is typed."""
 
 
 @dataclass(frozen=True, slots=True)

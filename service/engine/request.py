@@ -43,6 +43,7 @@ class SearchOptions(TypedDict, total=False):
     explain: bool
     history: Sequence[PastAct]
     correct: bool
+    prefix: bool
     rules: bool | Sequence[Rule]
     ranker: str
     facet_values: int
@@ -80,6 +81,8 @@ class SearchRequest:
     """Past acts of this shopper, oldest first, for a ranker that reads them."""
     correct: bool = True
     """Whether a misspelled text is searched for as corrected; otherwise the page only suggests the correction."""
+    prefix: bool = False
+    """Whether the last word is still being typed: it finds the words that it begins, and is not corrected."""
     rules: bool | Sequence[Rule] = True
     """Whether the store's merchandising rules apply, or the rules that apply instead."""
     ranker: str = ""
@@ -124,7 +127,7 @@ class SearchRequest:
         """A caller without a type checker gets messages as clear as one with it."""
         wanted: dict[str, type] = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
         wanted |= {"group": str, "size": int, "page": int, "facet_values": int}
-        wanted |= dict.fromkeys(("explain", "correct", "all_types"), bool)
+        wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types"), bool)
         for name, kind in wanted.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and type(value) is not int):

@@ -95,6 +95,11 @@ class Suggester:
         corrector = self._corrector(snapshot)
         return corrector.correct_query(text) if corrector else None
 
+    def completions(self, snapshot: Snapshot, text: str) -> tuple[str, ...]:
+        """See `Corrector.completions`."""
+        corrector = self._corrector(snapshot)
+        return corrector.completions(text) if corrector else ()
+
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
         _check(text, size)

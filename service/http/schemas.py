@@ -63,6 +63,7 @@ class SearchParameters(RequestBody):
     highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
+    prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
     shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
 
@@ -257,6 +258,8 @@ class SearchResponse:
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
     """Whether the correction was searched for."""
+    completion: str
+    """The query with its last word completed, if prefix was set and it was unfinished."""
     rules: tuple[str, ...]
     """The merchandising rules that were applied."""
     redirect: str

@@ -30,7 +30,7 @@ MOST_NAMES = 200
 MOST_NAME = 500
 """Characters of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
-_PAGING = ("query", "page", "hitsPerPage", "offset", "length")
+_PAGING = ("query", "queryType", "page", "hitsPerPage", "offset", "length")
 _FILTERING = ("facets", "maxValuesPerFacet", "facetFilters", "numericFilters", "tagFilters", "filters")
 _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
 _MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText")
@@ -43,6 +43,8 @@ _MOST_FILTER = 1_000
 _MOST_TEXT = 10_000
 _MOST_TAG = 100
 _MOST_TOKEN = 200
+_QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
+"""Words before the last are whole in each."""
 _PLAIN = Marks()
 _SORTED_INDEX = re.compile(r"(?P<name>.+)_(?P<order>asc|desc)")
 _SUGGESTIONS = "query_suggestions"
@@ -249,6 +251,8 @@ class ProtocolSearch:
     view: RecordView = RecordView()
     distinct: str | None = None
     """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
+    is_prefix: bool = True
+    """Whether the last word may still be being typed, as the protocol has it by default."""
     wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
@@ -277,10 +281,18 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         ),
         view=_parse_view(payload),
         distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
+        is_prefix=_is_prefix(payload),
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
         shopper=text(payload, "userToken", most=_MOST_TOKEN),
     )
+
+
+def _is_prefix(payload: JsonObject) -> bool:
+    wanted = text(payload, "queryType", _QUERY_TYPES[0], MOST_NAME)
+    if wanted not in _QUERY_TYPES:
+        raise QueryError(f"queryType is {_repr_value(wanted)}, it can be {', '.join(_QUERY_TYPES)}")
+    return wanted != "prefixNone"
 
 
 def _parse_view(payload: JsonObject) -> RecordView:

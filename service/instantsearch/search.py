@@ -99,6 +99,7 @@ class SearchBatch:
             sort=parse_sort(index, self._engine.snapshot.catalog),
             facet_values=facets.values,
             group=self._group(search),
+            prefix=search.is_prefix,
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -128,6 +129,7 @@ class SearchBatch:
             facets=facets.fields,
             facet_values=MAX_FACET_VALUES,
             group=self._group(search),
+            prefix=search.is_prefix,
         )
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
@@ -148,7 +150,7 @@ class SearchBatch:
         return self._hooks.narrow(self._filters.expression(search.refinements))
 
     def _records(self, hits: Iterable[Hit], page: Page, search: ProtocolSearch) -> list[Record]:
-        query = page.suggestion if page.corrected else search.query
+        query = page.suggestion if page.corrected else page.completion or search.query
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
         records = []
         for hit in hits:

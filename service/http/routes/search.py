@@ -108,6 +108,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         all_types=body.all_types,
         explain=body.explain,
         correct=body.correct,
+        prefix=body.prefix,
         group=body.group,
         diversity=body.diversity,
         history=() if is_private else [each.to_past_act() for each in body.history],
@@ -136,7 +137,7 @@ def _highlight_hits(
     """The hits, with matches of the query or its correction marked."""
     if not highlights.fields:
         return tuple(search_hit(hit, {}) for hit in page.hits)
-    matcher = Matcher(context.engine.snapshot.analyzer, page.suggestion if page.corrected else typed)
+    matcher = Matcher(context.engine.snapshot.analyzer, page.suggestion if page.corrected else page.completion or typed)
     return tuple(search_hit(hit, highlights.marked_of(hit.product, matcher)) for hit in page.hits)
 
 

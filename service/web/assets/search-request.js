@@ -19,6 +19,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     page: place.page,
     size: PAGE_SIZE,
     sort: place.sort,
+    prefix: isTyping,
     group: "variants",
     all_types: place.allTypes,
     filters: filtersOf(place),
@@ -27,8 +28,8 @@ export async function search(place, address, facts, { signal, isTyping }) {
     ...who,
   };
   // A chosen brand must not hide the others: they are counted without it.
-  const { q, sort, all_types, group } = whole;
-  const others = fields.map((field) => ({ q, sort, all_types, group, size: 0, filters: filtersOf(place, field), facets: [field] }));
+  const { q, sort, prefix, all_types, group } = whole;
+  const others = fields.map((field) => ({ q, sort, prefix, all_types, group, size: 0, filters: filtersOf(place, field), facets: [field] }));
   const { results } = await api.searches([whole, ...others], signal);
   if (who.shopper) recordSearch(results[0]);
   const facets = { ...results[0].facets };

@@ -173,6 +173,38 @@ def told(page: Page) -> tuple[str, bool]:
     return page.suggestion, page.corrected
 
 
+class TestTyping:
+    @pytest.mark.parametrize(
+        ("typed", "completion"),
+        [("cordl", "cordless"), ("bosch dri", "bosch drill"), ("smart m", "smart mug"), ("hammer", ""), ("cordl ", "")],
+    )
+    def test_the_last_word_finds_what_it_begins(self, store: SearchEngine, typed: str, completion: str) -> None:
+        page = store.search(typed, prefix=True)
+        assert (page.completion, page.corrected) == (completion, False)
+        assert ids(page) == ids(store.search(completion or typed))
+
+    def test_words_that_are_as_likely_are_found_together(self, store: SearchEngine) -> None:
+        page = store.search("c", prefix=True, size=100)
+        assert page.completion == "cordless"
+        assert {"a1", "e1"} <= set(ids(page)), "a café is as likely as a cordless drill"
+
+    def test_a_word_of_the_catalog_comes_before_those_that_it_begins(self, store: SearchEngine) -> None:
+        page = store.search("bit", prefix=True)
+        assert (page.completion, page.hits[0].product.id) == ("", "c1")
+
+    def test_a_typing_error_in_another_word_is_corrected(self, store: SearchEngine) -> None:
+        page = store.search("cordles dri", prefix=True)
+        assert (page.completion, page.suggestion, page.corrected) == ("cordles drill", "cordless drill", True)
+
+    @pytest.mark.parametrize("typed", ["", " ", "zzz", "无线", "12", "!", "x" * 300])
+    def test_what_begins_no_word_is_searched_for_as_it_is(self, store: SearchEngine, typed: str) -> None:
+        assert store.search(typed, prefix=True).completion == ""
+
+
+def ids(page: Page) -> list[str]:
+    return [hit.product.id for hit in page.hits]
+
+
 class TestDidYouMean:
     def test_a_misspelled_word_is_searched_for_as_it_was_meant(self, store: SearchEngine) -> None:
         page, meant = store.search("Cordles drill"), store.search("cordless drill")

@@ -126,9 +126,22 @@ def test_distinct_hits_stand_for_their_groups(store: SearchEngine, parameters: J
     assert batch.facet_search({**payload, "facetQuery": str(best.value)}, "brand").facet_hits[0].count == best.count
 
 
-def test_more_than_one_hit_of_a_group_is_refused(store: SearchEngine) -> None:
-    with pytest.raises(QueryError, match="distinct is 3, it can be true or false"):
-        SearchBatch(store, HookRecorder().hooks).search({"query": "lamp", "distinct": 3}, "a")
+@pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])
+def test_the_last_word_may_still_be_typed(store: SearchEngine, kind: JsonObject, finds: bool) -> None:
+    found = SearchBatch(store, HookRecorder().hooks).search({"query": "backpa", **kind}, "a")
+    assert ("<em>" in str([hit["_highlightResult"] for hit in found.hits])) is finds
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"distinct": 3}, "distinct is 3, it can be true or false"),
+        ({"queryType": "all"}, "queryType is 'all', it can be prefixLast, prefixAll, prefixNone"),
+    ],
+)
+def test_an_invalid_parameter_is_named(store: SearchEngine, parameters: JsonObject, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        SearchBatch(store, HookRecorder().hooks).search({"query": "lamp", **parameters}, "a")
 
 
 def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
