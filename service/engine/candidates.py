@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, TypeVar
@@ -70,9 +70,6 @@ class SingleFlight(Generic[K, V]):
 KEYWORD_DEPTH = 1_000
 """Keyword matches that are merged with the vectors; those behind them follow in their own order."""
 DENSE_DEPTH = 200
-MARGIN, OTHER_TYPE_MARGIN = 2.25, 0.5
-"""How far below the nearest product a candidate's similarity may be, in deviations; and one of another type than the
-query names by all of its words (docs/decisions/0019-candidate-margin.md)."""
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
 _VOTERS, _VOTED, _ABOVE_BM25 = 20, 2.0, 1.75
@@ -80,6 +77,8 @@ _VOTERS, _VOTED, _ABOVE_BM25 = 20, 2.0, 1.75
 one word of a query is then one of accessories, so the votes count for more than the best BM25 of the catalog."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
+_INTERLEAVED = 100
+"""The best candidates that take turns where a text may become several queries."""
 _MOST_OF_TYPE = 10_000
 """Products of one type that are ordered by anything but relevance; more are not told from other candidates."""
 OFFERED = 10
@@ -108,6 +107,21 @@ class LastStage(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateLimits:
+    """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
+
+    margin: float = 2.25
+    """How far below the nearest product a candidate may be."""
+    other_type_margin: float = 0.5
+    """The same for a candidate of another type than a query names by all of its words."""
+    cutoff: float = 0.0
+    """Added to the cutoff that the rebuild measured, below which nothing fits a query."""
+
+
+LIMITS = CandidateLimits()
+
+
+@dataclass(frozen=True, slots=True)
 class EncodedQuery:
     """The vector (dimension,) of a query and, where they were requested, its tokens."""
 
@@ -123,12 +137,18 @@ class Stages:
     """Finds and ranks candidates of one snapshot. Threads of `executor` let the two retrievers work side by side."""
 
     def __init__(
-        self, snapshot: Snapshot, executor: Executor, last: LastStage | None = None, encodings: Encodings | None = None
+        self,
+        snapshot: Snapshot,
+        executor: Executor,
+        last: LastStage | None = None,
+        encodings: Encodings | None = None,
+        limits: CandidateLimits = LIMITS,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self.last = last
         self._encodings = encodings
+        self._limits = limits
 
     def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, its ranked part in order."""
@@ -158,6 +178,8 @@ class Stages:
                 _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
             except ModelError:
                 degraded = (*degraded, "ranked")
+        if len(request.begun) > 1 and ranking.total:
+            self._interleave(request.begun, ranking)
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
         ranking.stages = self._stages_run(request, ranking)
         return ranking
@@ -188,9 +210,9 @@ class Stages:
     def _encode_all(self, request: ResolvedRequest, *, reads_tokens: bool) -> EncodedQuery:
         """The query, or the mean of the texts that it may become."""
         query = self._encode(request.text, reads_tokens=reads_tokens)
-        if not request.also:
+        if len(request.begun) < 2:
             return query
-        vectors = [query.vector, *(self._encode(text, reads_tokens=False).vector for text in request.also)]
+        vectors = [self._encode(each.text, reads_tokens=False).vector for each in request.begun]
         mean = np.mean(vectors, axis=0)
         return EncodedQuery(np.asarray(mean / np.linalg.norm(mean), np.float32), query.tokens)
 
@@ -274,12 +296,26 @@ class Stages:
         unscored = Matches(wanted, np.zeros(len(wanted), dtype=np.float32), len(wanted))
         return replace(completed, candidates=unscored)
 
+    def _interleave(self, begun: Sequence[BegunQuery], ranking: Ranking) -> None:
+        """Gives each query that a text may become its share of the head of a ranking."""
+        rows = ranking.rows[:_INTERLEAVED]
+        owner = np.zeros(len(rows), np.int64)
+        for number, query in reversed(list(enumerate(begun))):
+            matches = self._snapshot.keyword.score(rows, query.groups[-1:])
+            owner[np.isin(rows, matches.rows[matches.scores > 0])] = number
+        turn = np.empty(len(rows))
+        for number, query in enumerate(begun):
+            own = owner == number
+            turn[own] = (np.arange(int(own.sum())) + 0.5) / query.share
+        _permute(ranking, np.concatenate([np.argsort(turn, kind="stable"), np.arange(len(rows), len(ranking.rows))]))
+
     def _wanted_types(self, request: ResolvedRequest, retrieved: Retrieval, nearest: NearestRows) -> WantedTypes:
         """The product types that a query asks for; none where no score is merged."""
         if request.stage in ("bm25", "dense"):
             return NO_TYPES
         types, words = self._snapshot.types, sum(group.words for group in request.groups)
-        named = [found for text in (request.text, *request.also) if (found := types.named(text, words)) is not None]
+        texts = [each.text for each in request.begun] or [request.text]
+        named = [found for text in texts if (found := types.named(text, words)) is not None]
         if named:
             agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
             return WantedTypes(agreement, all(each.is_sure for each in named))
@@ -300,9 +336,9 @@ class Stages:
         if request.stage == "dense" or not len(nearest.rows):
             return np.ones(len(nearest.rows), bool)
         similarity = self._snapshot.manifest.background.standardise(nearest.scores.astype(np.float64))
-        margins = np.full(len(similarity), MARGIN)
+        margins = np.full(len(similarity), self._limits.margin)
         if wanted.is_sure:
-            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = OTHER_TYPE_MARGIN
+            margins[self._snapshot.types.agreements(wanted, nearest.rows) == 0] = self._limits.other_type_margin
         return np.asarray(similarity >= similarity[0] - margins)
 
     def _sort_type(self, request: ResolvedRequest, ranking: Ranking, wanted: WantedTypes) -> None:
@@ -328,7 +364,7 @@ class Stages:
         found = len(retrieved.identifier_rows) or len(request.pinned)
         if found or request.stage not in ("merged", "ranked") or not len(nearest.rows) or request.unavailable:
             return True
-        closest = float(nearest.scores[0])
+        closest = float(nearest.scores[0]) - self._limits.cutoff * self._snapshot.manifest.background.deviation
         if closest >= cutoff.unknown or self._has_all_words(request.groups, best):
             return True
         is_known = bool(retrieved.best.total) or any(word in language_words() for word in words_of(request.text))
@@ -396,6 +432,23 @@ def _timed(timings: dict[str, float], stage: str, work: Callable[[], T]) -> T:
 
 
 @dataclass(frozen=True, slots=True)
+class BegunQuery:
+    """A query that a text may become while it is typed."""
+
+    text: str
+    groups: tuple[TermGroup, ...]
+    share: float
+    """Of the texts with a word that the last one begins, those with this word."""
+
+
+def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
+    """The groups of the first query, whose last one also finds what the last ones of the others do."""
+    *first, last = begun[0].groups
+    alternatives = dict.fromkeys(terms for query in begun for terms in query.groups[-1].alternatives)
+    return (*first, replace(last, alternatives=tuple(alternatives)))
+
+
+@dataclass(frozen=True, slots=True)
 class ResolvedRequest:
     """A search with its text analysed and its filter resolved."""
 
@@ -413,8 +466,8 @@ class ResolvedRequest:
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
     all_types: bool = False
     """Whether `sort` also orders products of other types than the one that the query names."""
-    also: tuple[str, ...] = ()
-    """Other texts that the query may become while it is typed."""
+    begun: tuple[BegunQuery, ...] = ()
+    """The queries that the text may become while it is typed, the likeliest first."""
 
 
 @dataclass(frozen=True, slots=True)

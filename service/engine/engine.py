@@ -186,19 +186,18 @@ class SearchEngine:
 
         def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
             completions = self._suggester.completions(snapshot, request.text) if request.prefix else ()
-            text, also = completions[0] if completions else request.text, completions[1:]
+            text = completions[0].text if completions else request.text
+            completion = text if text != request.text else ""
             # Without its keyword index an engine does not know which words the catalog lacks.
             correction = None if unavailable else self._suggester.did_you_mean(snapshot, text)
             is_corrected = correction is not None and correction.is_sure and request.correct
             if correction and is_corrected:
-                text, also = correction.text, ()
+                text, completions = correction.text, ()
             searched = replace(request, text=text)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             stages, rules = Stages(snapshot, self._executor, last, encodings), self._rules_for(snapshot, request.rules)
-            page = Search(snapshot, stages, searched, unavailable, rules, request.text, also).page()
-            page = (
-                page if not completions or completions[0] == request.text else replace(page, completion=completions[0])
-            )
+            page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions).page()
+            page = replace(page, completion=completion)
             return replace(page, suggestion=correction.text, corrected=is_corrected) if correction else page
 
         return self._answer(answer)

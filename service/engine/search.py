@@ -18,11 +18,19 @@ from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, d
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page
-from retrieval.text.analysis import TermGroup
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
-from service.engine.candidates import FILTERED_DEPTH, OFFERED, Ranking, ResolvedRequest, Stages
+from service.engine.candidates import (
+    FILTERED_DEPTH,
+    OFFERED,
+    BegunQuery,
+    Ranking,
+    ResolvedRequest,
+    Stages,
+    joined_groups,
+)
 from service.engine.request import MAX_FACET_VALUES, SearchRequest
 from service.engine.snapshot import Products, Snapshot
+from service.engine.spelling import Completion
 
 EXPLANATION = "explanation"
 """In `Page.degraded` where a ranker could not explain its scores."""
@@ -156,14 +164,6 @@ def _shift(
     return shift, moved
 
 
-def _with_last(groups: tuple[TermGroup, ...], others: tuple[TermGroup, ...]) -> tuple[TermGroup, ...]:
-    """The groups of a query, whose last one also finds what the last of the others does."""
-    if not groups or not others:
-        return groups
-    last = groups[-1]
-    return (*groups[:-1], replace(last, alternatives=tuple(dict.fromkeys(last.alternatives + others[-1].alternatives))))
-
-
 class Search:
     """One search of one snapshot."""
 
@@ -175,10 +175,10 @@ class Search:
         unavailable: tuple[str, ...] = (),
         rules: CompiledRules | None = None,
         typed: str = "",
-        also: tuple[str, ...] = (),
+        completions: Sequence[Completion] = (),
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
-        of the request is its correction; `also` are other completions of it that are searched for."""
+        of the request is its correction; `completions` are the texts that it may become, the first its own."""
         self._snapshot = snapshot
         self._stages = stages
         self._query = request
@@ -191,13 +191,15 @@ class Search:
         spread = self._spread if request.diversity else None
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
         self._group = self._grouped_by(request.group)
-        groups = texts[0].groups
-        for other in also:
-            groups = _with_last(groups, snapshot.analyzer.analyze(other).groups)
+        begun = [
+            BegunQuery(each.text, groups, each.share)
+            for each in completions
+            if (groups := snapshot.analyzer.analyze(each.text).groups)
+        ]
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
             request.text,
-            groups,
+            joined_groups(begun) if begun else texts[0].groups,
             where,
             request.stage,
             METHODS[request.merge],
@@ -207,7 +209,7 @@ class Search:
             unavailable,
             pinned,
             request.all_types,
-            also,
+            tuple(begun),
         )
 
     def page(self) -> Page:

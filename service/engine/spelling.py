@@ -44,9 +44,9 @@ _FREQUENT_IF_TWICE = 10
 """How often a word must be there to be searched for unasked: the rarer it is, the likelier the typed one is another
 word, which the catalog lacks. More often where it was typed with `SHORTEST` letters, or with two edits."""
 _MOST_COMPARED = 2_000
-_MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 3, 0.7
+_MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
 """Words that a prefix is completed to; those that are searched for together; and the share of all their texts that is
-enough of them: of the last words of titles, cut after four letters, two find 97% on four catalogs."""
+enough of them."""
 _CLEARLY = 3
 """How many times more frequent the best word must be than the next one that is as near, to be sure of it."""
 
@@ -57,6 +57,15 @@ class Correction:
 
     text: str
     is_sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A text that a query may become while it is typed."""
+
+    text: str
+    share: float
+    """Of the texts with a word that the last one begins, those with this word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +196,10 @@ class Corrector:
         words = {at: each.text for at, each in found.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
 
-    def completions(self, text: str) -> tuple[str, ...]:
+    def completions(self, text: str) -> tuple[Completion, ...]:
         """What a query may become whose last word is still being typed: with the words of the catalog that it begins,
-        the most frequent first, as many as are needed for most of their texts. A last word that is one itself comes
-        first, before those that are more frequent. Empty where the text is whole, or begins no word."""
+        the most frequent first, as many as are needed for most of their texts, and as it is where it is one of them.
+        Empty where the text is whole, or begins no word."""
         typed = TypedText(text)
         if typed.is_too_long or not typed.is_within_word or not is_correctable(typed.words[-1].word):
             return ()
@@ -200,13 +209,16 @@ class Corrector:
         for word in self._corrections.words_from(last):
             known, first = counts.get(word_term(word), (0, word))
             counts[word_term(word)] = (known + self._words.count_together([word, *companions]), first)
-        own, _ = counts.pop(word_term(last), (0, last))
-        ranked = sorted((pair for pair in counts.values() if pair[0] > own), key=itemgetter(0), reverse=True)
-        total = own + sum(count for count, _ in counts.values())
-        before = accumulate((count for count, _ in ranked), initial=own)
-        kept = [word for (_, word), seen in zip(ranked, before, strict=False) if seen < _MOST_OF_TEXTS * total]
-        words = ([last] if own else []) + kept
-        return tuple(typed.replaced({len(typed.words) - 1: word}) for word in words[:_MOST_COMPLETIONS])
+        ranked = sorted((pair for pair in counts.values() if pair[0]), key=itemgetter(0), reverse=True)
+        total = sum(count for count, _ in ranked)
+        before = accumulate((count for count, _ in ranked), initial=0)
+        kept = [pair for pair, seen in zip(ranked, before, strict=False) if seen < _MOST_OF_TEXTS * total]
+        kept = kept[:_MOST_COMPLETIONS]
+        own = counts.get(word_term(last), (0, last))
+        if own[0] and own not in kept:
+            kept.append(own)
+        at = len(typed.words) - 1
+        return tuple(Completion(typed.replaced({at: word}), count / total) for count, word in kept)
 
     def correct_prefix(self, text: str) -> Iterator[str]:
         """Corrections of a query that is still being typed, whose last word may be a prefix, the likeliest first; none

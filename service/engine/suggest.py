@@ -25,6 +25,7 @@ from service.engine.hot_reload import ReloadedFile, follow_popular_queries
 from service.engine.request import MAX_TEXT
 from service.engine.snapshot import Snapshot
 from service.engine.spelling import (
+    Completion,
     Correction,
     Corrector,
     QuerySource,
@@ -95,7 +96,7 @@ class Suggester:
         corrector = self._corrector(snapshot)
         return corrector.correct_query(text) if corrector else None
 
-    def completions(self, snapshot: Snapshot, text: str) -> tuple[str, ...]:
+    def completions(self, snapshot: Snapshot, text: str) -> tuple[Completion, ...]:
         """See `Corrector.completions`."""
         corrector = self._corrector(snapshot)
         return corrector.completions(text) if corrector else ()
