@@ -13,7 +13,7 @@ import typer
 
 from benchmarks.backends import measure_backends
 from benchmarks.changes import measure_freshness, measure_rebuilds
-from benchmarks.intent import measure_intent, read_intent_cases
+from benchmarks.intent import SynonymEffect, compare_intent, engine_with_synonyms, measure_intent, read_intent_cases
 from benchmarks.latency import (
     measure_latency,
     measure_recall,
@@ -44,6 +44,7 @@ from retrieval.index.vectors import VECTORS_FILE
 from retrieval.judgments import read_judgments
 from retrieval.store.files import load_array
 from retrieval.store.manifest import VECTORS_FOLDER
+from retrieval.text.synonyms import Synonyms
 from service.cli.options import Index, JudgmentsFile, OneFeed, QueriesFile, SettingsFile, Workers, cache_folder, command
 from service.cli.output import TerminalProgress, emit, show_notices
 from service.engine.engine import SearchEngine
@@ -200,18 +201,28 @@ def intent(
     cases: Annotated[Path, typer.Argument(help="Cases: query, good, accessory, filter, part.", metavar="CASES.tsv")],
     part: Annotated[str, typer.Option(help="choose or report; by default all cases count.")] = "",
     failures: Annotated[bool, typer.Option("--failures", help="List the cases that fail in the last stage.")] = False,
+    synonyms: Annotated[Path | None, typer.Option(help="Also measure what the synonyms of a file change.")] = None,
 ) -> None:
     """Measure whether queries that name a kind of product find that kind: P@1 and P@10 by stage, with intervals.
 
     `good` and `accessory` are regular expressions of titles, `filter` a condition that good products pass, too.
     """
+    added = Synonyms.load(synonyms) if synonyms else None
     chosen = read_intent_cases(cases, part)
     with SearchEngine.open(index, follow=False) as engine, TerminalProgress() as progress:
         show_notices(engine.notices)
         progress.begin("intent", len(chosen), "cases")
         figures, counted = measure_intent(engine, chosen, engine.stages, progress.advance)
         progress.end(f"{counted:,} of {len(chosen):,} cases have products of their kind")
-    emit(figures, show_intent, counted, failures)
+    effects: dict[str, SynonymEffect] = {}
+    if added:
+        with engine_with_synonyms(index, added) as engine, TerminalProgress() as progress:
+            progress.begin("synonyms", len(chosen), "cases")
+            others, _ = measure_intent(engine, chosen, engine.stages, progress.advance)
+            progress.end(f"{len(added.rules):,} phrases with synonyms")
+        effects = {stage: compare_intent(others[stage], without) for stage, without in figures.items()}
+    document = {"stages": figures, "synonyms": effects}
+    emit(figures, show_intent, counted, failures, effects, document=document)
 
 
 @command("bench backends store --judgments judgments.tsv")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,12 @@ from rerank.evaluation.statistics import Difference, paired_bootstrap
 from retrieval.errors import JudgmentsError
 from retrieval.index.keyword import Rows, Selection
 from retrieval.judgments import read_table
+from retrieval.store.versions import Store
+from retrieval.text.analysis import Analyzer
+from retrieval.text.synonyms import Synonyms
 from service.engine.engine import SearchEngine
 from service.engine.search import condition_of
-from service.engine.snapshot import Snapshot
+from service.engine.snapshot import Connection, Snapshot, open_snapshot
 
 HEADER = ("query", "good", "accessory", "filter", "part")
 PARTS = ("choose", "report")
@@ -50,6 +54,8 @@ class IntentFigures:
     """P at min(10, the number of products of the kind)."""
     accessories: float
     """The share of the first ten hits that are accessories."""
+    precisions: Mapping[str, float]
+    """P@10 by query."""
     failures: Sequence[IntentFailure]
     """Cases whose first hit is not of the kind, or of whose first ten fewer than half are."""
 
@@ -65,6 +71,7 @@ class IntentFailure:
 
 @dataclass(frozen=True, slots=True)
 class _CaseOutcome:
+    query: str
     first: float
     ten: float
     accessories: float
@@ -137,7 +144,7 @@ def _outcome(case: IntentCase, good: frozenset[str], hits: Sequence[tuple[str, s
     accessories = sum(bool(case.accessory and case.accessory.search(title)) for _, title in hits) / DEPTH
     failed = not first or precision < 0.5
     failure = IntentFailure(case.query, precision, [title for _, title in hits[:3]]) if failed else None
-    return _CaseOutcome(first, precision, accessories, failure)
+    return _CaseOutcome(case.query, first, precision, accessories, failure)
 
 
 def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
@@ -147,5 +154,34 @@ def _figures(outcomes: Sequence[_CaseOutcome]) -> IntentFigures:
         paired_bootstrap(first, nothing),
         paired_bootstrap(ten, nothing),
         float(np.mean([each.accessories for each in outcomes])),
+        {each.query: each.ten for each in outcomes},
         [each.failure for each in outcomes if each.failure],
     )
+
+
+@contextmanager
+def engine_with_synonyms(index: Path, added: Synonyms) -> Iterator[SearchEngine]:
+    """An engine of the published version with further synonyms; raises what `SearchEngine.open` does."""
+    store = Store(index)
+    connection = Connection(store)
+    snapshot = open_snapshot(store, connection)
+    analyzer = Analyzer(Synonyms((*snapshot.analyzer.synonyms.rules, *added.rules)))
+    with SearchEngine(store, replace(snapshot, analyzer=analyzer), connection, follow=False) as engine:
+        yield engine
+
+
+@dataclass(frozen=True, slots=True)
+class SynonymEffect:
+    """What added synonyms change in one stage."""
+
+    ten: Difference
+    """Of P@10 with them and without."""
+    lower: Sequence[str]
+    """Queries whose P@10 is lower with them."""
+
+
+def compare_intent(added: IntentFigures, without: IntentFigures) -> SynonymEffect:
+    """The effect of synonyms on the same cases."""
+    pairs = [(query, added.precisions[query], before) for query, before in without.precisions.items()]
+    difference = paired_bootstrap(*(np.array(each) for each in list(zip(*pairs, strict=True))[1:]))
+    return SynonymEffect(difference, [query for query, after, before in pairs if after < before])

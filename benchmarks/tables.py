@@ -13,7 +13,7 @@ from service.cli.output import say, show_table
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
     from benchmarks.changes import Build, Freshness
-    from benchmarks.intent import IntentFigures
+    from benchmarks.intent import IntentFigures, SynonymEffect
     from benchmarks.load import HttpReport
     from rerank.evaluation.statistics import Difference
 
@@ -74,8 +74,11 @@ def show_quality(results: Mapping[str, Mapping[str, Mapping[str, float]]]) -> No
     show_table(table)
 
 
-def show_intent(figures: Mapping[str, IntentFigures], cases: int, failures: bool) -> None:
-    """Stages by P@1 and P@10 with their intervals; the failures of the last stage where they are wanted."""
+def show_intent(
+    figures: Mapping[str, IntentFigures], cases: int, failures: bool, effects: Mapping[str, SynonymEffect]
+) -> None:
+    """Stages by P@1 and P@10 with their intervals; the failures of the last stage where they are wanted; the effects
+    of added synonyms where there are any."""
     table = figure_table(["stage", "P@1", "95%", "P@10", "95%", "accessories"], f"{cases:,} cases")
     for stage, found in figures.items():
         cells = (
@@ -87,6 +90,8 @@ def show_intent(figures: Mapping[str, IntentFigures], cases: int, failures: bool
     show_table(table)
     for failure in list(figures.values())[-1].failures if failures else ():
         say(f"{failure.query}: {failure.precision:.0%}; {' | '.join(title[:50] for title in failure.titles)}")
+    for stage, effect in effects.items():
+        say(f"{stage} with the synonyms: P@10 {effect.ten}; lower for {', '.join(effect.lower) or 'no query'}")
 
 
 def show_backends(report: BackendsReport) -> None:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from retrieval.index.vectors import CHUNK_ROWS, Vectors
 from retrieval.records import Product
-from retrieval.text.product_types import MOST_WORDS, Phrase, ProductTypes, head_candidates, head_phrases
+from retrieval.text.analysis import Phrase
+from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases
 
 FEWEST = 3
 """Products that make a phrase a type, and that a head needs for a mean vector."""

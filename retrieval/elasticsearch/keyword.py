@@ -8,7 +8,7 @@ of thousands of attributes needs no mapping for each. Numbers are sixteen digits
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from typing import Any
 
@@ -39,10 +39,11 @@ from retrieval.index.keyword import (
     minimum_matches,
     rank_matches,
     round_scores,
+    synonym_boosts,
 )
 from retrieval.index.keyword_documents import KeywordLine, keyword_line
 from retrieval.records import Facet
-from retrieval.text.analysis import TermGroup
+from retrieval.text.analysis import Phrase, TermGroup
 
 MOST_ROWS = 200_000
 """The most rows of one response (index.max_result_window)."""
@@ -66,7 +67,7 @@ MAPPINGS: Mapping[str, Any] = {
     "dynamic": "strict",
     "properties": {
         "row": {"type": "long"},
-        "text": {"type": "text", "analyzer": "whitespace", "index_options": "freqs"},
+        "text": {"type": "text", "analyzer": "whitespace", "index_options": "positions"},
         "identifiers": {"type": "keyword", "doc_values": False},
         "filter": {"type": "flattened", "doc_values": False},
         "facet": {"type": "flattened", "index": False},
@@ -143,6 +144,8 @@ class ElasticsearchIndex:
         """Rows from here on belong to later changes."""
         self._gone: Rows = NO_ROWS
         """Rows without a product here; the cluster may be ahead or behind."""
+        self._frequencies: dict[str, int] = {}
+        """The numbers of products of terms that have synonyms, or are some, as far as they were asked for."""
         self._made_of = made_of
         self._is_checked = False
 
@@ -230,10 +233,32 @@ class ElasticsearchIndex:
         return self._cluster.search(self.name, searches) if searches else []
 
     def _best(self, groups: tuple[TermGroup, ...], limit: int, where: Condition | None) -> Search:
-        match = _match(groups)
+        match = self._match(groups)
         query = self._filtered(match, where) if match and limit > 0 else {"match_none": {}}
         size = max(0, min(limit + LOOK_AHEAD, MOST_ROWS)) if match else 0
         return {**_rows_only(query, size), "sort": ["_score", {"row": "asc"}]}
+
+    def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
+        self._count(term for group in groups for term in group.synonym_terms)
+        wanted = [self._group(group) for group in groups]
+        if len(wanted) < 2:
+            return wanted[0] if wanted else None
+        return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(groups)}}
+
+    def _group(self, group: TermGroup) -> Query:
+        typed, *others = map(_conjunction, group.alternatives)
+        if group.synonyms:
+            boosts = synonym_boosts(group, self._frequencies, self.size)
+            queries = (typed, *map(_phrase, group.synonyms))
+            typed, *synonyms = map(_boosted, queries, boosts)
+            others += synonyms
+        return {"dis_max": {"queries": [typed, *others]}} if others else typed
+
+    def _count(self, terms: Iterable[str]) -> None:
+        """Asks for the frequencies of terms, once: live changes alter them little."""
+        unknown = sorted({*terms} - self._frequencies.keys())
+        answers = self._ask([_rows_only({"term": {"text": term}}, 0) for term in unknown])
+        self._frequencies |= zip(unknown, map(_total, answers), strict=True)
 
     def _matches(self, answer: Mapping[str, Any], limit: int) -> Matches:
         rows, scores = _rows(answer, 1), _scores(answer, 0)
@@ -244,7 +269,7 @@ class ElasticsearchIndex:
         wanted: list[Query] = [_these(rows)]
         if where is not None:
             wanted.append(self._where(where))
-        match = _match(groups)
+        match = self._match(groups)
         query = {"bool": {"filter": wanted, "should": [match] if match else []}}
         return {**_rows_only(query, len(rows)), "sort": [{"row": "asc"}, "_score"]}
 
@@ -286,7 +311,7 @@ class ElasticsearchIndex:
         return {info.name: _facet(info, counted, at, size) for at, info in enumerate(infos)}
 
     def _selected(self, selection: Selection) -> Query:
-        parts = [] if (match := _match(selection.groups)) is None else [match]
+        parts = [] if (match := self._match(selection.groups)) is None else [match]
         if len(selection.rows):
             parts.append(_these(selection.rows))
         if selection.everything:
@@ -340,19 +365,12 @@ def _identified(key: str) -> Search:
     return {**_rows_only(query, MOST_SHARING + 1), "sort": [{"row": "asc"}]}
 
 
-def _match(groups: tuple[TermGroup, ...]) -> Query | None:
-    wanted = [_group(group) for group in groups]
-    if len(wanted) < 2:
-        return wanted[0] if wanted else None
-    # Counted again, without a score, for each further word that it stands for.
-    for query, group in zip(tuple(wanted), groups, strict=True):
-        wanted += [{"constant_score": {"filter": query, "boost": 0.0}}] * (group.words - 1)
-    return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(groups)}}
+def _phrase(terms: Phrase) -> Query:
+    return _conjunction(terms) if len(terms) < 2 else {"match_phrase": {"text": " ".join(terms)}}
 
 
-def _group(group: TermGroup) -> Query:
-    alternatives = [_conjunction(terms) for terms in group.alternatives]
-    return alternatives[0] if len(alternatives) == 1 else {"dis_max": {"queries": alternatives}}
+def _boosted(query: Query, boost: float) -> Query:
+    return {"bool": {"must": [query], "boost": boost}}
 
 
 def _conjunction(terms: tuple[str, ...]) -> Query:

@@ -146,7 +146,7 @@ def _place(manifest: Manifest) -> ClusterLocation:
     return manifest.cluster
 
 
-SCHEMA = 1
+SCHEMA = 2
 """Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
 
 

@@ -6,7 +6,8 @@ Rows number a version's products from 0 in the order of their ids, so a tie brok
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Protocol
@@ -18,7 +19,7 @@ from retrieval.filters.ast import value_text
 from retrieval.filters.conditions import Condition, ProductColumns
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, fold_value
 from retrieval.records import Facet, FacetCount
-from retrieval.text.analysis import TermGroup
+from retrieval.text.analysis import Phrase, TermGroup
 
 Rows = NDArray[np.int64]
 Scores = NDArray[np.float32]
@@ -222,14 +223,28 @@ def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
 
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
-    """The number of a query's words that a product must have to match: both of two, half of more, rounded up. A group
-    that stands for several words counts as so many.
+    """The number of a query's words that a product must have to match: both of two, half of more, rounded up.
 
     Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
     (docs/decisions/0019-candidate-margin.md).
     """
-    words = sum(group.words for group in groups)
-    return words if words <= _ALL_OF else (words + 1) // 2
+    return len(groups) if len(groups) <= _ALL_OF else (len(groups) + 1) // 2
+
+
+def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: int) -> list[float]:
+    """Factors of the BM25 of a typed word and of its synonyms, in this order, that let them count as one term.
+
+    All get the weight of the most frequent one, as in Lucene's SynonymQuery; else the rarest would decide the order. A
+    phrase is as frequent as its rarest term. `frequencies` are numbers of products by term.
+    """
+
+    def weigh(terms: Phrase) -> list[float]:
+        counts = ((frequencies[term], max(products, frequencies[term])) for term in terms)
+        return [math.log1p((size - count + 0.5) / (count + 0.5)) for count, size in counts]
+
+    weights = [weigh(terms) for terms in (group.alternatives[0], *group.synonyms)]
+    shared = min(map(max, weights))
+    return [shared / sum(each) for each in weights]
 
 
 def make_facet(

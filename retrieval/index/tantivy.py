@@ -39,10 +39,11 @@ from retrieval.index.keyword import (
     minimum_matches,
     rank_matches,
     round_scores,
+    synonym_boosts,
 )
 from retrieval.index.keyword_documents import KeywordBuilder, KeywordLine, decode_line, keyword_line
 from retrieval.records import Facet
-from retrieval.text.analysis import TermGroup
+from retrieval.text.analysis import Phrase, TermGroup
 
 TEXT = "text"
 IDENTIFIERS = "identifiers"
@@ -173,14 +174,20 @@ class TantivyIndex(SequentialQueries):
         wanted = [self._group(group) for group in groups]
         if len(wanted) < 2:
             return wanted[0] if wanted else None
-        # Counted again, without a score, for each further word that it stands for.
-        for query, group in zip(tuple(wanted), groups, strict=True):
-            wanted += [Query.const_score_query(query, 0.0)] * (group.words - 1)
         return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(groups))
 
     def _group(self, group: TermGroup) -> Query:
-        alternatives = [self._conjunction(terms) for terms in group.alternatives]
-        return alternatives[0] if len(alternatives) == 1 else Query.disjunction_max_query(alternatives)
+        typed, *others = (self._conjunction(terms) for terms in group.alternatives)
+        if group.synonyms:
+            frequencies = {term: self._searcher.doc_freq(TEXT, term) for term in group.synonym_terms}
+            boosts = synonym_boosts(group, frequencies, self.size)
+            queries = (typed, *map(self._phrase, group.synonyms))
+            typed, *synonyms = map(Query.boost_query, queries, boosts)
+            others += synonyms
+        return Query.disjunction_max_query([typed, *others]) if others else typed
+
+    def _phrase(self, terms: Phrase) -> Query:
+        return self._conjunction(terms) if len(terms) < 2 else Query.phrase_query(self._schema, TEXT, list(terms))
 
     def _conjunction(self, terms: tuple[str, ...]) -> Query:
         wanted = [Query.term_query(self._schema, TEXT, term, "freq") for term in terms]
@@ -353,7 +360,7 @@ def _count(result: tantivy.SearchResult) -> int:
 def _schema(catalog: FieldCatalog) -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field(ROW, indexed=True, fast=True)
-    builder.add_text_field(TEXT, tokenizer_name="whitespace", index_option="freq")
+    builder.add_text_field(TEXT, tokenizer_name="whitespace", index_option="position")
     builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
     builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
     builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)

@@ -246,21 +246,27 @@ MAX_GROUPS = 128
 """Groups of one query; the words behind them are not searched."""
 _LONGEST_JOINT = 3
 
+Phrase = tuple[str, ...]
+"""Terms that follow one another."""
 _Key = tuple[tuple[str, ...], ...]
-_Expansions = Mapping[_Key, tuple[tuple[str, ...], ...]]
+_Expansions = Mapping[_Key, tuple[Phrase, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class TermGroup:
-    """One word of a query (or one quantity, or one phrase with synonyms).
-
-    Each alternative is a conjunction of terms; the group scores as its best alternative (dis_max). The first is what
-    the user typed.
-    """
+    """One word of a query (or one quantity). The group scores as its best alternative or synonym (dis_max)."""
 
     alternatives: Alternatives
-    words: int = 1
-    """The number of the query's words that it covers: more for a phrase with synonyms."""
+    """Conjunctions of terms, the first of what the user typed."""
+    synonyms: tuple[Phrase, ...] = ()
+    """Phrases that are met in place of the word, or of a longer phrase that it is part of."""
+    is_character: bool = False
+    """Whether it is a character of a Chinese word, searched in addition to the word."""
+
+    @property
+    def synonym_terms(self) -> frozenset[str]:
+        """The terms that count as one with synonyms; none without."""
+        return frozenset(chain(self.alternatives[0], *self.synonyms)) if self.synonyms else frozenset()
 
 
 class AnalyzedText:
@@ -316,15 +322,22 @@ class Analyzer:
 
     def expand(self, found: Sequence[Chunk]) -> tuple[TermGroup, ...]:
         """The groups of a query's chunks, with their synonyms."""
-        characters = (TermGroup(((character,),)) for chunk in found for character in chunk.characters)
-        return tuple(islice(chain(self._expanded(_with_joints(found)), characters), MAX_GROUPS))
+        groups = list(self._expanded(_with_joints(found)))
+        for character in chain.from_iterable(chunk.characters for chunk in found):
+            # Part of a word, so met by what the word is met by.
+            words = (group for group in groups if character in group.alternatives[0][0])
+            synonyms = next((group.synonyms for group in words), ())
+            groups.append(TermGroup(((character,),), synonyms, is_character=True))
+        return tuple(groups[:MAX_GROUPS])
 
     def _expanded(self, groups: Sequence[Alternatives]) -> Iterator[TermGroup]:
         at = 0
         while at < len(groups):
             size = self._match(groups, at)
-            yield TermGroup(self._merged(groups[at : at + size]), size) if size else TermGroup(groups[at])
-            at += size or 1
+            end = at + (size or 1)
+            synonyms = self._expansions.get(_key(groups[at:end]), ())
+            yield from (TermGroup(alternatives, synonyms) for alternatives in groups[at:end])
+            at = end
 
     def _match(self, groups: Sequence[Alternatives], at: int) -> int:
         """How many groups from `at` on the longest synonym covers; 0 where none begins there."""
@@ -332,11 +345,6 @@ class Analyzer:
             if _key(groups[at : at + size]) in self._expansions:
                 return size
         return 0
-
-    def _merged(self, groups: Sequence[Alternatives]) -> Alternatives:
-        """The typed words, their synonyms, then each word alone, so that a synonym never loses a match."""
-        key = _key(groups)
-        return tuple(dict.fromkeys((_flat(key), *self._expansions[key], *chain.from_iterable(groups))))
 
 
 def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
@@ -379,12 +387,20 @@ def _joints(found: Sequence[Chunk], start: int) -> Iterator[tuple[int, str]]:
 
 
 def _expansions(synonyms: Synonyms) -> _Expansions:
-    table: dict[_Key, tuple[tuple[str, ...], ...]] = {}
+    table: dict[_Key, tuple[Phrase, ...]] = {}
     for rule in synonyms.rules:
         key = _typed(rule.phrase)
-        others = (_flat(_typed(other)) for other in rule.others)
+        others = filter(None, chain.from_iterable(map(_phrases, rule.others)))
         table[key] = tuple(dict.fromkeys((*table.get(key, ()), *others)))
     return table
+
+
+def _phrases(text: str) -> Iterator[Phrase]:
+    """The terms of a phrase as a query has them ("wifi router", for "wi-fi router") and, of several words, as a product
+    has them ("20 20v volt drill"): a quantity is many terms there."""
+    yield tuple(chain.from_iterable(_typed(text)))
+    if len(found := list(_read(text))) > 1:
+        yield tuple(term for chunk in found for term in chunk.terms if term not in chunk.characters)
 
 
 def _typed(phrase: str) -> _Key:
@@ -393,7 +409,3 @@ def _typed(phrase: str) -> _Key:
 
 def _key(groups: Sequence[Alternatives]) -> _Key:
     return tuple(alternatives[0] for alternatives in groups)
-
-
-def _flat(key: _Key) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(chain.from_iterable(key)))

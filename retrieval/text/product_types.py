@@ -10,6 +10,8 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from itertools import chain, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,10 +22,7 @@ from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.store.files import format_json, load_array, read_json
 from retrieval.text import units
-from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold, word_term
-
-Phrase = tuple[str, ...]
-"""Terms of a noun phrase, the head last."""
+from retrieval.text.analysis import HAN, Analyzer, Phrase, chinese_words, contains_chinese, fold, word_term
 
 PHRASES_FILE = "phrases.json"
 ROWS_FILE = "rows.npy"
@@ -155,17 +154,23 @@ class ProductTypes:
         found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
         return replace(self, changed=MappingProxyType({**self.changed, **found}))
 
-    def named(self, query: str, words: int) -> WantedTypes | None:
-        """The types that a query of so many words names; None where none of its heads is that of a type.
+    def named(
+        self, query: str, words: int, synonyms: Mapping[Phrase, Sequence[Phrase]] = MappingProxyType({})
+    ) -> WantedTypes | None:
+        """The types that a query of so many words names, or their `synonyms`; None where none of its heads is that of a
+        type.
 
         The agreement falls with the square of the share of the query's words that name the type: a long query asks for
         more than a type.
         """
         for phrase in head_phrases(query):
-            if numbers := self.heads.get(phrase[-1]):
-                share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
-                agreement = {number: share * _agreement(phrase, self.phrases[number]) for number in numbers}
-                return WantedTypes(agreement, max(agreement.values()) == 1)
+            share = min(1.0, min(len(phrase), MOST_WORDS) / max(words, 1)) ** 2
+            found: dict[int, float] = defaultdict(float)
+            for named in (phrase, *_rewritten(phrase, synonyms)):
+                for number in self.heads.get(named[-1], ()):
+                    found[number] = max(found[number], share * _agreement(named, self.phrases[number]))
+            if found:
+                return WantedTypes(found, max(found.values()) == 1)
         return None
 
     def voted(
@@ -222,6 +227,22 @@ class ProductTypes:
             if numbers:
                 return max(numbers, key=lambda number: len(self.phrases[number]))
         return -1
+
+
+@lru_cache(maxsize=8)
+def type_synonyms(analyzer: Analyzer) -> Mapping[Phrase, Sequence[Phrase]]:
+    """The synonyms of queries as phrases that name types."""
+    found: dict[Phrase, list[Phrase]] = defaultdict(list)
+    for rule in analyzer.synonyms.rules:
+        for phrase in head_phrases(rule.phrase)[:1]:
+            found[phrase] += chain.from_iterable(head_phrases(other)[:1] for other in rule.others)
+    return found
+
+
+def _rewritten(phrase: Phrase, synonyms: Mapping[Phrase, Sequence[Phrase]]) -> list[Phrase]:
+    """The phrase with its longest ending that has synonyms replaced by each of them."""
+    endings = (start for start in range(len(phrase)) if phrase[start:] in synonyms)
+    return [(*phrase[:start], *other) for start in islice(endings, 1) for other in synonyms[phrase[start:]]]
 
 
 _SAME_HEAD, _SHORTER = 0.4, 0.7

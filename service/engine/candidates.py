@@ -37,7 +37,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
-from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes
+from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms
 from retrieval.text.vocabulary import language_words, words_of
 from service.engine.request import STAGES
 from service.engine.snapshot import Snapshot
@@ -313,9 +313,11 @@ class Stages:
         """The product types that a query asks for; none where no score is merged."""
         if request.stage in ("bm25", "dense"):
             return NO_TYPES
-        types, words = self._snapshot.types, sum(group.words for group in request.groups)
+        types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
+        # A Chinese word with synonyms is one word; of another one the type is a guess, so its characters count, too.
+        words = sum(not (group.is_character and group.synonyms) for group in request.groups)
         texts = [each.text for each in request.begun] or [request.text]
-        named = [found for text in texts if (found := types.named(text, words)) is not None]
+        named = [found for text in texts if (found := types.named(text, words, synonyms)) is not None]
         if named:
             agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
             return WantedTypes(agreement, all(each.is_sure for each in named))
@@ -445,7 +447,8 @@ def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
     """The groups of the first query, whose last one also finds what the last ones of the others do."""
     *first, last = begun[0].groups
     alternatives = dict.fromkeys(terms for query in begun for terms in query.groups[-1].alternatives)
-    return (*first, replace(last, alternatives=tuple(alternatives)))
+    synonyms = dict.fromkeys(phrase for query in begun for phrase in query.groups[-1].synonyms)
+    return (*first, replace(last, alternatives=tuple(alternatives), synonyms=tuple(synonyms)))
 
 
 @dataclass(frozen=True, slots=True)

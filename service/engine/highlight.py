@@ -138,7 +138,7 @@ def _additional_forms(analyzer: Analyzer, query: str, words: Sequence[str]) -> I
                 break
         else:
             continue
-        for alternative in map(_read_whole, group.alternatives):
+        for alternative in map(_read_whole, (*group.alternatives, *group.synonyms)):
             if not alternative <= own:
                 yield _WordForms(alternative, covered)
 

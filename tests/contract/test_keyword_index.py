@@ -33,6 +33,7 @@ from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
 from retrieval.store.products import keyword_document, product_to_json
 from retrieval.text.analysis import Analyzer, identifier_key
+from retrieval.text.synonyms import Synonyms
 from tests import catalogs, oracle
 
 ANALYZER = Analyzer()
@@ -152,7 +153,6 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
 BACKENDS = (tantivy, tantivy_changed, tantivy_continued)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
 FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))  # one that was just made, of each kind
-IN_A_CLUSTER = 15  # examples of a property
 
 
 @pytest.fixture(
@@ -173,7 +173,7 @@ def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
         # Not wrapped: pytest is not to look for what hypothesis gives.
         def run(self: object, backend: Backend) -> None:
-            most = IN_A_CLUSTER if isinstance(backend, partial) else settings().max_examples
+            most = settings().max_examples // (5 if isinstance(backend, partial) else 1)
 
             @settings(max_examples=most)
             @given(**strategies)
@@ -355,6 +355,38 @@ class TestKeywordIndex:
             assert together.rows.tolist() == alone.rows.tolist()
             assert together.scores.tolist() == alone.scores.tolist()
             assert together.total == alone.total
+
+    @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
+    def test_synonyms_count_as_one_term(self, backend: Backend) -> None:
+        """A rarer synonym scores no more than what was typed, and both together no more than one."""
+        titles = ("laptop red", "notebook red", "laptop notebook", *(["notebook blue"] * 6), *(["red saw"] * 4))
+        analyzer = Analyzer(Synonyms.parse(["laptop, notebook"]))
+        with backend([Product(f"p{at:02}", title) for at, title in enumerate(titles)]) as (index, _):
+            for query in ("laptop", "notebook"):
+                found = index.score(np.arange(3), analyzer.groups(query))
+                assert found.scores.tolist() == pytest.approx([found.scores[0]] * 3, abs=1e-4)
+            typed = index.score(np.arange(3), ANALYZER.groups("notebook")).scores
+        # The scores are those of the more frequent word.
+        assert found.scores[1] == pytest.approx(typed[1], abs=1e-4) and typed[0] == 0
+
+    def test_a_synonym_of_several_words_is_a_phrase(self, backend: Backend) -> None:
+        titles = (
+            "big hard drive",
+            "drive hard big",
+            "big drive new hard",
+            "hdd new one",
+            "new hard drive",
+            "drive",
+            "saw",
+        )
+        analyzer = Analyzer(Synonyms.parse(["hdd, big hard drive"]))
+        with backend([Product(f"p{at:02}", title) for at, title in enumerate(titles)]) as (index, _):
+            assert index.search(analyzer.groups("hdd"), 9).rows.tolist() == [0, 3]
+            found = index.search(analyzer.groups("big hard drive"), 9)
+        scores = dict(zip(found.rows.tolist(), found.scores.tolist(), strict=True))
+        # In another order the words of the phrase count as without synonyms, and two of three words less.
+        assert sorted(scores) == [0, 1, 2, 3, 4]
+        assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
 
     def test_nothing_to_search_for_finds_nothing(self, backend: Backend) -> None:
         with backend(catalogs.numbered(3)) as (index, _):

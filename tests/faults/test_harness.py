@@ -106,7 +106,7 @@ def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processe
 SEED = 11
 
 
-@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=pytest.mark.slow)])
 def test_whatever_happens_to_it_the_index_serves_a_whole_version_with_every_acknowledged_change(
     tmp_path: Path, rounds: int
 ) -> None:

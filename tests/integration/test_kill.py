@@ -121,7 +121,7 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
     return process
 
 
-@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
 def test_killed_before_any_change_to_a_folder_the_next_run_leaves_nothing_behind(
     forks: ForkServerContext, tmp_path: Path, cache: Path, stride: int
 ) -> None:

@@ -121,6 +121,7 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
     assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"} | judging
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
     with pytest.raises(KilledError):
         distilled(root, teacher, StoppedProgress(STEPS + 4, KilledError, of="attention"))

@@ -64,6 +64,7 @@ def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
         assert engine.user_tower == (told["tower"] if told["serves"] else "")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(root, tmp_path / "other"))
     whole = train_users(other, SETTINGS, OPTIONS, NullProgress()).tower

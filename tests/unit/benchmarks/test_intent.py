@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.intent import HEADER, measure_intent, read_intent_cases
+from benchmarks.intent import HEADER, compare_intent, engine_with_synonyms, measure_intent, read_intent_cases
 from retrieval.errors import JudgmentsError
+from retrieval.text.synonyms import Synonyms
 from service.engine.engine import SearchEngine
 
 DEMO_CASES = Path("benchmarks/cases/demo.tsv")
@@ -51,6 +52,18 @@ def test_hits_of_the_kind_count_at_the_number_of_products_of_the_kind(engine: Se
     assert figures["merged"].first.mean == 1
     assert figures["merged"].accessories == 1
     assert not figures["merged"].failures
+
+
+def test_added_synonyms_of_the_demo_store_help_and_harm_no_query(demo_index: Path, engine: SearchEngine) -> None:
+    pairs = Synonyms.load("benchmarks/cases/demo_synonyms.txt")
+    found = read_intent_cases(Path("benchmarks/cases/demo_synonyms.tsv"))
+    before, counted = measure_intent(engine, found, ("merged",))
+    with engine_with_synonyms(demo_index, pairs) as added:
+        after, _ = measure_intent(added, found, ("merged",))
+    effect = compare_intent(after["merged"], before["merged"])
+    assert counted == 50 == len(pairs.rules) / 2
+    assert effect.ten.mean > 0.05
+    assert not effect.lower
 
 
 def test_most_first_hits_of_the_demo_store_are_of_the_kind_that_was_typed(engine: SearchEngine) -> None:

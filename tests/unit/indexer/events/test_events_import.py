@@ -466,7 +466,6 @@ def test_a_good_row_after_any_line_is_taken(line: bytes) -> None:
         assert [event["key"] for event in log.stored] == [log.intake.pseudonyms.key("good")]
 
 
-@settings(max_examples=30)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=25), st.integers(0, 2**32))
 def test_neither_the_order_of_rows_nor_a_second_import_changes_what_is_stored(numbers: list[int], seed: int) -> None:
     kinds = ["query", "impression", "click", "purchase", "nothing"]

@@ -244,7 +244,6 @@ WHOLE = {name: (FEEDS / name).read_bytes() for name in NAMES} | {"products.parqu
 
 
 @pytest.mark.parametrize("name", WHOLE)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
 @given(st.data())
 def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(WHOLE[name])

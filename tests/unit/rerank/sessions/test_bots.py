@@ -447,7 +447,6 @@ kinds = st.sampled_from([kind.value for kind in EventKind])
 positions = st.sampled_from([None, 1, 2, 70_000])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9_000), kinds, ids, ids, ids, ids, positions), max_size=40))
 def test_any_log_is_scored(drawn: list[tuple[int, str, str, str, str, str, int | None]]) -> None:
     names = ("session", "shopper", "query_id", "product_id", "position")

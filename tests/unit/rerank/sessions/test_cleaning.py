@@ -50,7 +50,6 @@ rows = st.tuples(st.integers(0, 9_000), kinds, ids, ids, ids, st.sampled_from(["
 catalogs = st.sampled_from([None, pl.DataFrame({"product_id": ["a"], "created": [None]})])
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(rows, max_size=30), catalogs, st.sampled_from([0, 4_000]))
 def test_every_event_is_in_one_of_the_tables(
     drawn: list[tuple[int, str, str, str, str, str, str, int | None]], products: pl.DataFrame | None, late: int

@@ -127,7 +127,6 @@ anything = st.builds(
 
 
 @given(st.lists(anything, max_size=30))
-@settings(max_examples=25, deadline=None)
 def test_every_event_is_in_one_day_once_and_sessions_are_numbered_from_0(events: list[StoredEvent]) -> None:
     with TemporaryDirectory() as folder:
         days = list(maker(Path(folder), MemoryEvents(events)).days())
@@ -155,7 +154,6 @@ told_or_done = st.builds(
 
 
 @given(st.lists(told_or_done, min_size=1, max_size=25), st.data())
-@settings(max_examples=40, deadline=None)
 def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_of_the_day_before(
     events: list[StoredEvent], data: st.DataObject
 ) -> None:

@@ -140,7 +140,6 @@ histories = st.lists(acts, max_size=25)
 
 
 @given(histories, st.integers(1, 3))
-@settings(max_examples=25, deadline=None)
 def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, int]], least: int) -> None:
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for shopper, product, days_ago in history:

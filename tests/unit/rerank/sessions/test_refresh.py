@@ -72,7 +72,7 @@ searches = st.builds(
 
 
 @given(st.lists(searches, min_size=1, max_size=12), st.data())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=settings().max_examples // 5)
 def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
     drawn: list[list[StoredEvent]], data: st.DataObject
 ) -> None:

@@ -113,7 +113,7 @@ def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> 
 
 
 # In the first part, in the second, and in the first after negatives were mined anew.
-@pytest.mark.parametrize("after", [1, 5, 9])
+@pytest.mark.parametrize("after", [*(pytest.param(after, marks=pytest.mark.slow) for after in (1, 5)), 9])
 def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
 ) -> None:

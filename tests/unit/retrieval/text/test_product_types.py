@@ -9,7 +9,9 @@ import pytest
 
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
-from retrieval.text.product_types import ROWS_FILE, ProductTypes, head_phrases
+from retrieval.text.analysis import Analyzer
+from retrieval.text.product_types import ROWS_FILE, ProductTypes, head_phrases, type_synonyms
+from retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
     [("cordless", "drill"), ("hammer", "drill"), ("drill", "bit", "set"), ("drill",)],
@@ -76,6 +78,23 @@ def test_a_query_without_a_known_head_takes_the_heads_that_its_nearest_products_
     votes = float(np.exp(4) / (np.exp(4) + 2))
     assert TYPES.agreements(wanted, ROWS) == pytest.approx([0, 0, 2 * votes, 0]), "its own words elect no head"
     assert not wanted.is_sure
+
+
+@pytest.mark.parametrize(
+    ("query", "words", "expected"),
+    [
+        ("borer", 1, [1, 1, 0, 0]),
+        ("cordless borer", 2, [1, 0.4, 0, 0]),
+        ("twist bores", 2, [0, 0, 1, 0]),
+        ("borer case", 2, None),
+        ("电钻", 1, [1, 0.4, 0, 0]),
+        ("手枪钻", 1, [1, 1, 0, 0]),
+    ],
+)
+def test_a_query_agrees_with_the_types_of_its_synonyms(query: str, words: int, expected: list[float] | None) -> None:
+    rules = ["drill, borer, 手枪钻", "twist bores => drill bit set", "电钻 => cordless drill"]
+    wanted = TYPES.named(query, words, type_synonyms(Analyzer(Synonyms.parse(rules))))
+    assert (None if wanted is None else TYPES.agreements(wanted, ROWS).tolist()) == expected
 
 
 def test_a_live_change_gives_a_product_its_type() -> None:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import SettingError
-from retrieval.text.analysis import Analyzer
+from retrieval.text.analysis import Analyzer, TermGroup
 from retrieval.text.synonyms import Synonyms
 
 LINES = (
@@ -18,12 +18,19 @@ LINES = (
     "hard drive case, drive enclosure",
     "手机, 移动电话",
     "tv => television",
+    "power screwgun, 20v drill",
+    "hotspot => wi-fi router",
 )
 
 
 def finds(analyzer: Analyzer, query: str, title: str) -> bool:
-    terms = set(analyzer.terms(title))
-    return all(any(terms.issuperset(choice) for choice in group.alternatives) for group in analyzer.groups(query))
+    terms = analyzer.terms(title)
+    text = f" {' '.join(terms)} "
+    return all(
+        any(set(terms).issuperset(choice) for choice in group.alternatives)
+        or any(f" {' '.join(phrase)} " in text for phrase in group.synonyms)
+        for group in analyzer.groups(query)
+    )
 
 
 @pytest.fixture
@@ -42,6 +49,10 @@ def analyzer() -> Analyzer:
         ("hdd", "hdd 1 TB"),
         ("hard-drive case", "hard-drive case"),
         ("hard drive case usb", "usb drive enclosure"),
+        ("power screwgun", "Drill 20 volt drill, red"),
+        ("hotspots", "Wi-Fi router"),
+        ("hotspots", "wifi router"),
+        ("手机壳", "移动电话壳"),
     ],
 )
 def test_a_synonym_finds(analyzer: Analyzer, query: str, title: str) -> None:
@@ -49,29 +60,36 @@ def test_a_synonym_finds(analyzer: Analyzer, query: str, title: str) -> None:
     assert query == title or finds(analyzer, query, query)
 
 
-@pytest.mark.parametrize(("query", "title"), [("hard drive", "hdd"), ("television", "tv"), ("hdd", "hard hat")])
+@pytest.mark.parametrize(
+    ("query", "title"), [("hard drive", "hdd"), ("television", "tv"), ("hdd", "hard hat"), ("hdd", "hard case drive")]
+)
 def test_one_way_and_whole_phrases_only(analyzer: Analyzer, query: str, title: str) -> None:
     assert not finds(analyzer, query, title)
 
 
-def test_the_typed_words_come_first_then_the_synonyms_then_single_words(analyzer: Analyzer) -> None:
-    (group,) = analyzer.groups("drive enclosure")
-    assert group.alternatives[:2] == (("drive", "enclosur"), ("hard", "drive", "case"))
-    assert {("drive",), ("enclosur",)} <= set(group.alternatives)
+def test_each_word_of_a_phrase_is_met_by_itself_or_by_the_whole_synonym(analyzer: Analyzer) -> None:
+    drive, enclosure = analyzer.groups("drive enclosure")
+    assert drive == TermGroup((("drive",), ("driveenclosur",)), (("hard", "drive", "case"),))
+    assert enclosure == TermGroup((("enclosur",),), (("hard", "drive", "case"),))
+    assert enclosure.synonym_terms == {"enclosur", "hard", "drive", "case"}
+
+
+def test_characters_of_a_chinese_word_are_met_by_its_synonyms(analyzer: Analyzer) -> None:
+    groups = [group for group in analyzer.groups("红手机") if group.is_character]
+    assert [(group.alternatives, bool(group.synonyms)) for group in groups] == [((("手",),), True), ((("机",),), True)]
 
 
 @pytest.mark.parametrize(("query", "other"), [("手机", ("移动", "电话")), ("移动电话壳", ("手机",))])
 def test_a_chinese_phrase_has_synonyms_inside_a_run(analyzer: Analyzer, query: str, other: tuple[str, ...]) -> None:
     first, *_ = analyzer.groups(query)
-    assert any(set(other) <= set(alternative) for alternative in first.alternatives)
+    assert any(set(other) <= set(phrase) for phrase in first.synonyms)
 
 
 def test_the_longest_phrase_wins_and_lines_for_the_same_phrase_add_up() -> None:
     rules = ["drill => borer", "hammer drill => perforator", "couch => sofa", "couches => divan"]
-    hammer, couch = Analyzer(Synonyms.parse(rules)).groups("hammer drill couch")
-    assert ("perfor",) in hammer.alternatives
-    assert ("borer",) not in hammer.alternatives
-    assert couch.alternatives == (("couch",), ("sofa",), ("divan",))
+    hammer, drill, couch = Analyzer(Synonyms.parse(rules)).groups("hammer drill couch")
+    assert hammer.synonyms == drill.synonyms == (("perfor",),)
+    assert couch == TermGroup((("couch",),), (("sofa",), ("divan",)))
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=30), st.sampled_from(["couch", "hdd", "手机", "tv"]))

@@ -363,7 +363,6 @@ def with_pins(others: list[str], rules: list[Rule], shown: set[str]) -> list[str
     return order
 
 
-@settings(max_examples=50)
 @given(RULES, st.sampled_from(QUERIES), st.sampled_from(["", *PASSES]), st.integers(40, 300))
 def test_every_page_keeps_what_it_promises(
     engine: SearchEngine, drawn: list[tuple[tuple[Action, ...], When, int]], query: str, filters: str, size: int
@@ -480,14 +479,15 @@ def test_a_misspelling_is_not_what_a_synonym_is_taken_for(live: SearchEngine) ->
 
 
 def test_a_phrase_with_synonyms_counts_as_all_of_its_words(live: SearchEngine) -> None:
-    """Half of a query's words must be there; a phrase that became one group counted once, and lost its hits."""
+    """Half of a query's words must be there; a phrase that became one group counted once, and lost its hits. A rarer
+    synonym leaves the scores of what was typed as they are."""
     live.upsert([Product("p1", "Zagg blurp")])
     assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
     scores = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}
-    live.synonyms.put([Synonym("zagg", SynonymKind.ONE_WAY, ("zagg blurp",), ("kettle",))])
+    live.synonyms.put([Synonym("zagg", SynonymKind.ONE_WAY, ("zagg blurp",), ("quorvax",))])
     assert "p1" in found_by(live, "heliotrope quartz zagg blurp")
     after = {hit.product.id: hit.stages["bm25"].score for hit in live.search("zagg blurp", stage="bm25").hits}
-    assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4), "counting is no score"
+    assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4)
 
 
 def test_searches_go_on_while_synonyms_change(live: SearchEngine) -> None:
