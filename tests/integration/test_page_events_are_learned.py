@@ -102,10 +102,10 @@ def rows(table: pl.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
 
 def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
-        shown = searched(visit, "drill")
+        shown = searched(visit, "set")
         visit.page.get_by_role("link", name="Next").click()
         visit.page.wait_for_url("**page=2")
-        visit.results("“drill”")
+        visit.results("“set”")
         assert within(10, lambda: visit.ids() != shown)
         deeper = visit.ids()
         visit.page.locator(".hits .card a").nth(1).click()
@@ -130,7 +130,7 @@ def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: 
     assert rows(acts.filter(pl.col("query") == "tent"), "query_id", "product_id", "position", "kind", "shopper") == [
         (answer, product, 3, kind, name) for kind in ("click", "cart", "purchase")
     ]
-    assert rows(acts.filter(pl.col("query") == "drill"), "product_id", "position", "kind") == [
+    assert rows(acts.filter(pl.col("query") == "set"), "product_id", "position", "kind") == [
         (deeper[1], len(shown) + 2, "click")
     ]
     history = derived.sequences.filter(pl.col("shopper") == name)
