@@ -141,11 +141,12 @@ def _variant_pairs(
 ) -> Iterator[tuple[int, int]]:
     """Each variant with one before it in its group."""
     order = np.argsort(hashes[:, 0], kind="stable")
-    shared, own = hashes[order].T if len(order) else hashes.T
+    shared, own = hashes[order].T
     bounds = np.flatnonzero(np.r_[True, shared[1:] != shared[:-1], True])
-    for start, end in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True):
+    for at in np.flatnonzero(np.diff(bounds) > 1).tolist():
+        start, end = bounds[at : at + 2].tolist()
         rows = order[start:end].tolist()
-        if end - start < 2 or not shared[start]:
+        if not shared[start]:
             continue
         if not own[start]:
             yield from ((row, rows[0]) for row in rows[1:])

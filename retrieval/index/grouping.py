@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from itertools import chain
@@ -86,20 +86,20 @@ class FieldValues:
         """The values in the order of their numbers, as `fold_value` folds them."""
         return list(self._numbers)
 
-    def of(self, rows: Rows, product_of: ProductOf, changed: Collection[int]) -> tuple[Rows, Rows]:
+    def of(self, rows: Rows, product_of: ProductOf, changed: Rows) -> tuple[Rows, Rows]:
         """How many values each row has (n,), and the numbers of all their values, row after row. `changed` rows, and
         those that the version does not have, are read again each time."""
-        is_stored = (rows < len(self._starts)) & ~np.isin(rows, list(changed))
+        is_stored = (rows < len(self._starts)) & ~np.isin(rows, changed)
         with self._lock:
             for row in rows[is_stored][self._starts[rows[is_stored]] < 0].tolist():
                 codes = self._read(product_of(row))
                 self._starts[row], self._counts[row] = len(self._codes), len(codes)
                 self._codes.extend(codes)
-            others = {row: self._read(product_of(row)) for row in rows[~is_stored].tolist()}
+            others = [self._read(product_of(row)) for row in rows[~is_stored].tolist()]
             starts, counts = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
             starts[is_stored], counts[is_stored] = self._starts[rows[is_stored]], self._counts[rows[is_stored]]
-            own = np.array(list(chain.from_iterable(others.values())), np.int32)
-            counts[~is_stored] = list(map(len, others.values()))
+            own = np.array(list(chain.from_iterable(others)), np.int32)
+            counts[~is_stored] = list(map(len, others))
             starts[~is_stored] = len(self._codes) + np.cumsum(counts[~is_stored]) - counts[~is_stored]
             known = np.concatenate([np.array(self._codes, np.int32), own])
         places = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
@@ -121,11 +121,12 @@ class ProductGroups:
     """The groups of a snapshot's products: those of its version, with live changes laid over them."""
 
     stored: StoredGroups
-    changed: frozenset[int] = frozenset()
+    changed: Rows = field(default_factory=lambda: NO_ROWS)
+    """Ascending."""
 
     def with_changes(self, rows: Iterable[int]) -> ProductGroups:
         """These groups after changes of some rows. A product that changed keeps its variants."""
-        return replace(self, changed=self.changed.union(rows))
+        return replace(self, changed=np.union1d(self.changed, np.array([*rows], np.int64)))
 
     def of(self, rows: Rows, group: str, product_of: ProductOf) -> Rows:
         """The group of each row (n,): `VARIANTS`, or by the values of a field, of which the first counts, and of a

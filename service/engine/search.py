@@ -82,7 +82,7 @@ class RuleArranger:
         ranked, identified = len(ranking.rows), list(ranking.identified)
         shift, moved = _shift(self._lifts, ranking, self._keyword)
         scores = ranking.scores + shift
-        order = np.lexsort((-scores, ~np.isin(ranking.rows, identified)))
+        order = np.lexsort((-scores, ~np.isin(ranking.rows, identified))) if shift.any() else np.arange(ranked)
 
         def fetch(count: int) -> Rows:
             return np.concatenate([ranking.rows[order], further(max(count, ranked))[ranked:]])
