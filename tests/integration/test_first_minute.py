@@ -1,0 +1,121 @@
+"""The first searches of a new user: a kind of product before its accessories, nothing where nothing fits."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from indexer.build import RebuildOptions, rebuild
+from retrieval.records import Page, Product
+from service.engine.engine import SearchEngine
+from tests.catalogs import write_feed
+from tests.conftest import ENCODER
+
+_NOTEBOOKS = (
+    f"{maker} {line} Notebook PC Black {size} cm Intel Core {core} {memory} GB"
+    for maker, line, size, core, memory in itertools.product(
+        ("Arvano", "Belnor"), ("Pro 440", "Air 13", "Note 15"), (33.8, 39.6), ("i3", "i5", "i7"), (8, 16)
+    )
+)
+_OTHERS = (
+    f"{maker} {kind}"
+    for maker, kind in itertools.product(
+        ("Kessel", "Urbano", "Targa", "Mofix", "Lindor", "Parvo"),
+        (
+            "Neoprene Laptop Sleeve 15.6 in. Black",
+            "Laptop Backpack 17.3 in. Gray",
+            "Laptop Lock with Key",
+            "Laptop Privacy Filter 15 in.",
+            "Laser Printer 28 ppm 1200 dpi",
+            "Inkjet Photo Printer A4",
+            "Black Toner Cartridge for Laser Printer, 3000 pages",
+            "Printer Cable USB 2 m",
+            "Internal Solid State Drive 2.5 in. 480 GB",
+            "Hard Drive 3.5 in. 2 TB",
+            "Wireless Mouse 1600 dpi",
+            "Mechanical Keyboard, Backlit",
+            "24 in. Monitor Full HD",
+            "Monitor Stand with Drawer",
+            "Garden Hose 20 m",
+            "Hose Nozzle with 8 Patterns",
+            "Cordless Drill 18 V",
+            "Drill Bit Set for Cordless Drill, 10 pieces",
+            "Stainless Steel Pan 24 cm",
+            "Glass Lid for Pan 24 cm",
+            "Hiking Backpack 40 L",
+            "Rain Cover for Backpack",
+            "Ball Point Pen, blue",
+        ),
+    )
+)
+
+
+@pytest.fixture(scope="module")
+def office(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
+    """A store whose titles say notebook, and laptop only for accessories."""
+    folder = tmp_path_factory.mktemp("office")
+    titles = [*_NOTEBOOKS, *_OTHERS]
+    feed = write_feed(
+        folder / "products.jsonl",
+        [Product(f"p{number:03}", title, price=10.0 + number) for number, title in enumerate(titles)],
+    )
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
+    with SearchEngine.open(folder / "index", follow=False) as engine:
+        yield engine
+
+
+def titles(page: Page) -> list[str]:
+    return [hit.product.title for hit in page.hits]
+
+
+@pytest.mark.parametrize("stage", ["merged", "ranked"])
+@pytest.mark.parametrize(
+    ("query", "kind"),
+    [
+        ("laptop", "Notebook"),
+        ("i7 laptop", "Notebook"),
+        ("printer", "Printer"),
+        ("laser printer", "Laser Printer"),
+        ("toner for laser printer", "Toner"),
+        ("cordless drill", "Cordless Drill 18"),
+        ("drill bits for cordless drill", "Drill Bit"),
+        ("laptop sleeve", "Sleeve"),
+    ],
+)
+def test_a_kind_of_product_comes_before_its_accessories(
+    office: SearchEngine, query: str, kind: str, stage: str
+) -> None:
+    found = titles(office.search(query, size=5, stage=stage))
+    assert [kind in title for title in found] == [True] * 5, found
+
+
+def test_an_unfinished_word_shows_what_it_becomes(office: SearchEngine) -> None:
+    found = office.search("lapt", size=5, prefix=True)
+    assert found.completion == "laptop"
+    assert all("Notebook" in title for title in titles(found))
+
+
+def test_letters_at_random_find_nothing_and_offer_the_nearest(office: SearchEngine, engine: SearchEngine) -> None:
+    for store in (office, engine):
+        page = store.search("asdfqwzx", facets=["price"])
+        assert (page.total, page.hits, page.nothing_fits, page.corrected) == (0, (), True, False)
+        assert page.facets["price"].counts == ()
+        assert page.nearest
+
+
+def test_totals_are_of_what_fits_and_the_cheapest_drill_is_a_drill(office: SearchEngine) -> None:
+    page = office.search("cordless drill", size=50)
+    assert page.total < 30
+    assert not any("Pan" in title or "Pen" in title for title in titles(page))
+    cheapest = office.search("cordless drill", sort="price")
+    assert cheapest.product_type == "cordless drill"
+    assert sorted(titles(cheapest)) == sorted(title for title in titles(page) if "Cordless Drill 18" in title)
+
+
+@pytest.mark.parametrize("query", ["cordless drill", "return policy"])
+def test_words_of_the_language_are_never_replaced(engine: SearchEngine, query: str) -> None:
+    for filters in ("", "price < 5"):
+        assert not engine.search(query, filters=filters).corrected
