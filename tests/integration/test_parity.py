@@ -115,7 +115,7 @@ def test_groups_are_the_same(engines: tuple[SearchEngine, SearchEngine], query: 
 def rules_for(engine: SearchEngine) -> list[Rule]:
     drills, mugs = (ids(engine.search(text, size=40, rules=False)) for text in ("drill", "mug"))
     return [
-        Rule("pins", (Pin((mugs[0], drills[30], "nowhere"), 2), Hide((drills[0],))), When("drill", Match.CONTAINS)),
+        Rule("pins", (Pin((mugs[0], drills[-1], "nowhere"), 2), Hide((drills[0],))), When("drill", Match.CONTAINS)),
         Rule("lifts", (Boost("price < 40", 1.5), Bury("availability = out_of_stock", 0.5))),
         Rule("within", (Restrict("rating > 2"),), When(filters="language = en")),
     ]
