@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# There are as many processes as cores: more threads of each would wait for each other. BLAS reads this when it loads.
+# There are more processes than cores: more threads of each would wait for each other. BLAS reads this when it loads.
 for library in ("OMP", "OPENBLAS", "MKL"):
     os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 

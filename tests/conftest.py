@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,9 +100,26 @@ def pytest_configure_node(node: Worker) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """All modules are imported: no collection of garbage looks at them again, and trainings collect all the time."""
-    gc.collect()
+    """All modules are imported: no collection of garbage looks at them again, and the rest is collected seldom."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+    if "torch" in sys.modules:
+        import torch
+
+        from retrieval.encoders import onnx_export
+        from retrieval.encoders import torch as torch_encoder
+        from tests.exports import projected_once, traced_once
+
+        _PATCHES.setattr(torch.onnx, "export", traced_once(torch.onnx.export))
+        project = projected_once(torch_encoder.token_projection)
+        for module in (onnx_export, torch_encoder):
+            _PATCHES.setattr(module, "token_projection", project)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores: many tests wait for a server or a browser."""
+    return len(os.sched_getaffinity(0)) + 1
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -118,12 +136,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Of torch: more of them wait for each other where networks are small."""
+    """Trains on one thread, as more of them wait for each other where networks are small, and without the collection of
+    garbage before each part, which frees the memory of GPUs and takes longer than the part."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr("accelerate.utils.memory.clear_device_cache", lambda **_: None)
+        yield
     torch.set_num_threads(before)
 
 

@@ -15,7 +15,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 5, "lines": 1_500, "lines of code": 1_100, "lines of tests": 1_070}
+_ADDED = {"modules": 5, "lines": 1_500, "lines of code": 1_100, "lines of tests": 1_140}
 """What was built since the limits were set may add to these figures: product types, the cutoff and intent cases
 (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md)."""
 

@@ -286,9 +286,11 @@ class TestKeywordIndex:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
-        with backend(catalogs.numbered(60_000)) as (index, _):
+        # More than a page of a cluster, and than a segment of tantivy with so small a heap.
+        products = 12_000 if isinstance(backend, partial) else 60_000
+        with backend(catalogs.numbered(products)) as (index, _):
             matches = index.search(ANALYZER.groups("drill"), 1_000)
-        assert (matches.rows.tolist(), matches.total) == (list(range(1_000)), 60_000)
+        assert (matches.rows.tolist(), matches.total) == (list(range(1_000)), products)
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
     def test_the_range_of_a_field_with_more_values_than_a_facet_counts(self, backend: Backend) -> None:

@@ -270,13 +270,12 @@ _ALWAYS_THERE = (
 
 
 class Prometheus:
-    def __init__(self, port: int) -> None:
-        self._address = f"http://127.0.0.1:{port}/api/v1"
+    def __init__(self, client: httpx2.Client) -> None:
+        self._client = client
 
     def get(self, path: str, **parameters: str) -> Document:
         """Raises HTTPError, too, while it starts: it says so in plain text."""
-        told = httpx2.get(f"{self._address}/{path}", params=parameters, timeout=10)
-        answer = told.raise_for_status().json()
+        answer = self._client.get(path, params=parameters).raise_for_status().json()
         assert answer["status"] == "success", answer
         data: Document = answer["data"]
         return data
@@ -316,7 +315,8 @@ def prometheus(folder: Path, running: Service, key: str) -> Iterator[Prometheus]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - a program of the system
     try:
-        yield Prometheus(port)
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}/api/v1/", timeout=10) as client:
+            yield Prometheus(client)
     finally:
         process.kill()
         process.wait()

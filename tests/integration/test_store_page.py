@@ -306,6 +306,7 @@ def test_every_view_is_accessible_and_fits(
         visit.faults = [each for each in visit.faults if "404" not in each]  # of the product that is not there
 
 
+@pytest.mark.slow
 def test_first_results_are_there_within_300_ms(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")

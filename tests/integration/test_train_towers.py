@@ -133,6 +133,7 @@ def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path:
         run(root, "--layers", "3")
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
     files = (root / "judgments.tsv",)
     request = TextTowersRequest(

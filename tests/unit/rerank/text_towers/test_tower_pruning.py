@@ -22,7 +22,7 @@ from retrieval.progress import NullProgress, Progress
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
-pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = LayerPruningOptions(LoopOptions(epochs=3, learning_rate=5e-3, warm_up=5, patience=3), batch=16, texts=100)
 

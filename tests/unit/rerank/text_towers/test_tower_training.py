@@ -27,7 +27,7 @@ from retrieval.errors import SettingError, TrainingError
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
 
-pytestmark = pytest.mark.usefixtures("one_thread", "small_heap")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 OPTIONS = TextTowerOptions(
     epochs=2,

@@ -254,7 +254,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
     stop = threading.Event()
 
     def search(engine: SearchEngine) -> None:
-        while not stop.is_set():
+        while not stop.wait(0.01):  # a rebuild needs the processor, too
             try:
                 page = engine.search("cordless drill", facets=["brand"])
                 versions.add(page.version)

@@ -1,0 +1,67 @@
+"""What an export of a model to ONNX takes seconds for, done once in a test process: traces and projections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from sentence_transformers import SentenceTransformer
+
+Floats = NDArray[np.float32]
+Export = Callable[..., torch.onnx.ONNXProgram | None]
+
+
+def traced_once(export: Export) -> Export:
+    """`torch.onnx.export` that traces an architecture once and later fills in the weights of a module.
+
+    An architecture is the printed module, the plain attributes of its parts, and the shapes of its tensors and inputs.
+    """
+    traced: dict[str, ir.Model] = {}
+
+    def export_or_fill(
+        module: torch.nn.Module,
+        examples: tuple[torch.Tensor, ...],
+        **options: Any,  # noqa: ANN401
+    ) -> torch.onnx.ONNXProgram | None:
+        tensors = dict(module.named_parameters(remove_duplicate=False))
+        tensors |= dict(module.named_buffers(remove_duplicate=False))
+        plain = [{name: value for name, value in vars(part).items() if name[0] != "_"} for part in module.modules()]
+        shapes = [(each.shape, each.dtype) for each in (*tensors.values(), *examples)]
+        key = repr((type(module), module, plain, list(tensors), shapes, options))
+        if key not in traced:
+            program = export(module, examples, **options, optimize=False)
+            if program is None:
+                return None
+            traced[key] = program.model
+            _fill(program.model, dict.fromkeys(tensors))
+        model = traced[key].clone()
+        _fill(model, {name: ir.tensor(tensor.detach().numpy(), name=name) for name, tensor in tensors.items()})
+        filled = torch.onnx.ONNXProgram(model, None)
+        filled.optimize()
+        return filled
+
+    return export_or_fill
+
+
+def projected_once(project: Callable[[SentenceTransformer, Path], Floats]) -> Callable[..., Floats]:
+    """`token_projection` that runs a model over the sample of texts once."""
+    projections: dict[tuple[Path, int | None], Floats] = {}
+
+    def project_or_look_up(model: SentenceTransformer, folder: Path) -> Floats:
+        key = (folder, model.max_seq_length)
+        if key not in projections:
+            projections[key] = project(model, folder)
+        return projections[key]
+
+    return project_or_look_up
+
+
+def _fill(model: ir.Model, weights: dict[str, Any]) -> None:
+    for name, initial in model.graph.initializers.items():
+        if name in weights:
+            initial.const_value = weights[name]
