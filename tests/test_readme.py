@@ -39,12 +39,12 @@ PRINTED = {
     ("index", "verify"): "605 products against",
     ("index", "prune"): "Nothing to remove",
     ("keys", "create"): "only this once",
-    ("rules", "preview"): "cordless drill",
-    ("rules", "put"): "week",
+    ("rules", "preview"): "rules now: none; then: week",
+    ("rules", "put"): "1 rule is in place",
     ("evaluate",): "nDCG@10",
 }
-"""The commands that run, by their first words, and what they print. The others serve until they are stopped, train, need
-a cluster, a second version or events, or measure for minutes; the tests of each run them."""
+"""The commands that run, by their first words, and what they print. The others serve until they are stopped, train,
+need a cluster, a second version or events, or measure for minutes; the tests of each run them."""
 
 
 def _parse(arguments: list[str]) -> None:

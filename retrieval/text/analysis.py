@@ -238,7 +238,7 @@ def _cuts(model: str) -> Iterator[tuple[str, ...]]:
             yield tuple(word_term("".join(runs[start:end])) for start, end in pairwise(bounds))
 
 
-RULES = "terms-1"
+RULES = "terms-2"
 """Goes up whenever a text would give other terms: an index made by other rules must be rebuilt."""
 MAX_TEXT = 200_000
 """The most analysed characters of a text; the rest is not searched."""
