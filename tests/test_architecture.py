@@ -15,7 +15,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 5, "lines": 1_500, "lines of code": 1_100, "lines of tests": 1_140}
+_ADDED = {"modules": 6, "lines": 1_800, "lines of code": 1_400, "lines of tests": 1_700}
 """What was built since the limits were set may add to these figures: product types, the cutoff and intent cases
 (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md)."""
 
