@@ -28,8 +28,8 @@ def traced_once(export: Export) -> Export:
         examples: tuple[torch.Tensor, ...],
         **options: Any,  # noqa: ANN401
     ) -> torch.onnx.ONNXProgram | None:
-        tensors = dict(module.named_parameters(remove_duplicate=False))
-        tensors |= dict(module.named_buffers(remove_duplicate=False))
+        tensors: dict[str, torch.Tensor] = dict(module.named_buffers(remove_duplicate=False))
+        tensors.update(module.named_parameters(remove_duplicate=False))
         plain = [{name: value for name, value in vars(part).items() if name[0] != "_"} for part in module.modules()]
         shapes = [(each.shape, each.dtype) for each in (*tensors.values(), *examples)]
         key = repr((type(module), module, plain, list(tensors), shapes, options))
