@@ -33,6 +33,12 @@ function sections(report) {
       ["carts", ({ carts }) => number(carts), true],
       ["purchases", ({ purchases }) => number(purchases), true],
     ], queries.top.slice(0, 25))),
+    queries.failing.length ? section("Failing queries", table("Failing queries", [
+      ["query", ({ query }) => query],
+      ["problem", ({ problem }) => problem],
+      ["of its searches", (row) => percent(row.share), true],
+      ["searches", ({ searches }) => number(searches), true],
+    ], queries.failing)) : null,
     section("Products", table("Products", [
       ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
       ["shown", ({ impressions }) => number(impressions), true],
