@@ -245,6 +245,8 @@ class Page:
     """The corrected query, where a word is misspelled."""
     corrected: bool = False
     """Whether the hits are those of `suggestion`, as no product has the words of the query."""
+    preferred: str = ""
+    """The filter of the price that the query names: hits that pass it come first, and others after them."""
     completion: str = ""
     """The query with its last word completed, where it was still being typed."""
     rules: tuple[str, ...] = ()

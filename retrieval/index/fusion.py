@@ -36,6 +36,8 @@ class RetrievalScores:
     dense_rank: Array
     intent: Array
     """How far each candidate is of the type that the query asks for (n,), 0 to 1."""
+    is_preferred: Array
+    """(n,) 1 for a candidate with the price that the query names, else 0."""
 
     @property
     def similarity(self) -> Array:
@@ -45,10 +47,14 @@ class RetrievalScores:
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """The scores of the candidates at `rows`, in their order."""
         bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
-        bm25, cosine, intent = self.bm25[rows], self.cosine[rows], self.intent[rows]
-        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, intent)
+        bm25, cosine, intent, preferred = (
+            each[rows] for each in (self.bm25, self.cosine, self.intent, self.is_preferred)
+        )
+        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, intent, preferred)
 
 
+PREFERRED = 2.0
+"""What a product with the price that the query names gains in the merged order."""
 Merge = Callable[[RetrievalScores], Array]
 
 
@@ -60,7 +66,8 @@ def per_word(evidence: RetrievalScores, weight: float, of_type: float) -> Array:
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
     Fusion Functions for Hybrid Retrieval, section 3).
     """
-    return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + of_type * evidence.intent
+    named = of_type * evidence.intent + PREFERRED * evidence.is_preferred
+    return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + named
 
 
 def by_maximum(evidence: RetrievalScores, weight: float) -> Array:

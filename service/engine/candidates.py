@@ -37,6 +37,7 @@ from retrieval.index.keyword import (
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
+from retrieval.text.price_bounds import PriceBounds
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms
 from retrieval.text.vocabulary import language_words, words_of
 from service.engine.request import STAGES
@@ -258,7 +259,8 @@ class Stages:
         if query is not None:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
         intent = self._snapshot.types.agreements(wanted, rows)
-        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine, intent)
+        preferred = self._are_preferred(request, rows)
+        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine, (intent, preferred))
         extra = others.rows[others.scores == 0]
         alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
         scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
@@ -333,6 +335,12 @@ class Stages:
         voted = types.voted(request.text, titles, similarity, gain)
         return replace(voted, is_sure=is_alone and max(voted.agreement.values(), default=0.0) >= gain / 2)
 
+    def _are_preferred(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
+        """1 for the products with the price that a query names (n,), else 0."""
+        if request.price is None or request.stage in ("bm25", "dense"):
+            return np.zeros(len(rows))
+        return request.price.includes(self._snapshot.signals.at(rows).price).astype(np.float64)
+
     def _are_near(self, request: ResolvedRequest, nearest: NearestRows, wanted: WantedTypes) -> NDArray[np.bool_]:
         """Which of the nearest products are near enough to be candidates (n,)."""
         if request.stage == "dense" or not len(nearest.rows):
@@ -389,7 +397,7 @@ class Stages:
         cosine = nearest.scores.astype(np.float64)
         background = self._snapshot.manifest.background
         unranked = np.full(count, np.inf)
-        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, unranked, ranks, nothing)
+        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, unranked, ranks, nothing, nothing)
         places = np.arange(1, count + 1)
         return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places)
 
@@ -399,9 +407,10 @@ def _evidence(
     background: Background,
     found: tuple[Matches, Matches, NearestRows],
     cosine: NDArray[np.float64],
-    intent: NDArray[np.float64],
+    named: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> RetrievalScores:
-    """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors."""
+    """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors. `named` are (n,)
+    how far they are of the type, and whether of the price, that the query names."""
     matches, others, nearest = found
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
@@ -413,7 +422,7 @@ def _evidence(
         is_near = nearest.rows[by_row[place]] == rows
         dense_rank[is_near] = by_row[place[is_near]] + 1
     bm25 = np.concatenate([matches.scores, others.scores]).astype(np.float64)
-    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, intent)
+    return RetrievalScores(words, background, bm25, cosine, bm25_rank, dense_rank, *named)
 
 
 def _ranked_part(retrieved: Retrieval) -> Matches:
@@ -469,6 +478,8 @@ class ResolvedRequest:
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
     all_types: bool = False
     """Whether `sort` also orders products of other types than the one that the query names."""
+    price: PriceBounds | None = None
+    """What the query says of the price."""
     begun: tuple[BegunQuery, ...] = ()
     """The queries that the text may become while it is typed, the likeliest first."""
 
@@ -482,6 +493,8 @@ class RankerCandidates:
     candidates: Candidates
     of_type: NDArray[np.float64]
     """(c,) What each gained for its product type."""
+    of_price: NDArray[np.float64]
+    """(c,) And for the price that the query names."""
 
 
 @dataclass(slots=True)

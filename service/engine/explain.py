@@ -52,6 +52,8 @@ def explain_hits(
         parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
         if scored.of_type[place]:
             parts.append((OF_TYPE, lambda hit: hit.product_type, float(scored.of_type[place])))
+        if scored.of_price[place]:
+            parts.append((OF_PRICE, lambda hit: f"{hit.product.price:g}", float(scored.of_price[place])))
         parts.sort(key=lambda each: -abs(each[2]))
         described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
         made[row] = Explanation(described, met)
@@ -71,8 +73,8 @@ def _matches(
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
-OF_TYPE = "of the type that is searched for"
-"""The name of what a hit gained for its product type."""
+OF_TYPE, OF_PRICE = "of the type that is searched for", "of the price that is searched for"
+"""The names of what a hit gained for its product type, and for its price."""
 MOST_MATCHES = 3
 """Words of a query that are shown with what they met."""
 _UNKNOWN = "not known"

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
 from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, RankerLateError
-from retrieval.index.fusion import DEFAULT, METHODS
+from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
@@ -161,8 +161,9 @@ class Reranking:
             candidates = self._candidates(ranking, count, tokens)
             scores = self.reranker.score(candidates, self.deadline)
             gained = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * ranking.evidence.intent[:count]
-            scored = RankerCandidates(ranking.rows[:count], candidates, gained)
-            reorder_head(ranking, scores + scored.of_type)
+            preferred = PREFERRED * ranking.evidence.is_preferred[:count]
+            scored = RankerCandidates(ranking.rows[:count], candidates, gained, preferred)
+            reorder_head(ranking, scores + gained + preferred)
             ranking.scored = scored
             ranking.fit = float(self.reranker.ranker.fit(scores).max())
 

@@ -18,6 +18,7 @@ from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, d
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page
+from retrieval.text.price_bounds import PriceBounds, price_bounds
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import (
     FILTERED_DEPTH,
@@ -164,6 +165,11 @@ def _shift(
     return shift, moved
 
 
+def _price_of(text: str, snapshot: Snapshot) -> PriceBounds | None:
+    """What a query says of the price, in a catalog that has prices."""
+    return price_bounds(text) if "price" in snapshot.catalog.fields else None
+
+
 class Search:
     """One search of one snapshot."""
 
@@ -186,7 +192,9 @@ class Search:
         self._counted = tuple(sorted(set(self._facets.values())))
         self._sort = self._sorted_by(request.sort) if request.sort else None
         where = condition_of(snapshot, request.filters)
-        texts = [snapshot.analyzer.analyze(text) for text in (request.text, typed) if text or text is request.text]
+        self._price = None if completions or request.filters else _price_of(request.text, snapshot)
+        text = self._price.text if self._price else request.text
+        texts = [snapshot.analyzer.analyze(each) for each in (text, request.text, typed) if each or each is text]
         self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
         spread = self._spread if request.diversity else None
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
@@ -198,7 +206,7 @@ class Search:
         ]
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
-            request.text,
+            text,
             joined_groups(begun) if begun else texts[0].groups,
             where,
             request.stage,
@@ -209,6 +217,7 @@ class Search:
             unavailable,
             pinned,
             request.all_types,
+            self._price,
             tuple(begun),
         )
 
@@ -365,6 +374,7 @@ class Search:
             rules=self._effect.rules,
             redirect=self._effect.redirect,
             product_type=ranking.product_type if ranking else "",
+            preferred=self._price.filter if self._price else "",
         )
 
 

@@ -258,6 +258,8 @@ class SearchResponse:
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
     """Whether the correction was searched for."""
+    preferred: str
+    """The filter of the price that the query names, if it names one: hits that pass it come first."""
     completion: str
     """The query with its last word completed, if prefix was set and it was unfinished."""
     rules: tuple[str, ...]

@@ -222,6 +222,8 @@ def _message(page: Page) -> str:
         parts.append(f"stages failed: {', '.join(page.degraded)}")
     if page.nothing_fits:
         parts.append("nothing fits the query")
+    if page.preferred:
+        parts.append(f"first those with {page.preferred}")
     if page.product_type:
         parts.append(f"only products of the type {page.product_type}")
     if page.corrected:

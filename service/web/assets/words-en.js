@@ -47,6 +47,8 @@ export const ENGLISH = {
   "previous": "Previous",
   "next": "Next",
   "page of": "Page {page} of {pages}",
+  "price first": "Products at {bounds} come first.",
+  "only these": "Show only these",
   "one type": "Only products of the type “{type}”.",
   "all types": "Show all",
   "did you mean": "Did you mean",

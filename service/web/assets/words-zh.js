@@ -44,6 +44,8 @@ export const CHINESE = {
   "previous": "上一页",
   "next": "下一页",
   "page of": "第 {page} 页，共 {pages} 页",
+  "price first": "价格在 {bounds} 的商品优先显示。",
+  "only these": "仅显示这些",
   "one type": "仅显示“{type}”这一类商品。",
   "all types": "显示全部",
   "did you mean": "您是不是想找",

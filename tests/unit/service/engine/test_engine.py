@@ -113,6 +113,20 @@ def test_sort_shows_the_type_that_the_query_names_with_its_own_total_and_facets(
     assert ids(second) == [hit.product.id for hit in page.hits if (hit.product.price or 999) < 100][5:10]
 
 
+@pytest.mark.parametrize("stage", ["merged", "ranked"])
+def test_a_price_in_the_query_brings_such_products_first(engine: SearchEngine, stage: str) -> None:
+    plain, page = engine.search("backpack", size=600), engine.search("backpack under 60", size=600, stage=stage)
+    assert (plain.preferred, page.preferred) == ("", "price <= 60")
+    assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
+    before = {hit.product.id: hit.score for hit in engine.search("backpack", size=600, stage=stage).hits}
+    gains = {(hit.product.price or 99) <= 60: round(hit.score - before[hit.product.id], 3) for hit in page.hits[:20]}
+    assert gains[True] >= 2
+    assert gains[False] == 0
+    alone = engine.search("backpack", size=600, filters=page.preferred)
+    assert 0 < alone.total < page.total
+    assert engine.search("backpack under 60", filters="price > 1").preferred == ""
+
+
 def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine) -> None:
     page = engine.search("  ", size=20, facets=["language"])
     counts = [hit.product.rating_count or 0 for hit in page.hits]
