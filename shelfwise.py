@@ -35,6 +35,7 @@ from retrieval.records import (
 )
 
 if TYPE_CHECKING:
+    from service.curation.relevance import Relevance, Signal, TypoTolerance
     from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
     from service.engine.engine import SearchEngine
     from service.engine.request import SearchRequest
@@ -64,14 +65,17 @@ __all__ = [
     "Product",
     "QueryError",
     "Redirect",
+    "Relevance",
     "Restrict",
     "Rule",
     "SearchEngine",
     "SearchRequest",
     "ShelfwiseError",
+    "Signal",
     "StageScore",
     "StoreError",
     "TermMatch",
+    "TypoTolerance",
     "UnknownFieldError",
     "UnknownProductError",
     "Variant",
@@ -79,6 +83,7 @@ __all__ = [
 ]
 
 
+_RELEVANCE = ("Relevance", "Signal", "TypoTolerance")
 _RULES = ("Boost", "Bury", "Hide", "Match", "Pin", "Redirect", "Restrict", "Rule", "When")
 
 
@@ -96,4 +101,8 @@ def __getattr__(name: str) -> object:
         from service.curation import rules
 
         return getattr(rules, name)
+    if name in _RELEVANCE:
+        from service.curation import relevance
+
+        return getattr(relevance, name)
     raise AttributeError(f"module 'shelfwise' has no attribute {name!r}")

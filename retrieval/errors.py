@@ -2,7 +2,8 @@
 
 ShelfwiseError
 ├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError, ChangeError,
-│                  RuleError, SynonymError, ExperimentError, EventError, UnknownTaskError, JudgmentsError, SettingError
+│                  RuleError, SynonymError, RelevanceError, ExperimentError, EventError, UnknownTaskError,
+│                  JudgmentsError, SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -89,6 +90,14 @@ class SynonymError(InputError):
     def __init__(self, message: str, synonym: str = "", field: str = "") -> None:
         super().__init__(message)
         self.synonym, self.field = synonym, field
+
+
+class RelevanceError(InputError):
+    """Relevance settings are invalid; `field` is the field that is wrong, if one is."""
+
+    def __init__(self, message: str, document: str = "", field: str = "") -> None:
+        super().__init__(message)
+        self.document, self.field = document, field
 
 
 class ExperimentError(InputError):

@@ -58,6 +58,7 @@ _ROUTERS = (
     curation.experiment_router,
     curation.rule_router,
     curation.synonym_router,
+    curation.relevance_router,
     store.settings_router,
     store.store_router,
     store.task_router,

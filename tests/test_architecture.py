@@ -15,9 +15,10 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 6, "lines": 1_800, "lines of code": 1_400, "lines of tests": 1_700}
+_ADDED = {"modules": 8, "lines": 2_100, "lines of code": 1_700, "lines of tests": 2_000}
 """What was built since the limits were set may add to these figures: product types, the cutoff and intent cases
-(docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md)."""
+(docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance settings
+(docs/relevance.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:

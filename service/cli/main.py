@@ -88,6 +88,16 @@ GROUPS: Mapping[str, Group] = {
             "decline": Entry("service.cli.synonyms:decline", "Never propose a synonym again."),
         },
     ),
+    "relevance": Group(
+        "Relevance settings: candidate limits, typo tolerance, signals.",
+        {
+            "show": Entry("service.cli.relevance:show", "Print the settings as JSON."),
+            "put": Entry("service.cli.relevance:put", "Replace the settings by those of a file."),
+            "history": Entry("service.cli.relevance:history", "Show who changed what."),
+            "restore": Entry("service.cli.relevance:restore", "Restore the settings of a revision."),
+            "preview": Entry("service.cli.relevance:preview", "Show what other settings would do to a search."),
+        },
+    ),
     "experiments": Group(
         "A/B tests and interleaving of rankings.",
         {

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from retrieval.records import Product
     from retrieval.store.manifest import VersionChanges
     from service.curation.document_store import DocumentChange
+    from service.engine.editors import Preview
 
 out = Console()
 err = Console(stderr=True)
@@ -194,3 +195,14 @@ def show_history(changes: Sequence[DocumentChange[Any]], one: str, difference: C
             str(change.revision), f"{change.time:%Y-%m-%d %H:%M:%S}", *(Text(printable(each)) for each in values)
         )
     show_table(table)
+
+
+def show_moves(preview: Preview) -> None:
+    """A line for each product that a change brings onto a page, takes from it, or moves."""
+    table = Table.grid(padding=(0, 2))
+    for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
+        for move in moves:
+            places = f"{move.before or ''} → {move.after or ''}".strip()
+            title = Text(printable(f"{move.title} ({move.product})"), style=style)
+            table.add_row(Text(sign, style=style), places, title, Text(printable(move.rule), style="dim"))
+    show_table(table) if table.row_count else say("The page would be the same.")

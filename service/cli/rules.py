@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
-from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
 from retrieval.html_report import printable
 from service.cli.options import By, Index, check_index, command
-from service.cli.output import count_text, emit, emit_revision, plain_table, say, show_history, show_table, write_json
+from service.cli.output import (
+    count_text,
+    emit,
+    emit_revision,
+    plain_table,
+    say,
+    show_history,
+    show_moves,
+    show_table,
+    write_json,
+)
 from service.cli.search import PageOptions, QueryArgument, open_engine
 from service.curation.rules import (
     Action,
@@ -190,13 +199,7 @@ def _difference(change: RuleChange) -> str:
 
 def _show_preview(preview: Preview) -> None:
     before, after = preview.before, preview.after
-    table = Table.grid(padding=(0, 2))
-    for sign, style, moves in (("+", "green", preview.gained), ("-", "red", preview.lost), ("~", "", preview.moved)):
-        for move in moves:
-            places = f"{move.before or ''} → {move.after or ''}".strip()
-            title = Text(printable(f"{move.title} ({move.product})"), style=style)
-            table.add_row(Text(sign, style=style), places, title, Text(printable(move.rule), style="dim"))
-    show_table(table) if table.row_count else say("The page would be the same.")
+    show_moves(preview)
     counts = f"{before.total:,} products now, {after.total:,} then"
     say(f"{counts}; rules now: {_names(before.rules)}; then: {_names(after.rules)}")
     if after.redirect != before.redirect:

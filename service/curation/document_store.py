@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import tomllib
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -51,6 +52,21 @@ def check_text(
         raise error(f"{place}: has {len(text):,} characters, at most {longest:,} are allowed", field=field)
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise error(f"{place}: has a control character in it, or half of one; leave it out", field=field)
+
+
+def read_document(path: Path, most_bytes: int, error: Callable[..., InputError]) -> object:
+    """The content of a JSON or TOML file; raises `error` where it cannot be read or is too long."""
+    kind = "TOML" if path.suffix == ".toml" else "JSON"
+    try:
+        with path.open("rb") as file:
+            content = file.read(most_bytes + 1)
+        if len(content) > most_bytes:
+            raise error(f"{path} has more than {most_bytes:,} bytes; write a shorter file")
+        return tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
+    except OSError as problem:
+        raise error(f"{path} cannot be read ({problem.strerror}); name a JSON or TOML file") from problem
+    except (ValueError, RecursionError, msgspec.MsgspecError) as problem:
+        raise error(f"{path} is no {kind}: {problem}") from problem
 
 
 # A rollback journal rather than a write-ahead log: engines read such a file a few times a day, and may have no right to

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sqlite3
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +16,7 @@ import msgspec
 
 from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
-from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text
+from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text, read_document
 
 
 class Match(StrEnum):
@@ -174,18 +173,7 @@ def parse_rules(document: object, place: str) -> list[Rule]:
 
 def read_rules(path: Path) -> list[Rule]:
     """The rules of a JSON or TOML file; raises RuleError for one that cannot be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-        if len(content) > MOST_FILE_BYTES:
-            raise RuleError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; put its rules in several files")
-        document = tomllib.loads(content.decode()) if path.suffix == ".toml" else msgspec.json.decode(content)
-    except OSError as error:
-        raise RuleError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file of rules") from error
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        kind = "TOML" if path.suffix == ".toml" else "JSON"
-        raise RuleError(f"{path} is no {kind}: {error}") from error
-    return parse_rules(document, str(path))
+    return parse_rules(read_document(path, MOST_FILE_BYTES, RuleError), str(path))
 
 
 def _given(value: Rule | When | Action) -> dict[str, object]:

@@ -40,8 +40,9 @@ from retrieval.text.analysis import TermGroup, identifier_key
 from retrieval.text.price_bounds import PriceBounds
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms
 from retrieval.text.vocabulary import language_words, words_of
+from service.curation.relevance import DEFAULT_RELEVANCE
 from service.engine.request import STAGES
-from service.engine.snapshot import Snapshot
+from service.engine.snapshot import Products, Snapshot
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -84,6 +85,9 @@ _MOST_OF_TYPE = 10_000
 """Products of one type that are ordered by anything but relevance; more are not told from other candidates."""
 OFFERED = 10
 """The nearest products that are offered where there is no hit."""
+HEAD = 100
+"""The best hits: signals and diversity reorder them, and the standard deviation of their scores is the unit of signals,
+boosts and burials."""
 ABOUT_DEPTH = 20
 """Of each retriever's best, which show what a query is about, such as what its products usually cost."""
 
@@ -107,11 +111,18 @@ class LastStage(Protocol):
         ModelError where it cannot explain them."""
 
 
+class HeadOrder(Protocol):
+    """Reorders the head of a ranking by values of its products."""
+
+    def reorder(self, ranking: Ranking, products: Products) -> None:
+        """Reorders in place."""
+
+
 @dataclass(frozen=True, slots=True)
 class CandidateLimits:
     """How similar candidates must be, in deviations of unrelated products (docs/decisions/0019-candidate-margin.md)."""
 
-    margin: float = 2.25
+    margin: float = DEFAULT_RELEVANCE.margin
     """How far below the nearest product a candidate may be."""
     other_type_margin: float = 0.5
     """The same for a candidate of another type than a query names by all of its words."""
@@ -144,12 +155,14 @@ class Stages:
         last: LastStage | None = None,
         encodings: Encodings | None = None,
         limits: CandidateLimits = LIMITS,
+        signals: HeadOrder | None = None,
     ) -> None:
         self._snapshot = snapshot
         self._executor = executor
         self.last = last
         self._encodings = encodings
         self._limits = limits
+        self._signals = signals
 
     def rank(self, request: ResolvedRequest) -> Ranking:
         """The candidate set of a request, its ranked part in order."""
@@ -179,6 +192,8 @@ class Stages:
                 _timed(timings, "rerank", lambda: last.rerank(ranking, tokens))
             except ModelError:
                 degraded = (*degraded, "ranked")
+        if self._signals and ranking.total and request.stage in ("merged", "ranked") and not request.sort:
+            self._signals.reorder(ranking, self._snapshot.products)
         if len(request.begun) > 1 and ranking.total:
             self._interleave(request.begun, ranking)
         ranking.degraded, ranking.timings = (*request.unavailable, *degraded), timings
@@ -537,6 +552,12 @@ class Ranking:
     """The type that all candidates are of, where others were left out of an order that is not by relevance."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
+
+    @property
+    def deviation(self) -> float:
+        """The standard deviation of the scores of the best hits that are no exact identifiers; 1 where it is 0."""
+        ordinary = self.scores[~np.isin(self.rows, list(self.identified))][:HEAD]
+        return float(np.std(ordinary)) if len(ordinary) and np.ptp(ordinary) else 1.0
 
     def candidate(self, row: int) -> Candidate:
         """The candidate of this row, with what each stage gave it; one behind the ranked part was given nothing, and

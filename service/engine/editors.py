@@ -1,24 +1,28 @@
-"""Rules and synonyms of an engine: followed by searches, read and changed as `engine.rules` and `engine.synonyms`."""
+"""Rules, synonyms and relevance settings of an engine: followed by searches, read and changed as `engine.rules`,
+`engine.synonyms` and `engine.relevance`."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Generic
+from typing import Generic, TypeVar
 
-from retrieval.errors import RuleError, SynonymError
+from retrieval.errors import RelevanceError, RuleError, SynonymError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.document_store import Change, DocumentStore, EditableStore, Entry, StoredDocuments
+from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceChange, RelevanceStore, validate_relevance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule, RuleChange, RuleStore, validate_rule
 from service.curation.synonym_mining import Proposal, read_proposals
 from service.curation.synonyms import Synonym, SynonymChange, SynonymStore
+from service.engine.candidates import LIMITS, CandidateLimits
 from service.engine.hot_reload import ReloadedFile
+from service.engine.reranking import SignalOrder
 from service.engine.snapshot import Snapshot
 
 
@@ -27,49 +31,65 @@ def _follow(store: DocumentStore[Entry, Change]) -> ReloadedFile[StoredDocuments
     return ReloadedFile(store.path, store.reload, StoredDocuments(), failure, keeps_value=True)
 
 
-class ServedRules:
-    """The rules of an index directory, reloaded when they change and compiled for the version that serves.
+Compiled = TypeVar("Compiled")
+
+
+class ServedDocuments(Generic[Entry, Change, Compiled]):
+    """Documents of an index directory, reloaded when they change and compiled for the version that serves.
     Thread-safe."""
 
-    def __init__(self, root: Path) -> None:
-        self.store = RuleStore(root)
-        self._stored = _follow(self.store)
+    def __init__(
+        self,
+        store: DocumentStore[Entry, Change],
+        compile_documents: Callable[[Sequence[Entry], Snapshot], Compiled],
+        notices_of: Callable[[Compiled], Sequence[str]],
+    ) -> None:
+        self._compile_documents = compile_documents
+        self._notices_of = notices_of
+        self._stored = _follow(store)
         self._lock = threading.Lock()
-        self._current: tuple[FieldCatalog, CompiledRules | None] | None = None
-        """The catalog that rules were last compiled for, and the result."""
-        self._compiled_from: StoredDocuments[Rule] = self._stored.value
+        self._current: tuple[FieldCatalog, Compiled] | None = None
+        """The catalog that documents were last compiled for, and the result."""
+        self._compiled_from: StoredDocuments[Entry] = self._stored.value
         self._key: object = None
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Reasons why rules are ignored, or why the rules are not the newest."""
+        """Reasons why documents are ignored, or why they are not the newest."""
         current = self._current
-        compiled = current[1] if current else None
-        return (*self._stored.notices, *(compiled.notices if compiled else ()))
+        return (*self._stored.notices, *(self._notices_of(current[1]) if current else ()))
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Loads and compiles changed rules. Where that fails the rules stay, and `notices` gives the reason."""
+        """Loads and compiles changed documents. Where that fails they stay, and `notices` gives the reason."""
         self._stored.reload_if_changed()
         if self._compiled_from is not self._stored.value:
             with self._lock:
                 self._compile(snapshot)
 
-    def compiled(self, snapshot: Snapshot) -> CompiledRules | None:
-        """The rules for searches of a snapshot; None where there are none."""
+    def compiled(self, snapshot: Snapshot) -> Compiled:
+        """The documents for searches of a snapshot."""
         current = self._current
         if current and current[0] is snapshot.catalog:
             return current[1]
         with self._lock:
             return self._compile(snapshot)
 
-    def _compile(self, snapshot: Snapshot) -> CompiledRules | None:
-        """Searches use the previous rules meanwhile. Live changes add fields, and kinds to them."""
+    def _compile(self, snapshot: Snapshot) -> Compiled:
+        """Searches use the previous documents meanwhile. Live changes add fields, and kinds to them."""
         current, stored = self._current, self._stored.value
         kinds = {name: info.kinds for name, info in snapshot.catalog.fields.items()}
         key = (snapshot.manifest.version, kinds, stored.revision, stored.file)
-        compiled = current[1] if current and key == self._key else compile_rules(stored.documents, snapshot)
+        compiled = current[1] if current and key == self._key else self._compile_documents(stored.documents, snapshot)
         self._current, self._key, self._compiled_from = (snapshot.catalog, compiled), key, stored
         return compiled
+
+
+class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
+    """The rules of an index directory; compiled they are None where there are none."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RuleStore(root)
+        super().__init__(self.store, compile_rules, lambda compiled: compiled.notices if compiled else ())
 
 
 def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
@@ -352,3 +372,110 @@ class ServedSynonyms:
                 analyzer = Analyzer(Synonyms((*base.synonyms.rules, *rules))) if rules else base
                 self._expansion = _Expansion(stored, base, analyzer)
             return self._expansion
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledRelevance:
+    """Relevance settings, ready for the searches of one version."""
+
+    settings: Relevance = DEFAULT_RELEVANCE
+    limits: CandidateLimits = LIMITS
+    signals: SignalOrder | None = None
+    faults: Mapping[str, str] = field(default_factory=dict)
+    """Why a signal cannot be used with the version, by its field: it is passed over."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A line for each fault."""
+        return tuple(f"passed over: signal {name!r}: {fault}" for name, fault in self.faults.items())
+
+
+def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelevance:
+    """Settings compiled for a snapshot's version."""
+    if relevance == DEFAULT_RELEVANCE:
+        return CompiledRelevance()
+    usable, faults = [], {}
+    for signal in relevance.signals:
+        try:
+            snapshot.catalog.resolve_sortable(signal.field)
+            usable.append(signal)
+        except UnknownFieldError as error:
+            faults[signal.field] = str(error)
+    limits = CandidateLimits(margin=relevance.margin, cutoff=relevance.cutoff)
+    return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
+
+
+class ServedRelevance(ServedDocuments[Relevance, RelevanceChange, CompiledRelevance]):
+    """The relevance settings of an index directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.store = RelevanceStore(root)
+
+        def compile_one(documents: Sequence[Relevance], snapshot: Snapshot) -> CompiledRelevance:
+            return compile_relevance(documents[0] if documents else DEFAULT_RELEVANCE, snapshot)
+
+        super().__init__(self.store, compile_one, lambda compiled: compiled.notices)
+
+
+class EngineRelevance:
+    """The relevance settings of an engine's index; searches of this engine follow a change when its method returns,
+    those of others within a second.
+
+    >>> engine.relevance.preview("cordless drill", Relevance(signals=(Signal("rating"),))).moved
+    >>> engine.relevance.put(Relevance(signals=(Signal("rating"),)), who="m7")
+    """
+
+    def __init__(self, served: ServedRelevance, snapshot: Callable[[], Snapshot], search: Callable[..., Page]) -> None:
+        """`search` is `SearchEngine.search`."""
+        self._served = served
+        self._snapshot = snapshot
+        self._search = search
+
+    @property
+    def revision(self) -> int:
+        """The number of the last change, 0 before the first."""
+        return self._served.store.revision()
+
+    @property
+    def faults(self) -> Mapping[str, str]:
+        """Why a signal cannot be used with the version that serves, by its field: it is passed over."""
+        return self._served.compiled(self._snapshot()).faults
+
+    def get(self) -> Relevance:
+        """The settings that are stored, or the default ones."""
+        return self._served.store.current()
+
+    def put(self, relevance: Relevance, *, who: str = "") -> int:
+        """Replaces the settings, durably; returns the revision. `who` is written down beside the change. Raises
+        RelevanceError for what cannot be used with this catalog."""
+        return self._followed(self._served.store.put([self._checked(relevance)], who=who))
+
+    def history(self, limit: int = 100) -> Sequence[RelevanceChange]:
+        """The last changes, newest first."""
+        return self._served.store.history(limit=limit)
+
+    def restore(self, revision: int, *, who: str = "") -> int:
+        """Makes the settings what they were after a revision (0: the default ones); returns the number of this
+        change."""
+        return self._followed(self._served.store.restore(revision, who=who))
+
+    def preview(self, text: str, relevance: Relevance, **options: object) -> Preview:
+        """What a search would give by other settings, beside what it gives; nothing is changed.
+
+        `options` are those of `SearchEngine.search`: `size`, `page`, `filters` and the like. Raises RelevanceError as
+        `put` would.
+        """
+        checked = self._checked(relevance)
+        self._served.reload_if_changed(self._snapshot())
+        after = self._search(text, relevance=checked, **options)
+        return compare_pages(self._search(text, **options), after)
+
+    def _checked(self, relevance: Relevance) -> Relevance:
+        checked = validate_relevance(relevance)
+        for name, fault in compile_relevance(checked, self._snapshot()).faults.items():
+            raise RelevanceError(f"signals: {name}: {fault}", field="signals")
+        return checked
+
+    def _followed(self, revision: int) -> int:
+        self._served.reload_if_changed(self._snapshot())
+        return revision

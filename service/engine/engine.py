@@ -21,10 +21,20 @@ from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
 from service.engine.candidates import Encodings, Stages
-from service.engine.editors import EngineRules, EngineSynonyms, ServedRules, ServedSynonyms, compile_rules
+from service.engine.editors import (
+    EngineRelevance,
+    EngineRules,
+    EngineSynonyms,
+    ServedRelevance,
+    ServedRules,
+    ServedSynonyms,
+    compile_relevance,
+    compile_rules,
+)
 from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
@@ -76,6 +86,7 @@ class SearchEngine:
         self._settings = settings
         self._suggester = Suggester(store.root, popularity)
         self._rules = ServedRules(store.root)
+        self._relevance = ServedRelevance(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
         self._version = FollowedVersion(store, snapshot, connection, follow=follow)
         self._stop = threading.Event()
@@ -163,6 +174,7 @@ class SearchEngine:
             *self._tower.notices,
             *self._coviews.notices,
             *self._rules.notices,
+            *self._relevance.notices,
             *self._synonyms.notices,
             *self._suggester.notices,
             *self._version.notices,
@@ -187,15 +199,20 @@ class SearchEngine:
         def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
             completions = self._suggester.completions(snapshot, request.text) if request.prefix else ()
             text = completions[0].text if completions else request.text
+            given = request.relevance
+            relevance = compile_relevance(given, snapshot) if given else self._relevance.compiled(snapshot)
+            settings = relevance.settings
             completion = text if text != request.text else ""
             # Without its keyword index an engine does not know which words the catalog lacks.
-            correction = None if unavailable else self._suggester.did_you_mean(snapshot, text)
-            is_corrected = correction is not None and correction.is_sure and request.correct
+            correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings)
+            may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
+            is_corrected = correction is not None and correction.is_sure and may_correct
             if correction and is_corrected:
                 text, completions = correction.text, ()
             searched = replace(request, text=text)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
-            stages, rules = Stages(snapshot, self._executor, last, encodings), self._rules_for(snapshot, request.rules)
+            rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
+            stages = Stages(snapshot, self._executor, last, encodings, limits, signals)
             page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions).page()
             page = replace(page, completion=completion)
             return replace(page, suggestion=correction.text, corrected=is_corrected) if correction else page
@@ -211,7 +228,8 @@ class SearchEngine:
         """
         self._check_open()
         snapshot = self.snapshot
-        return self._suggester.suggest(snapshot, text, size, self._rules.compiled(snapshot))
+        rules, relevance = self._rules.compiled(snapshot), self._relevance.compiled(snapshot).settings
+        return self._suggester.suggest(snapshot, text, size, rules, relevance)
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
         """Related queries, nearest first: shoppers went from one to the other or chose the same after both. Empty where
@@ -297,6 +315,10 @@ class SearchEngine:
     @property
     def rules(self) -> EngineRules:
         return EngineRules(self._rules, lambda: self.snapshot, self.search)
+
+    @property
+    def relevance(self) -> EngineRelevance:
+        return EngineRelevance(self._relevance, lambda: self.snapshot, self.search)
 
     @property
     def synonyms(self) -> EngineSynonyms:
@@ -416,13 +438,14 @@ class SearchEngine:
             threading.Thread(target=self._follow_store, name="shelfwise-refresh", daemon=True).start()
 
     def _reload_companions(self) -> None:
-        """Reloads changed models, rules, synonyms and tables of events."""
+        """Reloads changed models, rules, synonyms, relevance settings and tables of events."""
         self._synonyms.reload_if_changed(self._version.snapshot)
         snapshot = self.snapshot
         self._ranker.reload_if_changed(snapshot)
         self._tower.reload_if_changed(snapshot)
         self._coviews.reload_if_changed()
         self._rules.reload_if_changed(snapshot)
+        self._relevance.reload_if_changed(snapshot)
         self._suggester.reload_if_changed(snapshot)
 
     def _follow_store(self) -> None:

@@ -11,6 +11,7 @@ from rerank.ranker.features import ACT_KINDS
 from retrieval.errors import QueryError
 from retrieval.index.fusion import DEFAULT, METHODS
 from retrieval.records import EventKind, PastAct
+from service.curation.relevance import Relevance, validate_relevance
 from service.curation.rules import Rule
 
 STAGES = ("bm25", "dense", "merged", "ranked")
@@ -49,6 +50,7 @@ class SearchOptions(TypedDict, total=False):
     facet_values: int
     group: str
     diversity: float
+    relevance: Relevance | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ class SearchRequest:
     are the groups. Total and facets then count groups."""
     diversity: float = 0.0
     """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
+    relevance: Relevance | None = None
+    """Relevance settings that apply instead of the store's."""
 
     def __post_init__(self) -> None:
         if isinstance(self.facets, str):
@@ -140,6 +144,8 @@ class SearchRequest:
         if not isinstance(rules, bool) and not all(isinstance(each, Rule) for each in rules):
             raise QueryError("rules must be True, False or a list of rules to apply instead of the store's")
         object.__setattr__(self, "rules", rules)
+        if self.relevance is not None:
+            object.__setattr__(self, "relevance", validate_relevance(self.relevance))
 
 
 def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:

@@ -20,13 +20,15 @@ from numpy.typing import NDArray
 from rerank.ranker.features import ACT_KINDS, MOST_ACTS, Candidates, FirstStage, History, Signals, feature_matrix
 from retrieval.encoders.base import Tokens, empty_tokens
 from retrieval.errors import ModelError, RankerLateError
+from retrieval.filters.schema import product_columns
 from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
 from retrieval.records import Explanation, PastAct
-from service.engine.candidates import RankerCandidates, Ranking, reorder_head
-from service.engine.snapshot import Snapshot
+from service.curation.relevance import Signal
+from service.engine.candidates import HEAD, RankerCandidates, Ranking, reorder_head
+from service.engine.snapshot import Products, Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 
 if TYPE_CHECKING:
@@ -228,6 +230,52 @@ def candidate_features(
     prices = snapshot.signals.at(ranking.about).price
     known = prices[prices > 0]
     return feature_matrix(first, signals, float(np.median(known)) if len(known) else np.nan)
+
+
+_SAMPLED = 10_000
+"""Products whose values stand for those of the catalog."""
+
+
+class SignalOrder:
+    """Moves the head of a ranking by numeric fields of its products.
+
+    A value counts by its rank within the catalog: the best one adds the weight of its signal, the worst one takes it
+    away, and the median and an unknown value change nothing. So it depends neither on the filter nor on the unit.
+    """
+
+    def __init__(self, signals: Sequence[Signal], snapshot: Snapshot) -> None:
+        """Raises UnknownFieldError for a field that is not a numeric one of the catalog."""
+        self._roots = snapshot.catalog.category_roots
+        self._fields = [snapshot.catalog.resolve_sortable(signal.field).name for signal in signals]
+        self._weights = np.array([signal.weight if signal.descending else -signal.weight for signal in signals])
+        size = snapshot.manifest.products
+        rows = np.unique(np.linspace(0, size - 1, min(size, _SAMPLED)).astype(np.int64))
+        sampled = self._values(snapshot.products, rows).T
+        self._known = [np.sort(column[~np.isnan(column)]) for column in sampled]
+
+    def reorder(self, ranking: Ranking, products: Products) -> None:
+        """Reorders in place the best `HEAD` candidates, exact identifiers first."""
+        count = min(HEAD, len(ranking.rows))
+        shares = self._shares(self._values(products, ranking.rows[:count]))
+        reorder_head(ranking, ranking.scores[:count] + ranking.deviation * (shares @ self._weights))
+
+    def _shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values (n, signals) as ranks among the known ones, -1 to 1."""
+        shares = np.zeros(values.shape)
+        for at, (column, known) in enumerate(zip(values.T, self._known, strict=True)):
+            is_known = ~np.isnan(column)
+            ranks = sum(np.searchsorted(known, column[is_known], side) for side in ("left", "right"))
+            shares[is_known, at] = ranks / max(len(known), 1) - 1.0
+        return shares
+
+    def _values(self, products: Products, rows: Rows) -> NDArray[np.float64]:
+        """The values (n, signals) of products, the lowest of several; NaN for unknown ones."""
+        values = np.full((len(rows), len(self._fields)), np.nan)
+        for at, row in enumerate(rows.tolist()):
+            with suppress(IndexError):  # deleted since
+                numbers = product_columns(products[row], self._roots, self._fields).numbers
+                values[at] = [min(numbers.get(name, (np.nan,))) for name in self._fields]
+        return values
 
 
 UNREAD = "the history counts for nothing: no ranker serves that reads one"

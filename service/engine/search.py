@@ -22,6 +22,7 @@ from retrieval.text.price_bounds import PriceBounds, price_bounds
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import (
     FILTERED_DEPTH,
+    HEAD,
     OFFERED,
     BegunQuery,
     Ranking,
@@ -35,8 +36,6 @@ from service.engine.spelling import Completion
 
 EXPLANATION = "explanation"
 """In `Page.degraded` where a ranker could not explain its scores."""
-HEAD = 100
-"""The best hits: their scores' standard deviation is the unit of a lift, and diversity reorders them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +154,10 @@ def _shift(
     shift, moved = np.zeros(len(ranking.rows)), dict[int, str]()
     if not lifts or not len(ranking.rows):
         return shift, moved
-    ordinary = ranking.scores[~np.isin(ranking.rows, list(ranking.identified))]
-    unit = float(np.std(ordinary[:HEAD])) if len(ordinary) else 0.0
+    unit = ranking.deviation
     for lift in lifts:
         passing = keyword.select(Selection(rows=np.sort(ranking.rows), where=lift.condition))
-        shift[np.isin(ranking.rows, passing)] += lift.strength * (unit or 1.0)
+        shift[np.isin(ranking.rows, passing)] += lift.strength * unit
         for row in passing.tolist():
             moved.setdefault(row, lift.rule)
     return shift, moved

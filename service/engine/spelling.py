@@ -174,15 +174,18 @@ class Corrector:
     """Corrects queries by one catalog's words.
 
     A word stays where any searched field of a product has it or a synonym of it, where it is an identifier or has a
-    digit, and where shoppers bought through a query with it.
+    digit, where shoppers bought through a query with it, and where the store never corrects it.
     """
 
-    def __init__(self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str]) -> None:
-        """`sold` are words that shoppers bought through."""
+    def __init__(
+        self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str], protected: Collection[str] = ()
+    ) -> None:
+        """`sold` are words that shoppers bought through, `protected` those that the store never corrects, folded."""
         self._snapshot = snapshot
         self._words = words
         self._corrections = WordCorrector(words)
         self._sold = sold
+        self._protected = protected
 
     def correct_query(self, text: str) -> Correction | None:
         """The correction of a query; None where it may be right."""
@@ -273,7 +276,7 @@ class Corrector:
 
     def _is_unknown(self, word: str) -> bool:
         """To titles, brands and categories, so that it may be a misspelling."""
-        return bool(edits_of(word)) and word not in self._words
+        return bool(edits_of(word)) and word not in self._words and word not in self._protected
 
     def _companions(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
         """The other words, some of them corrected, that the catalog has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from retrieval.records import Product
 from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.versions import Store
 from retrieval.text.vocabulary import FORMAT, CatalogWords, Offsets, VocabularyEntries, is_current
+from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.engine.hot_reload import ReloadedFile, follow_popular_queries
 from service.engine.request import MAX_TEXT
@@ -72,16 +73,23 @@ class Suggester:
         self._popular_queries.reload_if_changed()
         self._popularity.reload_if_changed()
 
-    def suggest(self, snapshot: Snapshot, text: str, size: int, rules: CompiledRules | None = None) -> Suggestions:
-        """What may be meant by what was typed so far, without the products that `rules` keep out; raises QueryError for
-        what cannot be."""
+    def suggest(
+        self,
+        snapshot: Snapshot,
+        text: str,
+        size: int,
+        rules: CompiledRules | None = None,
+        relevance: Relevance = DEFAULT_RELEVANCE,
+    ) -> Suggestions:
+        """What may be meant by what was typed so far, without the products that `rules` keep out, corrected as the
+        settings allow; raises QueryError for what cannot be."""
         _check(text, size)
         words, popular = self._words(snapshot), self._popular_queries.value
-        corrector = self._corrector(snapshot)
+        corrector = self._corrector(snapshot, relevance.protected_words)
         completer = Completer(snapshot, popular, self._popularity.value, words, corrector, rules)
         missing = () if words else ("words",)
         found = completer.complete(TypedText(text), size, text)
-        if found or corrector is None:
+        if found or corrector is None or relevance.typo_tolerance is TypoTolerance.OFF:
             return dataclasses.replace(found, degraded=missing)
         try:
             for corrected in corrector.correct_prefix(text):
@@ -91,9 +99,12 @@ class Suggester:
             return dataclasses.replace(found, degraded=("corrections",))
         return found
 
-    def did_you_mean(self, snapshot: Snapshot, text: str) -> Correction | None:
-        """What a whole query was meant to be; None where it may be meant as it stands. Raises as the keyword index."""
-        corrector = self._corrector(snapshot)
+    def did_you_mean(self, snapshot: Snapshot, text: str, relevance: Relevance) -> Correction | None:
+        """What a whole query was meant to be; None where it may be meant as it stands, or the settings turn corrections
+        off. Raises as the keyword index."""
+        if relevance.typo_tolerance is TypoTolerance.OFF:
+            return None
+        corrector = self._corrector(snapshot, relevance.protected_words)
         return corrector.correct_query(text) if corrector else None
 
     def completions(self, snapshot: Snapshot, text: str) -> tuple[Completion, ...]:
@@ -111,9 +122,9 @@ class Suggester:
         texts = (popular.queries[at].text for at in found if popular.queries[at].is_suggested)
         return tuple(islice((text for text in texts if not (corrector and corrector.is_misspelled(text))), size))
 
-    def _corrector(self, snapshot: Snapshot) -> Corrector | None:
+    def _corrector(self, snapshot: Snapshot, protected: Collection[str] = ()) -> Corrector | None:
         words = self._words(snapshot)
-        return Corrector(snapshot, words, self._popular_queries.value.purchase_words) if words else None
+        return Corrector(snapshot, words, self._popular_queries.value.purchase_words, protected) if words else None
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version

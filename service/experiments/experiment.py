@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from rerank.ranker.spec import RANKERS
 from retrieval.errors import ExperimentError, close_names
 from retrieval.index.fusion import METHODS
 from retrieval.updates.validation import CONTROL, is_writable
+from service.curation.document_store import read_document
 
 
 class Mode(StrEnum):
@@ -147,18 +147,7 @@ def parse_experiment(document: object, place: str = "the experiment") -> Experim
 
 def read_experiment(path: Path) -> Experiment:
     """The experiment of a JSON or TOML file; raises ExperimentError for one that cannot be read."""
-    kind = "TOML" if path.suffix == ".toml" else "JSON"
-    try:
-        with path.open("rb") as file:
-            content = file.read(MOST_FILE_BYTES + 1)
-        if len(content) > MOST_FILE_BYTES:
-            raise ExperimentError(f"{path} has more than {MOST_FILE_BYTES:,} bytes; an experiment is shorter")
-        document = tomllib.loads(content.decode()) if kind == "TOML" else msgspec.json.decode(content)
-    except OSError as error:
-        raise ExperimentError(f"{path} cannot be read ({error.strerror}); name a JSON or TOML file") from error
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise ExperimentError(f"{path} is no {kind}: {error}") from error
-    return parse_experiment(document, str(path))
+    return parse_experiment(read_document(path, MOST_FILE_BYTES, ExperimentError), str(path))
 
 
 def _given(value: Experiment | Variant) -> dict[str, object]:

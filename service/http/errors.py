@@ -25,6 +25,7 @@ _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.EventError: (400, "bad_event"),
     errors.RuleError: (400, "bad_rule"),
     errors.SynonymError: (400, "bad_synonym"),
+    errors.RelevanceError: (400, "bad_relevance"),
     errors.ExperimentError: (400, "bad_experiment"),
     errors.InputError: (400, "bad_request"),
     errors.StoreLockedError: (409, "busy"),

@@ -172,6 +172,16 @@ class PreviewBody(RequestBody):
     delete: list[Name] = Field([], max_length=1_000, description="Ids of rules to delete.")
 
 
+class RelevancePreviewBody(RequestBody):
+    """A search, and relevance settings to preview on it."""
+
+    q: str = Field("", max_length=MAX_TEXT)
+    size: int = Field(20, ge=0, le=100)
+    page: int = Field(1, ge=1, le=1_000)
+    filters: str = Field("", max_length=_MOST_EXPRESSION)
+    put: dict[str, Any] = Field(description="The settings, as in docs/relevance.md.")
+
+
 class RestoreBody(RequestBody):
     """A revision to restore."""
 

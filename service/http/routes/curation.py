@@ -1,4 +1,4 @@
-"""Routes of merchandising rules, synonyms and experiments, with the history of their changes."""
+"""Routes of merchandising rules, synonyms, relevance settings and experiments, with the history of their changes."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
+import msgspec
 from fastapi import Body, Path, Query
 
+from service.curation.relevance import Relevance, RelevanceChange, parse_relevance
 from service.curation.rules import RuleChange, parse_rule, rule_document
 from service.curation.synonym_mining import Proposal
 from service.curation.synonyms import Synonym, SynonymChange
-from service.engine.editors import HitMove
+from service.engine.editors import HitMove, Preview
 from service.experiments.assignment import check_rankers, notices
 from service.experiments.experiment import parse_experiment
 from service.experiments.store import stored_document
 from service.http.auth import combine_filters
 from service.http.context import Contextual, MayAdminister, WorkerRouter
-from service.http.schemas import RESPONSES, PreviewBody, RestoreBody, RulesBody, SynonymsBody
+from service.http.schemas import RESPONSES, PreviewBody, RelevancePreviewBody, RestoreBody, RulesBody, SynonymsBody
 
 rule_router = WorkerRouter(prefix="/v1/rules", tags=["rules"], responses=RESPONSES)
 synonym_router = WorkerRouter(prefix="/v1/synonyms", tags=["synonyms"], responses=RESPONSES)
+relevance_router = WorkerRouter(prefix="/v1/relevance", tags=["relevance"], responses=RESPONSES)
 experiment_router = WorkerRouter(prefix="/v1/experiments", tags=["experiments"], responses=RESPONSES)
 
 Document = dict[str, Any]
@@ -68,7 +71,7 @@ class RuleHistoryResponse:
 
 
 @dataclass(frozen=True, slots=True)
-class RulePreviewResponse:
+class PreviewResponse:
     """The effect of changes on one page. Nothing is changed."""
 
     total_before: int
@@ -106,7 +109,7 @@ def restore(context: Contextual, permit: MayAdminister, body: RestoreBody) -> Re
 
 
 @rule_router.post("/preview", summary="Preview changes of rules")
-def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> RulePreviewResponse:
+def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> PreviewResponse:
     """Compares a search by the current rules with the same search by the changed ones."""
     found = context.engine.rules.preview(
         body.q,
@@ -116,7 +119,7 @@ def preview(context: Contextual, permit: MayAdminister, body: PreviewBody) -> Ru
         page=body.page,
         filters=combine_filters((*permit.filters, body.filters)),
     )
-    return RulePreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
+    return _to_preview(found)
 
 
 @rule_router.patch("/{rule_id}", summary="Change some fields of a rule")
@@ -134,6 +137,10 @@ def patch(
 def delete_rule(context: Contextual, permit: MayAdminister, rule_id: DocumentId) -> RevisionResponse:
     """The rule remains in the history, and can be restored."""
     return RevisionResponse(context.engine.rules.delete([rule_id], who=permit.id))
+
+
+def _to_preview(found: Preview) -> PreviewResponse:
+    return PreviewResponse(found.before.total, found.after.total, found.gained, found.lost, found.moved)
 
 
 def _to_history_entry(change: RuleChange) -> RuleHistoryEntry:
@@ -228,6 +235,84 @@ def decline(context: Contextual, permit: MayAdminister, proposal_id: DocumentId)
 def delete_synonym(context: Contextual, permit: MayAdminister, synonym_id: DocumentId) -> RevisionResponse:
     """The synonym remains in the history."""
     return RevisionResponse(context.engine.synonyms.delete([synonym_id], who=permit.id))
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceResponse:
+    """The relevance settings of a store."""
+
+    revision: int
+    relevance: Document
+    """Every setting, as in docs/relevance.md."""
+    faults: dict[str, str]
+    """The reason why a signal is not applied, by its field."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceHistoryEntry:
+    """One change of the settings."""
+
+    revision: int
+    time: datetime
+    who: str
+    before: Document | None
+    after: Document | None
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceHistoryResponse:
+    """Changes, newest first."""
+
+    changes: tuple[RelevanceHistoryEntry, ...]
+
+
+@relevance_router.get("", summary="The relevance settings")
+def relevance(context: Contextual, _permit: MayAdminister) -> RelevanceResponse:
+    """The stored settings, or the default ones."""
+    editor = context.engine.relevance
+    return RelevanceResponse(editor.revision, _to_document(editor.get()), dict(editor.faults))
+
+
+@relevance_router.put("", summary="Replace the relevance settings")
+def put_relevance(
+    context: Contextual,
+    permit: MayAdminister,
+    settings: Annotated[Document, Body(examples=[{"typo_tolerance": "offer", "signals": [{"field": "rating"}]}])],
+) -> RevisionResponse:
+    """What is left out is as by default; searches apply the settings at once. The history names the key's id."""
+    return RevisionResponse(context.engine.relevance.put(parse_relevance(settings), who=permit.id))
+
+
+@relevance_router.get("/history", summary="Changes of the relevance settings")
+def relevance_history(context: Contextual, _permit: MayAdminister, limit: Limit = 100) -> RelevanceHistoryResponse:
+    """Every change, with its author and the settings before and after it."""
+    return RelevanceHistoryResponse(tuple(map(_to_relevance_entry, context.engine.relevance.history(limit))))
+
+
+@relevance_router.post("/restore", summary="Restore earlier relevance settings")
+def restore_relevance(context: Contextual, permit: MayAdminister, body: RestoreBody) -> RevisionResponse:
+    """Restores the settings of a revision, as one more change."""
+    return RevisionResponse(context.engine.relevance.restore(body.revision, who=permit.id))
+
+
+@relevance_router.post("/preview", summary="Preview relevance settings")
+def preview_relevance(context: Contextual, permit: MayAdminister, body: RelevancePreviewBody) -> PreviewResponse:
+    """Compares a search by the current settings with the same search by others."""
+    filters = combine_filters((*permit.filters, body.filters))
+    wanted = parse_relevance(body.put)
+    return _to_preview(
+        context.engine.relevance.preview(body.q, wanted, size=body.size, page=body.page, filters=filters)
+    )
+
+
+def _to_relevance_entry(change: RelevanceChange) -> RelevanceHistoryEntry:
+    before, after = (None if each is None else _to_document(each) for each in (change.before, change.after))
+    return RelevanceHistoryEntry(change.revision, change.time, change.who, before, after)
+
+
+def _to_document(settings: Relevance) -> Document:
+    document: Document = msgspec.to_builtins(settings)
+    return document
 
 
 @dataclass(frozen=True, slots=True)

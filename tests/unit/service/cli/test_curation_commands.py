@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from retrieval.errors import ExperimentError, RuleError, ShelfwiseError, StoreMissingError, SynonymError
+from retrieval.errors import ExperimentError, RelevanceError, RuleError, ShelfwiseError, StoreMissingError, SynonymError
 from service.curation.synonym_mining import Example, Proposal, write_proposals
 from service.curation.synonyms import SynonymKind
 from tests.learning_stores import record_searches
@@ -87,6 +87,26 @@ def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
     assert "The page would be the same." in shown("rules", "preview", root, "mug", "--put", file)
     redirected = shown("rules", "preview", root, "return an order", "--put", file)
     assert "redirect: none now, /returns then" in redirected
+
+
+def test_relevance_settings_are_put_shown_and_restored(root: Path, tmp_path: Path) -> None:
+    settings, saved = tmp_path / "relevance.toml", tmp_path / "saved.json"
+    settings.write_text('cutoff = 0.5\ntypo_tolerance = "off"\nsignals = [{ field = "price", weight = 10 }]')
+    preview = shown("relevance", "preview", root, "cordles dril", settings, "--size", "5")
+    assert "→" in preview
+    assert "correction: 'cordless drill' is searched for now, none then" in preview
+    assert f"Revision 1: the settings are those of the file. To undo: shelfwise relevance restore {root} 0" in shown(
+        "relevance", "put", root, settings, "--by", "m7"
+    )
+    saved.write_text(shown("relevance", "show", root))
+    assert document("relevance", "put", root, saved) == {"before": 1, "revision": 1}
+    assert "the settings are those of revision 0" in shown("relevance", "restore", root, "0")
+    last, first = shown("relevance", "history", root).splitlines()[1:]
+    assert last.split()[0] == "2"
+    assert 'm7  relevance  cutoff 0.0 → 0.5; typo_tolerance "on" → "off"; signals []' in first
+    settings.write_text("cutoff = 4")
+    with pytest.raises(RelevanceError, match="cutoff must be a number from -3 to 3"):
+        shown("relevance", "put", root, settings)
 
 
 def test_a_search_shows_which_rules_took_part(root: Path, file: Path) -> None:

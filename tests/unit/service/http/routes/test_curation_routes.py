@@ -46,6 +46,30 @@ def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, sto
     assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
 
 
+def test_relevance_settings_are_previewed_put_followed_and_restored(client: TestClient, store: SearchEngine) -> None:
+    by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
+    before = client.get("/v1/relevance").json()
+    assert (before["relevance"]["margin"], before["relevance"]["signals"], before["faults"]) == (2.25, [], {})
+    seen = client.post("/v1/relevance/preview", json={"q": "drill", "size": 5, "put": by_price}).json()
+    assert seen["total_before"] == seen["total_after"]
+    assert seen["gained"] or seen["moved"]
+    assert client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
+    revision = client.put("/v1/relevance", json=by_price).json()["revision"]
+    assert not client.get("/v1/search", params={"q": "dril"}).json()["corrected"]
+    assert client.get("/v1/relevance").json()["relevance"]["signals"][0]["field"] == "price"
+    assert client.post("/v1/relevance/restore", json={"revision": before["revision"]}).status_code == 200
+    assert client.get("/v1/relevance").json()["relevance"] == before["relevance"]
+    changes = client.get("/v1/relevance/history").json()["changes"]
+    assert [change["revision"] for change in changes[:2]] == [revision + 1, revision]
+    for bad, field in (({"cutoff": 9}, "cutoff"), ({"signals": [{"field": "brand"}]}, "signals"), ({"x": 1}, "x")):
+        for answer in (
+            client.put("/v1/relevance", json=bad),
+            client.post("/v1/relevance/preview", json={"q": "drill", "put": bad}),
+        ):
+            assert answer.status_code == 400
+            assert (answer.json()["error"]["code"], answer.json()["error"]["field"]) == ("bad_relevance", field)
+
+
 def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
     found = client.get("/v1/suggest", params={"q": "dri"}).json()
     first = found["queries"][0]
@@ -101,7 +125,7 @@ EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
 
 
 def test_a_synonym_is_put_followed_listed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
-    drills = store.search("zorb drill", stage="bm25").total
+    drills = store.search("drill", stage="bm25").total
     assert client.get("/v1/synonyms").json() == {"revision": 0, "synonyms": []}
     assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": 1}
     assert store.search("zorb", stage="bm25", correct=False).total == drills
@@ -183,14 +207,14 @@ def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: Se
 
 def test_interleaved_pages_go_on_from_each_other(client: TestClient) -> None:
     client.put("/v1/experiments", json=DRAFT)
-    request = {"q": "lamp", "size": 5, "session": "s1", "shopper": "u1"}
+    request = {"q": "drill", "size": 5, "session": "s1", "shopper": "u1"}
     pages = [client.post("/v1/search", json={**request, "page": page}).json() for page in (1, 2)]
     shown = [hit["product"]["id"] for page in pages for hit in page["hits"]]
     assert len(set(shown)) == 10
     assert [page["query_id"].split("~")[1][: len("draft:1:")] for page in pages] == ["draft:1:", "draft:6:"]
     private = client.post("/v1/search", json=request, headers={"Sec-GPC": "1"}).json()
     assert "~" not in private["query_id"]
-    several = client.post("/v1/multi-search", json={"searches": [request, {"q": "lamp"}]}).json()["results"]
+    several = client.post("/v1/multi-search", json={"searches": [request, {"q": "drill"}]}).json()["results"]
     assert ["~" in each["query_id"] for each in several] == [True, False]
     client.post("/v1/experiments/draft/stop")
 

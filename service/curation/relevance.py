@@ -1,0 +1,154 @@
+"""Relevance settings of a store (candidate limits, typo tolerance, signals), kept with a log of every change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from retrieval.errors import RelevanceError, suggest_names
+from retrieval.text.vocabulary import words_of
+from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, read_document
+
+MOST_FILE_BYTES = 1 << 20
+DOCUMENT_ID = "relevance"
+"""The id of the one document of an index."""
+
+
+class TypoTolerance(StrEnum):
+    """The use of spelling corrections."""
+
+    ON = "on"
+    """A sure correction is searched for, any other is offered."""
+    OFFER = "offer"
+    """Corrections are only offered."""
+    OFF = "off"
+    """There are no corrections."""
+
+
+class Signal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A numeric field that moves hits."""
+
+    field: Annotated[str, Meta(min_length=1, max_length=256)]
+    """As filters name it: `rating`, `created`, `margin` for an attribute."""
+    weight: Annotated[float, Meta(gt=0, le=10)] = 1.0
+    """Standard deviations of the scores of the best hits that the best value of the catalog adds, and the worst takes
+    away."""
+    descending: bool = True
+    """Whether the highest value is the best."""
+
+
+class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The relevance settings of a store; by default a search is as without any."""
+
+    cutoff: Annotated[float, Meta(ge=-3, le=3)] = 0.0
+    """Deviations of unrelated products that are added to the measured cutoff."""
+    margin: Annotated[float, Meta(ge=0.5, le=10)] = 2.25
+    """Deviations below the nearest product that a candidate may be."""
+    typo_tolerance: TypoTolerance = TypoTolerance.ON
+    never_corrected: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=1_000)] = ()
+    """Words that are right as they are typed."""
+    signals: Annotated[tuple[Signal, ...], Meta(max_length=10)] = ()
+
+    @property
+    def id(self) -> str:
+        """The same for all."""
+        return DOCUMENT_ID
+
+    @property
+    def protected_words(self) -> frozenset[str]:
+        """`never_corrected`, folded."""
+        return _folded(self.never_corrected)
+
+
+@lru_cache(maxsize=8)
+def _folded(words: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(each for word in words for each in words_of(word))
+
+
+DEFAULT_RELEVANCE = Relevance()
+_ALLOWED: Mapping[str, str] = {
+    "cutoff": "a number from -3 to 3",
+    "margin": "a number from 0.5 to 10",
+    "typo_tolerance": f"one of {', '.join(TypoTolerance)}",
+    "never_corrected": "a list of at most 1,000 words",
+    "signals": "a list of at most 10, each with a field, a weight (above 0, at most 10) and descending (true or false)",
+}
+
+
+def parse_relevance(document: object) -> Relevance:
+    """The settings of plain values, those that are left out by default; raises RelevanceError, which names the field
+    and what is allowed."""
+    if not isinstance(document, Mapping):
+        kind = type(document).__name__
+        raise RelevanceError(f"relevance settings are an object with named fields, this is {kind}")
+    for name in document:
+        if name not in _ALLOWED:
+            advice = suggest_names(str(name), _ALLOWED, f"the fields are {', '.join(_ALLOWED)}")
+            raise RelevanceError(f"there is no field {str(name)[:100]!r}; {advice}", field=str(name)[:100])
+    try:
+        relevance = msgspec.convert(document, Relevance)
+    except msgspec.ValidationError as error:
+        reason, _, path = str(error).partition(" - at `$.")
+        place = path.removesuffix("`")
+        field = place.partition("[")[0]
+        raise RelevanceError(f"{place}: {reason}; {field} must be {_ALLOWED[field]}", field=field) from None
+    _check(relevance)
+    return relevance
+
+
+def validate_relevance(relevance: Relevance) -> Relevance:
+    """The settings, checked without a catalog; raises RelevanceError."""
+    if not isinstance(relevance, Relevance):
+        raise RelevanceError(f"relevance must be a Relevance, not {type(relevance).__name__}")
+    try:
+        return parse_relevance(msgspec.to_builtins(relevance))
+    except TypeError as error:
+        raise RelevanceError(f"relevance holds what no settings may hold ({error})") from error
+
+
+def read_relevance(path: Path) -> Relevance:
+    """The settings of a JSON or TOML file; raises RelevanceError for one that cannot be read."""
+    return parse_relevance(read_document(path, MOST_FILE_BYTES, RelevanceError))
+
+
+def _check(relevance: Relevance) -> None:
+    for number, word in enumerate(relevance.never_corrected):
+        if len(tuple(words_of(word))) != 1:
+            message = f"never_corrected[{number}]: {word!r} is not one word; list each word by itself"
+            raise RelevanceError(message, field="never_corrected")
+    names = [signal.field for signal in relevance.signals]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise RelevanceError(f"signals: {twice!r} is listed twice; give each field one weight", field="signals")
+
+
+@dataclass(frozen=True, slots=True)
+class RelevanceChange(DocumentChange[Relevance]):
+    """One change of the relevance settings."""
+
+
+class RelevanceStore(EditableStore[Relevance, RelevanceChange]):
+    """The relevance settings of an index directory and their changes (STORE/relevance.sqlite): one document, or none
+    where all is by default."""
+
+    kind = DocumentCodec(
+        "document",
+        "relevance",
+        0x5357524C,
+        RelevanceError,
+        RelevanceChange,
+        validate_relevance,
+        msgspec.to_builtins,
+        parse_relevance,
+    )
+
+    def current(self) -> Relevance:
+        """The settings that hold."""
+        documents = self.read().documents
+        return documents[0] if documents else DEFAULT_RELEVANCE

@@ -1,0 +1,85 @@
+"""Relevance settings: what is allowed, what a refusal says, and the stored document."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from retrieval.errors import RelevanceError
+from service.curation.relevance import (
+    DEFAULT_RELEVANCE,
+    Relevance,
+    RelevanceStore,
+    Signal,
+    TypoTolerance,
+    parse_relevance,
+    read_relevance,
+    validate_relevance,
+)
+
+
+@pytest.mark.parametrize(
+    ("document", "field", "message"),
+    [
+        ({"cutoff": 3.1}, "cutoff", "cutoff: .* must be a number from -3 to 3"),
+        ({"margin": 0}, "margin", "must be a number from 0.5 to 10"),
+        ({"margin": "wide"}, "margin", "Expected `float`, got `str`"),
+        ({"cutof": 1}, "cutof", "no field 'cutof'; did you mean cutoff"),
+        ({"typo_tolerance": "no"}, "typo_tolerance", "must be one of on, offer, off"),
+        ({"never_corrected": ["two words"]}, "never_corrected", r"never_corrected\[0\]: 'two words' is not one word"),
+        ({"never_corrected": [""]}, "never_corrected", "is not one word"),
+        ({"never_corrected": "word"}, "never_corrected", "a list of at most 1,000 words"),
+        ({"signals": [{"weight": 1}]}, "signals", r"signals\[0\]: .* required field `field`"),
+        (
+            {"signals": [{"field": "rating", "weight": 0}]},
+            "signals",
+            r"signals\[0\].weight: .*weight \(above 0, at most 10\)",
+        ),
+        ({"signals": [{"field": "rating", "wait": 1}]}, "signals", "unknown field `wait`"),
+        ({"signals": [{"field": "rating"}] * 2}, "signals", "'rating' is listed twice"),
+        ({"signals": [{"field": f"f{number}"} for number in range(11)]}, "signals", "at most 10"),
+        ([], "", "are an object with named fields, this is list"),
+    ],
+)
+def test_a_refusal_names_the_field_and_what_is_allowed(document: object, field: str, message: str) -> None:
+    with pytest.raises(RelevanceError, match=message) as refusal:
+        parse_relevance(document)
+    assert refusal.value.field == field
+
+
+def test_values_made_in_python_are_checked_as_well() -> None:
+    with pytest.raises(RelevanceError, match="cutoff"):
+        validate_relevance(Relevance(cutoff=math.nan))
+    with pytest.raises(RelevanceError, match="must be a Relevance, not dict"):
+        validate_relevance({})  # type: ignore[arg-type]
+    assert validate_relevance(DEFAULT_RELEVANCE) == DEFAULT_RELEVANCE
+
+
+def test_a_file_is_toml_or_json(tmp_path: Path) -> None:
+    toml, json = tmp_path / "a.toml", tmp_path / "a.json"
+    toml.write_text('typo_tolerance = "offer"\nsignals = [{ field = "rating" }]')
+    json.write_text('{"typo_tolerance": "offer", "signals": [{"field": "rating", "weight": 1, "descending": true}]}')
+    assert read_relevance(toml) == read_relevance(json)
+    assert read_relevance(toml) == Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("rating"),))
+    json.write_text("{")
+    with pytest.raises(RelevanceError, match="is no JSON"):
+        read_relevance(json)
+    with pytest.raises(RelevanceError, match="cannot be read"):
+        read_relevance(tmp_path / "nowhere.toml")
+
+
+def test_every_change_is_logged_and_can_be_restored(tmp_path: Path) -> None:
+    store = RelevanceStore(tmp_path)
+    assert store.current() == DEFAULT_RELEVANCE
+    assert not store.path.exists()
+    first, second = Relevance(cutoff=1.0), Relevance(signals=(Signal("price", 0.5, descending=False),))
+    assert [store.put([each], who="m7") for each in (first, second, second)] == [1, 2, 2]
+    assert store.current() == second
+    assert store.restore(1) == 3
+    assert store.current() == first
+    assert store.restore(0) == 4
+    assert store.current() == DEFAULT_RELEVANCE
+    changes = [(each.who, each.before, each.after) for each in store.history()]
+    assert changes == [("", first, None), ("", second, first), ("m7", first, second), ("m7", None, first)]

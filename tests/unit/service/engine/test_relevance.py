@@ -1,0 +1,118 @@
+"""Relevance settings of an engine: applied to searches, followed, previewed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from retrieval.errors import RelevanceError
+from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, Signal, TypoTolerance
+from service.engine.engine import SearchEngine
+from service.engine.reranking import SignalOrder
+from tests.catalogs import ids
+from tests.machine import within
+
+RELEVANCE_FILE = "relevance.sqlite"
+
+
+def test_typo_tolerance_corrects_offers_or_neither(store: SearchEngine) -> None:
+    def search(tolerance: TypoTolerance, *words: str) -> tuple[str, bool]:
+        page = store.search("cordles dril", relevance=Relevance(typo_tolerance=tolerance, never_corrected=words))
+        return page.suggestion, page.corrected
+
+    assert search(TypoTolerance.ON) == ("cordless drill", True)
+    assert search(TypoTolerance.OFFER) == ("cordless drill", False)
+    assert search(TypoTolerance.OFF) == ("", False)
+    assert search(TypoTolerance.ON, "Dril") == ("cordless dril", True)
+    assert search(TypoTolerance.ON, "dril", "cordles") == ("", False)
+
+
+def test_suggestions_are_corrected_as_the_settings_allow(live: SearchEngine) -> None:
+    assert live.suggest("cordels").corrected == "cordless"
+    for relevance in (Relevance(typo_tolerance=TypoTolerance.OFF), Relevance(never_corrected=("cordels",))):
+        live.relevance.put(relevance)
+        assert live.suggest("cordels").corrected == ""
+
+
+def test_margin_and_cutoff_bound_the_candidates(store: SearchEngine) -> None:
+    totals = [store.search("cordless drill", relevance=Relevance(margin=margin)).total for margin in (0.5, 2.25, 10)]
+    assert totals[0] < totals[1] < totals[2]
+    assert store.search("cordless drill").total == totals[1]
+    unknown = [store.search("gift for dad", relevance=Relevance(cutoff=cutoff)).nothing_fits for cutoff in (-3, 3)]
+    assert unknown == [False, True]
+
+
+def test_a_strong_signal_orders_the_head(store: SearchEngine) -> None:
+    plain = store.search("drill", size=1_000)
+    for descending in (True, False):
+        page = store.search("drill", size=1_000, relevance=Relevance(signals=(Signal("price", 10, descending),)))
+        head = [hit.product for hit in page.hits[:100]]
+        prices = [product.price for product in head if product.price is not None]
+        correlation = np.corrcoef(np.arange(len(prices)), prices)[0, 1]
+        assert correlation < -0.5 if descending else correlation > 0.5
+        assert set(ids(page)) == set(ids(plain))
+        assert ids(page)[100:] == ids(plain)[100:]
+        assert all(first.score >= second.score for first, second in pairwise(page.hits))
+
+
+def test_signals_leave_exact_identifiers_and_other_orders_alone(store: SearchEngine) -> None:
+    relevance = Relevance(signals=(Signal("price", 10),))
+    first = store.search("drill").hits[-1].product.id
+    assert ids(store.search(first, relevance=relevance))[0] == first
+    for options in ({"sort": "price"}, {"stage": "bm25"}, {"stage": "dense"}):
+        assert ids(store.search("drill", relevance=relevance, **options)) == ids(store.search("drill", **options))  # type: ignore[arg-type]
+
+
+def test_a_value_counts_by_its_rank_in_the_catalog(store: SearchEngine) -> None:
+    order = SignalOrder([Signal("price")], store.snapshot)
+    prices = np.array([product.price for product in map(store.snapshot.products.__getitem__, range(600))], float)
+    known = prices[~np.isnan(prices)]
+    low, middle, high = known.min(), np.median(known), known.max()
+    shares = order._shares(np.array([[low], [middle], [high], [np.nan]]))[:, 0]
+    # Half of those of the same price count as lower.
+    same = [(known == value).sum() / len(known) for value in (low, high)]
+    assert shares == pytest.approx([same[0] - 1, 0, 1 - same[1], 0], abs=1 / len(known) + 1e-9)
+
+
+def test_a_change_is_followed_by_every_engine(live: SearchEngine, root: Path) -> None:
+    plain = ids(live.search("drill"))
+    live.relevance.put(Relevance(signals=(Signal("price", 10),)), who="m7")
+    changed = ids(live.search("drill"))
+    assert changed != plain
+    assert live.relevance.history()[0].who == "m7"
+    RelevanceStore(root).put([Relevance(signals=(Signal("price", 10, descending=False),))])
+    assert within(1.0, lambda: ids(live.search("drill")) not in (plain, changed))
+    live.relevance.restore(0)
+    assert live.relevance.get() == DEFAULT_RELEVANCE
+    assert ids(live.search("drill")) == plain
+    (root / RELEVANCE_FILE).write_bytes(b"damaged" * 999)
+    assert within(2.0, lambda: any("relevance are not loaded" in notice for notice in live.notices))
+    assert ids(live.search("drill")) == plain
+
+
+def test_a_preview_changes_nothing(live: SearchEngine) -> None:
+    found = live.relevance.preview("drill", Relevance(signals=(Signal("rating", 3),)), size=5)
+    assert ids(found.before) == ids(live.search("drill", size=5))
+    assert ids(found.after) != ids(found.before)
+    assert found.gained or found.moved
+    assert live.relevance.revision == 0
+    with pytest.raises(RelevanceError, match=r"signals: brand: .*holds text"):
+        live.relevance.preview("drill", Relevance(signals=(Signal("brand"),)))
+
+
+def test_a_signal_that_comes_later_holds_then(live: SearchEngine, root: Path) -> None:
+    relevance = Relevance(signals=(Signal("margin", 10),))
+    with pytest.raises(RelevanceError, match="signals: margin: "):
+        live.relevance.put(relevance)
+    RelevanceStore(root).put([relevance])
+    live.reload_if_changed()
+    assert set(live.relevance.faults) == {"margin"}
+    assert any("passed over: signal 'margin'" in notice for notice in live.notices)
+    page = ids(live.search("drill", size=30))
+    live.patch(page[-1], **{"attributes.margin": 40})
+    assert live.relevance.faults == {}
+    assert live.notices == ()
+    assert ids(live.search("drill", size=30)) == page
