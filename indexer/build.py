@@ -49,7 +49,7 @@ from retrieval.store.manifest import (
     Manifest,
     VersionChanges,
 )
-from retrieval.store.products import RECIPE, ProductStore
+from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.synonyms import Synonyms
@@ -76,6 +76,8 @@ class RebuildOptions(FeedOptions):
     dimension: int | None = None
     """Columns to cut vectors to, of an encoder that is named; None for all."""
     synonyms: Path | None = None
+    weights: FieldWeights = DEFAULT_WEIGHTS
+    """The weights of the fields in the searchable text."""
     keep: int = 3
     """Versions to keep, the new one among them."""
     workers: int | None = None
@@ -239,7 +241,9 @@ class Rebuild:
         self._progress.begin("index", self._pipeline.usable, "products")
         previous = self._previous
         possible = self._pipeline.possible_fields(self._updates, previous.catalog if previous else None)
-        options = KeywordLineOptions(possible, reuses_lines=bool(previous and previous.shares_analysis(possible)))
+        weights = self._options.weights
+        reuses_lines = bool(previous and previous.shares_analysis(possible, weights))
+        options = KeywordLineOptions(possible, reuses_lines, weights)
         writer = VersionWriter(building, previous, options, self._target.builder)
         for batch in self._pipeline.publishable_batches(self._updates, previous, options):
             writer.add(batch)
@@ -289,10 +293,19 @@ class Rebuild:
     def _is_unchanged(self, previous: PreviousVersion, building: Path, writer: VersionWriter, encoder: Encoder) -> bool:
         made = previous.manifest
         columns = made.states.dimension if made.states else 0
-        made_by = (made.encoder, made.analyzer, made.recipe, made.last_merged_change, made.cluster, columns)
-        analyzer, merged, place = self._analyzer.identity, self._updates.sequence, self._target.place
+        made_by = (
+            made.encoder,
+            made.analyzer,
+            made.recipe,
+            made.weights,
+            made.last_merged_change,
+            made.cluster,
+            columns,
+        )
+        recipe = (self._analyzer.identity, RECIPE, self._options.weights)
+        merged, place = self._updates.sequence, self._target.place
         columns = state_columns(encoder, self._options.state_dimension)
-        if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, analyzer, RECIPE, merged, place, columns):
+        if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, *recipe, merged, place, columns):
             return False
         # The feed itself may now say what a live change said: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))
@@ -337,6 +350,7 @@ class Rebuild:
             analyzer=self._analyzer.identity,
             **encoding_fields(encoder, name, building, kind, self._states),
             recipe=RECIPE,
+            weights=self._options.weights,
             files=files,
             report={
                 "read": self._pipeline.rows,

@@ -26,7 +26,7 @@ from retrieval.store.manifest import (
     Manifest,
     read_fields,
 )
-from retrieval.store.products import RECIPE, ProductStore, product_from_json, product_to_json
+from retrieval.store.products import RECIPE, FieldWeights, ProductStore, product_from_json, product_to_json
 from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import RULES
 from retrieval.updates.changes import apply_change
@@ -51,10 +51,11 @@ class PreviousVersion:
     def keyword(self) -> Path:
         return self.folder / KEYWORD_FOLDER
 
-    def shares_analysis(self, catalog: FieldCatalog) -> bool:
+    def shares_analysis(self, catalog: FieldCatalog, weights: FieldWeights) -> bool:
         """Whether an unchanged product has the same terms and columns in an index of `catalog`."""
-        made_by = (self.manifest.analyzer.partition("+")[0], self.manifest.recipe, self.catalog.category_roots)
-        return made_by == (RULES, RECIPE, catalog.category_roots) and (self.keyword / LINES_FILE).is_file()
+        made = self.manifest
+        made_by = (made.analyzer.partition("+")[0], made.recipe, made.weights, self.catalog.category_roots)
+        return made_by == (RULES, RECIPE, weights, catalog.category_roots) and (self.keyword / LINES_FILE).is_file()
 
     def product(self, product_id: str) -> Product | None:
         """The product of this id, as it was published."""

@@ -44,6 +44,8 @@ from retrieval.index.keyword_documents import encode_line, keyword_line
 from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
 from retrieval.store.products import (
+    DEFAULT_WEIGHTS,
+    FieldWeights,
     ProductStore,
     ProductWriter,
     encoder_text,
@@ -396,10 +398,12 @@ class PublishableBatch:
 
 @dataclass(frozen=True, slots=True)
 class KeywordLineOptions:
-    """The fields of the keyword index, and whether an unchanged product keeps its line of the previous version."""
+    """The fields of the keyword index, whether an unchanged product keeps its line of the previous version, and the
+    weights of the searched fields."""
 
     catalog: FieldCatalog
     reuses_lines: bool
+    weights: FieldWeights = DEFAULT_WEIGHTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -439,7 +443,7 @@ class SecondPass:
         if options is not None:
             keys = [text_key(encoder_text(product)) for product in result.products]
             terms = [
-                b"" if options.reuses_lines and is_same else self._terms(product, options.catalog)
+                b"" if options.reuses_lines and is_same else self._terms(product, options)
                 for product, is_same in zip(result.products, is_unchanged, strict=True)
             ]
         return PublishableBatch(
@@ -462,8 +466,9 @@ class SecondPass:
 
         return Inspector(self._inspection.rules, self._inspection.norms, self._inspection.now, detect)
 
-    def _terms(self, product: Product, catalog: FieldCatalog) -> bytes:
-        return encode_line(keyword_line(keyword_document(0, product, self._analyzer, catalog), catalog))
+    def _terms(self, product: Product, options: KeywordLineOptions) -> bytes:
+        document = keyword_document(0, product, self._analyzer, options.catalog, options.weights)
+        return encode_line(keyword_line(document, options.catalog))
 
 
 def check_feeds(

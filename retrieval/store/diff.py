@@ -23,6 +23,7 @@ _SETTINGS = (
     ("schema", "schema"),
     ("text analysis", "analyzer"),
     ("recipe", "recipe"),
+    ("field weights", "weights"),
     ("vector index", "vectors"),
     ("encoder", "encoder"),
     ("encoder name", "encoder_name"),

@@ -14,6 +14,7 @@ from retrieval.filters.schema import FieldCatalog
 from retrieval.index.token_states import TokenStatesInfo
 from retrieval.index.vectors import DEFAULT_BACKGROUND, NO_CUTOFF, Background, Cutoff
 from retrieval.store.files import FileEntry, text_seal
+from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 
 MANIFEST = "manifest.json"
 SEAL = "manifest.xxh3"
@@ -64,7 +65,9 @@ class Manifest(msgspec.Struct, frozen=True):
     cutoff: Cutoff = NO_CUTOFF
     """The similarity below which nothing fits a query."""
     recipe: str = ""
-    """`retrieval.store.products.RECIPE`: the parts of a product that were read, and their weights."""
+    """`retrieval.store.products.RECIPE`: the parts of a product that were read."""
+    weights: FieldWeights = DEFAULT_WEIGHTS
+    """The weights of the fields in the searchable text."""
     report: Mapping[str, Any] = {}
     """Counts of the rebuild: rows read, rejected by reason, encoded, reused, seconds."""
     changes: VersionChanges | None = None

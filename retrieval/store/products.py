@@ -7,11 +7,11 @@ import dataclasses
 import mmap
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -157,9 +157,26 @@ def product_from_json(line: bytes) -> Product:
         raise StoreDamagedError(f"a stored product cannot be read: {error}; rebuild the index") from error
 
 
-TITLE_WEIGHT, BRAND_WEIGHT, CATEGORY_WEIGHT, DESCRIPTION_WEIGHT, ATTRIBUTE_WEIGHT = 5, 2, 2, 2, 1
-"""Weights of a field's terms: BM25 over one text that repeats each field by its weight (Robertson, Zaragoza & Taylor
-2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). See docs/decisions for the measurements."""
+HEAVIEST = 10
+Weight = Annotated[int, msgspec.Meta(ge=0, le=HEAVIEST)]
+ATTRIBUTE_WEIGHT = 1
+"""Of an attribute that `FieldWeights.attributes` does not name."""
+
+
+class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Weights of a field's terms, 0 for none: BM25 over one text that repeats each field by its weight (Robertson,
+    Zaragoza & Taylor 2004, Simple BM25 Extension to Multiple Weighted Fields, section 3). See docs/decisions for the
+    measurements."""
+
+    title: Annotated[int, msgspec.Meta(ge=1, le=HEAVIEST)] = 5
+    brand: Weight = 2
+    category: Weight = 2
+    description: Weight = 2
+    attributes: dict[str, Weight] = {}
+    """By the name of an attribute."""
+
+
+DEFAULT_WEIGHTS = FieldWeights()
 RECIPE = "2"
 """Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`: versions of another recipe
 are rebuilt."""
@@ -179,23 +196,26 @@ def encoder_text(product: Product) -> str:
     return normalize_space(". ".join(parts))
 
 
-def keyword_terms(product: Product, analyzer: Analyzer) -> list[str]:
+def keyword_terms(product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS) -> list[str]:
     """The terms that BM25 counts, each field's as often as the field weighs."""
-    return [
-        *analyzer.terms(product.title) * TITLE_WEIGHT,
-        *analyzer.terms(product.brand) * BRAND_WEIGHT,
-        *analyzer.terms(" ".join(product.category)) * CATEGORY_WEIGHT,
-        *analyzer.terms(product.description[:_TERM_DESCRIPTION]) * DESCRIPTION_WEIGHT,
-        *analyzer.terms("\n".join(_attribute_texts(product))) * ATTRIBUTE_WEIGHT,
-        *analyzer.terms("\n".join(value for values in product.identifiers.values() for value in values)),
+    texts = [
+        (product.title, weights.title),
+        (product.brand, weights.brand),
+        (" ".join(product.category), weights.category),
+        (product.description[:_TERM_DESCRIPTION], weights.description),
+        *_attribute_texts(product, weights.attributes),
+        ("\n".join(value for values in product.identifiers.values() for value in values), 1),
     ]
+    return [term for text, weight in texts if text and weight for term in analyzer.terms(text) * weight]
 
 
-def keyword_document(row: int, product: Product, analyzer: Analyzer, catalog: FieldCatalog) -> KeywordDocument:
+def keyword_document(
+    row: int, product: Product, analyzer: Analyzer, catalog: FieldCatalog, weights: FieldWeights = DEFAULT_WEIGHTS
+) -> KeywordDocument:
     """The product as a keyword index takes it. It depends on the catalog's category roots and on nothing else of it."""
     return KeywordDocument(
         row,
-        keyword_terms(product, analyzer),
+        keyword_terms(product, analyzer, weights),
         identifier_keys(product),
         product_columns(product, catalog.category_roots),
     )
@@ -207,10 +227,12 @@ def identifier_keys(product: Product) -> list[str]:
     return sorted({identifier_key(value) for value in (product.id, *values)} - {""})
 
 
-def _attribute_texts(product: Product) -> Iterator[str]:
-    """Attribute values that are words: bare numbers and yes or no match too much and mean too little without a name."""
-    for value in product.attributes.values():
-        if isinstance(value, str):
-            yield value
-        elif isinstance(value, tuple):
-            yield from value
+def _attribute_texts(product: Product, weights: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """Attribute values that are words, and their weights: bare numbers and yes or no match too much and mean too little
+    without a name. Those of one weight are one text."""
+    texts: dict[int, list[str]] = {}
+    for name, value in product.attributes.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words = (each for each in values if isinstance(each, str))
+        texts.setdefault(weights.get(name, ATTRIBUTE_WEIGHT), []).extend(words)
+    return (("\n".join(words), weight) for weight, words in texts.items())

@@ -52,6 +52,7 @@ from service.cli.output import (
     show_pairs,
     show_table,
 )
+from service.curation.relevance import RelevanceStore
 from service.engine.versions import cluster_of, current_manifest
 from service.settings import load_settings
 
@@ -130,6 +131,7 @@ def rebuild(
         runtime=where.runtime,
         dimension=where.dimension,
         synonyms=synonyms,
+        weights=RelevanceStore(index).current().fields,
         keep=keep,
         format=feed.format,
         rules=_rules(rules),

@@ -9,8 +9,9 @@ from typing import Annotated
 import msgspec
 from typer import Argument, Option
 
+from retrieval.store.versions import Store
 from service.cli.options import By, Index, check_index, command
-from service.cli.output import emit, emit_revision, say, show_history, show_moves, write_json
+from service.cli.output import emit, emit_revision, say, show_history, show_moves, show_notices, write_json
 from service.cli.search import PageOptions, QueryArgument, open_engine
 from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceChange, RelevanceStore, read_relevance
 from service.engine.editors import Preview
@@ -20,8 +21,12 @@ SettingsArgument = Annotated[Path, Argument(help="A JSON or TOML file: docs/rele
 
 @command("relevance show store > relevance.json", json=False)
 def show(index: Index) -> None:
-    """Print the settings as JSON, as put reads them."""
-    write_json(msgspec.json.format(msgspec.json.encode(_store(index).current())))
+    """Print the settings as JSON, as put reads them, and on standard error whether weights wait for a rebuild."""
+    relevance = _store(index).current()
+    write_json(msgspec.json.format(msgspec.json.encode(relevance)))
+    weights = Store(index).find_serving().manifest.weights
+    if weights != relevance.fields:
+        show_notices([f"fields waits for the next rebuild; until then searches use {_text(weights)}"])
 
 
 @command("relevance put store relevance.toml --by m7")

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -55,6 +56,7 @@ from retrieval.store.products import (
     OFFSETS_FILE,
     PRODUCTS_FILE,
     RECIPE,
+    FieldWeights,
     ProductStore,
     encoder_text,
     keyword_document,
@@ -150,16 +152,19 @@ def sample(count: int, most: int) -> list[int]:
 
 
 def _check_keyword(
-    keyword: KeywordIndex, products: ProductStore, analyzer: Analyzer | None, advance: Callable[[int], None]
+    keyword: KeywordIndex,
+    products: ProductStore,
+    terms: Callable[[Product], list[str]] | None,
+    advance: Callable[[int], None],
 ) -> list[Problem]:
-    """Looks a sample of the products up by id and, where there is an analyzer, by their own terms."""
+    """Looks a sample of the products up by id and, where `terms` gives them, by their own terms."""
     tally = ProblemTally()
     by_terms = set(sample(len(products), _BY_CONTENT))
     for row in sample(len(products), _BY_ID):
         product_id = products.id_of(row)
         if not _finds_id(keyword, product_id, row):
             tally.add(KEYWORD_FOLDER, "not found by the id at the row", product_id)
-        if analyzer and row in by_terms and not _finds_terms(keyword, keyword_terms(products[row], analyzer), row):
+        if terms and row in by_terms and not _finds_terms(keyword, terms(products[row]), row):
             tally.add(KEYWORD_FOLDER, "not found by the own terms", product_id)
         advance(1)
     return tally.problems()
@@ -247,6 +252,7 @@ class _Parts:
     vectors: FaissIndex | None
     text_keys: Keys | None
     states: StoredStates | None
+    weights: FieldWeights
 
     def sizes(self) -> dict[str, int | None]:
         """How many products each part holds."""
@@ -309,7 +315,7 @@ def _line_problem(parts: _Parts, row: int, product: Product, line: bytes | None)
         return ""
     if line is None:
         return "not in it"
-    made = keyword_line(keyword_document(row, product, parts.analyzer, parts.catalog), parts.catalog)
+    made = keyword_line(keyword_document(row, product, parts.analyzer, parts.catalog, parts.weights), parts.catalog)
     is_same = encode_line(made) == line or _is_equivalent(line, made)
     return "" if is_same else "other terms or values than the product has"
 
@@ -446,7 +452,7 @@ class _Run:
         keyword = self._folder / KEYWORD_FOLDER if has_lines else None
         self._problems += _check_rows(compared, products, keyword, self._progress.advance)
         self._progress.end(f"{self._name}: {len(products):,} products against their terms, fields and texts")
-        self._check_searches(parts, products, compared.analyzer)
+        self._check_searches(compared, products)
         if encode and parts.vectors is not None:
             self._check_encoder(manifest, parts.vectors, products)
 
@@ -461,6 +467,7 @@ class _Run:
             self._open(VECTORS_FOLDER, lambda: FaissIndex(folder / VECTORS_FOLDER, gpu=False)),
             self._open(TEXT_KEYS_FILE, lambda: _text_keys(folder / TEXT_KEYS_FILE)),
             self._open(STATES_FOLDER, lambda: StoredStates(folder / STATES_FOLDER)) if manifest.states else None,
+            manifest.weights,
         )
         self._open(SIGNALS_FILE, lambda: StoredSignals(folder, manifest.products))
         self._open(GROUPS_FILE, lambda: StoredGroups(folder, manifest.products).variants(NO_ROWS))
@@ -497,11 +504,13 @@ class _Run:
             what = f"it is of the kind {vectors.kind.value}, the manifest has {manifest.vectors}"
             self._problems.append(Problem(VECTORS_FOLDER, what))
 
-    def _check_searches(self, parts: _Parts, products: ProductStore, analyzer: Analyzer | None) -> None:
+    def _check_searches(self, parts: _Parts, products: ProductStore) -> None:
+        analyzer, weights = parts.analyzer, parts.weights
+        terms = partial(keyword_terms, analyzer=analyzer, weights=weights) if analyzer else None
         keyword, vectors, advance = parts.keyword, parts.vectors, self._progress.advance
         self._progress.begin("find", min(len(products), _BY_ID), "products")
         if keyword:
-            self._run_check(KEYWORD_FOLDER, lambda: _check_keyword(keyword, products, analyzer, advance))
+            self._run_check(KEYWORD_FOLDER, lambda: _check_keyword(keyword, products, terms, advance))
         if vectors:
             folder = self._folder / VECTORS_FOLDER
             self._run_check(VECTORS_FOLDER, lambda: _check_vectors(folder, vectors, products, parts.text_keys))

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from retrieval.errors import RelevanceError, suggest_names
+from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from retrieval.text.vocabulary import words_of
 from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, read_document
 
@@ -55,6 +56,8 @@ class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     never_corrected: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=1_000)] = ()
     """Words that are right as they are typed."""
     signals: Annotated[tuple[Signal, ...], Meta(max_length=10)] = ()
+    fields: FieldWeights = DEFAULT_WEIGHTS
+    """Weights of the searched fields, from the next rebuild on."""
 
     @property
     def id(self) -> str:
@@ -79,6 +82,7 @@ _ALLOWED: Mapping[str, str] = {
     "typo_tolerance": f"one of {', '.join(TypoTolerance)}",
     "never_corrected": "a list of at most 1,000 words",
     "signals": "a list of at most 10, each with a field, a weight (above 0, at most 10) and descending (true or false)",
+    "fields": "whole numbers from 0 to 10: title (at least 1), brand, category, description, attributes by name",
 }
 
 
@@ -97,7 +101,7 @@ def parse_relevance(document: object) -> Relevance:
     except msgspec.ValidationError as error:
         reason, _, path = str(error).partition(" - at `$.")
         place = path.removesuffix("`")
-        field = place.partition("[")[0]
+        field = place.partition("[")[0].partition(".")[0]
         raise RelevanceError(f"{place}: {reason}; {field} must be {_ALLOWED[field]}", field=field) from None
     _check(relevance)
     return relevance

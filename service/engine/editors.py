@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from retrieval.errors import RelevanceError, RuleError, SynonymError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page
+from retrieval.store.products import FieldWeights
 from retrieval.text.analysis import Analyzer, phrase_key
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.document_store import Change, DocumentStore, EditableStore, Entry, StoredDocuments
@@ -441,6 +442,11 @@ class EngineRelevance:
         """Why a signal cannot be used with the version that serves, by its field: it is passed over."""
         return self._served.compiled(self._snapshot()).faults
 
+    @property
+    def weights_in_effect(self) -> FieldWeights:
+        """The field weights that the version which serves was built with; others wait for the next rebuild."""
+        return self._snapshot().manifest.weights
+
     def get(self) -> Relevance:
         """The settings that are stored, or the default ones."""
         return self._served.store.current()
@@ -472,8 +478,14 @@ class EngineRelevance:
 
     def _checked(self, relevance: Relevance) -> Relevance:
         checked = validate_relevance(relevance)
-        for name, fault in compile_relevance(checked, self._snapshot()).faults.items():
+        snapshot = self._snapshot()
+        for name, fault in compile_relevance(checked, snapshot).faults.items():
             raise RelevanceError(f"signals: {name}: {fault}", field="signals")
+        for name in checked.fields.attributes:
+            try:
+                snapshot.catalog.resolve(f"attributes.{name}")
+            except UnknownFieldError as error:
+                raise RelevanceError(f"fields.attributes: {error}", field="fields") from error
         return checked
 
     def _followed(self, revision: int) -> int:

@@ -389,7 +389,7 @@ class LiveSnapshot:
     def _document(self, row: int, product: Product | None, catalog: FieldCatalog, sequence: int) -> DocumentChange:
         if product is None:
             return DocumentChange(row, sequence, None)
-        document = keyword_document(row, product, self.snapshot.analyzer, catalog)
+        document = keyword_document(row, product, self.snapshot.analyzer, catalog, self.snapshot.manifest.weights)
         return DocumentChange(row, sequence, document, product_to_json(product))
 
     def _catalog(self, products: Iterable[Product]) -> FieldCatalog:

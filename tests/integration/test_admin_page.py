@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from service.curation.relevance import Relevance, Signal, TypoTolerance
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
@@ -18,7 +19,7 @@ from tests.services import made
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-TABS = ("Search", "Rules", "Synonyms", "Experiments", "Events", "Products", "Versions", "Models", "Health")
+TABS = ("Search", "Rules", "Synonyms", "Relevance", "Experiments", "Events", "Products", "Versions", "Models", "Health")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +65,35 @@ def test_a_product_is_looked_up_and_changed(browser: Browser, address: str, stor
         visit.page.get_by_role("button", name="Look up").click()
         visit.page.get_by_role("alert").filter(has_text="nosuch").wait_for()
         visit.faults = [each for each in visit.faults if "404" not in each]
+
+
+def test_relevance_settings_are_tried_saved_and_restored(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.on("dialog", lambda dialog: dialog.accept())
+        visit.page.goto("/admin#relevance")
+        visit.page.get_by_label("Corrections of spelling").select_option("offer")
+        visit.page.get_by_role("button", name="Add a signal").click()
+        visit.page.get_by_label("Field", exact=True).fill("brand")
+        visit.page.get_by_label("Try it on").fill("drill")
+        visit.page.get_by_role("button", name="What would this change?").click()
+        visit.page.get_by_role("alert").filter(has_text="holds text").wait_for()
+        visit.page.get_by_label("Field", exact=True).fill("price")
+        visit.page.get_by_label("Weight").fill("10")
+        visit.page.get_by_role("button", name="What would this change?").click()
+        visit.page.get_by_role("region", name="What would change").wait_for()
+        assert store.relevance.revision == 0
+        assert serious_faults(visit.page) == []
+        visit.page.get_by_role("button", name="Save", exact=True).click()
+        visit.page.get_by_text("first settings").wait_for()
+        assert store.relevance.get() == Relevance(typo_tolerance=TypoTolerance.OFFER, signals=(Signal("price", 10),))
+        store.relevance.restore(0)
+        visit.page.reload()
+        visit.page.get_by_role("button", name="Go back to revision 1").click()
+        visit.page.get_by_text("changed", exact=True).first.wait_for()
+        visit.page.get_by_role("cell", name="3", exact=True).wait_for()
+        assert store.relevance.get().signals == (Signal("price", 10),)
+        store.relevance.restore(0)
+        visit.faults = [each for each in visit.faults if "400" not in each]
 
 
 def test_a_rule_is_tried_saved_switched_and_taken_back(browser: Browser, address: str, store: SearchEngine) -> None:

@@ -246,6 +246,8 @@ class RelevanceResponse:
     """Every setting, as in docs/relevance.md."""
     faults: dict[str, str]
     """The reason why a signal is not applied, by its field."""
+    fields_in_effect: Document
+    """The field weights of the version that serves; those of `relevance` hold from the next rebuild on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +272,8 @@ class RelevanceHistoryResponse:
 def relevance(context: Contextual, _permit: MayAdminister) -> RelevanceResponse:
     """The stored settings, or the default ones."""
     editor = context.engine.relevance
-    return RelevanceResponse(editor.revision, _to_document(editor.get()), dict(editor.faults))
+    faults, weights = dict(editor.faults), msgspec.to_builtins(editor.weights_in_effect)
+    return RelevanceResponse(editor.revision, _to_document(editor.get()), faults, weights)
 
 
 @relevance_router.put("", summary="Replace the relevance settings")

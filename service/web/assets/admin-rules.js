@@ -93,7 +93,8 @@ function editorOf(rule, saved, close) {
     el("div", { class: "buttons" }, button("Save", save, "primary"), button("Close", close, "primary plain")));
 }
 
-function previewOf(found) {
+/** What a change would do to a page. */
+export function previewOf(found) {
   const rows = [...found.gained, ...found.moved, ...found.lost];
   const counts = `${number(found.total_before)} products before, ${number(found.total_after)} after.`;
   if (!rows.length) return el("p", { role: "status", text: `The first 20 places stay as they are. ${counts}` });
@@ -101,6 +102,6 @@ function previewOf(found) {
     ["product", ({ title, product }) => title || product],
     ["place before", ({ before }) => number(before), true],
     ["place after", ({ after }) => number(after), true],
-    ["by rule", (row) => row.rule],
+    ...(rows.some(({ rule }) => rule) ? [["by rule", ({ rule }) => rule]] : []),
   ], rows)];
 }

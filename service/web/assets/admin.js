@@ -5,6 +5,7 @@ import { eventsPart } from "./admin-events.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { healthPart } from "./admin-health.js";
 import { productsPart } from "./admin-products.js";
+import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
 import { searchPart } from "./admin-search.js";
 import { synonymsPart } from "./admin-synonyms.js";
@@ -17,6 +18,7 @@ const PARTS = [
   ["search", "Search", "/v1/search", searchPart],
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
+  ["relevance", "Relevance", "/v1/relevance", relevancePart],
   ["experiments", "Experiments", "/v1/experiments", experimentsPart],
   ["events", "Events", "/v1/reports/events", eventsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],

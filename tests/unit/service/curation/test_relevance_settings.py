@@ -40,6 +40,10 @@ from service.curation.relevance import (
         ({"signals": [{"field": "rating", "wait": 1}]}, "signals", "unknown field `wait`"),
         ({"signals": [{"field": "rating"}] * 2}, "signals", "'rating' is listed twice"),
         ({"signals": [{"field": f"f{number}"} for number in range(11)]}, "signals", "at most 10"),
+        ({"fields": {"title": 0}}, "fields", r"fields.title: .*title \(at least 1\)"),
+        ({"fields": {"brand": 1.5}}, "fields", "fields.brand: Expected `int`"),
+        ({"fields": {"attributes": {"colour": 11}}}, "fields", "whole numbers from 0 to 10"),
+        ({"fields": {"sku": 1}}, "fields", "unknown field `sku`"),
         ([], "", "are an object with named fields, this is list"),
     ],
 )

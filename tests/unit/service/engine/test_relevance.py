@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import RelevanceError
+from retrieval.progress import NullProgress
+from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
+from retrieval.store.versions import Store
+from service.cli.verify import verify_version
 from service.curation.relevance import DEFAULT_RELEVANCE, Relevance, RelevanceStore, Signal, TypoTolerance
+from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
 from service.engine.reranking import SignalOrder
 from tests.catalogs import ids
+from tests.conftest import ENCODER
 from tests.machine import within
 
 RELEVANCE_FILE = "relevance.sqlite"
@@ -116,3 +124,38 @@ def test_a_signal_that_comes_later_holds_then(live: SearchEngine, root: Path) ->
     assert live.relevance.faults == {}
     assert live.notices == ()
     assert ids(live.search("drill", size=30)) == page
+
+
+def test_field_weights_hold_from_the_next_rebuild_on(
+    root: Path, demo: DemoFiles, cache: Path, live: SearchEngine
+) -> None:
+    weights = FieldWeights(title=8, description=0, attributes={"color": 3})
+    with pytest.raises(RelevanceError, match=r"fields.attributes: no field .*did you mean attributes.color"):
+        live.relevance.put(Relevance(fields=FieldWeights(attributes={"colour": 3})))
+    live.relevance.put(Relevance(fields=weights))
+    assert live.relevance.weights_in_effect == DEFAULT_WEIGHTS
+    row = next(row for row in range(600) if isinstance(live.snapshot.products[row].attributes.get("color"), str))
+    product = live.snapshot.products[row]
+    described = live.snapshot.analyzer.terms(product.description)
+    only_described = next(
+        word for word in described if word not in keyword_terms(product, live.snapshot.analyzer, weights)
+    )
+
+    def finds(text: str) -> bool:
+        return row in live.snapshot.keyword.search(live.snapshot.analyzer.groups(text), 600).rows
+
+    assert finds(only_described)
+    options = RebuildOptions(
+        (str(demo.products),), cache, encoder=ENCODER, weights=RelevanceStore(root).current().fields
+    )
+    assert rebuild(root, options).published
+    live.refresh()
+    assert live.relevance.weights_in_effect == weights
+    assert not finds(only_described)
+    assert not rebuild(root, options).published
+    assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems
+    live.patch(product.id, description=f"{product.description} xylophone")
+    assert not finds("xylophone")
+    live.patch(product.id, **{"attributes.color": "xylophone"})
+    assert finds("xylophone")
+    assert rebuild(root, replace(options, weights=DEFAULT_WEIGHTS)).published
