@@ -401,7 +401,7 @@ def compile_relevance(relevance: Relevance, snapshot: Snapshot) -> CompiledRelev
             snapshot.catalog.resolve_sortable(signal.field)
             usable.append(signal)
         except UnknownFieldError as error:
-            faults[signal.field] = str(error)
+            faults[signal.field] = str(error).removeprefix("sort: ")
     limits = CandidateLimits(margin=relevance.margin, cutoff=relevance.cutoff)
     return CompiledRelevance(relevance, limits, SignalOrder(usable, snapshot) if usable else None, faults)
 
@@ -479,8 +479,8 @@ class EngineRelevance:
     def _checked(self, relevance: Relevance) -> Relevance:
         checked = validate_relevance(relevance)
         snapshot = self._snapshot()
-        for name, fault in compile_relevance(checked, snapshot).faults.items():
-            raise RelevanceError(f"signals: {name}: {fault}", field="signals")
+        for fault in compile_relevance(checked, snapshot).faults.values():
+            raise RelevanceError(f"signals: {fault}", field="signals")
         for name in checked.fields.attributes:
             try:
                 snapshot.catalog.resolve(f"attributes.{name}")

@@ -108,7 +108,8 @@ def error_response(error: RequestError, identity: str, *, in_protocol: bool = Fa
     if in_protocol:
         body = ProtocolErrorResponse(message=error.message, status=error.status)
     else:
-        detail = ErrorDetail(code=error.code, message=error.message, field=error.field, request_id=identity)
+        field = error.field.encode("utf-8", "replace").decode()  # of a body that may name half a character
+        detail = ErrorDetail(code=error.code, message=error.message, field=field, request_id=identity)
         body = ErrorResponse(error=detail)
     return Response(body.model_dump_json(), error.status, headers, "application/json")
 

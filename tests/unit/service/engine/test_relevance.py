@@ -107,13 +107,13 @@ def test_a_preview_changes_nothing(live: SearchEngine) -> None:
     assert ids(found.after) != ids(found.before)
     assert found.gained or found.moved
     assert live.relevance.revision == 0
-    with pytest.raises(RelevanceError, match=r"signals: brand: .*holds text"):
+    with pytest.raises(RelevanceError, match="signals: brand holds text"):
         live.relevance.preview("drill", Relevance(signals=(Signal("brand"),)))
 
 
 def test_a_signal_that_comes_later_holds_then(live: SearchEngine, root: Path) -> None:
     relevance = Relevance(signals=(Signal("margin", 10),))
-    with pytest.raises(RelevanceError, match="signals: margin: "):
+    with pytest.raises(RelevanceError, match="signals: no field 'margin'"):
         live.relevance.put(relevance)
     RelevanceStore(root).put([relevance])
     live.reload_if_changed()

@@ -68,6 +68,8 @@ def test_relevance_settings_are_previewed_put_followed_and_restored(client: Test
         ):
             assert answer.status_code == 400
             assert (answer.json()["error"]["code"], answer.json()["error"]["field"]) == ("bad_relevance", field)
+    half = client.put("/v1/relevance", content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
+    assert (half.status_code, half.json()["error"]["field"]) == (400, "?")
 
 
 def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
