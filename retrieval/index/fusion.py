@@ -36,6 +36,8 @@ class RetrievalScores:
     dense_rank: Array
     intent: Array
     """How far each candidate is of the type that the query asks for (n,), 0 to 1."""
+    closeness: Array
+    """How near each candidate is to the query (n,): 1 for the nearest product, 0 from some similarity on."""
     is_preferred: Array
     """(n,) 1 for a candidate with the price that the query names, else 0."""
 
@@ -47,10 +49,11 @@ class RetrievalScores:
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """The scores of the candidates at `rows`, in their order."""
         bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
-        bm25, cosine, intent, preferred = (
-            each[rows] for each in (self.bm25, self.cosine, self.intent, self.is_preferred)
+        bm25, cosine, intent, closeness, preferred = (
+            each[rows] for each in (self.bm25, self.cosine, self.intent, self.closeness, self.is_preferred)
         )
-        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, intent, preferred)
+        named = (intent, closeness, preferred)
+        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, *named)
 
 
 PREFERRED = 2.0
@@ -66,7 +69,7 @@ def per_word(evidence: RetrievalScores, weight: float, of_type: float) -> Array:
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
     Fusion Functions for Hybrid Retrieval, section 3).
     """
-    named = of_type * evidence.intent + PREFERRED * evidence.is_preferred
+    named = of_type * evidence.intent * evidence.closeness + PREFERRED * evidence.is_preferred
     return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + named
 
 
@@ -87,7 +90,7 @@ def reciprocal_rank(evidence: RetrievalScores, k: float) -> Array:
     return 1.0 / (k + evidence.bm25_rank) + 1.0 / (k + evidence.dense_rank)
 
 
-OF_TYPE = 4.0
+OF_TYPE = 3.5
 """What a product of the type that the query asks for gains in the merged order."""
 METHODS: Mapping[str, Merge] = {
     "per-word": partial(per_word, weight=0.7, of_type=OF_TYPE),

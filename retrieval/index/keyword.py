@@ -223,12 +223,14 @@ def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
 
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
-    """The number of a query's words that a product must have to match: both of two, half of more, rounded up.
+    """The number of a query's words that a product must have to match: both of two, unless one is enough, half of more,
+    rounded up.
 
     Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
     (docs/decisions/0019-candidate-margin.md).
     """
-    return len(groups) if len(groups) <= _ALL_OF else (len(groups) + 1) // 2
+    needs_all = len(groups) <= _ALL_OF and not any(group.is_enough for group in groups)
+    return len(groups) if needs_all else (len(groups) + 1) // 2
 
 
 def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: int) -> list[float]:

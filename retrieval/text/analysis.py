@@ -260,6 +260,8 @@ class TermGroup:
     """Conjunctions of terms, the first of what the user typed."""
     synonyms: tuple[Phrase, ...] = ()
     """Phrases that are met in place of the word, or of a longer phrase that it is part of."""
+    is_enough: bool = False
+    """Whether a product with this word alone matches a query of two words."""
     is_character: bool = False
     """Whether it is a character of a Chinese word, searched in addition to the word."""
 

@@ -74,9 +74,14 @@ KEYWORD_DEPTH = 1_000
 DENSE_DEPTH = 200
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
-_VOTERS, _VOTED, _ABOVE_BM25 = 20, 2.0, 1.75
-"""The nearest products that vote on the type of a query without a known head, and the agreement of all their votes. The
-one word of a query is then one of accessories, so the votes count for more than the best BM25 of the catalog."""
+_VOTERS, _VOTED, _CLEAR_VOTE, _ABOVE_BM25 = 20, 1.33, 0.4, 1.75
+"""The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
+Where so many agree on a query of one word, the word is one of accessories, and their type counts for more than the best
+BM25 of the catalog."""
+_FEW_MATCHES = 5
+"""Products that must have both words of a query of two; where fewer have, one word is enough."""
+_OF_TYPE_WITHIN = 2.0
+"""Deviations below the nearest product within which a product's type counts in merging, less the further it is."""
 _CHECKED = 20
 """The best keyword matches that are looked at for one with all words of the query."""
 _INTERLEAVED = 100
@@ -175,6 +180,9 @@ class Stages:
         vectors = self._snapshot.vectors
         nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
         retrieved = keyword.result()
+        if len(request.groups) > 1 and retrieved.best.total < _FEW_MATCHES and request.stage != "dense":
+            request = replace(request, groups=tuple(replace(group, is_enough=True) for group in request.groups))
+            retrieved = self._retrieved(request)
         wanted = self._wanted_types(request, retrieved, nearest)
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
@@ -204,7 +212,7 @@ class Stages:
         """The rows up to place `end`, those behind the ranked part in the order of their BM25."""
         if end <= len(ranking.rows) or ranking.total <= len(ranking.rows):
             return ranking.rows[:end]
-        matches = self._snapshot.keyword.search(request.groups, end + len(ranking.rows), request.where)
+        matches = self._snapshot.keyword.search(ranking.selection.groups, end + len(ranking.rows), request.where)
         behind = matches.rows[~np.isin(matches.rows, ranking.rows)]
         return np.concatenate([ranking.rows, behind])[:end]
 
@@ -274,8 +282,15 @@ class Stages:
         if query is not None:
             cosine = self._snapshot.vectors.similarity(query, rows).astype(np.float64)
         intent = self._snapshot.types.agreements(wanted, rows)
+        # What is of the type and far from the query would crowd out what is not.
+        behind = (
+            (float(nearest.scores[0]) - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
+        )
+        closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, 0, 1)
         preferred = self._are_preferred(request, rows)
-        evidence = _evidence(len(request.groups), background, (matches, others, nearest), cosine, (intent, preferred))
+        evidence = _evidence(
+            len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
+        )
         extra = others.rows[others.scores == 0]
         alone = {"bm25": evidence.bm25, "dense": evidence.cosine}
         scores = alone[request.stage] if request.stage in alone else request.merge(evidence)
@@ -342,13 +357,14 @@ class Stages:
         if not rows:
             return NO_TYPES
         similarity = self._snapshot.manifest.background.standardise(nearest.scores[:_VOTERS].astype(np.float64))
-        gain = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
-        is_alone = words == 1 and request.text.strip().isalpha()
-        if is_alone:
-            gain = max(gain, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / OF_TYPE)
         titles = {row: self._snapshot.products[row].title for row in rows}
-        voted = types.voted(request.text, titles, similarity, gain)
-        return replace(voted, is_sure=is_alone and max(voted.agreement.values(), default=0.0) >= gain / 2)
+        gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
+        voted = types.voted(request.text, titles, similarity, gain_of_all)
+        leading = max(voted.agreement.values(), default=0.0) / gain_of_all
+        if words > 1 or leading < _CLEAR_VOTE or not request.text.strip().isalpha():
+            return voted
+        gain = max(1.0, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / OF_TYPE / gain_of_all)
+        return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=True)
 
     def _are_preferred(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
         """1 for the products with the price that a query names (n,), else 0."""
@@ -412,7 +428,9 @@ class Stages:
         cosine = nearest.scores.astype(np.float64)
         background = self._snapshot.manifest.background
         unranked = np.full(count, np.inf)
-        evidence = RetrievalScores(len(request.groups), background, nothing, cosine, unranked, ranks, nothing, nothing)
+        evidence = RetrievalScores(
+            len(request.groups), background, nothing, cosine, unranked, ranks, nothing, nothing, nothing
+        )
         places = np.arange(1, count + 1)
         return Ranking(rows, cosine, evidence, 0, Selection(), cosine, places)
 
@@ -422,10 +440,10 @@ def _evidence(
     background: Background,
     found: tuple[Matches, Matches, NearestRows],
     cosine: NDArray[np.float64],
-    named: tuple[NDArray[np.float64], NDArray[np.float64]],
+    named: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
 ) -> RetrievalScores:
     """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors. `named` are (n,)
-    how far they are of the type, and whether of the price, that the query names."""
+    how far they are of the type, how near to the query, and whether of the price, that the query names."""
     matches, others, nearest = found
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)

@@ -122,7 +122,7 @@ class Reranker:
             job.answer.set_result(found)
 
 
-OF_TYPE, OF_SURE_TYPE = 2.0, 8.0
+OF_TYPE, OF_SURE_TYPE = 4.0, 8.0
 """What a product of the type that the query asks for gains, and where it asks for nothing else: rankers learn from
 lists that rarely name a type alone (docs/decisions/0017-product-types.md)."""
 DEPTH = 100
