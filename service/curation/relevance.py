@@ -50,7 +50,7 @@ class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     cutoff: Annotated[float, Meta(ge=-3, le=3)] = 0.0
     """Deviations of unrelated products that are added to the measured cutoff."""
-    margin: Annotated[float, Meta(ge=0.5, le=10)] = 2.25
+    margin: Annotated[float, Meta(ge=0.5, le=10)] = 3.0
     """Deviations below the nearest product that a candidate may be."""
     typo_tolerance: TypoTolerance = TypoTolerance.ON
     never_corrected: Annotated[tuple[Annotated[str, Meta(max_length=100)], ...], Meta(max_length=1_000)] = ()

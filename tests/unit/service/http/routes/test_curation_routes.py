@@ -49,7 +49,7 @@ def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, sto
 def test_relevance_settings_are_previewed_put_followed_and_restored(client: TestClient, store: SearchEngine) -> None:
     by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
     before = client.get("/v1/relevance").json()
-    assert (before["relevance"]["margin"], before["relevance"]["signals"], before["faults"]) == (2.25, [], {})
+    assert (before["relevance"]["margin"], before["relevance"]["signals"], before["faults"]) == (3.0, [], {})
     seen = client.post("/v1/relevance/preview", json={"q": "drill", "size": 5, "put": by_price}).json()
     assert seen["total_before"] == seen["total_after"]
     assert seen["gained"] or seen["moved"]
