@@ -35,7 +35,7 @@ from retrieval.index.keyword import (
     SortedRows,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors
-from retrieval.records import Candidate, Explanation, Facet, StageScore
+from retrieval.records import Candidate, Contribution, Explanation, Facet, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
 from retrieval.text.price_bounds import PriceBounds
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms
@@ -570,6 +570,8 @@ class Ranking:
     """The type that all candidates are of, where others were left out of an order that is not by relevance."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
+    signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
+    """What signals added to the scores of the head, by row."""
 
     @property
     def deviation(self) -> float:

@@ -25,7 +25,7 @@ from retrieval.index.fusion import DEFAULT, METHODS, PREFERRED
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import ProductTokens
 from retrieval.index.vectors import Vectors
-from retrieval.records import Explanation, PastAct
+from retrieval.records import Contribution, Explanation, PastAct
 from service.curation.relevance import Signal
 from service.engine.candidates import HEAD, RankerCandidates, Ranking, reorder_head
 from service.engine.snapshot import Products, Snapshot
@@ -255,9 +255,13 @@ class SignalOrder:
 
     def reorder(self, ranking: Ranking, products: Products) -> None:
         """Reorders in place the best `HEAD` candidates, exact identifiers first."""
-        count = min(HEAD, len(ranking.rows))
-        shares = self._shares(self._values(products, ranking.rows[:count]))
-        reorder_head(ranking, ranking.scores[:count] + ranking.deviation * (shares @ self._weights))
+        rows = ranking.rows[:HEAD]
+        values = self._values(products, rows)
+        gained = ranking.deviation * self._shares(values) * self._weights
+        ranking.signals = {
+            row: tuple(map(_contribution, self._fields, values[at], gained[at])) for at, row in enumerate(rows.tolist())
+        }
+        reorder_head(ranking, ranking.scores[:HEAD] + gained.sum(axis=1))
 
     def _shares(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values (n, signals) as ranks among the known ones, -1 to 1."""
@@ -276,6 +280,10 @@ class SignalOrder:
                 numbers = product_columns(products[row], self._roots, self._fields).numbers
                 values[at] = [min(numbers.get(name, (np.nan,))) for name in self._fields]
         return values
+
+
+def _contribution(name: str, value: float, gained: float) -> Contribution:
+    return Contribution(f"signal {name}", "not known" if np.isnan(value) else f"{value:g}", float(gained))
 
 
 UNREAD = "the history counts for nothing: no ranker serves that reads one"

@@ -341,10 +341,14 @@ class Search:
         if not self._query.explain or self._stages.last is None:
             return hits
         try:
-            explanations = self._stages.last.explain(ranking, self._query.text, np.array(rows, np.int64))
+            explanations = dict(self._stages.last.explain(ranking, self._query.text, np.array(rows, np.int64)))
         except ModelError:
             ranking.degraded = (*ranking.degraded, EXPLANATION)
             return hits
+        for row, signals in ranking.signals.items():
+            if (found := explanations.get(row)) is not None:
+                parts = sorted((*found.contributions, *signals), key=lambda each: -abs(each.contribution))
+                explanations[row] = replace(found, contributions=tuple(parts))
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
 
     def _answer(

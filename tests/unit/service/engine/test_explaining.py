@@ -22,6 +22,7 @@ from rerank.ranker.spec import ranker_store
 from retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
 from service.cli.output import out
 from service.cli.search import show_page
+from service.curation.relevance import Relevance, Signal
 from service.engine.engine import DEGRADED, SearchEngine
 from service.engine.explain import DESCRIPTIONS, OF_TYPE, HitFacts
 from service.engine.request import STAGES
@@ -95,6 +96,14 @@ def test_an_explained_page_is_the_same_page(explaining: SearchEngine) -> None:
     assert page.degraded == ()
     for hit in page.hits:
         assert set(by_name(hit)) - {OF_TYPE} == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
+
+
+def test_signals_are_among_the_contributions(explaining: SearchEngine) -> None:
+    relevance = Relevance(signals=(Signal("price", 2),))
+    page = explaining.search("cordless drill", explain=True, relevance=relevance)
+    found = [by_name(hit)["signal price"] for hit in page.hits[:10]]
+    assert [each.value for each in found] == [f"{hit.product.price:g}" for hit in page.hits[:10]]
+    assert len({each.contribution for each in found}) > 1
 
 
 def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -> None:
@@ -171,7 +180,7 @@ def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: Search
     publish(root, spec_for(engine.snapshot), failing(candidates=100))
     before = DEGRADED.labels(EXPLANATION)._value.get()
     with SearchEngine.open(root) as opened:
-        plain, page = opened.search("drill"), opened.search("drill", explain=True)
+        plain, page = (opened.search("lamp for the desk", explain=each) for each in (False, True))
     assert (plain.degraded, page.degraded) == ((), (EXPLANATION,))
     assert page.hits == plain.hits
     assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
