@@ -54,7 +54,7 @@ def test_hits_of_the_kind_count_at_the_number_of_products_of_the_kind(engine: Se
     assert not figures["merged"].failures
 
 
-def test_added_synonyms_of_the_demo_store_help_and_harm_no_english_query(demo_index: Path, engine: SearchEngine) -> None:
+def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path, engine: SearchEngine) -> None:
     pairs = Synonyms.load("benchmarks/cases/demo_synonyms.txt")
     found = read_intent_cases(Path("benchmarks/cases/demo_synonyms.tsv"))
     before, counted = measure_intent(engine, found, ("merged",))
