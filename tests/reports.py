@@ -33,6 +33,7 @@ from service.reports.training import (
     TextTowers,
     UserTowerResult,
 )
+from service.training.click_dataset import FirstHits
 from service.training.user_tower import NEAR, TOWER
 
 START = datetime(2026, 3, 2, 9, tzinfo=UTC)
@@ -208,6 +209,7 @@ def findings(**said: object) -> Findings:
         orders=(OrderResult("merged", 0.5, 0.48, 0.52, 400), OrderResult("naive", 0.51, 0.5, 0.53, 400)),
         above_naive=Gain(0.02, 0.01, 0.03),
         comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
+        examples=(FirstHits("steel pan", 12, ("Pan lid", "Steel pan"), ("Steel pan", "Iron pan")),),
     )
     return replace(plain, **said)  # type: ignore[arg-type]
 
@@ -255,7 +257,10 @@ def learn_report(text: str = "nothing was clicked", **said: object) -> LearnRepo
             Stage("ranker", "It is trained.", StageOutcome.STOPPED, (Step("debiased", "", 71.0),)),
         ),
         events=events,
-        findings=findings(comparisons=(comparison(WORSE, NDCG, f"language {text}"),)),
+        findings=findings(
+            comparisons=(comparison(WORSE, NDCG, f"language {text}"),),
+            examples=(FirstHits(text, 5, (text,), ("new", text)),),
+        ),
         shoppers=recommends(text),
         towers=TextTowers(312, (text,)),
     )

@@ -31,6 +31,8 @@ class CandidateLists:
     """(m,): the candidates' rows in their version."""
     features: Floats
     """(m, F), see `rerank.ranker.features`."""
+    bonus: Floats
+    """(m,): what serving adds to a ranker's score, for the type and the price that the query asks for."""
 
     def __len__(self) -> int:
         return len(self.queries)
@@ -56,7 +58,7 @@ class CandidateLists:
         """The candidates at `places`, ascending, and all queries."""
         lengths = np.bincount(self.query_of[places], minlength=len(self))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        return CandidateLists(self.queries, offsets, self.rows[places], self.features[places])
+        return CandidateLists(self.queries, offsets, self.rows[places], self.features[places], self.bonus[places])
 
     def sample(self, most: int, seed: int) -> CandidateLists:
         """At most `most` candidates of each query: half of them the top ones, the others sampled. The sample depends

@@ -57,15 +57,26 @@ def propensities(examination: Floats, least: float = LEAST_PROPENSITY) -> Floats
     return np.clip(np.nan_to_num(examination, nan=least), least, 1.0)
 
 
+PRIOR_EXAMINATIONS = 2.0
+"""How many examined impressions of a product of average value are added to those of each pair."""
+
+
 def unbiased_gains(pairs: Ints, acts: NDArray[np.bool_], chances: Floats, worth: Floats, count: int) -> Floats:
-    """(count,): position-corrected value of each pair per examined impression. Each act is weighted by the inverse
-    propensity of its position (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank with biased
-    feedback, section 4), without a prior. `pairs` (n, depth) were shown, `acts` (n, depth, 3) are what was done,
-    `chances` (depth,) are propensities, `worth` (3,) are the values of a click, a cart and a purchase."""
+    """(count,): position-corrected value of each pair per examined impression; NaN for a pair that was never shown, of
+    which nothing is known.
+
+    The value of a pair's acts is divided by the sum of the propensities of its impressions: inverse propensity weights
+    (Joachims, Swaminathan & Schnabel 2017, Unbiased learning-to-rank with biased feedback, section 4), normalised by
+    themselves (Swaminathan & Joachims 2015, The self-normalized estimator for counterfactual learning, section 5).
+    Both sums begin with `PRIOR_EXAMINATIONS` of average value, so that one click on what was hardly seen does not set
+    the ideal order of a query, which nDCG is measured by. `pairs` (n, depth) were shown, `acts` (n, depth, 3) are what
+    was done, `chances` (depth,) are propensities, `worth` (3,) are the values of a click, a cart and a purchase."""
     shown = pairs != NOTHING_SHOWN
-    gained = (acts @ worth) / chances[: pairs.shape[1]]
-    impressions = sums(pairs[shown], np.ones(int(shown.sum())), count)
-    return np.asarray(sums(pairs[shown], gained[shown], count) / np.maximum(impressions, 1.0))
+    examined = sums(pairs[shown], np.broadcast_to(chances[: pairs.shape[1]], pairs.shape)[shown], count)
+    gained = sums(pairs[shown], (acts @ worth)[shown], count)
+    mean = gained.sum() / max(examined.sum(), np.finfo(np.float64).tiny)
+    smoothed = (gained + PRIOR_EXAMINATIONS * mean) / (examined + PRIOR_EXAMINATIONS)
+    return np.where(examined > 0, smoothed, np.nan)
 
 
 # Position tower, trained with the ranker and not served: a click's score is the network's plus a bias that depends on

@@ -8,7 +8,8 @@ import math
 import re
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -38,6 +39,19 @@ class LoopOptions:
     """Epochs without a better validation after which training stops."""
     clip: float = 1.0
     """The longest gradient."""
+
+
+@contextmanager
+def spare_threads() -> Iterator[None]:
+    """Inside, torch computes in half of its threads. Steps of small lists are many short operations, whose threads wait
+    for each other in loops: with one for each logical processor they use several times the time, and more on a busy
+    machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, before // 2))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 _Network = TypeVar("_Network", bound=nn.Module)

@@ -162,8 +162,7 @@ class Reranking:
         if count:
             candidates = self._candidates(ranking, count, tokens)
             scores = self.reranker.score(candidates, self.deadline)
-            gained = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * ranking.evidence.intent[:count]
-            preferred = PREFERRED * ranking.evidence.is_preferred[:count]
+            gained, preferred = bonuses(ranking, count)
             scored = RankerCandidates(ranking.rows[:count], candidates, gained, preferred)
             reorder_head(ranking, scores + gained + preferred)
             ranking.scored = scored
@@ -204,6 +203,14 @@ class Reranking:
             return empty_tokens(dimension), np.empty(0, np.float32), nothing
         query = states.narrow_query(tokens)
         return query, states.idf[query.ids], states.gather(rows)
+
+
+def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What the first `count` candidates of a merged ranking gain, (c,) each: for the type and for the price that the
+    query asks for."""
+    found = ranking.evidence
+    of_type = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * found.intent[:count]
+    return of_type, PREFERRED * found.is_preferred[:count]
 
 
 _SECONDS_A_DAY = 86_400.0

@@ -21,7 +21,7 @@ from rerank.training.click_dataset import ClickEvidence
 from rerank.training.trainer import Epoch, best_of
 from rerank.user_tower.files import UserTowerReport
 from retrieval.progress import Progress
-from service.training.click_dataset import ClickTraining
+from service.training.click_dataset import ClickTraining, FirstHits
 from service.training.user_tower import TOWER
 
 
@@ -40,6 +40,7 @@ def findings(done: ClickTraining) -> Findings:
         orders=report.orders,
         above_naive=_gain(report.measures),
         comparisons=report.decision.comparisons if report.decision else (),
+        examples=done.examples,
     )
 
 
@@ -373,6 +374,8 @@ class Findings:
     above_naive: Gain | None
     comparisons: tuple[MeasureComparison, ...]
     """The gate's, over all queries and by slice."""
+    examples: tuple[FirstHits, ...] = ()
+    """Frequent held-out queries whose first hits the new ranker changes."""
 
 
 @dataclass(frozen=True, slots=True)

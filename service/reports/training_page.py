@@ -31,6 +31,7 @@ from retrieval.html_report import (
     svg,
 )
 from service.reports.training import Curve, Findings, Gain, LearnReport, Position, RunDecision, Stage, StageOutcome
+from service.training.click_dataset import FirstHits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -237,6 +238,9 @@ def show_learned(report: LearnReport, page: Path, index: Path, console: Console)
     if report.findings and report.findings.orders:
         console.print()
         console.print(_order_rows(report.findings.orders))
+    if report.findings and report.findings.examples:
+        console.print()
+        console.print(_example_rows(report.findings.examples))
     console.print()
     if report.removed:
         console.print(Text(f"Removed, being the oldest: {', '.join(report.removed)}"), soft_wrap=True)
@@ -267,6 +271,16 @@ def _did(stage: Stage) -> str:
     if not lines or stage.outcome is StageOutcome.STOPPED:
         lines.append(stage.outcome.value)
     return "\n".join(map(printable, lines))
+
+
+def _example_rows(examples: Sequence[FirstHits]) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("query", "first hits before", "with the new ranker"):
+        table.add_column(name, overflow="fold")
+    for each in examples:
+        columns = (each.query,), each.before, each.after
+        table.add_row(*(Text("\n".join(map(printable, column))) for column in columns), end_section=True)
+    return table
 
 
 def _order_rows(orders: Sequence[OrderResult]) -> Table:

@@ -58,11 +58,17 @@ class TrialOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTrial:
-    """n queries with their candidates, whose gains are the targets of `data`."""
+    """n queries with those of their candidates that shoppers were shown, whose gains are the targets of `data`.
+
+    Of what was not shown nothing is known. Counted as worth nothing it would favour the order that shoppers were shown,
+    and whatever has learned that order: measures are of condensed lists (Sakai 2007, Alternatives to Bpref, section 2).
+    """
 
     data: ListData
+    is_chosen: NDArray[np.bool_]
+    """(m,): the candidates that were clicked, added to the cart or bought."""
     numbers: NDArray[np.int64]
-    """The queries of which some candidate gained something."""
+    """The queries with several candidates, one of them chosen; those of others gain 0."""
     traffic: NDArray[np.float64]
     """(n,): on how many lists each was asked."""
     log: ClickLog
@@ -80,11 +86,11 @@ class ClickTrial:
         return shown
 
     def languages(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """(n,): the language that most of a query's candidates with a gain are in, "" where none says one."""
-        lists, gains, found = self.data.lists, self.data.targets, []
+        """(n,): the language that most of a query's chosen candidates are in, "" where none says one."""
+        lists, found = self.data.lists, []
         for number in range(len(lists)):
             place = lists.place(number)
-            rows = lists.rows[place][gains[place] > 0]
+            rows = lists.rows[place][self.is_chosen[place]]
             languages = Counter(snapshot.products[row].language for row in rows.tolist())
             found.append(max(languages, key=lambda each: languages[each]) if languages else "")
         return tuple(found)
@@ -96,19 +102,33 @@ def build_trial(
     """Of a period's events, with the propensities (depth,) that an earlier period has taught."""
     happened = outcomes(events, len(chances))
     queries = _select_queries(happened, options.queries)
-    lists = candidate_lists(snapshot, queries.queries, options.now, depth=options.depth, popularity=options.popularity)
-    place_of = _placed(lists, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
+    found = candidate_lists(snapshot, queries.queries, options.now, depth=options.depth, popularity=options.popularity)
+    place_of = _placed(found, queries.of_pair, _rows(snapshot, happened.pairs["product_id"]))
     is_placed, is_listed = place_of >= 0, queries.of_row >= 0
-    # What each candidate gained, freed of position; 0 for what was not shown.
-    log, targets = happened.log, np.zeros(len(lists.rows), np.float32)
+    shown = np.unique(place_of[is_placed])
+    lists = found.select(shown)
+    place_of[is_placed] = np.searchsorted(shown, place_of[is_placed])
+    # What each candidate gained, freed of position.
+    log, targets = happened.log, np.zeros(len(shown), np.float32)
     gains = unbiased_gains(log.pairs, acts_of(happened), chances, np.array(WORTH), log.count)
     targets[place_of[is_placed]] = gains[is_placed]
-    gained = np.bincount(lists.query_of, targets, len(lists)) > 0
+    is_chosen = np.zeros(len(shown), np.bool_)
+    is_chosen[place_of[is_placed]] = _any_act(happened)[is_placed]
+    judges = (np.bincount(lists.query_of, is_chosen, len(lists)) > 0) & (lists.lengths > 1)
+    targets[~judges[lists.query_of]] = 0
     log = log.rows(is_listed)
     known = np.append(is_placed, False)[log.pairs]
     log = ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
     data = list_data(snapshot, lists, targets)
-    return ClickTrial(data, np.flatnonzero(gained), queries.traffic, log, queries.of_row[is_listed], place_of)
+    numbers = np.flatnonzero(judges)
+    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, queries.of_row[is_listed], place_of)
+
+
+def _any_act(happened: Outcomes) -> NDArray[np.bool_]:
+    """(pairs,): which pairs something was done on."""
+    found = np.zeros(happened.log.count, np.bool_)
+    found[happened.log.pairs[acts_of(happened).any(axis=2)]] = True
+    return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,6 +236,19 @@ class ClickTrainingSet:
         return Validation(self.validating.data, self.validating.numbers)
 
 
+@dataclass(frozen=True, slots=True)
+class FirstHits:
+    """A held-out query whose first hits the new ranker changes."""
+
+    query: str
+    lists: int
+    """On how many held-out lists it was asked."""
+    before: tuple[str, ...]
+    """Titles, by what served before."""
+    after: tuple[str, ...]
+    """The same by the new ranker."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ClickTraining:
     """A training that ran to its end."""
@@ -225,6 +258,8 @@ class ClickTraining:
     """By the way that was asked for, and the naive one."""
     history: HistoryResult
     added: AddedRanker
+    examples: tuple[FirstHits, ...] = ()
+    """The most frequent first."""
 
 
 def build_training_set(

@@ -25,7 +25,7 @@ from retrieval.index.token_states import TokenStates
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
 from service.engine.candidates import LastStage, ResolvedRequest, Stages
-from service.engine.reranking import candidate_features
+from service.engine.reranking import bonuses, candidate_features
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 
@@ -55,9 +55,8 @@ def candidate_lists(
     )
     return CandidateLists(
         tuple(queries),
-        np.cumsum([0, *(len(rows) for rows, _ in found)]),
-        np.concatenate([rows for rows, _ in found]) if found else np.empty(0, np.int64),
-        np.concatenate([features for _, features in found]) if found else np.empty((0, len(FEATURES)), np.float32),
+        np.cumsum([0, *(len(rows) for rows, _, _ in found)]),
+        *(np.concatenate(parts) for parts in zip(_NOTHING, *found, strict=True)),
     )
 
 
@@ -79,18 +78,39 @@ def search_all(
         return found
 
 
-def _found(
-    snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+def best_products(
+    snapshot: Snapshot,
+    queries: Sequence[str],
+    stage: str,
+    depth: int,
+    advance: Callable[[int], None] = lambda _: None,
+    last: LastStage | None = None,
+) -> dict[str, list[str]]:
+    """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked"."""
+
+    def best(stages: Stages, query: str) -> list[str]:
+        rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
+        return [snapshot.products.id_of(row) for row in rows.tolist()]
+
+    return dict(zip(queries, search_all(snapshot, queries, best, advance, last), strict=True))
+
+
+_Found = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]
+"""Rows, features and bonuses of a query's candidates."""
+_NOTHING: _Found = np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32), np.empty(0, np.float32)
+
+
+def _found(snapshot: Snapshot, stages: Stages, query: str, depth: int, now: float, popularity: Popularity) -> _Found:
     groups = snapshot.analyzer.groups(query)
     if not groups:
-        return np.empty(0, np.int64), np.empty((0, len(FEATURES)), np.float32)
+        return _NOTHING
     ranking = stages.rank(ResolvedRequest(query, groups))
     if ranking.degraded:
         raise EncoderError(f"{', '.join(ranking.degraded)} is lost for the query {query[:80]!r}: train once it is back")
     rows = ranking.rows[:depth]
     has_states = np.zeros(len(rows), bool) if snapshot.states is None else snapshot.states.gather(rows).has_any
-    return rows, candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)
+    features = candidate_features(snapshot, ranking, len(rows), has_states, now, popularity)
+    return rows, features, np.sum(bonuses(ranking, len(rows)), axis=0, dtype=np.float32)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,7 @@ from rerank.training.history_training import (
     train_history,
 )
 from rerank.training.losses import propensities
-from rerank.training.trainer import best_of, tensorboard_curve
+from rerank.training.trainer import best_of, spare_threads, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
@@ -57,12 +57,13 @@ from service.training.click_dataset import (
     build_training_set,
     digest,
 )
-from service.training.ranker_promotion import judged, publish_judged, spec_of
+from service.training.ranker_promotion import changed_queries, judged, publish_judged, spec_of
 
 NAIVE: ClickMethod = "naive"
 _RUN = "clicks-"
 
 
+@spare_threads()
 def click_ranker(
     snapshot: Snapshot,
     events: pl.DataFrame,
@@ -101,7 +102,8 @@ def click_ranker(
     added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
-    return ClickTraining(made, networks, history, added)
+    now_popular = popular(made.periods.held_out["time"].max())
+    return ClickTraining(made, networks, history, added, changed_queries(made, added.model, now_popular))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -49,8 +51,11 @@ from rerank.training.evaluation import fit_calibration, ranker_scores
 from rerank.training.trainer import CURVE_FILE, Epoch
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
+from service.engine.reranking import Reranker, Reranking
 from service.engine.snapshot import Snapshot
-from service.training.click_dataset import ClickTrainingSet, ClickTrial, HistoryResult, TrainedNetwork
+from service.events.signals import Popularity
+from service.training.click_dataset import ClickTrainingSet, ClickTrial, FirstHits, HistoryResult, TrainedNetwork
+from service.training.ranker_dataset import best_products
 
 Scorer = Callable[[ClickTrial], NDArray[np.float64]]
 """Scores all candidates of a trial, end to end (m,)."""
@@ -78,9 +83,8 @@ class ClickGate:
         likelihood = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
         by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
         in_rows = padded(trial, scores)
-        return QueryMeasures(
-            ndcg(gains, in_rows, is_candidate), reciprocal_rank(gains, in_rows, is_candidate), by_query
-        )
+        ranks = reciprocal_rank(padded(trial, trial.is_chosen), in_rows, is_candidate)
+        return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
 
     def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
         """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""
@@ -89,13 +93,13 @@ class ClickGate:
         is_new = np.array([name not in self.known for name in ids], np.float64)
         slices = (
             *traffic_slices(trial.traffic),
-            new_product_slice(padded(trial, trial.data.targets), padded(trial, is_new) > 0),
+            new_product_slice(padded(trial, trial.is_chosen), padded(trial, is_new) > 0),
             *language_slices(trial.languages(self.snapshot)),
         )
         return decide(challenger, served, trial.traffic, slices)
 
 
-def padded(trial: ClickTrial, values: NDArray[np.floating]) -> NDArray[np.float64]:
+def padded(trial: ClickTrial, values: NDArray[np.floating | np.bool_]) -> NDArray[np.float64]:
     """(n, c): values (m,) by query, 0 behind a query's last candidate."""
     lists = trial.data.lists
     lengths = lists.lengths
@@ -110,8 +114,8 @@ def merged_order(trial: ClickTrial) -> NDArray[np.float64]:
 
 
 def scored_by(network: RankerNetwork, mixing: Mixing) -> Scorer:
-    """The scores of a network that is not published."""
-    return lambda trial: mixing.scores(network, all_lists(trial.data)).astype(np.float64)
+    """The scores of a network that is not published, with the bonuses that serving adds."""
+    return lambda trial: mixing.scores(network, all_lists(trial.data)).astype(np.float64) + trial.data.lists.bonus
 
 
 def all_lists(data: ListData) -> Validation:
@@ -121,7 +125,7 @@ def all_lists(data: ListData) -> Validation:
 
 def ranked_by(ranker: OnnxRanker) -> Scorer:
     """The scores of a ranker as it is served."""
-    return lambda trial: ranker_scores(ranker, trial.data, range(len(trial.data.lists)))
+    return lambda trial: ranker_scores(ranker, trial.data, range(len(trial.data.lists))) + trial.data.lists.bonus
 
 
 def judged(
@@ -219,6 +223,36 @@ def _by_histories(history: HistoryResult) -> dict[str, float]:
 def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
     counts = np.isfinite(values) & (traffic > 0)
     return float(np.average(values[counts], weights=traffic[counts])) if counts.any() else float("nan")
+
+
+EXAMPLES, _CHECKED, _DEADLINE = 3, 60, 60.0
+
+
+def changed_queries(made: ClickTrainingSet, challenger: StoredRanker, popularity: Popularity) -> tuple[FirstHits, ...]:
+    """The most frequent held-out queries whose first hits a challenger changes, as whole searches find them: what
+    served before, or the merged order, against the challenger."""
+    trial, products = made.held_out, made.snapshot.products
+    lists = dict(zip(trial.data.lists.queries, trial.traffic.astype(int).tolist(), strict=True))
+    queries = sorted(lists, key=lambda query: -lists[query])[:_CHECKED]
+    before, after = (_first_hits(made.snapshot, queries, each, popularity) for each in (made.served, challenger))
+
+    def titles(ids: Sequence[str]) -> tuple[str, ...]:
+        return tuple(products[row].title for row in map(products.row_of, ids) if row is not None)
+
+    changed = (query for query in queries if before[query] != after[query])
+    return tuple(
+        FirstHits(each, lists[each], titles(before[each]), titles(after[each])) for each in islice(changed, EXAMPLES)
+    )
+
+
+def _first_hits(
+    snapshot: Snapshot, queries: Sequence[str], ranker: StoredRanker | None, popularity: Popularity
+) -> dict[str, list[str]]:
+    if ranker is None:
+        return best_products(snapshot, queries, "merged", EXAMPLES)
+    with closing(Reranker(OnnxRanker(ranker))) as reranker:
+        last = Reranking(snapshot, reranker, _DEADLINE, popularity=popularity)
+        return best_products(snapshot, queries, "ranked", EXAMPLES, last=last)
 
 
 Judge = Callable[[StoredRanker], tuple[RankerReport, Decision]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -29,12 +29,12 @@ from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import detect_runtime, open_encoder, parse_runtime
 from retrieval.errors import TrainingError
 from retrieval.progress import Progress
-from service.engine.candidates import LastStage, ResolvedRequest, Stages
+from service.engine.candidates import LastStage
 from service.engine.models import ServedRanker
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.engine.versions import cluster_of
 from service.settings import Settings
-from service.training.ranker_dataset import search_all
+from service.training.ranker_dataset import best_products
 
 JUDGING_SHARE = 0.2
 """Of the queries."""
@@ -246,20 +246,3 @@ def _rounded(
     kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
     progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
     return rounded
-
-
-def best_products(
-    snapshot: Snapshot,
-    queries: Sequence[str],
-    stage: str,
-    depth: int,
-    advance: Callable[[int], None] = lambda _: None,
-    last: LastStage | None = None,
-) -> dict[str, list[str]]:
-    """The ids of the `depth` best by query; `last` is the ranker of the stage "ranked"."""
-
-    def best(stages: Stages, query: str) -> list[str]:
-        rows = stages.rank(ResolvedRequest(query, snapshot.analyzer.groups(query), stage=stage)).rows[:depth]
-        return [snapshot.products.id_of(row) for row in rows.tolist()]
-
-    return dict(zip(queries, search_all(snapshot, queries, best, advance, last), strict=True))

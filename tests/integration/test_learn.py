@@ -125,6 +125,16 @@ class TestLearned:
         assert found.above_naive is not None
         assert found.above_naive.mean == pytest.approx(reached["new"].ndcg - reached["naive"].ndcg)
 
+    def test_first_hits_before_and_after_are_those_of_searches(self, learned: Path) -> None:
+        report = report_of(learned)
+        assert report.findings is not None
+        assert 0 < len(report.findings.examples) <= 3
+        lists = [each.lists for each in report.findings.examples]
+        assert lists == sorted(lists, reverse=True)
+        for each in report.findings.examples:
+            assert each.before != each.after
+            assert max(len(each.before), len(each.after)) <= 3
+
     def test_the_page_and_the_curves_for_tensorboard_are_there(self, learned: Path) -> None:
         page = page_path(learned).read_text("utf-8")
         assert page.count("<svg") >= 5

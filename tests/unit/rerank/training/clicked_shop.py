@@ -78,4 +78,5 @@ def click_data(made: Shop, clicks: ClickLists) -> ClickData:
 
 
 def no_lists() -> CandidateLists:
-    return CandidateLists((), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32))
+    nothing = np.empty(0, np.float32)
+    return CandidateLists((), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty((0, 16), np.float32), nothing)

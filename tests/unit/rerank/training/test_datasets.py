@@ -27,6 +27,7 @@ def _lists(lengths: list[int]) -> CandidateLists:
         np.cumsum([0, *lengths]),
         np.arange(count, dtype=np.int64),
         np.arange(count, dtype=np.float32)[:, None],
+        np.zeros(count, np.float32),
     )
 
 
@@ -49,7 +50,7 @@ def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
 
 def test_a_querys_draw_does_not_depend_on_the_others() -> None:
     lists = _lists([40, 30, 35])
-    alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:])
+    alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:], lists.bonus[70:])
     assert lists.sample(10, 3).rows[20:].tolist() == alone.sample(10, 3).rows.tolist()
     assert lists.sample(10, 3).rows.tolist() != lists.sample(10, 4).rows.tolist()
 

@@ -57,7 +57,9 @@ def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
     features = np.zeros((len(merged), len(FEATURES)), np.float32)
     features[:, MERGED] = merged
     names = tuple(map(str, range(len(lengths))))
-    return CandidateLists(names, np.cumsum([0, *lengths]), np.arange(len(merged)), features)
+    return CandidateLists(
+        names, np.cumsum([0, *lengths]), np.arange(len(merged)), features, np.zeros(len(merged), np.float32)
+    )
 
 
 class TestSplit:

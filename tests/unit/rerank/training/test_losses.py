@@ -8,8 +8,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from rerank.evaluation.metrics import ndcg
+from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.ranker.onnx_export import example_inputs
 from rerank.training.click_dataset import ClickBatch
 from rerank.training.click_training import displayed_loss, labelled_loss
@@ -136,10 +139,35 @@ def test_what_is_seldom_looked_at_counts_as_the_least_propensity() -> None:
     assert propensities(np.array([1.0, 0.4, 0.01, np.nan]), 0.1).tolist() == [1.0, 0.4, 0.1, 0.1]
 
 
-def test_an_act_counts_by_the_inverse_of_its_positions_propensity() -> None:
+def test_acts_count_by_how_often_their_product_was_examined() -> None:
     pairs = np.array([[0, 1], [1, 0], [0, -1]], np.int32)
     acts = np.zeros((3, 2, 3), np.bool_)
     acts[0, 1, 0] = acts[1, 0, 0] = acts[1, 0, 1] = acts[2, 0, 0] = True
     gains = unbiased_gains(pairs, acts, np.array([1.0, 0.25]), np.array([1.0, 3.0, 5.0]), 3)
     # Pair 0 was shown three times and clicked once, first; pair 1 twice: clicked second, and clicked and carted first.
-    assert gains.tolist() == pytest.approx([1 / 3, (1 / 0.25 + 1 + 3) / 2, 0.0])
+    mean = (1 + 1 + 1 + 3) / (3 + 2 * 0.25)
+    expected = [(1 + 2 * mean) / (1 + 0.25 + 1 + 2), (1 + 1 + 3 + 2 * mean) / (0.25 + 1 + 2), math.nan]
+    assert gains.tolist() == pytest.approx(expected, nan_ok=True)
+
+
+def test_held_out_gains_prefer_the_relevant_order_where_raw_clicks_prefer_the_one_that_was_shown() -> None:
+    rng, queries, candidates, lists = np.random.default_rng(1), 300, 20, 6
+    chances = 1 / np.arange(1, 9)
+    relevance = rng.random((queries, candidates))
+    shown = rng.normal(size=relevance.shape) + 0.3 * relevance
+    order = np.argsort(-(shown + 0.3 * rng.normal(size=(lists, *shown.shape))), axis=2)[..., : len(chances)]
+    pairs = (order + candidates * np.arange(queries)[:, None]).reshape(-1, len(chances)).astype(np.int32)
+    acts = np.zeros((*pairs.shape, 3), np.bool_)
+    acts[..., 0] = rng.random(pairs.shape) < chances * (0.05 + 0.6 * relevance.reshape(-1)[pairs])
+    relevant = relevance + 0.2 * rng.normal(size=shown.shape)
+
+    def gained(gains: NDArray[np.float64], is_candidate: NDArray[np.bool_]) -> Difference:
+        by_order = (ndcg(gains, scores, is_candidate) for scores in (relevant, shown))
+        better, worse = (values[~np.isnan(values)] for values in by_order)
+        return paired_bootstrap(better, worse)
+
+    clicks = np.bincount(pairs[acts[..., 0]], minlength=relevance.size).reshape(shown.shape)
+    assert gained(clicks / lists, np.ones(shown.shape, np.bool_)).high < 0
+    gains = unbiased_gains(pairs, acts, chances, np.array([1.0, 3.0, 5.0]), relevance.size).reshape(shown.shape)
+    assert gained(np.nan_to_num(gains), ~np.isnan(gains)).low > 0
+    assert paired_bootstrap(*(ndcg(relevance, scores, ~np.isnan(gains)) for scores in (relevant, shown))).low > 0

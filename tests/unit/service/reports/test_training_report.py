@@ -255,3 +255,16 @@ def test_the_terminal_says_it_in_short() -> None:
     assert not {"\x1b", "\x07"} & {*shown(learn_report(HOSTILE))}
     served = shown(learn_report(decision=RunDecision.SERVES, against="ranker-0001"))
     assert "to go back to it: shelfwise models rollback store" in served
+
+
+def test_first_hits_before_and_after_stand_beside_the_query() -> None:
+    report = learn_report(findings=findings())
+    lines = [line.split("  ") for line in shown(report).splitlines()]
+    rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]
+    assert rows[rows.index(["query", "first hits before", "with the new ranker"]) + 1 :][:2] == [
+        ["steel pan", "Pan lid", "Steel pan"],
+        ["Steel pan", "Iron pan"],
+    ]
+    page = html(report)
+    assert page.index('id="examples"') < page.index("steel pan") < page.index("Pan lid") < page.index("Iron pan")
+    assert 'id="examples"' not in html(learn_report(findings=findings(examples=())))

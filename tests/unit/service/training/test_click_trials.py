@@ -47,8 +47,11 @@ def test_acts_count_by_the_inverse_of_their_position(engine: SearchEngine, candi
     place = made.data.lists.place(pan)
     ids = [engine.snapshot.products.id_of(row) for row in made.data.lists.rows[place].tolist()]
     gains = dict(zip(ids, made.data.targets[place].tolist(), strict=True))
-    # A click counts 1 and a cart 3, at a position that half the shoppers look at, shown once.
-    assert {name: gain for name, gain in gains.items() if gain} == {second: pytest.approx((1 + 3) / 0.5)}
+    # A click counts 1 and a cart 3, at a position that half the shoppers look at; both queries' mean is the prior's.
+    prior = 2 * (1 + 3 + 1) / ((1 + 0.5 + 0.25) + (1 + 0.5) + 1)
+    expected = {first: prior / (1 + 1 + 2), second: (1 + 3 + prior) / (0.5 + 2), third: prior / (0.25 + 2)}
+    assert gains == pytest.approx(expected)
+    assert [name for name, is_chosen in zip(ids, made.is_chosen[place].tolist(), strict=True) if is_chosen] == [second]
     assert made.numbers.tolist() == [pan]
 
 

@@ -205,7 +205,6 @@ def test_training_resumes_from_the_served_attention(
     assert made.history is not None
     weights = made.history.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in served.history.state_dict().items())
-    assert not torch.equal(made.linear.weight, served.linear.weight)
 
 
 def test_chance_is_left_out(snapshot: Snapshot, tmp_path: Path) -> None:
@@ -241,7 +240,11 @@ def test_without_shoppers_nothing_is_trained(snapshot: Snapshot, tasteful: Told,
 
 ROWS = {"a": 4, "b": 7, "c": 9}
 LISTS = CandidateLists(
-    ("mug", "pan"), np.array([0, 2, 4]), np.array([4, 7, 9, 4]), np.zeros((4, len(FEATURES)), np.float32)
+    ("mug", "pan"),
+    np.array([0, 2, 4]),
+    np.array([4, 7, 9, 4]),
+    np.zeros((4, len(FEATURES)), np.float32),
+    np.zeros(4, np.float32),
 )
 
 
