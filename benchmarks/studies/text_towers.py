@@ -28,8 +28,8 @@ from service.cli.options import Index, JudgmentsFile, SettingsFile, TowerTrainin
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.engine.snapshot import Snapshot, serving_snapshot
 from service.settings import Settings, load_settings
+from service.training.ranker_dataset import best_products
 from service.training.text_towers import TextTowersRequest, TextTowersResult, train_text_towers
-from service.training.text_towers_promotion import best_products
 
 DEPTH = 100
 STAGES = ("dense", "merged")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import polars as pl
@@ -102,7 +104,7 @@ def click_ranker(
     added = publish_judged(registry, network, chosen.curve, spec, judge, progress)
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
-    now_popular = popular(made.periods.held_out["time"].max())
+    now_popular = popular(cast(datetime, made.periods.held_out["time"].max()))
     return ClickTraining(made, networks, history, added, changed_queries(made, added.model, now_popular))
 
 
