@@ -186,7 +186,7 @@ class TestOneJsonDocument:
 
 class TestForPeople:
     def test_search_groups(self, run: Run, built: Built) -> None:
-        done = run("search", built.index, "drill", "--group", "brand", "--diversity", "0.3")
+        done = run("search", built.index, "", "--group", "brand")
         assert " +" in done.out
         assert " groups, page 1" in done.out
         assert_refused(run("search", built.index, "drill", "--group", "brnd"), "brnd", "brand")

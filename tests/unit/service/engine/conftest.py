@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import pytest
 
 from service.engine import reranking
-from service.engine.candidates import CandidateLimits, Stages
+from service.engine.candidates import Stages
 
 
 @pytest.fixture
 def untyped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Candidates of all types and similarities, in the order of the ranker alone."""
-    unlimited = CandidateLimits(math.inf, math.inf)
-    monkeypatch.setattr(Stages.__init__, "__defaults__", (*(Stages.__init__.__defaults__ or ())[:-1], unlimited))
+    monkeypatch.setattr(
+        Stages, "_are_near", lambda _stages, _request, nearest, _wanted: np.ones(len(nearest.rows), bool)
+    )
     monkeypatch.setattr(reranking, "OF_TYPE", 0.0)
     monkeypatch.setattr(reranking, "OF_SURE_TYPE", 0.0)
