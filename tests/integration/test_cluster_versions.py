@@ -377,7 +377,7 @@ class TestLost:
         [
             (is_deleted, "the cluster has no index {name}"),
             (is_half_loaded, "index {name} is another one: whole is False, not True"),
-            (is_older, "index {name} is another one: schema is 0, not 1"),
+            (is_older, "index {name} is another one: schema is 0, not 2"),
             (is_anothers, f"index {{name}} is another one: products is 7, not {COUNT}"),
         ],
     )
