@@ -7,7 +7,7 @@ filter, a page or a facet never changes the order of the products that remain.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -35,7 +35,8 @@ class RetrievalScores:
     bm25_rank: Array
     dense_rank: Array
     intent: Array
-    """How far each candidate is of the type that the query asks for (n,), 0 to 1."""
+    """How far each candidate is of the type that the query asks for (n,): 0 to 1, more where only
+    accessories have its word."""
     closeness: Array
     """How near each candidate is to the query (n,): 1 for the nearest product, 0 from some similarity on."""
     is_preferred: Array
@@ -48,12 +49,8 @@ class RetrievalScores:
 
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """The scores of the candidates at `rows`, in their order."""
-        bm25_rank, dense_rank = self.bm25_rank[rows], self.dense_rank[rows]
-        bm25, cosine, intent, closeness, preferred = (
-            each[rows] for each in (self.bm25, self.cosine, self.intent, self.closeness, self.is_preferred)
-        )
-        named = (intent, closeness, preferred)
-        return RetrievalScores(self.words, self.background, bm25, cosine, bm25_rank, dense_rank, *named)
+        arrays = ("bm25", "cosine", "bm25_rank", "dense_rank", "intent", "closeness", "is_preferred")
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
 
 
 PREFERRED = 2.0

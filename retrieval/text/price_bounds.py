@@ -14,9 +14,12 @@ _UNIT = r"\s?(?:dollars?|bucks|usd|euros?|eur|pounds?|gbp|yuan|rmb|cny|块钱?|�
 _AMOUNT = rf"(?:{_SIGN}{_NUMBER}|{_NUMBER}{_UNIT}|{_NUMBER}(?![\w.%\"'/-]|\s(?!(?:or|and|with|in|for)\b)[a-z]))"
 _BELOW = r"(?:under|below|less than|cheaper than|up to|at most|max(?:imum)?\.?|no more than)"
 _ABOVE = r"(?:over|above|more than|at least|min(?:imum)?\.?|starting at)"
+_LEAD = r"(?:\b(?:for|priced?)\s)?\b"
 _BOUNDS = re.compile(
-    rf"(?:\b(?:for|priced?)\s)?\bbetween\s{_AMOUNT}\s(?:and|to)\s{_AMOUNT}|(?:\b(?:for|priced?)\s)?\b(?P<below>{_BELOW})\s{_AMOUNT}|\b(?P<above>{_ABOVE})\s{_AMOUNT}"
-    rf"|{_NUMBER}(?:元|块)(?:钱)?(?:(?P<within>以下|以内|之内)|(?P<beyond>以上))的?",
+    rf"{_LEAD}between\s{_AMOUNT}\s(?:and|to)\s{_AMOUNT}"
+    rf"|{_LEAD}{_BELOW}\s{_AMOUNT}"
+    rf"|\b(?P<above>{_ABOVE})\s{_AMOUNT}"
+    rf"|{_NUMBER}(?:元|块)(?:钱)?(?:以下|以内|之内|(?P<beyond>以上))的?",
     re.IGNORECASE,
 )
 

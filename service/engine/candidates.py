@@ -33,6 +33,7 @@ from retrieval.index.keyword import (
     Selection,
     Sort,
     SortedRows,
+    minimum_matches,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Contribution, Explanation, Facet, StageScore
@@ -180,9 +181,11 @@ class Stages:
         vectors = self._snapshot.vectors
         nearest = _timed(timings, "dense", lambda: _NONE if query is None else vectors.search(query, depth))
         retrieved = keyword.result()
-        if len(request.groups) > 1 and retrieved.best.total < _FEW_MATCHES and request.stage != "dense":
-            request = replace(request, groups=tuple(replace(group, is_enough=True) for group in request.groups))
-            retrieved = self._retrieved(request)
+        if retrieved.best.total < _FEW_MATCHES and request.stage != "dense":
+            relaxed = tuple(replace(group, is_enough=True) for group in request.groups)
+            if minimum_matches(relaxed) < minimum_matches(request.groups):
+                request = replace(request, groups=relaxed)
+                retrieved = self._retrieved(request)
         wanted = self._wanted_types(request, retrieved, nearest)
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
@@ -236,7 +239,8 @@ class Stages:
         query = self._encode(request.text, reads_tokens=reads_tokens)
         if len(request.begun) < 2:
             return query
-        vectors = [self._encode(each.text, reads_tokens=False).vector for each in request.begun]
+        others = (self._encode(each.text, reads_tokens=False).vector for each in request.begun[1:])
+        vectors = [query.vector, *others]
         mean = np.mean(vectors, axis=0)
         return EncodedQuery(np.asarray(mean / np.linalg.norm(mean), np.float32), query.tokens)
 

@@ -192,7 +192,9 @@ class Search:
         where = condition_of(snapshot, request.filters)
         self._price = None if completions or request.filters else _price_of(request.text, snapshot)
         text = self._price.text if self._price else request.text
-        texts = [snapshot.analyzer.analyze(each) for each in (text, request.text, typed) if each or each is text]
+        # The text first, also where it is empty.
+        distinct = dict.fromkeys((text, *filter(None, (request.text, typed))))
+        texts = [snapshot.analyzer.analyze(each) for each in distinct]
         self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
         spread = self._spread if request.diversity else None
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)

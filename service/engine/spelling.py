@@ -117,7 +117,7 @@ class WordCorrector:
     def words_from(self, prefix: str) -> list[str]:
         """The most frequent words that begin so."""
         inside = self._words.postings.prefix_positions(prefix)
-        return self._frequent(np.arange(inside.start, inside.stop))[:_MOST_BEGUN]
+        return self._frequent(np.arange(inside.start, inside.stop), _MOST_BEGUN)
 
     def _near(self, word: str, edits: int) -> list[_Near]:
         """The words within so many edits that are as near as the nearest."""
@@ -155,11 +155,11 @@ class WordCorrector:
         found = [each for each in counts if -each[0] >= _FREQUENT]
         return Correction(min(found)[1], is_sure=True) if found else None
 
-    def _frequent(self, places: Offsets) -> list[str]:
-        """Words by their places, at most `_MOST_COMPARED` of them, the more frequent ones first."""
+    def _frequent(self, places: Offsets, most: int = _MOST_COMPARED) -> list[str]:
+        """Words by their places, at most so many of them, the more frequent ones first."""
         starts = self._words.postings.starts
         counts = starts[places + 1] - starts[places]
-        order = np.argsort(-counts, kind="stable")[:_MOST_COMPARED]
+        order = np.argsort(-counts, kind="stable")[:most]
         return [self._words.postings[place] for place in places[order].tolist()]
 
 
