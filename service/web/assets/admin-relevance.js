@@ -1,7 +1,7 @@
 // Relevance settings: a form, its preview on a query, and restoring of revisions.
 
 import { call } from "./api.js";
-import { attempt, button, check, field, head, moment, number, place, sure, table } from "./admin-ui.js";
+import { attempt, button, check, field, head, historyOf, place } from "./admin-ui.js";
 import { previewOf } from "./admin-rules.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
@@ -21,18 +21,14 @@ export function relevancePart() {
     const { relevance, faults, fields_in_effect: inEffect } = await call("/v1/relevance");
     fill(editor, editorOf(relevance, faults, inEffect, done));
     const { changes } = await call("/v1/relevance/history?limit=20");
-    fill(past, changes.length ? historyOf(changes) : null);
+    fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
   });
-  const historyOf = (changes) => el("section", {}, el("h2", { text: "History" }), table("History", [
-    ["revision", ({ revision }) => number(revision), true],
-    ["when", ({ time }) => moment(time)],
-    ["by", ({ who }) => who],
-    ["changed", changedOf],
-    ["", ({ revision }) => button("Go back to it", () => sure(`Make the settings what they were at revision ${revision}?`) && attempt(status, async () => {
-      await call("/v1/relevance/restore", { method: "POST", body: { revision } });
-      await done(`Settings are as at revision ${revision}`);
-    }), "small", { "aria-label": `Go back to revision ${revision}` })],
-  ], changes));
+  const columns = [["changed", changedOf]];
+  const restore = (revision) => attempt(status, async () => {
+    await call("/v1/relevance/restore", { method: "POST", body: { revision } });
+    await done(`Settings are as at revision ${revision}`);
+  });
+  const question = (revision) => `Make the settings what they were at revision ${revision}?`;
   refresh();
   return [...head("Relevance", "The settings hold from the moment they are saved. Try them on a search first."), status, editor, past];
 }

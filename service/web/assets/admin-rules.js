@@ -1,7 +1,7 @@
 // Merchandising rules: a list, an editor with preview, and restoring of revisions.
 
 import { call } from "./api.js";
-import { attempt, button, field, head, moment, number, place, sure, table } from "./admin-ui.js";
+import { attempt, button, field, head, historyOf, moment, number, place, sure, table } from "./admin-ui.js";
 import { announce } from "./announce.js";
 import { el, fill } from "./dom.js";
 import { ruleForm } from "./admin-rule-form.js";
@@ -19,7 +19,7 @@ export function rulesPart() {
     const { rules, faults } = await call("/v1/rules");
     fill(list, rules.length ? tableOf(rules, faults) : el("p", { text: "There are no rules yet." }));
     const { changes } = await call("/v1/rules/history?limit=20");
-    fill(past, changes.length ? historyOf(changes) : null);
+    fill(past, changes.length ? historyOf(changes, columns, question, restore) : null);
   });
   const tableOf = (rules, faults) => table("Rules", [
     ["rule", (rule) => el("div", {}, el("b", { text: rule.id }), rule.name ? ` ${rule.name}` : null,
@@ -43,17 +43,12 @@ export function rulesPart() {
         await done(`${rule.id} was removed`);
       }), "small", { "aria-label": `Remove ${rule.id}` }));
   };
-  const historyOf = (changes) => el("section", {}, el("h2", { text: "History" }), table("History", [
-    ["revision", ({ revision }) => number(revision), true],
-    ["when", ({ time }) => moment(time)],
-    ["by", ({ who }) => who],
-    ["rule", ({ id }) => id],
-    ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")],
-    ["", ({ revision }) => button("Go back to it", () => sure(`Make all rules what they were at revision ${revision}?`) && attempt(status, async () => {
-      await call("/v1/rules/restore", { method: "POST", body: { revision } });
-      await done(`Rules are as at revision ${revision}`);
-    }), "small", { "aria-label": `Go back to revision ${revision}` })],
-  ], changes));
+  const columns = [["rule", ({ id }) => id], ["", ({ before, after }) => (!before ? "added" : !after ? "removed" : "changed")]];
+  const restore = (revision) => attempt(status, async () => {
+    await call("/v1/rules/restore", { method: "POST", body: { revision } });
+    await done(`Rules are as at revision ${revision}`);
+  });
+  const question = (revision) => `Make all rules what they were at revision ${revision}?`;
   const edit = (rule) => {
     fill(editor, editorOf(rule, async (text) => {
       fill(editor);

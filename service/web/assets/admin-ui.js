@@ -95,3 +95,14 @@ export function place() {
 export function sure(question) {
   return window.confirm(question);
 }
+
+/** Changes, newest first: `columns` tell each, and a button asks `question(revision)` before `restore(revision)`. */
+export function historyOf(changes, columns, question, restore) {
+  return el("section", {}, el("h2", { text: "History" }), table("History", [
+    ["revision", ({ revision }) => number(revision), true],
+    ["when", ({ time }) => moment(time)],
+    ["by", ({ who }) => who],
+    ...columns,
+    ["", ({ revision }) => button("Go back to it", () => sure(question(revision)) && restore(revision), "small", { "aria-label": `Go back to revision ${revision}` })],
+  ], changes));
+}
