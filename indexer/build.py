@@ -52,6 +52,7 @@ from retrieval.store.manifest import (
 from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
+from retrieval.text.named_values import derive_values
 from retrieval.text.synonyms import Synonyms
 from retrieval.text.vocabulary import is_current
 
@@ -326,7 +327,9 @@ class Rebuild:
         vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
         types = derive_types((products[row] for row in range(len(products))), vectors)
         types.write(building / TYPES_FOLDER)
-        self._progress.end(f"{len(types.phrases):,} product types")
+        values = derive_values(lambda: (products[row] for row in range(len(products))))
+        values.write(building / TYPES_FOLDER)
+        self._progress.end(f"{len(types.phrases):,} product types, {len(values.by_phrase):,} names of values")
 
     def _reusable_vectors(self, encoder: Encoder, writer: VersionWriter) -> PreviousVectors | None:
         """The previous vectors of products whose text is unchanged."""

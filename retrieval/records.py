@@ -221,6 +221,19 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """Values of a field that a query names: the products that have one come first, and others after them."""
+
+    field: str
+    filter: str
+    """The products that have it: `brand IN (HP)`, `price <= 100`."""
+    values: tuple[str, ...] = ()
+    """Empty for a range."""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A page of results. `total` and `facets` are about all hits: groups, where results are grouped."""
 
@@ -245,8 +258,8 @@ class Page:
     """The corrected query, where a word is misspelled."""
     corrected: bool = False
     """Whether the hits are those of `suggestion`, as no product has the words of the query."""
-    preferred: str = ""
-    """The filter of the price that the query names: hits that pass it come first, and others after them."""
+    preferred: tuple[Preference, ...] = ()
+    """The price, brand, colour and size that the query names and hits have."""
     completion: str = ""
     """The query with its last word completed, where it was still being typed."""
     rules: tuple[str, ...] = ()

@@ -39,8 +39,8 @@ class RetrievalScores:
     accessories have its word."""
     closeness: Array
     """How near each candidate is to the query (n,): 1 for the nearest product, 0 from some similarity on."""
-    is_preferred: Array
-    """(n,) 1 for a candidate with the price that the query names, else 0."""
+    preferred: Array
+    """(n,) How many candidates have of the price and the values that the query names."""
 
     @property
     def similarity(self) -> Array:
@@ -49,12 +49,12 @@ class RetrievalScores:
 
     def select(self, rows: NDArray[np.int64]) -> RetrievalScores:
         """The scores of the candidates at `rows`, in their order."""
-        arrays = ("bm25", "cosine", "bm25_rank", "dense_rank", "intent", "closeness", "is_preferred")
+        arrays = ("bm25", "cosine", "bm25_rank", "dense_rank", "intent", "closeness", "preferred")
         return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
 
 
 PREFERRED = 2.0
-"""What a product with the price that the query names gains in the merged order."""
+"""What a product with the price, or with a value, that the query names gains in the merged order, each."""
 Merge = Callable[[RetrievalScores], Array]
 
 
@@ -66,7 +66,7 @@ def per_word(evidence: RetrievalScores, weight: float, of_type: float) -> Array:
     vectors. A convex combination with fixed normalisation in the sense of Bruch, Gai & Ingber 2023 (An Analysis of
     Fusion Functions for Hybrid Retrieval, section 3).
     """
-    named = of_type * evidence.intent * evidence.closeness + PREFERRED * evidence.is_preferred
+    named = of_type * evidence.intent * evidence.closeness + PREFERRED * evidence.preferred
     return evidence.bm25 / max(evidence.words, 1) + weight * evidence.similarity + named
 
 

@@ -5,9 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 _NUMBER = r"(\d{1,7}(?:,\d{3})*(?:\.\d{1,2})?)"
 _SIGN = r"(?:us\$|[$€£¥])\s?"
 _UNIT = r"\s?(?:dollars?|bucks|usd|euros?|eur|pounds?|gbp|yuan|rmb|cny|块钱?|元|[$€£¥])"
@@ -32,18 +29,6 @@ class PriceBounds:
     high: float | None
     text: str
     """The query without them."""
-
-    def includes(self, prices: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Which prices (n,) are within the bounds; NaN is not."""
-        low = -np.inf if self.low is None else self.low
-        high = np.inf if self.high is None else self.high
-        return np.asarray((prices >= low) & (prices <= high))
-
-    @property
-    def filter(self) -> str:
-        """The same as a filter: `price <= 100`."""
-        bounds = {">=": self.low, "<=": self.high}
-        return " AND ".join(f"price {sign} {bound:g}" for sign, bound in bounds.items() if bound is not None)
 
 
 def price_bounds(query: str) -> PriceBounds | None:

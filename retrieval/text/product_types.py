@@ -69,6 +69,12 @@ def head_phrases(text: str, brand: str = "") -> list[Phrase]:
     return [phrase for phrase in phrases if phrase][:_MOST_SEGMENTS]
 
 
+def without_numbers(text: str) -> str:
+    """A text, folded, without quantities and other words that have digits: "laptop" of "15 inch i7 laptop"."""
+    words = _QUANTITY.sub(" ", fold(text)).split()
+    return " ".join(word for word in words if not any(character.isdigit() for character in word))
+
+
 def _english(words: Sequence[str], brand: Sequence[str]) -> Phrase:
     stripped = [word for word in (word.strip(".'&-") for word in words) if word]
     while stripped and _is_no_head(stripped[-1]):

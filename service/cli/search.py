@@ -189,8 +189,10 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
         say(f"A rule redirects this search to {printable(page.redirect)}")
     if page.rules:
         say(f"rules: {printable(', '.join(page.rules))}", style="dim")
-    if page.preferred:
-        say(f'First those with {page.preferred}; --filter "{page.preferred}" shows these alone.')
+    for each in page.preferred:
+        shown = each.filter if len(each.values) < 2 else f"{each.field} {', '.join(each.values[:3])}"
+        others = " and others" if len(each.values) > 3 else ""
+        say(f"First those with {printable(shown)}{others}; --filter shows these alone.")
     if page.product_type:
         say(f"Only products of the type {printable(page.product_type)!r}; --all-types shows the others.")
     if page.hits:

@@ -36,10 +36,9 @@ from retrieval.index.keyword import (
     minimum_matches,
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors
-from retrieval.records import Candidate, Contribution, Explanation, Facet, StageScore
+from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, StageScore
 from retrieval.text.analysis import TermGroup, identifier_key
-from retrieval.text.price_bounds import PriceBounds
-from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms
+from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import DEFAULT_RELEVANCE
 from service.engine.request import STAGES
@@ -75,10 +74,10 @@ KEYWORD_DEPTH = 1_000
 DENSE_DEPTH = 200
 FILTERED_DEPTH = 1_000
 """How many of the nearest a filter is applied to one by one, where no keyword index applies it to all."""
-_VOTERS, _VOTED, _CLEAR_VOTE, _ABOVE_BM25 = 20, 1.33, 0.4, 1.75
+_VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
 """The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
-Where so many agree on a query of one word, the word is one of accessories, and their type counts for more than the best
-BM25 of the catalog."""
+Where so many agree on a query of one word, or twice as many on one of two, the head is a word of accessories, and the
+type counts for more than the best BM25 of the catalog."""
 _FEW_MATCHES = 5
 """Products that must have both words of a query of two; where fewer have, one word is enough."""
 _OF_TYPE_WITHIN = 2.0
@@ -90,7 +89,7 @@ _INTERLEAVED = 100
 _MOST_OF_TYPE = 10_000
 """Products of one type that are ordered by anything but relevance; more are not told from other candidates."""
 OFFERED = 10
-"""The nearest products that are offered where there is no hit."""
+"""The nearest products that are offered where there is no hit, and the hits that show what a query prefers."""
 HEAD = 100
 """The best hits: signals and diversity reorder them, and the standard deviation of their scores is the unit of signals,
 boosts and burials."""
@@ -291,7 +290,7 @@ class Stages:
             (float(nearest.scores[0]) - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
         )
         closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, 0, 1)
-        preferred = self._are_preferred(request, rows)
+        preferred, held = self._preferred(request, rows)
         evidence = _evidence(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
         )
@@ -311,6 +310,7 @@ class Stages:
             completed.ordered,
             best_bm25=float(retrieved.best.scores.max(initial=0.0)),
             about=np.union1d(retrieved.best.rows[:ABOUT_DEPTH], nearest.rows[:ABOUT_DEPTH]),
+            preferences=held,
         )
         sort_by_merged_score(ranking)
         return ranking
@@ -351,30 +351,45 @@ class Stages:
             return NO_TYPES
         types, synonyms = self._snapshot.types, type_synonyms(self._snapshot.analyzer)
         # A Chinese word with synonyms is one word; of another one the type is a guess, so its characters count, too.
-        words = sum(not (group.is_character and group.synonyms) for group in request.groups)
-        texts = [each.text for each in request.begun] or [request.text]
+        product = request.product or request.text
+        groups = self._snapshot.analyzer.analyze(product).groups if request.product else request.groups
+        words = sum(not (group.is_character and group.synonyms) for group in groups)
+        texts = [each.product for each in request.begun] or [product]
         named = [found for text in texts if (found := types.named(text, words, synonyms)) is not None]
         if named:
             agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
             return WantedTypes(agreement, all(each.is_sure for each in named))
+        voting = without_numbers(product) or product
+        nearest = self._voters(request, voting, nearest)
+        words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
         rows = nearest.rows[:_VOTERS].tolist()
         if not rows:
             return NO_TYPES
         similarity = self._snapshot.manifest.background.standardise(nearest.scores[:_VOTERS].astype(np.float64))
         titles = {row: self._snapshot.products[row].title for row in rows}
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
-        voted = types.voted(request.text, titles, similarity, gain_of_all)
+        voted = types.voted(voting, titles, similarity, gain_of_all)
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
-        if words > 1 or leading < _CLEAR_VOTE or not request.text.strip().isalpha():
+        if words > _CLEAR_WORDS or leading < _CLEAR_VOTE * words or not voting.replace(" ", "").isalpha():
             return voted
-        gain = max(1.0, _ABOVE_BM25 * float(retrieved.best.scores.max(initial=0.0)) / OF_TYPE / gain_of_all)
-        return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=True)
+        best = float(retrieved.best.scores.max(initial=0.0)) / max(len(request.groups), 1)
+        gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
+        return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=words == 1)
 
-    def _are_preferred(self, request: ResolvedRequest, rows: Rows) -> NDArray[np.float64]:
-        """1 for the products with the price that a query names (n,), else 0."""
-        if request.price is None or request.stage in ("bm25", "dense"):
-            return np.zeros(len(rows))
-        return request.price.includes(self._snapshot.signals.at(rows).price).astype(np.float64)
+    def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
+        """The products nearest to the part of a query that may name a type."""
+        if voting == request.text or not len(nearest.rows):
+            return nearest
+        return self._snapshot.vectors.search(self._encode(voting, reads_tokens=False).vector, _VOTERS)
+
+    def _preferred(self, request: ResolvedRequest, rows: Rows) -> tuple[NDArray[np.float64], list[Preferred]]:
+        """How many of the preferences of a query each product has (n,), and which products have each."""
+        counts, found = np.zeros(len(rows)), []
+        for preference, condition in request.preferences if request.stage in ("merged", "ranked") else ():
+            passing = self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=condition))
+            counts[np.isin(rows, passing)] += 1
+            found.append((preference, passing))
+        return counts, found
 
     def _are_near(self, request: ResolvedRequest, nearest: NearestRows, wanted: WantedTypes) -> NDArray[np.bool_]:
         """Which of the nearest products are near enough to be candidates (n,)."""
@@ -447,7 +462,7 @@ def _evidence(
     named: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
 ) -> RetrievalScores:
     """Aligns what was `found`: the best keyword matches, the other candidates, the nearest vectors. `named` are (n,)
-    how far they are of the type, how near to the query, and whether of the price, that the query names."""
+    how far they are of the type that the query names, how near to it, and how many of its preferences they have."""
     matches, others, nearest = found
     rows = np.concatenate([matches.rows, others.rows])
     bm25_rank = np.full(len(rows), np.inf)
@@ -487,6 +502,8 @@ class BegunQuery:
     groups: tuple[TermGroup, ...]
     share: float
     """Of the texts with a word that the last one begins, those with this word."""
+    product: str
+    """The text without values, which may name a type of product."""
 
 
 def joined_groups(begun: Sequence[BegunQuery]) -> tuple[TermGroup, ...]:
@@ -515,8 +532,10 @@ class ResolvedRequest:
     """Rows that are candidates because a rule pins them, if the filter lets them through."""
     all_types: bool = False
     """Whether `sort` also orders products of other types than the one that the query names."""
-    price: PriceBounds | None = None
-    """What the query says of the price."""
+    product: str = ""
+    """The text without values, which may name a type of product; empty for the whole text."""
+    preferences: tuple[tuple[Preference, Condition], ...] = ()
+    """What the query says of the price, and the values that it names."""
     begun: tuple[BegunQuery, ...] = ()
     """The queries that the text may become while it is typed, the likeliest first."""
 
@@ -530,8 +549,11 @@ class RankerCandidates:
     candidates: Candidates
     of_type: NDArray[np.float64]
     """(c,) What each gained for its product type."""
-    of_price: NDArray[np.float64]
-    """(c,) And for the price that the query names."""
+    preferred: NDArray[np.float64]
+    """(c,) And for the price and the values that the query names."""
+
+
+Preferred = tuple[Preference, Rows]
 
 
 @dataclass(slots=True)
@@ -574,8 +596,15 @@ class Ranking:
     """The type that all candidates are of, where others were left out of an order that is not by relevance."""
     scored: RankerCandidates | None = None
     """None where no ranker has spoken."""
+    preferences: Sequence[Preferred] = ()
+    """The preferences of the query, each with the candidates that have it."""
     signals: Mapping[int, tuple[Contribution, ...]] = field(default_factory=dict)
     """What signals added to the scores of the head, by row."""
+
+    @property
+    def preferred(self) -> tuple[Preference, ...]:
+        """The preferences that some of the best hits have."""
+        return tuple(each for each, rows in self.preferences if np.isin(self.rows[:OFFERED], rows).any())
 
     @property
     def deviation(self) -> float:

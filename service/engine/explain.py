@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from rerank.ranker.explanation import Factor, QueryWords, contributions, select_
 from rerank.ranker.features import BM25_SCALE, FEATURES, HALF_LIFE_DAYS, MOST_QUERY_TOKENS, Candidates, popularity_share
 from rerank.ranker.onnx import OnnxRanker
 from retrieval.encoders.base import TokenEncoder, as_token_encoder
+from retrieval.index.fusion import PREFERRED
 from retrieval.index.keyword import Rows
 from retrieval.index.token_states import MOST_TOKENS
 from retrieval.records import Contribution, Explanation, Product, TermMatch
@@ -52,8 +54,8 @@ def explain_hits(
         parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
         if scored.of_type[place]:
             parts.append((OF_TYPE, lambda hit: hit.product_type, float(scored.of_type[place])))
-        if scored.of_price[place]:
-            parts.append((OF_PRICE, lambda hit: f"{hit.product.price:g}", float(scored.of_price[place])))
+        if gained := float(scored.preferred[place]):
+            parts.append((OF_PREFERENCES, partial(_count, gained), gained))
         parts.sort(key=lambda each: -abs(each[2]))
         described = tuple(Contribution(name, describe(hit), score) for name, describe, score in parts)
         made[row] = Explanation(described, met)
@@ -73,8 +75,9 @@ def _matches(
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
-OF_TYPE, OF_PRICE = "of the type that is searched for", "of the price that is searched for"
-"""The names of what a hit gained for its product type, and for its price."""
+OF_TYPE = "of the type that is searched for"
+OF_PREFERENCES = "of the price, brand, colour and size that are searched for"
+"""The names of what a hit gained for its product type, and for what else the query names."""
 MOST_MATCHES = 3
 """Words of a query that are shown with what they met."""
 _UNKNOWN = "not known"
@@ -101,6 +104,10 @@ class HitFacts:
     def feature(self, name: str) -> float:
         """One of FEATURES."""
         return float(self.features[FEATURES.index(name)])
+
+
+def _count(gained: float, _hit: HitFacts) -> str:
+    return f"{gained / PREFERRED:g}"
 
 
 def _match(match: TermMatch) -> str:

@@ -206,11 +206,11 @@ class Reranking:
 
 
 def bonuses(ranking: Ranking, count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """What the first `count` candidates of a merged ranking gain, (c,) each: for the type and for the price that the
-    query asks for."""
+    """What the first `count` candidates of a merged ranking gain, (c,) each: for the type, and for the price and
+    the values, that the query asks for."""
     found = ranking.evidence
     of_type = (OF_SURE_TYPE if ranking.is_type_sure else OF_TYPE) * found.intent[:count]
-    return of_type, PREFERRED * found.is_preferred[:count]
+    return of_type, PREFERRED * found.preferred[:count]
 
 
 _SECONDS_A_DAY = 86_400.0

@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import ModelError, UnknownFieldError, UnknownProductError
-from retrieval.filters.conditions import Condition
+from retrieval.filters.conditions import Condition, fields_of
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page
-from retrieval.text.price_bounds import PriceBounds, price_bounds
+from retrieval.text.preferences import query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import (
     FILTERED_DEPTH,
@@ -163,11 +163,6 @@ def _shift(
     return shift, moved
 
 
-def _price_of(text: str, snapshot: Snapshot) -> PriceBounds | None:
-    """What a query says of the price, in a catalog that has prices."""
-    return price_bounds(text) if "price" in snapshot.catalog.fields else None
-
-
 class Search:
     """One search of one snapshot."""
 
@@ -190,8 +185,11 @@ class Search:
         self._counted = tuple(sorted(set(self._facets.values())))
         self._sort = self._sorted_by(request.sort) if request.sort else None
         where = condition_of(snapshot, request.filters)
-        self._price = None if completions or request.filters else _price_of(request.text, snapshot)
-        text = self._price.text if self._price else request.text
+        filtered: frozenset[str] = fields_of(where) if where else frozenset()
+        # The number of a price may be unfinished.
+        preferences = partial(query_preferences, catalog=snapshot.catalog, values=snapshot.values, types=snapshot.types)
+        query = preferences(request.text, filtered=filtered | {"price"} if completions else filtered)
+        text = request.text if completions else query.text
         # The text first, also where it is empty.
         distinct = dict.fromkeys((text, *filter(None, (request.text, typed))))
         texts = [snapshot.analyzer.analyze(each) for each in distinct]
@@ -200,7 +198,7 @@ class Search:
         self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
         self._group = self._grouped_by(request.group)
         begun = [
-            BegunQuery(each.text, groups, each.share)
+            BegunQuery(each.text, groups, each.share, preferences(each.text).product)
             for each in completions
             if (groups := snapshot.analyzer.analyze(each.text).groups)
         ]
@@ -217,7 +215,8 @@ class Search:
             unavailable,
             pinned,
             request.all_types,
-            self._price,
+            query.product,
+            query.preferences,
             tuple(begun),
         )
 
@@ -378,7 +377,7 @@ class Search:
             rules=self._effect.rules,
             redirect=self._effect.redirect,
             product_type=ranking.product_type if ranking else "",
-            preferred=self._price.filter if self._price else "",
+            preferred=ranking.preferred if ranking else (),
         )
 
 

@@ -58,6 +58,7 @@ from retrieval.store.products import ProductStore
 from retrieval.store.signals import ProductSignals, StoredSignals
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup
+from retrieval.text.named_values import NamedValues
 from retrieval.text.product_types import ProductTypes
 from retrieval.text.synonyms import Synonyms
 
@@ -211,6 +212,7 @@ class Snapshot:
     """None in a version whose encoder gives no states of tokens."""
     signals: ProductSignals
     types: ProductTypes
+    values: NamedValues
     groups: ProductGroups
     notices: tuple[str, ...] = ()
     cluster_problem: str = ""
@@ -294,6 +296,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
         _states(folder, manifest),
         StoredSignals(folder, manifest.products),
         ProductTypes.open(folder / TYPES_FOLDER, manifest.products),
+        NamedValues.open(folder / TYPES_FOLDER),
         ProductGroups(StoredGroups(folder, manifest.products)),
         (*serving.notices, *notices),
         unanswered,

@@ -12,7 +12,7 @@ import xxhash
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Product
+from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
@@ -268,8 +268,8 @@ class SearchResponse:
     """A correction of the query; empty if nothing is misspelled."""
     corrected: bool
     """Whether the correction was searched for."""
-    preferred: str
-    """The filter of the price that the query names, if it names one: hits that pass it come first."""
+    preferred: tuple[Preference, ...]
+    """The price, brand, colour and size that the query names: hits that have them come first."""
     completion: str
     """The query with its last word completed, if prefix was set and it was unfinished."""
     rules: tuple[str, ...]

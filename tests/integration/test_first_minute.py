@@ -60,7 +60,7 @@ def office(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
     titles = [*_NOTEBOOKS, *_OTHERS]
     feed = write_feed(
         folder / "products.jsonl",
-        [Product(f"p{number:03}", title, price=10.0 + number) for number, title in enumerate(titles)],
+        [Product(f"p{at:03}", title, brand=title.split()[0], price=10.0 + at) for at, title in enumerate(titles)],
     )
     rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=ENCODER))
     with SearchEngine.open(folder / "index", follow=False) as engine:
@@ -77,6 +77,8 @@ def titles(page: Page) -> list[str]:
     [
         ("laptop", "Notebook"),
         ("i7 laptop", "Notebook"),
+        ("arvano laptop 15 inch", "Notebook"),
+        ("17 inch gaming laptop", "Notebook"),
         ("printer", "Printer"),
         ("laser printer", "Laser Printer"),
         ("toner for laser printer", "Toner"),

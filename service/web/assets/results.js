@@ -151,19 +151,22 @@ function noticesOf(place, answer, shop) {
   else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
   const everything = { ...place, allTypes: true, page: 1 };
   if (answer.product_type) made.push([t("one type", { type: answer.product_type }), " ", el("a", { href: addressOf(everything), text: t("all types") })]);
-  const bounds = priceBounds(answer.preferred);
-  if (bounds) made.push([t("price first", { bounds: bounds.map((each) => each ?? "").join("–") }), " ", el("a", { href: addressOf({ ...place, price: bounds, page: 1 }), text: t("only these") })]);
+  for (const named of answer.preferred) {
+    const isPrice = !named.values.length;
+    const shown = isPrice ? [named.low, named.high].map((each) => each ?? "").join("–") : shortened(named.values);
+    const notice = isPrice ? t("price first", { bounds: shown }) : t("value first", { values: shown });
+    const field = shop.facts.facets.find((each) => named.field === each || named.field === `attributes.${each}`);
+    const only = isPrice ? { price: [named.low, named.high] } : { chosen: { ...place.chosen, [field]: named.values } };
+    made.push([notice, ...(field ? [" ", el("a", { href: addressOf({ ...place, ...only, page: 1 }), text: t("only these") })] : [])]);
+  }
   const page = answer.redirect ? webUrl(answer.redirect) : "";
   if (page) made.push([t("redirect"), " ", el("a", { href: page, text: answer.redirect })]);
   if (answer.degraded.length) made.push([t("degraded")]);
   return made.map((parts) => el("p", { class: "notice" }, parts));
 }
 
-/** The bounds of a filter such as "price >= 20 AND price <= 50"; null for none. */
-function priceBounds(filter) {
-  const bound = (sign) => Number.parseFloat(filter.split(`price ${sign} `)[1]);
-  const bounds = [bound(">="), bound("<=")].map((each) => (Number.isNaN(each) ? null : each));
-  return bounds.some((each) => each !== null) ? bounds : null;
+function shortened(values) {
+  return values.slice(0, 3).join(", ") + (values.length > 3 ? "…" : "");
 }
 
 function pager(place, answer) {

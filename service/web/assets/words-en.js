@@ -48,6 +48,7 @@ export const ENGLISH = {
   "next": "Next",
   "page of": "Page {page} of {pages}",
   "price first": "Products at {bounds} come first.",
+  "value first": "{values} comes first.",
   "only these": "Show only these",
   "one type": "Only products of the type “{type}”.",
   "all types": "Show all",

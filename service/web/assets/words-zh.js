@@ -45,6 +45,7 @@ export const CHINESE = {
   "next": "下一页",
   "page of": "第 {page} 页，共 {pages} 页",
   "price first": "价格在 {bounds} 的商品优先显示。",
+  "value first": "{values} 的商品优先显示。",
   "only these": "仅显示这些",
   "one type": "仅显示“{type}”这一类商品。",
   "all types": "显示全部",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from retrieval.text.price_bounds import PriceBounds, price_bounds
@@ -40,9 +39,3 @@ def test_bounds_are_cut_from_the_query(query: str, low: float | None, high: floa
 )
 def test_other_numbers_are_no_prices(query: str) -> None:
     assert price_bounds(query) is None
-
-
-def test_bounds_include_their_ends_and_no_unknown_price() -> None:
-    bounds = PriceBounds(20, 50, "")
-    assert bounds.includes(np.array([19.99, 20, 50, 50.01, np.nan])).tolist() == [False, True, True, False, False]
-    assert bounds.filter == "price >= 20 AND price <= 50"

@@ -116,15 +116,30 @@ def test_sort_shows_the_type_that_the_query_names_with_its_own_total_and_facets(
 @pytest.mark.parametrize("stage", ["merged", "ranked"])
 def test_a_price_in_the_query_brings_such_products_first(engine: SearchEngine, stage: str) -> None:
     plain, page = engine.search("backpack", size=600), engine.search("backpack under 60", size=600, stage=stage)
-    assert (plain.preferred, page.preferred) == ("", "price <= 60")
+    assert (plain.preferred, [each.filter for each in page.preferred]) == ((), ["price <= 60"])
     assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
     before = {hit.product.id: hit.score for hit in engine.search("backpack", size=600, stage=stage).hits}
     gains = {(hit.product.price or 99) <= 60: round(hit.score - before[hit.product.id], 3) for hit in page.hits[:20]}
     assert gains[True] >= 2
     assert gains[False] == 0
-    alone = engine.search("backpack", size=600, filters=page.preferred)
+    alone = engine.search("backpack", size=600, filters=page.preferred[0].filter)
     assert 0 < alone.total < page.total
-    assert engine.search("backpack under 60", filters="price > 1").preferred == ""
+    assert engine.search("backpack under 60", filters="price > 1").preferred == ()
+
+
+@pytest.mark.parametrize("stage", ["merged", "ranked"])
+def test_a_brand_and_a_colour_in_the_query_bring_such_products_first(engine: SearchEngine, stage: str) -> None:
+    page = engine.search("Trailmarrow backpack", size=600, stage=stage)
+    (brand,) = page.preferred
+    assert (brand.field, brand.values, brand.filter) == ("brand", ("Trailmarrow",), "brand IN (Trailmarrow)")
+    alone = engine.search("Trailmarrow backpack", size=600, filters=brand.filter, stage=stage)
+    assert alone.preferred == ()
+    first = page.hits[: sum("backpack" in hit.product.title.lower() for hit in alone.hits)]
+    assert {hit.product.brand for hit in first} == {"Trailmarrow"}
+    white = engine.search("white backpack", stage=stage)
+    assert [each.field for each in white.preferred] == ["attributes.color"]
+    assert white.hits[0].product.attributes["color"] == "White"
+    assert engine.search("backpack", stage=stage).preferred == ()
 
 
 def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine) -> None:

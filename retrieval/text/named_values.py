@@ -1,0 +1,157 @@
+"""Values of a catalog that queries name: brands, colours and sizes ("hp laptop", "red backpack", "shoes size 8")."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from retrieval.errors import StoreDamagedError
+from retrieval.filters.ast import value_text
+from retrieval.filters.schema import FieldKind, attribute_kinds
+from retrieval.records import Product
+from retrieval.store.files import format_json, read_json
+from retrieval.text.analysis import HAN, contains_chinese, fold
+
+VALUES_FILE = "values.json"
+_MOST_BYTES = 64 << 20
+
+_COLOUR_FIELD = re.compile(r"attributes\.(?:.*[_ ])?colou?rs?(?:_name)?|attributes\..*颜色")
+_SIZE_FIELD = re.compile(r"attributes\.(?:.*[_ ])?sizes?|attributes\..*(?:尺码|尺寸)")
+_LEAST_HELD = 0.01
+"""The share of products that have a field whose values are recognised."""
+_MOST_VALUES = 50_000
+"""Phrases that are recognised, those of most products."""
+_MOST_ALTERNATIVES = 12
+"""Values that one phrase names, those of most products: "Black,Red" is one of "black"."""
+_LEAST_AGREEMENT = 0.5
+"""The share of a phrase's products with the value among those with the value or the phrase in their titles: "office" in
+a title is rarely the brand Office."""
+_MOST_WORDS, _MOST_CHARACTERS = 4, 8
+_TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]+")
+_WORDS = re.compile(rf"[a-z]{{2}}|[{HAN}]{{2}}|[a-z]\d|\d[a-z]")
+_PARTS = re.compile(r"[/,&+;]|\band\b")
+
+
+@dataclass(frozen=True, slots=True)
+class NamedValue:
+    """A phrase of a folded query that names a value."""
+
+    start: int
+    end: int
+    values: Mapping[str, Sequence[str]]
+    """By field."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedValues:
+    """The values of a catalog's brands, colours and sizes by the phrases that name them. Read-only, thread-safe."""
+
+    by_phrase: Mapping[str, Mapping[str, Sequence[str]]]
+    """Of each phrase the values by field."""
+
+    @classmethod
+    def open(cls, folder: Path) -> NamedValues:
+        """Reads the values of a version; raises StoreDamagedError where they cannot be read."""
+        try:
+            return cls(read_json(folder / VALUES_FILE, dict[str, dict[str, list[str]]], _MOST_BYTES))
+        except ValueError as error:
+            raise StoreDamagedError(f"{folder / VALUES_FILE} {error}; rebuild the index") from error
+
+    def write(self, folder: Path) -> None:
+        """Writes the values of a version."""
+        (folder / VALUES_FILE).write_bytes(format_json(self.by_phrase))
+
+    def find(self, folded: str) -> list[NamedValue]:
+        """The values that a folded query names, from left to right; of overlapping ones the first and longest."""
+        found: list[NamedValue] = []
+        end = 0
+        for phrase, start, stop in _phrases(folded) if self.by_phrase else ():
+            fields = self.by_phrase.get(phrase)
+            if fields and start >= end:
+                found.append(NamedValue(start, stop, fields))
+                end = stop
+        return found
+
+
+def derive_values(products: Callable[[], Iterable[Product]]) -> NamedValues:
+    """The values that queries of a catalog may name; `products` gives all of its products, twice."""
+    size, held_by = 0, Counter[str]()
+    holders: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for product in products():
+        size += 1
+        values = _values(product)
+        held_by.update({field for field, _ in values})
+        for field, value in values:
+            for phrase in _phrases_of(field, value):
+                holders[phrase, field][value] += 1
+    least = max(1.0, _LEAST_HELD * size)
+    holders = defaultdict(Counter, {key: found for key, found in holders.items() if held_by[key[1]] >= least})
+    mentioned = _mentions(products(), holders)
+    by_phrase: defaultdict[str, dict[str, Sequence[str]]] = defaultdict(dict)
+    for (phrase, field), counted in sorted(holders.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
+        if counted.total() >= _LEAST_AGREEMENT * (counted.total() + mentioned[phrase, field]):
+            by_phrase[phrase][field] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
+    return NamedValues(by_phrase)
+
+
+def _mentions(products: Iterable[Product], holders: Mapping[tuple[str, str], Counter[str]]) -> Counter[tuple[str, str]]:
+    """How many products with a field have a phrase of its values in their titles, and none of these values."""
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for phrase, field in holders:
+        fields[phrase].append(field)
+    counted = Counter[tuple[str, str]]()
+    for product in products if holders else ():
+        values = _values(product)
+        present = {field for field, _ in values}
+        held = {(phrase, field) for field, value in values for phrase in _phrases_of(field, value)}
+        phrases = {phrase for phrase, _, _ in _phrases(fold(product.title)) if phrase in fields}
+        named = {(phrase, field) for phrase in phrases for field in fields[phrase] if field in present}
+        counted.update(named - held)
+    return counted
+
+
+def _values(product: Product) -> list[tuple[str, str]]:
+    """The brands, colours and sizes of a product, each with its field."""
+    found = [("brand", product.brand)] if product.brand else []
+    for name, attribute in product.attributes.items():
+        if _is_named(f"attributes.{name}"):
+            kinds = attribute_kinds(attribute)
+            found += [(f"attributes.{name}", value_text(one)) for kind, one in kinds if kind is not FieldKind.BOOLEAN]
+    return found
+
+
+@lru_cache(maxsize=10_000)
+def _is_named(name: str) -> bool:
+    return bool(_COLOUR_FIELD.fullmatch(name) or _SIZE_FIELD.fullmatch(name))
+
+
+def _phrases_of(field: str, value: str) -> Iterator[str]:
+    """The phrases that name a value."""
+    folded = fold(value)
+    tokens = [each for each in _TOKEN.findall(folded) if each != "and"]
+    whole = " ".join(tokens)
+    is_named = bool(_WORDS.search(whole)) and len(tokens) <= _MOST_WORDS
+    if is_named:
+        yield whole
+    if _SIZE_FIELD.fullmatch(field) and 0 < len(tokens) < _MOST_WORDS:
+        yield f"size {whole}"
+    if _COLOUR_FIELD.fullmatch(field):
+        # "Forest green" and "black/green" are what "green" asks for.
+        ends = (_TOKEN.findall(part)[-1:] for part in _PARTS.split(folded))
+        yield from {end for each in ends for end in each if end != whole and _WORDS.search(end)}
+
+
+def _phrases(folded: str) -> Iterator[tuple[str, int, int]]:
+    """The phrases of a folded text with their start and end, from left to right, the longest first."""
+    tokens = [token for token in _TOKEN.finditer(folded) if token[0] != "and"]
+    for at, token in enumerate(tokens):
+        text, start = token[0], token.start()
+        for stop in range(min(len(tokens), at + _MOST_WORDS), at, -1):
+            yield " ".join(each[0] for each in tokens[at:stop]), start, tokens[stop - 1].end()
+        for begin in range(len(text)) if contains_chinese(text) else ():
+            for stop in range(min(len(text), begin + _MOST_CHARACTERS), begin + 1, -1):
+                yield text[begin:stop], start + begin, start + stop
