@@ -108,14 +108,14 @@ def changed(before: Mapping[int, DayState], after: Mapping[int, DayState]) -> se
 
 
 class TestAppend:
-    def test_an_event_is_there_at_once_as_it_was(self, store: EventStore) -> None:
+    def test_append_stores_an_event_unchanged(self, store: EventStore) -> None:
         query = "Bohrer 18 V 无绳电钻 🔩"
         said = event(1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query=query, quantity=3)
         assert store.append([said]) == AppendResult(1, 0)
         assert store.count() == 1
         assert read(store).equals(event_table([said]))
 
-    def test_one_that_is_sent_again_is_counted_once(self, store: EventStore) -> None:
+    def test_repeated_event_is_stored_once(self, store: EventStore) -> None:
         events = [event(number, rating=4.5) for number in range(3)]
         store.append(events)
         again = [each._replace(received=each.received + 1) for each in events]
@@ -123,34 +123,34 @@ class TestAppend:
         assert store.count() == 3 + 1
         assert read(store, DECEMBER).filter(pl.col("rating") == 4.5)["received"].dt.epoch("ms").to_list() == [7, 7, 7]
 
-    def test_one_that_is_sent_again_under_a_new_key_for_pseudonyms_is_counted_once(self, store: EventStore) -> None:
+    def test_repeated_event_is_stored_once_after_pseudonym_key_rotation(self, store: EventStore) -> None:
         store.append([event(1, shopper="k1~a", session="k1~b")])
         assert store.append([event(1, shopper="k2~c", session="k2~d")]) == AppendResult(0, 1)
 
-    def test_one_that_told_no_time_may_be_sent_again_later(self, store: EventStore) -> None:
+    def test_event_without_time_may_be_repeated_later(self, store: EventStore) -> None:
         store.append([event(1, time=at(0), received=at(0))])
         assert store.append([event(1, time=at(1), received=at(1))]) == AppendResult(0, 1)
         assert store.append([event(1, time=at(1), received=at(2))]).conflicts == (0,)
 
-    def test_one_that_comes_twice_in_a_call_is_counted_once(self, store: EventStore) -> None:
+    def test_duplicate_events_in_one_call_are_stored_once(self, store: EventStore) -> None:
         assert store.append([event(1), event(2), event(1)]) == AppendResult(2, 1)
         assert store.count() == 2
 
     @pytest.mark.parametrize(
         "other", [{"product_id": "other"}, {"time": at(1, 1)}, {"time": at(0)}, {"kind": "query"}, {"position": 1}]
     )
-    def test_another_one_under_its_id_is_told_and_not_taken(self, store: EventStore, other: dict[str, object]) -> None:
+    def test_different_event_with_known_id_is_rejected(self, store: EventStore, other: dict[str, object]) -> None:
         """Also where it belongs to another month, or would stand in another index."""
         store.append([event(1)])
         differing = event(1)._replace(**other)  # type: ignore[arg-type]
         assert store.append([event(2), differing, event(1), differing]) == AppendResult(1, 1, (1, 3))
         assert read(store).equals(table([event(1), event(2)]))
 
-    def test_a_rating_may_be_a_whole_number(self, store: EventStore) -> None:
+    def test_rating_may_be_an_integer(self, store: EventStore) -> None:
         store.append([event(1, kind="rating", rating=5)])
         assert store.append([event(1, kind="rating", rating=5.0)]) == AppendResult(0, 1)
 
-    def test_twenty_thousand_at_once(self, store: EventStore) -> None:
+    def test_append_of_twenty_thousand_events(self, store: EventStore) -> None:
         kinds = [kind.value for kind in EventKind]
         events = [event(n, kind=kinds[n % len(kinds)], time=at(n % 3, n % 1_000)) for n in range(20_000)]
         assert store.append(events) == AppendResult(20_000, 0)
@@ -159,7 +159,7 @@ class TestAppend:
         assert read(store).equals(table(events))
 
 
-def test_what_is_removed_changes_its_day_also_when_another_comes_instead(store: EventStore) -> None:
+def test_removal_changes_the_mark_of_the_day(store: EventStore) -> None:
     store.append([event(1, time=at(0), shopper=ANNA), event(2, time=at(0)), event(3), event(4, kind="query")])
     before = store.days()
     store.forget([ANNA])
@@ -171,7 +171,7 @@ def test_what_is_removed_changes_its_day_also_when_another_comes_instead(store: 
 
 
 class TestRead:
-    def test_some_days_in_order_of_time_and_key(self, store: EventStore) -> None:
+    def test_read_orders_events_by_time_and_key(self, store: EventStore) -> None:
         times = [at(-40), at(0), at(0, 86_399_999), at(1), at(1), at(2, -1), at(2), at(40)]
         events = [event(len(times) - place, time=time) for place, time in enumerate(times)]
         store.append(events)
@@ -180,19 +180,19 @@ class TestRead:
         assert read(store, DECEMBER, DECEMBER).equals(table(events[3:6]))
         assert read(store, DECEMBER + 1, DECEMBER).is_empty()
 
-    def test_a_reader_may_leave_before_the_end(self, store: EventStore) -> None:
+    def test_reading_may_stop_early(self, store: EventStore) -> None:
         store.append([event(1), event(2, time=at(-40))])
         next(iter(store.read(*EVER)))
         assert store.append([event(3)]) == AppendResult(1, 0)
 
 
-def test_which_keys_have_made_pseudonyms_that_are_there(store: EventStore) -> None:
+def test_pseudonym_keys_in_use_are_listed(store: EventStore) -> None:
     store.append([event(1, shopper="k1~anna"), event(2, session="k20~s", kind="query")])
     assert [name for name in ("k", "k1", "k2", "k20", "k200", "anna") if store.holds_key(name)] == ["k1", "k20"]
 
 
 class TestForget:
-    def test_what_a_shopper_did_under_any_name_and_nameless_in_the_same_sessions(self, store: EventStore) -> None:
+    def test_erasure_covers_all_pseudonyms_and_anonymous_events_of_their_sessions(self, store: EventStore) -> None:
         gone = [
             event(1, shopper=ANNA, session="k1~s"),
             event(2, shopper="k2~anna", time=at(-3)),
@@ -207,7 +207,7 @@ class TestForget:
         assert store.holds([BERT]) == 2
         assert read(store).equals(table(kept))
 
-    def test_what_was_forgotten_may_come_again_and_differ(self, store: EventStore) -> None:
+    def test_erased_event_id_may_be_used_again(self, store: EventStore) -> None:
         store.append([event(1, shopper=ANNA)])
         store.forget([ANNA])
         assert store.append([event(1, time=at(0))]) == AppendResult(1, 0)
@@ -217,7 +217,7 @@ class TestForget:
 class TestExpire:
     DAYS = (-70, -70, -1, 0, 1, 2, 3, 4)
 
-    def test_all_days_before_one(self, store: EventStore) -> None:
+    def test_expire_removes_all_days_before_a_date(self, store: EventStore) -> None:
         events = [event(n, time=at(day), kind="query" if n % 3 else "click") for n, day in enumerate(self.DAYS)]
         store.append(events)
         for before in (at(-50), at(1), at(3)):
@@ -227,7 +227,7 @@ class TestExpire:
             assert read(store).equals(table(kept))
         assert store.append(events) == AppendResult(len(events) - len(kept), len(kept))
 
-    def test_other_than_expected_none(self, store: EventStore) -> None:
+    def test_expire_removes_nothing_where_the_mark_changed(self, store: EventStore) -> None:
         store.append([event(1, shopper=ANNA), event(2, time=at(3))])
         there = store.days()
         store.forget([ANNA])
@@ -242,7 +242,7 @@ class TestExpire:
 class TestAtOnce:
     THREADS = 8
 
-    def test_threads_take_each_event_once(self, store: EventStore) -> None:
+    def test_threads_store_each_event_once(self, store: EventStore) -> None:
         shared = [event(n, time=at(n % 2)) for n in range(20)]
         own = [[event(1_000 * thread + n, kind="query") for n in range(10)] for thread in range(1, self.THREADS + 1)]
         ready = threading.Barrier(self.THREADS)
@@ -259,7 +259,7 @@ class TestAtOnce:
         assert not any(one.conflicts for one in appended)
         assert read(store).equals(table(everything))
 
-    def test_of_threads_that_differ_one_is_heard(self, store: EventStore) -> None:
+    def test_threads_with_conflicting_events_store_one(self, store: EventStore) -> None:
         """Each says something else under the same ids, in two months."""
         said = [[event(n, time=at(who % 2), position=who + 1) for n in range(10)] for who in range(self.THREADS)]
         ready = threading.Barrier(self.THREADS)
@@ -276,7 +276,7 @@ class TestAtOnce:
         assert read(store).equals(table(heard))
 
     @pytest.mark.parametrize("backend", BACKENDS[::2], indirect=True)
-    def test_processes_take_each_event_once(self, backend: Backend) -> None:
+    def test_processes_store_each_event_once(self, backend: Backend) -> None:
         shared = [event(n, time=at(n % 2)) for n in range(200)]
         own = [[event(1_000 * process + n) for n in range(100)] for process in (1, 2)]
         spawned = multiprocessing.get_context("spawn")
@@ -344,7 +344,7 @@ STEPS = st.lists(
 )
 
 
-def test_whatever_is_done_it_is_as_a_dictionary_would_be(backend: Backend) -> None:
+def test_random_operations_match_a_dictionary(backend: Backend) -> None:
     @settings(max_examples=backend.examples)
     @given(STEPS)
     def check(steps: list[tuple[str, object]]) -> None:

@@ -201,16 +201,14 @@ def rows_where(index: KeywordIndex, catalog: FieldCatalog, text: str) -> list[in
 
 class TestKeywordIndex:
     @asked(products=catalogs.products(), tree=catalogs.filters())
-    def test_a_filter_lets_through_what_the_oracle_does(
-        self, backend: Backend, products: list[Product], tree: Filter
-    ) -> None:
+    def test_filter_matches_the_oracle(self, backend: Backend, products: list[Product], tree: Filter) -> None:
         with backend(products) as (index, catalog):
             found = index.select(Selection(where=catalog.compile(tree), everything=True)).tolist()
         expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
         assert found == expected
 
     @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=4))
-    def test_matches_are_ordered_counted_and_the_same_under_a_filter(
+    def test_matches_are_ordered_and_counted_with_and_without_filter(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
         groups = ANALYZER.groups(" ".join(query))
@@ -229,9 +227,7 @@ class TestKeywordIndex:
         assert chosen.tolist() == sorted(matches.rows.tolist())
 
     @asked(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
-    def test_score_gives_each_row_the_score_of_the_search(
-        self, backend: Backend, products: list[Product], query: str
-    ) -> None:
+    def test_score_of_rows_equals_score_of_search(self, backend: Backend, products: list[Product], query: str) -> None:
         groups = ANALYZER.groups(query)
         every = np.arange(len(products))
         with backend(products) as (index, catalog):
@@ -244,7 +240,7 @@ class TestKeywordIndex:
         assert some.rows.tolist() == [row for row in every[::2].tolist() if fold_value(products[row].brand) != "bosch"]
 
     @asked(products=catalogs.products(), data=st.data())
-    def test_a_facets_count_is_what_choosing_the_value_gives(
+    def test_facet_count_equals_hits_filtered_by_value(
         self, backend: Backend, products: list[Product], data: st.DataObject
     ) -> None:
         field = data.draw(st.sampled_from(("brand", "category", "price", "availability", "created", "id")))
@@ -258,7 +254,9 @@ class TestKeywordIndex:
         assert order == sorted(order)
 
     @asked(products=catalogs.products())
-    def test_facets_of_attributes_of_any_name_and_mixed_types(self, backend: Backend, products: list[Product]) -> None:
+    def test_facets_of_attributes_with_any_name_and_mixed_types(
+        self, backend: Backend, products: list[Product]
+    ) -> None:
         everything = Selection(everything=True)
         with backend(products) as (index, catalog):
             names = [name for name in catalog.fields if name.startswith("attributes.")]
@@ -282,7 +280,7 @@ class TestKeywordIndex:
 
         assert rows == sorted(range(len(products)), key=key)
 
-    def test_equal_scores_come_in_the_order_of_rows_past_any_page_and_over_several_segments(
+    def test_equal_scores_are_ordered_by_row_across_pages_and_segments(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
@@ -293,7 +291,7 @@ class TestKeywordIndex:
         assert (matches.rows.tolist(), matches.total) == (list(range(1_000)), products)
 
     @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
-    def test_the_range_of_a_field_with_more_values_than_a_facet_counts(self, backend: Backend) -> None:
+    def test_range_of_a_field_with_more_values_than_the_facet_limit(self, backend: Backend) -> None:
         """Of 70,000 products, which take their time: once of each kind of index."""
         products = [dataclasses.replace(each, price=float(row)) for row, each in enumerate(catalogs.numbered(70_000))]
         with backend(products) as (index, _):
@@ -301,7 +299,7 @@ class TestKeywordIndex:
         assert (facets["price"].minimum, facets["price"].maximum) == (0.0, 69_999.0)
         assert len(facets["id"].counts) == 5
 
-    def test_a_published_folder_is_only_read(self, tmp_path: Path) -> None:
+    def test_published_folder_is_opened_read_only(self, tmp_path: Path) -> None:
         products = catalogs.numbered(3)
         catalog = counted(products)
         builder = TantivyBuilder(tmp_path, catalog)
@@ -311,13 +309,13 @@ class TestKeywordIndex:
         assert index.search(ANALYZER.groups("drill"), 10).total == 3
         assert sorted(path.name for path in tmp_path.iterdir()) == before
 
-    def test_a_category_whose_level_has_the_separator_in_it_is_chosen_by_its_facet(self, backend: Backend) -> None:
+    def test_facet_value_filters_a_category_that_contains_the_separator(self, backend: Backend) -> None:
         with backend([Product("a", "x", category=("X", "A>B"))]) as (index, catalog):
             for each in index.facets(Selection(everything=True), ["category"], 10)["category"].counts:
                 where = catalog.compile(In("category", (each.value,)))
                 assert len(index.select(Selection(where=where, everything=True))) == each.count
 
-    def test_rows_beside_the_matches_belong_to_the_selection_once(self, backend: Backend) -> None:
+    def test_additional_rows_are_selected_once(self, backend: Backend) -> None:
         products = [Product("a", "drill", price=1.0), Product("b", "saw", price=2.0), Product("c", "saw", price=9.0)]
         groups = ANALYZER.groups("drill")
         with backend(products) as (index, catalog):
@@ -326,7 +324,7 @@ class TestKeywordIndex:
             assert index.select(selection).tolist() == [0, 1]
             assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
 
-    def test_an_identifier_is_found_however_it_is_typed(self, backend: Backend) -> None:
+    def test_identifier_matches_in_any_spelling(self, backend: Backend) -> None:
         products = [Product("a", "drill", identifiers={"sku": ("DCD-771 C2",)}), Product("b", "drill")]
         with backend(products) as (index, _):
             assert index.find_identifier(identifier_key("dcd771c2")).tolist() == [0]
@@ -334,7 +332,7 @@ class TestKeywordIndex:
             assert index.find_identifier("").tolist() == []
 
     @asked(products=catalogs.products(), query=st.lists(st.sampled_from(catalogs.WORDS), min_size=1, max_size=3))
-    def test_questions_asked_in_one_go_are_answered_as_each_alone(
+    def test_batched_queries_equal_single_queries(
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
         groups, every = ANALYZER.groups(" ".join(query)), np.arange(len(products))
@@ -390,20 +388,20 @@ class TestKeywordIndex:
         assert sorted(scores) == [0, 1, 2, 3, 4]
         assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
 
-    def test_nothing_to_search_for_finds_nothing(self, backend: Backend) -> None:
+    def test_empty_query_has_no_matches(self, backend: Backend) -> None:
         with backend(catalogs.numbered(3)) as (index, _):
             assert index.search((), 10).total == 0
             assert index.search(ANALYZER.groups("drill"), 0).rows.tolist() == []
             assert index.select(Selection()).tolist() == []
             assert index.score(np.empty(0, dtype=np.int64), ()).rows.tolist() == []
 
-    def test_a_level_that_is_also_a_root_means_the_root(self, backend: Backend) -> None:
+    def test_category_level_that_is_also_a_root_matches_the_root(self, backend: Backend) -> None:
         products = [Product("a", "x", category=("Tools",)), Product("b", "x", category=("Garden", "Tools"))]
         with backend(products) as (index, catalog):
             assert rows_where(index, catalog, "category = Tools") == [0]
             assert rows_where(index, catalog, 'category = "garden > tools"') == [1]
 
-    def test_a_filter_of_the_wrong_type_names_its_column(self, backend: Backend) -> None:
+    def test_filter_of_wrong_type_reports_its_column(self, backend: Backend) -> None:
         with backend([Product("a", "x", brand="Bosch", price=1.0)]) as (_, catalog):
             with pytest.raises(FilterError, match="column 1: brand holds text") as raised:
                 condition(catalog, "brand < 3")

@@ -91,9 +91,7 @@ def test_every_token_has_an_id_and_a_state_of_length_1(encoder: TokenEncoder) ->
     assert encoder.state_dimension == PROJECTED
 
 
-def test_tokens_are_the_texts_own_without_prompt_and_special_ones(
-    encoder: TokenEncoder, kind: tuple[str, str], cache: Path
-) -> None:
+def test_tokens_exclude_prompt_and_special_tokens(encoder: TokenEncoder, kind: tuple[str, str], cache: Path) -> None:
     tokenizer, texts = tokenizer_of(kind[0], cache), TEXTS[:5]
     (_, queries), (_, products) = encoder.encode_queries_with_tokens(texts), encoder.encode_products_with_tokens(texts)
     for text, query, product in zip(texts, queries, products, strict=True):
@@ -103,7 +101,7 @@ def test_tokens_are_the_texts_own_without_prompt_and_special_ones(
         assert query.ids.tolist() == product.ids.tolist() == own
 
 
-def test_every_token_is_told_where_it_stands(encoder: TokenEncoder) -> None:
+def test_every_token_has_its_span(encoder: TokenEncoder) -> None:
     (_, queries), (_, products) = encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)
     for text, query, product in zip(TEXTS, queries, products, strict=True):
         for told, places in ((query, encoder.query_spans(text)), (product, encoder.product_spans(text))):
@@ -129,7 +127,7 @@ def test_progress_counts_every_text_once(encoder: TokenEncoder) -> None:
 
 
 @pytest.mark.parametrize(("runtime", "least"), [("onnx-fp32", 0.999), ("onnx-int8", 0.95)])
-def test_the_runtimes_tell_the_same_states(cache: Path, runtime: str, least: float) -> None:
+def test_runtimes_return_the_same_states(cache: Path, runtime: str, least: float) -> None:
     texts = [*TEXTS[:5], *sample_texts()[:40]]
     reference = opened(DEFAULT_MODEL, "torch", cache).encode_products_with_tokens(texts)[1]
     told = opened(DEFAULT_MODEL, runtime, cache).encode_products_with_tokens(texts)[1]
@@ -141,7 +139,7 @@ def test_the_runtimes_tell_the_same_states(cache: Path, runtime: str, least: flo
     assert np.quantile(np.concatenate(cosines), 0.01) > 2 * least - 1
 
 
-def test_int8_states_do_not_depend_on_what_is_encoded_beside_them(cache: Path) -> None:
+def test_int8_states_do_not_depend_on_the_batch(cache: Path) -> None:
     encoder = opened(DEFAULT_MODEL, "onnx-int8", cache)
     together = encoder.encode_products_with_tokens(TEXTS)[1]
     for text, told in zip(TEXTS, together, strict=True):

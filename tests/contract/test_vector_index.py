@@ -123,7 +123,7 @@ def exact(query: Vectors, limit: int, allowed: np.ndarray) -> list[int]:
 
 
 class TestVectorIndex:
-    def test_it_has_the_vectors_it_was_given(self, index: VectorIndex) -> None:
+    def test_index_returns_its_vectors(self, index: VectorIndex) -> None:
         assert (index.size, index.dimension) == (COUNT, DIMENSION)
         assert np.array_equal(index.vector(7), VECTORS[7])
         assert np.array_equal(index.gather(np.array([7, 0, 7])), VECTORS[[7, 0, 7]])
@@ -150,7 +150,7 @@ class TestVectorIndex:
             recalls.append(len(set(rows) & set(best)) / len(best))
         assert np.mean(recalls) >= least_recall(index)
 
-    def test_limits_at_the_edges(self, index: VectorIndex) -> None:
+    def test_limits_of_zero_and_beyond_the_size(self, index: VectorIndex) -> None:
         nobody = np.empty(0, dtype=np.int64)
         assert index.search(QUERIES[0], 0).rows.tolist() == []
         assert index.search(QUERIES[0], 5, nobody).rows.tolist() == []
@@ -159,7 +159,7 @@ class TestVectorIndex:
 
 
 @pytest.mark.parametrize("kind", list(VectorIndexKind))
-def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: VectorIndexKind, tmp_path: Path) -> None:
+def test_extended_index_finds_the_same_as_a_new_one(kind: VectorIndexKind, tmp_path: Path) -> None:
     random = np.random.default_rng(5)
     vectors, folder = VECTORS, built(tmp_path / "v0", kind)
     for version in range(1, 6):
@@ -187,7 +187,7 @@ def test_an_index_continued_over_many_versions_finds_what_a_new_one_does(kind: V
 
 
 @pytest.mark.parametrize("count", [1, 61, 63, 67, 100])
-def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_path: Path, count: int) -> None:
+def test_equal_vectors_have_equal_scores_in_row_order(tmp_path: Path, count: int) -> None:
     index = FaissIndex(built(tmp_path, VectorIndexKind.EXACT, np.tile(VECTORS[:1], (count, 1))), gpu=False)
     found = index.search(QUERIES[0], count)
     assert found.rows.tolist() == list(range(count))
@@ -196,7 +196,7 @@ def test_equal_vectors_tie_to_the_last_digit_and_come_in_the_order_of_rows(tmp_p
     assert alone.tolist() == [found.scores[0]]
 
 
-def test_threads_get_the_answers_that_one_thread_gets(index: VectorIndex) -> None:
+def test_threads_get_the_same_results(index: VectorIndex) -> None:
     alone = [index.search(query, 20).rows.tolist() for query in QUERIES]
     with ThreadPoolExecutor(len(QUERIES)) as threads:
         together = list(threads.map(lambda query: index.search(query, 20).rows.tolist(), QUERIES))
@@ -212,7 +212,7 @@ def test_the_kind_follows_from_size_and_memory() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not numbers", b"\x93NUMPY\x01\x00"])
-def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
+def test_error_names_damaged_file(tmp_path: Path, content: bytes) -> None:
     folder = built(tmp_path, VectorIndexKind.GRAPH)
     (folder / INDEX_FILE).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=INDEX_FILE):
@@ -224,7 +224,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 @pytest.mark.elasticsearch
 @pytest.mark.parametrize("count", [1, 63, 100])
-def test_equal_vectors_come_from_a_cluster_in_the_order_of_rows(cluster: Cluster, tmp_path: Path, count: int) -> None:
+def test_cluster_returns_equal_vectors_in_row_order(cluster: Cluster, tmp_path: Path, count: int) -> None:
     create_vectors(tmp_path, count, DIMENSION)[:] = VECTORS[0]
     with loaded(cluster, tmp_path) as name:
         found = ElasticsearchVectors(cluster, name, tmp_path, MADE_OF).search(QUERIES[0], 100)
@@ -243,7 +243,7 @@ def test_a_cluster_finds_enough_without_a_scan(
 
 
 @pytest.mark.elasticsearch
-def test_an_index_of_other_vectors_or_none_is_refused(
+def test_missing_index_or_index_of_other_vectors_is_refused(
     cluster: Cluster, elasticsearch_index: ElasticsearchVectors, folders: Callable[[VectorIndexKind], Path]
 ) -> None:
     name, folder = elasticsearch_index.name, folders(VectorIndexKind.EXACT)
@@ -254,7 +254,7 @@ def test_an_index_of_other_vectors_or_none_is_refused(
 
 
 @pytest.mark.elasticsearch
-def test_vectors_that_a_cluster_will_not_take_are_named(cluster: Cluster, tmp_path: Path) -> None:
+def test_vectors_that_a_cluster_rejects_are_reported(cluster: Cluster, tmp_path: Path) -> None:
     create_vectors(tmp_path, 3, DIMENSION)[:] = 2 * VECTORS[:3]
     with pytest.raises(ClusterRefusedError, match="unit-length"), loaded(cluster, tmp_path):
         pass

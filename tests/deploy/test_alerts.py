@@ -51,7 +51,7 @@ def promtool(*arguments: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_rules_fire_when_they_should() -> None:
+def test_alert_rules_fire_in_their_scenarios() -> None:
     promtool("check", "rules", str(ALERTS))
     promtool("test", "rules", str(_TESTS))
 
@@ -67,7 +67,7 @@ def test_every_rule_is_tested() -> None:
     assert fired == {alert["alert"] for alert in alerts()}
 
 
-def test_every_alert_says_what_it_is_and_where_the_cure_stands() -> None:
+def test_every_alert_has_a_description_and_a_runbook_link() -> None:
     headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/operations.md").read_text("utf-8"), re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     for alert in alerts():
@@ -86,7 +86,7 @@ def test_every_metric_that_is_used_exists(metrics: str) -> None:
     assert named_metrics() <= known, sorted(named_metrics() - known)
 
 
-def test_metrics_are_named_as_prometheus_has_it(metrics: str) -> None:
+def test_metric_names_follow_prometheus_conventions(metrics: str) -> None:
     for name, kind in re.findall(r"^# TYPE (shelfwise_\S+) (\S+)$", metrics, re.MULTILINE):
         assert name.endswith("_total") == (kind == "counter") or name.endswith("_created"), name
         assert not re.search(r"_(ms|millis|minutes|hours|kb|mb)(_|$)", name), name
@@ -102,7 +102,7 @@ def test_every_expression_of_the_dashboard_can_be_parsed(tmp_path: Path) -> None
     promtool("check", "rules", str(file))
 
 
-def test_the_dashboard_is_one_that_grafana_takes() -> None:
+def test_dashboard_is_valid_for_grafana() -> None:
     dashboard = json.loads(DASHBOARD.read_text("utf-8"))
     assert dashboard["schemaVersion"] >= 36
     assert re.fullmatch(r"[a-z0-9-]{1,40}", dashboard["uid"])
@@ -125,7 +125,7 @@ def test_the_dashboard_is_one_that_grafana_takes() -> None:
         assert len(set(letters)) == len(letters)
 
 
-def test_panels_do_not_lie_on_each_other() -> None:
+def test_panels_do_not_overlap() -> None:
     occupied: dict[tuple[int, int], str] = {}
     for panel in panels():
         place = panel["gridPos"]

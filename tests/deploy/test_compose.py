@@ -19,7 +19,7 @@ OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 _MADE_BY_ITS_USER = {"./feeds", "./prometheus.key"}
 
 
-def test_every_file_that_is_mounted_is_there() -> None:
+def test_mounted_files_exist() -> None:
     named = {COMPOSE["secrets"][name]["file"] for service in SERVICES.values() for name in service.get("secrets", ())}
     for service in SERVICES.values():
         for volume in service.get("volumes", ()):
@@ -33,7 +33,7 @@ def test_every_file_that_is_mounted_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_ours_are_called_with_options_and_settings_that_there_are(name: str) -> None:
+def test_commands_use_known_options_and_settings(name: str) -> None:
     service = SERVICES[name]
     command, *given = service["command"]
     if command != "--help":
@@ -43,7 +43,7 @@ def test_ours_are_called_with_options_and_settings_that_there_are(name: str) -> 
     assert load_settings(environment=service["environment"]).backend == "elasticsearch"
 
 
-def test_the_service_has_time_to_end_and_says_whether_it_is_ready() -> None:
+def test_service_has_a_stop_period_and_a_health_check() -> None:
     service = SERVICES["service"]
     assert int(service["stop_grace_period"].removesuffix("s")) >= DRAIN_SECONDS + 10
     _, _, _, program = service["healthcheck"]["test"]
@@ -51,12 +51,12 @@ def test_the_service_has_time_to_end_and_says_whether_it_is_ready() -> None:
     assert "/health/ready" in program
 
 
-def test_what_depends_on_a_service_depends_on_one_that_there_is() -> None:
+def test_dependencies_name_existing_services() -> None:
     for service in SERVICES.values():
         assert set(service.get("depends_on", ())) <= set(SERVICES)
 
 
-def test_prometheus_asks_the_service_and_grafana_prometheus() -> None:
+def test_prometheus_scrapes_the_service_and_grafana_reads_prometheus() -> None:
     (configuration,) = documents(DEPLOY / "prometheus" / "prometheus.yaml")
     (job,) = configuration["scrape_configs"]
     (target,) = job["static_configs"][0]["targets"]
@@ -71,6 +71,6 @@ def test_prometheus_asks_the_service_and_grafana_prometheus() -> None:
     assert service in SERVICES
 
 
-def test_nothing_is_reached_from_elsewhere() -> None:
+def test_ports_are_bound_to_localhost() -> None:
     for service in SERVICES.values():
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", ()))

@@ -38,7 +38,7 @@ def named(kind: str, name: str) -> Document:
 
 
 @pytest.mark.parametrize("version", _VERSIONS)
-def test_kubernetes_takes_them(version: str) -> None:
+def test_manifests_match_the_kubernetes_schema(version: str) -> None:
     for each in resources():
         kubernetes_validate.validate(each, version, strict=True)
 
@@ -57,7 +57,7 @@ def test_commands_and_options_are_those_of_the_program(name: str, pod: Document)
 
 
 @pytest.mark.parametrize(("name", "pod"), pods())
-def test_every_variable_is_a_setting_that_can_be_read(name: str, pod: Document) -> None:
+def test_every_environment_variable_is_a_valid_setting(name: str, pod: Document) -> None:
     environment = dict(named("ConfigMap", "shelfwise-settings")["data"])
     for container in pod["spec"]["containers"]:
         environment |= {each["name"]: each.get("value", "hush") for each in container["env"]}
@@ -69,7 +69,7 @@ def test_every_variable_is_a_setting_that_can_be_read(name: str, pod: Document) 
 
 
 @pytest.mark.parametrize(("name", "pod"), pods())
-def test_a_pod_may_do_nothing_that_it_need_not(name: str, pod: Document) -> None:
+def test_pods_have_minimal_privileges(name: str, pod: Document) -> None:
     spec = pod["spec"]
     assert spec["securityContext"]["runAsNonRoot"]
     assert spec["securityContext"]["seccompProfile"]["type"] == "RuntimeDefault"
@@ -85,7 +85,7 @@ def test_a_pod_may_do_nothing_that_it_need_not(name: str, pod: Document) -> None
 
 
 @pytest.mark.parametrize("name", ["shelfwise", "shelfwise-writer"])
-def test_there_is_time_to_drain(name: str) -> None:
+def test_grace_period_allows_draining(name: str) -> None:
     spec = named("Deployment", name)["spec"]["template"]["spec"]
     (container,) = spec["containers"]
     notice = float(container["args"][container["args"].index("--notice") + 1])
@@ -95,7 +95,7 @@ def test_there_is_time_to_drain(name: str) -> None:
     assert spec["terminationGracePeriodSeconds"] >= notice + DRAIN_SECONDS + 10
 
 
-def test_only_one_pod_writes_beside_jobs() -> None:
+def test_only_one_pod_and_jobs_write() -> None:
     writing = set()
     for name, pod in pods():
         (container,) = pod["spec"]["containers"]
@@ -107,7 +107,7 @@ def test_only_one_pod_writes_beside_jobs() -> None:
     assert (writer["replicas"], writer["strategy"]["type"]) == (1, "Recreate")
 
 
-def test_labels_lead_to_pods_and_ports_to_containers() -> None:
+def test_selectors_match_pods_and_ports_match_containers() -> None:
     labels = {name: pod["metadata"]["labels"] for name, pod in pods()}
     for each in resources():
         match each["kind"]:
@@ -124,7 +124,7 @@ def test_labels_lead_to_pods_and_ports_to_containers() -> None:
                 assert each["spec"]["minReplicas"] >= 2
 
 
-def test_the_autoscaler_goes_by_a_metric_that_the_adapter_brings() -> None:
+def test_autoscaler_uses_a_metric_of_the_adapter() -> None:
     (values,) = documents(KUBERNETES / "adapter-values.yaml")
     brought = {rule["name"]["as"] for rule in values["rules"]["custom"]}
     scaler = named("HorizontalPodAutoscaler", "shelfwise")
@@ -133,7 +133,7 @@ def test_the_autoscaler_goes_by_a_metric_that_the_adapter_brings() -> None:
     assert used <= named_metrics()
 
 
-def test_prometheus_takes_the_scrape_configuration(tmp_path: Path) -> None:
+def test_scrape_configuration_is_valid_for_prometheus(tmp_path: Path) -> None:
     (scrape,) = documents(KUBERNETES / "scrape.yaml")
     for job in scrape["scrape_configs"]:
         # Debian's promtool is built without what finds pods.

@@ -37,7 +37,7 @@ def test_the_harness_reports_lost_and_altered_events(tmp_path: Path) -> None:
     assert found(tmp_path / "harmed", events, set(keys)) == (3, 1, 0, 2, 0)
 
 
-def test_a_round_whose_writers_do_not_begin_is_no_round(tmp_path: Path) -> None:
+def test_round_without_started_writers_does_not_count(tmp_path: Path) -> None:
     file = tmp_path / "no folder"
     file.touch()
     with pytest.raises(AssertionError, match="before it wrote anything"):

@@ -48,17 +48,17 @@ def found(root: Path, truth: Truth) -> str:
 
 
 class TestWhatIsPlantedIsTold:
-    def test_an_index_that_was_left_alone_is_what_it_must_be(self, root: Path, truth: Truth) -> None:
+    def test_untouched_index_passes(self, root: Path, truth: Truth) -> None:
         assert found(root, truth) == ""
         check_verified(root)
 
-    def test_an_acknowledged_change_that_is_lost(self, root: Path, truth: Truth) -> None:
+    def test_lost_acknowledged_change_is_reported(self, root: Path, truth: Truth) -> None:
         for name in (JOURNAL, COPY):
             (root / name).unlink()
         with pytest.raises(WrongError, match=r"products are wrong: p\d+ is "):
             found(root, truth)
 
-    def test_an_acknowledged_change_whose_value_is_another(self, root: Path, truth: Truth) -> None:
+    def test_acknowledged_change_with_other_value_is_reported(self, root: Path, truth: Truth) -> None:
         product_id = next(iter(truth.served(truth.serving)))
         truth.calls.append(Call("patch", ((product_id, {"price": 3.25}),)))
         with SearchEngine.open(root) as engine:
@@ -66,7 +66,7 @@ class TestWhatIsPlantedIsTold:
         with pytest.raises(WrongError, match=f"1 products are wrong: {product_id} is "):
             found(root, truth)
 
-    def test_a_version_that_is_mixed_of_two(self, root: Path, truth: Truth) -> None:
+    def test_mixed_version_is_reported(self, root: Path, truth: Truth) -> None:
         """Its checksums are right, as if it had been published like this."""
         names = sorted(truth.versions)
         older, folder = ProductStore(root / "versions" / names[0]), root / "versions" / truth.serving
@@ -80,19 +80,19 @@ class TestWhatIsPlantedIsTold:
         with pytest.raises(WrongError, match=r"\d+ products are wrong: p\d+ is "):
             found(root, truth)
 
-    def test_an_index_that_does_not_open(self, root: Path, truth: Truth) -> None:
+    def test_unopenable_index_is_reported(self, root: Path, truth: Truth) -> None:
         for name in Store(root).versions():
             (Store(root).version_folder(name) / "ids.txt").write_bytes(b"x")
         with pytest.raises(WrongError, match="it does not open and search: StoreDamagedError"):
             found(root, truth)
 
-    def test_damage_that_stays(self, root: Path, truth: Truth) -> None:
+    def test_remaining_damage_is_reported(self, root: Path, truth: Truth) -> None:
         (Store(root).version_folder(truth.serving) / "synonyms.txt").write_text("changed")
         with pytest.raises(WrongError, match="verify: versions/"):
             check_verified(root)
 
 
-def test_a_round_after_which_something_is_wrong_is_a_failure(processes: Processes, tmp_path: Path) -> None:
+def test_round_with_a_problem_is_a_failure(processes: Processes, tmp_path: Path) -> None:
     tally = Tally()
     life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], processes, tally)
     life.begin(random.Random(1))
@@ -107,9 +107,7 @@ SEED = 11
 
 
 @pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=pytest.mark.slow)])
-def test_whatever_happens_to_it_the_index_serves_a_whole_version_with_every_acknowledged_change(
-    tmp_path: Path, rounds: int
-) -> None:
+def test_index_serves_a_whole_version_with_all_acknowledged_changes_after_faults(tmp_path: Path, rounds: int) -> None:
     over: list[None] = []
     report = run_faults(tmp_path, rounds, SEED, lambda: over.append(None))
     assert report.failures == []

@@ -41,7 +41,7 @@ def row(visit: Visit, name: str) -> Locator:
     return visit.page.get_by_role("region", name="Experiments").get_by_role("row").filter(has_text=name)
 
 
-def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Path) -> None:
+def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, root: Path) -> None:
     store = ExperimentStore(root)
     with visiting(browser, address) as visit:
         asked: list[str] = []
@@ -84,7 +84,7 @@ def test_one_is_put_copied_and_stopped(browser: Browser, address: str, root: Pat
         assert store.get("order").stopped is not None
 
 
-def test_who_thinks_better_of_it_stops_nothing(browser: Browser, address: str, root: Path) -> None:
+def test_cancelled_stop_leaves_the_experiment_running(browser: Browser, address: str, root: Path) -> None:
     ExperimentStore(root).put(MERGING)
     with visiting(browser, address) as visit:
         visit.page.on("dialog", lambda dialog: dialog.dismiss())
@@ -106,7 +106,7 @@ def refused(visit: Visit, field: Locator, told: str) -> None:
     visit.faults = [each for each in visit.faults if "400" not in each]
 
 
-def test_what_is_refused_is_said_beside_its_field(browser: Browser, address: str, root: Path) -> None:
+def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, root: Path) -> None:
     ExperimentStore(root).put(MERGING)
     with visiting(browser, address) as visit:
         visit.page.goto("/admin#experiments")
@@ -129,7 +129,7 @@ def test_what_is_refused_is_said_beside_its_field(browser: Browser, address: str
         refused(visit, until, "has no zone")
 
 
-def test_one_is_edited_as_json(browser: Browser, address: str) -> None:
+def test_experiment_is_edited_as_json(browser: Browser, address: str) -> None:
     from playwright.sync_api import expect
 
     with visiting(browser, address) as visit:
@@ -152,7 +152,7 @@ def test_one_is_edited_as_json(browser: Browser, address: str) -> None:
 
 
 @pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
-def test_reports_say_in_words_and_figures_what_came_of_it(
+def test_report_shows_result_in_words_and_figures(
     browser: Browser, address: str, root: Path, theme: str, width: int
 ) -> None:
     store = ExperimentStore(root, clock=lambda: datetime.now(UTC) - timedelta(hours=3))
@@ -185,7 +185,7 @@ def test_reports_say_in_words_and_figures_what_came_of_it(
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_without_tables_a_report_says_how_they_are_made(browser: Browser, address: str, root: Path) -> None:
+def test_report_without_derived_tables_shows_the_refresh_command(browser: Browser, address: str, root: Path) -> None:
     ExperimentStore(root).put(MERGING)
     with visiting(browser, address) as visit:
         visit.page.goto("/admin#experiments")

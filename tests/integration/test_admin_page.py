@@ -50,7 +50,7 @@ def test_a_search_explains_each_hit(browser: Browser, address: str, store: Searc
         assert serious_faults(visit.page) == []
 
 
-def test_a_product_is_looked_up_and_changed(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_product_is_found_and_changed(browser: Browser, address: str, store: SearchEngine) -> None:
     product = store.search("tent").hits[0].product
     with visiting(browser, address) as visit:
         visit.page.goto(f"/admin#products/{product.id}")
@@ -67,7 +67,9 @@ def test_a_product_is_looked_up_and_changed(browser: Browser, address: str, stor
         visit.faults = [each for each in visit.faults if "404" not in each]
 
 
-def test_relevance_settings_are_tried_saved_and_restored(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_relevance_settings_are_previewed_saved_and_restored(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
     with visiting(browser, address) as visit:
         visit.page.on("dialog", lambda dialog: dialog.accept())
         visit.page.goto("/admin#relevance")
@@ -96,7 +98,7 @@ def test_relevance_settings_are_tried_saved_and_restored(browser: Browser, addre
         visit.faults = [each for each in visit.faults if "400" not in each]
 
 
-def test_a_rule_is_tried_saved_switched_and_taken_back(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address: str, store: SearchEngine) -> None:
     last = store.search("drill", size=15).hits[-1].product
     with visiting(browser, address) as visit:
         visit.page.on("dialog", lambda dialog: dialog.accept())
@@ -163,7 +165,9 @@ def test_every_tab_is_accessible_and_fits(browser: Browser, address: str, theme:
         visit.faults = [each for each in visit.faults if "status of" not in each]  # there are no tables of events
 
 
-def test_a_key_is_asked_for_and_kept_in_the_tab_alone(browser: Browser, store: SearchEngine, tmp_path: Path) -> None:
+def test_api_key_is_requested_and_stored_for_the_tab_only(
+    browser: Browser, store: SearchEngine, tmp_path: Path
+) -> None:
     keys = KeyFile(tmp_path / "keys.json")
     admin, search = made(keys, Scope.ADMIN), made(keys, Scope.SEARCH, Scope.EVENTS)
     with (

@@ -104,7 +104,9 @@ class TestWhatPeopleSee:
         }
         assert searches == common | {"timestamp": "2026-12-01T00:00:00.000+00:00", "query_attributes": {"results": 120}}
 
-    def test_what_a_chart_asks_is_answered(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
+    def test_dashboard_aggregations_are_answered(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
         products = ["a", "a", "b", "a"]
         store.append([event(n, kind="cart", product_id=product, time=at(n)) for n, product in enumerate(products)])
         asked = {
@@ -119,7 +121,7 @@ class TestWhatPeopleSee:
         asked["query"] = {"term": {"action_name": "add_to_cart"}}
         assert server.request("POST", path, asked).body["hits"]["total"]["value"] == 4
 
-    def test_shards_and_copies_are_as_set(self, server: Server) -> None:
+    def test_shards_and_replicas_follow_settings(self, server: Server) -> None:
         with aliased(server.url, shards=2, replicas=0) as place, closing(place.open()) as store:
             store.append([CLICK, SEARCH])
             for index in indexes(server, place).values():
@@ -130,7 +132,7 @@ class TestWhatPeopleSee:
 
 class TestForget:
     @pytest.mark.slow
-    def test_no_file_of_the_server_has_it_afterwards(self, server: Server) -> None:
+    def test_erased_event_is_in_no_file_of_the_server(self, server: Server) -> None:
         """Elasticsearch keeps what was removed until its copies need no history any more."""
         said = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")
         with aliased(server.url) as place, closing(ElasticsearchEvents(Cluster(place.settings))) as store:
@@ -142,9 +144,7 @@ class TestForget:
             assert not any(_files_with(server, mark) for mark in marks)
             assert store.count() == 198
 
-    def test_one_that_was_broken_off_is_done_again(
-        self, store: ElasticsearchEvents, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_interrupted_erasure_is_resumed(self, store: ElasticsearchEvents, monkeypatch: pytest.MonkeyPatch) -> None:
         events = [event(1, shopper=ANNA, session="k1~s"), event(2, session="k1~s", time=at(-5)), event(3)]
         store.append(events)
         calls = itertools.count(1)
@@ -179,7 +179,7 @@ class TestCutOff:
     EVENTS = tuple(event(n, time=at(n % 2), kind="query" if n % 3 else "click") for n in range(2_500))
 
     @pytest.mark.parametrize(("write", "is_heard"), [(1, False), (2, False), (2, True), (3, True), (6, True)])
-    def test_what_is_sent_again_is_taken_once(
+    def test_resent_events_are_stored_once_after_interruption(
         self, write: int, is_heard: bool, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The connection is cut at one of the six writes of an append, before the server hears it or after."""
@@ -205,7 +205,7 @@ class TestCutOff:
                 assert store.append(self.EVENTS) == AppendResult(0, len(self.EVENTS))
                 assert pl.concat(store.read(-EVER, EVER)).height == len(self.EVENTS)
 
-    def test_an_id_whose_event_was_not_written_is_kept_for_it(
+    def test_reserved_id_of_unwritten_event_stays_reserved(
         self, store: ElasticsearchEvents, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         done, calls = EventIndexes.write, itertools.count(1)
@@ -222,7 +222,7 @@ class TestCutOff:
         assert store.append([CLICK._replace(time=at(-40))]) == AppendResult(0, 0, (0,))
         assert store.append([CLICK]) == AppendResult(1, 0)
 
-    def test_a_reader_is_told(self, elasticsearch: Server) -> None:
+    def test_interrupted_read_raises(self, elasticsearch: Server) -> None:
         with aliased(elasticsearch.url) as place, Proxy(elasticsearch.port) as proxy:
             through = Alias(ClusterSettings((proxy.url,), alias=place.settings.alias))
             with closing(through.open()) as store:
@@ -261,7 +261,7 @@ class TestRights:
         password = secured_elasticsearch.passwords["reader"]
         return Alias(dataclasses.replace(secured.settings, username="reader", password=password))
 
-    def test_who_may_only_read_makes_no_index_writes_and_removes_nothing(self, secured: Alias, reader: Alias) -> None:
+    def test_read_only_user_cannot_create_write_or_delete(self, secured: Alias, reader: Alias) -> None:
         refused = r"user \[reader\].*; grant this user the privilege"
         with closing(reader.open()) as reading, closing(secured.open()) as store:
             with pytest.raises(ClusterRefusedError, match=refused):
@@ -278,7 +278,7 @@ class TestRights:
                     attempt()
             assert store.count() == 1
 
-    def test_a_blocked_index_is_told_with_the_cure(
+    def test_blocked_index_error_says_how_to_unblock(
         self, elasticsearch: Server, place: Alias, store: ElasticsearchEvents
     ) -> None:
         store.append([CLICK])
@@ -292,9 +292,7 @@ class TestRights:
 
 
 class TestOtherIndexes:
-    def test_one_of_the_same_name_that_somebody_else_made_is_left_alone(
-        self, place: Alias, store: ElasticsearchEvents
-    ) -> None:
+    def test_foreign_index_with_the_same_name_is_not_touched(self, place: Alias, store: ElasticsearchEvents) -> None:
         name = f"ubi_events-{place.settings.alias}-2026-12"
         with closing(Cluster(place.settings)) as cluster:
             cluster.create(name, {"number_of_replicas": 0}, {})
@@ -307,7 +305,7 @@ class TestOtherIndexes:
                 cluster.delete([name])
         assert store.append([CLICK]) == AppendResult(1, 0)
 
-    def test_one_that_somebody_put_behind_our_alias_is_not_emptied(
+    def test_foreign_index_behind_the_alias_is_not_emptied(
         self, server: Server, place: Alias, store: ElasticsearchEvents
     ) -> None:
         store.append([CLICK])
@@ -339,7 +337,7 @@ class TestOtherIndexes:
             assert cluster.state(version) is not None
             cluster.delete([version])
 
-    def test_a_store_whose_name_begins_alike_is_another(self, place: Alias) -> None:
+    def test_stores_with_a_common_name_prefix_are_separate(self, place: Alias) -> None:
         longer = Alias(dataclasses.replace(place.settings, alias=f"{place.settings.alias}-2026"))
         with closing(place.open()) as store, closing(longer.open()) as other:
             for each in (store, other):
@@ -353,9 +351,7 @@ class TestOtherIndexes:
         with closing(Cluster(longer.settings)) as cluster:
             cluster.delete([f"ubi_keys-{longer.settings.alias}"])
 
-    def test_a_month_that_was_removed_meanwhile_is_made_as_it_was(
-        self, server: Server, place: Alias, store: ElasticsearchEvents
-    ) -> None:
+    def test_removed_month_index_is_recreated(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
         store.append([CLICK])
         name = f"ubi_events-{place.settings.alias}-2026-12"
         before = indexes(server, place)[name]["mappings"]
@@ -364,7 +360,9 @@ class TestOtherIndexes:
         assert store.append([event(3)]) == AppendResult(1, 0)
         assert indexes(server, place)[name]["mappings"] == before
 
-    def test_only_whole_months_go_as_indexes(self, server: Server, place: Alias, store: ElasticsearchEvents) -> None:
+    def test_expiry_deletes_indexes_of_whole_months_only(
+        self, server: Server, place: Alias, store: ElasticsearchEvents
+    ) -> None:
         later = event(13, time=at(5))
         store.append([event(11, time=at(-40)), event(12, time=at(0), kind="query"), CLICK, later])
         assert store.expire(CLICK.day + 1) == 3

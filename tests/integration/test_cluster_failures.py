@@ -146,7 +146,7 @@ def without_words(engine: SearchEngine) -> list[str]:
 
 
 class TestGone:
-    def test_the_vectors_alone_answer_and_every_such_page_is_counted(
+    def test_vectors_alone_answer_and_degraded_pages_are_counted(
         self, served: Served, live: SearchEngine, engine: SearchEngine
     ) -> None:
         whole, by_vectors = live.search(TEXT, stage="merged"), without_words(engine)
@@ -171,7 +171,7 @@ class TestGone:
         assert ids(live.search(TEXT, stage="merged")) == ids(whole)
         assert degraded_searches() == before
 
-    def test_filter_facets_and_order_are_about_the_candidates(self, served: Served, live: SearchEngine) -> None:
+    def test_filter_facets_and_order_apply_to_the_candidates(self, served: Served, live: SearchEngine) -> None:
         served.proxy.switch(Mode.REFUSE)
         page = live.search(TEXT, size=1_000, filters="price < 60", facets=["brand", "price"], sort="-price")
         prices = [hit.product.price for hit in page.hits]
@@ -187,7 +187,7 @@ class TestGone:
 class TestSlow:
     DEADLINE = 2.0
 
-    def test_a_search_waits_for_the_deadline_and_soon_no_longer(self, served: Served) -> None:
+    def test_search_waits_for_the_deadline_until_the_circuit_opens(self, served: Served) -> None:
         with served.opened(deadline=self.DEADLINE) as engine:
             assert eventually(lambda: is_whole(engine))
             served.proxy.switch(Mode.SILENT)
@@ -204,7 +204,7 @@ class TestSlow:
             served.proxy.switch(Mode.FORWARD)
             assert eventually(lambda: is_whole(engine))
 
-    def test_a_change_is_refused_once_the_deadline_is_over_and_an_engine_opens(self, served: Served) -> None:
+    def test_change_fails_after_the_deadline_and_engine_opens(self, served: Served) -> None:
         with served.opened(deadline=self.DEADLINE) as engine:
             product = engine.snapshot.products[7]
             served.proxy.switch(Mode.SILENT)
@@ -221,7 +221,7 @@ class TestSlow:
             served.proxy.switch(Mode.FORWARD)
             assert eventually(lambda: is_whole(engine))
 
-    def test_one_search_at_a_time_finds_out_whether_it_is_back(self, elasticsearch: Server) -> None:
+    def test_one_search_at_a_time_probes_the_cluster(self, elasticsearch: Server) -> None:
         with Proxy(elasticsearch.port) as proxy:
             settings = ClusterSettings((proxy.url,), deadline=PATIENT)
             with closing(Cluster(settings)) as cluster, ThreadPoolExecutor(1) as thread:
@@ -242,7 +242,7 @@ class TestSlow:
 
 
 class TestChangesWhileItIsGone:
-    def test_they_are_refused_and_nothing_of_them_stays(self, served: Served, live: SearchEngine) -> None:
+    def test_changes_are_refused_and_leave_nothing(self, served: Served, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         served.proxy.switch(Mode.REFUSE)
         for change in attempts(live, product.id):
@@ -261,7 +261,7 @@ class TestChangesWhileItIsGone:
                     each.product(KETTLE.id)
 
     @pytest.mark.parametrize("stays", [True, False], ids=["same engine", "next engine"])
-    def test_one_whose_cluster_died_once_it_was_in_the_journal_is_found_later(
+    def test_journaled_change_is_found_after_the_cluster_returns(
         self, stays: bool, served: Served, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         check = ElasticsearchIndex.check_changeable
@@ -294,7 +294,7 @@ class TestReadOnly:
     )
 
     @pytest.mark.parametrize(("block", "cure"), BLOCKS)
-    def test_a_change_is_refused_with_what_to_do_and_searches_go_on(
+    def test_change_error_says_what_to_do_and_searches_work(
         self, block: str, cure: str, served: Served, live: SearchEngine, elasticsearch: Server
     ) -> None:
         product = live.snapshot.products[7]
@@ -346,7 +346,7 @@ def cluster_read_only(server: Server) -> Iterator[None]:
 
 @pytest.mark.slow
 class TestBusy:
-    def test_a_load_slows_down_until_there_is_room(
+    def test_bulk_load_backs_off_until_there_is_room(
         self, demo_index: Path, tmp_path: Path, small_server: Server
     ) -> None:
         index = Path(shutil.copytree(demo_index, tmp_path / "loaded"))
@@ -374,7 +374,7 @@ class TestBusy:
             assert cluster.search(index, [EVERYTHING])[0]["hits"]["total"]["value"] == 1
 
 
-def test_an_index_whose_only_copy_is_lost_while_others_are_made_is_loaded_anew(
+def test_index_with_lost_shard_is_reloaded(
     demo_index: Path, tmp_path: Path, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     count, create = Cluster.count, Cluster.create
@@ -403,7 +403,7 @@ def test_an_index_whose_only_copy_is_lost_while_others_are_made_is_loaded_anew(
         assert is_whole(engine)
 
 
-def test_an_engine_opens_while_it_is_gone_and_is_whole_once_it_is_back(served: Served, live: SearchEngine) -> None:
+def test_engine_opens_without_cluster_and_recovers(served: Served, live: SearchEngine) -> None:
     live.upsert([KETTLE])
     served.proxy.switch(Mode.REFUSE)
     with served.opened() as engine:
@@ -416,7 +416,7 @@ def test_an_engine_opens_while_it_is_gone_and_is_whole_once_it_is_back(served: S
         assert eventually(lambda: is_whole(engine))
 
 
-def test_pages_of_many_threads_are_whole_or_say_what_is_missing(served: Served, engine: SearchEngine) -> None:
+def test_concurrent_pages_are_whole_or_marked_degraded(served: Served, engine: SearchEngine) -> None:
     expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): without_words(engine)}
     with served.opened(deadline=0.5) as live:
         pages = _pages_while_flipping(served.proxy, lambda: live.search(TEXT, facets=["brand"], stage="merged"))
@@ -498,7 +498,7 @@ def moved_in_the_end(index: Path, settings: ClusterSettings, progress: Killer) -
 
 
 @pytest.mark.slow
-def test_a_node_that_dies_with_half_an_index_leaves_no_half_an_index(
+def test_node_killed_during_load_leaves_no_partial_index(
     demo_index: Path, tmp_path: Path, three_nodes: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("retrieval.elasticsearch.client._BULK_DOCUMENTS", 50)
@@ -526,7 +526,7 @@ def test_a_node_that_dies_with_half_an_index_leaves_no_half_an_index(
 
 
 @pytest.mark.slow
-def test_searches_and_changes_outlive_a_node(demo_index: Path, tmp_path: Path, three_nodes: Server) -> None:
+def test_searches_and_changes_survive_a_node_failure(demo_index: Path, tmp_path: Path, three_nodes: Server) -> None:
     index = Path(shutil.copytree(demo_index, tmp_path / "moved"))
     settings = settings_for(three_nodes, deadline=2.0)
     name = f"{settings.cluster.alias}-{move(index, settings.cluster, NullProgress()).version}"

@@ -98,7 +98,7 @@ def ids(engine: SearchEngine, text: str = "", filters: str = "") -> list[str]:
     return [hit.product.id for hit in page.hits]
 
 
-def test_with_authority_and_password_everything_works(served: Served, engine: SearchEngine) -> None:
+def test_everything_works_with_certificate_authority_and_password(served: Served, engine: SearchEngine) -> None:
     with served.opened() as secured:
         assert secured.notices == ()
         assert ids(secured, TEXT) == ids(engine, TEXT)
@@ -114,7 +114,7 @@ def test_with_authority_and_password_everything_works(served: Served, engine: Se
 
 class TestRefused:
     @pytest.mark.parametrize(("changed", "told"), REFUSED)
-    def test_nothing_is_opened_or_rebuilt_and_the_setting_is_named(
+    def test_wrong_credentials_error_names_the_setting(
         self, served: Served, tmp_path: Path, changed: dict[str, object], told: str
     ) -> None:
         settings = served.given(changed)
@@ -130,7 +130,7 @@ class TestRefused:
         assert Store(served.index).versions() == ["v000001", "v000002"]
         assert Store(tmp_path / "new").versions() == []
 
-    def test_an_address_without_tls_does_not_answer_and_that_is_told(self, served: Served) -> None:
+    def test_plain_http_address_of_a_tls_server_is_reported(self, served: Served) -> None:
         with pytest.raises(ClusterUnavailableError, match=SEE_TO_URL):
             rebuilt(served.index, served.plain)
         with served.opened(served.plain) as engine:
@@ -141,7 +141,7 @@ class TestRefused:
                 engine.patch(engine.snapshot.products[3].id, price=1.25)
         assert Journal(served.index).last() == 0
 
-    def test_tls_for_a_server_without_it_is_told_likewise(self, demo_index: Path, elasticsearch: Server) -> None:
+    def test_tls_address_of_a_plain_server_is_reported(self, demo_index: Path, elasticsearch: Server) -> None:
         settings = settings_for(elasticsearch, url=elasticsearch.url.replace("http:", "https:"))
         with (
             contextlib.closing(Cluster(settings.cluster)) as cluster,
@@ -151,7 +151,7 @@ class TestRefused:
 
 
 class TestReader:
-    def test_opens_searches_and_takes_up_what_others_change(self, served: Served, engine: SearchEngine) -> None:
+    def test_read_only_user_opens_searches_and_follows_changes(self, served: Served, engine: SearchEngine) -> None:
         with served.opened(served.reader) as reading:
             assert reading.notices == ()
             assert ids(reading, TEXT) == ids(engine, TEXT)
@@ -167,7 +167,7 @@ class TestReader:
                 with pytest.raises(UnknownProductError):
                     reading.product(gone.id)
 
-    def test_changes_are_refused_before_they_are_taken(self, served: Served) -> None:
+    def test_changes_are_refused_before_they_are_journaled(self, served: Served) -> None:
         with served.opened(served.reader) as reading:
             product = reading.snapshot.products[3]
             changes: tuple[Callable[[], object], ...] = (
@@ -182,7 +182,7 @@ class TestReader:
             assert reading.product(product.id) == product
             assert reading.notices == ()
 
-    def test_rebuilds_and_moves_are_refused_with_the_right_that_lacks(self, served: Served, tmp_path: Path) -> None:
+    def test_rebuild_and_move_errors_name_the_missing_privilege(self, served: Served, tmp_path: Path) -> None:
         new = served.given({**served.reader.elasticsearch.model_dump(), "alias": "test-of-the-reader"})
         with pytest.raises(ClusterRefusedError, match=r"user \[reader\].*privileges \[.*manage.*\]; grant this user"):
             rebuilt(tmp_path / "new", new)
@@ -190,7 +190,7 @@ class TestReader:
             move(served.index, served.reader.cluster, NullProgress())
         assert served.named() == [served.name]
 
-    def test_an_alias_that_disagrees_is_told_and_stays(self, served: Served) -> None:
+    def test_wrong_alias_is_reported_and_kept(self, served: Served) -> None:
         alias = served.settings.elasticsearch.alias
         assert served.server.request("DELETE", f"/{served.name}/_alias/{alias}").status == 200
         with served.opened(served.reader) as reading:
@@ -202,7 +202,7 @@ class TestReader:
         served.opened().close()
         assert served.named() == [served.name]
 
-    def test_what_nobody_has_written_to_the_cluster_is_told(self, served: Served) -> None:
+    def test_changes_missing_from_the_cluster_are_reported(self, served: Served) -> None:
         with served.opened(served.reader) as reading, Journal(served.index) as journal:
             journal.append([Patch(reading.snapshot.products.id_of(3), {"price": 1.25})])
         with served.opened(served.reader) as reading:
@@ -256,7 +256,7 @@ def _searched(told: list[str], index: Path, settings: Settings) -> None:
         engine.patch(engine.snapshot.products[3].id, price=1.25)
 
 
-def test_no_secret_is_told_logged_or_written(served: Served, heard: list[str]) -> None:
+def test_secrets_are_not_shown_logged_or_written(served: Served, heard: list[str]) -> None:
     password, reading = served.server.password, served.server.passwords["reader"]
     users = {"elastic": password, "reader": reading}
     headers = [base64.b64encode(f"{user}:{secret}".encode()).decode() for user, secret in users.items()]

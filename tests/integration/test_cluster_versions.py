@@ -245,7 +245,7 @@ def watched(look: Callable[[], object]) -> Iterator[list[object]]:
 
 
 class TestRebuild:
-    def test_the_index_is_whole_counted_and_alone_behind_the_alias(self, empty: Shop, products: list[Product]) -> None:
+    def test_index_is_complete_and_alone_behind_the_alias(self, empty: Shop, products: list[Product]) -> None:
         report = empty.rebuild(products)
         assert (report.version, report.published, report.products) == (V1, True, COUNT)
         name = empty.index(V1)
@@ -256,7 +256,7 @@ class TestRebuild:
             assert engine.notices == ()
             assert set(ids(engine, "")) == {product.id for product in products}
 
-    def test_what_makes_loading_fast_is_taken_back_and_copies_are_kept_as_set(self, shop: Shop) -> None:
+    def test_bulk_load_settings_are_reset_and_replicas_follow_settings(self, shop: Shop) -> None:
         given = shop.settings.elasticsearch
         kinds: tuple[tuple[str, dict[str, int]], ...] = ((V2, {}), (V3, {"replicas": 0, "shards": 2}))
         for version, more in kinds:
@@ -270,7 +270,7 @@ class TestRebuild:
             assert index.get("auto_expand_replicas") == (None if more else "0-1")
         assert index["number_of_replicas"] == "0"
 
-    def test_only_what_changed_is_published_and_the_alias_moves_in_one_step(
+    def test_unchanged_rebuild_publishes_nothing_and_alias_moves_atomically(
         self, empty: Shop, products: list[Product]
     ) -> None:
         empty.rebuild(products)
@@ -284,9 +284,7 @@ class TestRebuild:
         assert empty.named() == [empty.index(V2)]
         assert empty.indexes() == [empty.index(V1), empty.index(V2)]
 
-    def test_versions_beyond_those_to_keep_go_and_nothing_else_does(
-        self, served: Shop, products: list[Product]
-    ) -> None:
+    def test_only_versions_beyond_the_limit_are_removed(self, served: Shop, products: list[Product]) -> None:
         others = [f"other-{served.alias}-1", f"{served.alias}-vault", f"{served.alias}-v1"]
         with removed(dataclasses.replace(served.settings.cluster, alias=f"other-{served.alias}")):
             for name in others:
@@ -299,16 +297,14 @@ class TestRebuild:
             for name in others:
                 assert served.ask("GET", f"/{name}/_doc/1")["_source"] == {"title": "not ours"}
 
-    def test_a_running_engine_takes_up_each_version(self, served: Shop, products: list[Product]) -> None:
+    def test_running_engine_follows_each_version(self, served: Shop, products: list[Product]) -> None:
         with served.open() as engine:
             served.rebuild(priced(products, 1.25), keep=1)
             assert eventually(lambda: engine.manifest.version == V3)
             assert ids(engine, "", filters="price = 1.25") == [products[0].id]
             assert engine.notices == ()
 
-    def test_another_alias_takes_over_and_the_one_before_goes_with_its_versions(
-        self, served: Shop, products: list[Product]
-    ) -> None:
+    def test_new_alias_replaces_the_old_one_and_its_versions(self, served: Shop, products: list[Product]) -> None:
         before = served.alias
         served.alias = f"{before}-b"
         given = served.settings.elasticsearch.model_copy(update={"alias": served.alias})
@@ -333,13 +329,13 @@ class TestRefused:
         assert "elasticsearch.alias" in str(caught.value)
         return str(caught.value)
 
-    def test_the_alias_of_another_store(self, served: Shop, empty: Shop) -> None:
+    def test_alias_of_another_store_is_refused(self, served: Shop, empty: Shop) -> None:
         empty.settings, empty.alias = served.settings, served.alias
         told = self.refused(empty)
         assert f"the alias {served.alias} names {served.index(V2)}, which is not of {empty.root}" in told
         assert served.named() == [served.index(V2)]
 
-    def test_an_index_that_has_the_name_of_the_alias(self, empty: Shop) -> None:
+    def test_index_with_the_alias_name_is_refused(self, empty: Shop) -> None:
         empty.ask("PUT", f"/{empty.alias}")
         try:
             assert f"there is an index {empty.alias}, which is not of {empty.root}" in self.refused(empty)
@@ -347,7 +343,7 @@ class TestRefused:
             empty.ask("DELETE", f"/{empty.alias}")
 
     @pytest.mark.parametrize("version", [V1, V3, f"{V3}-vectors"])
-    def test_an_index_of_another_program_that_is_named_like_ours(self, empty: Shop, version: str) -> None:
+    def test_foreign_index_with_our_name_is_refused(self, empty: Shop, version: str) -> None:
         empty.ask("PUT", f"/{empty.index(version)}/_doc/1", {"title": "not ours"})
         assert f"there is an index {empty.index(version)}, which is not of" in self.refused(empty)
         assert empty.ask("GET", f"/{empty.index(version)}/_doc/1")["_source"] == {"title": "not ours"}
@@ -382,7 +378,7 @@ class TestLost:
         ],
     )
     @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
-    def test_it_is_refused_with_the_command_that_restores_it(
+    def test_lost_index_error_names_the_restore_command(
         self, served: Shop, run: Run, lose: Callable[[Shop, str], None], told: str
     ) -> None:
         name = served.index(V2) + ("-vectors" if served.has_vectors else "")
@@ -401,7 +397,7 @@ class TestLost:
             assert engine.notices == ()
             assert [ids(engine, query) for query in QUERIES] == before
 
-    def test_under_a_running_engine_no_change_is_taken_and_no_index_made(
+    def test_engine_with_lost_index_refuses_changes_and_creates_no_index(
         self, served: Shop, products: list[Product]
     ) -> None:
         with served.open() as engine:
@@ -414,9 +410,7 @@ class TestLost:
             assert page.degraded == ("bm25",)
             assert page.hits
 
-    def test_what_is_restored_under_a_running_engine_has_its_live_changes(
-        self, served: Shop, products: list[Product]
-    ) -> None:
+    def test_restored_index_has_its_live_changes(self, served: Shop, products: list[Product]) -> None:
         with served.open() as engine:
             engine.patch(products[0].id, price=1.25)
             engine.upsert([KETTLE])
@@ -430,7 +424,7 @@ class TestLost:
 
 
 class TestPointer:
-    def test_an_alias_is_put_right_when_an_engine_opens(
+    def test_opening_an_engine_corrects_the_alias(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def ends(*_: object) -> None:
@@ -458,7 +452,7 @@ class TestPointer:
 
 
 class TestKilledWhileLoading:
-    def test_the_version_before_serves_on_and_the_next_rebuild_succeeds(
+    def test_previous_version_serves_after_a_killed_load(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with served.open() as engine:
@@ -476,7 +470,7 @@ class TestKilledWhileLoading:
             assert eventually(lambda: engine.manifest.version == V3)
             assert ids(engine, "", filters="price = 2.25") == [products[0].id]
 
-    def test_so_does_a_move(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_previous_version_serves_after_a_killed_move(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         spared = dies_while_loading(monkeypatch)
         with pytest.raises(Killed):
             shop.move()
@@ -488,7 +482,7 @@ class TestKilledWhileLoading:
         assert shop.indexes() == shop.named() == [shop.index(V2)]
 
     @with_vectors
-    def test_a_rebuild_that_finds_nothing_new_removes_what_was_left(
+    def test_unchanged_rebuild_removes_leftovers(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         served.rebuild(products)
@@ -527,7 +521,7 @@ def answers(engine: SearchEngine) -> list[object]:
 
 class TestMoving:
     @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
-    def test_there_and_back_answers_are_the_same(self, shop: Shop) -> None:
+    def test_moving_to_the_cluster_and_back_keeps_results(self, shop: Shop) -> None:
         orders = []
         for embedded in (None, False, True):
             if embedded is not None:
@@ -541,7 +535,9 @@ class TestMoving:
         assert orders[0] == orders[1] == orders[2]
         assert shop.store.current() == V3
 
-    def test_live_changes_of_before_and_after_are_in_each_backend(self, shop: Shop, products: list[Product]) -> None:
+    def test_live_changes_before_and_after_a_move_are_in_both_backends(
+        self, shop: Shop, products: list[Product]
+    ) -> None:
         with shop.open() as engine:
             changed_before(engine, products)
             before = answers(engine)
@@ -561,7 +557,7 @@ class TestMoving:
         assert found[KETTLE.id] == dataclasses.replace(KETTLE, price=3.25)
 
     @pytest.mark.parametrize("embedded", [False, True])
-    def test_what_stands_survives_the_feed_as_it_does_without_a_move(
+    def test_pending_updates_survive_a_rebuild_after_a_move(
         self, shop: Shop, built: Path, products: list[Product], tmp_path: Path, embedded: bool
     ) -> None:
         feed = priced(products, 5.5)
@@ -584,7 +580,7 @@ class TestMoving:
             assert everything(other)[products[5].id].price == 1.25
             assert everything(other)[products[6].id].price == 6.5
 
-    def test_it_comes_back_to_the_cluster_after_all_versions_of_there_are_gone(self, served: Shop) -> None:
+    def test_store_returns_to_a_cluster_without_its_versions(self, served: Shop) -> None:
         served.move(embedded=True, keep=1)
         assert served.store.versions() == [V3]
         assert served.move(keep=1).published
@@ -592,7 +588,7 @@ class TestMoving:
 
 
 class TestCommands:
-    def test_going_back_to_a_version_that_the_cluster_lost_fills_it_again_and_keeps_the_newer_one(
+    def test_rollback_refills_a_lost_index_and_keeps_the_newer_one(
         self, served: Shop, products: list[Product], run: Run
     ) -> None:
         with served.open() as engine:
@@ -610,7 +606,7 @@ class TestCommands:
         assert served.indexes() == [served.index(V2), served.index(V3)]
 
     @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
-    def test_pruning_removes_the_indexes_of_what_goes(self, served: Shop, products: list[Product], run: Run) -> None:
+    def test_prune_removes_indexes_of_removed_versions(self, served: Shop, products: list[Product], run: Run) -> None:
         served.rebuild(priced(products, 1.25))
         held = served.indexes()
         run(served, f"index prune {served.root} --keep 1 --dry-run")
@@ -638,9 +634,7 @@ with SearchEngine.open(root) as engine:
 
 
 class TestManyEngines:
-    def test_an_older_view_finds_no_product_that_it_knows_to_be_gone(
-        self, served: Shop, products: list[Product]
-    ) -> None:
+    def test_older_engine_does_not_find_deleted_products(self, served: Shop, products: list[Product]) -> None:
         everywhere = Selection((), everything=True)
         with served.open() as engine:
             row = row_of(engine.snapshot, products[1].id)
@@ -651,7 +645,7 @@ class TestManyEngines:
             assert row in engine.snapshot.keyword.select(everywhere)
             assert len(ids(engine, "")) == COUNT
 
-    def test_changes_of_threads_and_processes_end_in_one_state(self, served: Shop, products: list[Product]) -> None:
+    def test_concurrent_changes_converge(self, served: Shop, products: list[Product]) -> None:
         changed = [product.id for product in products[:8]]
 
         def work(number: int, engine: SearchEngine) -> None:
@@ -720,9 +714,7 @@ def made(cluster: Cluster) -> Iterator[tuple[str, list[str]]]:
     cluster.delete(names)
 
 
-def test_an_alias_that_many_move_at_once_names_one_index_and_nobody_fails(
-    cluster: Cluster, made: tuple[str, list[str]]
-) -> None:
+def test_concurrent_alias_moves_end_with_one_index(cluster: Cluster, made: tuple[str, list[str]]) -> None:
     """One was told that the alias was missing on the index that it wanted to take it from."""
     alias, names = made
     with ThreadPoolExecutor(4) as executor:
@@ -733,7 +725,7 @@ def test_an_alias_that_many_move_at_once_names_one_index_and_nobody_fails(
     assert [state.name for state in cluster.states(alias)] == [names[0]]
 
 
-def test_an_alias_leaves_an_index_that_is_being_removed(cluster: Cluster, made: tuple[str, list[str]]) -> None:
+def test_alias_is_removed_from_a_deleted_index(cluster: Cluster, made: tuple[str, list[str]]) -> None:
     alias, names = made
     with ThreadPoolExecutor(2) as executor:
         for before, after in itertools.pairwise(names):

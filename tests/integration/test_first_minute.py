@@ -94,13 +94,13 @@ def test_a_kind_of_product_comes_before_its_accessories(
     assert [kind in title for title in found] == [True] * 5, found
 
 
-def test_an_unfinished_word_shows_what_it_becomes(office: SearchEngine) -> None:
+def test_prefix_finds_completed_word(office: SearchEngine) -> None:
     found = office.search("lapt", size=5, prefix=True)
     assert found.completion == "laptop"
     assert all("Notebook" in title for title in titles(found))
 
 
-def test_letters_at_random_find_nothing_and_offer_the_nearest(office: SearchEngine, engine: SearchEngine) -> None:
+def test_random_letters_have_no_hits_and_offer_nearest(office: SearchEngine, engine: SearchEngine) -> None:
     for store in (office, engine):
         page = store.search("asdfqwzx", facets=["price"])
         assert (page.total, page.hits, page.nothing_fits, page.corrected) == (0, (), True, False)
@@ -108,7 +108,7 @@ def test_letters_at_random_find_nothing_and_offer_the_nearest(office: SearchEngi
         assert page.nearest
 
 
-def test_totals_are_of_what_fits_and_the_cheapest_drill_is_a_drill(office: SearchEngine) -> None:
+def test_totals_count_fitting_products_and_cheapest_drill_is_a_drill(office: SearchEngine) -> None:
     page = office.search("cordless drill", size=50)
     assert page.total < 30
     assert not any("Pan" in title or "Pen" in title for title in titles(page))
@@ -118,6 +118,6 @@ def test_totals_are_of_what_fits_and_the_cheapest_drill_is_a_drill(office: Searc
 
 
 @pytest.mark.parametrize("query", ["cordless drill", "return policy"])
-def test_words_of_the_language_are_never_replaced(engine: SearchEngine, query: str) -> None:
+def test_dictionary_words_are_not_corrected(engine: SearchEngine, query: str) -> None:
     for filters in ("", "price < 5"):
         assert not engine.search(query, filters=filters).corrected

@@ -139,7 +139,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_values_of_a_facet_are_searched_as_one_types(shop: Shop, client: str) -> None:
+def test_facet_values_are_searched_while_typing(shop: Shop, client: str) -> None:
     page = shop.open(client)
     brand = page.locator("#brand li").nth(3).locator(".ais-RefinementList-labelText").inner_text()
     page.locator("#brand input[type=search]").fill(brand[:4].lower())
@@ -148,7 +148,7 @@ def test_values_of_a_facet_are_searched_as_one_types(shop: Shop, client: str) ->
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_queries_are_suggested_as_one_types(shop: Shop, client: str) -> None:
+def test_queries_are_suggested_while_typing(shop: Shop, client: str) -> None:
     page = shop.open(client)
     page.locator("#searchbox input").press_sequentially("dri")
     queries = [each.text for each in shop.engine.suggest("dri", size=4).queries]
@@ -157,7 +157,7 @@ def test_queries_are_suggested_as_one_types(shop: Shop, client: str) -> None:
     expect(page.locator("#suggestions i mark").first).to_have_text("dri")
 
 
-def test_a_page_may_leave_it_to_the_store_which_facets_there_are(shop: Shop) -> None:
+def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
     page = shop.open("v5")
     page.evaluate(
         """() => {
@@ -172,7 +172,7 @@ def test_a_page_may_leave_it_to_the_store_which_facets_there_are(shop: Shop) -> 
     assert page.locator("#dynamic .ais-RefinementList").count() > 5
 
 
-def test_what_is_like_a_product_and_what_is_chosen_most_is_shown(shop: Shop) -> None:
+def test_related_and_trending_products_are_shown(shop: Shop) -> None:
     page = shop.open("v5")
     product = shop.engine.search("lamp").hits[0].product.id
     expect(page.locator("#related b[data-id]")).to_have_count(4)
@@ -182,7 +182,7 @@ def test_what_is_like_a_product_and_what_is_chosen_most_is_shown(shop: Shop) -> 
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_what_a_title_holds_is_shown_and_never_run(shop: Shop, client: str) -> None:
+def test_hostile_title_is_shown_as_text(shop: Shop, client: str) -> None:
     page = shop.open(client)
     searched(page, "ladder quoted done")
     title = page.locator("#hits article[data-id='hostile'] h2")
@@ -195,7 +195,7 @@ def test_what_a_title_holds_is_shown_and_never_run(shop: Shop, client: str) -> N
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_a_click_is_learned_from_with_its_query_and_place(shop: Shop, client: str) -> None:
+def test_click_is_recorded_with_query_and_position(shop: Shop, client: str) -> None:
     page = shop.open(client)
     searched(page, "drill")
     chosen = page.locator("#hits article").nth(2)

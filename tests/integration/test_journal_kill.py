@@ -108,7 +108,7 @@ def assert_whole(root: Path, given: dict[str, list[int]]) -> int:
 
 @pytest.mark.parametrize("rounds", [3, pytest.param(15, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("harmed", [False, True])
-def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, harmed: bool, rounds: int) -> None:
+def test_kill_at_any_time_loses_no_acknowledged_change(tmp_path: Path, harmed: bool, rounds: int) -> None:
     moments = random.Random(SEED)
     link, end = SPAWN.Pipe()
     killer = SPAWN.Process(target=kill_writers, args=(tmp_path, end))
@@ -135,7 +135,7 @@ def test_killed_at_any_moment_no_acknowledged_change_is_lost(tmp_path: Path, har
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_journal_that_cannot_be_made_takes_nothing(tmp_path: Path) -> None:
+def test_failed_journal_creation_refuses_changes(tmp_path: Path) -> None:
     scratch_path(tmp_path / JOURNAL).symlink_to("/dev/full")
     with Journal(tmp_path) as journal, pytest.raises(StoreError, match=r"No space left on device.*the change was not"):
         journal.append(changes_of("a"))

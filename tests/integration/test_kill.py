@@ -122,7 +122,7 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
 
 
 @pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
-def test_killed_before_any_change_to_a_folder_the_next_run_leaves_nothing_behind(
+def test_run_after_a_kill_leaves_no_leftovers(
     forks: ForkServerContext, tmp_path: Path, cache: Path, stride: int
 ) -> None:
     """Moments by the clock seldom meet the few milliseconds of publishing; these do, one after the other."""

@@ -68,7 +68,7 @@ def written(root: Path) -> set[str]:
 
 
 class TestLearned:
-    def test_every_stage_is_told_and_the_encoder_is_said_to_stay(self, learned: Path) -> None:
+    def test_progress_reports_every_stage_and_that_the_encoder_is_kept(self, learned: Path) -> None:
         stages = report_of(learned).stages
         assert [stage.name for stage in stages] == STAGES
         towers = stages[STAGES.index("towers")]
@@ -78,7 +78,7 @@ class TestLearned:
         assert all(step.did and step.seconds >= 0 for step in steps)
         assert [step.name for step in steps].count("events") == 1, "the tables are made once"
 
-    def test_what_recommends_has_the_verdict_of_its_registry(self, learned: Path) -> None:
+    def test_report_has_the_promotion_decision_of_the_user_tower(self, learned: Path) -> None:
         found, registry = report_of(learned).shoppers, user_tower_store(learned)
         assert found is not None
         assert registry.names() == [found.tower]
@@ -90,7 +90,7 @@ class TestLearned:
         assert not list((learned / TRAINING_FOLDER).glob("users-*"))
         assert any(sentence.startswith(f"The user tower, {found.tower}, ") for sentence in report_of(learned).summary)
 
-    def test_how_to_train_the_encoder_is_said(self, learned: Path) -> None:
+    def test_report_shows_how_to_train_the_encoder(self, learned: Path) -> None:
         report = report_of(learned)
         assert report.towers is not None
         assert report.towers.queries > 100
@@ -99,7 +99,7 @@ class TestLearned:
         assert step.did.startswith(f"{report.towers.queries:,} queries that clicks have labelled could train it.")
         assert step.did.endswith(f"only on request: shelfwise learn {learned} --towers")
 
-    def test_the_decision_is_that_of_the_registry(self, learned: Path) -> None:
+    def test_report_has_the_promotion_decision_of_the_ranker(self, learned: Path) -> None:
         report, registry = report_of(learned), ranker_store(learned)
         made = registry.open(report.ranker)
         assert registry.names() == [report.ranker]
@@ -109,7 +109,7 @@ class TestLearned:
         assert report.reasons == made.report.decision.reasons
         assert report.summary[0].startswith(f"The new ranker, {report.ranker}, ")
 
-    def test_what_was_found_is_in_the_report(self, learned: Path) -> None:
+    def test_findings_are_in_the_report(self, learned: Path) -> None:
         found, events = report_of(learned).findings, report_of(learned).events
         assert found is not None
         assert events is not None
@@ -126,7 +126,7 @@ class TestLearned:
         assert found.above_naive is not None
         assert found.above_naive.mean == pytest.approx(reached["new"].ndcg - reached["naive"].ndcg)
 
-    def test_first_hits_before_and_after_are_those_of_searches(self, learned: Path) -> None:
+    def test_report_compares_first_hits_before_and_after(self, learned: Path) -> None:
         report = report_of(learned)
         assert report.findings is not None
         assert 0 < len(report.findings.examples) <= 3
@@ -136,14 +136,14 @@ class TestLearned:
             assert each.before != each.after
             assert max(len(each.before), len(each.after)) <= 3
 
-    def test_the_page_and_the_curves_for_tensorboard_are_there(self, learned: Path) -> None:
+    def test_page_and_tensorboard_curves_are_written(self, learned: Path) -> None:
         page = page_path(learned).read_text("utf-8")
         assert page.count("<svg") >= 5
         assert "<script" not in page
         curves = (learned / TRAINING_FOLDER / "tensorboard").glob("clicks-*/*/events.out.*")
         assert {path.parent.name for path in curves} >= {"debiased", "naive"}
 
-    def test_what_was_learned_from_is_remembered(self, learned: Path) -> None:
+    def test_training_days_are_recorded(self, learned: Path) -> None:
         before = read_record(learned)
         assert before is not None
         now = stored_days(learned, SETTINGS)
@@ -154,7 +154,7 @@ class TestLearned:
 
 
 class TestWaiting:
-    def test_too_few_new_events_change_nothing(self, learned: Path) -> None:
+    def test_too_few_new_events_train_nothing(self, learned: Path) -> None:
         before = page_path(learned).stat()
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "1"])
         assert done.exit_code == 0, done.output
@@ -164,20 +164,20 @@ class TestWaiting:
         expected = {"decision": "not enough new events", "new_events": 0, "needed": 7}
         assert msgspec.json.decode(done.stdout) == expected
 
-    def test_a_store_without_events_waits_for_some(self, demo_index: Path, tmp_path: Path) -> None:
+    def test_store_without_events_trains_nothing(self, demo_index: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
         done = CliRunner().invoke(app, ["learn", str(root), "--if-new", "1"])
         assert done.exit_code == 0, done.output
         assert "0 events are new" in done.stdout
 
-    def test_a_folder_that_is_no_index_is_told(self, tmp_path: Path) -> None:
+    def test_folder_without_an_index_is_refused(self, tmp_path: Path) -> None:
         done = CliRunner().invoke(app, ["learn", str(tmp_path / "nothing"), "--if-new", "1"])
         assert isinstance(done.exception, StoreMissingError)
         assert not (tmp_path / "nothing").exists()
 
 
 class TestRefused:
-    def test_without_events_the_report_says_so(self, demo_index: Path, tmp_path: Path) -> None:
+    def test_report_without_events_says_so(self, demo_index: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "store"))
         done = CliRunner().invoke(app, ["learn", str(root), "--towers"])
         assert isinstance(done.exception, StoreMissingError)
@@ -190,7 +190,7 @@ class TestRefused:
         assert "No ranker was trained" in page_path(root).read_text("utf-8")
         assert "The whole report: " in done.stdout
 
-    def test_with_too_few_lists_what_was_read_is_told(self, demo_index: Path, tmp_path: Path) -> None:
+    def test_report_with_too_few_lists_shows_the_counts(self, demo_index: Path, tmp_path: Path) -> None:
         root = with_events(demo_index, tmp_path, sessions=20)
         with pytest.raises(TrainingError, match="shown lists; training on clicks needs at least 100"):
             learn(root, SETTINGS, OPTIONS, NullProgress())
@@ -201,7 +201,7 @@ class TestRefused:
         assert outcomes == [StageOutcome.DONE, StageOutcome.LEFT, StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
         assert read_record(root) is None
 
-    def test_while_another_program_trains_no_report_is_written(self, learned: Path, tmp_path: Path) -> None:
+    def test_concurrent_training_writes_no_report(self, learned: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(learned, tmp_path / "store"))
         before = page_path(root).read_bytes()
         with hold_lock(root / TRAINING_FOLDER, "training"), pytest.raises(StoreLockedError):
@@ -249,7 +249,7 @@ def killed(root: Path, step: str, after: int = 0) -> None:
 
 
 @pytest.mark.slow
-def test_killed_at_any_moment_the_next_run_goes_on(eventful_store: Path, learned: Path, tmp_path: Path) -> None:
+def test_killed_run_is_resumed(eventful_store: Path, learned: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(eventful_store, tmp_path / "store"))
     before = report_of(learned)
     assert before.findings is not None
@@ -296,7 +296,7 @@ def options(cache: Path) -> LearnOptions:
     return LearnOptions(SMALL, replace(TINY, epochs=1, refit=False), TextTowersRequest(cache=cache, options=TRAINING))
 
 
-def test_what_is_better_serves_and_the_rest_is_trained_on_its_vectors(root: Path, options: LearnOptions) -> None:
+def test_better_encoder_serves_and_other_models_train_on_its_vectors(root: Path, options: LearnOptions) -> None:
     report = learn(root, SETTINGS, options, NullProgress())
     assert report_of(root) == report
     towers = report.towers
@@ -340,7 +340,7 @@ def towers_stage(steps: RecordedSteps) -> Stage:
     ],
     ids=["no better", "too few"],
 )
-def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
+def test_failed_stage_gives_a_reason_and_the_run_continues(
     root: Path, cache: Path, request_of: TextTowersRequest, why: str
 ) -> None:
     steps = recorded()
@@ -351,7 +351,7 @@ def test_what_comes_to_nothing_says_why_and_the_run_goes_on(
     assert Store(root).current() == "v000001"
 
 
-def test_an_index_that_is_being_rebuilt_keeps_what_was_trained_for_the_next_run(root: Path, cache: Path) -> None:
+def test_locked_index_keeps_trained_towers_for_the_next_run(root: Path, cache: Path) -> None:
     request, steps, again = TextTowersRequest(cache=cache, options=TRAINING), recorded(), recorded()
     with Store(root).lock("rebuild"):
         assert train_encoder(root, SETTINGS, request, steps) is None

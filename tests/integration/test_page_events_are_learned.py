@@ -100,7 +100,7 @@ def rows(table: pl.DataFrame, *columns: str) -> list[tuple[Any, ...]]:
     return table.select(pl.col(each).cast(pl.String) if each == "kind" else each for each in columns).rows()
 
 
-def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         shown = searched(visit, "set")
         visit.page.get_by_role("link", name="Next").click()
@@ -144,9 +144,7 @@ def test_what_one_shopper_did_is_what_learning_reads(browser: Browser, address: 
     assert derived.sessions.height == 1
 
 
-def test_what_is_put_into_the_basket_from_the_results_comes_of_them(
-    browser: Browser, address: str, store: SearchEngine
-) -> None:
+def test_cart_from_results_is_attributed_to_the_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
         visit.page.locator("#search input").press_sequentially("tent", delay=10)
@@ -167,9 +165,7 @@ def test_what_is_put_into_the_basket_from_the_results_comes_of_them(
     assert refreshed.rejected == {}
 
 
-def test_what_a_search_led_to_long_ago_is_not_said_to_come_of_it(
-    browser: Browser, address: str, store: SearchEngine
-) -> None:
+def test_old_search_is_not_attributed(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         product = searched(visit, "tent")[1]
         visit.page.locator(".hits .card a").nth(1).click()
@@ -191,9 +187,7 @@ def test_what_a_search_led_to_long_ago_is_not_said_to_come_of_it(
 
 
 @pytest.mark.parametrize("minutes", [-1, 4_000], ids=["late", "ahead"])
-def test_a_shopper_whose_clock_is_wrong_is_learned_from(
-    browser: Browser, address: str, store: SearchEngine, minutes: int
-) -> None:
+def test_events_of_a_wrong_clock_are_used(browser: Browser, address: str, store: SearchEngine, minutes: int) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.add_init_script(
             f"""globalThis.Date = class extends Date {{
@@ -226,9 +220,7 @@ def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: 
         assert [each["quantity"] for each in told(visit, "purchase")] == [2]
 
 
-def test_a_query_too_long_to_outlive_its_page_is_told_all_the_same(
-    browser: Browser, address: str, store: SearchEngine
-) -> None:
+def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
         visit.page.locator("#search input").fill("帐篷" * 490)  # 24 events of 3 KB each
@@ -267,7 +259,9 @@ def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
     client.post("/v1/events", json={"events": events}).raise_for_status()
 
 
-def test_what_three_hundred_prefer_is_what_the_labels_say(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_labels_follow_the_preference_of_three_hundred_shoppers(
+    browser: Browser, address: str, store: SearchEngine
+) -> None:
     with visiting(browser, address, consent=True) as visit:
         loved = chosen_and_bought(visit, "tent", LOVED)
         first = store.search("tent", group="variants").hits[FIRST - 1].product.id

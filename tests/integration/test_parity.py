@@ -74,7 +74,7 @@ def engines(
         pytest.param("elasticsearch_9", 1, "elasticsearch", marks=pytest.mark.slow),
     ],
 )
-def test_the_demo_store(
+def test_demo_store_results_are_equal(
     engine: SearchEngine,
     demo: DemoFiles,
     demo_index: Path,
@@ -99,7 +99,7 @@ def test_the_demo_store(
 @pytest.mark.parametrize("query", ["drill", "backpack", "耳机", ""])
 @pytest.mark.parametrize("group", ["variants", "brand"])
 @pytest.mark.parametrize("sort", ["", "-price"])
-def test_groups_are_the_same(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
+def test_groups_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
     for page in (1, 3):
         here, there = (
             each.search(query, size=7, page=page, sort=sort, group=group, facets=FACETS, stage="merged", facet_values=5)
@@ -123,7 +123,7 @@ def rules_for(engine: SearchEngine) -> list[Rule]:
 
 @pytest.mark.parametrize("query", ["drill", "cordless drills", "耳机", ""])
 @pytest.mark.parametrize("filters", ["", "price < 100", "language = en"])
-def test_rules_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngine], query: str, filters: str) -> None:
+def test_pages_with_rules_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, filters: str) -> None:
     rules = rules_for(engines[0])
     for page in (1, 3):
         here, there = (
@@ -136,7 +136,7 @@ def test_rules_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngine]
         assert not there.degraded
 
 
-def test_a_search_with_boosts_asks_the_cluster_once_more(engines: tuple[SearchEngine, SearchEngine]) -> None:
+def test_boosts_cost_one_more_cluster_request(engines: tuple[SearchEngine, SearchEngine]) -> None:
     engine, clustered = engines
     asked = []
     for rules in ([], rules_for(engine)[:1], rules_for(engine)):
@@ -149,7 +149,7 @@ def test_a_search_with_boosts_asks_the_cluster_once_more(engines: tuple[SearchEn
 
 @pytest.mark.parametrize("query", ["zorb", "red zorb 20m", "pan lid", "小锅盖", "kettle", "red 20m pan lid"])
 @pytest.mark.parametrize("stage", ["bm25", "merged"])
-def test_synonyms_lead_to_the_same_pages(engines: tuple[SearchEngine, SearchEngine], query: str, stage: str) -> None:
+def test_pages_with_synonyms_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, stage: str) -> None:
     here, there = (each.search(query, size=30, stage=stage, correct=False) for each in engines)
     assert ids(there) == ids(here)
     assert (there.total, there.degraded) == (here.total, ())
@@ -181,7 +181,7 @@ def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, Keywo
 @pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not ICECAT.is_dir(), reason="the real catalogs are not beside the checkout")
-def test_every_query_of_a_real_catalog(cluster: Cluster, tmp_path: Path) -> None:
+def test_queries_of_a_real_catalog_are_equal(cluster: Cluster, tmp_path: Path) -> None:
     queries = list(read_judgments(ICECAT / "judgments.tsv").grades)
     by = Sort("rating_count", descending=True, limit=50)
     with icecat(cluster, tmp_path) as (here, there, analyzer, catalog):

@@ -90,7 +90,7 @@ def serving(root: Path) -> str:
 
 
 class TestBetter:
-    def test_they_serve(self, published: Path) -> None:
+    def test_better_towers_serve(self, published: Path) -> None:
         told: Any = msgspec.json.decode((published / "told.json").read_bytes())
         found = told["published"]
         assert (found["version"], found["serves"], found["report"]["rejection_reasons"]) == ("v000002", True, [])
@@ -107,27 +107,27 @@ class TestBetter:
             hits = engine.search("small blue tap", size=3, stage="dense").hits
             assert "blue faucet small" in [hit.product.title for hit in hits]
 
-    def test_what_judges_has_not_trained(self, published: Path) -> None:
+    def test_test_queries_are_not_trained_on(self, published: Path) -> None:
         (folder,) = (published / "index" / "training" / "towers").iterdir()
         trained_on = read_towers(folder).trained_on
         judges = len(judging(every_query()))
         assert trained_on["training queries"] + trained_on["validation queries"] == len(every_query()) - judges
         assert trained_on["leaked"] == 0
 
-    def test_live_changes_stand(self, published: Path) -> None:
+    def test_live_changes_are_kept(self, published: Path) -> None:
         with SearchEngine.open(published / "index") as engine:
             vector = engine.snapshot.encoder.encode_queries(["new"])[0]
             assert engine.search("new lamp").hits[0].product.id == "new"
             assert len(vector) == engine.manifest.dimension
             assert engine.similar("new", size=3).hits[0].product.title.startswith("red lamp")
 
-    def test_nothing_is_left_over_and_every_file_is_whole(self, published: Path) -> None:
+    def test_no_leftovers_and_all_checksums_match(self, published: Path) -> None:
         index = published / "index"
         assert not list((index / "training").glob("towers-*"))
         assert not Store(index).staging.exists()
         run("index", "verify", index)
 
-    def test_one_goes_back(self, published: Path, tmp_path: Path) -> None:
+    def test_rollback_restores_the_previous_encoder(self, published: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(published, tmp_path / "store"))
         run("index", "rollback", root / "index")
         assert serving(root) == "v000001"
@@ -155,7 +155,7 @@ class TestBetter:
 
 
 class TestNotBetter:
-    def test_too_few_queries_judge(self, root: Path, cache: Path) -> None:
+    def test_too_few_test_queries_are_not_published(self, root: Path, cache: Path) -> None:
         few = [each for each in every_query() if not is_validation_query(each.query, JUDGING_SHARE, -1)]
         few += judging(every_query())[:9]
         write_judgments(root / "few.tsv", few)
@@ -168,7 +168,7 @@ class TestNotBetter:
         assert serving(root) == "v000001"
         assert [path.name for path in (root / "index" / "versions").iterdir()] == ["v000001"]
 
-    def test_it_is_said_why(self) -> None:
+    def test_rejection_gives_a_reason(self) -> None:
         sure, unsure = Difference(0.02, 0.01, 0.03, 1.0, 90), Difference(0.02, -0.01, 0.03, 0.8, 90)
         worse = Difference(-0.01, -0.02, 0.01, 0.1, 90)
 
@@ -180,12 +180,12 @@ class TestNotBetter:
         assert "with its ranker is better" in reasons(sure, worse)[0]
 
     @pytest.mark.parametrize(("int8", "is_close"), [(0.41, True), (0.3971, True), (0.3969, False)])
-    def test_int8_serves_where_it_costs_little(self, int8: float, is_close: bool) -> None:
+    def test_int8_serves_with_little_loss(self, int8: float, is_close: bool) -> None:
         assert PrecisionComparison(fp32=0.4, int8=int8).is_close == is_close
 
 
 @pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
-def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
+def test_run_killed_after_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
     request = replace(asked(root, cache), publish=True, options=replace(SHORT, epochs=3))
     with pytest.raises(KilledError):
         train_text_towers(root / "index", SETTINGS, request, StoppedProgress(0, KilledError, of=phase))
@@ -204,7 +204,7 @@ def test_one_that_is_killed_behind_the_training_does_not_train_again(root: Path,
 
 
 @pytest.mark.slow
-def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_named(root: Path, cache: Path) -> None:
+def test_run_killed_after_training_resumes_in_the_given_folder(root: Path, cache: Path) -> None:
     out = root / "mine"
     request = replace(asked(root, cache), publish=True, out=out)
     with pytest.raises(KilledError):
@@ -223,7 +223,7 @@ def test_one_that_is_killed_behind_the_training_goes_on_in_the_folder_that_was_n
     "names",
     [("mine", "mine"), *(pytest.param(each, marks=pytest.mark.slow) for each in (("mine-whole", "mine"), ("", "")))],
 )
-def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
+def test_run_killed_before_writing_does_not_reuse_other_towers(
     root: Path, cache: Path, names: tuple[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def killed(*_: object) -> None:
@@ -246,7 +246,7 @@ def test_one_that_is_killed_before_it_writes_takes_no_other_towers_for_its_own(
 
 
 @pytest.mark.slow
-def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, cache: Path) -> None:
+def test_user_folder_among_training_folders_is_not_removed(root: Path, cache: Path) -> None:
     out = root / "index" / "training" / "towers-of-ours"
     request = replace(asked(root, cache), out=out)
     train_text_towers(root / "index", SETTINGS, request, NullProgress())
@@ -256,7 +256,7 @@ def test_a_folder_of_ones_own_among_the_trainings_is_never_removed(root: Path, c
     assert out.is_dir()
 
 
-def test_where_the_model_that_serves_is_gone_it_is_named(root: Path, cache: Path) -> None:
+def test_missing_serving_model_is_named(root: Path, cache: Path) -> None:
     moved = str(make_encoder(root / "moved"))
     reencode(root / "index", open_encoder(moved, "onnx-fp32", cache), moved, NullProgress())
     shutil.rmtree(root / "moved")
@@ -274,7 +274,7 @@ def test_a_runtime_that_does_not_exist_is_refused_before_the_training(root: Path
     assert not watched.phases
 
 
-def test_a_query_of_two_files_is_judged_by_both(root: Path) -> None:
+def test_query_in_two_files_has_the_judgments_of_both(root: Path) -> None:
     with serving_snapshot(root / "index") as snapshot:
         first = JudgedQuery("Red  lamp", {"p000": Opinion(0.5), "p001": Opinion(1.0)})
         second = JudgedQuery("red lamp", {"p000": Opinion(1.0)})
@@ -287,7 +287,7 @@ class TestReencoding:
         opened = open_encoder(str(encoder), "onnx-fp32", cache)
         return reencode(root / "index", opened, str(encoder), NullProgress())
 
-    def test_all_but_the_vectors_is_as_it_was(self, root: Path, cache: Path) -> None:
+    def test_reencoding_changes_only_vectors(self, root: Path, cache: Path) -> None:
         before = Store(root / "index").manifest("v000001")
         report = self.again(root, root / "tiny", cache)
         assert (report.version, report.published, report.encoded) == ("v000002", True, len(PRODUCTS))
@@ -307,18 +307,18 @@ class TestReencoding:
         report = self.again(root, root / "tiny", cache)
         assert (report.version, report.published, report.encoded) == ("v000002", False, 0)
 
-    def test_nobody_else_publishes_meanwhile(self, root: Path, cache: Path) -> None:
+    def test_reencoding_holds_the_writer_lock(self, root: Path, cache: Path) -> None:
         with Store(root / "index").lock(), pytest.raises(StoreLockedError):
             self.again(root, root / "tiny", cache)
 
-    def test_the_command_takes_an_encoder_without_a_feed(self, root: Path) -> None:
+    def test_command_accepts_an_encoder_without_a_feed(self, root: Path) -> None:
         command = ("rebuild", root / "index", "--encoder", root / "tiny", "--runtime", "onnx-fp32")
         assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
         assert "v000002 still serves: its vectors are by" in " ".join(run(*command).split())
         done = CliRunner().invoke(app, [*map(str, command), "--backend", "embedded"])
         assert "are two runs: one after the other" in f"{done.exception}"
 
-    def test_what_serves_is_encoded_in_fewer_columns(self, root: Path) -> None:
+    def test_serving_encoder_can_use_fewer_dimensions(self, root: Path) -> None:
         command = ("rebuild", root / "index", "--encoder", root / "tiny", "--dimension", "16")
         assert "v000002 is published and serves: 120 products by" in " ".join(run(*command).split())
         assert Store(root / "index").serving()[0].dimension == 16
@@ -337,7 +337,7 @@ class TestFromCatalog:
         return root / "blind-index"
 
     @pytest.mark.slow
-    def test_judged_queries_judge_and_train_nothing(self, root: Path, blind: Path) -> None:
+    def test_judged_queries_are_used_for_testing_only(self, root: Path, blind: Path) -> None:
         asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
         told: Any = msgspec.json.decode(run("train", "towers", blind, *asked))
         assert told["towers"]["source"] == "catalog"
@@ -345,7 +345,7 @@ class TestFromCatalog:
         assert told["published"]["serves"] == (told["published"]["report"]["difference"]["low"] > 0)
         assert Store(blind).current() == told["published"]["version"]
 
-    def test_made_queries_alone_judge_nothing(self, blind: Path) -> None:
+    def test_synthetic_queries_are_not_used_for_testing(self, blind: Path) -> None:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):
             train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), NullProgress())
         told: Any = msgspec.json.decode(

@@ -52,7 +52,7 @@ def _whole(root: Path) -> tuple[str, list[str]]:
     return found.model.name, registry.names()
 
 
-def test_killed_before_any_change_to_a_folder_the_next_publish_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
     context = fork_context()
     before = tmp_path / "before"
     publish_products(before, [Product("1", "cordless drill")])

@@ -30,7 +30,7 @@ def put_on(root: Path, writer: str, told: Connection) -> None:
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
-def test_what_is_killed_leaves_whole_changes_and_a_whole_log(tmp_path: Path, rounds: int) -> None:
+def test_kill_leaves_complete_changes_and_log(tmp_path: Path, rounds: int) -> None:
     context, dice = fork_context(), random.Random(SEED)
     store = RuleStore(tmp_path)
     told: dict[int, tuple[str, int]] = {}

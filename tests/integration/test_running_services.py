@@ -81,7 +81,7 @@ class Pressure:
             await asyncio.sleep(0.2)
 
 
-def test_twice_as_much_as_it_can_answer_is_answered_or_refused(running: Service) -> None:
+def test_double_load_is_answered_or_refused(running: Service) -> None:
     before = running.memory()
     pressure = Pressure(running.address)
     asyncio.run(pressure.apply())
@@ -100,7 +100,7 @@ def test_twice_as_much_as_it_can_answer_is_answered_or_refused(running: Service)
     assert running.get("/v1/search?q=drill").status_code == 200
 
 
-def test_clients_that_hold_on_to_it_keep_nobody_else_from_an_answer(running: Service) -> None:
+def test_slow_clients_do_not_block_others(running: Service) -> None:
     before = running.memory()
     heads = [b"", b"GET /v1/search HTTP/1.1\r\nX-Slow: ", b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\n"]
     body = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 900000\r\n\r\n{"
@@ -190,7 +190,7 @@ def replicas(demo_index: Path, tmp_path: Path) -> Iterator[list[Service]]:
         yield [one, two]
 
 
-def test_a_version_a_change_and_an_end_reach_replicas_without_a_failed_request(
+def test_replicas_follow_versions_changes_and_shutdown_without_failed_requests(
     replicas: list[Service], demo: DemoFiles, cache: Path, tmp_path: Path
 ) -> None:
     index = tmp_path / "store"
@@ -231,7 +231,7 @@ def test_a_version_a_change_and_an_end_reach_replicas_without_a_failed_request(
     assert not two.get("/health/ready").json()["notices"]
 
 
-def test_what_a_service_has_accepted_it_answers_though_it_is_told_to_end(demo_index: Path, tmp_path: Path) -> None:
+def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_path: Path) -> None:
     outcomes: list[int] = []
     searches = [{"q": query, "size": 50, "facets": ["brand"]} for query in SHOPPED] * 4
 

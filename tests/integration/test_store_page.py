@@ -52,7 +52,7 @@ def address(store: SearchEngine) -> Iterator[str]:
         yield url
 
 
-def test_results_come_while_one_types(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_results_update_while_typing(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
         field = visit.page.get_by_role("combobox", name="Search")
@@ -86,7 +86,7 @@ def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> N
         assert visit.page.get_by_role("listbox").is_hidden()
 
 
-def test_suggestions_that_come_late_do_not_take_away_the_one_that_is_walked_to(browser: Browser, address: str) -> None:
+def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
         field = visit.page.get_by_role("combobox", name="Search")
@@ -108,7 +108,7 @@ def test_suggestions_that_come_late_do_not_take_away_the_one_that_is_walked_to(b
         assert chosen.get_attribute("id") == field.get_attribute("aria-activedescendant")
 
 
-def test_a_measure_is_named_with_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
     product = next(hit.product for hit in store.search("drill").hits if "voltage_v" in hit.product.attributes)
     for language, name in (("en-US", "Voltage, V"), ("zh-CN", "电压（伏）")):
         with visiting(browser, address, locale=language) as visit:
@@ -116,7 +116,7 @@ def test_a_measure_is_named_with_its_unit(browser: Browser, address: str, store:
             visit.page.locator(".details").get_by_text(name, exact=True).wait_for()
 
 
-def test_facets_agree_with_the_hits_and_leave_the_others_to_choose(browser: Browser, address: str) -> None:
+def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=drill")
         visit.results("“drill”")
@@ -157,7 +157,7 @@ def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address:
         assert siblings.count() == 0
 
 
-def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?all=1")
         visit.results("products")
@@ -175,7 +175,7 @@ def test_price_order_and_pages_are_in_the_address(browser: Browser, address: str
         assert visit.ids() == [hit.product.id for hit in found.hits]
 
 
-def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_acts_are_recorded_with_their_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/?q=tent")
         visit.results("“tent”")
@@ -211,7 +211,7 @@ def test_what_is_done_is_recorded_with_its_search(browser: Browser, address: str
         visit.page.get_by_role("region", name="Recently viewed").locator(f"[data-product='{third}']").wait_for()
 
 
-def test_what_is_passed_while_typing_is_no_search(browser: Browser, address: str, store: SearchEngine) -> None:
+def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
         field = visit.page.get_by_role("combobox", name="Search")
@@ -231,7 +231,7 @@ def test_what_is_passed_while_typing_is_no_search(browser: Browser, address: str
         assert within(10, lambda: searched() == ["yoga mat", "yoga mat"])
 
 
-def test_without_consent_nothing_is_sent_or_kept(browser: Browser, address: str) -> None:
+def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: str) -> None:
     with visiting(browser, address, consent=None) as visit:
         visit.page.goto("/?q=tent")
         visit.results("“tent”")
@@ -250,7 +250,7 @@ def test_without_consent_nothing_is_sent_or_kept(browser: Browser, address: str)
         assert set(kept) == {"shelfwise.consent", "shelfwise.basket"}
 
 
-def test_a_browser_that_asks_for_privacy_is_not_asked(browser: Browser, address: str) -> None:
+def test_privacy_signal_suppresses_the_consent_banner(browser: Browser, address: str) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.add_init_script("Object.defineProperty(navigator, 'globalPrivacyControl', {value: true})")
         visit.page.goto("/?q=tent")
@@ -263,7 +263,7 @@ def test_a_browser_that_asks_for_privacy_is_not_asked(browser: Browser, address:
         assert visit.bodies("/v1/events") == []
 
 
-def test_a_hostile_product_is_nothing_but_text(browser: Browser, address: str) -> None:
+def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
         visit.page.locator("#search input").press_sequentially("wombat lamp", delay=10)
@@ -307,7 +307,7 @@ def test_every_view_is_accessible_and_fits(
 
 
 @pytest.mark.slow
-def test_first_results_are_there_within_300_ms(browser: Browser, address: str) -> None:
+def test_first_results_appear_within_300_ms(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
         visit.page.wait_for_load_state("networkidle")

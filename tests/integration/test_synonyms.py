@@ -69,7 +69,7 @@ def notebooks(engine: SearchEngine, query: str) -> int:
     return sum(hit.product.title in NOTEBOOKS for hit in hits)
 
 
-def test_a_synonym_of_a_rarer_word_helps_the_one_query_and_leaves_the_other(engine: SearchEngine) -> None:
+def test_synonym_of_a_rarer_word_leaves_other_query_unchanged(engine: SearchEngine) -> None:
     """`laptop` stayed as it was, and `notebook` turned to laptop cases: the rarer word decided both."""
     before = {query: notebooks(engine, query) for query in ("laptop", "notebook")}
     engine.synonyms.put([Synonym("laptop", SynonymKind.TWO_WAY, ("laptop", "notebook"))])
@@ -77,7 +77,7 @@ def test_a_synonym_of_a_rarer_word_helps_the_one_query_and_leaves_the_other(engi
     assert notebooks(engine, "notebook") >= before["notebook"] >= 6
 
 
-def test_the_frequencies_of_synonyms_are_asked_for_once(engine: SearchEngine) -> None:
+def test_synonym_frequencies_are_requested_once(engine: SearchEngine) -> None:
     engine.synonyms.put([Synonym("laptop", SynonymKind.TWO_WAY, ("laptop", "notebook pc"))])
     counts = [engine.round_trips]
     for query in ("laptop", "laptop sleeve", "red laptop"):

@@ -105,9 +105,7 @@ def test_searches_are_ranked_by_it(trained: Path) -> None:
         assert all("ranked" in hit.stages for hit in page.hits)
 
 
-def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_weights(
-    trained: Path, teacher: Path
-) -> None:
+def test_worse_ranker_is_rejected_and_training_is_deterministic(trained: Path, teacher: Path) -> None:
     watching = StoppedProgress()
     added = distilled(trained, teacher, watching)
     assert not added.serves
@@ -122,7 +120,7 @@ def test_one_that_is_not_better_is_kept_aside_and_the_same_seed_gives_the_same_w
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
+def test_killed_training_resumes_to_the_same_weights(root: Path, trained: Path, teacher: Path) -> None:
     with pytest.raises(KilledError):
         distilled(root, teacher, StoppedProgress(STEPS + 4, KilledError, of="attention"))
     assert ranker_store(root).names() == []
@@ -136,12 +134,12 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_weights(root: Path, tr
 
 
 class TestRefused:
-    def test_without_a_catalog_to_learn_from_nor_events(self, root: Path) -> None:
+    def test_missing_events_and_catalog_are_refused(self, root: Path) -> None:
         done = CliRunner().invoke(app, ["train", "ranker", str(root)])
         assert isinstance(done.exception, StoreMissingError)
         assert "has no events" in str(done.exception)
 
-    def test_while_another_program_trains(self, root: Path, teacher: Path) -> None:
+    def test_concurrent_training_is_refused(self, root: Path, teacher: Path) -> None:
         (root / TRAINING_FOLDER).mkdir()
         with (
             hold_lock(root / TRAINING_FOLDER, "training"),
@@ -149,25 +147,25 @@ class TestRefused:
         ):
             run(root, teacher)
 
-    def test_a_folder_that_is_no_index(self, tmp_path: Path, teacher: Path) -> None:
+    def test_folder_without_an_index_is_refused(self, tmp_path: Path, teacher: Path) -> None:
         with pytest.raises(StoreMissingError):
             run(tmp_path / "nothing", teacher)
         assert not (tmp_path / "nothing").exists()
 
-    def test_an_index_without_states_before_anything_is_made(self, root: Path, teacher: Path) -> None:
+    def test_index_without_token_states_is_refused(self, root: Path, teacher: Path) -> None:
         _edit(root, lambda manifest: msgspec.structs.replace(manifest, states=None))
         watching = StoppedProgress()
         with pytest.raises(TrainingError, match="has no token states, which a ranker reads: rebuild the index"):
             distilled(root, teacher, watching)
         assert not watching.phases
 
-    def test_too_few_queries_before_the_teacher_is_asked(self, root: Path, teacher: Path) -> None:
+    def test_too_few_queries_are_refused_before_teacher_scoring(self, root: Path, teacher: Path) -> None:
         watching = StoppedProgress()
         with pytest.raises(TrainingError, match=r"\d+ of 150 queries have two candidates or more; at least 200"):
             distilled(root, teacher, watching, queries=150)
         assert "teaching" not in watching.phases
 
-    def test_fewer_queries_than_can_be_split(self, root: Path) -> None:
+    def test_too_few_queries_to_split_are_refused(self, root: Path) -> None:
         arguments = ["ranker", str(root), "--from-catalog", "--queries", "199"]
         assert CliRunner().invoke(app, ["train", *arguments]).exit_code == 2
 
@@ -193,7 +191,7 @@ def train_default(indexes: list[Path], teacher: Path, target: Path) -> str:
     return done.stdout
 
 
-def test_a_default_ranker_is_written_as_any_and_says_what_it_reaches_on_each_catalog(
+def test_default_ranker_is_written_with_its_measures_per_catalog(
     stores: list[Path], teacher: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "default"

@@ -63,7 +63,7 @@ def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
     return msgspec.json.decode(done.stdout) if "--json" in arguments else done.stdout
 
 
-def test_it_says_what_it_was_trained_on(trained: Path) -> None:
+def test_report_describes_the_training_data(trained: Path) -> None:
     told = msgspec.json.decode((trained / "told.json").read_bytes())
     folder = trained / "index" / "training" / "towers" / "towers-0001"
     assert told["folder"] == str(folder)
@@ -82,7 +82,7 @@ def test_it_says_what_it_was_trained_on(trained: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", ["onnx-int8", "torch"])
-def test_a_rebuild_takes_the_folder(trained: Path, cache: Path, tmp_path: Path, runtime: str) -> None:
+def test_rebuild_accepts_the_tower_folder(trained: Path, cache: Path, tmp_path: Path, runtime: str) -> None:
     index = Path(shutil.copytree(trained / "index", tmp_path / "index"))
     towers = index / "training" / "towers" / "towers-0001"
     with SearchEngine.open(index, follow=False) as engine:
@@ -106,7 +106,7 @@ def _found(engine: SearchEngine) -> int:
 
 
 @pytest.mark.slow
-def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(trained: Path) -> None:
+def test_training_is_deterministic_and_gets_a_new_name(trained: Path) -> None:
     shown = run(trained)
     folder = trained / "index" / "training" / "towers"
     first, second = folder / "towers-0001", folder / "towers-0002"
@@ -117,7 +117,7 @@ def test_the_same_again_is_the_same_byte_by_byte_and_has_a_name_of_its_own(train
     assert all((first / name).read_bytes() == (second / name).read_bytes() for name in names)
 
 
-def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path: Path) -> None:
+def test_pruned_and_full_towers_are_written(root: Path, tmp_path: Path) -> None:
     given = ("--layers", "1", "--out", str(tmp_path / "fewer"))
     shown = " ".join(run(root, *given).split())
     assert "layers: 1, distilled from all" in shown
@@ -134,7 +134,7 @@ def test_some_layers_are_kept_and_all_of_them_stand_beside(root: Path, tmp_path:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> None:
+def test_killed_training_resumes_and_damaged_state_is_reported(root: Path) -> None:
     files = (root / "judgments.tsv",)
     request = TextTowersRequest(
         files, encoder=str(root / "tiny"), options=TextTowerOptions(epochs=2, batch=16, max_length=16)
@@ -153,7 +153,7 @@ def test_a_killed_training_goes_on_and_a_damaged_one_is_named(root: Path) -> Non
     assert not kept.exists()
 
 
-def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path, tmp_path: Path) -> None:
+def test_clicks_are_the_default_training_data(demo_index: Path, tmp_path: Path) -> None:
     root = with_events(demo_index, tmp_path)
     with fresh_tables(root, SETTINGS, NullProgress()) as tables:
         judged_by_clicks = from_labels(tables.derived.labels)
@@ -164,7 +164,7 @@ def test_clicks_are_what_it_learns_from_where_no_file_is_named(demo_index: Path,
 
 
 @pytest.mark.slow
-def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: Path) -> None:
+def test_unsearched_products_add_synthetic_queries(root: Path) -> None:
     lines = (root / "judgments.tsv").read_text().splitlines()
     (root / "some.tsv").write_text("\n".join(line for line in lines if " mug\t" not in line and " pen\t" not in line))
     given = ("--judgments", str(root / "some.tsv"), "--synthetic", "30")
@@ -176,13 +176,13 @@ def test_products_that_nobody_has_searched_give_synthetic_queries_beside(root: P
 
 
 @pytest.mark.slow
-def test_where_every_product_is_searched_there_are_none(root: Path) -> None:
+def test_no_synthetic_queries_where_every_product_is_searched(root: Path) -> None:
     told = run(root, "--synthetic", "30", "--json")
     assert told["towers"]["trained_on"]["synthetic queries"] == 0
 
 
 @pytest.mark.slow
-def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
+def test_tuning_runs_short_trainings_first(root: Path) -> None:
     told = run(root, "--tune", "2", "--json")
     training = root / "index" / "training"
     (study,) = training.glob("tuning-*.db")
@@ -220,7 +220,7 @@ def test_some_short_trainings_look_for_better_options_first(root: Path) -> None:
         ("--layers 40", SettingError, "--layers is 40"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(root: Path, arguments: str, error: type[Exception], message: str) -> None:
+def test_invalid_training_input_is_refused(root: Path, arguments: str, error: type[Exception], message: str) -> None:
     (root / "bad.tsv").write_text("query\tproduct_id\tgrade\nred bulb\tp001\t0\nblue tap\tp005\t0\n")
     with pytest.raises(error, match=message):
         run(root, *arguments.format(root=root).split())

@@ -48,7 +48,7 @@ def root(eventful_store: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(eventful_store, tmp_path / "store"))
 
 
-def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
+def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     done = CliRunner().invoke(app, ["train", "users", str(root), "--epochs", "3", "--json"])
     assert done.exit_code == 0, done.output
     told = msgspec.json.decode(done.stdout)
@@ -65,7 +65,7 @@ def test_a_tower_is_trained_judged_and_kept(root: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_killed_training_goes_on_to_the_same_tower(root: Path, tmp_path: Path) -> None:
+def test_killed_training_resumes_to_the_same_tower(root: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(root, tmp_path / "other"))
     whole = train_users(other, SETTINGS, OPTIONS, NullProgress()).tower
     with pytest.raises(KilledError):
@@ -89,7 +89,7 @@ def test_too_few_shoppers_are_refused(demo_index: Path, tmp_path: Path) -> None:
     assert not (few / "user-towers").exists()
 
 
-def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None:
+def test_acts_on_removed_products_are_ignored_and_views_merged() -> None:
     acts = pl.DataFrame(
         {
             "shopper": ["b", "b", "b", "b", "b", "a", "a"],
@@ -107,7 +107,7 @@ def test_acts_on_products_that_are_gone_are_left_out_and_looks_are_one() -> None
     assert "1 on products that no longer exist" in str(made)
 
 
-def test_one_that_can_serve_no_more_does_not_stand_in_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_serving_tower_does_not_block_promotion(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     registry = user_tower_store(root)
     monkeypatch.setattr(ModelStore, "serving", lambda *_: ServingModel(first))
@@ -129,7 +129,7 @@ def gate() -> Iterator[TowerGate]:
     yield TowerGate(vectors, kinds, learning, held, hide_seen=True)
 
 
-def test_the_gate_lets_a_better_one_serve(gate: TowerGate) -> None:
+def test_promotion_gate_publishes_a_better_tower(gate: TowerGate) -> None:
     def foretells(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         newest = histories.products[histories.starts[1:] - 1] // EACH
         return np.eye(KINDS)[(newest + 1) % KINDS][:, np.arange(KINDS * EACH) // EACH]
@@ -146,7 +146,7 @@ def test_the_gate_lets_a_better_one_serve(gate: TowerGate) -> None:
     assert "not surely better" in gate.report(foretells, foretells).rejection_reasons[0]
 
 
-def test_a_tower_must_beat_what_most_choose_where_that_is_better_than_what_is_near() -> None:
+def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     random = np.random.default_rng(0)
     kinds = np.repeat(np.arange(20), 10)
     vectors = random.normal(size=(200, 16)).astype(np.float32)
