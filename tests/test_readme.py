@@ -59,7 +59,7 @@ def _parse(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
-def test_every_command_is_understood(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_command_parses(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for each in arguments:
         if "." in each and not each.startswith("-"):
@@ -91,7 +91,7 @@ actions = [{ kind = "pin", products = ["p000001"] }]
     return folder
 
 
-def test_commands_that_take_seconds_print_what_they_should(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_commands_print_the_expected_output(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(shop)
     for arguments in COMMANDS:
         start = next((start for start in PRINTED if tuple(arguments[: len(start)]) == start), None)
@@ -100,7 +100,7 @@ def test_commands_that_take_seconds_print_what_they_should(shop: Path, monkeypat
             assert PRINTED[start] in printed, arguments
 
 
-def test_the_python_runs(shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_examples_run(shop: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.chdir(shop)
     (code,) = (block for language, block in _BLOCKS if language == "python")
     yesterday = "from datetime import UTC, datetime, timedelta\nyesterday = datetime.now(UTC) - timedelta(days=1)\n"

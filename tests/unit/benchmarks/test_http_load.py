@@ -11,7 +11,7 @@ from benchmarks.tables import show_http
 from retrieval.errors import StoreError
 
 
-def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_request_of_a_load_is_counted(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told: list[str] = []
     with serve_index(demo_index) as server:
         report = measure_http(
@@ -29,6 +29,6 @@ def test_every_request_of_a_load_is_told(demo_index: Path, capsys: pytest.Captur
     assert "600 products" in capsys.readouterr().out
 
 
-def test_a_service_that_does_not_start_is_told(tmp_path: Path) -> None:
+def test_service_that_does_not_start_raises(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="did not start"), serve_index(tmp_path):
         pass

@@ -30,7 +30,7 @@ def cases(folder: Path, *lines: str) -> Path:
         (["drill\tdrill\tbit\t\ttest"], "line 2: the part is 'test', it must be choose or report"),
     ],
 )
-def test_what_is_wrong_is_named_with_its_line(tmp_path: Path, lines: list[str], problem: str) -> None:
+def test_errors_name_the_line(tmp_path: Path, lines: list[str], problem: str) -> None:
     with pytest.raises(JudgmentsError, match=problem):
         read_intent_cases(cases(tmp_path, *lines))
 
@@ -44,7 +44,7 @@ def test_a_file_without_the_header_or_of_another_part_is_refused(tmp_path: Path)
         read_intent_cases(path)
 
 
-def test_hits_of_the_kind_count_at_the_number_of_products_of_the_kind(engine: SearchEngine, tmp_path: Path) -> None:
+def test_precision_is_limited_by_the_number_of_products_of_the_kind(engine: SearchEngine, tmp_path: Path) -> None:
     title = engine.search("backpack", size=1).hits[0].product.title
     path = cases(tmp_path, f"{title}\tbackpack\t.\tprice > 0\tchoose", "nothing\tno such title\t\t\tchoose")
     figures, counted = measure_intent(engine, read_intent_cases(path), ("bm25", "merged"))
@@ -66,7 +66,7 @@ def test_added_synonyms_of_the_demo_store_harm_no_english_query(demo_index: Path
     assert set(effect.lower) <= {"手枪钻"}, "a Chinese word, which this encoder does not know"
 
 
-def test_most_first_hits_of_the_demo_store_are_of_the_kind_that_was_typed(engine: SearchEngine) -> None:
+def test_most_first_hits_of_the_demo_store_match_the_kind(engine: SearchEngine) -> None:
     figures, counted = measure_intent(engine, read_intent_cases(DEMO_CASES, "report"), engine.stages)
     assert counted >= 50
     assert figures["merged"].first.mean >= 0.9, figures["merged"].failures

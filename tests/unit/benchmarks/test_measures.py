@@ -32,52 +32,52 @@ BEST = (2**3 - 1) / log2(1 + 1) + (2**2 - 1) / log2(2 + 1) + (2**1 - 1) / log2(3
 
 
 class TestNdcg:
-    def test_the_ideal_order_gains_everything(self) -> None:
+    def test_ndcg_of_the_ideal_order_is_1(self) -> None:
         assert one_ndcg("abcd", JUDGED) == 1
         assert one_ndcg("abc", JUDGED) == 1
 
-    def test_the_gain_is_two_to_the_grade_less_one_over_the_logarithm_of_the_place(self) -> None:
+    def test_ndcg_uses_exponential_gain_and_logarithmic_discount(self) -> None:
         gained = (2**2 - 1) / log2(1 + 1) + (2**1 - 1) / log2(2 + 1) + (2**3 - 1) / log2(4 + 1)
         assert one_ndcg("bcda", JUDGED) == pytest.approx(gained / BEST)
 
-    def test_what_is_not_judged_gains_nothing_and_takes_a_place(self) -> None:
+    def test_unjudged_hit_has_no_gain_and_takes_a_rank(self) -> None:
         gained = (2**3 - 1) / log2(2 + 1) + (2**1 - 1) / log2(5 + 1)
         assert one_ndcg(["x", "a", "y", "z", "c"], JUDGED) == pytest.approx(gained / BEST)
 
-    def test_nothing_found_gains_nothing(self) -> None:
+    def test_ndcg_without_hits_is_0(self) -> None:
         assert one_ndcg([], JUDGED) == 0
         assert one_ndcg("xyz", JUDGED) == 0
 
-    def test_ten_places_count_of_the_ranking_and_of_the_ideal(self) -> None:
+    def test_ndcg_at_10_truncates_ranking_and_ideal(self) -> None:
         judged = {"none": 0.0} | {f"p{place}": 1.0 for place in range(12)}
         ideal = sum((2**1 - 1) / log2(place + 1) for place in range(1, 11))
         late = ["x"] * 9 + ["p0", "p1"]
         assert one_ndcg(late, judged) == pytest.approx((2**1 - 1) / log2(10 + 1) / ideal)
         assert one_ndcg([f"p{place}" for place in range(12)], judged) == 1
 
-    def test_fractional_grades_count_above_the_files_lowest(self) -> None:
+    def test_fractional_grades_are_relative_to_the_lowest_of_the_file(self) -> None:
         judged = {"a": 3.0, "b": 2.67, "c": 1.33, "d": 1.0}
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2.67 - 1) - 1) / log2(3) + (2 ** (1.33 - 1) - 1) / log2(4)
         gained = (2 ** (1.33 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3) + (2 ** (2.67 - 1) - 1) / log2(5)
         assert one_ndcg("cadb", judged) == pytest.approx(gained / ideal)
 
-    def test_the_lowest_grade_is_the_whole_files_not_the_querys(self) -> None:
+    def test_lowest_grade_is_of_the_file_not_of_the_query(self) -> None:
         judgments = judgments_of({"one": {"a": 3.0, "b": 2.0}, "other": {"c": 1.0}})
         ideal = (2 ** (3 - 1) - 1) / log2(2) + (2 ** (2 - 1) - 1) / log2(3)
         gained = (2 ** (2 - 1) - 1) / log2(2) + (2 ** (3 - 1) - 1) / log2(3)
         assert ndcg("ba", judgments.grades["one"], judgments) == pytest.approx(gained / ideal)
 
-    def test_negative_grades_are_grades(self) -> None:
+    def test_negative_grades_are_valid(self) -> None:
         gained = (2 ** (0 + 1) - 1) / log2(2) + (2 ** (1 + 1) - 1) / log2(3)
         ideal = (2 ** (1 + 1) - 1) / log2(2) + (2 ** (0 + 1) - 1) / log2(3)
         assert one_ndcg("bac", {"a": 1.0, "b": 0.0, "c": -1.0}) == pytest.approx(gained / ideal)
 
-    def test_a_query_without_anything_relevant_counts_as_nothing(self) -> None:
+    def test_query_without_relevant_products_has_ndcg_0(self) -> None:
         judgments = judgments_of({"one": {"a": 1.0}, "none": {"b": 0.0}})
         assert ndcg("b", judgments.grades["none"], judgments) == 0
         assert measure({"one": ["a"], "none": ["b"]}, judgments)["nDCG@10"] == pytest.approx((1 + 0) / 2)
 
-    def test_one_grade_only_says_that_everything_listed_is_relevant(self, tmp_path: Path) -> None:
+    def test_single_grade_means_all_listed_are_relevant(self, tmp_path: Path) -> None:
         path = tmp_path / "judgments.tsv"
         path.write_text("query\tproduct_id\tgrade\nq\ta\t4\nq\tb\t4\n")
         measured = measure({"q": ["x", "a"]}, read_judgments(path))
@@ -94,7 +94,7 @@ class TestNdcg:
         rankings=st.lists(st.permutations("abcdefghijklmnoxyz"), min_size=4, max_size=4),
         length=st.integers(0, 18),
     )
-    def test_for_grades_of_0_and_1_it_is_that_of_ir_measures(
+    def test_ndcg_of_binary_grades_equals_ir_measures(
         self, grades: Grades, rankings: list[list[str]], length: int
     ) -> None:
         run = {query: ranking[:length] for query, ranking in zip(grades, rankings, strict=False)}
@@ -107,7 +107,7 @@ class TestNdcg:
         judged=st.dictionaries(st.sampled_from("abcdef"), st.integers(-300, 300).map(lambda n: n / 100), min_size=2),
         ranked=st.permutations("abcdefxyz"),
     )
-    def test_no_order_gains_more_than_that_by_grade(self, judged: dict[str, float], ranked: list[str]) -> None:
+    def test_no_order_has_a_higher_ndcg_than_by_grade(self, judged: dict[str, float], ranked: list[str]) -> None:
         best = sorted(judged, key=lambda product: -judged[product])
         assert 0 <= one_ndcg(ranked, judged) <= one_ndcg(best, judged) + 1e-12
         assert one_ndcg(best, judged) == pytest.approx(1 if len(set(judged.values())) > 1 else 0)
@@ -119,19 +119,19 @@ class TestMeasure:
         assert measure({"q": ["a", "c", "d"], "r": ["e"]}, judgments)["R@100"] == pytest.approx((1 / 2 + 1 / 1) / 2)
         assert measure({"q": ["c", "d"], "r": ["f"]}, judgments)["R@100"] == 0
 
-    def test_recall_at_100_reaches_to_place_100(self) -> None:
+    def test_recall_at_100_includes_rank_100(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
         unjudged = [f"x{place}" for place in range(99)]
         assert measure({"q": [*unjudged, "a"]}, judgments)["R@100"] == 1
         assert measure({"q": [*unjudged, "y", "a"]}, judgments)["R@100"] == 0
 
-    def test_recall_at_100_is_a_mean_over_the_queries_that_have_something_relevant(self) -> None:
+    def test_recall_at_100_is_a_mean_over_queries_with_relevant_products(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 1.0, "c": 0.0}, "nothing": {"d": 0.0}})
         measured = measure({"q": ["a"], "nothing": ["d"]}, judgments)
         assert measured["R@100"] == 1 / 2
         assert measured["R@10"] == pytest.approx((1 / 2 + 0) / 2)
 
-    def test_the_others_count_whatever_is_above_the_lowest_grade(self) -> None:
+    def test_other_measures_count_grades_above_the_lowest(self) -> None:
         judgments = judgments_of({"q": {"a": 2.67, "b": 1.33, "c": 1.0}, "r": {"d": 3.0}})
         measured = measure({"q": ["c", "b", "x"], "r": ["y", "z", "d"]}, judgments)
         assert measured["MRR"] == pytest.approx((1 / 2 + 1 / 3) / 2)
@@ -144,30 +144,30 @@ class TestMeasure:
         assert (measured["P@10"], measured["R@10"]) == (2 / 10, 2 / 4)
         assert measured["F1@10"] == pytest.approx(2 / (1 / (2 / 10) + 1 / (2 / 4)))
 
-    def test_a_query_without_hits_or_without_a_ranking_counts_as_nothing(self) -> None:
+    def test_query_without_hits_or_ranking_counts_as_0(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}, "r": {"a": 1.0}, "s": {"a": 1.0}})
         measured = measure({"q": ["a"], "r": []}, judgments)
         thirds = {name: measured[name] for name in ("nDCG@10", "R@100", "MRR", "R@10")}
         assert thirds == pytest.approx(dict.fromkeys(thirds, 1 / 3))
         assert measured["P@10"] == pytest.approx(1 / 10 / 3)
 
-    def test_nothing_found_at_all_is_nought_in_every_measure(self) -> None:
+    def test_all_measures_are_0_without_hits(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
         assert set(measure({"q": []}, judgments).values()) == {0.0}
         assert set(measure({"q": ["b", "x"]}, judgments).values()) == {0.0}
 
-    def test_queries_and_ids_may_hold_spaces(self) -> None:
+    def test_queries_and_ids_may_contain_spaces(self) -> None:
         judgments = judgments_of({"red  mug 350ml": {"a b": 1.0, "c\u2028d": 1.0, "e": 0.0}})
         assert measure({"red  mug 350ml": ["a b", "c\u2028d"]}, judgments)["R@10"] == 1
 
-    def test_each_stage_is_measured_by_itself(self) -> None:
+    def test_each_stage_is_measured_separately(self) -> None:
         judgments = judgments_of({"q": {"a": 1.0, "b": 0.0}})
         measured = evaluate_stages({"bm25": {"q": ["a"]}, "dense": {"q": ["b"]}}, judgments)
         assert {stage: values["nDCG@10"] for stage, values in measured.items()} == {"bm25": 1, "dense": 0}
 
 
 class TestWriteRun:
-    def test_a_query_is_named_by_its_place_among_the_distinct_queries_from_1(self, tmp_path: Path) -> None:
+    def test_run_numbers_distinct_queries_from_1(self, tmp_path: Path) -> None:
         judgments, run_file = tmp_path / "judgments.tsv", tmp_path / "run.txt"
         judgments.write_text("query\tproduct_id\tgrade\nz\ta\t1\na\tb\t0\nz\tb\t0\nm\ta\t1\n")
         queries = list(read_judgments(judgments).grades)
@@ -188,6 +188,6 @@ class TestWriteRun:
         write_run({"q": ["a b\u3000c"]}, tmp_path / "run.txt", "merged")
         assert (tmp_path / "run.txt").read_text("utf-8").split(" ")[2] == "a_b_c"
 
-    def test_a_place_that_cannot_be_written_is_named(self, tmp_path: Path) -> None:
+    def test_unwritable_path_is_named(self, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match=r"nowhere/run\.txt: cannot be written \(No such file or directory\)"):
             write_run({"q": ["a"]}, tmp_path / "nowhere" / "run.txt", "merged")

@@ -45,7 +45,7 @@ CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, t
 
 
 class TestTheFirstBuild:
-    def test_it_publishes_every_product_and_says_what_it_did(self, fresh: Shop) -> None:
+    def test_first_build_publishes_every_product_and_a_report(self, fresh: Shop) -> None:
         report = fresh.rebuild(CATALOG[:3])
         assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
         assert (report.encoded, report.reused, report.rejected) == (3, 0, {})
@@ -55,7 +55,7 @@ class TestTheFirstBuild:
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
         assert report.bytes == sum(entry.bytes for entry in manifest.files.values())
 
-    def test_rows_are_in_the_order_of_ids_whatever_the_feeds_order(self, fresh: Shop) -> None:
+    def test_rows_are_ordered_by_id_in_any_feed_order(self, fresh: Shop) -> None:
         ids = ["é", "a9", "Z", "中", "a10"]
         made = [Product(each, title, language="en") for each, title in zip(ids, TITLES, strict=False)]
         fresh.rebuild(made)
@@ -75,7 +75,7 @@ class TestTheFirstBuild:
         assert np.array_equal(vectors[1:], np.repeat(vectors[1:2], 5, axis=0))
         assert not np.array_equal(vectors[0], vectors[1])
 
-    def test_nothing_half_done_stays_behind(self, first: Shop) -> None:
+    def test_no_partial_files_remain(self, first: Shop) -> None:
         names = "CURRENT encoders lock quality.html quality.json rejected.jsonl shelfwise.json versions"
         assert sorted(path.name for path in first.root.iterdir()) == names.split()
         assert [path.name for path in (first.root / "versions").iterdir()] == ["v000001"]
@@ -88,13 +88,13 @@ class TestRebuilding:
         assert built.store.versions() == ["v000001"]
         assert not built.store.staging.exists()
 
-    def test_products_that_come_and_go_move_the_others_vectors_along(self, built: Shop) -> None:
+    def test_vectors_follow_products_after_additions_and_deletions(self, built: Shop) -> None:
         before = built.vectors
         report = built.rebuild([*CATALOG[3:], Product("p00a", "soup ladle")])
         assert (report.products, report.encoded, report.reused) == (10, 1, 9)
         assert np.array_equal(built.vectors[1:], before[3:])
 
-    def test_changed_synonyms_are_published_with_all_vectors_reused(self, built: Shop, tmp_path: Path) -> None:
+    def test_changed_synonyms_reuse_all_vectors(self, built: Shop, tmp_path: Path) -> None:
         rules = tmp_path / "synonyms.txt"
         rules.write_text("billfold => wallet\n")
         report = built.rebuild(CATALOG, synonyms=rules)
@@ -112,7 +112,7 @@ class TestBadInput:
         path.write_text("".join(f"{line}\n" for line in lines))
         return path
 
-    def test_rejected_rows_are_counted_by_reason_and_kept_in_the_version(self, fresh: Shop, tmp_path: Path) -> None:
+    def test_rejected_rows_are_counted_by_reason_and_stored(self, fresh: Shop, tmp_path: Path) -> None:
         good = '{"id": "1", "title": "hammer drill"}'
         bad = ('{"title": "no id"}', '{"id": "2"}', "{", '{"id": "3"}', good, '{"id": "4", "title": "a", "price": -1}')
         feed = self.feed(tmp_path, good, *bad)
@@ -133,9 +133,7 @@ class TestBadInput:
         feed = self.feed(tmp_path, *(f'{{"id": "{n}", "title": "a", "rating": 9}}' for n in range(3)))
         assert list(fresh.rebuild(feed).noted.values()) == [3]
 
-    def test_without_a_usable_row_or_a_feed_nothing_is_published_the_old_version_serves(
-        self, built: Shop, tmp_path: Path
-    ) -> None:
+    def test_feed_without_usable_rows_publishes_nothing(self, built: Shop, tmp_path: Path) -> None:
         feed = self.feed(tmp_path, '{"id": "1"}', '{"id": "2"}', "{")
         message = r"no row can be used \(.* \(2\), not JSON \(1\)\); nothing"
         with pytest.raises(EmptyCatalogError, match=message) as raised:
@@ -146,19 +144,19 @@ class TestBadInput:
             built.rebuild(tmp_path / "nowhere.jsonl")
         assert (built.store.versions(), built.store.serving()[0].version) == (["v000001"], "v000001")
 
-    def test_an_empty_feed_is_no_catalog(self, fresh: Shop, tmp_path: Path) -> None:
+    def test_empty_feed_is_refused(self, fresh: Shop, tmp_path: Path) -> None:
         with pytest.raises(EmptyCatalogError, match=r"feed\.jsonl: no rows in it; nothing was published"):
             fresh.rebuild(self.feed(tmp_path, "", "  "))
         with pytest.raises(StoreMissingError, match="no published version yet"):
             fresh.store.serving()
 
-    def test_a_folder_that_cannot_be_written_to_is_named_and_the_old_version_serves_on(self, built: Shop) -> None:
+    def test_unwritable_folder_is_named_and_the_old_version_serves(self, built: Shop) -> None:
         built.store.staging.write_text("no folder")
         with pytest.raises(StoreError, match=r"built cannot be rebuilt .*staging.*nothing was published"):
             built.rebuild(CATALOG)
         assert built.store.serving()[0].version == "v000001"
 
-    def test_two_rebuilds_at_once_are_refused(self, built: Shop) -> None:
+    def test_concurrent_rebuild_is_refused(self, built: Shop) -> None:
         with built.store.lock(), pytest.raises(StoreLockedError):
             built.rebuild(CATALOG)
 
@@ -172,7 +170,7 @@ class TestInterruption:
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(indexer.embedding, "CHUNK", 4)
 
-    def test_the_next_run_encodes_the_rest_as_an_uninterrupted_one_would(self, fresh: Shop, first: Shop) -> None:
+    def test_interrupted_encoding_resumes_with_equal_result(self, fresh: Shop, first: Shop) -> None:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 fresh.rebuild(CATALOG, progress=stop_after(4))
@@ -183,7 +181,7 @@ class TestInterruption:
         assert np.array_equal(fresh.vectors, first.vectors)
         assert not fresh.store.staging.exists()
 
-    def test_the_leftovers_of_a_run_go_also_when_the_next_one_has_nothing_to_publish(self, built: Shop) -> None:
+    def test_unchanged_rebuild_removes_leftovers(self, built: Shop) -> None:
         with pytest.raises(KeyboardInterrupt):
             built.rebuild(replaced(CATALOG, 0, title="saw"), progress=stop_after(0))
         assert list((built.root / "versions").glob(".building-*"))
@@ -191,7 +189,7 @@ class TestInterruption:
         assert [path.name for path in (built.root / "versions").iterdir()] == ["v000001"]
         assert not built.store.staging.exists()
 
-    def test_what_an_interrupted_run_read_is_not_read_again(self, built: Shop) -> None:
+    def test_interrupted_run_does_not_reread_the_feed(self, built: Shop) -> None:
         copies = [dataclasses.replace(CATALOG[0], id=f"copy-{place}", title="paper lantern") for place in range(30)]
         with pytest.raises(KeyboardInterrupt):
             built.rebuild([*CATALOG, *copies], progress=stop_after(0))
@@ -211,7 +209,7 @@ class TestRepair:
         assert (report.version, report.published, report.encoded) == ("v000003", True, 0)
         assert built.store.serving()[1] == ()
 
-    def test_damaged_versions_that_are_passed_over_go(self, built: Shop) -> None:
+    def test_damaged_versions_are_removed(self, built: Shop) -> None:
         for row in (0, 1):
             built.rebuild(replaced(CATALOG, row, title="saw"))
         for name in ("v000002", "v000003"):
@@ -220,7 +218,7 @@ class TestRepair:
         assert built.store.versions() == ["v000001", "v000004"]
 
     @pytest.mark.parametrize("name", ["quality.json", "quality.html", "rejected.jsonl"])
-    def test_a_report_that_nobody_can_read_is_made_anew(self, built: Shop, name: str) -> None:
+    def test_unreadable_quality_report_is_rebuilt(self, built: Shop, name: str) -> None:
         path = built.root / name
         path.unlink()
         path.symlink_to(name)
@@ -228,14 +226,14 @@ class TestRepair:
         assert path.is_file()
         assert not path.is_symlink()
 
-    def test_a_damaged_pointer_is_mended(self, built: Shop) -> None:
+    def test_damaged_pointer_is_repaired(self, built: Shop) -> None:
         (built.root / CURRENT).write_text("garbage")
         assert built.rebuild(CATALOG).published
         assert (built.store.current(), built.store.serving()[1]) == ("v000002", ())
 
     @pytest.mark.parametrize("name", ["model.onnx", "encoder.json"])
     @pytest.mark.parametrize("is_removed", [True, False], ids=["removed", "flipped"])
-    def test_a_damaged_encoder_is_stored_anew(self, built: Shop, first: Shop, name: str, is_removed: bool) -> None:
+    def test_damaged_encoder_is_stored_again(self, built: Shop, first: Shop, name: str, is_removed: bool) -> None:
         path = next(built.store.encoders.iterdir()) / name
         if is_removed:
             path.unlink()
@@ -259,7 +257,7 @@ class TestTheChoiceOfAnEncoder:
             (0, "a/model", "a/model"),
         ],
     )
-    def test_one_title_in_a_hundred_makes_a_catalog_chinese_unless_an_encoder_is_named(
+    def test_one_percent_chinese_titles_select_the_multilingual_encoder(
         self, fresh: Shop, monkeypatch: pytest.MonkeyPatch, chinese: int, asked: str, chosen: str
     ) -> None:
         opened: list[str] = []
@@ -274,7 +272,7 @@ class TestTheChoiceOfAnEncoder:
             fresh.rebuild(made, encoder=asked)
         assert opened == [chosen]
 
-    def test_the_report_says_why(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_report_gives_the_reason_for_the_encoder(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
         def usual(_name: str, _runtime: str, cache: Path, **_: object) -> Encoder:
             return open_encoder(ENCODER, "onnx-int8", cache)
 
@@ -295,14 +293,14 @@ class TestTheChoiceOfAnEncoder:
         (239_999, 0, 239_999, 300_000, r"has 239,999 products, the version that serves has 300,000: 20\.0% would go"),
     ],
 )
-def test_a_refusal_has_both_numbers_and_what_to_do(
+def test_publish_guard_error_has_both_counts_and_the_remedy(
     read: int, rejected: int, products: int, served: int | None, message: str
 ) -> None:
     with pytest.raises(PublishRefusedError, match=rf"{message}.*nothing was published.*--force"):
         check_publish(read, rejected, products, served)
 
 
-def test_a_catalog_of_any_size_may_lose_its_fifth_and_no_product_more() -> None:
+def test_publish_guard_allows_a_loss_of_one_fifth() -> None:
     for count in range(1, 5_000):
         check_publish(count, count // 20, count - count // 5, count)
         check_publish(count, count // 20, 1, None)
@@ -312,7 +310,7 @@ def test_a_catalog_of_any_size_may_lose_its_fifth_and_no_product_more() -> None:
             check_publish(count, count // 20 + 1, count, None)
 
 
-def test_a_refused_rebuild_changes_nothing_its_rows_can_be_repaired_and_force_publishes(built: Shop) -> None:
+def test_refused_rebuild_changes_nothing_and_force_publishes(built: Shop) -> None:
     feed = write_feed(built.root.with_name("broken.jsonl"), CATALOG)
     with feed.open("ab") as file:
         file.write(b'{"id": "without a title"}\n')

@@ -32,7 +32,7 @@ def titled(*titles: str) -> list[Product]:
     return [Product(f"{place:03}", title) for place, title in enumerate(titles)]
 
 
-def test_words_are_counted_once_a_product_folded_and_not_stemmed(tmp_path: Path) -> None:
+def test_words_are_counted_once_per_product_folded_and_unstemmed(tmp_path: Path) -> None:
     words = made(tmp_path, titled("Drill drill DRILL", "Drills", "Café drill"))
     counts = {word: words.products_with(word) for word in ("drill", "drills", "cafe", "café", "saw")}
     assert counts == {"drill": 2, "drills": 1, "cafe": 1, "café": 0, "saw": 0}
@@ -40,13 +40,13 @@ def test_words_are_counted_once_a_product_folded_and_not_stemmed(tmp_path: Path)
     assert "saw" not in words
 
 
-def test_products_come_best_known_first(tmp_path: Path) -> None:
+def test_products_are_ordered_by_popularity(tmp_path: Path) -> None:
     known = [None, 3, 90, 3]
     words = made(tmp_path, [Product(str(row), "drill", rating_count=count) for row, count in enumerate(known)])
     assert words.rows.tolist() == [2, 1, 3, 0]
 
 
-def test_brands_categories_and_what_brands_sell(tmp_path: Path) -> None:
+def test_brands_categories_and_their_pairs_are_counted(tmp_path: Path) -> None:
     drills = [Product(str(n), "x", brand="Bosch", category=("Tools", "Drills")) for n in range(2)]
     words = made(tmp_path, [*drills, Product("9", "y", brand="Makita", category=("Tools", "Saws"))])
     assert words.entries.brands == (("Bosch", 2), ("Makita", 1))
@@ -54,7 +54,7 @@ def test_brands_categories_and_what_brands_sell(tmp_path: Path) -> None:
     assert words.entries.phrases == (("bosch drills", 2),)
 
 
-def test_phrases_are_what_titles_have_in_common(tmp_path: Path) -> None:
+def test_phrases_occur_in_several_titles(tmp_path: Path) -> None:
     titles = [f"{name} Cordless Drill with Case, 18 V" for name in ("Aro", "Bex", "Cid", "Dov")]
     phrases = dict(made(tmp_path, titled(*titles)).entries.phrases)
     assert phrases["cordless drill"] == phrases["drill"] == phrases["case"] == 4
@@ -62,19 +62,19 @@ def test_phrases_are_what_titles_have_in_common(tmp_path: Path) -> None:
     assert not any("18" in phrase or "aro" in phrase for phrase in phrases)
 
 
-def test_of_a_piece_only_the_longer_phrase_is_left(tmp_path: Path) -> None:
+def test_contained_phrase_is_dropped(tmp_path: Path) -> None:
     phrases = dict(made(tmp_path, titled(*["oil rubbed bronze"] * 5, "rubbed bronze")).entries.phrases)
     assert phrases["oil rubbed bronze"] == 5
     assert "rubbed bronze" not in phrases
     assert "oil rubbed" not in phrases
 
 
-def test_chinese_phrases_are_of_words_without_blanks(tmp_path: Path) -> None:
+def test_chinese_phrases_have_no_spaces(tmp_path: Path) -> None:
     phrases = dict(made(tmp_path, titled("无线电钻 A1", "无线电钻 B2", "无线电钻 C3")).entries.phrases)
     assert phrases == {"无线电": 3, "无线电钻": 3}
 
 
-def test_memory_is_bounded_and_common_phrases_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_bounded_and_common_phrases_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(making, "MOST_COUNTED", 20)
     rare = [f"cordless drill {chr(97 + n // 26) * 3}{chr(97 + n % 26)}" for n in range(100)]
     assert dict(made(tmp_path, titled(*rare)).entries.phrases)["cordless drill"] > 90
@@ -86,7 +86,7 @@ def test_an_empty_catalog_has_no_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["entries.json", "words.txt", "ends.npy", "rows.npy", ""])
-def test_damage_is_told(tmp_path: Path, name: str) -> None:
+def test_damage_is_reported(tmp_path: Path, name: str) -> None:
     made(tmp_path, titled("cordless drill", "hammer drill"))
     path = tmp_path / "words" / (name or "rows.npy")
     if name:

@@ -50,7 +50,7 @@ def test_prices_stock_and_ratings_encode_nothing(built: Shop, encoded: Encoded, 
     assert np.array_equal(built.vectors, before)
 
 
-def test_a_changed_text_is_encoded_alone_and_found_again_when_it_comes_back(built: Shop, encoded: Encoded) -> None:
+def test_only_changed_text_is_encoded_and_old_vectors_are_found_again(built: Shop, encoded: Encoded) -> None:
     before = built.vectors
     report = built.rebuild(replaced(CATALOG, title="band saw"))
     assert (report.encoded, report.reused, encoded.texts) == (1, 9, ["band saw"])
@@ -61,7 +61,7 @@ def test_a_changed_text_is_encoded_alone_and_found_again_when_it_comes_back(buil
     assert np.array_equal(built.vectors, before)
 
 
-def test_going_back_to_an_encoder_finds_its_vectors(built: Shop, encoded: Encoded, other_encoder: Path) -> None:
+def test_previous_encoder_reuses_its_vectors(built: Shop, encoded: Encoded, other_encoder: Path) -> None:
     before = built.vectors
     there = built.rebuild(CATALOG, encoder=str(other_encoder))
     assert (there.version, there.published, there.encoded, len(encoded.texts)) == ("v000002", True, 10, 10)
@@ -72,14 +72,18 @@ def test_going_back_to_an_encoder_finds_its_vectors(built: Shop, encoded: Encode
     assert np.array_equal(built.vectors[1:], before[1:])
 
 
-def test_a_folder_is_known_from_any_directory(fresh: Shop, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_encoder_folder_is_recognised_from_any_directory(
+    fresh: Shop, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(trained.parent)
     fresh.rebuild(CATALOG, encoder=trained.name)
     assert fresh.store.serving()[0].encoder_name == str(trained.resolve())
 
 
 @pytest.mark.parametrize("runtimes", [("auto",), pytest.param(("auto", "onnx-fp32"), marks=pytest.mark.slow)])
-def test_cut_vectors_stay_cut_in_the_rebuilds_after(fresh: Shop, trained: Path, runtimes: tuple[str, ...]) -> None:
+def test_truncated_vectors_stay_truncated_in_later_rebuilds(
+    fresh: Shop, trained: Path, runtimes: tuple[str, ...]
+) -> None:
     fresh.rebuild(CATALOG, encoder=str(trained), dimension=16)
     assert fresh.vectors.shape == (10, 16)
     for place, runtime in enumerate(runtimes):
@@ -103,7 +107,7 @@ class TestAFailureWhileEncoding:
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(indexer.embedding, "CHUNK", 2)
 
-    def test_the_next_run_encodes_only_the_rest(self, built: Shop, encoded: Encoded, other_encoder: Path) -> None:
+    def test_resumed_run_encodes_only_the_rest(self, built: Shop, encoded: Encoded, other_encoder: Path) -> None:
         encoded.most = 6
         with pytest.raises(EncoderError, match="the device is gone"):
             built.rebuild(CATALOG, encoder=str(other_encoder))
@@ -116,7 +120,7 @@ class TestAFailureWhileEncoding:
         assert (len(done), report.encoded, report.version) == (6, 4, "v000002")
         assert sorted(encoded.texts) == sorted(product.title for product in CATALOG)
 
-    def test_no_encoder_takes_over_the_work_of_another(
+    def test_checkpoints_are_not_shared_between_encoders(
         self, built: Shop, encoded: Encoded, other_encoder: Path
     ) -> None:
         encoded.most = 6

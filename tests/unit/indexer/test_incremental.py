@@ -103,7 +103,7 @@ def _answer(engine: SearchEngine, text: str, stage: str, filters: str = "", sort
 # Shrinking an example takes minutes of rebuilds.
 @settings(max_examples=settings().max_examples // 12, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(data=st.data())
-def test_any_history_gives_the_index_that_its_last_feed_and_standing_changes_give(
+def test_incremental_rebuilds_equal_a_full_rebuild(
     data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     lived, fresh = (Shop(tmp_path_factory.mktemp("history") / "index", cache) for _ in range(2))
@@ -154,7 +154,7 @@ class TestFolding:
             (None, None, None, False),
         ],
     )
-    def test_a_change_stands_until_the_feeds_own_value_changes(
+    def test_live_change_is_kept_until_the_feed_value_changes(
         self, live: Product | None, feed: Product | None, expected: Product | None, stands: bool
     ) -> None:
         assert folded(PendingUpdate("1", DRILL, live), feed) == (expected, stands)
@@ -162,25 +162,25 @@ class TestFolding:
     @pytest.mark.parametrize(
         ("feed", "expected", "stands"), [(None, DRILL, True), (HOSE, HOSE, False), (DRILL, DRILL, False)]
     )
-    def test_what_no_feed_had_stands_until_one_has_it(
+    def test_live_product_is_kept_until_a_feed_has_it(
         self, feed: Product | None, expected: Product, stands: bool
     ) -> None:
         known = replaced(feed, id="1") if feed else None
         assert folded(PendingUpdate("1", None, DRILL), known) == (replaced(expected, id="1"), stands)
 
-    def test_an_untouched_product_is_the_feeds_own_line(self) -> None:
+    def test_unchanged_product_is_the_line_of_the_feed(self) -> None:
         folding, line = UpdateMerge({"1": PendingUpdate("1", DRILL, None)}, 1), product_to_json(HOSE)
         assert folding.merge(b"2", line) is line
         assert folding.merge(b"3", None) is None
 
-    def test_where_nothing_stands_any_more_the_feeds_own_line_is_left_to_be_settled_and_counted(self) -> None:
+    def test_product_without_pending_update_is_the_line_of_the_feed(self) -> None:
         line = product_to_json(replaced(DRILL, brand="BOSCH"))
         folding = UpdateMerge({"1": PendingUpdate("1", DRILL, DRILL)}, 1)
         folding = folding.use_spelling(SpellingNormalizer({"BOSCH": "Bosch"}, {}))
         assert folding.merge(b"1", line) is line
         assert not folding.pending
 
-    def test_a_settled_spelling_is_no_change_of_the_feed(self) -> None:
+    def test_normalised_spelling_is_not_a_feed_change(self) -> None:
         settler = SpellingNormalizer({"BOSCH": "Bosch"}, {"tools": "Tools"})
         said = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
         assert folded(PendingUpdate("1", DRILL, None), said, settler) == (None, True)
@@ -188,13 +188,13 @@ class TestFolding:
     @pytest.mark.parametrize(
         "respelled", [{"brand": "BOSCH"}, {"brand": "Bosch GmbH"}, {"category": ("tools", "DRILLS")}]
     )
-    def test_what_is_deleted_stays_so_when_the_catalog_is_spelled_otherwise(self, respelled: dict[str, object]) -> None:
+    def test_deleted_product_stays_deleted_after_spelling_normalisation(self, respelled: dict[str, object]) -> None:
         now = replaced(DRILL, **respelled)
         assert folded(PendingUpdate("1", DRILL, None), now, SpellingNormalizer({}, {})) == (None, True)
         cheaper = PendingUpdate("1", DRILL, CHEAP)
         assert folded(cheaper, now, SpellingNormalizer({}, {})) == (replaced(now, price=79.0), True)
 
-    def test_a_brand_that_was_changed_by_hand_keeps_its_spelling(self) -> None:
+    def test_brand_of_a_live_change_keeps_its_spelling(self) -> None:
         by_hand = PendingUpdate("1", DRILL, replaced(DRILL, brand="BOSCH"))
         assert folded(by_hand, DRILL, SpellingNormalizer({}, {})) == (replaced(DRILL, brand="BOSCH"), True)
 
@@ -205,7 +205,7 @@ def pending(shop: Shop) -> int:
 
 
 class TestRebuilds:
-    def test_a_feed_that_says_what_was_changed_live_ends_the_change(self, built: Shop) -> None:
+    def test_feed_with_the_live_value_ends_the_update(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
         assert built.rebuild(CATALOG, force=True).live == 1
         report = built.rebuild([CHEAP, HOSE], force=True)
@@ -213,14 +213,14 @@ class TestRebuilds:
         built.rebuild(CATALOG, force=True)
         assert built.products == [DRILL, HOSE]
 
-    def test_a_feed_that_drops_what_was_deleted_live_ends_the_change(self, built: Shop) -> None:
+    def test_feed_without_the_deleted_product_ends_the_update(self, built: Shop) -> None:
         built.change(Delete("1"))
         assert built.rebuild(CATALOG, force=True).live == 1
         assert built.rebuild([HOSE], force=True).published
         built.rebuild(CATALOG, force=True)
         assert built.products == [DRILL, HOSE]
 
-    def test_a_category_that_is_widest_by_a_live_change_alone_is_so_while_that_stands(self, built: Shop) -> None:
+    def test_category_from_a_live_change_lasts_while_the_update_is_pending(self, built: Shop) -> None:
         garden = replaced(HOSE, category=("Garden",))
         built.rebuild([DRILL, garden], force=True)
         built.change(Patch("2", {"category": ("Drills",)}))
@@ -232,17 +232,17 @@ class TestRebuilds:
                 found.append(([hit.product.id for hit in hits], sorted(engine.snapshot.catalog.category_roots)))
         assert found == [(["2"], ["drills", "garden", "tools"]), (["1"], ["tools"])]
 
-    def test_a_change_stands_over_many_rebuilds_and_is_published_once(self, built: Shop) -> None:
+    def test_pending_update_survives_rebuilds_and_is_published_once(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
         assert [built.rebuild(CATALOG, force=True).published for _ in range(3)] == [True, False, False]
         assert built.products == [CHEAP, HOSE]
 
-    def test_prices_and_stock_that_changed_live_encode_nothing(self, built: Shop) -> None:
+    def test_live_price_and_stock_changes_encode_nothing(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0, "availability": "out_of_stock"}), Patch("2", {"attributes.stock": 3.0}))
         report = built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
         assert (report.published, report.encoded, report.reused, report.live) == (True, 0, 2, 2)
 
-    def test_with_every_product_deleted_nothing_is_published(self, built: Shop) -> None:
+    def test_deleting_every_product_publishes_nothing(self, built: Shop) -> None:
         built.change(Delete("1"), Delete("2"))
         for force in (False, True):
             with pytest.raises(EmptyCatalogError, match=r"built\.jsonl: all of its products were deleted by live"):
@@ -251,7 +251,7 @@ class TestRebuilds:
         built.change(Upsert(DRILL))
         assert built.rebuild(CATALOG, force=True).products == 1
 
-    def test_a_version_that_is_gone_back_to_gets_every_later_change(self, built: Shop) -> None:
+    def test_rolled_back_version_gets_every_later_change(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
         built.rebuild([DRILL, replaced(HOSE, price=21.0)], force=True)
         built.change(Delete("2"))
@@ -262,7 +262,7 @@ class TestRebuilds:
 
 
 class TestForgetting:
-    def test_a_change_is_forgotten_when_every_kept_version_has_it(self, built: Shop) -> None:
+    def test_journal_drops_changes_contained_in_all_versions(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
         assert pending(built) == 1
         counts = []
@@ -275,7 +275,7 @@ class TestForgetting:
             assert engine.product("1").price == 69.0
             assert engine.upsert([replaced(HOSE, id="3")]).sequence == 3
 
-    def test_nothing_is_forgotten_while_a_version_cannot_be_read(self, built: Shop) -> None:
+    def test_journal_keeps_changes_while_a_version_is_unreadable(self, built: Shop) -> None:
         built.change(Upsert(replaced(HOSE, id="3")))
         built.rebuild(CATALOG, force=True)
         manifest = built.store.version_folder("v000001") / "manifest.json"
@@ -283,7 +283,7 @@ class TestForgetting:
         built.rebuild([DRILL, replaced(HOSE, price=1.0)], force=True)
         assert pending(built) == 1
 
-    def test_without_versions_or_changes_there_is_nothing_to_forget(self, tmp_path: Path) -> None:
+    def test_pruning_an_empty_journal_does_nothing(self, tmp_path: Path) -> None:
         for merged in ([], [0, 3], [3]):
             prune_journal(tmp_path, merged)
         assert list(tmp_path.iterdir()) == []

@@ -95,7 +95,7 @@ def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Taken:
     return take_in(feeds, tmp_path_factory.mktemp("usual") / "work")
 
 
-def test_every_row_is_a_product_or_set_aside_and_the_report_counts_both(usual: Taken) -> None:
+def test_every_row_is_a_product_or_rejected_and_counted(usual: Taken) -> None:
     set_aside = usual.rejected.splitlines()
     assert usual.rows == len(usual.products) + len(set_aside)
     assert usual.report.read == usual.rows
@@ -110,7 +110,7 @@ def test_every_row_is_a_product_or_set_aside_and_the_report_counts_both(usual: T
     ("rows", "products", "run_bytes", "workers"),
     [(3, 29, 900, 1), (97, 64, 20_000, 1), (5_000, 9_999, 1 << 30, 1), (100, 200, 1 << 30, 3)],
 )
-def test_batches_of_any_size_and_any_number_of_workers_give_the_same(
+def test_batch_size_and_workers_do_not_change_the_result(
     feeds: list[Path],
     usual: Taken,
     tmp_path: Path,
@@ -126,7 +126,7 @@ def test_batches_of_any_size_and_any_number_of_workers_give_the_same(
     assert take_in(feeds, tmp_path / "work", workers) == usual
 
 
-def test_the_rows_order_changes_no_product_but_which_of_equal_ids_stays(tmp_path: Path) -> None:
+def test_row_order_only_decides_between_equal_ids(tmp_path: Path) -> None:
     lines = [product_to_json(Product(f"p{number}", f"drill {number}")) for number in range(50)]
     paths = [tmp_path / "one.jsonl", tmp_path / "other.jsonl"]
     for path, order in zip(paths, (lines, lines[::-1]), strict=True):
@@ -135,7 +135,7 @@ def test_the_rows_order_changes_no_product_but_which_of_equal_ids_stays(tmp_path
     assert one.products == other.products
 
 
-def test_the_first_of_equal_ids_stays_across_feeds(tmp_path: Path) -> None:
+def test_first_of_equal_ids_is_kept_across_feeds(tmp_path: Path) -> None:
     made = [Product("1", "from the first"), Product("1", "from the second")]
     paths = [tmp_path / "b.jsonl", tmp_path / "a.jsonl"]
     for path, product in zip(paths, made, strict=True):
@@ -146,9 +146,7 @@ def test_the_first_of_equal_ids_stays_across_feeds(tmp_path: Path) -> None:
     assert (row["file"], row["line"], row["reason"], row["detail"]) == (str(paths[1]), 1, "duplicate id", "'1'")
 
 
-def test_a_feed_that_breaks_off_in_a_later_batch_names_its_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_truncated_feed_error_names_the_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import gzip
 
     monkeypatch.setattr(indexer.pipeline, "ROWS", 10)
@@ -170,7 +168,7 @@ def feed(folder: Path, *lines: str) -> FeedOptions:
 
 
 @pytest.mark.parametrize("name", ["products.jsonl", "woocommerce.csv"])
-def test_it_reports_what_a_rebuild_reports(tmp_path: Path, cache: Path, name: str) -> None:
+def test_check_reports_the_same_as_rebuild(tmp_path: Path, cache: Path, name: str) -> None:
     path, root = str(FEEDS / name), tmp_path / "index"
     rebuild(root, RebuildOptions((path,), cache, encoder=ENCODER, runtime="onnx-int8", workers=1, force=True))
     built = msgspec.json.decode((root / QUALITY_FILE).read_bytes(), type=QualityReport)
@@ -178,7 +176,7 @@ def test_it_reports_what_a_rebuild_reports(tmp_path: Path, cache: Path, name: st
     assert msgspec.json.decode(checked.to_json(), type=QualityReport) == built
 
 
-def test_rejected_rows_are_written_where_they_are_asked_for(tmp_path: Path) -> None:
+def test_rejected_rows_are_written_to_the_given_file(tmp_path: Path) -> None:
     options = feed(tmp_path, '{"id": "1", "title": "drill"}', "{", '{"id": "2"}', '{"id": "1", "title": "saw"}')
     report = check_feeds(options, tmp_path / "rejected.jsonl", now=CHECKED)
     rows = [msgspec.json.decode(line) for line in (tmp_path / "rejected.jsonl").read_bytes().splitlines()]
@@ -187,7 +185,7 @@ def test_rejected_rows_are_written_where_they_are_asked_for(tmp_path: Path) -> N
     assert (report.read, report.products) == (4, 1)
 
 
-def test_the_rejected_rows_of_one_run_may_be_the_feed_of_the_next_and_its_file(tmp_path: Path) -> None:
+def test_rejects_file_can_be_the_next_feed_and_output(tmp_path: Path) -> None:
     rows = tmp_path / "rejected.jsonl"
     check_feeds(feed(tmp_path, '{"id": "2"}', '{"id": "1", "title": "drill"}'), rows, now=CHECKED)
     rows.write_text(rows.read_text().replace('"id":"2"', '"id":"2","title":"saw"'))
@@ -206,7 +204,7 @@ def test_a_feed_without_usable_rows_has_a_report_and_no_other_file(
         check_feeds(feed(tmp_path), now=CHECKED)
 
 
-def test_a_feed_that_is_missing_is_told_before_another_is_read(tmp_path: Path) -> None:
+def test_missing_feed_is_reported_before_reading(tmp_path: Path) -> None:
     options = feed(tmp_path, '{"id": "1", "title": "drill"}')
     rows = tmp_path / "rejected.jsonl"
     rows.write_text("repaired by hand")

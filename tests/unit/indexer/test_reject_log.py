@@ -34,7 +34,7 @@ class TestTheFile:
         line = (tmp_path / REJECTED_FILE).read_bytes()
         assert msgspec.json.decode(line) == {**told, "row": {"id": "1", "title": ""}}
 
-    def test_every_row_is_there_and_counted_with_the_first_examples(self, tmp_path: Path) -> None:
+    def test_every_row_is_written_and_counted_with_examples(self, tmp_path: Path) -> None:
         with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
             reject_log.reject(rejected(line, "no id" if line % 3 else "no title") for line in range(1, 101))
             reject_log.flush()
@@ -43,13 +43,13 @@ class TestTheFile:
         assert counted.counts == {"no id": 67, "no title": 33}
         assert [each.line for each in counted.examples["no title"]] == [3 * place for place in range(1, EXAMPLES + 1)]
 
-    def test_a_run_without_a_bad_row_leaves_an_empty_file_where_an_older_run_left_rows(self, tmp_path: Path) -> None:
+    def test_run_without_rejected_rows_empties_the_file(self, tmp_path: Path) -> None:
         for rows in ([rejected(1)], []):
             with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
                 reject_log.reject(rows)
         assert (tmp_path / REJECTED_FILE).read_bytes() == b""
 
-    def test_the_file_there_before_stays_until_the_new_one_is_whole(self, tmp_path: Path) -> None:
+    def test_old_file_is_kept_until_the_new_one_is_complete(self, tmp_path: Path) -> None:
         path = tmp_path / REJECTED_FILE
         path.write_text("repaired by hand")
         path.chmod(0o400)
@@ -61,7 +61,7 @@ class TestTheFile:
         assert len(path.read_bytes().splitlines()) == 2
         assert [each.name for each in tmp_path.iterdir()] == [REJECTED_FILE]
 
-    def test_after_an_error_the_file_there_before_is_there_still(self, tmp_path: Path) -> None:
+    def test_old_file_is_kept_after_an_error(self, tmp_path: Path) -> None:
         path = tmp_path / REJECTED_FILE
         path.write_text("repaired by hand")
         with pytest.raises(FeedError), RejectLog(path) as reject_log:
@@ -70,7 +70,7 @@ class TestTheFile:
         assert path.read_text() == "repaired by hand"
         assert [each.name for each in tmp_path.iterdir()] == [REJECTED_FILE]
 
-    def test_a_link_stays_one_and_what_is_no_file_is_written_to_as_it_is(self, tmp_path: Path) -> None:
+    def test_symlink_is_kept_and_device_is_written_directly(self, tmp_path: Path) -> None:
         (tmp_path / "link").symlink_to(tmp_path / "target")
         for path in (tmp_path / "link", Path("/dev/null")):
             with RejectLog(path) as reject_log:
@@ -81,7 +81,7 @@ class TestTheFile:
 
 
 class TestNotes:
-    def test_notes_of_parts_add_up_to_those_of_the_whole(self) -> None:
+    def test_notes_of_batches_are_summed(self) -> None:
         noted = [FeedNote("f", line, ("price", "rating")[line % 2], "odd", str(line)) for line in range(50)]
         whole, merged = ReasonCounts(), ReasonCounts()
         for each in noted:
@@ -110,7 +110,7 @@ class TestRepairing:
         other.rebuild(whole)
         assert fresh.products == other.products
 
-    def test_a_row_whose_id_was_there_before_comes_back_under_another_id(self, tmp_path: Path, fresh: Shop) -> None:
+    def test_duplicate_row_can_be_repaired_with_another_id(self, tmp_path: Path, fresh: Shop) -> None:
         path, repaired = tmp_path / "feed.jsonl", tmp_path / "repaired.jsonl"
         path.write_text('{"id": "1", "title": "drill", "price": 5}\n{"id": "1", "title": "saw", "colour": "red"}\n')
         fresh.rebuild(path, force=True)
@@ -129,7 +129,7 @@ class TestRepairing:
         assert before.count(b"\n") == 1
 
     @pytest.mark.parametrize("name", ["shopify.csv", "google-rss.xml", "products.json"])
-    def test_rows_of_any_format_not_repaired_are_rejected_again(self, tmp_path: Path, fresh: Shop, name: str) -> None:
+    def test_unrepaired_rows_of_any_format_are_rejected_again(self, tmp_path: Path, fresh: Shop, name: str) -> None:
         first = fresh.rebuild(FEEDS / name, force=True)
         reject_log = tmp_path / "rejected.jsonl"
         reject_log.write_bytes((fresh.root / REJECTED_FILE).read_bytes())
@@ -166,7 +166,7 @@ def line_of(folder: Path) -> int:
     return line
 
 
-def test_the_file_takes_its_place_when_it_is_closed(tmp_path: Path) -> None:
+def test_file_is_replaced_on_close(tmp_path: Path) -> None:
     with open_rejects(tmp_path) as log:
         assert names(tmp_path) == []
         add(log, 1)
@@ -174,7 +174,7 @@ def test_the_file_takes_its_place_when_it_is_closed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a.jsonl"]
 
 
-def test_of_an_import_that_fails_what_was_set_aside_is_kept_and_nothing_leaves_no_file(tmp_path: Path) -> None:
+def test_failed_import_keeps_rejected_rows_and_no_empty_file(tmp_path: Path) -> None:
     with open_rejects(tmp_path):
         pass
     with pytest.raises(FeedError), open_rejects(tmp_path):
@@ -186,7 +186,7 @@ def test_of_an_import_that_fails_what_was_set_aside_is_kept_and_nothing_leaves_n
     assert line_of(tmp_path) == 7
 
 
-def test_what_a_killed_import_left_is_removed_and_no_other_file(tmp_path: Path) -> None:
+def test_only_files_of_killed_imports_are_removed(tmp_path: Path) -> None:
     with open_rejects(tmp_path, "earlier.jsonl") as log:
         add(log, 1)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=Path(__file__).parents[4], check=False)
@@ -203,7 +203,7 @@ def test_what_a_killed_import_left_is_removed_and_no_other_file(tmp_path: Path) 
     assert not (tmp_path / "never made").exists()
 
 
-def test_an_import_begins_a_file_anew_that_a_killed_one_left_under_its_name(tmp_path: Path) -> None:
+def test_file_of_a_killed_import_is_overwritten(tmp_path: Path) -> None:
     (tmp_path / "rejected").mkdir()
     (tmp_path / "rejected" / ".a.jsonl.new").write_bytes(b"half a li")
     with open_rejects(tmp_path) as log:
@@ -211,7 +211,7 @@ def test_an_import_begins_a_file_anew_that_a_killed_one_left_under_its_name(tmp_
     assert line_of(tmp_path) == 3
 
 
-def test_two_imports_do_not_write_one_file(tmp_path: Path) -> None:
+def test_concurrent_imports_cannot_share_a_file(tmp_path: Path) -> None:
     with open_rejects(tmp_path) as log:
         add(log, 1)
         other = open_rejects(tmp_path)
@@ -221,7 +221,7 @@ def test_two_imports_do_not_write_one_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
-def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
+def test_unremovable_file_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "rejected"
     folder.mkdir()
     (folder / ".a.jsonl.new").touch()
@@ -232,7 +232,7 @@ def test_what_cannot_be_removed_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("blanks", range(970, 1_001, 3))
-def test_no_half_of_an_address_is_left_where_a_long_text_is_cut(blanks: int) -> None:
+def test_truncation_leaves_no_partial_address(blanks: int) -> None:
     text = "x" * 20 + " " * blanks + "john.doe@example.com" + " y" * 100
     assert "john" not in mask_text(text, Masker(), 10_000)
 

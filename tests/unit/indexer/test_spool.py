@@ -20,7 +20,7 @@ def spooled(folder: Path, ids: list[str], run_bytes: int) -> ExternalSorter:
 
 
 @given(ids=st.lists(st.text("aé中-1", min_size=1, max_size=3), max_size=60), run_bytes=st.integers(1, 300))
-def test_products_leave_in_the_order_of_ids_and_the_first_of_equal_ones_is_told(
+def test_products_are_sorted_by_id_and_duplicates_reported(
     ids: list[str], run_bytes: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     spool = spooled(tmp_path_factory.mktemp("spool"), ids, run_bytes)
@@ -35,7 +35,7 @@ def test_products_leave_in_the_order_of_ids_and_the_first_of_equal_ones_is_told(
     assert list(spool.sorted()) == left, "it can be read again"
 
 
-def test_many_runs_become_one_before_there_are_too_many_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_sorted_runs_are_merged_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexer.external_sort, "MOST_RUNS", 4)
     ids = [f"{number * 37 % 101:03d}" for number in range(101)]
     spool = spooled(tmp_path, ids, run_bytes=1)

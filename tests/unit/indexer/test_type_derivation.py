@@ -24,7 +24,7 @@ def catalog(*, with_categories: bool) -> list[Product]:
 
 
 @pytest.mark.parametrize("with_categories", [True, False])
-def test_the_head_is_the_word_whose_products_are_alike(with_categories: bool) -> None:
+def test_head_is_the_word_with_similar_products(with_categories: bool) -> None:
     products = catalog(with_categories=with_categories)
     random = np.random.default_rng(3)
     kinds = np.repeat(np.eye(len(KINDS), 16), len(products) // len(KINDS), axis=0)

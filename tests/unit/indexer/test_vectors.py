@@ -85,7 +85,7 @@ def test_a_key_has_sixteen_bytes_for_any_text() -> None:
 
 class TestKnownVectors:
     @given(sources=st.lists(st.lists(st.sampled_from("abcdefgh"), max_size=6), max_size=4), data=st.data())
-    def test_fill_copies_exactly_the_vectors_asked_for(self, sources: list[list[str]], data: st.DataObject) -> None:
+    def test_fill_copies_exactly_the_requested_vectors(self, sources: list[list[str]], data: st.DataObject) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         for source in sources:
             known.add(keys_of(source), vectors_of(source))
@@ -94,14 +94,14 @@ class TestKnownVectors:
         asked = data.draw(st.lists(st.sampled_from(there), max_size=10)) if there else []
         assert np.array_equal(filled(known, asked), vectors_of(asked))
 
-    def test_the_first_vector_of_a_key_stays(self) -> None:
+    def test_first_vector_of_a_key_is_kept(self) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         keys = keys_of("a")
         known.add(keys, vectors_of(["a"]))
         known.add(keys, np.zeros((1, VECTOR_COLUMNS), dtype=np.float32))
         assert np.array_equal(filled(known, ["a"]), vectors_of(["a"]))
 
-    def test_a_key_without_a_vector_is_told(self) -> None:
+    def test_key_without_a_vector_is_reported(self) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         known.add(keys_of("a"), vectors_of("a"))
         with pytest.raises(KeyError, match="1 texts have no vector"):
@@ -110,7 +110,7 @@ class TestKnownVectors:
     @pytest.mark.parametrize(
         "shape", [(2, VECTOR_COLUMNS + 1), (2, VECTOR_COLUMNS - 1), (2,), (1, VECTOR_COLUMNS), (3, VECTOR_COLUMNS)]
     )
-    def test_vectors_of_another_dimension_or_number_are_of_no_use(self, shape: tuple[int, ...]) -> None:
+    def test_vectors_of_another_dimension_or_count_are_ignored(self, shape: tuple[int, ...]) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         known.add(keys_of("ab"), np.ones(shape, dtype=np.float32))
         assert not is_known(known, "a")
@@ -124,19 +124,19 @@ def chunks(tmp_path: Path) -> EncodingCheckpoints:
 
 
 class TestChunkFolder:
-    def test_chunks_come_back_exactly(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
+    def test_chunks_round_trip(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
         for texts in (["a", "b"], ["c"]):
             chunks.save(keys_of(texts), vectors_of(texts))
         known = VectorCache(VECTOR_COLUMNS)
         assert EncodingCheckpoints(tmp_path / "chunks", VECTOR_COLUMNS).load(known) == 3
         assert np.array_equal(filled(known, "cab"), vectors_of("cab"))
 
-    def test_a_half_written_chunk_is_not_taken_for_one(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
+    def test_partial_chunk_is_ignored(self, chunks: EncodingCheckpoints, tmp_path: Path) -> None:
         (tmp_path / "chunks" / ".chunk-0123.npz.new").write_bytes(b"PK\x03\x04")
         assert chunks.load(VectorCache(VECTOR_COLUMNS)) == 0
 
     @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"garbage" * 100, b"\x93NUMPY\x01\x00"])
-    def test_garbage_and_a_chunk_without_its_keys_are_removed_other_chunks_stay(
+    def test_invalid_chunks_are_removed_and_others_kept(
         self, chunks: EncodingCheckpoints, tmp_path: Path, content: bytes
     ) -> None:
         chunks.save(keys_of("b"), vectors_of("b"))
@@ -152,7 +152,7 @@ class TestChunkFolder:
         assert len(list((tmp_path / "chunks").iterdir())) == 1
 
     @pytest.mark.parametrize("bit", [0x01, 0x80, None])
-    def test_whichever_bit_flips_and_wherever_it_is_cut_a_chunk_gives_its_vectors_or_none(
+    def test_damaged_chunk_gives_its_vectors_or_none(
         self, chunks: EncodingCheckpoints, tmp_path: Path, bit: int | None
     ) -> None:
         chunks.save(keys_of("ab"), vectors_of("ab"))
@@ -170,7 +170,7 @@ class TestChunkFolder:
 
 
 class TestMissingRows:
-    def test_they_are_the_first_of_each_text_without_a_vector(self) -> None:
+    def test_missing_rows_are_the_first_of_each_text_without_a_vector(self) -> None:
         known = VectorCache(VECTOR_COLUMNS)
         known.add(keys_of("b"), vectors_of("b"))
         assert missing_rows(keys_of("abcacb"), known).tolist() == [0, 2]
@@ -178,7 +178,7 @@ class TestMissingRows:
         assert missing_rows(keys_of(""), known).tolist() == []
 
     @given(texts=st.lists(st.sampled_from("abcdef"), max_size=12))
-    def test_spreading_their_vectors_fills_the_other_rows(self, texts: list[str]) -> None:
+    def test_vectors_are_copied_to_rows_with_the_same_text(self, texts: list[str]) -> None:
         keys = keys_of(texts)
         rows = missing_rows(keys, VectorCache(VECTOR_COLUMNS))
         into = np.zeros((len(texts), VECTOR_COLUMNS), dtype=np.float32)
@@ -201,7 +201,7 @@ class TestEncodeRows:
         assert np.array_equal(into, vectors_of(texts))
         return done
 
-    def test_every_chunk_is_kept_before_the_next_begins(self, chunks: EncodingCheckpoints) -> None:
+    def test_each_chunk_is_stored_before_the_next_starts(self, chunks: EncodingCheckpoints) -> None:
         kept: list[int] = []
 
         class Looking(Recorder):
@@ -231,7 +231,7 @@ def states_of(shop: Shop) -> StoredStates:
 
 
 class TestWhatIsBuilt:
-    def test_each_product_has_the_first_tokens_that_the_encoder_tells_of_its_text(self, first: Shop) -> None:
+    def test_each_product_has_the_first_tokens_of_its_text(self, first: Shop) -> None:
         states, products = states_of(first), ProductStore(first.folder)
         manifest = first.store.serving()[0]
         encoder = as_token_encoder(load_encoder(first.store.encoders / manifest.encoder))
@@ -244,7 +244,7 @@ class TestWhatIsBuilt:
         assert (told.ids[2] >= 0).sum() == MOST_TOKENS
         assert len(states.idf) == encoder.vocabulary
 
-    def test_the_manifest_and_the_report_tell_of_them(self, fresh: Shop) -> None:
+    def test_manifest_and_report_describe_token_states(self, fresh: Shop) -> None:
         told = StoppedProgress()
         report = fresh.rebuild(CATALOG, progress=told)
         facts = states_of(fresh).info
@@ -256,7 +256,9 @@ class TestWhatIsBuilt:
         assert {f"versions/v000001/{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(manifest.files)
 
     @pytest.mark.parametrize("dimension", [0, DIMENSION], ids=["left out", "the encoder gives none"])
-    def test_a_version_may_have_none(self, fresh: Shop, monkeypatch: pytest.MonkeyPatch, dimension: int) -> None:
+    def test_version_may_have_no_token_states(
+        self, fresh: Shop, monkeypatch: pytest.MonkeyPatch, dimension: int
+    ) -> None:
         if dimension:
             monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
         told = StoppedProgress()
@@ -268,7 +270,7 @@ class TestWhatIsBuilt:
             assert engine.snapshot.states is None
             assert engine.search("drill").hits
 
-    def test_signals_are_those_of_the_products(self, fresh: Shop) -> None:
+    def test_signals_match_the_products(self, fresh: Shop) -> None:
         fresh.rebuild(replaced(CATALOG, availability=Availability.OUT_OF_STOCK, rating=4.0, rating_count=3))
         told = StoredSignals(fresh.folder, len(CATALOG)).at(np.array([0, 3]))
         assert told.price.tolist() == [10, 13]
@@ -292,14 +294,14 @@ class TestReuse:
         assert StoredSignals(built.folder, len(CATALOG)).at(np.array([0])).price.tolist() == [1.5]
 
     @pytest.mark.parametrize("name", STATES_FILES)
-    def test_damaged_states_are_not_taken_over(self, built: Shop, encoded: Encoded, name: str) -> None:
+    def test_damaged_states_are_not_reused(self, built: Shop, encoded: Encoded, name: str) -> None:
         whole = built.states
         damage(built.folder / STATES_FOLDER / name)
         built.rebuild(CATALOG)
         assert len(encoded.texts) == len(set(TITLES))
         assert built.states == whole
 
-    def test_another_dimension_is_another_version(self, built: Shop, encoded: Encoded) -> None:
+    def test_changed_dimension_publishes_a_version(self, built: Shop, encoded: Encoded) -> None:
         assert built.rebuild(CATALOG, state_dimension=64).published
         assert states_of(built).dimension == 64
         assert len(encoded.texts) == len(set(TITLES))
@@ -329,7 +331,7 @@ class TestInterruption:
     @pytest.mark.parametrize(
         ("damage", "again"), [("none", 0), ("part", 0), ("missing", 4), ("short", 2), ("flipped", 2)]
     )
-    def test_the_next_run_encodes_what_is_lost(self, interrupted: Shop, first: Shop, damage: str, again: int) -> None:
+    def test_resumed_run_encodes_lost_chunks(self, interrupted: Shop, first: Shop, damage: str, again: int) -> None:
         (path,) = interrupted.store.staging.glob(f"vectors-*/tokens-{DIMENSION}.bin")
         content = path.read_bytes()
         path.unlink()
@@ -363,14 +365,14 @@ class TestOpening:
         with pytest.raises(StoreDamagedError, match=rf"{name} has another checksum"):
             SearchEngine.open(built.root)
 
-    def test_states_that_are_another_versions_are_refused(self, built: Shop) -> None:
+    def test_states_of_another_version_are_refused(self, built: Shop) -> None:
         states = states_of(built).info
         other = msgspec.structs.replace(states, encoder="another")
         reseal(built.root, "v000001", lambda manifest: msgspec.structs.replace(manifest, states=other))
         with pytest.raises(StoreDamagedError, match="does not agree with itself: its token states"):
             SearchEngine.open(built.root)
 
-    def test_states_that_do_not_fit_their_facts_are_refused_also_where_checksums_agree(self, built: Shop) -> None:
+    def test_states_inconsistent_with_their_metadata_are_refused(self, built: Shop) -> None:
         np.save(built.folder / STATES_FOLDER / STATES_FILE, np.zeros((3, DIMENSION), np.int8))
         reseal(built.root, "v000001")
         with pytest.raises(StoreDamagedError, match=STATES_FILE):

@@ -51,13 +51,13 @@ BATCHES = [[number, number + 1] for number in range(40)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_results_come_in_the_order_of_the_batches_whatever_the_count(count: int) -> None:
+def test_results_are_in_batch_order_for_any_worker_count(count: int) -> None:
     with Workers(count) as workers:
         assert list(workers.map(doubled, BATCHES)) == [doubled(batch) for batch in BATCHES]
         assert list(workers.map(len, BATCHES)) == [2] * 40
 
 
-def test_many_batches_are_shared_and_a_few_stay_here() -> None:
+def test_few_batches_run_in_process_and_many_in_workers() -> None:
     with Workers(2) as workers:
         assert set(workers.map(process_id, BATCHES[:3])) == {os.getpid()}
         others = set(workers.map(process_id, BATCHES))
@@ -65,22 +65,22 @@ def test_many_batches_are_shared_and_a_few_stay_here() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_an_error_of_the_work_arrives_as_what_it_is(count: int) -> None:
+def test_error_of_a_worker_keeps_its_type(count: int) -> None:
     with Workers(count) as workers, pytest.raises(RowError, match="seven: is refused"):
         list(workers.map(refuse_seven, BATCHES))
 
 
-def test_an_error_that_cannot_travel_is_told_with_its_traceback() -> None:
+def test_unpicklable_error_is_reported_with_its_traceback() -> None:
     with Workers(2) as workers, pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*1 and 2"):
         list(workers.map(raise_what_cannot_travel, BATCHES))
 
 
-def test_a_process_that_dies_is_told() -> None:
+def test_killed_worker_is_reported() -> None:
     with Workers(2) as workers, pytest.raises(WorkerError, match="--workers 1"):
         list(workers.map(die_of_seven, BATCHES))
 
 
-def test_no_process_is_left_when_the_work_is_not_finished() -> None:
+def test_no_worker_is_left_after_early_exit() -> None:
     with Workers(2) as workers:
         children = next(workers.map(process_id, BATCHES))
     with pytest.raises(ProcessLookupError):
@@ -97,7 +97,7 @@ with Workers(2) as workers:
 """
 
 
-def test_the_processes_end_when_the_program_is_killed() -> None:
+def test_workers_exit_when_the_parent_is_killed() -> None:
     # No guard by __name__: what a user's script does must not start again in every worker.
     program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
     assert program.stdout is not None

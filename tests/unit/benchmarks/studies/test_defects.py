@@ -28,18 +28,18 @@ def report(feed: DefectFeed, tmp_path_factory: pytest.TempPathFactory) -> Qualit
     return check_feeds(FeedOptions((str(path),)), now=NOW)
 
 
-def test_every_kind_is_found_and_nothing_in_the_clean_half(tmp_path: Path) -> None:
+def test_every_kind_is_found_without_false_findings(tmp_path: Path) -> None:
     result = defects(tmp_path, seed=7, products=1_000)
     assert (result.missed, result.false_findings) == ((), ())
     assert result.found == result.kinds == len(DEFECT_KINDS) >= 30
 
 
-def test_another_seed_plants_elsewhere_and_is_found_too(tmp_path: Path, feed: DefectFeed) -> None:
+def test_other_seed_plants_other_rows_and_is_found(tmp_path: Path, feed: DefectFeed) -> None:
     result = defects(tmp_path, seed=11, products=1_200)
     assert (result.missed, result.false_findings) == ((), ())
 
 
-def test_defects_lie_in_the_first_half_each_in_rows_of_its_own(feed: DefectFeed) -> None:
+def test_defects_are_in_separate_rows_of_the_first_half(feed: DefectFeed) -> None:
     lines = [line for found in feed.planted.values() for line in found]
     assert len(lines) == len(set(lines)) == ROWS_PER_KIND * len(DEFECT_KINDS)
     assert max(lines) < feed.clean_from <= len(feed.lines) // 2 + ROWS_PER_KIND * len(DEFECT_KINDS)
@@ -51,14 +51,14 @@ def test_the_same_arguments_give_the_same_feed(feed: DefectFeed) -> None:
     assert again == feed
 
 
-def test_kinds_name_rules_that_there_are() -> None:
+def test_kinds_name_existing_rules() -> None:
     rules = {rule.name for rule in built_in_rules()}
     assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.FINDING} <= rules
     assert {kind.key for kind in DEFECT_KINDS if kind.outcome is Outcome.CLEANED} <= set(CLEANING_RULES)
     assert len({kind.name for kind in DEFECT_KINDS}) == len(DEFECT_KINDS)
 
 
-def test_a_checker_that_misses_a_kind_is_told_so(report: QualityReport, feed: DefectFeed) -> None:
+def test_missed_kind_is_reported(report: QualityReport, feed: DefectFeed) -> None:
     blind = tuple(finding for finding in report.findings if finding.rule != "price_zero")
     assert score(msgspec.structs.replace(report, findings=blind), feed).missed == ("price_zero",)
 

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.studies.events import measure_event_writes
 
 
-def test_a_writer_that_dies_ends_the_measurement(tmp_path: Path) -> None:
+def test_killed_writer_ends_the_measurement(tmp_path: Path) -> None:
     (tmp_path / "processes").touch()
     with pytest.raises(AssertionError, match="a writer has not started"):
         measure_event_writes(tmp_path, writers=2, events=1)

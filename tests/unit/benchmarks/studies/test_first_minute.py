@@ -6,7 +6,7 @@ from benchmarks.studies.first_minute import cutoff_curve, random_letters, unfini
 from service.engine.engine import SearchEngine
 
 
-def test_unfinished_words_find_the_whole_ones(engine: SearchEngine) -> None:
+def test_prefixes_find_completed_words(engine: SearchEngine) -> None:
     found = unfinished_words(engine, 20, 4, seed=1)
     assert found.words == 20
     assert found.prefix > max(found.as_typed, 0.9)

@@ -25,7 +25,7 @@ def sessions(log: pl.DataFrame, honest: bool) -> int:
     return log.filter((pl.col("scheme") == HONEST) == honest)["session"].n_unique()
 
 
-def test_planted_fraud_is_caught_and_shoppers_are_let_be() -> None:
+def test_planted_fraud_is_detected_and_shoppers_are_not_flagged() -> None:
     (figures,) = measure_fraud([7], [(2_000, 3_000)], ["as planted"])
     assert figures.caught.keys() == SCHEMES
     assert min(figures.caught.values()) >= 0.95
@@ -33,14 +33,14 @@ def test_planted_fraud_is_caught_and_shoppers_are_let_be() -> None:
     assert figures.plain_in_all < figures.caught_in_all
 
 
-def test_the_share_in_all_is_of_all_clicks() -> None:
+def test_total_share_is_of_all_clicks() -> None:
     none, planted = measure_fraud([3], [(600, 300)], ["no fraud", "as planted"])
     assert (none.fraud_clicks, none.caught, none.caught_in_all) == (0, {}, 0.0)
     assert none.honest_flagged < 0.01
     assert planted.honest_clicks == none.honest_clicks
 
 
-def test_a_log_is_labelled_by_the_truth(log: pl.DataFrame) -> None:
+def test_log_has_the_true_labels(log: pl.DataFrame) -> None:
     assert set(log["scheme"]) == {HONEST, *SCHEMES}
     assert sessions(log, honest=True) <= 600
     assert log.filter(pl.col("received") <= pl.col("time")).is_empty()
@@ -73,7 +73,7 @@ def test_throwaway_accounts_have_one_session_each(log: pl.DataFrame) -> None:
     assert fraud["shopper"].n_unique() == fraud["session"].n_unique()
 
 
-def test_wholesale_buyers_click_and_buy_on_top(log: pl.DataFrame) -> None:
+def test_wholesale_buyers_are_additional(log: pl.DataFrame) -> None:
     more = mixed(log, "beside wholesale buyers").join(log, on="key", how="anti")
     assert set(more["scheme"]) == {HONEST}
     assert set(more["kind"]) == {"click", "purchase"}

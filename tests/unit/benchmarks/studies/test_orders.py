@@ -20,16 +20,14 @@ def judged(demo: DemoFiles) -> Judgments:
     return Judgments({query: every.grades[query] for query in chosen}, every.lowest)
 
 
-def test_parts_share_no_query_and_are_the_whole() -> None:
+def test_splits_are_disjoint_and_complete() -> None:
     queries = [f"query {number}" for number in range(2_000)]
     parts = [part_of(queries, part) for part in PARTS if part != "all"]
     assert sorted(query for part in parts for query in part) == sorted(queries)
     assert len(parts[0]) > len(parts[2]) > len(parts[1]) > 0
 
 
-def test_what_nobody_judged_is_passed_over_where_only_judged_products_count(
-    engine: SearchEngine, judged: Judgments
-) -> None:
+def test_unjudged_products_are_skipped_with_judged_only(engine: SearchEngine, judged: Judgments) -> None:
     lists = candidate_lists(engine.snapshot, part_of(list(judged.grades), "test"), 0.0, depth=30)
     graded = GradedOrders(engine.snapshot, judged, lists)
     gains = graded.gains()

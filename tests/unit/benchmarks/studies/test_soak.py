@@ -17,7 +17,7 @@ def page(version: str, *editions: int) -> dict[str, object]:
     return {"version": version, "hits": [*hits, {"product": {}}]}
 
 
-def test_all_kinds_of_requests_while_a_version_is_swapped_in(
+def test_all_kinds_of_requests_during_a_version_change(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rows = [{"id": f"p{number}", "title": f"cordless drill {number}", "price": 5.0} for number in range(60)]
@@ -43,7 +43,7 @@ def test_all_kinds_of_requests_while_a_version_is_swapped_in(
     assert "0 changes were lost; 0 events were lost" in capsys.readouterr().out
 
 
-def test_a_page_of_two_editions_or_of_another_one_than_its_version_is_mixed() -> None:
+def test_page_with_products_of_another_edition_is_mixed() -> None:
     ledger = Ledger()
     for each in (page("v1", 1, 1), page("v1", 1), page("v2", 2), page("v2")):
         ledger.look_at_page(each)
@@ -64,7 +64,7 @@ def test_a_page_of_two_editions_or_of_another_one_than_its_version_is_mixed() ->
         (5.0, 503, None, False),
     ],
 )
-def test_a_product_that_is_not_what_was_acknowledged_is_stale(
+def test_product_without_acknowledged_change_is_stale(
     price: float | None, status: int, shown: float | None, is_stale: bool
 ) -> None:
     ledger = Ledger()

@@ -15,7 +15,7 @@ from service.curation.synonyms import SynonymKind
 from service.engine.engine import SearchEngine
 
 
-def test_every_letter_is_timed_in_turn() -> None:
+def test_every_prefix_is_timed() -> None:
     typed: list[str] = []
     measured = measure_keystrokes(typed.append, ["saw", "drill"], count=5)
     assert typed == ["s", "sa", "saw", "d", "dr"]
@@ -23,14 +23,14 @@ def test_every_letter_is_timed_in_turn() -> None:
     assert 0 <= measured.p50 <= measured.p99 <= measured.most
 
 
-def test_shares() -> None:
+def test_shares_of_correct_suggestions() -> None:
     figures = TypoFigures("1 edit", words=10, right=6, wrong=2, sure_right=5, sure_wrong=1)
     assert figures.recall == 6 / 10
     assert figures.precision == 6 / (6 + 2)
     assert TypoFigures("", 0, 0, 0, 0, 0).precision == 1
 
 
-def test_typos_are_the_same_each_time_and_unknown_words_are_not_known(engine: SearchEngine) -> None:
+def test_typos_are_deterministic_and_unknown_words_are_unknown(engine: SearchEngine) -> None:
     products = engine.snapshot.products
     first, second, third = measure_typos(products, 60, seed=1)
     assert [first, second, third] == measure_typos(products, 60, seed=1)
@@ -40,12 +40,12 @@ def test_typos_are_the_same_each_time_and_unknown_words_are_not_known(engine: Se
     assert third.right == 0
 
 
-def test_a_catalog_of_one_title_ends() -> None:
+def test_catalog_with_one_title_terminates() -> None:
     figures = measure_typos([Product("1", "drill"), Product("2", "saw")], 10, seed=1)  # type: ignore[arg-type]
     assert [each.words for each in figures] == [0, 0, 0]
 
 
-def test_the_command(demo_index: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_command_prints_the_table(demo_index: Path, capfd: pytest.CaptureFixture[str]) -> None:
     suggestions.suggest(demo_index, count=100, words=10, as_json=True)
     report = msgspec.json.decode(capfd.readouterr().out)
     assert (report["products"], report["suggest"]["keystrokes"]) == (600, 100)
@@ -57,7 +57,7 @@ def proposal(kind: SynonymKind, phrases: tuple[str, ...], to: tuple[str, ...] = 
     return Proposal("", kind, phrases, to, 5, 0.0, 0.5, ())
 
 
-def test_right_are_names_of_one_type_and_found_are_planted_ones_that_were_asked() -> None:
+def test_correct_proposals_name_one_type_and_recall_is_of_searched_synonyms() -> None:
     proposals = [
         proposal(SynonymKind.ONE_WAY, ("Secateurs",), ("pruning shears",)),
         proposal(SynonymKind.TWO_WAY, ("blowdryer", "hair dryer")),

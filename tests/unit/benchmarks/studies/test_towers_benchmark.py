@@ -45,7 +45,7 @@ def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_trained_towers_find_what_the_ones_before_did_not(
+def test_trained_towers_find_more_than_the_initial_ones(
     root: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     request = TextTowersRequest(encoder=str(root / "tiny"), cache=cache, options=OPTIONS)

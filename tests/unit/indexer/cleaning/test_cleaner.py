@@ -69,7 +69,7 @@ def cleaned(product: Product) -> Product:
 
 
 @given(made=dirty_products)
-def test_cleaning_twice_is_cleaning_once(made: list[Product]) -> None:
+def test_cleaning_is_idempotent(made: list[Product]) -> None:
     once = Cleaner().clean(made)
     twice = Cleaner().clean(once.products)
     assert twice.products == once.products
@@ -81,13 +81,13 @@ def test_cleaning_twice_is_cleaning_once(made: list[Product]) -> None:
 
 
 @given(made=dirty_products, cut=st.integers(0, 4))
-def test_any_split_gives_the_same_products_and_counts(made: list[Product], cut: int) -> None:
+def test_batching_does_not_change_products_or_counts(made: list[Product], cut: int) -> None:
     whole, first, rest = (Cleaner().clean(part) for part in (made, made[:cut], made[cut:]))
     assert first.products + rest.products == whole.products
     assert Counter(first.counts) + Counter(rest.counts) == Counter(whole.counts)
 
 
-def test_a_product_that_needs_nothing_comes_back_itself() -> None:
+def test_clean_product_is_returned_unchanged() -> None:
     product = Product(
         "1",
         "Black & Decker drill",
@@ -106,13 +106,13 @@ def test_a_product_that_needs_nothing_comes_back_itself() -> None:
     assert done.counts == {}
 
 
-def test_a_title_that_nothing_would_be_left_of_stays_and_is_not_counted() -> None:
+def test_title_that_would_become_empty_is_kept() -> None:
     done = Cleaner().clean([Product("1", "<br><br>", language="en")])
     assert done.products[0].title == "<br><br>"
     assert done.counts == {}
 
 
-def test_values_left_empty_go_with_their_names() -> None:
+def test_attributes_that_become_empty_are_removed() -> None:
     codes = {"ean": ("-",)}
     product = Product("1", "x", attributes={"a": "<b></b>", "b": ("<i></i>", "x")}, identifiers=codes, language="en")
     after = cleaned(product)
@@ -132,12 +132,12 @@ def test_ids_and_names_are_never_changed() -> None:
     assert after.attributes == {"  a&amp;b ": "x y"}
 
 
-def test_the_text_of_a_quantity_stays_and_a_number_of_the_feed_wins() -> None:
+def test_quantity_text_is_kept_and_numeric_value_of_the_feed_wins() -> None:
     after = cleaned(Product("1", "x", attributes={"weight": "1,5 kg", "size": "3 cm", "size_mm": 31.0}, language="en"))
     assert after.attributes == {"weight": "1,5 kg", "weight_g": 1500.0, "size": "3 cm", "size_mm": 31.0}
 
 
-def test_variants_are_cleaned_as_their_product_is() -> None:
+def test_variants_are_cleaned_like_products() -> None:
     variant = Variant("v", {"Size": " <b>XL</b>"}, identifiers={"ean": ("4 006381 333931",)}, image="//a.example/1.jpg")
     after = cleaned(Product("1", "x", variants=(variant,), language="en")).variants[0]
     assert after == dataclasses.replace(
@@ -145,7 +145,7 @@ def test_variants_are_cleaned_as_their_product_is() -> None:
     )
 
 
-def test_the_language_is_the_feed_s_then_the_title_s_then_the_description_s() -> None:
+def test_language_is_from_feed_then_title_then_description() -> None:
     german = "Bezug mit Reißverschluss für das Kissen"
     assert cleaned(Product("1", german, language="fr")).language == "fr"
     assert cleaned(Product("1", german, description="with the best for you")).language == "de"
@@ -156,12 +156,12 @@ def test_the_language_is_the_feed_s_then_the_title_s_then_the_description_s() ->
 @pytest.mark.parametrize(
     "text", ["N/A", "n/a", "-", "--", "?", "Unknown", "DOES NOT APPLY", "null", "Ｎ／Ａ", "无", "unbekannt"]
 )
-def test_values_that_say_nothing_are_known(text: str) -> None:
+def test_placeholder_values_are_recognised(text: str) -> None:
     assert is_placeholder(text)
 
 
 @pytest.mark.parametrize("text", ["NA-KD", "Bosch", "3M", "No Name", "Unknown Worlds", "无印良品", "C", "0"])
-def test_real_brands_are_no_placeholders(text: str) -> None:
+def test_real_brands_are_not_placeholders(text: str) -> None:
     assert not is_placeholder(text)
 
 
@@ -201,7 +201,7 @@ def test_category_paths(path: tuple[str, ...], expected: tuple[str, ...]) -> Non
         ("4006381333930", "4006381333930"),  # the check digit is wrong, which the checker says
     ],
 )
-def test_codes_of_digits(text: str, expected: str) -> None:
+def test_numeric_codes_are_normalised(text: str, expected: str) -> None:
     assert digits_only(text) == expected
 
 
@@ -221,7 +221,7 @@ def test_codes_that_a_spreadsheet_rounded_are_broken(kind: str, text: str, broke
     assert is_broken(text, kind) == broken
 
 
-def test_identifiers_that_say_nothing_are_dropped_and_skus_stay_as_they_are() -> None:
+def test_placeholder_identifiers_are_dropped_and_skus_unchanged() -> None:
     changed: list[str] = []
     assert clean_identifier("ean", "0000000000000", changed) == ""
     assert clean_identifier("mpn", "Does not apply", changed) == ""
@@ -271,7 +271,7 @@ def test_image_addresses(address: str, expected: str) -> None:
         ("8 fl oz", ("ml", 231 * 25.4**3 / 1000 / 16)),
     ],
 )
-def test_a_text_that_is_one_quantity_gets_its_number(text: str, expected: tuple[str, float]) -> None:
+def test_text_with_one_quantity_gets_its_number(text: str, expected: tuple[str, float]) -> None:
     found = parse_quantity(text)
     assert found is not None
     assert found[0] == expected[0]
@@ -285,7 +285,7 @@ NO_QUANTITIES = (
 
 
 @pytest.mark.parametrize("text", NO_QUANTITIES.split("|"))
-def test_a_text_that_is_no_quantity_or_reads_two_ways_gets_none(text: str) -> None:
+def test_ambiguous_or_other_text_gets_no_number(text: str) -> None:
     assert parse_quantity(text) is None
 
 

@@ -80,7 +80,7 @@ def test_a_brand_with_one_spelling_keeps_its_legal_form() -> None:
 
 
 @given(made=made_products, cut=st.integers(0, 30), random=st.randoms(use_true_random=False))
-def test_order_and_split_change_nothing(made: list[Product], cut: int, random: Random) -> None:
+def test_order_and_batching_do_not_change_counts(made: list[Product], cut: int, random: Random) -> None:
     for most in (200_000, 3):
         whole = census_of(made, most).normalizer()
         shuffled = list(made)
@@ -91,7 +91,7 @@ def test_order_and_split_change_nothing(made: list[Product], cut: int, random: R
 
 
 @given(made=made_products)
-def test_settling_twice_is_settling_once(made: list[Product]) -> None:
+def test_spelling_normalisation_is_idempotent(made: list[Product]) -> None:
     settler = census_of(made).normalizer()
     once = settler.normalize_all(made)
     twice = settler.normalize_all(once.products)
@@ -100,13 +100,13 @@ def test_settling_twice_is_settling_once(made: list[Product]) -> None:
     assert census_of(once.products).normalizer() == SpellingNormalizer({}, {})
 
 
-def test_levels_that_become_one_are_one_level() -> None:
+def test_equal_category_levels_are_merged() -> None:
     product = Product("1", "x", category=("Power Tools", "power-tools", "Drills"))
     census = census_of([product, Product("2", "x", category=("Power Tools",))])
     assert census.normalizer().normalize(product).category == ("Power Tools", "Drills")
 
 
-def test_memory_is_bounded_and_says_so() -> None:
+def test_memory_is_bounded_and_sampling_is_reported() -> None:
     counter = SpellingCounter(brand_key, most=100)
     for number in range(5_000):
         counter.add(f"Brand {number}")
@@ -117,7 +117,7 @@ def test_memory_is_bounded_and_says_so() -> None:
     assert len(counter.counts) == 2 * len(kept)
 
 
-def test_what_was_counted_is_exact_however_late_the_bound_was_met() -> None:
+def test_counts_are_exact_after_sampling_starts() -> None:
     counter = SpellingCounter(brand_key, most=100)
     for number in 3 * list(range(1_000)):
         counter.add(f"Brand {number}")

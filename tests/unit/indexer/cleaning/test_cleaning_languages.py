@@ -39,7 +39,7 @@ DATA = Path(__file__).parents[5] / "shared/data"
         ("สว่านไร้สาย 18V", "th"),
     ],
 )
-def test_a_title_has_its_language(title: str, language: str) -> None:
+def test_language_of_a_title_is_detected(title: str, language: str) -> None:
     assert detect([title]) == [language]
 
 
@@ -51,11 +51,11 @@ WITHOUT_LANGUAGE = (
 
 
 @pytest.mark.parametrize("title", WITHOUT_LANGUAGE.split("|"))
-def test_a_name_a_number_a_word_alone_or_a_language_that_is_not_told_apart_has_none(title: str) -> None:
+def test_language_of_ambiguous_titles_is_unknown(title: str) -> None:
     assert detect([title]) == [""]
 
 
-def test_an_answer_does_not_depend_on_the_titles_beside_it() -> None:
+def test_detection_does_not_depend_on_other_titles() -> None:
     titles = ["Damen Winterjacke", "Cordless drill", "GSR 12V", "电钻", "Silla plegable para camping"] * 3
     assert detect(titles) == [detect([title])[0] for title in titles]
     assert detect([]) == []
@@ -66,7 +66,7 @@ def test_an_answer_does_not_depend_on_the_titles_beside_it() -> None:
     ("catalog", "language", "wrong", "told"),
     [("icecat", "en", 0.003, 0.4), ("homedepot", "en", 0.001, 0.75), ("chinese", "zh", 0.005, 0.98)],
 )
-def test_real_titles(catalog: str, language: str, wrong: float, told: float) -> None:
+def test_languages_of_real_titles(catalog: str, language: str, wrong: float, told: float) -> None:
     feed = DATA / catalog / "products.jsonl.gz"
     if not feed.exists():
         pytest.skip(f"{feed} is not here")

@@ -73,14 +73,14 @@ def shown(rule: CleaningRule, product: Product) -> str:
 @pytest.mark.parametrize(
     "rule", [rule for rule in CLEANING_RULES.values() if rule.name not in SPELLING_RULES], ids=lambda rule: rule.name
 )
-def test_a_rule_makes_of_its_example_what_the_table_says_and_counts_it(rule: CleaningRule) -> None:
+def test_cleaning_rule_matches_its_documented_example(rule: CleaningRule) -> None:
     cleaned = Cleaner().clean([example(rule)])
     assert shown(rule, cleaned.products[0]) == rule.after
     assert cleaned.counts[rule.name] == 1
 
 
 @pytest.mark.parametrize("name", SPELLING_RULES)
-def test_a_spelling_rule_makes_of_its_example_what_the_table_says_and_counts_it(name: str) -> None:
+def test_spelling_rule_matches_its_documented_example(name: str) -> None:
     rule = CLEANING_RULES[name]
     census = SpellingCensus()
     for text in (rule.before, rule.after, rule.after):
@@ -90,7 +90,7 @@ def test_a_spelling_rule_makes_of_its_example_what_the_table_says_and_counts_it(
     assert settled.counts == {name: 1}
 
 
-def test_counts_name_rules_of_the_table_only() -> None:
+def test_counts_use_documented_rules_only() -> None:
     assert len(CLEANING_RULES) == 20
     counted: Counter[str] = Counter()
     for rule in CLEANING_RULES.values():

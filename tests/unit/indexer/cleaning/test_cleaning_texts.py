@@ -32,7 +32,7 @@ texts = st.one_of(st.lists(PIECES, max_size=14).map("".join), st.text(max_size=3
 @pytest.mark.parametrize(
     "text", ["I <3 you", "a < b", "5 <6", "a <b and c> d", "use <new> here", "<>", "AT&T", "R&D; more", "x <y@z.org>"]
 )
-def test_what_only_looks_like_markup_stays(text: str) -> None:
+def test_text_similar_to_markup_is_kept(text: str) -> None:
     assert decode_entities(strip_markup(text)) == text
 
 
@@ -57,7 +57,7 @@ def test_what_only_looks_like_markup_stays(text: str) -> None:
         ("an open <!-- comment", "an open <!-- comment"),
     ],
 )
-def test_markup_goes_and_its_lines_stay(text: str, expected: str) -> None:
+def test_markup_is_removed_and_line_breaks_are_kept(text: str, expected: str) -> None:
     assert clean_text(text, set(), lines=True) == expected
 
 
@@ -82,19 +82,19 @@ def test_markup_goes_and_its_lines_stay(text: str, expected: str) -> None:
         (tidy_lines, " a  b \r\n\r\n c\u2028d\v", "a b\nc\nd"),
     ],
 )
-def test_each_rule_alone(rule: Callable[[str], str], text: str, expected: str) -> None:
+def test_each_rule_separately(rule: Callable[[str], str], text: str, expected: str) -> None:
     assert rule(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["LANCÔME® “x”", "CAFÉ™", "Ã", "Škoda®", "naïve façade", "20°C", "São Paulo", "Ångström…"]
 )
-def test_text_that_can_be_meant_is_not_repaired(text: str) -> None:
+def test_intended_text_is_not_repaired(text: str) -> None:
     assert fix_mojibake(text) == text
 
 
 @given(text=texts, lines=st.booleans())
-def test_cleaning_twice_is_cleaning_once(text: str, lines: bool) -> None:
+def test_cleaning_is_idempotent(text: str, lines: bool) -> None:
     once = clean_text(text, set(), lines=lines)
     changed: set[str] = set()
     assert clean_text(once, changed, lines=lines) == once
@@ -109,7 +109,7 @@ def test_a_clean_text_is_composed_tidy_and_writable(text: str) -> None:
 
 
 @given(one_liners=st.lists(texts, max_size=3), others=st.lists(texts, max_size=3))
-def test_what_counts_as_plain_is_changed_by_no_rule(one_liners: list[str], others: list[str]) -> None:
+def test_plain_text_is_changed_by_no_rule(one_liners: list[str], others: list[str]) -> None:
     if all_plain(one_liners, others):
         assert [clean_text(text, set()) for text in one_liners] == one_liners
         assert [clean_text(text, set(), lines=True) for text in others] == others
@@ -118,18 +118,18 @@ def test_what_counts_as_plain_is_changed_by_no_rule(one_liners: list[str], other
 @pytest.mark.parametrize(
     "text", ["Black & Decker drill", "Intel® Core™2", "牧田 充电式电钻", "Fahrrad für Große, grün"]
 )
-def test_ordinary_titles_go_the_quick_way(text: str) -> None:
+def test_ordinary_titles_take_the_fast_path(text: str) -> None:
     assert all_plain([text])
 
 
-def test_a_text_with_tidy_lines_is_plain_where_lines_may_be() -> None:
+def test_multiline_text_is_plain_where_lines_are_allowed() -> None:
     assert all_plain(["title"], ["one\ntwo"])
     assert not all_plain(["one\ntwo"])
     assert not all_plain([], ["one\n\ntwo"])
     assert not all_plain([], [""])
 
 
-def test_markup_nested_without_end_loses_its_marks() -> None:
+def test_deeply_nested_markup_is_removed() -> None:
     nested = "<" * 40 + "<b></b>" + "b></b>" * 40
     cleaned = clean_text(nested, set())
     assert "<" not in cleaned
@@ -140,6 +140,6 @@ HOSTILE = '<a |<a "|<!--|<script>|&amp;|&#|<a href=|</|<b></b>|<br|\u200d|Ã©|<
 
 
 @pytest.mark.parametrize("piece", HOSTILE.split("|"))
-def test_a_long_hostile_text_is_cleaned_as_any_other(piece: str) -> None:
+def test_long_hostile_text_is_cleaned(piece: str) -> None:
     cleaned = clean_text(piece * (200_000 // len(piece)), set(), lines=True)
     assert clean_text(cleaned, set(), lines=True) == cleaned

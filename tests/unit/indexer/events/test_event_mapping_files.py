@@ -46,7 +46,7 @@ when = {field = "sku", among = ["POST", "DOT"]}
 """
 
 
-def test_a_file_says_fields_kinds_events_and_what_is_left_out(tmp_path: Path) -> None:
+def test_mapping_file_sets_fields_kinds_events_and_exclusions(tmp_path: Path) -> None:
     path = tmp_path / "shop.toml"
     path.write_text(WHOLE, encoding="utf-8")
     mapping = load_event_mapping(path)
@@ -64,7 +64,7 @@ def test_a_file_says_fields_kinds_events_and_what_is_left_out(tmp_path: Path) ->
     assert mapping.user_names == set(names.split())
 
 
-def test_the_same_in_json(tmp_path: Path) -> None:
+def test_mapping_file_in_json(tmp_path: Path) -> None:
     path = tmp_path / "shop.json"
     path.write_text(json.dumps({"fields": {"query": "term", "time": {"field": "t", "unit": "seconds"}}}), "utf-8")
     mapping = load_event_mapping(path)
@@ -72,13 +72,13 @@ def test_the_same_in_json(tmp_path: Path) -> None:
     assert mapping.fields["time"] == FieldRule(("t",), unit="seconds")
 
 
-def test_a_time_may_be_written_as_toml_writes_times() -> None:
+def test_times_may_be_toml_datetimes() -> None:
     rule = load("[fields]\ntime = {value = 2020-01-01T00:00:00Z}").fields["time"]
     assert rule.value == "2020-01-01T00:00:00+00:00"
 
 
 @pytest.mark.parametrize("name", shipped_mappings())
-def test_what_is_shipped_can_be_read(name: str) -> None:
+def test_shipped_mappings_are_readable(name: str) -> None:
     assert load_event_mapping(name).user_fields
 
 
@@ -117,19 +117,19 @@ def test_what_is_shipped_can_be_read(name: str) -> None:
         ("[fields", "cannot be read as TOML or JSON"),
     ],
 )
-def test_what_is_wrong_is_named(content: str, message: str) -> None:
+def test_errors_name_the_field(content: str, message: str) -> None:
     with pytest.raises(FeedError) as caught:
         load(content)
     assert message in str(caught.value)
     assert "shop.toml" in str(caught.value)
 
 
-def test_a_missing_file_names_the_shipped_mapping_that_was_meant() -> None:
+def test_missing_file_error_suggests_a_shipped_mapping() -> None:
     with pytest.raises(FeedError, match="retrotec: there is no such file; did you mean retrotech"):
         load_event_mapping("retrotec")
 
 
-def test_json_that_is_no_table() -> None:
+def test_json_that_is_not_an_object_is_refused() -> None:
     with pytest.raises(FeedError, match="expected a table"):
         event_mapping([1], "mapping")
 
@@ -176,7 +176,7 @@ def test_online_retail(tmp_path: Path) -> None:
     assert "shopper" not in returned
 
 
-def test_what_is_set_aside_of_a_shopper_is_under_the_pseudonym_of_their_events(tmp_path: Path) -> None:
+def test_rejected_rows_carry_the_pseudonym_of_the_events(tmp_path: Path) -> None:
     log = Log(tmp_path)
     table = ONLINE_RETAIL.replace("2010-12-01 08:26:00,2.55", "yesterday,2.55")
     report = log.take(log.write(table, "retail.csv"), mapping=load_event_mapping("online_retail"))

@@ -45,7 +45,7 @@ def reason(row: dict[str, Any], **content: object) -> str:
     return caught.value.reason
 
 
-def test_a_row_by_the_names_that_are_known() -> None:
+def test_row_with_known_field_names() -> None:
     expected = Event(EventKind.CLICK, "B1", "q1", "cordless drill", "ann", "s1", 3, TIME, "e1")
     assert events(CLICK) == [expected]
     names = {"kind": "event_type", "time": "timestamp", "shopper": "customer_id", "session": "session_id"}
@@ -54,7 +54,7 @@ def test_a_row_by_the_names_that_are_known() -> None:
     assert events(other) == [expected]
 
 
-def test_the_first_name_with_a_value_wins_and_blanks_are_none() -> None:
+def test_first_field_name_with_a_value_wins() -> None:
     row = {**CLICK, "product_id": "  ", "object_id": None, "item_id": float("nan"), "sku": " B9 "}
     assert events(row)[0].product_id == "B9"
     fields = {"product_id": ["extra.code", "sku"]}
@@ -64,7 +64,7 @@ def test_the_first_name_with_a_value_wins_and_blanks_are_none() -> None:
     assert events({**CLICK, "sku": ""}, fields={"product_id": {"field": "sku", "value": "B0"}})[0].product_id == "B0"
 
 
-def test_kinds_by_the_users_names_and_by_the_known_ones() -> None:
+def test_kinds_by_mapped_and_known_names() -> None:
     kinds = {"In den Warenkorb": "cart"}
     assert events({**CLICK, "kind": "in den warenkorb"}, kinds=kinds)[0].kind is EventKind.CART
     assert events({**CLICK, "kind": "Add to cart"}, kinds=kinds)[0].kind is EventKind.CART
@@ -75,7 +75,7 @@ def test_kinds_by_the_users_names_and_by_the_known_ones() -> None:
     assert reason({key: value for key, value in CLICK.items() if key != "kind"}) == "no kind"
 
 
-def test_one_row_makes_several_events_with_ids_of_their_own() -> None:
+def test_one_row_gives_several_events_with_distinct_ids() -> None:
     made = events(
         {**CLICK, "clicked": "True", "rank": 0},
         fields={"position": {"field": "rank", "first": 0}},
@@ -115,7 +115,7 @@ def test_conditions(condition: object, yes: list[object], no: list[object]) -> N
             rows.parse({**CLICK, "a": value})
 
 
-def test_a_field_that_says_nothing_of_the_kind_is_not_read() -> None:
+def test_irrelevant_field_is_ignored() -> None:
     row = {**CLICK, "rating": "4.5 stars", "quantity": "none", "results": "?"}
     assert events(row) == events(CLICK)
     assert reason({**row, "kind": "cart"}) == "bad quantity"
@@ -123,7 +123,7 @@ def test_a_field_that_says_nothing_of_the_kind_is_not_read() -> None:
     assert reason({**row, "kind": "query"}) == "bad results"
 
 
-def test_a_row_without_a_time_is_refused_because_it_could_not_be_imported_twice() -> None:
+def test_row_without_a_time_is_refused() -> None:
     assert reason({**CLICK, "time": ""}) == "no time"
     constant = {"time": {"value": "2020-01-01T00:00:00Z"}}
     assert events({**CLICK, "time": ""}, fields=constant)[0].time == datetime(2020, 1, 1, tzinfo=UTC)
@@ -151,7 +151,7 @@ def test_joined_columns() -> None:
     assert events({"kind": "click", "time": WHEN, "session": "s1"}, fields=fields)[0].session == ""
 
 
-def test_only_the_fields_of_events_are_shown() -> None:
+def test_rejected_row_shows_event_fields_only() -> None:
     row = {**CLICK, "ip": "10.1.2.3", "agent": "Mozilla", "position": "x"}
     assert reader().event_values(row) == {**CLICK, "position": "x"}
 
@@ -169,18 +169,18 @@ def test_only_the_fields_of_events_are_shown() -> None:
     ],
 )
 @pytest.mark.parametrize("field", ["shopper", "session"])
-def test_shopper_and_session_are_shown_as_events_have_them(field: str, rule: object, row: dict[str, object]) -> None:
+def test_rejected_row_shows_pseudonyms(field: str, rule: object, row: dict[str, object]) -> None:
     rows = reader({"fields": {field: rule}})
     whole = {**CLICK, **row}
     (event,) = rows.parse(whole)
     assert rows.event_values({**whole, "time": "soon"})[field] == getattr(event, field) != ""
 
 
-def test_a_shopper_that_cannot_be_read_is_not_shown() -> None:
+def test_invalid_shopper_id_is_not_shown() -> None:
     assert reader().event_values({**CLICK, "shopper": ["ann"]})["shopper"] == ""
 
 
-def test_names_that_no_row_has() -> None:
+def test_unused_field_names_are_reported() -> None:
     rows = reader({"fields": {"query": "serch", "session": ["visit", "session"]}, "events": [{"when": "shwon"}]})
     for row in ({**CLICK, "search": "x", "shown": 1}, {**CLICK, "visit": "v"}):
         with pytest.raises(SkipError):
@@ -189,7 +189,7 @@ def test_names_that_no_row_has() -> None:
     assert notes == [("serch", "did you mean search?"), ("shwon", "did you mean shown?")]
 
 
-def test_an_event_of_ubi() -> None:
+def test_ubi_event_is_read() -> None:
     assert events(UBI_EVENT) == [Event(EventKind.CLICK, "B1", "q1", "cordless drill", "ann", "s1", 3, TIME)]
 
 
@@ -200,12 +200,12 @@ ACTIONS = (
 
 
 @pytest.mark.parametrize("action", ACTIONS.split())
-def test_actions_of_ubi(action: str) -> None:
+def test_ubi_actions_are_mapped(action: str) -> None:
     name, _, kind = action.partition("=")
     assert events({**UBI_EVENT, "action_name": name})[0].kind == kind
 
 
-def test_a_query_of_ubi_is_a_query_and_an_impression_of_each_hit() -> None:
+def test_ubi_query_gives_a_query_and_impressions() -> None:
     query = Event(EventKind.QUERY, "", "q1", "cordless drill", "ann", "", None, TIME, results=3)
     shown = [
         Event(EventKind.IMPRESSION, product, "q1", "cordless drill", "ann", "", position, TIME)
@@ -217,12 +217,12 @@ def test_a_query_of_ubi_is_a_query_and_an_impression_of_each_hit() -> None:
     assert [one.event_id for one in events({**UBI_QUERY, "event_id": "e"})] == ["e", "e:1", "e:2", "e:3"]
 
 
-def test_a_mapping_goes_over_what_ubi_means() -> None:
+def test_mapping_overrides_ubi_fields() -> None:
     from_zero = {"position": {"field": "event_attributes.position.ordinal", "first": 0}}
     assert events(UBI_EVENT, fields=from_zero)[0].position == 4
 
 
-def test_a_single_hit_may_stand_alone() -> None:
+def test_single_hit_needs_no_list() -> None:
     query = Event(EventKind.QUERY, query_id="q1", query="lamp", session="s1")
     search, shown = add_impressions(query, "B1")
     assert (search.results, shown.product_id, shown.position) == (1, "B1", 1)
@@ -278,7 +278,7 @@ NO_NUMBERS = ("x", "1.5", 1.5, True, [1], "nan", "inf", "1e999", "9" * 5_000)
         (stars, "bad rating", ("x", True, [1], {"a": 1}, 10**400)),
     ],
 )
-def test_what_is_no_id_number_or_rating(
+def test_invalid_id_number_or_rating_is_refused(
     read: Callable[[object], object], reason: str, values: tuple[object, ...]
 ) -> None:
     for value in values:
@@ -326,7 +326,7 @@ def test_times(rule: FieldRule, value: object, expected: datetime) -> None:
         (FieldRule(format="%d/%m/%Y"), "2024-06-01", "written %d/%m/%Y"),
     ],
 )
-def test_what_is_no_time(rule: FieldRule, value: object, detail: str) -> None:
+def test_invalid_time_is_refused(rule: FieldRule, value: object, detail: str) -> None:
     with pytest.raises(EventError) as caught:
         time_reader(rule)(value)
     assert caught.value.reason == "bad time"
@@ -334,7 +334,7 @@ def test_what_is_no_time(rule: FieldRule, value: object, detail: str) -> None:
 
 
 @given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.integers(-720, 720))
-def test_every_way_to_write_a_time_is_the_same_moment(naive: datetime, minutes: int) -> None:
+def test_time_formats_give_the_same_time(naive: datetime, minutes: int) -> None:
     moment = naive.replace(tzinfo=timezone(timedelta(minutes=minutes)))
     ms = milliseconds(moment)
     read = time_reader(FieldRule())

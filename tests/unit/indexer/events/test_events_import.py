@@ -70,7 +70,7 @@ def test_a_log_is_imported_and_reported(log: Log) -> None:
     }
 
 
-def test_importing_again_counts_everything_as_repeated(log: Log) -> None:
+def test_second_import_counts_all_events_as_repeated(log: Log) -> None:
     rows = [{key: value for key, value in row.items() if key != "event_id"} for row in clicks(20)]
     path = log.write([*rows, rows[0]])
     first = log.take(path)
@@ -81,7 +81,7 @@ def test_importing_again_counts_everything_as_repeated(log: Log) -> None:
     assert log.stored == stored
 
 
-def test_an_id_that_says_something_else_is_set_aside(log: Log) -> None:
+def test_conflicting_event_id_is_rejected(log: Log) -> None:
     path = log.write([CLICK, {**CLICK, "product_id": "B2", **PRIVATE}, {**CLICK, "event_id": "e2"}])
     report = log.take(path)
     assert (report.added, report.repeated, report.events) == (2, 0, {"click": 2})
@@ -115,7 +115,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("change", "reason"), BAD)
-def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_taken(log: Log, change: dict[str, Any], reason: str) -> None:
+def test_bad_row_is_rejected_and_the_next_imported(log: Log, change: dict[str, Any], reason: str) -> None:
     bad = {**CLICK, "event_id": "bad", **change}
     report = log.take(log.write([CLICK, bad]))
     assert (report.added, log.reasons) == (1, [(2, reason)])
@@ -139,13 +139,13 @@ def test_a_bad_row_is_set_aside_and_the_good_one_beside_it_taken(log: Log, chang
         (b'{"a": "' + b"x" * MAX_LINE + b'"}', "over 1 MB"),
     ],
 )
-def test_of_a_row_that_cannot_be_read_no_text_is_kept(log: Log, bad: bytes, reason: str) -> None:
+def test_unreadable_row_is_logged_without_its_text(log: Log, bad: bytes, reason: str) -> None:
     report = log.take(log.write(lines([CLICK]) + bad + b"\n" + lines([{**CLICK, "event_id": "e2"}])))
     assert (report.added, log.reasons) == (2, [(2, reason)])
     assert log.rejects[0].keys() == {"file", "line", "reason", "detail"}
 
 
-def test_nothing_private_is_kept_anywhere(log: Log) -> None:
+def test_no_personal_data_is_stored(log: Log) -> None:
     private = {**CLICK, **PRIVATE, "shopper": SECRET, "session": f"{SECRET}-1", "query": "mail ann@example.com"}
     rows = [
         {**private, "event_id": "e1"},
@@ -173,7 +173,7 @@ def test_nothing_private_is_kept_anywhere(log: Log) -> None:
     assert log.rejects[1]["event"]["query"] == "mail [email]"
 
 
-def test_a_joined_session_is_not_shown(log: Log) -> None:
+def test_joined_session_id_is_not_shown(log: Log) -> None:
     mapping = {"fields": {"query_id": {"join": ["session", "product_id"]}}}
     log.take(log.write([{**CLICK, "session": SECRET, "position": "x"}]), mapping=mapping)
     assert SECRET not in json.dumps(log.rejects)
@@ -184,13 +184,13 @@ ROWS = "click,2024-06-01T10:00:00Z,s1,B1,3\nclick,2024-06-01T10:01:00Z,s1,B2,\n"
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-def test_tables(log: Log, delimiter: str) -> None:
+def test_csv_tables_are_imported(log: Log, delimiter: str) -> None:
     report = log.take(log.write((TABLE + ROWS).replace(",", delimiter), "events.txt"))
     assert (report.added, report.sessions) == (2, 1)
     assert [event.get("position") for event in log.stored] == [3, None]
 
 
-def test_a_row_of_a_table_with_another_number_of_cells(log: Log) -> None:
+def test_row_with_wrong_number_of_cells_is_rejected(log: Log) -> None:
     report = log.take(log.write(TABLE + f"click,{SECRET}\n" + ROWS, "events.csv"))
     assert (report.added, log.reasons) == (2, [(2, "wrong number of cells")])
     assert SECRET not in json.dumps(log.rejects)
@@ -207,11 +207,11 @@ def test_a_row_of_a_table_with_another_number_of_cells(log: Log) -> None:
         (",a", "its columns are column 1, a; name it"),
     ],
 )
-def test_a_table_without_a_column_that_it_must_have(log: Log, header: str, missing: str) -> None:
+def test_table_without_a_required_column_is_refused(log: Log, header: str, missing: str) -> None:
     assert missing in log.take_broken(log.write(f"{header}\n1,2,3,4\n", "events.csv"))
 
 
-def test_the_column_that_may_be_meant_is_named(log: Log) -> None:
+def test_error_suggests_a_similar_column(log: Log) -> None:
     message = log.take_broken(log.write("kind,time,session,prod_id\nclick,1,2,3\n", "events.csv"))
     assert message.endswith("its columns are kind, time, session, prod_id; name it in a mapping, such as "
                             "product_id = 'prod_id'")  # fmt: skip
@@ -224,13 +224,13 @@ ROWS_WITHOUT_HEADER = (
 
 
 @pytest.mark.parametrize("row", [*ROWS_WITHOUT_HEADER.split("|"), "x," * 30 + "jo doe,7"])
-def test_a_row_where_the_header_should_be_is_not_shown(log: Log, row: str) -> None:
+def test_data_row_in_place_of_the_header_is_not_shown(log: Log, row: str) -> None:
     message = log.take_broken(log.write(f"{row}\n{row}\n", "events.csv"))
     assert "the first line is no header" in message
     assert not any(cell in message.removeprefix(str(log.folder)) for cell in row.split(",") if len(cell) > 1)
 
 
-def test_the_first_line_of_what_is_no_log_is_masked(log: Log) -> None:
+def test_first_line_of_an_unknown_file_is_masked(log: Log) -> None:
     path = log.write("who: " + "x" * 48 + " jo.doe@example.com\n")
     assert "jo.doe" not in log.take_broken(path)
     with pytest.raises(FeedError) as caught:
@@ -239,13 +239,13 @@ def test_the_first_line_of_what_is_no_log_is_masked(log: Log) -> None:
     assert "jo.doe" not in str(caught.value)
 
 
-def test_a_table_of_queries_alone_needs_no_product(log: Log) -> None:
+def test_table_of_queries_needs_no_product_column(log: Log) -> None:
     mapping = {"events": [{"kind": "query"}]}
     report = log.take(log.write("time,session,query\n2024-06-01T10:00:00Z,s1,drill\n", "q.csv"), mapping=mapping)
     assert report.events == {"query": 1}
 
 
-def test_parquet(log: Log) -> None:
+def test_parquet_is_imported(log: Log) -> None:
     path = log.folder / "events.parquet"
     rows = [{**row, "time": datetime(2024, 6, 1, 10, tzinfo=UTC)} for row in clicks(3)]
     pl.DataFrame(rows).write_parquet(path)
@@ -259,7 +259,7 @@ def test_parquet(log: Log) -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 2])
-def test_arrays_and_search_responses(log: Log, indent: int | None) -> None:
+def test_arrays_and_search_responses_are_imported(log: Log, indent: int | None) -> None:
     hits = [{"_index": "ubi", "_id": str(place), "_source": row} for place, row in enumerate((UBI_EVENT, UBI_QUERY))]
     response = {"took": 3, "hits": {"total": {"value": 2}, "max_score": 1.0, "hits": hits}}
     array = log.take(log.write(json.dumps(hits, indent=indent)))
@@ -279,19 +279,19 @@ def test_several_responses_in_one_file_are_all_read(log: Log) -> None:
     assert log.take(log.write(b"\n" * 5_000 + lines(pages))).repeated == 3
 
 
-def test_a_response_that_breaks_off_is_no_small_one(log: Log) -> None:
+def test_truncated_response_is_refused(log: Log) -> None:
     whole = json.dumps({"took": 1, "hits": {"hits": [{"_source": UBI_EVENT}, {"_source": UBI_QUERY}]}})
     assert "the array is not closed" in log.take_broken(log.write(whole[:-40]))
     assert len(log.stored) == 1
 
 
-def test_standard_input(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_standard_input_is_imported(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(gzip.compress(lines(clicks(3))))))
     assert log.take("-").added == 3
     assert log.progress.totals == [None]
 
 
-def test_what_was_before_a_break_is_stored(log: Log) -> None:
+def test_events_before_a_truncation_are_stored(log: Log) -> None:
     whole = gzip.compress(lines([{**row, "query": f"{number * 7919:x}"} for number, row in enumerate(clicks(9_000))]))
     bad = log.write(whole[: len(whole) // 2])
     message = log.take_broken(bad)
@@ -302,7 +302,7 @@ def test_what_was_before_a_break_is_stored(log: Log) -> None:
     assert (report.repeated, report.added) == (len(stored), 9_000 - len(stored))
 
 
-def test_a_missing_log_is_told_before_anything_is_taken(log: Log) -> None:
+def test_missing_log_is_reported_before_importing(log: Log) -> None:
     assert "cannot be read" in log.take_broken(log.write(clicks(3)), log.folder / "nowhere.jsonl")
     assert log.stored == []
 
@@ -317,23 +317,23 @@ def test_a_missing_log_is_told_before_anything_is_taken(log: Log) -> None:
         (lines([{**CLICK, "time": "x"}] * 2 + [{**CLICK, "kind": "x"}]), "bad time (2), unknown kind (1); for example"),
     ],
 )
-def test_a_log_in_which_nothing_can_be_used_says_why(log: Log, content: bytes, why: str) -> None:
+def test_log_without_usable_rows_is_refused_with_reason(log: Log, content: bytes, why: str) -> None:
     report = log.take(log.write(content))
     assert why in report.failure
     assert (report.added, log.stored) == (0, [])
 
 
-def test_an_unknown_format_names_the_known_ones(log: Log) -> None:
+def test_unknown_format_error_lists_known_formats(log: Log) -> None:
     with pytest.raises(FeedError, match="there is no such format; did you mean json"):
         log.take(log.write(clicks(1)), format="jsons")
 
 
-def test_a_misspelled_name_of_the_mapping_is_noted(log: Log) -> None:
+def test_misspelled_mapping_name_is_reported(log: Log) -> None:
     report = log.take(log.write([{**CLICK, "term": "drill"}]), mapping={"fields": {"query": "trem"}})
     assert any("did you mean term" in note for note in report.notes)
 
 
-def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_import_does_the_rest(log: Log) -> None:
+def test_import_resumes_after_a_store_failure(log: Log) -> None:
     class Filling(SqliteEvents):
         def append(self, events: Sequence[StoredEvent]) -> AppendResult:
             if self.count():
@@ -353,7 +353,7 @@ def test_what_was_taken_and_set_aside_before_a_store_fails_is_kept_and_the_next_
     assert (report.repeated, report.added, report.rejected_count) == (taken, 9_000 - taken, 1)
 
 
-def test_a_query_that_says_something_else_beside_a_hit_without_a_product(log: Log) -> None:
+def test_conflicting_query_and_hit_without_a_product(log: Log) -> None:
     query = {**UBI_QUERY, "id": "e", "query_response_hit_ids": ["", "B1"]}
     log.take(log.write([query]))
     report = log.take(log.write([{**query, "user_query": "hammer"}, CLICK]))
@@ -362,13 +362,13 @@ def test_a_query_that_says_something_else_beside_a_hit_without_a_product(log: Lo
     assert [row["event"]["kind"] for row in log.rejects] == ["impression", "query", "impression"]
 
 
-def test_a_file_for_what_is_set_aside_that_cannot_be_written(log: Log) -> None:
+def test_unwritable_rejects_file_is_refused(log: Log) -> None:
     (log.folder / "rejected.jsonl").mkdir()
     with pytest.raises(StoreError, match="the file of rejected rows, cannot be written"):
         log.take(log.write([CLICK]))
 
 
-def test_long_rows_go_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_rows_are_sent_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     made = BatchParser.parse
 
@@ -381,7 +381,7 @@ def test_long_rows_go_in_smaller_batches(log: Log, monkeypatch: pytest.MonkeyPat
     assert (report.added, sizes) == (12, [5, 5, 2])
 
 
-def test_processes_beside_make_the_same_of_a_log(log: Log, tmp_path: Path) -> None:
+def test_worker_processes_give_the_same_result(log: Log, tmp_path: Path) -> None:
     rows = [{**row, "time": "soon"} if number % 1_000 == 7 else row for number, row in enumerate(clicks(11_000))]
     rows.append({**CLICK, "event_id": "e1", "product_id": "other"})
     path = log.write(rows)
@@ -403,7 +403,7 @@ def event(number: int, time: int) -> StoredEvent:
     return StoredEvent(key, "click", time, 0, "u1", "", "q1", "", f"B{number}", None, None, None, None)
 
 
-def test_what_was_refused_is_not_counted() -> None:
+def test_rejected_events_are_not_counted() -> None:
     counts = ImportCounts()
     counts.add([event(1, 50), event(2, 10), event(3, 70)], AppendResult(1, 1, (1,)))
     counts.add([event(4, 40)], AppendResult(0, 0, (0,)))
@@ -413,7 +413,7 @@ def test_what_was_refused_is_not_counted() -> None:
     assert (counts.products.count, counts.shoppers.count, counts.sessions.count) == (3, 1, 0)
 
 
-def test_too_many_are_not_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_distinct_reasons_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer, "MOST_COUNTED", 3)
     counts = ImportCounts()
     for number in range(5):
@@ -437,7 +437,7 @@ GOOD = {**CLICK, "event_id": "good"}
 
 
 @given(st.lists(SCRAPS | st.binary(max_size=8), max_size=30).map(b"".join))
-def test_no_bytes_end_an_import_but_with_a_reason(content: bytes) -> None:
+def test_arbitrary_bytes_are_imported_or_refused(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder))
         try:
@@ -450,7 +450,7 @@ def test_no_bytes_end_an_import_but_with_a_reason(content: bytes) -> None:
 
 
 @given(st.lists(ANY_ROWS, min_size=1, max_size=5))
-def test_a_good_row_beside_any_others_is_taken(rows: list[dict[str, Any]]) -> None:
+def test_valid_row_among_arbitrary_rows_is_imported(rows: list[dict[str, Any]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder))
         report = log.take(log.write([*rows, GOOD, *rows]))
@@ -459,7 +459,7 @@ def test_a_good_row_beside_any_others_is_taken(rows: list[dict[str, Any]]) -> No
 
 
 @given(st.binary(max_size=60).filter(lambda line: b"\n" not in line))
-def test_a_good_row_after_any_line_is_taken(line: bytes) -> None:
+def test_valid_row_after_an_arbitrary_line_is_imported(line: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         log = Log(Path(folder))
         log.take(log.write(b'{"a": 1}\n' + line + b"\n" + json.dumps(GOOD).encode()))
@@ -467,7 +467,7 @@ def test_a_good_row_after_any_line_is_taken(line: bytes) -> None:
 
 
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=25), st.integers(0, 2**32))
-def test_neither_the_order_of_rows_nor_a_second_import_changes_what_is_stored(numbers: list[int], seed: int) -> None:
+def test_row_order_and_repeated_import_do_not_change_the_store(numbers: list[int], seed: int) -> None:
     kinds = ["query", "impression", "click", "purchase", "nothing"]
     rows = [
         {**CLICK, "event_id": "", "kind": kinds[number % 5], "session": f"s{number % 3}", "query_id": ""}

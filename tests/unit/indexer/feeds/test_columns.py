@@ -32,7 +32,7 @@ def test_columns_of_any_name_are_mapped() -> None:
     assert not outcome.noted
 
 
-def test_a_table_without_a_column_for_the_id_says_how_to_map_one() -> None:
+def test_table_without_an_id_column_suggests_a_mapping() -> None:
     assert read(FEEDS / "maschinen.csv", flags=["title=Product Name"]).error == (
         f"{FEEDS / 'maschinen.csv'}: no column is the id (known: id, product_id, sku, asin); its columns are Artikel, "
         "Product Name, Preis, Marke, Lager; name it with --map id=COLUMN"
@@ -43,18 +43,18 @@ def test_a_table_without_a_column_for_the_id_says_how_to_map_one() -> None:
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
-def test_the_delimiter_is_told_by_the_header(tmp_path: Path, mark: str) -> None:
+def test_delimiter_is_detected_from_the_header(tmp_path: Path, mark: str) -> None:
     content = f'id{mark}title{mark}"a, b; c|d"\n1{mark}"x{mark}y"{mark}z\n'
     (row,) = read_bytes(tmp_path, content.encode()).rows
     assert (row.product.id, row.product.title) == ("1", f"x{mark}y")
 
 
-def test_excels_line_about_its_delimiter_is_no_header(tmp_path: Path) -> None:
+def test_excel_sep_line_is_not_the_header(tmp_path: Path) -> None:
     (row,) = read_bytes(tmp_path, b"sep=;\r\nid;title\r\n1;Drill, 18 V\r\n").rows
     assert (row.line, row.product.title) == (3, "Drill, 18 V")
 
 
-def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
+def test_line_numbers_are_those_of_the_file(tmp_path: Path) -> None:
     content = b'\r\nid,title,price\r\n1,"two\r\nlines",5\r\n\r\n2,one,x\r\n,,\r\n3,"a ""b""\n\n",6'
     outcome = read_bytes(tmp_path, content)
     assert [(row.line, row.product.title) for row in outcome.rows] == [(3, "two\r\nlines"), (8, 'a "b"')]
@@ -75,31 +75,31 @@ def test_lines_are_those_of_the_file(tmp_path: Path) -> None:
         (b'2,"b\n\n,3', 3, "wrong number of cells"),
     ],
 )
-def test_a_bad_row_is_set_aside_alone(tmp_path: Path, row: bytes, line: int, reason: str) -> None:
+def test_bad_row_is_rejected_alone(tmp_path: Path, row: bytes, line: int, reason: str) -> None:
     good = "".join(f"good {n},Öl,5\n" for n in range(3)).encode()
     outcome = read_bytes(tmp_path, HEAD + b"first,a,5\n" + row + b"\n" + good)
     assert outcome.ids == ["first", "good 0", "good 1", "good 2"]
     assert outcome.reasons == [(line, reason)]
 
 
-def test_cells_that_are_too_many_but_empty_are_no_fault(tmp_path: Path) -> None:
+def test_extra_empty_cells_are_accepted(tmp_path: Path) -> None:
     outcome = read_bytes(tmp_path, b"id,title,,\n1,a,,\n2,b,,,\n,,,\n")
     assert (outcome.ids, outcome.rejected) == (["1", "2"], [])
 
 
-def test_columns_without_a_name_or_with_the_same_one_are_kept_apart(tmp_path: Path) -> None:
+def test_unnamed_and_duplicate_columns_stay_separate(tmp_path: Path) -> None:
     (row,) = read_bytes(tmp_path, b"id,title,,note,note\n1,a,x,y,z\n").rows
     assert row.product.attributes == {"column 3": "x", "note": "y", "note 5": "z"}
 
 
-def test_stray_quotes_on_every_line_end_in_time(tmp_path: Path) -> None:
+def test_stray_quotes_on_every_line_are_parsed_in_linear_time(tmp_path: Path) -> None:
     outcome = read_bytes(tmp_path, HEAD + b'1,"a,5\n' * 40_000)
     assert len(outcome.rejected) > 0
     assert not outcome.error
 
 
 @pytest.mark.parametrize("escape", ['\\"', '""'])
-def test_quotes_inside_cells_are_doubled_or_have_a_backslash(tmp_path: Path, escape: str) -> None:
+def test_quotes_inside_cells_are_doubled_or_escaped(tmp_path: Path, escape: str) -> None:
     rows = "".join(f'"{n}","Screen 7{escape}, flat","5"\n' for n in range(3))
     outcome = read_bytes(tmp_path, HEAD + rows.encode())
     assert [row.product.title for row in outcome.rows] == ['Screen 7", flat'] * 3
@@ -120,7 +120,7 @@ def test_quotes_inside_cells_are_doubled_or_have_a_backslash(tmp_path: Path, esc
         ("shift_jis", "コードレスドリル充電式電動ドライバー"),
     ],
 )
-def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, title: str) -> None:
+def test_encoding_is_detected_and_reported(tmp_path: Path, encoding: str, title: str) -> None:
     text = "id,title\n" + "".join(f"{n},{title} {n}\n" for n in range(50))
     outcome = read_bytes(tmp_path, text.encode(encoding))
     assert [row.product.title for row in outcome.rows] == [f"{title} {n}" for n in range(50)]
@@ -128,7 +128,7 @@ def test_the_encoding_is_detected_and_said(tmp_path: Path, encoding: str, title:
     assert notes == ([] if encoding.startswith("utf-8") else [(0, "encoding", "not UTF-8")])
 
 
-def test_what_an_encoding_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
+def test_undecodable_row_is_rejected(tmp_path: Path) -> None:
     content = ("id,title\n" + "1,a\n" * 20 + "2,b\n").encode("utf-16-le").replace(b"b\0", b"\x00\xdc")
     outcome = read_bytes(tmp_path, content)
     assert (outcome.ids, outcome.reasons) == (["1"], [*((n, "duplicate id") for n in range(3, 22)), (22, "not UTF-8")])
@@ -139,7 +139,7 @@ def test_what_an_encoding_cannot_hold_is_a_bad_row(tmp_path: Path) -> None:
 class TestRetroTech:
     PATH = DATA / "retrotech" / "products.csv.gz"
 
-    def test_it_is_read_whole_and_its_bad_rows_are_reported(self) -> None:
+    def test_retrotech_is_read_and_its_bad_rows_are_reported(self) -> None:
         outcome = read(self.PATH, flags=["id=upc"])
         assert (len(outcome.rows), len(outcome.rejected), outcome.error) == (46_156, 2_038, "")
         assert {rejected.reason for rejected in outcome.rejected} == {"duplicate id"}
@@ -147,7 +147,7 @@ class TestRetroTech:
         assert outcome.products["634878802406"].brand == "Salamander Designs"
 
 
-def test_elements_have_the_lines_on_which_they_begin() -> None:
+def test_json_elements_have_their_start_lines() -> None:
     outcome = read(FEEDS / "products.json")
     assert [(row.line, row.product.title) for row in outcome.rows] == [
         (2, "Hammer [steel], {new}"),
@@ -158,7 +158,7 @@ def test_elements_have_the_lines_on_which_they_begin() -> None:
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-def test_an_array_of_any_size_is_read_as_its_elements(tmp_path: Path, indent: int | None) -> None:
+def test_json_array_of_any_size_is_read(tmp_path: Path, indent: int | None) -> None:
     rows = [{"id": str(n), "title": f'"{n}" \\ [{{', "attributes": {"a": ["]", "}"] * (n % 50)}} for n in range(9_000)]
     outcome = read_bytes(tmp_path, json.dumps(rows, indent=indent).encode())
     assert outcome.ids == [str(n) for n in range(9_000)]
@@ -183,7 +183,7 @@ def test_an_array_of_any_size_is_read_as_its_elements(tmp_path: Path, indent: in
         ('[\n{"id":"1","title":a", "x":1},\n{"id":"2","title":"b"}]', ["2"], [(2, "not JSON")], ""),
     ],
 )
-def test_what_is_malformed_is_told_where_it_is(
+def test_malformed_json_is_reported_with_its_position(
     tmp_path: Path, content: str, ids: list[str], reasons: list[tuple[int, str]], error: str
 ) -> None:
     outcome = read_bytes(tmp_path, content.encode())
@@ -192,7 +192,7 @@ def test_what_is_malformed_is_told_where_it_is(
     assert bool(error) == bool(outcome.error)
 
 
-def test_an_element_over_a_megabyte_is_set_aside_one_over_sixteen_ends_it(tmp_path: Path) -> None:
+def test_element_over_1_mb_is_rejected_and_over_16_mb_ends_reading(tmp_path: Path) -> None:
     long = '{"id": "2", "title": "' + "x" * MAX_LINE + '"}'
     outcome = read_bytes(tmp_path, f'[{{"id":"1","title":"a"}},\n{long},\n{{"id":"3","title":"c"}}]'.encode())
     assert (outcome.ids, outcome.reasons) == (["1", "3"], [(2, "over 1 MB")])

@@ -55,7 +55,7 @@ class TestFiles:
         ids=["plain", "gzip", "padded gzip members", "zstd", "zstd frames", "skippable zstd frame"],
     )
     @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-    def test_plain_gzip_and_zstd_are_told_by_their_content(self, tmp_path: Path, pack: Pack, mark: bytes) -> None:
+    def test_compression_is_detected_from_content(self, tmp_path: Path, pack: Pack, mark: bytes) -> None:
         outcome = read_bytes(tmp_path, pack(mark + lines(5000)))
         assert outcome.ids == [str(number) for number in range(5000)]
         assert [row.line for row in outcome.rows] == list(range(1, 5001))
@@ -83,7 +83,7 @@ class TestFiles:
 
     @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress])
     @pytest.mark.parametrize("kept", [0.3, 0.9, 1.0])
-    def test_a_truncated_file_gives_its_rows_and_then_says_so(self, tmp_path: Path, pack: Pack, kept: float) -> None:
+    def test_truncated_file_gives_its_rows_and_an_error(self, tmp_path: Path, pack: Pack, kept: float) -> None:
         content = "".join(json.dumps({"id": str(n), "title": f"{n * 7919 % 10007}"}) + "\n" for n in range(20_000))
         packed = pack(content.encode())
         outcome = read_bytes(tmp_path, packed[: int(len(packed) * kept) - 1])
@@ -95,12 +95,12 @@ class TestFiles:
     @pytest.mark.parametrize(
         "pack", [gzip.compress, lambda content: zstandard.ZstdCompressor(write_checksum=True).compress(content)]
     )
-    def test_a_damaged_file_says_so(self, tmp_path: Path, pack: Pack) -> None:
+    def test_damaged_file_raises(self, tmp_path: Path, pack: Pack) -> None:
         packed = bytearray(pack(lines(20_000)))
         packed[len(packed) // 2] ^= 0xFF
         assert "breaks off after line" in read_bytes(tmp_path, bytes(packed)).error
 
-    def test_bytes_behind_a_gzip_file_are_no_feed(self, tmp_path: Path) -> None:
+    def test_trailing_bytes_after_gzip_are_refused(self, tmp_path: Path) -> None:
         outcome = read_bytes(tmp_path, gzip.compress(lines(3)) + b"rubbish")
         assert (len(outcome.rows), "breaks off after line 3" in outcome.error) == (3, True)
 
@@ -115,7 +115,7 @@ class TestFiles:
             (zstandard.compress(b"PK\x03\x04\x14\x00"), "is a zip archive"),
         ],
     )
-    def test_a_foreign_format_is_refused_by_its_name(self, tmp_path: Path, content: bytes, fault: str) -> None:
+    def test_unsupported_format_is_refused_by_name(self, tmp_path: Path, content: bytes, fault: str) -> None:
         assert fault in read_bytes(tmp_path, content).error
 
     def test_a_missing_file_is_refused_before_the_first_row(self, tmp_path: Path) -> None:
@@ -126,9 +126,7 @@ class TestFiles:
             assert not outcome.rows
             assert outcome.error.startswith(str(bad))
 
-    def test_a_line_over_a_megabyte_is_set_aside_and_the_rest_goes_on_one_just_under_it_is_a_row(
-        self, tmp_path: Path
-    ) -> None:
+    def test_line_over_1_mb_is_rejected_and_reading_continues(self, tmp_path: Path) -> None:
         long = b'{"id": "9", "title": "' + b"x" * (3 * MAX_LINE) + b'"}\n'
         outcome = read_bytes(tmp_path, lines(1) + long + b'{"id": "b", "title": "b"}\n' + long)
         assert outcome.ids == ["0", "b"]
@@ -193,7 +191,7 @@ class TestRejected:
         assert outcome.ids == ["0", "last"]
         assert outcome.reasons == [(2, reason)]
 
-    def test_the_first_of_two_equal_ids_stays_across_files_too_unless_it_was_set_aside(self, tmp_path: Path) -> None:
+    def test_first_valid_row_of_a_duplicate_id_is_kept_across_files(self, tmp_path: Path) -> None:
         one, other = tmp_path / "one", tmp_path / "other"
         one.write_text('{"id": "1", "title": "a"}\n{"id": 1, "title": "b"}\n')
         other.write_text('{"id": "2", "title": "c"}\n{"id": " 1 ", "title": "d"}\n')
@@ -205,7 +203,7 @@ class TestRejected:
         outcome = read_rows(tmp_path, {"id": "1", "title": "a", "price": "x"}, {"id": "1", "title": "b", "price": 1})
         assert [row.product.title for row in outcome.rows] == ["b"]
 
-    def test_a_row_is_kept_as_it_was_with_a_detail_for_people(self, tmp_path: Path) -> None:
+    def test_rejected_row_is_logged_verbatim_with_detail(self, tmp_path: Path) -> None:
         (rejected,) = read_rows(tmp_path, {"id": "1", "title": "a", "price": "call"}).rejected
         assert rejected.row == {"id": "1", "title": "a", "price": "call"}
         assert rejected.detail == "price is 'call'; a price is a number from 0"
@@ -250,11 +248,11 @@ class TestFields:
             ({"amount": 15}, 15.0, ""),
         ],
     )
-    def test_a_price_in_the_forms_of_feeds(self, tmp_path: Path, spelled: object, amount: float, currency: str) -> None:
+    def test_price_formats(self, tmp_path: Path, spelled: object, amount: float, currency: str) -> None:
         read = product(tmp_path, price=spelled)
         assert (read.price, read.currency) == (amount, currency)
 
-    def test_cents_are_hundredths_and_a_sale_price_is_the_price(self, tmp_path: Path) -> None:
+    def test_cents_and_sale_price(self, tmp_path: Path) -> None:
         assert product(tmp_path, price_cents=4995).price == 4995 / 100
         on_sale = product(tmp_path, price=20, sale_price="15 EUR")
         assert (on_sale.price, on_sale.currency, on_sale.attributes) == (15.0, "EUR", {"regular_price": 20.0})
@@ -273,19 +271,19 @@ class TestFields:
             ("/2024-05-01", 20.0),
         ],
     )
-    def test_a_sale_price_counts_only_in_its_period(self, tmp_path: Path, period: str, price: float) -> None:
+    def test_sale_price_applies_only_in_its_period(self, tmp_path: Path, period: str, price: float) -> None:
         read = product(tmp_path, price=20, sale_price=15, sale_price_effective_date=period)
         regular = {"regular_price": 20.0} if price == 15 else {}
         assert (read.price, read.attributes) == (price, regular), "now is the start of 2024-06-15"
 
     @pytest.mark.parametrize("period", ["soon", "2024-06-30/2024-06-01", "2024/06/01/2024/07/01", "/soon"])
-    def test_a_period_that_cannot_be_read_ends_the_sale_with_a_note(self, tmp_path: Path, period: str) -> None:
+    def test_invalid_sale_period_ignores_the_sale_with_a_note(self, tmp_path: Path, period: str) -> None:
         row = {"id": "1", "title": "a", "price": 20, "sale_price": 15, "sale_price_effective_date": period}
         outcome = read_rows(tmp_path, row)
         assert outcome.rows[0].product.price == 20
         assert [noted.field for noted in outcome.noted] == ["sale_period"]
 
-    def test_the_currency_of_its_own_field_goes_first(self, tmp_path: Path) -> None:
+    def test_currency_field_takes_precedence(self, tmp_path: Path) -> None:
         assert product(tmp_path, price="12 USD", currency="eur").currency == "EUR"
 
     @pytest.mark.parametrize(
@@ -325,7 +323,7 @@ class TestFields:
             ("name", "DCD771C2", {"model": ("DCD771C2",)}),
         ],
     )
-    def test_a_field_in_the_forms_of_feeds(self, tmp_path: Path, name: str, value: object, expected: object) -> None:
+    def test_field_formats(self, tmp_path: Path, name: str, value: object, expected: object) -> None:
         read = product(tmp_path, **{name: value})
         fields = (read.availability, read.category, read.created, read.brand, read.description, read.language)
         assert expected in (*fields, read.rating_count, read.identifiers)
@@ -336,11 +334,11 @@ class TestFields:
         assert (read.identifiers, read.images) == ({"ean": ("1", "4")}, ("a.jpg", "b.jpg"))
 
     @pytest.mark.parametrize("name", ["id", "product_id", "sku", "asin"])
-    def test_the_names_of_an_id(self, tmp_path: Path, name: str) -> None:
+    def test_field_names_of_an_id(self, tmp_path: Path, name: str) -> None:
         (row,) = read_rows(tmp_path, {name: 17, "name": "Drill"}).rows
         assert (row.product.id, row.product.title) == ("17", "Drill")
 
-    def test_a_name_beside_the_title(self, tmp_path: Path) -> None:
+    def test_name_field_in_addition_to_title(self, tmp_path: Path) -> None:
         assert product(tmp_path, name="drill").attributes == {}, "the title says it"
         assert product(tmp_path, name="Power tool").attributes == {"name": "Power tool"}
 
@@ -359,11 +357,11 @@ class TestFields:
             "weight": 2.0,
         }
 
-    def test_a_known_name_that_was_not_needed_is_kept_unless_it_says_the_same(self, tmp_path: Path) -> None:
+    def test_unused_known_field_is_kept_unless_equal(self, tmp_path: Path) -> None:
         read = product(tmp_path, brand="Bosch", manufacturer="Bosch", vendor="Tools Ltd")
         assert (read.brand, read.attributes) == ("Bosch", {"vendor": "Tools Ltd"})
 
-    def test_an_object_may_list_its_variants(self, tmp_path: Path) -> None:
+    def test_nested_variants_are_read(self, tmp_path: Path) -> None:
         small = {"id": "1-S", "options": {"Size": "S", "Fit": None}, "price": "12,50 €", "sku": "S1", "image": "s.jpg"}
         large = {"id": 7, "options": {"Size": "L"}, "price": 11, "availability": "in stock", "identifiers": {"ean": 4}}
         read = product(tmp_path, variants=[small, large], sku="S0", Fit="slim")
@@ -407,7 +405,7 @@ class TestFields:
             ("weight", math.nan, "attributes.weight", "not a finite number"),
         ],
     )
-    def test_a_value_that_says_nothing_is_dropped_with_a_note_and_the_row_stays(
+    def test_placeholder_value_is_dropped_with_a_note(
         self, tmp_path: Path, name: str, value: object, field: str, reason: str
     ) -> None:
         outcome = read_rows(tmp_path, {"id": "1", "title": "a"}, {"id": "2", "title": "a", name: value})
@@ -425,20 +423,20 @@ class TestFields:
 
 
 class TestMapped:
-    def test_flags_say_where_the_fields_stand(self, tmp_path: Path) -> None:
+    def test_flags_map_fields(self, tmp_path: Path) -> None:
         flags = ["id=code", "title=text.head", 'price={field = "cost", unit = "cents"}', "attributes.colour=farbe"]
         row = {"code": 1, "text": {"head": "Drill"}, "cost": 250, "farbe": "rot", "title": "other"}
         (one,) = read_rows(tmp_path, row, flags=[*flags, 'currency={value = "EUR"}']).rows
         expected = Product("1", "Drill", price=2.5, currency="EUR", attributes={"colour": "rot", "title": "other"})
         assert one.product == expected
 
-    def test_a_name_may_have_a_dot_and_a_constant_stands_in_where_a_row_says_nothing(self, tmp_path: Path) -> None:
+    def test_mapping_supports_dotted_names_and_default_values(self, tmp_path: Path) -> None:
         flags = ("brand=maker.name", 'currency={field = "unit", value = "EUR"}')
         read = mapped(tmp_path, {"maker.name": "Bosch", "unit": "USD"}, *flags)
         assert (read.brand, read.currency) == ("Bosch", "USD")
         assert mapped(tmp_path, {}, *flags).currency == "EUR"
 
-    def test_a_mapped_name_that_no_row_had_is_noted_with_close_ones(self, tmp_path: Path) -> None:
+    def test_unused_mapped_name_is_reported_with_similar_names(self, tmp_path: Path) -> None:
         rows = ({"id": "1", "title": "a", "brnd": "x"}, {"id": "2", "title": "b", "cost": None})
         outcome = read_rows(tmp_path, *rows, flags=["brand=brand_", "price=cost", "language=zzz"])
         assert [(n.line, n.field, n.reason, n.detail) for n in outcome.noted] == [
@@ -448,7 +446,7 @@ class TestMapped:
 
 
 class TestSeveralReaders:
-    def test_only_a_name_that_no_reader_saw_is_noted(self, tmp_path: Path) -> None:
+    def test_name_is_reported_only_if_no_reader_saw_it(self, tmp_path: Path) -> None:
         path = tmp_path / "feed"
         path.write_bytes(b'{"id": "1", "title": "a", "colour": "red"}\n{"id": "2", "title": "b", "size": "XL"}\n')
         mapping = parse_map_flags(["attributes.a=colour", "attributes.b=size", "attributes.c=colur"])
@@ -481,7 +479,7 @@ ROWS = st.dictionaries(NAMES | st.text(max_size=5), VALUES, max_size=8).map(
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.lists(ROWS | st.binary(max_size=40), max_size=6))
 @example([b'{"id":"1","title":"a","attributes":{"":{"":1}}}'])
-def test_any_lines_become_products_or_rejections_and_nothing_else(tmp_path: Path, rows: list[bytes]) -> None:
+def test_arbitrary_lines_become_products_or_rejected_rows(tmp_path: Path, rows: list[bytes]) -> None:
     content = b"{}\n" + b"\n".join(rows)
     outcome = read_bytes(tmp_path, content)
     if not outcome.error:
@@ -502,6 +500,6 @@ class TestRealCatalogs:
         ("folder", "count"),
         [("icecat", 19_406), ("homedepot", 54_667), ("chinese", 1_750), ("amazon/Industrial_and_Scientific", 3_686)],
     )
-    def test_a_real_catalog_is_taken_without_any_flag(self, folder: str, count: int) -> None:
+    def test_real_catalog_is_read_without_flags(self, folder: str, count: int) -> None:
         outcome = read(DATA / folder / "products.jsonl.gz")
         assert (len(outcome.rows), outcome.rejected, outcome.noted, outcome.error) == (count, [], [], "")

@@ -25,7 +25,7 @@ def feed(*items: str) -> bytes:
     return RSS.format("".join(items)).encode()
 
 
-def test_an_item_of_rss_becomes_a_product_with_everything_google_says_of_it() -> None:
+def test_rss_item_becomes_a_complete_product() -> None:
     outcome = read(FEEDS / "google-rss.xml")
     assert outcome.products["TV-1"] == Product(
         id="TV-1",
@@ -58,13 +58,13 @@ def test_an_item_of_rss_becomes_a_product_with_everything_google_says_of_it() ->
     assert not outcome.noted
 
 
-def test_outside_its_period_a_sale_price_is_none() -> None:
+def test_sale_price_outside_its_period_is_ignored() -> None:
     late = read(FEEDS / "google-rss.xml", now=datetime(2024, 7, 1, tzinfo=UTC)).products["TV-1"]
     assert late.price == 25.0
     assert "regular_price" not in late.attributes
 
 
-def test_an_entry_of_atom_becomes_a_product() -> None:
+def test_atom_entry_becomes_a_product() -> None:
     (row,) = read(FEEDS / "google-atom.xml").rows
     assert (row.line, row.product.id, row.product.title) == (6, "A1", "Garden Hose")
     assert row.product.description == "Twenty metres long."
@@ -79,7 +79,7 @@ def test_markup_inside_a_text_is_part_of_it(tmp_path: Path) -> None:
     assert row.product.description == "One two three"
 
 
-def test_a_row_of_a_text_file_becomes_a_product() -> None:
+def test_text_row_becomes_a_product() -> None:
     lamp, floor = read(FEEDS / "google.tsv").products.values()
     assert (lamp.price, lamp.currency, lamp.category) == (49.9, "USD", ("Home", "Lamps"))
     assert lamp.description == 'Bright, with a "soft" mode'
@@ -88,7 +88,7 @@ def test_a_row_of_a_text_file_becomes_a_product() -> None:
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "iso-8859-1", "windows-1252", "gb18030"])
-def test_xml_says_its_encoding_itself(tmp_path: Path, encoding: str) -> None:
+def test_xml_encoding_declaration_is_used(tmp_path: Path, encoding: str) -> None:
     title = "电钻" if encoding == "gb18030" else "Säge"
     declared = encoding.removesuffix("-sig")
     content = f'<?xml version="1.0" encoding="{declared}"?>\n' + RSS.format(item(1, title))
@@ -96,7 +96,7 @@ def test_xml_says_its_encoding_itself(tmp_path: Path, encoding: str) -> None:
     assert row.product.title == title
 
 
-def test_xml_in_an_encoding_that_it_does_not_say_is_detected(tmp_path: Path) -> None:
+def test_undeclared_xml_encoding_is_detected(tmp_path: Path) -> None:
     content = RSS.format(item("x", "Säge für Bäume, größte Auswahl") * 20)
     assert read_bytes(tmp_path, content.encode("cp1252")).rows[0].product.title == "Säge für Bäume, größte Auswahl"
 
@@ -130,18 +130,18 @@ def test_entities_are_never_expanded(tmp_path: Path, declaration: str) -> None:
         (b"<rss a='" + b"x" * 9_000_000, "line 1: a piece of markup has over "),
     ],
 )
-def test_xml_that_cannot_be_read_says_where(tmp_path: Path, content: bytes, fault: str) -> None:
+def test_malformed_xml_error_has_the_line(tmp_path: Path, content: bytes, fault: str) -> None:
     outcome = read_bytes(tmp_path, content)
     assert fault in outcome.error
 
 
-def test_the_items_before_a_break_are_read(tmp_path: Path) -> None:
+def test_items_before_a_truncation_are_read(tmp_path: Path) -> None:
     outcome = read_bytes(tmp_path, feed(*(item(n) for n in range(300)), "<item>", "&"))
     assert outcome.ids == [str(n) for n in range(300)]
     assert "breaks off after line 301" in outcome.error
 
 
-def test_an_item_over_a_megabyte_is_set_aside_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_item_over_1_mb_is_rejected_and_reading_continues(tmp_path: Path) -> None:
     long = f"<g:size>{'x' * 600_000}</g:size>"
     outcome = read_bytes(tmp_path, feed(item(1), item(2, "b", long * 9), item(3)))
     assert outcome.ids == ["1", "3"]
@@ -149,20 +149,20 @@ def test_an_item_over_a_megabyte_is_set_aside_and_the_rest_goes_on(tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["id", "title", "description", "link", "image_link", "availability", "price"])
-def test_items_without_a_field_that_all_must_have_are_refused_by_its_name(tmp_path: Path, name: str) -> None:
+def test_items_without_a_required_field_are_refused_by_its_name(tmp_path: Path, name: str) -> None:
     content = feed(*(item(n) for n in range(3))).replace(f"g:{name}>".encode(), b"g:other>")
     error = read_bytes(tmp_path, content).error
     assert f"looks like a Google Merchant feed but its items have no {name!r}; " in error
 
 
-def test_a_field_that_some_items_have_is_there_and_a_feed_without_items_has_no_rows(tmp_path: Path) -> None:
+def test_partial_field_is_present_and_empty_feed_has_no_rows(tmp_path: Path) -> None:
     without = item(2).replace("<g:description>d</g:description>", "")
     assert read_bytes(tmp_path, feed(without, item(1))).ids == ["2", "1"]
     outcome = read_bytes(tmp_path, feed())
     assert (outcome.rows, outcome.error) == ([], "")
 
 
-def test_a_long_row_is_one_of_many_bytes_not_of_many_elements(tmp_path: Path) -> None:
+def test_row_length_is_limited_in_bytes_not_elements(tmp_path: Path) -> None:
     many = "".join(f"<g:product_highlight>{n}</g:product_highlight>" for n in range(1_000))
     (row,) = read_bytes(tmp_path, feed(item(1, "a", many))).rows
     assert len(row.product.attributes["product_highlight"]) == 1_000  # type: ignore[arg-type]

@@ -61,7 +61,7 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
         ("price=[3]", "expected a name, a list of names"),
     ],
 )
-def test_a_flag_that_cannot_be_used_is_refused(flag: str, message: str) -> None:
+def test_invalid_flag_is_refused(flag: str, message: str) -> None:
     with pytest.raises(FeedError) as error:
         parse_map_flags([flag])
     assert message in str(error.value)
@@ -71,14 +71,14 @@ def test_a_flag_that_cannot_be_used_is_refused(flag: str, message: str) -> None:
 @pytest.mark.parametrize(
     "content", ["title", "{", '{"title": }', "title = 3", "colour = 'x'", "[" * 10_000, "a = 1\na = 2"]
 )
-def test_a_mapping_file_that_cannot_be_used_is_refused_by_its_name(tmp_path: Path, content: str) -> None:
+def test_invalid_mapping_file_is_refused_by_name(tmp_path: Path, content: str) -> None:
     path = tmp_path / "shop.toml"
     path.write_text(content, encoding="utf-8")
     with pytest.raises(FeedError, match=r"mapping .*shop\.toml"):
         load_mapping(path)
 
 
-def test_a_missing_mapping_file_or_one_of_other_bytes_is_refused(tmp_path: Path) -> None:
+def test_missing_or_binary_mapping_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
     for name in ("missing", "binary", "."):
         with pytest.raises(FeedError, match="cannot be read"):
@@ -86,7 +86,7 @@ def test_a_missing_mapping_file_or_one_of_other_bytes_is_refused(tmp_path: Path)
 
 
 @given(st.lists(st.text() | st.from_regex(r"(title|price|attributes\.x)=[\[{\"']?.*"), max_size=3))
-def test_any_flags_make_a_mapping_or_a_feed_error(flags: list[str]) -> None:
+def test_arbitrary_flags_give_a_mapping_or_a_feed_error(flags: list[str]) -> None:
     try:
         mapping = parse_map_flags(flags)
     except FeedError:

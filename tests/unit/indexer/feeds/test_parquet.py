@@ -58,7 +58,7 @@ def test_a_row_is_named_by_its_number_and_can_be_written_as_json(tmp_path: Path)
     assert b'"12.90"' in outcome.rejected_file
 
 
-def test_packed_and_piped_ones_are_read_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compressed_and_piped_files_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_bytes(tmp_path, gzip.compress(CONTENT)).ids == ["0", "1", "2", "3", "4"]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(CONTENT)))
     assert read("-").ids == ["0", "1", "2", "3", "4"]
@@ -69,20 +69,20 @@ def test_progress_ends_at_the_size_of_the_file(tmp_path: Path) -> None:
     assert read_bytes(tmp_path, CONTENT).read_bytes == [size]
 
 
-def test_a_file_without_an_id_says_how_to_map_one(tmp_path: Path) -> None:
+def test_file_without_an_id_suggests_a_mapping(tmp_path: Path) -> None:
     content = packed({"code": "1", "title": "a"})
     assert "no column is the id" in read_bytes(tmp_path, content).error
     assert read_bytes(tmp_path, content, ["id=code"]).products["1"] == Product("1", "a")
 
 
-def test_a_cut_file_says_so(tmp_path: Path) -> None:
+def test_truncated_file_raises(tmp_path: Path) -> None:
     for content in (CONTENT[:-1], CONTENT[:50], b"PAR1\x15\x04"):
         assert "breaks off after line 0" in read_bytes(tmp_path, content).error
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 @given(st.data())
-def test_a_damaged_file_raises_nothing_but_feed_errors(tmp_path: Path, data: st.DataObject) -> None:
+def test_damaged_file_raises_only_feed_errors(tmp_path: Path, data: st.DataObject) -> None:
     damaged = bytearray(CONTENT)
     for _ in range(data.draw(st.integers(1, 4))):
         damaged[data.draw(st.integers(4, len(damaged) - 1))] = data.draw(st.integers(0, 255))

@@ -38,7 +38,7 @@ GOOGLE = "id\ttitle\tdescription\tlink\timage_link\tavailability\tprice\tbrand"
 
 @pytest.mark.parametrize("name", FORMAT_OF)
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, zstandard.compress], ids=["plain", "gzip", "zstd"])
-def test_a_format_is_told_by_its_content(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
+def test_format_is_detected_from_content(tmp_path: Path, name: str, pack: Callable[[bytes], bytes]) -> None:
     path = tmp_path / "feed"
     path.write_bytes(pack((FEEDS / name).read_bytes()))
     assert {record.format for record in read_records([str(path)])} == {FORMAT_OF[name]}
@@ -75,14 +75,14 @@ def test_feeds_of_several_formats_are_one_catalog() -> None:
     assert read(*(FEEDS / name for name in names)).ids == ["T1", "T2", "mug", "1", "2"]
 
 
-def test_a_format_that_is_named_is_not_looked_for(tmp_path: Path) -> None:
+def test_named_format_skips_detection(tmp_path: Path) -> None:
     path = tmp_path / "feed"
     shutil.copy(FEEDS / "google.tsv", path)
     assert {record.format for record in read_records([str(path)], format="csv")} == {"csv"}
     assert read(path, format="jsonl").reasons == [(1, "not JSON"), (2, "not JSON"), (3, "not JSON")]
 
 
-def test_an_unknown_format_is_refused_with_close_ones(tmp_path: Path) -> None:
+def test_unknown_format_is_refused_with_similar_names(tmp_path: Path) -> None:
     said = "--format shopfy: there is no such format; did you mean shopify?"
     assert read_bytes(tmp_path, b"", format="shopfy").error == said
     assert ", ".join(FORMATS) in read_bytes(tmp_path, b"", format="zzz").error
@@ -91,7 +91,7 @@ def test_an_unknown_format_is_refused_with_close_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"hello", b"\x00\x01\x02", b"just a line\nand another\n", b"a" * 300 + b",b\n", b"\xff,\xff\x01\n"]
 )
-def test_what_is_no_feed_is_refused_with_its_line(tmp_path: Path, content: bytes) -> None:
+def test_invalid_feed_is_refused_with_its_line(tmp_path: Path, content: bytes) -> None:
     error = read_bytes(tmp_path, content).error
     assert "feed: line 1: cannot be recognised: " in error
     assert "--format" in error
@@ -115,7 +115,7 @@ def test_a_shop_export_without_a_required_column_is_refused_by_its_name(tmp_path
     assert f"looks like a {title} feed but has no column {required!r}; " in error
 
 
-def test_a_table_like_googles_without_any_address_is_a_table(tmp_path: Path) -> None:
+def test_google_like_table_without_urls_is_a_plain_table(tmp_path: Path) -> None:
     path = tmp_path / "feed"
     path.write_bytes(b"id,title,description,availability,price,gtin\n1,Drill,Good,in stock,5,123\n")
     assert {record.format for record in read_records([str(path)])} == {"csv"}
@@ -131,7 +131,7 @@ def packed_zeros(pack: Callable[[bytes], bytes]) -> bytes:
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstandard.compress], ids=["gzip", "zstd"])
 @pytest.mark.parametrize("start", [b"", b'{"id": "', b"[", b"<rss>", b"id,title\n1,"])
-def test_a_bomb_is_refused_with_its_line_in_little_memory(
+def test_decompression_bomb_is_refused_in_little_memory(
     tmp_path: Path, pack: Callable[[bytes], bytes], start: bytes
 ) -> None:
     bomb = pack(start) + packed_zeros(pack)
@@ -143,7 +143,7 @@ def test_a_bomb_is_refused_with_its_line_in_little_memory(
     assert grown < 300 * MEGABYTE
 
 
-def test_a_small_feed_of_equal_rows_is_no_bomb(tmp_path: Path) -> None:
+def test_small_feed_of_equal_rows_is_not_a_bomb(tmp_path: Path) -> None:
     content = b'{"id": "1", "title": "a"}\n' * 100_000
     outcome = read_bytes(tmp_path, zstandard.compress(content))
     assert (len(outcome.rows), len(outcome.rejected), outcome.error) == (1, 99_999, "")
@@ -155,7 +155,7 @@ MAPPED = ["id=Artikel", "title=Product Name", "price=Preis", "brand=Marke", "ava
 @pytest.mark.parametrize(
     "name", ["google-rss.xml", "shopify.csv", "woocommerce.csv", "products.jsonl", "products.json", "maschinen.csv"]
 )
-def test_rows_that_nobody_repaired_are_rejected_again_with_their_new_place(tmp_path: Path, name: str) -> None:
+def test_unrepaired_rows_are_rejected_again_with_new_line_numbers(tmp_path: Path, name: str) -> None:
     flags = MAPPED if name == "maschinen.csv" else []
     first = read(FEEDS / name, flags=flags)
     second = read_bytes(tmp_path, first.rejected_file, flags)
@@ -177,14 +177,14 @@ def test_rows_that_nobody_repaired_are_rejected_again_with_their_new_place(tmp_p
         ("maschinen.csv", b',"":[]', b',"Preis":"5"', ["4"]),
     ],
 )
-def test_repaired_rows_are_products(tmp_path: Path, name: str, wrong: bytes, right: bytes, ids: list[str]) -> None:
+def test_repaired_rows_become_products(tmp_path: Path, name: str, wrong: bytes, right: bytes, ids: list[str]) -> None:
     flags = MAPPED if name == "maschinen.csv" else []
     content = read(FEEDS / name, flags=flags).rejected_file
     assert wrong in content
     assert read_bytes(tmp_path, content.replace(wrong, right), flags).ids == ids
 
 
-def test_a_row_of_too_many_cells_is_good_once_the_rest_is_taken_out(tmp_path: Path) -> None:
+def test_row_is_valid_after_removing_extra_cells(tmp_path: Path) -> None:
     row = msgspec.json.decode(read(FEEDS / "maschinen.csv", flags=MAPPED).rejected_file.split(b"\n")[0])
     assert row["row"].pop("") == ["da"]
     row["row"]["Preis"] = "5"
@@ -215,7 +215,7 @@ def test_a_badly_repaired_line_is_rejected_with_its_line(
 
 @pytest.mark.parametrize("name", ["csv", "shopify", "woocommerce", "google-xml", "google-tsv", "parquet", "json"])
 @pytest.mark.parametrize("row", [5, None, "x", [], [[]], [{}], {}, {"Handle": 5}, [{"ID": 1}, {"ID": [1]}]])
-def test_any_row_in_any_format_is_rejected_or_read(tmp_path: Path, name: str, row: object) -> None:
+def test_arbitrary_rows_are_rejected_or_read(tmp_path: Path, name: str, row: object) -> None:
     line = {"file": "f", "line": 1, "reason": "r", "detail": "", "format": name, "row": row}
     outcome = read_bytes(tmp_path, msgspec.json.encode(line))
     assert [rejected.line for rejected in outcome.rejected] == [1]
@@ -251,7 +251,7 @@ WHOLE = {name: (FEEDS / name).read_bytes() for name in NAMES} | {"products.parqu
 
 @pytest.mark.parametrize("name", WHOLE)
 @given(st.data())
-def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
+def test_corrupted_feed_is_read_or_refused(tmp_path: Path, name: str, data: st.DataObject) -> None:
     content = bytearray(WHOLE[name])
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))
@@ -263,7 +263,7 @@ def test_a_feed_with_scraps_in_it_is_read_or_refused(tmp_path: Path, name: str, 
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_feed_that_is_cut_off_anywhere_is_read_or_refused(tmp_path: Path, name: str) -> None:
+def test_truncated_feed_is_read_or_refused(tmp_path: Path, name: str) -> None:
     content = WHOLE[name]
     for length in range(0, len(content), max(1, len(content) // 60)):
         check(read_bytes(tmp_path, content[:length]))
@@ -271,5 +271,5 @@ def test_a_feed_that_is_cut_off_anywhere_is_read_or_refused(tmp_path: Path, name
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
 @given(st.binary(max_size=200), st.sampled_from(["", *FORMATS]))
-def test_any_bytes_in_any_format_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
+def test_arbitrary_bytes_are_read_or_refused(tmp_path: Path, content: bytes, name: str) -> None:
     check(read_bytes(tmp_path, content, format=name))

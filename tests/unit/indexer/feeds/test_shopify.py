@@ -54,7 +54,7 @@ def test_a_product_with_the_default_variant_has_none() -> None:
     assert mug.availability is Availability.IN_STOCK, "nobody counts its stock"
 
 
-def test_costs_stay_out_and_so_does_what_is_not_for_sale_or_has_a_variant_with_a_broken_price() -> None:
+def test_costs_unpublished_products_and_invalid_variants_are_left_out() -> None:
     outcome = read(FEEDS / "shopify.csv")
     assert "4.00" not in repr(outcome.products)
     assert outcome.ids == ["wool-sock", "mug"]
@@ -67,7 +67,7 @@ def test_costs_stay_out_and_so_does_what_is_not_for_sale_or_has_a_variant_with_a
     assert rejected.detail == "Variant Price is 'call'; a price is a number from 0"
 
 
-def test_headers_of_newer_exports_are_read_as_the_old_ones() -> None:
+def test_headers_of_newer_exports_are_read() -> None:
     (mug,) = read(FEEDS / "shopify-new.csv").products.values()
     assert (mug.id, mug.price, mug.category) == ("mug", 9.0, ("Home & Garden", "Kitchen & Dining"))
     assert [(variant.id, variant.options, variant.availability) for variant in mug.variants] == [
@@ -76,25 +76,25 @@ def test_headers_of_newer_exports_are_read_as_the_old_ones() -> None:
     ]
 
 
-def test_a_mapping_goes_over_what_the_columns_mean() -> None:
+def test_mapping_overrides_the_columns() -> None:
     flags = ["brand=Type", 'currency={value = "EUR"}', "attributes.maker=Vendor"]
     mug = read(FEEDS / "shopify.csv", flags=flags).products["mug"]
     assert (mug.brand, mug.currency, mug.attributes) == ("Kitchen", "EUR", {"maker": "Potter"})
 
 
-def test_a_bad_row_inside_a_product_is_set_aside_and_the_others_stay_together(tmp_path: Path) -> None:
+def test_bad_row_within_a_product_is_rejected_alone(tmp_path: Path) -> None:
     content = b"Handle,Title,Option1 Name,Option1 Value,Variant Price\na,A,Size,S,1\na,,,M\na,,,L,2\n"
     outcome = read_bytes(tmp_path, content)
     assert [variant.id for variant in outcome.products["a"].variants] == ["a-1", "a-2"]
     assert outcome.reasons == [(3, "wrong number of cells")]
 
 
-def test_rows_without_their_products_own_row_are_set_aside(tmp_path: Path) -> None:
+def test_variant_rows_without_a_product_row_are_rejected(tmp_path: Path) -> None:
     content = b"Handle,Title,Option1 Name,Option1 Value,Variant Price\na,,,M,1\n,B,,,2\n"
     assert read_bytes(tmp_path, content).reasons == [(2, "no title"), (3, "no id")]
 
 
-def test_thousands_of_rows_of_one_handle_are_no_product(tmp_path: Path) -> None:
+def test_too_many_rows_of_one_handle_are_rejected(tmp_path: Path) -> None:
     content = b"Handle,Title,Option1 Name,Option1 Value,Variant Price\n" + b"a,A,Size,S,1\n" * 12_000 + b"b,B,,,1\n"
     outcome = read_bytes(tmp_path, content)
     assert (outcome.ids, outcome.reasons) == (["b"], [(2, "too many variants")])
@@ -126,7 +126,7 @@ def test_a_product_has_its_variations() -> None:
     )
 
 
-def test_a_simple_product_has_lists_in_its_cells() -> None:
+def test_simple_product_has_list_cells() -> None:
     tee = read(WOO).products["101"]
     assert (tee.price, tee.attributes["regular_price"]) == (15.0, 18.0)
     assert (tee.attributes["Tags"], tee.attributes["Material"]) == (("cotton", "summer"), "Cotton, organic")
@@ -135,12 +135,12 @@ def test_a_simple_product_has_lists_in_its_cells() -> None:
 
 
 @pytest.mark.parametrize("now", [datetime(2024, 5, 31, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC)])
-def test_outside_its_dates_a_sale_price_is_none(now: datetime) -> None:
+def test_sale_price_outside_its_dates_is_ignored(now: datetime) -> None:
     tee = read(WOO, now=now).products["101"]
     assert (tee.price, "regular_price" in tee.attributes) == (18.0, False)
 
 
-def test_what_is_not_for_sale_is_left_out_and_a_lost_variation_is_set_aside() -> None:
+def test_unpublished_product_is_skipped_and_orphan_variation_is_rejected() -> None:
     outcome = read(WOO)
     assert outcome.ids == ["101", "106", "100"]
     assert [(noted.line, noted.field, noted.reason) for noted in outcome.noted] == [
@@ -151,13 +151,13 @@ def test_what_is_not_for_sale_is_left_out_and_a_lost_variation_is_set_aside() ->
     assert outcome.rejected[0].detail == "no product is 'id:999'"
 
 
-def test_a_product_of_too_much_text_is_set_aside(tmp_path: Path) -> None:
+def test_product_with_too_much_text_is_rejected(tmp_path: Path) -> None:
     variations = "".join(f"{n},variation,,{'V' * 100_000},id:7,1,,1,Size,{n}\n" for n in range(1000, 1200))
     content = HEADER + "7,variable,SEVEN,Seven,,,visible,1,Size,\n" + variations
     assert read_bytes(tmp_path, content.encode()).reasons == [(2, "too many variants")]
 
 
-def test_variations_are_found_anywhere_and_each_once(tmp_path: Path) -> None:
+def test_variations_anywhere_are_found_once(tmp_path: Path) -> None:
     variations = "".join(f"{1000 + n},variation,,V,{('SEVEN', 'id:7')[n % 2]},{n + 1},,1,Size,{n}\n" for n in range(9))
     others = "".join(f"{2000 + n},simple,,S{n},,1,visible,1,,\n" for n in range(500))
     parents = "7,variable,SEVEN,Seven,,,visible,1,Size,\n8,variable,,Eight,,3,visible,1,,\n"

@@ -56,12 +56,12 @@ def both(one: Product, other: Product, folder: Path) -> tuple[list[str], list[st
         ({"identifiers": {"ean": ("4006381333948",)}}, ""),
     ],
 )
-def test_a_copy_is_exact_near_or_another_product(changes: dict[str, object], expected: str, tmp_path: Path) -> None:
+def test_duplicates_are_exact_near_or_none(changes: dict[str, object], expected: str, tmp_path: Path) -> None:
     found = both(TABLE, replace(TABLE, **changes), tmp_path)  # type: ignore[arg-type]
     assert found == {"exact": (["b"], []), "near": ([], ["b"]), "": ([], [])}[expected]
 
 
-def test_the_later_one_is_the_copy_and_names_the_first(tmp_path: Path) -> None:
+def test_later_product_is_the_duplicate_and_names_the_first(tmp_path: Path) -> None:
     products = [replace(TABLE, id=name) for name in "cab"]
     _, found = judged(products, [EXACT], tmp_path)
     failures = found.failures[EXACT.name]
@@ -69,7 +69,7 @@ def test_the_later_one_is_the_copy_and_names_the_first(tmp_path: Path) -> None:
     assert (failures.count, found.groups[EXACT.name]) == (2, 1)
 
 
-def test_copies_of_chinese_products_are_found(tmp_path: Path) -> None:
+def test_chinese_duplicates_are_found(tmp_path: Path) -> None:
     pan = Product(
         "a",
         "红木茶几客厅小户型",
@@ -79,21 +79,21 @@ def test_copies_of_chinese_products_are_found(tmp_path: Path) -> None:
     assert both(pan, replace(pan, title="白色电脑椅办公室用"), tmp_path / "other") == ([], [])
 
 
-def test_a_thousand_equal_products_are_compared_a_bounded_number_of_times(tmp_path: Path) -> None:
+def test_comparisons_of_equal_products_are_bounded(tmp_path: Path) -> None:
     _, found = judged([replace(TABLE, id=f"{at:04d}") for at in range(1_000)], [EXACT, NEAR], tmp_path)
     assert found.failures[EXACT.name].count == 999
     assert NEAR.name not in found.failures
     assert found.pairs < 6_000
 
 
-def test_pairs_past_the_bound_are_counted_as_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pairs_beyond_the_bound_are_counted_as_unchecked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_PAIRS", 10)
     _, found = judged([replace(TABLE, id=f"{at:04d}") for at in range(100)], [EXACT], tmp_path)
     assert found.pairs == 10
     assert found.unchecked > 300
 
 
-def test_near_copies_share_two_bands_nearly_always() -> None:
+def test_near_duplicates_share_two_minhash_bands() -> None:
     dice = random.Random(1)
     missed = 0
     for _ in range(400):
@@ -113,7 +113,7 @@ def products() -> st.SearchStrategy[list[tuple[str, ...]]]:
 
 
 @given(products(), st.integers(1, 40))
-def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...]], batch: int) -> None:
+def test_shared_values_match_a_brute_force_oracle(numbers: list[tuple[str, ...]], batch: int) -> None:
     import tempfile
 
     one = rule("identifiers.mpn", QualityCheck.UNIQUE)
@@ -151,12 +151,12 @@ def test_shared_values_are_those_of_a_stupid_oracle(numbers: list[tuple[str, ...
         ),
     ],
 )
-def test_spellings_of_a_value_meet(
+def test_spellings_of_a_value_are_equal(
     one: QualityRule, first: Product, second: Product, meet: bool, tmp_path: Path
 ) -> None:
     assert failing([first, second], one, tmp_path) == (["a", "b"] if meet else [])
 
 
-def test_one_product_with_a_number_twice_shares_it_with_nobody(tmp_path: Path) -> None:
+def test_repeated_identifier_in_one_product_is_not_shared(tmp_path: Path) -> None:
     product = Product("a", "A", identifiers={"ean": ("4006381333931",), "gtin": ("04006381333931",)})
     assert failing([product], rule("gtin", QualityCheck.UNIQUE), tmp_path) == []

@@ -39,7 +39,7 @@ def odd(values: str, product: Product, norms: Norms, *, guessed: bool = False) -
 @pytest.mark.parametrize(
     ("price", "is_odd"), [(60.0, False), (60 * 19, False), (60 * 22, True), (60 / 19, False), (60 / 22, True)]
 )
-def test_a_price_is_an_outlier_past_twenty_times_the_median(price: float, is_odd: bool) -> None:
+def test_price_over_twenty_times_the_median_is_an_outlier(price: float, is_odd: bool) -> None:
     said = odd("price", sold(price, "Tools", "Drills"), counted(DRILLS).norms())
     assert (said is not None) is is_odd
 
@@ -49,17 +49,17 @@ def test_the_value_names_the_category_and_its_median() -> None:
     assert said == "6,000.00; the median of tools > drills is 58.85"  # 59, to five percent
 
 
-def test_prices_that_spread_by_nature_are_no_outliers() -> None:
+def test_widely_spread_prices_are_not_outliers() -> None:
     spread = [sold(10 ** (place / 10), "Art") for place in range(60)]  # from 1 to 800,000
     assert odd("price", sold(900_000.0, "Art"), counted(spread).norms()) is None
 
 
-def test_a_tenth_of_wrong_prices_moves_no_bound() -> None:
+def test_ten_percent_wrong_prices_do_not_move_the_bounds() -> None:
     wrong = [sold(1e6, "Tools", "Drills") for _ in range(4)]
     assert odd("price", sold(1e6, "Tools", "Drills"), counted([*DRILLS, *wrong]).norms()) is not None
 
 
-def test_a_small_category_is_held_against_the_wider_one_with_more_room() -> None:
+def test_small_category_uses_the_parent_with_wider_bounds() -> None:
     norms = counted([*DRILLS, sold(2.0, "Tools", "Bits")]).norms()
     assert odd("price", sold(2.0, "Tools", "Bits"), norms) is None  # thirty times less than drills
     assert odd("price", sold(60 * 120.0, "Tools", "Bits"), norms) is not None
@@ -69,13 +69,13 @@ def test_prices_in_another_currency_are_not_compared() -> None:
     assert odd("price", sold(1e6, "Tools", "Drills", currency="KRW"), counted(DRILLS).norms()) is None
 
 
-def test_too_few_products_have_no_norm() -> None:
+def test_too_few_products_give_no_norm() -> None:
     norms = counted(DRILLS[: LEAST_PRODUCTS - 1]).norms()
     assert odd("price", sold(1e9, "Tools", "Drills"), norms) is None
     assert odd("currency", sold(5.0, "Tools", "Drills", currency="SEK"), norms) is None
 
 
-def test_a_currency_and_a_language_that_the_category_has_not() -> None:
+def test_unusual_currency_and_language_of_a_category() -> None:
     norms = counted(DRILLS).norms()
     said = odd("currency", sold(5.0, "Tools", "Drills", currency="SEK"), norms)
     assert said == "SEK; in tools > drills EUR is usual"
@@ -83,14 +83,14 @@ def test_a_currency_and_a_language_that_the_category_has_not() -> None:
     assert odd("language", sold(5.0, "Tools", "Drills", language=""), norms) is None
 
 
-def test_a_store_with_two_languages_has_no_odd_one() -> None:
+def test_bilingual_store_has_no_unusual_language() -> None:
     half = [sold(50.0, "Tools", "Drills", language="zh", currency="CNY") for _ in range(40)]
     norms = counted([*DRILLS, *half]).norms()
     assert odd("language", sold(5.0, "Tools", "Drills", language="zh"), norms) is None
     assert odd("currency", sold(5.0, "Tools", "Drills", currency="CNY"), norms) is None
 
 
-def test_a_detected_language_is_odd_only_when_the_title_confirms_it() -> None:
+def test_detected_language_is_unusual_only_if_the_title_confirms_it() -> None:
     norms = counted(DRILLS).norms()
     vague = Product("a", "Cindrelle Quarrel", category=("Tools", "Drills"), language="de")
     clear = Product("a", "Pfanne mit Deckel mit Griff", category=("Tools", "Drills"), language="de")
@@ -111,9 +111,7 @@ def products() -> st.SearchStrategy[list[Product]]:
 
 
 @given(products(), st.integers(0, 60), st.randoms(use_true_random=False))
-def test_any_split_and_order_of_rows_gives_the_same_norms(
-    rows: list[Product], cut: int, shuffle: random.Random
-) -> None:
+def test_order_and_batching_do_not_change_norms(rows: list[Product], cut: int, shuffle: random.Random) -> None:
     whole = counted(rows * 3)
     mixed = rows * 3
     shuffle.shuffle(mixed)
@@ -122,7 +120,7 @@ def test_any_split_and_order_of_rows_gives_the_same_norms(
     assert parts[0].norms() == whole.norms()
 
 
-def test_too_many_categories_are_counted_by_a_wider_level_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_categories_are_counted_by_parent_level(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_CATEGORIES", 50)
     rows = [sold(10.0 + part, f"top {part % 5}", f"level {part % 25}", f"leaf {part}") for part in range(600)]
     whole, backwards = counted(rows), counted(reversed(rows))

@@ -36,7 +36,7 @@ def report_of(
 
 @given(catalogs(maximum=30), st.integers(1, 30))
 @settings(max_examples=15, deadline=None)
-def test_batches_of_any_size_give_the_same_report(products: list[Product], batch: int) -> None:
+def test_batch_size_does_not_change_the_report(products: list[Product], batch: int) -> None:
     twice = [*products, *(replace(product, id=f"{product.id}+") for product in products)]
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         whole = report_of(twice, built_in_rules(), Path(one))
@@ -44,7 +44,7 @@ def test_batches_of_any_size_give_the_same_report(products: list[Product], batch
     assert parts.to_json() == whole.to_json()
 
 
-def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
+def test_scores_match_manual_calculation(tmp_path: Path) -> None:
     rules = [
         replace(rule("price", QualityCheck.COMPARE, op=">", values=(1.0,)), name="cheap", measure=Measure.ACCURACY),
         replace(rule("price", QualityCheck.COMPARE, op="<", values=(9.0,)), name="dear", measure=Measure.ACCURACY),
@@ -61,7 +61,7 @@ def test_scores_can_be_worked_out_by_hand(tmp_path: Path) -> None:
     assert scores[Measure.COMPLETENESS] == pytest.approx((4 / 4 + 4 / 4) / 12)  # title and price, of twelve fields
 
 
-def test_a_product_that_fails_alone_and_with_others_counts_once(tmp_path: Path) -> None:
+def test_product_with_several_failures_counts_once(tmp_path: Path) -> None:
     rules = [rule("price", QualityCheck.NOT_NULL), rule("title", QualityCheck.UNIQUE)]
     products = [Product("a", "T"), Product("b", "T", price=1.0), Product("c", "U"), Product("d", "V", price=1.0)]
     for batch in (1, 3, 4):
@@ -77,7 +77,7 @@ def test_a_catalog_without_products_has_no_scores(tmp_path: Path) -> None:
     assert msgspec.json.decode(report.to_json(), type=QualityReport) == report
 
 
-def test_findings_come_by_severity_then_by_count(tmp_path: Path) -> None:
+def test_findings_are_sorted_by_severity_and_count(tmp_path: Path) -> None:
     rules = [
         replace(rule("brand", QualityCheck.NOT_NULL), name="info", severity=Severity.INFO),
         replace(rule("price", QualityCheck.NOT_NULL), name="few"),
@@ -126,7 +126,7 @@ def attributes_of(page: str) -> set[str]:
     return found
 
 
-def test_nothing_of_a_feed_becomes_markup(hostile: QualityReport) -> None:
+def test_feed_text_is_escaped(hostile: QualityReport) -> None:
     page = html(hostile)
     assert "<script" not in page
     assert page.count("&lt;script&gt;") >= 5
@@ -136,7 +136,7 @@ def test_nothing_of_a_feed_becomes_markup(hostile: QualityReport) -> None:
     assert "{{ 7*7 }}" in page
 
 
-def test_the_page_asks_for_nothing_from_outside(hostile: QualityReport) -> None:
+def test_page_loads_no_external_resources(hostile: QualityReport) -> None:
     page = html(hostile)
     assert not re.search(r"<(link|img|iframe|object|embed|base)\b", page)
     assert not re.search(
@@ -146,7 +146,7 @@ def test_the_page_asks_for_nothing_from_outside(hostile: QualityReport) -> None:
     assert "default-src 'none'" in page
 
 
-def test_every_link_of_the_page_leads_to_an_anchor(tmp_path: Path) -> None:
+def test_page_links_have_anchors(tmp_path: Path) -> None:
     page = html(report_of([Product("a", "T"), Product("b", "T")], built_in_rules(), tmp_path))
     anchors = set(re.findall(r'id="([^"]+)"', page))
     links = set(re.findall(r'<a href="#([^"]+)"', page))
@@ -164,7 +164,7 @@ def test_the_same_report_gives_the_same_page(hostile: QualityReport) -> None:
     ("share", "text"),
     [(None, "–"), (0.0, "0%"), (1.0, "100%"), (0.99999, "99.9%"), (1e-9, "0.01%"), (0.005, "0.50%"), (0.25, "25.0%")],
 )
-def test_a_share_is_all_or_nothing_only_when_it_is(share: float | None, text: str) -> None:
+def test_share_shows_0_or_100_percent_only_if_exact(share: float | None, text: str) -> None:
     assert share_text(share) == text
 
 

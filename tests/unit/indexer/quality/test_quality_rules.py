@@ -63,12 +63,12 @@ def test_there_are_about_forty_built_in_rules_over_all_measures() -> None:
     assert all(rule.advice for rule in rules)
 
 
-def test_the_docs_list_every_built_in_rule_as_it_is() -> None:
+def test_docs_list_every_built_in_rule() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \| (\w+) \| (.+?) \|$", DOCS.read_text("utf-8"), re.MULTILINE)
     assert rows == [(rule.name, rule.measure, rule.severity, rule.says) for rule in built_in_rules()]
 
 
-def test_own_rules_come_on_top_and_replace_built_in_ones_of_their_name(tmp_path: Path) -> None:
+def test_custom_rules_extend_and_replace_built_in_rules(tmp_path: Path) -> None:
     own = OWN + changed(name='"no_image"', field='"image"', severity='"error"', when="")
     rules = {rule.name: rule for rule in merge_custom_rules(written(tmp_path, own))}
     assert len(rules) == len(built_in_rules()) + 1
@@ -119,7 +119,7 @@ def test_the_operands_of_every_check_are_read(tmp_path: Path) -> None:
         (OWN + OWN, ["'no_colour'", "2 times"]),
     ],
 )
-def test_a_fault_is_said_with_the_file_the_rule_and_what_is_right(tmp_path: Path, text: str, parts: list[str]) -> None:
+def test_error_names_file_rule_and_correct_form(tmp_path: Path, text: str, parts: list[str]) -> None:
     with pytest.raises(SettingError) as raised:
         load_rules(written(tmp_path, text))
     assert all(part in str(raised.value) for part in ["my.toml", *parts]), str(raised.value)
@@ -181,7 +181,7 @@ BARE = Product(id="b", title="Saw")
     ],
     ids=lambda value: f"{value.name}-{value.op}" if isinstance(value, QualityRule) else None,
 )
-def test_a_check_fails_for_the_products_that_it_should(one: QualityRule, expected: list[str], tmp_path: Path) -> None:
+def test_check_fails_for_the_expected_products(one: QualityRule, expected: list[str], tmp_path: Path) -> None:
     assert failing([DRILL, BARE], one, tmp_path) == expected
 
 
@@ -208,7 +208,7 @@ def test_a_rule_that_the_library_cannot_evaluate_is_named(tmp_path: Path) -> Non
         failing([DRILL], impossible, tmp_path)
 
 
-def test_the_value_that_fails_is_shown_beside_the_one_that_it_is_held_against(tmp_path: Path) -> None:
+def test_finding_shows_the_value_and_the_reference(tmp_path: Path) -> None:
     from tests.quality_rows import judged
 
     one = rule("attributes.length", QualityCheck.COMPARE, op=">", other="attributes.width")
@@ -229,7 +229,7 @@ def check_digit(body: str) -> str:
 
 
 @given(st.sampled_from((7, 11, 12, 13)).flatmap(lambda size: st.text("0123456789", min_size=size, max_size=size)))
-def test_a_number_is_right_with_one_check_digit_only(body: str) -> None:
+def test_identifier_is_valid_with_one_check_digit_only(body: str) -> None:
     right = check_digit(body)
     assert [is_broken("gtin", body + digit) for digit in "0123456789"] == [digit != right for digit in "0123456789"]
 
@@ -253,15 +253,15 @@ def test_a_number_is_right_with_one_check_digit_only(body: str) -> None:
         ("isbn", "9780306406157", False),
     ],
 )
-def test_trade_numbers_of_the_books(kind: str, number: str, expected: bool) -> None:
+def test_published_gtin_examples_are_valid(kind: str, number: str, expected: bool) -> None:
     assert is_broken(kind, number) is expected
 
 
-def test_the_demo_stores_numbers_are_right() -> None:
+def test_demo_store_identifiers_are_valid() -> None:
     assert not any(are_broken([(0, "ean", ean13(index)) for index in range(0, 10**6, 997)]))
 
 
-def test_the_first_broken_number_is_shown_with_its_kind() -> None:
+def test_first_invalid_identifier_is_shown_with_its_kind() -> None:
     product = Product("a", "A", identifiers={"ean": ("4006381333931", "1"), "upc": ("2",), "sku": ("3",)})
     assert read("broken_gtin", product) == "ean 1"
     assert read("gtin", product) == "4006381333931"
@@ -274,11 +274,11 @@ def read(field: str, product: Product) -> object:
 
 @pytest.mark.parametrize("name", ["stock", "Stock", "quantity", "Variant Inventory Qty", "stock_quantity"])
 @pytest.mark.parametrize(("value", "expected"), [(-3.0, -3.0), ("-3", -3), ("4.5 ", 4.5), ("many", None), (True, None)])
-def test_stock_is_found_under_the_names_that_shops_use(name: str, value: float | str, expected: float | None) -> None:
+def test_stock_is_found_under_common_names(name: str, value: float | str, expected: float | None) -> None:
     assert stock(Product("a", "A", attributes={"colour": "red", name: value})) == expected
 
 
-def test_an_sku_identifies_nothing_outside_its_store() -> None:
+def test_sku_is_not_a_global_identifier() -> None:
     assert identifier(Product("a", "A", identifiers={"sku": ("1",)})) is None
     assert identifier(Product("a", "A", identifiers={"sku": ("1",), "mpn": ("M1",)})) == "M1"
 
@@ -300,7 +300,7 @@ def variants(*given_: tuple[str, dict[str, str], float | None]) -> tuple[Variant
         (9.0, (("1", {"size": "S"}, 5.0),), "the product costs 9.00, its cheapest variant 5.00"),
     ],
 )
-def test_what_is_wrong_between_variants(
+def test_inconsistent_variants_are_found(
     price: float | None, given_: tuple[tuple[str, dict[str, str], float | None], ...], expected: str | None
 ) -> None:
     assert variant_fault(Product("a", "A", price=price, variants=variants(*given_))) == expected
@@ -320,11 +320,11 @@ def titled(title: str, language: str) -> Product:
         (titled("Pfanne mit Deckel mit Griff", ""), None),
     ],
 )
-def test_a_title_in_another_language_than_declared(product: Product, expected: str | None) -> None:
+def test_title_in_undeclared_language_is_found(product: Product, expected: str | None) -> None:
     assert read("other_language", product) == expected
 
 
-def test_a_language_that_was_detected_is_not_held_against_itself() -> None:
+def test_detected_language_is_not_compared_with_itself() -> None:
     batch = make_batch([titled("Pfanne mit Deckel mit Griff", "en")], [True], Norms({}), NOW, detect_by_word)
     assert list(read_field("other_language", FIELDS["other_language"].kind, batch)) == [None]
 
@@ -333,7 +333,7 @@ def test_a_chinese_character_counts_as_three_letters() -> None:
     assert read("title_length", Product("a", "电钻")) == 6
 
 
-def test_every_field_can_be_asked_for(tmp_path: Path) -> None:
+def test_every_field_can_be_required(tmp_path: Path) -> None:
     everything = Product("a", "A")
     for name in FIELDS:
         assert failing([everything], rule(name, QualityCheck.NOT_NULL), tmp_path / name) in ([], ["a"])

@@ -48,7 +48,7 @@ def groups(titles: Sequence[str | Product], folder: Path) -> list[int]:
         ),
     ],
 )
-def test_variants_are_a_group(titles: Sequence[str | Product], tmp_path: Path) -> None:
+def test_variants_form_a_group(titles: Sequence[str | Product], tmp_path: Path) -> None:
     assert groups(["Unrelated Garden Gnome Statue", *titles], tmp_path) == [0] + [1] * len(titles)
 
 
@@ -73,7 +73,7 @@ def test_variants_are_a_group(titles: Sequence[str | Product], tmp_path: Path) -
         ),
     ],
 )
-def test_different_products_are_not(titles: Sequence[str | Product], tmp_path: Path) -> None:
+def test_different_products_form_no_group(titles: Sequence[str | Product], tmp_path: Path) -> None:
     assert groups(titles, tmp_path) == [0, 1]
 
 
@@ -83,7 +83,7 @@ def test_equal_titles_are_a_group_only_where_the_products_are_copies(tmp_path: P
     assert groups([album, album, other], tmp_path) == [0, 0, 2]
 
 
-def test_copies_join_the_groups_of_variants(tmp_path: Path) -> None:
+def test_duplicates_join_the_groups_of_variants(tmp_path: Path) -> None:
     red = Product("", "Torvane Magnetic Tape Measure, Red")
     assert groups([red, replace(red, title="Torvane Magnetic Tape Measure, Blue"), red, "Other"], tmp_path) == [
         0,
