@@ -197,6 +197,8 @@ class Hit:
     """The candidates that the hit stands for where results are grouped, itself among them."""
     siblings: tuple[str, ...] = ()
     """The ids of the others, in their order; at most 100."""
+    product_type: str = ""
+    """The type of the product, where a search found it: "cordless drill"."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,19 @@ class WantedTypes:
 NO_TYPES = WantedTypes(MappingProxyType({}))
 
 
+@dataclass(frozen=True, slots=True)
+class TypeNames:
+    """The types of one product, in words; empty where there is none."""
+
+    by_title: str = ""
+    by_category: str = ""
+
+    @property
+    def name(self) -> str:
+        """The one to show where one is shown."""
+        return self.by_title or self.by_category
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ProductTypes:
     """The types of a catalog's products. Read-only, thread-safe."""
@@ -211,13 +224,21 @@ class ProductTypes:
         number = int(self._at(np.array([row]))[0, 0])
         return " ".join(self.phrases[number]) if number >= 0 else ""
 
+    def names_of(self, row: int, product: Product) -> TypeNames:
+        """The types of the product at a row in its own words."""
+        texts = product.title, product.category[-1] if product.category else ""
+        numbers = self._at(np.array([row]))[:, 0].tolist()
+        pairs = zip(numbers, texts, strict=True)
+        return TypeNames(*(_in_words(self.phrases[number], text) if number >= 0 else "" for number, text in pairs))
+
     def _at(self, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         """The types of products by title and by category (2, n)."""
         found = np.full((2, len(rows)), -1, np.int32)
         is_stored = rows < len(self.by_title)
         found[0, is_stored], found[1, is_stored] = self.by_title[rows[is_stored]], self.by_category[rows[is_stored]]
         for place, row in enumerate(rows.tolist()) if self.changed else ():
-            found[:, place] = self.changed.get(row, found[:, place])
+            if row in self.changed:
+                found[:, place] = self.changed[row]
         return found
 
     def _classify(self, product: Product) -> tuple[int, int]:
@@ -233,6 +254,15 @@ class ProductTypes:
             if numbers:
                 return max(numbers, key=lambda number: len(self.phrases[number]))
         return -1
+
+
+@lru_cache(maxsize=2**14)
+def _in_words(phrase: Phrase, text: str) -> str:
+    """The words of a text that have the terms of a type: "washing machine"; the terms where it has no such words."""
+    words = [word.strip(".'&-") for word in _WORD.findall(fold(text))]
+    terms, count = tuple(map(word_term, words)), len(phrase)
+    found = (" ".join(words[at : at + count]) for at in range(len(words)) if terms[at : at + count] == phrase)
+    return next(found, " ".join(phrase))
 
 
 @lru_cache(maxsize=8)

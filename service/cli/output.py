@@ -204,5 +204,6 @@ def show_moves(preview: Preview) -> None:
         for move in moves:
             places = f"{move.before or ''} → {move.after or ''}".strip()
             title = Text(printable(f"{move.title} ({move.product})"), style=style)
-            table.add_row(Text(sign, style=style), places, title, Text(printable(move.rule), style="dim"))
+            notes = (Text(printable(note), style="dim") for note in (move.product_type, move.rule))
+            table.add_row(Text(sign, style=style), places, title, *notes)
     show_table(table) if table.row_count else say("The page would be the same.")

@@ -284,6 +284,8 @@ def _stages_line(hit: Hit) -> str:
         score = hit.stages.get(stage)
         if score is not None:
             parts.append(f"{stage} {score.score:.3f}" + (f" #{score.rank}" if score.rank else ""))
+    if hit.product_type:
+        parts.append(f"type {printable(hit.product_type)}")
     return ", ".join(parts)
 
 

@@ -220,6 +220,8 @@ class HitMove:
     after: int | None
     rule: str
     """The rule that moved it, if one says so."""
+    product_type: str
+    """The type of the product after the change; of one that goes, before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,11 +241,11 @@ class Preview:
 def compare_pages(before: Page, after: Page) -> Preview:
     """The difference between two pages of one search."""
     was, becomes = _places(before), _places(after)
-    rules = {hit.product.id: hit.rule for page in (before, after) for hit in page.hits}
-    titles = {hit.product.id: hit.product.title for page in (before, after) for hit in page.hits}
+    hits = {hit.product.id: hit for page in (before, after) for hit in page.hits}
 
     def move(product: str) -> HitMove:
-        return HitMove(product, titles[product], was.get(product), becomes.get(product), rules[product])
+        hit = hits[product]
+        return HitMove(product, hit.product.title, was.get(product), becomes.get(product), hit.rule, hit.product_type)
 
     return Preview(
         before,

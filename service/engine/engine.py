@@ -20,6 +20,7 @@ from retrieval.records import Event, Page, PastAct, Product
 from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
+from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
@@ -349,6 +350,12 @@ class SearchEngine:
         """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
+
+    def product_types(self, product_id: str) -> TypeNames:
+        """The types of one product; raises UnknownProductError where there is none of this id."""
+        snapshot = self.snapshot
+        row = row_of(snapshot, product_id)
+        return snapshot.types.names_of(row, snapshot.products[row])
 
     def upsert(self, products: Iterable[Product]) -> AppliedChanges:
         """Adds products, or replaces those of the same id, durably: searches find them when this returns.

@@ -49,7 +49,7 @@ def explain_hits(
         product = snapshot.products[row]
         met = _matches(encoder, query, product, candidates, at) if encoder and query else ()
         unrelated = snapshot.manifest.background.mean
-        named = snapshot.types.name_of(row)
+        named = snapshot.types.names_of(row, product).name
         hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at], named)
         parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
         if scored.of_type[place]:

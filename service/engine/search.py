@@ -17,7 +17,7 @@ from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Facet, Hit, Page
+from retrieval.records import Facet, Hit, Page, Product
 from retrieval.text.preferences import query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import (
@@ -259,8 +259,9 @@ class Search:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
             arranged = RuleOrder(_first(fetch, by.limit, groups))
-        products, rules, rows = self._snapshot.products, arranged.rules, self._cut(arranged.rows)
-        hits = [Hit(products[row], 0.0, {}, rule=rules.get(row, "")) for row in rows]
+        rules, rows = arranged.rules, self._cut(arranged.rows)
+        found = ((row, *self._product(row)) for row in rows)
+        hits = [Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named) for row, product, named in found]
         facets: Mapping[str, Facet] = {}
         if self._counted:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
@@ -332,11 +333,17 @@ class Search:
         end = self._query.page * self._query.size
         return [int(row) for row in rows[end - self._query.size : end]]
 
+    def _product(self, row: int) -> tuple[Product, str]:
+        """A product, and the name of its type."""
+        product = self._snapshot.products[row]
+        return product, self._snapshot.types.names_of(row, product).name
+
     def _hit(self, row: int, arranged: RuleOrder, ranking: Ranking) -> Hit:
         candidate = ranking.candidate(row)
         identifier = self._query.text.strip() if row in ranking.identified else ""
         score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
-        return Hit(self._snapshot.products[row], score, candidate.stages, identifier, rule=rule)
+        product, named = self._product(row)
+        return Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named)
 
     def _explained(self, hits: Sequence[Hit], rows: Sequence[int], ranking: Ranking) -> Sequence[Hit]:
         if not self._query.explain or self._stages.last is None:

@@ -13,6 +13,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product
+from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
@@ -303,6 +304,8 @@ class ProductResponse:
     """One product."""
 
     product: Product
+    types: TypeNames
+    """The types of product that it has."""
 
 
 @dataclass(frozen=True, slots=True)

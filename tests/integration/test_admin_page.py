@@ -47,6 +47,7 @@ def test_a_search_explains_each_hit(browser: Browser, address: str, store: Searc
         assert all(f"{stage} {given.score:.3f}" in said for stage, given in hit.stages.items())
         assert hit.explanation is not None
         assert hit.explanation.contributions[0].name in said
+        assert f"type {hit.product_type}" in said
         assert serious_faults(visit.page) == []
 
 
@@ -55,6 +56,7 @@ def test_product_is_found_and_changed(browser: Browser, address: str, store: Sea
     with visiting(browser, address) as visit:
         visit.page.goto(f"/admin#products/{product.id}")
         visit.page.get_by_role("heading", name=product.title).wait_for()
+        visit.page.get_by_text(f"Type: {store.product_types(product.id).by_title} (by its title)").wait_for()
         visit.page.get_by_label("Price").fill("1.25")
         visit.page.get_by_label("Availability").select_option("preorder")
         visit.page.get_by_role("button", name="Change").click()
@@ -112,7 +114,7 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.page.get_by_label("Try it on").fill("drill")
         visit.page.get_by_role("button", name="What would this change?").click()
         rows = visit.page.get_by_role("region", name="What would change").get_by_role("row")
-        rows.filter(has_text=last.title).filter(has_text="15").first.wait_for()
+        rows.filter(has_text=last.title).filter(has_text="15").filter(has_text="drill").first.wait_for()
         assert serious_faults(visit.page) == []
         assert store.search("drill").hits[0].product.id != last.id
         visit.page.get_by_role("button", name="Save").click()

@@ -91,7 +91,7 @@ def similar(
 def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
     """All fields of a product; 304 if it matches If-None-Match."""
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
-    return tagged_response(request, ProductResponse(found))
+    return tagged_response(request, ProductResponse(found, context.engine.product_types(product_id)))
 
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:

@@ -95,6 +95,7 @@ export function previewOf(found) {
   if (!rows.length) return el("p", { role: "status", text: `The first 20 places stay as they are. ${counts}` });
   return [el("p", { role: "status", text: counts }), table("What would change", [
     ["product", ({ title, product }) => title || product],
+    ["type", ({ product_type: type }) => type],
     ["place before", ({ before }) => number(before), true],
     ["place after", ({ after }) => number(after), true],
     ...(rows.some(({ rule }) => rule) ? [["by rule", ({ rule }) => rule]] : []),

@@ -42,6 +42,7 @@ function explained(hit, at) {
     el("span", { class: "tag", text: `${stage} ${given.score.toFixed(3)}${given.rank ? ` · #${given.rank}` : ""}` }));
   if (hit.identifier) reasons.unshift(el("span", { class: "tag in_stock", text: `exact identifier ${hit.identifier}` }));
   if (hit.rule) reasons.unshift(el("span", { class: "tag preorder", text: `rule ${hit.rule}` }));
+  if (hit.product_type) reasons.push(el("span", { class: "tag", text: `type ${hit.product_type}` }));
   return el("li", {}, el("span", { class: "place", text: at }), mark(product),
     el("div", {}, el("h2", {}, el("a", { href: `#products/${encodeURIComponent(product.id)}`, text: product.title })),
       el("p", { class: "hint", text: [product.id, product.brand, product.category.join(" > ")].filter(Boolean).join(" · ") }),

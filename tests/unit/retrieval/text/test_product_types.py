@@ -10,7 +10,7 @@ import pytest
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import ROWS_FILE, ProductTypes, head_phrases, type_synonyms
+from retrieval.text.product_types import ROWS_FILE, ProductTypes, TypeNames, head_phrases, type_synonyms
 from retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
@@ -101,6 +101,24 @@ def test_a_live_change_gives_a_product_its_type() -> None:
     changed = TYPES.with_changes({1: None, 9: Product("n", "Torvane Brushless Cordless Drill, 12V")})
     assert [changed.name_of(row) for row in (0, 1, 9, 10)] == ["cordless drill", "", "cordless drill", ""]
     assert TYPES.name_of(1) == "hammer drill", "the types of the version stay as they are"
+
+
+@pytest.mark.parametrize(
+    ("row", "title", "category", "names"),
+    [
+        (0, "Torvane Cordless Drills, 12V", ("Tools", "Drills"), TypeNames("cordless drills", "drills")),
+        (1, "Hammer-Drill", (), TypeNames("hammer drill")),
+        (2, "Storage case; drill-bit sets: Drill Bit Set.", (), TypeNames("drill bit set")),
+        (3, "Mug", ("Mugs",), TypeNames()),
+        (4, "", (), TypeNames()),
+    ],
+)
+def test_types_are_shown_in_the_words_of_the_product(
+    row: int, title: str, category: tuple[str, ...], names: TypeNames
+) -> None:
+    found = TYPES.names_of(row, Product("p", title, category=category))
+    assert found == names
+    assert found.name == names.by_title
 
 
 def test_types_are_read_as_written_and_refused_where_they_are_of_other_products(tmp_path: Path) -> None:

@@ -205,6 +205,14 @@ def test_a_query_that_names_a_kind_brings_the_kind_before_its_accessories(engine
         assert all(kind in each or each.startswith(kind) for each in named), (query, named)
 
 
+def test_a_hit_shows_the_type_of_its_product(engine: SearchEngine) -> None:
+    for hit in (*engine.search("cordless drill").hits, *engine.search("").hits, *engine.search("asdfqwzx").nearest):
+        assert hit.product_type == engine.product_types(hit.product.id).name
+    assert "drill" in engine.search("cordless drill").hits[0].product_type
+    with pytest.raises(UnknownProductError):
+        engine.product_types("nosuch")
+
+
 @settings(max_examples=100)
 @given(text=st.text(max_size=60))
 @example("\ud800")

@@ -25,11 +25,12 @@ from tests.unit.service.http.test_health import value
 
 
 def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
-    hidden = store.search("drill").hits[0].product.id
+    first = store.search("drill").hits[0]
+    hidden = first.product.id
     hide = {"kind": "hide", "products": [hidden]}
     rule = {"id": "no-drill", "when": {"query": "drill", "match": "exact"}, "actions": [hide]}
     seen = client.post("/v1/rules/preview", json={"q": "drill", "put": [rule]}).json()
-    assert [each["product"] for each in seen["lost"]] == [hidden]
+    assert [(each["product"], each["product_type"]) for each in seen["lost"]] == [(hidden, first.product_type)]
     assert seen["total_after"] == seen["total_before"] - 1
     assert client.get("/v1/search", params={"q": "drill"}).json()["hits"][0]["product"]["id"] == hidden
     revision = client.put("/v1/rules", json={"rules": [rule]}).json()["revision"]

@@ -80,6 +80,7 @@ def test_a_product_is_not_sent_twice_to_who_has_it(client: TestClient, store: Se
     product = store.search("drill").hits[0].product
     first = client.get(f"/v1/products/{product.id}")
     assert first.json()["product"]["title"] == product.title
+    assert first.json()["types"]["by_category"] == "drills"
     again = client.get(f"/v1/products/{product.id}", headers={"If-None-Match": first.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
 
