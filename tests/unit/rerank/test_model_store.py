@@ -75,13 +75,13 @@ def damage(registry: RankerStore, name: str) -> None:
 
 
 class TestAdding:
-    def test_an_index_without_rankers_serves_none_and_says_nothing(self, registry: RankerStore) -> None:
+    def test_index_without_rankers_serves_none_without_notice(self, registry: RankerStore) -> None:
         assert registry.names() == []
         found = registry.serving(ENCODING)
         assert (found.model, found.notices) == (None, ())
         assert not registry.folder.exists()
 
-    def test_what_is_published_serves(self, registry: RankerStore) -> None:
+    def test_published_ranker_serves(self, registry: RankerStore) -> None:
         first = registry.publish(building(1), SPEC, REPORT)
         second = registry.publish(building(2), SPEC, REPORT)
         assert [first.model.name, second.model.name] == ["ranker-0001", "ranker-0002"]
@@ -90,7 +90,7 @@ class TestAdding:
         assert found.model == second.model == registry.open("ranker-0002")
         assert found.notices == ()
 
-    def test_a_rejected_one_does_not_serve_and_has_a_reason(self, registry: RankerStore) -> None:
+    def test_rejected_ranker_does_not_serve_and_has_a_reason(self, registry: RankerStore) -> None:
         publish(registry)
         kept = add_rejected(registry)
         assert (kept.serves, kept.model.report.rejection_reasons) == (False, ("worse: nDCG@10",))
@@ -116,12 +116,12 @@ class TestAdding:
             registry.publish(building(), msgspec.structs.replace(SPEC, layers=-1), REPORT)
         assert {path.name for path in registry.folder.iterdir()} == {CURRENT, "lock", "ranker-0001"}
 
-    def test_no_index_no_ranker(self, tmp_path: Path) -> None:
+    def test_missing_index_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(StoreMissingError, match="does not exist"):
             publish(ranker_store(tmp_path / "none"))
         assert not (tmp_path / "none").exists()
 
-    def test_a_number_is_not_given_twice(self, registry: RankerStore) -> None:
+    def test_numbers_are_not_reused(self, registry: RankerStore) -> None:
         publish(registry, 2)
         shutil.rmtree(registry.folder / "ranker-0001")
         add_rejected(registry)
@@ -129,12 +129,12 @@ class TestAdding:
 
 
 class TestRetention:
-    def test_the_newest_ten_stay_and_the_removed_are_named(self, registry: RankerStore) -> None:
+    def test_newest_ten_are_kept_and_removed_ones_reported(self, registry: RankerStore) -> None:
         publish(registry, KEEP)
         assert registry.publish(building(), SPEC, REPORT).removed == ("ranker-0001",)
         assert registry.names() == [f"ranker-{number:04d}" for number in range(2, 12)]
 
-    def test_the_one_that_serves_and_those_that_may_outlive_failures(self, registry: RankerStore) -> None:
+    def test_serving_ranker_and_fallbacks_are_kept(self, registry: RankerStore) -> None:
         few = ranker_store(registry.root, keep=2)
         publish(few, 3)
         few.rollback("ranker-0002", ENCODING)
@@ -142,7 +142,7 @@ class TestRetention:
         assert few.names() == ["ranker-0002", "ranker-0003", "ranker-0005", "ranker-0006"]
         assert few.serving(ENCODING).model == few.open("ranker-0002")
 
-    def test_damaged_ones_push_no_whole_one_out_and_none_is_too_few(self, registry: RankerStore) -> None:
+    def test_damaged_rankers_do_not_count_for_retention(self, registry: RankerStore) -> None:
         few = ranker_store(registry.root, keep=1)
         publish(few)
         for _ in range(3):
@@ -164,7 +164,7 @@ class TestServing:
         ],
         ids=["damaged", "gone", "newer"],
     )
-    def test_one_that_cannot_be_opened_is_passed_over_with_a_notice(
+    def test_unopenable_ranker_is_skipped_with_a_notice(
         self, registry: RankerStore, harm: Callable[[Path], object], notice: str
     ) -> None:
         publish(registry, 2)
@@ -175,14 +175,14 @@ class TestServing:
         assert notice in found.notices[0]
         assert found.notices[0].endswith("; ranker-0001 serves in its place")
 
-    def test_none_whole_the_merged_order_with_a_notice(self, registry: RankerStore) -> None:
+    def test_merged_order_serves_with_a_notice_if_all_are_damaged(self, registry: RankerStore) -> None:
         publish(registry)
         damage(registry, "ranker-0001")
         found = registry.serving(ENCODING)
         assert found.model is None
         assert found.notices[0].endswith("; results keep the merged order")
 
-    def test_another_encoder_gets_the_newest_that_fits_or_none(self, registry: RankerStore) -> None:
+    def test_other_encoder_uses_the_newest_matching_ranker_or_none(self, registry: RankerStore) -> None:
         publish(registry)
         registry.publish(building(), msgspec.structs.replace(SPEC, encoder="encoder-2"), REPORT)
         assert registry.serving(OTHER).model == registry.open("ranker-0002")
@@ -194,7 +194,7 @@ class TestServing:
         assert "shelfwise train ranker; results keep the merged order" in third.notices[0]
 
     @pytest.mark.parametrize("said", [b"", b"garbage", b"ranker-0001 0000", b"\xff" * 9])
-    def test_garbage_in_the_pointer_serves_none_until_a_rollback(self, registry: RankerStore, said: bytes) -> None:
+    def test_invalid_pointer_serves_none_until_a_rollback(self, registry: RankerStore, said: bytes) -> None:
         publish(registry, 2)
         (registry.folder / CURRENT).write_bytes(said)
         found = registry.serving(ENCODING)
@@ -203,7 +203,7 @@ class TestServing:
         assert add_rejected(registry).removed == ()
         assert registry.rollback(encoding=ENCODING).model.name == "ranker-0002"
 
-    def test_a_pointer_written_by_hand_lets_no_rejected_one_serve(self, registry: RankerStore) -> None:
+    def test_manual_pointer_to_a_rejected_ranker_is_ignored(self, registry: RankerStore) -> None:
         publish(registry)
         add_rejected(registry)
         (registry.folder / CURRENT).write_text("ranker-0002")
@@ -213,7 +213,7 @@ class TestServing:
 
 
 class TestRollback:
-    def test_the_newest_before_that_can_serve(self, registry: RankerStore) -> None:
+    def test_rollback_selects_the_newest_earlier_usable_ranker(self, registry: RankerStore) -> None:
         publish(registry, 2)
         add_rejected(registry)
         publish(registry)
@@ -223,13 +223,13 @@ class TestRollback:
         assert "ranker-0002/model.onnx" in done.passed_over[0]
         assert registry.serving(ENCODING).model == done.model
 
-    def test_by_name_forwards_too(self, registry: RankerStore) -> None:
+    def test_rollback_by_name_works_forwards(self, registry: RankerStore) -> None:
         publish(registry, 2)
         registry.rollback(encoding=ENCODING)
         assert registry.rollback("ranker-0002", ENCODING).previous == "ranker-0001"
         assert registry.current() == "ranker-0002"
 
-    def test_what_cannot_serve_is_refused_and_the_pointer_stays(self, registry: RankerStore) -> None:
+    def test_rollback_to_unusable_ranker_is_refused(self, registry: RankerStore) -> None:
         publish(registry)
         add_rejected(registry)
         publish(registry, 2)
@@ -245,7 +245,7 @@ class TestRollback:
                 registry.rollback(name, ENCODING)
         assert registry.current() == "ranker-0004"
 
-    def test_without_one_before_there_is_no_way_back_but_off(self, registry: RankerStore) -> None:
+    def test_rollback_without_an_earlier_ranker_is_refused(self, registry: RankerStore) -> None:
         with pytest.raises(UnknownModelError, match="it holds none; train one: shelfwise train ranker"):
             registry.rollback(encoding=ENCODING)
         publish(registry)
@@ -254,7 +254,7 @@ class TestRollback:
 
 
 class TestOff:
-    def test_none_serves_also_none_that_is_published_later_until_a_rollback(self, registry: RankerStore) -> None:
+    def test_off_applies_to_later_rankers_until_a_rollback(self, registry: RankerStore) -> None:
         assert (registry.current(), registry.is_off()) == ("", False)
         publish(registry)
         stamp = registry.stamp()
@@ -270,7 +270,7 @@ class TestOff:
 
 
 class TestRivals:
-    def test_who_publishes_at_the_same_time_waits_and_none_is_lost(self, registry: RankerStore) -> None:
+    def test_concurrent_publishes_wait_and_none_is_lost(self, registry: RankerStore) -> None:
         command = [sys.executable, "-c", PUBLISHER, str(registry.root)]
         processes = [Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(2)]
         with ThreadPoolExecutor(2) as threads:
@@ -281,7 +281,7 @@ class TestRivals:
             registry.open(name)
         assert registry.current() == "ranker-0006"
 
-    def test_a_rollback_while_another_writes_is_refused_at_once(self, registry: RankerStore) -> None:
+    def test_rollback_during_a_publish_is_refused(self, registry: RankerStore) -> None:
         publish(registry)
         with hold_lock(registry.folder, "publish"):
             with pytest.raises(StoreLockedError, match="a publish is at work"):
@@ -291,7 +291,7 @@ class TestRivals:
 
 
 class TestDisk:
-    def test_a_full_disk_is_told_and_what_served_serves_on(self, registry: RankerStore) -> None:
+    def test_full_disk_is_reported_and_the_serving_ranker_stays(self, registry: RankerStore) -> None:
         publish(registry)
         before = registry.serving(ENCODING)
         with full_disk(100), pytest.raises(StoreError, match=r"rankers cannot be written .*check the disk"):
@@ -301,7 +301,7 @@ class TestDisk:
         publish(registry)
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to this user")
-    def test_a_folder_that_may_only_be_read_serves_and_is_told_to_who_writes(self, registry: RankerStore) -> None:
+    def test_read_only_folder_serves_and_refuses_writes(self, registry: RankerStore) -> None:
         publish(registry)
         registry.folder.chmod(0o500)
         assert registry.serving(ENCODING).model == registry.open("ranker-0001")
@@ -309,13 +309,13 @@ class TestDisk:
             publish(registry)
         registry.folder.chmod(0o700)
 
-    def test_a_file_where_the_folder_should_be(self, registry: RankerStore) -> None:
+    def test_file_in_place_of_the_folder_is_refused(self, registry: RankerStore) -> None:
         registry.folder.write_text("")
         assert registry.serving(ENCODING).model is None
         with pytest.raises(StoreError, match=r"rankers cannot be written .*the permissions of that folder"):
             publish(registry)
 
-    def test_files_that_stand_where_rankers_do(self, registry: RankerStore) -> None:
+    def test_files_in_place_of_ranker_folders_are_damaged(self, registry: RankerStore) -> None:
         publish(registry)
         (registry.folder / "ranker-0002").write_text("")
         (registry.folder / "ranker-0003").symlink_to("ranker-0001")
@@ -338,11 +338,13 @@ class TestDisk:
     ],
     ids=["newest stay", "few", "none", "current stays", "failures leave a way back"],
 )
-def test_surplus(names: list[str], able: list[str], current: str, keep: int, removed: list[str]) -> None:
+def test_surplus_lists_removable_rankers(
+    names: list[str], able: list[str], current: str, keep: int, removed: list[str]
+) -> None:
     assert surplus(names, able, current, keep) == tuple(removed)
 
 
-def test_leftovers_of_any_kind_are_swept(tmp_path: Path) -> None:
+def test_leftovers_are_removed(tmp_path: Path) -> None:
     kept = tmp_path / "ranker-0001"
     kept.mkdir()
     (kept / "model.onnx").write_bytes(b"1")
@@ -362,7 +364,7 @@ class TestPointer:
         store.folder.mkdir()
         return store
 
-    def test_a_person_may_write_a_name_without_a_checksum(self, store: RankerStore) -> None:
+    def test_pointer_without_a_checksum_is_accepted(self, store: RankerStore) -> None:
         (store.folder / CURRENT).write_text("ranker-0003\n")
         assert store.current() == "ranker-0003"
 
@@ -371,7 +373,7 @@ class TestPointer:
         [b"", b"ranker-1", b"../ranker-0001", b"off 0000000000000000", b"\xff" * 120, b"ranker-0001 " * 1_000_000],
         ids=range(6),
     )
-    def test_anything_else_is_refused_with_the_cure(self, store: RankerStore, content: bytes) -> None:
+    def test_invalid_pointer_is_refused_with_the_remedy(self, store: RankerStore, content: bytes) -> None:
         (store.folder / CURRENT).write_bytes(content)
         message = r"CURRENT names no ranker, it contains .*: shelfwise models rollback"
         with pytest.raises(ModelDamagedError, match=message) as raised:
@@ -384,7 +386,7 @@ class TestPointer:
         with pytest.raises(ModelDamagedError, match="cannot be read"):
             store.current()
 
-    def test_a_flipped_bit_is_never_read_as_another_name(self, store: RankerStore) -> None:
+    def test_flipped_bit_in_the_pointer_is_detected(self, store: RankerStore) -> None:
         write_pointer(store.folder / CURRENT, "ranker-0001")
         whole = (store.folder / CURRENT).read_bytes()
         for place in range(len(whole) - 1):

@@ -17,7 +17,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "judgments.tsv"
 
 
-def test_queries_come_in_the_order_of_their_first_line(path: Path) -> None:
+def test_queries_are_in_the_order_of_their_first_line(path: Path) -> None:
     path.write_text(HEADER + "saw\t2\t1\ndrill\t1\t0\nsaw\t1\t2.67\n")
     judgments = read_judgments(path)
     assert judgments.grades == {"saw": {"2": 1.0, "1": 2.67}, "drill": {"1": 0.0}}
@@ -26,9 +26,7 @@ def test_queries_come_in_the_order_of_their_first_line(path: Path) -> None:
 
 
 @pytest.mark.parametrize(("grades", "lowest"), [("1 1.33 3", 1.0), ("-1 0", -1.0), ("2 2", 1.0), ("0", -1.0)])
-def test_the_lowest_grade_is_that_of_no_relevance_unless_it_is_the_only_one(
-    path: Path, grades: str, lowest: float
-) -> None:
+def test_lowest_grade_means_irrelevant_unless_it_is_the_only_one(path: Path, grades: str, lowest: float) -> None:
     path.write_text(HEADER + "".join(f"q\t{place}\t{grade}\n" for place, grade in enumerate(grades.split())))
     judgments = read_judgments(path)
     assert judgments.lowest == lowest
@@ -38,7 +36,7 @@ def test_the_lowest_grade_is_that_of_no_relevance_unless_it_is_the_only_one(
 
 @pytest.mark.parametrize("newline", ["\n", "\r\n"])
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte order mark"])
-def test_byte_order_marks_windows_lines_blank_lines_and_a_missing_last_newline_are_taken(
+def test_byte_order_marks_crlf_blank_lines_and_missing_newline_are_accepted(
     path: Path, newline: str, mark: bytes
 ) -> None:
     text = "query\tproduct_id\tgrade\n\n电钻\ta b\t1e0\n\nsaw\tc\t0"
@@ -47,7 +45,7 @@ def test_byte_order_marks_windows_lines_blank_lines_and_a_missing_last_newline_a
 
 
 @pytest.mark.parametrize("mark", ["\u2028", "\x85", "\x0b", "\x0c", "\x1c"])
-def test_a_query_may_hold_what_only_python_takes_for_the_end_of_a_line(path: Path, mark: str) -> None:
+def test_query_may_contain_unicode_line_separators(path: Path, mark: str) -> None:
     path.write_text(HEADER + f"red{mark}mug\ta\t1\nsaw\ta\t0\n", "utf-8")
     assert list(read_judgments(path).grades) == [f"red{mark}mug", "saw"]
 
@@ -75,14 +73,14 @@ def test_a_query_may_hold_what_only_python_takes_for_the_end_of_a_line(path: Pat
         (HEADER + "q\ta\t1\nr\ta\t1\nq\ta\t1\n", r"line 4: 'a' is judged twice for 'q'"),
     ],
 )
-def test_what_cannot_be_read_is_named_with_its_line(path: Path, content: str, message: str) -> None:
+def test_invalid_line_is_named_with_its_number(path: Path, content: str, message: str) -> None:
     path.write_text(content)
     with pytest.raises(JudgmentsError, match=message) as raised:
         read_judgments(path)
     assert "judgments.tsv" in str(raised.value)
 
 
-def test_a_missing_file_and_one_that_is_not_utf8_cannot_be_read(path: Path) -> None:
+def test_missing_file_and_non_utf8_file_are_refused(path: Path) -> None:
     with pytest.raises(JudgmentsError, match=r"judgments\.tsv cannot be read"):
         read_judgments(path)
     path.write_bytes(HEADER.encode() + b"caf\xe9\ta\t1\n")

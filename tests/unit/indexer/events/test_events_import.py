@@ -413,7 +413,7 @@ def test_rejected_events_are_not_counted() -> None:
     assert (counts.products.count, counts.shoppers.count, counts.sessions.count) == (3, 1, 0)
 
 
-def test_number_of_distinct_reasons_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_distinct_counts_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importer, "MOST_COUNTED", 3)
     counts = ImportCounts()
     for number in range(5):

@@ -30,7 +30,7 @@ def model_of(*rates: float) -> ProductRate:
     return ProductRate.fit(log_of([[0, 1]], [[0, 0]]), FitOptions(prior=prior))
 
 
-def test_by_arithmetic() -> None:
+def test_likelihood_and_perplexity_by_arithmetic() -> None:
     made = evaluate(model_of(0.5, 0.25), log_of([[0, 1], [1, 0]], [[1, 0], [0, 0]]))
     assert made.log_likelihood == pytest.approx((math.log(0.5 * 0.75) + math.log(0.75 * 0.5)) / 2)
     first, second = 2 ** (-(math.log2(0.5) + math.log2(0.75)) / 2), 2 ** (-(math.log2(0.75) + math.log2(0.5)) / 2)
@@ -38,7 +38,7 @@ def test_by_arithmetic() -> None:
     assert made.perplexity == pytest.approx((first + second) / 2)
 
 
-def test_places_where_nothing_was_shown_count_nowhere() -> None:
+def test_empty_positions_do_not_count() -> None:
     made = evaluate(model_of(0.5, 0.25), log_of([[1, -1]], [[1, 0]]))
     assert made.log_likelihood == pytest.approx(math.log(0.25))
     assert made.position_perplexity[0] == pytest.approx(4)
@@ -46,11 +46,11 @@ def test_places_where_nothing_was_shown_count_nowhere() -> None:
     assert made.perplexity == pytest.approx(4)
 
 
-def test_a_click_that_was_thought_impossible_costs_much_and_not_everything() -> None:
+def test_impossible_click_has_a_finite_cost() -> None:
     assert evaluate(model_of(0.0, 0.5), log_of([[0, 1]], [[1, 0]])).log_likelihood < -20
 
 
-def test_the_best_comes_first() -> None:
+def test_best_model_comes_first() -> None:
     train = log_of([[0, 1]] * 50 + [[1, 0]] * 50, [[1, 0]] * 100)
     table = compare(train, train, models={"ctr": ProductRate, "position": PositionRate})
     assert table["model"].to_list() == ["position", "ctr"]
@@ -61,7 +61,7 @@ def test_the_best_comes_first() -> None:
 OPTIONS = LabelOptions()
 
 
-def test_where_shoppers_look_from_the_top_the_model_foretells_more_than_rates(tmp_path: Path) -> None:
+def test_click_model_predicts_better_than_rates_under_position_bias(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(4_000)
     periods = split_by_time(events)
     told = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
@@ -71,7 +71,7 @@ def test_where_shoppers_look_from_the_top_the_model_foretells_more_than_rates(tm
     assert max(told, key=lambda name: told[name].log_likelihood or -9) == "ubm"
 
 
-def test_only_later_lists_are_foretold(tmp_path: Path) -> None:
+def test_only_later_lists_are_predicted(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(500)
     periods = split_by_time(events)
     told = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
@@ -82,7 +82,7 @@ def test_only_later_lists_are_foretold(tmp_path: Path) -> None:
     assert told["position"].log_likelihood == pytest.approx(expected.log_likelihood)
 
 
-def test_what_nothing_was_shown_for_is_not_known(tmp_path: Path) -> None:
+def test_unshown_pairs_are_unknown(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(500)
     periods = split_by_time(events)
     told = evaluate_later(periods.training, periods.validation.clear(), OPTIONS)
@@ -94,7 +94,7 @@ def log(pairs: list[list[int]], clicks: list[list[int]]) -> ClickLog:
     return ClickLog(np.array(pairs, np.int32), np.array(clicks, np.bool_), 10)
 
 
-def test_the_formula_by_hand() -> None:
+def test_formula_matches_manual_calculation() -> None:
     made = ClickLikelihood(np.array([1.0, 0.5]), np.array([0.2, 0.1]), interpolation=0.1)
     session = log([[0, 1], [2, -1]], [[1, 0], [0, 0]])
     scores = np.array([[0.3, -0.4], [1.0, 99.0]])
@@ -106,18 +106,18 @@ def test_the_formula_by_hand() -> None:
     assert found == pytest.approx([np.log(first) + np.log(1 - second), np.log(1 - alone)])
 
 
-def test_one_confident_mistake_is_bounded_by_the_interpolation() -> None:
+def test_interpolation_bounds_a_confident_error() -> None:
     made = ClickLikelihood(np.ones(1), np.array([0.2]), interpolation=0.1)
     wrong = made.of(log([[0]], [[1]]), np.array([[-1e6]]), (1.0, 0.0))
     assert wrong[0] == pytest.approx(np.log(0.1 * 0.2))
 
 
-def test_a_click_where_none_was_ever_seen_is_still_finite() -> None:
+def test_click_without_earlier_clicks_has_finite_loss() -> None:
     made = ClickLikelihood(np.zeros(1), np.zeros(1))
     assert made.of(log([[0]], [[1]]), np.zeros((1, 1)), (1.0, 0.0))[0] == pytest.approx(np.log(1e-10))
 
 
-def test_truth_foretells_later_clicks_better_than_noise_and_than_the_logged_order() -> None:
+def test_true_relevance_predicts_better_than_noise_and_logged_order() -> None:
     simulation = simulated("pbm")
     earlier, later = held_out(simulation.log)
     made = ClickLikelihood.fit(earlier)
@@ -134,7 +134,7 @@ def test_truth_foretells_later_clicks_better_than_noise_and_than_the_logged_orde
     assert mean(np.log(truth / (1 - truth))) > order + 0.02
 
 
-def test_the_calibration_finds_the_attractiveness_again() -> None:
+def test_calibration_recovers_attraction() -> None:
     simulation = simulated("pbm")
     made = ClickLikelihood.fit(simulation.log)
     truth = np.clip(small_store().attractiveness, 1e-6, 1 - 1e-6)
@@ -143,7 +143,7 @@ def test_the_calibration_finds_the_attractiveness_again() -> None:
     assert slope == pytest.approx(1 / 5, rel=0.15)
 
 
-def test_a_ranker_that_puts_the_worst_first_is_not_turned_round() -> None:
+def test_reversed_ranker_is_not_inverted_by_calibration() -> None:
     simulation = simulated("pbm")
     made = ClickLikelihood.fit(simulation.log)
     worst = -small_store().attractiveness[np.maximum(simulation.log.pairs, 0)]
@@ -151,7 +151,7 @@ def test_a_ranker_that_puts_the_worst_first_is_not_turned_round() -> None:
 
 
 @pytest.mark.parametrize("clicks", [0, 1])
-def test_labels_of_one_class_and_scores_that_are_all_equal_are_finite(clicks: int) -> None:
+def test_constant_labels_and_scores_give_finite_results(clicks: int) -> None:
     session = log([[0, 1]] * 5, [[clicks, clicks]] * 5)
     made = ClickLikelihood.fit(session)
     for scores in (np.zeros((5, 2)), np.tile([1.0, -1.0], (5, 1))):
@@ -160,7 +160,7 @@ def test_labels_of_one_class_and_scores_that_are_all_equal_are_finite(clicks: in
         assert np.isfinite(made.of(session, scores, found)).all()
 
 
-def test_an_empty_log() -> None:
+def test_empty_log_gives_nothing() -> None:
     nothing = ClickLog(np.empty((0, DEPTH), np.int32), np.empty((0, DEPTH), np.bool_), 0)
     made = ClickLikelihood.fit(nothing)
     scores = np.empty((0, DEPTH))
@@ -168,7 +168,7 @@ def test_an_empty_log() -> None:
     assert made.of(nothing, scores, (0.0, 0.0)).shape == (0,)
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mismatched_shapes_are_refused() -> None:
     made = ClickLikelihood(np.ones(1), np.zeros(1))
     with pytest.raises(InputError, match="one score a place"):
         made.of(log([[0]], [[0]]), np.zeros((1, 2)), (1.0, 0.0))

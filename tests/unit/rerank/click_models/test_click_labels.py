@@ -52,7 +52,7 @@ def labels() -> ClickLabels:
 
 class TestPriorStrength:
     @pytest.mark.parametrize("strength", [3.0, 30.0])
-    def test_of_beta_binomial_counts(self, strength: float) -> None:
+    def test_strength_of_beta_binomial_counts(self, strength: float) -> None:
         random = np.random.default_rng(2)
         trials = random.integers(1, 40, 40_000).astype(float)
         rate = random.beta(0.2 * strength, 0.8 * strength, len(trials))
@@ -60,7 +60,7 @@ class TestPriorStrength:
         found = prior_strength(hits, trials, trials, np.full(len(trials), 0.2))
         assert found == pytest.approx(strength, rel=0.1)
 
-    def test_of_trials_that_are_there_by_a_probability_only(self) -> None:
+    def test_strength_with_fractional_trials(self) -> None:
         random = np.random.default_rng(2)
         count, seen = 30, 0.3
         rate = random.beta(2.0, 8.0, 60_000)
@@ -69,14 +69,14 @@ class TestPriorStrength:
         found = prior_strength(hits, looks, looks * seen, np.full(len(rate), 0.2))
         assert found == pytest.approx(10.0, rel=0.1)
 
-    def test_counts_that_vary_no_more_than_by_chance_give_the_strongest(self) -> None:
+    def test_binomial_counts_give_the_strongest_prior(self) -> None:
         trials = np.full(5_000, 20.0)
         hits = np.full(5_000, 4.0)
         assert prior_strength(hits, trials, trials, np.full(5_000, 0.2)) == 1_000.0
 
 
 class TestRankPrior:
-    def test_falls_with_the_rank_and_follows_the_query(self) -> None:
+    def test_prior_falls_with_rank_and_follows_the_query(self) -> None:
         random = np.random.default_rng(4)
         lists = np.arange(400 * 3, dtype=np.int32).reshape(400, 3)
         query = np.repeat(np.arange(400), 3).astype(np.int32)
@@ -89,7 +89,7 @@ class TestRankPrior:
         assert mean.mean(axis=0) == pytest.approx([0.7 * 0.6, 0.7 * 0.3, 0.7 * 0.1], abs=0.03)
         assert mean[1::2].mean() > 1.5 * mean[::2].mean()
 
-    def test_what_is_left_out_of_the_list_ranks_behind_it(self) -> None:
+    def test_products_missing_from_the_list_rank_last(self) -> None:
         # Product 2 was shown once, first, and then no more; product 0 and 1 keep their places.
         pairs = np.array([[2, 0]] + [[0, 1]] * 99, np.int32)
         clicks = np.zeros(pairs.shape, np.bool_)
@@ -99,7 +99,7 @@ class TestRankPrior:
         assert mean[0] > mean[1] >= mean[2]
 
     @pytest.mark.parametrize("name", list(MODELS))
-    def test_a_log_without_clicks_or_without_lists(self, name: str) -> None:
+    def test_log_without_clicks_or_lists_has_a_prior(self, name: str) -> None:
         log = ClickLog(np.array([[0, 1]] * 9, np.int32), np.zeros((9, 2), np.bool_), 3)
         for each in (log, log.rows(slice(0, 0))):
             prior = rank_prior(each, MODELS[name].fit(each), np.zeros(3, np.int32))
@@ -123,7 +123,7 @@ class TestWeights:
         assert np.all(np.abs(found.values - planted) < 3 * found.errors)
         assert np.all(found.errors < 0.03)
 
-    def test_too_few_purchases_give_the_default_and_say_so(self) -> None:
+    def test_too_few_purchases_give_default_weights_and_a_note(self) -> None:
         later = self.later((0.01, 0.05, 0.8))
         few = np.zeros(len(later.purchases))
         few[: LEAST_PURCHASES - 1] = 1
@@ -134,7 +134,7 @@ class TestWeights:
         assert np.isnan(found.errors).all()
         assert not fit_weights(replace(later, examinations=np.zeros(len(later.examinations)))).fitted
 
-    def test_foresight_of_what_carts_and_purchases_add(self) -> None:
+    def test_carts_and_purchases_improve_prediction(self) -> None:
         made = cross_validate(self.later((0.01, 0.05, 0.8)))
         assert made
         assert made.rank_correlation
@@ -142,18 +142,18 @@ class TestWeights:
         assert made.log_likelihood > made.clicks_log_likelihood
         assert made.rank_correlation > made.clicks_rank_correlation + 0.2
 
-    def test_foresight_where_only_clicks_matter(self) -> None:
+    def test_prediction_where_only_clicks_matter(self) -> None:
         made = cross_validate(self.later((0.1, 0.0, 0.0)))
         assert made
         assert made.log_likelihood == pytest.approx(made.clicks_log_likelihood, abs=0.01)
 
     @pytest.mark.parametrize("column", ["examinations", "purchases"])
-    def test_nothing_is_foretold_where_one_part_of_the_queries_has_all(self, column: str) -> None:
+    def test_prediction_is_undefined_if_one_fold_has_all_queries(self, column: str) -> None:
         later = self.later((0.01, 0.05, 0.8))
         alone = np.where(later.query % 5 == 2, getattr(later, column), 0.0)
         assert cross_validate(replace(later, **{column: alone})) is None
 
-    def test_what_does_not_vary_has_no_rank(self) -> None:
+    def test_constant_values_have_no_rank_correlation(self) -> None:
         later = self.later((0.1, 0.0, 0.0))
         made = cross_validate(replace(later, purchases=later.examinations))
         assert made
@@ -161,7 +161,7 @@ class TestWeights:
 
 
 class TestLabels:
-    def test_the_table(self) -> None:
+    def test_label_table_has_its_columns(self) -> None:
         events, pairs = shop()
         table = labels().table
         assert table.columns == COLUMNS.split()
@@ -175,7 +175,7 @@ class TestLabels:
         assert (table["lower"] <= table["attractiveness"]).all()
         assert (table["attractiveness"] <= table["upper"]).all()
 
-    def test_weights_are_fitted_and_shown_with_what_they_gain(self) -> None:
+    def test_fitted_weights_are_reported_with_their_gain(self) -> None:
         made = labels()
         assert made.weights.fitted
         assert made.weights.values[2] > 3 * made.weights.errors[2]
@@ -185,14 +185,14 @@ class TestLabels:
         assert made.prediction.log_likelihood > made.prediction.clicks_log_likelihood
         assert made.prediction.rank_correlation > made.prediction.clicks_rank_correlation
 
-    def test_what_is_bought_is_labelled_above_what_is_only_clicked(self) -> None:
+    def test_purchased_products_have_higher_labels_than_clicked_ones(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"]).filter(pl.col("grade") == 3)
         mean = dict(table.group_by("bought").agg(pl.col("label").mean()).rows())
         attraction = dict(table.group_by("bought").agg(pl.col("attractiveness").mean()).rows())
         assert mean[True] > 2 * mean[False]
         assert attraction[True] == pytest.approx(attraction[False], abs=0.1)
 
-    def test_attractiveness_is_nearer_to_the_grades_than_plain_rates(self) -> None:
+    def test_attraction_is_closer_to_the_grades_than_click_rates(self) -> None:
         table = labels().table.join(shop()[1], on=["query", "product_id"])
         taus = [
             [kendalltau(part[column], part["grade"]).statistic for part in table.partition_by("query")]
@@ -201,7 +201,7 @@ class TestLabels:
         debiased, naive = np.nanmean(taus, axis=1)
         assert debiased > naive + 0.02
 
-    def test_a_log_without_purchases(self) -> None:
+    def test_log_without_purchases_has_labels(self) -> None:
         events = shop()[0].filter(pl.col("kind").is_in(["impression", "click"]))
         made = click_labels(events, LabelOptions(depth=DEPTH))
         assert not made.weights.fitted
@@ -209,11 +209,11 @@ class TestLabels:
         assert made.prediction is None
         assert made.table["label"].max() == 1.0
 
-    def test_no_events_at_all(self) -> None:
+    def test_log_without_events_has_no_labels(self) -> None:
         assert click_labels(shop()[0].clear(), LabelOptions(depth=DEPTH)).table.is_empty()
 
 
-def test_outcomes_count_once_a_list_and_only_what_was_shown() -> None:
+def test_outcomes_count_once_per_list_for_shown_products() -> None:
     rows = [
         ("impression", "a", "drill", "p1", 1),
         ("impression", "a", "drill", "p2", 2),

@@ -31,7 +31,7 @@ def shown(log: ClickLog, pairs: pl.DataFrame) -> list[list[str]]:
 
 
 class TestClickLog:
-    def test_lists_come_in_the_order_of_time_and_pairs_are_of_query_and_product(self) -> None:
+    def test_lists_are_ordered_by_time_and_pairs_by_query_and_product(self) -> None:
         log, pairs = click_log(
             events(
                 ("impression", "b", "saw", "p1", 1, 5),
@@ -47,12 +47,12 @@ class TestClickLog:
         assert log.clicks.tolist() == [[False, False], [False, True]]
         assert log.count == 3
 
-    def test_pages_that_were_browsed_are_no_lists(self) -> None:
+    def test_browsed_pages_are_not_lists(self) -> None:
         browsed = [("impression", "", "", f"p{number}", 1, number) for number in range(2)]
         log, pairs = click_log(events(*browsed, ("impression", "a", "saw", "p9", 1, 5)), depth=2)
         assert shown(log, pairs) == [["p9", ""]]
 
-    def test_a_list_whose_search_alone_says_the_words_has_them(self) -> None:
+    def test_list_takes_its_query_from_the_search_event(self) -> None:
         lists = (("a", "drill", 0), ("b", "saw", 3))
         asked: list[Row] = [("query", name, query, "", None, second) for name, query, second in lists]
         told: list[Row] = [("impression", name, "", "p1", 1, second) for name, _, second in lists]
@@ -72,7 +72,7 @@ class TestClickLog:
             max_size=25,
         )
     )
-    def test_agrees_with_reading_event_by_event(self, drawn: list[tuple[str, str, str, int, int]]) -> None:
+    def test_vectorised_log_equals_event_loop(self, drawn: list[tuple[str, str, str, int, int]]) -> None:
         rows = [(kind, answer, "q", product, place, second) for kind, answer, product, place, second in drawn]
         table = events(*rows).with_columns(pl.col("kind").cast(pl.Enum(["impression", "click"])))
         log, pairs = click_log(table, depth=4)
@@ -94,7 +94,7 @@ class TestClickLog:
 
 
 class TestHeldOut:
-    def test_the_last_share_is_held_out(self) -> None:
+    def test_last_lists_are_held_out(self) -> None:
         pairs = np.arange(10, dtype=np.int32)[:, None]
         earlier, later = held_out(ClickLog(pairs, pairs > 5, 10), 0.3)
         assert earlier.pairs.ravel().tolist() == [0, 1, 2, 3, 4, 5, 6]
@@ -111,7 +111,7 @@ class TestRefusals:
             ([[0, -1]], [[False, True]], 2, "where nothing was shown"),
         ],
     )
-    def test_matrices_that_do_not_fit(
+    def test_mismatched_matrices_are_refused(
         self, pairs: list[list[int]], clicks: list[list[bool]], count: int, said: str
     ) -> None:
         with pytest.raises(InputError, match=said):
@@ -130,7 +130,7 @@ def words(*rows: RowOfAnswerWords) -> list[tuple[str, str]]:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["", "a", "b"]), st.sampled_from(["", "x", "y"]), st.integers(0, 3))))
-def test_agrees_with_reading_event_by_event_in_any_order(rows: list[RowOfAnswerWords]) -> None:
+def test_vectorised_log_equals_event_loop_in_any_order(rows: list[RowOfAnswerWords]) -> None:
     first: dict[str, str] = {}
     for query_id, query, _ in sorted(rows, key=lambda row: (row[2], row[1])):
         if query_id and query:

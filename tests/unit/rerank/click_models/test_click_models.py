@@ -67,7 +67,7 @@ class TestContract:
         assert evaluate(one, weighted).log_likelihood == pytest.approx(evaluate(one, repeated).log_likelihood)
         assert evaluate(one, weighted).perplexity == pytest.approx(evaluate(one, repeated).perplexity)
 
-    def test_an_empty_log(self, model: type[ClickModel]) -> None:
+    def test_empty_log_is_fitted(self, model: type[ClickModel]) -> None:
         log = ClickLog(np.zeros((0, 3), np.int32), np.zeros((0, 3), np.bool_), 2)
         fitted = model.fit(log)
         assert fitted.estimates.attractiveness.tolist() == [0.5, 0.5] or model is ALL["position"]
@@ -76,33 +76,33 @@ class TestContract:
         assert np.isnan(evaluate(fitted, log).log_likelihood)
 
     @pytest.mark.parametrize("clicks", [[0, 0, 0], [1, 1, 1], [0, 1, 0]])
-    def test_one_session(self, model: type[ClickModel], clicks: list[int]) -> None:
+    def test_single_session_is_fitted(self, model: type[ClickModel], clicks: list[int]) -> None:
         log = one_list([0, 1, 2], clicks)
         fitted = model.fit(log)
         assert np.all((fitted.estimates.attractiveness > 0) & (fitted.estimates.attractiveness < 1))
         assert np.isfinite(evaluate(fitted, log).log_likelihood)
 
     @pytest.mark.parametrize(("clicked", "least", "most"), [(0, 0, 0.01), (1, 0.98, 1)])
-    def test_nothing_or_everything_clicked(
+    def test_no_clicks_or_all_clicks_are_fitted(
         self, model: type[ClickModel], clicked: int, least: float, most: float
     ) -> None:
         log = one_list([0, 1, 2], [clicked] * 3, times=1_000)
         probabilities = model.fit(log).click_probabilities(log)
         assert least <= probabilities.min() <= probabilities.max() <= most
 
-    def test_nothing_is_expected_where_nothing_stands(self, model: type[ClickModel]) -> None:
+    def test_empty_positions_have_no_click_probability(self, model: type[ClickModel]) -> None:
         log = ClickLog(np.array([[0, -1, 1], [-1, -1, -1]], np.int32), np.zeros((2, 3), np.bool_), 2)
         empty = log.pairs < 0
         fitted = model.fit(log)
         assert not fitted.click_probabilities(log)[empty].any()
         assert not fitted.conditional_click_probabilities(log)[empty].any()
 
-    def test_progress_is_told(self, model: type[ClickModel]) -> None:
+    def test_progress_is_reported(self, model: type[ClickModel]) -> None:
         told: list[int] = []
         model.fit(simulated("pbm").log, FitOptions(iterations=3), lambda iteration, _: told.append(iteration))
         assert told == ([] if model.name in BASELINES else [1, 2, 3])
 
-    def test_a_log_of_other_pairs_or_more_positions_is_refused(self, model: type[ClickModel]) -> None:
+    def test_log_with_other_pairs_or_more_positions_is_refused(self, model: type[ClickModel]) -> None:
         fitted = model.fit(one_list([0, 1], [1, 0]))
         with pytest.raises(InputError, match="3 pairs"):
             fitted.click_probabilities(one_list([0, 2], [1, 0]))
@@ -111,7 +111,7 @@ class TestContract:
 
 
 @pytest.mark.parametrize("name", list(ALL))
-def test_probabilities_of_all_that_could_be_clicked_agree(name: str) -> None:
+def test_click_probabilities_sum_to_1_over_all_outcomes(name: str) -> None:
     """Over all 2^4 ways to click, the conditional probabilities multiply to 1 and sum to the full ones."""
     fitted = ALL[name].fit(simulated("ubm").log)
     ways = np.array(list(itertools.product((False, True), repeat=4)))
@@ -123,14 +123,14 @@ def test_probabilities_of_all_that_could_be_clicked_agree(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*MODELS, "position"])
-def test_the_clicks_of_a_position_are_foretold_in_the_mean(name: str) -> None:
+def test_mean_clicks_of_a_position_are_predicted(name: str) -> None:
     log = simulated(name if name in MODELS else "pbm").log
     expected = ALL[name].fit(log).click_probabilities(log).mean(axis=0)
     assert expected == pytest.approx(log.clicks.mean(axis=0), abs=0.01)
 
 
 @pytest.mark.parametrize("name", [*MODELS, "ctr"])
-def test_a_prior_decides_about_what_was_never_shown(name: str) -> None:
+def test_unshown_products_have_the_prior(name: str) -> None:
     prior = PairPrior(np.array([0.1, 0.2, 0.3]), 10.0)
     unseen = one_list([0, 1, 2], [1, 0, 0]).rows(slice(0, 0))
     made = ALL[name].fit(unseen, FitOptions(prior=prior)).estimates
@@ -140,7 +140,7 @@ def test_a_prior_decides_about_what_was_never_shown(name: str) -> None:
 
 class TestRecovery:
     @pytest.mark.parametrize("name", list(MODELS))
-    def test_finds_what_its_shoppers_go_by(self, name: str) -> None:
+    def test_parameters_are_recovered(self, name: str) -> None:
         simulation = simulated(name)
         fitted = MODELS[name].fit(simulation.log)
         enough = fitted.estimates.impressions >= 200
@@ -150,13 +150,13 @@ class TestRecovery:
         assert fitted.examination == pytest.approx(simulation.examination, abs=0.02)
 
     @pytest.mark.parametrize("name", list(MODELS))
-    def test_intervals_hold_the_truth_as_often_as_they_say(self, name: str) -> None:
+    def test_intervals_have_their_nominal_coverage(self, name: str) -> None:
         lower, upper = MODELS[name].fit(simulated(name).log).estimates.interval()
         truth = small_store().attractiveness
         assert 0.9 <= np.mean((lower <= truth) & (truth <= upper)) <= 0.995
 
     @pytest.mark.parametrize("name", list(MODELS))
-    def test_foretells_its_own_clicks_better_than_plain_rates(self, name: str) -> None:
+    def test_model_predicts_its_clicks_better_than_rates(self, name: str) -> None:
         table = compare(*held_out(simulated(name).log), models={name: MODELS[name], **BASELINES})
         by_name = {row["model"]: row for row in table.rows(named=True)}
         for baseline in BASELINES:
@@ -182,7 +182,7 @@ class TestRecovery:
         assert not fitted.gamma[~np.tri(DEPTH, dtype=np.bool_)].any()
 
     @pytest.mark.parametrize("name", ["dcm", "sdbn"])
-    def test_iterating_takes_the_bias_out_of_the_papers_estimators(self, name: str) -> None:
+    def test_iteration_removes_the_bias_of_the_published_estimators(self, name: str) -> None:
         log, truth = simulated(name).log, small_store().attractiveness
         enough = MODELS[name].fit(log).estimates.impressions >= 500
 
@@ -194,7 +194,7 @@ class TestRecovery:
         assert abs(bias(1_000)) < bias(0) / 3
 
     @pytest.mark.parametrize("name", ["pbm", "ubm"])
-    def test_examination_is_not_misled_by_a_good_ranking_and_few_impressions(self, name: str) -> None:
+    def test_examination_is_unbiased_with_a_good_ranking_and_few_impressions(self, name: str) -> None:
         log = simulated("pbm").log
         # As if every query were asked in a hundred ways: about 15 impressions are left for a pair.
         copies = (np.arange(log.size) % 100)[:, None]

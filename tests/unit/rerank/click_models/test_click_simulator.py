@@ -37,25 +37,25 @@ class TestShoppers:
         view = ShownLists(attractiveness, np.full(attractiveness.shape, satisfaction))
         return shopper.browse(view, np.random.default_rng(3))
 
-    def test_position(self) -> None:
+    def test_position_based_shoppers(self) -> None:
         clicks, looked = self.browse(PositionShopper(np.array([1.0, 0.3])))
         assert looked.mean(axis=0) == pytest.approx([1.0, 0.3], abs=0.02)
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.3], abs=0.02)
 
-    def test_dependent(self) -> None:
+    def test_dependent_click_shoppers(self) -> None:
         clicks, looked = self.browse(DependentShopper(np.array([0.2, 0.2])))
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 + 0.5 * 0.2], abs=0.02)
         assert looked[:, 1].mean() == pytest.approx(0.5 + 0.5 * 0.2, abs=0.02)
 
-    def test_satisfied(self) -> None:
+    def test_satisfied_shoppers(self) -> None:
         clicks, _ = self.browse(SatisfiedShopper(), satisfaction=0.9)
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 + 0.5 * 0.1], abs=0.02)
 
-    def test_browsing(self) -> None:
+    def test_browsing_shoppers(self) -> None:
         clicks, _ = self.browse(BrowsingShopper(np.array([[1.0, 0.0], [0.6, 0.1]])))
         assert clicks.mean(axis=0) == pytest.approx([0.5, 0.5 * 0.6 + 0.5 * 0.1], abs=0.02)
 
-    def test_curves(self) -> None:
+    def test_examination_curves(self) -> None:
         assert falling_examination(1.0, 3) == pytest.approx([1, 1 / 2, 1 / 3])
         assert falling_examination(0.0, 3).tolist() == [1, 1, 1]
         expected = [[1, 0, 0], [1 / 2, 0.8, 0], [1 / 3, 0.8 / 2, 0.8]]
@@ -63,22 +63,22 @@ class TestShoppers:
 
 
 class TestStore:
-    def test_grades_show_in_what_shoppers_do(self) -> None:
+    def test_clicks_follow_grades(self) -> None:
         store, pairs = graded_store(GRADES, GradedStoreOptions(attractiveness=(0.1, 0.8)))
         assert pairs["grade"].to_list() == [3, 0, 1, 0, 2]
         assert store.attractiveness == pytest.approx([0.1 + 0.7 * gain / 7 for gain in (7, 0, 1, 0, 3)])
 
-    def test_without_noise_the_ranking_is_that_of_the_grades(self) -> None:
+    def test_ranking_without_noise_follows_the_grades(self) -> None:
         store, _ = graded_store(GRADES, GradedStoreOptions(ranking_noise=0.0, periods=2))
         assert store.rankings.tolist() == [[[0, 2, 1], [4, 3, NOTHING]]] * 2
 
-    def test_no_grades_are_refused(self) -> None:
+    def test_missing_grades_are_refused(self) -> None:
         with pytest.raises(InputError, match="judge at least one"):
             graded_store({})
 
 
 class TestSimulation:
-    def test_the_seed_decides(self) -> None:
+    def test_simulation_is_determined_by_its_seed(self) -> None:
         store, _ = graded_store(GRADES)
         one, same, other = (simulate(store, EVERYWHERE, 200, Conditions(depth=3), seed) for seed in (1, 1, 2))
         assert np.array_equal(one.log.pairs, same.log.pairs)
@@ -104,7 +104,7 @@ class TestSimulation:
         assert np.all(np.sort(made.log.pairs[made.query == 1]) == [3, 4])
 
 
-def test_events_tell_the_same_as_the_log() -> None:
+def test_events_equal_the_log() -> None:
     store, pairs = graded_store(GRADES)
     made = simulate(store, EVERYWHERE, 500, Conditions(depth=3))
     events = simulated_events(made, store, pairs, datetime(2025, 3, 1))

@@ -41,30 +41,30 @@ def verdict(differences: Floats, slices: tuple[Slice, ...] = (), rules: GateRule
 
 
 class TestGrounds:
-    def test_better_by_ndcg(self) -> None:
+    def test_better_ndcg_is_published(self) -> None:
         found = verdict(moved(ndcg=0.01))
         assert found.publish
         (reason,) = found.reasons
         assert reason.startswith("better: nDCG@10 +0.0100 (+0.0")
 
-    def test_not_worse_by_ndcg_and_better_by_clicks(self) -> None:
+    def test_equal_ndcg_and_better_clicks_is_published(self) -> None:
         found = verdict(moved(likelihood=0.01))
         assert found.publish
         assert found.reasons[0].startswith("better: click likelihood +0.0100")
         assert "; not worse: nDCG@10 +0.0000" in found.reasons[0]
 
-    def test_better_by_clicks_alone_is_none_where_ndcg_may_be_worse(self) -> None:
+    def test_better_clicks_with_possibly_worse_ndcg_is_rejected(self) -> None:
         found = verdict(moved(likelihood=0.01), rules=dataclasses.replace(RULES, ndcg_margin=0.001))
         assert not found.publish
         assert found.reasons[0].startswith("not surely better, and perhaps worse by 0.001 or more: nDCG@10")
 
     @pytest.mark.parametrize("differences", [moved(rank=0.05), np.zeros((3, QUERIES))], ids=["better by MRR", "equal"])
-    def test_without_a_ground_it_is_not_published(self, differences: Floats) -> None:
+    def test_model_without_improvement_is_rejected(self, differences: Floats) -> None:
         found = verdict(differences)
         assert not found.publish
         assert [reason.partition(":")[0] for reason in found.reasons] == ["not surely better"] * 2
 
-    def test_nothing_speaks_for_what_few_queries_say(self) -> None:
+    def test_too_few_queries_are_rejected(self) -> None:
         found = verdict(moved(ndcg=0.05), rules=dataclasses.replace(RULES, least_queries=QUERIES + 1))
         assert found.reasons == ("nDCG@10: 200 held-out queries have it; 201 are needed",)
         assert found.comparisons[0].difference is None
@@ -80,18 +80,18 @@ class TestGrounds:
 
 class TestGuards:
     @pytest.mark.parametrize(("name", "by"), [("MRR", {"rank": -0.01}), ("click likelihood", {"likelihood": -0.01})])
-    def test_any_measure_that_is_worse_over_all_queries(self, name: str, by: dict[str, float]) -> None:
+    def test_any_significantly_worse_measure_is_rejected(self, name: str, by: dict[str, float]) -> None:
         found = verdict(moved(**{"ndcg": 0.05, **by}))
         assert not found.publish
         (reason,) = found.reasons
         assert reason.startswith(f"worse: {name} -0.0100")
 
-    def test_worse_by_ndcg_is_said_once(self) -> None:
+    def test_worse_ndcg_is_reported_once(self) -> None:
         (reason,) = verdict(moved(ndcg=-0.01)).reasons
         assert reason.startswith("worse: nDCG@10 -0.0100")
 
     @pytest.mark.parametrize(("row", "name"), [(0, "nDCG@10"), (2, "click likelihood")])
-    def test_a_slice_that_is_worse_however_good_the_whole_is(self, row: int, name: str) -> None:
+    def test_worse_slice_is_rejected_despite_better_total(self, row: int, name: str) -> None:
         differences = moved(ndcg=0.05, likelihood=0.05)
         differences[row, SLICE.rows] -= 0.1
         found = verdict(differences, (SLICE,))
@@ -100,7 +100,7 @@ class TestGuards:
         assert reason.startswith(f"worse: {name} on language zh -0.0")
         assert verdict(differences).publish
 
-    def test_a_slice_of_few_queries_decides_nothing_and_is_shown(self) -> None:
+    def test_small_slice_is_reported_but_does_not_decide(self) -> None:
         differences = moved(ndcg=0.05)
         few = Slice("new products", np.arange(QUERIES) < RULES.least_queries - 1)
         differences[0, few.rows] -= 0.06
@@ -110,13 +110,13 @@ class TestGuards:
         assert (shown.slice, shown.queries, shown.difference) == ("new products", 49, None)
         assert shown.challenger is not None
 
-    def test_a_slice_without_queries(self) -> None:
+    def test_empty_slice_is_reported(self) -> None:
         found = verdict(moved(ndcg=0.05), (Slice("none", np.zeros(QUERIES, np.bool_)),))
         assert found.publish
         assert str(found.comparisons[3]) == "nDCG@10 on none: 0 queries have it, too few to decide"
 
 
-def test_traffic_weighs_the_queries() -> None:
+def test_queries_are_weighted_by_traffic() -> None:
     served = np.full(QUERIES, 0.5)
     challenger = np.where(np.arange(QUERIES) < 50, 0.6, 0.49)
     unknown = np.full(QUERIES, np.nan)
@@ -136,12 +136,12 @@ def test_arrays_of_different_lengths_are_refused() -> None:
         decide(three, three, slices=(SLICE,))
 
 
-def test_a_verdict_comes_back_from_json_as_it_was() -> None:
+def test_promotion_decision_round_trips_through_json() -> None:
     found = verdict(moved(ndcg=0.05), (SLICE,))
     assert msgspec.json.decode(msgspec.json.encode(found), type=Decision) == found
 
 
-def test_chance_publishes_one_equal_ranker_in_twenty_at_most_and_hardly_a_worse_one() -> None:
+def test_false_promotion_rate_is_at_most_five_percent() -> None:
     def published(gain: float) -> int:
         count = 0
         for seed in range(100):
@@ -160,27 +160,27 @@ def test_chance_publishes_one_equal_ranker_in_twenty_at_most_and_hardly_a_worse_
 ALL = np.ones((1, 3), np.bool_)
 
 
-def test_padding_gains_nothing_and_displaces_nothing() -> None:
+def test_padding_does_not_change_ndcg() -> None:
     gains, scores = np.array([[9.0, 0.0, 1.0]]), np.array([[9.0, 0.9, 0.5]])
     known = np.array([[False, True, True]])
     assert ndcg(gains, scores, known)[0] == pytest.approx((1 / np.log2(3)) / 1)
     assert reciprocal_rank(gains, scores, known)[0] == 1 / 2
 
 
-def test_a_query_without_anything_to_gain_has_no_measure() -> None:
+def test_query_without_gains_has_no_ndcg() -> None:
     nothing, scores = np.zeros((1, 3)), np.array([[1.0, 2.0, 3.0]])
     assert np.isnan(ndcg(nothing, scores, ALL)).all()
     assert np.isnan(reciprocal_rank(nothing, scores, ALL)).all()
     assert np.isnan(reciprocal_rank(np.zeros((2, 0)), np.zeros((2, 0)), np.zeros((2, 0), np.bool_))).all()
 
 
-def test_equal_scores_stay_as_they_stand_and_scores_that_are_no_number_come_last() -> None:
+def test_ties_keep_their_order_and_nan_scores_are_last() -> None:
     gains = np.array([[0.0, 1.0, 0.0]])
     assert reciprocal_rank(gains, np.zeros((1, 3)), ALL)[0] == 1 / 2
     assert reciprocal_rank(gains, np.array([[0.0, np.nan, -5.0]]), ALL)[0] == 1 / 3
 
 
-def test_both_as_the_reference_has_them() -> None:
+def test_measures_equal_the_reference_implementation() -> None:
     random = np.random.default_rng(2)
     grades = random.integers(0, 4, (20, 30))
     scores = random.permuted(np.tile(np.arange(30.0), (20, 1)), axis=1)
@@ -202,7 +202,7 @@ def test_query_means_are_weighted_by_session() -> None:
 
 
 class TestSlices:
-    def test_head_torso_and_tail_each_have_a_third_of_the_traffic(self) -> None:
+    def test_head_torso_and_tail_have_a_third_of_the_traffic_each(self) -> None:
         traffic = np.array([1.0] * 30 + [10.0] * 3 + [30.0])
         head, torso, tail = traffic_slices(traffic)
         assert [part.name for part in (head, torso, tail)] == ["head queries", "torso queries", "tail queries"]
@@ -211,16 +211,16 @@ class TestSlices:
         assert traffic[tail.rows].tolist() == [1.0] * 30
 
     @pytest.mark.parametrize("traffic", [[], [5.0], [2.0, 2.0, 2.0], [0.0, 0.0], [9.0, 1.0]])
-    def test_every_query_is_in_one_of_them(self, traffic: list[float]) -> None:
+    def test_every_query_is_in_one_traffic_slice(self, traffic: list[float]) -> None:
         parts = traffic_slices(np.array(traffic))
         assert np.sum([part.rows for part in parts], axis=0).tolist() == [1] * len(traffic)
 
-    def test_queries_that_a_new_product_answers(self) -> None:
+    def test_slice_of_queries_with_new_products(self) -> None:
         gains = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
         is_new = np.array([[True, False], [True, False], [True, True]])
         assert new_product_slice(gains, is_new).rows.tolist() == [True, False, False]
 
-    def test_one_slice_a_language_where_there_are_several(self) -> None:
+    def test_one_slice_per_language(self) -> None:
         found = language_slices(["zh", "en", "", "en"])
         assert [(part.name, part.rows.tolist()) for part in found] == [
             ("language en", [False, True, False, True]),

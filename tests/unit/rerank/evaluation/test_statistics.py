@@ -21,7 +21,7 @@ from rerank.evaluation.statistics import (
 from retrieval.errors import InputError
 
 
-def test_the_interval_is_that_of_the_mean_of_the_differences() -> None:
+def test_interval_is_of_the_mean_difference() -> None:
     random = np.random.default_rng(3)
     served = random.uniform(size=400)
     challenger = served + random.normal(0.02, 0.1, 400)
@@ -36,7 +36,7 @@ def test_the_interval_is_that_of_the_mean_of_the_differences() -> None:
     assert paired_bootstrap(challenger, served) == found != paired_bootstrap(challenger, served, seed=1)
 
 
-def test_the_same_measures_differ_by_nothing() -> None:
+def test_equal_measures_have_zero_difference() -> None:
     same = np.linspace(0, 1, 60)
     assert paired_bootstrap(same, same) == Difference(0.0, 0.0, 0.0, 0.5, 60)
 
@@ -51,7 +51,7 @@ def test_weights_are_sessions() -> None:
     assert (found.mean, found.queries) == (1.0, 1)
 
 
-def test_one_query_with_most_of_the_traffic_makes_nothing_sure() -> None:
+def test_single_dominant_query_gives_a_wide_interval() -> None:
     challenger, weights = np.zeros(100), np.ones(100)
     challenger[0], weights[0] = 0.5, 10_000
     challenger[1:] = np.random.default_rng(5).normal(0, 0.1, 99)
@@ -60,7 +60,7 @@ def test_one_query_with_most_of_the_traffic_makes_nothing_sure() -> None:
     assert found.low < 0
 
 
-def test_many_queries_are_drawn_in_groups_with_the_same_interval() -> None:
+def test_grouped_resampling_gives_the_same_interval() -> None:
     difference = np.random.default_rng(6).normal(0.01, 0.3, 40_000)
     found = paired_bootstrap(difference, np.zeros(40_000), resamples=2_000)
     error = difference.std() / np.sqrt(40_000)
@@ -82,7 +82,7 @@ def test_many_queries_are_drawn_in_groups_with_the_same_interval() -> None:
         ([1.0], [1.0], [np.nan], "weight"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(
+def test_mismatched_measures_are_refused(
     challenger: list[float], served: list[float], weights: list[float] | None, words: str
 ) -> None:
     with pytest.raises(InputError, match=words):
@@ -121,7 +121,7 @@ def looks(random: np.random.Generator, lift: float = 0.0) -> list[SequentialDiff
     return found
 
 
-def test_an_interval_for_any_look_is_wrong_as_rarely_as_it_says_when_one_looks_every_day() -> None:
+def test_confidence_sequence_has_nominal_coverage_with_daily_inspection() -> None:
     random = np.random.default_rng(7)
     always = fixed = 0
     for _ in range(EXPERIMENTS):
@@ -132,7 +132,7 @@ def test_an_interval_for_any_look_is_wrong_as_rarely_as_it_says_when_one_looks_e
     assert fixed > 3 * ALPHA * EXPERIMENTS
 
 
-def test_one_look_at_the_end_is_wrong_as_rarely_as_it_says() -> None:
+def test_single_inspection_has_nominal_coverage() -> None:
     random = np.random.default_rng(8)
     wrong = sum(looks(random)[-1].fixed.excludes_zero for _ in range(EXPERIMENTS))
     # Five standard deviations of a binomial around what is to be expected.
@@ -140,7 +140,7 @@ def test_one_look_at_the_end_is_wrong_as_rarely_as_it_says() -> None:
     assert abs(wrong - ALPHA * EXPERIMENTS) < spread
 
 
-def test_a_planted_difference_is_found_and_stays_found() -> None:
+def test_planted_difference_is_detected_permanently() -> None:
     random = np.random.default_rng(9)
     experiments = [looks(random, lift=0.12) for _ in range(40)]
     assert sum(any(each.always.low > 0 for each in seen) for seen in experiments) >= 38
@@ -148,14 +148,14 @@ def test_a_planted_difference_is_found_and_stays_found() -> None:
     assert np.mean([seen[-1].value for seen in experiments]) == pytest.approx(0.12, abs=0.01)
 
 
-def test_the_margin_is_the_formula_of_the_theorem() -> None:
+def test_margin_matches_the_theorem() -> None:
     t, planned, alpha, s = 500, 2_000, 0.05, 0.3
     r2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha)) + 1) / planned
     inside = 2 * (t * r2 + 1) / (t**2 * r2) * math.log(math.sqrt(t * r2 + 1) / alpha)
     assert sequence_margin(s, t, planned, alpha) == pytest.approx(s * math.sqrt(inside))
 
 
-def test_the_margin_is_narrowest_near_what_was_planned() -> None:
+def test_margin_is_smallest_near_the_planned_sample_size() -> None:
     wider = {
         t: sequence_margin(1.0, t, 1_000, ALPHA) / (1.96 / math.sqrt(t)) for t in (10, 100, 1_000, 10_000, 100_000)
     }
@@ -163,7 +163,7 @@ def test_the_margin_is_narrowest_near_what_was_planned() -> None:
     assert 1.4 < wider[1_000] < 1.6
 
 
-def test_shoppers_are_what_is_counted_not_searches() -> None:
+def test_sample_size_counts_shoppers_not_searches() -> None:
     """A hundred times the same search of each shopper says no more than one."""
     random = np.random.default_rng(3)
     clicked = (random.random(400) < 0.4).astype(float)
@@ -180,13 +180,13 @@ def test_shoppers_are_what_is_counted_not_searches() -> None:
     assert hundred.deviation == pytest.approx(one.deviation)
 
 
-def test_nothing_is_said_of_nothing() -> None:
+def test_no_data_gives_no_interval() -> None:
     nobody = RatioSums(np.zeros(3), np.zeros(3))
     assert ratio_difference(nobody, RatioSums(np.ones(3), np.ones(3)), planned=1_000) is None
     assert above_half(nobody, planned=1_000) is None
 
 
-def test_nothing_is_certain_because_nothing_has_happened_yet() -> None:
+def test_few_data_without_events_give_a_wide_interval() -> None:
     """Of 150 shoppers of each none has bought anything: three in a hundred may do so all the same."""
     second = np.repeat([0.0, 1.0], 150)
     found = ratio_difference(RatioSums(np.zeros(300), 1 - second), RatioSums(np.zeros(300), second), planned=1_000)

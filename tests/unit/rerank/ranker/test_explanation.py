@@ -58,12 +58,12 @@ def without_words(whole: Candidates) -> Candidates:
     return dataclasses.replace(changed(whole, has_states=0), products=ProductTokens(ids, states))
 
 
-def test_every_feature_belongs_to_one_thing_or_to_the_query() -> None:
+def test_every_feature_is_in_one_group() -> None:
     told = [name for factor in Factor for name in factor.value]
     assert sorted((*told, *OF_THE_QUERY)) == sorted(FEATURES)
 
 
-def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(tmp_path: Path) -> None:
+def test_linear_contributions_are_weights_times_deviations(tmp_path: Path) -> None:
     whole = candidates(7)
     found = contributions(linear(tmp_path, TOLD), whole)
     weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64) @ WEIGHTS
@@ -75,7 +75,7 @@ def test_contributions_of_a_linear_ranker_are_its_weights_times_what_is_unusual(
         np.testing.assert_allclose(scores, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
+def test_contributions_equal_rescoring(exported: Exported) -> None:
     whole = candidates(9)
     found = contributions(told_by(exported), whole)
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
@@ -92,7 +92,7 @@ def test_each_contribution_is_what_rescoring_gives(exported: Exported) -> None:
     assert all(np.abs(each).max() > 1e-3 for each in found.values())
 
 
-def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) -> None:
+def test_product_without_states_has_no_word_contribution(exported: Exported) -> None:
     whole = candidates(20)
     has_states = whole.products.has_any
     assert 0 < has_states.sum() < 20
@@ -101,7 +101,7 @@ def test_a_product_without_states_owes_nothing_to_its_words(exported: Exported) 
     assert (np.abs(found[has_states]) > 1e-3).all()
 
 
-def test_a_history_is_told_of_where_it_is_read(exported: Exported) -> None:
+def test_history_is_explained_if_the_ranker_reads_it(exported: Exported) -> None:
     ranker = told_by(exported)
     whole = candidates(6, events=3)
     found = contributions(ranker, whole)
@@ -111,21 +111,21 @@ def test_a_history_is_told_of_where_it_is_read(exported: Exported) -> None:
         np.testing.assert_allclose(found[Factor.HISTORY], with_it - without, atol=1e-5)
 
 
-def test_what_a_ranker_does_not_read_is_not_told_of(tmp_path: Path) -> None:
+def test_unread_features_are_not_explained(tmp_path: Path) -> None:
     some = msgspec.structs.replace(SPEC, features=("cosine", "words", "rating"), neutral=(0.5, 1.0, 2.0), mix=0.0)
     assert set(contributions(linear(tmp_path, some), candidates(3))) == {Factor.MEANING, Factor.RATING}
     usual = neutral_features(some)
     assert (usual[FEATURES.index("rating")], usual[FEATURES.index("cosine")], usual.sum()) == (2, 0.5, 3.5)
 
 
-def test_a_ranker_that_only_mixes_tells_of_the_merged_score(tmp_path: Path) -> None:
+def test_fusion_only_ranker_explains_the_merged_score(tmp_path: Path) -> None:
     mixed = msgspec.structs.replace(SPEC, features=("cosine",), neutral=(0.5,))
     whole = candidates(3)
     found = contributions(linear(tmp_path, mixed), whole)
     np.testing.assert_allclose(found[Factor.MERGED], SPEC.mix * whole.features[:, MERGED], atol=1e-5)
 
 
-def test_a_ranker_that_does_not_say_what_is_usual_is_told_against_0(tmp_path: Path) -> None:
+def test_ranker_without_means_is_explained_against_0(tmp_path: Path) -> None:
     assert not neutral_features(SPEC).any()
     whole = candidates(3)
     found = contributions(linear(tmp_path, SPEC), whole)
@@ -135,7 +135,7 @@ def test_a_ranker_that_does_not_say_what_is_usual_is_told_against_0(tmp_path: Pa
 
 
 @pytest.mark.parametrize("events", [0, 3])
-def test_one_candidate_is_told_as_among_others(exported: Exported, events: int) -> None:
+def test_single_candidate_has_the_same_explanation(exported: Exported, events: int) -> None:
     ranker = told_by(exported)
     whole, places = candidates(9, events=events), [4, 0]
     among = contributions(ranker, whole)
@@ -156,7 +156,7 @@ def stored(states: list[list[float]]) -> np.ndarray[tuple[int, ...], np.dtype[np
     return np.rint(unit_rows(np.array(states, np.float32)) * SCALE).astype(np.int8)
 
 
-def test_each_word_meets_its_nearest_and_rare_ones_come_first() -> None:
+def test_words_match_their_nearest_and_rare_words_come_first() -> None:
     asked = query(("for", "drill"), [0, 1], [[1, 0, 0], [0, 1, 0]], [1, 6])
     found = term_matches(asked, product(("saw", "screwdriver"), [0, 1]), stored([[1, 0, 0.2], [0, 3, 4]]))
     met = [(each.query_word, each.product_word, each.exact) for each in found]
@@ -164,27 +164,27 @@ def test_each_word_meets_its_nearest_and_rare_ones_come_first() -> None:
     assert abs(found[0].similarity - 3 / 5) < 0.01
 
 
-def test_the_same_word_is_met_though_another_is_nearer() -> None:
+def test_equal_word_matches_before_a_nearer_one() -> None:
     asked = query(("drill",), [0], [[1, 0]], [1])
     (found,) = term_matches(asked, product(("bit", "Drill"), [0, 1]), stored([[1, 0], [3, 4]]))
     assert (found.product_word, found.exact) == ("Drill", True)
     assert abs(found.similarity - 3 / 5) < 0.01
 
 
-def test_a_word_of_several_tokens_is_as_near_as_they_are_on_average() -> None:
+def test_similarity_of_a_word_is_the_mean_of_its_tokens() -> None:
     asked = query(("dcd771",), [0, 0], [[1, 0], [0, 1]], [2, 2])
     (found,) = term_matches(asked, product(("dcd", "x"), [0, 0, 1]), stored([[1, 0], [3, 4], [0, -1]]))
     assert found.product_word == "dcd"
     assert abs(found.similarity - (1 + 4 / 5) / 2) < 0.01
 
 
-def test_a_word_that_is_asked_twice_is_told_once() -> None:
+def test_repeated_word_is_explained_once() -> None:
     asked = query(("Drill", "drill"), [0, 1], [[1, 0], [0, 1]], [1, 1])
     (found,) = term_matches(asked, product(("drill",), [0]), stored([[1, 0]]))
     assert found == TermMatch("Drill", "drill", 1.0, exact=True)
 
 
-def test_punctuation_meets_nothing() -> None:
+def test_punctuation_has_no_match() -> None:
     asked = query(("drill",), [-1, 0], [[1, 0], [0, 1]], [9, 1])
     (found,) = term_matches(asked, product(("saw",), [-1, 0]), stored([[1, 0], [3, 4]]))
     assert abs(found.similarity - 4 / 5) < 0.01

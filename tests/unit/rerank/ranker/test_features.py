@@ -81,12 +81,12 @@ def test_each_feature_is_in_its_column(name: str, expected: list[float]) -> None
     assert column(name) == pytest.approx(expected)
 
 
-def test_where_no_usual_price_is_known_no_price_is_far_or_near() -> None:
+def test_price_feature_is_neutral_without_a_reference_price() -> None:
     assert column("price_gap", usual=_NAN) == [0, 0, 0]
     assert column("has_price", usual=_NAN) == [0, 0, 0]
 
 
-def test_prices_of_nothing_and_of_a_fortune_stay_finite() -> None:
+def test_extreme_prices_give_finite_features() -> None:
     told = dataclasses.replace(SIGNALS.catalog, price=np.array([0, 1e30, -5], np.float32))
     signals = dataclasses.replace(SIGNALS, catalog=told)
     assert column("price_gap", signals=signals) == [0, 3, 0]
@@ -94,13 +94,13 @@ def test_prices_of_nothing_and_of_a_fortune_stay_finite() -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-4, 0.013, 0.5, 1.0])
-def test_the_share_that_popularity_tells_of_can_be_read_back(share: float) -> None:
+def test_popularity_feature_is_invertible(share: float) -> None:
     feature = popularity_feature(np.array([share], np.float32))
     assert 0 <= feature[0] <= 1
     assert popularity_share(float(feature[0])) == pytest.approx(share, rel=1e-4, abs=1e-7)
 
 
-def test_a_query_that_matches_no_word_has_no_share() -> None:
+def test_query_without_matching_words_has_share_0() -> None:
     nothing = dataclasses.replace(FIRST, bm25=np.zeros(3), words=0, best_bm25=0.0)
     for name in ("bm25_share", "bm25_per_word", "bm25"):
         assert column(name, nothing) == [0, 0, 0]
@@ -126,12 +126,12 @@ def test_a_candidates_features_do_not_depend_on_the_others() -> None:
     assert np.isfinite(whole).all()
 
 
-def test_the_network_takes_the_arrays_in_their_order() -> None:
+def test_network_inputs_are_in_order() -> None:
     assert tuple(field.name for field in dataclasses.fields(RankerInputs)) == Inputs._fields
     assert tuple(pad_batch([candidates(1)], DIMENSION).arrays()) == Inputs._fields
 
 
-def test_each_list_is_in_its_place_and_padding_behind_it() -> None:
+def test_lists_are_padded_at_the_end() -> None:
     lists = [candidates(2, words=3, tokens=4, events=1), candidates(5, words=1, tokens=6, events=3)]
     batch = pad_batch(lists, DIMENSION)
     for place, each in enumerate(lists):
@@ -157,7 +157,7 @@ def test_each_list_is_in_its_place_and_padding_behind_it() -> None:
             assert (outside == padding).all()
 
 
-def test_a_query_of_ten_thousand_words_is_cut() -> None:
+def test_query_of_ten_thousand_words_is_truncated() -> None:
     whole = candidates(3, words=10_000)
     batch = pad_batch([whole], DIMENSION)
     assert batch.query_ids.shape == (1, MOST_QUERY_TOKENS)
@@ -166,13 +166,13 @@ def test_a_query_of_ten_thousand_words_is_cut() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_every_axis_has_a_place(count: int) -> None:
+def test_batch_has_no_empty_axis(count: int) -> None:
     batch = pad_batch([candidates(count, words=0, tokens=0)], DIMENSION)
     lengths = {length for array in batch.arrays().values() for length in array.shape}
     assert lengths == {1, STATE_DIMENSION, DIMENSION, batch.features.shape[2]}
     assert {array.item() for array in (batch.query_ids, batch.product_ids, batch.history_kinds)} == {PADDING}
 
 
-def test_where_nobody_looks_at_a_history_vectors_are_left_out() -> None:
+def test_vectors_are_omitted_if_history_is_not_read() -> None:
     without = dataclasses.replace(candidates(3), vectors=np.empty((3, 0), np.float32))
     assert not pad_batch([without], DIMENSION).candidate_vectors.any()

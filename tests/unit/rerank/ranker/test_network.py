@@ -42,7 +42,7 @@ def without_states(whole: Candidates) -> Candidates:
 
 
 @LAYERS
-def test_a_list_scores_the_same_alone_and_beside_longer_ones(layers: int) -> None:
+def test_scores_do_not_depend_on_longer_lists_in_the_batch(layers: int) -> None:
     by = network(layers)
     lists = [
         candidates(7, words=3, tokens=4, events=2),
@@ -57,7 +57,7 @@ def test_a_list_scores_the_same_alone_and_beside_longer_ones(layers: int) -> Non
 
 
 @LAYERS
-def test_a_candidate_scores_the_same_whatever_stands_beside_it(layers: int) -> None:
+def test_score_does_not_depend_on_other_candidates(layers: int) -> None:
     by, whole = network(layers), candidates(12, words=5, tokens=9, events=3)
     (expected,) = scored(by, whole)
     assert expected.std(axis=0).min() > 0.05
@@ -66,7 +66,7 @@ def test_a_candidate_scores_the_same_whatever_stands_beside_it(layers: int) -> N
         assert near(found, expected[places])
 
 
-def test_similarities_are_those_of_their_definitions() -> None:
+def test_similarities_match_their_definitions() -> None:
     by, whole = network(0), candidates(9, words=4, tokens=6)
     torch.nn.init.eye_(by.query_map.weight)
     inputs = tensors(whole)
@@ -84,7 +84,7 @@ def test_similarities_are_those_of_their_definitions() -> None:
 
 
 @LAYERS
-def test_weighted_similarities_lie_between_the_least_and_the_most_of_the_words(layers: int) -> None:
+def test_weighted_similarity_is_between_minimum_and_maximum(layers: int) -> None:
     by, inputs = network(layers), tensors(candidates(30, words=6, tokens=8))
     with torch.inference_mode():
         matching = by.match(inputs)
@@ -109,7 +109,7 @@ def test_products_without_states_are_scored_by_their_features(layers: int) -> No
     assert near(found[is_lost], beside[is_lost])
 
 
-def test_the_features_head_does_not_hear_the_query_of_a_product_without_states() -> None:
+def test_features_head_ignores_query_tokens_without_product_states() -> None:
     by = network(0)
     one, other = without_states(candidates(6, words=3)), without_states(candidates(6, words=8, seed=1))
     other = dataclasses.replace(other, features=one.features)
@@ -139,7 +139,7 @@ def test_a_history_without_events_changes_nothing(layers: int) -> None:
     np.testing.assert_array_equal(scored(by, nothing)[0], without)
 
 
-def test_a_history_tells_candidates_and_kinds_and_times_apart() -> None:
+def test_history_distinguishes_candidates_kinds_and_times() -> None:
     by, whole = network(0), candidates(6, events=1)
     events = whole.history
     (before,) = scored(by, whole)
@@ -160,7 +160,7 @@ def test_an_untrained_history_adds_nothing(layers: int) -> None:
 
 
 @LAYERS
-def test_a_feature_that_never_varied_counts_for_nothing_later(layers: int) -> None:
+def test_constant_training_feature_is_ignored(layers: int) -> None:
     by, whole = network(layers), candidates(6)
     column = FEATURES.index("popularity")
     seen = candidates(50, seed=1).features
@@ -175,7 +175,7 @@ def test_a_feature_that_never_varied_counts_for_nothing_later(layers: int) -> No
     assert not np.allclose(scored(by, dataclasses.replace(whole, features=varied))[0], before, atol=1e-3)
 
 
-def test_a_feature_far_outside_what_was_seen_is_held_in() -> None:
+def test_out_of_range_feature_is_clipped() -> None:
     by, whole = network(1), candidates(5)
     found = [scored(by, dataclasses.replace(whole, features=whole.features + far))[0] for far in (1e3, 1e30)]
     np.testing.assert_array_equal(found[0], found[1])
@@ -183,7 +183,7 @@ def test_a_feature_far_outside_what_was_seen_is_held_in() -> None:
 
 
 @pytest.mark.parametrize(("layers", "history"), [(0, 0), (1, 6)])
-def test_it_comes_back_with_its_sizes_its_scale_and_its_scores(tmp_path: Path, layers: int, history: int) -> None:
+def test_network_round_trips_with_sizes_scale_and_scores(tmp_path: Path, layers: int, history: int) -> None:
     made, lists = network(layers, history=history), [candidates(9, events=2), candidates(2)]
     save_network(made, tmp_path / "weights")
     found = load_network(tmp_path / "weights")
@@ -194,7 +194,7 @@ def test_it_comes_back_with_its_sizes_its_scale_and_its_scores(tmp_path: Path, l
 
 
 @pytest.mark.parametrize("content", [b"", b"not tensors", b"\x80\x04cos\nsystem\n."])
-def test_a_damaged_file_is_told(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_raises(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "weights").write_bytes(content)
     with pytest.raises(ModelDamagedError, match=r"weights cannot be read .*; train the ranker again"):
         load_network(tmp_path / "weights")
@@ -209,7 +209,7 @@ def test_a_file_without_sizes_is_damaged(tmp_path: Path, metadata: dict[str, str
         load_network(tmp_path / "weights")
 
 
-def test_weights_of_other_sizes_are_foreign(tmp_path: Path) -> None:
+def test_weights_of_other_sizes_are_refused(tmp_path: Path) -> None:
     made = network(0)
     made.shape = shape(1)
     save_network(made, tmp_path / "weights")

@@ -42,7 +42,7 @@ def reshaping(*axes: int) -> onnx.ModelProto:
 THREE = msgspec.structs.replace(SPEC, features=("cosine", "words", "merged"))
 
 
-def test_a_score_is_what_the_events_are_worth_and_the_merged_score(tmp_path: Path) -> None:
+def test_score_is_weighted_events_plus_merged_score(tmp_path: Path) -> None:
     ranker, whole = opened(tmp_path), candidates(6)
     weights = numpy_helper.to_array(linear_graph(5).graph.initializer[0]).astype(np.float64)
     clicks, carts, purchases = (whole.features.astype(np.float64) @ weights).T
@@ -50,7 +50,7 @@ def test_a_score_is_what_the_events_are_worth_and_the_merged_score(tmp_path: Pat
     np.testing.assert_allclose(ranker.score([whole])[0], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_features_come_in_the_order_that_the_ranker_names(tmp_path: Path) -> None:
+def test_features_follow_the_order_of_the_spec(tmp_path: Path) -> None:
     names = tuple(reversed(FEATURES[2:]))
     (tmp_path / "some").mkdir()
     (tmp_path / "all").mkdir()
@@ -65,7 +65,7 @@ def test_features_come_in_the_order_that_the_ranker_names(tmp_path: Path) -> Non
     np.testing.assert_allclose(some.score(lists)[0], opened(tmp_path / "all", wide).score(lists)[0], atol=1e-5)
 
 
-def test_no_candidates_have_no_scores_and_take_no_others_place(tmp_path: Path) -> None:
+def test_empty_list_has_no_scores(tmp_path: Path) -> None:
     ranker = opened(tmp_path)
     assert ranker.score([]) == []
     assert [each.tolist() for each in ranker.score([candidates(0), candidates(0)])] == [[], []]
@@ -74,18 +74,18 @@ def test_no_candidates_have_no_scores_and_take_no_others_place(tmp_path: Path) -
     np.testing.assert_allclose(found[3], ranker.score([candidates(1)])[0], rtol=1e-6)
 
 
-def test_what_fits_is_told_by_the_calibration(tmp_path: Path) -> None:
+def test_fit_probability_follows_the_calibration(tmp_path: Path) -> None:
     found = opened(tmp_path).fit(np.array([0.0, 1 / 3, -1e9, 1e9]))
     assert found.tolist() == pytest.approx([1 / (1 + np.exp(0.5)), 0.5, 0, 1], abs=1e-9)
 
 
 @pytest.mark.parametrize("axes", [(2, 2), (1, -1, 5), (7,), (1, 3, -1)], ids=["few", "no multiple", "many", "scores"])
-def test_a_graph_that_fails_as_it_runs_is_told(tmp_path: Path, axes: tuple[int, ...]) -> None:
+def test_failing_graph_raises(tmp_path: Path, axes: tuple[int, ...]) -> None:
     with pytest.raises(ModelError, match="ranker-0007 failed on its candidates"):
         opened(tmp_path, reshaping(*axes), THREE).score([candidates(2)])
 
 
-def test_a_score_that_is_no_number_is_told(tmp_path: Path) -> None:
+def test_nan_score_raises(tmp_path: Path) -> None:
     whole = candidates(4)
     features = whole.features.copy()
     features[2, 3] = np.inf
@@ -93,7 +93,7 @@ def test_a_score_that_is_no_number_is_told(tmp_path: Path) -> None:
         opened(tmp_path).score([dataclasses.replace(whole, features=features)])
 
 
-def test_a_file_that_is_no_graph_is_damaged(tmp_path: Path) -> None:
+def test_invalid_graph_file_is_damaged(tmp_path: Path) -> None:
     ranker = opened(tmp_path)
     (tmp_path / MODEL_FILE).write_bytes(b"no graph")
     with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be run .*; train the ranker again"):
@@ -101,7 +101,7 @@ def test_a_file_that_is_no_graph_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [("input", "prices"), ("output", "logits")])
-def test_a_graph_of_something_else_is_told(tmp_path: Path, kind: str, name: str) -> None:
+def test_unrelated_graph_is_refused(tmp_path: Path, kind: str, name: str) -> None:
     graph = linear_graph()
     getattr(graph.graph, kind)[0].name = name
     getattr(graph.graph.node[0], kind)[0] = name
@@ -109,7 +109,7 @@ def test_a_graph_of_something_else_is_told(tmp_path: Path, kind: str, name: str)
         opened(tmp_path, graph)
 
 
-def test_without_a_history_nobody_looks_one_up(tmp_path: Path) -> None:
+def test_history_is_not_looked_up_if_not_read(tmp_path: Path) -> None:
     assert not opened(tmp_path).reads_history
     assert not opened(tmp_path).reads_states
 
@@ -140,7 +140,7 @@ def test_graph_and_network_give_the_same_scores(exported: Exported, shapes: list
         assert near(found, expected[:, 0])
 
 
-def test_the_graph_scores_a_candidate_the_same_in_every_company(exported: Exported) -> None:
+def test_graph_score_does_not_depend_on_other_candidates(exported: Exported) -> None:
     ranker, whole = opened_export(exported.folder), candidates(30, words=4, tokens=12, events=3)
     (expected,) = ranker.score([whole])
     assert expected.std() > 0.05
@@ -149,7 +149,7 @@ def test_the_graph_scores_a_candidate_the_same_in_every_company(exported: Export
     assert near(ranker.score([some_of(whole, [29, 3, 7])])[0], expected[[29, 3, 7]])
 
 
-def test_the_graph_takes_what_the_network_reads(exported: Exported) -> None:
+def test_graph_inputs_equal_network_inputs(exported: Exported) -> None:
     graph = onnx.load(exported.folder / MODEL_FILE).graph
     reads_history = exported.network.history is not None
     unread = () if reads_history else Inputs._fields[6:]
@@ -166,7 +166,7 @@ def test_an_export_is_a_ranker_that_can_be_stored(exported: Exported, tmp_path: 
     assert write_ranker(folder, msgspec.structs.replace(CLICKS, layers=layers), REPORT).vector_dimension == DIMENSION
 
 
-def test_in_int8_it_is_smaller_and_nearly_the_same(tmp_path: Path) -> None:
+def test_int8_graph_is_smaller_and_close_to_fp32(tmp_path: Path) -> None:
     by, lists = network(1, history=0), [candidates(40, words=6, tokens=9), candidates(3, words=2)]
     export_network(by, tmp_path / MODEL_FILE, "int8")
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / MODEL_FILE).graph.initializer}
@@ -175,5 +175,5 @@ def test_in_int8_it_is_smaller_and_nearly_the_same(tmp_path: Path) -> None:
         assert np.abs(found - expected[:, 0]).max() < 0.05 * expected[:, 0].std() + 0.02
 
 
-def test_a_graph_names_no_file_of_the_machine_that_made_it(exported: Exported) -> None:
+def test_graph_contains_no_local_paths(exported: Exported) -> None:
     assert b".py" not in (exported.folder / MODEL_FILE).read_bytes()

@@ -76,9 +76,7 @@ def found(by: RankerNetwork) -> PartImportance:
 @pytest.mark.parametrize(
     "left", [PruningTarget(), PruningTarget(heads=4, feed_forward=12, layers=1)], ids=["unsaid", "said"]
 )
-def test_where_nothing_is_taken_away_scores_and_sizes_are_the_same(
-    by: RankerNetwork, found: PartImportance, left: PruningTarget
-) -> None:
+def test_pruning_nothing_changes_nothing(by: RankerNetwork, found: PartImportance, left: PruningTarget) -> None:
     made = prune_network(by, found, left)
     assert made.shape == by.shape
     assert made is not by
@@ -87,7 +85,7 @@ def test_where_nothing_is_taken_away_scores_and_sizes_are_the_same(
 
 @pytest.mark.parametrize("heads", [1, 2, 3])
 @pytest.mark.parametrize("with_means", [False, True], ids=["zeroed", "at its mean"])
-def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
+def test_pruned_heads_are_replaced_by_nothing_or_their_mean(
     by: RankerNetwork, found: PartImportance, heads: int, with_means: bool
 ) -> None:
     measured = found if with_means else dataclasses.replace(found, read=torch.zeros(8))
@@ -101,9 +99,7 @@ def test_without_some_heads_it_scores_as_if_these_read_nothing_or_their_mean(
 
 
 @pytest.mark.parametrize("units", [0, 1, 7])
-def test_without_some_units_it_scores_as_if_these_said_their_mean(
-    by: RankerNetwork, found: PartImportance, units: int
-) -> None:
+def test_pruned_units_are_replaced_by_their_mean(by: RankerNetwork, found: PartImportance, units: int) -> None:
     made = prune_network(by, found, PruningTarget(feed_forward=units))
     assert made.shape.feed_forward == units
     lost = np.argsort(-found.units)[units:].tolist()
@@ -113,7 +109,7 @@ def test_without_some_units_it_scores_as_if_these_said_their_mean(
         assert same_scores(made, by)
 
 
-def test_without_the_layer_it_scores_as_if_that_gave_its_mean(by: RankerNetwork, found: PartImportance) -> None:
+def test_pruned_layer_is_replaced_by_its_mean(by: RankerNetwork, found: PartImportance) -> None:
     made = prune_network(by, found, PruningTarget(heads=1, layers=0))
     assert (made.shape.layers, made.shape.kept_heads) == (0, ())
     scalars = len(FEATURES) + 6
@@ -131,7 +127,7 @@ def test_means_are_those_of_all_tokens_and_candidates(by: RankerNetwork, found: 
     assert len(given) == 9 + 4 + 13
 
 
-def test_a_part_that_says_the_same_of_all_matters_nothing_and_goes_first(by: RankerNetwork) -> None:
+def test_constant_part_has_no_importance_and_is_pruned_first(by: RankerNetwork) -> None:
     made = network(1)
     layer = layer_of(made)
     with torch.no_grad():
@@ -149,7 +145,7 @@ def test_a_part_that_says_the_same_of_all_matters_nothing_and_goes_first(by: Ran
     assert same_scores(smaller, made)
 
 
-def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork, found: PartImportance) -> None:
+def test_importance_is_the_effect_of_a_small_step_to_the_mean(by: RankerNetwork, found: PartImportance) -> None:
     layer, step, spread = layer_of(by), 1e-2, []
     mean = found.read
 
@@ -167,7 +163,7 @@ def test_importance_is_what_a_small_step_towards_the_mean_does(by: RankerNetwork
     assert found.heads[1] == pytest.approx(np.mean(spread), rel=0.05)
 
 
-def test_it_can_be_made_smaller_again_down_to_the_features_head(by: RankerNetwork, found: PartImportance) -> None:
+def test_pruned_network_can_be_pruned_down_to_the_features_head(by: RankerNetwork, found: PartImportance) -> None:
     once = prune_network(by, found, PruningTarget(heads=3, feed_forward=5))
     again = prune_network(once, measure_importance(once, sample(), WEIGHTS), PruningTarget(heads=1, feed_forward=0))
     assert again.shape.kept_heads[0] in once.shape.kept_heads
@@ -177,7 +173,7 @@ def test_it_can_be_made_smaller_again_down_to_the_features_head(by: RankerNetwor
     assert same_scores(prune_network(again, last, PruningTarget()), again)
 
 
-def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
+def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: PartImportance, tmp_path: Path) -> None:
     made = prune_network(by, found, PruningTarget(heads=2, feed_forward=0))
     save_network(made, tmp_path / WEIGHTS_FILE)
     again = load_network(tmp_path / WEIGHTS_FILE)
@@ -204,21 +200,19 @@ def test_it_is_stored_exported_and_read_again(by: RankerNetwork, found: PartImpo
         (PruningTarget(layers=2), "2 layers cannot be left of this ranker: it can be 0 to 1"),
     ],
 )
-def test_what_cannot_be_left_is_refused(
-    by: RankerNetwork, found: PartImportance, left: PruningTarget, why: str
-) -> None:
+def test_invalid_pruning_is_refused(by: RankerNetwork, found: PartImportance, left: PruningTarget, why: str) -> None:
     with pytest.raises(InputError, match=why):
         prune_network(by, found, left)
 
 
-def test_a_features_head_has_nothing_to_prune_and_no_candidates_tell_nothing(by: RankerNetwork) -> None:
+def test_pruning_a_features_head_or_without_candidates_is_refused(by: RankerNetwork) -> None:
     with pytest.raises(ModelError, match="has 0 cross-attention layers"):
         measure_importance(network(0), sample(), WEIGHTS)
     with pytest.raises(InputError, match="no candidate in the sample"):
         measure_importance(by, [], WEIGHTS)
 
 
-def test_a_file_with_heads_that_there_are_not_is_damaged(by: RankerNetwork, tmp_path: Path) -> None:
+def test_file_with_nonexistent_heads_is_damaged(by: RankerNetwork, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
     told = msgspec.to_builtins(by.shape) | {"kept_heads": [1, 4]}

@@ -37,7 +37,7 @@ def root(demo_index: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("folder", sorted(SHIPPED.iterdir()), ids=lambda folder: str(folder.name))
-def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> None:
+def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     spec, report = verify_ranker(folder), read_report(folder)
     assert (spec.encoder, spec.features, spec.layers) == (folder.name, FEATURES, 0)
     assert {"catalogs", "queries", "teacher", "seed"} <= set(spec.trained_on)
@@ -53,7 +53,7 @@ def test_each_is_whole_small_and_says_what_it_was_trained_on(folder: Path) -> No
     assert OnnxRanker(StoredRanker(DEFAULT_MODEL, folder, spec, report)).reads_states
 
 
-def test_it_is_for_the_encoders_model_however_that_runs() -> None:
+def test_shipped_ranker_is_for_the_model_in_any_runtime() -> None:
     for encoder in (MINI.encoder, "all-MiniLM-L6-v2-torch-256-fedcba9876543210"):
         found = shipped_ranker(dataclasses.replace(MINI, encoder=encoder))
         assert found is not None
@@ -61,7 +61,7 @@ def test_it_is_for_the_encoders_model_however_that_runs() -> None:
     assert all(shipped_ranker(encoding) is None for encoding in OF_ANOTHER)
 
 
-def test_it_serves_until_an_index_has_one_of_its_own_and_can_be_switched_off_and_back(root: Path) -> None:
+def test_shipped_ranker_serves_until_the_index_has_its_own(root: Path) -> None:
     with SearchEngine.open(root, follow=False) as engine:
         page = engine.search("cordless drill", explain=True)
         assert "ranked" in page.hits[0].stages
@@ -84,14 +84,14 @@ def test_it_serves_until_an_index_has_one_of_its_own_and_can_be_switched_off_and
     assert serving() == DEFAULT_MODEL
 
 
-def test_an_index_of_another_encoder_has_none(root: Path) -> None:
+def test_index_of_another_encoder_has_no_shipped_ranker(root: Path) -> None:
     registry = ranker_store(root)
     assert registry.serving(OF_ANOTHER[0]).model is None
     with pytest.raises(UnknownModelError, match="has no ranker 'default'"):
         registry.rollback(DEFAULT_MODEL, OF_ANOTHER[0])
 
 
-def test_a_damaged_one_leaves_the_merged_order_and_is_told(
+def test_damaged_shipped_ranker_is_reported_and_merged_order_is_used(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copied = Path(shutil.copytree(SHIPPED, tmp_path / "shipped"))
@@ -104,7 +104,7 @@ def test_a_damaged_one_leaves_the_merged_order_and_is_told(
     assert "results keep the merged order" in found.notices[0]
 
 
-def test_the_commands_name_it(root: Path) -> None:
+def test_commands_show_the_shipped_ranker(root: Path) -> None:
     def run(command: str, *arguments: str) -> str:
         done = CliRunner().invoke(app, ["models", command, str(root), *arguments])
         assert done.exit_code == 0, done.output
@@ -119,6 +119,6 @@ def test_the_commands_name_it(root: Path) -> None:
     assert msgspec.json.decode(run("list", "--json"))["serving"] == DEFAULT_MODEL
 
 
-def test_what_ships_names_no_file_of_the_machine_that_made_it() -> None:
+def test_shipped_files_contain_no_local_paths() -> None:
     for path in SHIPPED.rglob("*"):
         assert not path.is_file() or b".py" not in path.read_bytes()

@@ -35,7 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_written_is_read(folder: Path) -> None:
+def test_spec_round_trips(folder: Path) -> None:
     told = verify_ranker(folder)
     assert msgspec.structs.replace(told, identity="") == SPEC
     assert told.identity.startswith("ranker-")
@@ -43,7 +43,7 @@ def test_what_is_written_is_read(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == {*FILES, SEAL_FILE}
 
 
-def test_the_identity_is_of_what_decides_scores(tmp_path: Path) -> None:
+def test_identity_covers_everything_that_affects_scores(tmp_path: Path) -> None:
     def identity(spec: RankerSpec, seed: int = 0) -> str:
         building(seed)(tmp_path)
         return write_ranker(tmp_path, spec, REPORT).identity
@@ -74,12 +74,12 @@ class TestWriting:
             {"neutral": (*[0.0] * (len(FEATURES) - 1), float("nan"))},
         ],
     )
-    def test_values_that_no_ranker_has_are_refused(self, tmp_path: Path, values: dict[str, object]) -> None:
+    def test_invalid_values_are_refused(self, tmp_path: Path, values: dict[str, object]) -> None:
         building()(tmp_path)
         with pytest.raises(InputError, match="no ranker is so"):
             write_ranker(tmp_path, msgspec.structs.replace(SPEC, **values), REPORT)
 
-    def test_a_measure_that_is_no_number_is_refused(self, tmp_path: Path) -> None:
+    def test_nan_measure_is_refused(self, tmp_path: Path) -> None:
         building()(tmp_path)
         with pytest.raises(InputError, match="measures are finite numbers"):
             write_ranker(tmp_path, SPEC, msgspec.structs.replace(REPORT, measures={"MRR": float("nan")}))
@@ -89,11 +89,11 @@ class TestWriting:
         with pytest.raises(ModelDamagedError, match="expects features of 9 columns, its spec has 16"):
             write_ranker(tmp_path, SPEC, REPORT)
 
-    def test_a_missing_model_file_is_told(self, tmp_path: Path) -> None:
+    def test_missing_model_file_raises(self, tmp_path: Path) -> None:
         with pytest.raises(ModelDamagedError, match=r"model\.onnx cannot be read \(No such file"):
             write_ranker(tmp_path, SPEC, REPORT)
 
-    def test_a_second_graph_is_held_to_the_same_rule(self, tmp_path: Path) -> None:
+    def test_second_graph_is_checked_too(self, tmp_path: Path) -> None:
         building()(tmp_path)
         graph = linear_graph()
         graph.graph.node.append(helper.make_node("PyOp", ["scores"], ["more"], domain="ai.onnx.contrib"))
@@ -116,9 +116,7 @@ class TestDamage:
         ],
         ids=["missing", "empty", "short", "changed", "folder", "link"],
     )
-    def test_any_file_that_is_not_as_it_was_written(
-        self, folder: Path, name: str, damage: Callable[[Path], object]
-    ) -> None:
+    def test_changed_file_is_damaged(self, folder: Path, name: str, damage: Callable[[Path], object]) -> None:
         before = (folder / name).read_bytes()
         damage(folder / name)
         if name == SEAL_FILE and (folder / name).is_file() and (folder / name).read_bytes() == before:
@@ -131,30 +129,30 @@ class TestDamage:
     @pytest.mark.parametrize(
         "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"format": "one"}', b"[" * 100_000, b'{"format":1}']
     )
-    def test_json_that_is_sealed_and_still_no_ranker(self, folder: Path, name: str, content: bytes) -> None:
+    def test_sealed_json_that_is_not_a_ranker_is_refused(self, folder: Path, name: str, content: bytes) -> None:
         (folder / name).write_bytes(content)
         reseal_ranker(folder)
         with pytest.raises(ModelDamagedError, match=f"{name} cannot be read .*{CURE}"):
             verify_ranker(folder), read_report(folder)
 
-    def test_sealed_values_that_no_ranker_has(self, folder: Path) -> None:
+    def test_sealed_invalid_values_are_refused(self, folder: Path) -> None:
         rewrite(folder / SPEC_FILE, vector_dimension=0)
         with pytest.raises(ModelDamagedError, match=r"ranker\.json describes no ranker: dimensions 8 and 0"):
             verify_ranker(folder)
 
     @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "/etc/passwd", "a/b"])
-    def test_a_seal_vouches_for_files_of_its_folder_alone(self, folder: Path, name: str) -> None:
+    def test_seal_covers_only_files_of_its_folder(self, folder: Path, name: str) -> None:
         rewrite_seal(folder, lambda seal: seal | {name: seal[MODEL_FILE]})
         with pytest.raises(ModelDamagedError, match=r"seal\.json seals .* it has to seal"):
             verify_ranker(folder)
 
-    def test_a_seal_without_one_of_the_files(self, folder: Path) -> None:
+    def test_seal_without_a_required_file_is_refused(self, folder: Path) -> None:
         (folder / REPORT_FILE).unlink()
         reseal_ranker(folder)
         with pytest.raises(ModelDamagedError, match=r"it has to seal model\.onnx, .*report\.json"):
             verify_ranker(folder)
 
-    def test_a_file_or_a_seal_beyond_the_limit_is_refused_unread(self, folder: Path) -> None:
+    def test_oversized_file_or_seal_is_refused_unread(self, folder: Path) -> None:
         too_long = {"bytes": spec_module.MAX_FILE_BYTES + 1}
         rewrite_seal(folder, lambda seal: seal | {MODEL_FILE: seal[MODEL_FILE] | too_long})
         with pytest.raises(ModelMismatchError, match=r"model\.onnx has 268,435,457 bytes; .* 268,435,456 at most"):
@@ -166,7 +164,7 @@ class TestDamage:
 
 class TestForeign:
     @pytest.mark.parametrize(("made", "age"), [(0, "an older"), (2, "a newer")])
-    def test_another_format_is_told_with_its_age(self, folder: Path, made: int, age: str) -> None:
+    def test_other_format_is_refused_as_older_or_newer(self, folder: Path, made: int, age: str) -> None:
         rewrite(folder / SPEC_FILE, format=made, precision="fp4")
         message = f"of format {made}, made by {age} program; this one reads 1: .*{CURE}"
         with pytest.raises(ModelMismatchError, match=message):
@@ -177,12 +175,12 @@ class TestForeign:
         with pytest.raises(ModelMismatchError, match=f"the features phase_of_the_moon, tide, which .*{CURE}"):
             verify_ranker(folder)
 
-    def test_fewer_features_in_another_order_are_none(self, tmp_path: Path) -> None:
+    def test_subset_of_features_in_another_order_is_accepted(self, tmp_path: Path) -> None:
         building(graph=linear_graph(features=2))(tmp_path)
         chosen = (FEATURES[3], FEATURES[0])
         assert write_ranker(tmp_path, msgspec.structs.replace(SPEC, features=chosen), REPORT).features == chosen
 
-    def test_what_a_later_program_adds_to_the_report_is_passed_over(self, folder: Path) -> None:
+    def test_unknown_report_fields_are_ignored(self, folder: Path) -> None:
         rewrite(folder / REPORT_FILE, phase="waxing")
         assert read_report(folder) == REPORT
 
@@ -200,14 +198,14 @@ class TestMisfit:
             ({"state_dimension": 64}, "token states of dimension 8, the index has 64"),
         ],
     )
-    def test_another_is_told_with_both_and_the_cure(self, change: dict[str, object], words: str) -> None:
+    def test_encoder_mismatch_error_names_both_and_the_remedy(self, change: dict[str, object], words: str) -> None:
         why = misfit(SPEC, dataclasses.replace(ENCODING, **change))  # type: ignore[arg-type]
         assert words in why
         assert why.endswith("train one for this index: shelfwise train ranker")
 
 
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
-def test_what_our_export_writes_is_taken(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
+def test_exported_graph_is_accepted(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
     from rerank.ranker.network import NetworkShape, RankerNetwork
     from rerank.ranker.onnx_export import export_network
 
@@ -233,7 +231,7 @@ def with_node(operator: str, domain: str) -> onnx.ModelProto:
 
 
 class TestOperators:
-    def test_a_graph_of_ours_passes_in_both_precisions(self, tmp_path: Path) -> None:
+    def test_exported_graphs_pass_in_both_precisions(self, tmp_path: Path) -> None:
         columns = {"features": len(FEATURES), "history_vectors": 16}
         check_graph(saved(tmp_path, linear_graph()), columns)
         reduced = quantise_graph(linear_graph())
@@ -253,13 +251,11 @@ class TestOperators:
             ("Scan", "ai.onnx"),
         ],
     )
-    def test_operators_that_call_out_or_may_not_end_are_refused_by_name(
-        self, tmp_path: Path, operator: str, domain: str
-    ) -> None:
+    def test_unsafe_operators_are_refused_by_name(self, tmp_path: Path, operator: str, domain: str) -> None:
         with pytest.raises(ModelMismatchError, match=f"needs the operator '{operator}' of .*: shelfwise train ranker"):
             check_graph(saved(tmp_path, with_node(operator, domain)))
 
-    def test_one_inside_a_branch_is_found(self, tmp_path: Path) -> None:
+    def test_unsafe_operator_in_a_branch_is_found(self, tmp_path: Path) -> None:
         node = helper.make_node("PyOp", [], ["y"], domain="ai.onnx.contrib")
         inner = helper.make_graph([node], "branch", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])])
         graph = linear_graph()
@@ -267,7 +263,7 @@ class TestOperators:
         with pytest.raises(ModelMismatchError, match="'PyOp'"):
             check_graph(saved(tmp_path, graph))
 
-    def test_one_inside_a_function_is_found_and_a_function_vouches_for_its_own_name_alone(self, tmp_path: Path) -> None:
+    def test_unsafe_operator_in_a_function_is_found(self, tmp_path: Path) -> None:
         def made(inside: str, called: str) -> onnx.ModelProto:
             body = [helper.make_node(inside, ["x"], ["y"], domain="" if inside == "Relu" else "ai.onnx.contrib")]
             opsets = [helper.make_opsetid("", 20)]
@@ -287,7 +283,7 @@ class TestTensors:
     @pytest.mark.parametrize(
         "location", ["weights.bin", "../../etc/passwd", "/etc/passwd", "*/_ORT_MEM_ADDR_/*", MODEL_FILE]
     )
-    def test_one_that_is_elsewhere_is_refused(self, tmp_path: Path, location: str) -> None:
+    def test_external_tensor_is_refused(self, tmp_path: Path, location: str) -> None:
         graph = linear_graph()
         tensor = graph.graph.initializer[0]
         tensor.ClearField("raw_data")
@@ -297,7 +293,7 @@ class TestTensors:
         with pytest.raises(ModelMismatchError, match=r"reads the tensor 'weights' from .*holds its tensors"):
             check_graph(saved(tmp_path, graph))
 
-    def test_one_inside_an_attribute_is_found(self, tmp_path: Path) -> None:
+    def test_external_tensor_in_an_attribute_is_found(self, tmp_path: Path) -> None:
         constant = numpy_helper.from_array(np.zeros(3, np.float32), "zeros")
         constant.data_location = TensorProto.EXTERNAL
         graph = linear_graph()
@@ -308,17 +304,17 @@ class TestTensors:
 
 class TestFiles:
     @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"not a graph", b"\x08\x0a", b"\x0a" * 5_000])
-    def test_what_is_no_graph_is_told(self, tmp_path: Path, content: bytes) -> None:
+    def test_invalid_graph_raises(self, tmp_path: Path, content: bytes) -> None:
         with pytest.raises(ModelDamagedError, match=r"holds (no ONNX graph|an ONNX graph without operators)"):
             check_graph(saved(tmp_path, content))
 
-    def test_every_shortened_graph_is_refused_or_whole_in_what_it_says(self, tmp_path: Path) -> None:
+    def test_truncated_graph_is_refused_or_valid(self, tmp_path: Path) -> None:
         whole = linear_graph().SerializeToString()
         for length in range(0, len(whole), 7):
             with pytest.raises(ModelDamagedError):
                 check_graph(saved(tmp_path, whole[:length]))
 
-    def test_a_graph_nested_beyond_measure_is_refused(self, tmp_path: Path) -> None:
+    def test_deeply_nested_graph_is_refused(self, tmp_path: Path) -> None:
         content = b""
         for _ in range(400):
             # A node (field 1 of a graph) with an attribute (5) that is a graph (6).
@@ -326,7 +322,7 @@ class TestFiles:
         with pytest.raises(ModelDamagedError, match="holds no ONNX graph"):
             check_graph(saved(tmp_path, _field(7, content)))
 
-    def test_weights_are_safetensors_and_nothing_else(self, tmp_path: Path) -> None:
+    def test_weights_must_be_safetensors(self, tmp_path: Path) -> None:
         path = tmp_path / "weights.safetensors"
         save_file({"a": np.zeros(3, np.float32)}, path)
         check_weights(path)

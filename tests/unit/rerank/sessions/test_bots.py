@@ -116,7 +116,7 @@ class Session:
 NOBODY = pl.Series("session_number", [], dtype=pl.UInt32)
 
 
-def test_a_tail_is_worth_what_sellke_bayarri_and_berger_say() -> None:
+def test_evidence_of_a_tail_follows_sellke_bayarri_and_berger() -> None:
     assert bans(np.array([0.01]))[0] == pytest.approx(-math.log10(-math.e * 0.01 * math.log(0.01)))
     assert bans(np.array([1.0, 1 / math.e])) == pytest.approx([0.0, 0.0])
     assert np.all(np.diff(bans(np.logspace(-320, 0, 50))) <= 0)
@@ -135,7 +135,7 @@ def usual_of(acts: SessionFeatures) -> BotBaseline:
     return fit_baseline(acts, NOBODY)
 
 
-def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
+def test_dwell_time_is_until_the_next_act() -> None:
     shop = Shop()
     session = shop.session("ann")
     session.search(0)
@@ -150,7 +150,7 @@ def test_dwell_is_the_time_to_the_next_act_and_none_after_the_last() -> None:
     assert row["dwell_ss"] == pytest.approx((first - mean) ** 2 + (second - mean) ** 2)
 
 
-def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
+def test_view_after_a_click_does_not_end_its_dwell_time() -> None:
     shop = Shop()
     session = shop.session("ann")
     session.search(0)
@@ -164,7 +164,7 @@ def test_the_page_that_a_click_opens_does_not_end_its_dwell() -> None:
     assert row["dwell_sum"] == pytest.approx(math.log(8_000))
 
 
-def test_steps_are_between_clicks_of_one_answer() -> None:
+def test_position_steps_are_within_one_answer() -> None:
     shop = Shop()
     session = shop.session("ann")
     session.visit(0, (1, 2, 5), 10.0)
@@ -172,7 +172,7 @@ def test_steps_are_between_clicks_of_one_answer() -> None:
     assert session_features(shop.cleaned()).steps["next"].to_list() == [True, False]
 
 
-def test_the_usual_is_what_shoppers_do() -> None:
+def test_baseline_is_fitted_to_shoppers() -> None:
     shop = Shop(seed=3)
     shop.honest(300)
     found = usual_of(session_features(shop.cleaned()))
@@ -184,7 +184,7 @@ def test_the_usual_is_what_shoppers_do() -> None:
     assert found.answers == pytest.approx(1 / 0.6, abs=0.1)
 
 
-def test_one_busy_source_does_not_make_the_usual() -> None:
+def test_single_busy_source_does_not_change_the_baseline() -> None:
     shop = Shop(seed=3)
     shop.honest(60)
     before = usual_of(session_features(shop.cleaned()))
@@ -196,7 +196,7 @@ def test_one_busy_source_does_not_make_the_usual() -> None:
     assert after.pace == pytest.approx(before.pace, abs=0.1)
 
 
-def test_suspects_do_not_make_the_usual() -> None:
+def test_suspects_are_excluded_from_the_baseline() -> None:
     shop = Shop(seed=3)
     shop.honest(20)
     honest = session_features(shop.cleaned())
@@ -208,7 +208,7 @@ def test_suspects_do_not_make_the_usual() -> None:
     assert without.rates.tolist() == expected.rates.tolist()
 
 
-def test_little_is_known_of_an_empty_log_but_what_is_stated() -> None:
+def test_empty_log_uses_the_default_baseline() -> None:
     found = usual_of(session_features(Shop().cleaned()))
     assert found.pace == pytest.approx(math.log(20_000))
     assert found.rates == pytest.approx(np.full(LAST_POSITION + 1, 0.1))
@@ -237,7 +237,7 @@ def judged(places: tuple[int, ...], pause: float) -> dict[Signal, float]:
     return {signal: float(values[0]) for signal, values in found.items()}
 
 
-def test_pace_is_judged_by_as_many_pauses_as_there_are() -> None:
+def test_pace_evidence_uses_all_pauses() -> None:
     for places in ((1,), (1, 2, 3, 4)):
         z = (math.log(20_000) - math.log(1_000)) / math.sqrt(0.5**2 + 1.0**2 / len(places))
         p = stats.norm.sf(z)
@@ -245,7 +245,7 @@ def test_pace_is_judged_by_as_many_pauses_as_there_are() -> None:
     assert judged((1, 2), 20.0)[Signal.FAST] == 0
 
 
-def test_low_positions_are_a_likelihood_ratio_to_clicking_all_alike() -> None:
+def test_low_positions_give_a_likelihood_ratio_against_uniform_clicks() -> None:
     shares = np.array([1 / place for place in PAGE])
     shares /= shares.sum()
     ratio = math.log10(1 / RESULTS / shares[9]) + math.log10(1 / RESULTS / shares[6])
@@ -260,14 +260,14 @@ def test_even_pauses_and_sweeps_need_several_clicks() -> None:
     assert few[Signal.SWEEP] < 0.5 < many[Signal.SWEEP]
 
 
-def test_the_more_is_clicked_the_more_it_counts() -> None:
+def test_evidence_grows_with_the_number_of_clicks() -> None:
     weights = [judged(tuple(range(1, count + 1)), 20.0)[Signal.MUCH] for count in range(1, RESULTS + 1)]
     assert weights[0] == 0
     assert weights == sorted(weights)
     assert weights[-1] > 0.5
 
 
-def test_who_buys_as_shoppers_do_is_hardly_a_bot() -> None:
+def test_usual_purchases_reduce_the_bot_score() -> None:
     shop = Shop()
     for shopper in ("buyer", "bot"):
         session = shop.session(shopper)
@@ -293,7 +293,7 @@ def copies(others: int) -> SessionFeatures:
     return session_features(shop.cleaned())
 
 
-def test_copies_are_alike_and_nobody_is_like_who_clicks_everything() -> None:
+def test_copied_sessions_are_similar_and_clicking_everything_is_not() -> None:
     acts = copies(100)
     found = coordinated_accounts(sources(acts), acts)
     one, two, everything = (source_of(acts, name) for name in ("one", "two", "all"))
@@ -303,7 +303,7 @@ def test_copies_are_alike_and_nobody_is_like_who_clicks_everything() -> None:
     assert found[everything] < 2
 
 
-def test_company_is_clicking_what_suspects_click() -> None:
+def test_coordination_is_clicking_the_same_as_suspects() -> None:
     acts = copies(100)
     suspects = acts.sessions.filter(pl.col("shopper") == "one")["session_number"]
     found = suspect_products("source", sources(acts), acts, usual_of(acts), suspects)
@@ -313,7 +313,7 @@ def test_company_is_clicking_what_suspects_click() -> None:
     assert suspect_products("source", sources(acts), acts, usual_of(acts), NOBODY).max() == pytest.approx(0.0)
 
 
-def test_nobody_is_company_of_their_own() -> None:
+def test_session_is_not_coordinated_with_itself() -> None:
     shop = Shop(seed=5)
     shop.honest(50)
     shop.session("lone").visit(1_000, PAGE)
@@ -354,7 +354,7 @@ def shop() -> Shop:
     return made
 
 
-def test_a_crawler_is_one_and_its_reasons_say_why(shop: Shop) -> None:
+def test_crawler_is_flagged_with_reasons(shop: Shop) -> None:
     crawl(shop, "crawler")
     scores = score_sessions(shop.cleaned())
     found = scores.filter("is_fraud")
@@ -377,7 +377,7 @@ def test_every_session_has_one_row_in_order(shop: Shop) -> None:
     assert scores.equals(score_sessions(events))
 
 
-def test_being_fast_alone_is_no_fraud(shop: Shop) -> None:
+def test_speed_alone_is_not_flagged(shop: Shop) -> None:
     for query in range(10):
         session = shop.session("hasty")
         session.visit(query, (1 + query % 3,), 0.8, 0.5)
@@ -385,7 +385,7 @@ def test_being_fast_alone_is_no_fraud(shop: Shop) -> None:
     assert not any(flagged(shop)["hasty"])
 
 
-def test_clicking_everything_alone_is_no_fraud_and_less_so_for_who_buys(shop: Shop) -> None:
+def test_clicking_everything_alone_is_not_flagged(shop: Shop) -> None:
     for shopper, buys, queries in (("looker", False, range(3)), ("buyer", True, range(3, 6))):
         session = shop.session(shopper)
         for query in queries:
@@ -398,7 +398,7 @@ def test_clicking_everything_alone_is_no_fraud_and_less_so_for_who_buys(shop: Sh
     assert 0.5 > scores["looker"] > 10 * scores["buyer"]
 
 
-def test_what_a_shopper_did_on_other_sessions_counts(shop: Shop) -> None:
+def test_other_sessions_of_the_shopper_count(shop: Shop) -> None:
     for query in range(8):
         session = shop.session("farm")
         session.visit(query, (7, 9), 0.9, 0.7)
@@ -410,7 +410,7 @@ def test_what_a_shopper_did_on_other_sessions_counts(shop: Shop) -> None:
     assert quiet["reasons"][0][-1] == TOGETHER
 
 
-def test_accounts_that_click_alike_are_found_at_a_shoppers_pace() -> None:
+def test_coordinated_accounts_are_found_at_a_human_pace() -> None:
     shop = Shop(queries=60)
     shop.honest(150)
     for account in ("f1", "f2", "f3"):
@@ -425,14 +425,14 @@ def test_accounts_that_click_alike_are_found_at_a_shoppers_pace() -> None:
 
 
 @pytest.mark.parametrize("kind", ["impression", "click", "purchase"])
-def test_a_log_of_one_kind_of_event_flags_nobody(shop: Shop, kind: str) -> None:
+def test_log_with_one_kind_of_event_flags_nothing(shop: Shop, kind: str) -> None:
     events = shop.cleaned().filter(pl.col("kind") == kind)
     scores = score_sessions(events)
     assert len(scores) == events["session_number"].n_unique()
     assert not scores["is_fraud"].any()
 
 
-def test_positions_that_are_not_known_are_no_evidence_and_sessions_of_nobody_known_are_judged_alone(shop: Shop) -> None:
+def test_unknown_positions_are_no_evidence_and_anonymous_sessions_are_scored_alone(shop: Shop) -> None:
     scores = score_sessions(shop.cleaned().with_columns(position=pl.lit(None, pl.Int32)))
     assert not scores["is_fraud"].any()
     assert np.isfinite(scores["score"].to_numpy()).all()
@@ -448,7 +448,7 @@ positions = st.sampled_from([None, 1, 2, 70_000])
 
 
 @given(st.lists(st.tuples(st.integers(0, 9_000), kinds, ids, ids, ids, ids, positions), max_size=40))
-def test_any_log_is_scored(drawn: list[tuple[int, str, str, str, str, str, int | None]]) -> None:
+def test_arbitrary_logs_are_scored(drawn: list[tuple[int, str, str, str, str, str, int | None]]) -> None:
     names = ("session", "shopper", "query_id", "product_id", "position")
     events = log(event(time, kind, **dict(zip(names, values, strict=True))) for time, kind, *values in drawn)
     cleaned = clean(events, None).events

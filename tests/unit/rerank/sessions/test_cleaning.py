@@ -27,7 +27,7 @@ from tests.unit.rerank.sessions.session_logs import at, event, in_order, log, sh
 ANSWER: dict[str, Any] = {"session": "s", "query_id": "q", "query": "drill"}
 
 
-def test_events_come_out_in_sessions_and_what_is_wrong_is_aside() -> None:
+def test_events_are_grouped_into_sessions_and_invalid_ones_rejected() -> None:
     clicks = [event(time, product_id="b", position=2, **ANSWER) for time in (5.2, 5)]
     cleaned = clean(log([*clicks, *shown(0, "ab", **ANSWER)]), None)
     assert cleaned.events["kind"].to_list() == ["impression", "impression", "click"]
@@ -35,7 +35,7 @@ def test_events_come_out_in_sessions_and_what_is_wrong_is_aside() -> None:
     assert cleaned.rejected.select("key", "reason", "detail").rows() == [(b"0", "duplicate", "0.2 s after the same")]
 
 
-def test_a_corrected_clock_puts_clicks_behind_their_answer() -> None:
+def test_corrected_clock_orders_clicks_after_their_answer() -> None:
     page = shown(7_200, "abc", late=1, **ANSWER)
     clicks = [event(20 * n, product_id="abc"[n], late=7_230, **ANSWER) for n in range(3)]
     cleaned = clean(log([*page, *clicks]), None)
@@ -51,7 +51,7 @@ catalogs = st.sampled_from([None, pl.DataFrame({"product_id": ["a"], "created": 
 
 
 @given(st.lists(rows, max_size=30), catalogs, st.sampled_from([0, 4_000]))
-def test_every_event_is_in_one_of_the_tables(
+def test_every_event_is_in_exactly_one_table(
     drawn: list[tuple[int, str, str, str, str, str, str, int | None]], products: pl.DataFrame | None, late: int
 ) -> None:
     names = ("session", "shopper", "query_id", "query", "product_id", "position")
@@ -70,7 +70,7 @@ def corrected(table: pl.DataFrame, options: ClockOptions | None = None) -> int:
     return int((correct_clocks(table, options)["time"] != table["time"]).sum())
 
 
-def test_a_clock_that_is_behind_is_set_right_by_its_least_difference() -> None:
+def test_slow_clock_is_corrected_by_the_minimum_difference() -> None:
     hour = 3_600
     late = (hour + 3, hour + 1, hour + 4)
     table = log(event(60 * n, session="s", late=by) for n, by in enumerate(late))
@@ -79,7 +79,7 @@ def test_a_clock_that_is_behind_is_set_right_by_its_least_difference() -> None:
     assert right.drop("time").equals(table.drop("time"))
 
 
-def test_a_clock_that_is_ahead_is_set_back() -> None:
+def test_fast_clock_is_corrected() -> None:
     right = correct_clocks(log(event(60 * n, session="s", late=-240) for n in range(3)))
     assert right["time"].to_list() == [at(60 * n - 240) for n in range(3)]
 
@@ -102,11 +102,11 @@ def test_only_the_wrong_clock_of_two_is_corrected() -> None:
         ],
     }.values(),
 )
-def test_what_proves_no_wrong_clock_keeps_its_times(events: list[dict[str, object]]) -> None:
+def test_times_without_evidence_of_skew_are_kept(events: list[dict[str, object]]) -> None:
     assert corrected(log(events)) == 0
 
 
-def test_what_is_received_in_time_is_left() -> None:
+def test_events_received_in_time_are_unchanged() -> None:
     table = log(event(60 * n, session="s", late=90) for n in range(5))
     assert corrected(table) == 0
     strict = ClockOptions(tolerance=timedelta(seconds=60))
@@ -148,7 +148,7 @@ def test_acts_are_checked_against_their_answers(events: list[dict[str, object]],
     assert reasons(*PAGE, *events) == [None, None, *expected]
 
 
-def test_answers_that_are_not_known_reject_nothing() -> None:
+def test_unknown_answers_reject_nothing() -> None:
     assert reasons(event(0, product_id="a", **ANSWER)) == [None]
     assert reasons(event(0, "query", **ANSWER), event(5, product_id="c", **ANSWER)) == [None, None]
 
@@ -156,19 +156,19 @@ def test_answers_that_are_not_known_reject_nothing() -> None:
 @pytest.mark.parametrize(
     "other", [{"kind": "cart"}, {"product_id": "b"}, {"position": 2}, {"session": "t"}, {"query_id": "r"}]
 )
-def test_what_differs_is_no_duplicate(other: dict[str, object]) -> None:
+def test_different_events_are_not_duplicates(other: dict[str, object]) -> None:
     one = event(5, product_id="a", position=1, session="s")
     assert reasons(one, {**event(5.2, product_id="a", position=1, session="s"), **other}) == [None, None]
 
 
 @pytest.mark.parametrize("other", [{"quantity": 6}, {"rating": 4.0}])
-def test_lines_of_one_order_are_no_duplicates(other: dict[str, object]) -> None:
+def test_lines_of_one_order_are_not_duplicates(other: dict[str, object]) -> None:
     line = event(5, "purchase", product_id="a", session="s", quantity=1, rating=5.0)
     assert reasons(line, {**line, **other}) == [None, None]
     assert reasons(line, line) == [None, RejectReason.DUPLICATE]
 
 
-def test_an_answer_that_was_told_of_before_is_known() -> None:
+def test_answer_of_an_earlier_day_is_known() -> None:
     told = log(shown(7_200, "ab", **ANSWER))
     acts = [event(0, product_id=each, **ANSWER) for each in "ac"]
     # Shown again later, and by a clock that is ahead: it was there before all the same.
@@ -182,7 +182,7 @@ def catalog(**created: float | None) -> pl.DataFrame:
     return pl.DataFrame({"product_id": list(created), "created": times}, schema=schema)
 
 
-def test_products_are_judged_by_the_catalog() -> None:
+def test_unknown_products_are_rejected_by_the_catalog() -> None:
     events = [event(0, product_id=each, session="s") for each in ("old", "new", "undated", "other")]
     products = catalog(old=-10, new=3_600, undated=None)
     expected = [None, RejectReason.BEFORE_PRODUCT, None, RejectReason.UNKNOWN_PRODUCT]
@@ -191,14 +191,14 @@ def test_products_are_judged_by_the_catalog() -> None:
     assert reasons(event(0, "query", **ANSWER), products=catalog()) == [None]
 
 
-def test_a_click_before_its_answer() -> None:
+def test_click_before_its_answer_is_rejected() -> None:
     early = [event(time, product_id="a", **ANSWER) for time in (-60, -5)]
     assert reasons(*shown(0, "a", **ANSWER), *early) == [None, RejectReason.OUT_OF_ORDER, None]
     wide = FaultOptions(order=timedelta(seconds=60))
     assert reasons(*shown(0, "a", **ANSWER), *early, options=wide) == [None, None, None]
 
 
-def test_impossible_in_order() -> None:
+def test_impossible_event_order_is_rejected() -> None:
     most = FaultOptions().quantity
     line = {"product_id": "a", "session": "s"}
     bought = [event(time, "purchase", quantity=n, **line) for time, n in ((0, most), (9, most + 1))]
@@ -206,7 +206,7 @@ def test_impossible_in_order() -> None:
     assert reasons(*bought, nowhere) == [None, RejectReason.IMPOSSIBLE, RejectReason.IMPOSSIBLE]
 
 
-def test_each_reason_says_what_it_found() -> None:
+def test_rejection_reasons_include_the_values() -> None:
     events = [*shown(0, "ab", **ANSWER), event(5, product_id="c", **ANSWER), event(-60, product_id="a", **ANSWER)]
     details = in_order(find_faults(sessionize(log(events)), None), "detail")
     assert details == [None, None, "q did not show c", "60.0 s before it was shown"]

@@ -28,18 +28,18 @@ def opened(tmp_path: Path) -> DerivedTables:
     return refreshed(tmp_path)
 
 
-def test_every_table_has_its_name_and_the_time_it_was_made(opened: DerivedTables) -> None:
+def test_every_table_has_its_name_and_creation_time(opened: DerivedTables) -> None:
     for name in opened.manifest.tables:
         assert getattr(opened, name).equals(opened.table(name))
     assert (opened.made, opened.window.last) == (NOW, NOW)
 
 
-def test_nothing_there_yet(tmp_path: Path) -> None:
+def test_missing_tables_raise(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="no derived tables yet; refresh"):
         open_derived(tmp_path / "nowhere")
 
 
-def test_lists_are_what_was_shown_and_done_on_it_in_the_order_of_time(tmp_path: Path) -> None:
+def test_lists_have_impressions_and_acts_in_time_order(tmp_path: Path) -> None:
     shown = NOW - timedelta(hours=2)
     events = [
         stored("click", shown + timedelta(minutes=1), product_id="x", query_id="q1", position=1),
@@ -55,7 +55,7 @@ def test_lists_are_what_was_shown_and_done_on_it_in_the_order_of_time(tmp_path: 
     assert lists["query_id"].n_unique() == 2
 
 
-def test_lists_and_acts_name_their_shoppers(tmp_path: Path) -> None:
+def test_lists_and_acts_have_their_shoppers(tmp_path: Path) -> None:
     shown = NOW - timedelta(hours=2)
     events = [
         stored("impression", shown, product_id="x", query_id="q1", query="mug", position=1, session="s1"),
@@ -70,7 +70,7 @@ def test_lists_and_acts_name_their_shoppers(tmp_path: Path) -> None:
     assert acts.select("shopper", "product_id", "kind").rows() == [("u1", "x", "click"), ("u1", "x", "cart")]
 
 
-def test_lists_whose_days_newer_tables_replaced(opened: DerivedTables, tmp_path: Path) -> None:
+def test_lists_of_replaced_days_raise(opened: DerivedTables, tmp_path: Path) -> None:
     assert opened.lists().is_empty()
     found = refreshed(tmp_path, [stored("click", NOW - timedelta(hours=1), product_id="x")])
     shutil.rmtree(tmp_path / "parts")
@@ -79,19 +79,19 @@ def test_lists_whose_days_newer_tables_replaced(opened: DerivedTables, tmp_path:
             read()
 
 
-def test_an_unknown_table_names_those_there_are(opened: DerivedTables) -> None:
+def test_unknown_table_error_lists_the_tables(opened: DerivedTables) -> None:
     with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only label_weights"):
         opened.table("nowhere")
 
 
-def test_a_generation_that_newer_ones_replaced(opened: DerivedTables, tmp_path: Path) -> None:
+def test_replaced_generation_raises(opened: DerivedTables, tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / opened.manifest.folder)
     with pytest.raises(StoreMissingError, match="open them again"):
         _ = opened.popularity
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 and more", None], ids=["empty", "short", "a changed byte"])
-def test_a_file_that_is_not_as_it_was_written(opened: DerivedTables, tmp_path: Path, content: bytes | None) -> None:
+def test_changed_file_is_damaged(opened: DerivedTables, tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / opened.manifest.folder / f"queries{SUFFIX}"
     path.write_bytes(path.read_bytes().replace(b"PAR1", b"PAR2", 1) if content is None else content)
     with pytest.raises(StoreDamagedError, match=r"queries\.parquet has .*; refresh the tables"):
@@ -100,7 +100,7 @@ def test_a_file_that_is_not_as_it_was_written(opened: DerivedTables, tmp_path: P
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b"[]"])
-def test_a_manifest_that_cannot_be_read(opened: DerivedTables, tmp_path: Path, content: bytes) -> None:
+def test_unreadable_manifest_is_damaged(opened: DerivedTables, tmp_path: Path, content: bytes) -> None:
     (tmp_path / DERIVED).write_bytes(content)
     with pytest.raises(StoreDamagedError, match=r"derived\.json cannot be read"):
         open_derived(tmp_path)
@@ -108,7 +108,7 @@ def test_a_manifest_that_cannot_be_read(opened: DerivedTables, tmp_path: Path, c
     assert open_derived(tmp_path).popularity.is_empty()
 
 
-def test_another_schema(opened: DerivedTables, tmp_path: Path) -> None:
+def test_other_schema_is_refused(opened: DerivedTables, tmp_path: Path) -> None:
     other = msgspec.structs.replace(opened.manifest, schema=SCHEMA + 1)
     (tmp_path / DERIVED).write_bytes(msgspec.json.encode(other))
     with pytest.raises(StoreForeignError, match=f"in schema {SCHEMA + 1}, this program reads {SCHEMA}"):

@@ -49,7 +49,7 @@ def rejected(day: Day) -> pl.DataFrame:
     return read_frame(day.folder / f"rejected{SUFFIX}")
 
 
-def test_a_session_across_midnight_belongs_whole_to_the_day_that_it_begins_in(tmp_path: Path) -> None:
+def test_session_across_midnight_belongs_to_its_first_day(tmp_path: Path) -> None:
     before, after = view(MIDNIGHT - timedelta(minutes=5)), view(MIDNIGHT + timedelta(minutes=5), "b")
     much_later = view(MIDNIGHT + timedelta(hours=5), "c")
     first, second = maker(tmp_path, MemoryEvents([before, after, much_later])).days()
@@ -58,7 +58,7 @@ def test_a_session_across_midnight_belongs_whole_to_the_day_that_it_begins_in(tm
     assert second.events()["session_number"].to_list() == [0]
 
 
-def test_what_is_set_aside_in_a_session_across_midnight_belongs_there_too(tmp_path: Path) -> None:
+def test_rejected_events_across_midnight_belong_to_the_first_day(tmp_path: Path) -> None:
     before = view(MIDNIGHT - timedelta(milliseconds=100))
     double = view(MIDNIGHT + timedelta(milliseconds=100))
     day, after = maker(tmp_path, MemoryEvents([before, double])).days()
@@ -68,7 +68,7 @@ def test_what_is_set_aside_in_a_session_across_midnight_belongs_there_too(tmp_pa
     assert keys([after]) == [[]]
 
 
-def test_an_anonymous_event_after_midnight_is_found_by_the_query_that_its_session_asked(tmp_path: Path) -> None:
+def test_anonymous_event_after_midnight_is_joined_by_query_id(tmp_path: Path) -> None:
     before = view(MIDNIGHT - timedelta(minutes=2), session="s1")
     searched = search("", MIDNIGHT + timedelta(minutes=1), "lamp", ["a"], session="s1")
     click = stored("click", MIDNIGHT + timedelta(minutes=2), product_id="a", query_id=searched[0].query_id, position=1)
@@ -77,14 +77,14 @@ def test_an_anonymous_event_after_midnight_is_found_by_the_query_that_its_sessio
     assert (day.facts.sessions, after.facts.sessions) == (1, 0)
 
 
-def test_a_session_that_never_ends_is_shared_out_without_loss(tmp_path: Path) -> None:
+def test_endless_session_is_split_without_loss(tmp_path: Path) -> None:
     events = [view(MIDNIGHT - timedelta(days=4) + timedelta(minutes=20 * step), "ab"[step % 2]) for step in range(350)]
     found = keys(list(maker(tmp_path, MemoryEvents(events)).days()))
     assert sorted(key for of_day in found for key in of_day) == sorted(event.key for event in events)
 
 
 @pytest.mark.parametrize("minutes", [40, 20 * 60])
-def test_what_comes_of_an_answer_of_the_day_before_is_no_act_on_an_unknown_one(tmp_path: Path, minutes: int) -> None:
+def test_act_on_an_answer_of_the_previous_day_is_known(tmp_path: Path, minutes: int) -> None:
     asked = search("u1", MIDNIGHT - timedelta(minutes=20), "lamp", ["a", "b"])
     late, query_id = MIDNIGHT + timedelta(minutes=minutes), asked[0].query_id
     acts = [stored(kind, late, product_id="a", query_id=query_id, shopper="u1") for kind in ("click", "cart")]
@@ -95,7 +95,7 @@ def test_what_comes_of_an_answer_of_the_day_before_is_no_act_on_an_unknown_one(t
     assert rejected(day).select("key", "reason").rows() == [(wrong.key, "never shown")]
 
 
-def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
+def test_answers_older_than_one_day_are_unknown(tmp_path: Path) -> None:
     asked = search("u1", MIDNIGHT - timedelta(days=1, minutes=20), "lamp", ["a"])
     between = search("u2", MIDNIGHT - timedelta(hours=2), "saw", ["a"])
     click = stored("click", MIDNIGHT + timedelta(hours=1), product_id="a", query_id=asked[0].query_id, shopper="u1")
@@ -104,7 +104,7 @@ def test_an_answer_of_two_days_before_is_not_looked_for(tmp_path: Path) -> None:
     assert day.facts.rejected == {"unknown query": 1}
 
 
-def test_times_that_were_corrected_are_counted_once_over_days(tmp_path: Path) -> None:
+def test_corrected_times_are_counted_once_across_days(tmp_path: Path) -> None:
     hour = timedelta(hours=1)
     events = [view(MIDNIGHT + timedelta(minutes=step), "ab"[step % 2]) for step in (-4, -2, 2, 4)]
     slow = [event._replace(received=event.received + 3_600_000) for event in events]
@@ -154,9 +154,7 @@ told_or_done = st.builds(
 
 
 @given(st.lists(told_or_done, min_size=1, max_size=25), st.data())
-def test_days_that_are_kept_equal_those_made_anew_also_where_acts_name_answers_of_the_day_before(
-    events: list[StoredEvent], data: st.DataObject
-) -> None:
+def test_cached_days_equal_recomputed_days(events: list[StoredEvent], data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(events)))
     with TemporaryDirectory() as folder:
         store = MemoryEvents(events[:cut])
@@ -185,7 +183,7 @@ def made_of(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, i
     return days.made, days.kept
 
 
-def test_nothing_is_read_again_but_a_new_day_and_the_day_before_which_may_go_on_in_it(tmp_path: Path) -> None:
+def test_only_the_new_day_and_the_previous_one_are_read(tmp_path: Path) -> None:
     store = logged(7)
     assert made_of(tmp_path, store) == (7, 0)
     assert (made_of(tmp_path, store), store.read_days) == ((0, 7), [])
@@ -194,7 +192,7 @@ def test_nothing_is_read_again_but_a_new_day_and_the_day_before_which_may_go_on_
     assert store.read_days == [TODAY - 2, TODAY - 1, TODAY]
 
 
-def test_a_late_event_makes_its_day_and_those_beside_it(tmp_path: Path) -> None:
+def test_late_event_recomputes_its_day_and_the_adjacent_days(tmp_path: Path) -> None:
     store = logged(7)
     made_of(tmp_path, store)
     store.append([view(datetime(2026, 11, 16, 18, tzinfo=UTC))])
@@ -203,7 +201,7 @@ def test_a_late_event_makes_its_day_and_those_beside_it(tmp_path: Path) -> None:
     assert store.read_days == [late - 2, late - 1, late, late + 1, late + 2]
 
 
-def test_a_day_whose_first_events_go_over_to_the_day_before_is_made_again(tmp_path: Path) -> None:
+def test_day_is_recomputed_if_its_first_events_move_to_the_previous_day(tmp_path: Path) -> None:
     after = view(MIDNIGHT + timedelta(minutes=5), "b")
     store = MemoryEvents([view(MIDNIGHT - timedelta(hours=5)), after, view(MIDNIGHT + timedelta(hours=5), "c")])
     list(maker(tmp_path, store).days())
@@ -215,7 +213,7 @@ def test_a_day_whose_first_events_go_over_to_the_day_before_is_made_again(tmp_pa
     assert after.key not in keys([second])[0]
 
 
-def test_only_days_of_whose_products_the_catalog_says_something_else_are_made_again(tmp_path: Path) -> None:
+def test_catalog_change_recomputes_only_affected_days(tmp_path: Path) -> None:
     store = logged(3)
     store.append([view(MIDNIGHT - timedelta(hours=12), "c")])
     old = datetime(2020, 1, 1, tzinfo=UTC)
@@ -228,7 +226,7 @@ def test_only_days_of_whose_products_the_catalog_says_something_else_are_made_ag
     assert day.facts.rejected == {"unknown product": 1}
 
 
-def test_other_rules_make_every_day_again(tmp_path: Path) -> None:
+def test_changed_options_recompute_every_day(tmp_path: Path) -> None:
     store, other = logged(3), CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))
     made_of(tmp_path, store)
     assert made_of(tmp_path, store, options=other) == (3, 0)
@@ -241,7 +239,7 @@ def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:
     assert store.read_days == [TODAY - 3, TODAY - 2]
 
 
-def test_events_after_the_window_are_not_seen_and_a_later_window_sees_them(tmp_path: Path) -> None:
+def test_events_after_the_window_are_read_by_a_later_window(tmp_path: Path) -> None:
     early, late = view(NOW - timedelta(hours=3)), view(NOW - timedelta(hours=1), "b")
     store = MemoryEvents([early, late])
     window = Window(WINDOW.first, NOW - timedelta(hours=2))
@@ -251,9 +249,7 @@ def test_events_after_the_window_are_not_seen_and_a_later_window_sees_them(tmp_p
     assert keys(list(maker(tmp_path, store, window=window).days())) == [[early.key]]
 
 
-def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_event_corrected_to_after_the_window_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def a_day_on(*given: Any, **named: Any) -> CleaningResult:  # noqa: ANN401 - as `clean` takes it
         cleaned = clean(*given, **named)
         return CleaningResult(cleaned.events.with_columns(pl.col("time") + timedelta(days=1)), cleaned.rejected)
@@ -267,7 +263,7 @@ def test_an_event_that_a_corrected_clock_puts_after_the_window_is_set_aside(
         assert [day.facts.corrected for day in days] == [1, 1]
 
 
-def test_a_day_that_cannot_be_read_is_named_with_what_to_do(tmp_path: Path) -> None:
+def test_unreadable_day_is_named_with_the_remedy(tmp_path: Path) -> None:
     (day,) = maker(tmp_path, logged(1)).days()
     (day.folder / f"events{SUFFIX}").write_bytes(b"PAR1")
     with pytest.raises(StoreDamagedError, match=f"{day.folder.name}.*remove its folder and refresh"):
@@ -291,18 +287,18 @@ def numbers(days: list[list[Day]]) -> list[list[int]]:
         (41, [[15, 16, 17, 18, 20]]),
     ],
 )
-def test_stretches_are_powers_of_two_of_days_at_their_multiples(together: int, expected: list[list[int]]) -> None:
+def test_day_ranges_are_aligned_powers_of_two(together: int, expected: list[list[int]]) -> None:
     # 60 sessions in 6 days: 10 a day.
     assert numbers(stretches([day(number, 12) for number in (15, 16, 17, 18, 20)], together)) == expected
 
 
 @given(st.dictionaries(st.integers(20_000, 20_200), st.integers(0, 50)), st.integers(1, 1_000))
-def test_every_day_is_in_one_stretch_in_its_order(sessions: dict[int, int], together: int) -> None:
+def test_every_day_is_in_one_range_in_order(sessions: dict[int, int], together: int) -> None:
     days = [day(number, sessions[number]) for number in sorted(sessions)]
     assert [each for stretch in stretches(days, together) for each in stretch] == days
 
 
-def test_a_day_more_leaves_the_stretches_before_it_as_they_are() -> None:
+def test_new_day_keeps_earlier_ranges() -> None:
     days = [day(number, 10) for number in range(32, 60)]
     before, after = stretches(days[:-1], 40), stretches(days, 40)
     assert numbers(after)[: len(before) - 1] == numbers(before)[:-1]

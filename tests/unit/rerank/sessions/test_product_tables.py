@@ -30,7 +30,7 @@ def clicked(shopper: str, product: str, days_ago: int = 0) -> list[StoredEvent]:
     return search(shopper, NOW - timedelta(days=days_ago, hours=1), "lamp", ["a", "b"], ("click", product))
 
 
-def test_acts_are_counted_with_who_did_them_and_decayed_by_their_age_in_days(tmp_path: Path) -> None:
+def test_acts_are_counted_with_shoppers_and_decayed_by_age(tmp_path: Path) -> None:
     acts = (("click", "a"), ("cart", "a"), ("purchase", "a"))
     bought = search("u3", NOW - timedelta(days=14, hours=1), "lamp", ["a", "b"], *acts)
     events = clicked("u1", "a") + clicked("u1", "a", 7) + clicked("u2", "a", 14) + bought
@@ -41,7 +41,7 @@ def test_acts_are_counted_with_who_did_them_and_decayed_by_their_age_in_days(tmp
     assert row["score"] == pytest.approx(1 + 0.5**0.5 + 0.5 * (1 + 1 + 3 + 5), abs=1e-5)
 
 
-def test_a_product_that_rises_has_a_trend_above_0_shrunk_by_the_prior(tmp_path: Path) -> None:
+def test_rising_product_has_a_positive_trend_shrunk_by_the_prior(tmp_path: Path) -> None:
     events = [event for number in range(8) for event in clicked(f"u{number}", "a")]
     events += [event for number in range(8) for event in clicked(f"v{number}", "b", 9)]
     options = DeriveOptions(half_life=8, trend_half_life=2, trend_prior=3)
@@ -55,7 +55,7 @@ def test_a_product_that_rises_has_a_trend_above_0_shrunk_by_the_prior(tmp_path: 
 
 
 @pytest.mark.parametrize("hour", [1, 12, 23])
-def test_what_comes_at_an_even_rate_has_no_trend_at_any_hour(tmp_path: Path, hour: int) -> None:
+def test_constant_rate_has_no_trend_at_any_hour(tmp_path: Path, hour: int) -> None:
     until = NOW.replace(hour=hour)
     events = [
         stored("click", until - timedelta(hours=age, minutes=30), product_id="a", shopper=f"u{age}")
@@ -80,13 +80,13 @@ def test_ranks_are_within_a_category_and_ties_are_broken_by_id(tmp_path: Path) -
     ]
 
 
-def test_a_product_of_too_few_shoppers_is_left_out_however_often_they_come(tmp_path: Path) -> None:
+def test_product_of_too_few_shoppers_is_left_out(tmp_path: Path) -> None:
     events = [event for day in range(9) for event in clicked("u1", "a", day)]
     events += [event for number in range(5) for event in clicked(f"v{number}", "b")]
     assert derived(tmp_path, POPULARITY, events)["product_id"].to_list() == ["b"]
 
 
-def test_what_was_popular_at_a_time_is_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+def test_popularity_at_a_time_uses_earlier_events_only(tmp_path: Path) -> None:
     events = [event for number in range(6) for event in clicked(f"u{number}", "a", number)]
     events += [event for number in range(5) for event in clicked(f"v{number}", "b", number + 3)]
     table = derived(tmp_path, POPULARITY, events)
@@ -103,7 +103,7 @@ def test_what_was_popular_at_a_time_is_told_of_what_came_before_it_alone(tmp_pat
     assert opened.popularity_before(at).rows() == expected.sort("product_id").rows()
 
 
-def test_what_a_session_does_behind_midnight_is_no_earlier_than_it_was(tmp_path: Path) -> None:
+def test_acts_after_midnight_keep_their_time(tmp_path: Path) -> None:
     night = NOW.replace(hour=0)
     events = []
     for shopper in "uvwxy":
@@ -114,7 +114,7 @@ def test_what_a_session_does_behind_midnight_is_no_earlier_than_it_was(tmp_path:
     assert row == ("a", pytest.approx(5 * 0.5 ** (1 / 14), abs=1e-5))
 
 
-def test_a_session_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_path: Path) -> None:
+def test_session_without_a_shopper_counts_as_a_shopper(tmp_path: Path) -> None:
     views = [
         stored("consultation", NOW - timedelta(hours=hour), product_id="a", session=session)
         for hour, session in ((1, "s1"), (5, "s1"), (9, "s2"))
@@ -123,7 +123,7 @@ def test_a_session_without_a_shopper_is_somebody_of_its_own_by_its_session(tmp_p
     assert (row["consultations"], row["shoppers"], row["score"]) == (3, 2, 3 * 0.5)
 
 
-def test_what_a_session_did_before_it_named_its_shopper_is_that_shoppers(tmp_path: Path) -> None:
+def test_acts_before_login_belong_to_the_shopper_of_the_session(tmp_path: Path) -> None:
     anonymous = stored("consultation", NOW - timedelta(minutes=9), product_id="a", session="s1")
     named = stored("cart", NOW - timedelta(minutes=8), product_id="a", session="s1", shopper="u1")
     (row,) = derived(tmp_path, POPULARITY, [anonymous, named], DeriveOptions(least_shoppers=1)).to_dicts()
@@ -140,7 +140,7 @@ histories = st.lists(acts, max_size=25)
 
 
 @given(histories, st.integers(1, 3))
-def test_similarities_are_those_of_a_plain_count(history: list[tuple[str, str, int]], least: int) -> None:
+def test_similarities_equal_a_plain_count(history: list[tuple[str, str, int]], least: int) -> None:
     values: dict[str, dict[str, float]] = defaultdict(dict)
     for shopper, product, days_ago in history:
         value = 0.5 ** (days_ago / 14)
@@ -168,7 +168,7 @@ def test_pairs_of_too_few_shoppers_are_left_out_and_ranks_count_from_1(tmp_path:
     assert pairs == ["ac1", "ab2", "ba1", "bc2", "ca1", "cb2"]
 
 
-def test_purchases_are_a_kind_of_their_own(tmp_path: Path) -> None:
+def test_purchases_are_a_separate_kind(tmp_path: Path) -> None:
     events = [
         stored("purchase", NOW - timedelta(hours=1), product_id=product, shopper=f"u{number}", quantity=1)
         for number in range(5)
@@ -179,14 +179,14 @@ def test_purchases_are_a_kind_of_their_own(tmp_path: Path) -> None:
     assert table["similarity"].to_list() == pytest.approx([5 / (5 + 10)] * 2)
 
 
-def test_no_more_neighbours_are_kept_than_asked_for(tmp_path: Path) -> None:
+def test_number_of_neighbours_is_limited(tmp_path: Path) -> None:
     events = [view(f"u{number}", product) for number in range(5) for product in "abcdef"]
     table = derived(tmp_path, NEIGHBOURS, events, DeriveOptions(neighbours=2))
     assert table.filter(product_id="a")["neighbour_id"].to_list() == ["b", "c"]
     assert table.height == 6 * 2
 
 
-def test_neighbours_at_a_time_are_told_of_what_came_before_it_alone(tmp_path: Path) -> None:
+def test_neighbours_at_a_time_use_earlier_events_only(tmp_path: Path) -> None:
     events = [view(f"u{number}", product, number) for number in range(8) for product in "ab"]
     events += [view(f"v{number}", product) for number in range(5) for product in "ac"]
     table = derived(tmp_path, NEIGHBOURS, events)
@@ -211,7 +211,7 @@ def bought(shopper: str, product: str, days: float) -> StoredEvent:
     return stored("purchase", START + timedelta(days=days), product_id=product, shopper=shopper, quantity=1)
 
 
-def test_a_pair_weighs_half_after_an_hour_and_its_probability_is_a_share_of_all(tmp_path: Path) -> None:
+def test_pair_weight_halves_after_an_hour(tmp_path: Path) -> None:
     events = [seen("u1", "a", 0), seen("u1", "b", 60), seen("u2", "a", 0), seen("u2", "c", 120)]
     table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
     assert table.select("kind", "product_id", "next_id", "count", "shoppers", "rank").rows() == [
@@ -222,14 +222,14 @@ def test_a_pair_weighs_half_after_an_hour_and_its_probability_is_a_share_of_all(
     assert table["probability"].to_list() == pytest.approx([0.5 / 0.75, 0.25 / 0.75], abs=1e-6)
 
 
-def test_a_click_and_the_page_view_after_it_are_one_look_and_sessions_follow_each_other(tmp_path: Path) -> None:
+def test_click_and_following_view_are_one_act(tmp_path: Path) -> None:
     click = stored("click", START, product_id="a", shopper="u1")
     events = [click, seen("u1", "a", 0.1), seen("u1", "b", 60 * 24 * 3), seen("u2", "b", 60 * 24 * 3 + 1)]
     table = derived(tmp_path, NEXT_PRODUCTS, events, ANY)
     assert table.select("product_id", "next_id", "count").rows() == [("a", "b", 1)]
 
 
-def test_baskets_follow_baskets_and_what_is_bought_again_is_no_pair(tmp_path: Path) -> None:
+def test_baskets_are_sequential_and_repurchases_are_no_pairs(tmp_path: Path) -> None:
     events = [bought("u1", "a", 0), bought("u1", "b", 0.001), bought("u1", "b", 30), bought("u1", "c", 30)]
     events += [bought("u1", "d", 60)]
     table = derived(tmp_path, NEXT_PRODUCTS, events, ANY).filter(kind="purchase")
@@ -237,7 +237,7 @@ def test_baskets_follow_baskets_and_what_is_bought_again_is_no_pair(tmp_path: Pa
     assert table.filter(product_id="c")["weight"].to_list() == pytest.approx([0.5], abs=1e-6)
 
 
-def test_rare_pairs_are_left_out_but_count_among_all(tmp_path: Path) -> None:
+def test_rare_pairs_are_omitted_but_counted_in_totals(tmp_path: Path) -> None:
     events = [each for number in range(5) for each in (seen(f"u{number}", "a", 0), seen(f"u{number}", "b", 0.0))]
     events += [seen("v", "a", 0), seen("v", "c", 60)]
     table = derived(tmp_path, NEXT_PRODUCTS, events)
@@ -245,13 +245,13 @@ def test_rare_pairs_are_left_out_but_count_among_all(tmp_path: Path) -> None:
     assert table["probability"].to_list() == pytest.approx([5 / (5 + 0.5)], abs=1e-6)
 
 
-def test_no_more_are_kept_than_asked_for(tmp_path: Path) -> None:
+def test_number_of_pairs_is_limited(tmp_path: Path) -> None:
     events = [each for next_id in "bcd" for each in (seen(f"u{next_id}", "a", 0), seen(f"u{next_id}", next_id, 1))]
     table = derived(tmp_path, NEXT_PRODUCTS, events, DeriveOptions(least_shoppers=1, neighbours=2))
     assert table.select("next_id", "rank").rows() == [("b", 1), ("c", 2)]
 
 
-def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
+def test_last_acts_are_kept_across_sessions_by_age(tmp_path: Path) -> None:
     events = search("u1", NOW - timedelta(days=9), "lamp", ["a", "b"], ("click", "b"), ("cart", "b"))
     events += [stored("consultation", NOW - timedelta(days=2), product_id="c", shopper="u1")]
     events += [stored("consultation", NOW - timedelta(hours=1), product_id="a", session="of nobody known")]
@@ -260,7 +260,7 @@ def test_the_last_acts_are_kept_over_sessions_by_age(tmp_path: Path) -> None:
     assert kept == [("u1", 2, "b", "cart"), ("u1", 1, "c", "consultation")]
 
 
-def test_it_has_the_products_of_the_version_that_serves(tmp_path: Path) -> None:
+def test_tables_have_the_products_of_the_serving_version(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError):
         product_table(Store(tmp_path))
     created = datetime(2025, 3, 4, 5, 6, tzinfo=UTC)
@@ -270,7 +270,7 @@ def test_it_has_the_products_of_the_version_that_serves(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.floats(0, 1e6), max_size=50), st.randoms())
-def test_a_sum_is_the_same_in_any_order_and_near_that_of_the_amounts(amounts: list[float], random: object) -> None:
+def test_sum_does_not_depend_on_order(amounts: list[float], random: object) -> None:
     shuffled = list(amounts)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     frames = (pl.DataFrame({"amount": values}, schema={"amount": pl.Float64}) for values in (amounts, shuffled))

@@ -22,7 +22,7 @@ def later(minutes: float) -> datetime:
     return START + timedelta(minutes=minutes)
 
 
-def test_a_query_is_counted_over_its_spellings_with_what_came_of_it(tmp_path: Path) -> None:
+def test_query_statistics_combine_spellings(tmp_path: Path) -> None:
     events = search("u1", START, "Desk Lamp", ["a", "b"], ("click", "b"), ("click", "a"), ("cart", "a"))
     events += search("u2", START, "desk lamp", ["a", "b"])
     events += search("u3", START, "desk lamp", ["a", "b"], ("click", "a"), ("purchase", "a"))
@@ -36,9 +36,7 @@ def test_a_query_is_counted_over_its_spellings_with_what_came_of_it(tmp_path: Pa
 
 
 @pytest.mark.parametrize(("results", "empty"), [(0, 1), (None, 1), (7, 0)])
-def test_a_search_found_nothing_where_it_says_so_or_shows_nothing_in_a_log_that_tells_what_is_shown(
-    tmp_path: Path, results: int | None, empty: int
-) -> None:
+def test_search_without_results_or_impressions_found_nothing(tmp_path: Path, results: int | None, empty: int) -> None:
     events = [stored("query", START, query="saw", query_id="q1", shopper="u1", results=results)]
     events += search("u2", START, "lamp", ["a"])
     row, _ = derived(tmp_path / "shown", QUERIES, events, ANY).sort("query", descending=True).to_dicts()
@@ -48,7 +46,7 @@ def test_a_search_found_nothing_where_it_says_so_or_shows_nothing_in_a_log_that_
     assert derived(tmp_path / "not shown", QUERIES, unshown, ANY)["empty"].to_list() == [0]
 
 
-def test_a_purchase_without_an_answer_belongs_to_the_last_one_on_which_its_product_was_clicked(tmp_path: Path) -> None:
+def test_purchase_without_query_id_belongs_to_the_last_clicked_answer(tmp_path: Path) -> None:
     events = search("u1", START, "lamp", ["a"], ("click", "a"))
     events += search("u1", later(2), "light", ["a"], ("click", "a"))
     events += search("u1", later(4), "saw", ["b"], ("click", "b"))
@@ -58,9 +56,7 @@ def test_a_purchase_without_an_answer_belongs_to_the_last_one_on_which_its_produ
 
 
 @pytest.mark.parametrize("apart", [timedelta(hours=1), timedelta(minutes=-20)])
-def test_a_purchase_that_the_server_tells_of_later_belongs_to_the_answer_that_it_names(
-    tmp_path: Path, apart: timedelta
-) -> None:
+def test_later_purchase_belongs_to_the_answer_of_its_query_id(tmp_path: Path, apart: timedelta) -> None:
     events = search("u1", START, "lamp", ["a"], ("click", "a"), session="s1")
     query_id = events[0].query_id
     # Its own session may begin before the search, too.
@@ -89,20 +85,20 @@ def chains() -> list[StoredEvent]:
     return events
 
 
-def test_a_reformulation_is_counted_with_how_its_need_ended_from_then_on(tmp_path: Path) -> None:
+def test_reformulation_is_counted_with_its_outcome(tmp_path: Path) -> None:
     (row,) = derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=3)).to_dicts()
     ended = {"purchased": 1, "carted": 0, "clicked": 1}
     assert row == {"query": "desk lamp", "to_query": "red desk lamp", "count": 3, "shoppers": 3, **ended}
     assert derived(tmp_path, REFORMULATIONS, chains(), DeriveOptions(least_shoppers=4)).is_empty()
 
 
-def test_the_share_that_is_reformulated_is_told_and_another_need_is_none(tmp_path: Path) -> None:
+def test_reformulation_rate_ignores_other_needs(tmp_path: Path) -> None:
     events = chains() + search("u4", START, "desk lamp", ["a"]) + search("u4", later(3), "garden hose", ["h"])
     table = derived(tmp_path, QUERIES, events, ANY)
     assert table.filter(query="desk lamp")["reformulated_share"].to_list() == [3 / 4]
 
 
-def test_a_chain_that_goes_back_and_forth_counts_once(tmp_path: Path) -> None:
+def test_alternating_reformulations_count_once(tmp_path: Path) -> None:
     asked = ("desk lamp", "lamp", "desk lamp", "lamp")
     events = [event for minute, query in enumerate(asked) for event in search("u1", later(minute), query, ["a"])]
     table = derived(tmp_path, REFORMULATIONS, events, ANY)
@@ -133,7 +129,7 @@ def test_probabilities_are_shares_of_weight_smoothed_by_the_prior(tmp_path: Path
     )
 
 
-def test_a_category_that_too_few_shoppers_chose_is_left_out(tmp_path: Path) -> None:
+def test_category_of_too_few_shoppers_is_left_out(tmp_path: Path) -> None:
     events = [event for number in range(5) for event in search(f"u{number}", START, "lamp", ["a"], ("click", "a"))]
     events += search("v", START, "lamp", ["c"], ("click", "c"))
     table = derived(tmp_path, QUERY_CATEGORIES, events, products=PRODUCTS)
@@ -141,7 +137,7 @@ def test_a_category_that_too_few_shoppers_chose_is_left_out(tmp_path: Path) -> N
     assert derived(tmp_path, QUERY_CATEGORIES, events, products=None).is_empty()
 
 
-def test_a_category_of_a_catalog_that_changed_is_taken_up_without_cleaning_again(tmp_path: Path) -> None:
+def test_changed_category_is_used_without_cleaning_again(tmp_path: Path) -> None:
     events = search("u1", START, "lamp", ["a"], ("click", "a"))
     options = DeriveOptions(least_shoppers=1)
     derived(tmp_path, QUERY_CATEGORIES, events, options, PRODUCTS)
@@ -164,7 +160,7 @@ def shopping(sessions: int) -> list[StoredEvent]:
     return events
 
 
-def test_what_is_clicked_wherever_it_stands_has_the_higher_label(tmp_path: Path) -> None:
+def test_product_clicked_at_every_position_has_the_higher_label(tmp_path: Path) -> None:
     table = derived(tmp_path, LABELS, shopping(40))
     assert table.select("query", "product_id", "impressions", "clicks", "carts", "purchases").rows() == [
         ("red lamp", "bad", 40, 0, 0, 0),
@@ -181,11 +177,11 @@ def test_carts_and_purchases_without_an_answer_belong_to_the_last_click(tmp_path
     assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
 
 
-def test_pages_that_were_browsed_teach_nothing_about_a_query(tmp_path: Path) -> None:
+def test_browsed_pages_give_no_labels(tmp_path: Path) -> None:
     assert derived(tmp_path, LABELS, search("u1", BEGUN, "", ["a", "b"], ("click", "b"))).is_empty()
 
 
-def test_ids_that_start_anew_each_day_keep_queries_apart(tmp_path: Path) -> None:
+def test_repeated_query_ids_of_different_days_are_separate(tmp_path: Path) -> None:
     events: list[StoredEvent] = []
     for day, (query, product) in enumerate((("lamp", "a"), ("saw", "b"))):
         found = search("u1", BEGUN + timedelta(days=day), query, [product], ("click", product))
@@ -195,14 +191,14 @@ def test_ids_that_start_anew_each_day_keep_queries_apart(tmp_path: Path) -> None
     assert counted == [("lamp", "a", 1, 1), ("saw", "b", 1, 1)]
 
 
-def test_what_is_done_a_day_later_belongs_to_the_answer_that_it_names(tmp_path: Path) -> None:
+def test_act_of_the_next_day_belongs_to_the_answer_of_its_query_id(tmp_path: Path) -> None:
     events = search("u1", BEGUN, "lamp", ["a", "b"], ("click", "b"))
     bought = stored("purchase", BEGUN + timedelta(days=1), shopper="u1", product_id="b", query_id=events[0].query_id)
     table = derived(tmp_path, LABELS, [*events, bought])
     assert table.filter(pl.col("product_id") == "b")["purchases"].to_list() == [1]
 
 
-def test_weights_say_what_no_list_led_to(tmp_path: Path) -> None:
+def test_weights_report_acts_without_a_list(tmp_path: Path) -> None:
     events = search("u1", BEGUN, "lamp", ["a"], ("click", "a"))
     bought = stored("purchase", BEGUN + timedelta(minutes=1), shopper="u1", product_id="z", query_id=events[0].query_id)
     weights = derived(tmp_path, LABELS, [*events, bought], table="label_weights")
@@ -210,7 +206,7 @@ def test_weights_say_what_no_list_led_to(tmp_path: Path) -> None:
     assert weights["error"].to_list() == [None] * len(SIGNALS)
 
 
-def test_weights_say_that_they_are_not_fitted_where_purchases_are_few(tmp_path: Path) -> None:
+def test_weights_report_too_few_purchases(tmp_path: Path) -> None:
     weights = derived(tmp_path, LABELS, shopping(40), table="label_weights")
     assert weights["signal"].to_list() == list(SIGNALS)
     assert weights["weight"].to_list() == DEFAULT_WEIGHTS.tolist()
@@ -218,7 +214,7 @@ def test_weights_say_that_they_are_not_fitted_where_purchases_are_few(tmp_path: 
     assert weights["log_likelihood"].null_count() == len(SIGNALS)
 
 
-def test_weights_are_fitted_to_later_purchases_where_there_are_enough(tmp_path: Path) -> None:
+def test_weights_are_fitted_to_later_purchases(tmp_path: Path) -> None:
     weights = derived(tmp_path, LABELS, shopping(12 * LEAST_PURCHASES), table="label_weights")
     assert weights["fitted"].all()
     # Every third session buys, and the last three tenths of the sessions are the later ones.

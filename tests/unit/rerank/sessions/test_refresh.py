@@ -73,9 +73,7 @@ searches = st.builds(
 
 @given(st.lists(searches, min_size=1, max_size=12), st.data())
 @settings(max_examples=settings().max_examples // 5)
-def test_any_order_of_arrival_gives_the_tables_of_a_refresh_from_nothing(
-    drawn: list[list[StoredEvent]], data: st.DataObject
-) -> None:
+def test_incremental_refresh_equals_full_refresh(drawn: list[list[StoredEvent]], data: st.DataObject) -> None:
     events = data.draw(st.permutations([event for each in drawn for event in each]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(events)), max_size=2)))
     # Several stretches of scores, too.
@@ -108,7 +106,7 @@ def some_days() -> list[StoredEvent]:
     ]
 
 
-def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
+def test_new_day_is_added_without_reading_the_history(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     first = refreshed(tmp_path, store)
     assert (first.days_made, first.days_kept, first.parts_made, first.sessions_scored) == (DAYS, 0, DAYS, 10 * DAYS)
@@ -122,7 +120,7 @@ def test_another_day_is_added_without_reading_the_history(tmp_path: Path) -> Non
     assert (third.days_made, third.sessions, third.sessions_scored) == (2, 10 * DAYS + 2, 10 + 2)
 
 
-def test_the_report_counts_what_there_is_and_each_file_says_its_window(tmp_path: Path) -> None:
+def test_report_has_counts_and_files_have_their_window(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     store.append([stored("click", NOW - timedelta(hours=1), product_id="x", query_id="q", shopper="u1")])
     report = refreshed(tmp_path, store)
@@ -138,7 +136,7 @@ def test_the_report_counts_what_there_is_and_each_file_says_its_window(tmp_path:
         assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
 
 
-def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
+def test_events_after_until_are_ignored(tmp_path: Path) -> None:
     events = some_days()
     until = NOW - timedelta(days=3, hours=4)
     options = replace(ANY, until=until)
@@ -152,7 +150,7 @@ def test_no_event_after_until_has_a_part_in_any_table(tmp_path: Path) -> None:
     assert opened.sessions["first"].max() <= until  # type: ignore[operator]
 
 
-def test_bots_are_left_out_of_all_tables_but_that_of_sessions(tmp_path: Path) -> None:
+def test_bots_are_only_in_the_sessions_table(tmp_path: Path) -> None:
     honest = some_days()
     begun = NOW - timedelta(hours=2)
     times = [begun + timedelta(seconds=2 * step) for step in range(60)]
@@ -173,7 +171,7 @@ def test_an_empty_store_gives_empty_tables(tmp_path: Path) -> None:
     assert {name for name in report.tables if not open_derived(tmp_path).table(name).is_empty()} == {"label_weights"}
 
 
-def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
+def test_refresh_with_real_scorer_and_store(tmp_path: Path) -> None:
     store = SqliteEvents(tmp_path / "events")
     store.append(some_days())
     refresh(store, tmp_path / "derived", PRODUCTS, ANY, now=NOW)
@@ -182,7 +180,7 @@ def test_the_real_scorer_and_a_real_store_work_together(tmp_path: Path) -> None:
     assert (again.days_made, again.sessions, again.sessions_scored) == (0, 10 * DAYS, 0)
 
 
-def test_a_refresh_that_is_broken_off_leaves_the_old_tables_and_can_be_run_again(tmp_path: Path) -> None:
+def test_interrupted_refresh_keeps_the_old_tables(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     before = all_tables(open_derived(tmp_path))
@@ -215,7 +213,7 @@ refresh(SqliteEvents(folder / "events"), folder / "tables", None, now=NOW, steps
 """
 
 
-def test_a_refresh_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
+def test_killed_refresh_releases_its_lock(tmp_path: Path) -> None:
     store = SqliteEvents(tmp_path / "events")
     store.append(some_days())
     process = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False)
@@ -228,12 +226,12 @@ def test_a_refresh_that_is_killed_holds_nobody_up(tmp_path: Path) -> None:
     assert open_derived(tmp_path / "tables").popularity.height == 3
 
 
-def test_one_refresh_at_a_time(tmp_path: Path) -> None:
+def test_concurrent_refresh_is_refused(tmp_path: Path) -> None:
     with hold_lock(tmp_path, "refresh of derived tables"), pytest.raises(StoreLockedError, match="refresh"):
         refreshed(tmp_path, MemoryEvents())
 
 
-def test_one_generation_stays_for_its_readers_and_purge_keeps_none(tmp_path: Path) -> None:
+def test_previous_generation_is_kept_for_readers_and_purge_removes_it(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     reader = open_derived(tmp_path)
@@ -245,7 +243,7 @@ def test_one_generation_stays_for_its_readers_and_purge_keeps_none(tmp_path: Pat
     assert sorted(each.name for each in tmp_path.glob("tables-*")) == ["tables-000004"]
 
 
-def test_who_is_forgotten_is_in_no_file_and_has_left_no_trace_in_any_table(tmp_path: Path) -> None:
+def test_erased_shopper_is_in_no_file_and_no_table(tmp_path: Path) -> None:
     events = some_days()
     lone = stored("consultation", NOW - timedelta(hours=3), product_id="a", session="session4/0")
     store = SqliteEvents(tmp_path / "events")
@@ -264,7 +262,7 @@ def test_who_is_forgotten_is_in_no_file_and_has_left_no_trace_in_any_table(tmp_p
     assert all_tables(open_derived(tmp_path / "tables")) == all_tables(open_derived(tmp_path / "never"))
 
 
-def test_the_proof_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> None:
+def test_erasure_check_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> None:
     texts = pl.DataFrame({"detail": ["as k1~x did", "k1~x"], "reasons": [["k1~x"], ["none"]], "count": [1, 2]})
     (tmp_path / "days").mkdir()
     texts.write_parquet(tmp_path / "days" / "rejected.parquet")
@@ -273,7 +271,7 @@ def test_the_proof_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> No
     assert count_of(tmp_path, ["k1~y", ""]) == 0
 
 
-def test_retention_reaches_what_was_derived(tmp_path: Path) -> None:
+def test_retention_applies_to_derived_tables(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store)
     store.expire(max(store.days()) - 1)
@@ -283,7 +281,7 @@ def test_retention_reaches_what_was_derived(tmp_path: Path) -> None:
     assert len(list((tmp_path / "days").iterdir())) == 2
 
 
-def test_a_table_of_ones_own_joins_in_and_is_made_of_days_that_are_kept(tmp_path: Path) -> None:
+def test_custom_table_is_built_from_cached_days(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store, steps=HONEST)
     kinds = DailyPartial("kinds", lambda events: events.group_by("kind").len().sort("kind"))
@@ -298,12 +296,12 @@ def test_a_table_of_ones_own_joins_in_and_is_made_of_days_that_are_kept(tmp_path
 
 
 @pytest.mark.parametrize("values", [{"days": 0}, {"days": 36_501}, {"half_life": -1}, {"until": datetime(2026, 1, 1)}])
-def test_options_that_cannot_be_used_are_refused(values: dict[str, object]) -> None:
+def test_invalid_options_are_refused(values: dict[str, object]) -> None:
     with pytest.raises(SettingError, match=next(iter(values))):
         DeriveOptions(**values)  # type: ignore[arg-type]
 
 
-def test_weights_are_taken_up(tmp_path: Path) -> None:
+def test_label_weights_are_used(tmp_path: Path) -> None:
     store = MemoryEvents(some_days())
     refreshed(tmp_path, store, replace(ANY, weights=ActWeights(0, 0, 0, 7)), steps=HONEST)
     bought = sum(event.kind == "purchase" and event.product_id == "a" for event in some_days())

@@ -60,22 +60,22 @@ ASKED = {"query_id": "q", "query": "drill"}
         },
     }.values(),
 )
-def test_who_shares_a_session(events: list[dict[str, object]], sessions: list[int]) -> None:
+def test_events_share_a_session_by_shopper_or_session_id(events: list[dict[str, object]], sessions: list[int]) -> None:
     assert sessions_of(*events) == sessions
 
 
-def test_the_gap_is_an_option() -> None:
+def test_session_gap_is_an_option() -> None:
     table = log([event(0, session="s"), event(120, session="s")])
     assert in_order(sessionize(table, SessionOptions(timedelta(minutes=1))), "session_number") == [0, 1]
 
 
-def test_what_lasts_longer_than_a_day_is_cut_at_midnight() -> None:
+def test_session_longer_than_a_day_is_split_at_midnight() -> None:
     times = range(0, 30 * HOUR, 20 * MINUTE)  # from 9:00, so 15 hours are of the first day
     found = sessions_of(*(event(time, shopper="bot") for time in times))
     assert [found.count(0), found.count(1)] == [15 * 3, 15 * 3]
 
 
-def test_what_crosses_midnight_within_a_day_is_one_session() -> None:
+def test_session_across_midnight_is_one_session() -> None:
     times = range(14 * HOUR, 16 * HOUR, 20 * MINUTE)
     assert set(sessions_of(*(event(time, shopper="ann") for time in times))) == {0}
 
@@ -85,7 +85,7 @@ rows = st.lists(st.tuples(st.integers(0, 5 * HOUR), ids, ids, ids), max_size=25)
 
 
 @given(rows, st.randoms(use_true_random=False))
-def test_every_event_has_one_session_whatever_the_order(drawn: list[tuple[int, str, str, str]], random: Random) -> None:
+def test_every_event_has_one_session_in_any_order(drawn: list[tuple[int, str, str, str]], random: Random) -> None:
     events = [event(time, session=s, shopper=u, query_id=q) for time, s, u, q in drawn]
     table = log(events)
     found = sessionize(table)
@@ -97,7 +97,7 @@ def test_every_event_has_one_session_whatever_the_order(drawn: list[tuple[int, s
 
 
 @given(st.lists(st.tuples(st.integers(0, 5 * HOUR), st.sampled_from("ab")), max_size=25))
-def test_shoppers_sessions_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -> None:
+def test_sessions_equal_a_loop(drawn: list[tuple[int, str]]) -> None:
     found = sessionize(log([event(time, shopper=shopper) for time, shopper in drawn]))
     expected: list[tuple[str, list[int]]] = []
     for shopper in "ab":
@@ -125,7 +125,7 @@ def test_shoppers_sessions_are_what_a_loop_finds(drawn: list[tuple[int, str]]) -
         ("ＵＳＢ cable", "usb cable"),
     ],
 )
-def test_the_same_need_in_other_words(one: str, other: str) -> None:
+def test_similar_queries_share_a_need(one: str, other: str) -> None:
     assert same_need(one, other)
     assert same_need(other, one)
 
@@ -141,7 +141,7 @@ def test_the_same_need_in_other_words(one: str, other: str) -> None:
         ("!", "saw"),
     ],
 )
-def test_another_need(one: str, other: str) -> None:
+def test_different_queries_are_different_needs(one: str, other: str) -> None:
     assert not same_need(one, other)
     assert not same_need(other, one)
 
@@ -154,7 +154,7 @@ def asked(seconds: float, query: str, query_id: str, session: str = "s") -> dict
     return event(seconds, "query", query=query, query_id=query_id, session=session)
 
 
-def test_a_chain_is_one_need_until_something_else_is_searched() -> None:
+def test_chain_of_similar_queries_is_one_need() -> None:
     chain = ("drill", "cordless drill", "cordless drill 18v", "socks", "wool socks")
     assert needs_of(*(asked(n, query, f"q{n}") for n, query in enumerate(chain))) == [0, 0, 0, 1, 1]
 
@@ -179,14 +179,14 @@ def test_which_searches_share_a_need(events: list[dict[str, object]], needs: lis
     assert needs_of(*events) == needs
 
 
-def test_answers_that_show_the_same_products_are_one_need_without_a_common_word() -> None:
+def test_answers_with_the_same_products_share_a_need() -> None:
     couch = shown(0, "abcde", session="s", query="couch", query_id="q1")
     sofa = shown(9, "xaybz", session="s", query="sofa", query_id="q2")
     lamp = shown(19, "pqrst", session="s", query="lamp", query_id="q3")
     assert needs_of(*couch, *sofa, *lamp) == [0] * 10 + [1] * 5
 
 
-def test_what_is_done_without_a_query_belongs_to_the_need_before() -> None:
+def test_acts_without_a_query_belong_to_the_previous_need() -> None:
     view = event(20, "consultation", session="s", product_id="a")
     assert needs_of(view | {"time": view["received"]}, asked(0, "drill", "q1")) == [0, 0]
     first = event(-5, "consultation", session="s", product_id="a")

@@ -32,12 +32,12 @@ def test_torch_scores_are_the_logits_of_sentence_transformers(torch_teacher: Tea
     assert np.allclose(torch_teacher.score(queries, texts), expected, atol=1e-4)
 
 
-def test_onnx_in_float32_scores_as_torch_does(torch_teacher: Teacher, fp32_teacher: Teacher) -> None:
+def test_onnx_float32_scores_equal_torch(torch_teacher: Teacher, fp32_teacher: Teacher) -> None:
     queries, texts = pairs_of(300)
     assert np.allclose(torch_teacher.score(queries, texts), fp32_teacher.score(queries, texts), atol=1e-4)
 
 
-def test_int8_scores_are_close_and_mostly_in_the_same_order(torch_teacher: Teacher, int8_teacher: Teacher) -> None:
+def test_int8_scores_are_close_with_mostly_the_same_order(torch_teacher: Teacher, int8_teacher: Teacher) -> None:
     queries, texts = pairs_of(300)
     exact, rounded = torch_teacher.score(queries, texts), int8_teacher.score(queries, texts)
     assert np.abs(exact - rounded).mean() < 0.1 * exact.std()
@@ -51,7 +51,7 @@ def test_scores_do_not_depend_on_the_order_of_pairs(teacher: Teacher) -> None:
     assert np.allclose(together, backwards, atol=1e-5)
 
 
-def test_int8_scores_do_not_depend_on_what_is_scored_beside_them(int8_teacher: Teacher) -> None:
+def test_int8_scores_do_not_depend_on_the_batch(int8_teacher: Teacher) -> None:
     queries, texts = pairs_of(60)
     together = int8_teacher.score(queries, texts)
     alone = [int8_teacher.score([query], [text])[0] for query, text in zip(queries, texts, strict=True)]
@@ -90,7 +90,7 @@ def test_each_runtime_and_length_has_its_own_identity(tiny: Path, teacher_cache:
     assert len(names | {int8_teacher.identity}) == 3
 
 
-def test_an_exported_folder_opens_by_itself(int8_teacher: Teacher, teacher_cache: Path) -> None:
+def test_exported_folder_is_self_contained(int8_teacher: Teacher, teacher_cache: Path) -> None:
     (folder,) = (path for path in (teacher_cache / "teachers").iterdir() if "-onnx-int8-" in path.name)
     again = open_teacher(str(folder))
     assert again.identity == int8_teacher.identity
@@ -194,7 +194,7 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         open_teacher(str(tmp_path), "torch", tmp_path)
 
 
-def test_without_the_hub_the_error_says_what_to_name(tmp_path: Path) -> None:
+def test_offline_error_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(
         EncoderUnavailableError, match=r"'cross-encoder/none' was not found.*from the model hub failed.*name a folder"
     ):
@@ -210,9 +210,7 @@ def export(teacher_cache: Path, int8_teacher: Teacher, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "teacher.json"])
 @pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_damaged_export_is_refused_by_the_file(
-    tiny: Path, export: Path, tmp_path: Path, name: str, damage: str
-) -> None:
+def test_damaged_export_error_names_the_file(tiny: Path, export: Path, tmp_path: Path, name: str, damage: str) -> None:
     path = export / name
     if damage == "missing":
         path.unlink()
@@ -229,7 +227,7 @@ def test_an_export_of_another_format_is_refused(tiny: Path, export: Path, tmp_pa
         open_teacher(str(tiny), "onnx-int8", tmp_path)
 
 
-def test_a_graph_that_is_no_cross_encoder_is_refused(tiny: Path, export: Path, tmp_path: Path) -> None:
+def test_graph_of_another_model_is_refused(tiny: Path, export: Path, tmp_path: Path) -> None:
     _write_other_graph(export / "model.onnx")
     message = "has inputs pixels.*a teacher has inputs input_ids and token_type_ids"
     with pytest.raises(EncoderUnavailableError, match=message):

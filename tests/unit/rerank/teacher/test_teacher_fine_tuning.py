@@ -38,7 +38,7 @@ def graded_lists(count: int, seed: int = 1) -> list[GradedList]:
     return lists
 
 
-def test_a_cross_encoder_learns_what_the_lists_say(tiny: Path, tmp_path: Path) -> None:
+def test_cross_encoder_learns_the_grades(tiny: Path, tmp_path: Path) -> None:
     steps: list[int] = []
     target = tmp_path / "tuned"
     lists = graded_lists(120)
@@ -62,7 +62,7 @@ def test_a_fine_tuned_cross_encoder_runs_on_onnx(tiny: Path, tmp_path: Path) -> 
     assert np.allclose(exact, same, atol=1e-4)
 
 
-def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path) -> None:
+def test_interrupted_run_gives_the_same_result(tiny: Path, tmp_path: Path) -> None:
     lists = graded_lists(50)
     whole = fine_tune(str(tiny), lists, tmp_path / "whole", FAST, cache=tmp_path / "one")
     with pytest.raises(KilledError):
@@ -77,7 +77,7 @@ def test_an_interrupted_run_ends_as_one_that_was_not(tiny: Path, tmp_path: Path)
     assert list((tmp_path / "two" / "fine-tuning").iterdir()) == []
 
 
-def test_a_run_that_makes_it_worse_keeps_the_model_as_it_was(tiny: Path, tmp_path: Path) -> None:
+def test_worse_run_keeps_the_initial_model(tiny: Path, tmp_path: Path) -> None:
     before = open_teacher(str(tiny), "torch", tmp_path)
     lists = graded_lists(60)
     scores = [before.score([each.query] * 6, each.texts) for each in lists]
@@ -93,7 +93,7 @@ def test_a_run_that_makes_it_worse_keeps_the_model_as_it_was(tiny: Path, tmp_pat
     assert np.allclose(same.score(["lamp"], ["steel case"]), before.score(["lamp"], ["steel case"]), atol=1e-5)
 
 
-def test_too_few_lists_are_refused_and_a_folder_that_exists_is_not_written_over(tiny: Path, tmp_path: Path) -> None:
+def test_too_few_lists_and_existing_folder_are_refused(tiny: Path, tmp_path: Path) -> None:
     flat = [GradedList(f"lamp {number}", ["a", "b"], [1.0, 1.0]) for number in range(100)]
     with pytest.raises(TrainingError, match=r"10 of 110 lists have texts of different gains; at least 50"):
         fine_tune(str(tiny), [*flat, *graded_lists(10)], tmp_path / "tuned", cache=tmp_path)
@@ -102,7 +102,7 @@ def test_too_few_lists_are_refused_and_a_folder_that_exists_is_not_written_over(
         fine_tune(str(tiny), graded_lists(60), tmp_path, cache=tmp_path)
 
 
-def test_on_a_full_disk_no_half_model_is_left(tiny: Path, tmp_path: Path) -> None:
+def test_full_disk_leaves_no_partial_model(tiny: Path, tmp_path: Path) -> None:
     options = replace(FAST, loop=replace(FAST.loop, epochs=0))
     with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*; check the disk"):
         fine_tune(str(tiny), graded_lists(60), tmp_path / "models" / "tuned", options, cache=tmp_path)
@@ -110,12 +110,12 @@ def test_on_a_full_disk_no_half_model_is_left(tiny: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("gains", [[1.0, -1.0], [1.0, float("nan")], [1.0]])
-def test_gains_that_are_none_are_refused_by_their_list(gains: list[float]) -> None:
+def test_invalid_gains_are_refused_with_their_list(gains: list[float]) -> None:
     with pytest.raises(TrainingError, match=r"list 60 \('odd'\) has .*; (use|each)"):
         select_lists([*graded_lists(60), GradedList("odd", ["a", "b"], gains)])
 
 
-def test_the_lists_of_a_query_are_never_on_both_sides() -> None:
+def test_lists_of_a_query_are_in_one_split() -> None:
     lists = graded_lists(60) + graded_lists(60)
     training, validation = split_by_query(lists, 0.1, seed=0)
     held = {each.query for each in validation}
@@ -124,7 +124,7 @@ def test_the_lists_of_a_query_are_never_on_both_sides() -> None:
     assert len(training) + len(validation) == 120
 
 
-def test_what_is_held_out_does_not_depend_on_the_order_of_the_lists_and_one_query_alone_is_refused() -> None:
+def test_split_does_not_depend_on_order_and_single_query_is_refused() -> None:
     lists = graded_lists(60)
     (_, one), (_, other) = (split_by_query(some, 0.1, seed=3) for some in (lists, lists[::-1]))
     assert {each.query for each in one} == {each.query for each in other}
@@ -132,7 +132,7 @@ def test_what_is_held_out_does_not_depend_on_the_order_of_the_lists_and_one_quer
         split_by_query([GradedList("lamp", ["a", "b"], [0.0, 1.0])] * 60, 0.1, seed=0)
 
 
-def test_of_a_long_list_half_of_what_is_read_is_worth_something() -> None:
+def test_long_list_keeps_half_relevant_candidates() -> None:
     gains = [1.0] * 20 + [0.0] * 80
     places = draw_texts(GradedList("lamp", ["x"] * 100, gains), 16, np.random.default_rng(0))
     assert len(set(places.tolist())) == 16

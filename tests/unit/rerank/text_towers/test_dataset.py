@@ -34,7 +34,7 @@ def asked(query: str, **gains: float) -> JudgedQuery:
     return JudgedQuery(query, {product: Opinion(gain, gain) for product, gain in gains.items()})
 
 
-def test_queries_are_divided_and_nothing_is_lost() -> None:
+def test_split_keeps_every_query() -> None:
     made = shop()
     assert len(made.training) + len(made.validation) == len(made.queries) == len(judged())
     assert 0 < len(made.validation) < len(made.training)
@@ -44,7 +44,7 @@ def test_queries_are_divided_and_nothing_is_lost() -> None:
     assert (np.diff(made.query_of) >= 0).all()
 
 
-def test_the_normalised_text_alone_says_on_which_side_a_query_is() -> None:
+def test_split_depends_on_the_normalised_text_only() -> None:
     for query in ("Red  Lamp", "red lamp", "RED LAMP ", "ｒｅｄ lamp"):
         assert normalize_query(query) == "red lamp"
         assert is_validation_query(query, 0.5, 3) == is_validation_query("red lamp", 0.5, 3)
@@ -54,7 +54,7 @@ def test_the_normalised_text_alone_says_on_which_side_a_query_is() -> None:
 
 
 class TestLeak:
-    def test_a_query_that_also_chooses_does_not_train(self) -> None:
+    def test_validation_query_is_not_trained_on(self) -> None:
         chosen = [JudgedQuery(each.query.upper(), each.opinions) for each in judged()[:7]]
         made = build_dataset(TowerSources(judged(), chosen), row_of)
         assert made.dropped.leaked == 7
@@ -63,13 +63,13 @@ class TestLeak:
         assert len(validation) == 7
         assert not training & validation
 
-    def test_a_query_that_is_measured_has_no_part(self) -> None:
+    def test_test_query_is_not_used(self) -> None:
         held_out = [f" {each.query.title()}" for each in judged()[:11]]
         made = build_dataset(TowerSources(judged(), held_out=held_out, share=0.2), row_of)
         assert made.dropped.leaked == 11
         assert not {normalize_query(query) for query in held_out} & {normalize_query(query) for query in made.queries}
 
-    def test_two_spellings_are_one_query_with_the_higher_of_two_opinions(self) -> None:
+    def test_spellings_are_merged_with_the_higher_grade(self) -> None:
         twice = [*judged(), asked("RED bulb", p000=0.2, p005=0.9)]
         made = build_dataset(TowerSources(twice), row_of)
         assert len(made.queries) == len(judged())
@@ -80,13 +80,13 @@ class TestLeak:
 
 
 class TestGone:
-    def test_products_that_are_gone_are_counted(self) -> None:
+    def test_removed_products_are_counted(self) -> None:
         with_gone = [JudgedQuery(each.query, {**each.opinions, "p900": Opinion(1.0)}) for each in judged()]
         made = build_dataset(TowerSources(with_gone), row_of)
         assert made.dropped.gone == len(with_gone)
         assert made.rows.max() < 120
 
-    def test_a_query_that_only_they_answered_is_left_out(self) -> None:
+    def test_query_with_only_removed_products_is_left_out(self) -> None:
         made = build_dataset(TowerSources([*judged(), asked("kettle", p900=1.0), asked("jug", p000=0.1)]), row_of)
         assert made.dropped.without_positive == 2
         assert made.dropped.gone == 1
@@ -102,12 +102,12 @@ class TestGone:
     ],
     ids=["no positives", "all products gone", "one class only", "too few queries"],
 )
-def test_what_no_towers_can_be_trained_on_is_refused(asked_for: list[JudgedQuery], message: str) -> None:
+def test_insufficient_data_is_refused(asked_for: list[JudgedQuery], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         build_dataset(TowerSources(asked_for), row_of)
 
 
-def test_judgments_that_call_nothing_relevant_are_refused() -> None:
+def test_judgments_without_relevant_products_are_refused() -> None:
     with pytest.raises(TrainingError, match="all judgments have the grade 0"):
         from_judgments(Judgments({"lamp": {"p000": 0.0}, "tap": {"p001": 0.0}}, -1.0))
 
@@ -118,7 +118,7 @@ def test_grades_become_shares_of_the_highest_gain() -> None:
     assert gains == {"a": 1.0, "b": (2**1 - 1) / (2**2 - 1), "c": 0.0}
 
 
-def test_labels_of_what_was_clicked_become_shares_of_the_querys_best() -> None:
+def test_click_labels_become_shares_of_the_best_of_the_query() -> None:
     rows = [
         ("lamp", "a", 4.0, 0.0, 1.0, 0.4, 0.5),
         ("lamp", "b", 1.0, 0.0, 0.0, 0.1, 0.2),
@@ -165,7 +165,7 @@ def right() -> list[int]:
     return sorted(row for row, (gain, _) in told(shop(), KNOWN).items() if gain == 1.0)
 
 
-def test_one_without_positives_learns_those_of_the_other_by_the_share_that_went_on() -> None:
+def test_query_without_positives_gets_those_of_its_reformulation() -> None:
     made = learned([Paraphrase(NEW.upper(), f" {KNOWN.title()}", 0.4)])
     assert told(made, NEW) == {row: (1.0, pytest.approx(0.4)) for row in right()}
     assert made.paraphrases == 1
@@ -173,7 +173,7 @@ def test_one_without_positives_learns_those_of_the_other_by_the_share_that_went_
     assert [made.queries[number] for number in made.validation] == [shop().queries[n] for n in shop().validation]
 
 
-def test_what_is_known_for_the_query_itself_stands() -> None:
+def test_own_labels_are_kept() -> None:
     one, two = right()
     own = {f"p{one:03}": Opinion(0.1, 0.1), "p070": Opinion(1.0, 0.7)}
     made = learned([Paraphrase(NEW, KNOWN, 0.5)], JudgedQuery(NEW, own))
@@ -182,14 +182,14 @@ def test_what_is_known_for_the_query_itself_stands() -> None:
     assert made.paraphrases == 1
 
 
-def test_one_with_positives_enough_learns_from_itself_alone() -> None:
+def test_query_with_enough_positives_gets_no_others() -> None:
     own = JudgedQuery(NEW, {f"p{row:03}": Opinion(1.0) for row in (70, 75, 80)})
     made = learned([Paraphrase(NEW, KNOWN, 0.5)], own)
     assert told(made, NEW).keys() == {70, 75, 80}
     assert made.paraphrases == 0
 
 
-def test_of_several_ways_the_one_that_counts_most() -> None:
+def test_reformulation_with_the_largest_weight_is_used() -> None:
     opinions = {f"p{right()[0]:03}": Opinion(1.0, 0.5), "p070": Opinion(0.5, 0.5)}
     other = JudgedQuery(unasked(trains=True, words="good thing"), opinions)
     made = learned([Paraphrase(NEW, KNOWN, 0.1), Paraphrase(NEW, other.query, 0.6)], other)
@@ -198,14 +198,14 @@ def test_of_several_ways_the_one_that_counts_most() -> None:
     assert told(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
 
 
-def test_nothing_is_handed_on_that_came_from_another_one() -> None:
+def test_propagated_positives_are_not_propagated_again() -> None:
     last = unasked(trains=True, words="lit thing")
     made = learned([Paraphrase(NEW, KNOWN, 0.5), Paraphrase(last, NEW, 0.5)])
     assert told(made, NEW)
     assert not told(made, last)
 
 
-def test_two_spellings_of_one_query_are_no_paraphrase() -> None:
+def test_spellings_of_one_query_are_not_paraphrases() -> None:
     made = learned([Paraphrase(KNOWN, KNOWN.upper(), 0.5), Paraphrase("™", KNOWN, 0.5)])
     assert made.paraphrases == 0
     assert made.queries == shop().queries
@@ -225,14 +225,14 @@ CHOOSES = one_that(trains=False)
     ],
     ids=["from one that chooses", "to one that chooses", "to one that would", "from one held out", "to one held out"],
 )
-def test_nothing_is_handed_on(paraphrase: Paraphrase, held_out: list[str]) -> None:
+def test_nothing_is_propagated_between_splits(paraphrase: Paraphrase, held_out: list[str]) -> None:
     made, without = learned([paraphrase], held_out=held_out), learned([], held_out=held_out)
     assert made.queries == without.queries
     assert np.array_equal(made.weights, without.weights)
     assert not made.paraphrases
 
 
-def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on() -> None:
+def test_validation_queries_neither_receive_nor_propagate_positives() -> None:
     choosing = judged()[:7]
     names = [each.query for each in choosing]
     other = judged()[20].query
@@ -244,7 +244,7 @@ def test_queries_of_a_file_that_choose_neither_learn_nor_hand_on() -> None:
     assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 
 
-def test_shares_are_of_all_shoppers_who_asked() -> None:
+def test_shares_are_of_all_shoppers_of_the_query() -> None:
     rows = [("tap", "faucet", 9, 8, 0, 0, 3), ("bulbb", "bulb", 12, 12, 1, 0, 2), ("rare", "often", 6, 6, 0, 0, 5)]
     names = ["query", "to_query", "count", "shoppers", "purchased", "carted", "clicked"]
     reformulations = pl.DataFrame(rows, schema=names, orient="row")
@@ -257,7 +257,7 @@ TITLE = "Acme Cordless Drill 18 V with two Batteries"
 DRILL = Product("p1", TITLE, "Strong.", brand="Acme", category=("Tools", "Drills"))
 
 
-def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
+def test_query_with_a_long_word_gets_one_typo() -> None:
     augmentation = Augmentation(AugmentOptions(typos=1.0), "1")
     typed = {augmentation.query("cordless drill", DRILL) for _ in range(20)}
     assert len(typed) > 10
@@ -266,7 +266,7 @@ def test_a_query_gets_one_typing_error_where_it_has_a_long_word() -> None:
     assert augmentation.query("电钻 18v", DRILL) == "电钻 18v"
 
 
-def test_units_are_spelled_in_other_ways() -> None:
+def test_units_get_other_spellings() -> None:
     augmentation = Augmentation(AugmentOptions(units=1.0), "1")
     spelled = {augmentation.query("drill 18 volt", DRILL) for _ in range(40)}
     assert spelled == {"drill 18 volt", "drill 18v", "drill 18 v"}
@@ -282,25 +282,25 @@ def test_units_are_spelled_in_other_ways() -> None:
         ("cordless drill", "cordless drill"),
     ],
 )
-def test_a_query_is_asked_without_its_positives_brand(query: str, read: str) -> None:
+def test_brand_of_the_positive_is_removed_from_the_query(query: str, read: str) -> None:
     assert Augmentation(AugmentOptions(brands=1.0), "1").query(query, DRILL) == read
 
 
-def test_a_brand_of_two_words_goes_as_a_whole_or_stays() -> None:
+def test_two_word_brand_is_removed_as_a_whole_or_kept() -> None:
     augmentation, tap = Augmentation(AugmentOptions(brands=1.0), "1"), Product("t", "Tap", brand="American Standard")
     assert augmentation.query("american standard tap", tap) == "tap"
     assert augmentation.query("standard tap", tap) == "standard tap"
     assert augmentation.query("standard tap", Product("t", "Tap")) == "standard tap"
 
 
-def test_fields_are_left_out_and_the_title_stays() -> None:
+def test_fields_are_dropped_except_the_title() -> None:
     augmentation = Augmentation(AugmentOptions(fields=1.0), "1")
     seen = [augmentation.positive("drill", DRILL) for _ in range(60)]
     assert {each.title for each in seen} == {DRILL.title}
     assert len({(each.brand, each.category, each.description) for each in seen}) == 8
 
 
-def test_a_positive_is_read_without_the_words_of_its_query() -> None:
+def test_query_words_are_removed_from_the_positive() -> None:
     augmentation = Augmentation(AugmentOptions(unlike=1.0), "1")
     assert augmentation.positive("Cordless DRILL", DRILL).title == "acme 18 v with two batteries"
     chinese = Product("z1", "亚克力鸟笼大号豪华别墅")
@@ -312,7 +312,7 @@ def test_a_positive_is_read_without_the_words_of_its_query() -> None:
 
 
 @pytest.mark.parametrize("option", ["typos", "unlike", "fields", "brands"])
-def test_a_seed_tells_what_is_drawn(option: str) -> None:
+def test_seed_determines_the_augmentation(option: str) -> None:
     query = "acme drill"
 
     def drawn(seed: str) -> list[object]:

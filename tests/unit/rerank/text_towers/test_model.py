@@ -65,7 +65,7 @@ def trained(
     return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
 
 
-def test_adapters_alone_learn_and_are_added_in_the_end_and_written(encoder: ModelSource, tmp_path: Path) -> None:
+def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_path: Path) -> None:
     before, tower = opened(encoder), opened(encoder)
     done = trained(tower, tmp_path)
     assert done.best.validation > done.curve[0].validation + 0.05
@@ -86,7 +86,7 @@ def test_adapters_alone_learn_and_are_added_in_the_end_and_written(encoder: Mode
     np.testing.assert_allclose(read, tower.encode_queries(QUERIES), atol=1e-5)
 
 
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_weights(encoder: ModelSource, tmp_path: Path) -> None:
     whole, again = opened(encoder), opened(encoder)
     trained(whole, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
@@ -95,7 +95,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(encoder: ModelSourc
     np.testing.assert_array_equal(again.encode_queries(QUERIES), whole.encode_queries(QUERIES))
 
 
-def test_layers_and_a_rank_are_one_too_many(encoder: ModelSource, tmp_path: Path) -> None:
+def test_layers_and_rank_exclude_each_other(encoder: ModelSource, tmp_path: Path) -> None:
     with pytest.raises(SettingError, match="exclude each other"):
         trained(opened(encoder), tmp_path, replace(OPTIONS, train_layers=1))
 
@@ -114,7 +114,7 @@ class _BlockModel(nn.Module):
         self.norm = nn.LayerNorm(1, bias=False)
 
 
-def test_layers_of_blocks_are_no_layers_of_the_model() -> None:
+def test_nested_layer_lists_are_not_model_layers() -> None:
     model = nn.Sequential(_BlockModel())
     freeze(model, 1)
     learns = [name for name, weight in model.named_parameters() if weight.requires_grad]
@@ -135,12 +135,12 @@ def twice(tower: TextTower) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("share", [None, 0.0], ids=["the model's own", "none"])
-def test_a_share_of_the_activations_is_left_out(tower: TextTower, share: float | None) -> None:
+def test_dropout_is_set(tower: TextTower, share: float | None) -> None:
     set_dropout(tower.model, share)
     assert torch.equal(*twice(tower)) == (share == 0.0)
 
 
-def test_what_is_saved_keeps_its_own(tower: TextTower, tmp_path: Path) -> None:
+def test_saved_model_keeps_its_own_dropout(tower: TextTower, tmp_path: Path) -> None:
     set_dropout(tower.model, 0.0)
     tower.save(tmp_path / "saved")
     saved = opened(ModelSource("saved", tmp_path / "saved"))
@@ -153,7 +153,7 @@ class _OwnNumber(nn.Module):
         self.attention_dropout = 0.2
 
 
-def test_a_share_that_is_a_number_is_set_too() -> None:
+def test_numeric_dropout_is_set() -> None:
     module, number = nn.Dropout(0.1), _OwnNumber()
     set_dropout(nn.Sequential(module, number), 0.5)
     assert (module.p, number.attention_dropout) == (0.5, 0.5)
@@ -167,7 +167,7 @@ def test_a_share_that_is_a_number_is_set_too() -> None:
         pytest.param(False, 1.0, False, id="no instructions"),
     ],
 )
-def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
+def test_cpu_trains_in_bfloat16_if_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_able: bool, seconds: float, expected: bool
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": is_able})
@@ -179,7 +179,7 @@ def test_a_cpu_trains_in_bfloat16_where_that_is_faster(
         model._bfloat16_is_faster.cache_clear()
 
 
-def test_products_of_matrices_are_timed() -> None:
+def test_matrix_products_are_timed() -> None:
     assert 0 < model._matrix_seconds(torch.float32) < 60
 
 
@@ -194,7 +194,7 @@ START = {"values": torch.tensor([0.0, 8.0]), "count": torch.tensor(1)}
 
 
 @pytest.mark.parametrize("share", SHARES)
-def test_the_mixture_that_is_judged_best_stays(share: float) -> None:
+def test_best_interpolation_is_kept(share: float) -> None:
     network = Counted([4.0, 0.0], 7)
 
     def judge() -> float:
@@ -207,7 +207,7 @@ def test_the_mixture_that_is_judged_best_stays(share: float) -> None:
 
 
 @pytest.mark.parametrize("reached", [0.5, 0.6])
-def test_of_equally_good_ones_all_that_was_learned_stays_to_the_last_bit(reached: float) -> None:
+def test_tie_keeps_the_trained_weights_exactly(reached: float) -> None:
     network = Counted([0.1, 0.2], 7)
     before = weights_of(network)
     mixed = mix(network, START, reached, lambda: 0.5)
@@ -239,13 +239,13 @@ class Told:
     [(0.3, 0.35, (2.0, 1, 0.4)), (0.45, 0.5, (4.0, 1, 0.5))],
     ids=["what makes it worse is left out", "one that is better alone begins it anew"],
 )
-def test_a_mean_that_is_no_better(together: float, alone: float, mean: tuple[float, int, float]) -> None:
+def test_average_that_is_not_better_is_dropped(together: float, alone: float, mean: tuple[float, int, float]) -> None:
     told = Told(together)
     told.part(2.0, 0.4)
     assert told.part(4.0, alone) == mean
 
 
-def test_what_makes_it_no_worse_is_taken_in() -> None:
+def test_average_that_is_not_worse_is_kept() -> None:
     told = Told(0.5, 0.5)
     assert told.part(2.0, 0.4) == (2.0, 1, 0.4)
     assert told.part(4.0, 0.45) == (3.0, 2, 0.5)
@@ -255,7 +255,7 @@ def test_what_makes_it_no_worse_is_taken_in() -> None:
     assert told.judged == pytest.approx([3.0, 4.0])
 
 
-def test_a_count_is_that_of_the_newest() -> None:
+def test_counts_are_those_of_the_newest_weights() -> None:
     network, state = nn.BatchNorm1d(1), RunState()
     for count in (1, 2):
         network.num_batches_tracked = torch.tensor(count)

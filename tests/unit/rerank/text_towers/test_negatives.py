@@ -28,7 +28,7 @@ def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list()
     assert window(ranked[:0], 101, 500).tolist() == []
 
 
-def test_none_is_a_positive_and_most_were_retrieved() -> None:
+def test_negatives_are_no_positives_and_mostly_retrieved() -> None:
     made, found = shop(), found_by_nobody()
     training = made.training.tolist()
     rankings = [[window(ranking[n], 20, 60) for n in training] for ranking in (found.words, found.vectors)]
@@ -50,7 +50,7 @@ def test_none_is_a_positive_and_most_were_retrieved() -> None:
     assert (negatives == again).all()
 
 
-def test_where_nothing_was_retrieved_others_stand_in() -> None:
+def test_random_negatives_replace_missing_retrieved_ones() -> None:
     made = shop()
     empty = [[np.empty(0, np.int64)] * len(made.training)]
     pairs = np.flatnonzero(made.is_positive & np.isin(made.query_of, made.training))[:20]
@@ -71,7 +71,7 @@ class TestNearMisses:
         negatives = draw_negatives(made, made.training_pairs, pools, options, len(PRODUCTS), rng)
         return made.training_pairs, negatives
 
-    def test_the_first_negative_is_one_as_often_as_it_is_said(self) -> None:
+    def test_near_miss_is_the_first_negative_at_the_given_rate(self) -> None:
         # The first half of the products have two that are near, the second half none.
         near = {row: np.array([row + 60, row + 59]) for row in range(1, 60)}
         for share in (1.0, 0.3):
@@ -83,18 +83,18 @@ class TestNearMisses:
             assert negatives.shape == (len(pairs), 2)
         assert 0.1 < having.mean() < 0.9
 
-    def test_other_positives_of_the_query_are_none(self) -> None:
+    def test_other_positives_are_not_negatives(self) -> None:
         # Both sizes of a colour answer a query: each is near to the other, and that is all that is near.
         _, without = self.drawn(0.0, {})
         _, negatives = self.drawn(1.0, {row: np.array([row ^ 1]) for row in range(len(PRODUCTS))})
         assert np.array_equal(negatives, without)
 
-    def test_none_are_drawn_where_there_are_no_negatives(self) -> None:
+    def test_no_near_misses_without_negatives(self) -> None:
         pairs, negatives = self.drawn(1.0, {row: np.array([(row + 60) % 120]) for row in range(120)}, count=0)
         assert negatives.shape == (len(pairs), 0)
 
 
-def test_nearest_is_as_an_ordinary_sort_has_it() -> None:
+def test_nearest_equals_a_full_sort() -> None:
     rng = np.random.default_rng(2)
     queries, products = (rng.standard_normal((n, 8)).astype(np.float32) for n in (300, 50))
     rows = np.sort(rng.choice(1_000, 50, replace=False))
@@ -122,7 +122,7 @@ def misses(one: Product, other: Product) -> bool:
         ('Pan 12" steel', "Pan 1/2 in. steel"),
     ],
 )
-def test_of_another_size(one: str, other: str) -> None:
+def test_near_miss_of_another_size(one: str, other: str) -> None:
     assert misses(Product("a", one), Product("b", other))
 
 
@@ -143,7 +143,7 @@ def test_of_another_size(one: str, other: str) -> None:
         ("Oil 3-in-1", "Oil 2-in-1"),
     ],
 )
-def test_of_no_other_size(one: str, other: str) -> None:
+def test_product_of_the_same_size_is_no_near_miss(one: str, other: str) -> None:
     assert not misses(Product("a", one), Product("b", other))
 
 
@@ -158,10 +158,10 @@ def test_of_no_other_size(one: str, other: str) -> None:
         ((), (), False),
     ],
 )
-def test_of_another_type(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
+def test_near_miss_of_another_type(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
     assert misses(Product("a", "red", category=one), Product("b", "blue", category=other)) == expected
 
 
-def test_one_title_is_one_product() -> None:
+def test_equal_titles_count_as_one_product() -> None:
     assert not misses(Product("a", "Drill 18V", category=("Drills",)), Product("b", "DRILL  18V", category=("Drills",)))
     assert not misses(Product("a", "Drill", category=("Drills",)), Product("b", "DRILL", category=("Saws",)))

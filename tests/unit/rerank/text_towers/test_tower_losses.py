@@ -80,7 +80,7 @@ def repeated(_row: int, at: int) -> bool:
     return (_row, at) == (0, 6)
 
 
-def test_softmax_is_over_the_whole_batch_but_for_known_positives(tower: TextTower) -> None:
+def test_softmax_is_over_the_batch_without_known_positives(tower: TextTower) -> None:
     assert loss_of(tower, PLAIN, examples()) == pytest.approx(np.mean(by_hand(tower, repeated)), rel=1e-4)
 
 
@@ -97,33 +97,33 @@ def test_a_product_with_the_positives_title_is_masked(tower: TextTower) -> None:
     assert loss_of(tower, PLAIN, examples(titles=titles)) == pytest.approx(np.mean(expected), rel=1e-4)
 
 
-def test_what_is_drawn_often_is_corrected_for(tower: TextTower) -> None:
+def test_sampling_frequency_is_corrected(tower: TextTower) -> None:
     log_q = torch.log(torch.tensor([[0.3, 0.1], [0.1, 0.1], [0.1, 0.3], [0.1, 0.1]]))
     shift = log_q.T.reshape(-1).numpy()
     found = loss_of(tower, replace(PLAIN, correct=True), examples(log_q=log_q))
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
 
 
-def test_a_margin_is_taken_off_the_positives_cosine_alone(tower: TextTower) -> None:
+def test_margin_is_subtracted_from_the_positive_only(tower: TextTower) -> None:
     shift = np.zeros((4, 8))
     shift[np.arange(4), np.arange(4)] = 0.15 / TAU
     found = loss_of(tower, replace(PLAIN, margin=0.15), examples())
     assert found == pytest.approx(np.mean(by_hand(tower, repeated, shift)), rel=1e-4)
 
 
-def test_first_columns_count_as_much_as_all(tower: TextTower) -> None:
+def test_truncated_vectors_have_equal_weight(tower: TextTower) -> None:
     expected = np.mean([by_hand(tower, repeated, columns=columns) for columns in (None, 16, 4)])
     found = loss_of(tower, replace(PLAIN, dimensions=(16, 4)), examples())
     assert found == pytest.approx(expected, rel=1e-4)
 
 
-def test_weights_are_shares_of_their_sum(tower: TextTower) -> None:
+def test_weights_are_normalised(tower: TextTower) -> None:
     weights = torch.tensor([1.0, 0.5, 0.0, 0.25])
     expected = np.average(by_hand(tower, repeated), weights=weights.numpy())
     assert loss_of(tower, PLAIN, examples(weights=weights)) == pytest.approx(expected, rel=1e-4)
 
 
-def test_pointwise_is_the_cross_entropy_of_each_pair(tower: TextTower) -> None:
+def test_pointwise_loss_is_the_cross_entropy_of_each_pair(tower: TextTower) -> None:
     logits = cosines(tower) / TAU - 0.5 / TAU
     each = [
         sum(
@@ -136,7 +136,7 @@ def test_pointwise_is_the_cross_entropy_of_each_pair(tower: TextTower) -> None:
     assert loss_of(tower, replace(PLAIN, name="pointwise"), examples()) == pytest.approx(np.mean(each), rel=1e-4)
 
 
-def test_a_teachers_margins_and_distribution(tower: TextTower) -> None:
+def test_teacher_margins_and_distribution_losses(tower: TextTower) -> None:
     taught = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.5, 0.5], [4.0, -1.0]])
     own = cosines(tower) / TAU
     margins = [own[row, row] - own[row, row + 4] for row in range(4)]
@@ -154,7 +154,7 @@ def test_a_teachers_margins_and_distribution(tower: TextTower) -> None:
 
 
 @pytest.mark.parametrize("name", ["softmax", "pointwise"])
-def test_cached_gradients_are_those_of_the_whole_batch(tower: TextTower, name: Any) -> None:  # noqa: ANN401
+def test_cached_gradients_equal_full_batch_gradients(tower: TextTower, name: Any) -> None:  # noqa: ANN401
     found = []
     for options in (replace(PLAIN, name=name, cached=False), replace(PLAIN, name=name, chunk=3)):
         tower.model.zero_grad()

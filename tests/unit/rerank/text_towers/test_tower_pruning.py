@@ -59,7 +59,9 @@ def likeness(tower: TextTower, other: TextTower) -> float:
 
 
 @pytest.mark.parametrize(("layers", "kept"), [(1, [0]), (2, [0, 3]), (3, [0, 2, 3])])
-def test_layers_from_the_first_to_the_last_stay(tower: TextTower, tmp_path: Path, layers: int, kept: list[int]) -> None:
+def test_kept_layers_are_spread_from_first_to_last(
+    tower: TextTower, tmp_path: Path, layers: int, kept: list[int]
+) -> None:
     fewer = keep_layers(tower, layers)
     assert all(torch.equal(layer(fewer, place), layer(tower, old)) for place, old in enumerate(kept))
     fewer.save(tmp_path / "fewer")
@@ -69,13 +71,13 @@ def test_layers_from_the_first_to_the_last_stay(tower: TextTower, tmp_path: Path
     assert len(stack(tower.model)) == 4
 
 
-def test_all_that_stay_learn_whatever_learned_before(tower: TextTower) -> None:
+def test_all_kept_layers_are_trained(tower: TextTower) -> None:
     tower.model.requires_grad_(False)
     model = keep_layers(tower, 1).model
     assert all(weight.requires_grad for weight in model.parameters())
 
 
-def test_they_learn_the_vectors_of_all_layers(tower: TextTower, tmp_path: Path) -> None:
+def test_pruned_model_learns_the_vectors_of_the_full_model(tower: TextTower, tmp_path: Path) -> None:
     before = weights(tower)
     student, curve = prune_layers(task(tower, tmp_path), 2)
     assert [epoch.number for epoch in curve] == [0, 1, 2, 3]
@@ -86,7 +88,7 @@ def test_they_learn_the_vectors_of_all_layers(tower: TextTower, tmp_path: Path) 
     assert not student.model.training
 
 
-def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: TextTower, tmp_path: Path) -> None:
+def test_killed_run_gives_the_same_result(tower: TextTower, tmp_path: Path) -> None:
     whole, curve = prune_layers(task(tower, tmp_path / "whole"), 2)
     with pytest.raises(KilledError):
         prune_layers(task(tower, tmp_path / "killed", StoppedProgress(13, KilledError)), 2)
@@ -95,7 +97,7 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tower: TextTower, tmp_pa
     assert torch.equal(weights(again), weights(whole))
 
 
-def test_a_full_gpu_is_given_fewer_texts_a_step(
+def test_full_gpu_memory_reduces_the_batch_size(
     tower: TextTower, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most, progress = 8, StoppedProgress()
@@ -125,11 +127,11 @@ def weights(tower: TextTower) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("layers", [0, 4, 5])
-def test_not_fewer_layers_than_there_are(tower: TextTower, layers: int) -> None:
+def test_layer_count_must_be_smaller(tower: TextTower, layers: int) -> None:
     with pytest.raises(SettingError, match=f"--layers is {layers}, the model has 4"):
         check_layers(tower, layers)
 
 
-def test_a_model_without_layers(tower: TextTower) -> None:
+def test_model_without_layers_is_refused(tower: TextTower) -> None:
     with pytest.raises(SettingError, match="this model's are not found"):
         check_layers(replace(tower, model=SentenceTransformer(modules=[torch.nn.Identity()], device="cpu")), 1)

@@ -86,7 +86,7 @@ def weights(tower: TextTower) -> torch.Tensor:
     return torch.cat([weight.detach().reshape(-1) for weight in tower.model.parameters()])
 
 
-def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> None:
+def test_training_learns_the_positives(uninterrupted: Uninterrupted) -> None:
     done, told = uninterrupted.trained, uninterrupted.told
     assert [epoch.number for epoch in done.curve] == [0, 1, 2, 3, 4]
     assert done.improved
@@ -98,14 +98,14 @@ def test_it_learns_which_products_are_meant(uninterrupted: Uninterrupted) -> Non
     assert done.mixed.validation >= done.best.validation
 
 
-def test_what_was_learned_may_be_left_unmixed(encoder: ModelSource, tmp_path: Path) -> None:
+def test_interpolation_can_be_disabled(encoder: ModelSource, tmp_path: Path) -> None:
     tower, told = open_tower(encoder), watched()
     done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
     assert done.mixed == WeightMixture(1.0, done.best.validation)
     assert "mixing" not in told.phases
 
 
-def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> None:
+def test_best_weights_are_kept(uninterrupted: Uninterrupted) -> None:
     vectors = uninterrupted.tower.encode_queries(["red bulb", "blue tap"])
     products = uninterrupted.tower.encode_products(["red lamp small", "blue faucet large"])
     assert (vectors @ products.T).argmax(axis=1).tolist() == [0, 1]
@@ -114,7 +114,7 @@ def test_the_weights_of_the_best_part_are_left(uninterrupted: Uninterrupted) -> 
 
 # In the first part, in the second, and in the first after negatives were mined anew.
 @pytest.mark.parametrize("after", [*(pytest.param(after, marks=pytest.mark.slow) for after in (1, 5)), 9])
-def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
+def test_killed_run_resumes_to_the_same_weights(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, after: int
 ) -> None:
     with pytest.raises(KilledError):
@@ -126,7 +126,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
     assert told.done < uninterrupted.told.done or after < 3
 
 
-def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> None:
+def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> None:
     options, towers = replace(OPTIONS, precision="bf16"), [open_tower(encoder) for _ in range(2)]
     done = trained(towers[0], tmp_path / "one", options=options)
     with pytest.raises(KilledError):
@@ -138,9 +138,7 @@ def test_one_in_bfloat16_goes_on_too(encoder: ModelSource, tmp_path: Path) -> No
     assert done.improved
 
 
-def test_a_run_that_was_at_its_end_is_not_run_again(
-    encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
-) -> None:
+def test_finished_run_is_not_repeated(encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path) -> None:
     trained(open_tower(encoder), tmp_path)
     tower, told = open_tower(encoder), watched()
     trained(tower, tmp_path, told)
@@ -149,7 +147,7 @@ def test_a_run_that_was_at_its_end_is_not_run_again(
 
 
 class TestMovedEmbeddings:
-    def test_each_batch_is_looked_at_again_and_counts_once(
+    def test_adversarial_pass_counts_each_batch_once(
         self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
     ) -> None:
         tower, told = open_tower(encoder), watched()
@@ -158,7 +156,7 @@ class TestMovedEmbeddings:
         assert done.best.validation > done.curve[0].validation + 0.3
         assert not torch.equal(weights(tower), weights(uninterrupted.tower))
 
-    def test_what_is_moved_goes_back(self, encoder: ModelSource, tmp_path: Path) -> None:
+    def test_moved_embeddings_are_restored(self, encoder: ModelSource, tmp_path: Path) -> None:
         tower = open_tower(encoder)
         before = weights(tower)
         still = replace(OPTIONS, fgm=5.0, learning_rate=1e-30, weight_decay=0.0, epochs=1)
@@ -166,7 +164,9 @@ class TestMovedEmbeddings:
         assert torch.equal(weights(tower), before)
 
     @pytest.mark.parametrize("lesser", [replace(OPTIONS, train_layers=1), replace(OPTIONS, lora=2)])
-    def test_it_takes_all_weights(self, encoder: ModelSource, tmp_path: Path, lesser: TextTowerOptions) -> None:
+    def test_adversarial_training_needs_all_weights(
+        self, encoder: ModelSource, tmp_path: Path, lesser: TextTowerOptions
+    ) -> None:
         with pytest.raises(SettingError, match="train all weights"):
             trained(open_tower(encoder), tmp_path, options=replace(lesser, fgm=1.0))
 
@@ -180,7 +180,7 @@ class TestMovedEmbeddings:
     ],
     ids=["half a state", "one bit of a state", "negatives"],
 )
-def test_what_is_damaged_is_named(
+def test_damaged_state_is_named(
     encoder: ModelSource, tmp_path: Path, name: str, after: int, damage: Callable[[bytes], bytes]
 ) -> None:
     with pytest.raises(KilledError):
@@ -191,13 +191,15 @@ def test_what_is_damaged_is_named(
 
 
 class TestLossLost:
-    def test_before_anything_was_better_nothing_is_kept(self, encoder: ModelSource, tmp_path: Path) -> None:
+    def test_non_finite_loss_before_improvement_raises(self, encoder: ModelSource, tmp_path: Path) -> None:
         tower = open_tower(encoder)
         next(tower.model.parameters()).data.fill_(float("nan"))
         with pytest.raises(TrainingError, match=r"the loss became nan at step 1 of .* lower the learning rate"):
             trained(tower, tmp_path)
 
-    def test_later_the_best_part_is_kept_and_the_step_is_said(self, encoder: ModelSource, tmp_path: Path) -> None:
+    def test_non_finite_loss_keeps_the_best_part_and_reports_the_step(
+        self, encoder: ModelSource, tmp_path: Path
+    ) -> None:
         calls: list[int] = []
 
         def score(queries: Any, texts: Any) -> Floats:  # noqa: ANN401 - of whatever it is asked
@@ -213,7 +215,7 @@ class TestLossLost:
         assert torch.isfinite(weights(tower)).all()
 
 
-def test_a_full_gpu_is_given_half_as_many_texts(
+def test_full_gpu_memory_halves_the_batch_size(
     encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     embed, sizes = TowerLoss.embed_minibatch, []
@@ -236,7 +238,7 @@ def test_a_full_gpu_is_given_half_as_many_texts(
     assert len(done.curve) == len(uninterrupted.trained.curve)
 
 
-def test_encoding_on_a_full_gpu_goes_on_with_fewer_texts(
+def test_encoding_with_full_gpu_memory_uses_smaller_batches(
     uninterrupted: Uninterrupted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tower, texts = uninterrupted.tower, [product.title for product in PRODUCTS]
@@ -257,9 +259,7 @@ def test_encoding_on_a_full_gpu_goes_on_with_fewer_texts(
         tower.encode_products(texts)
 
 
-def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
-    encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_side_uses_its_prompt(encoder: ModelSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SentenceTransformer(str(encoder.folder), device="cpu", prompts={"query": "query: ", "passage": "passage: "})
     model.save(str(tmp_path / "e5"), create_model_card=False)
     parts: list[ExamplePart] = []
@@ -278,7 +278,7 @@ def test_each_side_is_read_behind_its_prompt_and_the_prompts_stay(
     assert prompts(SentenceTransformer(str(tmp_path / "trained"), device="cpu")) == ("query: ", "passage: ")
 
 
-def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
+def test_killed_averaging_run_resumes_to_the_same_mean(encoder: ModelSource, tmp_path: Path) -> None:
     options, towers = replace(OPTIONS, average=True, mix=False), [open_tower(encoder) for _ in range(2)]
     done = trained(towers[0], tmp_path / "whole", options=options)
     assert done.mixed.validation == max(done.mixed.validation, done.best.validation)
@@ -293,7 +293,7 @@ def test_a_killed_run_that_averages_goes_on_and_keeps_the_same_mean(encoder: Mod
     assert all(torch.equal(first[name], last[name]) for name in means)
 
 
-def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSource, tmp_path: Path) -> None:
+def test_pointwise_loss_trains_its_own_parameters(encoder: ModelSource, tmp_path: Path) -> None:
     options = replace(OPTIONS, loss=LossOptions("pointwise"))
     done = trained(open_tower(encoder), tmp_path / "one", options=options)
     assert done.best.validation > done.curve[0].validation
@@ -304,7 +304,7 @@ def test_pointwise_learns_too_and_keeps_what_it_learns_itself(encoder: ModelSour
 
 
 class TestFreezing:
-    def test_only_the_upper_layers_move(self, encoder: ModelSource, tmp_path: Path) -> None:
+    def test_only_upper_layers_are_trained(self, encoder: ModelSource, tmp_path: Path) -> None:
         before = dict(open_tower(encoder).model.named_parameters())
         tower = open_tower(encoder)
         trained(tower, tmp_path, options=replace(OPTIONS, train_layers=1, epochs=1))
@@ -312,6 +312,6 @@ class TestFreezing:
         assert moved
         assert all(".layer.1." in name for name in moved)
 
-    def test_more_layers_than_there_are(self, encoder: ModelSource, tmp_path: Path) -> None:
+    def test_too_many_layers_are_refused(self, encoder: ModelSource, tmp_path: Path) -> None:
         with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
             trained(open_tower(encoder), tmp_path, options=replace(OPTIONS, train_layers=7))

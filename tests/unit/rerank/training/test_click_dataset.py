@@ -25,7 +25,7 @@ def events(made: Shop) -> pl.DataFrame:
     return made.events(1_500, strength=1.0)
 
 
-def test_gains_and_displays_stand_at_the_candidates_that_they_are_of(made: Shop, events: pl.DataFrame) -> None:
+def test_gains_and_displays_are_aligned_with_candidates(made: Shop, events: pl.DataFrame) -> None:
     clicks, evidence = learned_lists(made, events), fit_evidence(events)
     told = {
         (query, product): gain
@@ -60,7 +60,7 @@ def test_equal_displays_are_counted_together(made: Shop, events: pl.DataFrame) -
     assert (displays.places[:, DEPTH:] == -1).all()
 
 
-def test_lists_are_filled_with_candidates_that_nobody_saw(made: Shop, events: pl.DataFrame) -> None:
+def test_lists_are_filled_with_unseen_candidates(made: Shop, events: pl.DataFrame) -> None:
     full, bare = learned_lists(made, events, most=16), learned_lists(made, events, most=1)
     assert full.lists.lengths.tolist() == [16] * 30
     assert bare.is_shown.all()
@@ -68,7 +68,7 @@ def test_lists_are_filled_with_candidates_that_nobody_saw(made: Shop, events: pl
     assert not full.gains[~full.is_shown].any()
 
 
-def test_gone_products_lost_candidates_and_unclicked_queries_are_counted(made: Shop, events: pl.DataFrame) -> None:
+def test_removed_products_and_unclicked_queries_are_counted(made: Shop, events: pl.DataFrame) -> None:
     first, second = made.data.lists.queries[:2]
     never = events.filter((pl.col("query") != first) | (KINDS == "impression"))
     evidence = fit_evidence(never)
@@ -89,7 +89,7 @@ def test_gone_products_lost_candidates_and_unclicked_queries_are_counted(made: S
     assert 0 not in clicks.usable
 
 
-def test_few_carts_and_purchases_are_told_by_clicks(made: Shop, events: pl.DataFrame) -> None:
+def test_too_few_carts_and_purchases_use_clicks(made: Shop, events: pl.DataFrame) -> None:
     none = fit_evidence(events.filter(KINDS.is_in(("impression", "click"))))
     assert none.borrowed == ("carts", "purchases")
     assert np.array_equal(none.gains[:, 0], none.gains[:, 2])
@@ -106,12 +106,12 @@ def test_a_log_without_a_click_is_refused(made: Shop, events: pl.DataFrame) -> N
         learned_lists(made, events.clear())
 
 
-def test_clicks_whose_queries_find_nothing_are_refused(events: pl.DataFrame) -> None:
+def test_clicks_of_queries_without_candidates_are_refused(events: pl.DataFrame) -> None:
     with pytest.raises(TrainingError, match="0 of 0 queries have a clicked candidate"):
         click_lists(fit_evidence(events), no_lists(), row_of)
 
 
-def test_queries_come_by_their_traffic(events: pl.DataFrame) -> None:
+def test_queries_are_ordered_by_traffic(events: pl.DataFrame) -> None:
     more = pl.concat([events, events.filter(pl.col("query") == "query 7").with_columns(pl.col("query_id") + "again")])
     assert queries_with_clicks(fit_evidence(more), 5)[0] == "query 7"
     assert len(queries_with_clicks(fit_evidence(more), 5)) == 5
@@ -130,21 +130,21 @@ def log(lists: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row").sample(fraction=1.0, shuffle=True, seed=1)
 
 
-def test_the_last_lists_judge_those_before_them_choose_and_the_rest_trains() -> None:
+def test_split_by_time_puts_test_lists_last() -> None:
     periods = split_by_time(log(200), validation=0.1, held_out=0.2)
     names = [set(part["query_id"]) for part in (periods.training, periods.validation, periods.held_out)]
     assert [len(each) for each in names] == [140, 20, 40]
     assert max(names[0]) < min(names[1]) <= max(names[1]) < min(names[2])
 
 
-def test_what_came_of_a_list_is_of_its_period_however_late_it_was() -> None:
+def test_acts_belong_to_the_period_of_their_list() -> None:
     periods = split_by_time(log(200))
     for part in (periods.training, periods.validation, periods.held_out):
         kinds = part.group_by("query_id").len()["len"]
         assert kinds.to_list() == [2] * len(kinds)
 
 
-def test_acts_on_answers_that_were_not_shown_are_in_no_period() -> None:
+def test_acts_on_unknown_answers_are_in_no_period() -> None:
     stray = log(1).filter(pl.col("kind") == "purchase").with_columns(query_id=pl.lit("unknown"))
     periods = split_by_time(pl.concat([log(200), stray]))
     assert "unknown" not in set(pl.concat([periods.training, periods.validation, periods.held_out])["query_id"])

@@ -55,9 +55,7 @@ def reached(made: Shop, network: RankerNetwork) -> float:
     return made.ndcg(scores_of(network, full_batches(made.data, np.arange(len(made.data.lists)))))
 
 
-def test_every_way_that_knows_of_positions_beats_the_one_that_does_not(
-    made: Shop, events: pl.DataFrame, tmp_path: Path
-) -> None:
+def test_every_position_correction_beats_naive_training(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
 
     def trained(way: ClickMethod) -> float:
@@ -70,7 +68,7 @@ def test_every_way_that_knows_of_positions_beats_the_one_that_does_not(
         assert trained(way) > naive + 0.02, way
 
 
-def test_a_killed_run_ends_as_one_that_was_not(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
+def test_killed_run_gives_the_same_result(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data = click_data(made, learned_lists(made, events))
     one, curve = train_on_clicks(start(made), data, validation(made), "tower", OPTIONS, tmp_path / "whole")
     with pytest.raises(KilledError):
@@ -80,14 +78,14 @@ def test_a_killed_run_ends_as_one_that_was_not(made: Shop, events: pl.DataFrame,
     assert all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
-def test_the_network_that_it_begins_with_stays_as_it_was(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
+def test_initial_network_is_not_modified(made: Shop, events: pl.DataFrame, tmp_path: Path) -> None:
     data, network = click_data(made, learned_lists(made, events)), start(made)
     before = {name: value.clone() for name, value in network.state_dict().items()}
     train_on_clicks(network, data, validation(made), "debiased", ClickOptions(loop=LoopOptions(epochs=1)), tmp_path)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_a_feature_that_begins_to_vary_is_taken_up_without_changing_a_score(made: Shop) -> None:
+def test_newly_varying_feature_does_not_change_scores(made: Shop) -> None:
     features = made.data.lists.features
     constant = features.copy()
     constant[:, [3, 5]] = 0.0

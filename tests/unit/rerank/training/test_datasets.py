@@ -32,9 +32,7 @@ def _lists(lengths: list[int]) -> CandidateLists:
 
 
 @given(st.lists(st.integers(0, 12), max_size=8), st.integers(1, 9), st.integers(0, 5))
-def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
-    lengths: list[int], most: int, seed: int
-) -> None:
+def test_sampled_lists_keep_head_order_and_limit(lengths: list[int], most: int, seed: int) -> None:
     lists = _lists(lengths)
     thinned = lists.sample(most, seed)
     assert thinned.queries == lists.queries
@@ -48,7 +46,7 @@ def test_thinned_lists_keep_their_head_their_order_and_at_most_so_many(
     assert thinned.features[:, 0].tolist() == thinned.rows.tolist()
 
 
-def test_a_querys_draw_does_not_depend_on_the_others() -> None:
+def test_sample_of_a_query_does_not_depend_on_others() -> None:
     lists = _lists([40, 30, 35])
     alone = CandidateLists(lists.queries[2:], np.array([0, 35]), lists.rows[70:], lists.features[70:], lists.bonus[70:])
     assert lists.sample(10, 3).rows[20:].tolist() == alone.sample(10, 3).rows.tolist()
@@ -80,7 +78,7 @@ def test_each_candidate_has_its_features_its_tokens_and_its_target(data: ListDat
     assert not batch.targets[1, 3:].any()
 
 
-def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -> None:
+def test_epoch_has_every_list_once_in_its_own_order(data: ListData) -> None:
     numbers = np.array([0, 2, 3, 4])
     orders = []
     for seed in (1, 1, 2):
@@ -92,12 +90,12 @@ def test_an_epoch_shows_every_list_once_in_an_order_of_its_own(data: ListData) -
     assert orders[0] == orders[1] != orders[2]
 
 
-def test_whole_lists_come_as_they_are_and_in_order(data: ListData) -> None:
+def test_complete_lists_are_unchanged_and_in_order(data: ListData) -> None:
     counts = [batch.is_candidate.sum(dim=1).tolist() for batch in full_batches(data, np.array([0, 1, 2]), lists=2)]
     assert counts == [[3, 0], [12]]
 
 
-def test_who_loses_its_states_loses_its_tokens_and_says_so(data: ListData) -> None:
+def test_dropped_states_clear_tokens_and_the_flag(data: ListData) -> None:
     batch, kept = data.batch([2], dropped=0.5, seed=3), data.batch([2], dropped=0.0, seed=3)
     has_tokens = (batch.inputs.product_ids >= 0).any(dim=-1)[0]
     had_tokens = (kept.inputs.product_ids >= 0).any(dim=-1)[0]
@@ -112,7 +110,7 @@ def test_who_loses_its_states_loses_its_tokens_and_says_so(data: ListData) -> No
     assert torch.equal(again.inputs.features, kept.inputs.features)
 
 
-def test_features_are_shown_as_training_sees_them(data: ListData) -> None:
+def test_features_are_those_of_training(data: ListData) -> None:
     shown = data.shown_features(0.5, 3)
     before = data.lists.features[:, HAS_STATES]
     assert 0 < shown[:, HAS_STATES].sum() < before.sum()
@@ -130,7 +128,7 @@ def test_products_without_states_have_only_padding(data: ListData) -> None:
     np.testing.assert_array_equal(found.states[0], products.states[0])
 
 
-def test_a_list_as_a_ranker_is_asked_about_it_has_nobodys_history(data: ListData) -> None:
+def test_serving_list_has_no_history(data: ListData) -> None:
     asked = data.candidates(0)
     assert asked.vectors.shape == (3, 0)
     assert len(asked.history.kinds) == 0

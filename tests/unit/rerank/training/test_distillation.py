@@ -63,28 +63,28 @@ def lists_of(lengths: list[int], merged: list[float]) -> CandidateLists:
 
 
 class TestSplit:
-    def test_lists_with_a_choice_are_each_in_one_part(self, data: ListData, parts: ListSplit) -> None:
+    def test_lists_with_choices_are_in_one_split(self, data: ListData, parts: ListSplit) -> None:
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [120, 50, 50]
         together = np.concatenate([parts.training, parts.validation, parts.held_out])
         assert sorted(together.tolist()) == np.flatnonzero(data.lists.lengths > 1).tolist()
         assert all((np.diff(part) > 0).all() for part in (parts.training, parts.validation, parts.held_out))
 
-    def test_it_is_drawn_by_the_seed(self, data: ListData, parts: ListSplit) -> None:
+    def test_split_depends_on_the_seed(self, data: ListData, parts: ListSplit) -> None:
         assert split_lists(data.lists, seed=5).held_out.tolist() == parts.held_out.tolist()
         assert split_lists(data.lists, seed=6).held_out.tolist() != parts.held_out.tolist()
 
-    def test_of_many_it_is_a_share(self) -> None:
+    def test_split_of_many_lists_is_a_share(self) -> None:
         parts = split_lists(lists_of([2] * 4_000, [0.0] * 8_000), share=0.05)
         assert [len(part) for part in (parts.training, parts.validation, parts.held_out)] == [3_600, 200, 200]
 
-    def test_too_few_are_refused(self) -> None:
+    def test_too_few_lists_are_refused(self) -> None:
         few = lists_of([2] * 199 + [1] * 50, [0.0] * 448)
         with pytest.raises(TrainingError, match="199 of 249 queries have two candidates or more; at least 200"):
             split_lists(few)
 
 
 class TestTargets:
-    def test_the_first_stage_counts_at_the_scale_of_the_teacher(self) -> None:
+    def test_first_stage_is_scaled_to_the_teacher(self) -> None:
         lists, teacher = lists_of([2, 2], [1.0, 3.0, 2.0, 6.0]), np.array([10, 30, 10, 70], np.float32)
         # Deviations within lists: of the teacher 10 and 30, of the merged scores 1 and 2.
         scale = ((10 + 30) / 2) / ((1 + 2) / 2)
@@ -92,22 +92,22 @@ class TestTargets:
         assert mix_targets(lists, teacher).tolist() == pytest.approx(expected.tolist())
         assert mix_targets(lists, teacher, weight=0.0).tolist() == teacher.tolist()
 
-    def test_lists_of_one_say_nothing_of_deviations(self) -> None:
+    def test_single_candidate_lists_do_not_affect_the_scale(self) -> None:
         lists = lists_of([1, 2, 0], [9.0, 1.0, 3.0])
         assert usual_deviation(np.array([100, 0, 4], np.float32), lists) == 2
         assert usual_deviation(np.array([7], np.float32), lists_of([1, 0], [1.0])) == 0
 
-    def test_a_first_stage_that_says_nothing_leaves_the_teacher(self) -> None:
+    def test_constant_first_stage_leaves_the_teacher_scores(self) -> None:
         assert mix_targets(lists_of([2], [0.0, 0.0]), np.array([1, 2], np.float32)).tolist() == [1, 2]
 
 
 class TestAgreement:
-    def test_the_teachers_own_order_agrees_in_full(self, data: ListData, parts: ListSplit) -> None:
+    def test_teacher_order_has_agreement_1(self, data: ListData, parts: ListSplit) -> None:
         wanted = np.concatenate([data.targets[data.lists.place(number)] for number in parts.held_out])
         assert agreement(data, parts.held_out, wanted) == pytest.approx(1)
         assert agreement(data, parts.held_out, -wanted).max() < 1
 
-    def test_a_gain_is_the_share_of_a_softmax(self, data: ListData) -> None:
+    def test_gain_is_a_softmax_share(self, data: ListData) -> None:
         two = dataclasses.replace(data, lists=lists_of([2], [0.0, 0.0]), targets=np.array([0, 2], np.float32))
         ideal = 1 + np.exp(-2) / np.log2(3)
         found = agreement(two, np.array([0]), np.array([1.0, 0.0]))
@@ -115,7 +115,9 @@ class TestAgreement:
 
 
 class TestDistil:
-    def test_it_learns_the_teachers_order(self, data: ListData, parts: ListSplit, distilled: RankerNetwork) -> None:
+    def test_distillation_learns_the_teacher_order(
+        self, data: ListData, parts: ListSplit, distilled: RankerNetwork
+    ) -> None:
         merged = [merged_scores(data.lists)[data.lists.place(number)] for number in parts.held_out]
         first_stage = agreement(data, parts.held_out, np.concatenate(merged)).mean()
         for event in range(len(EVENTS)):
@@ -123,9 +125,7 @@ class TestDistil:
             found = scores_of(distilled, full_batches(data, parts.held_out), weights)
             assert agreement(data, parts.held_out, found).mean() > max(0.9, first_stage + 0.1)
 
-    def test_it_learns_to_do_without_states_where_every_product_has_them(
-        self, data: ListData, parts: ListSplit, tmp_path: Path
-    ) -> None:
+    def test_distillation_learns_scores_without_states(self, data: ListData, parts: ListSplit, tmp_path: Path) -> None:
         features = data.lists.features.copy()
         features[:, HAS_STATES] = 1
         everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
@@ -154,7 +154,7 @@ class TestDistil:
         assert len(steps) == OPTIONS.loop.epochs * sum(-(-len(half.training) // OPTIONS.lists) for half in halves)
         assert max(epoch.validation for epoch in curve) > curve[0].validation
 
-    def test_a_killed_run_ends_with_the_same_weights(
+    def test_killed_run_gives_the_same_weights(
         self, data: ListData, parts: ListSplit, distilled: RankerNetwork, tmp_path: Path
     ) -> None:
         with pytest.raises(KilledError):
@@ -165,7 +165,7 @@ class TestDistil:
         assert steps == [16, *[1] * 16]
         assert all(torch.equal(value, resumed.state_dict()[name]) for name, value in distilled.state_dict().items())
 
-    def test_the_loss_is_nothing_where_every_output_says_what_the_teacher_does(self, data: ListData) -> None:
+    def test_loss_is_0_if_every_output_equals_the_teacher(self, data: ListData) -> None:
         batch = data.batch([0, 3], dropped=0.0, seed=0)
 
         class Teaching(RankerNetwork):
@@ -216,7 +216,7 @@ _PAIRS = list(zip(_QUERIES, _TEXTS, strict=True))
 _EXPECTED = CountingTeacher().score(_QUERIES, _TEXTS).tolist()
 
 
-def test_each_different_pair_is_asked_for_once(tmp_path: Path) -> None:
+def test_distinct_pairs_are_scored_once(tmp_path: Path) -> None:
     teacher, told = CountingTeacher(), list[int]()
     scores = TeacherScores(teacher, tmp_path).score([*_QUERIES, *_QUERIES], [*_TEXTS, *_TEXTS], told.append)
     assert scores.tolist() == _EXPECTED * 2
@@ -225,27 +225,27 @@ def test_each_different_pair_is_asked_for_once(tmp_path: Path) -> None:
     assert scored(tmp_path).asked == []
 
 
-def test_a_killed_scoring_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_killed_scoring_resumes(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="killed"):
         TeacherScores(CountingTeacher(fails_after=12), tmp_path).score(_QUERIES, _TEXTS)
     assert len(scored(tmp_path).asked) == 20 - 12
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a file"])
-def test_a_damaged_file_costs_its_own_pairs_alone(tmp_path: Path, content: bytes) -> None:
+def test_damaged_file_loses_only_its_own_pairs(tmp_path: Path, content: bytes) -> None:
     scored(tmp_path)
     next((tmp_path / "letters").glob("*.npz")).write_bytes(content)
     assert len(scored(tmp_path).asked) == 4
 
 
-def test_compacted_scores_are_one_file_with_all_of_them(tmp_path: Path) -> None:
+def test_compaction_gives_one_file_with_all_scores(tmp_path: Path) -> None:
     scored(tmp_path)
     TeacherScores(CountingTeacher(), tmp_path).compact()
     assert len(list((tmp_path / "letters").iterdir())) == 1
     assert scored(tmp_path).asked == []
 
 
-def test_where_one_text_ends_and_the_next_begins_counts_and_no_pairs_have_no_scores(tmp_path: Path) -> None:
+def test_pair_key_depends_on_the_text_boundary(tmp_path: Path) -> None:
     teacher = CountingTeacher()
     TeacherScores(teacher, tmp_path).score(["ab", "a"], ["c", "bc"])
     assert len(teacher.asked) == 2

@@ -95,7 +95,7 @@ def start() -> HistoryAttention:
 
 
 class TestLearning:
-    def test_a_taste_is_learned(self, tastes: World, tmp_path: Path) -> None:
+    def test_preference_is_learned(self, tastes: World, tmp_path: Path) -> None:
         training = tastes.training()
         attention, curve = train_history(start(), training, tmp_path)
         gain = training.judges.gain(attention)
@@ -103,18 +103,18 @@ class TestLearning:
         assert max(epoch.validation for epoch in curve) > curve[0].validation + 0.03
         assert training.judges.validate(attention) == max(epoch.validation for epoch in curve)
 
-    def test_where_clicks_are_chance_nothing_is_gained(self, tmp_path: Path) -> None:
+    def test_random_clicks_give_no_gain(self, tmp_path: Path) -> None:
         for seed in range(3):
             training = world(seed, tastes=False).training()
             attention, _ = train_history(start(), training, tmp_path / str(seed))
             assert training.judges.gain(attention).low <= 0
 
-    def test_untrained_it_changes_no_score(self, tastes: World) -> None:
+    def test_untrained_attention_changes_no_score(self, tastes: World) -> None:
         judges = tastes.training().judges
         gain = judges.gain(start())
         assert (gain.mean, gain.low, gain.high) == (0, 0, 0)
 
-    def test_a_killed_training_ends_as_one_that_was_not(self, tastes: World, tmp_path: Path) -> None:
+    def test_killed_training_gives_the_same_result(self, tastes: World, tmp_path: Path) -> None:
         options = HistoryOptions(loop=LoopOptions(epochs=3, learning_rate=3e-3))
         training = dataclasses.replace(tastes.training(), options=options)
         whole, curve = train_history(start(), training, tmp_path / "whole")
@@ -126,7 +126,7 @@ class TestLearning:
 
 
 class TestHistories:
-    def test_only_what_was_done_before_a_list_is_its_history(self) -> None:
+    def test_history_contains_only_earlier_acts(self) -> None:
         times = np.array([10, 20, 30, 5, 20])
         past = Acts(np.array([0, 0, 0, 2, 2]), np.arange(5), np.ones(5, np.int64), times)
         shopper = np.array([0, 0, 0, 0, 1, 2, 2])
@@ -134,18 +134,18 @@ class TestHistories:
         found = [list(range(*each)) for each in zip(first.tolist(), behind.tolist(), strict=True)]
         assert found == [[], [], [0], [0, 1, 2], [], [3], [3, 4]]
 
-    def test_the_newest_acts_count(self) -> None:
+    def test_history_keeps_the_newest_acts(self) -> None:
         count = MOST_ACTS + 30
         past = Acts(np.zeros(count, np.int64), np.arange(count), np.ones(count, np.int64), np.arange(count))
         first, behind = past.before(np.array([0, 0]), np.array([count, 60]))
         assert (first.tolist(), behind.tolist()) == ([30, 10], [count, 60])
 
-    def test_without_any_act_there_is_no_history(self) -> None:
+    def test_no_acts_give_an_empty_history(self) -> None:
         nothing = np.empty(0, np.int64)
         first, behind = Acts(nothing, nothing, nothing, nothing).before(np.array([0, 3]), np.array([0, 7]))
         assert (first.tolist(), behind.tolist()) == ([0, 0], [0, 0])
 
-    def test_displays_without_a_history_an_act_or_a_choice_tell_nothing(self) -> None:
+    def test_displays_without_history_act_or_choice_are_skipped(self) -> None:
         past = Acts(np.array([0]), np.array([7]), np.array([1]), np.array([10]))
         places = np.array([[0, 1], [0, 1], [0, 1], [0, -1], [0, 1], [0, 1]])
         acts = np.zeros((6, 2, 3), np.bool_)
@@ -156,7 +156,7 @@ class TestHistories:
         assert shown.informative(2).times.tolist() == [14, 15]
         assert shown.informative(outputs=1).times.tolist() == [11]
 
-    def test_a_batch_holds_each_displays_own_past(self, tastes: World) -> None:
+    def test_batch_has_the_history_of_each_display(self, tastes: World) -> None:
         data = tastes.training().data
         numbers = np.array([0, len(data.displays) - 1])
         batch = data.batch(numbers)
@@ -172,13 +172,13 @@ class TestHistories:
             told = batch.history_vectors[at][len(kinds) - count :].numpy()
             assert np.array_equal(told, tastes.vectors[data.past.rows[place]])
 
-    def test_no_shopper_both_chooses_and_judges(self, tastes: World) -> None:
+    def test_validation_and_test_shoppers_are_disjoint(self, tastes: World) -> None:
         one, other = split_by_shopper(tastes.shown)
         assert len(one) + len(other) == len(tastes.shown)
         assert not set(one.shopper) & set(other.shopper)
 
 
-def test_acts_count_by_the_inverse_of_how_often_their_place_is_looked_at() -> None:
+def test_acts_are_weighted_by_inverse_examination() -> None:
     scores = torch.tensor([[[0.0], [1.0]], [[2.0], [0.0]]])
     acts = torch.tensor([[[1.0], [0.0]], [[0.0], [1.0]]])
     chances = torch.tensor([1.0, 0.25])
@@ -187,7 +187,7 @@ def test_acts_count_by_the_inverse_of_how_often_their_place_is_looked_at() -> No
     assert found.item() == pytest.approx((1 * first + 4 * second) / (1 + 4))
 
 
-def test_what_does_not_stand_on_a_display_is_no_choice() -> None:
+def test_products_outside_the_display_are_no_choices() -> None:
     scores = torch.tensor([[[1.0], [9.0]]])
     is_candidate = torch.tensor([[True, False]])
     loss = single_displays_loss(scores, is_candidate, torch.tensor([[[1.0], [0.0]]]), torch.ones(2), (1.0,))
@@ -195,7 +195,7 @@ def test_what_does_not_stand_on_a_display_is_no_choice() -> None:
 
 
 class TestJoining:
-    def test_a_network_takes_an_attention_and_leaves_it(self) -> None:
+    def test_history_attention_can_be_attached_and_detached(self) -> None:
         torch.manual_seed(1)
         base = RankerNetwork(NetworkShape(8, 0, 16, layers=1, feed_forward=8, hidden=8, history=0)).eval()
         attention = start()
@@ -209,7 +209,7 @@ class TestJoining:
         assert apart.shape == base.shape
         assert all(torch.equal(value, apart.state_dict()[name]) for name, value in base.state_dict().items())
 
-    def test_lists_that_have_no_shoppers_are_scored_as_without_it(self, tmp_path: Path) -> None:
+    def test_lists_without_shoppers_are_scored_without_history(self, tmp_path: Path) -> None:
         data = taught(tmp_path, [4, 3])
         torch.manual_seed(1)
         base, attention = RankerNetwork(SHAPE).eval(), start()

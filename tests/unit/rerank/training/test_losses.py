@@ -29,14 +29,14 @@ def test_list_softmax_is_the_cross_entropy_of_the_gains() -> None:
     assert list_softmax(scores, gains, _ALL).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_query_without_gains_adds_nothing_to_the_mean() -> None:
+def test_query_without_gains_does_not_change_the_mean() -> None:
     scores = torch.tensor([[1.0, 0.0, -1.0], [5.0, 0.0, 0.0]])
     gains = torch.tensor([[3.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     both = list_softmax(scores, gains, _ALL.expand(2, 3))
     assert both.item() == pytest.approx(list_softmax(scores[:1], gains[:1], _ALL).item())
 
 
-def test_scores_like_the_teachers_but_for_a_constant_lose_nothing() -> None:
+def test_scores_equal_to_the_teacher_up_to_a_constant_have_loss_0() -> None:
     teacher = torch.tensor([[2.0, -1.0, 0.5]])
     assert distillation(teacher + 7, teacher, _ALL).item() == pytest.approx(0.0, abs=1e-6)
 
@@ -95,7 +95,7 @@ def test_labelled_loss_is_the_cross_entropy_of_the_gains_by_the_weights_of_queri
     assert labelled_loss(SCORES, BATCH, CLICKS).item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_displayed_loss_is_over_what_stood_there_and_what_nobody_saw() -> None:
+def test_displayed_loss_covers_shown_and_unseen_candidates() -> None:
     high, low = entropy(1.0, 0.0, -1.0), entropy(0.0, 1.0, -1.0)
     # Two clicks on the first display's first candidate, and one on each of the second display's.
     expected = (1.0 * (2 * high + low + high) / 4 + 0.5 * 0.0) / 1.5
@@ -109,7 +109,7 @@ def test_a_click_counts_by_the_inverse_of_its_propensity() -> None:
     assert found.item() == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_position_adds_its_bias_and_what_nobody_saw_stands_behind_the_last() -> None:
+def test_position_bias_is_added_and_unseen_candidates_are_last() -> None:
     bias = torch.tensor([[0.0], [-2.0]]).expand(2, 3)
     above, below = entropy(1.0, 0.0 - 2, -1.0 - 2), entropy(0.0, 1.0 - 2, -1.0 - 2)
     moved = entropy(1.0 - 2, 0.0, -1.0 - 2)
@@ -120,12 +120,12 @@ def test_a_position_adds_its_bias_and_what_nobody_saw_stands_behind_the_last() -
     assert displayed_loss(SCORES, hidden, CLICKS, bias=bias).item() == pytest.approx(plain.item())
 
 
-def test_kinds_of_events_add_up_by_their_weights() -> None:
+def test_event_kinds_are_summed_by_weight() -> None:
     alone = labelled_loss(SCORES, BATCH, CLICKS)
     assert labelled_loss(SCORES, BATCH, (1.0, 0.5, 0.25)).item() == pytest.approx(1.75 * alone.item())
 
 
-def test_without_any_act_there_is_nothing_to_lose_and_the_gradient_is_finite() -> None:
+def test_no_acts_give_zero_loss_and_finite_gradient() -> None:
     scores = SCORES.clone().requires_grad_()
     nothing = dataclasses.replace(BATCH, acts=torch.zeros(3, 2, 3), gains=torch.zeros(2, 3, 3))
     loss = displayed_loss(scores, nothing, CLICKS) + labelled_loss(scores, nothing, CLICKS)
@@ -135,11 +135,11 @@ def test_without_any_act_there_is_nothing_to_lose_and_the_gradient_is_finite() -
     assert not scores.grad.any()
 
 
-def test_what_is_seldom_looked_at_counts_as_the_least_propensity() -> None:
+def test_propensity_is_bounded_below() -> None:
     assert propensities(np.array([1.0, 0.4, 0.01, np.nan]), 0.1).tolist() == [1.0, 0.4, 0.1, 0.1]
 
 
-def test_acts_count_by_how_often_their_product_was_examined() -> None:
+def test_acts_are_weighted_by_examination() -> None:
     pairs = np.array([[0, 1], [1, 0], [0, -1]], np.int32)
     acts = np.zeros((3, 2, 3), np.bool_)
     acts[0, 1, 0] = acts[1, 0, 0] = acts[1, 0, 1] = acts[2, 0, 0] = True
@@ -150,7 +150,7 @@ def test_acts_count_by_how_often_their_product_was_examined() -> None:
     assert gains.tolist() == pytest.approx(expected, nan_ok=True)
 
 
-def test_held_out_gains_prefer_the_relevant_order_where_raw_clicks_prefer_the_one_that_was_shown() -> None:
+def test_debiased_gains_prefer_relevant_order_over_shown_order() -> None:
     rng, queries, candidates, lists = np.random.default_rng(1), 300, 20, 6
     chances = 1 / np.arange(1, 9)
     relevance = rng.random((queries, candidates))

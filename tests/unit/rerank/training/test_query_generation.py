@@ -78,23 +78,23 @@ def shopper_for(product: Product, beside: tuple[Product, ...] = PRODUCTS) -> Que
         ("正品", WordKind.JOINING),
     ],
 )
-def test_each_kind_of_word(text: str, kind: WordKind) -> None:
+def test_kinds_of_words(text: str, kind: WordKind) -> None:
     assert [word.kind for word in read_words(text)] == [kind]
 
 
-def test_one_piece_is_no_word_and_parts_what_stands_around_it() -> None:
+def test_single_character_is_no_word_and_separates() -> None:
     toner, black = read_words("Toner 1 pc(s) Black")
     assert (toner.text, black.text) == ("toner", "black")
     assert black.after_break
 
 
-def test_brackets_and_signs_are_told() -> None:
+def test_brackets_and_signs_are_marked() -> None:
     trim, valve, deep = read_words("Trim (valve), deep")
     assert (trim.in_brackets, valve.in_brackets, deep.in_brackets) == (False, True, False)
     assert (trim.after_break, valve.after_break, deep.after_break) == (False, True, True)
 
 
-def test_what_nobody_would_read_is_not_read() -> None:
+def test_unreadable_text_is_ignored() -> None:
     assert len(read_words("a " * MAX_TEXT)) == MAX_TEXT // 2
 
 
@@ -122,7 +122,7 @@ def test_words_become_a_query(words: tuple[str, ...], text: str) -> None:
         ("松下", ("松下",)),
     ],
 )
-def test_the_brand_of_the_record(brand: str, words: tuple[str, ...]) -> None:
+def test_brand_of_the_product_is_used(brand: str, words: tuple[str, ...]) -> None:
     assert read_brand(Product("p", "Drill", brand=brand)) == words
 
 
@@ -131,7 +131,7 @@ def test_brands_are_found_where_titles_begin_with_them() -> None:
     assert found == {tuple(brand.lower().split()) for brand in BRANDS}
 
 
-def test_the_kind_ends_before_what_the_product_comes_with_or_in() -> None:
+def test_kind_ends_before_with_or_in() -> None:
     facts = facts_of(Product("p", "Acme 12 in. Matte Wall Plate in Chrome with Screws"))
     assert facts.kinds == (("matte", "wall", "plate"),)
     assert facts.traits == (("chrome",),)
@@ -144,7 +144,7 @@ def test_the_kind_ends_before_what_the_product_comes_with_or_in() -> None:
     [("Ceiling Fan, Quiet Whisper", ("ceiling", "fan")), ("Cordless Drill A4", ("cordless", "drill"))],
     ids=["the run that names most products", "a code is no kind"],
 )
-def test_the_kind_of_a_title(title: str, kind: Words) -> None:
+def test_kind_is_found_in_a_title(title: str, kind: Words) -> None:
     assert facts_of(Product("p", title)).kinds == (kind,)
 
 
@@ -154,7 +154,7 @@ def test_categories_and_type_attributes_name_the_kind_first() -> None:
     assert facts_of(product).kinds[:3] == (("fans",), ("lights",), ("ceiling", "fan"))
 
 
-def test_attributes_are_traits_when_titles_use_their_words() -> None:
+def test_attributes_used_in_titles_are_traits() -> None:
     product = Product("p", "Acme Drill", attributes={"finish": "Chrome, Zirconium", "weight": 2.5, "boxed": True})
     assert facts_of(product).traits == (("chrome",),)
 
@@ -165,7 +165,7 @@ def test_codes_come_from_the_title_and_from_identifiers() -> None:
     assert facts_of(product).models == ("dcd771c2", "gl-100")
 
 
-def test_a_number_alone_and_one_piece_are_no_sizes() -> None:
+def test_single_number_and_one_piece_are_not_sizes() -> None:
     assert facts_of(Product("p", "Toner 7,000 Black 8.3 Matte 1/2 Set 400 Cyan 1 pc(s)")).sizes == ()
 
 
@@ -175,7 +175,7 @@ def test_a_chinese_title_names_several_kinds() -> None:
 
 
 @pytest.mark.parametrize("word", ["chrome", "bronze", "in", "gallons", "x", "a4"])
-def test_finishes_units_letters_and_codes_name_nothing(word: str) -> None:
+def test_finishes_units_letters_and_codes_are_not_kinds(word: str) -> None:
     assert words_of(PRODUCTS).names_nothing(word) == (word != "in")
 
 
@@ -197,7 +197,7 @@ def respelled(*words: str) -> set[Words]:
         ("12 x 12", {"12 x 12", "12x12"}),
     ],
 )
-def test_quantities_are_spelled_in_every_way(quantity: str, spellings: set[str]) -> None:
+def test_quantities_have_several_spellings(quantity: str, spellings: set[str]) -> None:
     assert respelled(quantity) == {(spelling,) for spelling in spellings}
 
 
@@ -216,12 +216,12 @@ def test_words_are_respelled(words: Words, spellings: set[Words]) -> None:
     assert respelled(*words) == spellings
 
 
-def test_both_sides_of_dimensions_are_spelled_alike() -> None:
+def test_both_sides_of_dimensions_have_the_same_spelling() -> None:
     for (text,) in respelled("24 in. x 80 in."):
         assert len(set(re.findall('[a-z"]+', text.replace("x", "")))) <= 1
 
 
-def test_compounds_go_apart_and_together_where_titles_have_that() -> None:
+def test_compounds_are_split_and_joined_as_in_titles() -> None:
     assert respelled("outside", "corner") == {("outside", "corner"), ("out", "side", "corner")}
     assert ("outside", "corner") in respelled("out", "side", "corner")
 
@@ -230,7 +230,7 @@ TYPED = st.sampled_from(["hammer", "DEWALT", "LaserJet", "saw", "24 in.", "剃�
 
 
 @given(st.lists(TYPED, max_size=4), st.integers())
-def test_a_typing_error_changes_one_word_by_one_stroke(words: list[str], seed: int) -> None:
+def test_typo_changes_one_word_by_one_edit(words: list[str], seed: int) -> None:
     typed = mistype(tuple(words), Random(seed))
     changed = [(old, new) for old, new in zip(words, typed, strict=True) if old != new]
     assert len(changed) <= 1
@@ -270,7 +270,7 @@ def made(recipe: str, product: Product = RUG, beside: tuple[Product, ...] = PROD
         ("word", {("acme",), ("compact",), ("wall",), ("plate",)}),
     ],
 )
-def test_recipes_made_of_known_parts(recipe: str, queries: set[Words]) -> None:
+def test_recipes_combine_known_parts(recipe: str, queries: set[Words]) -> None:
     assert made(recipe) == queries
 
 
@@ -281,24 +281,24 @@ def test_a_modified_kind_ends_with_the_kind_and_takes_no_brand() -> None:
 
 
 @pytest.mark.parametrize(("recipe", "lengths"), [("words", (2, 4)), ("most-words", (4, 7)), ("opening", (2, 4))])
-def test_words_of_the_title_stay_in_its_order(recipe: str, lengths: tuple[int, int]) -> None:
+def test_title_words_keep_their_order(recipe: str, lengths: tuple[int, int]) -> None:
     for words in made(recipe):
         places = [TITLE.index(word) for word in words]
         assert places == sorted(set(places))
         assert lengths[0] <= len(words) <= lengths[1]
 
 
-def test_a_span_is_neighbours() -> None:
+def test_span_has_adjacent_words() -> None:
     told = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
     assert all(any(" ".join(words) in text for text in told) for words in made("span"))
 
 
-def test_drawn_words_have_two_characters_at_least() -> None:
+def test_sampled_words_have_at_least_two_characters() -> None:
     queries = made("words", Product("p", "X Cordless Q Drill Z Compact"))
     assert all(len(word) > 1 for words in queries for word in words)
 
 
-def test_a_product_of_an_unusual_kind_is_asked_for_in_two_words() -> None:
+def test_product_of_a_rare_kind_gets_two_word_queries() -> None:
     assert made("kind", Product("p", "Acme Left Handed Zither")) == {("handed", "zither"), ("left", "handed", "zither")}
 
 
@@ -308,7 +308,7 @@ def test_chinese_kinds_and_modifiers() -> None:
     assert all(words[-1] == "剃须刀" for words in made("modified-kind", razor, CHINESE_PRODUCTS) if words)
 
 
-def test_shares_are_a_whole_and_documented_and_a_product_without_parts_gives_nothing() -> None:
+def test_recipe_shares_sum_to_1_and_are_documented() -> None:
     page = (Path(__file__).parents[4] / "docs/synthetic-queries.md").read_text("utf-8")
     assert sum(recipe.share for recipe in RECIPES.values()) == pytest.approx(1.0)
     for name, recipe in RECIPES.items():
@@ -334,7 +334,7 @@ ANY_PRODUCT = st.builds(
 
 
 @given(st.lists(ANY_PRODUCT, min_size=1, max_size=6), st.integers(1, 40), st.integers())
-def test_any_product_text_gives_queries_or_is_refused_by_name(products: list[Product], count: int, seed: int) -> None:
+def test_arbitrary_text_gives_queries_or_an_error(products: list[Product], count: int, seed: int) -> None:
     try:
         queries = synthetic_queries(products, count, seed)
     except TrainingError as error:
@@ -352,16 +352,16 @@ def test_any_product_text_gives_queries_or_is_refused_by_name(products: list[Pro
 
 
 @pytest.mark.parametrize("products", [PRODUCTS, CHINESE_PRODUCTS], ids=["english", "chinese"])
-def test_gives_as_many_as_were_asked_for_where_the_catalog_has_them(products: tuple[Product, ...]) -> None:
+def test_requested_number_of_queries_is_generated(products: tuple[Product, ...]) -> None:
     assert len(synthetic_queries(products, 150, 0)) == 150
 
 
-def test_every_product_is_asked_for_before_any_is_asked_for_twice() -> None:
+def test_every_product_gets_a_query_before_a_second() -> None:
     queries = synthetic_queries(PRODUCTS, len(PRODUCTS), 0)
     assert {query.product_id for query in queries} == {product.id for product in PRODUCTS}
 
 
-def test_the_order_of_products_changes_nothing_and_a_smaller_count_gives_the_beginning_of_a_larger_one() -> None:
+def test_product_order_is_irrelevant_and_smaller_counts_are_prefixes() -> None:
     made = synthetic_queries(PRODUCTS, 100, 0)
     assert made == synthetic_queries(PRODUCTS[::-1], 100, 0)
     assert made[:40] == synthetic_queries(PRODUCTS, 40, 0)
@@ -376,7 +376,7 @@ def test_every_recipe_is_used() -> None:
     assert set(recipes) == set(RECIPES)
 
 
-def test_a_few_queries_are_mistyped_and_say_so() -> None:
+def test_some_queries_have_marked_typos() -> None:
     mistyped = [query for query in synthetic_queries(PRODUCTS, 400, 0) if query.recipe.endswith(TYPO)]
     assert 0.01 < len(mistyped) / 400 < 0.12
 
@@ -389,18 +389,18 @@ def test_a_few_queries_are_mistyped_and_say_so() -> None:
         (PRODUCTS, 0, "0 synthetic queries were requested"),
     ],
 )
-def test_what_gives_no_queries_is_refused(products: tuple[Product, ...], count: int, message: str) -> None:
+def test_catalog_without_queries_is_refused(products: tuple[Product, ...], count: int, message: str) -> None:
     with pytest.raises(TrainingError, match=message):
         synthetic_queries(products, count, 0)
 
 
 @pytest.mark.parametrize("title", ["Hammer", "茶", "17", "Acme Claw Hammer, 16 oz."])
-def test_one_product_gives_some_queries_and_comes_to_an_end(title: str) -> None:
+def test_generation_for_one_product_terminates(title: str) -> None:
     queries = synthetic_queries((Product("only", title),), 20_000, 0)
     assert 1 <= len(queries) < 20_000
 
 
-def test_products_without_a_word_give_way_to_those_with_one_and_of_one_id_the_first_counts() -> None:
+def test_products_without_words_are_replaced_and_first_duplicate_id_counts() -> None:
     queries = synthetic_queries((Product("dashes", "---"), Product("hammer", "Claw Hammer")), 3, 0)
     assert {query.product_id for query in queries} == {"hammer"}
     doubled = (*PRODUCTS, *(replace(product, title="Zebra") for product in PRODUCTS))
@@ -408,7 +408,7 @@ def test_products_without_a_word_give_way_to_those_with_one_and_of_one_id_the_fi
 
 
 @given(st.permutations(range(12)), st.integers(1, 15), st.integers(0, 3))
-def test_a_sample_is_the_beginning_of_one_order_of_all(order: list[int], size: int, seed: int) -> None:
+def test_sample_is_a_prefix_of_a_fixed_order(order: list[int], size: int, seed: int) -> None:
     everything = _sample(PRODUCTS[:12], 12, seed)
     assert _sample((PRODUCTS[place] for place in order), size, seed) == everything[:size]
     assert len(everything) == 12

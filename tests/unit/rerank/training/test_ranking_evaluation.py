@@ -26,11 +26,11 @@ def of(scores: list[float], gains: list[float]) -> float:
     return float(found[0])
 
 
-def test_equal_scores_keep_the_order_that_they_have() -> None:
+def test_equal_scores_keep_their_order() -> None:
     assert of([0, 0, 0], [0, 0, 1]) == pytest.approx(1 / log2(4))
 
 
-def test_lists_without_gains_or_candidates_have_none() -> None:
+def test_lists_without_gains_or_candidates_have_no_measure() -> None:
     found = ndcg(np.array([1.0, 2.0, 5.0]), np.array([0, 0, 2], np.float32), np.array([0, 2, 2, 3]))
     assert found.tolist() == [0, 0, 1]
 
@@ -39,7 +39,7 @@ scored = st.tuples(st.integers(-1_000, 1_000), st.integers(0, 4))
 
 
 @given(st.lists(scored, min_size=1, max_size=15, unique_by=lambda pair: pair[0]))
-def test_it_is_what_the_reference_implementation_gives(pairs: list[tuple[int, int]]) -> None:
+def test_measure_equals_the_reference_implementation(pairs: list[tuple[int, int]]) -> None:
     scores, gains = [float(score) for score, _ in pairs], [gain for _, gain in pairs]
     judged = [Qrel("q", str(place), gain) for place, gain in enumerate(gains)]
     run = [ScoredDoc("q", str(place), score) for place, score in enumerate(scores)]
@@ -47,7 +47,7 @@ def test_it_is_what_the_reference_implementation_gives(pairs: list[tuple[int, in
     assert of(scores, list(map(float, gains))) == pytest.approx(expected, abs=1e-6)
 
 
-def test_scores_are_of_the_candidates_in_their_order_by_what_the_events_are_worth(tmp_path: Path) -> None:
+def test_scores_are_weighted_events_in_candidate_order(tmp_path: Path) -> None:
     data = taught(tmp_path, [3, 9, 1, 0, 4])
     torch.manual_seed(2)
     network, numbers = RankerNetwork(SHAPE), np.array([1, 2, 4])
@@ -70,24 +70,24 @@ SCORES = np.random.default_rng(2).normal(3.0, 2.0, 2_000)
 
 
 @pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (0.4, -2.0), (2.5, -6.0)])
-def test_a_curve_is_found_again(slope: float, intercept: float) -> None:
+def test_calibration_curve_is_recovered(slope: float, intercept: float) -> None:
     found = fit_calibration(SCORES, expit(slope * SCORES + intercept))
     assert found == pytest.approx((slope, intercept), rel=0.01, abs=0.01)
 
 
-def test_of_labels_it_is_as_sure_as_they_are() -> None:
+def test_calibration_of_soft_labels_matches_their_values() -> None:
     labels = (np.random.default_rng(3).random(2_000) < expit(1.5 * SCORES - 4)).astype(np.float64)
     slope, intercept = fit_calibration(SCORES, labels)
     assert (slope, intercept) == pytest.approx((1.5, -4), rel=0.15)
     assert expit(slope * SCORES + intercept).mean() == pytest.approx(labels.mean(), abs=0.01)
 
 
-def test_labels_that_one_score_parts_give_a_steep_curve_and_a_finite_one() -> None:
+def test_separable_labels_give_a_steep_finite_curve() -> None:
     slope, intercept = fit_calibration(np.array([1.0, 2.0, 3.0, 4.0]), np.array([0.0, 0.0, 1.0, 1.0]))
     assert expit(slope * np.array([2.0, 2.5, 3.0]) + intercept) == pytest.approx([0, 0.5, 1], abs=0.01)
 
 
-def test_where_higher_scores_fit_worse_the_mean_is_told() -> None:
+def test_decreasing_labels_give_the_mean() -> None:
     probabilities = expit(-SCORES)
     slope, intercept = fit_calibration(SCORES, probabilities)
     assert slope == 0
@@ -106,14 +106,12 @@ def test_where_higher_scores_fit_worse_the_mean_is_told() -> None:
     ],
     ids=["none", "one", "one score", "one probability", "all fit", "none fits"],
 )
-def test_where_there_is_nothing_to_tell_apart_the_mean_is_told(
-    scores: list[float], probabilities: list[float], mean: float
-) -> None:
+def test_constant_labels_give_the_mean(scores: list[float], probabilities: list[float], mean: float) -> None:
     found = fit_calibration(np.array(scores), np.array(probabilities))
     assert found == pytest.approx((0, logit(mean)))
 
 
-def test_scores_far_from_zero_and_far_apart_are_no_harder() -> None:
+def test_extreme_scores_are_calibrated() -> None:
     found = fit_calibration(1e6 + 1e3 * SCORES, expit(SCORES - 3))
     assert found[0] * 1e3 == pytest.approx(1, rel=0.03)
     assert found[0] * (1e6 + 3e3) + found[1] == pytest.approx(0, abs=0.05)

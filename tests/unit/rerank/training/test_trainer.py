@@ -56,7 +56,7 @@ def _quality(network: nn.Module) -> float:
 _TRAINING = Training(_batches, 6, _loss, _quality)
 
 
-def test_training_makes_it_better_and_tells_of_every_step(tmp_path: Path) -> None:
+def test_training_improves_and_reports_every_step(tmp_path: Path) -> None:
     steps: list[int] = []
     network = _network()
     before = _quality(network)
@@ -67,7 +67,7 @@ def test_training_makes_it_better_and_tells_of_every_step(tmp_path: Path) -> Non
     assert (tmp_path / CURVE_FILE).is_file()
 
 
-def test_it_ends_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
+def test_training_ends_with_the_best_weights(tmp_path: Path) -> None:
     network = _network()
     validations = iter([0.1, 0.5, 0.3, 0.2])
     seen: list[dict[str, Tensor]] = []
@@ -81,7 +81,7 @@ def test_it_ends_with_the_weights_of_the_best_epoch(tmp_path: Path) -> None:
     assert all(torch.equal(value, seen[1][name]) for name, value in network.state_dict().items())
 
 
-def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> None:
+def test_killed_run_resumes_to_the_same_result(tmp_path: Path) -> None:
     whole, killed = _network(), _network()
     curve = train(whole, _TRAINING, _OPTIONS, tmp_path / "whole")
 
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_and_ends_as_one_that_was_not(tmp_path: Path) -> No
     assert all(torch.equal(value, whole.state_dict()[name]) for name, value in resumed.state_dict().items())
 
 
-def test_a_state_whose_words_are_damaged_or_that_cannot_be_read_begins_anew(tmp_path: Path) -> None:
+def test_unreadable_checkpoint_restarts_training(tmp_path: Path) -> None:
     train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)
     whole = (tmp_path / STATE_FILE).read_bytes()
     damaged = [whole.replace(word, word[::-1]) for word in (b"done", b"xxh3")]
@@ -109,7 +109,7 @@ def test_a_state_whose_words_are_damaged_or_that_cannot_be_read_begins_anew(tmp_
         assert len(train(_network(), _TRAINING, LoopOptions(epochs=1), tmp_path)) == 2
 
 
-def test_a_loss_that_is_no_number_is_told(tmp_path: Path) -> None:
+def test_non_finite_loss_raises(tmp_path: Path) -> None:
     bad = Training(_batches, 6, lambda network, batch: _loss(network, batch) * math.nan, _quality)
     with pytest.raises(TrainingError, match="the loss became nan in epoch 1"):
         train(_network(), bad, _OPTIONS, tmp_path)
@@ -137,7 +137,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: [(each.step, each.value) for each in read.Scalars(name)] for name in read.Tags()["scalars"]}
 
 
-def test_loss_and_validation_of_every_epoch_are_read_back_once_also_where_a_run_went_on(tmp_path: Path) -> None:
+def test_curves_have_every_epoch_once_after_resuming(tmp_path: Path) -> None:
     write_curve(tmp_path, *CURVE[:2])
     assert scalars(write_curve(tmp_path, *CURVE)) == {
         "loss": [(1, 2.5), (2, 2.25)],
@@ -145,7 +145,7 @@ def test_loss_and_validation_of_every_epoch_are_read_back_once_also_where_a_run_
     }
 
 
-def test_they_are_there_while_the_run_lasts_and_no_thread_is_left_after_it(tmp_path: Path) -> None:
+def test_curves_are_written_during_the_run_without_leftover_threads(tmp_path: Path) -> None:
     threads = threading.active_count()
     judged = tensorboard_curve(tmp_path / run_name(1), "debiased")
     judged(CURVE[0])
@@ -155,7 +155,7 @@ def test_they_are_there_while_the_run_lasts_and_no_thread_is_left_after_it(tmp_p
     assert threading.active_count() == threads
 
 
-def test_the_newest_runs_stay_and_what_is_not_ours(tmp_path: Path) -> None:
+def test_newest_curves_and_foreign_files_are_kept(tmp_path: Path) -> None:
     charts = tmp_path / CHARTS_FOLDER
     (charts / "of-somebody-else").mkdir(parents=True)
     for number in range(KEEP + 3):
@@ -166,7 +166,7 @@ def test_the_newest_runs_stay_and_what_is_not_ours(tmp_path: Path) -> None:
     assert {entry.name for entry in charts.iterdir()} == kept | {"of-somebody-else"}
 
 
-def test_without_the_package_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_curves_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     write_curve(tmp_path, CURVE[0])
     assert list(tmp_path.iterdir()) == []

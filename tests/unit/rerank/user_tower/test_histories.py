@@ -21,18 +21,18 @@ def test_a_window_ends_with_the_newest_act() -> None:
     assert windows.kinds.tolist() == [[PADDING, 3, 3], [PADDING] * 3, [PADDING, PADDING, 3]]
 
 
-def test_of_ten_thousand_acts_the_newest_fifty_are_read() -> None:
+def test_newest_fifty_of_ten_thousand_acts_are_read() -> None:
     windows = Histories.of([range(10_000)]).newest()
     assert windows.products.tolist() == [list(range(10_000 - MOST_ACTS, 10_000))]
 
 
-def test_pauses_are_told_to_the_next_act_and_to_now() -> None:
+def test_gaps_are_until_the_next_act_and_until_now() -> None:
     day = 86_400.0
     windows = Histories.of([[1, 2]], times=[[0.0, 2 * day]]).newest(np.array([2 * day + 30]), width=2)
     assert windows.gaps.tolist() == [gap_classes(np.array([2 * day, 30.0])).tolist()]
 
 
-def test_classes_of_pauses_grow_and_know_what_is_not_known() -> None:
+def test_gap_buckets_grow_and_include_unknown() -> None:
     told = gap_classes(np.array([np.nan, -5.0, 0.0, 59.0, 60.0, 3_600.0, 1e12]))
     assert told.tolist() == [0, 1, 1, 1, 2, 3, GAPS - 1]
 
@@ -46,7 +46,7 @@ def test_classes_of_pauses_grow_and_know_what_is_not_known() -> None:
         ([[-1]], None, None, "rows count from 0"),
     ],
 )
-def test_what_is_no_history_is_refused(
+def test_invalid_history_is_refused(
     products: list[list[int]], kinds: list[list[int]] | None, times: list[list[float]] | None, said: str
 ) -> None:
     with pytest.raises(InputError, match=said):
@@ -60,7 +60,7 @@ def test_a_basket_is_shuffled_within_itself() -> None:
     assert all(each[0] == 1 and each[4:] == (5, 6) and sorted(each) == [1, 2, 3, 4, 5, 6] for each in made)
 
 
-def test_a_split_by_time_leaks_nothing() -> None:
+def test_split_by_time_does_not_leak() -> None:
     random = np.random.default_rng(0)
     times = [np.sort(random.random(8) * 100).tolist() for _ in range(40)]
     given = Histories.of([list(range(8))] * 40, times=times)
@@ -72,7 +72,7 @@ def test_a_split_by_time_leaks_nothing() -> None:
     assert held.targets.tolist() == held.histories.lengths.tolist()
 
 
-def test_a_split_may_lie_behind_a_moment_that_is_given() -> None:
+def test_split_can_start_at_a_given_time() -> None:
     given = Histories.of([[0, 1, 2, 3]], times=[[1.0, 2.0, 3.0, 4.0]])
     assert split_by_time(given, 0.5)[1].targets.tolist() == [2]
     assert split_by_time(given, 0.5, after=1.0)[1].targets.tolist() == [2]
@@ -80,7 +80,7 @@ def test_a_split_may_lie_behind_a_moment_that_is_given() -> None:
     assert (learning.products.tolist(), held.targets.tolist()) == ([0, 1, 2], [3])
 
 
-def test_where_what_was_seen_is_hidden_the_first_new_product_is_the_answer() -> None:
+def test_target_is_the_first_new_product_if_seen_ones_are_hidden() -> None:
     times = [[1.0, 2.0, 9.0, 10.0], [3.0, 4.0, 9.5, 11.0], [5.0, 6.0, 7.0, 8.0]]
     given = Histories.of([[1, 2, 2, 3], [4, 5, 5, 4], [2, 1, 1, 2]], times=times)
     learning, held = split_by_time(given, 0.34, hide_seen=True)
@@ -98,7 +98,7 @@ def test_without_times_the_last_act_is_held_out() -> None:
     assert held.histories.lengths.tolist() == [2, 1]
 
 
-def test_every_act_but_the_first_is_foretold_once() -> None:
+def test_every_act_after_the_first_is_predicted_once() -> None:
     given = Histories.of([list(range(130)), [3, 4], [9]])
     counts = np.bincount(given.products, minlength=200)
     batches = HistoryWindowBatches(given, counts, size=2, negatives=1_000, unknown=0.0, hide_seen=True, seed=1)
@@ -110,7 +110,7 @@ def test_every_act_but_the_first_is_foretold_once() -> None:
     assert sorted(found) == sorted([(each, each + 1) for each in range(129)] + [(3, 4)])
 
 
-def test_what_was_seen_is_neither_wanted_nor_a_candidate() -> None:
+def test_seen_products_are_neither_targets_nor_candidates() -> None:
     given = Histories.of([[1, 2, 1, 3]])
     options: dict[str, Any] = {"size": 1, "negatives": 9, "unknown": 0.0, "seed": 1}
     for hide_seen, wanted in ((False, [2, 1, 3]), (True, [2, 3])):
@@ -120,7 +120,7 @@ def test_what_was_seen_is_neither_wanted_nor_a_candidate() -> None:
     assert found == {(0, 1), (1, 1), (1, 2)}
 
 
-def test_epochs_come_from_the_seed_and_their_number() -> None:
+def test_epochs_depend_on_seed_and_number() -> None:
     given = Histories.of([[number, number + 1, number + 2] for number in range(40)])
 
     def drawn(epoch: int, seed: int = 3) -> list[list[int]]:
@@ -133,7 +133,7 @@ def test_epochs_come_from_the_seed_and_their_number() -> None:
     assert drawn(2) != drawn(2, seed=4)
 
 
-def test_a_sample_says_how_likely_each_candidate_was() -> None:
+def test_sample_has_the_probability_of_each_candidate() -> None:
     counts = np.zeros(400, np.int64)
     counts[:200] = 1 + np.arange(200)
     negatives, random = NegativeSampler(counts, 60), np.random.default_rng(0)
@@ -146,12 +146,12 @@ def test_a_sample_says_how_likely_each_candidate_was() -> None:
     assert np.abs(times[:200] / 400 - np.exp(told[:200])).max() < 0.12
 
 
-def test_of_few_products_all_are_candidates() -> None:
+def test_all_products_are_candidates_of_a_small_catalog() -> None:
     sample = NegativeSampler(np.array([1, 0, 3]), 5).draw(np.array([2]), np.random.default_rng(0))
     assert (sample.rows.tolist(), sample.log_q.tolist()) == ([0, 2], [0.0, 0.0])
 
 
-def test_own_vectors_say_who_chose_what() -> None:
+def test_interaction_factors_describe_choices() -> None:
     given = Histories.of([[0, 1], [0, 1], [0, 1, 1], [2, 3], [2, 3], [2, 3], [4]])
     made = factorize(given, 6, 4, least_shoppers=2, most=100)
     assert made.rows.tolist() == [0, 1, 2, 3]
@@ -162,7 +162,7 @@ def test_own_vectors_say_who_chose_what() -> None:
     assert factorize(Histories.of([[0]]), 6, 4, least_shoppers=1, most=9).vectors.tolist() == [[0.0] * 4]
 
 
-def test_own_vectors_are_what_shoppers_put_into_them() -> None:
+def test_interaction_factors_depend_on_shoppers() -> None:
     random = np.random.default_rng(0)
     given = Histories.of([random.integers(9, size=4).tolist() for _ in range(30)])
     made = factorize(given, 9, 5, least_shoppers=1, most=100)
@@ -174,7 +174,7 @@ def test_own_vectors_are_what_shoppers_put_into_them() -> None:
     assert whole == pytest.approx(made.vectors, abs=1e-5)
 
 
-def test_ranks_count_ties_against_the_right_one() -> None:
+def test_ties_count_against_the_target() -> None:
     scores = np.array([[3.0, 2.0, 2.0, 1.0], [1.0, 1.0, 1.0, 5.0], [9.0, 1.0, 0.0, 0.0]])
     targets = np.array([1, 3, 0])
     assert ranks(scores, targets).tolist() == [3, 1, 1]

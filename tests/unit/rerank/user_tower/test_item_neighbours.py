@@ -49,7 +49,7 @@ def ridge_regression(histories: Histories, ridge: float, half_life: float | None
 
 
 @pytest.mark.parametrize("half_life", [None, 2.0])
-def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_life: float | None) -> None:
+def test_weights_equal_ridge_regression_of_each_product(half_life: float | None) -> None:
     histories = TIMED if half_life else HISTORIES
     found = pairs(find_neighbours(histories, ROWS, NeighbourOptions(0.5, half_life, again=0.3), least_shoppers=1))
     expected = ridge_regression(histories, 0.5, half_life)
@@ -58,34 +58,34 @@ def test_strengths_are_those_of_a_regression_of_each_product_on_all_others(half_
         assert strength == pytest.approx(0.3 if one == other else expected[one, other], abs=1e-5)
 
 
-def test_what_was_chosen_long_ago_says_less() -> None:
+def test_older_choices_have_less_weight() -> None:
     options = (NeighbourOptions(0.5, life) for life in (1.0, None))
     strengths = [pairs(find_neighbours(TIMED, ROWS, each, least_shoppers=1))[0, 2] for each in options]
     assert strengths[0] != pytest.approx(strengths[1], abs=1e-3)
 
 
-def test_a_product_says_nothing_of_itself_unless_it_may_be_chosen_again() -> None:
+def test_self_weight_is_0_unless_repeat_choices_are_allowed() -> None:
     found = pairs(find_neighbours(HISTORIES, ROWS, NeighbourOptions(), least_shoppers=1))
     assert len(found) == 6
     assert not any((place, place) in found for place in range(3))
 
 
-def test_times_that_are_not_known_cannot_be_weighed() -> None:
+def test_unknown_times_cannot_be_decayed() -> None:
     with pytest.raises(TrainingError, match="cannot be solved"):
         find_neighbours(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
 
 
-def test_products_that_few_chose_have_none_in_large_catalogs() -> None:
+def test_rarely_chosen_products_have_no_neighbours_in_large_catalogs() -> None:
     found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1, most_products=2)
     assert {*pairs(found)} == {(0, 0), (0, 1), (1, 0), (1, 1)}
     assert not found.problem(3)
 
 
-def test_pairs_of_few_shoppers_are_nobodys_to_tell() -> None:
+def test_pairs_of_too_few_shoppers_are_left_out() -> None:
     assert {*pairs(find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=3))} == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
-def test_the_strongest_are_kept_in_the_order_of_places() -> None:
+def test_strongest_neighbours_are_kept_in_order() -> None:
     known = pairs(FOUND)
     found = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1, most=2)
     assert np.diff(found.starts).tolist() == [2, 2, 2]
@@ -97,12 +97,12 @@ def test_the_strongest_are_kept_in_the_order_of_places() -> None:
         assert all(dropped <= abs(strength) for (one, _), strength in kept.items() if one == place)
 
 
-def test_what_is_beside_several_adds_up_and_older_ones_count_less() -> None:
+def test_scores_are_summed_over_the_history_with_decay() -> None:
     told, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
     assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
 
 
-def test_nothing_is_beside_nothing_and_a_catalog_without_known_products_has_none() -> None:
+def test_empty_history_and_unknown_products_have_no_neighbours() -> None:
     for places in (np.array([-1, -1]), np.empty(0, np.int64)):
         assert FOUND.scores(places, 0.9).tolist() == [0.0] * 3
     none = find_neighbours(HISTORIES, np.empty(0, np.int64), AGAIN, least_shoppers=1)
@@ -110,7 +110,7 @@ def test_nothing_is_beside_nothing_and_a_catalog_without_known_products_has_none
     assert not none.problem(0)
 
 
-def test_some_of_them_have_new_places() -> None:
+def test_neighbours_are_mapped_to_new_rows() -> None:
     known, some = pairs(FOUND), FOUND.some(np.array([2, 1]))
     assert pairs(some) == {(0, 0): known[2, 2], (0, 1): known[2, 1], (1, 0): known[1, 2], (1, 1): known[1, 1]}
     assert not some.problem(2)
@@ -126,14 +126,14 @@ def test_some_of_them_have_new_places() -> None:
         ({"strengths": np.full(9, np.nan, np.float32)}, "holds strengths of neighbours that are not within -1 and 1"),
     ],
 )
-def test_damage_is_told(change: dict[str, Any], told: str) -> None:
+def test_damage_is_reported(change: dict[str, Any], told: str) -> None:
     assert len(FOUND.others) == 9
     assert not FOUND.problem(3)
     assert replace(FOUND, **change).problem(3) == told
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
+def test_neighbour_weight_is_chosen_on_validation_data() -> None:
     vectors, kinds = catalog()
     plain = fit(vectors, shoppers(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False), categories=kinds)
     beside = plain.learned.neighbours
@@ -151,7 +151,7 @@ def test_a_tower_counts_them_as_much_as_its_validation_wants() -> None:
 
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("hide_seen", [True, False])
-def test_what_was_chosen_speaks_for_itself_only_where_it_is_shown_again(hide_seen: bool) -> None:
+def test_self_weights_apply_only_if_seen_products_are_shown(hide_seen: bool) -> None:
     vectors, kinds = catalog()
     options = replace(TINY, epochs=1, learning_rate=1e-9, refit=False, hide_seen=hide_seen)
     learned = fit(vectors, shoppers(), options, categories=kinds).learned.neighbours.options

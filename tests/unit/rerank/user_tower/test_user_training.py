@@ -27,7 +27,7 @@ def learned() -> UserTower:
     return fit(vectors, shoppers(), replace(TINY, epochs=12, refit=False), categories=kinds)
 
 
-def test_what_comes_next_is_learned(learned: UserTower) -> None:
+def test_next_product_is_learned(learned: UserTower) -> None:
     _, held = split_by_time(shoppers(seed=9), 0.3)
     untrained = fit(*_given(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False))
     found, before = (hit_rate(ranks_of(each, held, hide_seen=True)).mean() for each in (learned, untrained))
@@ -35,7 +35,7 @@ def test_what_comes_next_is_learned(learned: UserTower) -> None:
     assert before < 0.5
 
 
-def test_before_training_it_recommends_what_is_near() -> None:
+def test_untrained_tower_recommends_near_products() -> None:
     vectors, kinds = catalog()
     tower = fit(vectors, shoppers(), replace(TINY, epochs=1, learning_rate=1e-9, refit=False))
     best = np.argsort(-(tower.vectors(Histories.of([[0]])) @ vectors.T))[0]
@@ -57,20 +57,20 @@ def test_an_empty_history_is_answered_by_popularity(learned: UserTower) -> None:
     assert learned.scores(Histories.of([])).shape == (0, KINDS * EACH)
 
 
-def test_ten_thousand_acts_are_as_their_newest_fifty(learned: UserTower) -> None:
+def test_only_the_newest_fifty_acts_count(learned: UserTower) -> None:
     acts = np.random.default_rng(2).integers(KINDS * EACH, size=10_000).tolist()
     long, short = (learned.scores(Histories.of([each])) for each in (acts, acts[-50:]))
     assert long == pytest.approx(short)
 
 
-def test_scores_of_one_do_not_depend_on_others(learned: UserTower) -> None:
+def test_scores_do_not_depend_on_the_batch(learned: UserTower) -> None:
     given = Histories.of([[1, 9], [4], list(range(40))])
     together = learned.scores(given)
     for number in range(3):
         assert learned.scores(given.some(np.array([number])))[0] == pytest.approx(together[number], abs=1e-4)
 
 
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
+def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     vectors, histories = _given()
     whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
     with pytest.raises(KilledError):
@@ -82,7 +82,7 @@ def test_a_killed_run_ends_as_one_that_was_not(tmp_path: Path) -> None:
     assert told[:2] == [0, 1]
 
 
-def test_seeds_make_towers(tmp_path: Path) -> None:
+def test_seed_determines_the_tower(tmp_path: Path) -> None:
     vectors, histories = _given()
     asked = Histories.of([[1, 9]])
     one, same, other = (fit(vectors, histories, replace(TINY, epochs=1, seed=seed)).scores(asked) for seed in (1, 1, 2))
@@ -98,7 +98,7 @@ def test_a_validation_can_be_given() -> None:
     assert len(told) >= 2
 
 
-def test_a_product_of_few_shoppers_has_nothing_own() -> None:
+def test_product_of_few_shoppers_has_no_own_parameters() -> None:
     vectors, histories = _given()
     alone = Histories.of(
         [*[histories.products[histories.of_shopper(each)].tolist() for each in range(60)], [EACH - 1, 0]]
@@ -108,7 +108,7 @@ def test_a_product_of_few_shoppers_has_nothing_own() -> None:
     assert EACH - 1 in fit(vectors, alone, replace(TINY, epochs=1)).learned.rows
 
 
-def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
+def test_newest_product_is_known_without_an_improving_epoch() -> None:
     vectors, histories = _given()
     newest = EACH - 1  # chosen by nobody else
     late = Histories.of(
@@ -121,14 +121,14 @@ def test_what_came_last_is_known_also_where_no_epoch_was_better() -> None:
     assert newest in tower.learned.rows
 
 
-def test_batches_of_shoppers_who_chose_nothing_new_teach_nothing() -> None:
+def test_batches_without_new_choices_change_nothing() -> None:
     vectors, _ = catalog()
     again = Histories.of([[each, each] for each in range(30)])
     held = HeldOutActs(Histories.of([[0], [1]]), np.array([EACH, EACH + 1]))
     assert np.isfinite(fit(vectors, again, replace(TINY, epochs=1), validation=held).bias).all()
 
 
-def test_a_loss_that_is_no_number_stops_training() -> None:
+def test_non_finite_loss_stops_training() -> None:
     vectors, histories = _given()
     with pytest.raises(TrainingError, match="epoch 1"):
         fit(vectors, histories, replace(TINY, learning_rate=1e30))
@@ -143,12 +143,12 @@ def test_a_loss_that_is_no_number_stops_training() -> None:
         (Histories.of([[1, 10_000]] * 30), "row 10,000; there are 48 vectors"),
     ],
 )
-def test_too_little_to_learn_from_is_refused(histories: Histories, said: str) -> None:
+def test_too_little_data_is_refused(histories: Histories, said: str) -> None:
     with pytest.raises(TrainingError, match=said):
         fit(catalog()[0], histories, TINY)
 
 
-def test_vectors_that_are_no_numbers_and_sizes_that_do_not_go_together_are_refused() -> None:
+def test_non_finite_vectors_and_mismatched_sizes_are_refused() -> None:
     vectors, histories = _given()
     with pytest.raises(ValueError, match="width of 15"):
         fit(vectors, histories, UserTowerOptions(width=15))

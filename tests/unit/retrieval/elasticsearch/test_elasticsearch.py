@@ -39,7 +39,7 @@ URL = ("http://localhost:9200",)
         ({"urls": URL, "deadline": 0.0}, "elasticsearch.deadline is 0.0"),
     ],
 )
-def test_what_is_wrong_is_named(given_settings: dict[str, Any], told: str) -> None:
+def test_invalid_settings_are_named(given_settings: dict[str, Any], told: str) -> None:
     with pytest.raises(SettingError, match=told) as raised:
         ClusterSettings(**given_settings)
     assert "secret" not in str(raised.value)
@@ -52,7 +52,7 @@ def test_secrets_are_not_shown() -> None:
 
 
 @given(st.lists(st.floats(allow_nan=False), min_size=2, max_size=20))
-def test_digits_sort_as_the_numbers_do(numbers: list[float]) -> None:
+def test_digits_sort_like_numbers(numbers: list[float]) -> None:
     assert sorted(numbers) == sorted(numbers, key=sortable)
     assert [number_of(sortable(number)) for number in numbers] == numbers
     assert sortable(0.0) == sortable(-0.0)
@@ -82,7 +82,7 @@ def index(gone: Cluster, folder: Path) -> ElasticsearchVectors:
     return ElasticsearchVectors(gone, "shelfwise-v000001-vectors", folder, {}, most_scanned=2)
 
 
-def test_a_search_without_its_cluster_says_so(index: ElasticsearchVectors) -> None:
+def test_search_without_the_cluster_is_degraded(index: ElasticsearchVectors) -> None:
     for allowed in (None, np.array([0, 1, 4])):
         with pytest.raises(ClusterUnavailableError):
             index.search(QUERY, 2, allowed)
@@ -90,7 +90,7 @@ def test_a_search_without_its_cluster_says_so(index: ElasticsearchVectors) -> No
         index.check()
 
 
-def test_the_same_vectors_answer_without_the_cluster(index: ElasticsearchVectors) -> None:
+def test_vectors_answer_without_the_cluster(index: ElasticsearchVectors) -> None:
     found = index.without_cluster.search(QUERY, 3)
     assert found.rows.tolist() == [0, 3, 1]
     assert found.scores == pytest.approx([0.8, 0.8, 0.6])
@@ -98,7 +98,7 @@ def test_the_same_vectors_answer_without_the_cluster(index: ElasticsearchVectors
     assert (index.without_cluster.size, index.without_cluster.dimension) == (index.size, index.dimension) == (5, 8)
 
 
-def test_what_needs_no_cluster_asks_none(index: ElasticsearchVectors) -> None:
+def test_local_operations_do_not_contact_the_cluster(index: ElasticsearchVectors) -> None:
     assert index.search(QUERY, 0).rows.tolist() == []
     assert index.search(QUERY, 5, np.empty(0, dtype=np.int64)).rows.tolist() == []
     assert index.search(QUERY, 5, np.array([1, 3])).rows.tolist() == [3, 1]
@@ -107,7 +107,7 @@ def test_what_needs_no_cluster_asks_none(index: ElasticsearchVectors) -> None:
     assert np.array_equal(index.gather(np.array([3, 2])), VECTORS[[3, 2]])
 
 
-def test_vectors_are_loaded_where_they_can_be_read_and_a_cluster_answers(gone: Cluster, folder: Path) -> None:
+def test_loading_vectors_needs_a_readable_file_and_a_cluster(gone: Cluster, folder: Path) -> None:
     with pytest.raises(ClusterUnavailableError):
         load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
     (folder / VECTORS_FILE).write_bytes(b"not numbers")

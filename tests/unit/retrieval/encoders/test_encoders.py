@@ -54,7 +54,7 @@ def test_prepared_text_is_valid_unicode_after_its_prompt(text: str, prompt: str)
     [(" \n\t " * 100 + "drill\u00a0\u3000bit", "drill bit"), ("a\ud800b", "a?b"), ("a" * 1_000_000, "a" * 64 * 24)],
     ids=["whitespace", "lone surrogate", "longer than any tokenizer should see"],
 )
-def test_prepared_text_is_tidied_and_cut(text: str, prepared: str) -> None:
+def test_prepared_text_is_normalised_and_truncated(text: str, prepared: str) -> None:
     assert prepare_text(text, "", 64) == prepared
 
 
@@ -63,7 +63,7 @@ def test_unit_rows_gives_rows_without_direction_the_first_axis() -> None:
     assert rows.tolist() == [[np.float32(3 / 5), np.float32(4 / 5)], [1, 0], [1, 0], [1, 0]]
 
 
-def test_whole_folder_appears_complete(tmp_path: Path) -> None:
+def test_atomic_folder_appears_complete(tmp_path: Path) -> None:
     target = tmp_path / "models" / "one"
     with atomic_folder(target) as scratch:
         (scratch / "a").write_text("1")
@@ -72,7 +72,7 @@ def test_whole_folder_appears_complete(tmp_path: Path) -> None:
     assert [path.name for path in target.parent.iterdir()] == ["one"]
 
 
-def test_whole_folder_keeps_what_a_faster_process_wrote(tmp_path: Path) -> None:
+def test_atomic_folder_keeps_the_result_of_a_faster_process(tmp_path: Path) -> None:
     target = tmp_path / "one"
     with atomic_folder(target) as scratch:
         (scratch / "a").write_text("ours")
@@ -91,7 +91,7 @@ def test_fingerprint_covers_names_and_contents_but_no_readme(tmp_path: Path) -> 
     assert folder_fingerprint(tmp_path) != first
 
 
-def test_identity_is_a_folder_name_and_tells_runtimes_and_lengths_apart() -> None:
+def test_identity_is_a_folder_name_and_differs_by_runtime_and_length() -> None:
     one = identity_of("org/model 中", "f", "torch", 64)
     assert "/" not in one
     assert one.isascii()
@@ -120,9 +120,7 @@ HOSTILE = [
 ]
 
 
-def test_vectors_do_not_depend_on_what_is_encoded_beside_them_in_fp32_hardly(
-    minilm_int8: Encoder, minilm_fp32: Encoder
-) -> None:
+def test_vectors_do_not_depend_on_the_batch(minilm_int8: Encoder, minilm_fp32: Encoder) -> None:
     texts = product_texts(120)
     together = minilm_int8.encode_products(texts)
     assert np.array_equal(together, minilm_int8.encode_products(texts[::-1])[::-1])
@@ -134,7 +132,7 @@ def test_vectors_do_not_depend_on_what_is_encoded_beside_them_in_fp32_hardly(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(st.text(st.characters(), max_size=60), max_size=4))
 @example(texts=HOSTILE)
-def test_any_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[str]) -> None:
+def test_arbitrary_unicode_gives_unit_vectors(minilm_int8: Encoder, texts: list[str]) -> None:
     for vectors in (minilm_int8.encode_queries(texts), minilm_int8.encode_products(texts)):
         assert vectors.shape == (len(texts), minilm_int8.dimension)
         assert vectors.dtype == np.float32
@@ -148,7 +146,7 @@ def test_an_encoder_is_stored_once(minilm_int8: Encoder, tmp_path: Path) -> None
     assert (folder / "encoder.json").stat() == before
 
 
-def test_on_a_full_disk_an_encoder_is_not_stored_in_part(minilm_int8: Encoder, tmp_path: Path) -> None:
+def test_full_disk_leaves_no_partial_encoder(minilm_int8: Encoder, tmp_path: Path) -> None:
     with full_disk(room=1_000), pytest.raises(StoreError, match=r"cannot be stored as .*File too large.*; check the"):
         store_encoder(minilm_int8, tmp_path / "encoders" / "one")
     assert list((tmp_path / "encoders").iterdir()) == []
@@ -156,7 +154,7 @@ def test_on_a_full_disk_an_encoder_is_not_stored_in_part(minilm_int8: Encoder, t
 
 @pytest.mark.parametrize("name", ["model.onnx", "tokenizer.json", "encoder.json"])
 @pytest.mark.parametrize("damage", ["missing", "short"])
-def test_a_damaged_folder_is_refused_by_the_file(minilm_int8: Encoder, tmp_path: Path, name: str, damage: str) -> None:
+def test_damaged_folder_error_names_the_file(minilm_int8: Encoder, tmp_path: Path, name: str, damage: str) -> None:
     folder = store_encoder(minilm_int8, tmp_path / "stored")
     path = folder / name
     if damage == "missing":
@@ -205,7 +203,7 @@ def test_chinese_through_the_shipped_multilingual_weights(e5: ModelSource, e5_in
     assert not np.allclose(e5_int8.encode_queries(["drill"]), e5_int8.encode_products(["drill"])), "it has prompts"
 
 
-def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSource, cache: Path) -> None:
+def test_identity_differs_by_length_and_length_changes_vectors(minilm: ModelSource, cache: Path) -> None:
     short = open_encoder(DEFAULT_MODEL, "torch", cache, max_length=8)
     usual = open_encoder(DEFAULT_MODEL, "torch", cache)
     assert short.identity != usual.identity
@@ -213,7 +211,7 @@ def test_the_identity_tells_lengths_apart_and_the_length_matters(minilm: ModelSo
     assert np.allclose(first, second, atol=1e-6)
 
 
-def test_vectors_are_cut_to_their_first_columns(
+def test_vectors_are_truncated_to_their_first_columns(
     minilm_torch: Encoder, minilm_int8: Encoder, cache: Path, tmp_path: Path
 ) -> None:
     texts = product_texts(20)
@@ -239,7 +237,7 @@ def test_vectors_are_cut_to_their_first_columns(
     assert (whole.dimension, whole.identity) == (384, minilm_torch.identity)
 
 
-def test_an_unknown_runtime_is_refused_and_a_model_that_is_nowhere_says_what_was_tried(tmp_path: Path) -> None:
+def test_unknown_runtime_is_refused_and_missing_model_lists_attempts(tmp_path: Path) -> None:
     runtime: Any = "tpu"
     with pytest.raises(SettingError, match="onnx-int8"):
         open_encoder(DEFAULT_MODEL, runtime, tmp_path)
@@ -261,7 +259,7 @@ def test_an_encoder_without_files_cannot_be_stored(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"GGUF", b"E5S1", b"E5S1" + b"\x01" * 100])
-def test_a_foreign_file_is_no_multilingual_model(tmp_path: Path, content: bytes) -> None:
+def test_foreign_file_is_refused_as_a_multilingual_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "e5.bin").write_bytes(content)
     with pytest.raises(EncoderUnavailableError, match=r"e5\.bin cannot be read"):
         expand(tmp_path / "e5.bin", tmp_path)
@@ -275,7 +273,7 @@ def drawn(count: int, seed: int = 0) -> NDArray[np.float32]:
     return np.asarray(states, dtype=np.float32)
 
 
-def test_directions_are_orthonormal_and_ordered_by_what_they_keep() -> None:
+def test_projection_is_orthonormal_and_ordered_by_variance() -> None:
     states = drawn(2_000)
     directions = principal_directions([states])
     assert directions.shape == (HIDDEN, PROJECTED)
@@ -290,7 +288,7 @@ def test_directions_are_orthonormal_and_ordered_by_what_they_keep() -> None:
     assert principal_directions([states[:100, :16]]).shape == (16, 16), "a small model keeps all its columns"
 
 
-def test_a_projection_beside_the_weights_is_taken_only_where_it_fits(tmp_path: Path) -> None:
+def test_stored_projection_is_used_only_if_it_matches(tmp_path: Path) -> None:
     assert stored_projection(tmp_path, HIDDEN) is None
     made = principal_directions([drawn(500)])
     np.save(tmp_path / PROJECTION_FILE, made)
@@ -303,7 +301,7 @@ def test_a_projection_beside_the_weights_is_taken_only_where_it_fits(tmp_path: P
         assert stored_projection(tmp_path, HIDDEN) is None
 
 
-def test_the_sample_is_in_two_languages_and_ships() -> None:
+def test_projection_sample_is_bilingual_and_packaged() -> None:
     texts = sample_texts()
     chinese = [text for text in texts if any("\u4e00" <= character <= "\u9fff" for character in text)]
     assert len(texts) >= 500

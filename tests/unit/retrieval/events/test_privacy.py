@@ -67,7 +67,7 @@ MASKER = Masker()
         ("jo@example.com@example.org", "[email]"),
     ],
 )
-def test_masks(query: str, masked: str) -> None:
+def test_personal_data_is_masked(query: str, masked: str) -> None:
     assert MASKER.mask(query) == masked
 
 
@@ -83,7 +83,7 @@ SOLD_UNDER_NUMBERS = (
 
 
 @pytest.mark.parametrize("query", SOLD_UNDER_NUMBERS.split("|"))
-def test_what_is_sold_under_numbers_is_no_personal_data(query: str) -> None:
+def test_product_numbers_are_not_personal_data(query: str) -> None:
     assert MASKER.mask(query) == query
 
 
@@ -94,17 +94,17 @@ PHONE_NUMBERS = (
 
 
 @pytest.mark.parametrize("number", PHONE_NUMBERS.split("|"))
-def test_masks_phone_numbers_as_their_country_writes_them(number: str) -> None:
+def test_phone_numbers_in_national_formats_are_masked(number: str) -> None:
     assert MASKER.mask(number) == "[phone]"
     assert MASKER.mask(f"call {number} now") == "call [phone] now"
 
 
-def test_a_fourteen_digit_article_number_is_no_card() -> None:
+def test_fourteen_digit_gtin_is_not_a_card_number() -> None:
     gtin = "3000000000002" + str(-(3 * 3 + 3 * 0 + 2 * 3) % 10)  # Diners Club but for its check digit
     assert MASKER.mask(gtin) == gtin
 
 
-def test_rising_sizes_are_no_card_though_their_check_digit_is_one() -> None:
+def test_ascending_sizes_are_not_a_card_number() -> None:
     sizes = "40 41 42 43 44 45 46 SIZE"
     last = next(size for size in range(47, 57) if luhn.is_valid(sizes.replace("SIZE", str(size)).replace(" ", "")))
     query = sizes.replace("SIZE", str(last))
@@ -112,7 +112,7 @@ def test_rising_sizes_are_no_card_though_their_check_digit_is_one() -> None:
     assert MASKER.mask(query.replace(" ", "")) == "[card]"
 
 
-def test_an_article_numbers_check_digit_does_not_hide_a_number_with_a_countrys_prefix() -> None:
+def test_phone_number_with_country_prefix_is_masked_despite_gtin_check_digit() -> None:
     number = next(f"+1 212555{line}" for line in range(2000, 2100) if isbn.is_valid(f"212555{line}"))
     assert MASKER.mask(number) == "[phone]"
 
@@ -127,13 +127,13 @@ def test_an_article_numbers_check_digit_does_not_hide_a_number_with_a_countrys_p
         ([], "+44 20 7946 0958 drill", "[phone] drill"),
     ],
 )
-def test_phone_numbers_are_those_of_the_regions_or_have_a_countrys_prefix(
+def test_phone_numbers_need_a_configured_region_or_a_country_prefix(
     regions: list[str], query: str, masked: str
 ) -> None:
     assert Masker(regions).mask(query) == masked
 
 
-def test_regions_are_known() -> None:
+def test_region_codes_are_recognised() -> None:
     assert is_region("CN")
     assert not is_region("XX")
 
@@ -143,7 +143,7 @@ PIECES = st.sampled_from([*"0123456789 .-/@:af[]+()谢。１", *WHOLE_PIECES.spl
 
 
 @given(st.text(max_size=60) | st.lists(PIECES, max_size=14).map("".join))
-def test_any_text_is_masked_once(text: str) -> None:
+def test_masking_is_idempotent(text: str) -> None:
     masked = MASKER.mask(text)
     assert MASKER.mask(masked) == masked
 
@@ -151,7 +151,7 @@ def test_any_text_is_masked_once(text: str) -> None:
 @given(
     st.emails(domains=st.sampled_from(["example.com", "mail.example.org"])), st.sampled_from(["", "drill ", "我的 "])
 )
-def test_no_address_of_ordinary_letters_is_left(email: str, before: str) -> None:
+def test_all_plain_email_addresses_are_masked(email: str, before: str) -> None:
     assert email.rpartition("@")[2] not in MASKER.mask(before + email)
 
 
@@ -169,7 +169,7 @@ def test_cards_in_groups_of_four_are_masked_with_any_separators(digits: str, sep
 
 
 @pytest.mark.parametrize("text", ["4 ", "1-", "0 1 - ", "a@b.", "::1", "1.1.1.1", "(1", "a", "@", "1/2 ", "978-1-1-1 "])
-def test_thousands_of_pieces_that_are_nearly_something_end(text: str) -> None:
+def test_masking_of_hostile_text_terminates(text: str) -> None:
     masked = MASKER.mask(text * 1000)
     assert MASKER.mask(masked) == masked
 
@@ -179,7 +179,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "events" / "keys.json"
 
 
-def test_one_shopper_has_one_pseudonym_that_tells_nothing(path: Path, tmp_path: Path) -> None:
+def test_shopper_has_one_opaque_pseudonym(path: Path, tmp_path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     first = pseudonyms.shopper("jo.do@example.com")
     assert first == pseudonyms.shopper("jo.do@example.com") == Pseudonyms(path).shopper("jo.do@example.com")
@@ -190,7 +190,7 @@ def test_one_shopper_has_one_pseudonym_that_tells_nothing(path: Path, tmp_path: 
     assert pseudonyms.shopper("") == pseudonyms.session("") == "", "nobody stays nobody"
 
 
-def test_a_rotation_reaches_others_and_old_pseudonyms_are_still_found(path: Path) -> None:
+def test_rotation_reaches_other_processes_and_old_pseudonyms_are_found(path: Path) -> None:
     here, there = Pseudonyms(path), Pseudonyms(path)
     before = here.shopper("u1")
     assert here.rotate() == "k2"
@@ -200,7 +200,7 @@ def test_a_rotation_reaches_others_and_old_pseudonyms_are_still_found(path: Path
     assert here.all_pseudonyms("u1") == there.all_pseudonyms("u1") == (before, after)
 
 
-def test_an_event_that_is_sent_again_after_a_rotation_has_the_same_key(path: Path) -> None:
+def test_resent_event_has_the_same_key_after_a_rotation(path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     key = pseudonyms.key("e1")
     pseudonyms.rotate()
@@ -208,7 +208,7 @@ def test_an_event_that_is_sent_again_after_a_rotation_has_the_same_key(path: Pat
     assert pseudonyms.key("e2") != key
 
 
-def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path) -> None:
+def test_unused_key_is_retired_except_the_newest(path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     pseudonyms.rotate()
     pseudonyms.rotate()
@@ -221,7 +221,7 @@ def test_a_key_that_nothing_is_under_is_retired_but_never_the_newest(path: Path)
     assert pseudonyms.rotate() == "k4"
 
 
-def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path, tmp_path: Path) -> None:
+def test_missing_keys_are_created_only_if_allowed(path: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="restore the file"):
         Pseudonyms(path, make=False)
     assert not path.exists()
@@ -230,7 +230,7 @@ def test_keys_that_are_not_there_are_made_only_where_they_may_be(path: Path, tmp
         Pseudonyms(tmp_path / "file" / "keys.json")
 
 
-def test_what_a_killed_rotation_left_is_removed_and_only_the_owner_may_read_the_keys(path: Path) -> None:
+def test_leftovers_of_a_killed_rotation_are_removed_and_keys_are_private(path: Path) -> None:
     pseudonyms = Pseudonyms(path)
     (path.parent / ".keys.json.new").write_bytes(b"secrets")
     pseudonyms.rotate()
@@ -238,7 +238,7 @@ def test_what_a_killed_rotation_left_is_removed_and_only_the_owner_may_read_the_
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_many_that_begin_at_once_agree_on_one_key(path: Path) -> None:
+def test_concurrent_first_use_creates_one_key(path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         made = list(threads.map(lambda _: Pseudonyms(path).shopper("u1"), range(8)))
     assert len(set(made)) == 1

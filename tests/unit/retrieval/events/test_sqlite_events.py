@@ -26,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[SqliteEvents]:
     opened.close()
 
 
-def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> None:
+def test_waiting_events_are_written_in_one_transaction(store: SqliteEvents, tmp_path: Path) -> None:
     with ThreadPoolExecutor(20) as threads, lock_folder(tmp_path, None):
         appended = [threads.submit(store.append, [event(number)]) for number in range(20)]
         # One of them waits for the lock, with what was there when it began; the others wait for it.
@@ -36,7 +36,7 @@ def test_what_waits_is_written_together(store: SqliteEvents, tmp_path: Path) -> 
     assert store.count() == sum(each.result().added for each in appended) == 20
 
 
-def test_all_that_waited_are_told_of_an_error_and_later_ones_are_taken(store: SqliteEvents) -> None:
+def test_error_reaches_all_waiting_threads_and_later_events_are_stored(store: SqliteEvents) -> None:
     broken = event(1)._replace(kind=None)  # type: ignore[arg-type]
     with pytest.raises(StoreError):
         store.append([event(2), broken])
@@ -44,13 +44,13 @@ def test_all_that_waited_are_told_of_an_error_and_later_ones_are_taken(store: Sq
     assert store.append([event(2)]).added == 1
 
 
-def test_it_waits_for_the_disk(store: SqliteEvents) -> None:
+def test_append_waits_for_the_disk(store: SqliteEvents) -> None:
     full = 2
     assert store._connection.execute("PRAGMA synchronous").fetchone()[0] == full
     assert store._connection.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
 
 
-def test_what_was_forgotten_is_in_no_file(store: SqliteEvents, tmp_path: Path) -> None:
+def test_erased_event_is_in_no_file(store: SqliteEvents, tmp_path: Path) -> None:
     name = "k1~" + "FORGET" * 3
     store.append([event(number, shopper=name) for number in range(1_000)])
     store.append([event(number, shopper="k1~other") for number in range(1_000, 2_000)])
@@ -59,7 +59,7 @@ def test_what_was_forgotten_is_in_no_file(store: SqliteEvents, tmp_path: Path) -
     assert not any(name.encode() in path.read_bytes() for path in tmp_path.iterdir())
 
 
-def test_expired_events_give_their_space_back(store: SqliteEvents) -> None:
+def test_expired_events_free_their_space(store: SqliteEvents) -> None:
     store.append([event(number, time=at(1, number)) for number in range(20_000)])
     store.append([event(20_000, time=at(2))])
     before = store.path.stat().st_size + store.path.with_name(f"{EVENTS_FILE}-wal").stat().st_size
@@ -72,7 +72,7 @@ def execute(path: Path, command: str) -> None:
         connection.execute(command)
 
 
-def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_foreign_file_is_not_touched(tmp_path: Path) -> None:
     execute(tmp_path / EVENTS_FILE, "CREATE TABLE theirs (a)")
     before = (tmp_path / EVENTS_FILE).read_bytes()
     with pytest.raises(StoreForeignError, match="no store of events"):
@@ -80,14 +80,14 @@ def test_a_file_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
     assert (tmp_path / EVENTS_FILE).read_bytes() == before
 
 
-def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+def test_file_of_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
     SqliteEvents(tmp_path).close()
     execute(tmp_path / EVENTS_FILE, "PRAGMA user_version = 9")
     with pytest.raises(StoreForeignError, match="another version"):
         SqliteEvents(tmp_path)
 
 
-def test_a_damaged_file_is_refused_by_name_a_folder_that_is_none_and_a_closed_store_say_so(tmp_path: Path) -> None:
+def test_damaged_file_invalid_folder_and_closed_store_raise(tmp_path: Path) -> None:
     (tmp_path / EVENTS_FILE).write_bytes(b"not a database" * 1_000)
     with pytest.raises(StoreDamagedError, match=EVENTS_FILE):
         SqliteEvents(tmp_path)
@@ -99,7 +99,7 @@ def test_a_damaged_file_is_refused_by_name_a_folder_that_is_none_and_a_closed_st
         closed.append([event(1)])
 
 
-def test_a_forked_process_is_told_to_open_it_itself_and_loses_nothing(store: SqliteEvents) -> None:
+def test_forked_process_must_reopen_the_store(store: SqliteEvents) -> None:
     store.append([event(1)])
     for use in (lambda: store.append([event(2)]), lambda: SqliteEvents(store.path.parent), store.count):
         child = os.fork()
@@ -113,7 +113,7 @@ def test_a_forked_process_is_told_to_open_it_itself_and_loses_nothing(store: Sql
     assert store.append([event(2)]).added == 1
 
 
-def test_a_process_that_was_forked_in_a_transaction_does_not_keep_the_lock(tmp_path: Path) -> None:
+def test_process_forked_in_a_transaction_does_not_hold_the_lock(tmp_path: Path) -> None:
     with lock_folder(tmp_path, None):
         child = os.fork()
         if child == 0:
@@ -127,7 +127,7 @@ def test_a_process_that_was_forked_in_a_transaction_does_not_keep_the_lock(tmp_p
         os.waitpid(child, 0)
 
 
-def test_many_that_make_the_file_at_once_all_have_it(tmp_path: Path) -> None:
+def test_concurrent_creation_gives_one_file(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         for store in threads.map(lambda _: SqliteEvents(tmp_path), range(40)):
             store.close()

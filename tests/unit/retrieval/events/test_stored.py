@@ -36,7 +36,7 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 CLICK = Event(EventKind.CLICK, "p1", "q1", "drill", "u1", "s1", 3, NOW)
 
 
-def test_a_whole_event_is_taken_as_it_is_and_what_is_not_told_is_filled_in() -> None:
+def test_valid_event_is_accepted_and_defaults_are_filled_in() -> None:
     assert validate_event(CLICK, NOW) == CLICK
     taken = validate_event(Event(EventKind.CART, "p1", shopper="u1"), NOW)
     assert (taken.time, taken.quantity) == (NOW, 1)
@@ -78,7 +78,7 @@ def test_a_whole_event_is_taken_as_it_is_and_what_is_not_told_is_filled_in() -> 
         ({"kind": EventKind.QUERY, "query_id": ""}, "no query"),
     ],
 )
-def test_refuses(change: dict[str, Any], reason: str) -> None:
+def test_invalid_event_is_refused(change: dict[str, Any], reason: str) -> None:
     with pytest.raises(EventError) as caught:
         validate_event(replace(CLICK, **change), NOW)
     assert caught.value.reason == reason
@@ -86,7 +86,7 @@ def test_refuses(change: dict[str, Any], reason: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["product_id", "position", "rating", "time", "kind"])
-def test_an_address_in_a_message_is_whole_so_that_it_can_be_masked(field: str) -> None:
+def test_error_message_keeps_addresses_whole_for_masking(field: str) -> None:
     value: Any = "x" * 70 + " john.doe@example.com\x07"
     with pytest.raises(EventError, match=r"john\.doe@example\.com"):
         validate_event(replace(CLICK, **{field: value}), NOW)
@@ -96,7 +96,7 @@ def test_an_address_in_a_message_is_whole_so_that_it_can_be_masked(field: str) -
     "value", ["x" * 1_000_000, [0] * 100_000, 10**400, 10**5_000], ids=("text", "list", "big", "huge")
 )
 @pytest.mark.parametrize("field", ["product_id", "position", "quantity", "time", "kind", "rating"])
-def test_messages_are_short(field: str, value: Any) -> None:  # noqa: ANN401
+def test_error_messages_are_short(field: str, value: Any) -> None:  # noqa: ANN401
     with pytest.raises(EventError) as caught:
         validate_event(replace(CLICK, **{field: value}), NOW)
     assert len(str(caught.value)) < 1_500
@@ -106,7 +106,7 @@ EVENTS = any_events(st.binary(min_size=16, max_size=16), st.integers(0, 60_000 *
 
 
 @given(EVENTS)
-def test_an_event_comes_back_as_it_was_and_nothing_empty_is_written(stored: StoredEvent) -> None:
+def test_event_round_trips_without_empty_fields(stored: StoredEvent) -> None:
     source = msgspec.json.decode(elasticsearch.document(stored, "shop"))
     assert elasticsearch.row(source["shelfwise"]["key"], stored.time, source) == stored
     assert all(value or value == 0 for value in source.values() if not isinstance(value, dict))
@@ -115,7 +115,7 @@ def test_an_event_comes_back_as_it_was_and_nothing_empty_is_written(stored: Stor
 
 
 @pytest.mark.parametrize("kind", list(EventKind))
-def test_only_a_search_has_no_action(kind: EventKind) -> None:
+def test_only_queries_have_no_action(kind: EventKind) -> None:
     source = msgspec.json.decode(elasticsearch.document(event(1, kind=kind.value), "shop"))
     is_query = kind is EventKind.QUERY
     names = {"query_attributes"} if is_query else {"action_name", "event_attributes"}
@@ -125,14 +125,14 @@ def test_only_a_search_has_no_action(kind: EventKind) -> None:
 @pytest.mark.parametrize(
     "change", [{"query": "a"}, {"product_id": "a"}, {"position": 0}, {"quantity": 0}, {"time": 1}, {"rating": 1.0}]
 )
-def test_another_saying_has_another_digest_and_another_mark(change: dict[str, object]) -> None:
+def test_different_content_has_different_digest_and_mark(change: dict[str, object]) -> None:
     stored, other = event(1), event(1, **change)
     assert elasticsearch.content_digest(stored) != elasticsearch.content_digest(other)
     assert _marks(stored) != _marks(other)
     assert _marks(stored) != _marks(event(1, received=8)), "of which the digest is the same"
 
 
-def test_stars_are_the_same_with_a_point() -> None:
+def test_ratings_as_integer_and_float_are_equal() -> None:
     whole, pointed = event(1, rating=5), event(1, rating=5.0)
     assert elasticsearch.content_digest(whole) == elasticsearch.content_digest(pointed)
     assert _marks(whole) == _marks(pointed)
@@ -155,7 +155,7 @@ def store(tmp_path: Path) -> Iterator[SqliteEvents]:
         yield opened
 
 
-def test_every_month_is_a_file_of_what_the_store_holds(store: SqliteEvents, tmp_path: Path) -> None:
+def test_export_writes_one_file_per_month(store: SqliteEvents, tmp_path: Path) -> None:
     exported = export_events(store, tmp_path / "out")
     assert exported.files == {"events-2026-10.parquet": 1, "events-2026-11.parquet": 2}
     paths = sorted((tmp_path / "out").iterdir())
@@ -165,7 +165,7 @@ def test_every_month_is_a_file_of_what_the_store_holds(store: SqliteEvents, tmp_
     assert read.cast(EVENT_SCHEMA).equals(pl.concat(store.read(0, 1 << 20)))
 
 
-def test_a_folder_that_is_none_is_an_error_of_ours(store: SqliteEvents, tmp_path: Path) -> None:
+def test_invalid_export_folder_is_a_store_error(store: SqliteEvents, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be written"):
         export_events(store, tmp_path / "file")

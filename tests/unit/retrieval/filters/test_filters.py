@@ -61,7 +61,7 @@ def refused(text: str) -> FilterError:
         ("not not a = 1", Not(Not(Comparison("a", "=", 1.0)))),
     ],
 )
-def test_an_expression_has_this_tree(text: str, tree: Filter) -> None:
+def test_expression_parses_to_tree(text: str, tree: Filter) -> None:
     assert parsed(text) == tree
 
 
@@ -79,7 +79,7 @@ def test_a_blank_filter_is_no_filter(blank: str) -> None:
 
 
 @pytest.mark.parametrize("code", ["0095205603217", "007", "12345678901234567890", "-012", "1" + "0" * 400])
-def test_a_code_that_a_float_would_change_stays_text(code: str) -> None:
+def test_code_that_a_float_would_change_is_text(code: str) -> None:
     assert parsed(f"ean = {code}") == Comparison("ean", "=", code)
 
 
@@ -119,19 +119,19 @@ def test_other_numbers_are_numbers(word: str, number: float) -> None:
         ("a = \x00", 5, "expected a value after '=', found '\\x00'"),
     ],
 )
-def test_a_fault_is_named_with_its_column_and_what_was_expected(text: str, column: int, words: str) -> None:
+def test_error_has_the_column_and_expected_tokens(text: str, column: int, words: str) -> None:
     error = refused(text)
     assert words in str(error)
     assert str(error).startswith(f"column {column}: ")
     assert error.column == column
 
 
-def test_what_was_expected_is_also_given_as_a_tuple_and_a_leaf_remembers_the_column_of_its_field() -> None:
+def test_expected_tokens_are_a_tuple_and_leaves_have_columns() -> None:
     assert refused("a = 1 )").expected == ("AND", "OR", "the end of the filter")
     assert [leaf.column for leaf in leaves(parsed('a = 1\nOR ("b b" IN (2) AND c EXISTS)'))] == [1, 11, 28]
 
 
-def test_a_filter_past_a_limit_is_refused_with_the_limit() -> None:
+def test_filter_over_a_limit_is_refused_with_the_limit() -> None:
     assert "at most 10,000 characters, this one has 10,001" in str(refused("a = 1" + " " * 9_995 + "b"))
     assert "at most 1,000 values" in str(refused(f"a IN ({','.join('1' * 1_001)})"))
     assert "at most 1,000 values" in str(refused(" or ".join(["a=1"] * 1_001)))
@@ -139,7 +139,7 @@ def test_a_filter_past_a_limit_is_refused_with_the_limit() -> None:
     assert "nested 50 deep" in str(refused("NOT " * 51 + "a = 1"))
 
 
-def test_a_filter_at_a_limit_is_taken() -> None:
+def test_filter_at_a_limit_is_accepted() -> None:
     assert parsed("a = 1" + " " * 9_995) == Comparison("a", "=", 1.0)
     assert parsed(f"a IN ({','.join('1' * 1_000)})") == In("a", (1.0,) * 1_000)
     assert parsed("(" * 50 + "a = 1" + ")" * 50) == Comparison("a", "=", 1.0)
@@ -149,11 +149,11 @@ def test_a_filter_at_a_limit_is_taken() -> None:
 
 @pytest.mark.parametrize("depth", [1_000, 100_000])
 @pytest.mark.parametrize("opening", ["(", "NOT ", "a IN ("])
-def test_no_depth_exhausts_the_stack(opening: str, depth: int) -> None:
+def test_nesting_does_not_exhaust_the_stack(opening: str, depth: int) -> None:
     refused(opening * depth + "a = 1" + ")" * depth)
 
 
-def test_a_bare_name_is_that_of_a_field_else_of_an_attribute() -> None:
+def test_name_means_a_field_before_an_attribute() -> None:
     known = {"brand", "attributes.brand", "attributes.colour"}
     assert [resolve_field(Exists(name), known) for name in ("brand", "colour")] == ["brand", "attributes.colour"]
 
@@ -168,7 +168,7 @@ def test_a_bare_name_is_that_of_a_field_else_of_an_attribute() -> None:
         ("zzz", set(), 0, "known fields: none$"),
     ],
 )
-def test_an_unknown_field_lists_the_close_ones_else_the_known_ones(
+def test_unknown_field_error_lists_similar_or_known_fields(
     name: str, known: set[str], close: int, message: str
 ) -> None:
     with pytest.raises(UnknownFieldError, match=f"^column 13: .*{message}") as error:
@@ -180,7 +180,7 @@ def test_an_unknown_field_lists_the_close_ones_else_the_known_ones(
 @pytest.mark.parametrize(
     ("value", "text"), [(100001.0, "100001"), (-0.5, "-0.5"), (True, "true"), ("True", "True"), (1e22, "1e+22")]
 )
-def test_a_value_is_spelled_as_a_text_field_would(value: Value, text: str) -> None:
+def test_number_matches_the_spelling_of_a_text_field(value: Value, text: str) -> None:
     assert value_text(value) == text
 
 
@@ -223,7 +223,7 @@ PIECES = [*'(),=<a1"\\', "!=", " AND ", " OR ", " NOT ", " IN ", " TO ", " EXIST
 
 
 @given(st.one_of(st.text(max_size=40), st.lists(st.sampled_from(PIECES), max_size=25).map("".join)))
-def test_any_text_is_a_filter_or_a_filter_error_with_a_column_inside_it(text: str) -> None:
+def test_arbitrary_text_is_a_filter_or_a_filter_error(text: str) -> None:
     try:
         tree = parse_filter(text)
     except FilterError as error:
@@ -279,20 +279,20 @@ PRODUCT = Product(
         ("created = '2024-01-31T12:00:00Z'", True),
     ],
 )
-def test_what_a_filter_means(text: str, expected: bool) -> None:
+def test_filter_semantics(text: str, expected: bool) -> None:
     get = product_values(PRODUCT)
     known = {*CORE_KINDS, "identifiers.ean"}
     assert oracle.matches(parsed(text), lambda name: get(name if name in known else f"attributes.{name}")) is expected
 
 
-def test_the_fields_of_a_filter_are_those_that_it_looks_at() -> None:
+def test_fields_of_a_filter_are_listed() -> None:
     parts = (NotThat(TextIn("brand", ("bosch",))), AnyOf((HasText("category"), HasNumber("price"))))
     assert conditions.fields_of(AllOf((*parts, NumberWithin("price", 1)))) == {"brand", "category", "price"}
     assert conditions.fields_of(AllOf(())) == set()
 
 
 @given(products=catalogs.products(), tree=catalogs.filters())
-def test_other_fields_do_not_matter(products: list[Product], tree: Filter) -> None:
+def test_unrelated_fields_do_not_affect_the_filter(products: list[Product], tree: Filter) -> None:
     coloured = [Product("", "", attributes={"colour": value}) for value in ("red", 12.0, True)]
     catalog = counted([*products, *coloured]).catalog()
     condition = catalog.compile(tree)
@@ -309,9 +309,7 @@ def counted(products: list[Product]) -> FieldCounter:
 
 
 @given(products=catalogs.products(maximum=20), cut=st.integers(0, 20), most=st.integers(1, 4))
-def test_a_catalog_has_the_fields_of_its_products_however_it_is_counted(
-    products: list[Product], cut: int, most: int
-) -> None:
+def test_batching_does_not_change_the_fields_of_a_catalog(products: list[Product], cut: int, most: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(retrieval.filters.schema, "_MOST_SHAPES", most)
         parts = counted(products[:cut])
@@ -332,7 +330,7 @@ def test_a_catalog_has_the_fields_of_its_products_however_it_is_counted(
 
 
 @given(before=catalogs.products(), after=catalogs.products())
-def test_a_field_that_stays_keeps_its_place(before: list[Product], after: list[Product]) -> None:
+def test_kept_field_keeps_its_position(before: list[Product], after: list[Product]) -> None:
     earlier = counted(before).catalog()
     later = counted(after).catalog(earlier)
     both = earlier.fields.keys() & later.fields.keys()
@@ -341,7 +339,7 @@ def test_a_field_that_stays_keeps_its_place(before: list[Product], after: list[P
     assert len(set(places)) == len(places)
 
 
-def test_close_names_are_those_spelled_nearly_so_and_a_message_names_them_or_advises_otherwise() -> None:
+def test_similar_names_are_suggested() -> None:
     assert close_names("pric", ["price", "colour", "Price_Cents"]) == ("price",)
     assert close_names("x", []) == ()
     assert suggest_names("pric", ["price", "prices", "colour"], "look it up") == "did you mean price or prices?"

@@ -17,14 +17,14 @@ from tests.catalogs import numbered
 from tests.machine import full_disk
 
 
-def test_a_full_disk_is_told_as_an_error_of_the_store(tmp_path: Path) -> None:
+def test_full_disk_raises_a_store_error(tmp_path: Path) -> None:
     """tantivy raises ValueError, which the commands took for a fault of the program."""
     counter = FieldCounter()
     with full_disk(), pytest.raises(StoreError, match=r"keyword cannot be written to .*check the disk"):
         TantivyBuilder(tmp_path / "keyword", counter.catalog())
 
 
-def test_after_a_full_disk_changes_are_laid_over_an_index_as_if_nothing_had_been(tmp_path: Path) -> None:
+def test_changes_apply_after_a_full_disk(tmp_path: Path) -> None:
     """A writer that failed left files behind under names that the next one wanted: no change was ever found again."""
     products = numbered(20)
     counter = FieldCounter()
@@ -58,11 +58,11 @@ def written(folder: Path, lines: list[bytes]) -> Path:
 
 
 @pytest.mark.parametrize("lines", [LINES, [], [bytes(range(256)) * 4_000, b"x"]], ids=["many", "none", "a long one"])
-def test_they_come_back_in_their_order(tmp_path: Path, lines: list[bytes]) -> None:
+def test_keyword_documents_round_trip_in_order(tmp_path: Path, lines: list[bytes]) -> None:
     assert list(read_lines(written(tmp_path, lines))) == lines
 
 
-def test_a_file_that_is_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
+def test_truncated_file_is_damaged(tmp_path: Path) -> None:
     """A frame without its end was taken for a whole one where the cut fell between two lines."""
     path = written(tmp_path, LINES) / LINES_FILE
     whole = path.read_bytes()
@@ -72,7 +72,7 @@ def test_a_file_that_is_cut_off_anywhere_is_damaged(tmp_path: Path) -> None:
             list(read_lines(tmp_path))
 
 
-def test_a_last_line_without_its_end_is_damage(tmp_path: Path) -> None:
+def test_unterminated_last_line_is_damage(tmp_path: Path) -> None:
     writer = LineWriter(tmp_path)
     writer.write(b"first")
     writer._packed.write((9).to_bytes(4, "little") + b"sec")

@@ -61,18 +61,18 @@ def stored(tmp_path: Path) -> StoredStates:
 
 
 class TestQuantised:
-    def test_states_are_the_first_columns_at_length_127(self) -> None:
+    def test_states_are_the_first_columns_scaled_to_127(self) -> None:
         told = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
         assert quantise_tokens([told], 2).states.tolist() == [[127, 0]]
         assert quantise_tokens([told], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
 
-    def test_only_the_first_tokens_are_kept(self) -> None:
+    def test_only_first_tokens_are_kept(self) -> None:
         runs = quantise_tokens([tokens_of(range(40)), tokens_of([1])], D)
         assert runs.lengths.tolist() == [MOST_TOKENS, 1]
         assert runs.starts.tolist() == [0, MOST_TOKENS]
         assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
 
-    def test_cosines_survive(self) -> None:
+    def test_quantisation_preserves_cosines(self) -> None:
         told = tokens_of(range(30), 128).narrowed(DIMENSION)
         states = quantise_tokens([told], DIMENSION).states.astype(np.float32) / 127
         assert np.abs(states @ states.T - told.states @ told.states.T).max() < 0.02
@@ -91,7 +91,7 @@ class TestStoredStates:
         assert stored.gather(np.array([1, 1])).states.shape == ProductTokens.none(2, D).states.shape == (2, 0, D)
         assert (stored.size, stored.encoder, stored.info.tokens) == (4, "encoder-1", 3 + 0 + 1 + MOST_TOKENS)
 
-    def test_a_query_is_cut_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
+    def test_query_is_truncated_to_the_columns_of_the_products(self, stored: StoredStates) -> None:
         query = tokens_of([3, 4])
         cut = stored.narrow_query(query)
         assert cut.states.shape == (2, D)
@@ -106,7 +106,7 @@ class TestStoredStates:
     @given(
         products=st.lists(st.lists(st.integers(0, VOCABULARY - 1), max_size=40), max_size=9), pieces=st.integers(1, 4)
     )
-    def test_however_they_are_written_they_come_back(
+    def test_states_round_trip_in_any_batching(
         self, tmp_path_factory: pytest.TempPathFactory, products: list[list[int]], pieces: int
     ) -> None:
         stored = write(tmp_path_factory.mktemp("states"), products, pieces)
@@ -128,7 +128,7 @@ class TestStoredStates:
 
     @pytest.mark.parametrize("name", STATES_FILES)
     @pytest.mark.parametrize("damage", ["missing", "short", "empty", "garbage"])
-    def test_a_damaged_file_is_named(self, stored: StoredStates, tmp_path: Path, name: str, damage: str) -> None:
+    def test_error_names_damaged_file(self, stored: StoredStates, tmp_path: Path, name: str, damage: str) -> None:
         path = tmp_path / "states" / name
         content = path.read_bytes()
         path.unlink()
@@ -152,7 +152,7 @@ class TestStoredStates:
             (OFFSETS_FILE, np.array([1, 3, 3, 4, 36], np.int64)),
         ],
     )
-    def test_arrays_that_do_not_fit_are_refused(
+    def test_mismatched_arrays_are_refused(
         self, stored: StoredStates, tmp_path: Path, name: str, other: np.ndarray[tuple[int, ...], np.dtype[np.generic]]
     ) -> None:
         np.save(tmp_path / "states" / name, other)
@@ -161,7 +161,7 @@ class TestStoredStates:
         assert stored.size == 4
 
     @pytest.mark.parametrize("change", [{"format": 2}, {"dimension": 0}, {"tokens": -1}])
-    def test_other_formats_and_impossible_facts_are_refused(
+    def test_other_formats_and_impossible_metadata_are_refused(
         self, stored: StoredStates, tmp_path: Path, change: dict[str, int]
     ) -> None:
         facts = msgspec.structs.replace(stored.info, **change)
@@ -178,7 +178,7 @@ class TestStatesWriter:
             writer.add(np.array([wrong], np.int32), np.zeros((1, D), np.int8), np.array([1], np.int32))
 
 
-def test_runs_may_lie_anywhere() -> None:
+def test_token_runs_may_start_anywhere() -> None:
     states = np.arange(10, dtype=np.int8).reshape(5, 2)
     runs = TokenRuns(np.arange(5, dtype=np.int32), states, np.array([3, 0]), np.array([2, 1], np.int32))
     told = runs.gather(np.array([1, 0]))

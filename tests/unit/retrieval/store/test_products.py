@@ -65,7 +65,7 @@ PRODUCTS = st.builds(
 
 
 @given(PRODUCTS)
-def test_writing_and_reading_gives_the_same_product(product: Product) -> None:
+def test_product_round_trips(product: Product) -> None:
     read = product_from_json(product_to_json(product))
     assert read == product
     assert {name: type(value) for name, value in read.attributes.items()} == {
@@ -73,14 +73,14 @@ def test_writing_and_reading_gives_the_same_product(product: Product) -> None:
     }
 
 
-def test_what_has_its_default_takes_no_room_and_a_read_only_mapping_is_stored_as_its_content() -> None:
+def test_defaults_are_omitted_and_read_only_mappings_are_stored() -> None:
     assert product_to_json(Product("a1", "Drill")) == b'{"id":"a1","title":"Drill"}'
     product = Product("a", "b", attributes=MappingProxyType({"colour": "red"}))
     assert product_from_json(product_to_json(product)) == Product("a", "b", attributes={"colour": "red"})
 
 
 @given(st.binary() | st.sampled_from([b"{}", b'{"id":1,"title":"a"}', b'{"id":"\xff","title":"a"}', b"[" * 100_000]))
-def test_anything_else_is_a_damaged_store(line: bytes) -> None:
+def test_invalid_record_is_a_damaged_store(line: bytes) -> None:
     with pytest.raises(StoreDamagedError, match="rebuild the index"):
         product_from_json(line)
 
@@ -89,9 +89,7 @@ FILES = (PRODUCTS_FILE, IDS_FILE, OFFSETS_FILE)
 
 
 @given(made=products())
-def test_products_come_back_as_they_were_by_row_and_by_id(
-    tmp_path_factory: pytest.TempPathFactory, made: list[Product]
-) -> None:
+def test_products_are_read_by_row_and_by_id(tmp_path_factory: pytest.TempPathFactory, made: list[Product]) -> None:
     folder = tmp_path_factory.mktemp("products")
     assert write_products(iter(made), folder) == len(made)
     store = ProductStore(folder)
@@ -105,7 +103,7 @@ def test_products_come_back_as_they_were_by_row_and_by_id(
     ids=st.lists(st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1), min_size=1, unique=True),
     asked=st.text(st.characters(exclude_categories=[])),
 )
-def test_an_id_is_found_exactly_when_it_is_there(
+def test_id_is_found_if_and_only_if_present(
     tmp_path_factory: pytest.TempPathFactory, ids: list[str], asked: str
 ) -> None:
     folder = tmp_path_factory.mktemp("ids")
@@ -116,7 +114,7 @@ def test_an_id_is_found_exactly_when_it_is_there(
     assert store.row_of(asked) == (ordered.index(asked) if asked in ordered else None)
 
 
-def test_a_lone_surrogate_is_not_taken_for_a_question_mark_and_a_row_past_the_last_is_no_row(tmp_path: Path) -> None:
+def test_lone_surrogate_and_out_of_range_row_are_not_found(tmp_path: Path) -> None:
     write_products([Product(id="?", title="a")], tmp_path)
     assert ProductStore(tmp_path).row_of("\ud800") is None
     with pytest.raises(IndexError):
@@ -125,7 +123,7 @@ def test_a_lone_surrogate_is_not_taken_for_a_question_mark_and_a_row_past_the_la
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("kept", [None, 0, 1, -1])
-def test_a_missing_or_shortened_file_is_damage(tmp_path: Path, name: str, kept: int | None) -> None:
+def test_missing_or_truncated_file_is_damage(tmp_path: Path, name: str, kept: int | None) -> None:
     write_products(numbered(3), tmp_path)
     whole = (tmp_path / name).read_bytes()
     (tmp_path / name).unlink()
@@ -156,7 +154,7 @@ def test_a_table_of_another_shape_or_kind_is_damage(tmp_path: Path, offsets: np.
 
 
 @pytest.mark.parametrize("bit", [0x01, 0x10, 0x80])
-def test_a_flipped_bit_in_the_offsets_is_damage_or_does_no_more_than_miss(tmp_path: Path, bit: int) -> None:
+def test_flipped_bit_in_offsets_is_damage_or_a_miss(tmp_path: Path, bit: int) -> None:
     """The checksums of a version find every flip; this is about the reader's own behaviour behind them."""
     made = numbered(3)
     write_products(made, tmp_path)
@@ -172,7 +170,7 @@ def test_a_flipped_bit_in_the_offsets_is_damage_or_does_no_more_than_miss(tmp_pa
     assert refused > len(whole) // 2
 
 
-def test_a_record_that_is_not_a_product_is_damage_and_the_others_are_read(tmp_path: Path) -> None:
+def test_invalid_record_is_damage_and_others_are_read(tmp_path: Path) -> None:
     made = [dataclasses.replace(product, title=f"number {product.id}") for product in numbered(3)]
     write_products(made, tmp_path)
     path = tmp_path / PRODUCTS_FILE
@@ -201,7 +199,7 @@ def stored(folder: Path) -> StoredSignals:
     return StoredSignals(folder, len(SIGNALLED))
 
 
-def test_signals_come_back_by_row_and_unknown_ones_are_nan(tmp_path: Path) -> None:
+def test_signals_are_read_by_row_with_nan_for_unknown(tmp_path: Path) -> None:
     nan = float("nan")
     told = stored(tmp_path).at(np.array([5, 0, 1, 2, 3, 4]))
     expected = {
@@ -215,14 +213,14 @@ def test_signals_come_back_by_row_and_unknown_ones_are_nan(tmp_path: Path) -> No
         assert np.array_equal(getattr(told, name), np.array(values, np.float32), equal_nan=True), name
 
 
-def test_a_product_has_the_signals_that_are_stored_of_it(tmp_path: Path) -> None:
+def test_signals_of_a_product_equal_the_stored_ones(tmp_path: Path) -> None:
     stored(tmp_path)
     rows = np.array([signal_row(product) for product in SIGNALLED])
     assert np.array_equal(np.load(tmp_path / SIGNALS_FILE), rows, equal_nan=True)
 
 
 @pytest.mark.parametrize("damage", ["short", "other columns", "other rows"])
-def test_damaged_signals_are_told_by_the_file(tmp_path: Path, damage: str) -> None:
+def test_damaged_signals_error_names_the_file(tmp_path: Path, damage: str) -> None:
     stored(tmp_path)
     path = tmp_path / SIGNALS_FILE
     if damage == "short":

@@ -60,7 +60,7 @@ def store(tmp_path: Path) -> Store:
 
 
 class TestPublishing:
-    def test_what_is_published_serves(self, store: Store) -> None:
+    def test_published_version_serves(self, store: Store) -> None:
         assert publish(store) == "v000001"
         manifest, notices = store.serving()
         assert (manifest.version, manifest.products, notices) == ("v000001", 3, ())
@@ -68,14 +68,14 @@ class TestPublishing:
         assert set(manifest.files) == version | {f"encoders/encoder-1/{name}" for name in (SPEC_FILE, "model.onnx")}
         assert manifest == store.manifest("v000001") == store.verify("v000001")
 
-    def test_versions_count_on_past_a_million(self, store: Store) -> None:
+    def test_version_numbers_exceed_a_million(self, store: Store) -> None:
         publish(store)
         store.version_folder("v999999").mkdir()
         assert store.next_version() == "v1000000"
         store.version_folder("v1000000").mkdir()
         assert store.versions() == ["v000001", "v999999", "v1000000"]
 
-    def test_a_reader_never_meets_a_part_of_the_pointer(self, store: Store) -> None:
+    def test_pointer_is_replaced_atomically(self, store: Store) -> None:
         publish(store)
         stop = threading.Event()
 
@@ -93,7 +93,7 @@ class TestPublishing:
         assert seen <= {f"{name} {text_seal(name)}\n" for name in names}
         assert len(seen) > 1
 
-    def test_a_crash_before_the_pointer_is_replaced_leaves_the_old_version_serving(
+    def test_crash_before_the_pointer_write_keeps_the_old_version(
         self, store: Store, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         publish(store)
@@ -112,7 +112,7 @@ class TestPublishing:
         assert publish(store) == "v000003"
         assert store.serving()[0].version == "v000003"
 
-    def test_a_scratch_file_that_a_killed_process_left_is_no_hindrance(self, tmp_path: Path) -> None:
+    def test_leftover_scratch_file_does_not_block_a_write(self, tmp_path: Path) -> None:
         """One that could not be opened stopped every later rebuild, after it had done all its work."""
         scratch = scratch_path(tmp_path / "file")
         scratch.symlink_to(scratch.name)
@@ -137,14 +137,12 @@ class TestPublishing:
 
 class TestForeignDirectories:
     @pytest.mark.parametrize("ask", [Store.current, Store.serving, Store.check_ours])
-    def test_a_missing_directory_is_named_with_the_command_that_makes_it(
-        self, store: Store, ask: Callable[[Store], object]
-    ) -> None:
+    def test_missing_directory_error_names_the_command(self, store: Store, ask: Callable[[Store], object]) -> None:
         with pytest.raises(StoreMissingError, match=r"does not exist; run: shelfwise rebuild .*store FEED"):
             ask(store)
         assert not store.root.exists()
 
-    def test_a_directory_without_a_version_is_missing_an_index(self, store: Store) -> None:
+    def test_directory_without_a_version_raises(self, store: Store) -> None:
         store.root.mkdir()
         with pytest.raises(StoreMissingError, match="is empty; run: shelfwise rebuild"):
             store.serving()
@@ -155,19 +153,19 @@ class TestForeignDirectories:
         with pytest.raises(UnknownVersionError, match="it holds none"):
             store.check_known("v000001")
 
-    def test_a_plain_file_is_no_directory_and_stays_as_it_is(self, store: Store) -> None:
+    def test_plain_file_is_refused_and_unchanged(self, store: Store) -> None:
         store.root.write_text("mine")
         for ask in (store.serving, store.lock().__enter__):
             with pytest.raises(StoreMissingError, match="is no directory; name another place"):
                 ask()
         assert store.root.read_text() == "mine"
 
-    def test_a_directory_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+    def test_error_names_directory_that_cannot_be_created(self, tmp_path: Path) -> None:
         (tmp_path / "file").write_text("mine")
         with pytest.raises(StoreMissingError, match=r"file/store cannot be made \(.*\); name a directory that you may"):
             Store(tmp_path / "file" / "store").lock().__enter__()
 
-    def test_somebody_elses_files_are_neither_read_nor_added_to(self, store: Store) -> None:
+    def test_foreign_directory_is_refused_and_unchanged(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / "thesis.doc").write_text("mine")
         for ask in (store.serving, store.lock().__enter__):
@@ -175,30 +173,28 @@ class TestForeignDirectories:
                 ask()
         assert [path.name for path in store.root.iterdir()] == ["thesis.doc"]
 
-    def test_another_schema_is_refused_with_both_numbers(self, store: Store) -> None:
+    def test_other_schema_error_has_both_numbers(self, store: Store) -> None:
         publish(store)
         (store.root / MARKER).write_text(f'{{"schema": {SCHEMA + 1}}}')
         with pytest.raises(StoreForeignError, match=f"schema {SCHEMA + 1}, this program reads {SCHEMA}; rebuild"):
             store.serving()
 
     @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"schema": "1"}', b"\xff\xfe", b'{"\xff": 1}'])
-    def test_an_unreadable_marker_is_refused_by_name_where_no_version_vouches(
-        self, store: Store, content: bytes
-    ) -> None:
+    def test_unreadable_marker_without_a_version_is_refused_by_name(self, store: Store, content: bytes) -> None:
         publish(store)
         (store.root / MARKER).write_bytes(content)
         (store.version_folder("v000001") / SEAL).unlink()
         with pytest.raises(StoreForeignError, match=r"shelfwise\.json cannot be read .*; write"):
             store.serving()
 
-    def test_versions_of_another_schema_vouch_for_nothing(self, store: Store) -> None:
+    def test_versions_of_another_schema_do_not_identify_the_directory(self, store: Store) -> None:
         publish(store)
         reseal(store, "v000001", msgspec.structs.replace(store.manifest("v000001"), schema=SCHEMA + 1))
         (store.root / MARKER).unlink()
         with pytest.raises(StoreForeignError, match=r"shelfwise\.json is missing although there are versions; write"):
             store.serving()
 
-    def test_every_flipped_bit_of_the_marker_is_told_and_mended_by_the_next_writer(self, store: Store) -> None:
+    def test_damaged_marker_is_reported_and_repaired_by_the_next_writer(self, store: Store) -> None:
         publish(store)
         path = store.root / MARKER
         whole = path.read_bytes()
@@ -210,14 +206,14 @@ class TestForeignDirectories:
         with store.lock():
             assert path.read_bytes() == whole
 
-    def test_a_missing_marker_is_made_anew_where_a_version_vouches(self, store: Store) -> None:
+    def test_missing_marker_is_recreated_if_a_version_exists(self, store: Store) -> None:
         publish(store)
         (store.root / MARKER).unlink()
         assert "shelfwise.json is missing" in store.serving()[1][0]
         publish(store)
         assert store.serving() == (store.manifest("v000002"), ())
 
-    def test_a_kill_before_the_first_marker_is_in_place_does_not_make_the_directory_foreign(self, store: Store) -> None:
+    def test_kill_before_the_first_marker_leaves_a_usable_directory(self, store: Store) -> None:
         store.root.mkdir()
         (store.root / f".{MARKER}.new").write_bytes(b"")
         with pytest.raises(StoreMissingError, match="is empty"):
@@ -229,9 +225,7 @@ class TestThePointer:
     @pytest.mark.parametrize(
         "content", [None, b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 99_999]
     )
-    def test_garbage_or_nothing_is_passed_over_for_the_newest_version_with_a_notice(
-        self, store: Store, content: bytes | None
-    ) -> None:
+    def test_invalid_pointer_opens_the_newest_version_with_a_notice(self, store: Store, content: bytes | None) -> None:
         publish_pair(store)
         (store.root / CURRENT).unlink()
         if content is not None:
@@ -243,7 +237,7 @@ class TestThePointer:
         with pytest.raises(StoreDamagedError, match="CURRENT names no version"):
             store.current()
 
-    def test_every_flipped_bit_is_told(self, store: Store) -> None:
+    def test_every_flipped_bit_of_the_pointer_is_reported(self, store: Store) -> None:
         """v000003 is one bit from v000002: without a checksum, an older catalog served and nobody knew."""
         names = [publish(store) for _ in range(3)]
         store.rollback(names[1])
@@ -255,7 +249,7 @@ class TestThePointer:
             assert manifest.version == names[2]
             assert "CURRENT names no version" in notices[0]
 
-    def test_a_version_that_is_gone_is_passed_over_with_a_notice(self, store: Store) -> None:
+    def test_missing_version_is_skipped_with_a_notice(self, store: Store) -> None:
         publish(store)
         (store.root / CURRENT).write_text("v000009\n")
         manifest, (notice,) = store.serving()
@@ -289,7 +283,7 @@ FILES = (
 class TestDamage:
     @pytest.mark.parametrize("file", FILES)
     @pytest.mark.parametrize("damage", [truncate, flip, lambda path: path.write_bytes(b""), Path.unlink])
-    def test_a_version_with_a_damaged_file_is_refused_by_name_and_the_last_good_one_serves(
+    def test_damaged_version_is_named_and_the_last_intact_one_serves(
         self, store: Store, file: str, damage: Callable[[Path], object]
     ) -> None:
         publish_pair(store)
@@ -301,7 +295,7 @@ class TestDamage:
         assert "v000002 is damaged" in notice
         assert Path(file).name in notice or Path(file).name == SEAL
 
-    def test_every_single_flipped_byte_of_a_manifest_is_noticed(self, store: Store) -> None:
+    def test_every_flipped_byte_of_a_manifest_is_detected(self, store: Store) -> None:
         publish(store)
         path = store.version_folder("v000001") / MANIFEST
         whole = path.read_bytes()
@@ -310,7 +304,7 @@ class TestDamage:
             with pytest.raises(StoreDamagedError, match="v000001 is damaged"):
                 store.manifest("v000001")
 
-    def test_without_a_whole_version_the_error_names_each(self, store: Store) -> None:
+    def test_error_names_each_version_if_none_is_intact(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
         for name in names:
             flip(store.version_folder(name) / "products.jsonl")
@@ -319,9 +313,7 @@ class TestDamage:
         assert all(f"version {name} is damaged" in str(raised.value) for name in names)
         assert "no whole version is left: rebuild the index" in str(raised.value)
 
-    def test_where_only_the_encoder_is_damaged_in_all_the_newest_whole_version_serves_without_it(
-        self, store: Store
-    ) -> None:
+    def test_newest_version_serves_without_a_damaged_encoder(self, store: Store) -> None:
         """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""
         for _ in range(2):
             publish(store)
@@ -335,14 +327,14 @@ class TestDamage:
         assert (found.manifest.version, found.damaged) == ("v000001", ("v000002",))
         assert len(found.notices) == 2
 
-    def test_a_manifest_of_another_version_is_refused(self, store: Store) -> None:
+    def test_manifest_of_another_version_is_refused(self, store: Store) -> None:
         publish_pair(store)
         reseal(store, "v000002", store.manifest("v000001"))
         with pytest.raises(StoreDamagedError, match="its manifest is that of v000001"):
             store.verify("v000002")
 
     @pytest.mark.parametrize("listed", ["../outside", "versions/../../outside", "ABSOLUTE"])
-    def test_a_manifest_can_name_nothing_outside_its_store(self, store: Store, tmp_path: Path, listed: str) -> None:
+    def test_manifest_paths_are_confined_to_the_store(self, store: Store, tmp_path: Path, listed: str) -> None:
         publish(store)
         (tmp_path / "outside").write_text("mine")
         path = str(tmp_path / "outside") if listed == "ABSOLUTE" else listed
@@ -363,14 +355,14 @@ class TestTheLock:
 
 
 class TestRollingBack:
-    def test_an_older_version_serves_again_and_the_newer_stay(self, store: Store) -> None:
+    def test_rollback_serves_an_older_version_and_keeps_newer_ones(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
         assert store.rollback("v000001") == store.manifest("v000001")
         assert store.serving() == (store.manifest("v000001"), ())
         assert store.versions() == names
         assert publish(store) == "v000004"
 
-    def test_a_damaged_version_is_refused_and_the_pointer_stays(self, store: Store) -> None:
+    def test_rollback_to_a_damaged_version_is_refused(self, store: Store) -> None:
         publish_pair(store)
         flip(store.version_folder("v000001") / "products.jsonl")
         with pytest.raises(StoreDamagedError, match=r"v000001 is damaged: .*products\.jsonl has another checksum"):
@@ -378,7 +370,7 @@ class TestRollingBack:
         assert store.current() == "v000002"
 
     @pytest.mark.parametrize("name", ["v000009", "", "..", "v1", "v000001/", "../versions/v000001", ".building-v1"])
-    def test_any_other_name_is_refused_with_those_that_there_are(self, store: Store, name: str) -> None:
+    def test_unknown_version_error_lists_the_versions(self, store: Store, name: str) -> None:
         publish_pair(store)
         for ask in (store.rollback, store.check_known):
             with pytest.raises(UnknownVersionError, match=r"has no version '.*'; it holds v000001, v000002$"):
@@ -387,7 +379,7 @@ class TestRollingBack:
 
 
 class TestPruning:
-    def test_the_newest_stay_the_serving_one_and_the_spared_and_their_encoders(self, store: Store) -> None:
+    def test_prune_keeps_newest_serving_and_protected_versions_with_encoders(self, store: Store) -> None:
         for number in range(1, 8):
             publish(store, encoder=f"encoder-{(number + 1) // 2}")
         (store.root / CURRENT).write_text("v000001\n")  # as a person writes it
@@ -398,7 +390,7 @@ class TestPruning:
         assert sorted(path.name for path in store.encoders.iterdir()) == ["encoder-1", "encoder-4"]
         assert store.serving() == (store.verify("v000001"), ())
 
-    def test_what_would_go_is_listed_with_its_bytes_and_nothing_goes(self, store: Store) -> None:
+    def test_dry_run_lists_versions_with_sizes_and_removes_nothing(self, store: Store) -> None:
         for number in range(1, 4):
             publish(store, encoder=f"encoder-{(number + 1) // 2}")
         before = store.size("v000001") + store.size("v000002") + store.size("v000003") + store.encoders_size()
@@ -408,22 +400,20 @@ class TestPruning:
         store.prune(1)
         assert before - surplus.bytes == store.size("v000003") + store.encoders_size()
 
-    def test_damaged_versions_go_and_are_not_counted(self, store: Store) -> None:
+    def test_prune_removes_damaged_versions_and_does_not_count_them(self, store: Store) -> None:
         """Three kept of which two are damaged were one: the next damage left none."""
         for _ in range(4):
             publish(store)
         assert store.prune(2, damaged=("v000002", "v000003")) == ["v000002", "v000003"]
         assert store.versions() == ["v000001", "v000004"]
 
-    def test_the_one_that_serves_stays_with_none_to_keep_and_with_fewer_than_to_keep(self, store: Store) -> None:
+    def test_prune_always_keeps_the_serving_version(self, store: Store) -> None:
         publish_pair(store)
         assert store.prune(3) == []
         assert store.prune(0) == ["v000001"]
         assert store.serving()[0].version == "v000002"
 
-    def test_a_kill_while_a_version_is_removed_leaves_no_part_of_it_under_its_name(
-        self, store: Store, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_kill_during_removal_leaves_no_partial_version(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         publish_pair(store)
 
         def crash(folder: Path) -> None:
@@ -438,14 +428,14 @@ class TestPruning:
         assert store.prune(1) == []
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000002"]
 
-    def test_a_damaged_manifest_of_an_old_version_does_not_stop_it(self, store: Store) -> None:
+    def test_damaged_manifest_of_an_old_version_does_not_block_prune(self, store: Store) -> None:
         for number in range(1, 4):
             publish(store, encoder=f"encoder-{number}")
         (store.version_folder("v000002") / MANIFEST).write_bytes(b"")
         assert store.prune(2) == ["v000001"]
         assert store.serving()[0].version == "v000003"
 
-    def test_half_written_versions_are_never_taken_for_one_and_are_cleared_away(self, store: Store) -> None:
+    def test_partial_versions_are_ignored_and_removed(self, store: Store) -> None:
         publish(store)
         with store.lock():
             first = store.create_build_folder()
@@ -459,7 +449,7 @@ class TestPruning:
 
 
 class TestDoubtfulEncoders:
-    def test_one_without_a_version_that_vouches_for_it_goes(self, store: Store) -> None:
+    def test_encoder_without_a_version_is_removed(self, store: Store) -> None:
         publish_pair(store)
         (store.encoders / "encoder-9").mkdir()
         flip(store.encoders / "encoder-2" / "model.onnx")

@@ -51,7 +51,7 @@ def assert_refused(folder: Path, words: str) -> None:
         hold_lock(folder, "rebuild").__enter__()
 
 
-def test_a_rival_is_told_what_for_and_which_process_whose_where_and_since_when(tmp_path: Path) -> None:
+def test_lock_error_names_purpose_process_user_host_and_time(tmp_path: Path) -> None:
     with rival(tmp_path) as process:
         holder = lock_holder(tmp_path)
         assert holder is not None
@@ -60,7 +60,7 @@ def test_a_rival_is_told_what_for_and_which_process_whose_where_and_since_when(t
         assert_refused(tmp_path, words)
 
 
-def test_a_killed_holder_leaves_a_note_that_stops_nobody(tmp_path: Path) -> None:
+def test_note_of_a_killed_holder_does_not_block(tmp_path: Path) -> None:
     with rival(tmp_path) as process:
         pass
     assert (tmp_path / HOLDER).exists()
@@ -73,7 +73,7 @@ def test_a_killed_holder_leaves_a_note_that_stops_nobody(tmp_path: Path) -> None
     assert not (tmp_path / HOLDER).exists()
 
 
-def test_a_rival_is_never_told_of_a_process_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_error_does_not_name_an_ended_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "rebuild"):
         note(tmp_path, pid=dead_process())
@@ -81,9 +81,7 @@ def test_a_rival_is_never_told_of_a_process_that_is_gone(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"pid": 1}', b'{"purpose": "x", "pid": "1"}'])
-def test_a_note_that_cannot_be_read_is_no_reason_to_fail(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
-) -> None:
+def test_unreadable_note_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     monkeypatch.setattr(lock, "_NOTE_SECONDS", 0.01)
     with hold_lock(tmp_path, "rebuild"):
         (tmp_path / HOLDER).write_bytes(content)
@@ -91,12 +89,12 @@ def test_a_note_that_cannot_be_read_is_no_reason_to_fail(
 
 
 @pytest.mark.parametrize("pid", [0, -1, 2**40, 10**18])
-def test_a_number_that_no_process_has_names_nobody(tmp_path: Path, pid: int) -> None:
+def test_unused_process_id_is_not_named(tmp_path: Path, pid: int) -> None:
     note(tmp_path, pid=pid)
     assert lock_holder(tmp_path) is None
 
 
-def test_a_process_of_another_user_or_machine_may_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_process_of_another_user_or_host_may_be_alive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(pid: int, signal: int) -> None:
         raise PermissionError
 
@@ -106,7 +104,7 @@ def test_a_process_of_another_user_or_machine_may_live(tmp_path: Path, monkeypat
     assert note(tmp_path, pid=1) == lock_holder(tmp_path)
 
 
-def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lock_is_available_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
@@ -116,13 +114,13 @@ def test_a_full_disk_does_not_stop_what_may_free_it(tmp_path: Path, monkeypatch:
         assert_refused(tmp_path, "another program is at work")
 
 
-def test_a_lock_that_cannot_be_taken_is_named(tmp_path: Path) -> None:
+def test_error_names_lock_that_cannot_be_acquired(tmp_path: Path) -> None:
     (tmp_path / LOCK).mkdir()
     with pytest.raises(StoreError, match=r"lock cannot be locked .*check the disk"), hold_lock(tmp_path, "rebuild"):
         pass
 
 
-def test_an_error_under_the_lock_lets_it_go_and_takes_the_note_away(tmp_path: Path) -> None:
+def test_error_releases_the_lock_and_removes_the_note(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), hold_lock(tmp_path, "rebuild"):
         raise ZeroDivisionError
     assert not (tmp_path / HOLDER).exists()

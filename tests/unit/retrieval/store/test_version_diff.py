@@ -29,7 +29,7 @@ def difference(root: Path, one: list[Product], other: list[Product], after: Made
     return compare_versions(Store(root), "v000001", "v000002")
 
 
-def test_products_are_counted_by_what_happened_to_them_with_examples(tmp_path: Path) -> None:
+def test_products_are_counted_by_change_with_examples(tmp_path: Path) -> None:
     new = Product("é", "new lamp")
     found = difference(tmp_path, [DRILL, HOSE, LAMP], [dataclasses.replace(DRILL, price=79.0), LAMP, new]).products
     added, removed, changed = (ProductList(1, (name,)) for name in ("é", "d", "b"))
@@ -38,7 +38,7 @@ def test_products_are_counted_by_what_happened_to_them_with_examples(tmp_path: P
     assert compare_versions(Store(tmp_path), "v000001", "v000002", examples=0).products.added == ProductList(1)
 
 
-def test_each_field_is_counted_in_how_many_products_it_changed_most_often_first(tmp_path: Path) -> None:
+def test_changed_fields_are_counted_most_frequent_first(tmp_path: Path) -> None:
     drill = dataclasses.replace(DRILL, price=79.0, attributes={"colour": "red", "weight": 1.5, "volt": 18.0})
     hose = dataclasses.replace(HOSE, price=19.0, availability=None, identifiers={"sku": ("H2",)})
     lamp = dataclasses.replace(LAMP, price=5.0, title="lamp")
@@ -54,7 +54,7 @@ def test_each_field_is_counted_in_how_many_products_it_changed_most_often_first(
     ]
 
 
-def test_fields_come_go_and_change_their_kind(tmp_path: Path) -> None:
+def test_added_removed_and_retyped_fields_are_reported(tmp_path: Path) -> None:
     before = [DRILL, dataclasses.replace(LAMP, attributes={"watt": 5.0, "shade": "white"})]
     after = [dataclasses.replace(DRILL, brand="", attributes={"watt": "five"}), LAMP, HOSE]
     found = difference(tmp_path, before, after).fields
@@ -63,7 +63,7 @@ def test_fields_come_go_and_change_their_kind(tmp_path: Path) -> None:
     assert found.retyped == {"attributes.watt": ("number", "text")}
 
 
-def test_settings_and_the_encoder_are_named_with_both_values(tmp_path: Path) -> None:
+def test_changed_settings_and_encoder_have_both_values(tmp_path: Path) -> None:
     made = Made(encoder="encoder-2", synonyms="sofa => couch\nhdd => disk", kind=VectorIndexKind.GRAPH)
     publish_products(tmp_path, numbered(40), Made(synonyms="sofa => couch"))
     publish_products(tmp_path, numbered(40), made)
@@ -77,7 +77,7 @@ def test_settings_and_the_encoder_are_named_with_both_values(tmp_path: Path) -> 
     assert not found.is_empty
 
 
-def test_rows_read_and_rejected_stand_beside_the_products(tmp_path: Path) -> None:
+def test_report_includes_read_and_rejected_rows(tmp_path: Path) -> None:
     publish_products(tmp_path, [DRILL], Made(report={"read": 3, "rejected": {"no title": 1, "no id": 1}}))
     publish_products(tmp_path, [DRILL], Made(report={"read": "many", "rejected": 7}))
     found = compare_versions(Store(tmp_path), "v000001", "v000002")
@@ -85,19 +85,19 @@ def test_rows_read_and_rejected_stand_beside_the_products(tmp_path: Path) -> Non
     assert (found.after.rows_read, found.after.rows_rejected) == (0, 0)
 
 
-def test_two_versions_of_one_catalog_do_not_differ_and_a_version_not_from_itself(tmp_path: Path) -> None:
+def test_equal_catalogs_have_no_differences(tmp_path: Path) -> None:
     assert difference(tmp_path, [DRILL, HOSE], [HOSE, DRILL]).is_empty
     assert compare_versions(Store(tmp_path), "v000001", "v000001").is_empty
 
 
-def test_an_unknown_version_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+def test_unknown_version_error_lists_the_versions(tmp_path: Path) -> None:
     publish_products(tmp_path, [DRILL])
     for pair in (("v000001", "v000009"), ("v000009", "v000001")):
         with pytest.raises(UnknownVersionError, match=r"no version 'v000009'; it holds v000001$"):
             compare_versions(Store(tmp_path), *pair)
 
 
-def test_a_product_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
+def test_unreadable_product_is_damage(tmp_path: Path) -> None:
     publish_products(tmp_path, [DRILL])
     publish_products(tmp_path, [dataclasses.replace(DRILL, price=88.0)])
     path = Store(tmp_path).version_folder("v000002") / PRODUCTS_FILE
@@ -108,7 +108,7 @@ def test_a_product_that_cannot_be_read_is_damage(tmp_path: Path) -> None:
 
 @settings(max_examples=40)
 @given(one=products(), other=products(), shared=st.data())
-def test_a_plain_comparison_of_two_dictionaries_finds_the_same(
+def test_diff_equals_a_dictionary_comparison(
     tmp_path_factory: pytest.TempPathFactory, one: list[Product], other: list[Product], shared: st.DataObject
 ) -> None:
     kept = shared.draw(st.lists(st.sampled_from(one), unique_by=lambda product: product.id))

@@ -46,12 +46,12 @@ def changes() -> st.SearchStrategy[Change]:
 
 
 @given(changes())
-def test_writing_and_reading_gives_the_sound_change(change: Change) -> None:
+def test_change_round_trips_validated(change: Change) -> None:
     assert change_from_json(change_to_json(change)) == validate_change(change)
     assert validate_change(validate_change(change)) == validate_change(change)
 
 
-def test_the_form_on_disk() -> None:
+def test_format_on_disk() -> None:
     moment = datetime(2026, 1, 31, tzinfo=UTC)
     assert change_to_json(Upsert(DRILL)) == b'{"type":"upsert","product":{"id":"a1","title":"Drill","price":99.5}}'
     assert change_to_json(Delete("a1")) == b'{"type":"delete","id":"a1"}'
@@ -62,7 +62,7 @@ def test_the_form_on_disk() -> None:
     )
 
 
-def test_what_a_product_is_after_a_change() -> None:
+def test_apply_change_returns_the_changed_product() -> None:
     other = Product("a1", "Hammer drill")
     assert apply_change(DRILL, Upsert(other)) == apply_change(None, Upsert(other)) == other
     assert apply_change(DRILL, Delete("a1")) is apply_change(None, Delete("a1")) is None
@@ -92,7 +92,7 @@ def test_a_change_over_a_megabyte_is_refused() -> None:
         ]
     )
 )
-def test_anything_else_is_damage(line: bytes) -> None:
+def test_invalid_line_is_damage(line: bytes) -> None:
     with pytest.raises(StoreDamagedError, match="a stored live change cannot be read"):
         change_from_json(line)
 
@@ -129,7 +129,7 @@ class TestMergeProducts:
             ("both agree at last", {"price": 79.0}, {"price": 79.0}, {"price": 79.0}),
         ],
     )
-    def test_fields(self, what: str, live: object, feed: object, expected: object) -> None:
+    def test_fields_are_merged(self, what: str, live: object, feed: object, expected: object) -> None:
         one, two, three = (dataclasses.replace(BASE, **each) for each in (live, feed, expected))  # type: ignore[arg-type]
         assert merge_products(BASE, one, two) == three, what
 
@@ -144,7 +144,7 @@ class TestMergeProducts:
             ({"colour": "red", "volts": 18.0}, {"volts": 18.0}, {"volts": 18.0}),
         ],
     )
-    def test_each_attribute_on_its_own(
+    def test_attributes_are_merged_separately(
         self, live: dict[str, str | float], feed: dict[str, str | float], expected: dict[str, str | float]
     ) -> None:
         one, two = (dataclasses.replace(BASE, attributes=each) for each in (live, feed))
@@ -152,13 +152,13 @@ class TestMergeProducts:
         assert found is not None
         assert found.attributes == expected
 
-    def test_true_and_one_are_two_values(self) -> None:
+    def test_true_and_1_are_different_values(self) -> None:
         base, live, feed = (Product("a", "b", attributes={"x": value}) for value in (True, "live", 1.0))
         found = merge_products(base, live, feed)
         assert found is not None
         assert found.attributes["x"] is feed.attributes["x"]
 
-    def test_a_product_that_is_missing_somewhere_is_taken_whole(self) -> None:
+    def test_product_missing_on_one_side_is_not_merged_by_field(self) -> None:
         changed = dataclasses.replace(BASE, price=5.0)
         assert merge_products(BASE, None, BASE) is None, "a deleted product stays away"
         assert merge_products(BASE, None, None) is None
@@ -168,17 +168,15 @@ class TestMergeProducts:
         assert merge_products(BASE, changed, None) is None, "one that the feed dropped is gone"
 
     @given(VERSIONS, VERSIONS)
-    def test_without_a_change_the_feed_is_taken(self, base: Product | None, feed: Product | None) -> None:
+    def test_feed_wins_without_a_live_change(self, base: Product | None, feed: Product | None) -> None:
         assert merge_products(base, base, feed) == feed
 
     @given(VERSIONS, VERSIONS)
-    def test_without_news_from_the_feed_the_change_stands(self, base: Product | None, live: Product | None) -> None:
+    def test_live_change_wins_if_the_feed_is_unchanged(self, base: Product | None, live: Product | None) -> None:
         assert merge_products(base, live, base) == live
 
     @given(VERSIONS, VERSIONS, VERSIONS)
-    def test_folding_again_changes_nothing(
-        self, base: Product | None, live: Product | None, feed: Product | None
-    ) -> None:
+    def test_merge_is_idempotent(self, base: Product | None, live: Product | None, feed: Product | None) -> None:
         once = merge_products(base, live, feed)
         assert merge_products(feed, once, feed) == once
 
@@ -197,7 +195,7 @@ class TestMergeProducts:
 
 
 class TestPendingUpdate:
-    def test_it_is_carried_from_version_to_version_until_the_feed_moves(self) -> None:
+    def test_update_stays_pending_until_the_feed_value_changes(self) -> None:
         update = PendingUpdate("a1", BASE, dataclasses.replace(BASE, price=79.0, brand="B"))
         feeds = [dataclasses.replace(BASE, price=price, brand=brand) for price, brand in ((99.0, "C"), (89.0, "C"))]
         assert not PendingUpdate("a1", BASE, BASE).is_pending
@@ -219,7 +217,7 @@ class TestFiles:
         assert list(read_pending_updates(tmp_path / "update")) == kept
 
     @pytest.mark.parametrize("ids", [("b", "a"), ("a", "a")])
-    def test_another_order_is_refused(self, tmp_path: Path, ids: tuple[str, str]) -> None:
+    def test_unsorted_file_is_refused(self, tmp_path: Path, ids: tuple[str, str]) -> None:
         with pytest.raises(ValueError, match="sorted by id"):
             write_pending_updates(tmp_path / "update", [PendingUpdate(each, None, Product(each, "x")) for each in ids])
         with pytest.raises(StoreDamagedError, match="No such file"):
@@ -238,7 +236,7 @@ class TestFiles:
             b'{"live":{"id":"b","title":"x"}}\n{"live":{"id":"a","title":"x"}}\n',
         ],
     )
-    def test_a_damaged_file_is_told(self, tmp_path: Path, content: bytes) -> None:
+    def test_damaged_file_raises(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "update").write_bytes(content)
         with pytest.raises(StoreDamagedError, match=r"pending updates .*line \d.*; rebuild the index"):
             list(read_pending_updates(tmp_path / "update"))

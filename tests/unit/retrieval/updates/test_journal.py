@@ -39,7 +39,7 @@ def seqs(journal: Journal, since: int = 0) -> list[int]:
 
 
 class TestAppending:
-    def test_changes_come_back_in_their_order_with_their_numbers_and_time(self, tmp_path: Path) -> None:
+    def test_changes_are_read_in_order_with_number_and_time(self, tmp_path: Path) -> None:
         moment = datetime(2026, 1, 31, 12, 0, 0, 5, UTC)
         with Journal(tmp_path, clock=lambda: moment) as journal:
             assert journal.append(CHANGES) == [1, 2, 3]
@@ -50,9 +50,7 @@ class TestAppending:
             assert seqs(journal, 4) == []
             assert journal.last() == 4
 
-    def test_one_unsound_change_lets_none_be_taken_and_too_many_are_refused_whole(
-        self, journal: Journal, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_invalid_or_oversized_call_appends_nothing(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ChangeError, match="product 'a': price is -1"):
             journal.append([*CHANGES, Patch("a", {"price": -1})])
         assert (journal.last(), seqs(journal)) == (0, [])
@@ -61,7 +59,7 @@ class TestAppending:
             journal.append([Delete("a"), Delete("b"), Delete("c")])
         assert journal.append([Delete("a")]) == [1]
 
-    def test_another_journal_of_the_same_store_sees_them_at_once(self, journal: Journal, tmp_path: Path) -> None:
+    def test_other_journal_of_the_store_sees_changes_at_once(self, journal: Journal, tmp_path: Path) -> None:
         with Journal(tmp_path) as other:
             assert seqs(other) == []
             journal.append(CHANGES)
@@ -69,7 +67,7 @@ class TestAppending:
             assert other.append([Delete("c")]) == [4]
             assert seqs(journal) == [1, 2, 3, 4]
 
-    def test_long_changes_and_more_than_a_batch_are_read_whole_while_others_write(self, journal: Journal) -> None:
+    def test_long_changes_and_batches_are_read_during_writes(self, journal: Journal) -> None:
         journal.append([Upsert(Product(f"p{place}", "long", "x" * 900_000)) for place in range(7)])
         journal.append([Delete(f"p{place}") for place in range(2_493)])
         found = journal.since(0)
@@ -77,7 +75,7 @@ class TestAppending:
         assert journal.append([Delete("last")]) == [2_501]
         assert [first.seq, *(entry.seq for entry in found)] == list(range(1, 2_502))
 
-    def test_many_threads_get_numbers_of_their_own(self, journal: Journal) -> None:
+    def test_concurrent_appends_get_distinct_numbers(self, journal: Journal) -> None:
         def work(name: int) -> list[int]:
             given: list[int] = []
             for place in range(20):
@@ -98,7 +96,7 @@ class TestAppending:
 
 
 class TestForgetting:
-    def test_numbers_are_not_given_again(self, journal: Journal, tmp_path: Path) -> None:
+    def test_numbers_are_not_reused(self, journal: Journal, tmp_path: Path) -> None:
         journal.append(CHANGES)
         assert (journal.forget(2), seqs(journal)) == (2, [3])
         assert (journal.forget(10), seqs(journal), journal.last()) == (1, [], 3)
@@ -106,14 +104,14 @@ class TestForgetting:
             assert other.append([Delete("c")]) == [4]
             assert seqs(other) == [4]
 
-    def test_a_lost_or_older_journal_goes_on_behind_what_a_version_holds(self, journal: Journal) -> None:
+    def test_lost_or_older_journal_continues_after_the_version(self, journal: Journal) -> None:
         assert journal.append(CHANGES, above=57) == [58, 59, 60]
         assert seqs(journal, 57) == [58, 59, 60]
         assert journal.append([Delete("c")], above=57) == [61]
         assert journal.append([Delete("c")], above=99) == [100]
         assert seqs(journal) == [100]
 
-    def test_who_reads_meanwhile_misses_nothing(self, journal: Journal, tmp_path: Path) -> None:
+    def test_reader_during_pruning_misses_nothing(self, journal: Journal, tmp_path: Path) -> None:
         for name in ("a", "b", "c"):
             journal.append([Delete(name)])
         journal.append([Delete(f"p{place}") for place in range(2_000)])
@@ -124,9 +122,7 @@ class TestForgetting:
             other.append([Delete("last")])
         assert [first, *(entry.seq for entry in found)][-1] == 2_004
 
-    def test_the_room_is_given_back_and_who_could_write_before_still_can(
-        self, journal: Journal, tmp_path: Path
-    ) -> None:
+    def test_pruning_frees_space_and_keeps_permissions(self, journal: Journal, tmp_path: Path) -> None:
         journal.append([Upsert(Product("p", "long", "x" * 9_000))])
         for name in (JOURNAL, COPY):
             (tmp_path / name).chmod(0o664)
@@ -137,9 +133,7 @@ class TestForgetting:
 
 
 class TestLookingForChanges:
-    def test_the_stamp_moves_with_every_append_of_anybody_and_stays_without(
-        self, journal: Journal, tmp_path: Path
-    ) -> None:
+    def test_stamp_changes_with_every_append_only(self, journal: Journal, tmp_path: Path) -> None:
         stamps = [journal.changed_stamp()]
         assert journal.changed_stamp() == stamps[0]
         with Journal(tmp_path) as other:
@@ -157,7 +151,7 @@ class TestLookingForChanges:
         assert (journal.append([]), journal.problems()) == ([], [])
         assert not list(tmp_path.iterdir())
 
-    def test_a_journal_that_took_the_place_of_another_is_seen(self, journal: Journal, tmp_path: Path) -> None:
+    def test_replaced_journal_is_detected(self, journal: Journal, tmp_path: Path) -> None:
         journal.append(CHANGES)
         before = journal.changed_stamp()
         (tmp_path / "other").mkdir()
@@ -226,7 +220,7 @@ with Journal(Path(sys.argv[1])) as journal:
             (FILES, hide, ("it cannot be read (Permission denied); check the permissions of it", "()")),
         ],
     )
-    def test_what_can_be_read_is_read_and_nothing_is_taken(
+    def test_read_only_store_is_read_and_refuses_changes(
         self, tmp_path: Path, names: Sequence[str], harm: Callable[[Path], object], told: tuple[str, ...]
     ) -> None:
         with Journal(tmp_path) as journal:
@@ -238,9 +232,7 @@ with Journal(Path(sys.argv[1])) as journal:
 
 
 class TestWaiting:
-    def test_who_reads_hardly_waits_for_a_writer_whose_change_is_not_taken_yet(
-        self, journal: Journal, tmp_path: Path
-    ) -> None:
+    def test_reader_does_not_wait_for_an_unfinished_append(self, journal: Journal, tmp_path: Path) -> None:
         journal.append(CHANGES)
         whole = (tmp_path / JOURNAL).read_bytes()
         with lock_folder(tmp_path, 1), (tmp_path / JOURNAL).open("ab") as file:
@@ -250,7 +242,7 @@ class TestWaiting:
         assert seqs(journal) == [1, 2, 3, 4], "its writer was killed, so it is there in part, and is made whole"
         assert (tmp_path / COPY).read_bytes()[: len(whole)] == whole
 
-    def test_who_writes_for_too_long_is_not_waited_for(
+    def test_wait_for_a_slow_writer_is_bounded(
         self, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("retrieval.updates.journal._WAIT_SECONDS", 0.05)
@@ -314,13 +306,13 @@ def assert_mended(root: Path, expected: list[Change]) -> None:
 
 
 class TestOneCopy:
-    def test_after_any_harm_every_change_is_there_and_more_can_be_taken(self, root: Path) -> None:
+    def test_damage_to_one_copy_loses_no_change(self, root: Path) -> None:
         for harmed in harms(contents(root)):
             put(root, harmed)
             assert_mended(root, [*CHANGES, LATER])
 
     @pytest.mark.parametrize("name", FILES)
-    def test_what_was_mended_is_told(self, root: Path, name: str) -> None:
+    def test_repair_is_reported(self, root: Path, name: str) -> None:
         whole = (root / name).read_bytes()
         place = whole.index(b"drill")
         (root / name).write_bytes(flipped(whole, place))
@@ -346,7 +338,7 @@ class TestOneCopy:
             (lambda path: path.write_bytes(bytes(8192)), "its header has another checksum"),
         ],
     )
-    def test_each_harm_is_named(self, root: Path, name: str, harm: object, told: str) -> None:
+    def test_each_kind_of_damage_is_named(self, root: Path, name: str, harm: object, told: str) -> None:
         assert callable(harm)
         harm(root / name)
         with Journal(root) as journal:
@@ -356,7 +348,7 @@ class TestOneCopy:
         assert_mended(root, [*CHANGES, LATER, LATER])
 
     @pytest.mark.parametrize("name", FILES)
-    def test_what_cannot_be_mended_is_read_from_the_other_and_takes_nothing(self, root: Path, name: str) -> None:
+    def test_unrepairable_copy_is_read_from_the_other_and_refuses_changes(self, root: Path, name: str) -> None:
         (root / name).unlink()
         (root / name).mkdir()
         with Journal(root) as journal:
@@ -369,7 +361,7 @@ class TestOneCopy:
         (root / name).rmdir()
         assert_mended(root, [*CHANGES, LATER])
 
-    def test_a_journal_that_is_open_mends_as_well(self, root: Path) -> None:
+    def test_open_journal_repairs_damage(self, root: Path) -> None:
         with Journal(root) as journal:
             assert changes(journal) == [*CHANGES, LATER]
             for count, name in enumerate(FILES * 2, 5):
@@ -381,7 +373,7 @@ class TestOneCopy:
             assert len(journal.notices) == 2
 
     @pytest.mark.parametrize("name", FILES)
-    def test_an_old_copy_of_one_file_counts_for_nothing(self, root: Path, name: str) -> None:
+    def test_outdated_copy_is_ignored(self, root: Path, name: str) -> None:
         old = contents(root)
         with Journal(root) as journal:
             journal.append([LATER])
@@ -393,7 +385,7 @@ class TestOneCopy:
         with Journal(root) as journal:
             assert journal.append([LATER]) == [6]
 
-    def test_both_may_be_harmed_in_different_places(self, root: Path) -> None:
+    def test_damage_in_different_places_of_both_copies_loses_nothing(self, root: Path) -> None:
         whole = (root / JOURNAL).read_bytes()
         put(root, {name: flipped(whole, whole.index(part)) for name, part in ((JOURNAL, b"drill"), (COPY, b"later"))})
         with Journal(root) as journal:
@@ -403,7 +395,7 @@ class TestOneCopy:
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
 @pytest.mark.parametrize("failing", [1, 2])
-def test_what_cannot_be_written_to_one_copy_is_in_neither(
+def test_failed_write_to_one_copy_appends_to_neither(
     root: Path, monkeypatch: pytest.MonkeyPatch, call: str, failing: int
 ) -> None:
     before = contents(root)
@@ -426,7 +418,7 @@ def test_what_cannot_be_written_to_one_copy_is_in_neither(
 
 
 class TestBothCopies:
-    def test_what_is_damaged_in_both_is_refused_and_never_read_otherwise(self, root: Path) -> None:
+    def test_change_damaged_in_both_copies_is_refused(self, root: Path) -> None:
         left = contents(root)
         for place in range(HEADER_BYTES, len(left[COPY]), 7):
             harmed = {name: flipped(content, place) for name, content in left.items()}
@@ -442,7 +434,7 @@ class TestBothCopies:
             assert contents(root) == harmed
 
     @pytest.mark.parametrize("content", [b"", b"no journal at all" * 100, bytes(8192)])
-    def test_files_that_are_no_journal_are_refused(self, tmp_path: Path, content: bytes) -> None:
+    def test_other_files_are_refused(self, tmp_path: Path, content: bytes) -> None:
         put(tmp_path, dict.fromkeys(FILES, content))
         with Journal(tmp_path) as journal:
             for use in (journal.last, lambda: journal.append([LATER]), lambda: changes(journal)):
@@ -458,7 +450,7 @@ class TestBothCopies:
         with Journal(root) as journal, pytest.raises(StoreForeignError, match="schema 2, this program reads 1"):
             journal.last()
 
-    def test_changes_that_a_version_has_need_not_be_there(self, root: Path) -> None:
+    def test_changes_contained_in_a_version_are_not_required(self, root: Path) -> None:
         left = contents(root)
         put(root, {name: flipped(content, content.index(b"drill")) for name, content in left.items()})
         with Journal(root) as journal:
@@ -471,7 +463,7 @@ class TestBothCopies:
             assert journal.problems() == []
             assert changes(journal, 2) == [CHANGES[2], LATER, LATER]
 
-    def test_damaged_lines_are_not_spread_to_the_copy_that_has_them_whole(self, root: Path) -> None:
+    def test_damage_is_not_copied_to_the_intact_copy(self, root: Path) -> None:
         left = contents(root)
         harmed = flipped(left[JOURNAL], left[JOURNAL].index(b"drill"))
         put(root, {JOURNAL: harmed, COPY: left[COPY][:-3]})
@@ -479,14 +471,14 @@ class TestBothCopies:
             journal.append([LATER], above=2)
         assert_mended(root, [*CHANGES, LATER, LATER])
 
-    def test_two_files_that_lost_their_ends_are_noticed_by_who_read_them(self, root: Path) -> None:
+    def test_truncation_of_both_copies_is_detected_by_readers(self, root: Path) -> None:
         with Journal(root) as journal:
             assert journal.last() == 4
             put(root, {name: content[:-30] for name, content in contents(root).items()})
             with pytest.raises(StoreDamagedError):
                 journal.append([LATER])
 
-    def test_sealed_lines_that_are_no_changes_are_refused(self, root: Path) -> None:
+    def test_sealed_lines_without_valid_changes_are_refused(self, root: Path) -> None:
         for name in FILES:
             with (root / name).open("ab") as file:
                 file.write(pack_frame(5, 0, [b'{"type":"rename","id":"a"}']))
@@ -505,7 +497,7 @@ class TestKilledWriters:
             journal.append(OLD)
         return before, (root / JOURNAL).read_bytes()
 
-    def test_an_append_is_taken_whole_or_not_at_all(self, root: Path) -> None:
+    def test_append_is_atomic(self, root: Path) -> None:
         before, after = self.appended(root)
         sizes = [*range(len(before), len(after), 23), len(before) + HEAD_BYTES, len(after) - 1, len(after)]
         states = [(size, len(before)) for size in sizes] + [(len(after), size) for size in sizes]
@@ -518,7 +510,7 @@ class TestKilledWriters:
                 assert journal.notices == ()
             assert_mended(root, found)
 
-    def test_no_harm_to_what_a_killed_writer_left_loses_a_change(self, root: Path) -> None:
+    def test_damage_after_a_killed_writer_loses_no_change(self, root: Path) -> None:
         before, after = self.appended(root)
         middle = (len(before) + len(after)) // 2
         for first, second in ((middle, len(before)), (len(after), len(before)), (len(after), middle)):
@@ -529,7 +521,7 @@ class TestKilledWriters:
                 assert found in (OLD, NEW)
                 assert_mended(root, found)
 
-    def test_forgetting_is_done_or_not_and_no_harm_loses_what_was_kept(self, root: Path) -> None:
+    def test_killed_pruning_is_atomic(self, root: Path) -> None:
         before = contents(root)[COPY]
         with Journal(root) as journal:
             journal.forget(1)
@@ -542,7 +534,7 @@ class TestKilledWriters:
                 assert changes(journal, 1) == [*CHANGES[1:], LATER, LATER]
                 assert journal.problems() == []
 
-    def test_a_journal_that_was_just_being_made_is_empty_and_whole(self, root: Path) -> None:
+    def test_partially_created_journal_is_empty_and_valid(self, root: Path) -> None:
         put(root, {JOURNAL: contents(root)[JOURNAL][:HEADER_BYTES]})
         with Journal(root) as journal:
             assert journal.problems() == []
@@ -556,7 +548,7 @@ class TestKilledWriters:
     steps=st.lists(st.sampled_from(("append", "append", "forget", "harm", "kill", "open")), max_size=25),
     seed=st.integers(0, 2**32),
 )
-def test_any_history_of_appends_forgetting_kills_and_harms_keeps_every_change(
+def test_random_appends_prunings_kills_and_damage_lose_no_change(
     tmp_path_factory: pytest.TempPathFactory, steps: list[str], seed: int
 ) -> None:
     root = tmp_path_factory.mktemp("any")

@@ -38,18 +38,18 @@ FIELDS = [field.name for field in dataclasses.fields(Product)]
 
 class TestWholeProducts:
     @given(products())
-    def test_a_right_product_stays_as_it_is(self, each: list[Product]) -> None:
+    def test_valid_product_is_unchanged(self, each: list[Product]) -> None:
         for product in each:
             assert validate_product(product) == product
 
-    def test_every_field_is_checked(self) -> None:
+    def test_every_field_is_validated(self) -> None:
         for name in FIELDS:
             wrong: Any = {name: object()}
             with pytest.raises(ChangeError) as caught:
                 validate_product(dataclasses.replace(DRILL, **wrong))
             assert caught.value.field == name
 
-    def test_what_python_callers_have_becomes_what_the_index_holds(self) -> None:
+    def test_python_values_are_normalised(self) -> None:
         loose: dict[str, Any] = {
             "category": ["Tools", "Drills"],
             "price": Decimal("9.99"),
@@ -81,11 +81,11 @@ class TestWholeProducts:
         assert product_from_json(product_to_json(product)) == product
 
     @pytest.mark.parametrize("product", [None, "a1", {"id": "a1", "title": "Drill"}])
-    def test_what_is_no_product_is_refused(self, product: object) -> None:
+    def test_invalid_product_is_refused(self, product: object) -> None:
         with pytest.raises(ChangeError, match=r"a product is a shelfwise\.Product, not"):
             validate_product(product)
 
-    def test_the_error_names_product_and_field_and_what_is_right_in_short(self) -> None:
+    def test_error_names_product_field_and_expected_value(self) -> None:
         with pytest.raises(ChangeError) as caught:
             validate_product(dataclasses.replace(DRILL, price=-3.0))
         assert str(caught.value) == "product 'a1': price is -3.0; it must be a finite number from 0"
@@ -97,7 +97,7 @@ class TestWholeProducts:
 
 class TestIds:
     @pytest.mark.parametrize("spelled", ["a", "00123", "gid://shop/1", "商品 1", "x" * MAX_ID_BYTES])
-    def test_ids_as_feeds_have_them(self, spelled: str) -> None:
+    def test_ids_of_feeds_are_accepted(self, spelled: str) -> None:
         assert validate_id(spelled) == spelled
 
     @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ class TestIds:
             (5, "is a text, not"),
         ],
     )
-    def test_ids_that_no_product_can_have(self, spelled: object, problem: str) -> None:
+    def test_invalid_ids_are_refused(self, spelled: object, problem: str) -> None:
         with pytest.raises(ChangeError, match=problem):
             validate_id(spelled)
 
@@ -144,7 +144,7 @@ class TestPatches:
             ("variants", [{"id": "v", "price": 5}], (Variant("v", price=5.0),)),
         ],
     )
-    def test_a_field_takes_its_value(self, name: str, value: object, expected: object) -> None:
+    def test_patch_accepts_values_of_each_field(self, name: str, value: object, expected: object) -> None:
         found = apply_patch(DRILL, {name: value})
         assert getattr(found, name) == expected
         assert dataclasses.replace(found, **{name: getattr(DRILL, name)}) == DRILL
@@ -162,7 +162,7 @@ class TestPatches:
             ({"identifiers.ean": ()}, DRILL.attributes, {"sku": ("A1",)}),
         ],
     )
-    def test_one_attribute_or_identifier_changes_alone(
+    def test_patch_changes_one_attribute_or_identifier(
         self, values: dict[str, object], attributes: dict[str, object], identifiers: dict[str, object]
     ) -> None:
         found = apply_patch(DRILL, values)
@@ -209,7 +209,7 @@ class TestPatches:
             ("variants", ["v"]),
         ],
     )
-    def test_a_wrong_value_is_refused_by_its_field(self, name: str, value: object) -> None:
+    def test_invalid_value_error_names_the_field(self, name: str, value: object) -> None:
         with pytest.raises(ChangeError, match=rf"^product 'a1': {name} is .*; it must be ") as caught:
             apply_patch(DRILL, {name: value})
         assert (caught.value.product, caught.value.field) == ("a1", name)
@@ -226,7 +226,7 @@ class TestPatches:
             ("\ud800", "no field"),
         ],
     )
-    def test_an_unknown_field_is_refused_with_close_ones(self, name: str, message: str) -> None:
+    def test_unknown_field_error_suggests_similar_names(self, name: str, message: str) -> None:
         with pytest.raises(ChangeError, match=message) as caught:
             apply_patch(DRILL, {name: "x"})
         assert caught.value.field == name
@@ -245,7 +245,7 @@ class TestPatches:
             max_size=3,
         )
     )
-    def test_whatever_is_handed_over_only_a_change_error_is_raised(self, values: dict[str, object]) -> None:
+    def test_arbitrary_input_raises_only_change_errors(self, values: dict[str, object]) -> None:
         try:
             once = validate_patch("a1", values)
         except ChangeError:

@@ -98,7 +98,7 @@ class TestHelp:
         assert len(lines) <= 24
         assert max(map(len, lines)) <= 80
 
-    def test_help_imports_no_command(self) -> None:
+    def test_help_imports_no_command_module(self) -> None:
         program = (
             "import sys\nfrom service.cli.main import app\ntry: app(['--help'])\nexcept SystemExit: pass\n"
             "print([name for name in ('numpy', 'polars', 'rich', 'torch') if name in sys.modules])"
@@ -108,14 +108,14 @@ class TestHelp:
 
 
 class TestOneJsonDocument:
-    def test_rebuild(self, built: Built) -> None:
+    def test_rebuild_prints_one_json_document(self, built: Built) -> None:
         report = built.rebuilt.document()
         assert (report["version"], report["published"], report["products"], report["read"]) == ("v000001", True, 4, 5)
         assert (report["encoded"], report["reused"], sum(report["rejected"].values())) == (4, 0, 1)
         for phase in ("read", "load encoder", "encode", "index", "publish"):
             assert f"✓ {phase}" in built.rebuilt.err
 
-    def test_check(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_check_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         page, rejected = tmp_path / "report.html", tmp_path / "rejected.jsonl"
         report = run("check", built.feed, "--html", page, "--rejected", rejected, "--json").document()
         assert (report["read"], report["products"], report["rejected"]["no title"]["count"]) == (5, 4, 1)
@@ -123,7 +123,7 @@ class TestOneJsonDocument:
         assert page.read_text().startswith("<!DOCTYPE html>")
         assert msgspec.json.decode(rejected.read_bytes())["row"] == {"id": "5"}
 
-    def test_live_changes(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_live_changes_print_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = Path(shutil.copytree(built.index, tmp_path / "index"))
         feed = write_feed(tmp_path / "more.jsonl", [Product("9", "enamel kettle", price=30.0)])
         upserted = run("index", "upsert", index, feed, "--json").document()
@@ -138,7 +138,7 @@ class TestOneJsonDocument:
         assert report["changes"] == {"previous_version": "v000001", "added": 1, "changed": 0, "removed": 1}
         assert run("index", "verify", index, "--all").code == 0
 
-    def test_search(self, run: Run, built: Built) -> None:
+    def test_search_prints_one_json_document(self, run: Run, built: Built) -> None:
         arguments = ("search", built.index, "cordless drill", "--filter", "price < 100", "--facet", "brand", "--json")
         page = run(*arguments).document()
         assert page["hits"][0]["product"]["id"] == "1"
@@ -146,14 +146,14 @@ class TestOneJsonDocument:
         assert page["total"] == len(page["hits"]) == sum(each["count"] for each in page["facets"]["brand"]["counts"])
         assert page["version"] == "v000001"
 
-    def test_recommendations_follow_a_history(self, run: Run, built: Built) -> None:
+    def test_recommendations_with_history_print_one_json_document(self, run: Run, built: Built) -> None:
         similar = run("query", "similar", built.index, "1", "--size", "2", "--json").document()["hits"]
         assert similar[0]["product"]["id"] == "2"
         done = run("query", "recommend", built.index, "--history", "1:cart,gone", "--size", "2", "--json")
         assert [hit["product"]["id"] for hit in done.document()["hits"]] == [hit["product"]["id"] for hit in similar]
         assert "warning: no product has the id gone: what was done with it counts for nothing" in done.err
 
-    def test_evaluate(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_evaluate_prints_one_json_document(self, run: Run, built: Built, tmp_path: Path) -> None:
         run_file = tmp_path / "run.txt"
         stages = "bm25,dense,merged"
         arguments = ("evaluate", built.index, built.judgments, "--stage", stages, "--run", run_file, "--json")
@@ -165,7 +165,7 @@ class TestOneJsonDocument:
         assert written == ["run.bm25.txt", "run.dense.txt", "run.merged.txt"]
         assert (tmp_path / "run.merged.txt").read_text().startswith("1 Q0 1 1 100 shelfwise-merged\n")
 
-    def test_bench_latency(self, run: Run, built: Built) -> None:
+    def test_bench_latency_prints_one_json_document(self, run: Run, built: Built) -> None:
         result = run("bench", "latency", built.index, "--count", "100", "--threads", "2", "--json").document()
         assert (result["products"], result["searches"], result["threads"]) == (4, 100, 2)
         assert list(result["stages"]) == ["bm25", "dense", "merged", "ranked"]
@@ -175,7 +175,7 @@ class TestOneJsonDocument:
         assert result["import_seconds"] > 0
         assert result["open_seconds"] > 0
 
-    def test_bench_recall(self, run: Run, built: Built) -> None:
+    def test_bench_recall_prints_one_json_document(self, run: Run, built: Built) -> None:
         arguments = ("bench", "recall", built.index, "--judgments", built.judgments, "--count", "10", "--json")
         result = run(*arguments).document()
         assert (result["vectors"], result["index"]) == (4, "exact")
@@ -185,28 +185,28 @@ class TestOneJsonDocument:
 
 
 class TestForPeople:
-    def test_search_groups(self, run: Run, built: Built) -> None:
+    def test_search_shows_groups(self, run: Run, built: Built) -> None:
         done = run("search", built.index, "", "--group", "brand")
         assert " +" in done.out
         assert " groups, page 1" in done.out
         assert_refused(run("search", built.index, "drill", "--group", "brnd"), "brnd", "brand")
         assert_refused(run("search", built.index, "drill", "--diversity", "2"), "diversity is 2.0, it can be 0 to 1")
 
-    def test_search_shows_titles_prices_and_what_each_stage_gave(self, run: Run, built: Built) -> None:
+    def test_search_shows_titles_prices_and_stage_scores(self, run: Run, built: Built) -> None:
         done = run("search", built.index, "电钻", "--explain")
         assert done.code == 0
         assert "无线电钻" in done.out
         assert "75.00" in done.out
         assert all(stage in done.out for stage in ("bm25", "dense", "merged"))
 
-    def test_an_unchanged_rebuild_says_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_unchanged_rebuild_prints_that_nothing_changed(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = shutil.copytree(built.index, tmp_path / "index")
         done = run("rebuild", index, built.feed, "--encoder", ENCODER, "--runtime", "onnx-int8", "--force")
         assert done.code == 0
         assert "Nothing changed since v000001, which still serves." in done.out
         assert "4 of 5 rows read" in done.out
 
-    def test_a_damaged_version_is_passed_over_with_a_warning(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_damaged_version_is_skipped_with_a_warning(self, run: Run, built: Built, tmp_path: Path) -> None:
         index = Path(shutil.copytree(built.index, tmp_path / "index"))
         shutil.copytree(index / "versions" / "v000001", index / "versions" / "v000002")
         (index / "CURRENT").write_text("v000002\n")
@@ -216,7 +216,7 @@ class TestForPeople:
 
 
 class TestRefusals:
-    def test_a_publish_that_loses_much_is_refused_with_numbers(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_publish_guard_error_has_counts(self, run: Run, built: Built, tmp_path: Path) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")
         done = run("rebuild", built.index, write_feed(tmp_path / "half.jsonl", CATALOG[:2]), "--encoder", ENCODER)
@@ -232,7 +232,7 @@ class TestRefusals:
         assert "read" not in done.err.split("error:")[0]
         assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
 
-    def test_what_is_wrong_is_named(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_errors_name_the_problem(self, run: Run, built: Built, tmp_path: Path) -> None:
         rules, judgments = tmp_path / "rules.toml", tmp_path / "bad.tsv"
         rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
         judgments.write_text("query\tproduct_id\tgrade\nq\ta\tgood\n")
@@ -252,7 +252,7 @@ class TestRefusals:
         "arguments",
         [("search",), ("serch", "x"), ("rebuild", "--kep", "3", "x"), ("bench", "latency", "x", "--count", "a")],
     )
-    def test_misuse_ends_with_2(self, run: Run, arguments: tuple[str, ...]) -> None:
+    def test_usage_errors_exit_with_2(self, run: Run, arguments: tuple[str, ...]) -> None:
         done = run(*arguments)
         assert (done.code, done.out) == (2, "")
         assert "Usage: " in done.err

@@ -79,7 +79,7 @@ def held(index: Path) -> int:
         return store.count()
 
 
-def test_import_counts_what_it_takes_and_sets_aside_and_takes_nothing_twice(index: Path, log: Path) -> None:
+def test_import_counts_events_and_rejected_rows_and_is_idempotent(index: Path, log: Path) -> None:
     report = imported(index, log)
     assert report["added"] == held(index) == EVENTS
     assert sum(each["count"] for each in report["rejected"].values()) == 2
@@ -96,7 +96,7 @@ def test_import_counts_what_it_takes_and_sets_aside_and_takes_nothing_twice(inde
     assert (report["added"], report["repeated"], held(index)) == (0, EVENTS, EVENTS)
 
 
-def test_refresh_makes_tables_and_again_only_what_changed(filled: Path, products: Sequence[str]) -> None:
+def test_refresh_builds_tables_and_then_only_changes(filled: Path, products: Sequence[str]) -> None:
     done = document("events", "refresh", filled)
     assert (done["days_made"], done["events"]) == (1, EVENTS)
     derived = open_derived(filled / EVENTS_FOLDER / DERIVED_FOLDER)
@@ -107,7 +107,7 @@ def test_refresh_makes_tables_and_again_only_what_changed(filled: Path, products
     assert "popularity: 2" in text
 
 
-def test_a_shopper_who_is_forgotten_is_in_no_file(filled: Path) -> None:
+def test_erased_shopper_is_in_no_file(filled: Path) -> None:
     run("events", "refresh", filled)
     done = document("events", "forget", filled, "shopper-0")
     assert (done["events"], done["rejected_rows"]) == (7, 1)
@@ -119,20 +119,20 @@ def test_a_shopper_who_is_forgotten_is_in_no_file(filled: Path) -> None:
     assert run("events", "forget", filled, "").code == 2
 
 
-def test_a_shopper_is_forgotten_under_every_key(filled: Path, tmp_path: Path) -> None:
+def test_shopper_is_erased_under_every_pseudonym_key(filled: Path, tmp_path: Path) -> None:
     shown("events", "rotate-key", filled)
     row = {"kind": "click", "product_id": "p", "shopper": "shopper-1", "time": START}
     imported(filled, write_log(tmp_path / "more.jsonl", [row]))
     assert document("events", "forget", filled, "shopper-1")["events"] == 7 + 1
 
 
-def test_export_writes_what_is_there(filled: Path, tmp_path: Path) -> None:
+def test_export_writes_all_events(filled: Path, tmp_path: Path) -> None:
     exported = document("events", "export", filled, "--out", tmp_path / "out")
     assert exported["files"] == {"events-2026-03.parquet": EVENTS}
     assert pl.read_parquet(tmp_path / "out" / "events-2026-03.parquet").height == EVENTS
 
 
-def test_expire_removes_events_and_what_was_made_of_them(filled: Path) -> None:
+def test_expire_removes_events_and_derived_data(filled: Path) -> None:
     run("events", "refresh", filled, "--days", 20)
     with pytest.raises(SettingError):
         run("events", "expire", filled)
@@ -143,7 +143,7 @@ def test_expire_removes_events_and_what_was_made_of_them(filled: Path) -> None:
     assert open_derived(derived).manifest.options["days"] == 20
 
 
-def test_a_key_goes_when_nothing_is_under_it_any_more(filled: Path) -> None:
+def test_unused_pseudonym_key_is_removed(filled: Path) -> None:
     run("events", "rotate-key", filled)
     with EventLog.open(filled, Settings(), make=False) as log:
         later = datetime.now(UTC) + timedelta(days=3)
@@ -154,7 +154,7 @@ def test_a_key_goes_when_nothing_is_under_it_any_more(filled: Path) -> None:
         assert expire(log, 30, now=later).keys == ("k1",)
 
 
-def test_refresh_removes_what_is_too_old_where_that_is_set(filled: Path, tmp_path: Path) -> None:
+def test_refresh_applies_the_retention_setting(filled: Path, tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text("[events]\nretention_days = 1\n")
     done = run("events", "refresh", filled, "--settings", settings, "--json")
@@ -163,14 +163,14 @@ def test_refresh_removes_what_is_too_old_where_that_is_set(filled: Path, tmp_pat
 
 
 @pytest.mark.parametrize("command", [["refresh"], ["report"], ["forget", "u1"], ["export"], ["rotate-key"]])
-def test_a_place_without_events_is_told_and_left_as_it_is(command: list[str], tmp_path: Path) -> None:
+def test_directory_without_events_is_reported_and_unchanged(command: list[str], tmp_path: Path) -> None:
     name, *arguments = command
     with pytest.raises(StoreMissingError):
         run("events", name, tmp_path / "typo", *arguments)
     assert not (tmp_path / "typo").exists()
 
 
-def test_a_shopper_of_logs_that_interleave_is_in_no_file(filled: Path, tmp_path: Path) -> None:
+def test_erased_shopper_of_interleaved_logs_is_in_no_file(filled: Path, tmp_path: Path) -> None:
     for part in range(2):
         rows: list[dict[str, object]] = [
             {"kind": "click", "product_id": f"p{n}", "shopper": f"u{n % 97}", "time": START + timedelta(seconds=n)}
@@ -182,7 +182,7 @@ def test_a_shopper_of_logs_that_interleave_is_in_no_file(filled: Path, tmp_path:
         assert (done["events"] > 0, done["found_in"]) == (True, [])
 
 
-def test_events_without_their_keys_are_no_ones_and_that_is_told(filled: Path) -> None:
+def test_events_without_pseudonym_keys_are_reported(filled: Path) -> None:
     (filled / EVENTS_FOLDER / "keys.json").unlink()
     for command, argument in (("forget", "shopper-1"), ("import", "nothing.jsonl")):
         with pytest.raises(StoreError, match="restore the file"):
@@ -190,7 +190,7 @@ def test_events_without_their_keys_are_no_ones_and_that_is_told(filled: Path) ->
     assert not (filled / EVENTS_FOLDER / "keys.json").exists()
 
 
-def test_what_was_set_aside_without_a_name_in_a_forgotten_session_goes_too(filled: Path, tmp_path: Path) -> None:
+def test_anonymous_rejected_rows_of_an_erased_session_are_removed(filled: Path, tmp_path: Path) -> None:
     named = {"kind": "click", "product_id": "p", "shopper": "gone", "session": "s", "position": -1, "time": START}
     rows = [named, {**named, "shopper": ""}, {**named, "shopper": "", "session": "other"}]
     with pytest.raises(FeedError):
@@ -198,7 +198,7 @@ def test_what_was_set_aside_without_a_name_in_a_forgotten_session_goes_too(fille
     assert document("events", "forget", filled, "gone")["rejected_rows"] == 2
 
 
-def test_report_is_shown_written_as_a_page_and_as_json(filled: Path, tmp_path: Path) -> None:
+def test_report_is_printed_and_written_as_page_and_json(filled: Path, tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="refresh"):
         run("events", "report", filled)
     run("events", "refresh", filled)
@@ -217,7 +217,7 @@ def test_events_may_come_before_the_first_rebuild(log: Path, tmp_path: Path, dem
     assert document("events", "refresh", index)["sessions"] == 8
 
 
-def test_what_cannot_be_done_is_refused_with_the_reason(filled: Path, log: Path, tmp_path: Path) -> None:
+def test_invalid_commands_are_refused_with_the_reason(filled: Path, log: Path, tmp_path: Path) -> None:
     bad = write_log(tmp_path / "bad.jsonl", [{"kind": "wish", "product_id": "p1", "shopper": "u1"}])
     with pytest.raises(FeedError, match="unknown kind"):
         run("events", "import", filled, bad, "--workers", 1)

@@ -69,7 +69,7 @@ def damage(root: Path, name: str, file: str = PRODUCTS_FILE) -> None:
 
 
 class TestVersions:
-    def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
+    def test_list_is_newest_first_and_marks_the_serving_version(self, three: Path) -> None:
         head, *rows, total = run("index", "versions", three).out.splitlines()
         assert head.split() == ["version", "created", "products", "changes", "encoder", "size"]
         cells = [row.split() for row in rows]
@@ -78,7 +78,7 @@ class TestVersions:
         assert cells[2][:5] == ["v000001", "2025-01-01", "08:00", "2", "Encoder-1"]
         assert total.startswith("3 versions of ")
 
-    def test_as_json_oldest_first(self, three: Path) -> None:
+    def test_json_list_is_oldest_first(self, three: Path) -> None:
         listed = run("index", "versions", three, "--json").document()
         assert [(each["version"], each["serves"], each["products"]) for each in listed] == [
             ("v000001", False, 2),
@@ -88,7 +88,7 @@ class TestVersions:
         assert listed[2]["changes"] == {"previous_version": "v000002", "added": 0, "changed": 1, "removed": 1}
         assert all(each["bytes"] > 1_000 and not each["problem"] for each in listed)
 
-    def test_a_damaged_version_says_so_and_the_newest_whole_one_has_the_mark(self, root: Path) -> None:
+    def test_damaged_version_is_shown_and_the_newest_intact_one_is_marked(self, root: Path) -> None:
         damage(root, "v000003", MANIFEST)
         (Store(root).version_folder("v000002") / PRODUCTS_FILE).unlink()
         done = run("index", "versions", root)
@@ -96,24 +96,24 @@ class TestVersions:
         assert f"v000002 is damaged: versions/v000002/{PRODUCTS_FILE} is missing" in done.out
         assert [each.version for each in list_versions(Store(root)) if each.serves] == ["v000001"]
 
-    def test_without_a_whole_version_none_serves(self, root: Path) -> None:
+    def test_no_version_serves_if_all_are_damaged(self, root: Path) -> None:
         for name in NAMES:
             damage(root, name, MANIFEST)
         assert not any(each.serves for each in list_versions(Store(root)))
 
-    def test_a_missing_index_is_named_with_the_command_that_makes_it(self, tmp_path: Path) -> None:
+    def test_missing_index_error_names_the_command(self, tmp_path: Path) -> None:
         for command in (("versions",), ("compare",), ("rollback",), ("prune", "--keep", "1"), ("verify",)):
             with pytest.raises(StoreMissingError, match="shelfwise rebuild"):
                 run("index", command[0], tmp_path / "nowhere", *command[1:])
         assert not (tmp_path / "nowhere").exists()
 
-    def test_sizes_are_told_as_people_read_them(self) -> None:
+    def test_sizes_are_human_readable(self) -> None:
         sizes = {0: "0 bytes", 999: "999 bytes", 1_000: "1.0 kB", 1_550_000: "1.6 MB", 3 * 10**15: "3,000.0 TB"}
         assert {size: size_text(size) for size in sizes} == sizes
 
 
 class TestCompare:
-    def test_by_default_the_one_that_serves_with_the_one_before_it(self, three: Path) -> None:
+    def test_default_compares_serving_version_with_the_previous_one(self, three: Path) -> None:
         diff = run("index", "compare", three, "--json").document()
         assert (diff["before"]["version"], diff["after"]["version"]) == ("v000002", "v000003")
         assert diff["products"]["fields"] == {"price": 1}
@@ -123,7 +123,7 @@ class TestCompare:
             assert words in shown
         assert "encoder-2 → encoder-1" in shown
 
-    def test_versions_by_name_in_any_order(self, three: Path) -> None:
+    def test_versions_are_compared_by_name_in_any_order(self, three: Path) -> None:
         diff = run("index", "compare", three, "v000002", "v000001", "--json").document()
         assert (diff["products"]["added"]["count"], diff["products"]["removed"]["examples"]) == (0, ["3"])
         diff = run("index", "compare", three, "v000001", "--examples", "0", "--json").document()
@@ -132,14 +132,14 @@ class TestCompare:
         alike = run("index", "compare", three, "v000001", "v000001").out
         assert "The two answer every search alike." in alike
 
-    def test_the_first_version_has_none_before_it(self, root: Path) -> None:
+    def test_first_version_has_no_previous_one(self, root: Path) -> None:
         Store(root).rollback("v000001")
         with pytest.raises(UnknownVersionError, match="no version before v000001 to compare it with"):
             run("index", "compare", root)
 
 
 class TestRollback:
-    def test_by_default_to_the_one_before(self, root: Path) -> None:
+    def test_default_rolls_back_to_the_previous_version(self, root: Path) -> None:
         done = run("index", "rollback", root)
         assert "v000002 serves: 3 products, made 2025-01-02 08:00." in done.out
         assert f"v000003 is kept; to go back to it: shelfwise index rollback {root} v000003" in done.out
@@ -152,13 +152,13 @@ class TestRollback:
             "passed_over": [],
         }
 
-    def test_and_forward_again_by_name(self, root: Path) -> None:
+    def test_rollback_by_name_works_forwards(self, root: Path) -> None:
         run("index", "rollback", root, "v000001")
         assert run("index", "rollback", root, "v000003", "--json").document()["previous_version"] == "v000001"
         assert Store(root).current() == "v000003"
         assert "v000003 serves already." in run("index", "rollback", root, "v000003").out
 
-    def test_a_damaged_one_is_passed_over_and_that_is_said(self, root: Path) -> None:
+    def test_rollback_skips_and_reports_a_damaged_version(self, root: Path) -> None:
         damage(root, "v000002")
         done = run("index", "rollback", root)
         assert Store(root).current() == "v000001"
@@ -167,7 +167,7 @@ class TestRollback:
             run("index", "rollback", root, "v000002")
         assert Store(root).current() == "v000001"
 
-    def test_one_of_another_text_analysis_is_not_made_to_serve(self, root: Path) -> None:
+    def test_rollback_refuses_a_version_with_another_text_analysis(self, root: Path) -> None:
         reseal(root, "v000002", lambda manifest: msgspec.structs.replace(manifest, analyzer="terms-0+none"))
         with pytest.raises(StoreForeignError, match=r"v000002 was made with the text analysis terms-0\+none, this"):
             run("index", "rollback", root, "v000002")
@@ -175,12 +175,12 @@ class TestRollback:
         run("index", "rollback", root)
         assert Store(root).current() == "v000001"
 
-    def test_a_lost_pointer_is_written_anew(self, root: Path) -> None:
+    def test_missing_pointer_is_rewritten(self, root: Path) -> None:
         (root / CURRENT).write_text("???")
         assert run("index", "rollback", root, "--json").document()["previous_version"] == ""
         assert Store(root).current() == "v000003"
 
-    def test_before_the_first_version_there_is_none(self, root: Path) -> None:
+    def test_rollback_before_the_first_version_is_refused(self, root: Path) -> None:
         run("index", "rollback", root, "v000001")
         with pytest.raises(UnknownVersionError, match="no whole version before v000001: it holds v000001, v000002"):
             run("index", "rollback", root)
@@ -189,13 +189,13 @@ class TestRollback:
 
 
 class TestPrune:
-    def test_a_dry_run_says_what_would_go_and_removes_nothing(self, root: Path) -> None:
+    def test_dry_run_lists_removals_and_removes_nothing(self, root: Path) -> None:
         before = sorted(root.rglob("*"))
         done = run("index", "prune", root, "--keep", "1", "--dry-run")
         assert done.out.startswith("v000001, v000002 and 1 encoder (encoder-2) would be removed: ")
         assert sorted(root.rglob("*")) == before
 
-    def test_the_bytes_that_it_tells_are_freed(self, root: Path) -> None:
+    def test_reported_bytes_are_freed(self, root: Path) -> None:
         def held() -> int:
             # The marks of the lock do not count.
             folders = (root / "versions", root / "encoders")
@@ -212,7 +212,7 @@ class TestPrune:
         assert Store(root).versions() == ["v000003"]
         assert run("index", "prune", root, "--keep", "1").out == "Nothing to remove.\n"
 
-    def test_live_changes_that_all_versions_left_have_are_forgotten(self, root: Path) -> None:
+    def test_prune_drops_changes_contained_in_all_versions(self, root: Path) -> None:
         with Journal(root) as journal:
             numbers = journal.append([Delete(str(number)) for number in range(4)])
         for name, folded in zip(NAMES, (0, 2, 3), strict=True):
@@ -225,13 +225,13 @@ class TestPrune:
                 left.append([entry.seq for entry in journal.since(0)])
         assert left == [numbers, numbers[2:], numbers[3:]]
 
-    def test_the_version_that_serves_stays_although_the_current_one_is_damaged(self, root: Path) -> None:
+    def test_serving_version_is_kept_if_the_current_one_is_damaged(self, root: Path) -> None:
         damage(root, "v000003")
         damage(root, "v000002")
         assert run("index", "prune", root, "--keep", "1", "--json").document()["versions"] == ["v000002"]
         assert Store(root).serving()[0].version == "v000001"
 
-    def test_it_is_refused_while_no_version_is_whole(self, root: Path) -> None:
+    def test_prune_is_refused_if_no_version_is_intact(self, root: Path) -> None:
         for name in NAMES:
             damage(root, name)
         with pytest.raises(StoreDamagedError, match="no whole version is left"):
@@ -240,7 +240,7 @@ class TestPrune:
 
 
 class TestVerify:
-    def test_a_whole_version_ends_with_0(self, three: Path) -> None:
+    def test_intact_version_exits_with_0(self, three: Path) -> None:
         done = run("index", "verify", three)
         assert (done.code, done.out.split()[:2]) == (0, ["v000003", "whole"])
         assert all(f"✓ {phase}" in done.err for phase in ("checksums", "records", "find"))
@@ -248,7 +248,7 @@ class TestVerify:
         assert [(each["version"], each["problems"]) for each in document["versions"]] == [(name, []) for name in NAMES]
         assert document["problems"] == []
 
-    def test_a_problem_ends_with_1_and_names_the_part_and_what_to_do(self, root: Path) -> None:
+    def test_problem_exits_with_1_and_names_component_and_remedy(self, root: Path) -> None:
         damage(root, "v000002")
         assert run("index", "verify", root).code == 0
         for arguments in (("--version", "v000002"), ("--all",)):
@@ -260,7 +260,7 @@ class TestVerify:
         document = run("index", "verify", root, "--version", "v000002", "--json").document()
         assert document["versions"][0]["problems"][0]["part"] == f"versions/v000002/{PRODUCTS_FILE}"
 
-    def test_a_lost_pointer_is_a_problem_and_the_newest_version_is_looked_at(self, root: Path) -> None:
+    def test_missing_pointer_is_a_problem_and_the_newest_version_is_verified(self, root: Path) -> None:
         (root / CURRENT).write_text("v000009")
         done = run("index", "verify", root, "--json")
         document = done.document()
@@ -270,7 +270,7 @@ class TestVerify:
 
 class TestTheLock:
     @pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
-    def test_what_changes_a_locked_index_is_refused_with_the_holder(self, root: Path, command: tuple[str, ...]) -> None:
+    def test_write_to_a_locked_index_is_refused_with_the_holder(self, root: Path, command: tuple[str, ...]) -> None:
         program = (
             "import sys, pathlib; from retrieval.store.versions import Store\n"
             "with Store(pathlib.Path(sys.argv[1])).lock(): print('held', flush=True); sys.stdin.read()"
@@ -315,7 +315,7 @@ def test_upsert_cleans_a_feed_as_a_rebuild_does_and_names_unusable_rows(index: P
     assert (held(index, KETTLE.id).title, held(index, KETTLE.id).price) == ("enamel & steel kettle", KETTLE.price)
 
 
-def test_upsert_of_a_feed_without_a_row_that_can_be_used_is_refused(index: Path, tmp_path: Path) -> None:
+def test_upsert_of_a_feed_without_usable_rows_is_refused(index: Path, tmp_path: Path) -> None:
     feed = tmp_path / "feed.jsonl"
     feed.write_bytes(b'{"id":"no-title"}\n')
     with pytest.raises(FeedError, match=f"^no row can be used, so nothing is changed; {feed} line 1: no title$"):
@@ -331,7 +331,7 @@ def test_patch_changes_the_named_fields(index: Path) -> None:
     assert after.attributes == {**before.attributes, "colour": "red"}
 
 
-def test_patch_refuses_an_unknown_product_and_what_no_field_can_hold(index: Path) -> None:
+def test_patch_refuses_unknown_products_and_invalid_values(index: Path) -> None:
     before = some_product(index)
     for product, value in (
         (before.id, "pric=1"),
@@ -344,7 +344,7 @@ def test_patch_refuses_an_unknown_product_and_what_no_field_can_hold(index: Path
     assert held(index, before.id) == before
 
 
-def test_delete_counts_those_that_were_there(index: Path) -> None:
+def test_delete_counts_existing_products(index: Path) -> None:
     product = some_product(index)
     result = run("index", "delete", index, product.id, "no-such-product")
     assert (result.code, result.out) == (0, "1 product deleted.\n")
@@ -377,7 +377,7 @@ TYPED = Product("a1", "Drill", price=99.5, attributes={"colour": "blue"})
         (["price=5", " brand =B"], {"price": 5.0, "brand": "B"}),
     ],
 )
-def test_values_by_the_type_of_their_field(typed: list[str], values: dict[str, object]) -> None:
+def test_patch_values_are_parsed_by_field_type(typed: list[str], values: dict[str, object]) -> None:
     assert parse_values("a1", typed) == values
 
 
@@ -390,12 +390,12 @@ def test_values_by_the_type_of_their_field(typed: list[str], values: dict[str, o
         ("availability=gone", "it must be"),
     ],
 )
-def test_what_cannot_be_taken_is_refused(typed: str, message: str) -> None:
+def test_invalid_patch_argument_is_refused(typed: str, message: str) -> None:
     with pytest.raises(ChangeError, match=message):
         apply_patch(TYPED, parse_values("a1", typed.split() or [""]))
 
 
-def test_what_is_typed_can_be_taken() -> None:
+def test_typed_values_round_trip() -> None:
     typed = ["price=5", "availability=out_of_stock", "attributes.colour=", "attributes.volts=18", "rating_count=3"]
     assert apply_patch(TYPED, parse_values("a1", typed)) == Product(
         "a1", "Drill", price=5.0, availability=Availability.OUT_OF_STOCK, attributes={"volts": 18.0}, rating_count=3

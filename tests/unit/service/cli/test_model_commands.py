@@ -52,7 +52,7 @@ def root(three: Path, tmp_path: Path) -> Path:
 
 
 class TestList:
-    def test_newest_first_with_a_mark_at_the_one_that_serves(self, three: Path) -> None:
+    def test_list_is_newest_first_and_marks_the_serving_ranker(self, three: Path) -> None:
         head, *rows, aside, _ = shown("models", "list", three).splitlines()
         assert head.split() == ["ranker", "made", "kind", "nDCG@10", "decision", "size"]
         last = "ranker-0003 2026-11-10 03:12 features head, fp32 0.4300 rejected"
@@ -69,7 +69,7 @@ class TestList:
         assert [each["serves"] for each in listed["rankers"]] == [False, True, False]
         assert listed["rankers"][2]["report"]["rejection_reasons"][0].startswith("worse: nDCG@10")
 
-    def test_an_index_without_rankers(self, tmp_path: Path) -> None:
+    def test_list_of_an_index_without_rankers(self, tmp_path: Path) -> None:
         publish_products(tmp_path, [Product("1", "cordless drill")])
         assert "No ranker of its own yet. To train one: shelfwise train ranker" in shown("models", "list", tmp_path)
         assert document("models", "list", tmp_path)["rankers"] == []
@@ -77,7 +77,7 @@ class TestList:
         with pytest.raises(StoreMissingError):
             shown("models", "list", tmp_path / "none")
 
-    def test_a_damaged_one_and_the_one_that_stands_in_for_it(self, root: Path) -> None:
+    def test_list_shows_a_damaged_ranker_and_its_replacement(self, root: Path) -> None:
         (root / "rankers/ranker-0002" / MODEL_FILE).write_bytes(b"")
         told = shown("models", "list", root)
         (row,) = (line for line in told.splitlines() if line.startswith("▶"))
@@ -87,12 +87,12 @@ class TestList:
         assert "ranker-0001 serves in its place" in told
         assert document("models", "list", root)["serving"] == "ranker-0001"
 
-    def test_those_for_another_index_are_told(self, root: Path) -> None:
+    def test_rankers_for_another_index_are_marked(self, root: Path) -> None:
         rewrite(root / "rankers/ranker-0001" / SPEC_FILE, encoder="encoder-2")
         told = shown("models", "list", root)
         assert "ranker-0001 is for another index: it was trained on the encoder encoder-2" in told
 
-    def test_garbage_in_the_pointer(self, root: Path) -> None:
+    def test_invalid_pointer_is_reported(self, root: Path) -> None:
         (root / "rankers" / CURRENT).write_bytes(b"\x1b[31mgarbage")
         told = shown("models", "list", root)
         assert "\x1b" not in told
@@ -101,7 +101,7 @@ class TestList:
 
 
 class TestShow:
-    def test_the_one_that_serves_with_its_reasons_and_comparisons(self, three: Path) -> None:
+    def test_serving_ranker_is_shown_with_reasons_and_comparisons(self, three: Path) -> None:
         told = shown("models", "show", three)
         assert "ranker-0002, made 2026-11-17 03:12" in told
         assert "trained on from ranker-1" in told
@@ -113,7 +113,7 @@ class TestShow:
         assert zh[3] == "5"
         assert zh[-4:] == ["too", "few", "to", "decide"]
 
-    def test_one_by_name_that_was_kept_aside(self, three: Path) -> None:
+    def test_rejected_ranker_is_shown_by_name(self, three: Path) -> None:
         told = shown("models", "show", three, "ranker-0003")
         assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in told
         assert told.count("worse: MRR") == 1
@@ -123,18 +123,18 @@ class TestShow:
         assert (shown["name"], shown["serves"], shown["spec"]["mix"]) == ("ranker-0001", False, 0.5)
         assert shown["report"]["decision"]["publish"] is True
 
-    def test_an_unknown_one_names_those_that_there_are(self, three: Path) -> None:
+    def test_unknown_ranker_error_lists_the_rankers(self, three: Path) -> None:
         with pytest.raises(UnknownModelError, match="no ranker 'ranker-9'; it holds ranker-0001, ranker-0002"):
             shown("models", "show", three, "ranker-9")
 
-    def test_where_none_serves(self, root: Path) -> None:
+    def test_no_serving_ranker_is_reported(self, root: Path) -> None:
         shown("models", "off", root)
         with pytest.raises(UnknownModelError, match=r"no ranker serves in .*; name one of ranker-0001"):
             shown("models", "show", root)
 
 
 class TestCompare:
-    def test_with_what_it_was_judged_against(self, three: Path) -> None:
+    def test_ranker_is_compared_with_its_reference(self, three: Path) -> None:
         told = shown("models", "compare", three)
         assert told.startswith("ranker-0001 → ranker-0002\n")
         assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in told.splitlines()]
@@ -142,18 +142,18 @@ class TestCompare:
         assert "mix: 0.5 → 0.25" in told
         assert "different held-out data" not in told
 
-    def test_measures_of_different_data_are_told_to_be(self, three: Path) -> None:
+    def test_measures_of_different_data_are_marked(self, three: Path) -> None:
         assert "different held-out data" in shown("models", "compare", three, "ranker-0001", "ranker-0003")
         assert document("models", "compare", three, "ranker-0001", "ranker-0003")["same_data"] is False
 
-    def test_nothing_before_the_first(self, root: Path) -> None:
+    def test_first_ranker_has_no_predecessor(self, root: Path) -> None:
         shown("models", "rollback", root, "ranker-0001")
         with pytest.raises(UnknownModelError, match="no ranker before ranker-0001 to compare it with"):
             shown("models", "compare", root)
 
 
 class TestRollbackAndOff:
-    def test_there_and_back(self, root: Path) -> None:
+    def test_rollback_and_forward(self, root: Path) -> None:
         told = shown("models", "rollback", root)
         assert told.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
         back = {"before": "ranker-0001", "ranker": "ranker-0002", "passed_over": []}

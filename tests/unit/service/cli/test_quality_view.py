@@ -37,7 +37,7 @@ def report_with(failures: dict[str, Failures], products: int = 1_000) -> Quality
     return make_report(intake, Findings(products, failures), DuplicateFindings(), built_in_rules())
 
 
-def test_findings_stand_under_their_measures_with_an_example_each() -> None:
+def test_findings_are_grouped_by_measure_with_an_example() -> None:
     example = Example("p1", "A very [red]long[/] title " * 9, "feeds/shop.jsonl", 42, "")
     failures = {rule.name: Failures(7, [example]) for rule in built_in_rules()}
     lines = shown(report_with(failures))
@@ -59,7 +59,7 @@ def test_control_characters_of_a_feed_do_not_reach_the_terminal() -> None:
     assert "\x07" not in text
 
 
-def test_a_clean_catalog_says_so_and_a_feed_of_which_every_row_was_set_aside_is_not_called_clean() -> None:
+def test_clean_catalog_is_reported_and_fully_rejected_feed_is_not_clean() -> None:
     clean = "No rule found anything."
     assert clean in shown(report_with({}))
     lines = shown(report_with({}, products=0))

@@ -31,7 +31,7 @@ def call(*arguments: str) -> tuple[str, str, TextTowerOptions]:
     return CALLS.pop()
 
 
-def test_a_command_has_its_own_options_and_all_of_training() -> None:
+def test_command_has_its_own_and_all_training_options() -> None:
     place, teacher, options = call(
         "here", "--margin", "0.2", "--teacher", "t", "--typos", "0.1", "--matryoshka", "64,128"
     )

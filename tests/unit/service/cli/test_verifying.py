@@ -103,7 +103,7 @@ def found(root: Path) -> list[tuple[str, str]]:
 
 
 class TestAWholeVersion:
-    def test_has_no_problems_and_is_looked_at_whole(self, whole: Path) -> None:
+    def test_intact_version_is_verified_completely(self, whole: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
         progress = StoppedProgress()
         result = verify_version(Store(whole), NAME, progress)
@@ -115,24 +115,24 @@ class TestAWholeVersion:
         assert {path: path.stat().st_mtime_ns for path in whole.rglob("*")} == before  # it is left as it is
 
     @pytest.mark.parametrize("kind", [VectorIndexKind.EXACT, VectorIndexKind.QUANTISED])
-    def test_of_any_kind_of_vector_index_is_whole(self, tmp_path: Path, kind: VectorIndexKind) -> None:
+    def test_every_kind_of_vector_index_is_verified(self, tmp_path: Path, kind: VectorIndexKind) -> None:
         publish_products(tmp_path, CATALOG, Made(kind=kind))
         assert verified(tmp_path).problems == ()
 
-    def test_with_odd_ids_is_whole(self, tmp_path: Path) -> None:
+    def test_version_with_unusual_ids_is_intact(self, tmp_path: Path) -> None:
         odd = ["--", "-", "é", "A 1", "a1", "x" * 300, "电钻", "0012"]
         shared = [Product(f"s{place}", "saw", identifiers={"mpn": ("0012",)}) for place in range(60)]
         publish_products(tmp_path, [*(Product(each, f"lamp {each}") for each in odd), *shared])
         assert verified(tmp_path).problems == ()
 
-    def test_whose_fields_came_in_another_order_is_whole(self, root: Path) -> None:
+    def test_version_with_other_field_order_is_intact(self, root: Path) -> None:
         folder = folder_of(root)
         other = [replace(product, attributes=dict(reversed([*product.attributes.items()]))) for product in CATALOG]
         index_again(folder, other)
         reseal(root, NAME)
         assert found(root) == []
 
-    def test_is_verified_by_name_only_where_it_is_there(self, whole: Path) -> None:
+    def test_unknown_version_is_refused(self, whole: Path) -> None:
         with pytest.raises(UnknownVersionError, match="it holds v000001"):
             verify_version(Store(whole), "v000002", NullProgress())
 
@@ -158,7 +158,7 @@ class TestChecksums:
             flip(root / relative)
             assert found(root) == [(relative, "has another checksum than when it was published")]
 
-    def test_all_damaged_files_are_named_not_only_the_first(self, root: Path) -> None:
+    def test_all_damaged_files_are_named(self, root: Path) -> None:
         names = sorted(Store(root).manifest(NAME).files)
         for relative in names:
             (root / relative).unlink()
@@ -170,20 +170,20 @@ class TestChecksums:
             assert command in problem.advice
         assert len(result.skipped) == 9
 
-    def test_of_a_version_that_does_not_serve_nobody_is_sent_away(self, root: Path) -> None:
+    def test_damage_of_a_version_that_does_not_serve_suggests_no_rollback(self, root: Path) -> None:
         publish_products(root, CATALOG)
         (folder_of(root) / PRODUCTS_FILE).unlink()
         (problem,) = verified(root).problems
         assert problem.advice.startswith("this version does not serve: do not go back to it; shelfwise index prune ")
 
     @pytest.mark.parametrize("name", [MANIFEST, SEAL])
-    def test_a_damaged_manifest_ends_it(self, root: Path, name: str) -> None:
+    def test_damaged_manifest_stops_the_verification(self, root: Path, name: str) -> None:
         flip(folder_of(root) / name)
         result = verified(root)
         assert [problem.part for problem in result.problems] == [MANIFEST]
         assert (result.products, result.skipped) == (0, ("everything else: its manifest is damaged",))
 
-    def test_a_file_that_the_manifest_does_not_list_is_told(self, root: Path) -> None:
+    def test_unlisted_file_is_reported(self, root: Path) -> None:
         (folder_of(root) / "notes.txt").write_text("mine")
         (problem,) = verified(root).problems
         assert problem == Problem(f"versions/{NAME}/notes.txt", "is not in the manifest", "remove it: nothing reads it")
@@ -341,7 +341,7 @@ class TestAgreement:
     """Each case is resealed: its checksums say that it is whole, its parts do not agree."""
 
     @pytest.mark.parametrize(("damage", "disagreements"), DISAGREEMENTS)
-    def test_the_part_is_named_with_the_products(
+    def test_inconsistent_component_is_named_with_the_products(
         self, root: Path, damage: Callable[[Path], object], disagreements: dict[str, str]
     ) -> None:
         damage(folder_of(root))
@@ -350,7 +350,7 @@ class TestAgreement:
         for part, what in disagreements.items():
             assert any(each == part and what in said for each, said in problems), problems
 
-    def test_a_vector_index_that_proposes_the_row_of_another_vector_is_told(self, tmp_path: Path) -> None:
+    def test_vector_index_with_wrong_rows_is_reported(self, tmp_path: Path) -> None:
         lamps = [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(500)]
         publish_products(tmp_path, lamps, Made(kind=VectorIndexKind.GRAPH))
         edit_array(folder_of(tmp_path), ROWS, swap)
@@ -359,26 +359,26 @@ class TestAgreement:
             (f"{VECTORS_FOLDER}/{INDEX_FILE}", "not found by the own vector: 2 products (p004, p008)")
         ]
 
-    def test_a_wrong_number_in_the_manifest_is_told_by_every_part(self, root: Path) -> None:
+    def test_wrong_count_in_the_manifest_is_reported_by_every_component(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, products=62))
         parts = {part for part, _ in found(root)}
         assert parts == {PRODUCTS_FILE, KEYWORD_FOLDER, VECTORS_FOLDER, TEXT_KEYS_FILE, SIGNALS_FILE, GROUPS_FILE}
 
-    def test_another_dimension_or_kind_of_vector_index_is_told(self, root: Path) -> None:
+    def test_other_dimension_or_kind_of_vector_index_is_reported(self, root: Path) -> None:
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, dimension=8, vectors="exact"))
         assert found(root) == [
             (VECTORS_FOLDER, f"it holds vectors of dimension {DIMENSION}, the manifest has 8"),
             (VECTORS_FOLDER, "it is of the kind graph, the manifest has exact"),
         ]
 
-    def test_other_synonyms_than_the_manifest_says_are_told(self, root: Path) -> None:
+    def test_synonyms_different_from_the_manifest_are_reported(self, root: Path) -> None:
         (folder_of(root) / SYNONYMS_FILE).write_text("sofa => settee\n")
         reseal(root, NAME)
         ((part, what),) = found(root)
         assert part == SYNONYMS_FILE
         assert "the text analysis of this program is" in what
 
-    def test_of_a_version_by_another_recipe_terms_and_texts_are_not_compared_and_that_is_said(self, root: Path) -> None:
+    def test_version_of_another_recipe_skips_term_checks_and_says_so(self, root: Path) -> None:
         rewrite_lines(folder_of(root), lambda lines: lines[::-1])
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, recipe="0"))
         result = verified(root)
@@ -386,7 +386,7 @@ class TestAgreement:
 
     @pytest.mark.parametrize("name", [IDS_FILE, OFFSETS_FILE, STORED, TEXT_KEYS_FILE, FIELDS_FILE, LINES])
     @pytest.mark.parametrize("content", [b"", b"\xff" * 50])
-    def test_garbage_with_the_right_checksum_is_a_problem(self, root: Path, name: str, content: bytes) -> None:
+    def test_invalid_content_with_valid_checksum_is_a_problem(self, root: Path, name: str, content: bytes) -> None:
         (folder_of(root) / name).write_bytes(content)
         reseal(root, NAME)
         problems = verified(root).problems
@@ -410,7 +410,7 @@ class FromText:
 
 
 class TestEncodingAgain:
-    def test_vectors_that_the_encoder_does_not_make_are_named_and_one_that_cannot_be_loaded(self, root: Path) -> None:
+    def test_vectors_that_differ_from_the_encoder_and_unloadable_encoders_are_named(self, root: Path) -> None:
         ((part, what),) = [(each.part, each.what) for each in verified(root, encode=True).problems]
         assert part == "encoder"
         assert "encoder.json cannot be read" in what
@@ -428,21 +428,21 @@ class TestEncodingAgain:
 
 
 class TestTheStore:
-    def test_a_pointer_to_a_version_is_right_and_so_is_a_store_without_live_changes(self, whole: Path) -> None:
+    def test_valid_pointer_and_empty_journal_have_no_problems(self, whole: Path) -> None:
         assert store_problems(Store(whole)) == []
         assert not (whole / JOURNAL).exists()
 
     @pytest.mark.parametrize(
         ("content", "what"), [("x", "names no version"), ("v000009\n", "it names v000009, which is not there")]
     )
-    def test_any_other_pointer_is_a_problem(self, root: Path, content: str, what: str) -> None:
+    def test_invalid_pointer_is_a_problem(self, root: Path, content: str, what: str) -> None:
         (root / CURRENT).write_text(content)
         (problem,) = store_problems(Store(root))
         assert problem.part == CURRENT
         assert what in problem.what
 
 
-def test_a_sample_is_spread_from_the_first_row_to_the_last() -> None:
+def test_sample_covers_the_first_to_the_last_row() -> None:
     assert sample(5, 10) == [0, 1, 2, 3, 4]
     assert sample(1_000, 3) == [0, 499, 999]
     assert sample(1, 3) == [0]
@@ -450,7 +450,7 @@ def test_a_sample_is_spread_from_the_first_row_to_the_last() -> None:
     assert len(sample(10**6, 500)) == len(set(sample(10**6, 500))) == 500
 
 
-def test_a_tally_names_the_first_few() -> None:
+def test_tally_names_the_first_examples() -> None:
     tally = ProblemTally()
     assert tally.problems() == []
     for place in range(7):
@@ -458,7 +458,7 @@ def test_a_tally_names_the_first_few() -> None:
     assert tally.problems() == [Problem("part", "odd: 7 products (p0, p1, p2, p3, p4, ...)")]
 
 
-def test_a_version_that_a_rebuild_made_is_whole_and_its_encoder_makes_its_vectors_again(demo_index: Path) -> None:
+def test_rebuilt_version_is_intact_and_its_vectors_are_reproduced(demo_index: Path) -> None:
     store = Store(demo_index)
     progress = StoppedProgress()
     result = verify_version(store, store.current(), progress, encode=True)
@@ -486,7 +486,7 @@ def damage_files(lived: Store, what: bytes, *names: str) -> None:
 
 
 @pytest.mark.parametrize("name", [JOURNAL, COPY])
-def test_a_damaged_copy_is_named_and_nothing_is_lost(lived: Store, name: str) -> None:
+def test_damaged_journal_copy_is_named_without_loss(lived: Store, name: str) -> None:
     damage_files(lived, b"second", name)
     (problem,) = store_problems(lived)
     assert problem.what.startswith(f"{lived.root / name} is damaged: change 2 has another checksum")
@@ -496,7 +496,7 @@ def test_a_damaged_copy_is_named_and_nothing_is_lost(lived: Store, name: str) ->
     assert store_problems(lived) == []
 
 
-def test_a_change_that_is_damaged_in_both_copies_is_lost_unless_the_served_version_has_it(lived: Store) -> None:
+def test_change_damaged_in_both_copies_is_lost_unless_published(lived: Store) -> None:
     damage_files(lived, b"first", JOURNAL, COPY)
     assert store_problems(lived) == []
     damage_files(lived, b"second", JOURNAL, COPY)

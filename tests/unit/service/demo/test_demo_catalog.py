@@ -36,7 +36,7 @@ def products(catalog: Catalog) -> list[Product]:
     return [item.product for item in catalog.products]
 
 
-def test_ids_are_unique_and_sorted_and_do_not_tell_the_type(catalog: Catalog, products: list[Product]) -> None:
+def test_ids_are_unique_sorted_and_independent_of_the_type(catalog: Catalog, products: list[Product]) -> None:
     ids = [product.id for product in products]
     assert len(ids) == 2000
     assert ids == sorted(set(ids))
@@ -49,7 +49,7 @@ def test_seven_in_ten_products_are_english_and_currency_follows_language(product
     assert counts == {("en", "USD"): 1400, ("zh", "CNY"): 600}
 
 
-def test_titles_are_distinct_and_tidy(products: list[Product]) -> None:
+def test_titles_are_distinct_and_normalised(products: list[Product]) -> None:
     titles = [product.title for product in products]
     assert len(set(titles)) == len(titles)
     for title in titles:
@@ -62,7 +62,7 @@ def test_every_type_has_products(catalog: Catalog) -> None:
     assert sum(len(found) for found in catalog.by_kind.values()) == len(catalog.products)
 
 
-def test_lines_have_variants_that_differ_in_what_varies(catalog: Catalog) -> None:
+def test_variants_differ_in_their_options(catalog: Catalog) -> None:
     lines: dict[int, list[Product]] = {}
     for item in catalog.products:
         lines.setdefault(item.line.number, []).append(item.product)
@@ -74,7 +74,7 @@ def test_lines_have_variants_that_differ_in_what_varies(catalog: Catalog) -> Non
         assert len({v.brand for v in variants}) == 1
 
 
-def test_identifiers_are_unique_and_eans_valid_and_of_the_in_store_range(products: list[Product]) -> None:
+def test_identifiers_are_unique_and_eans_are_in_store_codes(products: list[Product]) -> None:
     for kind in ("sku", "ean", "mpn"):
         assert len({product.identifiers[kind] for product in products}) == len(products), kind
     for (ean,) in (product.identifiers["ean"] for product in products):
@@ -86,7 +86,7 @@ def test_identifiers_are_unique_and_eans_valid_and_of_the_in_store_range(product
 
 
 @given(st.integers(0, 10**7), st.integers(0, 10**7))
-def test_different_places_have_different_eans(one: int, other: int) -> None:
+def test_different_rows_have_different_eans(one: int, other: int) -> None:
     assert (ean13(one) == ean13(other)) == (one == other)
 
 
@@ -97,7 +97,7 @@ def test_prices_are_positive_and_spread_like_a_log_normal(catalog: Catalog) -> N
     assert statistics.mean(ratios) > statistics.median(ratios)
 
 
-def test_stock_ratings_and_times_are_as_in_a_store(products: list[Product]) -> None:
+def test_stock_ratings_and_times_are_plausible(products: list[Product]) -> None:
     counts = Counter(product.availability for product in products)
     assert counts[Availability.IN_STOCK] > 0.85 * len(products)
     assert set(counts) == set(Availability)
@@ -147,7 +147,7 @@ def test_types_and_queries_name_known_types_brands_and_departments(grammar: Gram
         assert not {*query.targets} & {*query.near}, query.text
 
 
-def test_types_are_unique_over_many_departments_and_no_brand_is_in_two_pools() -> None:
+def test_types_are_unique_and_brand_pools_disjoint() -> None:
     assert len(KINDS) == sum(len(grammar.types) for grammar in GRAMMARS)
     assert len({kind.path[0] for kind in KINDS.values()}) >= 20
     brands = [brand.name for grammar in GRAMMARS for pool in grammar.brands.values() for brand in pool]
@@ -187,7 +187,7 @@ def _of_class(queries: tuple[JudgedQuery, ...], label: QueryClass) -> list[Judge
     return [entry for entry in queries if entry.query.label is label]
 
 
-def test_there_are_enough_queries_of_each_class_and_language(queries: tuple[JudgedQuery, ...]) -> None:
+def test_query_classes_and_languages_have_enough_queries(queries: tuple[JudgedQuery, ...]) -> None:
     assert len(queries) >= 300
     counts = Counter((entry.query.label, entry.query.language) for entry in queries)
     for label in set(QueryClass) - {QueryClass.MIXED}:
@@ -198,14 +198,14 @@ def test_there_are_enough_queries_of_each_class_and_language(queries: tuple[Judg
         assert {e.query.label for e in queries if e.query.split == split} == set(QueryClass)
 
 
-def test_texts_are_distinct_fit_a_table_and_are_no_titles(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
+def test_query_texts_are_distinct_printable_and_not_titles(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
     texts = [entry.query.text for entry in queries]
     assert len(texts) == len(set(texts))
     assert not any("\t" in text or "\n" in text or text != text.strip() for text in texts)
     assert not {item.product.title.lower() for item in catalog.products} & {text.lower() for text in texts}
 
 
-def test_the_split_is_a_function_of_the_text_alone() -> None:
+def test_split_depends_on_the_text_only() -> None:
     small, large = make_catalog(7, 400), make_catalog(8, 800)
     one = {entry.query.text: entry.query.split for entry in make_queries(small, 7)}
     other = {entry.query.text: entry.query.split for entry in make_queries(large, 8)}
@@ -214,7 +214,7 @@ def test_the_split_is_a_function_of_the_text_alone() -> None:
     assert all(one[text] == other[text] for text in shared)
 
 
-def test_each_query_has_an_answer_and_a_miss_and_no_product_twice(queries: tuple[JudgedQuery, ...]) -> None:
+def test_each_query_has_relevant_and_irrelevant_products_once(queries: tuple[JudgedQuery, ...]) -> None:
     for entry in queries:
         assert {0, 3} <= set(entry.judged.grades.tolist()) <= {0, 1, 2, 3}, entry.query.text
         assert len(set(entry.judged.positions.tolist())) == len(entry.judged.positions), entry.query.text
@@ -229,7 +229,7 @@ def test_synonyms_share_no_word_with_the_titles_they_mean(catalog: Catalog, quer
 
 
 @pytest.mark.parametrize("grammar", GRAMMARS, ids=lambda grammar: grammar.language)
-def test_no_seed_can_put_a_synonym_into_a_title(grammar: Grammar) -> None:
+def test_titles_contain_no_synonyms_for_any_seed(grammar: Grammar) -> None:
     for kind in grammar.types:
         parts = [
             *kind.names,
@@ -254,7 +254,9 @@ def test_misspelt_words_are_in_no_title(catalog: Catalog, queries: tuple[JudgedQ
         assert word.isascii() or word not in everything
 
 
-def test_gifts_and_uses_do_not_name_most_of_what_they_mean(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
+def test_gift_and_use_queries_share_few_words_with_their_products(
+    catalog: Catalog, queries: tuple[JudgedQuery, ...]
+) -> None:
     for label in (QueryClass.GIFT, QueryClass.USE_CASE):
         for entry in _of_class(queries, label):
             words = _words(entry.query.text)
@@ -262,7 +264,7 @@ def test_gifts_and_uses_do_not_name_most_of_what_they_mean(catalog: Catalog, que
             assert not any(words <= title for title in answers), entry.query.text
 
 
-def test_wishes_decide_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
+def test_constraints_determine_the_grade(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
     for entry in _of_class(queries, QueryClass.ATTRIBUTE):
         intent = entry.query.intent
         for at, grade in zip(entry.judged.positions.tolist(), entry.judged.grades.tolist(), strict=True):
@@ -291,7 +293,7 @@ def test_an_exact_identifier_means_one_product(catalog: Catalog, queries: tuple[
     assert exact >= 20
 
 
-def test_a_drill_query_puts_drills_over_their_accessories(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
+def test_drill_query_grades_drills_above_accessories(catalog: Catalog, queries: tuple[JudgedQuery, ...]) -> None:
     (entry,) = (entry for entry in queries if entry.query.text == "cordless drill")
     by_grade = {grade: {catalog.products[at].line.kind.key for at in _of_grade(entry, grade)} for grade in (3, 1)}
     assert by_grade[3] == {"cordless_drill"}
@@ -306,7 +308,7 @@ def test_grades_do_not_depend_on_other_queries(catalog: Catalog) -> None:
     assert first.positions.tolist() == second.positions.tolist()
 
 
-def test_a_slip_is_one_slip() -> None:
+def test_typo_is_one_edit() -> None:
     dice = Dice(7, "slips")
     for _ in range(200):
         wrong = misspell("flashlight", dice)

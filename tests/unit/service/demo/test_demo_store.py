@@ -63,7 +63,7 @@ def played() -> Played:
     return Played(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
 
 
-def test_events_are_in_order_of_time_within_the_weeks_with_ids_of_their_own(played: Played) -> None:
+def test_events_are_ordered_by_time_with_unique_ids(played: Played) -> None:
     times = [event.time for event in played.events]
     assert times == sorted(times)
     assert "2025-01-06" <= times[0] < times[-1] < "2025-02-17"
@@ -85,7 +85,7 @@ def test_better_grades_are_clicked_more(played: Played) -> None:
     assert rates == sorted(rates)
 
 
-def test_clicks_follow_impressions_carts_clicks_and_purchases_carts(played: Played) -> None:
+def test_clicks_carts_and_purchases_follow_in_order(played: Played) -> None:
     before = {
         EventKind.CLICK: EventKind.IMPRESSION,
         EventKind.CART: EventKind.CLICK,
@@ -98,7 +98,7 @@ def test_clicks_follow_impressions_carts_clicks_and_purchases_carts(played: Play
         seen.add((event.kind, event.query_id, event.product_id, event.position))
 
 
-def test_people_buy_less_often_than_they_click_and_only_what_is_in_stock(played: Played) -> None:
+def test_purchases_are_rarer_than_clicks_and_in_stock(played: Played) -> None:
     counts = Counter(event.kind for event in played.honest)
     assert counts[EventKind.IMPRESSION] > counts[EventKind.CLICK] > counts[EventKind.CART] > counts[EventKind.PURCHASE]
     assert counts[EventKind.PURCHASE] > 0.05 * SESSIONS
@@ -124,7 +124,7 @@ def test_some_shoppers_browse_without_a_query(played: Played) -> None:
     assert 0.05 * SESSIONS < len(browsed) < 0.3 * SESSIONS
 
 
-def test_planted_sessions_are_in_the_log_and_in_the_truth_and_buy_nothing(played: Played) -> None:
+def test_planted_sessions_are_in_log_and_truth_without_purchases(played: Played) -> None:
     logged = {event.session for event in played.events}
     bought = {event.session for event in played.events if event.kind is EventKind.PURCHASE}
     assert played.truth.fraud.keys() == {"click_farm", "crawler", "burying"}
@@ -140,7 +140,7 @@ def of_scheme(played: Played, scheme: str) -> tuple[str, list[DemoEvent]]:
     return plot.subject, [event for event in played.events if event.session in plot.sessions]
 
 
-def test_the_click_farm_lifts_its_seller(played: Played) -> None:
+def test_click_farm_promotes_its_seller(played: Played) -> None:
     seller, events = of_scheme(played, "click_farm")
     brands = {item.product.id: item.product.brand for item in played.catalog.products}
     clicked = Counter(brands[event.product_id] for event in events if event.kind is EventKind.CLICK)
@@ -189,7 +189,7 @@ def _products(files: DemoFiles) -> list[Product]:
         return [msgspec.json.decode(line, type=Product) for line in lines]
 
 
-def test_the_folder_holds_the_files_and_nothing_else_and_the_truth_can_be_read_back(files: DemoFiles) -> None:
+def test_folder_has_only_the_expected_files_and_readable_truth(files: DemoFiles) -> None:
     assert {path.name for path in files.readme.parent.iterdir()} == {path.name for path in astuple(files)}
     truth = msgspec.json.decode(files.truth.read_bytes(), type=Truth)
     assert (truth.seed, len(truth.products)) == (5, 400)
@@ -197,7 +197,7 @@ def test_the_folder_holds_the_files_and_nothing_else_and_the_truth_can_be_read_b
 
 
 @pytest.mark.parametrize("hash_seed", ["0", "12345"])
-def test_another_process_writes_the_same_bytes(files: DemoFiles, tmp_path: Path, hash_seed: str) -> None:
+def test_generation_is_deterministic_across_processes(files: DemoFiles, tmp_path: Path, hash_seed: str) -> None:
     environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": os.pathsep.join(sys.path)}
     subprocess.run([sys.executable, "-c", _MAKE, str(tmp_path)], check=True, env=environment)
     for path in astuple(files):
@@ -210,7 +210,7 @@ def test_another_seed_writes_another_store(files: DemoFiles, tmp_path: Path) -> 
     assert other.events.read_bytes() != files.events.read_bytes()
 
 
-def test_products_are_in_the_shape_that_the_engine_reads_and_judgments_name_them(files: DemoFiles) -> None:
+def test_products_are_readable_and_judgments_refer_to_them(files: DemoFiles) -> None:
     products, rows = _products(files), _judgments(files.judgments)
     assert len(products) == 400
     with gzip.open(files.products) as lines:
@@ -222,7 +222,7 @@ def test_products_are_in_the_shape_that_the_engine_reads_and_judgments_name_them
     assert {grade for _, _, grade in rows} == {"0", "1", "2", "3"}
 
 
-def test_the_splits_are_the_whole_and_share_no_query_and_the_table_lists_them(files: DemoFiles) -> None:
+def test_splits_are_disjoint_complete_and_listed(files: DemoFiles) -> None:
     parts = [_judgments(path) for path in (files.judgments_train, files.judgments_dev, files.judgments_test)]
     assert sorted(row for part in parts for row in part) == sorted(_judgments(files.judgments))
     texts = [{query for query, _, _ in part} for part in parts]
@@ -232,7 +232,7 @@ def test_the_splits_are_the_whole_and_share_no_query_and_the_table_lists_them(fi
     assert [row.split("\t")[0] for row in rows] == list(dict.fromkeys(q for q, _, _ in _judgments(files.judgments)))
 
 
-def test_events_are_about_products_and_queries_of_the_store(files: DemoFiles) -> None:
+def test_events_refer_to_products_and_queries_of_the_store(files: DemoFiles) -> None:
     with gzip.open(files.events) as lines:
         events = [msgspec.json.decode(line, type=DemoEvent) for line in lines]
     ids = {product.id for product in _products(files)}
@@ -241,7 +241,7 @@ def test_events_are_about_products_and_queries_of_the_store(files: DemoFiles) ->
     assert {event.query for event in events} <= texts | {""}
 
 
-def test_the_readme_names_every_file_and_the_seed_and_synonyms_are_solr_lines(files: DemoFiles) -> None:
+def test_readme_names_every_file_and_seed_and_synonyms_are_solr_lines(files: DemoFiles) -> None:
     text = files.readme.read_text(encoding="utf-8")
     assert "Seed 5," in text
     assert all(path.name in text for path in astuple(files) if path != files.readme)
@@ -263,7 +263,7 @@ def test_a_negative_number_is_refused_before_anything_is_written(tmp_path: Path)
     assert not (tmp_path / "store").exists()
 
 
-def test_a_store_of_another_day_is_the_same_so_much_later(files: DemoFiles, tmp_path: Path) -> None:
+def test_store_of_another_day_is_shifted_in_time(files: DemoFiles, tmp_path: Path) -> None:
     moved = write_demo_store(tmp_path, seed=5, products=400, sessions=200, day=date(2026, 1, 6))
     for one, other, names in (
         (files.products, moved.products, ("created", "updated")),
