@@ -39,6 +39,7 @@ from retrieval.index.keyword import (
     minimum_matches,
     rank_matches,
     round_scores,
+    split_optional,
     synonym_boosts,
 )
 from retrieval.index.keyword_documents import KeywordLine, keyword_line
@@ -240,10 +241,13 @@ class ElasticsearchIndex:
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
         self._count(term for group in groups for term in group.synonym_terms)
-        wanted = [self._group(group) for group in groups]
-        if len(wanted) < 2:
-            return wanted[0] if wanted else None
-        return {"bool": {"should": wanted, "minimum_should_match": minimum_matches(groups)}}
+        needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
+        if not needed:
+            return None
+        match = needed[0]
+        if len(needed) > 1:
+            match = {"bool": {"should": needed, "minimum_should_match": minimum_matches(groups)}}
+        return {"bool": {"must": [match], "should": optional}} if optional else match
 
     def _group(self, group: TermGroup) -> Query:
         typed, *others = map(_conjunction, group.alternatives)

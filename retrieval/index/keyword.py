@@ -224,13 +224,20 @@ def rank_matches(rows: Rows, scores: Scores, limit: int) -> tuple[Rows, Scores]:
 
 def minimum_matches(groups: Sequence[TermGroup]) -> int:
     """The number of a query's words that a product must have to match: both of two, unless one is enough, half of more,
-    rounded up.
+    rounded up; optional ones do not count.
 
     Fewer make totals and facet counts meaningless; more lose recall that the vectors do not make up for
     (docs/decisions/0019-candidate-margin.md).
     """
+    groups, _ = split_optional(groups)
     needs_all = len(groups) <= _ALL_OF and not any(group.is_enough for group in groups)
     return len(groups) if needs_all else (len(groups) + 1) // 2
+
+
+def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Sequence[TermGroup]]:
+    """The groups of a query that count in matching, and those that count in the score alone."""
+    needed = [group for group in groups if not group.is_optional]
+    return (needed, [group for group in groups if group.is_optional]) if needed else (groups, ())
 
 
 def synonym_boosts(group: TermGroup, frequencies: Mapping[str, int], products: int) -> list[float]:

@@ -39,6 +39,7 @@ from retrieval.index.keyword import (
     minimum_matches,
     rank_matches,
     round_scores,
+    split_optional,
     synonym_boosts,
 )
 from retrieval.index.keyword_documents import KeywordBuilder, KeywordLine, decode_line, keyword_line
@@ -171,10 +172,15 @@ class TantivyIndex(SequentialQueries):
         return SortedRows(rows[order[: by.limit]], len(rows))
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
-        wanted = [self._group(group) for group in groups]
-        if len(wanted) < 2:
-            return wanted[0] if wanted else None
-        return Query.boolean_query([(Occur.Should, each) for each in wanted], minimum_matches(groups))
+        needed, optional = (list(map(self._group, each)) for each in split_optional(groups))
+        if not needed:
+            return None
+        match = needed[0]
+        if len(needed) > 1:
+            match = Query.boolean_query([(Occur.Should, each) for each in needed], minimum_matches(groups))
+        if not optional:
+            return match
+        return Query.boolean_query([(Occur.Must, match), *((Occur.Should, each) for each in optional)])
 
     def _group(self, group: TermGroup) -> Query:
         typed, *others = (self._conjunction(terms) for terms in group.alternatives)

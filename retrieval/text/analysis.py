@@ -262,6 +262,8 @@ class TermGroup:
     """Phrases that are met in place of the word, or of a longer phrase that it is part of."""
     is_enough: bool = False
     """Whether a product with this word alone matches a query of two words."""
+    is_optional: bool = False
+    """Whether it counts in the score alone, as a preference does; a query of such groups alone needs them."""
     is_character: bool = False
     """Whether it is a character of a Chinese word, searched in addition to the word."""
 

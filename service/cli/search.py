@@ -192,7 +192,7 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     for each in page.preferred:
         shown = each.filter if len(each.values) < 2 else f"{each.field} {', '.join(each.values[:3])}"
         others = " and others" if len(each.values) > 3 else ""
-        say(f"First those with {printable(shown)}{others}; --filter shows these alone.")
+        say(f"By relevance those with {printable(shown)}{others} come first; --filter shows these alone.")
     if page.product_type:
         say(f"Only products of the type {printable(page.product_type)!r}; --all-types shows the others.")
     if page.hits:

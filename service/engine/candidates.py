@@ -290,7 +290,7 @@ class Stages:
             (float(nearest.scores[0]) - cosine) / background.deviation if len(nearest.rows) else np.zeros(len(rows))
         )
         closeness = np.clip(1 - behind / _OF_TYPE_WITHIN, 0, 1)
-        preferred, held = self._preferred(request, rows)
+        preferred, held = self._preferred(request, rows, (intent > 0) | (not wanted.is_sure))
         evidence = _evidence(
             len(request.groups), background, (matches, others, nearest), cosine, (intent, closeness, preferred)
         )
@@ -382,11 +382,14 @@ class Stages:
             return nearest
         return self._snapshot.vectors.search(self._encode(voting, reads_tokens=False).vector, _VOTERS)
 
-    def _preferred(self, request: ResolvedRequest, rows: Rows) -> tuple[NDArray[np.float64], list[Preferred]]:
-        """How many of the preferences of a query each product has (n,), and which products have each."""
+    def _preferred(
+        self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], list[Preferred]]:
+        """How many of the preferences of a query each eligible product has (n,), and which ones have each."""
         counts, found = np.zeros(len(rows)), []
+        eligible = np.sort(rows[is_eligible])
         for preference, condition in request.preferences if request.stage in ("merged", "ranked") else ():
-            passing = self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=condition))
+            passing = self._snapshot.keyword.select(Selection(rows=eligible, where=condition))
             counts[np.isin(rows, passing)] += 1
             found.append((preference, passing))
         return counts, found

@@ -18,7 +18,8 @@ from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, d
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page, Product
-from retrieval.text.preferences import query_preferences
+from retrieval.text.analysis import TermGroup
+from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
 from service.engine.candidates import (
     FILTERED_DEPTH,
@@ -205,7 +206,7 @@ class Search:
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
             text,
-            joined_groups(begun) if begun else texts[0].groups,
+            joined_groups(begun) if begun else self._groups_of(query),
             where,
             request.stage,
             METHODS[request.merge],
@@ -219,6 +220,13 @@ class Search:
             query.preferences,
             tuple(begun),
         )
+
+    def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
+        """The groups of a query; what names a value that is preferred needs not match."""
+        analyze = self._snapshot.analyzer.analyze
+        named = {group.alternatives[0] for group in analyze(query.product).groups}
+        groups = analyze(query.text).groups
+        return tuple(each if each.alternatives[0] in named else replace(each, is_optional=True) for each in groups)
 
     def page(self) -> Page:
         """The answer."""

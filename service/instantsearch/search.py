@@ -223,7 +223,7 @@ def _message(page: Page) -> str:
     if page.nothing_fits:
         parts.append("nothing fits the query")
     if page.preferred:
-        parts.append(f"first those with {' AND '.join(each.filter for each in page.preferred)}")
+        parts.append(f"by relevance first those with {' AND '.join(each.filter for each in page.preferred)}")
     if page.product_type:
         parts.append(f"only products of the type {page.product_type}")
     if page.corrected:

@@ -388,6 +388,20 @@ class TestKeywordIndex:
         assert sorted(scores) == [0, 1, 2, 3, 4]
         assert scores[0] == scores[1] and scores[4] == min(scores.values()) < scores[2]
 
+    @pytest.mark.parametrize("backend", FRESH, indirect=True, ids=lambda backend: backend.__name__)
+    def test_an_optional_word_counts_in_the_score_alone(self, backend: Backend) -> None:
+        red, backpack = (
+            dataclasses.replace(group, is_optional=word == "red")
+            for word in ("red", "backpack")
+            for group in ANALYZER.groups(word)
+        )
+        titles = ("backpack", "red backpack", "red saw", "saw")
+        with backend([Product(f"p{at}", title) for at, title in enumerate(titles)]) as (index, _):
+            assert index.search((red, backpack), 9).rows.tolist() == [1, 0]
+            both = index.search(ANALYZER.groups("red backpack"), 9)
+            assert index.score(both.rows, (red, backpack)).scores.tolist() == both.scores.tolist()
+            assert index.search((red,), 9).rows.tolist() == [1, 2], "alone it has to match"
+
     def test_empty_query_has_no_matches(self, backend: Backend) -> None:
         with backend(catalogs.numbered(3)) as (index, _):
             assert index.search((), 10).total == 0

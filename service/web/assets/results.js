@@ -151,22 +151,28 @@ function noticesOf(place, answer, shop) {
   else if (answer.suggestion) made.push([t("did you mean"), " ", searchFor(answer.suggestion), t("did you mean") === "Did you mean" ? "?" : "？"]);
   const everything = { ...place, allTypes: true, page: 1 };
   if (answer.product_type) made.push([t("one type", { type: answer.product_type }), " ", el("a", { href: addressOf(everything), text: t("all types") })]);
-  for (const named of answer.preferred) {
-    const isPrice = !named.values.length;
-    const shown = isPrice ? [named.low, named.high].map((each) => each ?? "").join("–") : shortened(named.values);
-    const notice = isPrice ? t("price first", { bounds: shown }) : t("value first", { values: shown });
-    const field = shop.facts.facets.find((each) => named.field === each || named.field === `attributes.${each}`);
-    const only = isPrice ? { price: [named.low, named.high] } : { chosen: { ...place.chosen, [field]: named.values } };
-    made.push([notice, ...(field ? [" ", el("a", { href: addressOf({ ...place, ...only, page: 1 }), text: t("only these") })] : [])]);
-  }
+  const links = answer.preferred.flatMap((named) => preferenceLinks(named, place, shop.facts.facets));
+  const first = place.sort ? "" : t("listed first", { values: answer.preferred.map(preferenceText).join(t("and comma")) });
+  if (answer.preferred.length) made.push([first, ...(links.length ? [` ${t("show only")} `, ...links.slice(1)] : [])]);
   const page = answer.redirect ? webUrl(answer.redirect) : "";
   if (page) made.push([t("redirect"), " ", el("a", { href: page, text: answer.redirect })]);
   if (answer.degraded.length) made.push([t("degraded")]);
   return made.map((parts) => el("p", { class: "notice" }, parts));
 }
 
-function shortened(values) {
-  return values.slice(0, 3).join(", ") + (values.length > 3 ? "…" : "");
+/** What a query prefers, in words: "up to 100", "Red". */
+function preferenceText({ values, low, high }) {
+  if (values.length) return values.slice(0, 3).join(" / ") + (values.length > 3 ? "…" : "");
+  if (low === null) return t("at most", { high });
+  return high === null ? t("at least", { low }) : `${low}–${high}`;
+}
+
+/** The link that shows only what has a preferred value; none where the store has no filter of its field. */
+function preferenceLinks(named, place, fields) {
+  const field = fields.find((each) => named.field === each || named.field === `attributes.${each}`);
+  if (!field) return [];
+  const only = field === "price" ? { price: [named.low, named.high] } : { chosen: { ...place.chosen, [field]: named.values } };
+  return [" · ", el("a", { href: addressOf({ ...place, ...only, page: 1 }), text: preferenceText(named) })];
 }
 
 function pager(place, answer) {
