@@ -19,6 +19,7 @@ import httpx2
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog
 from service.http.auth import KeyFile, Scope, new_key
 from service.settings import Settings
@@ -86,6 +87,15 @@ def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | N
     key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires)
     keys.add(stored)
     return key
+
+
+def hidden_word(engine: SearchEngine) -> tuple[str, str, str]:
+    """A brand, misspelled, and a filter behind which no product has its name."""
+    for each in engine.search("", size=0, facets=["brand"]).facets["brand"].counts:
+        brand, others = str(each.value), f'brand != "{each.value}"'
+        if brand.isalpha() and len(brand) > 6 and not engine.search(brand, stage="bm25", filters=others).total:
+            return brand.lower(), f"{brand[:3]}{brand[4]}{brand[3]}{brand[5:]}".lower(), others
+    raise AssertionError("each brand is named by the products of another")
 
 
 def local_client(app: FastAPI) -> TestClient:

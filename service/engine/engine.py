@@ -41,9 +41,9 @@ from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
-from service.engine.search import Search, row_of
+from service.engine.search import Search, condition_of, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
-from service.engine.spelling import Suggestions
+from service.engine.spelling import Completion, Suggestions
 from service.engine.suggest import Suggester
 from service.events.signals import NO_COVIEWS
 
@@ -198,39 +198,46 @@ class SearchEngine:
         self._check_open()
 
         def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:
-            completions = self._suggester.completions(snapshot, request.text) if request.prefix else ()
+            visible = condition_of(snapshot, request.visible)
+            completions = self._suggester.completions(snapshot, request.text, visible) if request.prefix else ()
             text = completions[0].text if completions else request.text
             given = request.relevance
             relevance = compile_relevance(given, snapshot) if given else self._relevance.compiled(snapshot)
             settings = relevance.settings
             completion = text if text != request.text else ""
             # Without its keyword index an engine does not know which words the catalog lacks.
-            correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings)
+            correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
-            is_corrected = correction is not None and correction.is_sure and may_correct
-            if correction and is_corrected:
-                text, completions = correction.text, ()
-            searched = replace(request, text=text)
             last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
             stages = Stages(snapshot, self._executor, last, encodings, limits, signals)
-            page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions).page()
-            page = replace(page, completion=completion)
-            return replace(page, suggestion=correction.text, corrected=is_corrected) if correction else page
+
+            def find(text: str, completions: Sequence[Completion]) -> Page:
+                searched = replace(request, text=text)
+                page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions).page()
+                return replace(page, completion=completion, suggestion=correction.text if correction else "")
+
+            if correction and correction.is_sure and may_correct:
+                page = find(correction.text, ())
+                if page.total or page.redirect:
+                    return replace(page, corrected=True)
+            return find(text, completions)
 
         return self._answer(answer)
 
-    def suggest(self, text: str, *, size: int = 8) -> Suggestions:
+    def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
         """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
         brands and products. The last word may go on, the others are whole; their order is free. Products that the
-        store's rules keep out are not suggested.
+        store's rules keep out are not suggested; with `filters` only words and values of products that pass.
 
-        Raises QueryError for what cannot be answered. See docs/suggestions.md.
+        Raises QueryError or FilterError for what cannot be answered. See docs/suggestions.md.
         """
+        SearchRequest(filters=filters)
         self._check_open()
         snapshot = self.snapshot
+        where = condition_of(snapshot, filters)
         rules, relevance = self._rules.compiled(snapshot), self._relevance.compiled(snapshot).settings
-        return self._suggester.suggest(snapshot, text, size, rules, relevance)
+        return self._suggester.suggest(snapshot, text, size, rules, relevance, where)
 
     def related(self, text: str, *, size: int = 8) -> tuple[str, ...]:
         """Related queries, nearest first: shoppers went from one to the other or chose the same after both. Empty where

@@ -36,6 +36,7 @@ class SearchOptions(TypedDict, total=False):
     size: int
     page: int
     filters: str
+    visible: str
     facets: Sequence[str]
     sort: str
     all_types: bool
@@ -67,6 +68,9 @@ class SearchRequest:
     """From 1."""
     filters: str = ""
     """An expression such as `price < 100 AND brand IN (Bosch, Makita)`."""
+    visible: str = ""
+    """A filter on the products by whose words a text may be corrected and completed, such as that of a narrowed key;
+    hits need not pass it."""
     facets: Sequence[str] = ()
     """Fields to count."""
     sort: str = ""
@@ -129,8 +133,8 @@ class SearchRequest:
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
-        wanted: dict[str, type] = {"text": str, "filters": str, "sort": str, "stage": str, "ranker": str, "merge": str}
-        wanted |= {"group": str, "size": int, "page": int, "facet_values": int}
+        names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group")
+        wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(("size", "page", "facet_values"), int)
         wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types"), bool)
         for name, kind in wanted.items():
             value = getattr(self, name)

@@ -18,8 +18,11 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
+from retrieval.filters.ast import Comparison
+from retrieval.filters.conditions import AllOf, Condition
+from retrieval.index.keyword import Rows, Selection, Sort
 from retrieval.records import Product
-from retrieval.text.analysis import chinese_words, contains_chinese, identifier_key, word_term
+from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
 from retrieval.text.vocabulary import (
     RAW_WORD,
     SHORTEST,
@@ -44,6 +47,8 @@ _FREQUENT_IF_TWICE = 10
 """How often a word must be there to be searched for unasked: the rarer it is, the likelier the typed one is another
 word, which the catalog lacks. More often where it was typed with `SHORTEST` letters, or with two edits."""
 _MOST_COMPARED = 2_000
+_CHECKED = 20
+"""The best keyword matches of a query that are looked at for the one with most of its words."""
 _MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
 """Words that a prefix is completed to; those that are searched for together; and the share of all their texts that is
 enough of them."""
@@ -170,6 +175,43 @@ def _least_frequent(typed: str, correction: _Near) -> float:
     return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
 
 
+class VisibleCatalog:
+    """The products that pass a filter: corrections, completions and suggestions use only their words and values."""
+
+    def __init__(self, snapshot: Snapshot, where: Condition | None = None) -> None:
+        self._snapshot = snapshot
+        self.where = where
+
+    def has_words(self, text: str) -> bool:
+        """Whether a product matches a text, and each of its words occurs in a product; synonyms do not count."""
+        if self.where is None:
+            return True
+        groups = tuple(TermGroup(group.alternatives) for group in self._snapshot.analyzer.groups(text))
+        wanted = dict.fromkeys([*((group,) for group in groups), groups])
+        return all(self._snapshot.keyword.search(each, 1, self.where).total for each in wanted)
+
+    def has_value(self, field: str, value: str) -> bool:
+        """Whether a product has a value of a field."""
+        if self.where is None:
+            return True
+        valued = AllOf((self.where, self._snapshot.catalog.compile(Comparison(field, "=", value))))
+        by = Sort("rating_count", descending=True, limit=0)
+        return self._snapshot.keyword.sort(Selection(where=valued, everything=True), by).total > 0
+
+    def visible_rows(self, rows: Rows) -> frozenset[int]:
+        """The rows among `rows` (n,) whose products pass."""
+        if self.where is not None and len(rows):
+            rows = self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=self.where))
+        return frozenset(rows.tolist())
+
+    def most_words(self, words: Sequence[TermGroup]) -> int:
+        """The most words of a query that one of its best keyword matches has."""
+        keyword = self._snapshot.keyword
+        rows = keyword.search(tuple(replace(word, is_enough=True) for word in words), _CHECKED, self.where).rows
+        found = [keyword.score(rows, (word,)).scores > 0 for word in words if len(rows)]
+        return int(np.sum(found, axis=0).max()) if found else 0
+
+
 class Corrector:
     """Corrects queries by one catalog's words.
 
@@ -178,9 +220,16 @@ class Corrector:
     """
 
     def __init__(
-        self, snapshot: Snapshot, words: CatalogWords, sold: Collection[str], protected: Collection[str] = ()
+        self,
+        visible: VisibleCatalog,
+        snapshot: Snapshot,
+        words: CatalogWords,
+        sold: Collection[str] = (),
+        protected: Collection[str] = (),
     ) -> None:
-        """`sold` are words that shoppers bought through, `protected` those that the store never corrects, folded."""
+        """Corrections use only words of `visible`; `sold` are words that shoppers bought through, `protected` those
+        that the store never corrects, folded."""
+        self._visible = visible
         self._snapshot = snapshot
         self._words = words
         self._corrections = WordCorrector(words)
@@ -199,6 +248,14 @@ class Corrector:
         words = {at: each.text for at, each in found.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
 
+    def finds_more(self, corrected: str, typed: str) -> bool:
+        """Whether a product has more words of a corrected query than any has of the typed one."""
+        groups = map(self._snapshot.analyzer.groups, (corrected, typed))
+        right, wrong = ([group for group in each if not group.is_character] for each in groups)
+        found = self._visible.most_words(right)
+        # All words are more than the typed ones can have: no product has the misspelled one.
+        return found == len(right) or found > self._visible.most_words(wrong)
+
     def completions(self, text: str) -> tuple[Completion, ...]:
         """What a query may become whose last word is still being typed: with the words of the catalog that it begins,
         the most frequent first, as many as are needed for most of their texts, and as it is where it is one of them.
@@ -215,8 +272,8 @@ class Corrector:
         ranked = sorted((pair for pair in counts.values() if pair[0]), key=itemgetter(0), reverse=True)
         total = sum(count for count, _ in ranked)
         before = accumulate((count for count, _ in ranked), initial=0)
-        kept = [pair for pair, seen in zip(ranked, before, strict=False) if seen < _MOST_OF_TEXTS * total]
-        kept = kept[:_MOST_COMPLETIONS]
+        likely = (pair for pair, seen in zip(ranked, before, strict=False) if seen < _MOST_OF_TEXTS * total)
+        kept = list(islice((pair for pair in likely if self._visible.has_words(pair[1])), _MOST_COMPLETIONS))
         own = counts.get(word_term(last), (0, last))
         if own[0] and own not in kept:
             kept.append(own)
@@ -243,12 +300,10 @@ class Corrector:
         if not self._is_unknown(last) or self._words.postings.prefix_positions(last) or self._stands(last):
             return
         correction = self._corrections.correct(last, self._companions(typed, len(typed.words) - 1, words))
-        if correction and correction.is_sure:
-            yield correction.text
-        if begun := self._corrections.complete(last):
-            yield begun
-        if correction and not correction.is_sure:
-            yield correction.text
+        found = [self._corrections.complete(last)]
+        if correction:
+            found.insert(0 if correction.is_sure else 1, correction.text)
+        yield from (text for text in found if text and self._visible.has_words(text))
 
     def is_misspelled(self, text: str) -> bool:
         """Whether a word of it is unknown and near to a word of the catalog."""
@@ -266,8 +321,8 @@ class Corrector:
             if may_correct(each.word) and not self._is_half(typed, at):
                 correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
                 is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
-                # Last: in a cluster it is a request.
-                if correction and (is_form or not self._stands(each.word)):
+                # Last: in a cluster these are requests.
+                if correction and (is_form or not self._stands(each.word)) and self._visible.has_words(correction.text):
                     found[at] = correction
         return found
 
@@ -477,7 +532,8 @@ class Suggestions:
     corrected: str = ""
     """The corrected text that they are for, where nothing begins as typed."""
     degraded: tuple[str, ...] = ()
-    """"words" in a version of an older program, "corrections" where the cluster does not answer."""
+    """"words" in a version of an older program; where the cluster does not answer "corrections", or "filters" with one,
+    and then there are no suggestions."""
 
     def __bool__(self) -> bool:
         return bool(self.queries or self.categories or self.brands or self.products)

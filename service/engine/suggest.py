@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from retrieval.errors import ClusterError, QueryError, StoreDamagedError
-from retrieval.filters.conditions import AllOf, fields_of, matches
+from retrieval.filters.conditions import AllOf, Condition, fields_of, matches
 from retrieval.filters.schema import CATEGORY_SEPARATOR, product_columns
 from retrieval.index.keyword import NO_ROWS
 from retrieval.records import Product
@@ -36,6 +36,7 @@ from service.engine.spelling import (
     SuggestedQuery,
     Suggestions,
     TypedText,
+    VisibleCatalog,
 )
 from service.events.popular_queries import PopularQueries, query_key
 from service.events.signals import Popularity
@@ -80,15 +81,20 @@ class Suggester:
         size: int,
         rules: CompiledRules | None = None,
         relevance: Relevance = DEFAULT_RELEVANCE,
+        where: Condition | None = None,
     ) -> Suggestions:
-        """What may be meant by what was typed so far, without the products that `rules` keep out, corrected as the
-        settings allow; raises QueryError for what cannot be."""
+        """Suggestions for the text typed so far, by products that pass `where` and that no rule keeps out, corrected as
+        the settings allow; raises QueryError for an invalid text or size."""
         _check(text, size)
         words, popular = self._words(snapshot), self._popular_queries.value
-        corrector = self._corrector(snapshot, relevance.protected_words)
-        completer = Completer(snapshot, popular, self._popularity.value, words, corrector, rules)
+        visible = VisibleCatalog(snapshot, where)
+        corrector = self._corrector(visible, snapshot, relevance.protected_words)
+        completer = Completer(snapshot, visible, popular, self._popularity.value, words, corrector, rules)
         missing = () if words else ("words",)
-        found = completer.complete(TypedText(text), size, text)
+        try:
+            found = completer.complete(TypedText(text), size, text)
+        except (ClusterError, StoreDamagedError):
+            return Suggestions(degraded=("filters",))
         if found or corrector is None or relevance.typo_tolerance is TypoTolerance.OFF:
             return dataclasses.replace(found, degraded=missing)
         try:
@@ -99,17 +105,22 @@ class Suggester:
             return dataclasses.replace(found, degraded=("corrections",))
         return found
 
-    def did_you_mean(self, snapshot: Snapshot, text: str, relevance: Relevance) -> Correction | None:
-        """What a whole query was meant to be; None where it may be meant as it stands, or the settings turn corrections
-        off. Raises as the keyword index."""
+    def did_you_mean(
+        self, snapshot: Snapshot, text: str, relevance: Relevance, where: Condition | None
+    ) -> Correction | None:
+        """The correction of a whole query by words of products that pass `where`, sure only if it finds more. None
+        where the query may be right, or the settings turn corrections off. Raises as the keyword index."""
         if relevance.typo_tolerance is TypoTolerance.OFF:
             return None
-        corrector = self._corrector(snapshot, relevance.protected_words)
-        return corrector.correct_query(text) if corrector else None
+        corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot, relevance.protected_words)
+        found = corrector.correct_query(text) if corrector else None
+        if corrector and found and found.is_sure and not corrector.finds_more(found.text, text):
+            return Correction(found.text, is_sure=False)
+        return found
 
-    def completions(self, snapshot: Snapshot, text: str) -> tuple[Completion, ...]:
-        """See `Corrector.completions`."""
-        corrector = self._corrector(snapshot)
+    def completions(self, snapshot: Snapshot, text: str, where: Condition | None) -> tuple[Completion, ...]:
+        """See `Corrector.completions`; only words of products that pass `where` complete the text."""
+        corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot)
         return corrector.completions(text) if corrector else ()
 
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
@@ -118,13 +129,15 @@ class Suggester:
         popular = self._popular_queries.value
         place = popular.places.get(query_key(text))
         found = _saying_more(popular, text) if place is None else popular.queries[place].related
-        corrector = self._corrector(snapshot)
+        corrector = self._corrector(VisibleCatalog(snapshot), snapshot)
         texts = (popular.queries[at].text for at in found if popular.queries[at].is_suggested)
         return tuple(islice((text for text in texts if not (corrector and corrector.is_misspelled(text))), size))
 
-    def _corrector(self, snapshot: Snapshot, protected: Collection[str] = ()) -> Corrector | None:
-        words = self._words(snapshot)
-        return Corrector(snapshot, words, self._popular_queries.value.purchase_words, protected) if words else None
+    def _corrector(
+        self, visible: VisibleCatalog, snapshot: Snapshot, protected: Collection[str] = ()
+    ) -> Corrector | None:
+        words, sold = self._words(snapshot), self._popular_queries.value.purchase_words
+        return Corrector(visible, snapshot, words, sold, protected) if words else None
 
     def _words(self, snapshot: Snapshot) -> CatalogWords | None:
         version = snapshot.manifest.version
@@ -178,6 +191,7 @@ class Completer:
     """Completes texts by the queries, categories, brands and products that have all of their words."""
 
     snapshot: Snapshot
+    visible: VisibleCatalog
     popular: PopularQueries
     popularity: Popularity
     words: CatalogWords | None
@@ -216,19 +230,20 @@ class Completer:
             query = self.popular.queries[at]
             spans = typed.spans_in(query.text) if query.is_suggested else None
             # A misspelling that many make is not taught to others.
-            if spans and (query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))):
+            is_right = query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))
+            if spans and is_right and self.visible.has_words(query.text):
                 yield SuggestedQuery(query.text, QuerySource.POPULAR, spans)
 
     def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
         for at in found[:_MAX_EXAMINED]:
             text, _ = self.entries.phrases[at]
-            if spans := typed.spans_in(text):
+            if (spans := typed.spans_in(text)) and self.visible.has_words(text):
                 yield SuggestedQuery(text, QuerySource.CATALOG, spans)
 
     def _brands(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedBrand]:
         for at in found[:_MAX_EXAMINED]:
             name, count = self.entries.brands[at]
-            if spans := typed.spans_in(name):
+            if (spans := typed.spans_in(name)) and self.visible.has_value("brand", name):
                 yield SuggestedBrand(name, count, spans)
 
     def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
@@ -237,13 +252,16 @@ class Completer:
             path, count = self.entries.categories[at]
             text = CATEGORY_SEPARATOR.join(path)
             spans = typed.spans_in(text)
-            if spans and spans[-1][1] > len(text) - len(path[-1]):
+            is_named = spans and spans[-1][1] > len(text) - len(path[-1])
+            if spans and is_named and self.visible.has_value("category", text):
                 yield SuggestedCategory(path, count, text, spans)
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """Those that are still there and still called so, and that no rule keeps out."""
         kept_out = RuleFilter(self.rules, typed, known, self.snapshot)
-        for row in self._popular_first(found):
+        ordered = self._popular_first(found)
+        inside = self.visible.visible_rows(np.array(ordered, np.int64))
+        for row in (row for row in ordered if row in inside):
             try:
                 product = self.snapshot.products[row]
             except IndexError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -15,8 +15,6 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from retrieval.errors import UnknownProductError
-from retrieval.filters.ast import Comparison, format_filter
 from service.engine.engine import SearchEngine
 from service.engine.spelling import Suggestions
 from service.experiments.store import ServedExperiments
@@ -32,7 +30,6 @@ _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
-_CATEGORY_SEPARATOR = " > "
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,37 +45,8 @@ class ServiceContext:
     tasks: TaskService
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
-        """Suggestions for typed text; for a key with filters, those that lead to a product that it may see."""
-        found = self.engine.suggest(typed, size=size)
-        filters = combine_filters(permit.filters)
-        return _narrow_suggestions(self.engine, found, filters) if filters else found
-
-
-def _narrow_suggestions(engine: SearchEngine, found: Suggestions, filters: str) -> Suggestions:
-    def has_hits(text: str, *conditions: str) -> bool:
-        narrowed = combine_filters((filters, *conditions))
-        page = engine.search(text, size=0, filters=narrowed, stage="bm25", correct=False)
-        return page.total > 0
-
-    def is_value(field: str, value: str) -> bool:
-        return has_hits("", format_filter(Comparison(field, "=", value)))
-
-    def is_visible(product_id: str) -> bool:
-        try:
-            engine.product(product_id, filters=filters)
-        except UnknownProductError:
-            return False
-        return True
-
-    return replace(
-        found,
-        queries=tuple(each for each in found.queries if has_hits(each.text)),
-        categories=tuple(
-            each for each in found.categories if is_value("category", _CATEGORY_SEPARATOR.join(each.path))
-        ),
-        brands=tuple(each for each in found.brands if is_value("brand", each.name)),
-        products=tuple(each for each in found.products if is_visible(each.product.id)),
-    )
+        """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
+        return self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
 
 
 def context_of(request: Request) -> ServiceContext:

@@ -95,6 +95,7 @@ class SearchBatch:
             size=window.size,
             page=window.page,
             filters=self._filter_expression(search),
+            visible=self._hooks.narrow(""),
             facets=facets.fields,
             sort=parse_sort(index, self._engine.snapshot.catalog),
             facet_values=facets.values,
@@ -126,6 +127,7 @@ class SearchBatch:
             search.query,
             size=0,
             filters=filters,
+            visible=self._hooks.narrow(""),
             facets=facets.fields,
             facet_values=MAX_FACET_VALUES,
             group=self._group(search),
@@ -226,8 +228,8 @@ def _message(page: Page) -> str:
         parts.append(f"by relevance first those with {' AND '.join(each.filter for each in page.preferred)}")
     if page.product_type:
         parts.append(f"only products of the type {page.product_type}")
-    if page.corrected:
-        parts.append(f"searched for {page.suggestion}")
+    if page.suggestion:
+        parts.append(f"{'searched for' if page.corrected else 'did you mean'} {page.suggestion}")
     return "; ".join(parts)
 
 

@@ -103,6 +103,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         size=body.size,
         page=body.page,
         filters=combine_filters((*permit.filters, body.filters)),
+        visible=combine_filters(permit.filters),
         facets=body.facets,
         sort=body.sort,
         all_types=body.all_types,

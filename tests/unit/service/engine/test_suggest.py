@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import QueryError, StoreDamagedError
+from retrieval.errors import FilterError, QueryError, StoreDamagedError
 from retrieval.records import Event, EventKind, Page, Product
 from retrieval.store.files import checksum
 from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
@@ -251,6 +251,35 @@ class TestDidYouMean:
         asked = {"size": 5, "page": 2, "filters": "brand = Bosch", "facets": ["brand"], "sort": "price"}
         page, meant = store.search("cordles drill", **asked), store.search("cordless drill", **asked)  # type: ignore[arg-type]
         assert (page.hits, page.total, page.facets) == (meant.hits, meant.total, meant.facets)
+
+    def test_correction_that_finds_no_more_is_only_offered(self, store: SearchEngine) -> None:
+        assert told(store.search("smart hammmer")) == ("smart hammer", False), "a mug is smart, and a drill a hammer"
+        hidden = [Rule("none", (Restrict("price < 0"),), When("cordless", Match.CONTAINS))]
+        page = store.search("cordles", rules=hidden)
+        assert told(page) == ("cordless", False)
+        assert page.hits == store.search("cordles", rules=hidden, correct=False).hits
+
+    def test_words_of_invisible_products_are_not_used(self, store: SearchEngine) -> None:
+        bosch, makita = "brand = Bosch", "brand = Makita"
+        assert told(store.search("cordles drill", visible=bosch)) == ("cordless drill", True)
+        assert told(store.search("cordles drill", visible=makita)) == ("", False)
+        assert told(store.search("angel grindar", visible=makita)) == ("", False)
+        assert store.search("cordl", prefix=True, visible=bosch).completion == "cordless"
+        assert store.search("cordl", prefix=True, visible=makita).completion == ""
+        assert store.suggest("cordles dri", filters=bosch).corrected == "cordless dri"
+        assert store.suggest("cordles dri", filters=makita) == store.suggest("bosh", filters=makita) == Suggestions()
+        found = store.suggest("d", filters=makita)
+        assert {word for each in found.queries for word in words_of(each.text)} == {
+            "hammer",
+            "drill",
+            "drills",
+            "makita",
+        }
+        assert [each.product.brand for each in found.products] == ["Makita"] * 4
+        assert found.categories == store.suggest("d").categories
+        assert store.suggest("bos", filters=makita).brands == ()
+        with pytest.raises(FilterError):
+            store.suggest("d", filters="brand =")
 
 
 class TestCommands:

@@ -16,7 +16,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings
-from tests.services import events_of_query, made
+from tests.services import events_of_query, hidden_word, made
 
 QUERIES = "/1/indexes/*/queries"
 PAGE = "https://shop.example"
@@ -201,6 +201,20 @@ class TestKeys:
         found = guarded.post(QUERIES, json=caller, params=params).json()["results"][0]
         assert product.id not in {hit["objectID"] for hit in found["hits"]}
         assert guarded.get(f"/1/indexes/a/{product.id}", params=params).status_code == 404
+
+    def test_narrowed_key_reveals_no_hidden_word(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
+        word, typed, others = hidden_word(store)
+        full, narrowed = made(keys, Scope.SEARCH), made(keys, Scope.SEARCH, filters=others)
+
+        def answer(query: str, key: str) -> str:
+            searches = [{"query": query, "indexName": name} for name in ("shop", "shop_query_suggestions")]
+            response = guarded.post(QUERIES, json={"requests": searches, "apiKey": key})
+            assert response.status_code == 200
+            return response.text.lower()
+
+        for query in (typed, typed[:5], word[:5]):
+            assert word not in answer(query, narrowed)
+        assert f"searched for {word}" in answer(typed, full)
 
     def test_every_origin_is_allowed_with_a_key(self, guarded: TestClient, keys: KeyFile) -> None:
         caller = {"Origin": PAGE, "Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-a"}

@@ -19,7 +19,7 @@ from service.events.event_log import DERIVED_FOLDER, EventLog
 from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings, Settings
 from tests.machine import within
-from tests.services import made, recorded_events
+from tests.services import hidden_word, made, recorded_events
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.unit.service.http.test_health import value
 
@@ -92,6 +92,20 @@ def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, 
     assert {each["product"]["brand"] for each in found["products"]} <= {brand}
     assert {each["name"] for each in found["brands"]} <= {brand}
     assert len(found["queries"]) < len(everything.queries)
+
+
+def test_narrowed_key_reveals_no_hidden_word(store: SearchEngine, keys: KeyFile) -> None:
+    word, typed, others = hidden_word(store)
+    full = made(keys, Scope.SEARCH)
+    with TestClient(create_app(store, ServiceSettings(keys=keys.path))) as calling:
+
+        def answer(path: str, query: str, key: str) -> str:
+            return calling.get(path, params={"q": query, "prefix": True}, headers={"X-API-Key": key}).text.lower()
+
+        for path in ("/v1/search", "/v1/suggest"):
+            for query in (typed, typed[:5], word[:5]):
+                assert word not in answer(path, query, narrow_key(full, filters=others))
+            assert word in answer(path, typed, full)
 
 
 def test_recommendations_follow_a_history_and_show_it_where_asked(client: TestClient, store: SearchEngine) -> None:
