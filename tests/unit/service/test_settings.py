@@ -104,19 +104,19 @@ def refusal(path: Path | None, environment: dict[str, str]) -> str:
     return str(caught.value)
 
 
-def test_without_any_nothing_is_set() -> None:
+def test_defaults_without_file_and_environment() -> None:
     assert load_settings(environment={}) == Settings()
     with pytest.raises(SettingError, match=r"elasticsearch\.url is not set"):
         _ = Settings().cluster
 
 
-def test_the_examples_are_of_every_setting() -> None:
+def test_every_setting_has_an_example() -> None:
     assert set(EXAMPLES) == set(setting_names())
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 class TestEach:
-    def test_the_environment_goes_before_the_file(self, name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_environment_overrides_the_file(self, name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         in_table, in_environment, value, other, _ = EXAMPLES[name]
         file.write_text(in_file(name, in_table))
         assert value_of(load_settings(file, {}), name) == value
@@ -127,7 +127,7 @@ class TestEach:
         assert value_of(load_settings(), name) == value
         assert value_of(load_settings(environment={}), name) == value_of(Settings(), name)
 
-    def test_a_wrong_value_is_named_with_its_setting(self, name: str, file: Path) -> None:
+    def test_invalid_value_error_names_the_setting(self, name: str, file: Path) -> None:
         *_, in_table, in_environment = EXAMPLES[name]
         file.write_text(in_file(name, in_table))
         assert f"the setting {name} (in {file}, or the environment): " in refusal(file, {})
@@ -143,7 +143,7 @@ def test_file_and_environment_fill_one_table_together(file: Path) -> None:
 
 
 class TestUrls:
-    def test_there_may_be_several(self, file: Path) -> None:
+    def test_several_urls_are_accepted(self, file: Path) -> None:
         for value in (f'["{URLS[0]}", "{URLS[1]}"]', f'"{", ".join(URLS)}"'):
             file.write_text(in_file("elasticsearch.url", value))
             assert load_settings(file, {}).cluster.urls == URLS
@@ -160,7 +160,7 @@ class TestUrls:
             ("http://[::1]", "http://[::1]:9200"),
         ],
     )
-    def test_without_a_port_the_usual_one_is_asked(self, url: str, params: str) -> None:
+    def test_default_port_is_used(self, url: str, params: str) -> None:
         settings = Settings(elasticsearch=ElasticsearchSettings(url=url)).cluster
         assert settings.urls == (url,)
         with closing(Cluster(settings)) as cluster:
@@ -176,7 +176,7 @@ class TestUrls:
             f"me@{SECRET}@one.example:9200",
         ],
     )
-    def test_one_with_a_password_is_refused_and_not_shown(self, url: str) -> None:
+    def test_url_with_a_password_is_refused_and_not_shown(self, url: str) -> None:
         settings = load_settings(None, {"SHELFWISE_ELASTICSEARCH__URL": f"{URLS[0]},{url}"})
         with pytest.raises(SettingError, match=r"elasticsearch\.url holds a name or a password; set elastic") as caught:
             _ = settings.cluster
@@ -184,25 +184,25 @@ class TestUrls:
 
 
 class TestWhichFile:
-    def test_the_given_one_then_the_environments_then_the_working_directorys(self, elsewhere: Path, file: Path) -> None:
+    def test_file_is_found_by_argument_environment_and_working_directory(self, elsewhere: Path, file: Path) -> None:
         (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
         file.write_text('vectors = "elasticsearch"')
         assert load_settings(environment={}).vectors == "faiss"
         assert load_settings(environment={"SHELFWISE_SETTINGS": str(file)}).vectors == "elasticsearch"
         assert load_settings(file, {"SHELFWISE_SETTINGS": "shelfwise.toml"}).vectors == "elasticsearch"
 
-    def test_one_that_is_named_must_be_there(self, file: Path) -> None:
+    def test_named_file_must_exist(self, file: Path) -> None:
         assert f"the settings {file} cannot be read (No such file" in refusal(file, {})
         assert "nowhere.toml cannot be read" in refusal(None, {"SHELFWISE_SETTINGS": "nowhere.toml"})
 
     @pytest.mark.parametrize(
         "content", [f'password = "{SECRET}'.encode(), f'[elasticsearch]\npassword: "{SECRET}"'.encode(), b"\xff\xfe"]
     )
-    def test_one_that_is_no_toml_is_named(self, file: Path, content: bytes) -> None:
+    def test_invalid_toml_file_is_named(self, file: Path, content: bytes) -> None:
         file.write_bytes(content)
         assert f"the settings {file} are no TOML" in refusal(file, {})
 
-    def test_a_byte_order_mark_is_no_trouble(self, file: Path) -> None:
+    def test_byte_order_mark_is_accepted(self, file: Path) -> None:
         file.write_bytes(b'\xef\xbb\xbfvectors = "faiss"')
         assert load_settings(file, {}).vectors == "faiss"
 
@@ -216,7 +216,7 @@ class TestUnknownNames:
             (f'[elasticsearch]\npasswort = "{SECRET}"', "elasticsearch.passwort", "elasticsearch.password"),
         ],
     )
-    def test_in_the_file(self, file: Path, content: str, name: str, correction: str) -> None:
+    def test_unknown_name_in_the_file_is_refused(self, file: Path, content: str, name: str, correction: str) -> None:
         file.write_text(content)
         message = refusal(file, {})
         assert f"there is no setting {name} (in {file}, or the environment); did you mean {correction}" in message
@@ -229,19 +229,19 @@ class TestUnknownNames:
             ("SHELFWISE_ELASTICSEARCH_PASSWORD", "SHELFWISE_ELASTICSEARCH__PASSWORD"),
         ],
     )
-    def test_in_the_environment(self, name: str, correction: str) -> None:
+    def test_unknown_name_in_the_environment_is_refused(self, name: str, correction: str) -> None:
         message = refusal(None, {name: SECRET})
         assert message.startswith(f"{name} in the environment is no setting; did you mean {correction}")
 
-    def test_in_a_table_of_the_environment(self) -> None:
+    def test_unknown_name_in_a_table_of_the_environment_is_refused(self) -> None:
         message = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})
         assert "there is no setting elasticsearch.passwort (in " in message
         assert "did you mean elasticsearch.password" in message
 
-    def test_variables_of_other_programs_are_left_alone(self) -> None:
+    def test_variables_of_other_programs_are_ignored(self) -> None:
         assert load_settings(None, {"SHELFWISE_LOG_LEVEL": "x", "BACKEND": "solr"}) == Settings()
 
-    def test_all_that_is_wrong_is_told_at_once(self, file: Path) -> None:
+    def test_all_errors_are_reported_together(self, file: Path) -> None:
         file.write_text('backend = "solr"\nzzz = 1\n[elasticsearch]\nshards = 0\n')
         message = refusal(file, {})
         assert all(name in message for name in ("backend", "elasticsearch.shards"))
@@ -259,14 +259,14 @@ class TestSecrets:
             f'[elasticsearch]\napi_key = "{SECRET}"\nshards = 0',
         ],
     )
-    def test_none_is_in_an_error(self, file: Path, content: str) -> None:
+    def test_errors_contain_no_secret(self, file: Path, content: str) -> None:
         file.write_text(content)
         refusal(file, {})
 
-    def test_none_of_a_table_that_cannot_be_read(self) -> None:
+    def test_error_of_an_unreadable_table_contains_no_secret(self) -> None:
         assert "SHELFWISE_" in refusal(None, {"SHELFWISE_ELASTICSEARCH": f'{{"password": "{SECRET}"'})
 
-    def test_none_is_shown(self) -> None:
+    def test_representation_contains_no_secret(self) -> None:
         environment = {"SHELFWISE_ELASTICSEARCH__PASSWORD": SECRET, "SHELFWISE_ELASTICSEARCH__API_KEY": SECRET}
         settings = load_settings(None, environment)
         assert SECRET not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
@@ -299,7 +299,7 @@ class TestPage:
         for name, (_, text) in documented().items():
             assert re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text).replace("`", "") == described[variable_name(name)]
 
-    def test_its_example_can_be_used(self, file: Path, tmp_path: Path) -> None:
+    def test_example_file_is_valid(self, file: Path, tmp_path: Path) -> None:
         (example,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
         (tmp_path / "ca.pem").touch()
         file.write_text(example.replace("/etc/shelfwise/ca.pem", str(tmp_path / "ca.pem")))
@@ -307,7 +307,7 @@ class TestPage:
         assert settings.backend == "elasticsearch"
         assert len(settings.cluster.urls) == 2
 
-    def test_the_environments_names_in_it_are_right(self) -> None:
+    def test_environment_names_in_the_docs_are_correct(self) -> None:
         named = set(re.findall(r"export (\w+)=", PAGE.read_text("utf-8")))
         assert named <= set(map(variable_name, setting_names()))
         assert named

@@ -80,7 +80,7 @@ def finds(query: str, title: str) -> bool:
     ],
     ids=" | ".join,
 )
-def test_each_spelling_finds_each_other(spellings: tuple[str, ...]) -> None:
+def test_spellings_match_each_other(spellings: tuple[str, ...]) -> None:
     missed = [(query, title) for query in spellings for title in spellings if not finds(query, title)]
     assert missed == []
 
@@ -109,7 +109,7 @@ def test_each_spelling_finds_each_other(spellings: tuple[str, ...]) -> None:
         ("हिन्दी", "किताब हिन्दी"),
     ],
 )
-def test_finds(query: str, title: str) -> None:
+def test_query_matches_title(query: str, title: str) -> None:
     assert finds(query, title)
 
 
@@ -132,7 +132,7 @@ def test_finds(query: str, title: str) -> None:
         ("保温", "电话"),
     ],
 )
-def test_does_not_find(query: str, title: str) -> None:
+def test_query_does_not_match_title(query: str, title: str) -> None:
     assert not finds(query, title)
 
 
@@ -143,12 +143,12 @@ def test_terms_of_a_title() -> None:
     )
 
 
-def test_terms_of_chinese_are_words_and_their_characters_and_the_latin_between() -> None:
+def test_chinese_terms_are_words_characters_and_latin_parts() -> None:
     expected = "蓝牙 耳机 蓝 牙 耳 机 12 12v volt 适用 适 用"
     assert " ".join(ANALYZER.terms("蓝牙耳机12V适用")) == expected
 
 
-def test_the_typed_word_is_the_first_alternative_and_joined_neighbours_follow() -> None:
+def test_typed_word_is_the_first_alternative_before_joined_words() -> None:
     (quantity,) = ANALYZER.groups("12 volt")
     assert quantity.alternatives == (("12v",), ("12",))
     first, second = ANALYZER.groups("key board")
@@ -157,20 +157,20 @@ def test_the_typed_word_is_the_first_alternative_and_joined_neighbours_follow() 
 
 
 @pytest.mark.parametrize("text", ["", " ", "-/.'\"&_", "\ud800", "™®"])
-def test_nothing_to_search_gives_nothing(text: str) -> None:
+def test_empty_text_has_no_terms(text: str) -> None:
     assert ANALYZER.terms(text) == []
     assert ANALYZER.groups(text) == ()
 
 
 @given(TEXTS)
-def test_any_text_gives_terms_without_whitespace_of_bounded_length(text: str) -> None:
+def test_arbitrary_text_gives_bounded_terms_without_whitespace(text: str) -> None:
     terms = ANALYZER.terms(text)
     assert all(term.split() == [term] and len(term) <= LONGEST_TERM for term in terms)
     "\n".join(terms).encode()
 
 
 @given(TEXTS)
-def test_every_group_of_a_title_is_met_by_its_own_terms(text: str) -> None:
+def test_every_group_of_a_title_matches_its_own_terms(text: str) -> None:
     terms = set(ANALYZER.terms(text))
     for group in ANALYZER.groups(text):
         assert any(terms.issuperset(alternative) for alternative in group.alternatives)
@@ -197,7 +197,7 @@ def test_case_and_width_do_not_change_terms(text: str) -> None:
 @pytest.mark.parametrize(
     "piece", ["a", "7", "drill ", "12V ", "1x", "1/2-", "a-", "保温杯", "ﷺ", "が", "'", "in.", "z" * 90 + "-"]
 )
-def test_a_megabyte_is_bounded(piece: str) -> None:
+def test_one_megabyte_is_analysed_in_bounded_time(piece: str) -> None:
     text = piece * (1_000_000 // len(piece))
     terms = ANALYZER.terms(text)
     assert len(terms) <= len(text)
@@ -205,7 +205,7 @@ def test_a_megabyte_is_bounded(piece: str) -> None:
     assert len(ANALYZER.groups(text)) <= MAX_GROUPS
 
 
-def test_threads_that_share_an_analyzer_get_the_same_terms() -> None:
+def test_analyzer_is_thread_safe() -> None:
     chooser = random.Random(5)
     titles = [" ".join(f"{chooser.choice(PIECES)}{chooser.randrange(999)}ing" for _ in range(9)) for _ in range(400)]
     with ThreadPoolExecutor(8) as pool:
@@ -213,14 +213,14 @@ def test_threads_that_share_an_analyzer_get_the_same_terms() -> None:
     assert together == [ANALYZER.terms(title) for title in titles]
 
 
-def test_the_identity_names_the_synonyms() -> None:
+def test_identity_covers_the_synonyms() -> None:
     synonyms = Synonyms.parse(["couch, sofa"])
     assert Analyzer().identity == Analyzer(Synonyms()).identity
     assert Analyzer(synonyms).identity != Analyzer().identity
     assert Analyzer(synonyms).identity.endswith(synonyms.fingerprint)
 
 
-def test_contains_chinese() -> None:
+def test_chinese_text_is_detected() -> None:
     assert [text for text in ("手机", "a手", "ガス", "drill", "", "é") if contains_chinese(text)] == ["手机", "a手"]
 
 
@@ -235,22 +235,22 @@ def test_contains_chinese() -> None:
         ("0042", "42"),
     ],
 )
-def test_spellings_of_one_identifier_meet(one: str, other: str) -> None:
+def test_spellings_of_an_identifier_are_equal(one: str, other: str) -> None:
     assert identifier_key(one) == identifier_key(other) != ""
 
 
 @pytest.mark.parametrize(("one", "other"), [("0A1", "A1"), ("123", "1230"), ("DCD771C2", "DCD771C3")])
-def test_other_identifiers_do_not_meet(one: str, other: str) -> None:
+def test_different_identifiers_are_not_equal(one: str, other: str) -> None:
     assert identifier_key(one) != identifier_key(other)
 
 
 @given(TEXTS)
-def test_an_identifier_key_is_its_own_key(text: str) -> None:
+def test_identifier_key_is_idempotent(text: str) -> None:
     key = identifier_key(text)
     assert identifier_key(key) == key
 
 
-def test_an_analyzer_travels_between_processes() -> None:
+def test_analyzer_can_be_pickled() -> None:
     """A rebuild of more products than one batch sends it to its workers; the cache of analyses cannot be pickled."""
     analyzer = Analyzer(Synonyms.parse(["sofa, couch"]))
     analyzer.analyze("couch")

@@ -58,16 +58,16 @@ def test_queries_name_brands_colours_and_sizes(
             }
 
 
-def test_a_brand_whose_name_most_titles_have_for_another_reason_is_not_recognised() -> None:
+def test_brand_name_that_is_a_common_title_word_is_not_recognised() -> None:
     assert VALUES.find("office chair") == []
 
 
-def test_a_field_of_few_products_names_nothing() -> None:
+def test_field_of_few_products_gives_no_values() -> None:
     rare = [product(f"Lamp {number}", "Lumen", cord_colour="Teal" if number == 0 else ()) for number in range(150)]
     assert set(derive_values(lambda: rare).by_phrase) == {"lumen"}
 
 
-def test_values_are_read_as_written_and_damage_is_reported(tmp_path: Path) -> None:
+def test_values_round_trip_and_damage_is_reported(tmp_path: Path) -> None:
     VALUES.write(tmp_path)
     assert NamedValues.open(tmp_path) == VALUES
     (tmp_path / VALUES_FILE).write_text("[1]")

@@ -20,7 +20,7 @@ from retrieval.text.price_bounds import PriceBounds, price_bounds
         ("iphone 12 up to 500", None, 500, "iphone 12"),
     ],
 )
-def test_bounds_are_cut_from_the_query(query: str, low: float | None, high: float | None, text: str) -> None:
+def test_price_bounds_are_removed_from_the_query(query: str, low: float | None, high: float | None, text: str) -> None:
     assert price_bounds(query) == PriceBounds(low, high, text)
 
 
@@ -37,5 +37,5 @@ def test_bounds_are_cut_from_the_query(query: str, low: float | None, high: floa
         "under 12v drill",
     ],
 )
-def test_other_numbers_are_no_prices(query: str) -> None:
+def test_other_numbers_are_not_prices(query: str) -> None:
     assert price_bounds(query) is None

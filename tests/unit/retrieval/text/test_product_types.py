@@ -58,18 +58,18 @@ def test_a_text_without_a_noun_names_no_type(text: str) -> None:
         ("drill with two cases", 4, [1 / 16, 1 / 16, 0, 0]),
     ],
 )
-def test_agreement_is_of_the_shared_words_and_falls_with_others(query: str, words: int, expected: list[float]) -> None:
+def test_agreement_depends_on_shared_and_other_words(query: str, words: int, expected: list[float]) -> None:
     wanted = TYPES.named(query, words)
     assert wanted is not None
     assert TYPES.agreements(wanted, ROWS) == pytest.approx(expected)
     assert wanted.is_sure == (max(expected) == 1)
 
 
-def test_a_query_that_names_no_type_of_the_catalog_agrees_with_none() -> None:
+def test_query_without_a_type_of_the_catalog_has_agreement_0() -> None:
     assert TYPES.named("saw", 1) is None
 
 
-def test_a_query_without_a_known_head_takes_the_heads_that_its_nearest_products_share() -> None:
+def test_query_without_a_known_head_uses_heads_of_nearest_products() -> None:
     nearest = {0: "Torvane Cordless Drill 12V", 1: "Oxmoorly Hammer Drill", 2: "Drill Bit Set, 10-Piece"}
     alike, different = np.array([2.0, 2.0, 0.0]), np.array([0.0, 0.0, 4.0])
     wanted = TYPES.voted("screwdriver", nearest, alike, 2)
@@ -121,7 +121,7 @@ def test_types_are_shown_in_the_words_of_the_product(
     assert found.name == names.by_title
 
 
-def test_types_are_read_as_written_and_refused_where_they_are_of_other_products(tmp_path: Path) -> None:
+def test_types_round_trip_and_are_refused_for_other_products(tmp_path: Path) -> None:
     TYPES.write(tmp_path / "types")
     opened = ProductTypes.open(tmp_path / "types", 4)
     assert [opened.name_of(row) for row in range(4)] == [TYPES.name_of(row) for row in range(4)]

@@ -55,7 +55,7 @@ def analyzer() -> Analyzer:
         ("手机壳", "移动电话壳"),
     ],
 )
-def test_a_synonym_finds(analyzer: Analyzer, query: str, title: str) -> None:
+def test_synonym_matches(analyzer: Analyzer, query: str, title: str) -> None:
     assert finds(analyzer, query, title)
     assert query == title or finds(analyzer, query, query)
 
@@ -63,29 +63,31 @@ def test_a_synonym_finds(analyzer: Analyzer, query: str, title: str) -> None:
 @pytest.mark.parametrize(
     ("query", "title"), [("hard drive", "hdd"), ("television", "tv"), ("hdd", "hard hat"), ("hdd", "hard case drive")]
 )
-def test_one_way_and_whole_phrases_only(analyzer: Analyzer, query: str, title: str) -> None:
+def test_one_way_synonyms_match_whole_phrases_only(analyzer: Analyzer, query: str, title: str) -> None:
     assert not finds(analyzer, query, title)
 
 
-def test_each_word_of_a_phrase_is_met_by_itself_or_by_the_whole_synonym(analyzer: Analyzer) -> None:
+def test_phrase_matches_word_by_word_or_by_its_synonym(analyzer: Analyzer) -> None:
     drive, enclosure = analyzer.groups("drive enclosure")
     assert drive == TermGroup((("drive",), ("driveenclosur",)), (("hard", "drive", "case"),))
     assert enclosure == TermGroup((("enclosur",),), (("hard", "drive", "case"),))
     assert enclosure.synonym_terms == {"enclosur", "hard", "drive", "case"}
 
 
-def test_characters_of_a_chinese_word_are_met_by_its_synonyms(analyzer: Analyzer) -> None:
+def test_chinese_characters_match_synonyms_of_their_word(analyzer: Analyzer) -> None:
     groups = [group for group in analyzer.groups("红手机") if group.is_character]
     assert [(group.alternatives, bool(group.synonyms)) for group in groups] == [((("手",),), True), ((("机",),), True)]
 
 
 @pytest.mark.parametrize(("query", "other"), [("手机", ("移动", "电话")), ("移动电话壳", ("手机",))])
-def test_a_chinese_phrase_has_synonyms_inside_a_run(analyzer: Analyzer, query: str, other: tuple[str, ...]) -> None:
+def test_chinese_phrase_within_a_longer_run_has_synonyms(
+    analyzer: Analyzer, query: str, other: tuple[str, ...]
+) -> None:
     first, *_ = analyzer.groups(query)
     assert any(set(other) <= set(phrase) for phrase in first.synonyms)
 
 
-def test_the_longest_phrase_wins_and_lines_for_the_same_phrase_add_up() -> None:
+def test_longest_phrase_wins_and_lines_are_combined() -> None:
     rules = ["drill => borer", "hammer drill => perforator", "couch => sofa", "couches => divan"]
     hammer, drill, couch = Analyzer(Synonyms.parse(rules)).groups("hammer drill couch")
     assert hammer.synonyms == drill.synonyms == (("perfor",),)
@@ -111,7 +113,7 @@ def test_a_synonym_never_loses_a_match(text: str, word: str) -> None:
         ("a => b => c", 'more than one "=>"'),
     ],
 )
-def test_a_bad_line_is_refused_by_file_and_number(tmp_path: Path, line: str, wrong: str) -> None:
+def test_invalid_line_error_names_file_and_line(tmp_path: Path, line: str, wrong: str) -> None:
     path = tmp_path / "words.txt"
     path.write_text(f"# comment\nsofa, couch\n{line}\n", encoding="utf-8")
     with pytest.raises(SettingError) as refused:
@@ -136,7 +138,7 @@ def test_a_file_with_a_byte_order_mark_and_windows_lines_loads(tmp_path: Path) -
     assert [rule.phrase for rule in Synonyms.load(path).rules] == ["couch", "sofa", "手机", "电话"]
 
 
-def test_the_fingerprint_is_of_the_rules_alone() -> None:
+def test_fingerprint_depends_on_the_rules_only() -> None:
     one = Synonyms.parse(["couch, sofa"])
     assert one.fingerprint == Synonyms.parse(["# why", "  couch ,sofa # so"], "other.txt").fingerprint
     assert one.fingerprint != Synonyms.parse(["couch => sofa"]).fingerprint

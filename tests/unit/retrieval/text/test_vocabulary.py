@@ -24,7 +24,7 @@ def has(text: list[str], lookup: WordLookup) -> bool:
 
 
 @given(TEXTS, LOOKUPS)
-def test_it_finds_what_looking_at_every_text_finds(texts: list[list[str]], lookups: list[WordLookup]) -> None:
+def test_lookup_equals_a_scan_of_all_texts(texts: list[list[str]], lookups: list[WordLookup]) -> None:
     postings = postings_of(texts)
     found = postings.matching(lookups).tolist()
     assert found == [at for at, text in enumerate(texts) if all(has(text, lookup) for lookup in lookups)]
@@ -33,7 +33,7 @@ def test_it_finds_what_looking_at_every_text_finds(texts: list[list[str]], looku
     assert [postings.position(word) for word in words] == list(range(len(words)))
 
 
-def test_a_lone_surrogate_is_no_word() -> None:
+def test_lone_surrogate_is_not_a_word() -> None:
     postings = postings_of([["drill"]])
     assert postings.position("\ud800") is None
     assert not postings.prefix_positions("\ud800")
@@ -55,11 +55,11 @@ def test_a_lone_surrogate_is_no_word() -> None:
         ("", []),
     ],
 )
-def test_words(text: str, words: list[str]) -> None:
+def test_words_of_a_text(text: str, words: list[str]) -> None:
     assert words_of(text) == words
 
 
-def test_chinese_is_found_by_pairs_and_its_last_character() -> None:
+def test_chinese_is_found_by_bigrams_and_last_character() -> None:
     assert index_words("无线电钻") == ["无线", "线电", "电钻", "钻"]
     assert index_words("钻") == ["钻"]
     assert [index_words("a" * length) for length in (40, 41)] == [["a" * 40], []], "nobody types so long a word"
@@ -68,19 +68,19 @@ def test_chinese_is_found_by_pairs_and_its_last_character() -> None:
 @pytest.mark.parametrize(
     ("word", "other"), [("drill", "drills"), ("drills", "drill"), *((w, "") for w in ("tv", "18v", "电钻", "дрель"))]
 )
-def test_singular_and_plural_by_s(word: str, other: str) -> None:
+def test_singular_and_plural_are_matched_by_s(word: str, other: str) -> None:
     assert forms(word) == ((word, other) if other else (word,))
 
 
 @pytest.mark.parametrize(
     ("word", "is_it"), [("drill", True), ("дрель", True), ("café", True), ("18v", False), ("电钻", False)]
 )
-def test_which_words_are_spelled_by_letters(word: str, is_it: bool) -> None:
+def test_words_that_can_be_spell_checked(word: str, is_it: bool) -> None:
     assert is_correctable(word) is is_it
 
 
 @given(st.text("abcdefzé", min_size=1, max_size=8), st.data())
-def test_an_edit_changes_two_bits_of_the_letters_at_most(word: str, data: st.DataObject) -> None:
+def test_edit_changes_at_most_two_bits_of_the_letter_mask(word: str, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(word) - 1))
     letter = data.draw(st.sampled_from("abxyzñ"))
     for edited in (word[:at] + word[at + 1 :], word[:at] + letter + word[at:], word[:at] + letter + word[at + 1 :]):
@@ -105,7 +105,7 @@ def places(text: str, *spans: tuple[int, int]) -> TokenSpans:
         ("", []),
     ],
 )
-def test_words_are_what_a_person_reads(text: str, expected: list[str]) -> None:
+def test_spans_cover_readable_words(text: str, expected: list[str]) -> None:
     assert words(text) == expected
 
 
@@ -118,7 +118,7 @@ def test_a_known_chinese_word_is_found_inside_a_longer_one() -> None:
 @given(
     st.text(st.sampled_from("ab1 -.'电钻无线é_½\u0301\n"), max_size=40), st.lists(st.sampled_from(("电钻", "线", "a")))
 )
-def test_spans_go_upwards_and_leave_no_letter_out(text: str, known: list[str]) -> None:
+def test_spans_ascend_and_cover_every_letter(text: str, known: list[str]) -> None:
     spans = list(word_spans(text, known))
     ends = [0, *(end for _, end in spans)]
     assert all(before <= start < end for before, (start, end) in zip(ends, spans, strict=False))
@@ -126,7 +126,7 @@ def test_spans_go_upwards_and_leave_no_letter_out(text: str, known: list[str]) -
     assert {place for place, letter in enumerate(text) if letter.isalnum()} <= covered
 
 
-def test_tokens_are_put_to_the_words_that_they_are_part_of() -> None:
+def test_tokens_are_assigned_to_their_words() -> None:
     # The first token begins with the blank before its word; the hyphen's token is part of the whole word.
     found = token_words(places(" Torx-bit, x", (0, 5), (5, 6), (6, 9), (9, 10), (11, 12)), 9)
     assert found.words == ("Torx-bit", "x")
@@ -137,6 +137,6 @@ def test_tokens_are_put_to_the_words_that_they_are_part_of() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "?!"])
-def test_a_text_without_words_has_none(text: str) -> None:
+def test_text_without_words_has_no_spans(text: str) -> None:
     found = token_words(places(text, *((at, at + 1) for at in range(len(text)))), 9)
     assert (found.words, found.word_of.tolist()) == ((), [-1] * len(text))

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> RuleStore:
     return RuleStore(tmp_path, clock=lambda: NOW)
 
 
-def test_nothing_is_created_by_reading(store: RuleStore, tmp_path: Path) -> None:
+def test_reading_creates_nothing(store: RuleStore, tmp_path: Path) -> None:
     assert store.read().documents == ()
     assert store.revision() == 0
     assert store.history() == []
@@ -41,7 +41,7 @@ def test_nothing_is_created_by_reading(store: RuleStore, tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_change_is_written_down(store: RuleStore) -> None:
+def test_each_change_is_logged(store: RuleStore) -> None:
     off = replace(SALE, enabled=False)
     store.put([SALE, DRILLS], who="m7")
     assert store.patch("sale", {"enabled": False}, who="m8") == 2
@@ -56,7 +56,7 @@ def test_each_change_is_written_down(store: RuleStore) -> None:
     assert len(store.history(limit=1)) == 1
 
 
-def test_what_changes_nothing_is_no_revision(store: RuleStore) -> None:
+def test_unchanged_document_adds_no_revision(store: RuleStore) -> None:
     assert store.put([SALE]) == store.put([SALE]) == store.patch("sale", {"enabled": True}) == store.restore(1) == 1
     assert store.put([]) == store.delete([]) == 1
     assert len(store.history()) == 1
@@ -79,7 +79,7 @@ def test_every_revision_can_be_restored(store: RuleStore) -> None:
         assert store.read().documents == states[revision]
 
 
-def test_a_call_that_is_refused_changes_nothing(store: RuleStore) -> None:
+def test_refused_call_changes_nothing(store: RuleStore) -> None:
     store.put([SALE])
     refused: list[Callable[[], int]] = [
         lambda: store.put([DRILLS, replace(SALE, actions=())]),
@@ -98,7 +98,7 @@ def test_a_call_that_is_refused_changes_nothing(store: RuleStore) -> None:
     assert store.revision() == 1
 
 
-def test_a_near_name_is_suggested_and_the_history_is_bounded(store: RuleStore) -> None:
+def test_similar_name_is_suggested_and_history_is_bounded(store: RuleStore) -> None:
     store.put([SALE, DRILLS])
     with pytest.raises(RuleError, match="no rule 'dirlls'; did you mean drills"):
         store.delete(["dirlls"])
@@ -116,7 +116,7 @@ def test_threads_change_different_rules_at_once(store: RuleStore) -> None:
     assert all(change.who == change.id for change in store.history())
 
 
-def test_a_file_that_cannot_be_used_is_left_alone(store: RuleStore, tmp_path: Path) -> None:
+def test_foreign_or_newer_file_is_refused(store: RuleStore, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / RULES_FILE) as other:
         other.execute("CREATE TABLE theirs (x)")
     for call in (store.read, lambda: store.put([SALE])):
@@ -136,7 +136,7 @@ def test_a_file_that_cannot_be_used_is_left_alone(store: RuleStore, tmp_path: Pa
 
 
 @pytest.mark.parametrize("line", ["", "{", '{"id": "sale"}', '{"id": "sale", "actions": [{"kind": "teleport"}]}'])
-def test_a_rule_that_cannot_be_read_is_damage(line: str, store: RuleStore, tmp_path: Path) -> None:
+def test_unreadable_rule_is_damage(line: str, store: RuleStore, tmp_path: Path) -> None:
     store.put([SALE])
     with sqlite3.connect(tmp_path / RULES_FILE) as other:
         other.execute("UPDATE rules SET rule = ?", (line,))
@@ -151,7 +151,7 @@ SOFA = Synonym("sofa", SynonymKind.TWO_WAY, ("sofa", "couch"))
     ("store", "entry", "line", "application"),
     [(RuleStore, SALE, line_of(rule_document(SALE)), 0x53575255), (SynonymStore, SOFA, line_of(SOFA), 0x5357534E)],
 )
-def test_a_file_of_before_is_read_and_goes_on(
+def test_existing_file_is_read_and_extended(
     tmp_path: Path, store: type[RuleStore | SynonymStore], entry: Rule | Synonym, line: str, application: int
 ) -> None:
     """Its tables are written out here: a program that makes others does not read what people have."""
@@ -176,7 +176,7 @@ def test_a_file_of_before_is_read_and_goes_on(
     assert (made.before, made.after) == (None, entry)
 
 
-def test_what_is_restored_must_hold_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SynonymStore(tmp_path)
     store.put([SOFA, replace(SOFA, id="other")])
     assert store.delete(["sofa"]) == 2
@@ -189,7 +189,7 @@ def test_what_is_restored_must_hold_together(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("who", "said"), [("m" * 101, "at most 100 characters"), ("m\x1b7", "control character")])
-def test_who_changes_something_is_a_name(tmp_path: Path, who: str, said: str) -> None:
+def test_author_must_be_a_name(tmp_path: Path, who: str, said: str) -> None:
     calls = (
         lambda: RuleStore(tmp_path).put([SALE], who=who),
         lambda: SynonymStore(tmp_path).decline("0a", who=who),

@@ -40,7 +40,7 @@ class TestAligning:
             ("skillet", "Frying Pan", ("skillet", "frying pan", True)),
         ],
     )
-    def test_what_differs_stands_for_each_other(self, one: str, other: str, differing: tuple[str, str, bool]) -> None:
+    def test_differing_words_are_aligned(self, one: str, other: str, differing: tuple[str, str, bool]) -> None:
         found = align(split(one), split(other))
         assert found is not None
         assert (joined(found.one), joined(found.other), found.is_whole) == differing
@@ -57,7 +57,7 @@ class TestAligning:
             ("", "mower"),
         ],
     )
-    def test_what_cannot_be_a_synonym(self, one: str, other: str) -> None:
+    def test_pairs_that_are_not_synonyms(self, one: str, other: str) -> None:
         assert align(split(one), split(other)) is None
 
     @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ class TestAligning:
             ("pan lid", "skillet lid", False),
         ],
     )
-    def test_spellings_are_told_from_synonyms(self, one: str, other: str, same_word: bool) -> None:
+    def test_spelling_variants_are_not_synonyms(self, one: str, other: str, same_word: bool) -> None:
         assert are_spellings(split(one), split(other)) == same_word
 
 
@@ -86,13 +86,13 @@ class TestFile:
         Proposal("0b", SynonymKind.TWO_WAY, ("pot", "saucepan"), (), 9, 0.0, 0.4, ()),
     )
 
-    def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+    def test_proposals_round_trip(self, tmp_path: Path) -> None:
         assert read_proposals(tmp_path) == ()
         write_proposals(tmp_path, self.SAID, MADE)
         assert read_proposals(tmp_path) == self.SAID
         assert self.SAID[0].synonym == Synonym("couch-to-sofa", SynonymKind.ONE_WAY, ("couch",), ("sofa",))
 
-    def test_the_id_does_not_depend_on_the_order(self) -> None:
+    def test_id_does_not_depend_on_order(self) -> None:
         assert proposal_id("couch", "sofa") == proposal_id("sofa", "couch") != proposal_id("couch", "settee")
 
 
@@ -136,7 +136,7 @@ def said(proposals: Sequence[Proposal]) -> dict[str, Proposal]:
 
 
 class TestMaking:
-    def test_what_is_proposed_and_why(self, told: Path) -> None:
+    def test_proposals_have_their_evidence(self, told: Path) -> None:
         found = said(read_proposals(told))
         assert set(found) == {
             "divano => sofa",
@@ -158,7 +158,7 @@ class TestMaking:
         assert (example.query, example.to_query) == ("random orbit zagg", "random orbit sander")
         assert "svensson" not in (told / PROPOSALS_FILE).read_text("utf-8"), "rare queries are nowhere"
 
-    def test_an_engine_leaves_out_what_is_known_and_what_was_declined(self, told: Path, tmp_path: Path) -> None:
+    def test_engine_omits_known_and_declined_proposals(self, told: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(told, tmp_path / "index"))
         with SearchEngine.open(root) as engine:
             found = said(engine.synonyms.proposals())
@@ -174,7 +174,7 @@ class TestMaking:
             engine.synonyms.put([replace(kept, enabled=False)])
             assert "divano => sofa" not in said(engine.synonyms.proposals()), "it is known, though off"
 
-    def test_forgetting_somebody_makes_them_anew(self, told: Path, tmp_path: Path) -> None:
+    def test_erasure_recomputes_proposals(self, told: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(told, tmp_path / "index"))
         refresh_tables(root, forgotten=["shopper-none-0", "shopper-none-1"])
         assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))

@@ -47,13 +47,13 @@ from service.curation.relevance import (
         ([], "", "are an object with named fields, this is list"),
     ],
 )
-def test_a_refusal_names_the_field_and_what_is_allowed(document: object, field: str, message: str) -> None:
+def test_error_names_the_field_and_allowed_values(document: object, field: str, message: str) -> None:
     with pytest.raises(RelevanceError, match=message) as refusal:
         parse_relevance(document)
     assert refusal.value.field == field
 
 
-def test_values_made_in_python_are_checked_as_well() -> None:
+def test_python_values_are_validated() -> None:
     with pytest.raises(RelevanceError, match="cutoff"):
         validate_relevance(Relevance(cutoff=math.nan))
     with pytest.raises(RelevanceError, match="must be a Relevance, not dict"):

@@ -69,16 +69,16 @@ def matches(when: When, text: str, filters: str = "", now: float = 0.0) -> bool:
         (Match.CONTAINS, "drill", "", False),
     ],
 )
-def test_a_rule_holds_for_its_query(match: Match, query: str, text: str, holds: bool) -> None:
+def test_rule_applies_to_its_query(match: Match, query: str, text: str, holds: bool) -> None:
     assert matches(When(query, match), text) == holds
 
 
 @pytest.mark.parametrize("text", ["", "drill", "!!!", "\ud800"])
-def test_a_rule_for_any_query_holds_for_every_text(text: str) -> None:
+def test_rule_for_any_query_applies_to_every_text(text: str) -> None:
     assert matches(When(), text)
 
 
-def test_a_synonym_of_a_rules_words_is_another_query() -> None:
+def test_synonyms_do_not_match_rules() -> None:
     analyzer = Analyzer(Synonyms((SynonymRule("sofa", ("couch",)), SynonymRule("couch", ("sofa",)))))
     rules = compiled(Rule("it", GO, When("sofa", Match.CONTAINS)), analyzer=analyzer)
     assert rules.effect(texts("red sofa"), None, 0).rules == ("it",)
@@ -102,25 +102,25 @@ def test_a_synonym_of_a_rules_words_is_another_query() -> None:
     ],
 )
 @pytest.mark.parametrize("when", [When(), When("drill", Match.CONTAINS), When("drill", Match.EXACT)])
-def test_a_rule_holds_within_its_filter(when: When, filters: str, asked: str, holds: bool) -> None:
+def test_rule_applies_within_its_filter(when: When, filters: str, asked: str, holds: bool) -> None:
     assert matches(replace(when, filters=filters), "drill", asked) == holds
 
 
-def test_a_rule_holds_from_its_first_moment_up_to_its_last() -> None:
+def test_rule_applies_between_start_and_end() -> None:
     noon, hour = NOON.timestamp(), 3_600.0
     window = When(starts=NOON, ends=NOON.replace(hour=13))
     moments = (noon - 1, noon, noon + hour - 1, noon + hour)
     assert [matches(window, "", now=now) for now in moments] == [False, True, True, False]
 
 
-def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold() -> None:
+def test_rules_match_the_typed_and_the_corrected_query() -> None:
     rules = compiled(
         Rule("typed", GO, When("drlil", Match.EXACT)), Rule("meant", GO, When("drill", Match.CONTAINS)), Rule("any", GO)
     )
     assert rules.effect(texts("drill", "drlil"), None, 0).rules == ("any", "meant", "typed")
 
 
-def test_the_higher_priority_speaks_first_then_the_first_id() -> None:
+def test_rules_are_ordered_by_priority_then_id() -> None:
     rules = compiled(
         Rule("b", (Pin(("p", "q"), 2), Redirect("/b")), priority=1),
         Rule("c", (Pin(("p",), 9), Redirect("/c")), priority=2),
@@ -133,7 +133,7 @@ def test_the_higher_priority_speaks_first_then_the_first_id() -> None:
     assert found.pins == (PinnedProduct("p", 9, "c"), PinnedProduct("q", 5, "a"), PinnedProduct("r", 6, "a"))
 
 
-def test_what_is_hidden_and_what_it_is_restricted_to_are_conditions() -> None:
+def test_hide_and_filter_actions_become_conditions() -> None:
     found = compiled(
         Rule("a", (Hide(("P1", "p2")), Restrict("price < 10"))), Rule("b", (Hide(filters="brand = X"),))
     ).effect(texts(""), None, 0)
@@ -144,7 +144,7 @@ def test_what_is_hidden_and_what_it_is_restricted_to_are_conditions() -> None:
     assert found.excluded_by == ("a", "b")
 
 
-def test_boosts_and_burials_pull_in_opposite_directions() -> None:
+def test_boosts_and_burials_have_opposite_signs() -> None:
     found = compiled(Rule("a", (Boost("price < 10", 2), Bury("brand = X", 0.5)))).effect(texts(""), None, 0)
     assert [(lift.condition, lift.strength) for lift in found.lifts] == [
         (condition("price < 10"), 2),
@@ -162,20 +162,20 @@ def test_boosts_and_burials_pull_in_opposite_directions() -> None:
         (Rule("a", GO, When("!?", Match.CONTAINS)), "holds no word"),
     ],
 )
-def test_a_rule_that_does_not_fit_the_catalog_is_passed_over_and_told(rule: Rule, told: str) -> None:
+def test_rule_with_unknown_fields_is_skipped_with_a_notice(rule: Rule, told: str) -> None:
     rules = compiled(rule, Rule("b", GO))
     assert rules.effect(texts("drill"), None, 0).rules == ("b",)
     assert told in rules.faults["a"]
     assert told in rules.notices[0]
 
 
-def test_many_faults_are_told_in_few_words() -> None:
+def test_many_errors_are_summarised() -> None:
     rules = compiled(*(Rule(f"r{number}", (Boost("colr = red"),)) for number in range(30)))
     assert len(rules.notices) == 6
     assert "25 more" in rules.notices[-1]
 
 
-def test_no_number_of_rules_makes_a_search_slow() -> None:
+def test_matching_time_does_not_grow_with_the_number_of_rules() -> None:
     rules = compiled(*(Rule(f"r{number:03}", (Boost("price < 10"), *GO)) for number in range(MOST_MATCHING + 1)))
     assert not rules.notices
     found = rules.effect(texts("x"), None, 0)
@@ -192,7 +192,7 @@ WHENS = st.builds(When, filters=FILTERS) | st.builds(
 
 
 @given(st.lists(WHENS, max_size=8), st.just("") | WORDS, FILTERS)
-def test_looking_rules_up_finds_those_that_looking_at_each_would(whens: list[When], text: str, filters: str) -> None:
+def test_rule_lookup_equals_a_scan_of_all_rules(whens: list[When], text: str, filters: str) -> None:
     rules = [Rule(f"r{number}", GO, when) for number, when in enumerate(whens)]
     found = compiled(*rules).effect(texts(text), condition(filters), 0)
 
@@ -212,7 +212,7 @@ PINS = st.lists(st.tuples(st.integers(0, 12), st.integers(1, 15)), max_size=6, u
 
 
 @given(st.integers(0, 12), PINS, st.integers(0, 3))
-def test_weaving_is_filling_free_places(count: int, pins: list[tuple[int, int]], leading: int) -> None:
+def test_pins_fill_free_positions(count: int, pins: list[tuple[int, int]], leading: int) -> None:
     rows = [row for row in range(count) if row >= leading]
     pins = [(row, position) for row, position in pins if row >= leading]
     first = list(range(100, 100 + leading))

@@ -62,11 +62,11 @@ def line_of(rule: Rule) -> str:
 
 
 @given(RULES)
-def test_a_rule_comes_back_from_json_as_it_was(rule: Rule) -> None:
+def test_rule_round_trips_through_json(rule: Rule) -> None:
     assert parse_rule(msgspec.json.decode(line_of(rule))) == rule
 
 
-def test_what_is_as_by_default_is_left_out() -> None:
+def test_default_values_are_omitted() -> None:
     assert line_of(Rule("a", (Pin(("x",)),))) == '{"id":"a","actions":[{"kind":"pin","products":["x"]}]}'
 
 
@@ -90,7 +90,7 @@ def test_what_is_as_by_default_is_left_out() -> None:
         ('{"id": "a"}', "rule 'a': actions: is missing"),
     ],
 )
-def test_what_is_wrong_with_a_document_is_told_with_its_field(said: str, told: str) -> None:
+def test_invalid_document_error_names_the_field(said: str, told: str) -> None:
     with pytest.raises(RuleError, match=re.escape(told)):
         parse_rule(msgspec.json.decode(said))
 
@@ -123,7 +123,7 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
         ("b.json", None, "cannot be read (No such file"),
     ],
 )
-def test_files_that_are_refused(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+def test_invalid_files_are_refused(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(RuleError, match=re.escape(told)):
@@ -131,7 +131,7 @@ def test_files_that_are_refused(name: str, content: bytes | None, told: str, tmp
 
 
 @given(DOCUMENTS)
-def test_no_document_breaks_the_reader(said: object) -> None:
+def test_arbitrary_documents_are_read_or_refused(said: object) -> None:
     try:
         parse_rules(said, "it")
     except RuleError as error:
@@ -149,7 +149,7 @@ RULE = Rule(
 )
 
 
-def test_a_sound_rule_comes_back_as_it_is() -> None:
+def test_valid_rule_is_unchanged() -> None:
     assert validate_rule(RULE) == RULE
     assert validate_rule(Rule("all", (Restrict("price < 10"),))).when.match == Match.ANY
 
@@ -176,7 +176,7 @@ def test_a_sound_rule_comes_back_as_it_is() -> None:
         ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after when.starts"),
     ],
 )
-def test_what_is_wrong_with_a_rule_is_told_with_its_field(values: dict[str, Any], told: str) -> None:
+def test_invalid_rule_error_names_the_field(values: dict[str, Any], told: str) -> None:
     with pytest.raises(RuleError) as refused:
         validate_rule(replace(RULE, **values))
     assert told in str(refused.value)
@@ -200,7 +200,7 @@ def test_what_is_wrong_with_a_rule_is_told_with_its_field(values: dict[str, Any]
         (Restrict("price ="), "filters: column 8"),
     ],
 )
-def test_what_is_wrong_with_an_action_is_told_with_its_number(action: Action, told: str) -> None:
+def test_invalid_action_error_has_its_number(action: Action, told: str) -> None:
     with pytest.raises(RuleError) as refused:
         validate_rule(Rule("sale", (Redirect("/a"), action)))
     assert "actions[1]" in str(refused.value)
@@ -208,7 +208,7 @@ def test_what_is_wrong_with_an_action_is_told_with_its_number(action: Action, to
 
 
 @pytest.mark.parametrize("url", ["/sale", "/a/b?c=d#e", "https://shop.example/sale", "HTTP://shop.example", "/特价"])
-def test_pages_that_a_rule_may_send_to(url: str) -> None:
+def test_valid_redirect_targets(url: str) -> None:
     validate_rule(Rule("sale", (Redirect(url),)))
 
 
@@ -232,6 +232,6 @@ def test_pages_that_a_rule_may_send_to(url: str) -> None:
         "/" + "a" * LONGEST_URL,
     ],
 )
-def test_pages_that_no_rule_may_send_to(url: str) -> None:
+def test_invalid_redirect_targets_are_refused(url: str) -> None:
     with pytest.raises(RuleError, match=r"url"):
         validate_rule(Rule("sale", (Redirect(url),)))

@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> SynonymStore:
     return SynonymStore(tmp_path, clock=lambda: NOW)
 
 
-def test_what_a_synonym_says_for_each_phrase() -> None:
+def test_synonym_expands_each_phrase() -> None:
     assert list(SOFA.rules) == [
         SynonymRule("sofa", ("couch", "settee")),
         SynonymRule("couch", ("sofa", "settee")),
@@ -41,7 +41,7 @@ def test_what_a_synonym_says_for_each_phrase() -> None:
     assert list(HDD.rules) == [SynonymRule("hdd", ("hard drive", "hard disk"))]
 
 
-def test_white_space_is_made_one(store: SynonymStore) -> None:
+def test_whitespace_is_collapsed(store: SynonymStore) -> None:
     store.put([Synonym("pan", SynonymKind.TWO_WAY, ("  frying \t pan", "skillet"))])
     assert store.get("pan").phrases == ("frying pan", "skillet")
 
@@ -76,7 +76,7 @@ def test_an_invalid_one_names_its_field(store: SynonymStore, synonym: Synonym, f
     assert store.revision() == 0
 
 
-def test_one_phrase_has_not_too_many_by_all_of_them_together(store: SynonymStore) -> None:
+def test_synonyms_of_one_phrase_are_limited_in_total(store: SynonymStore) -> None:
     several = [
         Synonym(f"s{n}", SynonymKind.ONE_WAY, ("Thing",), tuple(f"w{n}x{m}" for m in range(30))) for n in range(2)
     ]
@@ -95,7 +95,7 @@ def test_a_declined_proposal_is_remembered(store: SynonymStore, tmp_path: Path) 
     assert store.revision() == 0
 
 
-def test_an_id_is_made_of_the_words() -> None:
+def test_id_is_derived_from_the_words() -> None:
     assert name_synonym(SynonymKind.TWO_WAY, ("Sofa", "Big couch")).id == "sofa-big-couch"
     assert parse_line(" hdd =>  hard   drive, hard disk ") == Synonym(
         "hdd-to-hard-drive-hard-disk", SynonymKind.ONE_WAY, ("hdd",), ("hard drive", "hard disk")
@@ -105,7 +105,7 @@ def test_an_id_is_made_of_the_words() -> None:
     assert long.id == name_synonym(long.kind, long.phrases).id != name_synonym(long.kind, long.phrases[:-1]).id
 
 
-def test_a_file_is_read_and_written_as_rebuild_reads_it(tmp_path: Path) -> None:
+def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     text = "# a comment\nsofa, couch, sofa # twice\n\nhdd => hard drive\n移动电源, 充电宝\nsofa, couch\n"
     path.write_text(text, encoding="utf-8")
@@ -127,14 +127,14 @@ def test_a_file_is_read_and_written_as_rebuild_reads_it(tmp_path: Path) -> None:
         ("sneaker, sneakers", "the same to a search"),
     ],
 )
-def test_a_line_that_is_none_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text(f"sofa, couch\n{line}\n")
     with pytest.raises(SynonymError, match=f"synonyms.txt:2: .*{said}"):
         read_lines(path)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_unreadable_file_raises(tmp_path: Path) -> None:
     with pytest.raises(SynonymError, match="cannot be read"):
         read_lines(tmp_path / "none.txt")
     (tmp_path / "bad.txt").write_bytes(b"a, b\n\xff\n")

@@ -23,7 +23,7 @@ from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity
 
 
-def test_all_threads_get_what_one_of_them_made() -> None:
+def test_concurrent_callers_share_one_result() -> None:
     once: SingleFlight[str, int] = SingleFlight()
     calls: list[int] = []
     all_here = threading.Barrier(4)
@@ -42,14 +42,14 @@ def test_all_threads_get_what_one_of_them_made() -> None:
     assert found[0] == found[1] == found[2] != found[3]
 
 
-def test_another_key_is_taken_rather_where_it_is_there() -> None:
+def test_available_alternative_key_is_used() -> None:
     once: SingleFlight[str, str] = SingleFlight()
     assert once.get("plain", lambda: "plain", rather="rich") == "plain"
     assert once.get("rich", lambda: "rich") == "rich"
     assert once.get("plain", lambda: "again", rather="rich") == "rich"
 
 
-def test_a_fault_is_everybodys() -> None:
+def test_error_reaches_all_waiting_callers() -> None:
     once: SingleFlight[str, int] = SingleFlight()
 
     def make() -> int:
@@ -84,7 +84,7 @@ def column(table: NDArray[np.float32], name: str) -> NDArray[np.float32]:
     return table[:, FEATURES.index(name)]
 
 
-def test_they_are_what_the_stages_gave(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_features_are_those_of_the_stages(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "cordless drill")
     table = features(engine.snapshot, ranking, 30)
     assert len(table) == 30
@@ -98,7 +98,9 @@ def test_they_are_what_the_stages_gave(engine: SearchEngine, executor: ThreadPoo
     assert column(table, "bm25_share").max() == 1
 
 
-def test_a_price_is_relative_to_the_querys_usual_price(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_price_is_relative_to_the_reference_price_of_the_query(
+    engine: SearchEngine, executor: ThreadPoolExecutor
+) -> None:
     ranking = ranked(engine, executor, "cordless drill")
     snapshot = engine.snapshot
     known = [snapshot.products[int(row)].price for row in ranking.about]
@@ -118,7 +120,7 @@ def test_features_do_not_depend_on_the_merging(engine: SearchEngine, executor: T
     assert found == expected
 
 
-def test_a_filter_leaves_a_products_features_as_they_were(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_filter_does_not_change_features(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     tree = parse_filter("price < 40")
     assert tree is not None
     where = engine.snapshot.catalog.compile(tree)
@@ -129,7 +131,9 @@ def test_a_filter_leaves_a_products_features_as_they_were(engine: SearchEngine, 
         np.testing.assert_allclose(told, expected[row], rtol=1e-5, atol=1e-6)
 
 
-def test_who_has_states_is_told_and_time_goes_on(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_features_mark_products_with_states_and_use_the_current_time(
+    engine: SearchEngine, executor: ThreadPoolExecutor
+) -> None:
     ranking = ranked(engine, executor, "steel pan")
     has_states = np.arange(10) % 3 > 0
     one, later = (
@@ -142,7 +146,7 @@ def test_who_has_states_is_told_and_time_goes_on(engine: SearchEngine, executor:
     np.testing.assert_allclose(column(later, "freshness")[dated] * 2, column(one, "freshness")[dated], rtol=1e-3)
 
 
-def test_popularity_goes_by_the_ids_of_products(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_popularity_is_mapped_by_product_id(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking, snapshot = ranked(engine, executor, "steel pan"), engine.snapshot
     first, third = (snapshot.products[int(ranking.rows[place])].id for place in (0, 2))
     popularity = Popularity.of_scores({third: 8.0, first: 2.0, "gone": 4.0})
@@ -152,7 +156,7 @@ def test_popularity_goes_by_the_ids_of_products(engine: SearchEngine, executor: 
     assert not column(features(snapshot, ranking), "popularity").any()
 
 
-def test_where_no_price_is_known_none_is_near_or_far(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
+def test_price_feature_is_neutral_without_prices(engine: SearchEngine, executor: ThreadPoolExecutor) -> None:
     ranking = ranked(engine, executor, "steel pan")
     ranking.about = np.empty(0, np.int64)
     assert not column(features(engine.snapshot, ranking), "has_price").any()

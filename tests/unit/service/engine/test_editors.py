@@ -39,7 +39,7 @@ RULES_FILE = "rules.sqlite"
 DRILL = When("drill", Match.CONTAINS)
 
 
-def test_a_change_holds_in_the_next_search(live: SearchEngine) -> None:
+def test_rule_change_applies_to_the_next_search(live: SearchEngine) -> None:
     first, second = ids(live.search("drill", size=2))
     live.rules.put([Rule("it", (Hide((first,)),), DRILL)], who="m7")
     assert ids(live.search("drill", size=1)) == [second]
@@ -67,13 +67,13 @@ def test_other_engines_follow_within_a_second(live: SearchEngine, root: Path) ->
         assert within(1.0, lambda: live.search("drill").redirect == wanted)  # noqa: B023  # asked within this turn
 
 
-def test_an_engine_that_follows_nothing_has_the_rules_that_were_there(root: Path) -> None:
+def test_engine_without_reload_keeps_its_rules(root: Path) -> None:
     RuleStore(root).put([Rule("it", (Redirect("/a"),), DRILL)])
     with SearchEngine.open(root, follow=False) as opened:
         assert opened.search("drill").redirect == "/a"
 
 
-def test_a_field_that_comes_later_makes_a_rule_hold(live: SearchEngine, root: Path) -> None:
+def test_rule_applies_once_its_field_exists(live: SearchEngine, root: Path) -> None:
     product = ids(live.search("drill", size=30))[-1]
     with pytest.raises(RuleError, match="no field 'campaign'"):
         live.rules.put([Rule("it", (Boost("campaign = winter", 10),), DRILL)])
@@ -88,7 +88,7 @@ def test_a_field_that_comes_later_makes_a_rule_hold(live: SearchEngine, root: Pa
     assert live.notices == ()
 
 
-def test_what_cannot_be_read_leaves_the_rules_as_they_were(live: SearchEngine, root: Path) -> None:
+def test_unreadable_rules_keep_the_previous_ones(live: SearchEngine, root: Path) -> None:
     live.rules.put([Rule("it", (Redirect("/a"),), DRILL)])
     whole = (root / RULES_FILE).read_bytes()
     (root / RULES_FILE).write_bytes(b"damaged" * 999)
@@ -114,7 +114,7 @@ def test_an_index_with_damaged_rules_is_opened(root: Path) -> None:
         assert "rules.sqlite is damaged" in opened.notices[0]
 
 
-def test_similar_products_are_without_those_that_rules_keep_out(live: SearchEngine) -> None:
+def test_similar_products_respect_hide_rules(live: SearchEngine) -> None:
     product = ids(live.search("drill", size=1))[0]
     near = ids(live.similar(product))
     rules = [
@@ -134,7 +134,7 @@ def test_similar_products_are_without_those_that_rules_keep_out(live: SearchEngi
     assert ids(live.similar(product, rules=False)) == near
 
 
-def test_what_is_measured_does_not_go_by_rules(live: SearchEngine) -> None:
+def test_benchmarks_ignore_rules(live: SearchEngine) -> None:
     before = run_stage(live, ["drill", "mug"], "merged")
     live.rules.put([Rule("it", (Hide(filters="price > 0"),))])
     assert live.search("drill").total == 0
@@ -142,7 +142,7 @@ def test_what_is_measured_does_not_go_by_rules(live: SearchEngine) -> None:
 
 
 class TestPreview:
-    def test_it_tells_what_would_come_go_and_move(self, live: SearchEngine) -> None:
+    def test_preview_lists_added_removed_and_moved_hits(self, live: SearchEngine) -> None:
         before = ids(live.search("drill", size=6))
         strange = ids(live.search("mug", size=1))[0]
         rules = [Rule("a", (Pin((strange,), 2), Hide((before[0],))), DRILL)]
@@ -157,14 +157,14 @@ class TestPreview:
         assert found.after.total == found.before.total
         assert found.moved[0].title == live.product(before[1]).title
 
-    def test_nothing_is_changed(self, live: SearchEngine, root: Path) -> None:
+    def test_preview_changes_nothing(self, live: SearchEngine, root: Path) -> None:
         page = live.search("drill")
         live.rules.preview("drill", [Rule("a", (Hide(filters="price > 0"),))])
         assert ids(live.search("drill")) == ids(page)
         assert live.rules.list() == ()
         assert not (root / RULES_FILE).exists()
 
-    def test_it_counts_with_the_rules_that_stay(self, live: SearchEngine) -> None:
+    def test_preview_includes_the_other_rules(self, live: SearchEngine) -> None:
         first, second, third = ids(live.search("drill", size=3))
         live.rules.put([Rule("a", (Hide((first,)),), DRILL), Rule("b", (Hide((second,)),), DRILL)])
         found = live.rules.preview("drill", [Rule("c", (Redirect("/c"),))], delete=["b"], size=1)
@@ -172,12 +172,12 @@ class TestPreview:
         assert (found.before.rules, found.after.rules) == (("a", "b"), ("a", "c"))
         assert (found.before.redirect, found.after.redirect) == ("", "/c")
 
-    def test_places_go_on_over_pages(self, live: SearchEngine) -> None:
+    def test_preview_positions_continue_across_pages(self, live: SearchEngine) -> None:
         tenth = ids(live.search("drill", size=10))[9]
         found = live.rules.preview("drill", [Rule("a", (Pin((tenth,), 7),), DRILL)], size=5, page=2)
         assert [(each.product, each.before, each.after) for each in found.moved if each.rule] == [(tenth, 10, 7)]
 
-    def test_what_could_not_be_put_is_refused(self, live: SearchEngine) -> None:
+    def test_preview_refuses_an_invalid_rule(self, live: SearchEngine) -> None:
         with pytest.raises(RuleError, match="no field 'colr'"):
             live.rules.preview("drill", [Rule("a", (Boost("colr = red"),))])
         with pytest.raises(RuleError, match="no rule 'b'"):
@@ -186,7 +186,7 @@ class TestPreview:
             live.rules.preview("drill", filters="colr = red")
 
 
-def test_a_rule_instead_of_a_list_is_told(live: SearchEngine) -> None:
+def test_single_rule_instead_of_a_list_is_refused(live: SearchEngine) -> None:
     with pytest.raises(RuleError, match="must be a list"):
         live.rules.put(Rule("a", (Redirect("/a"),)))  # type: ignore[arg-type]
     with pytest.raises(RuleError, match="must be a list"):
@@ -204,7 +204,7 @@ def one(*actions: Pin | Boost | Bury | Hide | Restrict | Redirect, when: When = 
     return [Rule("it", actions, when)]
 
 
-def test_a_pinned_product_that_passes_the_filter_is_the_answer(engine: SearchEngine) -> None:
+def test_pinned_product_that_passes_the_filter_is_the_only_hit(engine: SearchEngine) -> None:
     strange = found(engine, "mug")[0]
     filters = f'id = "{strange}"'
     before = engine.search("drill", filters=filters, rules=False)
@@ -213,7 +213,7 @@ def test_a_pinned_product_that_passes_the_filter_is_the_answer(engine: SearchEng
     assert (page.nearest, page.total, len(page.facets["brand"].counts)) == ((), 1, 1)
 
 
-def test_pages_go_on_behind_the_ranked_part(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pages_continue_after_the_ranked_head(engine: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", 5)
     monkeypatch.setattr(service.engine.candidates, "DENSE_DEPTH", 5)
     plain = found(engine, "steel")
@@ -228,7 +228,7 @@ def test_pages_go_on_behind_the_ranked_part(engine: SearchEngine, monkeypatch: p
     assert scores == sorted(scores, reverse=True)
 
 
-def test_an_exact_identifier_stays_before_what_is_pinned(engine: SearchEngine) -> None:
+def test_exact_identifier_precedes_pins(engine: SearchEngine) -> None:
     product = engine.product(found(engine, "drill")[0])
     sku, other = product.identifiers["sku"][0], found(engine, "mug")[0]
     page = engine.search(sku, rules=one(Pin((other, product.id)), Bury(f'id = "{product.id}"', 9), when=When()))
@@ -236,14 +236,14 @@ def test_an_exact_identifier_stays_before_what_is_pinned(engine: SearchEngine) -
     assert page.hits[0].identifier == sku
 
 
-def test_a_restriction_is_as_if_the_shopper_had_filtered(engine: SearchEngine) -> None:
+def test_filter_rule_equals_a_request_filter(engine: SearchEngine) -> None:
     page = engine.search("drill", size=ALL, facets=["brand"], rules=one(Restrict("price < 60")))
     plain = engine.search("drill", size=ALL, facets=["brand"], filters="price < 60", rules=False)
     assert (ids(page), page.total, page.facets) == (ids(plain), plain.total, plain.facets)
 
 
 @pytest.mark.parametrize("stage", ["merged", "bm25", "dense", "ranked"])
-def test_boosts_and_burials_are_in_deviations_of_the_best_scores(engine: SearchEngine, stage: str) -> None:
+def test_boosts_and_burials_are_in_standard_deviations(engine: SearchEngine, stage: str) -> None:
     plain = engine.search("drill", size=ALL, stage=stage, rules=False)
     unit = float(np.std([hit.score for hit in plain.hits[:100]]))
     up, down = ids(plain)[-1], ids(plain)[1]
@@ -259,7 +259,7 @@ def test_boosts_and_burials_are_in_deviations_of_the_best_scores(engine: SearchE
 
 
 @pytest.mark.parametrize("query", ["drill", ""])
-def test_an_order_that_the_shopper_asked_for_goes_before_pins(engine: SearchEngine, query: str) -> None:
+def test_sort_order_overrides_pins(engine: SearchEngine, query: str) -> None:
     strange = found(engine, "mug")[0]
     rules = one(Pin((strange,)), Boost("price > 0", 5), when=When())
     page = engine.search(query, size=ALL, sort="price", all_types=True, rules=rules)
@@ -269,7 +269,7 @@ def test_an_order_that_the_shopper_asked_for_goes_before_pins(engine: SearchEngi
     assert not any(hit.rule for hit in page.hits)
 
 
-def test_a_redirect_is_told_beside_the_hits(engine: SearchEngine) -> None:
+def test_redirect_is_returned_with_the_hits(engine: SearchEngine) -> None:
     page = engine.search("drill", rules=one(Redirect("/drills")))
     assert page.redirect == "/drills"
     assert ids(page) == ids(engine.search("drill", rules=False))
@@ -277,12 +277,12 @@ def test_a_redirect_is_told_beside_the_hits(engine: SearchEngine) -> None:
     assert engine.search("!!!", rules=one(Redirect("/help"), when=When("!!!", Match.EXACT))).redirect == "/help"
 
 
-def test_a_rule_for_what_was_typed_holds_where_another_word_is_searched_for(engine: SearchEngine) -> None:
+def test_rule_for_the_typed_query_applies_after_correction(engine: SearchEngine) -> None:
     rules = one(Redirect("/typo"), when=When("cordless drlil", Match.EXACT))
     assert engine.search("cordless drlil", rules=rules).redirect == "/typo"
 
 
-def test_rules_hold_where_the_words_of_a_cluster_are_lost(engine: SearchEngine) -> None:
+def test_rules_apply_without_the_cluster(engine: SearchEngine) -> None:
     strange, first = found(engine, "mug")[0], ids(engine.search("drill", stage="dense", rules=False))[0]
     rules = one(Pin((strange,), 2), Hide((first,)), when=When())
     compiled = compile_rules(rules, engine.snapshot)
@@ -297,7 +297,7 @@ def test_rules_hold_where_the_words_of_a_cluster_are_lost(engine: SearchEngine) 
 
 
 @pytest.mark.parametrize("rules", ["it", [3], [None]])
-def test_rules_that_are_none_are_refused(engine: SearchEngine, rules: Sequence[Rule]) -> None:
+def test_invalid_rules_are_refused(engine: SearchEngine, rules: Sequence[Rule]) -> None:
     with pytest.raises(QueryError, match="rules must be"):
         engine.search("drill", rules=rules)
 
@@ -364,7 +364,7 @@ def with_pins(others: list[str], rules: list[Rule], shown: set[str]) -> list[str
 
 
 @given(RULES, st.sampled_from(QUERIES), st.sampled_from(["", *PASSES]), st.integers(40, 300))
-def test_every_page_keeps_what_it_promises(
+def test_random_rules_keep_page_invariants(
     engine: SearchEngine, drawn: list[tuple[tuple[Action, ...], When, int]], query: str, filters: str, size: int
 ) -> None:
     rules = [Rule(f"r{number}", each[0], each[1], priority=each[2]) for number, each in enumerate(drawn)]
@@ -409,7 +409,7 @@ def found_by(engine: SearchEngine, text: str) -> set[str]:
     return set(ids(page))
 
 
-def test_a_search_after_a_change_goes_by_it(live: SearchEngine) -> None:
+def test_synonym_change_applies_to_the_next_search(live: SearchEngine) -> None:
     drills = found_by(live, "drill")
     assert not found_by(live, "zorb")
     live.synonyms.put([ZORB], who="m7")
@@ -423,13 +423,13 @@ def test_a_search_after_a_change_goes_by_it(live: SearchEngine) -> None:
     assert [change.revision for change in live.synonyms.history()] == [4, 3, 2, 1]
 
 
-def test_a_two_way_one_works_from_each_side(live: SearchEngine) -> None:
+def test_two_way_synonym_matches_in_both_directions(live: SearchEngine) -> None:
     drills, mugs = found_by(live, "drill"), found_by(live, "mug")
     live.synonyms.put([Synonym("odd", SynonymKind.TWO_WAY, ("drill", "mug"))])
     assert found_by(live, "drill") == found_by(live, "mug") == drills | mugs
 
 
-def test_those_of_the_version_hold_beside_them(live: SearchEngine) -> None:
+def test_synonyms_of_the_version_still_apply(live: SearchEngine) -> None:
     sofas = found_by(live, "couch")
     assert sofas == found_by(live, "sofa")
     live.synonyms.put([Synonym("couch", SynonymKind.ONE_WAY, ("couch",), ("kettle",))])
@@ -446,7 +446,7 @@ def test_other_engines_follow_synonyms_within_a_second(root: Path, live: SearchE
     assert within(1, lambda: bool(found_by(live, "blurf")))
 
 
-def test_live_changes_and_synonyms_go_together(live: SearchEngine) -> None:
+def test_live_changes_and_synonyms_combine(live: SearchEngine) -> None:
     live.synonyms.put([ZORB])
     live.upsert([Product("p1", "Pillar drill of the newest kind")])
     assert "p1" in found_by(live, "zorb")
@@ -455,7 +455,7 @@ def test_live_changes_and_synonyms_go_together(live: SearchEngine) -> None:
     assert found_by(live, "zorb") == found_by(live, "drill")
 
 
-def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, live: SearchEngine) -> None:
+def test_version_is_not_changed(root: Path, demo: DemoFiles, cache: Path, live: SearchEngine) -> None:
     live.synonyms.put([ZORB])
     before = live.manifest
     assert live.snapshot.analyzer.identity != before.analyzer
@@ -470,7 +470,7 @@ def test_the_version_stays_what_it_is(root: Path, demo: DemoFiles, cache: Path, 
     assert not found_by(live, "settee"), "the new version was built without synonyms"
 
 
-def test_a_misspelling_is_not_what_a_synonym_is_taken_for(live: SearchEngine) -> None:
+def test_synonym_is_not_treated_as_a_misspelling(live: SearchEngine) -> None:
     assert live.search("dril").corrected
     live.synonyms.put([Synonym("dril", SynonymKind.ONE_WAY, ("dril",), ("kettle",))])
     page = live.search("dril", stage="bm25", size=200)
@@ -490,7 +490,7 @@ def test_a_phrase_with_synonyms_counts_as_all_of_its_words(live: SearchEngine) -
     assert after["p1"] == pytest.approx(scores["p1"], rel=1e-4)
 
 
-def test_searches_go_on_while_synonyms_change(live: SearchEngine) -> None:
+def test_searches_work_while_synonyms_change(live: SearchEngine) -> None:
     drills, failures, over = found_by(live, "drill"), list[str](), threading.Event()
 
     def search() -> None:
@@ -512,7 +512,7 @@ def test_searches_go_on_while_synonyms_change(live: SearchEngine) -> None:
     assert not failures
 
 
-def test_what_is_no_list_is_refused(live: SearchEngine) -> None:
+def test_invalid_synonym_list_is_refused(live: SearchEngine) -> None:
     with pytest.raises(SynonymError, match=r"\[synonym\]"):
         live.synonyms.put(ZORB)  # type: ignore[arg-type]
     with pytest.raises(SynonymError, match=r"\['zorb'\]"):

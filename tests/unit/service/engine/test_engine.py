@@ -32,7 +32,7 @@ FILTERS = ("", "price < 40", "availability = in_stock AND NOT brand = Pellamo", 
 
 @pytest.mark.parametrize("query", [*QUERIES, ""])
 @pytest.mark.parametrize("filters", FILTERS)
-def test_a_facets_count_is_the_number_of_hits_of_choosing_it(engine: SearchEngine, query: str, filters: str) -> None:
+def test_facet_count_equals_hits_filtered_by_value(engine: SearchEngine, query: str, filters: str) -> None:
     fields = ("brand", "category", "availability", "color", "price")
     page = engine.search(query, size=1, filters=filters, facets=fields)
     assert set(page.facets) == set(fields)
@@ -45,7 +45,7 @@ def test_a_facets_count_is_the_number_of_hits_of_choosing_it(engine: SearchEngin
 
 @pytest.mark.parametrize("query", [*QUERIES, "steel", "black"])
 @pytest.mark.parametrize("depth", [1_000, 5])
-def test_a_filter_keeps_order(engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_filter_keeps_the_order(engine: SearchEngine, query: str, depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
     # A ranker orders the best 100, which are others under a filter.
     everything = engine.search(query, size=600, stage="merged")
@@ -55,7 +55,7 @@ def test_a_filter_keeps_order(engine: SearchEngine, query: str, depth: int, monk
     assert bool(cheap.nearest) == (not kept)
 
 
-def test_every_hit_carries_what_each_stage_gave_it(engine: SearchEngine) -> None:
+def test_hits_have_the_score_of_each_stage(engine: SearchEngine) -> None:
     page = engine.search("cordless drill", size=50, stage="merged")
     assert [hit.stages["merged"].rank for hit in page.hits] == list(range(1, 51))
     assert set(engine.search("cordless drill", stage="bm25").hits[0].stages) == {"bm25"}
@@ -74,13 +74,13 @@ def test_hits_are_ordered_by_their_stage(engine: SearchEngine, stage: str) -> No
 
 
 @pytest.mark.parametrize("merge", METHODS)
-def test_every_way_of_merging_ranks_the_same_candidates(engine: SearchEngine, merge: str) -> None:
+def test_fusion_methods_rank_the_same_candidates(engine: SearchEngine, merge: str) -> None:
     default = engine.search("stainless pan", size=600)
     assert sorted(ids(engine.search("stainless pan", size=600, merge=merge))) == sorted(ids(default))
 
 
 @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-def test_an_exact_identifier_comes_first_always(engine: SearchEngine, stage: str) -> None:
+def test_exact_identifier_is_first(engine: SearchEngine, stage: str) -> None:
     for row in range(0, 600, 60):
         product = engine.snapshot.products[row]
         for kind in ("sku", "ean", "mpn"):
@@ -114,7 +114,7 @@ def test_sort_shows_the_type_that_the_query_names_with_its_own_total_and_facets(
 
 
 @pytest.mark.parametrize("stage", ["merged", "ranked"])
-def test_a_price_in_the_query_brings_such_products_first(engine: SearchEngine, stage: str) -> None:
+def test_price_in_the_query_ranks_matching_products_first(engine: SearchEngine, stage: str) -> None:
     plain, page = engine.search("backpack", size=600), engine.search("backpack under 90", size=600, stage=stage)
     assert (plain.preferred, [each.filter for each in page.preferred]) == ((), ["price <= 90"])
     assert sorted(ids(page)) == sorted(ids(plain)), "a preference leaves nothing out"
@@ -129,7 +129,7 @@ def test_a_price_in_the_query_brings_such_products_first(engine: SearchEngine, s
 
 
 @pytest.mark.parametrize("stage", ["merged", "ranked"])
-def test_a_brand_and_a_colour_in_the_query_bring_such_products_first(engine: SearchEngine, stage: str) -> None:
+def test_brand_and_colour_in_the_query_rank_matching_products_first(engine: SearchEngine, stage: str) -> None:
     page = engine.search("Trailmarrow backpack", size=600, stage=stage)
     (brand,) = page.preferred
     assert (brand.field, brand.values, brand.filter) == ("brand", ("Trailmarrow",), "brand IN (Trailmarrow)")
@@ -143,7 +143,7 @@ def test_a_brand_and_a_colour_in_the_query_bring_such_products_first(engine: Sea
     assert engine.search("backpack", stage=stage).preferred == ()
 
 
-def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine) -> None:
+def test_empty_query_returns_all_products_by_popularity(engine: SearchEngine) -> None:
     page = engine.search("  ", size=20, facets=["language"])
     counts = [hit.product.rating_count or 0 for hit in page.hits]
     assert page.total == 600
@@ -153,12 +153,12 @@ def test_an_empty_query_browses_everything_well_known_first(engine: SearchEngine
 
 
 @pytest.mark.parametrize("query", ["!!!", "?!…", "\u200b", "---"])
-def test_symbols_alone_find_nothing(engine: SearchEngine, query: str) -> None:
+def test_query_of_symbols_has_no_hits(engine: SearchEngine, query: str) -> None:
     page = engine.search(query, facets=["brand"])
     assert (page.total, page.hits, page.facets["brand"].counts) == (0, (), ())
 
 
-def test_a_filter_that_leaves_no_candidate_gives_the_nearest_apart(engine: SearchEngine) -> None:
+def test_filter_without_candidates_returns_nearest_separately(engine: SearchEngine) -> None:
     row = next(row for row in range(600) if engine.snapshot.products[row].language == "zh")
     product = engine.snapshot.products[row]
     page = engine.search("cordless drill", filters=f'id = "{product.id}"', facets=["brand"])
@@ -169,7 +169,7 @@ def test_a_filter_that_leaves_no_candidate_gives_the_nearest_apart(engine: Searc
 
 
 @pytest.mark.parametrize("query", ["asdfqwzx", "qjxkvbz wpfgh", "return policy"])
-def test_a_query_that_nothing_fits_has_no_hits_and_offers_the_nearest(engine: SearchEngine, query: str) -> None:
+def test_query_that_nothing_fits_returns_only_nearest(engine: SearchEngine, query: str) -> None:
     page = engine.search(query, facets=["brand"], size=5)
     assert (page.total, page.hits, page.nothing_fits) == (0, (), True)
     assert page.facets["brand"].counts == ()
@@ -195,7 +195,7 @@ def test_a_query_of_the_catalog_fits(engine: SearchEngine, query: str) -> None:
     assert (page.nothing_fits, page.nearest) == (False, ())
 
 
-def test_a_query_that_names_a_kind_brings_the_kind_before_its_accessories(engine: SearchEngine) -> None:
+def test_query_for_a_kind_ranks_it_before_accessories(engine: SearchEngine) -> None:
     for query, kind in (
         ("cordless drill", "drill"),
         ("drill bits for cordless drill", "drill bit"),
@@ -220,7 +220,7 @@ def test_a_hit_shows_the_type_of_its_product(engine: SearchEngine) -> None:
 @example("a" * 10_000)
 @example("drill " * 1_600)
 @example('OR AND NOT ( ) : * ^ ~ "')
-def test_any_text_is_answered(engine: SearchEngine, text: str) -> None:
+def test_arbitrary_text_is_answered(engine: SearchEngine, text: str) -> None:
     page = engine.search(text, size=3, facets=["brand"])
     assert page.total >= len(page.hits)
     assert page.suggestion or not page.corrected
@@ -240,14 +240,14 @@ REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
 
 
 @pytest.mark.parametrize(("search", "message"), REFUSED)
-def test_what_has_no_page_is_refused_by_name(
+def test_invalid_argument_is_refused_by_name(
     engine: SearchEngine, search: Callable[[SearchEngine], Page], message: str
 ) -> None:
     with pytest.raises(QueryError, match=message):
         search(engine)
 
 
-def test_an_unknown_field_is_refused_with_the_close_ones(engine: SearchEngine) -> None:
+def test_unknown_field_error_suggests_similar_names(engine: SearchEngine) -> None:
     with pytest.raises(UnknownFieldError, match="brand") as raised:
         engine.search("drill", filters="brnd = Bosch")
     assert "brand" in raised.value.close
@@ -259,7 +259,7 @@ def test_an_unknown_field_is_refused_with_the_close_ones(engine: SearchEngine) -
         engine.search("drill", filters="price < )")
 
 
-def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
+def test_similar_excludes_the_product(engine: SearchEngine) -> None:
     product = engine.snapshot.products[3]
     page = engine.similar(product.id, size=10)
     assert len(page.hits) == 10
@@ -275,7 +275,7 @@ def test_similar_leaves_the_product_itself_out(engine: SearchEngine) -> None:
     assert engine.product(product.id) == product
 
 
-def test_without_the_encoder_words_still_answer_and_the_page_says_so(engine: SearchEngine, demo_index: Path) -> None:
+def test_keyword_search_works_without_the_encoder_and_page_is_degraded(engine: SearchEngine, demo_index: Path) -> None:
     store = Store(demo_index)
     connection = Connection(store)
     broken = SearchEngine(store, open_snapshot(store, connection, encoder=BrokenEncoder(engine)), connection)
@@ -316,7 +316,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
     assert len(versions) > 1
 
 
-def test_a_new_version_that_cannot_be_opened_leaves_the_old_one_serving(root: Path) -> None:
+def test_unopenable_new_version_keeps_the_old_one(root: Path) -> None:
     with SearchEngine.open(root) as engine:
         for path in root.glob("versions/*/products.jsonl"):
             path.write_bytes(b"")
@@ -327,7 +327,7 @@ def test_a_new_version_that_cannot_be_opened_leaves_the_old_one_serving(root: Pa
         engine.search("drill")
 
 
-def test_a_damaged_newer_version_is_told_and_the_old_one_serves_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damaged_newer_version_is_reported_and_the_old_one_serves(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service.engine.engine, "_LOOK_SECONDS", 0.01)
     with SearchEngine.open(root) as engine:
         for path in root.glob("versions/*/manifest.json"):
@@ -338,6 +338,6 @@ def test_a_damaged_newer_version_is_told_and_the_old_one_serves_on(root: Path, m
         assert "v000001 serves on" in engine.notices[0]
 
 
-def test_two_spellings_of_one_facet_are_both_answered(engine: SearchEngine) -> None:
+def test_facet_names_may_differ_in_spelling(engine: SearchEngine) -> None:
     facets = engine.search("drill", facets=["color", "attributes.color"]).facets
     assert facets["color"] == facets["attributes.color"]

@@ -89,7 +89,7 @@ def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEn
         )
 
 
-def test_an_explained_page_is_the_same_page(explaining: SearchEngine) -> None:
+def test_explanation_does_not_change_the_page(explaining: SearchEngine) -> None:
     plain, page = explaining.search("drill"), explaining.search("drill", explain=True)
     assert [hit.explanation for hit in plain.hits] == [None] * 20
     assert tuple(dataclasses.replace(hit, explanation=None) for hit in page.hits) == plain.hits
@@ -115,7 +115,7 @@ def test_a_product_is_explained_the_same_on_any_page(explaining: SearchEngine) -
             assert each.value == same[name].value
 
 
-def test_what_no_ranker_scored_has_none(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unranked_hit_has_no_explanation(explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     pages = [explaining.search("drill", stage=stage, explain=True) for stage in STAGES[:3]]
     pages += [explaining.search(text, explain=True) for text in ("", "!!!")]
     monkeypatch.setattr(service.engine.reranking, "DEPTH", 5)
@@ -126,7 +126,7 @@ def test_what_no_ranker_scored_has_none(explaining: SearchEngine, monkeypatch: p
 
 
 @pytest.mark.usefixtures("without_default")
-def test_without_a_ranker_there_is_none(demo_index: Path) -> None:
+def test_no_explanation_without_a_ranker(demo_index: Path) -> None:
     with SearchEngine.open(demo_index, follow=False) as engine:
         page = engine.search("drill", explain=True)
     assert page.hits
@@ -134,7 +134,7 @@ def test_without_a_ranker_there_is_none(demo_index: Path) -> None:
     assert all(hit.explanation is None for hit in page.hits)
 
 
-def test_words_that_are_in_a_title_are_met_there(explaining: SearchEngine) -> None:
+def test_query_words_match_the_title(explaining: SearchEngine) -> None:
     page = explaining.search("cordless drill", filters="language = en", explain=True)
     titled = [hit for hit in page.hits if {"cordless", "drill"} <= set(hit.product.title.casefold().split())]
     assert titled
@@ -146,7 +146,7 @@ def test_words_that_are_in_a_title_are_met_there(explaining: SearchEngine) -> No
         assert " = " in by_name(hit)["its words, in context"].value
 
 
-def test_chinese_words_are_met(explaining: SearchEngine) -> None:
+def test_chinese_words_match(explaining: SearchEngine) -> None:
     page = explaining.search("充电电钻", size=100, explain=True)
     titled = [hit for hit in page.hits if "电钻" in hit.product.title]
     assert titled
@@ -165,7 +165,7 @@ def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
         assert all(-1 <= each.similarity <= 1 for each in told(hit).matches)
 
 
-def test_a_product_that_came_live_is_explained(root: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
+def test_live_product_is_explained(root: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
     publish(root, spec_for(engine.snapshot), graph)
     kettle = Product("kettle-1", "enamel whistling kettle", price=49.0, availability=Availability.IN_STOCK)
     with SearchEngine.open(root) as opened:
@@ -176,7 +176,7 @@ def test_a_product_that_came_live_is_explained(root: Path, engine: SearchEngine,
 
 
 @pytest.mark.usefixtures("untyped")
-def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: SearchEngine) -> None:
+def test_page_reports_a_failed_explanation(root: Path, engine: SearchEngine) -> None:
     publish(root, spec_for(engine.snapshot), failing(candidates=100))
     before = DEGRADED.labels(EXPLANATION)._value.get()
     with SearchEngine.open(root) as opened:
@@ -186,7 +186,7 @@ def test_where_the_ranker_cannot_say_the_page_says_so(root: Path, engine: Search
     assert DEGRADED.labels(EXPLANATION)._value.get() == before + 1
 
 
-def test_it_fits_80_columns(
+def test_explanation_fits_80_columns(
     explaining: SearchEngine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(out, "width", 80)
@@ -245,11 +245,11 @@ def popularity(share: float) -> float:
         (Factor.RATING, hit_of(), "none yet"),
     ],
 )
-def test_values_are_told_in_words(factor: Factor, told: HitFacts, words: str) -> None:
+def test_values_are_described_in_words(factor: Factor, told: HitFacts, words: str) -> None:
     assert DESCRIPTIONS[factor][1](told) == words
 
 
-def test_the_three_strongest_matches_are_told() -> None:
+def test_three_strongest_matches_are_shown() -> None:
     met = (
         TermMatch("cordless", "Cordless", 0.97, exact=True),
         TermMatch("drill", "screwdriver", 0.818, exact=False),

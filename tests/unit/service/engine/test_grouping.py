@@ -67,7 +67,7 @@ def test_the_first_of_each_group_is_shown(engine: SearchEngine, query: str, grou
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("depth", [1_000, 5])
 @pytest.mark.parametrize("size", [1, 7])
-def test_pages_neither_repeat_nor_skip(
+def test_pages_neither_repeat_nor_skip_groups(
     engine: SearchEngine, query: str, depth: int, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
@@ -79,7 +79,7 @@ def test_pages_neither_repeat_nor_skip(
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("filters", ["", "price < 40"])
 @pytest.mark.parametrize("group", [VARIANTS, "brand"])
-def test_a_facets_count_is_the_number_of_groups_of_choosing_it(
+def test_facet_count_equals_groups_filtered_by_value(
     engine: SearchEngine, query: str, filters: str, group: str
 ) -> None:
     fields = ("brand", "category", "color", "price", "size")
@@ -126,7 +126,7 @@ def test_facets_count_groups_in_any_catalog(products: list[Product], numbers: li
     assert groups.total == len(set(numbers[: len(products)]))
 
 
-def test_an_exact_identifier_stands_for_its_group(engine: SearchEngine) -> None:
+def test_exact_identifier_represents_its_group(engine: SearchEngine) -> None:
     page = engine.search("backpack", group=VARIANTS)
     hit = next(hit for hit in page.hits if hit.siblings)
     sibling = engine.product(hit.siblings[-1])
@@ -135,7 +135,7 @@ def test_an_exact_identifier_stands_for_its_group(engine: SearchEngine) -> None:
     assert found.identifier
 
 
-def test_a_pinned_product_stands_for_its_group_at_its_place(engine: SearchEngine) -> None:
+def test_pinned_product_represents_its_group_at_its_position(engine: SearchEngine) -> None:
     plain = engine.search("backpack", group=VARIANTS)
     hit = next(hit for hit in plain.hits if len(hit.siblings) > 1)
     pins = [Rule("r", (Pin(tuple(hit.siblings), 3),))]
@@ -150,7 +150,7 @@ def test_nearest_products_are_grouped(engine: SearchEngine) -> None:
     assert len({hit.product.brand for hit in page.nearest}) == len(page.nearest)
 
 
-def test_a_product_that_is_added_is_a_group_and_a_changed_one_keeps_its_own(engine: SearchEngine) -> None:
+def test_added_product_is_its_own_group_and_changed_one_keeps_its_group(engine: SearchEngine) -> None:
     groups = engine.snapshot.groups
     assert groups.stored.variants(np.array([0, 600, 601])).tolist()[1:] == [600, 601]
     changed = groups.with_changes([3])
@@ -171,7 +171,7 @@ def test_damaged_groups_are_refused(tmp_path: Path) -> None:
         StoredGroups(tmp_path, 2).variants(np.array([0]))
 
 
-def test_a_group_must_be_a_field(engine: SearchEngine) -> None:
+def test_group_by_must_be_a_field(engine: SearchEngine) -> None:
     with pytest.raises(
         UnknownFieldError, match="group is 'colr', it can be 'variants' or a field: no field 'colr'; did"
     ):
@@ -204,7 +204,7 @@ def test_diversity_is_maximal_marginal_relevance() -> None:
 
 
 @pytest.mark.usefixtures("untyped")
-def test_diverse_hits_are_less_alike_and_the_same_on_every_page(engine: SearchEngine) -> None:
+def test_diverse_hits_are_less_similar_and_consistent_across_pages(engine: SearchEngine) -> None:
     plain, diverse = (engine.search("backpack", size=20, diversity=each) for each in (0.0, 0.6))
     assert len({hit.product.brand for hit in diverse.hits}) > len({hit.product.brand for hit in plain.hits})
     assert plain.hits[0].product == diverse.hits[0].product
@@ -213,7 +213,7 @@ def test_diverse_hits_are_less_alike_and_the_same_on_every_page(engine: SearchEn
     assert sorted(ids(everything(engine, "backpack"))) == sorted(ids(everything(engine, "backpack", diversity=1)))
 
 
-def test_diversity_leaves_identifiers_and_pins_where_they_are(engine: SearchEngine) -> None:
+def test_diversity_keeps_identifiers_and_pins(engine: SearchEngine) -> None:
     pinned = ids(engine.search("backpack"))[7]
     pin = Rule("r", (Pin((pinned,), 2),))
     assert ids(engine.search("backpack", diversity=1, rules=[pin]))[1] == pinned

@@ -78,7 +78,7 @@ def eventually(holds: Callable[[], bool]) -> bool:
 
 
 class TestPatch:
-    def test_a_price_is_found_by_its_filter_at_once(self, live: SearchEngine) -> None:
+    def test_patched_price_matches_filters_at_once(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         changed = live.patch(product.id, price=12345.5, availability="backorder")
         assert (changed.sequence, changed.products) == (1, 1)
@@ -86,7 +86,7 @@ class TestPatch:
         expected = dataclasses.replace(product, price=12345.5, availability=Availability.BACKORDER)
         assert live.product(product.id) == expected
 
-    def test_a_price_encodes_nothing(self, live: SearchEngine) -> None:
+    def test_patched_price_encodes_nothing(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         live.close()
         store = Store(live._store.root)
@@ -98,14 +98,14 @@ class TestPatch:
             assert broken.product(product.id).title == product.title
             assert Journal(store.root).last() == 1
 
-    def test_one_attribute_is_named_with_a_dot(self, live: SearchEngine) -> None:
+    def test_attribute_is_patched_by_dotted_name(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         live.patch(product.id, **{"attributes.shelf": "A7", "description": None})
         assert ids(live.search("", filters="shelf = a7")) == [product.id]
         assert live.product(product.id).attributes == {**product.attributes, "shelf": "A7"}
         assert live.product(product.id).description == ""
 
-    def test_the_measure_beside_a_quantity_follows_it(self, live: SearchEngine) -> None:
+    def test_numeric_value_follows_the_patched_quantity(self, live: SearchEngine) -> None:
         """It kept the old number, so filters and sorting went by a weight that the product no longer had."""
         product = live.snapshot.products[7]
         live.patch(product.id, **{"attributes.parcel": "1,5 kg"})
@@ -115,7 +115,7 @@ class TestPatch:
         live.patch(product.id, **{"attributes.parcel": None})
         assert live.product(product.id).attributes == product.attributes
 
-    def test_what_cannot_be_taken_leaves_no_trace(self, live: SearchEngine) -> None:
+    def test_refused_change_leaves_no_trace(self, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         with pytest.raises(UnknownProductError, match="'nope'"):
             live.patch("nope", price=1.0)
@@ -127,7 +127,7 @@ class TestPatch:
         assert Journal(live._store.root).last() == 0
 
 
-def test_a_durable_change_is_no_error_where_the_engine_cannot_apply_it_yet(live: SearchEngine) -> None:
+def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine) -> None:
     """A disk that is full but for the journal: the call raised ValueError, and the change was there all the same."""
     product = live.snapshot.products[7]
     with full_disk(room=1_000):
@@ -139,7 +139,7 @@ def test_a_durable_change_is_no_error_where_the_engine_cannot_apply_it_yet(live:
     assert live.patch(product.id, price=12346.5).sequence == 2
 
 
-def test_a_full_disk_only_delays_a_version(live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was requested once, and the older version served until the program was started again."""
     monkeypatch.setattr(service.engine.live, "_AGAIN_SECONDS", 0.1)
     store = Store(root)
@@ -167,7 +167,7 @@ class TestALostEncoder:
         path.write_bytes(content)
         return root
 
-    def test_words_find_products_and_live_changes_and_the_page_says_so(self, lost: Path) -> None:
+    def test_keyword_search_finds_live_changes_and_page_is_degraded(self, lost: Path) -> None:
         with SearchEngine.open(lost) as opened:
             (notice,) = opened.notices
             assert "model.onnx has another checksum" in notice
@@ -177,7 +177,7 @@ class TestALostEncoder:
             assert opened.search("sextant").hits[0].product.title == "a brass sextant"
             assert opened.search("cordless drill").total > 0
 
-    def test_what_needs_no_encoder_works(self, lost: Path) -> None:
+    def test_operations_without_the_encoder_work(self, lost: Path) -> None:
         with SearchEngine.open(lost) as opened:
             products = opened.snapshot.products
             assert opened.similar(products.id_of(3)).hits
@@ -187,7 +187,9 @@ class TestALostEncoder:
                 opened.patch(KETTLE.id, title="another kettle")
             assert opened.product(KETTLE.id) == dataclasses.replace(KETTLE, price=31.5)
 
-    def test_a_rebuild_heals_it_and_loses_no_live_change(self, lost: Path, demo: DemoFiles, cache: Path) -> None:
+    def test_rebuild_restores_the_encoder_and_keeps_live_changes(
+        self, lost: Path, demo: DemoFiles, cache: Path
+    ) -> None:
         """No whole version was found, so the changes that stood in it were taken for none."""
         with SearchEngine.open(lost) as opened:
             rebuild(lost, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=demo.synonyms))
@@ -199,7 +201,7 @@ class TestALostEncoder:
 
 
 class TestUpsert:
-    def test_a_new_product_is_found_by_words_meaning_identifier_filter_and_facet(self, live: SearchEngine) -> None:
+    def test_new_product_is_found_by_words_vector_identifier_filter_and_facet(self, live: SearchEngine) -> None:
         assert live.upsert([KETTLE]).products == 1
         assert ids(live.search("whistling kettle", stage="bm25"))[0] == KETTLE.id
         assert ids(live.search("teapot that whistles", stage="dense"))[0] == KETTLE.id
@@ -210,7 +212,7 @@ class TestUpsert:
         assert live.product(KETTLE.id) == KETTLE
         assert len(live.similar(KETTLE.id, size=5).hits) == 5
 
-    def test_all_are_taken_or_none(self, live: SearchEngine) -> None:
+    def test_batch_of_changes_is_atomic(self, live: SearchEngine) -> None:
         with pytest.raises(ChangeError, match="price"):
             live.upsert([KETTLE, dataclasses.replace(KETTLE, id="kettle-2", price=float("nan"))])
         with pytest.raises(ChangeError, match="a product is a shelfwise"):
@@ -220,7 +222,7 @@ class TestUpsert:
 
 
 class TestDelete:
-    def test_a_product_is_gone_everywhere(self, live: SearchEngine) -> None:
+    def test_deleted_product_is_not_found(self, live: SearchEngine) -> None:
         product, neighbour = live.snapshot.products[7], live.similar(live.snapshot.products[7].id).hits[0].product
         total = live.search("").total
         assert live.delete([product.id, "nope"]).products == 1
@@ -230,14 +232,14 @@ class TestDelete:
         with pytest.raises(UnknownProductError):
             live.product(product.id)
 
-    def test_nothing_to_delete_is_no_change(self, live: SearchEngine) -> None:
+    def test_deleting_a_missing_product_is_no_change(self, live: SearchEngine) -> None:
         assert live.delete(["nope"]).products == 0
         with pytest.raises(QueryError, match="a list of product ids"):
             live.delete("nope")
 
 
 class TestOthers:
-    def test_an_engine_that_is_open_already_sees_it_within_a_second(self, live: SearchEngine, root: Path) -> None:
+    def test_other_engine_sees_the_change_within_a_second(self, live: SearchEngine, root: Path) -> None:
         with SearchEngine.open(root) as other:
             live.upsert([KETTLE])
             assert eventually(lambda: "kettle-1" in ids(other.search("whistling kettle")))
@@ -246,14 +248,14 @@ class TestOthers:
             other.delete([KETTLE.id])
             assert eventually(lambda: "kettle-1" not in ids(live.search("whistling kettle")))
 
-    def test_an_engine_that_does_not_follow_answers_from_the_version(self, live: SearchEngine, root: Path) -> None:
+    def test_engine_without_reload_answers_from_the_version(self, live: SearchEngine, root: Path) -> None:
         live.upsert([KETTLE])
         with SearchEngine.open(root, follow=False) as still:
             assert "kettle-1" not in ids(still.search("whistling kettle"))
             with pytest.raises(SettingError, match="follow=False"):
                 still.delete([KETTLE.id])
 
-    def test_a_journal_that_cannot_be_read_is_told_and_searches_go_on(self, root: Path) -> None:
+    def test_unreadable_journal_is_reported_and_searches_work(self, root: Path) -> None:
         with SearchEngine.open(root) as other:
             other.upsert([KETTLE])
         for name in (JOURNAL, COPY):
@@ -265,7 +267,7 @@ class TestOthers:
 
 @settings(max_examples=settings().max_examples // 6)
 @given(base=catalogs.products(minimum=2, maximum=8), data=st.data())
-def test_any_changes_give_the_hits_counts_and_facets_of_the_products_that_are_there(
+def test_random_changes_match_a_rebuilt_index(
     base: list[Product], data: st.DataObject, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder = tmp_path_factory.mktemp("any")
@@ -310,7 +312,7 @@ def test_any_changes_give_the_hits_counts_and_facets_of_the_products_that_are_th
         ({"weight": "1 kg"}, {"weight": "2 kg", "weight_g": None}, {"weight": "2 kg"}),
     ],
 )
-def test_the_measure_of_a_patched_attribute(
+def test_numeric_value_of_a_patched_attribute(
     attributes: dict[str, AttributeValue], values: dict[str, object], expected: dict[str, object]
 ) -> None:
     (product,) = Cleaner().clean([Product("1", "hammer drill", language="en", attributes=attributes)]).products
@@ -361,7 +363,7 @@ def test_a_new_product_has_states_and_signals_at_once(live: SearchEngine) -> Non
     assert np.isnan(told.rating[0])
 
 
-def test_a_changed_text_has_new_states_and_the_products_beside_it_keep_theirs(live: SearchEngine) -> None:
+def test_changed_text_has_new_states_and_others_keep_theirs(live: SearchEngine) -> None:
     before = live.snapshot
     changed = dataclasses.replace(before.products[7], title="oak bookshelf with five boards")
     live.upsert([changed])
@@ -380,7 +382,7 @@ def test_a_price_keeps_states_and_changes_signals(live: SearchEngine) -> None:
     assert before.signals.at(np.array([7])).price[0] != 12345.5
 
 
-def test_a_product_that_is_gone_has_no_tokens_until_it_comes_back(live: SearchEngine) -> None:
+def test_deleted_product_has_no_tokens_until_it_returns(live: SearchEngine) -> None:
     before = live.snapshot
     product = before.products[7]
     live.delete([product.id])
@@ -461,7 +463,7 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
 
 
 @pytest.mark.usefixtures("untyped")
-def test_a_product_left_without_states_by_a_lost_encoder_is_scored_too(ranked: Path, tmp_path: Path) -> None:
+def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(ranked, tmp_path / "index"))
     with SearchEngine.open(root, settings=PATIENT) as engine:
         engine.upsert([dataclasses.replace(PRODUCTS[3], title="drill bits for steel and stone")])

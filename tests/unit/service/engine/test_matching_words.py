@@ -37,12 +37,12 @@ SYNONYMS = ("sofa, couch, love seat", "cell phone, handset", "电钻, 钻机, dr
         ("TV 电视机 电视", "tv", "[TV] [电视]机 [电视]"),
     ],
 )
-def test_what_was_typed_is_met_and_synonyms_where_all_their_words_stand(text: str, query: str, value: str) -> None:
+def test_typed_words_and_complete_synonyms_match(text: str, query: str, value: str) -> None:
     matcher = Matcher(Analyzer(Synonyms.parse(SYNONYMS)), query)
     assert marked(text, ((each.start, each.end) for each in matcher.matches(text)), MARKS) == value
 
 
-def test_the_words_of_the_query_that_a_synonym_stands_for_are_told() -> None:
+def test_synonym_match_names_the_query_words() -> None:
     matcher = Matcher(Analyzer(Synonyms.parse(SYNONYMS)), "red love seat")
     (match,) = matcher.matches("Grey sofa")
     assert match.words == {"love", "seat"}
@@ -52,7 +52,7 @@ def test_the_words_of_the_query_that_a_synonym_stands_for_are_told() -> None:
 @pytest.mark.parametrize(
     ("words", "first", "value"), [(0, 0, "…"), (2, 0, "a b…"), (3, 12, "…e f g…"), (9, 0, "a b c d e f g h")]
 )
-def test_an_excerpt_says_where_it_was_cut(words: int, first: int, value: str) -> None:
+def test_excerpt_marks_truncation(words: int, first: int, value: str) -> None:
     text = "a b c d e f g h"
     assert marked(text, (), MARKS, bounds=excerpt(text, words, first)) == value
 

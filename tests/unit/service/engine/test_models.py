@@ -54,7 +54,7 @@ def new_order(engine: SearchEngine) -> list[str]:
     return order(engine)
 
 
-def test_it_is_taken_up_rolled_back_and_switched_off(live: SearchEngine, root: Path) -> None:
+def test_ranker_is_loaded_rolled_back_and_switched_off(live: SearchEngine, root: Path) -> None:
     merged = new_order(live)
     assert live.stages[-1] == "merged"
     first = publish(root, spec_for(live.snapshot), weighing(**STRAIGHT))
@@ -74,7 +74,7 @@ def test_it_is_taken_up_rolled_back_and_switched_off(live: SearchEngine, root: P
     assert live.notices == ()
 
 
-def test_an_engine_follows_by_itself_and_one_opened_later_begins_with_it(root: Path, engine: SearchEngine) -> None:
+def test_engines_follow_the_published_ranker(root: Path, engine: SearchEngine) -> None:
     with SearchEngine.open(root, settings=PATIENT) as following:
         publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
         assert within(30, lambda: following.stages[-1] == "ranked")
@@ -120,7 +120,9 @@ def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) ->
     ],
     ids=["encoder", "states"],
 )
-def test_other_states_are_refused(live: SearchEngine, root: Path, values: dict[str, object], why: str) -> None:
+def test_ranker_for_other_states_is_refused(
+    live: SearchEngine, root: Path, values: dict[str, object], why: str
+) -> None:
     merged = new_order(live)
     publish(root, spec_for(live.snapshot, **values), weighing(**REVERSED))
     assert new_order(live) == merged
@@ -130,14 +132,14 @@ def test_other_states_are_refused(live: SearchEngine, root: Path, values: dict[s
     assert "results keep the merged order" in notice
 
 
-def test_a_ranker_that_is_taken_away_from_disk_serves_until_it_is_replaced(live: SearchEngine, root: Path) -> None:
+def test_ranker_deleted_from_disk_serves_until_replaced(live: SearchEngine, root: Path) -> None:
     name = publish(root, spec_for(live.snapshot), weighing(**REVERSED))
     turned = new_order(live)
     shutil.rmtree(root / "rankers" / name)
     assert new_order(live) == turned
 
 
-def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
+def test_unreadable_settings_use_the_merged_order_with_a_notice(
     engine: SearchEngine, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
@@ -150,7 +152,7 @@ def test_settings_that_cannot_be_read_leave_the_merged_order_with_a_notice(
     assert notice.startswith("results keep the merged order: the setting ranker.deadline")
 
 
-def test_it_serves_no_snapshot_of_another_encoder_and_none_once_closed(engine: SearchEngine, root: Path) -> None:
+def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: SearchEngine, root: Path) -> None:
     publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
     served = ServedRanker(root, PATIENT)
     served.reload_if_changed(engine.snapshot)
@@ -169,7 +171,7 @@ def test_it_serves_no_snapshot_of_another_encoder_and_none_once_closed(engine: S
     assert served.stage(engine.snapshot) is None
 
 
-def test_an_index_without_states_has_no_dimension_of_them(engine: SearchEngine) -> None:
+def test_index_without_states_has_no_state_dimension(engine: SearchEngine) -> None:
     assert encoding_of(engine.snapshot).state_dimension == 96
     assert encoding_of(dataclasses.replace(engine.snapshot, states=None)).state_dimension is None
 
@@ -188,7 +190,7 @@ def choosing(two: Path) -> Iterator[SearchEngine]:
         yield opened
 
 
-def test_one_search_has_the_order_of_the_ranker_that_it_names(choosing: SearchEngine) -> None:
+def test_search_uses_the_ranker_that_it_names(choosing: SearchEngine) -> None:
     merged = order(choosing, stage="merged")
     assert order(choosing) == order(choosing, ranker="ranker-0002") == order(choosing, ranker="off") == merged
     assert order(choosing, ranker="ranker-0001") != merged
@@ -196,7 +198,7 @@ def test_one_search_has_the_order_of_the_ranker_that_it_names(choosing: SearchEn
     assert choosing.search(QUERY, ranker="off").hits[0].stages.keys() == {"bm25", "dense", "merged"}
 
 
-def test_it_explains_its_own_scores(choosing: SearchEngine) -> None:
+def test_named_ranker_explains_its_own_scores(choosing: SearchEngine) -> None:
     told = choosing.search(QUERY, explain=True, ranker="ranker-0001").hits[0]
     assert told.explanation is not None
     assert {each.name: each.contribution for each in told.explanation.contributions}["merged score"] < 0
@@ -223,7 +225,9 @@ def test_a_features_head_and_cross_attention_serve_side_by_side(choosing: Search
     assert [hit.product.id for hit in attended.hits] != order(choosing)
 
 
-def test_it_is_opened_once_however_many_ask(choosing: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_ranker_is_opened_once_for_concurrent_searches(
+    choosing: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     opened: list[str] = []
     whole = ModelStore.servable
 
@@ -238,7 +242,7 @@ def test_it_is_opened_once_however_many_ask(choosing: SearchEngine, monkeypatch:
     assert opened == ["ranker-0001"]
 
 
-def test_what_cannot_serve_is_refused_with_the_reason(choosing: SearchEngine, two: Path) -> None:
+def test_unusable_ranker_is_refused_with_the_reason(choosing: SearchEngine, two: Path) -> None:
     registry, spec = ranker_store(two), spec_for(choosing.snapshot)
     registry.add_rejected(building(), spec, REPORT, ["worse"])
     foreign = publish(two, spec_for(choosing.snapshot, encoder="another"), weighing(**REVERSED))
@@ -261,7 +265,7 @@ def test_what_cannot_serve_is_refused_with_the_reason(choosing: SearchEngine, tw
     assert [choosing.ranker_problem(name) for name in ("", "off", "ranker-0001")] == [""] * 3
 
 
-def test_off_is_for_all_of_them_until_a_rollback(choosing: SearchEngine, two: Path) -> None:
+def test_off_applies_to_all_rankers_until_a_rollback(choosing: SearchEngine, two: Path) -> None:
     turned = order(choosing, ranker="ranker-0001")
     registry = ranker_store(two)
     registry.off()
@@ -275,7 +279,7 @@ def test_off_is_for_all_of_them_until_a_rollback(choosing: SearchEngine, two: Pa
     assert order(choosing, ranker="ranker-0001") == turned
 
 
-def test_one_that_is_taken_away_from_disk_is_kept(choosing: SearchEngine, two: Path) -> None:
+def test_loaded_ranker_is_kept_after_deletion_from_disk(choosing: SearchEngine, two: Path) -> None:
     turned = order(choosing, ranker="ranker-0001")
     shutil.rmtree(two / "rankers" / "ranker-0001")
     publish(two, spec_for(choosing.snapshot), weighing(**STRAIGHT))
@@ -283,7 +287,9 @@ def test_one_that_is_taken_away_from_disk_is_kept(choosing: SearchEngine, two: P
     assert order(choosing, ranker="ranker-0001") == turned
 
 
-def test_no_more_are_kept_than_may_be(choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_loaded_rankers_is_limited(
+    choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(models, "MOST", 1)
     publish(two, spec_for(choosing.snapshot), weighing(**REVERSED))
     before = working()
@@ -292,7 +298,7 @@ def test_no_more_are_kept_than_may_be(choosing: SearchEngine, two: Path, monkeyp
     assert working() == before + THREADS
 
 
-def test_a_closed_engine_has_no_threads_of_them(two: Path) -> None:
+def test_closed_engine_has_no_ranker_threads(two: Path) -> None:
     before = working()
     with SearchEngine.open(two, settings=PATIENT, follow=False) as opened:
         order(opened, ranker="ranker-0001")

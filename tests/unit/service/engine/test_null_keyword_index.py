@@ -37,7 +37,7 @@ def lost(folder: Path, products: list[Product]) -> NullKeywordIndex:
 
 
 @given(products=catalogs.products(), tree=catalogs.filters())
-def test_a_filter_lets_through_what_the_oracle_does(products: list[Product], tree: Filter) -> None:
+def test_filter_matches_the_oracle(products: list[Product], tree: Filter) -> None:
     with TemporaryDirectory() as folder:
         keyword, every = lost(Path(folder), products), np.arange(len(products))
         found = keyword.score(every, (), counted(products).compile(tree))
@@ -47,7 +47,7 @@ def test_a_filter_lets_through_what_the_oracle_does(products: list[Product], tre
 
 
 @given(products=catalogs.products(), descending=st.booleans())
-def test_facets_and_orders_are_those_of_a_whole_index(products: list[Product], descending: bool) -> None:
+def test_facets_and_orders_equal_a_real_index(products: list[Product], descending: bool) -> None:
     catalog, analyzer = counted(products), Analyzer()
     selection = Selection(rows=np.arange(0, len(products), 2))
     names = ["brand", "category", "price", "created", "attributes.colour"]
@@ -63,7 +63,7 @@ def test_facets_and_orders_are_those_of_a_whole_index(products: list[Product], d
     assert ours.total == theirs.total
 
 
-def test_it_finds_no_words_and_takes_no_change(tmp_path: Path) -> None:
+def test_null_index_matches_no_words_and_refuses_changes(tmp_path: Path) -> None:
     keyword = lost(tmp_path, catalogs.numbered(3))
     assert keyword.retrieve(Analyzer().groups("drill"), "p0001", 10).best.total == 0
     with pytest.raises(ClusterUnavailableError, match="nothing can be changed"):

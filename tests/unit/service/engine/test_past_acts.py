@@ -106,7 +106,7 @@ def scored(reranker: Reranker, snapshot: Snapshot, past: Sequence[PastAct]) -> t
 
 
 class TestScores:
-    def test_without_a_history_they_are_as_they_were(self, personal: SearchEngine) -> None:
+    def test_scores_without_history_are_unchanged(self, personal: SearchEngine) -> None:
         assert personal.reads_history
         plain = personal.search("steel pan", size=50)
         unknown = [PastAct("gone"), PastAct("no such \udc80 product", PURCHASE)]
@@ -115,7 +115,7 @@ class TestScores:
             assert dataclasses.replace(page, timings={}) == dataclasses.replace(plain, timings={})
         assert plain.degraded == ()
 
-    def test_a_history_changes_them(self, personal: SearchEngine) -> None:
+    def test_history_changes_scores(self, personal: SearchEngine) -> None:
         plain = scores(personal.search("steel pan", size=50))
         page = personal.search("steel pan", size=50, history=acts(personal.snapshot, 5))
         assert page.degraded == ()
@@ -126,7 +126,7 @@ class TestScores:
         assert list(found.values()) == sorted(found.values(), reverse=True)
 
     @pytest.mark.parametrize("count", [0, 1, 5, 50])
-    def test_they_are_those_of_the_network(
+    def test_scores_equal_those_of_the_network(
         self, reranker: Reranker, engine: SearchEngine, network: RankerNetwork, count: int
     ) -> None:
         snapshot = engine.snapshot
@@ -143,7 +143,7 @@ class TestScores:
             candidates, _ = scored(reranker, engine.snapshot, past)
             assert candidates.vectors.shape[1] == 0
 
-    def test_a_ranker_that_reads_none_is_given_none(self, engine: SearchEngine, tmp_path: Path) -> None:
+    def test_ranker_that_reads_no_history_gets_none(self, engine: SearchEngine, tmp_path: Path) -> None:
         onnx.save(weighing(cosine=1.0), tmp_path / MODEL_FILE)
         plain = Reranker(OnnxRanker(StoredRanker("ranker-0002", tmp_path, spec_for(engine.snapshot), REPORT)))
         candidates, found = scored(plain, engine.snapshot, acts(engine.snapshot, 5))
@@ -151,7 +151,7 @@ class TestScores:
         assert found == scored(plain, engine.snapshot, [])[1]
         plain.close()
 
-    def test_without_a_ranker_a_history_counts_for_nothing(self, engine: SearchEngine) -> None:
+    def test_history_has_no_effect_without_a_ranker(self, engine: SearchEngine) -> None:
         assert not engine.reads_history
         plain, page = engine.search("steel"), engine.search("steel", history=acts(engine.snapshot, 3))
         assert page.hits == plain.hits
@@ -174,7 +174,7 @@ class TestRead:
         assert found.gaps.tolist() == [30, 1, 0, 0, 0]
         assert np.array_equal(found.vectors, snapshot.vectors.gather(np.array([2, 0, 1, 3, 4])))
 
-    def test_of_many_acts_the_newest_count(self, engine: SearchEngine) -> None:
+    def test_history_keeps_the_newest_acts(self, engine: SearchEngine) -> None:
         snapshot = engine.snapshot
         past = [
             PastAct(snapshot.products.id_of(number), at=NOW - timedelta(hours=1 + (number * 37) % 80))
@@ -187,13 +187,13 @@ class TestRead:
         undated = acts(snapshot, 51)
         assert _same(read_history(snapshot, undated, 0.0), read_history(snapshot, undated[1:], 0.0))
 
-    def test_unknown_products_take_no_place(self, engine: SearchEngine) -> None:
+    def test_unknown_products_are_not_counted(self, engine: SearchEngine) -> None:
         snapshot = engine.snapshot
         known = acts(snapshot, 10)
         given = [*known, *(PastAct(f"gone-{number}") for number in range(990))]
         assert _same(read_history(snapshot, given, 0.0), read_history(snapshot, known, 0.0))
 
-    def test_live_changes_count(self, root: Path, tmp_path: Path) -> None:
+    def test_live_products_count(self, root: Path, tmp_path: Path) -> None:
         copied = Path(shutil.copytree(root, tmp_path / "live"))
         with SearchEngine.open(copied, settings=PATIENT) as opened:
             gone = opened.snapshot.products.id_of(3)
@@ -213,7 +213,7 @@ class TestRead:
 
 
 class TestExplained:
-    def test_what_it_adds_is_the_score_less_that_without_it(self, personal: SearchEngine) -> None:
+    def test_history_contribution_is_the_score_difference(self, personal: SearchEngine) -> None:
         past = acts(personal.snapshot, 4)
         plain = scores(personal.search("steel pan", size=60))
         page = personal.search("steel pan", size=20, explain=True, history=past)
@@ -229,7 +229,7 @@ class TestExplained:
             nearest = float((liked @ vectors.vector(row)).max())
             assert part.value == f"4 acts; the product nearest in meaning: {nearest:.2f}"
 
-    def test_without_a_history_it_is_not_named(self, personal: SearchEngine) -> None:
+    def test_no_history_has_no_contribution(self, personal: SearchEngine) -> None:
         for hit in personal.search("steel pan", explain=True).hits:
             assert hit.explanation is not None
             assert LOOKED_AT not in {each.name for each in hit.explanation.contributions}
@@ -257,11 +257,11 @@ class TestRefused:
             ([PastAct("a", at=datetime.max.replace(tzinfo=UTC))], "is at 9999-12-31"),
         ],
     )
-    def test_what_is_no_history(self, history: Any, problem: str) -> None:  # noqa: ANN401 - anything
+    def test_invalid_history_is_refused(self, history: Any, problem: str) -> None:  # noqa: ANN401 - anything
         with pytest.raises(QueryError, match=problem):
             validate_history(history, NOW)
 
-    def test_the_engine_refuses_it(self, engine: SearchEngine) -> None:
+    def test_engine_refuses_an_invalid_history(self, engine: SearchEngine) -> None:
         with pytest.raises(QueryError, match="act 1 of the history"):
             engine.search("drill", history=[PastAct("a", EventKind.QUERY)])
 
@@ -280,7 +280,7 @@ class TestCommand:
             ("B1:consultation", (PastAct("B1", EventKind.CONSULTATION),)),
         ],
     )
-    def test_an_option_is_read(self, text: str, expected: tuple[PastAct, ...]) -> None:
+    def test_history_option_is_parsed(self, text: str, expected: tuple[PastAct, ...]) -> None:
         assert parse_history(text) == expected
 
     @pytest.mark.parametrize(
@@ -292,18 +292,18 @@ class TestCommand:
             ("B1:query", "an id's last colon is followed by"),
         ],
     )
-    def test_an_option_that_cannot_be_read(self, text: str, problem: str) -> None:
+    def test_invalid_history_option_is_refused(self, text: str, problem: str) -> None:
         with pytest.raises(QueryError, match=problem):
             parse_history(text)
 
-    def test_it_searches_with_a_history(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_command_searches_with_a_history(self, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SHELFWISE_RANKER__DEADLINE", "60")
         plain, found = (_searched(root, *more) for more in ((), ("--history", "d000001,d000002:cart", "--explain")))
         assert plain["hits"][0]["explanation"] is None
         assert LOOKED_AT in {part["name"] for part in found["hits"][0]["explanation"]["contributions"]}
         assert [hit["score"] for hit in plain["hits"]] != [hit["score"] for hit in found["hits"]]
 
-    def test_it_says_where_a_history_counts_for_nothing(self, demo_index: Path) -> None:
+    def test_command_reports_an_unused_history(self, demo_index: Path) -> None:
         given = ["search", str(demo_index), "pan", "--history", "d000001", "--json"]
         done = CliRunner().invoke(app, given)
         assert done.exit_code == 0

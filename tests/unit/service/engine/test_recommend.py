@@ -67,7 +67,7 @@ def texts(snapshot: Snapshot, product: str) -> list[str]:
 
 
 class TestMixing:
-    def test_a_score_is_the_cosine_and_the_weighted_strength_in_deviations(
+    def test_score_is_cosine_plus_weighted_coview_deviations(
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
         coviews = beside(product, **{texts[300]: 0.5, texts[2]: 0.25})
@@ -82,7 +82,7 @@ class TestMixing:
         rows = {name: snapshot.products.row_of(name) for name in expected}
         assert ids(page) == sorted(expected, key=lambda name: (-expected[name], rows[name]))
 
-    def test_what_is_mixed_is_said_of_each_hit(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
+    def test_hits_have_their_score_components(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
         coviews = beside(product, **{texts[300]: 0.5, texts[0]: 0.25})
         first, second, third = similar_products(snapshot, product, 3, "", coviews=coviews, weight=100.0).hits
         assert [each.product.id for each in (first, second, third)] == [texts[300], texts[0], texts[1]]
@@ -93,13 +93,15 @@ class TestMixing:
         assert third.stages == {"dense": StageScore(2, third.score)}
 
     @pytest.mark.parametrize("size", [0, 1, 5, 20])
-    def test_a_page_begins_a_longer_one(self, snapshot: Snapshot, product: str, texts: list[str], size: int) -> None:
+    def test_shorter_page_is_a_prefix_of_a_longer_one(
+        self, snapshot: Snapshot, product: str, texts: list[str], size: int
+    ) -> None:
         coviews = beside(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1})
         whole = similar_products(snapshot, product, 599, "", coviews=coviews)
         assert ids(similar_products(snapshot, product, size, "", coviews=coviews)) == ids(whole)[:size]
 
     @pytest.mark.parametrize("filters", ["", "price < 60"])
-    def test_without_coviews_it_is_exactly_as_before(self, snapshot: Snapshot, product: str, filters: str) -> None:
+    def test_no_coviews_change_nothing(self, snapshot: Snapshot, product: str, filters: str) -> None:
         plain = similar_products(snapshot, product, 20, filters)
         vectors = snapshot.vectors
         nearest = vectors.search(vectors.vector(ROW), len(snapshot.products))
@@ -216,7 +218,7 @@ def shown(engine: SearchEngine, acts: list[PastAct], **asked: object) -> list[in
     return [row for row in rows if row is not None]
 
 
-def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: UserTower) -> None:
+def test_tower_scores_equal_its_arrays(live: SearchEngine, tower: UserTower) -> None:
     assert live.user_tower == "tower-0001"
     rows = [3, 40, 17]
     acts = acts_on(live, *rows)
@@ -229,7 +231,7 @@ def test_it_serves_what_its_arrays_say(live: SearchEngine, tower: UserTower) -> 
     assert best.score == pytest.approx(float(scores.max()), abs=1e-3)
 
 
-def test_filters_and_rules_hold(live: SearchEngine) -> None:
+def test_recommendations_respect_filters_and_rules(live: SearchEngine) -> None:
     acts = acts_on(live, 3, 10)
     first = live.recommend(acts, size=20).hits
     brand = first[5].product.brand
@@ -239,7 +241,9 @@ def test_filters_and_rules_hold(live: SearchEngine) -> None:
     assert first[0].product.id not in {hit.product.id for hit in live.recommend(acts, size=20).hits}
 
 
-def test_the_few_of_a_filter_are_found(live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selective_filter_finds_its_products(
+    live: SearchEngine, tower: UserTower, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("service.engine.recommend._LEAST_PROPOSED", 3)
     products, acts = live.snapshot.products, acts_on(live, 3, 10)
     moments = [act.at.timestamp() for act in acts if act.at]
@@ -265,19 +269,19 @@ def test_seen_products_are_hidden_unless_shown(live: SearchEngine, root: Path) -
         live.recommend(acts, include_seen="yes")  # type: ignore[arg-type]
 
 
-def test_of_many_acts_the_newest_count(live: SearchEngine) -> None:
+def test_history_keeps_the_newest_acts(live: SearchEngine) -> None:
     acts = acts_on(live, *(number % 90 for number in range(1_000)))
     assert shown(live, acts, include_seen=True) == shown(live, acts[-50:], include_seen=True)
     assert shown(live, acts[::-1], include_seen=True) == shown(live, acts, include_seen=True)
 
 
-def test_a_product_that_came_just_now_is_recommended(root: Path) -> None:
+def test_new_live_product_is_recommended(root: Path) -> None:
     with SearchEngine.open(root) as engine:
         engine.upsert([replace(engine.snapshot.products[3], id="new")])
         assert "new" in {hit.product.id for hit in engine.recommend(acts_on(engine, 3), size=50).hits}
 
 
-def test_what_was_seen_is_not_browsed_either(live: SearchEngine) -> None:
+def test_popular_products_exclude_seen_ones(live: SearchEngine) -> None:
     products = live.snapshot.products
     brands = [products[row].brand for row in range(len(products))]
     brand = min(set(brands), key=brands.count)
@@ -289,7 +293,7 @@ def test_what_was_seen_is_not_browsed_either(live: SearchEngine) -> None:
     assert unseen == rows[:1]
 
 
-def test_a_product_that_is_come_back_to_is_chosen_again(live: SearchEngine) -> None:
+def test_acts_on_a_product_after_half_an_hour_count_again(live: SearchEngine) -> None:
     product = live.snapshot.products.id_of(3)
 
     def rows(*minutes: int) -> int:
@@ -299,7 +303,7 @@ def test_a_product_that_is_come_back_to_is_chosen_again(live: SearchEngine) -> N
     assert (rows(0, 29, 58), rows(0, 31), rows(0, 10, 60)) == (1, 2, 2)
 
 
-def test_the_popular_are_looked_through_until_enough_fit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_popular_products_are_scanned_until_enough_match(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.engine.recommend._BLOCK", 2)
     with SearchEngine.open(root, follow=False) as engine:
         products = engine.snapshot.products
@@ -330,7 +334,9 @@ def test_unknown_products_are_answered_by_popularity(root: Path) -> None:
         assert first.id not in {hit.product.id for hit in hits}
 
 
-def test_the_most_chosen_come_first_where_training_says_so(demo_index: Path, tower: UserTower, tmp_path: Path) -> None:
+def test_most_chosen_products_are_first_if_training_chose_popularity(
+    demo_index: Path, tower: UserTower, tmp_path: Path
+) -> None:
     root = Path(shutil.copytree(demo_index, tmp_path / "store"))
     with SearchEngine.open(root, follow=False) as engine:
         products = engine.snapshot.products
@@ -350,7 +356,7 @@ def test_the_most_chosen_come_first_where_training_says_so(demo_index: Path, tow
         assert [hit.product.id for hit in engine.recommend([PastAct(seen)], size=2).hits] == near
 
 
-def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: Path, tower: UserTower) -> None:
+def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tower: UserTower) -> None:
     publish(root, live.snapshot, tower, aside=("not better",))
     live.reload_if_changed()
     assert live.user_tower == "tower-0001"
@@ -366,7 +372,7 @@ def test_another_one_is_taken_up_while_searches_go_on(live: SearchEngine, root: 
         ("whatever sells", ("what is near is recommended", "report.json")),
     ],
 )
-def test_another_encoder_and_a_damaged_report_are_told(
+def test_other_encoder_and_damaged_report_are_reported(
     live: SearchEngine, root: Path, tower: UserTower, report: str, told: tuple[str, ...]
 ) -> None:
     folder = publish(root, live.snapshot, tower, encoder="another").folder
@@ -380,7 +386,7 @@ def test_another_encoder_and_a_damaged_report_are_told(
 
 
 @pytest.mark.parametrize("name", [MODEL_FILE, TABLE_FILE, SPEC_FILE, SEAL_FILE])
-def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, tower: UserTower, name: str) -> None:
+def test_damaged_tower_is_reported_and_not_served(live: SearchEngine, root: Path, tower: UserTower, name: str) -> None:
     folder = publish(root, live.snapshot, tower).folder
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
@@ -391,7 +397,7 @@ def test_a_damaged_one_is_told_and_not_served(live: SearchEngine, root: Path, to
     assert live.recommend(acts_on(live, 3)).hits
 
 
-def test_a_tower_that_fails_is_said_to_be_missing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failing_tower_is_reported_as_degraded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_arrays: object) -> None:
         raise ModelError("it failed")
 
@@ -417,14 +423,14 @@ def test_files_are_checked(published: Path, tmp_path: Path) -> None:
         USER_TOWERS.open(folder)
 
 
-def test_what_is_beside_products_is_read_as_it_was_learned(published: Path, tower: UserTower) -> None:
+def test_item_neighbours_round_trip(published: Path, tower: UserTower) -> None:
     beside = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
     assert beside.options == tower.learned.neighbours.options is not None
     assert (beside.weight, beside.decay) == (BESIDE, tower.learned.neighbours.decay)
     assert np.array_equal(beside.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
 
 
-def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tmp_path: Path) -> None:
+def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
     tensors = load_file(folder / TABLE_FILE)
     save_file(tensors | {"others": tensors["others"] + np.int32(10_000)}, folder / TABLE_FILE)
@@ -433,7 +439,7 @@ def test_neighbours_that_are_none_of_its_products_are_damage(published: Path, tm
         read_table(USER_TOWERS.open(folder))
 
 
-def test_old_ones_are_removed_and_the_one_that_serves_stays(root: Path, live: SearchEngine, tower: UserTower) -> None:
+def test_old_towers_are_removed_and_the_serving_one_is_kept(root: Path, live: SearchEngine, tower: UserTower) -> None:
     for _ in range(KEEP + 3):
         publish(root, live.snapshot, tower, aside=("not better",))
     registry = user_tower_store(root)
@@ -453,7 +459,7 @@ class TestCommands:
         publish(root, live.snapshot, tower, aside=("not surely better: nDCG@10 +0.0010",))
         return root
 
-    def test_they_are_listed_below_the_rankers(self, three: Path) -> None:
+    def test_towers_are_listed_after_the_rankers(self, three: Path) -> None:
         told = told_by("list", three)
         assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
         assert "tower-0003 was rejected: not surely better" in told
@@ -461,16 +467,16 @@ class TestCommands:
         assert listed["serving"] == "tower-0002"
         assert [each["serves"] for each in listed["towers"]] == [False, True, False]
 
-    def test_an_index_without_any_says_how_to_train_one(self, demo_index: Path) -> None:
+    def test_index_without_a_tower_shows_the_training_command(self, demo_index: Path) -> None:
         assert "No user tower yet. To train one: shelfwise train users" in told_by("list", demo_index)
 
-    def test_one_that_is_damaged_is_named(self, three: Path) -> None:
+    def test_damaged_tower_is_named(self, three: Path) -> None:
         (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
         told = told_by("list", three)
         assert "tower-0002 cannot be used" in told
         assert "None serves: recommendations do without one" in told
 
-    def test_one_is_shown(self, three: Path) -> None:
+    def test_tower_is_shown(self, three: Path) -> None:
         told = told_by("show", three, "tower-0003")
         assert "trained on shoppers 120" in told
         assert "neighbours count 3, an older product" in told
@@ -479,7 +485,7 @@ class TestCommands:
         assert told_by("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
         assert told_by("show", three, "tower-0001").rstrip().endswith("shoppers, served before")
 
-    def test_an_earlier_one_serves_again(self, three: Path) -> None:
+    def test_rollback_serves_an_earlier_tower(self, three: Path) -> None:
         with SearchEngine.open(three) as engine:
             assert engine.user_tower == "tower-0002"
             told = told_by("rollback", three, "tower-0001")
@@ -489,7 +495,7 @@ class TestCommands:
             assert engine.user_tower == "tower-0001"
         assert "tower-0001 serves already" in told_by("rollback", three, "tower-0001")
 
-    def test_one_that_may_not_serve_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
+    def test_rollback_to_a_rejected_tower_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
         with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):
             told_by("rollback", three, "tower-0003")
         with pytest.raises(UnknownModelError, match="has no tower 'tower-0009'; it holds tower-0001"):

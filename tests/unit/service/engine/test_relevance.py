@@ -66,7 +66,7 @@ def test_a_strong_signal_orders_the_head(store: SearchEngine) -> None:
         assert all(first.score >= second.score for first, second in pairwise(page.hits))
 
 
-def test_signals_leave_exact_identifiers_and_other_orders_alone(store: SearchEngine) -> None:
+def test_signals_do_not_affect_identifiers_and_sort_orders(store: SearchEngine) -> None:
     relevance = Relevance(signals=(Signal("price", 10),))
     first = store.search("drill").hits[-1].product.id
     assert ids(store.search(first, relevance=relevance))[0] == first
@@ -111,7 +111,7 @@ def test_a_preview_changes_nothing(live: SearchEngine) -> None:
         live.relevance.preview("drill", Relevance(signals=(Signal("brand"),)))
 
 
-def test_a_signal_that_comes_later_holds_then(live: SearchEngine, root: Path) -> None:
+def test_signal_applies_once_its_field_exists(live: SearchEngine, root: Path) -> None:
     relevance = Relevance(signals=(Signal("margin", 10),))
     with pytest.raises(RelevanceError, match="signals: no field 'margin'"):
         live.relevance.put(relevance)
@@ -126,7 +126,7 @@ def test_a_signal_that_comes_later_holds_then(live: SearchEngine, root: Path) ->
     assert ids(live.search("drill", size=30)) == page
 
 
-def test_field_weights_hold_from_the_next_rebuild_on(
+def test_field_weights_apply_from_the_next_rebuild(
     root: Path, demo: DemoFiles, cache: Path, live: SearchEngine
 ) -> None:
     weights = FieldWeights(title=8, description=0, attributes={"color": 3})

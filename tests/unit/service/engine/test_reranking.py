@@ -86,7 +86,9 @@ def queued(reranker: Reranker, count: int) -> None:
     assert within(LONG, lambda: reranker._queue.qsize() >= count)
 
 
-def test_waiting_requests_are_scored_at_once(held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor) -> None:
+def test_waiting_requests_are_scored_in_one_batch(
+    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
+) -> None:
     asked = [candidates(count, seed=count) for count in range(1, 13)]
     first = workers.submit(reranker.score, asked[0], LONG)
     assert held.busy.acquire(timeout=LONG)
@@ -100,14 +102,16 @@ def test_waiting_requests_are_scored_at_once(held: HeldRanker, reranker: Reranke
         np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_a_lone_request_does_not_wait_for_company(held: HeldRanker, reranker: Reranker) -> None:
+def test_single_request_does_not_wait_for_a_batch(held: HeldRanker, reranker: Reranker) -> None:
     held.may_go.set()
     assert len(reranker.score(candidates(5), LONG)) == 5
     assert reranker.score(candidates(0), LONG).tolist() == []
     assert held.together == [1, 1]
 
 
-def test_a_late_one_is_told_and_never_scored(held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor) -> None:
+def test_late_request_fails_and_is_not_scored(
+    held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor
+) -> None:
     first = workers.submit(reranker.score, candidates(2), LONG)
     assert held.busy.acquire(timeout=LONG)
     with pytest.raises(
@@ -121,7 +125,7 @@ def test_a_late_one_is_told_and_never_scored(held: HeldRanker, reranker: Reranke
 
 
 @pytest.mark.parametrize("trouble", [ModelError("no memory"), ValueError("bad"), MemoryError()])
-def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
+def test_exception_reaches_all_waiting_requests(
     held: HeldRanker, reranker: Reranker, workers: ThreadPoolExecutor, trouble: Exception
 ) -> None:
     held.trouble = trouble
@@ -137,7 +141,7 @@ def test_an_exception_is_told_to_all_who_wait_as_the_rankers(
     assert len(reranker.score(candidates(4), LONG)) == 4
 
 
-def test_a_graph_that_fails_is_told(tmp_path: Path) -> None:
+def test_failing_graph_raises(tmp_path: Path) -> None:
     building(1, failing())(tmp_path)
     broken = Reranker(OnnxRanker(StoredRanker("ranker-0001", tmp_path, SPEC, REPORT)))
     with pytest.raises(ModelError, match="ranker-0001 failed on its candidates"):
@@ -146,7 +150,7 @@ def test_a_graph_that_fails_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_closing_answers_what_was_asked(held: HeldRanker, workers: ThreadPoolExecutor, threads: int) -> None:
+def test_close_completes_pending_requests(held: HeldRanker, workers: ThreadPoolExecutor, threads: int) -> None:
     reranker = Reranker(held, threads=threads)
     asked = []
     for _ in range(threads):
@@ -161,7 +165,7 @@ def test_closing_answers_what_was_asked(held: HeldRanker, workers: ThreadPoolExe
     assert len(reranker.score(candidates(3), LONG)) == 3
 
 
-def test_nothing_is_lost_between_asking_and_closing(held: HeldRanker, workers: ThreadPoolExecutor) -> None:
+def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolExecutor) -> None:
     held.may_go.set()
     for _ in range(30):
         reranker = Reranker(held)
@@ -212,7 +216,7 @@ def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> I
 
 class TestOrder:
     @pytest.mark.usefixtures("without_default")
-    def test_without_a_ranker_everything_is_as_it_was(self, demo_index: Path) -> None:
+    def test_search_without_a_ranker_is_unchanged(self, demo_index: Path) -> None:
         with SearchEngine.open(demo_index, follow=False) as engine:
             assert engine.stages == ("bm25", "dense", "merged")
             page, merged = (engine.search("stainless pan", size=50, stage=stage) for stage in ("ranked", "merged"))
@@ -228,7 +232,7 @@ class TestOrder:
         assert ids(ranked.search("steel pan", ranker="default")) == wanted != ids(ranked.search("steel pan"))
 
     @pytest.mark.parametrize("query", QUERIES)
-    def test_the_head_is_in_the_rankers_order_the_rest_in_the_merged(self, ranked: SearchEngine, query: str) -> None:
+    def test_head_is_in_ranker_order_and_the_rest_in_merged_order(self, ranked: SearchEngine, query: str) -> None:
         assert ranked.stages[-1] == "ranked"
         merged = ranked.search(query, size=600, stage="merged")
         assert len(merged.hits) > DEPTH + 20
@@ -242,14 +246,14 @@ class TestOrder:
         assert "rerank" in page.timings
 
     @pytest.mark.parametrize("query", QUERIES)
-    def test_scores_never_rise_and_pages_share_nothing_and_skip_nothing(self, ranked: SearchEngine, query: str) -> None:
+    def test_scores_descend_and_pages_are_disjoint_and_complete(self, ranked: SearchEngine, query: str) -> None:
         whole = ranked.search(query, size=600)
         scores = [hit.score for hit in whole.hits]
         assert scores == sorted(scores, reverse=True)
         pages = [ranked.search(query, size=30, page=number) for number in range(1, whole.total // 30 + 2)]
         assert [hit for page in pages for hit in page.hits] == list(whole.hits)
 
-    def test_scores_behind_the_head_never_rise(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_scores_after_the_head_descend(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("service.engine.candidates.KEYWORD_DEPTH", 5)
         monkeypatch.setattr("service.engine.candidates.DENSE_DEPTH", 5)
         page = ranked.search("steel", size=600)
@@ -259,7 +263,7 @@ class TestOrder:
         assert not page.hits[-1].stages
 
     @pytest.mark.parametrize("query", QUERIES)
-    def test_a_filter_keeps_its_part_of_the_head_in_its_order(self, ranked: SearchEngine, query: str) -> None:
+    def test_filter_keeps_the_order_of_the_head(self, ranked: SearchEngine, query: str) -> None:
         everything, cheap = ranked.search(query, size=DEPTH), ranked.search(query, size=600, filters="price < 40")
         kept = [hit.product.id for hit in everything.hits if hit.product.price is not None and hit.product.price < 40]
         assert len(kept) > 5
@@ -286,7 +290,7 @@ class TestOrder:
             scores = [hit.score for hit in page.hits[named:]]
             assert scores == sorted(scores, reverse=True)
 
-    def test_where_an_identifier_scores_least_nobody_behind_the_head_rises(self, engine: SearchEngine) -> None:
+    def test_low_scoring_identifier_does_not_raise_products_after_the_head(self, engine: SearchEngine) -> None:
         snapshot = engine.snapshot
         ranking = _merged(snapshot, "steel")
         count = 20
@@ -299,7 +303,7 @@ class TestOrder:
         assert ranking.scores[count:].max() <= ranking.scores[:count].min()
         assert (np.diff(ranking.scores[1:]) <= 0).all()
 
-    def test_a_filter_that_lets_no_candidate_through_is_answered_as_before(self, ranked: SearchEngine) -> None:
+    def test_filter_without_candidates_keeps_the_merged_result(self, ranked: SearchEngine) -> None:
         filters = "price > 700"
         page, merged = (ranked.search("cordless drill", filters=filters, stage=stage) for stage in ("ranked", "merged"))
         assert (page.total, page.hits, page.degraded) == (0, (), ())
@@ -307,14 +311,14 @@ class TestOrder:
 
 
 class TestTold:
-    def test_hits_carry_their_merged_and_their_ranked_place(self, ranked: SearchEngine) -> None:
+    def test_hits_have_merged_and_ranked_positions(self, ranked: SearchEngine) -> None:
         merged = {hit.product.id: hit for hit in ranked.search("steel", size=600, stage="merged").hits}
         for place, hit in enumerate(ranked.search("steel", size=600).hits, 1):
             assert set(hit.stages) == {"bm25", "dense", "merged", "ranked"}
             assert (hit.stages["ranked"].rank, hit.stages["ranked"].score) == (place, hit.score)
             assert hit.stages["merged"] == merged[hit.product.id].stages["merged"]
 
-    def test_the_explain_line_says_both(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_explain_line_shows_both_positions(self, ranked: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
         console = Console(width=200)
         monkeypatch.setattr(output, "out", console)
         page = ranked.search("steel", size=1)
@@ -325,7 +329,7 @@ class TestTold:
         assert f"{merged}, ranked {hit.score:.3f} #1" in told.get()
 
     @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
-    def test_an_earlier_stage_can_be_asked_for(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:
+    def test_earlier_stage_can_be_requested(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:
         page, before = (each.search("steel", size=50, stage=stage) for each in (ranked, engine))
         assert dataclasses.replace(page, timings={}) == dataclasses.replace(before, timings={})
 
@@ -341,7 +345,7 @@ class TestTrouble:
         ],
         ids=["late", "failing", "not a number", "infinite"],
     )
-    def test_the_merged_order_is_kept_the_page_says_so_and_it_is_counted(
+    def test_ranker_failure_keeps_merged_order_and_is_counted(
         self, demo_index: Path, engine: SearchEngine, tmp_path: Path, deadline: float, graph: onnx.ModelProto
     ) -> None:
         root = Path(shutil.copytree(demo_index, tmp_path / "index"))
@@ -357,7 +361,7 @@ class TestTrouble:
 
 
 class TestStates:
-    def test_words_decide_where_features_are_alike(self, reading: Reranking) -> None:
+    def test_token_states_decide_between_equal_features(self, reading: Reranking) -> None:
         assert reading.reads_tokens
         with_words, without = (_reranked(reading, "steel pan", has_tokens=told) for told in (True, False))
         assert not np.allclose(with_words, without, atol=1e-3)
@@ -417,7 +421,7 @@ def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None
         assert engine.search("stainless pan", stage="merged").fit is None
 
 
-def test_the_settings_weigh_events_otherwise(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
+def test_event_weights_can_be_set(root: Path, engine: SearchEngine, tmp_path: Path) -> None:
     copied = Path(shutil.copytree(root, tmp_path / "index"))
     publish(
         copied,

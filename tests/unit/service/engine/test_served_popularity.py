@@ -50,7 +50,7 @@ def test_an_engine_loads_no_table_library_and_no_solver() -> None:
 
 
 class TestServing:
-    def test_an_engine_takes_it_up_and_keeps_it_by_id(self, live: SearchEngine, root: Path) -> None:
+    def test_engine_loads_popularity_and_maps_it_by_id(self, live: SearchEngine, root: Path) -> None:
         before = order(live)
         write_popularity(root, {before[7]: 9.0, before[3]: 2.0, "gone": 99.0}, MADE)
         assert order(live) == [before[7], before[3], *(each for each in before if each not in (before[7], before[3]))]
@@ -60,13 +60,13 @@ class TestServing:
         live.upsert([dataclasses.replace(product, title=f"{product.title} steel pan")])
         assert order(live)[0] == before[7]
 
-    def test_a_product_that_came_since_is_popular_as_soon_as_it_is_chosen(self, live: SearchEngine, root: Path) -> None:
+    def test_new_product_gets_its_popularity(self, live: SearchEngine, root: Path) -> None:
         live.upsert([Product("pan-1", "steel pan of cast steel")])
         assert order(live)[0] != "pan-1"
         write_popularity(root, {"pan-1": 3.0}, MADE)
         assert order(live)[0] == "pan-1"
 
-    def test_a_damaged_file_counts_for_nothing_with_a_notice_until_whole(self, live: SearchEngine, root: Path) -> None:
+    def test_damaged_file_is_ignored_with_a_notice_until_repaired(self, live: SearchEngine, root: Path) -> None:
         before = order(live)
         write_popularity(root, {before[7]: 9.0}, MADE)
         assert order(live)[0] == before[7]
@@ -80,12 +80,12 @@ class TestServing:
         assert live.notices == ()
 
     @pytest.mark.usefixtures("without_default")
-    def test_where_no_ranker_serves_nobody_reads_it(self, root: Path) -> None:
+    def test_popularity_is_not_read_without_a_ranker(self, root: Path) -> None:
         (root / POPULARITY_FILE).write_bytes(b"damaged")
         with SearchEngine.open(root, follow=False) as opened:
             assert opened.notices == ()
 
-    def test_training_lists_hold_what_serving_reads(self, live: SearchEngine, root: Path) -> None:
+    def test_training_lists_have_the_served_popularity(self, live: SearchEngine, root: Path) -> None:
         first, second = order(live)[:2]
         popularity = Popularity.of_scores({second: 5.0})
         column = FEATURES.index("popularity")
@@ -104,7 +104,7 @@ class TestTables:
                 at = MADE - timedelta(hours=3, minutes=number)
                 yield Event(EventKind.CLICK, product, time=at, shopper=f"u{number}")
 
-    def test_a_refresh_and_a_purge_write_what_the_table_says(self, root: Path) -> None:
+    def test_refresh_and_purge_write_the_popularity_of_the_table(self, root: Path) -> None:
         refresh_tables(root, self.clicks("d000004", "d000009"))
         table = open_derived(root / EVENTS_FOLDER / DERIVED_FOLDER).popularity
         assert read_popularity(root).shares.keys() == set(table["product_id"]) == {"d000004", "d000009"}

@@ -53,23 +53,23 @@ def corrections(words: CatalogWords) -> WordCorrector:
         ("gardenhose", "garden hose"),
     ],
 )
-def test_one_that_is_surely_meant(corrections: WordCorrector, typed: str, meant: str) -> None:
+def test_unambiguous_correction(corrections: WordCorrector, typed: str, meant: str) -> None:
     assert corrections.correct(typed) == Correction(meant, is_sure=True)
 
 
 @pytest.mark.parametrize(("typed", "begun"), [("cordel", "cordless"), ("bluetoth", "bluetooth"), ("ketle", "kettle")])
-def test_a_beginning(corrections: WordCorrector, typed: str, begun: str) -> None:
+def test_prefix_correction(corrections: WordCorrector, typed: str, begun: str) -> None:
     assert corrections.complete(typed) == begun
 
 
 @pytest.mark.parametrize("typed", ["abc", "drx", "18v2", "电钻机", "qqqqqq", "d" * 41, "kettle18"])
-def test_what_is_never_corrected(corrections: WordCorrector, typed: str) -> None:
+def test_words_that_are_not_corrected(corrections: WordCorrector, typed: str) -> None:
     assert corrections.correct(typed) is None
     assert corrections.complete(typed) == ""
     assert [edits_of(word) for word in ("abc", "abcd", "abcdef", "abcdefg")] == [0, 1, 1, 2]
 
 
-def test_the_other_words_tell_which_is_meant(corrections: WordCorrector) -> None:
+def test_other_query_words_disambiguate_the_correction(corrections: WordCorrector) -> None:
     assert corrections.correct("hosse", ["garden"]) == Correction("hose", is_sure=True)
     assert corrections.correct("hosse", ["wooden"]) == Correction("horse", is_sure=True)
     assert corrections.correct("hosse") == Correction("hose", is_sure=False), "as many have the one as the other"
@@ -80,7 +80,7 @@ def test_a_rare_word_is_only_offered(corrections: WordCorrector) -> None:
 
 
 @given(st.text("cordlesbutho", min_size=1, max_size=12))
-def test_it_finds_the_nearest_of_all_words(words: CatalogWords, corrections: WordCorrector, typed: str) -> None:
+def test_nearest_word_equals_a_full_scan(words: CatalogWords, corrections: WordCorrector, typed: str) -> None:
     edits = edits_of(typed)
     there = [words.postings[place] for place in range(len(words.postings)) if words.letters[place]]
     distances = {word: OSA.distance(typed, word) for word in there if len(word) >= 3}
@@ -108,7 +108,7 @@ def test_it_finds_the_nearest_of_all_words(words: CatalogWords, corrections: Wor
         ("drill saw", "drill", None),
     ],
 )
-def test_spans(typed: str, text: str, shown: str | None) -> None:
+def test_correction_spans(typed: str, text: str, shown: str | None) -> None:
     spans = TypedText(typed).spans_in(text)
     if spans is not None:
         for start, end in reversed(spans):
@@ -117,24 +117,24 @@ def test_spans(typed: str, text: str, shown: str | None) -> None:
     assert TypedText("bosch dr").spans_in("Drill", partly=True) == ((0, 2),)
 
 
-def test_only_a_last_word_that_the_text_ends_with_may_go_on() -> None:
+def test_only_an_unfinished_last_word_is_a_prefix() -> None:
     for ending, is_prefix in (("", True), (" ", False), (",", False)):
         assert [each.is_prefix for each in TypedText(f"cordless dr{ending}").lookups] == [False, is_prefix]
 
 
-def test_words_are_replaced_and_all_else_stays() -> None:
+def test_correction_replaces_only_the_words() -> None:
     assert TypedText("Cordles  DRILL,\n18V").replaced({0: "cordless"}) == "cordless  DRILL,\n18V"
     assert TypedText("a\ud800 cordles").replaced({1: "cordless"}) == "a cordless"
 
 
-def test_too_long() -> None:
+def test_long_query_is_not_corrected() -> None:
     assert not TypedText("a " * MOST_WORDS).is_too_long
     assert TypedText("a " * (MOST_WORDS + 1)).is_too_long
     assert TypedText("钻" * (MOST_WORDS + 1)).is_too_long
 
 
 @given(st.text(), st.text())
-def test_spans_are_ascending_apart_and_inside(typed: str, text: str) -> None:
+def test_spans_ascend_without_overlap(typed: str, text: str) -> None:
     spans = TypedText(typed).spans_in(text, partly=True) or ()
     places = [place for span in spans for place in span]
     assert places == sorted(places)

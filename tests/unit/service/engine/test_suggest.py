@@ -73,7 +73,7 @@ def shown(found: Suggestions) -> list[str]:
 
 
 class TestSuggest:
-    def test_each_kind_with_what_was_typed_marked(self, store: SearchEngine) -> None:
+    def test_suggestions_of_each_kind_mark_the_typed_part(self, store: SearchEngine) -> None:
         found = store.suggest("dr", size=4)
         assert shown(found) == [
             "[dr]ill",
@@ -89,12 +89,12 @@ class TestSuggest:
         assert found.categories[0].count == 31
         assert (found.corrected, found.degraded) == ("", ())
 
-    def test_the_order_of_words_is_free_and_only_the_last_goes_on(self, store: SearchEngine) -> None:
+    def test_words_match_in_any_order_and_only_the_last_as_prefix(self, store: SearchEngine) -> None:
         assert "[cord]less [drill]" in shown(store.suggest("drill cord"))
         assert not store.suggest("cord drill")
         assert store.suggest("cordless drill ").queries == (), "there is nothing that says more"
 
-    def test_a_brand_brings_its_products(self, store: SearchEngine) -> None:
+    def test_brand_suggests_its_products(self, store: SearchEngine) -> None:
         found = store.suggest("makita h", size=2)
         assert found.products[0].product.brand == "Makita"
         assert store.suggest("mak").brands[0].name == "Makita"
@@ -113,10 +113,10 @@ class TestSuggest:
     @pytest.mark.parametrize(
         "text", ["", " ", "\x00\x1b[31m", "…", "\ud800", "a" * 10_000, "drill " * 1_000, "钻" * 9_999]
     )
-    def test_nothing_comes_of_nothing_or_too_much(self, store: SearchEngine, text: str) -> None:
+    def test_empty_or_too_long_text_has_no_suggestions(self, store: SearchEngine, text: str) -> None:
         assert store.suggest(text) == Suggestions()
 
-    def test_a_typo_is_put_right_where_nothing_begins_as_typed(self, store: SearchEngine) -> None:
+    def test_typo_is_corrected_if_no_prefix_matches(self, store: SearchEngine) -> None:
         found = store.suggest("cordles dri")
         assert found.corrected == "cordless dri"
         assert shown(found)[0] == "[cordless] [dri]ll"
@@ -124,7 +124,7 @@ class TestSuggest:
         assert store.suggest("coredl").corrected == "cordless"
         assert store.suggest("cord").corrected == ""
 
-    def test_products_that_are_gone_or_renamed_are_not_suggested(self, index: Path, tmp_path: Path) -> None:
+    def test_deleted_or_renamed_products_are_not_suggested(self, index: Path, tmp_path: Path) -> None:
         with SearchEngine.open(shutil.copytree(index, tmp_path / "index")) as engine:
             assert [each.product.id for each in engine.suggest("cordless drill", size=4).products] == ["a24", "a23"]
             engine.delete(["a24"])
@@ -135,7 +135,7 @@ class TestSuggest:
     @pytest.mark.parametrize(
         ("size", "queries", "products"), [(0, 0, 0), (1, 1, 1), (3, 3, 2), (MOST_SUGGESTIONS, 5, 25)]
     )
-    def test_size(self, store: SearchEngine, size: int, queries: int, products: int) -> None:
+    def test_size_limits_suggestions(self, store: SearchEngine, size: int, queries: int, products: int) -> None:
         found = store.suggest("d", size=size)
         assert (len(found.queries), len(found.products)) == (queries, products)
 
@@ -149,13 +149,13 @@ class TestSuggest:
             (None, 8, "text is NoneType, it must be str"),
         ],
     )
-    def test_what_cannot_be_answered_is_refused(self, store: SearchEngine, text: str, size: int, told: str) -> None:
+    def test_invalid_request_is_refused(self, store: SearchEngine, text: str, size: int, told: str) -> None:
         with pytest.raises(QueryError, match=told):
             store.suggest(text, size=size)
         with pytest.raises(QueryError, match=told):
             store.related(text, size=size)
 
-    def test_a_version_of_an_older_program_says_what_it_lacks(self, index: Path, tmp_path: Path) -> None:
+    def test_version_without_words_reports_the_missing_part(self, index: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(index, tmp_path / "index"))
         shutil.rmtree(next((copy / "versions").iterdir()) / WORDS_FOLDER)
         manifest = next((copy / "versions").iterdir()) / "manifest.json"
@@ -178,12 +178,12 @@ class TestTyping:
         ("typed", "completion"),
         [("cordl", "cordless"), ("bosch dri", "bosch drill"), ("smart m", "smart mug"), ("hammer", ""), ("cordl ", "")],
     )
-    def test_the_last_word_finds_what_it_begins(self, store: SearchEngine, typed: str, completion: str) -> None:
+    def test_last_word_matches_as_a_prefix(self, store: SearchEngine, typed: str, completion: str) -> None:
         page = store.search(typed, prefix=True)
         assert (page.completion, page.corrected) == (completion, False)
         assert ids(page) == ids(store.search(completion or typed))
 
-    def test_words_that_it_may_begin_take_turns(self, store: SearchEngine) -> None:
+    def test_completions_alternate(self, store: SearchEngine) -> None:
         page = store.search("c", prefix=True)
         assert page.completion == "cordless"
         first = [hit.product.id[0] for hit in page.hits[:8]]
@@ -191,7 +191,7 @@ class TestTyping:
         pages = [store.search("c", prefix=True, size=5, page=at) for at in range(1, 5)]
         assert [product for each in pages for product in ids(each)] == ids(page)
 
-    def test_a_word_of_the_catalog_is_found_as_it_is_too(self, store: SearchEngine) -> None:
+    def test_complete_word_matches_itself(self, store: SearchEngine) -> None:
         page = store.search("bit", prefix=True)
         assert (page.completion, page.hits[0].product.id) == ("", "c1")
 
@@ -200,7 +200,7 @@ class TestTyping:
         assert (page.completion, page.suggestion, page.corrected) == ("cordles drill", "cordless drill", True)
 
     @pytest.mark.parametrize("typed", ["", " ", "zzz", "无线", "12", "!", "x" * 300])
-    def test_what_begins_no_word_is_searched_for_as_it_is(self, store: SearchEngine, typed: str) -> None:
+    def test_prefix_of_no_word_is_searched_unchanged(self, store: SearchEngine, typed: str) -> None:
         assert store.search(typed, prefix=True).completion == ""
 
 
@@ -209,19 +209,19 @@ def ids(page: Page) -> list[str]:
 
 
 class TestDidYouMean:
-    def test_a_misspelled_word_is_searched_for_as_it_was_meant(self, store: SearchEngine) -> None:
+    def test_misspelled_word_is_corrected(self, store: SearchEngine) -> None:
         page, meant = store.search("Cordles drill"), store.search("cordless drill")
         assert told(page) == ("cordless drill", True)
         assert told(store.search("hammerdrill 无线")) == ("hammer drill 无线", True), "two words were typed as one"
         assert told(meant) == ("", False)
         assert [hit.product.id for hit in page.hits] == [hit.product.id for hit in meant.hits]
 
-    def test_the_query_is_searched_for_as_it_is_where_that_is_asked(self, store: SearchEngine) -> None:
+    def test_correction_can_be_disabled(self, store: SearchEngine) -> None:
         page = store.search("cordles drill", correct=False)
         assert told(page) == ("cordless drill", False)
         assert page.hits
 
-    def test_what_is_not_sure_is_only_offered(self, store: SearchEngine) -> None:
+    def test_uncertain_correction_is_only_offered(self, store: SearchEngine) -> None:
         assert told(store.search("angel grindar")) == ("angle grinder", False)
 
     @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ class TestDidYouMean:
             ("qqqqqqq", "nothing is near"),
         ],
     )
-    def test_what_is_never_corrected(self, store: SearchEngine, query: str, why: str) -> None:
+    def test_words_that_are_not_corrected(self, store: SearchEngine, query: str, why: str) -> None:
         assert told(store.search(query)) == ("", False), why
 
     def test_a_live_word_is_not_corrected(self, index: Path, tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ class TestDidYouMean:
             engine.upsert([Product("new", "Cordlex trimmer")])
             assert told(engine.search("cordlex")) == ("", False)
 
-    def test_facets_pages_and_filters_are_of_what_was_meant(self, store: SearchEngine) -> None:
+    def test_facets_pages_and_filters_use_the_correction(self, store: SearchEngine) -> None:
         asked = {"size": 5, "page": 2, "filters": "brand = Bosch", "facets": ["brand"], "sort": "price"}
         page, meant = store.search("cordles drill", **asked), store.search("cordless drill", **asked)  # type: ignore[arg-type]
         assert (page.hits, page.total, page.facets) == (meant.hits, meant.total, meant.facets)
@@ -293,14 +293,14 @@ class TestCommands:
         assert commands.shown("query", "suggest", index, "zzz") == "No suggestions.\n"
         assert commands.shown("query", "suggest", index, "drill", "--related") == "None.\n"
 
-    def test_search_says_what_it_searched_for(self, index: Path) -> None:
+    def test_search_command_prints_the_correction(self, index: Path) -> None:
         told = "Showing results for cordless drill; nothing matches cordles drill"
         assert told in commands.shown("search", index, "cordles drill")
         assert "Did you mean cordless drill?" in commands.shown("search", index, "cordles drill", "--no-correct")
 
 
 @given(st.one_of(st.text(), st.text("cordles dril钻无线é'", max_size=20)))
-def test_any_text_is_answered_and_suggestions_have_all_of_its_words(engine: SearchEngine, text: str) -> None:
+def test_suggestions_contain_all_words_of_arbitrary_text(engine: SearchEngine, text: str) -> None:
     found = engine.suggest(text)
     typed = TypedText(found.corrected or text)
     texts = [*(each.text for each in found.queries), *(each.text for each in found.categories)]
@@ -378,7 +378,7 @@ OVER = When(ends=datetime(2020, 1, 1, tzinfo=UTC))
         (Hide(("cn",)), CHINESE, {"电": "", "电钻": "", "线电": "", "牧": "cn"}),
     ],
 )
-def test_rules_hold_for_what_a_text_may_become(
+def test_rules_apply_to_completions(
     ruled: SearchEngine, actions: Hide | Pin | Restrict, when: When, expected: dict[str, str]
 ) -> None:
     assert suggested(ruled, "dri") == ["both", "bit", "drill", "driver"]
@@ -386,12 +386,12 @@ def test_rules_hold_for_what_a_text_may_become(
     assert {text: " ".join(suggested(ruled, text)) for text in expected} == expected
 
 
-def test_a_hidden_product_makes_room_for_the_next(ruled: SearchEngine) -> None:
+def test_hidden_product_is_replaced_by_the_next(ruled: SearchEngine) -> None:
     hide(ruled, "both")
     assert [each.product.id for each in ruled.suggest("dri", size=2).products] == ["bit"]
 
 
-def test_a_filter_hides_by_what_a_product_is_now(ruled: SearchEngine) -> None:
+def test_filter_uses_current_product_values(ruled: SearchEngine) -> None:
     ruled.rules.put([Rule("gone", (Hide(filters="availability = out_of_stock"),))])
     assert suggested(ruled, "cordless") == ["drill"]
     ruled.patch("drill", availability="out_of_stock")
@@ -400,7 +400,7 @@ def test_a_filter_hides_by_what_a_product_is_now(ruled: SearchEngine) -> None:
     assert suggested(ruled, "cordless") == ["drill"]
 
 
-def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold(ruled: SearchEngine) -> None:
+def test_rules_match_the_typed_and_the_corrected_text(ruled: SearchEngine) -> None:
     assert ruled.suggest("impcat dri").corrected == "impact dri"
     assert suggested(ruled, "impcat dri") == ["driver"]
     hide(ruled, "driver", when=When("impact driver", Match.EXACT))
@@ -421,7 +421,7 @@ def test_the_rules_of_what_was_typed_and_of_what_was_meant_hold(ruled: SearchEng
         ("", "Drill", ()),
     ],
 )
-def test_what_a_text_may_become_by_another(typed: str, text: str, queries: tuple[str, ...]) -> None:
+def test_completions_of_corrected_text(typed: str, text: str, queries: tuple[str, ...]) -> None:
     assert TypedText(typed).completed_by(text) == queries
 
 
@@ -433,14 +433,14 @@ QUERIES = (
 
 
 class TestPopularFile:
-    def test_it_is_read_as_it_was_written(self, tmp_path: Path) -> None:
+    def test_popular_queries_round_trip(self, tmp_path: Path) -> None:
         write_popular_queries(tmp_path, QUERIES, MADE)
         found = read_popular_queries(tmp_path)
         assert found == PopularQueries(QUERIES)
         assert found.places == {("cordless", "drill"): 0, ("bits", "drill"): 1}
         assert found.purchase_words == {"cordless", "drill"}
 
-    def test_related_queries_that_are_not_there_are_damage(self, tmp_path: Path) -> None:
+    def test_missing_related_queries_are_damage(self, tmp_path: Path) -> None:
         write_popular_queries(tmp_path, [PopularQuery("drill", 9, related=(1,))], MADE)
         with pytest.raises(StoreDamagedError, match="names related queries that it does not hold"):
             read_popular_queries(tmp_path)
@@ -474,7 +474,7 @@ def visited(root: Path, engine: SearchEngine) -> Path:
 
 
 class TestMaking:
-    def test_what_enough_shoppers_asked_with_what_sells_and_goes_together(self, visited: Path) -> None:
+    def test_popular_queries_have_enough_shoppers_sales_and_related_queries(self, visited: Path) -> None:
         asked = read_popular_queries(visited)
         by_text = {query.text: query for query in asked.queries}
         assert by_text.keys() == {"steel pan", "frying pan", "skillet"}
@@ -485,7 +485,7 @@ class TestMaking:
         assert related[0] == "frying pan", "shoppers went on with it"
         assert "frying pan" in [asked.queries[at].text for at in by_text["skillet"].related], "the same was chosen"
 
-    def test_an_engine_suggests_and_relates_them(self, visited: Path) -> None:
+    def test_engine_suggests_popular_and_related_queries(self, visited: Path) -> None:
         with SearchEngine.open(visited) as engine:
             suggested = {query.text: query.source for query in engine.suggest("pan st").queries}
             assert suggested["steel pan"] is QuerySource.POPULAR
@@ -495,7 +495,7 @@ class TestMaking:
             assert engine.related("anna svensson") == ()
             assert engine.related("") == ()
 
-    def test_a_word_that_sells_is_not_corrected(self, visited: Path) -> None:
+    def test_word_of_a_successful_query_is_not_corrected(self, visited: Path) -> None:
         query = PopularQuery("wireles speeker", 9, has_purchases=True, is_suggested=True)
         write_popular_queries(visited, [query], MADE)
         with SearchEngine.open(visited) as engine:
@@ -512,5 +512,5 @@ class TestMaking:
             )
 
 
-def test_without_events_nothing_is_related(engine: SearchEngine) -> None:
+def test_no_related_queries_without_events(engine: SearchEngine) -> None:
     assert engine.related("drill") == ()

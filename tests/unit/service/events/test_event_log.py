@@ -29,7 +29,7 @@ def recorded(root: Path) -> pl.DataFrame:
         return pl.concat(store.read(0, 1 << 20))
 
 
-def test_an_event_is_there_when_the_call_returns_and_counts_once(live: SearchEngine, root: Path) -> None:
+def test_recorded_event_is_stored_once_when_the_call_returns(live: SearchEngine, root: Path) -> None:
     at = datetime.now(UTC)
     sent = replace(CLICK, time=at)
     assert live.record() == RecordResult(0, 0)
@@ -43,7 +43,7 @@ def test_an_event_is_there_when_the_call_returns_and_counts_once(live: SearchEng
     assert live.record(first, first, *others) == RecordResult(3, 1), "without an id by all that they say"
 
 
-def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(live: SearchEngine, root: Path) -> None:
+def test_conflicting_event_id_is_refused_and_the_rest_stored(live: SearchEngine, root: Path) -> None:
     at = datetime.now(UTC)
     live.record(replace(CLICK, time=at))
     with pytest.raises(EventError, match="'e1' was already stored"):
@@ -51,14 +51,14 @@ def test_an_id_that_another_event_has_is_refused_and_the_rest_is_taken(live: Sea
     assert sorted(recorded(root)["product_id"]) == ["p1", "p1"]
 
 
-def test_a_bad_event_is_named_and_none_of_its_call_is_taken(live: SearchEngine, root: Path) -> None:
+def test_invalid_event_is_named_and_its_call_stores_nothing(live: SearchEngine, root: Path) -> None:
     with pytest.raises(EventError, match="event 2 of 2: bad position"):
         live.record(CLICK, replace(CLICK, event_id="e2", position=-1))
     live.record(replace(CLICK, event_id="e3"))
     assert recorded(root).height == 1
 
 
-def test_nothing_that_names_the_shopper_is_in_any_file(live: SearchEngine, root: Path) -> None:
+def test_shopper_id_is_in_no_file(live: SearchEngine, root: Path) -> None:
     live.record(replace(CLICK, session="jo-phone-4711", query="mail jo@example.com", event_id="jo-event-17"))
     assert recorded(root)["query"].to_list() == ["mail [email]"]
     for path in (root / EVENTS_FOLDER).iterdir():
@@ -66,7 +66,7 @@ def test_nothing_that_names_the_shopper_is_in_any_file(live: SearchEngine, root:
         assert not any(name in content for name in (b"jo@example", b"jo-phone", b"jo-event"))
 
 
-def test_threads_and_engines_record_at_once(root: Path) -> None:
+def test_threads_and_engines_record_concurrently(root: Path) -> None:
     with (
         SearchEngine.open(root, settings=Settings(), follow=False) as one,
         SearchEngine.open(root, settings=Settings(), follow=False) as other,
@@ -79,14 +79,14 @@ def test_threads_and_engines_record_at_once(root: Path) -> None:
     assert sum(done) == recorded(root).height == 50
 
 
-def test_a_closed_engine_says_so(root: Path) -> None:
+def test_closed_engine_refuses_events(root: Path) -> None:
     with SearchEngine.open(root, settings=Settings(), follow=False) as opened:
         opened.record(CLICK)
     with pytest.raises(QueryError, match="closed"):
         opened.record(CLICK)
 
 
-def test_keys_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
+def test_pseudonym_keys_may_be_in_another_directory(root: Path, tmp_path: Path) -> None:
     keys = tmp_path / "secret" / "keys.json"
     with EventLog.open(root, Settings(events=EventsSettings(keys=keys))) as log:
         log.record([CLICK])
@@ -94,7 +94,7 @@ def test_keys_may_lie_elsewhere(root: Path, tmp_path: Path) -> None:
     assert not list((root / EVENTS_FOLDER).glob("keys*"))
 
 
-def test_a_region_that_there_is_not_is_named(root: Path) -> None:
+def test_unknown_region_is_named(root: Path) -> None:
     with pytest.raises(SettingError, match="XX is no region"):
         EventLog.open(root, Settings(events=EventsSettings(phone_regions="US,XX")))
 
@@ -121,21 +121,21 @@ def held(store: SqliteEvents) -> list[StoredEvent]:
     return [one for table in store.read(0, 1 << 20) for one in stored_events(table)]
 
 
-def test_moves_all_of_them_as_they_were(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
+def test_move_copies_all_events_unchanged(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
     assert move_events(source, target) == MoveResult(100, 0)
     assert held(target) == EVENTS
     assert source.count() == 0
 
 
-def test_goes_on_after_it_was_broken_off(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
+def test_interrupted_move_resumes(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
     target.append(EVENTS[:40])
     assert move_events(source, target) == MoveResult(60, 40)
     assert held(target) == EVENTS
 
 
-def test_removes_nothing_where_an_id_is_taken(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
+def test_move_with_a_conflicting_id_removes_nothing(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
     target.append([event(3, "another")])
     with pytest.raises(StoreError, match="other events'"):
@@ -143,7 +143,7 @@ def test_removes_nothing_where_an_id_is_taken(stores: tuple[SqliteEvents, Sqlite
     assert held(source) == EVENTS
 
 
-def test_an_event_that_comes_meanwhile_is_not_lost(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
+def test_event_recorded_during_a_move_is_not_lost(stores: tuple[SqliteEvents, SqliteEvents]) -> None:
     source, target = stores
 
     def record(_: int) -> None:

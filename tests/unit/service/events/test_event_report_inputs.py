@@ -64,7 +64,7 @@ def read(tmp_path: Path) -> ReportInputs:
     return read_inputs(tmp_path / "derived")
 
 
-def test_every_event_is_honest_or_flagged_or_set_aside(read: ReportInputs) -> None:
+def test_every_event_is_honest_flagged_or_rejected(read: ReportInputs) -> None:
     traffic = build_report(read).traffic
     counts = {kind.kind: (kind.honest, kind.flagged, kind.rejected) for kind in traffic.kinds}
     assert counts == {"impression": (2 * 6 * 3, 2 * 3, 0), "click": (2 * 6, 2 * 3, 1)}
@@ -73,7 +73,7 @@ def test_every_event_is_honest_or_flagged_or_set_aside(read: ReportInputs) -> No
     assert [(day.honest, day.flagged) for day in traffic.days] == [(6 * 4, 6), (6 * 4, 6)]
 
 
-def test_sessions_are_numbered_as_in_their_table(read: ReportInputs) -> None:
+def test_sessions_are_numbered_as_in_the_table(read: ReportInputs) -> None:
     events = pl.concat([read.honest, read.flagged])
     shoppers = events.group_by("session_number").agg(of_events=pl.col("shopper").first(), of_day=pl.col("day").first())
     joined = read.sessions.join(shoppers, on="session_number")
@@ -83,7 +83,7 @@ def test_sessions_are_numbered_as_in_their_table(read: ReportInputs) -> None:
     assert BOT not in read.honest["shopper"]
 
 
-def test_without_tables_it_is_said_what_to_do_and_without_events_the_report_is_empty(tmp_path: Path) -> None:
+def test_missing_tables_error_names_the_command_and_no_events_give_an_empty_report(tmp_path: Path) -> None:
     with pytest.raises(StoreMissingError, match="refresh them from the events"):
         read_inputs(tmp_path / "derived")
     with closing(SqliteEvents(tmp_path / "events")) as store:
@@ -98,7 +98,7 @@ def derived(tmp_path: Path) -> Path:
     return tmp_path / "derived"
 
 
-def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp_path: Path) -> None:
+def test_day_without_impressions_is_handled_as_in_the_query_table(tmp_path: Path) -> None:
     """Whether a log tells what was shown differs by day; the funnel went by the whole window."""
     with closing(SqliteEvents(tmp_path / "events")) as store:
         # On the second day searches are told, and nothing of what they showed.
@@ -119,7 +119,7 @@ def test_a_day_that_tells_nothing_shown_is_judged_as_in_the_table_of_queries(tmp
 
 
 @pytest.mark.parametrize("name", ["events.parquet", "rejected.parquet"])
-def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> None:
+def test_damaged_day_file_error_names_the_remedy(tmp_path: Path, name: str) -> None:
     folder = derived(tmp_path)
     path = next(each for each in sorted(folder.glob(f"days/*/{name}")))
     whole = path.read_bytes()
@@ -135,7 +135,7 @@ def test_a_damaged_file_of_a_day_says_what_to_do(tmp_path: Path, name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["sessions", "queries", "reformulations", "popularity"])
-def test_a_damaged_table_says_what_to_do(tmp_path: Path, name: str) -> None:
+def test_damaged_table_error_names_the_remedy(tmp_path: Path, name: str) -> None:
     folder = derived(tmp_path)
     (path,) = folder.glob(f"tables-*/{name}.parquet")
     path.write_bytes(path.read_bytes()[:-1])
@@ -147,7 +147,7 @@ def test_a_damaged_table_says_what_to_do(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("gone", ["days/*", "tables-*"])
-def test_what_a_refresh_removes_meanwhile_is_said_to_be_gone(tmp_path: Path, gone: str) -> None:
+def test_file_removed_by_a_concurrent_refresh_is_reported(tmp_path: Path, gone: str) -> None:
     folder = derived(tmp_path)
     for each in folder.glob(gone):
         shutil.rmtree(each)
@@ -159,7 +159,7 @@ def test_what_a_refresh_removes_meanwhile_is_said_to_be_gone(tmp_path: Path, gon
     ("told", "changed"),
     [('"least_shoppers"', '"fewest"'), ('"threshold"', '"limit"'), (f'"{milliseconds(NOON) // DAY_MS}"', '"Monday"')],
 )
-def test_a_manifest_that_lacks_something_says_what_to_do(tmp_path: Path, told: str, changed: str) -> None:
+def test_incomplete_manifest_error_names_the_remedy(tmp_path: Path, told: str, changed: str) -> None:
     path = derived(tmp_path) / "derived.json"
     assert told in path.read_text()
     path.write_text(path.read_text().replace(told, changed))

@@ -65,7 +65,7 @@ FILES = {
     ],
     ids=["cut off", "changed", "empty", "no text", "no object", "no schema", "newer"],
 )
-def test_what_cannot_be_used_is_refused(
+def test_invalid_file_is_refused(
     tmp_path: Path, name: str, damage: Callable[[bytes], bytes] | None, error: type[Exception], message: str
 ) -> None:
     write, read, default = FILES[name]
@@ -79,20 +79,20 @@ def test_what_cannot_be_used_is_refused(
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_where_it_cannot_be_written_that_is_an_error(tmp_path: Path, name: str) -> None:
+def test_unwritable_directory_raises(tmp_path: Path, name: str) -> None:
     with pytest.raises(StoreError, match="cannot be written"):
         FILES[name][0](tmp_path / "nowhere", made=MADE)
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_directory_that_holds_it_alone_is_one_of_events(tmp_path: Path, name: str) -> None:
+def test_directory_with_only_popularity_is_an_event_directory(tmp_path: Path, name: str) -> None:
     FILES[name][0](tmp_path, made=MADE)
     scratch_path(tmp_path / name).write_bytes(b"left by a kill")
     with pytest.raises(StoreMissingError, match="holds events and no index yet"):
         Store(tmp_path).check_ours()
 
 
-def test_one_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_oversized_file_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.events.signals.MOST_POPULARITY_BYTES", 20)
     write_popularity(tmp_path, {"a": 1.0}, MADE)
     with pytest.raises(StoreDamagedError, match="more than 20 bytes"):
@@ -107,7 +107,7 @@ def test_one_that_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.Mo
         (follow_coviews, "coviews.bin", "similar products are found by their texts alone: "),
     ],
 )
-def test_a_replaced_file_is_read_again(tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str) -> None:
+def test_replaced_file_is_reloaded(tmp_path: Path, follow: Callable[[Path], Any], name: str, notice: str) -> None:
     (write, _, default), followed = FILES[name], follow(tmp_path)
     followed.reload_if_changed()
     assert followed.value == default
@@ -138,7 +138,7 @@ strengths = st.integers(0, 16).map(lambda share: share / 16)
 
 class TestPairs:
     @given(st.dictionaries(st.tuples(names, names), strengths, max_size=40))
-    def test_they_are_those_of_a_plain_sort(self, pairs: dict[tuple[str, str], float]) -> None:
+    def test_strongest_pairs_equal_a_full_sort(self, pairs: dict[tuple[str, str], float]) -> None:
         made = of_pairs(*((*pair, strength) for pair, strength in pairs.items()))
         assert made.problem() == ""
         for name in {each for pair in pairs for each in pair}:
@@ -149,7 +149,7 @@ class TestPairs:
         made = of_pairs(*(("a", f"b{number:02}", number / 64) for number in range(50)))
         assert made.of("a") == [(f"b{number:02}", number / 64) for number in range(49, 49 - MAX_COVIEWS, -1)]
 
-    def test_products_that_nobody_looked_at_have_none(self) -> None:
+    def test_unviewed_products_have_no_pairs(self) -> None:
         assert SOME.of("a") == [("c", 0.75), ("b", 0.25)]
         for name in ("b", "", "zzz", "无线", "\ud800"):
             assert SOME.of(name) == []
@@ -157,7 +157,7 @@ class TestPairs:
 
 
 class TestCoViews:
-    def test_it_says_what_was_written(self, tmp_path: Path) -> None:
+    def test_coviews_round_trip(self, tmp_path: Path) -> None:
         write_coviews(tmp_path, SOME, MADE)
         found = read_coviews(tmp_path)
         assert {name: found.of(name) for name in ("a", "b", "无线/耳机")} == {
@@ -183,12 +183,12 @@ class TestCoViews:
             (replace(SOME, strengths=SOME.strengths * np.float32(np.nan)), "strengths that are not within 0 and 1"),
         ],
     )
-    def test_what_cannot_be_is_damage(self, tmp_path: Path, wrong: CoViews, told: str) -> None:
+    def test_impossible_values_are_damage(self, tmp_path: Path, wrong: CoViews, told: str) -> None:
         write_coviews(tmp_path, wrong, MADE)
         with pytest.raises(StoreDamagedError, match=told):
             read_coviews(tmp_path)
 
-    def test_another_array_is_damage(self, tmp_path: Path) -> None:
+    def test_other_arrays_are_damage(self, tmp_path: Path) -> None:
         write_coviews(tmp_path, SOME, MADE)
         path = tmp_path / COVIEWS_FILE
         path.write_bytes(path.read_bytes().replace(b"starts", b"others"))
@@ -197,7 +197,7 @@ class TestCoViews:
 
 
 class TestPopularity:
-    def test_it_says_each_score_as_a_share_of_the_highest(self, tmp_path: Path) -> None:
+    def test_scores_are_shares_of_the_highest(self, tmp_path: Path) -> None:
         write_popularity(tmp_path, {"a": 2.5, "无线/耳机": 10.0, "none": 0.0}, MADE)
         found = read_popularity(tmp_path)
         assert found == Popularity({"a": 0.25, "无线/耳机": 1.0})
@@ -205,7 +205,7 @@ class TestPopularity:
         assert told.dtype == np.float32
         assert told.tolist() == [1, 0, 0.25, 0]
 
-    def test_traffic_changes_no_share(self) -> None:
+    def test_traffic_does_not_change_shares(self) -> None:
         scores = {"a": 2.5, "b": 10.0, "c": 0.01}
         doubled = {name: 2 * score for name, score in scores.items()}
         assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
@@ -215,7 +215,7 @@ class TestPopularity:
         assert read_popularity(tmp_path) == NO_POPULARITY
         assert NO_POPULARITY.of(["a"]).tolist() == [0]
 
-    def test_scores_that_cannot_be_are_damage(self, tmp_path: Path) -> None:
+    def test_impossible_scores_are_damage(self, tmp_path: Path) -> None:
         write_popularity(tmp_path, {"a": -1.0}, MADE)
         with pytest.raises(StoreDamagedError, match="negative or not finite"):
             read_popularity(tmp_path)

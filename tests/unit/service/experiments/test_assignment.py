@@ -65,7 +65,7 @@ SHOPPERS = [f"shopper\0u{number}" for number in range(20_000)]
 HALVES = Experiment("e", (Variant("a"), Variant("b")))
 
 
-def test_variants_are_drawn_as_their_weights_say_and_lots_are_even_all_over() -> None:
+def test_variants_follow_their_weights_and_hashes_are_uniform() -> None:
     experiment = Experiment("e", (Variant("a", weight=1), Variant("b", weight=3), Variant("c", weight=6)))
     drawn = Counter(variant_of(experiment, ONE, unit).name for unit in SHOPPERS)
     assert stats.chisquare([drawn[name] for name in "abc"], [2_000, 6_000, 12_000]).pvalue > 0.01
@@ -73,19 +73,19 @@ def test_variants_are_drawn_as_their_weights_say_and_lots_are_even_all_over() ->
     assert stats.chisquare([bins[place] for place in range(100)]).pvalue > 0.01
 
 
-def test_a_lot_is_the_same_for_ever() -> None:
+def test_assignment_is_stable() -> None:
     """What it was when this was written: a restart, or a new version, sends nobody to another variant."""
     assert random_fraction(ONE, "variant", "shopper\0u1") == pytest.approx(0.8708875881739493)
     assert [variant_of(HALVES, ONE, unit).name for unit in SHOPPERS[:12]] == list("bbbaabababaa")
 
 
-def test_lots_of_another_experiment_have_nothing_to_do_with_them() -> None:
+def test_assignments_of_experiments_are_independent() -> None:
     both = Counter((variant_of(HALVES, ONE, unit).name, variant_of(HALVES, OTHER, unit).name) for unit in SHOPPERS)
     table = [[both["a", "a"], both["a", "b"]], [both["b", "a"], both["b", "b"]]]
     assert stats.chi2_contingency(table).pvalue > 0.01
 
 
-def test_who_takes_part_has_nothing_to_do_with_the_variant() -> None:
+def test_participation_is_independent_of_the_variant() -> None:
     tenth = Experiment("e", HALVES.variants, share=0.1)
     inside = [unit for unit in SHOPPERS if takes_part(tenth, ONE, unit)]
     assert stats.binomtest(len(inside), len(SHOPPERS), 0.1).pvalue > 0.01
@@ -96,7 +96,7 @@ def test_who_takes_part_has_nothing_to_do_with_the_variant() -> None:
     assert all(takes_part(half, ONE, unit) for unit in inside)
 
 
-def test_a_unit_is_what_the_experiment_says() -> None:
+def test_assignment_unit_follows_the_experiment() -> None:
     def unit(kind: Unit, shopper: str = "", session: str = "") -> str:
         return unit_of(Experiment("e", HALVES.variants, unit=kind), shopper, session, "drill\0")
 
@@ -113,7 +113,9 @@ LISTS = st.permutations(IDS)
 
 
 @given(LISTS, LISTS, st.binary(max_size=80), st.integers(0, 12), st.integers(0, 12))
-def test_pages_continue_the_last(first: list[str], second: list[str], seed: bytes, shorter: int, longer: int) -> None:
+def test_interleaved_pages_continue(
+    first: list[str], second: list[str], seed: bytes, shorter: int, longer: int
+) -> None:
     shorter, longer = sorted((shorter, longer))
     page = team_draft(first[:shorter], second[:shorter], shorter, seed)
     pages = team_draft(first[:longer], second[:longer], longer, seed)
@@ -123,7 +125,7 @@ def test_pages_continue_the_last(first: list[str], second: list[str], seed: byte
 
 
 @given(LISTS, LISTS, st.binary(max_size=80))
-def test_each_team_picks_its_best_left_and_one_in_each_round(first: list[str], second: list[str], seed: bytes) -> None:
+def test_teams_alternate_with_their_best_remaining_hit(first: list[str], second: list[str], seed: bytes) -> None:
     draft = team_draft(first, second, len(IDS), seed)
     taken: set[str] = set()
     for picked, team in zip(draft.ids, draft.teams, strict=True):
@@ -135,7 +137,7 @@ def test_each_team_picks_its_best_left_and_one_in_each_round(first: list[str], s
 
 
 @given(LISTS, LISTS, st.integers(0, 12), st.integers(0, 12), st.binary(max_size=80))
-def test_leftovers_are_nobodys(first: list[str], second: list[str], some: int, others: int, seed: bytes) -> None:
+def test_remaining_hits_have_no_team(first: list[str], second: list[str], some: int, others: int, seed: bytes) -> None:
     first, second = first[:some], second[:others]
     draft = team_draft(first, second, 2 * len(IDS), seed)
     assert sorted(draft.ids) == sorted({*first, *second})
@@ -144,7 +146,9 @@ def test_leftovers_are_nobodys(first: list[str], second: list[str], some: int, o
 
 
 @given(LISTS, LISTS, st.sets(st.integers(0, 11)), st.binary(max_size=80), st.integers(0, 12))
-def test_what_is_held_stays(first: list[str], second: list[str], held: set[int], seed: bytes, shorter: int) -> None:
+def test_fixed_positions_are_kept(
+    first: list[str], second: list[str], held: set[int], seed: bytes, shorter: int
+) -> None:
     """As two pinned products at places 3 and 5 of both lists."""
     for place in held:
         at = second.index(first[place])
@@ -159,7 +163,7 @@ def test_what_is_held_stays(first: list[str], second: list[str], held: set[int],
     assert (page.ids, page.teams) == (whole.ids[:shorter], whole.teams[:shorter])
 
 
-def test_the_first_place_is_each_lists_as_often() -> None:
+def test_each_list_is_first_equally_often() -> None:
     firsts = [team_draft(IDS, IDS, 4, f"query {number}".encode()).teams[0] for number in range(4_000)]
     # Within four standard deviations of half.
     assert abs(firsts.count(FIRST) - 2_000) < 4 * (4_000 * 0.25) ** 0.5
@@ -170,7 +174,7 @@ ID = "9f" * 16
 PARTS: list[Mark] = [SplitMark("price-test", "bold"), DraftMark("draft", 21, "abba-")]
 
 
-def test_what_was_said_is_read_back_and_a_search_that_took_no_part_keeps_a_plain_id() -> None:
+def test_query_id_round_trips_and_is_plain_without_experiment() -> None:
     query_id = sign_query_id(ID, PARTS, KEY)
     assert query_id.startswith(f"{ID}~price-test.bold~draft:21:abba-~")
     assert read_marks(query_id, KEY) == tuple(PARTS)
@@ -193,17 +197,17 @@ def test_what_was_said_is_read_back_and_a_search_that_took_no_part_keeps_a_plain
         f"{ID}~price-test.bold~\ud800",
     ],
 )
-def test_a_mark_that_was_made_up_counts_for_nothing(tampered: str) -> None:
+def test_forged_query_id_is_ignored(tampered: str) -> None:
     assert read_marks(tampered, KEY) == ()
 
 
 @given(st.text(max_size=600))
-def test_any_text_is_read_without_harm(text: str) -> None:
+def test_arbitrary_query_ids_are_read(text: str) -> None:
     assert read_marks(text, KEY) == ()
     assert read_marks(text, b"") == ()
 
 
-def test_the_longest_mark_is_an_id_that_events_take() -> None:
+def test_longest_query_id_is_accepted_by_events() -> None:
     """With the ending that an impression's own id has behind it."""
     parts: list[Mark] = [SplitMark("e" * LONGEST_ID, "v" * LONGEST_VARIANT)] * (MOST_AT_ONCE - 1)
     parts.append(DraftMark("d" * LONGEST_ID, 100_000, "ab" * 500))
@@ -253,7 +257,7 @@ def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
         taken.add(product)
 
 
-def test_a_shopper_sees_the_variant_that_the_query_id_tells(engine: SearchEngine) -> None:
+def test_query_id_names_the_variant_of_the_shopper(engine: SearchEngine) -> None:
     told = set()
     for number in range(12):
         asked = varied(DRILL, shopper=f"u{number}")
@@ -271,13 +275,13 @@ def test_a_shopper_sees_the_variant_that_the_query_id_tells(engine: SearchEngine
 @pytest.mark.parametrize(
     "change", [{"sort": "price"}, {"explain": True}, {"size": 0}, {"shopper": "", "session": ""}, {"shopper": ""}]
 )
-def test_who_takes_no_part_has_a_plain_query_id(engine: SearchEngine, change: dict[str, Any]) -> None:
+def test_non_participant_has_a_plain_query_id(engine: SearchEngine, change: dict[str, Any]) -> None:
     found = answer_search(engine, running(MERGING, DRAFT), varied(DRILL, **change))
     assert len(found.query_id) == 32
     assert found.query_id.isalnum()
 
 
-def test_several_experiments_are_seen_together(engine: SearchEngine) -> None:
+def test_several_experiments_run_together(engine: SearchEngine) -> None:
     rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))), unit=Unit.SESSION)
     found = answer_search(engine, running(MERGING, rules), DRILL)
     assert {part.experiment for part in read_marks(found.query_id, KEY)} == {"merging", "rules"}
@@ -285,7 +289,7 @@ def test_several_experiments_are_seen_together(engine: SearchEngine) -> None:
     assert [part.experiment for part in read_marks(browsed.query_id, KEY)] == ["rules"]
 
 
-def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngine) -> None:
+def test_pages_of_an_interleaved_result_continue(engine: SearchEngine) -> None:
     whole = answer_search(engine, running(DRAFT), varied(DRILL, size=60, facets=("brand",)))
     pages = [answer_search(engine, running(DRAFT), varied(DRILL, size=20, page=page)) for page in (1, 2, 3)]
     assert [each for page in pages for each in ids(page)] == ids(whole)
@@ -298,33 +302,33 @@ def test_pages_of_an_interleaved_answer_go_on_from_each_other(engine: SearchEngi
     assert whole.page.total == pages[0].page.total == engine.search("cordless drill").total
 
 
-def test_a_group_is_shown_once_whichever_list_it_comes_of(engine: SearchEngine) -> None:
+def test_group_is_shown_once_in_an_interleaved_list(engine: SearchEngine) -> None:
     found = answer_search(engine, running(DRAFT), varied(DRILL, size=60, group="brand"))
     brands = [hit.product.brand for hit in found.page.hits]
     assert len(brands) == len(set(brands)) == found.page.total
     assert draft_mark(found).teams
 
 
-def test_each_hit_is_the_best_of_its_team_that_was_left(engine: SearchEngine) -> None:
+def test_each_hit_is_the_best_remaining_of_its_team(engine: SearchEngine) -> None:
     found = answer_search(engine, running(DRAFT), DRILL)
     check_picks(found, ordered(engine), ordered(engine, merge="rrf"))
 
 
-def test_a_pinned_product_stays_at_its_place(live: SearchEngine) -> None:
+def test_pinned_product_keeps_its_position(live: SearchEngine) -> None:
     last = live.search("cordless drill", size=30).hits[-1].product.id
     live.rules.put([Rule("pin", (Pin((last,), position=3),))])
     found = answer_search(live, running(DRAFT), DRILL)
     assert (ids(found)[2], draft_mark(found).teams[2]) == (last, "-")
 
 
-def test_another_text_or_shopper_has_other_coins(engine: SearchEngine) -> None:
+def test_other_text_or_shopper_has_other_draws(engine: SearchEngine) -> None:
     pages = [answer_search(engine, running(DRAFT), varied(DRILL, shopper=f"u{number}")) for number in range(8)]
     assert len({draft_mark(page).teams for page in pages}) > 4
     once, again = (answer_search(engine, running(DRAFT), varied(DRILL, text=text)) for text in ("drill", " DRILL "))
     assert ids(once) == ids(again)
 
 
-def test_pages_past_the_deepest_are_the_first_variants(engine: SearchEngine) -> None:
+def test_pages_beyond_the_depth_are_of_the_first_variant(engine: SearchEngine) -> None:
     deep = varied(DRILL, size=DEEPEST // 2 + 1, page=2)
     found = answer_search(engine, running(DRAFT), deep)
     assert found.query_id.isalnum()
@@ -333,13 +337,13 @@ def test_pages_past_the_deepest_are_the_first_variants(engine: SearchEngine) -> 
     ]
 
 
-def test_a_share_of_traffic_is_all_that_takes_part(engine: SearchEngine) -> None:
+def test_only_the_share_of_traffic_takes_part(engine: SearchEngine) -> None:
     tenth = replace(MERGING, share=0.1)
     told = [answer_search(engine, running(tenth), varied(DRILL, shopper=f"u{number}", size=1)) for number in range(60)]
     assert 1 <= sum(bool(read_marks(each.query_id, KEY)) for each in told) <= 15
 
 
-def test_what_cannot_be_answered_is_refused_as_without_experiments(engine: SearchEngine) -> None:
+def test_invalid_request_is_refused_with_experiments(engine: SearchEngine) -> None:
     for page in (0, 10_000):
         with pytest.raises(QueryError, match="page"):
             answer_search(engine, running(DRAFT), varied(DRILL, page=page, size=20))
@@ -371,7 +375,7 @@ def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
         yield opened
 
 
-def test_each_shopper_has_the_order_of_the_variants_ranker(ranked: SearchEngine) -> None:
+def test_shopper_gets_the_ranker_of_the_variant(ranked: SearchEngine) -> None:
     compared = experiment(None, "off", "ranker-0001")
     wanted = {"v0": ordered(ranked), "v1": ordered(ranked, stage="merged"), "v2": ordered(ranked, "ranker-0001")}
     assert len({tuple(each) for each in wanted.values()}) == 3
@@ -390,7 +394,7 @@ def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize("mode", list(Mode))
-def test_while_a_ranker_cannot_serve_nobody_takes_part(ranked: SearchEngine, root: Path, mode: Mode) -> None:
+def test_no_participation_if_a_ranker_is_unavailable(ranked: SearchEngine, root: Path, mode: Mode) -> None:
     compared = experiment("ranker-0001", "ranker-0099", mode=mode)
     before, served = unserved(), ServedExperiments(root)
     served.store.put(compared)
@@ -404,14 +408,14 @@ def test_while_a_ranker_cannot_serve_nobody_takes_part(ranked: SearchEngine, roo
     assert "no ranker 'ranker-0099'" in notice
 
 
-def test_where_the_first_variants_own_cannot_serve_the_one_that_serves_does(ranked: SearchEngine) -> None:
+def test_serving_ranker_replaces_an_unavailable_ranker_of_the_first_variant(ranked: SearchEngine) -> None:
     found = answer_search(ranked, running(experiment("ranker-0099", "ranker-0001")), DRILL)
     assert ids(found) == ordered(ranked)
     assert found.query_id.isalnum()
 
 
 @pytest.mark.usefixtures("without_default")
-def test_without_a_serving_ranker_nothing_is_compared_with_the_merged_order(ranked: SearchEngine, root: Path) -> None:
+def test_no_comparison_with_the_merged_order_without_a_ranker(ranked: SearchEngine, root: Path) -> None:
     compared = experiment(None, "off")
     assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
     ranker_store(root).off()
@@ -425,7 +429,7 @@ def test_without_a_serving_ranker_nothing_is_compared_with_the_merged_order(rank
     assert not answer_search(ranked, running(compared), DRILL).query_id.isalnum()
 
 
-def test_one_that_fails_leaves_the_merged_order_and_the_variant(ranked: SearchEngine, root: Path) -> None:
+def test_failing_ranker_gives_merged_order_and_keeps_the_variant(ranked: SearchEngine, root: Path) -> None:
     name = publish(root, spec_for(ranked.snapshot), failing())
     found = answer_search(ranked, running(experiment(name, name)), DRILL)
     assert found.page.degraded == ("ranked",)
@@ -433,13 +437,13 @@ def test_one_that_fails_leaves_the_merged_order_and_the_variant(ranked: SearchEn
     assert len(read_marks(found.query_id, KEY)) == 1
 
 
-def test_other_experiments_go_on(ranked: SearchEngine) -> None:
+def test_other_experiments_continue(ranked: SearchEngine) -> None:
     rules = Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False))))
     found = answer_search(ranked, running(experiment(None, "ranker-0099"), rules), DRILL)
     assert [part.experiment for part in read_marks(found.query_id, KEY)] == ["rules"]
 
 
-def test_a_ranker_just_gone_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deleted_ranker_fails_no_search(ranked: SearchEngine, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compared = experiment("ranker-0001", "ranker-0001")
     shutil.rmtree(root / "rankers" / "ranker-0001")
     monkeypatch.setattr(SearchEngine, "ranker_problem", lambda _engine, _name="": "")
@@ -447,7 +451,7 @@ def test_a_ranker_just_gone_fails_no_search(ranked: SearchEngine, root: Path, mo
     assert (ids(found), found.query_id.isalnum()) == (ordered(ranked), True)
 
 
-def test_an_index_that_is_not_opened_says_the_same(ranked: SearchEngine, root: Path) -> None:
+def test_stored_ranker_problem_equals_that_of_the_engine(ranked: SearchEngine, root: Path) -> None:
     problem = stored_problem(root)
     for name in ("", "off", "default", "ranker-0001", "ranker-0099"):
         assert bool(problem(name)) == bool(ranked.ranker_problem(name)) == (name == "ranker-0099")

@@ -48,7 +48,7 @@ variants = [{ name = "now" }, { name = "rrf", options = { merge = "rrf" } }]
 """
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_experiment_round_trips() -> None:
     for experiment in (FULL, parse_experiment(PLAIN)):
         line = msgspec.json.encode(experiment_document(experiment))
         assert parse_experiment(msgspec.json.decode(line)) == experiment
@@ -106,14 +106,14 @@ def test_files_are_toml_or_json(tmp_path: Path) -> None:
         ({"mode": "interleave", "variants": [{"name": "a"}, {"name": "b", "options": {"rules": False}}]}, "rules"),
     ],
 )
-def test_what_is_wrong_is_refused_with_its_field(wrong: dict[str, Any], field: str) -> None:
+def test_invalid_experiment_error_names_the_field(wrong: dict[str, Any], field: str) -> None:
     with pytest.raises(ExperimentError) as caught:
         parse_experiment(PLAIN | wrong)
     assert caught.value.field == field
     assert field in str(caught.value)
 
 
-def test_a_variant_may_name_a_ranker_and_none_for_a_stage_without_one() -> None:
+def test_variant_may_name_a_ranker_only_for_the_ranked_stage() -> None:
     for name in ("off", "default", "ranker-0001"):
         made = parse_experiment(PLAIN | {"variants": [{"name": "a"}, {"name": "b", "options": {"ranker": name}}]})
         assert made.variants[1].options.given == {"ranker": name}
@@ -122,7 +122,7 @@ def test_a_variant_may_name_a_ranker_and_none_for_a_stage_without_one() -> None:
         parse_experiment(PLAIN | {"variants": [{"name": "a"}, {"name": "b", "options": options}]})
 
 
-def test_what_would_disturb_each_other_is_refused() -> None:
+def test_conflicting_experiments_are_refused() -> None:
     def one(identity: str, mode: Mode = Mode.SPLIT, **options: str | bool) -> Experiment:
         made = {"id": identity, "mode": mode, "variants": [{"name": "a"}, {"name": "b", "options": options}]}
         return parse_experiment(made)

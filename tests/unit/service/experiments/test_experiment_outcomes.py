@@ -54,7 +54,7 @@ def rows(events: Sequence[Event], experiment: Experiment = SPLIT) -> dict[tuple[
     return {(row["who"], row["variant"]): row for row in table.to_dicts()}
 
 
-def test_pages_and_reloads_are_one_search_and_their_clicks_are_its_own() -> None:
+def test_pages_and_reloads_are_one_search() -> None:
     one, two = seen("q1", "rrf"), seen("q2", "rrf")
     events = [
         *asked(1, one, ["p1", "p2"]),
@@ -68,7 +68,7 @@ def test_pages_and_reloads_are_one_search_and_their_clicks_are_its_own() -> None
     assert row == {"who": "k1~1", "variant": "rrf", **counts}
 
 
-def test_a_search_is_abandoned_where_the_shopper_went_on_with_nothing() -> None:
+def test_search_without_further_acts_is_abandoned() -> None:
     events = [
         *asked(1, seen("q1", "now"), ["p1"]),
         *asked(1, seen("q2", "now"), ["p2"], at=1, query="hammer drill"),
@@ -83,7 +83,7 @@ def test_a_search_is_abandoned_where_the_shopper_went_on_with_nothing() -> None:
     assert (found["k1~3", "rrf"]["empty"], found["k1~3", "rrf"]["abandoned"]) == (1, 1)
 
 
-def test_a_cart_that_names_no_answer_is_of_the_one_that_was_clicked_and_browsed_pages_are_no_searches() -> None:
+def test_cart_without_query_id_belongs_to_the_clicked_search() -> None:
     one, browsed = seen("q1", "now"), seen("q2", "now")
     events = [
         *asked(1, one, ["p1"]),
@@ -97,7 +97,7 @@ def test_a_cart_that_names_no_answer_is_of_the_one_that_was_clicked_and_browsed_
     assert [(found[who, "now"]["searches"], found[who, "now"]["carts"]) for who in ("k1~1", "k1~2")] == [(1, 1), (0, 1)]
 
 
-def test_what_was_made_up_counts_for_nothing() -> None:
+def test_forged_events_are_ignored() -> None:
     fakes = [
         "q~merging.rrf~AAAAAAAAAAAA",
         sign_query_id("q", [SplitMark("merging", "rrf")], b"other"),
@@ -110,7 +110,7 @@ def test_what_was_made_up_counts_for_nothing() -> None:
     assert rows(events) == {}
 
 
-def test_units_are_counted_as_they_were_drawn() -> None:
+def test_units_are_counted_by_assignment() -> None:
     events = [
         *asked(1, seen("q1", "now"), ["p1"], shopper="k1~1", who="k1~1"),
         *asked(2, seen("q2", "now"), ["p1"], shopper="k1~1", who="k1~1"),
@@ -122,7 +122,7 @@ def test_units_are_counted_as_they_were_drawn() -> None:
         assert (found.units["now"], found.units["rrf"]) == drawn
 
 
-def test_a_search_is_won_by_the_list_whose_hits_were_clicked_more() -> None:
+def test_list_with_more_clicks_wins_the_search() -> None:
     one, two, three = drafted("q1", "abab"), drafted("q2", "ba-a", first=5), drafted("q3", "ab")
     events = [
         *asked(1, one, ["p1", "p2", "p3", "p4"]),
@@ -167,7 +167,7 @@ def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]
     return events
 
 
-def test_a_planted_difference_is_decided() -> None:
+def test_planted_difference_is_detected() -> None:
     report = report_of(shoppers(1_200, {"now": 0.3, "rrf": 0.45}), SPLIT)
     (verdict,) = report.analysis.decisions
     assert (verdict.outcome, verdict.winner) == (Outcome.DECIDED, "rrf")
@@ -193,14 +193,16 @@ def test_a_planted_difference_is_decided() -> None:
         ({}, False, Outcome.NOT_YET, "at least 100", 120),
     ],
 )
-def test_two_alike_have_no_winner(changes: dict[str, Any], ended: bool, outcome: Outcome, text: str, size: int) -> None:
+def test_equal_variants_have_no_winner(
+    changes: dict[str, Any], ended: bool, outcome: Outcome, text: str, size: int
+) -> None:
     events = shoppers(size, {"now": 0.3, "rrf": 0.3})
     (verdict,) = report_of(events, replace(SPLIT, **changes), ended=ended).analysis.decisions
     assert (verdict.outcome, verdict.winner) == (outcome, "")
     assert text in verdict.text
 
 
-def test_lots_that_fell_unevenly_are_warned_of() -> None:
+def test_sample_ratio_mismatch_gives_a_warning() -> None:
     events = [each for each in shoppers(1_200, {"now": 0.3, "rrf": 0.3}) if int(str(each["session_number"])) % 6 != 1]
     report = report_of(events, SPLIT)
     assert report.analysis.mismatch_p is not None
@@ -208,14 +210,14 @@ def test_lots_that_fell_unevenly_are_warned_of() -> None:
     assert "trust no difference" in report.analysis.warnings[0]
 
 
-def test_the_mismatch_test_is_the_chi_square_of_the_weights() -> None:
+def test_sample_ratio_test_is_chi_square() -> None:
     assert sample_ratio_mismatch([25, 75], [1, 3]) == pytest.approx(1.0)
     # (30 - 50)^2 / 50 + (70 - 50)^2 / 50 = 16, with one degree of freedom.
     assert sample_ratio_mismatch([30, 70], [1, 1]) == pytest.approx(6.334e-05, rel=1e-3)
     assert sample_ratio_mismatch([0, 0], [1, 1]) is None
 
 
-def test_interleaving_finds_the_list_that_is_liked_better() -> None:
+def test_interleaving_finds_the_preferred_list() -> None:
     dice, events = random.Random(4), list[Event]()
     for session_number in range(600):
         query_id = drafted(f"q{session_number}", dice.choice(("ab", "ba")))
@@ -235,7 +237,7 @@ def test_interleaving_finds_the_list_that_is_liked_better() -> None:
     assert report.analysis.decisions[0].winner == "rrf"
 
 
-def test_an_experiment_that_nobody_saw_has_a_report_and_days_without_tables_are_told() -> None:
+def test_experiment_without_traffic_has_a_report_and_missing_days_are_listed() -> None:
     events = [event("click", 1, "q1", product_id="p1")]
     for experiment in (SPLIT, DRAFT):
         report = report_of(events, experiment)

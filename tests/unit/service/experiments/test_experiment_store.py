@@ -30,14 +30,14 @@ def store(tmp_path: Path, clock: Mock) -> ExperimentStore:
     return ExperimentStore(tmp_path, clock=clock)
 
 
-def test_nothing_is_made_before_an_experiment_is_put(store: ExperimentStore) -> None:
+def test_no_file_exists_before_the_first_experiment(store: ExperimentStore) -> None:
     assert store.read().documents == ()
     with pytest.raises(ExperimentError, match="there is no experiment 'merging'"):
         store.stop("merging")
     assert not store.path.exists()
 
 
-def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentStore, clock: Mock) -> None:
+def test_started_experiment_can_be_stopped_but_not_changed(store: ExperimentStore, clock: Mock) -> None:
     assert store.put(MERGING, who="m7")
     assert not store.put(MERGING, who="m8")
     with pytest.raises(ExperimentError, match="has begun: it can be stopped, not changed"):
@@ -58,7 +58,9 @@ def test_an_experiment_that_began_can_be_stopped_not_changed(store: ExperimentSt
             store.put(again)
 
 
-def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: ExperimentStore, clock: Mock) -> None:
+def test_draft_and_scheduled_experiments_can_be_changed_and_keep_assignments(
+    store: ExperimentStore, clock: Mock
+) -> None:
     store.put(replace(MERGING, enabled=False))
     salt = store.get("merging").salt
     clock.return_value += HOUR
@@ -72,7 +74,7 @@ def test_a_draft_and_one_that_waits_can_be_changed_and_keep_their_lots(store: Ex
     assert kept.state(NOW + 5 * HOUR) == "ended"
 
 
-def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, clock: Mock) -> None:
+def test_experiment_saved_after_its_start_begins_when_saved(store: ExperimentStore, clock: Mock) -> None:
     store.put(replace(MERGING, starts=NOW - HOUR))
     assert store.get("merging").begins == NOW
     with pytest.raises(ExperimentError) as caught:
@@ -80,7 +82,7 @@ def test_one_that_is_put_late_begins_when_it_is_put(store: ExperimentStore, cloc
     assert caught.value.field == "ends"
 
 
-def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: ExperimentStore, clock: Mock) -> None:
+def test_conflicting_experiment_is_refused_until_the_other_ends(store: ExperimentStore, clock: Mock) -> None:
     store.put(MERGING)
     other = replace(MERGING, id="other")
     with pytest.raises(ExperimentError, match="'merging' also sets merge"):
@@ -91,7 +93,7 @@ def test_one_that_would_disturb_another_is_refused_until_that_is_over(store: Exp
     assert store.put(other)
 
 
-def test_every_experiment_has_lots_of_its_own_and_all_one_key(store: ExperimentStore) -> None:
+def test_experiments_have_own_assignments_and_share_one_key(store: ExperimentStore) -> None:
     store.put(MERGING)
     key = store.read().key
     store.put(Experiment("rules", (Variant("on"), Variant("off", VariantOptions(rules=False)))))
@@ -102,7 +104,7 @@ def test_every_experiment_has_lots_of_its_own_and_all_one_key(store: ExperimentS
     assert store.path.stat().st_mode & 0o077 == 0
 
 
-def test_many_may_put_at_once(tmp_path: Path) -> None:
+def test_concurrent_saves_are_stored(tmp_path: Path) -> None:
     def put(number: int) -> bool:
         draft = Experiment(f"e{number % 6}", MERGING.variants, enabled=False)
         return ExperimentStore(tmp_path).put(draft)
@@ -112,7 +114,7 @@ def test_many_may_put_at_once(tmp_path: Path) -> None:
     assert len(ExperimentStore(tmp_path).read().documents) == 6
 
 
-def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
+def test_foreign_file_is_not_touched(store: ExperimentStore) -> None:
     store.path.write_bytes(b"no database, and long enough to be read as one" * 20)
     with pytest.raises(StoreDamagedError, match="restore it from a backup"):
         store.read()
@@ -124,7 +126,7 @@ def test_another_programs_file_is_left_alone(store: ExperimentStore) -> None:
         store.put(MERGING)
 
 
-def test_a_service_takes_up_what_another_process_put(tmp_path: Path, store: ExperimentStore, clock: Mock) -> None:
+def test_service_loads_experiments_of_other_processes(tmp_path: Path, store: ExperimentStore, clock: Mock) -> None:
     served = ServedExperiments(tmp_path, clock=clock)
     assert served.running().documents == ()
     store.put(MERGING)

@@ -36,12 +36,12 @@ def permit(key: str, known: dict[str, StoredKey], now: datetime = NOW) -> Permit
 
 
 @pytest.mark.parametrize(("scope", "allowed"), [(Scope.SEARCH, {Scope.SEARCH}), (Scope.ADMIN, set(Scope))])
-def test_a_key_allows_its_scopes_and_no_other(scope: Scope, allowed: set[Scope]) -> None:
+def test_key_allows_only_its_scopes(scope: Scope, allowed: set[Scope]) -> None:
     key, known = stored_key(scope)
     assert {each for each in Scope if permit(key, known).allows(each)} == allowed
 
 
-def test_nothing_of_a_key_is_kept_that_it_could_be_made_of() -> None:
+def test_key_file_contains_no_secret() -> None:
     key, known = stored_key(Scope.SEARCH)
     secret = key.split("_", 2)[2]
     (stored,) = known.values()
@@ -49,13 +49,13 @@ def test_nothing_of_a_key_is_kept_that_it_could_be_made_of() -> None:
     assert base64.urlsafe_b64decode(secret + "=").hex() not in repr(stored)
 
 
-def test_a_key_ends_when_it_was_said_to() -> None:
+def test_key_expires() -> None:
     key, known = stored_key(Scope.SEARCH, expires=NOW + timedelta(hours=1))
     assert verify_key(key, known, NOW + timedelta(minutes=59))
     assert verify_key(key, known, NOW + timedelta(hours=1)) is None
 
 
-def test_a_narrowed_key_has_less_and_never_more() -> None:
+def test_narrowed_key_cannot_widen_its_rights() -> None:
     key, known = stored_key(Scope.SEARCH, Scope.EVENTS, filters="brand = Bosch")
     less = narrow_key(key, scopes=(Scope.SEARCH, Scope.WRITE), filters="price < 100", expires=NOW + timedelta(days=1))
     found = permit(less, known)
@@ -64,7 +64,7 @@ def test_a_narrowed_key_has_less_and_never_more() -> None:
     assert verify_key(less, known, NOW + timedelta(days=1)) is None
 
 
-def test_a_narrowed_key_is_gone_with_the_one_that_signed_it() -> None:
+def test_narrowed_key_is_revoked_with_its_parent() -> None:
     key, known = stored_key(Scope.SEARCH)
     other, others = stored_key(Scope.SEARCH)
     less = narrow_key(key)
@@ -74,7 +74,7 @@ def test_a_narrowed_key_is_gone_with_the_one_that_signed_it() -> None:
 
 
 @given(place=st.integers(0, 400), letter=st.sampled_from("AZaz09-_."))
-def test_a_signed_key_that_was_changed_anywhere_is_refused(place: int, letter: str) -> None:
+def test_altered_narrowed_key_is_refused(place: int, letter: str) -> None:
     key, known = stored_key(Scope.SEARCH)
     less = narrow_key(key, filters="price < 100")
     at = place % len(less)
@@ -85,13 +85,13 @@ def test_a_signed_key_that_was_changed_anywhere_is_refused(place: int, letter: s
 
 
 @given(text=st.text(max_size=200))
-def test_any_text_is_no_key(text: str) -> None:
+def test_arbitrary_text_is_not_a_key(text: str) -> None:
     _, known = stored_key(Scope.ADMIN)
     for key in (text, f"sw_{text}", f"sws_{text}", f"sw_{next(iter(known))}_{text}"):
         assert verify_key(key, known, NOW) is None
 
 
-def test_what_cannot_be_a_key_is_refused() -> None:
+def test_invalid_key_is_refused() -> None:
     with pytest.raises(SettingError, match="a key needs a scope"):
         new_key("web", (), now=NOW)
     with pytest.raises(SettingError, match="1 to 100 characters"):
@@ -102,14 +102,14 @@ def test_what_cannot_be_a_key_is_refused() -> None:
         narrow_key("sw_123_short")
 
 
-def test_a_request_cannot_reach_out_of_the_brackets_of_its_key() -> None:
+def test_request_filter_cannot_escape_the_key_filter() -> None:
     with pytest.raises(FilterError):
         combine_filters(("brand = Bosch", "price > 0) OR (price > 0"))
     assert combine_filters(("brand = Bosch", "price > 0 OR id EXISTS")) == "brand = Bosch AND (price > 0 OR id EXISTS)"
     assert combine_filters(("", " ")) == ""
 
 
-def test_a_file_of_keys_is_taken_up_when_it_changes(keys: KeyFile) -> None:
+def test_changed_key_file_is_reloaded(keys: KeyFile) -> None:
     assert not keys.exists
     running = KeyFile(keys.path)
     assert running.keys() == {}
@@ -123,14 +123,14 @@ def test_a_file_of_keys_is_taken_up_when_it_changes(keys: KeyFile) -> None:
         keys.withdraw("nosuch")
 
 
-def test_keys_that_are_made_at_the_same_time_are_all_there(keys: KeyFile) -> None:
+def test_concurrently_created_keys_are_all_stored(keys: KeyFile) -> None:
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda _: made(KeyFile(keys.path), Scope.SEARCH), range(12)))
     assert len(keys.keys()) == 12
     assert stat.S_IMODE(keys.path.stat().st_mode) == 0o600  # for its owner alone
 
 
-def test_a_damaged_file_is_refused_by_name(keys: KeyFile) -> None:
+def test_damaged_key_file_is_refused_by_name(keys: KeyFile) -> None:
     keys.path.write_text('[{"id": 1}]')
     with pytest.raises(StoreDamagedError, match=str(keys.path)):
         keys.keys()
@@ -148,7 +148,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-def test_without_a_key_only_this_machine_is_answered(guarded: TestClient, store: SearchEngine, tmp_path: Path) -> None:
+def test_only_localhost_is_answered_without_keys(guarded: TestClient, store: SearchEngine, tmp_path: Path) -> None:
     answer = guarded.get("/v1/search")
     assert answer.status_code == 401
     assert "shelfwise keys create" in answer.json()["error"]["message"]
@@ -167,7 +167,7 @@ def test_a_wrong_key_is_refused(guarded: TestClient, keys: KeyFile, key: str) ->
     assert answer.json()["error"]["code"] in ("no_key", "bad_key")
 
 
-def test_a_key_does_what_its_scopes_say_from_either_header(guarded: TestClient, keys: KeyFile) -> None:
+def test_key_is_accepted_in_both_headers(guarded: TestClient, keys: KeyFile) -> None:
     key = made(keys, Scope.SEARCH)
     assert guarded.get("/v1/search", headers=bearer(key)).status_code == 200
     assert guarded.get("/v1/search", headers={"X-API-Key": key}).status_code == 200
@@ -181,7 +181,7 @@ def test_a_key_does_what_its_scopes_say_from_either_header(guarded: TestClient, 
         assert "it has search" in answer.json()["error"]["message"]
 
 
-def test_a_narrowed_key_sees_its_part_of_the_store(guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
+def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
     everything = store.search("", facets=["brand"], size=200)
     brand = str(everything.facets["brand"].counts[0].value)
     key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
@@ -194,7 +194,7 @@ def test_a_narrowed_key_sees_its_part_of_the_store(guarded: TestClient, keys: Ke
         assert guarded.get(path, headers=bearer(key)).status_code == 404
 
 
-def test_a_key_that_asks_too_often_is_told_when_to_come_back(guarded: TestClient, keys: KeyFile) -> None:
+def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile) -> None:
     key = made(keys, Scope.SEARCH)
     answers = [guarded.get("/v1/search", params={"size": 0}, headers=bearer(key)) for _ in range(51)]
     assert [each.status_code for each in answers[:50]] == [200] * 50

@@ -107,7 +107,7 @@ def is_closed_after(client: socket.socket, part: bytes) -> float:
 
 
 @pytest.mark.parametrize("first", [b"", b"GET /small HTTP/1.1\r\nX: "])
-def test_a_head_that_never_ends_is_let_go(served: Served, first: bytes) -> None:
+def test_unfinished_request_head_times_out(served: Served, first: bytes) -> None:
     with served.connected() as slow, served.connected() as other:
         slow.sendall(first)
         other.sendall(GET)
@@ -115,7 +115,7 @@ def test_a_head_that_never_ends_is_let_go(served: Served, first: bytes) -> None:
         assert 0.3 < is_closed_after(slow, b"x" if first else b"") < 3
 
 
-def test_the_second_head_of_a_connection_has_no_more_time_than_the_first(served: Served) -> None:
+def test_later_request_heads_have_the_same_timeout(served: Served) -> None:
     with served.connected() as slow:
         for _ in range(3):  # longer than one head may take
             slow.sendall(GET)
@@ -125,7 +125,7 @@ def test_the_second_head_of_a_connection_has_no_more_time_than_the_first(served:
         assert is_closed_after(slow, b"x") < 3
 
 
-def test_a_body_that_dribbles_is_refused_and_its_rest_is_not_waited_for(served: Served) -> None:
+def test_slow_body_is_refused_without_reading_the_rest(served: Served) -> None:
     with served.connected() as slow:
         slow.sendall(b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500000\r\n\r\n")
         started = time.monotonic()
@@ -136,7 +136,7 @@ def test_a_body_that_dribbles_is_refused_and_its_rest_is_not_waited_for(served: 
         assert is_closed_after(slow, b"x") < 3
 
 
-def test_an_answer_that_is_not_read_is_given_up(served: Served) -> None:
+def test_unread_response_is_aborted(served: Served) -> None:
     clients = [served.connected(kept=4_096) for _ in range(3)]
     for client in clients:
         client.sendall(GET.replace(b"small", b"large"))
@@ -148,7 +148,7 @@ def test_an_answer_that_is_not_read_is_given_up(served: Served) -> None:
         client.close()
 
 
-def test_an_answer_that_is_read_slowly_but_read_comes_whole(served: Served) -> None:
+def test_slowly_read_response_is_complete(served: Served) -> None:
     with served.connected() as client:
         client.sendall(GET.replace(b"small", b"large"))
         read = 0
@@ -160,7 +160,7 @@ def test_an_answer_that_is_read_slowly_but_read_comes_whole(served: Served) -> N
 
 
 @pytest.mark.parametrize("head", [b"\x16\x03\x01 no HTTP\r\n\r\n", b"GET / HTTP/1.1\r\nX: " + b"x" * 100_000])
-def test_what_is_no_http_is_refused_in_the_one_shape(served: Served, head: bytes) -> None:
+def test_invalid_http_is_refused_in_the_error_format(served: Served, head: bytes) -> None:
     with served.connected() as client:
         client.sendall(head)
         head, _, body = client.recv(65_536).partition(b"\r\n\r\n")
@@ -169,7 +169,7 @@ def test_what_is_no_http_is_refused_in_the_one_shape(served: Served, head: bytes
 
 
 @patient
-def test_one_address_does_not_take_all_connections(served: Served) -> None:
+def test_connections_per_address_are_limited(served: Served) -> None:
     held = [served.connected() for _ in range(6)]
     assert within(2, lambda: count(served.limiter) == 6)
     with served.connected() as one_more, served.connected() as probe:
@@ -189,7 +189,7 @@ def test_one_address_does_not_take_all_connections(served: Served) -> None:
 
 
 @patient
-def test_what_comes_on_top_of_twice_as_many_is_closed(served: Served) -> None:
+def test_connections_over_the_hard_limit_are_closed(served: Served) -> None:
     held = [served.connected() for _ in range(16)]
     assert within(2, lambda: count(served.limiter) >= 16)
     with served.connected() as one_more:
@@ -213,6 +213,6 @@ def count(limiter: ConnectionLimiter) -> int:
         (("2001:db8::/32",), "2001:db8::1", True),
     ],
 )
-def test_a_proxy_speaks_for_many(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
+def test_trusted_proxy_is_not_limited(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
     limiter = ConnectionLimiter(ConnectionLimits(total=100, per_address=2, proxies=proxies))
     assert [limiter.enter(address) for _ in range(3)] == [True, True, allowed]

@@ -23,7 +23,7 @@ def value(client: TestClient, name: str) -> float:
     return float(line.split()[1])
 
 
-def test_two_applications_of_one_process_each_tell_of_themselves(store: SearchEngine) -> None:
+def test_applications_in_one_process_have_separate_metrics(store: SearchEngine) -> None:
     for threads in (2, 5):
         app = create_app(store, ServiceSettings(threads=threads, queue=7))
         with local_client(app) as client:
@@ -44,14 +44,14 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
         client.app.state.draining.clear()  # type: ignore[attr-defined]
 
 
-def test_refusals_and_searches_by_what_came_of_them_are_counted(client: TestClient) -> None:
+def test_refusals_and_search_outcomes_are_counted(client: TestClient) -> None:
     client.app.state.context.threads.refused = 41  # type: ignore[attr-defined]
     assert value(client, "shelfwise_requests_refused_total") == 41
     for outcome in ("answered", "nothing", "degraded"):
         assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0
 
 
-def test_paths_and_methods_that_clients_make_up_make_no_new_series(client: TestClient) -> None:
+def test_unknown_paths_and_methods_create_no_series(client: TestClient) -> None:
     for number in range(5):
         client.request(f"MADEUP{number}", f"/made/up/{number}")
     message = client.get("/metrics").text
@@ -59,7 +59,7 @@ def test_paths_and_methods_that_clients_make_up_make_no_new_series(client: TestC
     assert 'method="other",route="none",status="404"' in message
 
 
-def test_a_key_for_metrics_reads_them_and_nothing_else(store: SearchEngine, keys: KeyFile) -> None:
+def test_metrics_key_reads_only_metrics(store: SearchEngine, keys: KeyFile) -> None:
     key, other = made(keys, Scope.METRICS), made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     app = create_app(store, ServiceSettings(keys=keys.path))
     with TestClient(app, "http://search.example", client=("203.0.113.7", 50_000)) as client:
@@ -71,7 +71,7 @@ def test_a_key_for_metrics_reads_them_and_nothing_else(store: SearchEngine, keys
         assert client.get("/metrics", headers={"Authorization": f"Bearer {other}"}).status_code == 403
 
 
-def test_how_old_the_tables_are_is_told_once_there_are_any(client: TestClient, store: SearchEngine) -> None:
+def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: SearchEngine) -> None:
     assert "shelfwise_tables_age_seconds" not in client.get("/metrics").text
     file = Path(store.root / "popularity.json")
     file.touch()
@@ -81,7 +81,7 @@ def test_how_old_the_tables_are_is_told_once_there_are_any(client: TestClient, s
         file.unlink()
 
 
-def test_when_live_changes_were_taken_up_is_told_once_there_are_any(client: TestClient, store: SearchEngine) -> None:
+def test_live_change_metric_exists_once_changes_exist(client: TestClient, store: SearchEngine) -> None:
     name = "shelfwise_live_changes_timestamp_seconds"
     assert name not in client.get("/metrics").text
     product = store.search("drill").hits[0].product
@@ -94,7 +94,7 @@ def test_when_live_changes_were_taken_up_is_told_once_there_are_any(client: Test
     assert value(client, name) == occupied
 
 
-def test_an_event_is_late_until_it_is_written() -> None:
+def test_event_lag_lasts_until_the_event_is_written() -> None:
     writing, written = threading.Event(), threading.Event()
 
     def slow(*_events: Event) -> None:

@@ -21,7 +21,7 @@ def held() -> Iterator[threading.Event]:
     event.set()
 
 
-def test_what_the_work_returns_or_raises_comes_back() -> None:
+def test_result_or_error_of_the_work_is_returned() -> None:
     workers = WorkerThreads(1, 1)
 
     def failing() -> None:
@@ -37,7 +37,7 @@ def test_what_the_work_returns_or_raises_comes_back() -> None:
     workers.close()
 
 
-def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
+def test_full_queue_refuses_at_once(held: threading.Event) -> None:
     workers = WorkerThreads(1, 1)
 
     async def three() -> list[BaseException | None]:
@@ -56,7 +56,7 @@ def test_more_than_may_wait_is_refused_at_once(held: threading.Event) -> None:
     workers.close()
 
 
-def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held: threading.Event) -> None:
+def test_slot_is_freed_when_the_work_ends(held: threading.Event) -> None:
     workers = WorkerThreads(1, 0)
 
     async def given_up() -> None:
@@ -73,7 +73,7 @@ def test_a_place_is_free_when_the_work_is_over_not_when_nobody_waits_for_it(held
     workers.close()
 
 
-def test_a_server_whose_places_stay_taken_says_so(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
+def test_blocked_server_is_reported(monkeypatch: pytest.MonkeyPatch, held: threading.Event) -> None:
     monkeypatch.setattr(workers_module, "_PRESSED_SECONDS", 0.02)
     workers = WorkerThreads(1, 2)
 

@@ -46,7 +46,7 @@ def application(seconds: float = 5.0) -> TestClient:
     return TestClient(app, raise_server_exceptions=False)
 
 
-def test_a_body_of_the_most_bytes_is_read_and_one_more_is_not() -> None:
+def test_body_limit_is_exact() -> None:
     client = application()
     assert client.post("/echo", content=b"x" * 1_000).json() == {"bytes": 1_000}
     for content in (b"x" * 1_001, (b"x" * 100 for _ in range(11))):  # the second does not tell its length
@@ -54,7 +54,7 @@ def test_a_body_of_the_most_bytes_is_read_and_one_more_is_not() -> None:
         assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
 
 
-def test_a_gzipped_body_is_unpacked_within_the_same_bounds() -> None:
+def test_gzipped_body_has_the_same_limit() -> None:
     client, packed = application(), {"Content-Encoding": "gzip"}
     assert client.post("/echo", content=gzip.compress(b"x" * 900), headers=packed).json() == {"bytes": 900}
     assert client.post("/echo", content=gzip.compress(bytes(10_000_000)), headers=packed).status_code == 413
@@ -73,14 +73,14 @@ def test_a_gzipped_body_is_unpacked_within_the_same_bounds() -> None:
         ("/echo%ff?q=1", "path"),
     ],
 )
-def test_an_address_that_is_no_utf_8_is_refused_by_what_is_wrong(path: str, field: str) -> None:
+def test_non_utf_8_url_is_refused(path: str, field: str) -> None:
     answer = application().post(path)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["field"]) == (400, "bad_request", field)
     assert error["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_body_that_is_no_utf_8_is_refused_as_that() -> None:
+def test_non_utf_8_body_is_refused() -> None:
     client = application()
     client.headers["Content-Type"] = "application/json"
     assert client.post("/json", content='{"q": "螺丝"}'.encode()).json() == {"q": "螺丝"}
@@ -88,13 +88,13 @@ def test_a_body_that_is_no_utf_8_is_refused_as_that() -> None:
     assert (error["field"], error["message"]) == ("body", "the body is not valid UTF-8")
 
 
-def test_an_address_of_any_writing_is_taken() -> None:
+def test_unicode_urls_are_accepted() -> None:
     client = application()
     for query in ("q=%E8%9E%BA%E4%B8%9D", "q=100%", "q=%zz", "q", "", "&&", "q=caf%C3%A9+a%20b"):
         assert client.post(f"/echo?{query}").status_code == 200
 
 
-def test_an_answer_comes_by_the_deadline() -> None:
+def test_response_is_sent_by_the_deadline() -> None:
     answer = application(seconds=0.1).get("/slow")
     assert (answer.status_code, answer.headers["Retry-After"]) == (504, "1")
 
@@ -117,7 +117,7 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
     assert sent[0]["status"] == 408
 
 
-def test_bodies_of_all_requests_share_one_room() -> None:
+def test_memory_of_all_bodies_is_limited() -> None:
     occupied: list[int] = []
 
     async def ask(edge: RequestMiddleware, size: int, until: asyncio.Event) -> None:
@@ -146,7 +146,7 @@ def test_bodies_of_all_requests_share_one_room() -> None:
     assert occupied == [503, 200, 200]
 
 
-def test_while_it_drains_each_answer_ends_its_connection() -> None:
+def test_draining_responses_close_their_connection() -> None:
     app, draining = FastAPI(), threading.Event()
 
     @app.get("/")
@@ -163,7 +163,7 @@ def test_while_it_drains_each_answer_ends_its_connection() -> None:
     ("path", "status", "code", "hidden"),
     [("/broken", 500, "internal", "secret"), ("/damaged", 503, "store", "/srv/store")],
 )
-def test_a_fault_of_the_server_tells_nothing_of_it(path: str, status: int, code: str, hidden: str) -> None:
+def test_internal_error_reveals_no_details(path: str, status: int, code: str, hidden: str) -> None:
     answer = application().get(path)
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
     assert hidden not in answer.text
@@ -171,14 +171,14 @@ def test_a_fault_of_the_server_tells_nothing_of_it(path: str, status: int, code:
     assert answer.json()["error"]["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_a_plain_id_of_the_client_is_kept_and_any_other_is_replaced() -> None:
+def test_valid_request_id_is_kept_and_others_replaced() -> None:
     client = application()
     assert client.post("/echo", headers={"X-Request-ID": "shop-1.7"}).headers["X-Request-ID"] == "shop-1.7"
     for odd in ("a b", "x" * 65, "a\tb", '"; drop'):
         assert client.post("/echo", headers={"X-Request-ID": odd}).headers["X-Request-ID"] != odd
 
 
-def test_every_answer_has_the_headers_that_keep_browsers_safe() -> None:
+def test_responses_have_security_headers() -> None:
     client = application()
     for answer in (client.post("/echo"), client.get("/nosuch"), client.get("/broken"), client.get("/echo")):
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
@@ -186,7 +186,7 @@ def test_every_answer_has_the_headers_that_keep_browsers_safe() -> None:
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nosuch", 404), ("GET", "/echo", 405)])
-def test_what_there_is_not_is_refused_in_the_same_shape(method: str, path: str, status: int) -> None:
+def test_unknown_path_is_refused_in_the_error_format(method: str, path: str, status: int) -> None:
     answer = application().request(method, path)
     assert answer.status_code == status
     assert set(json.loads(answer.content)["error"]) == {"code", "message", "field", "request_id"}

@@ -68,7 +68,7 @@ def marked(calling: TestClient, product: str, **params: Any) -> dict[str, str]: 
     return dict(found)
 
 
-def test_what_matched_is_marked_and_the_rest_escaped(calling: TestClient) -> None:
+def test_matches_are_marked_and_text_is_escaped(calling: TestClient) -> None:
     params = {"q": "drill bits", "highlight": ["title", "brand", "category", "note"]}
     assert marked(calling, "drill", **params) == {
         "title": "Cordless <mark>drills</mark> &amp; <mark>bits</mark> &lt; 5 mm",
@@ -78,14 +78,14 @@ def test_what_matched_is_marked_and_the_rest_escaped(calling: TestClient) -> Non
     }
 
 
-def test_without_it_nothing_is_marked_and_all_else_is_the_same(calling: TestClient) -> None:
+def test_response_without_highlighting_is_otherwise_equal(calling: TestClient) -> None:
     plain = calling.get("/v1/search", params={"q": "drill"}).json()["hits"]
     params = calling.get("/v1/search", params={"q": "drill", "highlight": "title"}).json()["hits"]
     assert [hit["highlights"] for hit in plain] == [{}] * len(plain)
     assert plain == [{**hit, "highlights": {}} for hit in params]
 
 
-def test_a_long_text_is_cut_around_what_matched(calling: TestClient) -> None:
+def test_long_text_is_cut_around_the_matches(calling: TestClient) -> None:
     found = marked(calling, "drill", q="battery", highlight="description", highlight_words=6)
     assert found == {"description": "…With a spare <mark>battery</mark> and a…"}
     found = marked(calling, "drill", q="drill", highlight="description", highlight_words=4)
@@ -94,7 +94,7 @@ def test_a_long_text_is_cut_around_what_matched(calling: TestClient) -> None:
     assert whole["description"] == LONG.strip().replace("battery", "<mark>battery</mark>")
 
 
-def test_attributes_and_identifiers_are_named_as_facets_are(calling: TestClient) -> None:
+def test_highlighted_fields_have_facet_names(calling: TestClient) -> None:
     params = ["colour", "attributes.colour", "identifiers.mpn"]
     assert marked(calling, "drill", q="dcd771 blue drill", highlight=params) == {
         "colour": "dark <mark>blue</mark>, red",
@@ -104,12 +104,12 @@ def test_attributes_and_identifiers_are_named_as_facets_are(calling: TestClient)
     assert marked(calling, "cn", q="18V", highlight=["colour", "brand"]) == {"brand": "牧田"}
 
 
-def test_a_corrected_query_is_marked_by_what_was_searched_for(calling: TestClient) -> None:
+def test_highlights_follow_the_corrected_query(calling: TestClient) -> None:
     assert marked(calling, "more1", q="cordles drill") == {"title": "<mark>Cordless</mark> <mark>drill</mark> 1"}
     assert marked(calling, "more1", q="cordles drill", correct=False) == {"title": "Cordless <mark>drill</mark> 1"}
 
 
-def test_synonyms_are_marked_where_all_their_words_stand(calling: TestClient) -> None:
+def test_complete_synonyms_are_marked(calling: TestClient) -> None:
     found = marked(calling, "sofa", q="sofa", highlight=["title", "description"])
     assert found["title"] == "Red <mark>couch</mark>"
     assert found["description"] == "A <mark>love</mark> <mark>seat</mark> for two."
@@ -117,13 +117,13 @@ def test_synonyms_are_marked_where_all_their_words_stand(calling: TestClient) ->
     assert marked(calling, "seat", q="sofa bicycle")["title"] == "<mark>Bicycle</mark> seat"
 
 
-def test_a_synonym_that_was_just_put_is_marked(calling: TestClient, shop: SearchEngine) -> None:
+def test_new_synonym_is_marked(calling: TestClient, shop: SearchEngine) -> None:
     shop.synonyms.put([Synonym("bike", SynonymKind.TWO_WAY, ("velocipede", "bicycle"))], who="test")
     assert marked(calling, "seat", q="velocipede") == {"title": "<mark>Bicycle</mark> seat"}
     shop.synonyms.delete(["bike"], who="test")
 
 
-def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
+def test_post_and_multi_search_highlight(calling: TestClient) -> None:
     body = {"q": "couch", "highlight": ["title"], "size": 1}
     assert calling.post("/v1/search", json=body).json()["hits"][0]["highlights"] == {"title": "Red <mark>couch</mark>"}
     first, second = calling.post("/v1/multi-search", json={"searches": [body, {"q": "couch"}]}).json()["results"]
@@ -143,7 +143,9 @@ def test_a_body_and_several_searches_say_it_too(calling: TestClient) -> None:
         ({"highlight": "title", "size": MOST_HITS + 1}, "highlight", f"at most {MOST_HITS} hits"),
     ],
 )
-def test_what_cannot_be_marked_is_refused(calling: TestClient, params: dict[str, Any], field: str, result: str) -> None:
+def test_invalid_highlight_field_is_refused(
+    calling: TestClient, params: dict[str, Any], field: str, result: str
+) -> None:
     answer = calling.get("/v1/search", params={"q": "drill", **params})
     fault = answer.json()["error"]
     assert (answer.status_code, fault["field"]) == (400, field)
@@ -151,7 +153,7 @@ def test_what_cannot_be_marked_is_refused(calling: TestClient, params: dict[str,
 
 
 @given(st.text("<>&\"'a drill钻电\n", max_size=60), st.text("<>a drill电钻", max_size=20), st.integers(1, 5))
-def test_no_text_becomes_an_element(title: str, query: str, words: int) -> None:
+def test_text_is_never_markup(title: str, query: str, words: int) -> None:
     wanted = HighlightedFields({"title": "title"}, words)
     for value in wanted.marked_of(Product("p", title), Matcher(Analyzer(), query)).values():
         plain = re.sub("</?mark>", "", value)

@@ -19,7 +19,7 @@ def over(book: TaskQueue, identity: str) -> Task:
     return book.get(identity)
 
 
-def test_before_the_first_there_is_none(tmp_path: Path) -> None:
+def test_no_tasks_at_first(tmp_path: Path) -> None:
     book = TaskQueue(tmp_path)
     assert book.list() == ()
     assert book.claim() is None
@@ -28,7 +28,7 @@ def test_before_the_first_there_is_none(tmp_path: Path) -> None:
     assert not (tmp_path / TASKS_FILE).exists()
 
 
-def test_the_same_that_waits_is_not_added_twice(tmp_path: Path) -> None:
+def test_waiting_task_is_not_added_twice(tmp_path: Path) -> None:
     book = TaskQueue(tmp_path)
     first = book.add("refresh", {})
     assert TaskQueue(tmp_path).add("refresh", {}) == TaskQueue(tmp_path).get(first.id) == first
@@ -37,7 +37,7 @@ def test_the_same_that_waits_is_not_added_twice(tmp_path: Path) -> None:
     assert book.add("refresh", {}).id != first.id
 
 
-def test_tasks_are_done_in_their_order_and_tell_what_came_of_them(tmp_path: Path) -> None:
+def test_tasks_run_in_order_and_report_results(tmp_path: Path) -> None:
     book, done = TaskQueue(tmp_path), []
 
     def job(kind: str, arguments: Mapping[str, Any], _stop: threading.Event) -> object:
@@ -62,7 +62,7 @@ def test_tasks_are_done_in_their_order_and_tell_what_came_of_them(tmp_path: Path
     assert first.created <= first.started <= first.ended
 
 
-def test_one_that_was_running_when_its_process_ended_is_begun_again(tmp_path: Path) -> None:
+def test_interrupted_task_is_restarted(tmp_path: Path) -> None:
     book = TaskQueue(tmp_path)
     identity = book.add("learn", {}).id
     assert book.claim() is not None  # and then the process is killed
@@ -71,7 +71,7 @@ def test_one_that_was_running_when_its_process_ended_is_begun_again(tmp_path: Pa
     runner.close()
 
 
-def test_one_that_is_ended_with_the_service_goes_on_with_the_next(tmp_path: Path) -> None:
+def test_task_stopped_with_the_service_resumes_with_the_next(tmp_path: Path) -> None:
     book, begun = TaskQueue(tmp_path), threading.Event()
 
     def job(_kind: str, _arguments: Mapping[str, Any], stop: threading.Event) -> None:
@@ -88,7 +88,7 @@ def test_one_that_is_ended_with_the_service_goes_on_with_the_next(tmp_path: Path
     again.close()
 
 
-def test_of_two_processes_one_runs_tasks_and_the_other_takes_over(tmp_path: Path) -> None:
+def test_one_process_runs_tasks_and_another_takes_over(tmp_path: Path) -> None:
     book, done = TaskQueue(tmp_path), []
     first = TaskRunner(tmp_path, book, lambda *_: done.append("first"))
     assert over(book, book.add("a", {}).id).state is TaskState.DONE
@@ -100,7 +100,7 @@ def test_of_two_processes_one_runs_tasks_and_the_other_takes_over(tmp_path: Path
     assert done == ["first", "first", "second"]
 
 
-def test_feeds_are_read_from_their_folder_alone(tmp_path: Path) -> None:
+def test_feeds_must_be_in_the_feed_folder(tmp_path: Path) -> None:
     folder = tmp_path / "feeds"
     folder.mkdir()
     (folder / "products.csv").write_text("id,title\n")
@@ -114,7 +114,7 @@ def test_feeds_are_read_from_their_folder_alone(tmp_path: Path) -> None:
         feed_paths(["products.csv"], None)
 
 
-def test_a_command_says_its_json_or_why_it_failed(tmp_path: Path) -> None:
+def test_task_result_is_the_json_or_the_error(tmp_path: Path) -> None:
     with pytest.raises(TaskFailedError, match="is empty; run: shelfwise rebuild"):
         run_command(task_command("learn", {}, tmp_path, None), threading.Event())
     with pytest.raises(InputError, match="no task of the kind"):

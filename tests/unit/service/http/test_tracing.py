@@ -31,7 +31,7 @@ def traced(store: SearchEngine, spans: InMemorySpanExporter) -> TestClient:
     return local_client(create_app(store, ServiceSettings(), OpenTelemetry(SimpleSpanProcessor(spans))))
 
 
-def test_a_search_is_a_span_and_each_of_its_stages_one_in_it(traced: TestClient, spans: InMemorySpanExporter) -> None:
+def test_search_has_a_span_with_child_spans_for_stages(traced: TestClient, spans: InMemorySpanExporter) -> None:
     answer = traced.get(
         "/v1/search",
         params={"q": "hammer drill", "filters": "price > 1", "session": "visit-1", "shopper": "mia"},
@@ -60,27 +60,27 @@ def test_a_search_is_a_span_and_each_of_its_stages_one_in_it(traced: TestClient,
     assert not any(word in message for word in ("hammer", "price", "visit-1", "mia"))
 
 
-def test_each_search_of_several_has_its_stages(traced: TestClient, spans: InMemorySpanExporter) -> None:
+def test_each_search_of_a_multi_search_has_stage_spans(traced: TestClient, spans: InMemorySpanExporter) -> None:
     traced.post("/v1/multi-search", json={"searches": [{"q": "drill"}, {"q": "mug"}]})
     names = [span.name for span in spans.get_finished_spans()]
     assert names.count("merge") == 2
     assert names[-1] == "POST /v1/multi-search"
 
 
-def test_unsampled_clients_and_what_machines_ask_have_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
+def test_unsampled_and_health_requests_have_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
     traced.get("/v1/search", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
     for path in ("/health/live", "/health/ready", "/metrics"):
         traced.get(path)
     assert not spans.get_finished_spans()
 
 
-def test_a_path_that_there_is_not_is_in_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
+def test_unknown_path_is_in_no_span(traced: TestClient, spans: InMemorySpanExporter) -> None:
     assert traced.get("/v1/secret-of-mia").status_code == 404
     (span,) = spans.get_finished_spans()
     assert "secret" not in span.to_json()
 
 
-def test_stages_begin_when_what_they_wait_for_is_over() -> None:
+def test_stage_spans_start_after_their_inputs() -> None:
     timings = {"encode": 4.0, "dense": 2.0, "bm25": 9.0, "merge": 1.0, "rerank": 5.0}
     assert list(place_stages(timings)) == [
         ("bm25", 0.0, 9.0),
@@ -92,7 +92,7 @@ def test_stages_begin_when_what_they_wait_for_is_over() -> None:
     assert list(place_stages({"merge": 1.0})) == [("merge", 0.0, 1.0)]
 
 
-def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
+def test_unavailable_collector_does_not_block(store: SearchEngine) -> None:
     tracing = open_tracing("http://127.0.0.1:9/v1/traces")
     with local_client(create_app(store, ServiceSettings(), tracing)) as client:
         started = time.monotonic()
@@ -101,14 +101,14 @@ def test_a_collector_that_is_gone_holds_nothing_up(store: SearchEngine) -> None:
     assert time.monotonic() - started < 10
 
 
-def test_without_the_packages_the_setting_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_tracing_packages_error_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "service.http.otlp", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     with pytest.raises(SettingError, match=r"shelfwise\[trace\]"):
         open_tracing("http://127.0.0.1:9/v1/traces")
 
 
-def test_a_service_without_traces_imports_neither_them_nor_what_only_learning_uses() -> None:
+def test_service_imports_no_tracing_or_training_packages() -> None:
     program = (
         "import sys, service.app; sys.exit(not {'opentelemetry.sdk', 'scipy.stats', 'sklearn'}.isdisjoint(sys.modules))"
     )

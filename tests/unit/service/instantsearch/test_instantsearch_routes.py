@@ -31,7 +31,7 @@ def request(client: TestClient, *requests: dict[str, object]) -> list[dict[str, 
     return results
 
 
-def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, store: SearchEngine) -> None:
+def test_search_response_has_every_field_of_the_libraries(client: TestClient, store: SearchEngine) -> None:
     (found,) = request(client, {"query": "cordless drill", "facets": ["brand", "price"], "hitsPerPage": 5})
     page = store.search("cordless drill", size=5, facets=["brand", "price"])
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
@@ -47,7 +47,7 @@ def test_a_search_has_every_field_that_the_libraries_read(client: TestClient, st
     assert "_automaticInsights" not in found
 
 
-def test_the_older_library_is_answered_the_same(client: TestClient) -> None:
+def test_older_library_is_supported(client: TestClient) -> None:
     refined = [["brand:Torvane", "brand:Bosch"]]
     (newer,) = request(client, {"query": "drill", "facetFilters": refined, "facets": "*", "page": 0})
     packed = urlencode({"query": "drill", "facetFilters": json.dumps(refined), "facets": '["*"]', "page": 0})
@@ -59,7 +59,7 @@ def test_the_older_library_is_answered_the_same(client: TestClient) -> None:
     assert answer["params"] == packed
 
 
-def test_choosing_a_facet_gives_as_many_hits_as_it_announced(client: TestClient) -> None:
+def test_facet_count_equals_hits_filtered_by_value(client: TestClient) -> None:
     names = ["brand", "color", "hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "categories", "waterproof"]
     (everything,) = request(client, {"query": "", "facets": names, "hitsPerPage": 0})
     assert everything["nbPages"] == 0
@@ -70,7 +70,9 @@ def test_choosing_a_facet_gives_as_many_hits_as_it_announced(client: TestClient)
 
 
 @pytest.mark.parametrize(("index", "sort"), [("shop_price_asc", "price"), ("shop_rating_count_desc", "-rating_count")])
-def test_an_index_is_sorted_as_its_name_ends(client: TestClient, store: SearchEngine, index: str, sort: str) -> None:
+def test_index_name_suffix_selects_the_sort_order(
+    client: TestClient, store: SearchEngine, index: str, sort: str
+) -> None:
     (found,) = request(client, {"indexName": index, "query": "lamp"})
     page = store.search("lamp", sort=sort)
     assert [hit["objectID"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
@@ -91,7 +93,7 @@ def test_pages_and_offsets_reach_every_hit_once(client: TestClient) -> None:
     assert past["nbHits"] == whole["nbHits"]
 
 
-def test_values_of_a_facet_are_searched(client: TestClient) -> None:
+def test_facet_values_are_searched(client: TestClient) -> None:
     (every,) = request(client, {"facets": ["brand"], "hitsPerPage": 0})
     brand, count = next(iter(every["facets"]["brand"].items()))
     typed = brand[:3].lower()
@@ -109,13 +111,13 @@ def test_values_of_a_facet_are_searched(client: TestClient) -> None:
     assert unknown["facetHits"] == []
 
 
-def test_query_suggestions_are_an_index_of_their_own(client: TestClient, store: SearchEngine) -> None:
+def test_query_suggestions_are_a_separate_index(client: TestClient, store: SearchEngine) -> None:
     (found,) = request(client, {"indexName": "shop_query_suggestions", "query": "dri", "hitsPerPage": 4})
     assert [hit["query"] for hit in found["hits"]] == [each.text for each in store.suggest("dri", size=4).queries]
     assert found["hits"][0]["_highlightResult"]["query"]["value"].startswith("<em>dri</em>")
 
 
-def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> None:
+def test_records_are_fetched_by_id(client: TestClient, store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
     record = client.get(f"/1/indexes/any/{product.id}").json()
     assert (record["objectID"], record["name"]) == (product.id, product.title)
@@ -141,7 +143,7 @@ def test_records_come_by_their_ids(client: TestClient, store: SearchEngine) -> N
         (b"x" * 5_000_000, "bytes"),
     ],
 )
-def test_what_cannot_be_read_is_refused_in_the_protocols_shape(client: TestClient, body: bytes, result: str) -> None:
+def test_invalid_request_is_refused_in_the_protocol_format(client: TestClient, body: bytes, result: str) -> None:
     answer = client.post(QUERIES, content=body, headers={"Origin": "http://localhost:3000"})
     assert answer.status_code in (400, 413)
     assert set(answer.json()) == {"message", "status"}
@@ -164,7 +166,7 @@ def test_what_cannot_be_read_is_refused_in_the_protocols_shape(client: TestClien
         {"facets": ["brand"] * 200, "facetFilters": [["brand:x"] * 200]},
     ],
 )
-def test_long_requests_take_no_longer_than_others(client: TestClient, payload: dict[str, object]) -> None:
+def test_long_requests_are_parsed_in_linear_time(client: TestClient, payload: dict[str, object]) -> None:
     started = time.perf_counter()
     answer = client.post(QUERIES, json={"requests": [{"indexName": "a", **payload}]})
     assert answer.status_code in (200, 400)
@@ -180,7 +182,7 @@ class TestKeys:
         with TestClient(create_app(store, settings), "http://search.example") as calling:
             yield calling
 
-    def test_a_key_comes_by_header_address_or_body(self, guarded: TestClient, keys: KeyFile) -> None:
+    def test_key_is_accepted_in_header_url_or_body(self, guarded: TestClient, keys: KeyFile) -> None:
         key = made(keys, Scope.SEARCH)
         body = {"requests": [{"indexName": "a"}]}
         assert guarded.post(QUERIES, json=body, headers={"X-Algolia-API-Key": key}).status_code == 200
@@ -192,7 +194,7 @@ class TestKeys:
         # A key to search records nothing.
         assert guarded.post("/1/events", json={"events": []}, params={"x-algolia-api-key": key}).status_code == 403
 
-    def test_a_narrowed_key_reaches_no_further(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
+    def test_narrowed_key_is_filtered(self, guarded: TestClient, keys: KeyFile, store: SearchEngine) -> None:
         product = store.search("lamp").hits[0].product
         params = {"x-algolia-api-key": made(keys, Scope.SEARCH, filters=f'id != "{product.id}"')}
         caller: dict[str, object] = {"requests": [{"query": "lamp", "filters": 'objectID:x OR price > 0"'}]}
@@ -229,7 +231,7 @@ class TestKeys:
             assert answer.headers.get_list("Access-Control-Allow-Origin") == ["*"]
             assert "Access-Control-Allow-Credentials" not in answer.headers
 
-    def test_without_a_key_only_pages_of_this_machine_are_answered(self, client: TestClient) -> None:
+    def test_only_local_pages_are_answered_without_keys(self, client: TestClient) -> None:
         for origin, status in (("http://localhost:3000", 200), (PAGE, 401), ("null", 401)):
             answer = client.post(QUERIES, json={"requests": []}, headers={"Origin": origin})
             assert answer.status_code == status, origin
@@ -264,11 +266,13 @@ class TestEvents:
         assert len({event["shopper"] for event in events}) == 1
 
     @pytest.mark.parametrize("more", [{"userToken": ""}, {"analytics": False}, {"hitsPerPage": 0}])
-    def test_some_are_not_recorded(self, client: TestClient, store: SearchEngine, more: dict[str, object]) -> None:
+    def test_untracked_searches_are_not_recorded(
+        self, client: TestClient, store: SearchEngine, more: dict[str, object]
+    ) -> None:
         (found,) = request(client, {"query": "saw", "clickAnalytics": True, "userToken": "u1", **more})
         assert not events_of_query(store.root, found["queryID"], wanted=1, seconds=0.6)
 
-    def test_bad_events_are_refused(self, client: TestClient) -> None:
+    def test_invalid_events_are_refused(self, client: TestClient) -> None:
         good = {"eventType": "click", "userToken": "u", "objectIDs": ["a"], "queryID": "q"}
         for wrong in ({"timestamp": (time.time() + 3_600) * 1_000}, {"userToken": "", "queryID": ""}):
             answer = client.post("/1/events", json={"events": [{**good, **wrong}]})

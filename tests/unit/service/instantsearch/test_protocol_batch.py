@@ -47,7 +47,7 @@ class HookRecorder:
         )
 
 
-def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
+def test_equal_searches_of_a_request_run_once(store: SearchEngine) -> None:
     result = HookRecorder()
     batch = SearchBatch(store, result.hooks)
     same = {"query": "lamp", "indexName": "a", "clickAnalytics": True, "userToken": "u"}
@@ -60,7 +60,7 @@ def test_equal_searches_of_a_request_are_made_once(store: SearchEngine) -> None:
     assert len({query_id for query_id, *_ in result.shown}) == len(params)
 
 
-def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_is_encoded_once_for_all_filters(store: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[EncodedQuery] = []
 
     def counting(*parts: Any) -> EncodedQuery:  # noqa: ANN401
@@ -75,7 +75,7 @@ def test_a_text_is_encoded_once_whatever_narrows_it(store: SearchEngine, monkeyp
 
 
 @pytest.mark.parametrize("facets", [["brand"], ["brand", "hierarchicalCategories.lvl1"]])
-def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchEngine, facets: list[str]) -> None:
+def test_search_of_a_shopper_follows_experiments(store: SearchEngine, facets: list[str]) -> None:
     params: list[ShopperSearch] = []
 
     def tried(search: ShopperSearch) -> MarkedPage:
@@ -93,7 +93,7 @@ def test_a_search_of_a_shopper_is_answered_as_experiments_have_it(store: SearchE
     assert set(found.facets) == set(plain.facets) == set(facets)
 
 
-def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) -> None:
+def test_failed_search_fails_for_all_waiting_requests(store: SearchEngine) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     for _ in range(2):
         with pytest.raises(QueryError):
@@ -110,7 +110,7 @@ def test_a_search_that_fails_fails_for_all_who_wait_for_it(store: SearchEngine) 
         ({"distinct": True, "attributeForDistinct": "nosuch"}, ""),
     ],
 )
-def test_distinct_hits_stand_for_their_groups(store: SearchEngine, parameters: JsonObject, group: str) -> None:
+def test_distinct_returns_one_hit_per_group(store: SearchEngine, parameters: JsonObject, group: str) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     payload = {"query": "backpack", "facets": ["brand"], **parameters}
     found = batch.search(payload, "a")
@@ -127,7 +127,7 @@ def test_distinct_hits_stand_for_their_groups(store: SearchEngine, parameters: J
 
 
 @pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])
-def test_the_last_word_may_still_be_typed(store: SearchEngine, kind: JsonObject, finds: bool) -> None:
+def test_last_word_is_a_prefix(store: SearchEngine, kind: JsonObject, finds: bool) -> None:
     found = SearchBatch(store, HookRecorder().hooks).search({"query": "backpa", **kind}, "a")
     assert ("<em>" in str([hit["_highlightResult"] for hit in found.hits])) is finds
 
@@ -144,7 +144,7 @@ def test_an_invalid_parameter_is_named(store: SearchEngine, parameters: JsonObje
         SearchBatch(store, HookRecorder().hooks).search({"query": "lamp", **parameters}, "a")
 
 
-def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
+def test_zero_hits_per_page_gives_the_same_counts(store: SearchEngine) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     shown, counted = (
         batch.search({"query": "lamp", "facets": ["brand"], "hitsPerPage": size}, "a") for size in (20, 0)
@@ -153,7 +153,7 @@ def test_who_only_counts_gets_the_same_counts(store: SearchEngine) -> None:
 
 
 @pytest.mark.parametrize("most", [1, 3, 150])
-def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int) -> None:
+def test_facet_has_the_requested_number_of_values(store: SearchEngine, most: int) -> None:
     every = store.search("", size=0, facets=["id", "category"], facet_values=10_000)
     names = ["objectID", "categories.lvl2"]
     params: JsonObject = {"facets": names, "maxValuesPerFacet": most, "hitsPerPage": 0}
@@ -163,7 +163,7 @@ def test_a_facet_has_as_many_values_as_are_wanted(store: SearchEngine, most: int
     assert list(found.facets["categories.lvl2"]) == deepest[:most]
 
 
-def test_what_is_like_a_product_has_its_cosine(store: SearchEngine) -> None:
+def test_similar_products_have_their_cosine_as_score(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
     params = {"model": "related-products", "objectID": product.id, "maxRecommendations": 5, "indexName": "a"}
     found = recommender(store).answer(params)
@@ -177,7 +177,7 @@ def test_what_is_like_a_product_has_its_cosine(store: SearchEngine) -> None:
     assert all(hit["price"] < product.price for hit in recommender(store).answer(narrowed).hits)
 
 
-def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: SearchEngine) -> None:
+def test_coviews_count_for_related_products_only(store: SearchEngine) -> None:
     product = store.search("lamp").hits[0].product
     texts = [hit.product.id for hit in store.similar(product.id, size=30).hits]
     write_coviews(store.root, CoViews.of_pairs([product.id], [texts[25]], np.array([0.9])), NOW)
@@ -193,7 +193,7 @@ def test_co_views_count_for_what_is_related_and_not_for_what_looks_alike(store: 
     assert [hit["objectID"] for hit in alike] == texts[:5]
 
 
-def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngine) -> None:
+def test_bought_together_scores_are_cosines_of_buyers(store: SearchEngine) -> None:
     statistics = PurchaseStatistics(store.root)
     first, second, third = (hit.product.id for hit in store.search("lamp", size=3).hits)
     params: JsonObject = {"model": "bought-together", "objectID": first, "maxRecommendations": 3}
@@ -212,7 +212,7 @@ def test_what_was_bought_together_has_the_cosine_of_its_buyers(store: SearchEngi
     assert found.message is UNSET
 
 
-def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> None:
+def test_trending_products_are_first_with_their_share(store: SearchEngine) -> None:
     unknown = recommender(store).answer({"model": "trending-items", "maxRecommendations": 3})
     assert "there is no popularity data" in str(unknown.message)
     assert {hit["_score"] for hit in unknown.hits} == {0.0}
@@ -243,7 +243,7 @@ def test_what_is_chosen_most_comes_first_with_its_share(store: SearchEngine) -> 
         {"queryParameters": []},
     ],
 )
-def test_recommendations_that_there_are_not_are_refused(store: SearchEngine, payload: dict[str, object]) -> None:
+def test_unknown_recommendation_models_are_refused(store: SearchEngine, payload: dict[str, object]) -> None:
     valid = {"model": "related-products", "objectID": "nosuch"}
     found = recommender(store).answer(valid)
     assert (found.hits, found.message) == ([], "there is no product with the id 'nosuch'")

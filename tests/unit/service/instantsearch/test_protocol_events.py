@@ -28,7 +28,7 @@ def made(*payload: JsonObject, is_private: bool = False) -> list[Event]:
     return parse_events({"events": list(payload)}, is_private=is_private)
 
 
-def test_a_click_on_hits_says_where_each_stood() -> None:
+def test_click_has_the_position_of_each_hit() -> None:
     common = {"query_id": "q1", "shopper": "anonymous-1", "time": AT}
     assert made(CLICK) == [
         Event(EventKind.CLICK, "a", position=4, **common),  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def test_a_click_on_hits_says_where_each_stood() -> None:
     ]
 
 
-def test_who_is_known_goes_by_that_name() -> None:
+def test_user_token_is_the_shopper_id() -> None:
     (first, _) = made({**CLICK, "authenticatedUserToken": "customer-9"})
     assert first.shopper == "customer-9"
     (first, _) = made({**CLICK, "userToken": 42})
@@ -54,12 +54,12 @@ def test_who_is_known_goes_by_that_name() -> None:
         ({"eventType": "conversion", "eventSubtype": "purchase", "positions": None}, EventKind.PURCHASE),
     ],
 )
-def test_each_type_has_a_kind(payload: JsonObject, kind: EventKind) -> None:
+def test_event_types_map_to_kinds(payload: JsonObject, kind: EventKind) -> None:
     events = made({**CLICK, **payload})
     assert {each.kind for each in events} == {kind}
 
 
-def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
+def test_purchase_has_quantity_and_query_id() -> None:
     bought: JsonObject = {
         **CLICK,
         "eventType": "conversion",
@@ -83,11 +83,11 @@ def test_what_was_bought_says_how_many_and_of_which_answer() -> None:
         {"eventType": "view", "queryID": None, "positions": None, "objectIDs": ["a"], "eventName": "Hits Viewed"},
     ],
 )
-def test_what_is_of_no_product_is_left_out(payload: JsonObject) -> None:
+def test_event_without_a_product_is_left_out(payload: JsonObject) -> None:
     assert made({**CLICK, **payload}) == []
 
 
-def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
+def test_privacy_request_stores_the_event_without_a_shopper() -> None:
     events = made(CLICK, {**CLICK, "queryID": ""}, is_private=True)
     assert [(each.product_id, each.shopper, each.query_id) for each in events] == [("a", "", "q1"), ("b", "", "q1")]
 
@@ -113,12 +113,12 @@ def test_of_who_asks_for_privacy_it_is_kept_what_happened() -> None:
         {"userToken": ["u"]},
     ],
 )
-def test_events_that_say_something_else_are_refused(payload: JsonObject) -> None:
+def test_invalid_events_are_refused(payload: JsonObject) -> None:
     with pytest.raises(EventError):
         made({**CLICK, **payload})
 
 
-def test_a_request_is_bounded() -> None:
+def test_request_size_is_limited() -> None:
     with pytest.raises(QueryError):
         made(*[CLICK] * 1_001)
     with pytest.raises(QueryError):

@@ -105,14 +105,14 @@ def catalog_of(found: list[Product]) -> FieldCatalog:
 
 
 @given(products(), st.lists(st.lists(facets(), min_size=1, max_size=3), max_size=3))
-def test_facet_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
+def test_facet_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[Says]]) -> None:
     refinements = parse_search({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
 
 @given(products(), st.lists(st.lists(comparisons(), min_size=1, max_size=3), max_size=3))
-def test_numeric_filters_say_all_of_any(found: list[Product], groups: list[list[Says]]) -> None:
+def test_numeric_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[Says]]) -> None:
     refinements = parse_search({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
@@ -133,7 +133,7 @@ def expressions(draw: st.DrawFn, depth: int = 2) -> Says:
 
 
 @given(products(), expressions())
-def test_expressions_say_what_their_brackets_do(found: list[Product], payload: Says) -> None:
+def test_expressions_respect_parentheses(found: list[Product], payload: Says) -> None:
     wanted = [one.id for one in found if payload.holds(one)]
     assert passing(found, Refinements(expression=payload.words)) == wanted
 
@@ -171,7 +171,7 @@ SHELF = [
         ({"filters": "price < 10", "facetFilters": ["brand:Bosch"]}, "a"),
     ],
 )
-def test_the_ways_to_write_a_filter(payload: JsonObject, ids: str) -> None:
+def test_filter_syntax_variants(payload: JsonObject, ids: str) -> None:
     assert passing(SHELF, parse_search(payload).refinements) == list(ids)
 
 
@@ -193,7 +193,7 @@ def test_the_ways_to_write_a_filter(payload: JsonObject, ids: str) -> None:
         ("x" * 10_001, 10_001),
     ],
 )
-def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
+def test_filter_error_has_its_column(text: str, column: int) -> None:
     with pytest.raises(FilterError) as refused:
         passing(SHELF, Refinements(expression=text))
     assert refused.value.column == column
@@ -210,12 +210,12 @@ def test_a_fault_is_told_with_its_column(text: str, column: int) -> None:
         {"facetFilters": [["brand:x"] * 201]},
     ],
 )
-def test_refinements_that_say_nothing_are_refused(payload: JsonObject) -> None:
+def test_empty_refinements_are_refused(payload: JsonObject) -> None:
     with pytest.raises(QueryError):
         passing(SHELF, parse_search(payload).refinements)
 
 
-def test_times_are_seconds_as_records_have_them() -> None:
+def test_times_are_in_seconds_as_in_records() -> None:
     from datetime import UTC, datetime
 
     moment = datetime(2024, 1, 1, tzinfo=UTC)

@@ -49,7 +49,7 @@ def test_a_body_is_json_or_a_form(body: bytes, payload: JsonObject) -> None:
     ("text", "name"),
     [(b"page=1&query=%ff", "query"), (b"query=\xff", "query"), (b"q%fe=a", r"q\\xfe"), (b"query=%ed%a0%80", "query")],
 )
-def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> None:
+def test_non_utf_8_text_is_refused_by_name(text: bytes, name: str) -> None:
     with pytest.raises(QueryError, match=f"^{name} is not valid UTF-8"):
         parse_body(text)
     if text.isascii():
@@ -57,7 +57,7 @@ def test_text_that_is_no_utf_8_is_refused_by_name(text: bytes, name: str) -> Non
             merge_params({"params": text.decode()})
 
 
-def test_packed_parameters_stand_beside_the_others() -> None:
+def test_encoded_params_are_merged_with_the_others() -> None:
     payload = merge_params({"indexName": "i", "params": "query=a+b&facets=%5B%22brand%22%5D", "page": 3})
     assert payload == {"indexName": "i", "query": "a b", "facets": '["brand"]', "page": 3}
     with pytest.raises(QueryError, match="params"):
@@ -80,7 +80,7 @@ def test_packed_parameters_stand_beside_the_others() -> None:
         {"query": "a", "page": 2.0, "hitsPerPage": 5, "facets": "brand,price", "clickAnalytics": True, "filters": None},
     ],
 )
-def test_each_spelling_means_the_same(payload: JsonObject) -> None:
+def test_parameter_spellings_are_equivalent(payload: JsonObject) -> None:
     expected = ProtocolSearch("a", 2, 5, facets=("brand", "price"), wants_query_id=True, view=RecordView())
     assert parse_search(payload) == expected
 
@@ -107,7 +107,7 @@ def test_each_spelling_means_the_same(payload: JsonObject) -> None:
         ("filters", "x" * 10_001),
     ],
 )
-def test_what_cannot_be_is_refused_by_its_name(name: str, value: object) -> None:
+def test_invalid_parameter_is_refused_by_name(name: str, value: object) -> None:
     with pytest.raises(QueryError, match=name):
         parse_search({name: value})
 
@@ -122,7 +122,7 @@ MORE = ("filters", "maxValuesPerFacet", "clickAnalytics", "userToken", "attribut
 
 
 @given(st.dictionaries(st.sampled_from((*NAMES, *MORE)), JSON, max_size=4))
-def test_no_value_is_more_than_refused(payload: JsonObject) -> None:
+def test_arbitrary_values_are_accepted_or_refused(payload: JsonObject) -> None:
     try:
         wanted = parse_search(payload)
     except QueryError:
@@ -141,17 +141,17 @@ def test_no_value_is_more_than_refused(payload: JsonObject) -> None:
         ("shop_price", ""),
     ],
 )
-def test_a_name_says_the_order(index: str, sort: str) -> None:
+def test_index_name_gives_the_sort_order(index: str, sort: str) -> None:
     assert parse_sort(index, CATALOG) == sort
 
 
-def test_an_order_by_what_is_no_number_is_refused() -> None:
+def test_sort_by_a_text_field_is_refused() -> None:
     for index in ("shop_brand_asc", "shop_nosuch_desc", "shop__asc"):
         with pytest.raises(UnknownFieldError):
             parse_sort(index, CATALOG)
 
 
-def test_a_name_says_that_queries_are_wanted() -> None:
+def test_index_name_selects_query_suggestions() -> None:
     assert is_suggestions_index("query_suggestions")
     assert is_suggestions_index("shop_query_suggestions")
     assert not is_suggestions_index("shop_query_suggestions_price_asc")

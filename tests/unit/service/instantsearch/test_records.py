@@ -38,7 +38,7 @@ def marked(text: str, query: str) -> str:
     return str(leaf["value"])
 
 
-def test_a_record_has_what_the_widgets_read() -> None:
+def test_record_has_the_fields_of_the_widgets() -> None:
     record = product_record(DRILL)
     assert (record["objectID"], record["name"], record["title"]) == ("p1", DRILL.title, DRILL.title)
     assert record["categories"] == ["Tools", "Drills"]
@@ -50,12 +50,12 @@ def test_a_record_has_what_the_widgets_read() -> None:
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", " javascript:alert(1)", "JAVASCRIPT:x", "data:text/html,x"])
-def test_an_address_that_would_run_is_no_link(address: str) -> None:
+def test_script_url_is_not_a_link(address: str) -> None:
     record = product_record(Product("p", "P", attributes={"url": address, "link": address}))
     assert "url" not in record
 
 
-def test_free_attributes_take_the_place_of_nothing() -> None:
+def test_attributes_do_not_replace_record_fields() -> None:
     occupied = {"objectID": "x", "_highlightResult": "x", "_tags": "x", "price": "x", "title": "x", "image": "x"}
     record = product_record(Product("p", "P", price=2.0, attributes=occupied))
     assert record == {"objectID": "p", "name": "P", "title": "P", "price": 2.0}
@@ -71,7 +71,7 @@ def test_free_attributes_take_the_place_of_nothing() -> None:
         ((), {"objectID"}),
     ],
 )
-def test_what_of_a_record_is_retrieved(wanted: tuple[str, ...], names: set[str]) -> None:
+def test_attributes_to_retrieve_are_selected(wanted: tuple[str, ...], names: set[str]) -> None:
     assert set(select_attributes({"objectID": "p", "name": "P", "brand": "B"}, wanted)) == names
 
 
@@ -89,11 +89,11 @@ def test_what_of_a_record_is_retrieved(wanted: tuple[str, ...], names: set[str])
         ("drill", "", "drill"),
     ],
 )
-def test_words_are_marked_as_search_meets_them(text: str, query: str, value: str) -> None:
+def test_highlighted_words_are_the_matched_ones(text: str, query: str, value: str) -> None:
     assert marked(text, query) == value
 
 
-def test_how_much_matched_is_told() -> None:
+def test_match_level_is_given() -> None:
     shown: Any = highlight(product_record(DRILL), ("name", "brand"), matcher("cordless drill"), MARKS)
     assert set(shown) == {"name", "brand"}
     assert shown["name"]["matchLevel"] == "full"
@@ -114,7 +114,7 @@ def test_how_much_matched_is_told() -> None:
         ("charger", "description:5", "…case, with a [charger] and…"),
     ],
 )
-def test_snippets_are_cut_around_what_matched(query: str, wanted: str, value: str) -> None:
+def test_snippets_are_cut_around_the_matches(query: str, wanted: str, value: str) -> None:
     found: Any = snippets(product_record(DRILL), (wanted,), matcher(query), MARKS)
     assert found[wanted.partition(":")[0]]["value"] == value
 
@@ -136,7 +136,7 @@ def texts(value: object) -> list[str]:
 
 
 @given(products(), st.text(max_size=20), st.text(max_size=60))
-def test_every_text_has_a_well_formed_leaf(found: list[Product], query: str, title: str) -> None:
+def test_every_text_has_a_valid_highlight_entry(found: list[Product], query: str, title: str) -> None:
     odd = Product("odd", title or "-", description=title, attributes={"a": (title, query), "b": True, "c": 1.5})
     for product in (*found, odd):
         record = view_record(product_record(product), RecordView(snippets=("*:3",)), matcher(query))

@@ -64,13 +64,13 @@ def test_hostile_text_stays_text_on_the_page() -> None:
     check_hostile_page(html(full_report(HOSTILE)), html(full_report("plain")))
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
+def test_page_loads_no_external_resources() -> None:
     page = html(full_report())
     check_links(page)
     assert page.count("<svg") == 3  # days, funnel, scores; no position was shown often enough
 
 
-def test_every_plot_is_drawn_where_there_is_something_to_draw() -> None:
+def test_every_plot_with_data_is_drawn() -> None:
     page = html(full_report(options=PositionOptions(least_impressions=1, resamples=3)))
     labels = re.findall('aria-label="([^"]*)"', page)
     assert [label.partition(",")[0] for label in labels if label not in ("Sections", "Numbers")] == [
@@ -83,14 +83,14 @@ def test_every_plot_is_drawn_where_there_is_something_to_draw() -> None:
     assert ">03-02<" in page  # the only day is named
 
 
-def test_the_same_report_gives_the_same_bytes_and_its_json_is_the_report_again() -> None:
+def test_page_is_deterministic_and_json_round_trips() -> None:
     report = full_report(HOSTILE)
     assert html(full_report()) == html(full_report())
     assert full_report(HOSTILE).to_json() == report.to_json()
     assert msgspec.json.decode(report.to_json(), type=EventReport) == report
 
 
-def test_what_could_do_harm_in_a_terminal_is_replaced_and_brackets_are_no_markup() -> None:
+def test_control_characters_are_replaced_and_brackets_escaped() -> None:
     text = "\n".join(shown(full_report(HOSTILE)))
     assert not {"\x1b", "\x07"} & {*text}
     assert "\ufffd" in text
@@ -104,7 +104,7 @@ def test_no_line_is_wider_than_the_terminal(text: str, width: int) -> None:
 
 
 @pytest.mark.parametrize("title", ["Top queries", "Failing queries", "Rising queries", "Popular products"])
-def test_wide_characters_are_as_many_cells_as_they_take(title: str) -> None:
+def test_wide_characters_count_as_two_cells(title: str) -> None:
     lines = shown(full_report("无绳电钻"))
     at = next(place for place, line in enumerate(lines) if line.startswith(title))
     head, row = lines[at + 1].rstrip(), lines[at + 2].rstrip()
@@ -112,7 +112,7 @@ def test_wide_characters_are_as_many_cells_as_they_take(title: str) -> None:
     assert cell_len(row) == cell_len(head)
 
 
-def test_an_empty_store_says_what_to_do() -> None:
+def test_empty_store_report_says_what_to_do() -> None:
     report = build_report(inputs())
     assert report.is_empty
     for text in (" ".join(" ".join(shown(report)).split()), " ".join(html(report).split())):
@@ -122,13 +122,13 @@ def test_an_empty_store_says_what_to_do() -> None:
         assert "Funnel" not in text
 
 
-def test_a_store_of_which_every_row_was_set_aside_tells_of_them() -> None:
+def test_report_of_only_rejected_rows_shows_them() -> None:
     report = build_report(inputs(), (RejectedRows("no JSON", 3, (RowExample("logs/a.jsonl", 7, "x"),)),))
     assert any(line.startswith("import: no JSON") and line.rstrip().endswith("a.jsonl:7") for line in shown(report))
     assert "no JSON" in html(report)
 
 
-def test_sections_without_anything_say_so() -> None:
+def test_empty_sections_say_so() -> None:
     events = event_frame([event("purchase", 0, "", product_id="p1")])
     report = build_report(inputs(events=events, sessions=session_frame([{}])))
     texts = "\n".join(shown(report)), html(report)
@@ -147,7 +147,7 @@ def test_sections_without_anything_say_so() -> None:
     assert "1 purchase came from no answer" in texts[0].replace("0 carts and ", "")
 
 
-def test_what_too_few_shoppers_did_is_not_named_anywhere() -> None:
+def test_data_of_too_few_shoppers_is_not_shown() -> None:
     secret, product, answer_id = "very private wish", "private-product", "private-answer"
     events = [
         *answer(0, "a", [product], secret),

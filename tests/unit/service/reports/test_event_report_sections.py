@@ -53,7 +53,7 @@ def lower_end(hits: int, trials: int) -> float:
 
 @given(st.integers(1, 400).flatmap(lambda trials: st.tuples(st.integers(0, trials), st.just(trials))))
 @example((0, 0))
-def test_intervals_are_those_of_scipy_and_that_of_nothing_says_nothing(counts: tuple[int, int]) -> None:
+def test_intervals_equal_scipy_and_no_data_has_none(counts: tuple[int, int]) -> None:
     hits, trials = counts
     expected = binomtest(hits, trials).proportion_ci(0.95, method="wilson") if trials else (0.0, 1.0)
     lower, upper = wilson(pl.col("hits"), pl.col("trials"))
@@ -61,7 +61,7 @@ def test_intervals_are_those_of_scipy_and_that_of_nothing_says_nothing(counts: t
     assert row == pytest.approx(tuple(expected), abs=1e-6)
 
 
-def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
+def test_events_are_counted_by_kind_and_day_including_empty_days() -> None:
     events = [
         *answer(0, "a", ["p1", "p2"]),
         event("click", 0, "a", 1, product_id="p1"),
@@ -86,7 +86,7 @@ def test_events_are_counted_by_kind_and_day_with_days_between() -> None:
     assert [each.day for each in traffic(inputs(events=event_frame(late))).days] == [date(2026, 3, 2), date(2026, 3, 3)]
 
 
-def test_the_funnel_counts_answers_and_sessions_that_came_at_least_so_far() -> None:
+def test_funnel_counts_answers_and_sessions_per_step() -> None:
     events = [
         event("query", 0, "nothing", query="dril", results=0),
         *answer(0, "looked", ["p1"], at=1),
@@ -114,7 +114,7 @@ def test_the_funnel_counts_answers_and_sessions_that_came_at_least_so_far() -> N
     assert {(step.answers, step.answer_share, step.answer_rate) for step in nothing.searches} == {(0, None, None)}
 
 
-def test_whether_a_search_found_nothing_is_judged_by_what_its_day_tells() -> None:
+def test_zero_result_searches_depend_on_the_impressions_of_the_day() -> None:
     next_day = 24 * 60
     events = [
         *answer(0, "shown", ["p1"]),
@@ -140,7 +140,7 @@ def swapped_answers(lists: int, clicks_first: int, clicks_second: int) -> list[E
     return events
 
 
-def test_click_rates_are_divided_by_how_often_positions_are_looked_at() -> None:
+def test_click_rates_are_divided_by_examination() -> None:
     events = event_frame(swapped_answers(lists=200, clicks_first=120, clicks_second=30))
     found = positions(events, PositionOptions(least_impressions=1))
     first, second = found.rows
@@ -163,7 +163,7 @@ def test_click_rates_are_divided_by_how_often_positions_are_looked_at() -> None:
     assert upper / lower == pytest.approx(2.718281828 ** (2 * Z * spread), rel=0.35)
 
 
-def test_positions_that_were_shown_rarely_and_browsed_pages_are_left_out() -> None:
+def test_rarely_shown_positions_and_browsed_pages_are_left_out() -> None:
     events = [*swapped_answers(10, 6, 2), *answer(99, "long", ["p1", "p2", "p3"]), *answer(98, "page", ["p5"] * 3, "")]
     found = positions(event_frame(events), PositionOptions(least_impressions=2, resamples=3))
     assert [(row.position, row.impressions) for row in found.rows] == [(1, 2 * 10 + 1), (2, 2 * 10 + 1)]
@@ -171,7 +171,7 @@ def test_positions_that_were_shown_rarely_and_browsed_pages_are_left_out() -> No
     assert positions(event_frame(), PositionOptions(least_impressions=0)).rows == ()
 
 
-def test_an_answer_is_a_search_where_only_its_query_has_the_words() -> None:
+def test_answer_with_a_query_event_is_a_search() -> None:
     told = swapped_answers(10, 6, 2)
     untold = [
         *({**each, "query": ""} for each in told),
@@ -181,20 +181,20 @@ def test_an_answer_is_a_search_where_only_its_query_has_the_words() -> None:
     assert positions(event_frame(untold), options) == positions(event_frame(told), options)
 
 
-def test_only_the_latest_answers_are_fitted() -> None:
+def test_click_model_is_fitted_to_the_latest_answers() -> None:
     events = swapped_answers(10, 5, 0)
     found = positions(event_frame(events), PositionOptions(least_impressions=1, most_answers=4, resamples=3))
     assert (found.answers, found.rows[0].impressions, found.rows[0].clicks) == (4, 4, 0)
     assert found.rows[0].debiased.lower is None
 
 
-def test_the_same_positions_come_of_the_same_events() -> None:
+def test_position_curve_is_deterministic() -> None:
     events = event_frame(swapped_answers(20, 12, 5))
     options = PositionOptions(least_impressions=1, resamples=5)
     assert positions(events, options) == positions(events.sample(fraction=1, shuffle=True, seed=1), options)
 
 
-def test_a_query_fails_by_what_is_lost_beyond_the_usual_at_least() -> None:
+def test_failing_queries_are_ranked_by_the_lower_bound_of_the_excess_loss() -> None:
     table = query_frame(
         [
             {"query": "good", "searches": 1_000},
@@ -221,7 +221,7 @@ def test_a_query_fails_by_what_is_lost_beyond_the_usual_at_least() -> None:
     assert queries(alike, reformulation_frame()).failing == ()
 
 
-def test_top_and_rising_queries_and_what_is_searched_instead() -> None:
+def test_top_and_rising_queries_with_reformulations() -> None:
     table = query_frame(
         [
             {"query": "drill", "spelling": "Drill", "searches": 50, "trend": 1.0},
@@ -247,7 +247,7 @@ def test_top_and_rising_queries_and_what_is_searched_instead() -> None:
     assert first.lower == pytest.approx(lower_end(6, 8))
 
 
-def test_products_by_score_and_by_trend_with_titles_where_they_are_known() -> None:
+def test_products_by_score_and_trend_with_titles() -> None:
     table = popularity_frame(
         [
             {"product_id": "a", "score": 5.0, "trend": 0.3},
@@ -310,7 +310,7 @@ def test_fraud_is_counted_by_reason_and_by_shopper() -> None:
     assert (nobody.products, nobody.rare_products) == ((), 0)
 
 
-def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
+def test_bot_scores_are_binned_with_1_in_the_last_bin() -> None:
     scores = (0.0, 0.049, 0.05, 0.3, 0.5, 1.0)
     found = fraud_found(inputs(sessions=session_frame([{"score": score} for score in scores])))
     counts = {round(each.low * BINS): each.sessions for each in found.scores if each.sessions}
@@ -318,7 +318,7 @@ def test_scores_fall_into_bins_and_one_is_in_the_last() -> None:
     assert found.click_share is None
 
 
-def test_events_set_aside_are_counted_with_the_first_examples() -> None:
+def test_rejected_events_are_counted_with_examples() -> None:
     rows = [{"reason": "duplicate", "time": START + timedelta(minutes=at)} for at in (5, 3, 1, 4)]
     found = summarize_events(rejected_frame([*rows, {"reason": "never shown", "kind": "cart"}]))
     assert [(one.reason, one.count) for one in found] == [("duplicate", 4), ("never shown", 1)]
@@ -326,7 +326,7 @@ def test_events_set_aside_are_counted_with_the_first_examples() -> None:
     assert found[1].examples == (EventExample(START, "cart"),)
 
 
-def test_rows_that_an_import_set_aside_are_read_from_its_file(tmp_path: Path) -> None:
+def test_rejected_import_rows_are_read_from_their_file(tmp_path: Path) -> None:
     path, other = tmp_path / "1.jsonl", tmp_path / "2.jsonl"
     assert summarize_rows([]) == ()
     path.write_text(

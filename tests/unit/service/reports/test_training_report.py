@@ -47,7 +47,7 @@ def sentences(decision: RunDecision = RunDecision.REJECTED, found: Findings | No
     return " ".join(summarize(decision, "ranker-0002", "ranker-0001", found or findings(), None))
 
 
-def test_one_that_serves() -> None:
+def test_serving_ranker_is_reported() -> None:
     text = sentences(RunDecision.SERVES)
     assert text.startswith("The new ranker, ranker-0002, serves from now on. It was found better than ranker-0001")
     assert "at 53.0% of the best possible order, ranker-0001 at 50.0% (nDCG@10)" in text
@@ -70,7 +70,7 @@ def test_one_that_serves() -> None:
         ),
     ],
 )
-def test_why_one_is_kept_aside(comparisons: tuple[MeasureComparison, ...], why: str) -> None:
+def test_rejected_ranker_has_reasons(comparisons: tuple[MeasureComparison, ...], why: str) -> None:
     text = sentences(found=findings(comparisons=comparisons))
     assert text.startswith(f"The new ranker, ranker-0002, does not serve; ranker-0001 serves on. {why}")
 
@@ -83,13 +83,13 @@ def test_why_one_is_kept_aside(comparisons: tuple[MeasureComparison, ...], why: 
         (Gain(0.0, -0.01, 0.01), "no sure difference"),
     ],
 )
-def test_beside_clicks_as_they_are_unless_it_is_trained_on_these(gain: Gain, said: str) -> None:
+def test_comparison_with_naive_clicks_unless_trained_on_them(gain: Gain, said: str) -> None:
     assert f"would have reached 51.0%: {said}." in sentences(found=findings(above_naive=gain))
     only = (Curve("naive", findings().curves[1].epochs, 0.5),)
     assert "Training on raw clicks" not in sentences(found=findings(above_naive=gain, curves=only))
 
 
-def test_one_that_was_refused_says_where() -> None:
+def test_refused_training_names_its_stage() -> None:
     assert refusal_summary("nothing was clicked", "labels") == (
         "No ranker was trained: nothing was clicked.",
         "It stopped at: labels. What served before serves on.",
@@ -105,7 +105,7 @@ def test_one_that_was_refused_says_where() -> None:
         ("not surely better", False, "was trained on the same acts before, and does not recommend: not surely better"),
     ],
 )
-def test_what_recommends(reason: str, is_new: bool, said: str) -> None:
+def test_user_tower_is_reported(reason: str, is_new: bool, said: str) -> None:
     assert user_tower_summary(None) == ()
     (text,) = user_tower_summary(recommends(reason, is_new=is_new))
     assert text == (
@@ -124,7 +124,7 @@ def recorded(*names: str) -> RecordedSteps:
     return steps
 
 
-def test_each_step_is_timed_and_stands_under_its_stage() -> None:
+def test_steps_are_timed_and_grouped_by_stage() -> None:
     done = recorded("events", "labels", "trials", "debiased", "naive", "histories")
     stages = {stage.name: stage for stage in done.stages(is_over=True)}
     assert stages["clean"].steps == (Step("events", "events is done", 1.0),)
@@ -133,7 +133,7 @@ def test_each_step_is_timed_and_stands_under_its_stage() -> None:
     assert [step.name for step in stages["ranker"].steps] == ["debiased", "naive", "histories"]
 
 
-def test_steps_under_a_stage_are_of_it_whatever_their_names() -> None:
+def test_steps_belong_to_their_stage_regardless_of_name() -> None:
     steps = recorded("debiased")
     with steps.under(SHOPPERS):
         steps.begin("train", None, "")
@@ -146,7 +146,7 @@ def test_steps_under_a_stage_are_of_it_whatever_their_names() -> None:
 
 
 @pytest.mark.parametrize("inside", [True, False])
-def test_a_stage_that_is_left_says_why_and_the_run_goes_on(inside: bool) -> None:
+def test_skipped_stage_has_a_reason_and_the_run_continues(inside: bool) -> None:
     steps = recorded("debiased")
     with steps.under(SHOPPERS):
         if inside:
@@ -161,7 +161,7 @@ def test_a_stage_that_is_left_says_why_and_the_run_goes_on(inside: bool) -> None
     assert stages["towers"].outcome is StageOutcome.NOT_REACHED
 
 
-def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
+def test_unfinished_run_shows_where_it_stopped() -> None:
     steps = recorded("events", "click model")
     steps.begin("labels", None, "")
     stages = steps.stages(is_over=False)
@@ -174,7 +174,7 @@ def test_a_run_that_is_not_over_stopped_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("done", [("events",), ()], ids=["between two steps", "before the first"])
-def test_one_that_is_in_no_step_stopped_in_the_last_one_that_began_or_in_the_first(done: tuple[str, ...]) -> None:
+def test_run_between_steps_stopped_in_the_last_started_step(done: tuple[str, ...]) -> None:
     stages = recorded(*done).stages(is_over=False)
     assert [stage.outcome for stage in stages[:2]] == [StageOutcome.STOPPED, StageOutcome.NOT_REACHED]
 
@@ -189,7 +189,7 @@ def test_hostile_text_stays_text_on_the_page() -> None:
     check_hostile_page(html(learn_report(HOSTILE)), html(learn_report("plain")))
 
 
-def test_the_page_needs_nothing_from_elsewhere() -> None:
+def test_page_loads_no_external_resources() -> None:
     page = html(learn_report())
     check_links(page)
     labels = re.findall('svg role="img" aria-label="([^"]*)"', page)
@@ -203,7 +203,7 @@ def test_the_page_needs_nothing_from_elsewhere() -> None:
     ]
 
 
-def test_every_stage_and_count_stands_on_the_page() -> None:
+def test_page_shows_every_stage_and_count() -> None:
     page = html(learn_report())
     for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
         assert said in page
@@ -213,7 +213,7 @@ def test_every_stage_and_count_stands_on_the_page() -> None:
 
 
 @pytest.mark.parametrize("events", [True, False])
-def test_one_that_was_refused_has_no_plots(events: bool) -> None:
+def test_refused_training_has_no_plots(events: bool) -> None:
     refused = learn_report(
         decision=RunDecision.REFUSED, findings=None, shoppers=None, ranker="", against="", removed=()
     )
@@ -224,7 +224,7 @@ def test_one_that_was_refused_has_no_plots(events: bool) -> None:
 
 
 @pytest.mark.parametrize("found", [findings(), None])
-def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | None) -> None:
+def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> None:
     page = html(learn_report(findings=found))
     for said in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
         assert said in page
@@ -232,19 +232,19 @@ def test_what_recommends_has_its_figures_beside_what_serves(found: Findings | No
     assert "serves; it is that of an earlier run on the same acts." in serving
 
 
-def test_a_training_that_measured_nothing_still_has_a_page() -> None:
+def test_training_without_measures_has_a_page() -> None:
     nothing = findings(orders=(), above_naive=None, comparisons=(), positions=())
     page = html(learn_report(findings=nothing))
     assert "No clicked product of the last lists is among the current candidates." in page
 
 
-def test_the_same_report_gives_the_same_bytes_and_its_json_is_the_report_again() -> None:
+def test_page_is_deterministic_and_json_round_trips() -> None:
     report = learn_report(HOSTILE)
     assert html(learn_report()) == html(learn_report())
     assert msgspec.json.decode(report.to_json(), type=LearnReport) == report
 
 
-def test_the_terminal_says_it_in_short() -> None:
+def test_terminal_shows_a_summary() -> None:
     text = shown(learn_report())
     assert text.splitlines()[0] == "The new ranker is rejected"
     assert "left as it is" not in text  # it says more
@@ -257,7 +257,7 @@ def test_the_terminal_says_it_in_short() -> None:
     assert "to go back to it: shelfwise models rollback store" in served
 
 
-def test_first_hits_before_and_after_stand_beside_the_query() -> None:
+def test_first_hits_before_and_after_are_shown_per_query() -> None:
     report = learn_report(findings=findings())
     lines = [line.split("  ") for line in shown(report).splitlines()]
     rows = [[cell.strip() for cell in line if cell.strip()] for line in lines]

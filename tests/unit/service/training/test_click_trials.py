@@ -34,7 +34,7 @@ def tried(engine: SearchEngine, rows: list[dict[str, object]], queries: int = 10
     return build_trial(engine.snapshot, pl.DataFrame(rows), CHANCES, TrialOptions(0.0, depth=20, queries=queries))
 
 
-def test_acts_count_by_the_inverse_of_their_position(engine: SearchEngine, candidates: list[str]) -> None:
+def test_acts_are_weighted_by_inverse_propensity(engine: SearchEngine, candidates: list[str]) -> None:
     first, second, third = candidates[:3]
     rows = [
         *shown(1, "steel pan", (first, second, third), [("click", second), ("cart", second)]),
@@ -55,7 +55,7 @@ def test_acts_count_by_the_inverse_of_their_position(engine: SearchEngine, candi
     assert made.numbers.tolist() == [pan]
 
 
-def test_what_is_gone_is_taken_out_of_the_lists(engine: SearchEngine, candidates: list[str]) -> None:
+def test_removed_products_are_dropped_from_the_lists(engine: SearchEngine, candidates: list[str]) -> None:
     rows = shown(1, "steel pan", (GONE, candidates[0]), [("click", GONE), ("click", candidates[0])])
     made = tried(engine, rows)
     assert made.log.shown.tolist() == [[False, True, False]]
@@ -66,7 +66,7 @@ def test_what_is_gone_is_taken_out_of_the_lists(engine: SearchEngine, candidates
     assert made.shown_scores(scores)[0, 1] == at
 
 
-def test_the_most_frequent_queries_are_tried(engine: SearchEngine, candidates: list[str]) -> None:
+def test_most_frequent_queries_are_evaluated(engine: SearchEngine, candidates: list[str]) -> None:
     rows = [row for number in range(3) for row in shown(number, "steel pan", candidates[:2], [])]
     rows += shown(9, "drill", candidates[:2], [])
     made = tried(engine, rows, queries=1)

@@ -78,7 +78,7 @@ def trained(root: Path, events: pl.DataFrame, options: ClickRankerOptions = QUIC
         return click_ranker(open_snapshot(store, connection), events, work, root, options, BUILT, NullProgress()).added
 
 
-def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: pl.DataFrame) -> None:
+def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.DataFrame) -> None:
     added = trained(root, events)
     made = added.model
     verdict = made.report.decision
@@ -96,7 +96,7 @@ def test_clicks_make_a_ranker_with_a_verdict_on_later_lists(root: Path, events: 
     assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
 
 
-def test_popularity_in_all_periods_is_that_before_the_validation_lists(root: Path, events: pl.DataFrame) -> None:
+def test_popularity_is_of_the_time_before_the_validation_lists(root: Path, events: pl.DataFrame) -> None:
     product = events.filter(pl.col("kind") == "click")["product_id"].mode().sort()[0]
     asked = []
 
@@ -125,7 +125,7 @@ def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -
     assert ranker_store(root).names() == []
 
 
-def test_products_that_are_gone_are_no_reason_to_fail(root: Path, events: pl.DataFrame) -> None:
+def test_removed_products_do_not_fail_training(root: Path, events: pl.DataFrame) -> None:
     others = events.with_columns(product_id=pl.format("gone-{}", "product_id"))
     with pytest.raises(TrainingError, match="queries have a clicked candidate"):
         trained(root, others)
@@ -174,7 +174,7 @@ def second_phase(
     return train_history_phase(made, chosen, acts, None, run, NullProgress())
 
 
-def test_a_taste_is_learned_kept_and_told(tasteful_training: ClickTraining) -> None:
+def test_preferences_are_learned_stored_and_reported(tasteful_training: ClickTraining) -> None:
     made = tasteful_training.added.model
     assert OnnxRanker(made).reads_history
     gained = [made.report.measures[f"MRR gained by histories{end}"] for end in (", at least", "", ", at most")]
@@ -207,7 +207,7 @@ def test_training_resumes_from_the_served_attention(
     assert all(torch.equal(value, weights[name]) for name, value in served.history.state_dict().items())
 
 
-def test_chance_is_left_out(snapshot: Snapshot, tmp_path: Path) -> None:
+def test_random_history_is_not_used(snapshot: Snapshot, tmp_path: Path) -> None:
     chance = told(snapshot, tastes=False)
     found = second_phase(snapshot, chance.lists, chance.acts, tmp_path)
     assert found.attention is None
@@ -216,14 +216,14 @@ def test_chance_is_left_out(snapshot: Snapshot, tmp_path: Path) -> None:
     assert found.summary.endswith("no sure gain, left out")
 
 
-def test_acts_that_come_after_all_lists_are_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+def test_acts_after_all_lists_are_not_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     later = tasteful.acts.with_columns(pl.col("time") + timedelta(days=90))
     found = second_phase(snapshot, tasteful.lists, later, tmp_path)
     assert found.summary == "0 displays with a history, 200 are needed: left out"
     assert found.attention is None
 
 
-def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+def test_too_little_data_trains_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     few = tasteful.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
     found = second_phase(snapshot, tasteful.lists, few, tmp_path)
     assert "displays with a history, 200 are needed: left out" in found.summary
@@ -233,7 +233,7 @@ def test_with_too_little_nothing_is_trained(snapshot: Snapshot, tasteful: Told, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_shoppers_nothing_is_trained(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
+def test_events_without_shoppers_train_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
     for lists, acts in ((tasteful.lists, None), (tasteful.lists.drop("shopper"), tasteful.acts)):
         assert second_phase(snapshot, lists, acts, tmp_path).summary == "no known shoppers: left out"
 
@@ -280,7 +280,7 @@ def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[
     return displays, told
 
 
-def test_a_display_points_to_its_candidates_and_to_what_was_done_before() -> None:
+def test_display_refers_to_candidates_and_earlier_acts() -> None:
     done = acts(("u", "a", "consultation", 1), ("u", "c", "cart", 2), ("v", "b", "click", 0), ("u", "b", "click", 6))
     displays, histories = found(shown(("q1", "pan", 5, "u"), clicked="a"), done)
     assert histories == [[(4, "consultation"), (9, "cart")]]
@@ -288,7 +288,7 @@ def test_a_display_points_to_its_candidates_and_to_what_was_done_before() -> Non
     assert displays.places.tolist() == [[3, -1, 2, -1, -1]]
 
 
-def test_no_act_counts_that_is_not_before_the_list() -> None:
+def test_only_acts_before_the_list_count() -> None:
     lists = shown(("q1", "mug", 5, "u"), ("q2", "mug", 20, "u"))
     before = acts(("u", "a", "click", 4), ("u", "b", "click", 6))
     later = acts(("u", "c", "purchase", 5), ("u", "c", "cart", 20), ("u", "c", "cart", 30), ("w", "c", "click", 1))
@@ -299,7 +299,7 @@ def test_no_act_counts_that_is_not_before_the_list() -> None:
     assert with_later[1] == [(4, "click"), (9, "purchase"), (7, "click")]
 
 
-def test_lists_of_nobody_of_several_or_without_an_act_are_left_out() -> None:
+def test_lists_without_one_shopper_or_an_act_are_left_out() -> None:
     done = acts(("u", "a", "click", 0), ("v", "a", "click", 0), ("", "a", "click", 0))
     lists = shown(("q1", "mug", 5, ""), ("q2", "mug", 6, "u"), ("q2", "mug", 7, "v"), ("q3", "mug", 8, "stranger"))
     assert not len(found(lists, done)[0])
@@ -307,11 +307,11 @@ def test_lists_of_nobody_of_several_or_without_an_act_are_left_out() -> None:
     assert len(found(shown(("q1", "mug", 5, "u")), done)[0]) == 1
 
 
-def test_queries_and_products_that_are_gone_are_left_out() -> None:
+def test_removed_queries_and_products_are_left_out() -> None:
     done = acts(("u", "gone", "click", 0), ("u", "a", "rating", 1), ("u", "b", "click", 2))
     _, histories = found(shown(("q1", "mug", 5, "u"), ("q2", "kettle", 6, "u")), done)
     assert histories == [[(7, "click")]]
 
 
-def test_without_acts_nobody_has_a_history() -> None:
+def test_no_acts_give_no_history() -> None:
     assert not len(found(shown(("q1", "mug", 5, "u")), acts())[0])

@@ -20,20 +20,20 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_what_is_remembered_is_read_again(root: Path) -> None:
+def test_training_record_round_trips(root: Path) -> None:
     assert read_record(root) is None
     write_record(root, BEFORE)
     assert read_record(root) == BEFORE
     assert BEFORE.events == 12
 
 
-def test_events_of_new_days_and_more_of_old_ones_are_new() -> None:
+def test_new_events_include_additions_to_old_days() -> None:
     assert new_events({10: 5, 11: 9, 12: 4}, BEFORE) == 2 + 4
     assert new_events({10: 5}, None) == 5
     assert new_events({11: 3, 12: 4}, BEFORE) == 4, "what was removed since does not hide what is new"
 
 
-def test_what_cannot_be_read_is_told_with_the_cure_and_a_newer_one_with_its_schema(root: Path) -> None:
+def test_unreadable_record_error_names_the_remedy(root: Path) -> None:
     file = root / TRAINING_FOLDER / LEARNED_FILE
     for content in (b"", b"{", b'{"schema": 1}', b"\xff", b'{"schema": 1, "time": 3}'):
         file.write_bytes(content)

@@ -62,7 +62,7 @@ def run(root: Path, *arguments: str) -> str:
     return commands.run("models", "prune", root, *arguments).out
 
 
-def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_is_asked_for(root: Path) -> None:
+def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) -> None:
     registry = ranker_store(root)
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         before = [hit.product.id for hit in engine.search("steel pan").hits]
@@ -84,7 +84,7 @@ def test_a_head_that_says_nothing_can_go_and_the_smaller_one_serves_where_that_i
 
 
 @pytest.mark.slow
-def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     console = Console(width=200)
     monkeypatch.setattr("service.cli.output.out", console)
     with console.capture() as capture:
@@ -114,19 +114,19 @@ def test_without_publish_it_is_kept_aside_with_how_far_it_agrees(root: Path, mon
         (("--feed-forward", "17"), "17 feed-forward units cannot be left of this ranker: it can be 0 to 16"),
     ],
 )
-def test_what_would_not_be_smaller_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:
+def test_pruning_that_removes_nothing_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:
     with pytest.raises(InputError, match=why):
         run(ranked, *arguments)
     assert ranker_store(ranked).names() == ["ranker-0001"]
 
 
-def test_one_of_another_index_is_refused(root: Path) -> None:
+def test_ranker_of_another_index_is_refused(root: Path) -> None:
     rewrite(root / "rankers" / "ranker-0001" / "ranker.json", encoder="another")
     with pytest.raises(ModelMismatchError, match="ranker-0001 cannot be compared with: it was trained on the encoder"):
         run(root, "ranker-0001", "--heads", "1")
 
 
-def test_likeness_is_1_for_the_same_order_and_less_for_another(tmp_path: Path) -> None:
+def test_agreement_is_1_for_the_same_order(tmp_path: Path) -> None:
     data, numbers = taught(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
     before = np.random.default_rng(1).standard_normal(15 + 30 + 12) * 3
     same, turned = (measure_agreement(data, numbers, before, after) for after in (2 * before + 1, -before))

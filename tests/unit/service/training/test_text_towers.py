@@ -79,7 +79,7 @@ def made_of(snapshot: Snapshot) -> TowerDataset:
     return build_dataset(TowerSources(asked()), snapshot.products.row_of)
 
 
-def test_each_is_near_and_of_another_length_or_type(sizes: Path) -> None:
+def test_near_misses_differ_in_length_or_type(sizes: Path) -> None:
     phases = StoppedProgress(of="near misses")
     with serving_snapshot(sizes / "index") as snapshot:
         made = made_of(snapshot)
@@ -102,7 +102,7 @@ def test_each_is_near_and_of_another_length_or_type(sizes: Path) -> None:
     )
 
 
-def test_nothing_is_looked_for_where_none_are_drawn(sizes: Path) -> None:
+def test_near_misses_are_not_searched_if_unused(sizes: Path) -> None:
     phases = StoppedProgress()
     with serving_snapshot(sizes / "index") as snapshot:
         found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
@@ -110,7 +110,7 @@ def test_nothing_is_looked_for_where_none_are_drawn(sizes: Path) -> None:
     assert list(phases.told) == ["retrieving"]
 
 
-def test_towers_learn_from_them_and_say_so(sizes: Path, cache: Path, tmp_path: Path) -> None:
+def test_near_misses_are_trained_on_and_reported(sizes: Path, cache: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(sizes / "index", tmp_path / "index"))
     write_judgments(tmp_path / "judgments.tsv", asked(), *nothing_for(SIZED[0], asked()))
     options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
@@ -137,13 +137,13 @@ def made(snapshot: Snapshot) -> list[JudgedQuery]:
     return catalog_queries(snapshot, COUNT, 3, NullProgress())
 
 
-def test_each_query_is_answered_by_the_product_that_it_was_made_from(made: list[JudgedQuery]) -> None:
+def test_synthetic_query_has_its_source_product(made: list[JudgedQuery]) -> None:
     assert len(made) == len({each.query for each in made}) == COUNT
     for each in made:
         assert [opinion for opinion in each.opinions.values() if opinion.weight > 0] == [Opinion(1.0)]
 
 
-def test_what_fits_the_words_better_is_no_negative(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
+def test_better_matching_product_is_no_negative(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
     several = [each for each in made if len(each.opinions) > 1]
     assert several
     for each in several:
@@ -155,7 +155,7 @@ def test_what_fits_the_words_better_is_no_negative(snapshot: Snapshot, made: lis
         assert others == dict.fromkeys(before, Opinion(LEAST_GAIN, 0.0))
 
 
-def test_the_same_seed_makes_the_same_again(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
+def test_synthetic_queries_are_deterministic(snapshot: Snapshot, made: list[JudgedQuery]) -> None:
     assert catalog_queries(snapshot, COUNT, 3, NullProgress()) == made
     assert catalog_queries(snapshot, COUNT, 4, NullProgress()) != made
 
@@ -197,11 +197,11 @@ def sources(store: Path) -> TowerSources:
         )
 
 
-def test_five_of_six_shoppers_went_on_to_the_other_query(sources: TowerSources) -> None:
+def test_paraphrase_weight_is_the_share_of_shoppers(sources: TowerSources) -> None:
     assert sources.paraphrases == [Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(_given_up())]
 
 
-def test_what_judges_is_not_trained_on_in_other_words(sources: TowerSources, store: Path) -> None:
+def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, store: Path) -> None:
     left = without_judges(sources, judging(sources.training))
     assert left.paraphrases is not None
     judges = {each.query for each in judging(every_query())}
@@ -223,7 +223,7 @@ def test_what_judges_is_not_trained_on_in_other_words(sources: TowerSources, sto
     )
 
 
-def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources: TowerSources) -> None:
+def test_paraphrases_are_trained_on_and_counted(root: Path, cache: Path, sources: TowerSources) -> None:
     request, watched = TextTowersRequest(cache=cache, options=TRAINING, paraphrases=True), StoppedProgress()
     done = train_text_towers(root, SETTINGS, request, watched)
     count = done.spec.trained_on["paraphrases"]
@@ -233,7 +233,7 @@ def test_towers_learn_by_them_and_say_how_many(root: Path, cache: Path, sources:
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
 
 
-def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) -> None:
+def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources, store: Path) -> None:
     watched = StoppedProgress()
     with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, watched)
@@ -249,6 +249,6 @@ def test_without_them_nobody_speaks_of_them(sources: TowerSources, store: Path) 
         (TextTowersRequest((Path("judgments.tsv"),), catalog=100, paraphrases=True, publish=True), "--from-catalog"),
     ],
 )
-def test_where_no_clicks_train_they_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
+def test_paraphrases_without_clicks_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
     with pytest.raises(SettingError, match=rf"--paraphrases: .* uses only {option}; leave out one of the two"):
         train_text_towers(store, SETTINGS, request_of, NullProgress())

@@ -36,7 +36,7 @@ class Trained:
         return value
 
 
-def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp_path: Path) -> None:
+def test_best_trial_is_selected_and_given_options_are_tried_first(tmp_path: Path) -> None:
     train = Trained()
     found = tuned(OPTIONS, 12, tmp_path / "study.db", train, NullProgress())
     assert (len(train.tried), train.tried[0]) == (12, OPTIONS)
@@ -46,7 +46,7 @@ def test_the_best_of_all_trials_is_taken_and_the_given_options_are_the_first(tmp
     assert [path.name for path in tmp_path.iterdir()] == ["study.db"]
 
 
-def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
+def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
     first, more = Trained(), Trained()
     tuned(OPTIONS, 4, tmp_path / "study.db", first, NullProgress())
     tuned(OPTIONS, 8, tmp_path / "study.db", more, NullProgress())
@@ -54,7 +54,7 @@ def test_what_goes_on_tries_what_nobody_tried(tmp_path: Path) -> None:
     assert not {each.learning_rate for each in first.tried} & {each.learning_rate for each in more.tried}
 
 
-def test_nothing_of_no_effect_is_tried(tmp_path: Path) -> None:
+def test_options_without_effect_are_not_tried(tmp_path: Path) -> None:
     train = Trained()
     loss = LossOptions(name="pointwise", teacher="margin")
     tuned(TextTowerOptions(loss=loss), 6, tmp_path / "study.db", train, NullProgress())
@@ -62,7 +62,7 @@ def test_nothing_of_no_effect_is_tried(tmp_path: Path) -> None:
     assert min(each.negatives.count for each in train.tried) >= 1
 
 
-def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
+def test_killed_study_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), NullProgress())
     train = Trained()
@@ -71,7 +71,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     assert tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=1), NullProgress()) == found
 
 
-def test_one_that_was_killed_at_once_tries_the_given_options_again(tmp_path: Path) -> None:
+def test_study_killed_at_the_start_retries_the_given_options(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         tuned(OPTIONS, 2, tmp_path / "study.db", Trained(killed=1), NullProgress())
     train = Trained()
@@ -79,13 +79,13 @@ def test_one_that_was_killed_at_once_tries_the_given_options_again(tmp_path: Pat
     assert train.tried[0] == OPTIONS
 
 
-def test_a_file_that_is_no_study_is_named(tmp_path: Path) -> None:
+def test_invalid_study_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database " * 100)
     with pytest.raises(TrainingError, match=r"study\.db has no search that can resume .* remove it"):
         tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), NullProgress())
 
 
-def test_a_trial_whose_loss_is_lost_counts_and_is_not_taken(tmp_path: Path) -> None:
+def test_trial_with_non_finite_loss_counts_and_is_not_selected(tmp_path: Path) -> None:
     train = Trained(lost=1)
     with pytest.raises(TrainingError, match="no trial completed"):
         tuned(OPTIONS, 1, tmp_path / "one.db", Trained(lost=1), NullProgress())

@@ -18,7 +18,7 @@ _USED = re.compile(r"""\bt\("([^"]+)"|data-(?:word|label|hint)="([^"]+)\"""")
 
 
 @pytest.mark.parametrize("path", ["/", "/admin", "/assets/shop.js", "/assets/base.css", "/favicon.ico"])
-def test_a_file_is_sent_once_and_lets_nothing_else_in(client: TestClient, path: str) -> None:
+def test_static_file_has_an_etag_and_a_strict_policy(client: TestClient, path: str) -> None:
     sent = client.get(path)
     assert sent.status_code == 200
     policy = sent.headers["content-security-policy"]
@@ -28,12 +28,12 @@ def test_a_file_is_sent_once_and_lets_nothing_else_in(client: TestClient, path: 
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_an_unknown_file_is_not_there(client: TestClient) -> None:
+def test_unknown_file_is_a_404(client: TestClient) -> None:
     for name in ("nosuch.js", "..%2Ffiles.py", "files.py"):
         assert client.get(f"/assets/{name}").status_code == 404
 
 
-def test_a_page_has_no_script_or_style_of_its_own() -> None:
+def test_pages_have_no_inline_script_or_style() -> None:
     for name in ("store.html", "admin.html"):
         text = page_files()[name].content.decode()
         assert not re.search(r"<script(?![^>]* src=)|<style|\son\w+=|\sstyle=", text)
@@ -41,12 +41,12 @@ def test_a_page_has_no_script_or_style_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in page_files() if name.endswith(".js")])
-def test_no_script_makes_markup_of_text(name: str) -> None:
+def test_scripts_do_not_create_markup_from_text(name: str) -> None:
     text = page_files()[name].content.decode()
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text)
 
 
-def test_what_the_store_has_is_told_to_its_page(client: TestClient, store: SearchEngine) -> None:
+def test_page_receives_the_configuration_of_the_store(client: TestClient, store: SearchEngine) -> None:
     facts = client.get("/assets/store.json").json()
     assert facts["facets"][:3] == ["brand", "price", "availability"]
     assert "attributes.color" in facts["facets"]
@@ -55,7 +55,7 @@ def test_what_the_store_has_is_told_to_its_page(client: TestClient, store: Searc
     assert (facts["key"], facts["offers"]) == ("", ["suggest", "recommend"])
 
 
-def test_the_public_key_is_told_and_the_pages_can_be_left_out(store: SearchEngine) -> None:
+def test_page_receives_the_public_key_and_pages_can_be_disabled(store: SearchEngine) -> None:
     with TestClient(create_app(store, ServiceSettings(page_key="public")), LOCAL) as client:
         assert client.get("/assets/store.json").json()["key"] == "public"
     with TestClient(create_app(store, ServiceSettings(pages=False)), LOCAL) as client:
@@ -66,7 +66,7 @@ def words(language: str) -> dict[str, str]:
     return dict(_ENTRY.findall(page_files()[f"words-{language}.js"].content.decode()))
 
 
-def test_both_languages_have_the_same_words_with_the_same_values_in_them() -> None:
+def test_both_languages_have_the_same_messages_and_placeholders() -> None:
     english, chinese = words("en"), words("zh")
     needed = {name for name in english if not name.startswith("field.") and not name.endswith(".one")}
     assert needed <= set(chinese)
@@ -75,7 +75,7 @@ def test_both_languages_have_the_same_words_with_the_same_values_in_them() -> No
         assert set(re.findall(r"\{\w+\}", chinese[name])) == set(re.findall(r"\{\w+\}", english[name])), name
 
 
-def test_every_word_that_the_store_page_uses_is_there() -> None:
+def test_every_message_of_the_store_page_exists() -> None:
     english = words("en")
     scripts = {name: file.content.decode() for name, file in page_files().items() if not name.startswith("admin")}
     used = {one or other for text in scripts.values() for one, other in _USED.findall(text)}

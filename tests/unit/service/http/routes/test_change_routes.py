@@ -13,7 +13,7 @@ from service.engine.engine import SearchEngine
 from service.http.impressions import ImpressionRecorder
 
 
-def test_a_product_is_put_patched_found_and_deleted(client: TestClient) -> None:
+def test_product_is_upserted_patched_found_and_deleted(client: TestClient) -> None:
     drill = {"id": "new/1", "title": "Zorvex drill 9000", "price": 20.0}
     assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 1
     assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 0
@@ -25,7 +25,7 @@ def test_a_product_is_put_patched_found_and_deleted(client: TestClient) -> None:
     assert client.get("/v1/products/new/1").status_code == 404
 
 
-def test_changes_are_taken_together_or_not_at_all(client: TestClient) -> None:
+def test_batch_of_changes_is_atomic(client: TestClient) -> None:
     good = {"put": {"id": "b1", "title": "Blarn saw"}}
     bad = {"patch": {"id": "nosuch", "values": {"price": 1}}}
     answer = client.post("/v1/products/changes", json={"operations": [good, bad]})
@@ -50,13 +50,13 @@ def test_changes_are_taken_together_or_not_at_all(client: TestClient) -> None:
         ({"operations": [{"delete": "x"}] * 1_001}, "operations"),
     ],
 )
-def test_a_change_that_cannot_be_taken_names_its_field(client: TestClient, body: object, field: str) -> None:
+def test_invalid_change_error_names_the_field(client: TestClient, body: object, field: str) -> None:
     answer = client.post("/v1/products/changes", json=body)
     assert answer.status_code == 400
     assert field in answer.json()["error"]["field"]
 
 
-def test_another_id_than_in_the_path_and_a_wrong_value_are_named(client: TestClient, store: SearchEngine) -> None:
+def test_mismatched_id_and_invalid_value_are_named(client: TestClient, store: SearchEngine) -> None:
     answer = client.put("/v1/products/a", json={"product": {"id": "b", "title": "Lamp"}})
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "product.id")
     product = store.search("drill").hits[0].product.id
@@ -82,13 +82,13 @@ def test_events_are_counted_once(client: TestClient, store: SearchEngine) -> Non
         ({"kind": "click", "product_id": "x", "session": "s", "address": "1.2.3.4"}, "address"),
     ],
 )
-def test_an_event_that_cannot_be_taken_says_why(client: TestClient, event: dict[str, str], result: str) -> None:
+def test_invalid_event_is_refused_with_the_reason(client: TestClient, event: dict[str, str], result: str) -> None:
     answer = client.post("/v1/events", json={"events": [event]})
     assert answer.status_code == 400
     assert result in answer.json()["error"]["message"]
 
 
-def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> None:
+def test_metrics_describe_the_serving_version(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
     result = client.get("/metrics").text
     (serving,) = [line for line in result.splitlines() if line.startswith("shelfwise_serving_info{")]
@@ -98,7 +98,7 @@ def test_metrics_tell_what_serves(client: TestClient, store: SearchEngine) -> No
     assert "shelfwise_stage_duration_seconds_bucket" in result
 
 
-def test_what_cannot_be_recorded_is_counted_and_told() -> None:
+def test_failed_recording_is_counted_and_reported() -> None:
     tried = threading.Event()
 
     def full(*_events: Event) -> None:

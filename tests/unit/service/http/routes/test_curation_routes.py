@@ -24,7 +24,7 @@ from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
 from tests.unit.service.http.test_health import value
 
 
-def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
+def test_rule_is_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
     first = store.search("drill").hits[0]
     hidden = first.product.id
     hide = {"kind": "hide", "products": [hidden]}
@@ -47,7 +47,7 @@ def test_a_rule_is_previewed_put_followed_and_taken_back(client: TestClient, sto
     assert (changes[0]["before"]["id"], changes[0]["after"]) == ("no-drill", None)
 
 
-def test_relevance_settings_are_previewed_put_followed_and_restored(client: TestClient, store: SearchEngine) -> None:
+def test_relevance_settings_are_previewed_saved_applied_and_restored(client: TestClient, store: SearchEngine) -> None:
     by_price = {"signals": [{"field": "price", "weight": 10}], "typo_tolerance": "offer"}
     before = client.get("/v1/relevance").json()
     assert (before["relevance"]["margin"], before["relevance"]["signals"], before["faults"]) == (3.0, [], {})
@@ -73,7 +73,7 @@ def test_relevance_settings_are_previewed_put_followed_and_restored(client: Test
     assert (half.status_code, half.json()["error"]["field"]) == (400, "?")
 
 
-def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
+def test_suggestions_mark_the_completed_part(client: TestClient) -> None:
     found = client.get("/v1/suggest", params={"q": "dri"}).json()
     first = found["queries"][0]
     start, end = first["spans"][0]
@@ -83,7 +83,7 @@ def test_suggestions_say_what_to_show_bold(client: TestClient) -> None:
     assert client.get("/v1/related", params={"q": "drill"}).json() == {"queries": []}
 
 
-def test_a_narrowed_key_is_suggested_its_part_of_the_store(store: SearchEngine, keys: KeyFile) -> None:
+def test_suggestions_respect_a_narrowed_key(store: SearchEngine, keys: KeyFile) -> None:
     everything = store.suggest("d", size=20)
     brand = store.search("drill").hits[0].product.brand
     key = narrow_key(made(keys, Scope.SEARCH), filters=f'brand = "{brand}"')
@@ -108,7 +108,7 @@ def test_narrowed_key_reveals_no_hidden_word(store: SearchEngine, keys: KeyFile)
             assert word in answer(path, typed, full)
 
 
-def test_recommendations_follow_a_history_and_show_it_where_asked(client: TestClient, store: SearchEngine) -> None:
+def test_recommendations_use_the_history_and_can_include_it(client: TestClient, store: SearchEngine) -> None:
     clicked = store.search("drill").hits[0].product
     request = {"history": [{"product_id": clicked.id}], "size": 5}
     hits = client.post("/v1/recommend", json=request).json()["hits"]
@@ -141,7 +141,7 @@ ZORB = {"id": "zorb", "kind": "one-way", "phrases": ["zorb"], "to": ["drill"], "
 EXAMPLE = Example("glorp", "drill", 7, 0.5, 0.6)
 
 
-def test_a_synonym_is_put_followed_listed_and_taken_back(client: TestClient, store: SearchEngine) -> None:
+def test_synonym_is_saved_applied_listed_and_restored(client: TestClient, store: SearchEngine) -> None:
     drills = store.search("drill", stage="bm25").total
     assert client.get("/v1/synonyms").json() == {"revision": 0, "synonyms": []}
     assert client.put("/v1/synonyms", json={"synonyms": [ZORB]}).json() == {"revision": 1}
@@ -195,7 +195,7 @@ DRAFT = {**SPLIT, "id": "draft", "mode": "interleave"}
 SHOPPERS = 30
 
 
-def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: SearchEngine) -> None:
+def test_experiment_from_assignment_to_report(client: TestClient, store: SearchEngine) -> None:
     assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": True}
     assert client.put("/v1/experiments", json=SPLIT).json() == {"changed": False}
     seen: Counter[str] = Counter()
@@ -222,7 +222,7 @@ def test_an_experiment_from_its_lots_to_its_report(client: TestClient, store: Se
     assert (listed["experiment"], listed["state"]) == (SPLIT, "stopped")
 
 
-def test_interleaved_pages_go_on_from_each_other(client: TestClient) -> None:
+def test_interleaved_pages_continue(client: TestClient) -> None:
     client.put("/v1/experiments", json=DRAFT)
     request = {"q": "drill", "size": 5, "session": "s1", "shopper": "u1"}
     pages = [client.post("/v1/search", json={**request, "page": page}).json() for page in (1, 2)]
@@ -260,7 +260,9 @@ def means(**values: object) -> dict[str, object]:
         ("experiment", SPLIT | {"share": 0.5}, "id"),
     ],
 )
-def test_what_is_invalid_names_its_field(client: TestClient, kind: str, body: dict[str, object], field: str) -> None:
+def test_invalid_input_error_names_the_field(
+    client: TestClient, kind: str, body: dict[str, object], field: str
+) -> None:
     client.put("/v1/experiments", json=SPLIT)
     answer = client.put(f"/v1/{kind}s", json=body)
     error = answer.json()["error"]
@@ -269,7 +271,7 @@ def test_what_is_invalid_names_its_field(client: TestClient, kind: str, body: di
     assert (error["code"] == "bad_experiment") == (kind == "experiment")
 
 
-def test_what_is_not_there_is_neither_deleted_nor_stopped(client: TestClient) -> None:
+def test_deleting_or_stopping_a_missing_document_is_a_404(client: TestClient) -> None:
     answer = client.delete("/v1/synonyms/nowhere")
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_synonym")
     for path in ("/v1/experiments/nosuch/stop", "/v1/experiments/..%2f/stop"):
@@ -286,7 +288,7 @@ def refreshed(store: SearchEngine, queries: int) -> None:
 ORDER = {"id": "order", "variants": [{"name": "now"}, {"name": "words", "options": {"ranker": "ranker-0001"}}]}
 
 
-def test_an_experiment_needs_its_ranker_and_its_loss_is_told(client: TestClient, store: SearchEngine) -> None:
+def test_experiment_with_a_missing_ranker_is_refused_or_reported(client: TestClient, store: SearchEngine) -> None:
     refused = client.put("/v1/experiments", json=ORDER)
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "ranker")
     assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]
@@ -310,7 +312,7 @@ def test_an_experiment_needs_its_ranker_and_its_loss_is_told(client: TestClient,
     assert client.get("/health/ready").json()["notices"] == []
 
 
-def test_experiments_that_cannot_be_read_are_told_of(client: TestClient, store: SearchEngine) -> None:
+def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEngine) -> None:
     file = store.root / "experiments.sqlite"
     kept = file.read_bytes() if file.is_file() else b""
     file.write_bytes(b"no database" * 100)

@@ -10,7 +10,7 @@ from service.engine.engine import SearchEngine
 from tests.services import events_of_query
 
 
-def test_a_search_answers_what_the_engine_does(client: TestClient, store: SearchEngine) -> None:
+def test_search_response_equals_the_engine_result(client: TestClient, store: SearchEngine) -> None:
     page = store.search("cordless drill", size=5, facets=["brand"])
     found = client.get("/v1/search", params={"q": "cordless drill", "size": 5, "facets": "brand"}).json()
     assert [hit["product"]["id"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
@@ -19,14 +19,14 @@ def test_a_search_answers_what_the_engine_does(client: TestClient, store: Search
     assert len(found["query_id"]) == 32
 
 
-def test_a_body_says_the_same_and_a_history(client: TestClient, store: SearchEngine) -> None:
+def test_post_search_equals_get_search_and_accepts_a_history(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product.id
     request = {"q": "drill", "filters": "price < 100", "history": [{"product_id": product, "kind": "cart"}]}
     found = client.post("/v1/search", json=request).json()
     assert found["total"] == store.search("drill", filters="price < 100").total
 
 
-def test_results_are_grouped_and_spread(client: TestClient, store: SearchEngine) -> None:
+def test_results_are_grouped_and_diversified(client: TestClient, store: SearchEngine) -> None:
     parameters = {"q": "backpack", "facets": "color", "group": "variants", "diversity": "0.5"}
     found = client.get("/v1/search", params=parameters).json()
     page = store.search("backpack", group="variants", diversity=0.5, facets=["color"])
@@ -36,7 +36,7 @@ def test_results_are_grouped_and_spread(client: TestClient, store: SearchEngine)
     assert found["facets"]["color"]["counts"][0]["count"] == page.facets["color"].counts[0].count
 
 
-def test_several_searches_are_answered_in_their_order(client: TestClient) -> None:
+def test_multi_search_keeps_the_order(client: TestClient) -> None:
     request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
     drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
     assert len(drill["hits"]) == 1
@@ -60,7 +60,7 @@ def test_several_searches_are_answered_in_their_order(client: TestClient) -> Non
         ({"diversity": 2}, "diversity"),
     ],
 )
-def test_what_is_invalid_is_refused_with_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
+def test_invalid_parameter_error_names_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
     answer = client.get("/v1/search", params=parameters)
     assert answer.status_code == 400
     fault = answer.json()["error"]
@@ -70,13 +70,13 @@ def test_what_is_invalid_is_refused_with_the_field(client: TestClient, parameter
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"q": "\\ud800"}', b'"text"', b""])
-def test_bodies_that_are_no_search_are_refused(client: TestClient, body: bytes) -> None:
+def test_invalid_bodies_are_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/v1/search", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code == 400
     assert "Traceback" not in answer.text
 
 
-def test_a_product_is_not_sent_twice_to_who_has_it(client: TestClient, store: SearchEngine) -> None:
+def test_product_supports_etags(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product
     first = client.get(f"/v1/products/{product.id}")
     assert first.json()["product"]["title"] == product.title
@@ -85,20 +85,20 @@ def test_a_product_is_not_sent_twice_to_who_has_it(client: TestClient, store: Se
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_similar_products_leave_out_the_one(client: TestClient, store: SearchEngine) -> None:
+def test_similar_products_exclude_the_product(client: TestClient, store: SearchEngine) -> None:
     product = store.search("drill").hits[0].product
     hits = client.get(f"/v1/products/{product.id}/similar", params={"size": 3}).json()["hits"]
     assert len(hits) == 3
     assert product.id not in {hit["product"]["id"] for hit in hits}
 
 
-def test_a_product_that_is_not_there_is_a_404(client: TestClient) -> None:
+def test_missing_product_is_a_404(client: TestClient) -> None:
     for path in ("/v1/products/nosuch", "/v1/products/nosuch/similar", "/v1/products/..%2f..%2fetc%2fpasswd"):
         answer = client.get(path)
         assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_product")
 
 
-def test_a_search_with_a_session_is_recorded_with_what_it_showed(client: TestClient, store: SearchEngine) -> None:
+def test_search_with_a_session_is_recorded_with_impressions(client: TestClient, store: SearchEngine) -> None:
     found = client.get("/v1/search", params={"q": "hammer", "size": 3, "page": 2, "session": "s1"}).json()
     events = events_of_query(store.root, found["query_id"])
     assert [event["kind"] for event in events].count(EventKind.QUERY) == 1
@@ -106,7 +106,7 @@ def test_a_search_with_a_session_is_recorded_with_what_it_showed(client: TestCli
     assert shown == {place: hit["product"]["id"] for place, hit in enumerate(found["hits"], 4)}
 
 
-def test_a_browser_that_asks_for_privacy_is_not_recorded(client: TestClient, store: SearchEngine) -> None:
+def test_privacy_header_disables_recording(client: TestClient, store: SearchEngine) -> None:
     request = {"q": "saw", "session": "s2"}
     private = client.get("/v1/search", params=request, headers={"Sec-GPC": "1"}).json()
     open_one = client.get("/v1/search", params=request).json()

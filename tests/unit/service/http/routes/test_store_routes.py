@@ -64,7 +64,7 @@ def shown(settings: Settings, name: str) -> Any:  # noqa: ANN401 - of any settin
     return describe_settings(SourcedSettings(settings))[table][key].value
 
 
-def test_every_setting_is_shown_and_who_says_it(calling: TestClient) -> None:
+def test_every_setting_is_shown_with_its_source(calling: TestClient) -> None:
     found = calling.get("/v1/settings").json()
     names = [f"{section}.{name}".removeprefix("index.") for section in found for name in found[section]]
     assert sorted(names) == sorted(setting_names())
@@ -83,7 +83,7 @@ def test_every_setting_is_shown_and_who_says_it(calling: TestClient) -> None:
     assert found["events"]["phone_regions"]["value"] == found["events"]["phone_regions"]["default"]
 
 
-def test_no_secret_is_told_but_that_there_is_one(calling: TestClient, tmp_path: Path) -> None:
+def test_secrets_are_masked(calling: TestClient, tmp_path: Path) -> None:
     assert SECRET not in repr(read_settings(tmp_path / "settings.toml"))
     answer = calling.get("/v1/settings")
     assert SECRET not in answer.text
@@ -99,14 +99,14 @@ def test_no_secret_is_told_but_that_there_is_one(calling: TestClient, tmp_path: 
     assert found["service"]["page_key"]["source"] == "file"
 
 
-def test_a_secret_that_is_said_to_be_empty_is_none() -> None:
+def test_empty_secret_is_shown_as_unset() -> None:
     settings = Settings.model_validate({"elasticsearch": {"password": ""}})
     sources = {"elasticsearch.password": SettingSource.ENVIRONMENT}
     described = describe_settings(SourcedSettings(settings, sources))["elasticsearch"]["password"]
     assert described.source == SettingSource.DEFAULT
 
 
-def test_whatever_is_called_like_a_secret_is_one() -> None:
+def test_settings_named_like_secrets_are_masked() -> None:
     for table, settings in describe_settings(SourcedSettings(Settings())).items():
         for name, each in settings.items():
             assert each.is_secret == bool(re.search("password|secret|token|(api|page)_key$", name)), (table, name)
@@ -133,17 +133,17 @@ def test_whatever_is_called_like_a_secret_is_one() -> None:
         ("", []),
     ],
 )
-def test_addresses_are_shown_without_what_may_be_secret(given: str, result: list[str]) -> None:
+def test_urls_are_shown_without_credentials(given: str, result: list[str]) -> None:
     settings = Settings.model_validate({"elasticsearch": {"url": given}})
     assert shown(settings, "elasticsearch.url") == result
 
 
-def test_an_address_of_one_is_masked_too() -> None:
+def test_single_url_is_masked() -> None:
     settings = Settings(service=ServiceSettings(traces=f"https://me:{SECRET}@otel.example/v1/traces?token={SECRET}"))
     assert shown(settings, "service.traces") == "https://***@otel.example/v1/traces?***"
 
 
-def test_nothing_is_changed_here(calling: TestClient) -> None:
+def test_settings_route_is_read_only(calling: TestClient) -> None:
     for method in ("PUT", "PATCH", "POST", "DELETE"):
         answer = calling.request(method, "/v1/settings", json={"service": {"port": 1}})
         fault = answer.json()["error"]
@@ -154,7 +154,7 @@ def test_nothing_is_changed_here(calling: TestClient) -> None:
     assert (answer.status_code, answer.headers["Allow"]) == (405, "GET")
 
 
-def test_it_is_for_administrators(store: SearchEngine, keys: KeyFile) -> None:
+def test_settings_route_needs_an_administrator(store: SearchEngine, keys: KeyFile) -> None:
     keys_of = {scope: {"X-API-Key": made(keys, scope)} for scope in Scope}
     with TestClient(create_app(store, ServiceSettings(keys=keys.path)), "http://search.example") as client:
         for method in ("GET", "PUT"):
@@ -165,7 +165,7 @@ def test_it_is_for_administrators(store: SearchEngine, keys: KeyFile) -> None:
         assert found["service"]["keys"]["value"] == str(keys.path)
 
 
-def test_the_description_has_an_example_of_the_same_shape(calling: TestClient) -> None:
+def test_openapi_example_has_the_response_shape(calling: TestClient) -> None:
     described = calling.get("/v1/openapi.json").json()["paths"]["/v1/settings"]
     assert set(described) == {"get"}
     example = described["get"]["responses"]["200"]["content"]["application/json"]["example"]
@@ -187,7 +187,9 @@ def ended(client: TestClient, place: str) -> Any:  # noqa: ANN401 - JSON
     return client.get(place).json()
 
 
-def test_a_rebuild_is_accepted_and_its_version_taken_up(own: TestClient, demo: DemoFiles, tmp_path: Path) -> None:
+def test_rebuild_task_publishes_and_the_engine_loads_the_version(
+    own: TestClient, demo: DemoFiles, tmp_path: Path
+) -> None:
     feed = Path(shutil.copy(demo.products, tmp_path / "feeds")).name
     product = own.get("/v1/search").json()["hits"][0]["product"]["id"]
     assert own.patch(f"/v1/products/{product}", json={"price": 1.25}).status_code == 200
@@ -201,7 +203,7 @@ def test_a_rebuild_is_accepted_and_its_version_taken_up(own: TestClient, demo: D
     assert own.get("/v1/tasks").json()[0]["id"] == finished["id"]
 
 
-def test_what_cannot_be_rebuilt_from_is_refused_before_it_is_accepted(own: TestClient) -> None:
+def test_invalid_rebuild_request_is_refused(own: TestClient) -> None:
     for feeds in (["nosuch.csv"], ["../index/keys.json"], [], ["/etc/passwd"]):
         answer = own.post("/v1/rebuild", json={"feeds": feeds})
         assert answer.status_code == 400
@@ -210,7 +212,7 @@ def test_what_cannot_be_rebuilt_from_is_refused_before_it_is_accepted(own: TestC
     assert own.get("/v1/tasks/nosuch").status_code == 404
 
 
-def test_a_shopper_is_forgotten_and_named_nowhere(own: TestClient, tmp_path: Path) -> None:
+def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
     product = own.get("/v1/search").json()["hits"][0]["product"]["id"]
     click = {"kind": "click", "product_id": product, "shopper": "anna@example.com"}
     assert own.post("/v1/events", json={"events": [click, {**click, "shopper": "bert"}]}).json()["stored"] == 2
