@@ -325,7 +325,7 @@ class TestOtherIndexes:
                 cluster.delete([theirs])
         assert store.forget([ANNA]) == 1
 
-    def test_versions_and_events_of_one_alias_never_meet(self, place: Alias, store: ElasticsearchEvents) -> None:
+    def test_versions_and_events_of_one_alias_are_separate(self, place: Alias, store: ElasticsearchEvents) -> None:
         store.append([CLICK, SEARCH])
         version = f"{place.settings.alias}-v000001"
         with closing(Cluster(place.settings)) as cluster:

@@ -63,7 +63,7 @@ def embedded(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
-def test_a_rebuild_into_a_cluster_has_them_and_live_changes_too(
+def test_rebuild_into_a_cluster_has_states_for_products_and_live_changes(
     embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
 ) -> None:
     settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})
@@ -82,7 +82,7 @@ def test_a_rebuild_into_a_cluster_has_them_and_live_changes_too(
 
 
 @pytest.mark.parametrize("vectors", ["faiss", "elasticsearch"])
-def test_another_encoder_encodes_what_is_in_a_cluster(
+def test_other_encoder_reencodes_a_cluster_index(
     embedded: Path, elasticsearch: Server, cache: Path, tmp_path: Path, vectors: str
 ) -> None:
     settings = settings_for(elasticsearch).model_copy(update={"vectors": vectors})

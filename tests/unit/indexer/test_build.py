@@ -201,7 +201,7 @@ class TestInterruption:
 
 
 class TestRepair:
-    def test_an_unchanged_catalog_is_published_again_when_the_newest_version_is_damaged(self, built: Shop) -> None:
+    def test_unchanged_catalog_is_published_again_after_damage(self, built: Shop) -> None:
         built.rebuild(replaced(CATALOG, 0, title="saw"))
         damage(built.store.version_folder("v000002") / "products.jsonl")
         assert built.store.serving()[1]

@@ -44,7 +44,7 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
+def test_rules_are_saved_shown_and_deleted(root: Path, file: Path) -> None:
     assert "No rules." in shown("rules", "list", root)
     assert f"Revision 1: 2 rules are in place. To undo: shelfwise rules restore {root} 0" in shown(
         "rules", "put", root, file, "--by", "m7"
@@ -63,7 +63,7 @@ def test_rules_are_put_shown_and_taken_away(root: Path, file: Path) -> None:
     assert [each["id"] for each in document("rules", "list", root)["rules"]] == ["drills", "returns"]
 
 
-def test_what_is_shown_can_be_put_again(root: Path, file: Path, tmp_path: Path) -> None:
+def test_shown_rule_can_be_saved_again(root: Path, file: Path, tmp_path: Path) -> None:
     shown("rules", "put", root, file)
     saved = tmp_path / "saved.json"
     saved.write_text(shown("rules", "show", root, "drills"))
@@ -89,7 +89,7 @@ def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
     assert "redirect: none now, /returns then" in redirected
 
 
-def test_relevance_settings_are_put_shown_and_restored(root: Path, tmp_path: Path) -> None:
+def test_relevance_settings_are_saved_shown_and_restored(root: Path, tmp_path: Path) -> None:
     settings, saved = tmp_path / "relevance.toml", tmp_path / "saved.json"
     settings.write_text('cutoff = 0.5\ntypo_tolerance = "off"\nsignals = [{ field = "price", weight = 10 }]')
     preview = shown("relevance", "preview", root, "cordles dril", settings, "--size", "5")
@@ -109,7 +109,7 @@ def test_relevance_settings_are_put_shown_and_restored(root: Path, tmp_path: Pat
         shown("relevance", "put", root, settings)
 
 
-def test_a_search_shows_which_rules_took_part(root: Path, file: Path) -> None:
+def test_search_shows_the_applied_rules(root: Path, file: Path) -> None:
     shown("rules", "put", root, file)
     text = shown("search", root, "drill", "--explain")
     assert "rules: drills" in text
@@ -118,7 +118,7 @@ def test_a_search_shows_which_rules_took_part(root: Path, file: Path) -> None:
     assert "rule" not in shown("search", root, "drill", "--no-rules")
 
 
-def test_what_cannot_be_used_is_refused(root: Path, tmp_path: Path) -> None:
+def test_invalid_rule_is_refused(root: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.json"
     bad.write_text('{"id": "a", "actions": [{"kind": "boost", "filters": "colr = red"}]}')
     with pytest.raises(RuleError, match="did you mean"):
@@ -134,7 +134,7 @@ EXAMPLE = Example("grey divano", "grey sofa", 7, 0.5, 0.61)
 PROPOSAL = Proposal("0a1b2c3d4e5f", SynonymKind.ONE_WAY, ("divano",), ("sofa",), 7, 0.5, 0.61, (EXAMPLE,))
 
 
-def test_they_are_put_listed_and_taken_away(root: Path) -> None:
+def test_synonyms_are_saved_listed_and_deleted(root: Path) -> None:
     assert "No synonyms." in shown("synonyms", "list", root)
     assert "Revision 1: 1 synonym is in place." in shown("synonyms", "put", root, "sofa, divano", "--by", "m7")
     assert "Nothing is other than it was at revision 1" in shown("synonyms", "put", root, "sofa,  divano")
@@ -158,7 +158,7 @@ def test_they_are_put_listed_and_taken_away(root: Path) -> None:
     assert (first["revision"], first["who"], first["before"]) == (1, "m7", None)
 
 
-def test_what_is_exported_can_be_imported(root: Path, tmp_path: Path) -> None:
+def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text("# ours\nsofa, divano\nhdd => hard disk\n移动电源, 充电宝\n", encoding="utf-8")
     assert document("synonyms", "import", root, path, "--by", "m7") == {"before": 0, "revision": 1}
@@ -182,7 +182,7 @@ def test_proposals_are_accepted_and_declined(root: Path) -> None:
     assert document("synonyms", "proposals", root) == []
 
 
-def test_what_cannot_be_a_synonym_is_refused(root: Path, tmp_path: Path) -> None:
+def test_invalid_synonym_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(SynonymError, match="nothing to be a synonym of"):
         shown("synonyms", "put", root, "sofa")
     with pytest.raises(SynonymError, match="there is no proposal 'nowhere'"):
@@ -204,7 +204,7 @@ def files(tmp_path: Path) -> None:
     (tmp_path / "draft.toml").write_text(DRAFT)
 
 
-def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> None:
+def test_experiments_are_saved_listed_and_stopped(root: Path, tmp_path: Path) -> None:
     assert "No experiments" in shown("experiments", "list", root)
     assert "merging is stored" in shown("experiments", "put", root, tmp_path / "split.toml", "--by", "m7")
     assert document("experiments", "put", root, tmp_path / "split.toml") == {"changed": False}
@@ -217,7 +217,7 @@ def test_experiments_are_put_listed_and_stopped(root: Path, tmp_path: Path) -> N
     assert "was over already" in shown("experiments", "stop", root, "merging")
 
 
-def test_what_cannot_be_an_experiment_is_refused(root: Path, tmp_path: Path) -> None:
+def test_invalid_experiment_is_refused(root: Path, tmp_path: Path) -> None:
     run("experiments", "put", root, tmp_path / "split.toml")
     (tmp_path / "split.toml").write_text(SPLIT + "share = 0.5\n")
     for arguments, error in (
@@ -242,7 +242,7 @@ def test_a_ranker_that_the_index_lacks_is_refused(root: Path, tmp_path: Path) ->
     assert "rrf (ranker off)" in shown("experiments", "list", root)
 
 
-def test_a_report_says_what_came_of_it(root: Path, tmp_path: Path) -> None:
+def test_report_shows_the_outcome(root: Path, tmp_path: Path) -> None:
     for name in ("split.toml", "draft.toml"):
         run("experiments", "put", root, tmp_path / name)
     record_searches(root, 40)

@@ -166,7 +166,7 @@ class TestCoViews:
             "无线/耳机": [("a", 0.5)],
         }
 
-    def test_an_empty_one_says_nothing(self, tmp_path: Path) -> None:
+    def test_empty_file_has_no_values(self, tmp_path: Path) -> None:
         write_coviews(tmp_path, NO_COVIEWS, MADE)
         assert len(read_coviews(tmp_path)) == 0
 
@@ -210,7 +210,7 @@ class TestPopularity:
         doubled = {name: 2 * score for name, score in scores.items()}
         assert Popularity.of_scores(doubled) == Popularity.of_scores(scores)
 
-    def test_an_empty_one_says_nothing(self, tmp_path: Path) -> None:
+    def test_empty_file_has_no_values(self, tmp_path: Path) -> None:
         write_popularity(tmp_path, {}, MADE)
         assert read_popularity(tmp_path) == NO_POPULARITY
         assert NO_POPULARITY.of(["a"]).tolist() == [0]
