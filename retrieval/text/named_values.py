@@ -31,6 +31,8 @@ _LEAST_AGREEMENT = 0.5
 """The share of a phrase's products with the value among those with the value or the phrase in their titles: "office" in
 a title is rarely the brand Office."""
 _MOST_WORDS, _MOST_CHARACTERS = 4, 8
+_MOST_NAMED = 8
+"""Values of one query: each costs a filter over the candidates."""
 _TOKEN = re.compile(rf"[a-z0-9]+|[{HAN}]+")
 _WORDS = re.compile(rf"[a-z]{{2}}|[{HAN}]{{2}}|[a-z]\d|\d[a-z]")
 _PARTS = re.compile(r"[/,&+;]|\band\b")
@@ -66,14 +68,16 @@ class NamedValues:
         (folder / VALUES_FILE).write_bytes(format_json(self.by_phrase))
 
     def find(self, folded: str) -> list[NamedValue]:
-        """The values that a folded query names, from left to right; of overlapping ones the first and longest."""
+        """The first values (at most 8) that a folded query names, in order; of overlapping ones the longest."""
         found: list[NamedValue] = []
         end = 0
         for phrase, start, stop in _phrases(folded) if self.by_phrase else ():
             fields = self.by_phrase.get(phrase)
-            if fields and start >= end:
+            if fields and start >= end and all(each.values is not fields for each in found):
                 found.append(NamedValue(start, stop, fields))
                 end = stop
+            if len(found) == _MOST_NAMED:
+                break
         return found
 
 

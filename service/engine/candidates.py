@@ -380,7 +380,11 @@ class Stages:
         """The products nearest to the part of a query that may name a type."""
         if voting == request.text or not len(nearest.rows):
             return nearest
-        return self._snapshot.vectors.search(self._encode(voting, reads_tokens=False).vector, _VOTERS)
+        try:
+            vector = self._encode(voting, reads_tokens=False).vector
+        except EncoderError:
+            return nearest
+        return self._snapshot.vectors.search(vector, _VOTERS)
 
     def _preferred(
         self, request: ResolvedRequest, rows: Rows, is_eligible: NDArray[np.bool_]

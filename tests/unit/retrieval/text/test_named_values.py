@@ -42,6 +42,7 @@ VALUES = derive_values(lambda: CATALOG)
         ("xl shirt", [("xl", {"attributes.size": ["XL"]})]),
         ("极屿红色耳机", [("极屿", {"brand": ["极屿"]}), ("红色", {"attributes.颜色": ["红色"]})]),
         ("chippy", []),
+        ("hp hp hp " * 1_000, [("hp", {"brand": ["HP"]})]),
         ("", []),
     ],
 )
