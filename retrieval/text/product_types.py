@@ -69,6 +69,14 @@ def head_phrases(text: str, brand: str = "") -> list[Phrase]:
     return [phrase for phrase in phrases if phrase][:_MOST_SEGMENTS]
 
 
+def type_phrase(name: str) -> Phrase:
+    """The phrase of the type that a name is of; empty where it is of several, or has words that a type leaves out, as
+    "drill for kids"."""
+    phrases = head_phrases(name)
+    is_whole = ["".join(map(word_term, fold(name).split()))] == ["".join(phrase) for phrase in phrases]
+    return phrases[0] if is_whole and len(phrases[0]) <= MOST_WORDS else ()
+
+
 def without_numbers(text: str) -> str:
     """A text, folded, without quantities and other words that have digits: "laptop" of "15 inch i7 laptop"."""
     words = _QUANTITY.sub(" ", fold(text)).split()
@@ -119,11 +127,13 @@ class TypeNames:
 
     by_title: str = ""
     by_category: str = ""
+    by_rule: str = ""
+    """The only one where a rule gives one."""
 
     @property
     def name(self) -> str:
         """The one to show where one is shown."""
-        return self.by_title or self.by_category
+        return self.by_rule or self.by_title or self.by_category
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -139,6 +149,8 @@ class ProductTypes:
     """Both types of products that live changes replaced or added, by row."""
     heads: Mapping[str, Sequence[int]] = field(default_factory=dict)
     """The numbers of the types by the term of their head."""
+    given: Mapping[int, str] = field(default_factory=dict)
+    """The names of the types that rules give to products, by row."""
 
     @classmethod
     def open(cls, folder: Path, products: int) -> ProductTypes:
@@ -172,6 +184,20 @@ class ProductTypes:
         """These types with those of changed products; what is gone, or of a type that is new, has none."""
         found = {row: (-1, -1) if product is None else self._classify(product) for row, product in products.items()}
         return replace(self, changed=MappingProxyType({**self.changed, **found}))
+
+    def with_given(self, names: Mapping[int, str]) -> ProductTypes:
+        """These types with those that rules give to products, by row, instead of their own. A name is one that
+        `type_phrase` knows; the catalog need not have its type."""
+        phrases, heads, numbers = [*self.phrases], {**self.heads}, dict[str, int]()
+        for name in dict.fromkeys(names.values()):
+            phrase = type_phrase(name)
+            same = [number for number in heads.get(phrase[-1], ()) if phrases[number] == phrase]
+            numbers[name] = same[0] if same else len(phrases)
+            if not same:
+                heads[phrase[-1]] = (*heads.get(phrase[-1], ()), len(phrases))
+                phrases.append(phrase)
+        changed = {**self.changed, **{row: (numbers[name], -1) for row, name in names.items()}}
+        return replace(self, phrases=phrases, heads=heads, changed=MappingProxyType(changed), given=names)
 
     def named(
         self, query: str, words: int, synonyms: Mapping[Phrase, Sequence[Phrase]] = MappingProxyType({})
@@ -226,6 +252,8 @@ class ProductTypes:
 
     def names_of(self, row: int, product: Product) -> TypeNames:
         """The types of the product at a row in its own words."""
+        if row in self.given:
+            return TypeNames(by_rule=self.given[row])
         texts = product.title, product.category[-1] if product.category else ""
         numbers = self._at(np.array([row]))[:, 0].tolist()
         pairs = zip(numbers, texts, strict=True)

@@ -29,6 +29,7 @@ from service.curation.rules import (
     Action,
     Boost,
     Bury,
+    Classify,
     Hide,
     Match,
     Pin,
@@ -180,6 +181,8 @@ def _action_text(action: Action) -> str:
             return f"only {filters}"
         case Redirect(url):
             return f"redirect to {url}"
+        case Classify(name, products, filters):
+            return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
 
 
 def _change_document(change: RuleChange) -> dict[str, object]:

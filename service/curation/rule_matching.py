@@ -13,7 +13,7 @@ from retrieval.filters.conditions import AllOf, Condition, NotThat
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.text.analysis import AnalyzedText, Analyzer
-from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule
+from service.curation.rules import Action, Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,14 @@ class Lift:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenType:
+    """The name of the type that products of a condition have."""
+
+    condition: Condition
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class Effect:
     """The actions of all rules that match a search, in the order of priority."""
 
@@ -48,6 +56,7 @@ class Effect:
     redirect: str = ""
     excluded_by: tuple[str, ...] = ()
     """The rules that `where` is of."""
+    types: tuple[GivenType, ...] = ()
 
     def condition(self, filters: Condition | None) -> Condition | None:
         """`where` together with the shopper's filter."""
@@ -105,6 +114,10 @@ class CompiledRules:
                     ready.append(_compile(rule, catalog, analyzer))
                 except RuleError as error:
                     self.faults[rule.id] = str(error)
+        ready.sort(key=lambda each: (-each.rule.priority, each.rule.id))
+        self.types = tuple(chain.from_iterable(each.effect.types for each in ready))
+        """Of those that a product passes the first counts."""
+        ready = [each for each in ready if each.effect.rules]
         common = Counter(term for each in ready for term in each.terms)
         self._by_text: dict[str, list[_CompiledRule]] = {}
         self._by_term: dict[str, list[_CompiledRule]] = {}
@@ -183,10 +196,13 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             moved = _condition(rule, place, filters, catalog)
             signed = strength if isinstance(action, Boost) else -strength
             return Effect(rules, lifts=() if moved is None else (Lift(moved, signed, rule.id),))
-        case Hide(products, filters):
+        case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
             named = (catalog.compile(In("id", products)),) if products else ()
-            found = _condition(rule, place, filters, catalog)
-            hidden = tuple(NotThat(each) for each in (*named, found) if each is not None)
+            found = (*named, _condition(rule, place, filters, catalog))
+            if isinstance(action, Classify):
+                # It is about no search in particular, so that it takes part in none.
+                return Effect(types=tuple(GivenType(each, action.type) for each in found if each is not None))
+            hidden = tuple(NotThat(each) for each in found if each is not None)
             return Effect(rules, where=hidden, excluded_by=rules)
         case Restrict(filters):
             only = _condition(rule, place, filters, catalog)
@@ -225,4 +241,5 @@ def _together(effects: Sequence[Effect]) -> Effect:
         tuple(lift for effect in effects for lift in effect.lifts),
         next((effect.redirect for effect in effects if effect.redirect), ""),
         tuple(dict.fromkeys(rule for effect in effects for rule in effect.excluded_by)),
+        tuple(chain.from_iterable(effect.types for effect in effects)),
     )

@@ -16,6 +16,7 @@ import msgspec
 
 from retrieval.errors import FilterError, RuleError, close_names, suggest_names
 from retrieval.filters.parser import parse_filter
+from retrieval.text.product_types import MOST_WORDS, type_phrase
 from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, check_text, read_document
 
 
@@ -96,7 +97,17 @@ class Redirect:
     """With http or https, or a path that begins with one slash."""
 
 
-Action = Pin | Boost | Bury | Hide | Restrict | Redirect
+@dataclass(frozen=True, slots=True)
+class Classify:
+    """Gives a type to products in all searches: to those of these ids, and those that an expression lets through."""
+
+    type: str
+    """Its name: "washing machine"."""
+    products: tuple[str, ...] = ()
+    filters: str = ""
+
+
+Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Classify
 
 KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
 """The actions by their names in JSON and TOML."""
@@ -223,8 +234,8 @@ def _converted(document: Mapping[str, object], wanted: type[Made], place: str) -
 MOST_ACTIONS = 20
 MOST_PINS = 100
 """Products that one rule pins."""
-MOST_HIDDEN = 1_000
-"""Products that one rule hides by their ids."""
+MOST_NAMED = 1_000
+"""Products that one rule hides, or gives a type, by their ids."""
 LAST_POSITION = 1_000
 """Where a product may be pinned at most."""
 STRONGEST = 10.0
@@ -234,6 +245,7 @@ LONGEST_QUERY = 500
 LONGEST_FILTER = 2_000
 LONGEST_PRODUCT = 256
 LONGEST_URL = 2_000
+LONGEST_TYPE = 100
 HIGHEST_PRIORITY = 1_000_000
 
 
@@ -262,6 +274,9 @@ def _check(rule: Rule) -> None:
     _check_number(f"{place}actions: their number", len(rule.actions), 1, MOST_ACTIONS)
     for number, action in enumerate(rule.actions):
         _check_action(f"{place}actions[{number}].", action)
+    if rule.when != When() and any(isinstance(action, Classify) for action in rule.actions):
+        message = f"{place}when: must be left out where an action is classify: a product has its type in all searches"
+        raise RuleError(message, field="when")
     pinned = [product for action in rule.actions if isinstance(action, Pin) for product in action.products]
     _check_number(f"{place}actions: the number of pinned products", len(pinned), 0, MOST_PINS)
     if len(set(pinned)) < len(pinned):
@@ -295,10 +310,12 @@ def _check_action(place: str, action: Action) -> None:
             if not 0 < strength <= STRONGEST:
                 message = f"{place}strength: is {strength:g}, it must be above 0 and at most {STRONGEST:g}"
                 raise RuleError(message, field="strength")
-        case Hide(products, filters):
-            _check_number(f"{place}products: their number", len(products), 0, MOST_HIDDEN)
+        case Hide(products=products, filters=filters) | Classify(products=products, filters=filters):
+            _check_number(f"{place}products: their number", len(products), 0, MOST_NAMED)
             _check_products(place, products)
             _check_filter(f"{place}filters", filters, must=not products)
+            if isinstance(action, Classify):
+                _check_type(f"{place}type", action.type)
         case Restrict(filters):
             _check_filter(f"{place}filters", filters, must=True)
         case Redirect(url):
@@ -316,6 +333,13 @@ def _check_filter(place: str, filters: str, *, must: bool = False) -> None:
         parse_filter(filters)
     except FilterError as error:
         raise RuleError(f"{place}: {error}", field="filters") from error
+
+
+def _check_type(place: str, name: str) -> None:
+    check_text(place, name, LONGEST_TYPE, RuleError, must=True)
+    if not type_phrase(name):
+        right = f"it must name one type of product by at most {MOST_WORDS} words, such as washing machine"
+        raise RuleError(f"{place}: is {name[:60]!r}; {right}", field="type")
 
 
 def _check_url(place: str, url: str) -> None:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from retrieval.errors import RelevanceError, RuleError, SynonymError, UnknownFieldError
+from retrieval.errors import ClusterError, RelevanceError, RuleError, SynonymError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
+from retrieval.index.keyword import Selection
 from retrieval.records import Page
 from retrieval.store.products import FieldWeights
 from retrieval.text.analysis import Analyzer, phrase_key
@@ -91,11 +92,37 @@ class ServedRules(ServedDocuments[Rule, RuleChange, CompiledRules | None]):
     def __init__(self, root: Path) -> None:
         self.store = RuleStore(root)
         super().__init__(self.store, compile_rules, lambda compiled: compiled.notices if compiled else ())
+        self._typed: tuple[Snapshot, CompiledRules | None, Snapshot] | None = None
+        """The version that rules last gave types to, the rules, and the version with these types."""
+
+    def typed(self, snapshot: Snapshot) -> Snapshot:
+        """A version whose products have the types that rules give them; the same object while nothing changes. While
+        the cluster does not answer, they have their own."""
+        typed, rules = self._typed, self.compiled(snapshot)
+        if typed and typed[0] is snapshot and typed[1] is rules:
+            return typed[2]
+        try:
+            found = with_given_types(snapshot, rules)
+        except ClusterError:
+            return snapshot
+        self._typed = (snapshot, rules, found)
+        return found
 
 
 def compile_rules(rules: Sequence[Rule], snapshot: Snapshot) -> CompiledRules | None:
     """Rules compiled for a snapshot's version; None where there are none."""
     return CompiledRules(rules, snapshot.catalog, snapshot.analyzer) if rules else None
+
+
+def with_given_types(snapshot: Snapshot, rules: CompiledRules | None) -> Snapshot:
+    """A version whose products have the types that rules give them. Raises ClusterError where its cluster fails."""
+    if rules is None or not rules.types:
+        return snapshot
+    names: dict[int, str] = {}
+    for each in reversed(rules.types):
+        rows = snapshot.keyword.select(Selection(where=each.condition, everything=True))
+        names |= dict.fromkeys(rows.tolist(), each.name)
+    return replace(snapshot, types=snapshot.types.with_given(names))
 
 
 class DocumentEditor(Generic[Entry, Change]):

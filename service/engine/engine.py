@@ -35,6 +35,7 @@ from service.engine.editors import (
     ServedSynonyms,
     compile_relevance,
     compile_rules,
+    with_given_types,
 )
 from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
@@ -208,8 +209,10 @@ class SearchEngine:
             # Without its keyword index an engine does not know which words the catalog lacks.
             correction = None if unavailable else self._suggester.did_you_mean(snapshot, text, settings, visible)
             may_correct = request.correct and settings.typo_tolerance is TypoTolerance.ON
-            last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             rules, limits, signals = self._rules_for(snapshot, request.rules), relevance.limits, relevance.signals
+            is_stored = request.rules is True
+            snapshot = self._rules.typed(snapshot) if is_stored else with_given_types(snapshot, rules)
+            last = self._ranker.stage(snapshot, tuple(request.history), request.ranker)
             stages = Stages(snapshot, self._executor, last, encodings, limits, signals)
 
             def find(text: str, completions: Sequence[Completion]) -> Page:
@@ -360,7 +363,7 @@ class SearchEngine:
 
     def product_types(self, product_id: str) -> TypeNames:
         """The types of one product; raises UnknownProductError where there is none of this id."""
-        snapshot = self.snapshot
+        snapshot = self._rules.typed(self.snapshot)
         row = row_of(snapshot, product_id)
         return snapshot.types.names_of(row, snapshot.products[row])
 

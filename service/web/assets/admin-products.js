@@ -7,7 +7,7 @@ import { el, fill } from "./dom.js";
 import { mark } from "./picture.js";
 
 const AVAILABLE = ["", "in_stock", "out_of_stock", "preorder", "backorder"].map((each) => [each, each.replaceAll("_", " ") || "unknown"]);
-const SOURCES = { by_title: "by its title", by_category: "by its category" };
+const SOURCES = { by_rule: "by a rule", by_title: "by its title", by_category: "by its category" };
 
 export function productsPart(given) {
   const id = field("Product id", { name: "id", required: true, maxlength: 1000, value: given, wide: true });

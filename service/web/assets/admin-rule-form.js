@@ -12,6 +12,7 @@ const KINDS = {
   hide: { name: "Hide", fields: { products: "Ids, with commas", filters: "What this lets through" } },
   restrict: { name: "Show only", fields: { filters: "What this lets through" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
+  classify: { name: "Give a type", fields: { type: "Type", products: "Ids, with commas", filters: "What this lets through" } },
 };
 const NUMBERS = new Set(["position", "strength"]);
 

@@ -10,7 +10,7 @@ import pytest
 from retrieval.errors import StoreDamagedError
 from retrieval.records import Product
 from retrieval.text.analysis import Analyzer
-from retrieval.text.product_types import ROWS_FILE, ProductTypes, TypeNames, head_phrases, type_synonyms
+from retrieval.text.product_types import ROWS_FILE, ProductTypes, TypeNames, head_phrases, type_phrase, type_synonyms
 from retrieval.text.synonyms import Synonyms
 
 TYPES = ProductTypes.of(
@@ -101,6 +101,39 @@ def test_a_live_change_gives_a_product_its_type() -> None:
     changed = TYPES.with_changes({1: None, 9: Product("n", "Torvane Brushless Cordless Drill, 12V")})
     assert [changed.name_of(row) for row in (0, 1, 9, 10)] == ["cordless drill", "", "cordless drill", ""]
     assert TYPES.name_of(1) == "hammer drill", "the types of the version stay as they are"
+
+
+def test_types_of_rules_replace_those_of_products() -> None:
+    given = TYPES.with_given({0: "Drills", 3: "Washing Machine", 9: "washing machines"})
+    assert [given.name_of(row) for row in (0, 1, 3, 9)] == ["drill", "hammer drill", "wash machin", "wash machin"]
+    assert len(given.phrases) == len(TYPES.phrases) + 1
+    wanted = given.named("washing machine", 2)
+    assert wanted is not None
+    assert wanted.is_sure
+    assert given.agreements(wanted, ROWS).tolist() == [0, 0, 0, 1]
+    assert given.names_of(3, Product("p", "Mug")) == TypeNames(by_rule="Washing Machine")
+    assert TYPES.named("washing machine", 2) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "phrase"),
+    [
+        ("Washing  Machines", "wash machin"),
+        ("T-shirt", "t-shirt"),
+        ("men's running shoes", "men's run shoe"),
+        ("洗衣机", "洗衣机"),
+        ("drill for kids", ""),
+        ("drill, cordless", ""),
+        ("drill 12V", ""),
+        ("very long cordless drill", ""),
+        ("a", ""),
+        ("red", ""),
+        (" ", ""),
+        ("\ud800", ""),
+    ],
+)
+def test_name_of_one_type_is_a_phrase(name: str, phrase: str) -> None:
+    assert " ".join(type_phrase(name)) == phrase
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind
 from retrieval.text.analysis import AnalyzedText, Analyzer
 from retrieval.text.synonyms import SynonymRule, Synonyms
 from service.curation.rule_matching import MOST_LIFTS, MOST_MATCHING, NOTHING, CompiledRules, PinnedProduct
-from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
+from service.curation.rules import Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.engine.search import PinnedRow, weave
 
 KINDS = {
@@ -71,6 +71,23 @@ def matches(when: When, text: str, filters: str = "", now: float = 0.0) -> bool:
 )
 def test_rule_applies_to_its_query(match: Match, query: str, text: str, holds: bool) -> None:
     assert matches(When(query, match), text) == holds
+
+
+def test_types_of_rules_are_ordered_by_priority_and_apply_to_no_search() -> None:
+    rules = compiled(
+        Rule("a", (Classify("drill", filters="price < 9"), Classify("bit", ("x",))), priority=-1),
+        Rule("b", (Classify("saw", ("y",), "brand = Bosch"), Redirect("/b"))),
+        Rule("c", (Classify("lamp", ("x",)),), enabled=False),
+        Rule("d", (Classify("lamp", filters="colr = red"),)),
+    )
+    assert [(each.name, each.condition) for each in rules.types] == [
+        ("saw", condition("id = y")),
+        ("saw", condition("brand = Bosch")),
+        ("drill", condition("price < 9")),
+        ("bit", condition("id = x")),
+    ]
+    assert rules.effect(texts("drill"), None, 0.0).rules == ("b",)
+    assert "no field 'colr'" in rules.faults["d"]
 
 
 @pytest.mark.parametrize("text", ["", "drill", "!!!", "\ud800"])

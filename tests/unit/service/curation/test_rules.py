@@ -21,10 +21,12 @@ from service.curation.rules import (
     LONGEST_QUERY,
     LONGEST_URL,
     MOST_ACTIONS,
+    MOST_NAMED,
     MOST_PINS,
     Action,
     Boost,
     Bury,
+    Classify,
     Hide,
     Match,
     Pin,
@@ -47,6 +49,7 @@ ACTIONS = (
     | st.builds(Hide, st.lists(IDS).map(tuple), IDS)
     | st.builds(Restrict, IDS)
     | st.builds(Redirect, IDS)
+    | st.builds(Classify, IDS, st.lists(IDS).map(tuple), IDS)
 )
 MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
 WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS)
@@ -80,6 +83,7 @@ def test_default_values_are_omitted() -> None:
         ('{"id": "a", "actions": [{"kind": "pin", "products": "x"}]}', "actions[0]: products: Expected `array`"),
         ('{"id": "a", "actions": [{"kind": "pin", "products": [], "position": 1.5}]}', "position: Expected `int`"),
         ('{"id": "a", "actions": [{"kind": "boost"}]}', "missing required field `filters`"),
+        ('{"id": "a", "actions": [{"kind": "classify"}]}', "actions[0]: Object missing required field `type`"),
         ('{"id": "a", "actions": [{"kind": "boost", "filter": "x"}]}', "no field 'filter'; did you mean filters?"),
         ('{"id": "a", "when": {"qurey": "x"}, "actions": []}', "rule 'a': when: no field 'qurey'; did you mean query?"),
         ('{"id": "a", "when": {"match": "some"}, "actions": []}', "rule 'a': when: match: Invalid enum value 'some'"),
@@ -168,6 +172,10 @@ def test_valid_rule_is_unchanged() -> None:
         ({"actions": (Redirect("/a"),) * (MOST_ACTIONS + 1)}, f"1 to {MOST_ACTIONS}"),
         ({"actions": (Pin(("a",)), Pin(("a",), 9))}, "'a' is pinned twice"),
         ({"actions": ("pin",)}, "holds what no rule may hold"),
+        (
+            {"actions": (Redirect("/a"), Classify("drill", ("B1",)))},
+            "when: must be left out where an action is classify",
+        ),
         ({"when": When("drill")}, "when.match: is any, but"),
         ({"when": When("  ", Match.EXACT)}, "when.match: is exact, and when.query is missing"),
         ({"when": When("d" * (LONGEST_QUERY + 1), Match.EXACT)}, "when.query: has 501 characters"),
@@ -198,6 +206,14 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], told: str) -
         (Boost("a" * (LONGEST_FILTER + 1)), "filters: has 2,001 characters"),
         (Hide(), "filters: is empty"),
         (Restrict("price ="), "filters: column 8"),
+        (Classify("", ("a",)), "type: is empty"),
+        (
+            Classify("drill for kids", ("a",)),
+            "type: is 'drill for kids'; it must name one type of product by at most 3",
+        ),
+        (Classify("drill"), "filters: is empty"),
+        (Classify("drill", filters="price ="), "filters: column 8"),
+        (Classify("drill", tuple(map(str, range(MOST_NAMED + 1)))), "products: their number: is 1,001"),
     ],
 )
 def test_invalid_action_error_has_its_number(action: Action, told: str) -> None:

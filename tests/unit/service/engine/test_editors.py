@@ -21,9 +21,23 @@ from retrieval.progress import NullProgress
 from retrieval.records import Product
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
+from retrieval.text.product_types import TypeNames
 from retrieval.text.synonyms import Synonyms
 from service.cli.verify import verify_version
-from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, RuleStore, When
+from service.curation.rules import (
+    Action,
+    Boost,
+    Bury,
+    Classify,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    RuleStore,
+    When,
+)
 from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
 from service.demo import DemoFiles
 from service.engine.candidates import Stages
@@ -112,6 +126,47 @@ def test_an_index_with_damaged_rules_is_opened(root: Path) -> None:
     with SearchEngine.open(root) as opened:
         assert opened.search("drill").hits
         assert "rules.sqlite is damaged" in opened.notices[0]
+
+
+def test_classify_rule_gives_a_product_its_type_until_it_is_removed(live: SearchEngine, root: Path) -> None:
+    live.upsert([Product("odd", "Drill Kettle", price=1.0)])
+
+    def first(engine: SearchEngine) -> list[str]:
+        by_price = engine.search("drill", size=1, sort="price")
+        return [*ids(engine.search("drill", size=1, stage="merged")), *ids(by_price)]
+
+    before = first(live)
+    assert "odd" not in before
+    assert live.product_types("odd") == TypeNames(by_title="kettle")
+    rules = [Rule("kettle", (Classify("drill", ("odd",)),))]
+    preview = live.rules.preview("drill", rules, stage="merged")
+    shown = next(move for move in (*preview.moved, *preview.gained) if move.product == "odd")
+    assert (shown.after, shown.product_type) == (1, "drill")
+    assert first(live) == before
+    live.rules.put(rules)
+    assert first(live) == ["odd", "odd"]
+    assert live.product_types("odd") == TypeNames(by_rule="drill")
+    assert live.search("drill").rules == ()
+    assert "odd" not in ids(live.search("drill", size=1, stage="merged", rules=False))
+    with SearchEngine.open(root) as opened:
+        assert first(opened) == ["odd", "odd"]
+    live.rules.delete(["kettle"])
+    assert first(live) == before
+
+
+def test_classify_rule_adds_a_type_for_products_that_pass_its_filter(live: SearchEngine) -> None:
+    front = {"load": "front"}
+    live.upsert([Product(name, "Laundry Washing Machine Deluxe", attributes=front) for name in ("w1", "w2")])
+    live.rules.put([Rule("washers", (Classify("Washing Machines", filters="load = front"),))])
+    found = live.search("washing machine", sort="price")
+    assert [(hit.product.id, hit.product_type) for hit in found.hits] == [
+        ("w1", "Washing Machines"),
+        ("w2", "Washing Machines"),
+    ]
+    assert found.product_type == "washing machine"
+    live.patch("w2", **{"attributes.load": "top"})
+    assert ids(live.search("washing machine", sort="price")) == ["w1"]
+    assert live.product_types("w2").by_rule == ""
 
 
 def test_similar_products_respect_hide_rules(live: SearchEngine) -> None:
