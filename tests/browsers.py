@@ -98,7 +98,7 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
         context.add_init_script(f"localStorage.setItem('shelfwise.consent', '\"{'yes' if consent else 'no'}\"')")
     visit = Visit(context.new_page())
     visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
-    visit.page.on("console", lambda said: visit.faults.append(said.text) if said.type == "error" else None)
+    visit.page.on("console", lambda message: visit.faults.append(message.text) if message.type == "error" else None)
     visit.page.on("request", visit.saw)
     try:
         yield visit

@@ -86,11 +86,11 @@ class Worker(Protocol):
 
 def pytest_configure(config: pytest.Config) -> None:
     """The process that the user started owns the servers of the run; pytest-xdist's workers are told where they are."""
-    told = getattr(config, "workerinput", None)
-    if told is None:
+    worker_input = getattr(config, "workerinput", None)
+    if worker_input is None:
         config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())
     else:
-        config.stash[SERVERS] = SharedServers(Path(told["servers_folder"]), told["servers_owner"])
+        config.stash[SERVERS] = SharedServers(Path(worker_input["servers_folder"]), worker_input["servers_owner"])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -63,10 +63,10 @@ def aliased(url: str, **more: object) -> Iterator[Alias]:
             cluster.delete([state.name for state in cluster.states(named)])
 
 
-def event(number: int, **said: object) -> StoredEvent:
+def event(number: int, **values: object) -> StoredEvent:
     """An event whose key is a number; a click at the beginning of December unless it says otherwise."""
     plain = _NOTHING._replace(key=number.to_bytes(16, "big"), product_id=f"p{number}")
-    return plain._replace(**said)  # type: ignore[arg-type]
+    return plain._replace(**values)  # type: ignore[arg-type]
 
 
 def at(day: int, ms: int = 0) -> int:

@@ -123,7 +123,7 @@ class Expected:
         """The products in the order of their ids."""
         return [known.live for known in self.products.values() if known.live is not None]
 
-    def standing(self) -> list[Change]:
+    def pending(self) -> list[Change]:
         """The live changes that say what the feed does not."""
         differing = {key: known.live for key, known in self.products.items() if known.live != known.shown}
         return [Delete(key) if live is None else Upsert(live) for key, live in differing.items()]
@@ -141,11 +141,11 @@ def _merged(known: Known, row: Product | None, settler: SpellingNormalizer) -> K
         return Known(row, shown, live)
     if known.row is None or live is None or row is None or shown is None or known.shown is None:
         return Known(row, shown, shown)
-    said, says = _compared(known.row), _compared(row)
+    feed_before, feed_now = _compared(known.row), _compared(row)
     was, is_now, result = _flat(known.shown), _flat(known.live), _flat(shown)
     settled = _flat(live)
     for name in {*was, *is_now}:
-        if said.get(name) == says.get(name) and was.get(name) != is_now.get(name):
+        if feed_before.get(name) == feed_now.get(name) and was.get(name) != is_now.get(name):
             result.pop(name, None)
             if name in settled:
                 result[name] = settled[name]

@@ -49,18 +49,18 @@ def record_visits(
     for visit, queries in enumerate(visits):
         for number, query in enumerate(queries):
             time = began + timedelta(hours=visit, minutes=number)
-            said = {"query_id": f"q{visit}-{number}", "query": query, "session": f"s{visit}"}
+            common = {"query_id": f"q{visit}-{number}", "query": query, "session": f"s{visit}"}
             page = [products[(visit * 7 + step * 11) % len(products)] for step in range(4)]
             page = [each for each in page if each != right.get(query)]
             if query in right:
                 page.insert(visit % 4, right[query])
             for position, product in enumerate(page, 1):
                 shown = {"kind": "impression", "product_id": product, "position": position, "time": time.isoformat()}
-                events.append({"event_id": f"i{visit}-{number}-{position}", **said, **shown})
+                events.append({"event_id": f"i{visit}-{number}-{position}", **common, **shown})
             if query in right:
                 at = {"position": page.index(right[query]) + 1, "time": (time + timedelta(seconds=9)).isoformat()}
                 click = {"event_id": f"c{visit}-{number}", "kind": "click", "product_id": right[query]}
-                events.append({**click, **said, **at})
+                events.append({**click, **common, **at})
     log = root.with_name("events.jsonl")
     log.write_text("\n".join(map(json.dumps, events)))
     import_log(root, log)

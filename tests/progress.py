@@ -14,14 +14,14 @@ class KilledError(Exception):
 class StoppedProgress(NullProgress):
     """Raises `error` at the unit of this number (0: when its phase begins), of all phases or of one name or unit.
 
-    `amounts` and `told` have by phase what it advanced by, and its summary."""
+    `amounts` and `summary_of` map a phase to the amounts that it advanced by and to its summary."""
 
     def __init__(self, at: int | None = None, error: type[BaseException] = KeyboardInterrupt, of: str = "") -> None:
         self.phases: list[str] = []
         self.totals: list[int | None] = []
         self.summaries: list[str] = []
         self.amounts: dict[str, list[int]] = {}
-        self.told: dict[str, str] = {}
+        self.summary_of: dict[str, str] = {}
         self.done = 0
         self._at, self._error, self._of = at, error, of
         self._counts = not of
@@ -42,7 +42,7 @@ class StoppedProgress(NullProgress):
 
     def end(self, summary: str) -> None:
         self.summaries.append(summary)
-        self.told[self.phases[-1]] = summary
+        self.summary_of[self.phases[-1]] = summary
 
 
 def killed_at(step: int) -> Callable[[int], None]:

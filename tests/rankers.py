@@ -67,6 +67,6 @@ def reseal_ranker(folder: Path) -> None:
 
 def rewrite(path: Path, **values: object) -> None:
     """Changes values in a JSON file of a ranker, and vouches for it."""
-    said = msgspec.json.decode(path.read_bytes())
-    path.write_bytes(msgspec.json.encode(said | values))
+    document = msgspec.json.decode(path.read_bytes())
+    path.write_bytes(msgspec.json.encode(document | values))
     reseal_ranker(path.parent)

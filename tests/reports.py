@@ -193,7 +193,7 @@ def comparison(difference: Difference | None, measure: str = NDCG, part: str = "
     return MeasureComparison(measure, part, 400, 0.53, 0.5, difference)
 
 
-def findings(**said: object) -> Findings:
+def findings(**values: object) -> Findings:
     plain = Findings(
         lists=7_000,
         queries=900,
@@ -211,10 +211,10 @@ def findings(**said: object) -> Findings:
         comparisons=(comparison(BETTER), comparison(UNSURE, LIKELIHOOD), comparison(None, NDCG, "language zh")),
         examples=(FirstHits("steel pan", 12, ("Pan lid", "Steel pan"), ("Steel pan", "Iron pan")),),
     )
-    return replace(plain, **said)  # type: ignore[arg-type]
+    return replace(plain, **values)  # type: ignore[arg-type]
 
 
-def recommends(reason: str = "", **said: object) -> UserTowerResult:
+def recommends(reason: str = "", **values: object) -> UserTowerResult:
     """A user tower that is rejected for a reason, or serves; `said` replaces some of it."""
     report = UserTowerReport(
         created="2026-10-02T03:12:00+00:00",
@@ -225,10 +225,10 @@ def recommends(reason: str = "", **said: object) -> UserTowerResult:
         curve=((0, 0.1), (1, 0.15), (2, 0.14)),
         rejection_reasons=(reason,) if reason else (),
     )
-    return replace(UserTowerResult("tower-0003", not reason, is_new=True, report=report), **said)  # type: ignore[arg-type]
+    return replace(UserTowerResult("tower-0003", not reason, is_new=True, report=report), **values)  # type: ignore[arg-type]
 
 
-def learn_report(text: str = "nothing was clicked", **said: object) -> LearnReport:
+def learn_report(text: str = "nothing was clicked", **values: object) -> LearnReport:
     """A report in which every text that may come from outside is this one; `said` replaces some of it."""
     events = EventCounts(
         first=datetime(2026, 5, 1, tzinfo=UTC),
@@ -264,4 +264,4 @@ def learn_report(text: str = "nothing was clicked", **said: object) -> LearnRepo
         shoppers=recommends(text),
         towers=TextTowers(312, (text,)),
     )
-    return replace(plain, **said)  # type: ignore[arg-type]
+    return replace(plain, **values)  # type: ignore[arg-type]

@@ -69,9 +69,9 @@ def service(index: Path, log: Path, *options: str, **settings: object) -> Iterat
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     command = [sys.executable, "-c", _PROGRAM, "serve", str(index), "--port", str(port), *options]
-    told = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
+    output = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as written:
-        process = subprocess.Popen(command, env={**os.environ, **told}, stderr=written)  # noqa: S603 - this interpreter
+        process = subprocess.Popen(command, env={**os.environ, **output}, stderr=written)  # noqa: S603 - this interpreter
     running = Service(process, port, log)
     try:
         started = within(_STARTING_SECONDS, lambda: running.is_ready() or process.poll() is not None)

@@ -110,10 +110,10 @@ def changed(before: Mapping[int, DayState], after: Mapping[int, DayState]) -> se
 class TestAppend:
     def test_append_stores_an_event_unchanged(self, store: EventStore) -> None:
         query = "Bohrer 18 V 无绳电钻 🔩"
-        said = event(1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query=query, quantity=3)
-        assert store.append([said]) == AppendResult(1, 0)
+        purchase = event(1, kind="purchase", shopper=ANNA, session="k1~s", query_id="q", query=query, quantity=3)
+        assert store.append([purchase]) == AppendResult(1, 0)
         assert store.count() == 1
-        assert read(store).equals(event_table([said]))
+        assert read(store).equals(event_table([purchase]))
 
     def test_repeated_event_is_stored_once(self, store: EventStore) -> None:
         events = [event(number, rating=4.5) for number in range(3)]
@@ -191,7 +191,7 @@ def test_pseudonym_keys_in_use_are_listed(store: EventStore) -> None:
     assert [name for name in ("k", "k1", "k2", "k20", "k200", "anna") if store.holds_key(name)] == ["k1", "k20"]
 
 
-class TestForget:
+class TestErase:
     def test_erasure_covers_all_pseudonyms_and_anonymous_events_of_their_sessions(self, store: EventStore) -> None:
         gone = [
             event(1, shopper=ANNA, session="k1~s"),
@@ -239,7 +239,7 @@ class TestExpire:
         assert store.count() == 1
 
 
-class TestAtOnce:
+class TestConcurrency:
     THREADS = 8
 
     def test_threads_store_each_event_once(self, store: EventStore) -> None:
@@ -261,7 +261,7 @@ class TestAtOnce:
 
     def test_threads_with_conflicting_events_store_one(self, store: EventStore) -> None:
         """Each says something else under the same ids, in two months."""
-        said = [[event(n, time=at(who % 2), position=who + 1) for n in range(10)] for who in range(self.THREADS)]
+        batches = [[event(n, time=at(who % 2), position=who + 1) for n in range(10)] for who in range(self.THREADS)]
         ready = threading.Barrier(self.THREADS)
 
         def append(mine: list[StoredEvent]) -> AppendResult:
@@ -269,10 +269,12 @@ class TestAtOnce:
             return store.append(mine)
 
         with ThreadPoolExecutor(self.THREADS) as threads:
-            appended = list(threads.map(append, said))
+            appended = list(threads.map(append, batches))
         assert sum(one.added for one in appended) == 10
         assert sum(len(one.conflicts) for one in appended) == (self.THREADS - 1) * 10
-        heard = [mine[n] for mine, one in zip(said, appended, strict=True) for n in range(10) if n not in one.conflicts]
+        heard = [
+            mine[n] for mine, one in zip(batches, appended, strict=True) for n in range(10) if n not in one.conflicts
+        ]
         assert read(store).equals(table(heard))
 
     @pytest.mark.parametrize("backend", BACKENDS[::2], indirect=True)

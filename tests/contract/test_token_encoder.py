@@ -80,13 +80,13 @@ def test_vectors_are_the_same_with_tokens_and_without(encoder: TokenEncoder, kin
 def test_every_token_has_an_id_and_a_state_of_length_1(encoder: TokenEncoder) -> None:
     for _, tokens in (encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)):
         assert len(tokens) == len(TEXTS)
-        for told in tokens:
-            assert told.ids.dtype == np.int32
-            assert told.states.dtype == np.float32
-            assert told.states.shape == (len(told.ids), encoder.state_dimension)
-            assert np.allclose(np.linalg.norm(told.states, axis=1), 1, atol=1e-5)
-            assert (told.ids >= 0).all()
-            assert (told.ids < encoder.vocabulary).all()
+        for result in tokens:
+            assert result.ids.dtype == np.int32
+            assert result.states.dtype == np.float32
+            assert result.states.shape == (len(result.ids), encoder.state_dimension)
+            assert np.allclose(np.linalg.norm(result.states, axis=1), 1, atol=1e-5)
+            assert (result.ids >= 0).all()
+            assert (result.ids < encoder.vocabulary).all()
         assert 100 < len(tokens[-1].ids) < 128, "a long text is cut"
     assert encoder.state_dimension == PROJECTED
 
@@ -104,8 +104,8 @@ def test_tokens_exclude_prompt_and_special_tokens(encoder: TokenEncoder, kind: t
 def test_every_token_has_its_span(encoder: TokenEncoder) -> None:
     (_, queries), (_, products) = encoder.encode_queries_with_tokens(TEXTS), encoder.encode_products_with_tokens(TEXTS)
     for text, query, product in zip(TEXTS, queries, products, strict=True):
-        for told, places in ((query, encoder.query_spans(text)), (product, encoder.product_spans(text))):
-            assert places.ids.tolist() == told.ids.tolist()
+        for result, places in ((query, encoder.query_spans(text)), (product, encoder.product_spans(text))):
+            assert places.ids.tolist() == result.ids.tolist()
             assert " ".join(text.split()).startswith(places.text)
             begins, ends = places.spans.T
             assert (begins < ends).all()
@@ -130,9 +130,9 @@ def test_progress_counts_every_text_once(encoder: TokenEncoder) -> None:
 def test_runtimes_return_the_same_states(cache: Path, runtime: str, least: float) -> None:
     texts = [*TEXTS[:5], *sample_texts()[:40]]
     reference = opened(DEFAULT_MODEL, "torch", cache).encode_products_with_tokens(texts)[1]
-    told = opened(DEFAULT_MODEL, runtime, cache).encode_products_with_tokens(texts)[1]
+    result = opened(DEFAULT_MODEL, runtime, cache).encode_products_with_tokens(texts)[1]
     cosines = []
-    for one, other in zip(reference, told, strict=True):
+    for one, other in zip(reference, result, strict=True):
         assert one.ids.tolist() == other.ids.tolist()
         cosines.append((one.states * other.states).sum(axis=1))
     assert np.concatenate(cosines).mean() > least
@@ -142,15 +142,15 @@ def test_runtimes_return_the_same_states(cache: Path, runtime: str, least: float
 def test_int8_states_do_not_depend_on_the_batch(cache: Path) -> None:
     encoder = opened(DEFAULT_MODEL, "onnx-int8", cache)
     together = encoder.encode_products_with_tokens(TEXTS)[1]
-    for text, told in zip(TEXTS, together, strict=True):
+    for text, result in zip(TEXTS, together, strict=True):
         (alone,) = encoder.encode_products_with_tokens([text])[1]
-        assert np.array_equal(alone.states, told.states)
+        assert np.array_equal(alone.states, result.states)
 
 
 def test_a_word_is_nearer_to_itself_elsewhere_than_to_other_words(cache: Path) -> None:
     encoder = opened(DEFAULT_CHINESE_MODEL, "onnx-int8", cache)
     query, product, other = encoder.encode_products_with_tokens(["电钻", "博世 电钻 18V 红色", "不锈钢保温杯"])[1]
-    narrow = [told.narrowed(96) for told in (query, product, other)]
+    narrow = [result.narrowed(96) for result in (query, product, other)]
     for one, same, else_ in ((query, product, other), narrow):
         assert (one.states @ same.states.T).max(axis=1).mean() > (one.states @ else_.states.T).max(axis=1).mean()
 

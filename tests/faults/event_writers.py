@@ -58,16 +58,16 @@ def measure_event_faults(folder: Path, rounds: int, seed: int, context: ForkServ
                 writer.wait_until_it_writes()
             time.sleep(dice.uniform(0, _LONGEST_SECONDS))
         finally:
-            told = [writer.kill() for writer in writers]
-        acknowledged.update(key for done, _ in told for key in done)
-        begun = {key for _, keys in told for key in keys}
+            killed = [writer.kill() for writer in writers]
+        acknowledged.update(key for done, _ in killed for key in done)
+        begun = {key for _, keys in killed for key in keys}
         sent += len(begun - set(pending))
         pending = sorted((begun | set(pending)) - acknowledged)
     return counted(folder, sent, acknowledged)
 
 
 def counted(folder: Path, sent: int, acknowledged: set[bytes]) -> EventFaults:
-    """What a store holds of the events that it was sent, whose keys are told where it acknowledged them."""
+    """What a store holds of the events that it was sent, with the keys of acknowledged ones."""
     with closing(SqliteEvents(folder)) as store:
         days = store.days()
         read = {day: pl.concat([_NO_EVENTS, *store.read(day, day)]) for day in days}
@@ -92,7 +92,7 @@ def _altered(events: pl.DataFrame) -> int:
 
 
 class _Writer:
-    """A process that writes until it is killed; what it begins and what it is told comes through two pipes."""
+    """A process that writes until it is killed; two pipes carry what it begins and what is acknowledged."""
 
     def __init__(self, context: ForkServerContext, folder: Path, number: int, pending: Sequence[bytes]) -> None:
         self._begun, begun = context.Pipe(duplex=False)
@@ -120,7 +120,7 @@ class _Writer:
             time.sleep(0.001)
 
     def kill(self) -> tuple[list[bytes], list[bytes]]:
-        """Kills it; the keys that it was told are durable, and all that it began with."""
+        """Kills it; returns the acknowledged keys and all begun ones."""
         self._process.kill()
         self._process.join()
         for thread in self._threads:

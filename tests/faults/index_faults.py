@@ -29,7 +29,7 @@ from tests.faults.processes import (
     KINDS,
     Catalog,
     Ended,
-    Hurt,
+    Interruption,
     Processes,
     Shop,
     Truth,
@@ -82,7 +82,7 @@ class Tally:
     rounds: int = 0
     seconds: float = 0.0
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # work to fault to rounds
-    harmed: dict[str, int] = field(default_factory=dict)  # what was harmed at rest to rounds
+    damaged: dict[str, int] = field(default_factory=dict)  # what was damaged at rest to rounds
     killed: int = 0  # processes that the kill met at work
     refused: int = 0  # pieces of work that ended with an error, as on a full disk they should
     changes: int = 0  # calls for live changes that were acknowledged
@@ -100,7 +100,7 @@ def outcomes(before: Truth, work: Work, ended: Ended, there: Collection[str], ma
     kept = before.copy()
     if work.kind in ("rebuild", "other encoder", "prune"):
         kept.versions = {name: version for name, version in before.versions.items() if name in there}
-        kept.harmed &= kept.versions.keys()
+        kept.damaged &= kept.versions.keys()
     match work.kind:
         case "rebuild" | "other encoder" if made is not None:
             return _rebuilt(kept, before.next_name, made, ended, there)
@@ -117,14 +117,14 @@ def _rebuilt(kept: Truth, name: str, made: Version, ended: Ended, there: Collect
     kept.versions[name] = made
     published = kept.copy()
     published.current = name
-    published.harmed_encoders.discard(made.encoder)
+    published.damaged_encoders.discard(made.encoder)
     return [published, kept] if ended.exit_code else [published]
 
 
 def _changed(kept: Truth, work: Work, ended: Ended) -> list[Truth]:
     """Those that were taken are there; one that was begun and not answered may be."""
     open_call = -1
-    for what, value in ended.told:
+    for what, value in ended.messages:
         if what == "begun":
             open_call = value
             continue
@@ -147,14 +147,14 @@ def _rolled_back(kept: Truth, ended: Ended) -> list[Truth]:
     return [gone_back, kept] if ended.exit_code else [gone_back]
 
 
-# Harm to files at rest: bits flipped anywhere in an index, and files that nobody can read.
+# Damage to files at rest: bits flipped anywhere in an index, and unreadable files.
 
 FLIPPED, UNREADABLE = "flipped byte", "unreadable file"
 TARGETS = ("version", "version", "manifest", "pointer", "marker", "encoder", "journal", "both journals", "rest")
 
 
 @dataclass(frozen=True, slots=True)
-class Harm:
+class Damage:
     kind: str
     target: str
     files: tuple[str, ...]
@@ -163,21 +163,21 @@ class Harm:
         return f"{self.kind} of {self.target}: {', '.join(self.files)}"
 
 
-def harm(root: Path, truth: Truth, kind: str, target: str, dice: random.Random) -> Harm:
-    """Harms an index and notes in `truth` what is harmed. One whole version is left, and one copy of each live change.
+def damage_index(root: Path, truth: Truth, kind: str, target: str, dice: random.Random) -> Damage:
+    """Damages an index and records the damage in `truth`. One intact version and one copy of each live change are left.
 
-    In place of what there is nothing of, the pointer is harmed.
+    The pointer is damaged instead of a part that the index does not have.
     """
     if target == "both journals" and kind == FLIPPED and len(frames := _frames(root)) > 1:
         for name, (start, end) in zip((JOURNAL, COPY), dice.sample(frames, 2), strict=True):
             _flip(root / name, dice.randrange(start, end), dice)
-        return Harm(kind, target, (JOURNAL, COPY))
+        return Damage(kind, target, (JOURNAL, COPY))
     target = target.replace("both journals", "journal")
     paths = _paths(root, truth, target, dice)
     target, path = (target, dice.choice(paths)) if paths else ("pointer", root / CURRENT)
     _note(path.relative_to(root).parts, truth)
-    _harm(path, kind, dice)
-    return Harm(kind, target, (path.relative_to(root).as_posix(),))
+    _damage_file(path, kind, dice)
+    return Damage(kind, target, (path.relative_to(root).as_posix(),))
 
 
 def _paths(root: Path, truth: Truth, target: str, dice: random.Random) -> list[Path]:
@@ -207,14 +207,14 @@ def _filled(paths: Iterable[Path]) -> list[Path]:
 def _note(parts: Sequence[str], truth: Truth) -> None:
     match parts:
         case ("versions", name, *_):
-            truth.harmed.add(name)
+            truth.damaged.add(name)
         case ("encoders", name, *_):
-            truth.harmed_encoders.add(name)
+            truth.damaged_encoders.add(name)
         case (name,) if name == CURRENT:
             truth.current = ""
 
 
-def _harm(path: Path, kind: str, dice: random.Random) -> None:
+def _damage_file(path: Path, kind: str, dice: random.Random) -> None:
     if kind == FLIPPED:
         _flip(path, dice.randrange(path.stat().st_size), dice)
     elif os.geteuid() == 0:
@@ -241,14 +241,14 @@ def _frames(root: Path) -> list[tuple[int, int]]:
     return list(pairwise(places))
 
 
-# The life of one index: work is done to it, it is hurt, it must be what it has to be, and a rebuild heals it.
+# The life of one index: work, an interruption or damage, a check of the expected state, and a rebuild that repairs it.
 
 KILLED, KILLED_AT_STEP, FULL = "killed by the clock", "killed at a step", "full disk"
 FAULTS = (KILLED, KILLED_AT_STEP, FULL, UNREADABLE, FLIPPED)
 _PREPARED = ("rebuild", "live changes", "other encoder", "live changes", "rebuild", "rollback", "search", "prune")
 _FOLLOW_SECONDS = 10.0
-_HEALED_ANYWAY = 0.3
-"""Share of the rounds without harm after which a rebuild follows; else the next fault meets what this one left."""
+_REBUILD_SHARE = 0.3
+"""Share of the rounds without damage that a rebuild follows; else the next fault starts from this one's state."""
 _FOR_PEOPLE = ("retrieval.errors.", "builtins.OSError", "builtins.PermissionError", "builtins.FileNotFoundError")
 """The errors whose message the commands show."""
 
@@ -289,16 +289,16 @@ class Life:
     def _round(self, kind: str, fault: str, dice: random.Random) -> None:
         work = self._drawn(kind, dice)
         if fault in (FLIPPED, UNREADABLE):
-            self._harmed(work, fault, dice)
-            self._heal(dice)
+            self._work_damaged(work, fault, dice)
+            self._repair(dice)
             return
         with SearchEngine.open(self.root) as follower:
-            hurt = self._drawn_hurt(kind, fault, dice)
-            self._detail = str(hurt)
-            self._hurt(work, hurt, fault, dice)
+            interruption = self._draw_interruption(kind, fault, dice)
+            self._detail = str(interruption)
+            self._interrupt(work, interruption, fault, dice)
             self._check_follower(follower, dice)
-        if dice.random() < _HEALED_ANYWAY:
-            self._heal(dice)
+        if dice.random() < _REBUILD_SHARE:
+            self._repair(dice)
 
     def _drawn(self, kind: str, dice: random.Random, encoder: str = "") -> Work:
         """A piece of work; for a rebuild with its feed, which is not in the shop before the rebuild is begun."""
@@ -314,20 +314,20 @@ class Life:
                 return Work(kind, self.root, keep=dice.randint(2, KEEP))
         return Work(kind, self.root)
 
-    def _drawn_hurt(self, kind: str, fault: str, dice: random.Random) -> Hurt:
+    def _draw_interruption(self, kind: str, fault: str, dice: random.Random) -> Interruption:
         known = self._known[kind]
         step = dice.randint(1, max(1, known.steps))
         if fault == KILLED:
-            return Hurt(dice.uniform(0, known.seconds))
+            return Interruption(dice.uniform(0, known.seconds))
         if fault == KILLED_AT_STEP:
-            return Hurt(fatal_step=step)
+            return Interruption(fatal_step=step)
         journal = self.root / JOURNAL
         length = journal.stat().st_size if journal.exists() else 0
         room = dice.choice((0, length + dice.randint(0, 1_000), dice.randint(0, 200_000)))
-        return Hurt(full_step=step, room=room)
+        return Interruption(full_step=step, room=room)
 
-    def _hurt(self, work: Work, hurt: Hurt, fault: str, dice: random.Random) -> None:
-        ended, allowed = self._run(work, hurt)
+    def _interrupt(self, work: Work, interruption: Interruption, fault: str, dice: random.Random) -> None:
+        ended, allowed = self._run(work, interruption)
         self._check_ended(work, ended, fault)
         found, notices = check_index(self.root, allowed, dice)
         if notices:
@@ -336,28 +336,28 @@ class Life:
 
     def _done(self, work: Work, dice: random.Random, what: str) -> None:
         """Work that nothing disturbs, after which nothing is wrong."""
-        ended, allowed = self._run(work, Hurt())
+        ended, allowed = self._run(work, Interruption())
         if ended.exit_code:
             raise WrongError(f"{what} failed: {ended.error}")
         for each in allowed:
-            each.harmed_encoders.clear()
+            each.damaged_encoders.clear()
         self.truth, notices = check_index(self.root, allowed, dice)
         if notices:
             raise WrongError(f"after {what} it says: {'; '.join(notices)}")
 
-    def _run(self, work: Work, hurt: Hurt) -> tuple[Ended, list[Truth]]:
+    def _run(self, work: Work, interruption: Interruption) -> tuple[Ended, list[Truth]]:
         made = None
         if work.feed:
             feed: Catalog = self._shop.next_feed(self._feed)
             made = self.truth.rebuilt(feed, read_spec(Path(work.encoder)).identity)
-        ended = self._processes.run(work, hurt)
+        ended = self._processes.run(work, interruption)
         if ended.hung:
             raise WrongError(f"{work.kind} did not end")
-        if hurt == Hurt() and not ended.exit_code:
+        if interruption == Interruption() and not ended.exit_code:
             self._known[work.kind] = ended
         self._tally.killed += ended.exit_code < 0
         self._tally.refused += ended.exit_code > 0
-        self._tally.changes += sum(what == "taken" for what, _ in ended.told)
+        self._tally.changes += sum(what == "taken" for what, _ in ended.messages)
         return ended, outcomes(self.truth, work, ended, Store(self.root).versions(), made)
 
     def _check_ended(self, work: Work, ended: Ended, fault: str) -> None:
@@ -381,27 +381,27 @@ class Life:
                     raise WrongError(f"an engine that was open all the while: {error}") from error
             time.sleep(0.02)
 
-    def _harmed(self, work: Work, fault: str, dice: random.Random) -> None:
-        """Harms the index, does the work to it all the same, and checks it: before, too, in half of the rounds."""
-        done = harm(self.root, self.truth, fault, dice.choice(TARGETS), dice)
+    def _work_damaged(self, work: Work, fault: str, dice: random.Random) -> None:
+        """Damages the index, runs the work and checks the index; in half of the rounds also before the work."""
+        done = damage_index(self.root, self.truth, fault, dice.choice(TARGETS), dice)
         self._detail = str(done)
-        self._tally.harmed[done.target] = self._tally.harmed.get(done.target, 0) + 1
+        self._tally.damaged[done.target] = self._tally.damaged.get(done.target, 0) + 1
         if dice.random() < 0.5:
-            self._check_harmed([self.truth], dice)
-        ended, allowed = self._run(work, Hurt())
+            self._check_damaged([self.truth], dice)
+        ended, allowed = self._run(work, Interruption())
         self._check_ended(work, ended, fault)
         self._detail += f"; then {work.kind}: {ended.error or 'done'}"
-        self.truth = self._check_harmed(allowed, dice)
+        self.truth = self._check_damaged(allowed, dice)
 
-    def _check_harmed(self, allowed: Sequence[Truth], dice: random.Random) -> Truth:
+    def _check_damaged(self, allowed: Sequence[Truth], dice: random.Random) -> Truth:
         found, notices = check_index(self.root, allowed, dice)
         if not notices and (found.serving != found.current or found.lacks_encoder(found.serving)):
             raise WrongError("it does not serve whole what it should, and says nothing of it")
         return found
 
-    def _heal(self, dice: random.Random) -> None:
-        encoder = next(iter(sorted(self.truth.harmed_encoders & self._encoders.keys())), "")
-        self._done(self._drawn("rebuild", dice, encoder), dice, "the rebuild that should heal it")
+    def _repair(self, dice: random.Random) -> None:
+        encoder = next(iter(sorted(self.truth.damaged_encoders & self._encoders.keys())), "")
+        self._done(self._drawn("rebuild", dice, encoder), dice, "the rebuild that should repair it")
         check_verified(self.root)
 
 

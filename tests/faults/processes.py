@@ -1,4 +1,4 @@
-"""What the rounds of faults are made of: processes that are hurt, their work, a small shop and encoder, the truth."""
+"""Parts of the fault rounds: interrupted processes, their work, a small shop and encoder, the expected state."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ _NEVER = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
-class Hurt:
-    """How a process is hurt: killed after so many seconds, or at a step, from 1 on; or the disk is full from a step on.
+class Interruption:
+    """How a process is interrupted: killed after some seconds or at a step from 1 on; or a full disk from a step on.
 
     `room` is how long a file may still become once the disk is full.
     """
@@ -107,9 +107,9 @@ class Hurt:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a process ended: what it told, its exit code (0 where its work was done), its error, what it took."""
+    """How a process ended: its messages, exit code (0 after complete work), error and resources."""
 
-    told: tuple[tuple[str, int], ...]
+    messages: tuple[tuple[str, int], ...]
     exit_code: int
     error: str
     seconds: float
@@ -128,8 +128,8 @@ class Processes:
         self._process.start()
         theirs.close()
 
-    def run(self, work: Work, hurt: Hurt) -> Ended:
-        self._link.send((work, hurt))
+    def run(self, work: Work, interruption: Interruption) -> Ended:
+        self._link.send((work, interruption))
         ended: Ended = self._link.recv()
         return ended
 
@@ -146,44 +146,44 @@ def _serve(link: Connection) -> None:
         importlib.import_module(name)
     while True:
         try:
-            work, hurt = link.recv()
+            work, interruption = link.recv()
         except EOFError:
             return
-        link.send(_ended(work, hurt))
+        link.send(_ended(work, interruption))
 
 
-def _ended(work: Work, hurt: Hurt) -> Ended:
+def _ended(work: Work, interruption: Interruption) -> Ended:
     forks = multiprocessing.get_context("fork")
     listener, teller = forks.Pipe(duplex=False)
-    process = forks.Process(target=_work, args=(work, hurt, teller))
+    process = forks.Process(target=_work, args=(work, interruption, teller))
     started = time.monotonic()
     process.start()
     teller.close()
-    told: list[tuple[str, Any]] = []
-    is_over = _heard(listener, told, hurt.seconds)
+    messages: list[tuple[str, Any]] = []
+    is_over = _receive(listener, messages, interruption.seconds)
     seconds = time.monotonic() - started
     if not is_over:
         process.kill()
     process.join()
-    _heard(listener, told, 0)
-    known = dict(told)
-    calls = tuple(each for each in told if each[0] in ("begun", "taken", "refused"))
+    _receive(listener, messages, 0)
+    known = dict(messages)
+    calls = tuple(each for each in messages if each[0] in ("begun", "taken", "refused"))
     return Ended(calls, process.exitcode or 0, known.get("error", ""), seconds, known.get("steps", 0))
 
 
-def _heard(listener: Connection, told: list[tuple[str, Any]], seconds: float) -> bool:
+def _receive(listener: Connection, messages: list[tuple[str, Any]], seconds: float) -> bool:
     """Takes what a process tells in so many seconds; whether it came to its end."""
     until = time.monotonic() + seconds
     try:
         while listener.poll(max(0.0, until - time.monotonic())):
-            told.append(listener.recv())
+            messages.append(listener.recv())
     except (EOFError, OSError):
         return True
     return False
 
 
-def _work(work: Work, hurt: Hurt, teller: Connection) -> None:
-    steps = _Steps(hurt)
+def _work(work: Work, interruption: Interruption, teller: Connection) -> None:
+    steps = _Steps(interruption)
     steps.watch()
     try:
         do(work, teller.send)
@@ -199,19 +199,19 @@ def _work(work: Work, hurt: Hurt, teller: Connection) -> None:
 class _Steps:
     """Counts what a process does to files, and does at a step what is due there."""
 
-    def __init__(self, hurt: Hurt) -> None:
+    def __init__(self, interruption: Interruption) -> None:
         self.count = 0
-        self._hurt = hurt
+        self._interruption = interruption
         self._before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def watch(self) -> None:
         sys.addaudithook(self._look)
         for name in ("fsync", "ftruncate"):
             setattr(os, name, self._counted(getattr(os, name)))
-        os.pwrite = self._torn(os.pwrite)
+        os.pwrite = self._half_written(os.pwrite)
 
     def end(self) -> None:
-        self._hurt = Hurt()
+        self._interruption = Interruption()
         resource.setrlimit(resource.RLIMIT_FSIZE, self._before)
 
     def _look(self, event: str, arguments: tuple[object, ...]) -> None:
@@ -225,11 +225,11 @@ class _Steps:
 
         return counted
 
-    def _torn(self, call: Callable[[int, Any, int], int]) -> Callable[[int, Any, int], int]:
+    def _half_written(self, call: Callable[[int, Any, int], int]) -> Callable[[int, Any, int], int]:
         """A write of which only the first half is done where it is the fatal step."""
 
         def torn(file: int, content: bytes, offset: int) -> int:
-            if self.count + 1 == self._hurt.fatal_step:
+            if self.count + 1 == self._interruption.fatal_step:
                 call(file, content[: len(content) // 2], offset)
             self._step()
             return call(file, content, offset)
@@ -238,10 +238,10 @@ class _Steps:
 
     def _step(self) -> None:
         self.count += 1
-        if self.count == self._hurt.fatal_step:
+        if self.count == self._interruption.fatal_step:
             os.kill(os.getpid(), signal.SIGKILL)
-        if self.count == self._hurt.full_step:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (self._hurt.room, self._before[1]))
+        if self.count == self._interruption.full_step:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (self._interruption.room, self._before[1]))
 
 
 def _writes(arguments: tuple[object, ...]) -> bool:
@@ -354,19 +354,19 @@ class Version:
 
 @dataclass(slots=True)
 class Truth:
-    """The versions of an index, the calls that were acknowledged, and what is harmed."""
+    """The versions of an index, the calls that were acknowledged, and what is damaged."""
 
     versions: dict[str, Version] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
-    current: str = ""  # the version that the pointer names; nothing where the pointer is harmed
-    harmed: set[str] = field(default_factory=set)  # versions with a harmed file of their own
-    harmed_encoders: set[str] = field(default_factory=set)
+    current: str = ""  # the version that the pointer names; empty where the pointer is damaged
+    damaged: set[str] = field(default_factory=set)  # versions with a damaged file of their own
+    damaged_encoders: set[str] = field(default_factory=set)
 
     @property
     def serving(self) -> str:
         """The version to serve: the current one, else the newest whole one, else one that lacks its encoder alone."""
         order = [name for name in (self.current, *sorted(self.versions, reverse=True)) if name in self.versions]
-        whole = [name for name in order if name not in self.harmed]
+        whole = [name for name in order if name not in self.damaged]
         return next((name for name in whole if not self.lacks_encoder(name)), whole[0])
 
     @property
@@ -375,10 +375,10 @@ class Truth:
 
     @property
     def whole(self) -> list[str]:
-        return sorted(self.versions.keys() - self.harmed)
+        return sorted(self.versions.keys() - self.damaged)
 
     def lacks_encoder(self, name: str) -> bool:
-        return self.versions[name].encoder in self.harmed_encoders
+        return self.versions[name].encoder in self.damaged_encoders
 
     def served(self, name: str) -> Catalog:
         """A version with all later changes on top."""
@@ -469,13 +469,13 @@ def _change(work: Work, tell: Tell) -> None:
         for place, call in enumerate(work.calls):
             tell(("begun", place))
             try:
-                tell(("taken", _taken(engine, call)))
+                tell(("taken", _count_accepted(engine, call)))
             except Exception:
                 tell(("refused", place))
                 raise
 
 
-def _taken(engine: SearchEngine, call: Call) -> int:
+def _count_accepted(engine: SearchEngine, call: Call) -> int:
     match call.kind:
         case "upsert":
             return engine.upsert(product_of(*each) for each in call.products).products

@@ -1,4 +1,4 @@
-"""The fault harness can fail: wrongs that are planted in an index are told."""
+"""The fault harness reports errors that are planted in an index."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def found(root: Path, truth: Truth) -> str:
     return "; ".join(check_index(root, [truth], random.Random(1))[1])
 
 
-class TestWhatIsPlantedIsTold:
+class TestPlantedErrors:
     def test_untouched_index_passes(self, root: Path, truth: Truth) -> None:
         assert found(root, truth) == ""
         check_verified(root)

@@ -70,8 +70,8 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         (stored,) = store.read().documents
         variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
         assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
-        said = row(visit, "order").inner_text()
-        assert all(each in said for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"))
+        text = row(visit, "order").inner_text()
+        assert all(each in text for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"))
         visit.page.get_by_role("button", name="Copy order").click()
         visit.page.get_by_label("Id", exact=True).fill("order-2")
         visit.page.get_by_role("checkbox", name="Enabled").uncheck()
@@ -95,14 +95,14 @@ def test_cancelled_stop_leaves_the_experiment_running(browser: Browser, address:
         assert ExperimentStore(root).get("merging").stopped is None
 
 
-def refused(visit: Visit, field: Locator, told: str) -> None:
+def refused(visit: Visit, field: Locator, message: str) -> None:
     from playwright.sync_api import expect
 
     visit.page.get_by_role("button", name="Save").click()
-    expect(visit.page.get_by_role("alert")).to_contain_text(told)
+    expect(visit.page.get_by_role("alert")).to_contain_text(message)
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_be_focused()
-    expect(visit.page.locator(f"#{field.get_attribute('aria-describedby')}")).to_contain_text(told)
+    expect(visit.page.locator(f"#{field.get_attribute('aria-describedby')}")).to_contain_text(message)
     visit.faults = [each for each in visit.faults if "400" not in each]
 
 

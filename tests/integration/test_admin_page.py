@@ -43,11 +43,11 @@ def test_a_search_explains_each_hit(browser: Browser, address: str, store: Searc
         first = visit.page.locator(".explained > li").first
         hit = store.search("cordless drill", size=10, explain=True).hits[0]
         first.get_by_role("link", name=hit.product.title).wait_for()
-        said = first.inner_text()
-        assert all(f"{stage} {given.score:.3f}" in said for stage, given in hit.stages.items())
+        message = first.inner_text()
+        assert all(f"{stage} {given.score:.3f}" in message for stage, given in hit.stages.items())
         assert hit.explanation is not None
-        assert hit.explanation.contributions[0].name in said
-        assert f"type {hit.product_type}" in said
+        assert hit.explanation.contributions[0].name in message
+        assert f"type {hit.product_type}" in message
         assert serious_faults(visit.page) == []
 
 

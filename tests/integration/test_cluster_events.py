@@ -61,7 +61,7 @@ def indexes(server: Server, place: Alias) -> dict[str, Any]:
     return found
 
 
-class TestWhatPeopleSee:
+class TestIndexLayout:
     def test_a_month_has_two_indexes_behind_two_aliases(
         self, server: Server, place: Alias, store: ElasticsearchEvents
     ) -> None:
@@ -130,13 +130,13 @@ class TestWhatPeopleSee:
             assert [table.rows() for table in store.read(-EVER, EVER)] == [event_table([SEARCH, CLICK]).rows()]
 
 
-class TestForget:
+class TestErase:
     @pytest.mark.slow
     def test_erased_event_is_in_no_file_of_the_server(self, server: Server) -> None:
         """Elasticsearch keeps what was removed until its copies need no history any more."""
-        said = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")
+        purchase = event(1, shopper=ANNA, query="zweeblefrotz", product_id="onlyoncebought")
         with aliased(server.url) as place, closing(ElasticsearchEvents(Cluster(place.settings))) as store:
-            store.append([said, *(event(n) for n in range(2, 200))])
+            store.append([purchase, *(event(n) for n in range(2, 200))])
             assert store.count() == 199
             marks = ("zweeblefrotz", "onlyoncebought", ANNA)
             assert any(_files_with(server, mark) for mark in marks)
@@ -175,7 +175,7 @@ def _content(path: Path) -> bytes:
         return b""
 
 
-class TestCutOff:
+class TestInterruption:
     EVENTS = tuple(event(n, time=at(n % 2), kind="query" if n % 3 else "click") for n in range(2_500))
 
     @pytest.mark.parametrize(("write", "is_heard"), [(1, False), (2, False), (2, True), (3, True), (6, True)])
@@ -291,7 +291,7 @@ class TestRights:
         assert store.append([event(3)]) == AppendResult(1, 0)
 
 
-class TestOtherIndexes:
+class TestForeignIndexes:
     def test_foreign_index_with_the_same_name_is_not_touched(self, place: Alias, store: ElasticsearchEvents) -> None:
         name = f"ubi_events-{place.settings.alias}-2026-12"
         with closing(Cluster(place.settings)) as cluster:

@@ -137,7 +137,7 @@ def seconds_of(work: Callable[[], object]) -> float:
     return time.monotonic() - started
 
 
-def without_words(engine: SearchEngine) -> list[str]:
+def vector_order(engine: SearchEngine) -> list[str]:
     """The merged order of an engine that has lost its words."""
     snapshot = engine.snapshot.without_cluster
     with ThreadPoolExecutor(2) as threads:
@@ -145,11 +145,11 @@ def without_words(engine: SearchEngine) -> list[str]:
         return ids(Search(snapshot, Stages(snapshot, threads), request, ("bm25",)).page())
 
 
-class TestGone:
+class TestUnavailable:
     def test_vectors_alone_answer_and_degraded_pages_are_counted(
         self, served: Served, live: SearchEngine, engine: SearchEngine
     ) -> None:
-        whole, by_vectors = live.search(TEXT, stage="merged"), without_words(engine)
+        whole, by_vectors = live.search(TEXT, stage="merged"), vector_order(engine)
         product = live.snapshot.products[7]
         similar = live.similar(product.id, size=5, filters="price < 60")
         served.proxy.switch(Mode.REFUSE)
@@ -241,7 +241,7 @@ class TestSlow:
                     waiting.result()
 
 
-class TestChangesWhileItIsGone:
+class TestChangesWhileUnavailable:
     def test_changes_are_refused_and_leave_nothing(self, served: Served, live: SearchEngine) -> None:
         product = live.snapshot.products[7]
         served.proxy.switch(Mode.REFUSE)
@@ -345,7 +345,7 @@ def cluster_read_only(server: Server) -> Iterator[None]:
 
 
 @pytest.mark.slow
-class TestBusy:
+class TestOverload:
     def test_bulk_load_backs_off_until_there_is_room(
         self, demo_index: Path, tmp_path: Path, small_server: Server
     ) -> None:
@@ -381,7 +381,7 @@ def test_index_with_lost_shard_is_reloaded(
     made: list[str] = []
     counted: list[str] = []
 
-    def create_and_tell(cluster: Cluster, index: str, *kind: Mapping[str, Any]) -> None:
+    def create_and_count(cluster: Cluster, index: str, *kind: Mapping[str, Any]) -> None:
         made.append(index)
         create(cluster, index, *kind)
 
@@ -391,7 +391,7 @@ def test_index_with_lost_shard_is_reloaded(
             raise ClusterUnavailableError("all shards failed")
         return count(cluster, index)
 
-    monkeypatch.setattr(Cluster, "create", create_and_tell)
+    monkeypatch.setattr(Cluster, "create", create_and_count)
     monkeypatch.setattr(Cluster, "count", lose_once)
     settings = settings_for(elasticsearch)
     with (
@@ -417,16 +417,16 @@ def test_engine_opens_without_cluster_and_recovers(served: Served, live: SearchE
 
 
 def test_concurrent_pages_are_whole_or_marked_degraded(served: Served, engine: SearchEngine) -> None:
-    expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): without_words(engine)}
+    expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): vector_order(engine)}
     with served.opened(deadline=0.5) as live:
-        pages = _pages_while_flipping(served.proxy, lambda: live.search(TEXT, facets=["brand"], stage="merged"))
+        pages = pages_during_outages(served.proxy, lambda: live.search(TEXT, facets=["brand"], stage="merged"))
         for page in pages:
             assert ids(page) == expected[page.degraded]
         assert {page.degraded for page in pages} == {(), ("bm25",)}
         assert eventually(lambda: is_whole(live))
 
 
-def _pages_while_flipping(proxy: Proxy, search: Callable[[], Page]) -> list[Page]:
+def pages_during_outages(proxy: Proxy, search: Callable[[], Page]) -> list[Page]:
     """What six threads are answered while the cluster comes and goes; it is there in the end."""
     stop = threading.Event()
 
@@ -537,7 +537,7 @@ def test_searches_and_changes_survive_a_node_failure(demo_index: Path, tmp_path:
         before = ids(live.search(TEXT))
         with searching(live) as pages:
             left = without(three_nodes, holder(three_nodes, name))
-            assert eventually(lambda: is_taken(live, TEAPOT))
+            assert eventually(lambda: is_accepted(live, TEAPOT))
             assert eventually(lambda: is_whole(live))
         check_pages(pages, before, ids(live.search(TEXT)))
         for engine in (live, other):
@@ -556,9 +556,9 @@ def check_pages(pages: list[Page], *whole: list[str]) -> None:
 def check_without_a_majority(engine: SearchEngine, server: Server, copy: str, index: Path) -> None:
     (name,) = (node.name for node in server.nodes if node.name != copy)
     without(server, name)
-    assert eventually(lambda: not is_taken(engine, LAMP))
+    assert eventually(lambda: not is_accepted(engine, LAMP))
     changes = Journal(index).last()
-    assert not is_taken(engine, LAMP)
+    assert not is_accepted(engine, LAMP)
     assert Journal(index).last() == changes
     assert eventually(lambda: not engine.search(TEXT).degraded)
 
@@ -581,7 +581,7 @@ def searching(engine: SearchEngine) -> Iterator[list[Page]]:
         each.result()
 
 
-def is_taken(engine: SearchEngine, product: Product) -> bool:
+def is_accepted(engine: SearchEngine, product: Product) -> bool:
     try:
         engine.upsert([product])
     except ClusterUnavailableError:

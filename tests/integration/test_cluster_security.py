@@ -113,9 +113,9 @@ def test_everything_works_with_certificate_authority_and_password(served: Served
 
 
 class TestRefused:
-    @pytest.mark.parametrize(("changed", "told"), REFUSED)
+    @pytest.mark.parametrize(("changed", "message"), REFUSED)
     def test_wrong_credentials_error_names_the_setting(
-        self, served: Served, tmp_path: Path, changed: dict[str, object], told: str
+        self, served: Served, tmp_path: Path, changed: dict[str, object], message: str
     ) -> None:
         settings = served.given(changed)
         attempts: tuple[Callable[[], object], ...] = (
@@ -125,7 +125,7 @@ class TestRefused:
             lambda: move(served.index, settings.cluster, NullProgress()),
         )
         for attempt in attempts:
-            with pytest.raises(ClusterRefusedError, match=told):
+            with pytest.raises(ClusterRefusedError, match=message):
                 attempt()
         assert Store(served.index).versions() == ["v000001", "v000002"]
         assert Store(tmp_path / "new").versions() == []
@@ -150,7 +150,7 @@ class TestRefused:
             cluster.check_server()
 
 
-class TestReader:
+class TestReadOnlyUser:
     def test_read_only_user_opens_searches_and_follows_changes(self, served: Served, engine: SearchEngine) -> None:
         with served.opened(served.reader) as reading:
             assert reading.notices == ()
@@ -212,7 +212,7 @@ class TestReader:
             )
 
 
-class Heard(logging.Handler):
+class LogRecorder(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
         self.said: list[str] = []
@@ -222,8 +222,8 @@ class Heard(logging.Handler):
 
 
 @pytest.fixture
-def heard() -> Iterator[list[str]]:
-    handler, root = Heard(), logging.getLogger()
+def log_messages() -> Iterator[list[str]]:
+    handler, root = LogRecorder(), logging.getLogger()
     known = [each for each in root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
     kept = [each for each in known if not each.propagate or each.level]
     before = [(logger, logger.level) for logger in (root, *kept)]
@@ -236,27 +236,27 @@ def heard() -> Iterator[list[str]]:
         logger.setLevel(level)
 
 
-def told_by(settings: Settings, index: Path) -> str:
-    told = [repr(settings), str(settings), repr(settings.cluster), settings.model_dump_json()]
+def output_of(settings: Settings, index: Path) -> str:
+    output = [repr(settings), str(settings), repr(settings.cluster), settings.model_dump_json()]
     with contextlib.closing(Cluster(settings.cluster)) as cluster:
-        told += [repr(cluster), repr(vars(cluster))]
-    attempts: tuple[Callable[[Path, Settings], None], ...] = (rebuilt, partial(_searched, told))
+        output += [repr(cluster), repr(vars(cluster))]
+    attempts: tuple[Callable[[Path, Settings], None], ...] = (rebuilt, partial(_searched, output))
     for attempt in attempts:
         try:
             attempt(index, settings)
         except ClusterError as error:
-            told += [str(error), repr(error), "".join(traceback.format_exception(error))]
-    return "\n".join(told)
+            output += [str(error), repr(error), "".join(traceback.format_exception(error))]
+    return "\n".join(output)
 
 
-def _searched(told: list[str], index: Path, settings: Settings) -> None:
+def _searched(outputs: list[str], index: Path, settings: Settings) -> None:
     with SearchEngine.open(index, settings=settings) as engine:
-        told += engine.notices
-        told.append(repr(engine.search(TEXT, size=1)))
+        outputs += engine.notices
+        outputs.append(repr(engine.search(TEXT, size=1)))
         engine.patch(engine.snapshot.products[3].id, price=1.25)
 
 
-def test_secrets_are_not_shown_logged_or_written(served: Served, heard: list[str]) -> None:
+def test_secrets_are_not_shown_logged_or_written(served: Served, log_messages: list[str]) -> None:
     password, reading = served.server.password, served.server.passwords["reader"]
     users = {"elastic": password, "reader": reading}
     headers = [base64.b64encode(f"{user}:{secret}".encode()).decode() for user, secret in users.items()]
@@ -265,11 +265,11 @@ def test_secrets_are_not_shown_logged_or_written(served: Served, heard: list[str
     refused = [served.given(changed) for case in REFUSED if isinstance(changed := case.values[0], dict)]
     assert served.server.request("DELETE", f"/{served.name}").status == 200
     assert move(served.index, served.settings.cluster, NullProgress()).restored
-    told = [told_by(each, served.index) for each in (*refused, served.reader, served.plain)]
-    _searched(told, served.index, served.settings)
+    result = [output_of(each, served.index) for each in (*refused, served.reader, served.plain)]
+    _searched(result, served.index, served.settings)
     files = [path.read_bytes() for path in sorted(served.index.rglob("*")) if path.is_file()]
-    assert any("Authorization: Basic <hidden>" in line for line in heard)
+    assert any("Authorization: Basic <hidden>" in line for line in log_messages)
     assert len(files) > 20
     for secret in secrets:
-        assert not any(secret in text for text in (*told, *heard))
+        assert not any(secret in text for text in (*result, *log_messages))
         assert not any(secret.encode() in content for content in files)

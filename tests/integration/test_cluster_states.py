@@ -76,8 +76,8 @@ def test_rebuild_into_a_cluster_has_states_for_products_and_live_changes(
             states, row = engine.snapshot.states, engine.snapshot.products.row_of(KETTLE.id)
             assert states is not None
             assert row == len(CATALOG)
-            told = states.gather(np.array([row, 1]))
-            assert (told.ids >= 0).any(axis=1).all()
+            result = states.gather(np.array([row, 1]))
+            assert (result.ids >= 0).any(axis=1).all()
             assert engine.snapshot.signals.at(np.array([row, 1])).price.tolist() == [49, 1.5]
 
 

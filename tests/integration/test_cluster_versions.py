@@ -211,7 +211,7 @@ class Killed(BaseException):
     """Nothing is tidied up after it, as after a kill."""
 
 
-def dies_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
+def killed_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
     """Lets loads of an index whose name ends with `at` end midway, until what is returned is called."""
     load = Cluster.load
 
@@ -331,8 +331,8 @@ class TestRefused:
 
     def test_alias_of_another_store_is_refused(self, served: Shop, empty: Shop) -> None:
         empty.settings, empty.alias = served.settings, served.alias
-        told = self.refused(empty)
-        assert f"the alias {served.alias} names {served.index(V2)}, which is not of {empty.root}" in told
+        result = self.refused(empty)
+        assert f"the alias {served.alias} names {served.index(V2)}, which is not of {empty.root}" in result
         assert served.named() == [served.index(V2)]
 
     def test_index_with_the_alias_name_is_refused(self, empty: Shop) -> None:
@@ -363,29 +363,29 @@ def is_older(shop: Shop, name: str) -> None:
     shop.ask("PUT", f"/{name}/_mapping", {"_meta": {**shop.meta(name), "schema": 0}})
 
 
-def is_anothers(shop: Shop, name: str) -> None:
+def make_foreign(shop: Shop, name: str) -> None:
     shop.ask("PUT", f"/{name}/_mapping", {"_meta": {**shop.meta(name), "products": 7}})
 
 
-class TestLost:
+class TestLostIndex:
     @pytest.mark.parametrize(
-        ("lose", "told"),
+        ("lose", "message"),
         [
             (is_deleted, "the cluster has no index {name}"),
             (is_half_loaded, "index {name} is another one: whole is False, not True"),
             (is_older, "index {name} is another one: schema is 0, not 2"),
-            (is_anothers, f"index {{name}} is another one: products is 7, not {COUNT}"),
+            (make_foreign, f"index {{name}} is another one: products is 7, not {COUNT}"),
         ],
     )
     @pytest.mark.parametrize("shop", ["faiss", "elasticsearch"], indirect=True)
     def test_lost_index_error_names_the_restore_command(
-        self, served: Shop, run: Run, lose: Callable[[Shop, str], None], told: str
+        self, served: Shop, run: Run, lose: Callable[[Shop, str], None], message: str
     ) -> None:
         name = served.index(V2) + ("-vectors" if served.has_vectors else "")
         with served.open() as engine:
             before = [ids(engine, query) for query in QUERIES]
         lose(served, name)
-        with pytest.raises(StoreDamagedError, match=told.format(name=re.escape(name))) as caught:
+        with pytest.raises(StoreDamagedError, match=message.format(name=re.escape(name))) as caught:
             served.open()
         command = re.search(r"shelfwise (rebuild .*)$", str(caught.value))
         assert command, caught.value
@@ -451,12 +451,12 @@ class TestPointer:
             assert served.named() == [served.index(V3)]
 
 
-class TestKilledWhileLoading:
+class TestKilledLoad:
     def test_previous_version_serves_after_a_killed_load(
         self, served: Shop, products: list[Product], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with served.open() as engine:
-            spared = dies_while_loading(monkeypatch)
+            spared = killed_while_loading(monkeypatch)
             with pytest.raises(Killed):
                 served.rebuild(priced(products, 1.25))
             assert served.store.current() == V2
@@ -471,7 +471,7 @@ class TestKilledWhileLoading:
             assert ids(engine, "", filters="price = 2.25") == [products[0].id]
 
     def test_previous_version_serves_after_a_killed_move(self, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-        spared = dies_while_loading(monkeypatch)
+        spared = killed_while_loading(monkeypatch)
         with pytest.raises(Killed):
             shop.move()
         assert shop.store.versions() == [V1]
@@ -487,7 +487,7 @@ class TestKilledWhileLoading:
     ) -> None:
         served.rebuild(products)
         held = served.indexes()
-        spared = dies_while_loading(monkeypatch, at="-vectors")
+        spared = killed_while_loading(monkeypatch, at="-vectors")
         with pytest.raises(Killed):
             served.rebuild(priced(products, 1.25))
         assert len(served.indexes()) == len(held) + 2

@@ -38,8 +38,8 @@ class Shop:
     def open(self, client: str) -> Page:
         shown = self.browser.new_page()
         product = self.engine.search("lamp").hits[0].product.id
-        said = {"client": client, "host": self.address, "key": self.key, "product": product}
-        shown.goto(f"{self.page}/shop.html?{urlencode(said)}")
+        parameters = {"client": client, "host": self.address, "key": self.key, "product": product}
+        shown.goto(f"{self.page}/shop.html?{urlencode(parameters)}")
         expect(shown.locator("#hits article").first).to_be_visible(timeout=60_000)
         shown.set_default_timeout(10_000)
         return shown

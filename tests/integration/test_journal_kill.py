@@ -33,11 +33,11 @@ def changes_of(name: str) -> list[Change]:
     return [Delete(f"{name} first"), Upsert(Product(f"{name} second", "drill", "x" * 3_000)), Delete(f"{name} third")]
 
 
-def append_on(root: Path, writer: str, told: Connection) -> None:
+def append_until_killed(root: Path, writer: str, channel: Connection) -> None:
     with Journal(root) as journal:
         for place in range(1_000_000):
             name = f"{writer} {place}"
-            told.send((name, journal.append(changes_of(name))))
+            channel.send((name, journal.append(changes_of(name))))
             if place % 50 == 49:
                 journal.forget(journal.last() - 200)
 
@@ -52,21 +52,21 @@ def kill_writers(root: Path, link: Connection) -> None:
         moment = link.recv()
         pairs = [forks.Pipe(duplex=False) for _ in range(WRITERS)]
         writers = []
-        for place, (_, told) in enumerate(pairs):
-            writers.append(forks.Process(target=append_on, args=(root, f"{attempt}-{place}", told)))
+        for place, (_, channel) in enumerate(pairs):
+            writers.append(forks.Process(target=append_until_killed, args=(root, f"{attempt}-{place}", channel)))
             writers[-1].start()
-        for _, told in pairs:
-            told.close()
+        for _, channel in pairs:
+            channel.close()
         pairs[0][0].poll(30)  # the first change was acknowledged, so there is something to lose from the first round on
         time.sleep(moment)
         for writer in writers:
             writer.kill()
             writer.join()
-        given = {name: seqs for listener, _ in pairs for name, seqs in heard(listener).items()}
+        given = {name: seqs for listener, _ in pairs for name, seqs in acknowledgements(listener).items()}
         link.send(([writer.exitcode for writer in writers], given))
 
 
-def heard(listener: Connection) -> dict[str, list[int]]:
+def acknowledgements(listener: Connection) -> dict[str, list[int]]:
     found: dict[str, list[int]] = {}
     try:
         while listener.poll(30):
@@ -77,7 +77,7 @@ def heard(listener: Connection) -> dict[str, list[int]]:
     return found
 
 
-def harm(root: Path, chance: random.Random) -> None:
+def damage(root: Path, chance: random.Random) -> None:
     path = root / chance.choice((JOURNAL, COPY))
     content = bytearray(path.read_bytes())
     place = chance.choice((chance.randrange(len(content)), chance.randrange(100), len(content) - 1))
@@ -91,7 +91,7 @@ def harm(root: Path, chance: random.Random) -> None:
         path.unlink()
 
 
-def assert_whole(root: Path, given: dict[str, list[int]]) -> int:
+def assert_no_loss(root: Path, given: dict[str, list[int]]) -> int:
     """Every change that was acknowledged and not forgotten is there under its number; returns the last number."""
     with Journal(root) as journal:
         entries = {entry.seq: entry.change for entry in journal.since(0)}
@@ -120,11 +120,11 @@ def test_kill_at_any_time_loses_no_acknowledged_change(tmp_path: Path, harmed: b
             exits, given = link.recv()
             assert exits == [-signal.SIGKILL] * WRITERS
             if harmed:
-                harm(tmp_path, moments)
+                damage(tmp_path, moments)
             else:
                 with Journal(tmp_path) as journal:
                     assert journal.problems() == [], "a kill alone damages nothing"
-            reached = assert_whole(tmp_path, given)
+            reached = assert_no_loss(tmp_path, given)
             assert min(seq for seqs in given.values() for seq in seqs) > last, "a number was given twice"
             last = reached
             acknowledged += len(given)

@@ -67,7 +67,7 @@ def written(root: Path) -> set[str]:
     return {name for name in (PAGE_FILE, REPORT_FILE, LEARNED_FILE) if (root / TRAINING_FOLDER / name).exists()}
 
 
-class TestLearned:
+class TestReport:
     def test_progress_reports_every_stage_and_that_the_encoder_is_kept(self, learned: Path) -> None:
         stages = report_of(learned).stages
         assert [stage.name for stage in stages] == STAGES
@@ -153,7 +153,7 @@ class TestLearned:
         assert new_events(now, before) == 0
 
 
-class TestWaiting:
+class TestNotEnoughEvents:
     def test_too_few_new_events_train_nothing(self, learned: Path) -> None:
         before = page_path(learned).stat()
         done = CliRunner().invoke(app, ["learn", str(learned), "--if-new", "1"])

@@ -69,7 +69,7 @@ def pseudonym(store: SearchEngine, visit: Visit) -> str:
         return log.intake.pseudonyms.shopper(name)
 
 
-def told(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
+def sent_events(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
     visit.page.wait_for_timeout(50)  # requests are heard of while the browser is waited for
     return [each for body in visit.bodies("/v1/events") for each in body["events"] if each["kind"] in kinds]
 
@@ -180,7 +180,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
         visit.page.goto(f"/?product={product}")
         visit.page.locator(".product-text .add").click()
         assert within(10, lambda: recorded(store)["cart"] == 1)
-        assert ["query_id" in each for each in told(visit, "cart")] == [False]
+        assert ["query_id" in each for each in sent_events(visit, "cart")] == [False]
     refreshed, derived = tables(store)
     assert refreshed.rejected == {}
     assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
@@ -217,7 +217,7 @@ def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: 
         visit.page.locator(".product-text .add").click()
         bought(visit)
         assert within(10, lambda: recorded(store)["purchase"] == 1)
-        assert [each["quantity"] for each in told(visit, "purchase")] == [2]
+        assert [each["quantity"] for each in sent_events(visit, "purchase")] == [2]
 
 
 def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -239,7 +239,7 @@ class Recording:
 
 def recording(visit: Visit) -> Recording:
     body = next(each for each in visit.bodies("/v1/multi-search") if each["searches"][0].get("shopper"))
-    return Recording(body, told(visit, "click", "consultation", "cart", "purchase"))
+    return Recording(body, sent_events(visit, "click", "consultation", "cart", "purchase"))
 
 
 def replayed(client: httpx2.Client, made: Recording, number: int) -> None:

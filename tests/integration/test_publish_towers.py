@@ -39,9 +39,9 @@ from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.text_towers.tiny_towers import (
     PRODUCTS,
     every_query,
+    irrelevant_lines,
     make_encoder,
     make_index,
-    nothing_for,
     write_judgments,
 )
 
@@ -58,7 +58,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_index(folder, cache, "onnx-int8")
     with SearchEngine.open(folder / "index") as engine:
         engine.upsert([Product("new", "red lamp large new")])
-    write_judgments(folder / "judgments.tsv", every_query(), *nothing_for(PRODUCTS[0], every_query()))
+    write_judgments(folder / "judgments.tsv", every_query(), *irrelevant_lines(PRODUCTS[0], every_query()))
     return folder
 
 
@@ -70,8 +70,8 @@ def root(store: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def published(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(shutil.copytree(store, tmp_path_factory.mktemp("published") / "store"))
-    told = run("train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
-    (root / "told.json").write_text(told)
+    document = run("train", "towers", root / "index", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
+    (root / "told.json").write_text(document)
     return root
 
 
@@ -89,10 +89,10 @@ def serving(root: Path) -> str:
     return Store(root / "index").current()
 
 
-class TestBetter:
+class TestBetterTowers:
     def test_better_towers_serve(self, published: Path) -> None:
-        told: Any = msgspec.json.decode((published / "told.json").read_bytes())
-        found = told["published"]
+        document: Any = msgspec.json.decode((published / "told.json").read_bytes())
+        found = document["published"]
         assert (found["version"], found["serves"], found["report"]["rejection_reasons"]) == ("v000002", True, [])
         assert found["report"]["queries"] == len(judging(every_query())) >= 50
         assert found["report"]["difference"]["low"] > 0
@@ -102,7 +102,7 @@ class TestBetter:
         assert (found["rounded"]["fp32"] - found["rounded"]["int8"] < MOST_LOST) == (found["runtime"] == "onnx-int8")
         with SearchEngine.open(published / "index", follow=False) as engine:
             assert engine.manifest.version == "v000002"
-            assert engine.manifest.encoder_name == told["folder"]
+            assert engine.manifest.encoder_name == document["folder"]
             assert engine.snapshot.states is not None
             hits = engine.search("small blue tap", size=3, stage="dense").hits
             assert "blue faucet small" in [hit.product.title for hit in hits]
@@ -146,15 +146,15 @@ class TestBetter:
 
     def test_the_next_rebuild_encodes_nothing_again(self, published: Path, cache: Path, tmp_path: Path) -> None:
         root = Path(shutil.copytree(published, tmp_path / "store"))
-        told: Any = msgspec.json.decode((published / "told.json").read_bytes())
+        document: Any = msgspec.json.decode((published / "told.json").read_bytes())
         options = RebuildOptions(
-            (str(root / "feed.jsonl"),), cache, encoder=told["folder"], runtime=told["published"]["runtime"]
+            (str(root / "feed.jsonl"),), cache, encoder=document["folder"], runtime=document["published"]["runtime"]
         )
         report = rebuild(root / "index", options)
         assert report.encoded == 0 or report.live
 
 
-class TestNotBetter:
+class TestRejectedTowers:
     def test_too_few_test_queries_are_not_published(self, root: Path, cache: Path) -> None:
         few = [each for each in every_query() if not is_validation_query(each.query, JUDGING_SHARE, -1)]
         few += judging(every_query())[:9]
@@ -330,28 +330,28 @@ class TestFromCatalog:
     """Trained on queries made from the products, by an encoder that hardly told them apart."""
 
     @pytest.fixture
-    def blind(self, root: Path, cache: Path) -> Path:
+    def untrained_index(self, root: Path, cache: Path) -> Path:
         encoder, feed = make_encoder(root / "blind", words=0.02), root / "feed.jsonl"
         options = RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime="onnx-fp32")
         rebuild(root / "blind-index", options)
         return root / "blind-index"
 
     @pytest.mark.slow
-    def test_judged_queries_are_used_for_testing_only(self, root: Path, blind: Path) -> None:
+    def test_judged_queries_are_used_for_testing_only(self, root: Path, untrained_index: Path) -> None:
         asked = ("--from-catalog", "300", "--judgments", root / "judgments.tsv", "--json", *TRAINING)
-        told: Any = msgspec.json.decode(run("train", "towers", blind, *asked))
-        assert told["towers"]["source"] == "catalog"
-        assert told["published"]["report"]["queries"] == len(every_query())
-        assert told["published"]["serves"] == (told["published"]["report"]["difference"]["low"] > 0)
-        assert Store(blind).current() == told["published"]["version"]
+        document: Any = msgspec.json.decode(run("train", "towers", untrained_index, *asked))
+        assert document["towers"]["source"] == "catalog"
+        assert document["published"]["report"]["queries"] == len(every_query())
+        assert document["published"]["serves"] == (document["published"]["report"]["difference"]["low"] > 0)
+        assert Store(untrained_index).current() == document["published"]["version"]
 
-    def test_synthetic_queries_are_not_used_for_testing(self, blind: Path) -> None:
+    def test_synthetic_queries_are_not_used_for_testing(self, untrained_index: Path) -> None:
         with pytest.raises(SettingError, match="name judged ones with --judgments"):
-            train_text_towers(blind, SETTINGS, TextTowersRequest(catalog=300, publish=True), NullProgress())
-        told: Any = msgspec.json.decode(
-            run("train", "towers", blind, "--from-catalog", "300", "--no-publish", "--json", *TRAINING)
+            train_text_towers(untrained_index, SETTINGS, TextTowersRequest(catalog=300, publish=True), NullProgress())
+        document: Any = msgspec.json.decode(
+            run("train", "towers", untrained_index, "--from-catalog", "300", "--no-publish", "--json", *TRAINING)
         )
-        assert told["published"] is None
-        trained_on = told["towers"]["trained_on"]
+        assert document["published"] is None
+        trained_on = document["towers"]["trained_on"]
         assert (trained_on["leaked"], trained_on["gone"]) == (0, 0)
-        assert told["towers"]["validation"] > told["towers"]["curve"][0]["validation"] + 0.1
+        assert document["towers"]["validation"] > document["towers"]["curve"][0]["validation"] + 0.1

@@ -19,25 +19,25 @@ WRITERS = 2
 SIZE = 20
 
 
-def put_on(root: Path, writer: str, told: Connection) -> None:
+def put_until_killed(root: Path, writer: str, channel: Connection) -> None:
     store = RuleStore(root)
     for turn in itertools.count():
         rules = [Rule(f"{writer} {number}", (Redirect(f"/{turn}"),), name="x" * 200) for number in range(SIZE)]
-        told.send((turn, store.put(rules, who=writer)))
+        channel.send((turn, store.put(rules, who=writer)))
         if turn % 4 == 3:
             store.delete([rule.id for rule in rules], who=writer)
-            told.send((-1, 0))
+            channel.send((-1, 0))
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_kill_leaves_complete_changes_and_log(tmp_path: Path, rounds: int) -> None:
     context, dice = fork_context(), random.Random(SEED)
     store = RuleStore(tmp_path)
-    told: dict[int, tuple[str, int]] = {}
+    acknowledged: dict[int, tuple[str, int]] = {}
     for attempt in range(rounds):
         pairs = [context.Pipe(duplex=False) for _ in range(WRITERS)]
         writers = [
-            context.Process(target=put_on, args=(tmp_path, f"{attempt}-{place}", pipe))
+            context.Process(target=put_until_killed, args=(tmp_path, f"{attempt}-{place}", pipe))
             for place, (_, pipe) in enumerate(pairs)
         ]
         for writer, (_, pipe) in zip(writers, pairs, strict=True):
@@ -50,22 +50,24 @@ def test_kill_leaves_complete_changes_and_log(tmp_path: Path, rounds: int) -> No
             writer.join()
         assert {writer.exitcode for writer in writers} == {-signal.SIGKILL}
         for place, (listener, _) in enumerate(pairs):
-            told |= {number: (f"{attempt}-{place}", turn) for turn, number in heard(listener) if turn >= 0}
-        check(store, told)
-    assert len(told) > rounds
+            acknowledged |= {
+                number: (f"{attempt}-{place}", turn) for turn, number in acknowledgements(listener) if turn >= 0
+            }
+        check(store, acknowledged)
+    assert len(acknowledged) > rounds
 
 
-def heard(listener: Connection) -> list[tuple[int, int]]:
-    said = []
+def acknowledgements(listener: Connection) -> list[tuple[int, int]]:
+    received = []
     try:
         while listener.poll(0):
-            said.append(listener.recv())
+            received.append(listener.recv())
     except EOFError:
         pass
-    return said
+    return received
 
 
-def check(store: RuleStore, told: dict[int, tuple[str, int]]) -> None:
+def check(store: RuleStore, acknowledged: dict[int, tuple[str, int]]) -> None:
     by_revision: dict[int, list[tuple[str, bool, str]]] = {}
     rules: dict[str, Rule] = {}
     for change in reversed(store.history(limit=10_000)):
@@ -81,5 +83,5 @@ def check(store: RuleStore, told: dict[int, tuple[str, int]]) -> None:
     # Nothing is missing between two changes, each is there with all of its rules, and what was told is.
     assert list(by_revision) == list(range(1, store.revision() + 1))
     assert all(len(changes) == SIZE and len(set(changes)) == 1 for changes in by_revision.values())
-    assert all(by_revision[number][0] == (who, True, f"/{turn}") for number, (who, turn) in told.items())
+    assert all(by_revision[number][0] == (who, True, f"/{turn}") for number, (who, turn) in acknowledged.items())
     assert store.read().documents == tuple(rules[name] for name in sorted(rules))

@@ -94,8 +94,8 @@ def test_double_load_is_answered_or_refused(running: Service) -> None:
     assert 503 in pressure.ready[3:]
     assert within(3, running.is_ready)
     assert running.memory() - before < _MOST_MEMORY
-    told = running.get("/metrics").text
-    (refused,) = [line for line in told.splitlines() if line.startswith("shelfwise_requests_refused_total ")]
+    output = running.get("/metrics").text
+    (refused,) = [line for line in output.splitlines() if line.startswith("shelfwise_requests_refused_total ")]
     assert float(refused.split()[1]) == pressure.statuses[503]
     assert running.get("/v1/search?q=drill").status_code == 200
 
@@ -295,14 +295,14 @@ class Prometheus:
 @contextmanager
 def prometheus(folder: Path, running: Service, key: str) -> Iterator[Prometheus]:
     program = program_or_skip("prometheus", "prometheus")
-    (told,) = documents(DEPLOY / "prometheus" / "prometheus.yaml")
+    (configuration,) = documents(DEPLOY / "prometheus" / "prometheus.yaml")
     (folder / "key").write_text(key)
-    (job,) = told["scrape_configs"]
+    (job,) = configuration["scrape_configs"]
     job["static_configs"][0]["targets"] = [f"127.0.0.1:{running.port}"]
     job["authorization"]["credentials_file"] = str(folder / "key")
-    told["rule_files"] = [str(ALERTS)]
-    told["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
-    (folder / "prometheus.yaml").write_text(yaml.safe_dump(told))
+    configuration["rule_files"] = [str(ALERTS)]
+    configuration["global"] = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    (folder / "prometheus.yaml").write_text(yaml.safe_dump(configuration))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]

@@ -26,7 +26,7 @@ from service.training.ranker_dataset import CatalogOptions
 from service.training.training_session import TRAINING_FOLDER, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
 from tests.unit.rerank.teacher.tiny_cross_encoder import make_cross_encoder
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.versions import reseal
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,7 +46,7 @@ def trained(demo_index: Path, teacher: Path, tmp_path_factory: pytest.TempPathFa
     """An index whose ranker ranks by the wrong end, and then one that was trained."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("trained") / "index"))
     with SearchEngine.open(root, follow=False) as engine:
-        publish(root, spec_for(engine.snapshot), weighing(merged=-1.0))
+        publish(root, spec_for(engine.snapshot), weighted_graph(merged=-1.0))
     document = run(root, teacher, "--json")
     (root / "told.json").write_bytes(msgspec.json.encode(document))
     return root
@@ -116,7 +116,9 @@ def test_worse_ranker_is_rejected_and_training_is_deterministic(trained: Path, t
     # All pairs were known already.
     assert len(watching.amounts["teaching"]) == 1
     judging = {"export", "evaluation", "gate", "publish"}
-    assert set(watching.told) == {"teacher", "queries", "candidates", "teaching", "features", "attention"} | judging
+    assert (
+        set(watching.summary_of) == {"teacher", "queries", "candidates", "teaching", "features", "attention"} | judging
+    )
 
 
 @pytest.mark.slow
@@ -195,14 +197,14 @@ def test_default_ranker_is_written_with_its_measures_per_catalog(
     stores: list[Path], teacher: Path, tmp_path: Path
 ) -> None:
     target = tmp_path / "default"
-    told = msgspec.json.decode(train_default(stores, teacher, target))
+    document = msgspec.json.decode(train_default(stores, teacher, target))
     spec, report = verify_ranker(target), read_report(target)
     assert spec.trained_on["catalogs"] == "garden, tools"
     assert (spec.encoder, spec.layers) == ("all-MiniLM-L6-v2", 0)
-    assert set(told["measures"]) == {
+    assert set(document["measures"]) == {
         f"nDCG@10 on {store}{order}" for store in ("garden", "tools") for order in ("", " of the merged order")
     }
-    assert told["measures"] == report.measures
+    assert document["measures"] == report.measures
     assert OnnxRanker(StoredRanker("default", target, spec, report)).reads_states
     assert sum(path.stat().st_size for path in target.iterdir()) < 8_000_000
 

@@ -42,8 +42,8 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copied = Path(shutil.copytree(store, tmp_path_factory.mktemp("trained") / "store"))
-    told = run(copied, "--json")
-    (copied / "told.json").write_bytes(msgspec.json.encode(told))
+    document = run(copied, "--json")
+    (copied / "told.json").write_bytes(msgspec.json.encode(document))
     return copied
 
 
@@ -64,11 +64,11 @@ def run(folder: Path, *arguments: str) -> Any:  # noqa: ANN401 - JSON
 
 
 def test_report_describes_the_training_data(trained: Path) -> None:
-    told = msgspec.json.decode((trained / "told.json").read_bytes())
+    document = msgspec.json.decode((trained / "told.json").read_bytes())
     folder = trained / "index" / "training" / "towers" / "towers-0001"
-    assert told["folder"] == str(folder)
+    assert document["folder"] == str(folder)
     spec = read_towers(folder)
-    assert told["towers"] == msgspec.to_builtins(spec)
+    assert document["towers"] == msgspec.to_builtins(spec)
     assert (spec.base, spec.version, spec.source) == ("tiny", "v000001", "judgments")
     assert spec.options["seed"] == 3
     assert spec.trained_on["gone"] == 2
@@ -177,19 +177,19 @@ def test_unsearched_products_add_synthetic_queries(root: Path) -> None:
 
 @pytest.mark.slow
 def test_no_synthetic_queries_where_every_product_is_searched(root: Path) -> None:
-    told = run(root, "--synthetic", "30", "--json")
-    assert told["towers"]["trained_on"]["synthetic queries"] == 0
+    document = run(root, "--synthetic", "30", "--json")
+    assert document["towers"]["trained_on"]["synthetic queries"] == 0
 
 
 @pytest.mark.slow
 def test_tuning_runs_short_trainings_first(root: Path) -> None:
-    told = run(root, "--tune", "2", "--json")
+    document = run(root, "--tune", "2", "--json")
     training = root / "index" / "training"
     (study,) = training.glob("tuning-*.db")
     trials = optuna.load_study(study_name="towers", storage=f"sqlite:///{study}").get_trials()
     assert len(trials) == 2
     best = max((trial for trial in trials if trial.value is not None), key=lambda trial: trial.value or 0.0)
-    options = told["towers"]["options"]
+    options = document["towers"]["options"]
     assert (options["learning_rate"], options["epochs"]) == (best.params["learning_rate"], 2)
     assert options["loss"]["margin"] == best.params["margin"]
     assert options["negatives"]["count"] == best.params["negatives"]

@@ -51,17 +51,17 @@ def root(eventful_store: Path, tmp_path: Path) -> Path:
 def test_user_tower_is_trained_evaluated_and_stored(root: Path) -> None:
     done = CliRunner().invoke(app, ["train", "users", str(root), "--epochs", "3", "--json"])
     assert done.exit_code == 0, done.output
-    told = msgspec.json.decode(done.stdout)
-    report = msgspec.convert(told["report"], UserTowerReport)
+    text = msgspec.json.decode(done.stdout)
+    report = msgspec.convert(text["report"], UserTowerReport)
     assert [way.name for way in report.methods] == [TOWER, NEAR, POPULAR_THERE, POPULAR]
     assert report.shoppers >= 50
     assert report.difference is not None
-    assert told["serves"] == (report.difference.low > 0) == (not report.rejection_reasons)
+    assert text["serves"] == (report.difference.low > 0) == (not report.rejection_reasons)
     assert {"shoppers of 1 act", "chosen 1 to 10 times"} <= {*report.slices}
     assert report.curve[0][0] == 0
     assert not list((root / TRAINING_FOLDER).glob("users-*"))
     with SearchEngine.open(root, follow=False) as engine:
-        assert engine.user_tower == (told["tower"] if told["serves"] else "")
+        assert engine.user_tower == (text["tower"] if text["serves"] else "")
 
 
 @pytest.mark.slow
@@ -130,20 +130,20 @@ def gate() -> Iterator[TowerGate]:
 
 
 def test_promotion_gate_publishes_a_better_tower(gate: TowerGate) -> None:
-    def foretells(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+    def always_right(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         newest = histories.products[histories.starts[1:] - 1] // EACH
         return np.eye(KINDS)[(newest + 1) % KINDS][:, np.arange(KINDS * EACH) // EACH]
 
     def by_chance(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return np.random.default_rng(len(histories)).random((len(histories), KINDS * EACH))
 
-    report = gate.report(foretells, None)
+    report = gate.report(always_right, None)
     assert (report.rejection_reasons, report.against) == ((), NEAR)
     assert report.fallback == "near"
-    worse = gate.report(by_chance, foretells)
+    worse = gate.report(by_chance, always_right)
     assert worse.against == SERVING
     assert "not surely better: nDCG@10 -" in worse.rejection_reasons[0]
-    assert "not surely better" in gate.report(foretells, foretells).rejection_reasons[0]
+    assert "not surely better" in gate.report(always_right, always_right).rejection_reasons[0]
 
 
 def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
@@ -163,13 +163,13 @@ def test_tower_must_beat_the_better_of_popularity_and_similarity() -> None:
     assert "not surely better" in report.rejection_reasons[0]
     assert POPULAR_THERE in report.rejection_reasons[0]
 
-    def seldom(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
+    def rarely_right(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return gate.popular_there(histories) * np.where(np.arange(len(histories)) % 2, 1, -1)[:, None]
 
     def never(histories: Histories, _now: object) -> np.ndarray[tuple[int, ...], np.dtype[np.floating]]:
         return -gate.popular_there(histories)
 
-    report = gate.report(seldom, never)
+    report = gate.report(rarely_right, never)
     assert report.difference is not None
     assert (report.against, report.difference.low > 0) == (SERVING, True)
     assert report.rejection_reasons[0].startswith(f"no better than {POPULAR_THERE}: nDCG@10 -")

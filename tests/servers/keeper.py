@@ -72,8 +72,8 @@ def _main() -> None:
         for node in order.nodes:
             nodes.append(_start(node, order))  # noqa: PERF401 (those that did start are ended when one does not)
         print(json.dumps(dataclasses.asdict(Kept(os.getpid(), [node.pid for node in nodes]))), flush=True)  # noqa: T201
-        _let_go_of_the_starter()
-        _wait_for_the_end_of(order.owner, nodes)
+        _detach_from_the_starter()
+        _wait_for_exit(order.owner, nodes)
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         _end(nodes)
@@ -93,23 +93,23 @@ def _start(node: NodeCommand, order: Order) -> subprocess.Popen[bytes]:
             group=order.group,
             extra_groups=order.extra_groups,
             start_new_session=True,
-            preexec_fn=_die_with_the_keeper,  # noqa: PLW1509 (the keeper has one thread)
+            preexec_fn=_exit_with_the_keeper,  # noqa: PLW1509 (the keeper has one thread)
         )
 
 
-def _die_with_the_keeper() -> None:
+def _exit_with_the_keeper() -> None:
     """Asks Linux to end the launcher when the keeper ends; the server ends when its launcher does."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _let_go_of_the_starter() -> None:
+def _detach_from_the_starter() -> None:
     """The starter reads until every copy of these is closed."""
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
 
 
-def _wait_for_the_end_of(owner: int, nodes: list[subprocess.Popen[bytes]]) -> None:
+def _wait_for_exit(owner: int, nodes: list[subprocess.Popen[bytes]]) -> None:
     with contextlib.suppress(ProcessLookupError):
         ended = select.poll()
         ended.register(os.pidfd_open(owner), select.POLLIN)

@@ -71,11 +71,11 @@ class Proxy:
             self._listening.close()
             self._listening = None
         if mode is Mode.REFUSE or (before is Mode.SILENT and mode is Mode.FORWARD):
-            await self._hang_up()
+            await self._close_connections()
         if mode is not Mode.REFUSE and self._listening is None:
             self._listening = await asyncio.start_server(self._converse, sock=_bound(self.port))
 
-    async def _hang_up(self) -> None:
+    async def _close_connections(self) -> None:
         for writer in self._writers:
             writer.transport.abort()
         if self._conversations:

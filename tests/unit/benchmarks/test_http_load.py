@@ -12,14 +12,14 @@ from retrieval.errors import StoreError
 
 
 def test_every_request_of_a_load_is_counted(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    told: list[str] = []
+    lines: list[str] = []
     with serve_index(demo_index) as server:
         report = measure_http(
-            server.address, ["drill", "hammer", "laptop bag"], rate=20, seconds=1, advance=told.append
+            server.address, ["drill", "hammer", "laptop bag"], rate=20, seconds=1, advance=lines.append
         )
     assert report.products == 600
     assert report.capacity > 0
-    assert len(told) == 5
+    assert len(lines) == 5
     for load in report.loads:
         assert sum(load.statuses.values()) == load.requests
         assert set(load.statuses) <= {"200", "503"}

@@ -44,7 +44,7 @@ TITLES = _TITLE_LIST.split("|")
 CATALOG = tuple(Product(f"p{place:02d}", title, price=10.0 + place) for place, title in enumerate(TITLES))
 
 
-class TestTheFirstBuild:
+class TestFirstBuild:
     def test_first_build_publishes_every_product_and_a_report(self, fresh: Shop) -> None:
         report = fresh.rebuild(CATALOG[:3])
         assert (report.version, report.published, report.products, report.read) == ("v000001", True, 3, 3)
@@ -245,7 +245,7 @@ class TestRepair:
             assert engine.search("frying pan", stage="dense").hits[0].product.title == "steel frying pan"
 
 
-class TestTheChoiceOfAnEncoder:
+class TestEncoderChoice:
     @pytest.mark.parametrize(
         ("chinese", "asked", "chosen"),
         [

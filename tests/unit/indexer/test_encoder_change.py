@@ -102,7 +102,7 @@ def test_an_open_engine_serves_the_old_encoder_until_it_is_refreshed(built: Shop
         assert engine.search("drill 4", stage="dense").hits[0].product.id == "p04"
 
 
-class TestAFailureWhileEncoding:
+class TestInterruptedEncoding:
     @pytest.fixture(autouse=True)
     def _small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(indexer.embedding, "CHUNK", 2)

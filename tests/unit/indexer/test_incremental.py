@@ -44,28 +44,28 @@ FILTERS = ("price < 10", "category = Drills", "brand = bosch", "colour = red")
 FACETS = ("brand", "category", "price")
 
 
-def go_back(index: Shop, places: int) -> str:
+def roll_back_by(index: Shop, places: int) -> str:
     names = index.store.versions()
     with index.store.lock("rollback"):
         return roll_back(index.store, names[max(0, len(names) - 1 - places)]).version
 
 
-def relive(index: Shop, history: list[Round]) -> Expected:
+def replay(index: Shop, history: list[Round]) -> Expected:
     expected = Expected()
     for each in history:
         if each.changes:
             index.change(*each.changes)
             expected.change(each.changes)
         if each.rollback:
-            expected.roll_back(go_back(index, each.rollback))
+            expected.roll_back(roll_back_by(index, each.rollback))
         expected.rebuild(each.feed, index.rebuild(each.feed, force=True).version)
         assert index.products == expected.published
     return expected
 
 
-def from_nothing(index: Shop, feed: Sequence[Product], expected: Expected) -> None:
+def full_rebuild(index: Shop, feed: Sequence[Product], expected: Expected) -> None:
     index.rebuild(feed, force=True)
-    if changes := expected.standing():
+    if changes := expected.pending():
         index.change(*changes)
         index.rebuild(feed, force=True)
 
@@ -76,7 +76,7 @@ def held(index: Shop) -> dict[str, Any]:
     report = msgspec.json.decode((index.root / QUALITY_FILE).read_bytes().replace(place, b""))
     return {
         "products": (folder / PRODUCTS_FILE).read_bytes(),
-        "standing": (folder / PENDING_UPDATES_FILE).read_bytes(),
+        "pending": (folder / PENDING_UPDATES_FILE).read_bytes(),
         "synonyms": (folder / SYNONYMS_FILE).read_bytes(),
         "rejected": (index.root / REJECTED_FILE).read_bytes().replace(place, b""),
         "keys": np.load(folder / TEXT_KEYS_FILE).tobytes(),
@@ -108,10 +108,10 @@ def test_incremental_rebuilds_equal_a_full_rebuild(
 ) -> None:
     lived, fresh = (Shop(tmp_path_factory.mktemp("history") / "index", cache) for _ in range(2))
     history = data.draw(histories())
-    expected = relive(lived, history)
+    expected = replay(lived, history)
     if not expected.published:
         return
-    from_nothing(fresh, history[-1].feed, expected)
+    full_rebuild(fresh, history[-1].feed, expected)
     assert held(lived) == held(fresh)
     with SearchEngine.open(lived.root, follow=False) as one, SearchEngine.open(fresh.root, follow=False) as other:
         assert answered(one) == answered(other)
@@ -124,12 +124,12 @@ CATALOG = (DRILL, HOSE)
 
 
 def folded(
-    standing: PendingUpdate, feed: Product | None, settler: SpellingNormalizer | None = None
+    update: PendingUpdate, feed: Product | None, settler: SpellingNormalizer | None = None
 ) -> tuple[Product | None, bool]:
-    folding = UpdateMerge({standing.id: standing}, 1)
+    folding = UpdateMerge({update.id: update}, 1)
     if settler is not None:
         folding = folding.use_spelling(settler)
-    line = folding.merge(standing.id.encode(), None if feed is None else product_to_json(feed))
+    line = folding.merge(update.id.encode(), None if feed is None else product_to_json(feed))
     return None if line is None else product_from_json(line), bool(folding.pending)
 
 
@@ -140,7 +140,7 @@ def replaced(product: Product, **values: object) -> Product:
 CHEAP = replaced(DRILL, price=79.0)
 
 
-class TestFolding:
+class TestMerge:
     @pytest.mark.parametrize(
         ("live", "feed", "expected", "stands"),
         [
@@ -182,8 +182,8 @@ class TestFolding:
 
     def test_normalised_spelling_is_not_a_feed_change(self) -> None:
         settler = SpellingNormalizer({"BOSCH": "Bosch"}, {"tools": "Tools"})
-        said = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
-        assert folded(PendingUpdate("1", DRILL, None), said, settler) == (None, True)
+        respelled = replaced(DRILL, brand="BOSCH", category=("tools", "Drills"))
+        assert folded(PendingUpdate("1", DRILL, None), respelled, settler) == (None, True)
 
     @pytest.mark.parametrize(
         "respelled", [{"brand": "BOSCH"}, {"brand": "Bosch GmbH"}, {"category": ("tools", "DRILLS")}]
@@ -261,7 +261,7 @@ class TestRebuilds:
         assert built.products == [CHEAP]
 
 
-class TestForgetting:
+class TestJournalPruning:
     def test_journal_drops_changes_contained_in_all_versions(self, built: Shop) -> None:
         built.change(Patch("1", {"price": 79.0}))
         assert pending(built) == 1

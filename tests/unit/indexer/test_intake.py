@@ -54,7 +54,7 @@ def write_catalog(path: Path, rows: int, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class Taken:
+class IntakeRun:
     products: list[bytes]
     rejected: bytes
     report: QualityReport
@@ -62,7 +62,7 @@ class Taken:
     rows: int
 
 
-def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> Taken:
+def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> IntakeRun:
     folder.mkdir()
     options = FeedOptions(tuple(map(str, feeds)))
     with Workers(workers) as pool, RejectLog(folder / "rejected.jsonl") as reject_log:
@@ -78,7 +78,7 @@ def take_in(feeds: list[Path], folder: Path, workers: int = 1) -> Taken:
         writer.finish()
         report = intake.report([product_from_json(line) for line in lines].__getitem__)
         reject_log.flush()
-        return Taken(lines, reject_log.path.read_bytes(), report, intake.published_fields(found), intake.rows)
+        return IntakeRun(lines, reject_log.path.read_bytes(), report, intake.published_fields(found), intake.rows)
 
 
 @pytest.fixture(scope="module")
@@ -91,11 +91,11 @@ def feeds(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Taken:
+def usual(feeds: list[Path], tmp_path_factory: pytest.TempPathFactory) -> IntakeRun:
     return take_in(feeds, tmp_path_factory.mktemp("usual") / "work")
 
 
-def test_every_row_is_a_product_or_rejected_and_counted(usual: Taken) -> None:
+def test_every_row_is_a_product_or_rejected_and_counted(usual: IntakeRun) -> None:
     set_aside = usual.rejected.splitlines()
     assert usual.rows == len(usual.products) + len(set_aside)
     assert usual.report.read == usual.rows
@@ -112,7 +112,7 @@ def test_every_row_is_a_product_or_rejected_and_counted(usual: Taken) -> None:
 )
 def test_batch_size_and_workers_do_not_change_the_result(
     feeds: list[Path],
-    usual: Taken,
+    usual: IntakeRun,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     rows: int,

@@ -25,14 +25,14 @@ def rejected(line: int, reason: str = "no title", row: object = None, file: str 
     return RejectedRow(file, line, reason, f"detail {line}", "csv", row)
 
 
-class TestTheFile:
+class TestFile:
     def test_a_line_has_file_line_reason_detail_format_and_row(self, tmp_path: Path) -> None:
         name = b"f\xff.csv".decode("utf-8", "surrogateescape")
         with RejectLog(tmp_path / REJECTED_FILE) as reject_log:
             reject_log.reject([rejected(3, row={"id": "1", "title": ""}, file=name)])
-        told = {"file": r"f\udcff.csv", "line": 3, "reason": "no title", "detail": "detail 3", "format": "csv"}
+        result = {"file": r"f\udcff.csv", "line": 3, "reason": "no title", "detail": "detail 3", "format": "csv"}
         line = (tmp_path / REJECTED_FILE).read_bytes()
-        assert msgspec.json.decode(line) == {**told, "row": {"id": "1", "title": ""}}
+        assert msgspec.json.decode(line) == {**result, "row": {"id": "1", "title": ""}}
 
     def test_every_row_is_written_and_counted_with_examples(self, tmp_path: Path) -> None:
         with RejectLog(tmp_path / REJECTED_FILE) as reject_log:

@@ -204,14 +204,14 @@ class TestEncodeRows:
     def test_each_chunk_is_stored_before_the_next_starts(self, chunks: EncodingCheckpoints) -> None:
         kept: list[int] = []
 
-        class Looking(Recorder):
+        class CheckingRecorder(Recorder):
             def encode_products(
                 self, texts: Sequence[str], progress: Callable[[int], None] | None = None
             ) -> NDArray[np.float32]:
                 kept.append(chunks.load(VectorCache(VECTOR_COLUMNS)))
                 return super().encode_products(texts, progress)
 
-        assert self.encode("abcde", chunks, Looking()) == [2, 2, 1]
+        assert self.encode("abcde", chunks, CheckingRecorder()) == [2, 2, 1]
         assert kept == [0, 2, 4]
 
     def test_texts_of_one_length_are_encoded_together(self, chunks: EncodingCheckpoints) -> None:
@@ -230,7 +230,7 @@ def states_of(shop: Shop) -> StoredStates:
     return StoredStates(shop.folder / STATES_FOLDER)
 
 
-class TestWhatIsBuilt:
+class TestTokenStates:
     def test_each_product_has_the_first_tokens_of_its_text(self, first: Shop) -> None:
         states, products = states_of(first), ProductStore(first.folder)
         manifest = first.store.serving()[0]
@@ -238,21 +238,21 @@ class TestWhatIsBuilt:
         assert encoder is not None
         texts = [encoder_text(products[row]) for row in range(len(products))]
         expected = quantise_tokens(encoder.encode_products_with_tokens(texts)[1], DIMENSION)
-        told, wanted = states.gather(np.arange(len(texts))), expected.gather(np.arange(len(texts)))
-        assert np.array_equal(told.ids, wanted.ids)
-        assert np.array_equal(told.states, wanted.states)
-        assert (told.ids[2] >= 0).sum() == MOST_TOKENS
+        result, wanted = states.gather(np.arange(len(texts))), expected.gather(np.arange(len(texts)))
+        assert np.array_equal(result.ids, wanted.ids)
+        assert np.array_equal(result.states, wanted.states)
+        assert (result.ids[2] >= 0).sum() == MOST_TOKENS
         assert len(states.idf) == encoder.vocabulary
 
     def test_manifest_and_report_describe_token_states(self, fresh: Shop) -> None:
-        told = StoppedProgress()
-        report = fresh.rebuild(CATALOG, progress=told)
+        result = StoppedProgress()
+        report = fresh.rebuild(CATALOG, progress=result)
         facts = states_of(fresh).info
         manifest = fresh.store.serving()[0]
         assert manifest.states == facts
         assert (facts.encoder, facts.dimension, facts.products) == (manifest.encoder, DIMENSION, len(CATALOG))
         assert report.token_states == facts.tokens > 0
-        assert any(f"{facts.tokens:,} token states" in said for said in told.summaries)
+        assert any(f"{facts.tokens:,} token states" in message for message in result.summaries)
         assert {f"versions/v000001/{STATES_FOLDER}/{name}" for name in STATES_FILES} <= set(manifest.files)
 
     @pytest.mark.parametrize("dimension", [0, DIMENSION], ids=["left out", "the encoder gives none"])
@@ -261,9 +261,9 @@ class TestWhatIsBuilt:
     ) -> None:
         if dimension:
             monkeypatch.setattr(OnnxEncoder, "state_dimension", property(lambda _: 0, lambda *_: None), raising=False)
-        told = StoppedProgress()
-        assert fresh.rebuild(CATALOG, progress=told, state_dimension=dimension).token_states == 0
-        assert any("no token states" in said for said in told.summaries)
+        result = StoppedProgress()
+        assert fresh.rebuild(CATALOG, progress=result, state_dimension=dimension).token_states == 0
+        assert any("no token states" in message for message in result.summaries)
         assert fresh.store.serving()[0].states is None
         assert not (fresh.folder / STATES_FOLDER).exists()
         with SearchEngine.open(fresh.root) as engine:
@@ -272,10 +272,10 @@ class TestWhatIsBuilt:
 
     def test_signals_match_the_products(self, fresh: Shop) -> None:
         fresh.rebuild(replaced(CATALOG, availability=Availability.OUT_OF_STOCK, rating=4.0, rating_count=3))
-        told = StoredSignals(fresh.folder, len(CATALOG)).at(np.array([0, 3]))
-        assert told.price.tolist() == [10, 13]
-        assert (told.rating[0], told.rating_count[0], told.availability[0]) == (4, 3, -1)
-        assert np.isnan(told.rating[1])
+        result = StoredSignals(fresh.folder, len(CATALOG)).at(np.array([0, 3]))
+        assert result.price.tolist() == [10, 13]
+        assert (result.rating[0], result.rating_count[0], result.availability[0]) == (4, 3, -1)
+        assert np.isnan(result.rating[1])
 
 
 class TestReuse:

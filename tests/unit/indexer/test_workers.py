@@ -32,7 +32,7 @@ def refuse_seven(batch: Sequence[int]) -> int:
     return len(batch)
 
 
-def die_of_seven(batch: Sequence[int]) -> int:
+def exit_at_seven(batch: Sequence[int]) -> int:
     if 7 in batch:
         os.kill(os.getpid(), signal.SIGKILL)
     return len(batch)
@@ -43,7 +43,7 @@ class NoCopyError(Exception):
         super().__init__(f"{one} and {two}")
 
 
-def raise_what_cannot_travel(batch: Sequence[int]) -> None:
+def raise_unpicklable(batch: Sequence[int]) -> None:
     raise NoCopyError(1, 2)
 
 
@@ -72,12 +72,12 @@ def test_error_of_a_worker_keeps_its_type(count: int) -> None:
 
 def test_unpicklable_error_is_reported_with_its_traceback() -> None:
     with Workers(2) as workers, pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*1 and 2"):
-        list(workers.map(raise_what_cannot_travel, BATCHES))
+        list(workers.map(raise_unpicklable, BATCHES))
 
 
 def test_killed_worker_is_reported() -> None:
     with Workers(2) as workers, pytest.raises(WorkerError, match="--workers 1"):
-        list(workers.map(die_of_seven, BATCHES))
+        list(workers.map(exit_at_seven, BATCHES))
 
 
 def test_no_worker_is_left_after_early_exit() -> None:

@@ -193,10 +193,10 @@ class TestServing:
         assert third.model is None
         assert "shelfwise train ranker; results keep the merged order" in third.notices[0]
 
-    @pytest.mark.parametrize("said", [b"", b"garbage", b"ranker-0001 0000", b"\xff" * 9])
-    def test_invalid_pointer_serves_none_until_a_rollback(self, registry: RankerStore, said: bytes) -> None:
+    @pytest.mark.parametrize("content", [b"", b"garbage", b"ranker-0001 0000", b"\xff" * 9])
+    def test_invalid_pointer_serves_none_until_a_rollback(self, registry: RankerStore, content: bytes) -> None:
         publish(registry, 2)
-        (registry.folder / CURRENT).write_bytes(said)
+        (registry.folder / CURRENT).write_bytes(content)
         found = registry.serving(ENCODING)
         assert found.model is None
         assert "names no ranker" in found.notices[0]
@@ -269,14 +269,14 @@ class TestOff:
         assert registry.publish(building(), SPEC, REPORT).serves
 
 
-class TestRivals:
+class TestConcurrency:
     def test_concurrent_publishes_wait_and_none_is_lost(self, registry: RankerStore) -> None:
         command = [sys.executable, "-c", PUBLISHER, str(registry.root)]
         processes = [Popen(command, stdin=PIPE, stdout=PIPE, text=True) for _ in range(2)]
         with ThreadPoolExecutor(2) as threads:
-            told = list(threads.map(lambda process: process.communicate()[0].split(), processes))
+            result = list(threads.map(lambda process: process.communicate()[0].split(), processes))
         assert [process.returncode for process in processes] == [0, 0]
-        assert sorted(told[0] + told[1]) == NAMES[:6] == registry.names()
+        assert sorted(result[0] + result[1]) == NAMES[:6] == registry.names()
         for name in NAMES[:6]:
             registry.open(name)
         assert registry.current() == "ranker-0006"

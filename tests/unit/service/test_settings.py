@@ -115,7 +115,7 @@ def test_every_setting_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-class TestEach:
+class TestSettings:
     def test_environment_overrides_the_file(self, name: str, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         in_table, in_environment, value, other, _ = EXAMPLES[name]
         file.write_text(in_file(name, in_table))
@@ -183,7 +183,7 @@ class TestUrls:
         assert SECRET not in str(caught.value)
 
 
-class TestWhichFile:
+class TestFile:
     def test_file_is_found_by_argument_environment_and_working_directory(self, elsewhere: Path, file: Path) -> None:
         (elsewhere / "shelfwise.toml").write_text('vectors = "faiss"')
         file.write_text('vectors = "elasticsearch"')

@@ -63,15 +63,15 @@ def test_detection_does_not_depend_on_other_titles() -> None:
 
 @pytest.mark.data
 @pytest.mark.parametrize(
-    ("catalog", "language", "wrong", "told"),
+    ("catalog", "language", "wrong", "detected"),
     [("icecat", "en", 0.003, 0.4), ("homedepot", "en", 0.001, 0.75), ("chinese", "zh", 0.005, 0.98)],
 )
-def test_languages_of_real_titles(catalog: str, language: str, wrong: float, told: float) -> None:
+def test_languages_of_real_titles(catalog: str, language: str, wrong: float, detected: float) -> None:
     feed = DATA / catalog / "products.jsonl.gz"
     if not feed.exists():
         pytest.skip(f"{feed} is not here")
     with gzip.open(feed) as lines:
         titles = [json.loads(line)["title"] for line, _ in zip(lines, range(5_000), strict=False)]
     found = detect(titles)
-    assert found.count(language) / len(titles) >= told
+    assert found.count(language) / len(titles) >= detected
     assert sum(each not in ("", language) for each in found) / len(titles) <= wrong

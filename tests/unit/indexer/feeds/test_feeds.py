@@ -422,7 +422,7 @@ class TestFields:
         assert [noted.reason for noted in outcome.noted] == ["nested too deep"]
 
 
-class TestMapped:
+class TestMapping:
     def test_flags_map_fields(self, tmp_path: Path) -> None:
         flags = ["id=code", "title=text.head", 'price={field = "cost", unit = "cents"}', "attributes.colour=farbe"]
         row = {"code": 1, "text": {"head": "Drill"}, "cost": 250, "farbe": "rot", "title": "other"}

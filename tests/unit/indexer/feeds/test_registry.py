@@ -83,8 +83,8 @@ def test_named_format_skips_detection(tmp_path: Path) -> None:
 
 
 def test_unknown_format_is_refused_with_similar_names(tmp_path: Path) -> None:
-    said = "--format shopfy: there is no such format; did you mean shopify?"
-    assert read_bytes(tmp_path, b"", format="shopfy").error == said
+    message = "--format shopfy: there is no such format; did you mean shopify?"
+    assert read_bytes(tmp_path, b"", format="shopfy").error == message
     assert ", ".join(FORMATS) in read_bytes(tmp_path, b"", format="zzz").error
 
 

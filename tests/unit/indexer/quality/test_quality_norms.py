@@ -40,13 +40,13 @@ def odd(values: str, product: Product, norms: Norms, *, guessed: bool = False) -
     ("price", "is_odd"), [(60.0, False), (60 * 19, False), (60 * 22, True), (60 / 19, False), (60 / 22, True)]
 )
 def test_price_over_twenty_times_the_median_is_an_outlier(price: float, is_odd: bool) -> None:
-    said = odd("price", sold(price, "Tools", "Drills"), counted(DRILLS).norms())
-    assert (said is not None) is is_odd
+    message = odd("price", sold(price, "Tools", "Drills"), counted(DRILLS).norms())
+    assert (message is not None) is is_odd
 
 
 def test_the_value_names_the_category_and_its_median() -> None:
-    said = odd("price", sold(6_000.0, "TOOLS", " drills"), counted(DRILLS).norms())
-    assert said == "6,000.00; the median of tools > drills is 58.85"  # 59, to five percent
+    message = odd("price", sold(6_000.0, "TOOLS", " drills"), counted(DRILLS).norms())
+    assert message == "6,000.00; the median of tools > drills is 58.85"  # 59, to five percent
 
 
 def test_widely_spread_prices_are_not_outliers() -> None:
@@ -77,8 +77,8 @@ def test_too_few_products_give_no_norm() -> None:
 
 def test_unusual_currency_and_language_of_a_category() -> None:
     norms = counted(DRILLS).norms()
-    said = odd("currency", sold(5.0, "Tools", "Drills", currency="SEK"), norms)
-    assert said == "SEK; in tools > drills EUR is usual"
+    message = odd("currency", sold(5.0, "Tools", "Drills", currency="SEK"), norms)
+    assert message == "SEK; in tools > drills EUR is usual"
     assert odd("language", sold(5.0, "Tools", "Drills", language="de"), norms) == "de; in tools > drills en is usual"
     assert odd("language", sold(5.0, "Tools", "Drills", language=""), norms) is None
 

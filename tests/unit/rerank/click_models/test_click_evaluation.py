@@ -64,30 +64,30 @@ OPTIONS = LabelOptions()
 def test_click_model_predicts_better_than_rates_under_position_bias(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(4_000)
     periods = split_by_time(events)
-    told = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
-    assert list(told) == ["ubm", "ctr", "position"]
-    assert all(each.perplexity and each.perplexity > 1 for each in told.values())
-    assert min(told, key=lambda name: told[name].perplexity or 9) == "ubm"
-    assert max(told, key=lambda name: told[name].log_likelihood or -9) == "ubm"
+    result = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
+    assert list(result) == ["ubm", "ctr", "position"]
+    assert all(each.perplexity and each.perplexity > 1 for each in result.values())
+    assert min(result, key=lambda name: result[name].perplexity or 9) == "ubm"
+    assert max(result, key=lambda name: result[name].log_likelihood or -9) == "ubm"
 
 
 def test_only_later_lists_are_predicted(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(500)
     periods = split_by_time(events)
-    told = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
+    result = {each.model: each for each in evaluate_later(periods.training, periods.validation, OPTIONS)}
     log, _ = click_log(events)
     cut, end = (click_log(part)[0].size for part in (periods.training, periods.validation))
     expected = evaluate(BASELINES["position"].fit(log.rows(slice(0, cut))), log.rows(slice(cut, cut + end)))
-    assert told["position"].perplexity == pytest.approx(expected.perplexity)
-    assert told["position"].log_likelihood == pytest.approx(expected.log_likelihood)
+    assert result["position"].perplexity == pytest.approx(expected.perplexity)
+    assert result["position"].log_likelihood == pytest.approx(expected.log_likelihood)
 
 
 def test_unshown_pairs_are_unknown(tmp_path: Path) -> None:
     events = shop(tmp_path, queries=20).events(500)
     periods = split_by_time(events)
-    told = evaluate_later(periods.training, periods.validation.clear(), OPTIONS)
-    assert {(each.perplexity, each.log_likelihood) for each in told} == {(None, None)}
-    assert str(told[0]) == "ubm unknown"
+    result = evaluate_later(periods.training, periods.validation.clear(), OPTIONS)
+    assert {(each.perplexity, each.log_likelihood) for each in result} == {(None, None)}
+    assert str(result[0]) == "ubm unknown"
 
 
 def log(pairs: list[list[int]], clicks: list[list[int]]) -> ClickLog:

@@ -55,8 +55,8 @@ class TestClickLog:
     def test_list_takes_its_query_from_the_search_event(self) -> None:
         lists = (("a", "drill", 0), ("b", "saw", 3))
         asked: list[Row] = [("query", name, query, "", None, second) for name, query, second in lists]
-        told: list[Row] = [("impression", name, "", "p1", 1, second) for name, _, second in lists]
-        log, pairs = click_log(events(*asked, *told), depth=1)
+        result: list[Row] = [("impression", name, "", "p1", 1, second) for name, _, second in lists]
+        log, pairs = click_log(events(*asked, *result), depth=1)
         assert pairs.select("query", "product_id").rows() == [("drill", "p1"), ("saw", "p1")]
         assert log.pairs.tolist() == [[0], [1]]
 
@@ -104,7 +104,7 @@ class TestHeldOut:
 
 class TestRefusals:
     @pytest.mark.parametrize(
-        ("pairs", "clicks", "count", "said"),
+        ("pairs", "clicks", "count", "message"),
         [
             ([[0, 1]], [[False]], 2, "both"),
             ([[0, 2]], [[False, False]], 2, "holds number 2"),
@@ -112,9 +112,9 @@ class TestRefusals:
         ],
     )
     def test_mismatched_matrices_are_refused(
-        self, pairs: list[list[int]], clicks: list[list[bool]], count: int, said: str
+        self, pairs: list[list[int]], clicks: list[list[bool]], count: int, message: str
     ) -> None:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             ClickLog(np.array(pairs, np.int32), np.array(clicks), count)
         with pytest.raises(InputError, match="one a row"):
             ClickLog(np.zeros((2, 1), np.int32), np.zeros((2, 1), np.bool_), 1, np.ones(3, np.float32))

@@ -98,9 +98,9 @@ class TestContract:
         assert not fitted.conditional_click_probabilities(log)[empty].any()
 
     def test_progress_is_reported(self, model: type[ClickModel]) -> None:
-        told: list[int] = []
-        model.fit(simulated("pbm").log, FitOptions(iterations=3), lambda iteration, _: told.append(iteration))
-        assert told == ([] if model.name in BASELINES else [1, 2, 3])
+        result: list[int] = []
+        model.fit(simulated("pbm").log, FitOptions(iterations=3), lambda iteration, _: result.append(iteration))
+        assert result == ([] if model.name in BASELINES else [1, 2, 3])
 
     def test_log_with_other_pairs_or_more_positions_is_refused(self, model: type[ClickModel]) -> None:
         fitted = model.fit(one_list([0, 1], [1, 0]))

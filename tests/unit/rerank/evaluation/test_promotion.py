@@ -35,83 +35,83 @@ def moved(ndcg: float = 0.0, rank: float = 0.0, likelihood: float = 0.0, noise: 
     return np.array([drawn + ndcg, drawn + rank, drawn + likelihood])
 
 
-def verdict(differences: Floats, slices: tuple[Slice, ...] = (), rules: GateRules = RULES) -> Decision:
+def decision_for(differences: Floats, slices: tuple[Slice, ...] = (), rules: GateRules = RULES) -> Decision:
     served = np.random.default_rng(2).uniform(0.2, 0.8, (3, QUERIES))
     return decide(QueryMeasures(*(served + differences)), QueryMeasures(*served), None, slices, rules)
 
 
-class TestGrounds:
+class TestReasonsToPublish:
     def test_better_ndcg_is_published(self) -> None:
-        found = verdict(moved(ndcg=0.01))
+        found = decision_for(moved(ndcg=0.01))
         assert found.publish
         (reason,) = found.reasons
         assert reason.startswith("better: nDCG@10 +0.0100 (+0.0")
 
     def test_equal_ndcg_and_better_clicks_is_published(self) -> None:
-        found = verdict(moved(likelihood=0.01))
+        found = decision_for(moved(likelihood=0.01))
         assert found.publish
         assert found.reasons[0].startswith("better: click likelihood +0.0100")
         assert "; not worse: nDCG@10 +0.0000" in found.reasons[0]
 
     def test_better_clicks_with_possibly_worse_ndcg_is_rejected(self) -> None:
-        found = verdict(moved(likelihood=0.01), rules=dataclasses.replace(RULES, ndcg_margin=0.001))
+        found = decision_for(moved(likelihood=0.01), rules=dataclasses.replace(RULES, ndcg_margin=0.001))
         assert not found.publish
         assert found.reasons[0].startswith("not surely better, and perhaps worse by 0.001 or more: nDCG@10")
 
     @pytest.mark.parametrize("differences", [moved(rank=0.05), np.zeros((3, QUERIES))], ids=["better by MRR", "equal"])
     def test_model_without_improvement_is_rejected(self, differences: Floats) -> None:
-        found = verdict(differences)
+        found = decision_for(differences)
         assert not found.publish
         assert [reason.partition(":")[0] for reason in found.reasons] == ["not surely better"] * 2
 
     def test_too_few_queries_are_rejected(self) -> None:
-        found = verdict(moved(ndcg=0.05), rules=dataclasses.replace(RULES, least_queries=QUERIES + 1))
+        found = decision_for(moved(ndcg=0.05), rules=dataclasses.replace(RULES, least_queries=QUERIES + 1))
         assert found.reasons == ("nDCG@10: 200 held-out queries have it; 201 are needed",)
         assert found.comparisons[0].difference is None
 
     def test_without_sessions_ndcg_decides(self) -> None:
         differences = moved(ndcg=0.01)
         differences[2] = np.nan
-        assert verdict(differences).publish
+        assert decision_for(differences).publish
         differences[0] -= 0.01
-        said = "not surely better: click likelihood: 0 queries have it, too few to decide"
-        assert verdict(differences).reasons[1] == said
+        message = "not surely better: click likelihood: 0 queries have it, too few to decide"
+        assert decision_for(differences).reasons[1] == message
 
 
-class TestGuards:
+class TestReasonsToReject:
     @pytest.mark.parametrize(("name", "by"), [("MRR", {"rank": -0.01}), ("click likelihood", {"likelihood": -0.01})])
     def test_any_significantly_worse_measure_is_rejected(self, name: str, by: dict[str, float]) -> None:
-        found = verdict(moved(**{"ndcg": 0.05, **by}))
+        found = decision_for(moved(**{"ndcg": 0.05, **by}))
         assert not found.publish
         (reason,) = found.reasons
         assert reason.startswith(f"worse: {name} -0.0100")
 
     def test_worse_ndcg_is_reported_once(self) -> None:
-        (reason,) = verdict(moved(ndcg=-0.01)).reasons
+        (reason,) = decision_for(moved(ndcg=-0.01)).reasons
         assert reason.startswith("worse: nDCG@10 -0.0100")
 
     @pytest.mark.parametrize(("row", "name"), [(0, "nDCG@10"), (2, "click likelihood")])
     def test_worse_slice_is_rejected_despite_better_total(self, row: int, name: str) -> None:
         differences = moved(ndcg=0.05, likelihood=0.05)
         differences[row, SLICE.rows] -= 0.1
-        found = verdict(differences, (SLICE,))
+        found = decision_for(differences, (SLICE,))
         assert not found.publish
         (reason,) = found.reasons
         assert reason.startswith(f"worse: {name} on language zh -0.0")
-        assert verdict(differences).publish
+        assert decision_for(differences).publish
 
     def test_small_slice_is_reported_but_does_not_decide(self) -> None:
         differences = moved(ndcg=0.05)
         few = Slice("new products", np.arange(QUERIES) < RULES.least_queries - 1)
         differences[0, few.rows] -= 0.06
-        found = verdict(differences, (few,))
+        found = decision_for(differences, (few,))
         assert found.publish
         shown = found.comparisons[3]
         assert (shown.slice, shown.queries, shown.difference) == ("new products", 49, None)
         assert shown.challenger is not None
 
     def test_empty_slice_is_reported(self) -> None:
-        found = verdict(moved(ndcg=0.05), (Slice("none", np.zeros(QUERIES, np.bool_)),))
+        found = decision_for(moved(ndcg=0.05), (Slice("none", np.zeros(QUERIES, np.bool_)),))
         assert found.publish
         assert str(found.comparisons[3]) == "nDCG@10 on none: 0 queries have it, too few to decide"
 
@@ -137,7 +137,7 @@ def test_arrays_of_different_lengths_are_refused() -> None:
 
 
 def test_promotion_decision_round_trips_through_json() -> None:
-    found = verdict(moved(ndcg=0.05), (SLICE,))
+    found = decision_for(moved(ndcg=0.05), (SLICE,))
     assert msgspec.json.decode(msgspec.json.encode(found), type=Decision) == found
 
 

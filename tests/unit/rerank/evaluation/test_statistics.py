@@ -115,9 +115,9 @@ def looks(random: np.random.Generator, lift: float = 0.0) -> list[SequentialDiff
         there = searches > 0
         arms = [RatioSums(clicks[there] * arm[there], searches[there] * arm[there]) for arm in (~is_second, is_second)]
         if min(arm[there].sum() for arm in (~is_second, is_second)) >= 100:
-            told = ratio_difference(*arms, planned=1_000)
-            assert told is not None
-            found.append(told)
+            result = ratio_difference(*arms, planned=1_000)
+            assert result is not None
+            found.append(result)
     return found
 
 

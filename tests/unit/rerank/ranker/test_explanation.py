@@ -42,7 +42,7 @@ def linear(folder: Path, spec: RankerSpec) -> OnnxRanker:
     return OnnxRanker(StoredRanker("ranker-0007", folder, spec, REPORT))
 
 
-def told_by(exported: Exported) -> OnnxRanker:
+def explaining_ranker(exported: Exported) -> OnnxRanker:
     return OnnxRanker(StoredRanker("ranker-0007", exported.folder, TOLD, REPORT))
 
 
@@ -53,14 +53,14 @@ def changed(whole: Candidates, **columns: float) -> Candidates:
     return dataclasses.replace(whole, features=features)
 
 
-def without_words(whole: Candidates) -> Candidates:
+def without_query_tokens(whole: Candidates) -> Candidates:
     ids, states = np.full_like(whole.products.ids, -1), np.zeros_like(whole.products.states)
     return dataclasses.replace(changed(whole, has_states=0), products=ProductTokens(ids, states))
 
 
 def test_every_feature_is_in_one_group() -> None:
-    told = [name for factor in Factor for name in factor.value]
-    assert sorted((*told, *OF_THE_QUERY)) == sorted(FEATURES)
+    result = [name for factor in Factor for name in factor.value]
+    assert sorted((*result, *OF_THE_QUERY)) == sorted(FEATURES)
 
 
 def test_linear_contributions_are_weights_times_deviations(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_linear_contributions_are_weights_times_deviations(tmp_path: Path) -> No
 
 def test_contributions_equal_rescoring(exported: Exported) -> None:
     whole = candidates(9)
-    found = contributions(told_by(exported), whole)
+    found = contributions(explaining_ranker(exported), whole)
     usual = dict(zip(FEATURES, NEUTRAL, strict=True))
     assert set(found) == set(Factor) - {Factor.HISTORY}
 
@@ -85,7 +85,7 @@ def test_contributions_equal_rescoring(exported: Exported) -> None:
         return np.asarray(scored(exported.network, each)[0] @ WEIGHTS + SPEC.mix * each.features[:, MERGED])
 
     for factor in found:
-        others = without_words(whole)
+        others = without_query_tokens(whole)
         if factor is not Factor.WORDS:
             others = changed(whole, **{name: usual[name] for name in factor.value})
         np.testing.assert_allclose(found[factor], scores(whole) - scores(others), atol=1e-4)
@@ -96,13 +96,13 @@ def test_product_without_states_has_no_word_contribution(exported: Exported) -> 
     whole = candidates(20)
     has_states = whole.products.has_any
     assert 0 < has_states.sum() < 20
-    found = contributions(told_by(exported), whole)[Factor.WORDS]
+    found = contributions(explaining_ranker(exported), whole)[Factor.WORDS]
     np.testing.assert_allclose(found[~has_states], 0, atol=1e-5)
     assert (np.abs(found[has_states]) > 1e-3).all()
 
 
 def test_history_is_explained_if_the_ranker_reads_it(exported: Exported) -> None:
-    ranker = told_by(exported)
+    ranker = explaining_ranker(exported)
     whole = candidates(6, events=3)
     found = contributions(ranker, whole)
     assert (Factor.HISTORY in found) == ranker.reads_history
@@ -136,7 +136,7 @@ def test_ranker_without_means_is_explained_against_0(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("events", [0, 3])
 def test_single_candidate_has_the_same_explanation(exported: Exported, events: int) -> None:
-    ranker = told_by(exported)
+    ranker = explaining_ranker(exported)
     whole, places = candidates(9, events=events), [4, 0]
     among = contributions(ranker, whole)
     for some in (some_of(whole, places), select_candidates(whole, np.array(places))):

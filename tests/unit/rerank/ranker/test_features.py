@@ -87,8 +87,8 @@ def test_price_feature_is_neutral_without_a_reference_price() -> None:
 
 
 def test_extreme_prices_give_finite_features() -> None:
-    told = dataclasses.replace(SIGNALS.catalog, price=np.array([0, 1e30, -5], np.float32))
-    signals = dataclasses.replace(SIGNALS, catalog=told)
+    columns = dataclasses.replace(SIGNALS.catalog, price=np.array([0, 1e30, -5], np.float32))
+    signals = dataclasses.replace(SIGNALS, catalog=columns)
     assert column("price_gap", signals=signals) == [0, 3, 0]
     assert column("has_price", signals=signals) == [0, 1, 0]
 
@@ -109,18 +109,18 @@ def test_query_without_matching_words_has_share_0() -> None:
 def test_no_candidates_have_no_rows() -> None:
     none = np.empty(0)
     unknown = np.empty(0, np.float32)
-    told = SignalColumns(unknown, unknown, unknown, unknown, unknown)
+    result = SignalColumns(unknown, unknown, unknown, unknown, unknown)
     first = FirstStage(none, none, none, none, 2, 3.0)
-    assert feature_matrix(first, Signals(told, unknown, np.empty(0, bool), 1.0), 10).shape == (0, len(FEATURES))
+    assert feature_matrix(first, Signals(result, unknown, np.empty(0, bool), 1.0), 10).shape == (0, len(FEATURES))
 
 
 def test_a_candidates_features_do_not_depend_on_the_others() -> None:
     whole = feature_matrix(FIRST, SIGNALS, 100)
-    told = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
+    columns = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
     arrays = ("merged", "bm25", "cosine", "similarity")
     first = dataclasses.replace(FIRST, **{name: getattr(FIRST, name)[1:2] for name in arrays})
     signals = dataclasses.replace(
-        SIGNALS, catalog=told, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
+        SIGNALS, catalog=columns, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]
     )
     np.testing.assert_array_equal(feature_matrix(first, signals, 100), whole[1:2])
     assert np.isfinite(whole).all()

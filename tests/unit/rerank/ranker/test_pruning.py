@@ -183,11 +183,11 @@ def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: 
     spec = msgspec.structs.replace(SPEC, mix=0.0, event_weights=(1.0, 0.0, 0.0), layers=1)
     write_ranker(tmp_path, spec, REPORT)
     expected = [each[:, 0] for each in scored(made, *LISTS)]
-    for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
-        assert near(told, wanted)
+    for result, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
+        assert near(result, wanted)
     onnx.save(quantise_graph(onnx.load(tmp_path / MODEL_FILE)), tmp_path / MODEL_FILE)
-    for told, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
-        assert np.abs(told - wanted).max() < 0.05 * wanted.std() + 0.02
+    for result, wanted in zip(served(tmp_path, spec).score(LISTS), expected, strict=True):
+        assert np.abs(result - wanted).max() < 0.05 * wanted.std() + 0.02
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_pruning_a_features_head_or_without_candidates_is_refused(by: RankerNetw
 def test_file_with_nonexistent_heads_is_damaged(by: RankerNetwork, tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
-    told = msgspec.to_builtins(by.shape) | {"kept_heads": [1, 4]}
-    save_file(dict(by.state_dict()), tmp_path / "weights", {"shape": msgspec.json.encode(told).decode()})
+    result = msgspec.to_builtins(by.shape) | {"kept_heads": [1, 4]}
+    save_file(dict(by.state_dict()), tmp_path / "weights", {"shape": msgspec.json.encode(result).decode()})
     with pytest.raises(ModelDamagedError, match="kept_heads"):
         load_network(tmp_path / "weights")

@@ -44,7 +44,7 @@ def test_shipped_rankers_are_intact_small_and_documented(folder: Path) -> None:
     assert "/" not in str(spec.trained_on)
     names = str(spec.trained_on["catalogs"]).split(", ")
     measured = {each: f"nDCG@10 on {each}" for each in names}
-    assert all(report.measures[told] > report.measures[f"{told} of the merged order"] for told in measured.values())
+    assert all(report.measures[name] > report.measures[f"{name} of the merged order"] for name in measured.values())
     assert sum(path.stat().st_size for path in folder.iterdir()) < 8_000_000
     # What only some stores tell would mean something else in the next one.
     constant = load_network(folder / WEIGHTS_FILE).constant_features.tolist()

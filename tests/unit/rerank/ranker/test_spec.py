@@ -36,9 +36,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_spec_round_trips(folder: Path) -> None:
-    told = verify_ranker(folder)
-    assert msgspec.structs.replace(told, identity="") == SPEC
-    assert told.identity.startswith("ranker-")
+    result = verify_ranker(folder)
+    assert msgspec.structs.replace(result, identity="") == SPEC
+    assert result.identity.startswith("ranker-")
     assert read_report(folder) == REPORT
     assert {path.name for path in folder.iterdir()} == {*FILES, SEAL_FILE}
 
@@ -49,8 +49,8 @@ def test_identity_covers_everything_that_affects_scores(tmp_path: Path) -> None:
         return write_ranker(tmp_path, spec, REPORT).identity
 
     usual = identity(SPEC)
-    told = {"trained_on": {"seed": 8}, "parent": "ranker-1", "identity": "x", "neutral": (0.5,) * len(FEATURES)}
-    assert identity(msgspec.structs.replace(SPEC, **told)) == usual
+    result = {"trained_on": {"seed": 8}, "parent": "ranker-1", "identity": "x", "neutral": (0.5,) * len(FEATURES)}
+    assert identity(msgspec.structs.replace(SPEC, **result)) == usual
     assert identity(msgspec.structs.replace(SPEC, mix=0.6)) != usual
     assert identity(SPEC, seed=1) != usual
 
@@ -121,9 +121,9 @@ class TestDamage:
         damage(folder / name)
         if name == SEAL_FILE and (folder / name).is_file() and (folder / name).read_bytes() == before:
             return  # a link to the same seal vouches for the same
-        with pytest.raises(ModelDamagedError, match=CURE) as told:
+        with pytest.raises(ModelDamagedError, match=CURE) as result:
             verify_ranker(folder), read_report(folder)
-        assert str(folder) in str(told.value)
+        assert str(folder) in str(result.value)
 
     @pytest.mark.parametrize("name", [SPEC_FILE, REPORT_FILE])
     @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ class TestDamage:
             verify_ranker(folder)
 
 
-class TestForeign:
+class TestOtherFormats:
     @pytest.mark.parametrize(("made", "age"), [(0, "an older"), (2, "a newer")])
     def test_other_format_is_refused_as_older_or_newer(self, folder: Path, made: int, age: str) -> None:
         rewrite(folder / SPEC_FILE, format=made, precision="fp4")
@@ -185,7 +185,7 @@ class TestForeign:
         assert read_report(folder) == REPORT
 
 
-class TestMisfit:
+class TestEncoderMatch:
     def test_a_ranker_of_the_same_encoder_fits(self) -> None:
         assert misfit(SPEC, ENCODING) == ""
         assert misfit(SPEC, dataclasses.replace(ENCODING, state_dimension=8)) == ""

@@ -114,11 +114,11 @@ def scored(events: pl.DataFrame, is_fraud: pl.Expr) -> pl.DataFrame:
     return flagged.with_columns(score=pl.col("is_fraud").cast(pl.Float32), reasons=reasons).select(columns)
 
 
-def nobody_is_a_bot(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
+def flag_nothing(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
     return scored(events, pl.lit(False))
 
 
-def most_active_are_bots(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
+def flag_most_active(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
     """Depends, as a real scorer does, on all sessions that are scored together."""
     return scored(events, pl.col("events") > 2 * pl.col("events").mean())
 
@@ -131,7 +131,7 @@ def derived(
     products: pl.DataFrame | None = None,
     table: str = "",
 ) -> pl.DataFrame:
-    steps = Steps(score_sessions=nobody_is_a_bot, tables=(maker,))
+    steps = Steps(score_sessions=flag_nothing, tables=(maker,))
     refresh(MemoryEvents(events), folder, products, options, now=NOW, steps=steps)
     return open_derived(folder).table(table or maker.name)
 

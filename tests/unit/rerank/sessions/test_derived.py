@@ -15,11 +15,11 @@ from rerank.sessions.refresh import Steps, refresh
 from rerank.sessions.tables import DERIVED, SCHEMA, DerivedTables, open_derived
 from retrieval.errors import StoreDamagedError, StoreForeignError, StoreMissingError
 from retrieval.events.stored import StoredEvent
-from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, nobody_is_a_bot, stored
+from tests.unit.rerank.sessions.derived_log import NOW, MemoryEvents, flag_nothing, stored
 
 
 def refreshed(folder: Path, events: Sequence[StoredEvent] = ()) -> DerivedTables:
-    refresh(MemoryEvents(events), folder, None, now=NOW, steps=Steps(score_sessions=nobody_is_a_bot))
+    refresh(MemoryEvents(events), folder, None, now=NOW, steps=Steps(score_sessions=flag_nothing))
     return open_derived(folder)
 
 

@@ -174,7 +174,7 @@ def logged(days: int) -> MemoryEvents:
     return MemoryEvents([event for each in searches for event in each])
 
 
-def made_of(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, int]:
+def counts_of_days(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, int]:
     """How many days are made and kept, each day of the store being read once at most."""
     store.read_days.clear()
     days = maker(folder, store, **values)  # type: ignore[arg-type]
@@ -185,18 +185,18 @@ def made_of(folder: Path, store: MemoryEvents, **values: object) -> tuple[int, i
 
 def test_only_the_new_day_and_the_previous_one_are_read(tmp_path: Path) -> None:
     store = logged(7)
-    assert made_of(tmp_path, store) == (7, 0)
-    assert (made_of(tmp_path, store), store.read_days) == ((0, 7), [])
+    assert counts_of_days(tmp_path, store) == (7, 0)
+    assert (counts_of_days(tmp_path, store), store.read_days) == ((0, 7), [])
     store.append(search("u9", NOW - timedelta(hours=2), "lamp", ["a"]))
-    assert made_of(tmp_path, store) == (2, 6)
+    assert counts_of_days(tmp_path, store) == (2, 6)
     assert store.read_days == [TODAY - 2, TODAY - 1, TODAY]
 
 
 def test_late_event_recomputes_its_day_and_the_adjacent_days(tmp_path: Path) -> None:
     store = logged(7)
-    made_of(tmp_path, store)
+    counts_of_days(tmp_path, store)
     store.append([view(datetime(2026, 11, 16, 18, tzinfo=UTC))])
-    assert made_of(tmp_path, store) == (3, 4)
+    assert counts_of_days(tmp_path, store) == (3, 4)
     late = milliseconds(datetime(2026, 11, 16, tzinfo=UTC)) // DAY_MS
     assert store.read_days == [late - 2, late - 1, late, late + 1, late + 2]
 
@@ -218,24 +218,24 @@ def test_catalog_change_recomputes_only_affected_days(tmp_path: Path) -> None:
     store.append([view(MIDNIGHT - timedelta(hours=12), "c")])
     old = datetime(2020, 1, 1, tzinfo=UTC)
     one, more = catalog({"a": "A", "b": "B", "c": "C"}, old), catalog({"a": "X", "b": "X", "c": "X", "d": "D"}, old)
-    assert made_of(tmp_path, store, products=one) == (3, 0)
-    assert made_of(tmp_path, store, products=more) == (0, 3)
+    assert counts_of_days(tmp_path, store, products=one) == (3, 0)
+    assert counts_of_days(tmp_path, store, products=more) == (0, 3)
     without = more.filter(pl.col("product_id") != "c")
-    assert made_of(tmp_path, store, products=without) == (1, 2)
+    assert counts_of_days(tmp_path, store, products=without) == (1, 2)
     (day,) = (day for day in maker(tmp_path, store, without).days() if day.facts.rejected)
     assert day.facts.rejected == {"unknown product": 1}
 
 
 def test_changed_options_recompute_every_day(tmp_path: Path) -> None:
     store, other = logged(3), CleaningOptions(sessions=SessionOptions(timedelta(minutes=10)))
-    made_of(tmp_path, store)
-    assert made_of(tmp_path, store, options=other) == (3, 0)
+    counts_of_days(tmp_path, store)
+    assert counts_of_days(tmp_path, store, options=other) == (3, 0)
 
 
 def test_days_outside_the_window_are_not_read(tmp_path: Path) -> None:
     store = logged(7)
     window = Window(datetime(2026, 11, 17, tzinfo=UTC), datetime(2026, 11, 18, 18, tzinfo=UTC))
-    assert made_of(tmp_path, store, window=window) == (2, 0)
+    assert counts_of_days(tmp_path, store, window=window) == (2, 0)
     assert store.read_days == [TODAY - 3, TODAY - 2]
 
 

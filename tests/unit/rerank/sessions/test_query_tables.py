@@ -61,11 +61,11 @@ def test_later_purchase_belongs_to_the_answer_of_its_query_id(tmp_path: Path, ap
     query_id = events[0].query_id
     # Its own session may begin before the search, too.
     named = {"product_id": "a", "session": "pay", "query_id": query_id, "quantity": 1}
-    told = stored("purchase", START + timedelta(minutes=5), **named)
+    purchase = stored("purchase", START + timedelta(minutes=5), **named)
     other = stored("consultation", START + apart, product_id="b", session="pay")
-    (row,) = derived(tmp_path, QUERIES, [*events, told, other], ANY).to_dicts()
+    (row,) = derived(tmp_path, QUERIES, [*events, purchase, other], ANY).to_dicts()
     assert (row["searches"], row["clicks"], row["purchases"]) == (1, 1, 1)
-    products = derived(tmp_path / "c", QUERY_CATEGORIES, [*events, told, other], ANY, catalog({"a": "A", "b": "B"}))
+    products = derived(tmp_path / "c", QUERY_CATEGORIES, [*events, purchase, other], ANY, catalog({"a": "A", "b": "B"}))
     assert products.select("query", "category", "weight").rows() == [("lamp", "A", 1 + 5)]
 
 

@@ -28,8 +28,8 @@ from tests.unit.rerank.sessions.derived_log import (
     MemoryEvents,
     all_tables,
     catalog,
-    most_active_are_bots,
-    nobody_is_a_bot,
+    flag_most_active,
+    flag_nothing,
     search,
     shoppers_in,
     stored,
@@ -39,8 +39,8 @@ PRODUCTS = catalog({"a": "Light > Lamps", "b": "Light", "c": "Tools"}, datetime(
 DAYS = 5
 ROOT = Path(__file__).parents[4]
 ANY = DeriveOptions(least_shoppers=1, days=10)
-BOT = Steps(score_sessions=most_active_are_bots)
-HONEST = Steps(score_sessions=nobody_is_a_bot)
+BOT = Steps(score_sessions=flag_most_active)
+HONEST = Steps(score_sessions=flag_nothing)
 
 
 def refreshed(
@@ -132,8 +132,8 @@ def test_report_has_counts_and_files_have_their_window(tmp_path: Path) -> None:
     assert {"popularity", "neighbours", "queries", "sequences", "sessions"} < report.tables.keys()
     assert (report.window.first, report.window.last) == (datetime(2026, 11, 11, tzinfo=UTC), NOW)
     for name in opened.manifest.tables:
-        told = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
-        assert (told[FIRST], told[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
+        result = pl.read_parquet_metadata(tmp_path / opened.manifest.folder / f"{name}{SUFFIX}")
+        assert (result[FIRST], result[LAST]) == ("2026-11-11T00:00:00+00:00", "2026-11-20T12:00:00+00:00")
 
 
 def test_events_after_until_are_ignored(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_split_depends_on_the_normalised_text_only() -> None:
     assert sum(is_validation_query(f"query {number}", 0.3) for number in range(2_000)) == pytest.approx(600, abs=60)
 
 
-class TestLeak:
+class TestSplits:
     def test_validation_query_is_not_trained_on(self) -> None:
         chosen = [JudgedQuery(each.query.upper(), each.opinions) for each in judged()[:7]]
         made = build_dataset(TowerSources(judged(), chosen), row_of)
@@ -79,7 +79,7 @@ class TestLeak:
         assert gains[5] == pytest.approx(0.9)
 
 
-class TestGone:
+class TestRemovedProducts:
     def test_removed_products_are_counted(self) -> None:
         with_gone = [JudgedQuery(each.query, {**each.opinions, "p900": Opinion(1.0)}) for each in judged()]
         made = build_dataset(TowerSources(with_gone), row_of)
@@ -139,7 +139,7 @@ def learned(paraphrases: Sequence[Paraphrase], *more: JudgedQuery, held_out: Seq
     return build_dataset(sources, row_of, SEED)
 
 
-def told(made: TowerDataset, query: str) -> dict[int, Any]:
+def labels_of(made: TowerDataset, query: str) -> dict[int, Any]:
     queries = [normalize_query(each) for each in made.queries]
     if query not in queries:
         return {}
@@ -150,24 +150,24 @@ def told(made: TowerDataset, query: str) -> dict[int, Any]:
     return dict(zip(made.rows[pairs].tolist(), opinions, strict=True))
 
 
-def one_that(*, trains: bool) -> str:
+def query_that(*, trains: bool) -> str:
     return next(each.query for each in judged() if is_validation_query(each.query, SHARE, SEED) != trains)
 
 
-def unasked(*, trains: bool, words: str = "glowing thing") -> str:
+def unseen_query(*, trains: bool, words: str = "glowing thing") -> str:
     return next(each for at in range(99) if is_validation_query(each := f"{words} {at}", SHARE, SEED) != trains)
 
 
-KNOWN, NEW = one_that(trains=True), unasked(trains=True)
+KNOWN, NEW = query_that(trains=True), unseen_query(trains=True)
 
 
 def right() -> list[int]:
-    return sorted(row for row, (gain, _) in told(shop(), KNOWN).items() if gain == 1.0)
+    return sorted(row for row, (gain, _) in labels_of(shop(), KNOWN).items() if gain == 1.0)
 
 
 def test_query_without_positives_gets_those_of_its_reformulation() -> None:
     made = learned([Paraphrase(NEW.upper(), f" {KNOWN.title()}", 0.4)])
-    assert told(made, NEW) == {row: (1.0, pytest.approx(0.4)) for row in right()}
+    assert labels_of(made, NEW) == {row: (1.0, pytest.approx(0.4)) for row in right()}
     assert made.paraphrases == 1
     assert len(made.training) == len(shop().training) + 1
     assert [made.queries[number] for number in made.validation] == [shop().queries[n] for n in shop().validation]
@@ -178,31 +178,31 @@ def test_own_labels_are_kept() -> None:
     own = {f"p{one:03}": Opinion(0.1, 0.1), "p070": Opinion(1.0, 0.7)}
     made = learned([Paraphrase(NEW, KNOWN, 0.5)], JudgedQuery(NEW, own))
     expected = {one: (0.1, 0.1), 70: (1.0, 0.7), two: (1.0, 0.5)}
-    assert told(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
+    assert labels_of(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
     assert made.paraphrases == 1
 
 
 def test_query_with_enough_positives_gets_no_others() -> None:
     own = JudgedQuery(NEW, {f"p{row:03}": Opinion(1.0) for row in (70, 75, 80)})
     made = learned([Paraphrase(NEW, KNOWN, 0.5)], own)
-    assert told(made, NEW).keys() == {70, 75, 80}
+    assert labels_of(made, NEW).keys() == {70, 75, 80}
     assert made.paraphrases == 0
 
 
 def test_reformulation_with_the_largest_weight_is_used() -> None:
     opinions = {f"p{right()[0]:03}": Opinion(1.0, 0.5), "p070": Opinion(0.5, 0.5)}
-    other = JudgedQuery(unasked(trains=True, words="good thing"), opinions)
+    other = JudgedQuery(unseen_query(trains=True, words="good thing"), opinions)
     made = learned([Paraphrase(NEW, KNOWN, 0.1), Paraphrase(NEW, other.query, 0.6)], other)
     one, two = right()
     expected = {one: (1.0, 0.3), two: (1.0, 0.1), 70: (0.5, 0.3)}
-    assert told(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
+    assert labels_of(made, NEW) == {row: pytest.approx(opinion) for row, opinion in expected.items()}
 
 
 def test_propagated_positives_are_not_propagated_again() -> None:
-    last = unasked(trains=True, words="lit thing")
+    last = unseen_query(trains=True, words="lit thing")
     made = learned([Paraphrase(NEW, KNOWN, 0.5), Paraphrase(last, NEW, 0.5)])
-    assert told(made, NEW)
-    assert not told(made, last)
+    assert labels_of(made, NEW)
+    assert not labels_of(made, last)
 
 
 def test_spellings_of_one_query_are_not_paraphrases() -> None:
@@ -211,7 +211,7 @@ def test_spellings_of_one_query_are_not_paraphrases() -> None:
     assert made.queries == shop().queries
 
 
-CHOOSES = one_that(trains=False)
+CHOOSES = query_that(trains=False)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ CHOOSES = one_that(trains=False)
     [
         (Paraphrase(NEW, CHOOSES, 0.9), []),
         (Paraphrase(CHOOSES, KNOWN, 0.9), []),
-        (Paraphrase(unasked(trains=False), KNOWN, 0.9), []),
+        (Paraphrase(unseen_query(trains=False), KNOWN, 0.9), []),
         (Paraphrase(NEW, KNOWN, 0.9), [KNOWN.upper()]),
         (Paraphrase(NEW, KNOWN, 0.9), [f" {NEW.upper()}"]),
     ],
@@ -240,7 +240,7 @@ def test_validation_queries_neither_receive_nor_propagate_positives() -> None:
     made = build_dataset(TowerSources(judged(), choosing, paraphrases=paraphrases), row_of)
     assert made.paraphrases == 0
     # Where a file chooses, no text says on which side a query is.
-    free = [Paraphrase(unasked(trains=trains), other, 0.9) for trains in (True, False)]
+    free = [Paraphrase(unseen_query(trains=trains), other, 0.9) for trains in (True, False)]
     assert build_dataset(TowerSources(judged(), choosing, paraphrases=free), row_of).paraphrases == 2
 
 

@@ -32,7 +32,7 @@ from rerank.training.trainer import RunState, weights_of
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError
 from tests.progress import StoppedProgress
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,7 +62,7 @@ def trained(
     tower: TextTower, folder: Path, options: TextTowerOptions = OPTIONS, *, after: int | None = None
 ) -> TrainedTowers:
     progress = StoppedProgress(after)
-    return train_towers(TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress))
+    return train_towers(TextTowerTask(tower, shop(), random_retrieval(), PRODUCTS, options, folder, progress))
 
 
 def test_only_adapters_are_trained_and_then_merged(encoder: ModelSource, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_matrix_products_are_timed() -> None:
     assert 0 < model._matrix_seconds(torch.float32) < 60
 
 
-class Counted(nn.Module):
+class CountingModule(nn.Module):
     def __init__(self, values: list[float], count: int) -> None:
         super().__init__()
         self.values = nn.Parameter(torch.tensor(values))
@@ -195,7 +195,7 @@ START = {"values": torch.tensor([0.0, 8.0]), "count": torch.tensor(1)}
 
 @pytest.mark.parametrize("share", SHARES)
 def test_best_interpolation_is_kept(share: float) -> None:
-    network = Counted([4.0, 0.0], 7)
+    network = CountingModule([4.0, 0.0], 7)
 
     def judge() -> float:
         return -abs(network.values[0].item() - 4 * share)
@@ -208,14 +208,14 @@ def test_best_interpolation_is_kept(share: float) -> None:
 
 @pytest.mark.parametrize("reached", [0.5, 0.6])
 def test_tie_keeps_the_trained_weights_exactly(reached: float) -> None:
-    network = Counted([0.1, 0.2], 7)
+    network = CountingModule([0.1, 0.2], 7)
     before = weights_of(network)
     mixed = mix(network, START, reached, lambda: 0.5)
     assert (mixed.share, mixed.validation) == (1.0, reached)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 
-class Told:
+class AverageRun:
     def __init__(self, *validations: float) -> None:
         self.network = nn.Linear(1, 1, bias=False)
         self.state = RunState()
@@ -240,19 +240,19 @@ class Told:
     ids=["what makes it worse is left out", "one that is better alone begins it anew"],
 )
 def test_average_that_is_not_better_is_dropped(together: float, alone: float, mean: tuple[float, int, float]) -> None:
-    told = Told(together)
-    told.part(2.0, 0.4)
-    assert told.part(4.0, alone) == mean
+    result = AverageRun(together)
+    result.part(2.0, 0.4)
+    assert result.part(4.0, alone) == mean
 
 
 def test_average_that_is_not_worse_is_kept() -> None:
-    told = Told(0.5, 0.5)
-    assert told.part(2.0, 0.4) == (2.0, 1, 0.4)
-    assert told.part(4.0, 0.45) == (3.0, 2, 0.5)
-    mean, members, reached = told.part(6.0, 0.45)
+    result = AverageRun(0.5, 0.5)
+    assert result.part(2.0, 0.4) == (2.0, 1, 0.4)
+    assert result.part(4.0, 0.45) == (3.0, 2, 0.5)
+    mean, members, reached = result.part(6.0, 0.45)
     assert (members, reached) == (3, 0.5)
     assert mean == pytest.approx(4.0)
-    assert told.judged == pytest.approx([3.0, 4.0])
+    assert result.judged == pytest.approx([3.0, 4.0])
 
 
 def test_counts_are_those_of_the_newest_weights() -> None:

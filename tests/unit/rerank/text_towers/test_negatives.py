@@ -18,7 +18,7 @@ from rerank.text_towers.negatives import (
     window,
 )
 from retrieval.records import Product
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, shop
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, random_retrieval, shop
 
 
 def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list() -> None:
@@ -29,7 +29,7 @@ def test_a_window_counts_ranks_from_1_and_takes_the_lower_half_of_a_short_list()
 
 
 def test_negatives_are_no_positives_and_mostly_retrieved() -> None:
-    made, found = shop(), found_by_nobody()
+    made, found = shop(), random_retrieval()
     training = made.training.tolist()
     rankings = [[window(ranking[n], 20, 60) for n in training] for ranking in (found.words, found.vectors)]
     mined = build_pools(made, rankings)
@@ -63,7 +63,7 @@ def test_random_negatives_replace_missing_retrieved_ones() -> None:
 
 class TestNearMisses:
     def drawn(self, share: float, near: Mapping[int, Rows], count: int = 2) -> tuple[Rows, Rows]:
-        made, found = shop(), found_by_nobody()
+        made, found = shop(), random_retrieval()
         rankings = [[window(found.words[number], 20, 60) for number in made.training.tolist()]]
         options = NegativeOptions(count, near_misses=share)
         rng = np.random.default_rng(4)
@@ -103,7 +103,7 @@ def test_nearest_equals_a_full_sort() -> None:
     assert len(nearest(queries, products, rows, 500)[0]) == 50
 
 
-def misses(one: Product, other: Product) -> bool:
+def can_be_near_miss(one: Product, other: Product) -> bool:
     found = is_near_miss(traits_of(one), traits_of(other))
     assert found == is_near_miss(traits_of(other), traits_of(one))
     return found
@@ -123,7 +123,7 @@ def misses(one: Product, other: Product) -> bool:
     ],
 )
 def test_near_miss_of_another_size(one: str, other: str) -> None:
-    assert misses(Product("a", one), Product("b", other))
+    assert can_be_near_miss(Product("a", one), Product("b", other))
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_near_miss_of_another_size(one: str, other: str) -> None:
     ],
 )
 def test_product_of_the_same_size_is_no_near_miss(one: str, other: str) -> None:
-    assert not misses(Product("a", one), Product("b", other))
+    assert not can_be_near_miss(Product("a", one), Product("b", other))
 
 
 @pytest.mark.parametrize(
@@ -159,9 +159,11 @@ def test_product_of_the_same_size_is_no_near_miss(one: str, other: str) -> None:
     ],
 )
 def test_near_miss_of_another_type(one: tuple[str, ...], other: tuple[str, ...], expected: bool) -> None:
-    assert misses(Product("a", "red", category=one), Product("b", "blue", category=other)) == expected
+    assert can_be_near_miss(Product("a", "red", category=one), Product("b", "blue", category=other)) == expected
 
 
 def test_equal_titles_count_as_one_product() -> None:
-    assert not misses(Product("a", "Drill 18V", category=("Drills",)), Product("b", "DRILL  18V", category=("Drills",)))
-    assert not misses(Product("a", "Drill", category=("Drills",)), Product("b", "DRILL", category=("Saws",)))
+    assert not can_be_near_miss(
+        Product("a", "Drill 18V", category=("Drills",)), Product("b", "DRILL  18V", category=("Drills",))
+    )
+    assert not can_be_near_miss(Product("a", "Drill", category=("Drills",)), Product("b", "DRILL", category=("Saws",)))

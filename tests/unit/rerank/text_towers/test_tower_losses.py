@@ -140,13 +140,13 @@ def test_teacher_margins_and_distribution_losses(tower: TextTower) -> None:
     taught = torch.tensor([[2.0, 0.0], [1.0, 3.0], [0.5, 0.5], [4.0, -1.0]])
     own = cosines(tower) / TAU
     margins = [own[row, row] - own[row, row + 4] for row in range(4)]
-    told = (taught[:, 0] - taught[:, 1]).tolist()
+    result = (taught[:, 0] - taught[:, 1]).tolist()
     plain = np.mean(by_hand(tower, repeated))
-    squares = np.mean([(margin - wanted) ** 2 for margin, wanted in zip(margins, told, strict=True)])
+    squares = np.mean([(margin - wanted) ** 2 for margin, wanted in zip(margins, result, strict=True)])
     options = replace(PLAIN, teacher="margin", teacher_weight=0.5)
     assert loss_of(tower, options, examples(taught=taught)) == pytest.approx(plain + 0.5 * squares, rel=1e-3)
     divergence = 0.0
-    for margin, wanted in zip(margins, told, strict=True):
+    for margin, wanted in zip(margins, result, strict=True):
         p, q = 1 / (1 + math.exp(-wanted)), 1 / (1 + math.exp(-margin))
         divergence += p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
     options = replace(PLAIN, teacher="kl", teacher_weight=0.5)

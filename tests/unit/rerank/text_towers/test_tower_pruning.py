@@ -20,7 +20,7 @@ from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
 from retrieval.progress import NullProgress, Progress
 from tests.progress import KilledError, StoppedProgress
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -39,7 +39,7 @@ def tower(tmp_path_factory: pytest.TempPathFactory) -> TextTower:
 
 
 def task(tower: TextTower, folder: Path, progress: Progress | None = None) -> LayerPruning:
-    judge = PoolEvaluator(shop(), found_by_nobody(), PRODUCTS, 60, 0)
+    judge = PoolEvaluator(shop(), random_retrieval(), PRODUCTS, 60, 0)
     return LayerPruning(tower, shop(), PRODUCTS, judge, folder, OPTIONS, progress or NullProgress())
 
 
@@ -53,7 +53,7 @@ def layer(tower: TextTower, place: int) -> torch.Tensor:
     return found
 
 
-def likeness(tower: TextTower, other: TextTower) -> float:
+def similarity(tower: TextTower, other: TextTower) -> float:
     texts = [product.title for product in PRODUCTS]
     return float((tower.encode_products(texts) * other.encode_products(texts)).sum(axis=1).mean())
 
@@ -83,7 +83,7 @@ def test_pruned_model_learns_the_vectors_of_the_full_model(tower: TextTower, tmp
     assert [epoch.number for epoch in curve] == [0, 1, 2, 3]
     losses = [epoch.loss for epoch in curve[1:] if epoch.loss is not None]
     assert losses == sorted(losses, reverse=True)
-    assert likeness(student, tower) > likeness(keep_layers(tower, 2), tower) + 0.02
+    assert similarity(student, tower) > similarity(keep_layers(tower, 2), tower) + 0.02
     assert torch.equal(weights(tower), before)
     assert not student.model.training
 

@@ -25,7 +25,7 @@ from retrieval.encoders.torch import prompts
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, TrainingError
 from tests.progress import KilledError, StoppedProgress
-from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, found_by_nobody, make_encoder, shop
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder, random_retrieval, shop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,7 +56,7 @@ def open_tower(encoder: ModelSource) -> TextTower:
 class Uninterrupted:
     tower: TextTower
     trained: TrainedTowers
-    told: StoppedProgress
+    progress: StoppedProgress
 
 
 @pytest.fixture(scope="module")
@@ -66,19 +66,19 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
 
 @pytest.fixture(scope="module")
 def uninterrupted(encoder: ModelSource, tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    tower, told = open_tower(encoder), watched()
-    return Uninterrupted(tower, trained(tower, tmp_path_factory.mktemp("run"), told), told)
+    tower, progress = open_tower(encoder), watched()
+    return Uninterrupted(tower, trained(tower, tmp_path_factory.mktemp("run"), progress), progress)
 
 
 def trained(
     tower: TextTower,
     folder: Path,
-    told: StoppedProgress | None = None,
+    result: StoppedProgress | None = None,
     options: TextTowerOptions = OPTIONS,
     score: Score | None = None,
 ) -> TrainedTowers:
-    progress = told or watched()
-    task = TextTowerTask(tower, shop(), found_by_nobody(), PRODUCTS, options, folder, progress, score=score)
+    progress = result or watched()
+    task = TextTowerTask(tower, shop(), random_retrieval(), PRODUCTS, options, folder, progress, score=score)
     return train_towers(task)
 
 
@@ -87,22 +87,22 @@ def weights(tower: TextTower) -> torch.Tensor:
 
 
 def test_training_learns_the_positives(uninterrupted: Uninterrupted) -> None:
-    done, told = uninterrupted.trained, uninterrupted.told
+    done, progress = uninterrupted.trained, uninterrupted.progress
     assert [epoch.number for epoch in done.curve] == [0, 1, 2, 3, 4]
     assert done.improved
     assert done.best.validation > done.curve[0].validation + 0.3
     assert done.stopped == ""
-    assert told.done == done.steps
+    assert progress.done == done.steps
     parts = [f"part {number} of 4" for number in range(1, 5)]
-    assert told.phases == ["validation", *parts[:2], "mining", *parts[2:], "mixing"]
+    assert progress.phases == ["validation", *parts[:2], "mining", *parts[2:], "mixing"]
     assert done.mixed.validation >= done.best.validation
 
 
 def test_interpolation_can_be_disabled(encoder: ModelSource, tmp_path: Path) -> None:
-    tower, told = open_tower(encoder), watched()
-    done = trained(tower, tmp_path, told, replace(OPTIONS, mix=False, epochs=1))
+    tower, progress = open_tower(encoder), watched()
+    done = trained(tower, tmp_path, progress, replace(OPTIONS, mix=False, epochs=1))
     assert done.mixed == WeightMixture(1.0, done.best.validation)
-    assert "mixing" not in told.phases
+    assert "mixing" not in progress.phases
 
 
 def test_best_weights_are_kept(uninterrupted: Uninterrupted) -> None:
@@ -119,11 +119,11 @@ def test_killed_run_resumes_to_the_same_weights(
 ) -> None:
     with pytest.raises(KilledError):
         trained(open_tower(encoder), tmp_path, watched(after))
-    tower, told = open_tower(encoder), watched()
-    again = trained(tower, tmp_path, told)
+    tower, progress = open_tower(encoder), watched()
+    again = trained(tower, tmp_path, progress)
     assert again.curve == uninterrupted.trained.curve
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
-    assert told.done < uninterrupted.told.done or after < 3
+    assert progress.done < uninterrupted.progress.done or after < 3
 
 
 def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> None:
@@ -140,19 +140,19 @@ def test_killed_bfloat16_run_resumes(encoder: ModelSource, tmp_path: Path) -> No
 
 def test_finished_run_is_not_repeated(encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path) -> None:
     trained(open_tower(encoder), tmp_path)
-    tower, told = open_tower(encoder), watched()
-    trained(tower, tmp_path, told)
-    assert told.phases == ["mixing"]
+    tower, progress = open_tower(encoder), watched()
+    trained(tower, tmp_path, progress)
+    assert progress.phases == ["mixing"]
     assert torch.equal(weights(tower), weights(uninterrupted.tower))
 
 
-class TestMovedEmbeddings:
+class TestAdversarialEmbeddings:
     def test_adversarial_pass_counts_each_batch_once(
         self, encoder: ModelSource, uninterrupted: Uninterrupted, tmp_path: Path
     ) -> None:
-        tower, told = open_tower(encoder), watched()
-        done = trained(tower, tmp_path, told, replace(OPTIONS, fgm=0.5))
-        assert told.done == done.steps == uninterrupted.told.done
+        tower, progress = open_tower(encoder), watched()
+        done = trained(tower, tmp_path, progress, replace(OPTIONS, fgm=0.5))
+        assert progress.done == done.steps == uninterrupted.progress.done
         assert done.best.validation > done.curve[0].validation + 0.3
         assert not torch.equal(weights(tower), weights(uninterrupted.tower))
 
@@ -190,7 +190,7 @@ def test_damaged_state_is_named(
         trained(open_tower(encoder), tmp_path)
 
 
-class TestLossLost:
+class TestNonFiniteLoss:
     def test_non_finite_loss_before_improvement_raises(self, encoder: ModelSource, tmp_path: Path) -> None:
         tower = open_tower(encoder)
         next(tower.model.parameters()).data.fill_(float("nan"))

@@ -65,7 +65,7 @@ def write_judgments(path: Path, queries: Iterable[JudgedQuery], *more: str) -> N
     path.write_text("\n".join(["query\tproduct_id\tgrade", *lines, *more]))
 
 
-def nothing_for(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
+def irrelevant_lines(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
     """Lines of a judgments file: a product is no answer to any of these queries that it does not answer."""
     return [f"{each.query}\t{product.id}\t0" for each in queries if product.id not in each.opinions]
 
@@ -96,7 +96,7 @@ def shop() -> TowerDataset:
     return build_dataset(TowerSources(judged(), share=0.2), row_of, seed=1)
 
 
-def found_by_nobody() -> RetrievedProducts:
+def random_retrieval() -> RetrievedProducts:
     def ranked(seed: int) -> list[Rows]:
         return [np.random.default_rng([seed, at]).permutation(len(PRODUCTS)) for at in range(len(shop().queries))]
 

@@ -17,7 +17,7 @@ from rerank.training.click_dataset import ClickData, ClickLists, click_lists, fi
 from rerank.training.datasets import CandidateLists, ListData, merged_scores
 from rerank.training.evaluation import ndcg
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
-from tests.unit.rerank.training.teacher_lists import taught
+from tests.unit.rerank.training.teacher_lists import teacher_data
 
 START = datetime(2026, 5, 1)
 DEPTH = 10
@@ -60,7 +60,7 @@ class Shop:
 
 
 def shop(folder: Path, queries: int = 60, candidates: int = 16) -> Shop:
-    data = taught(folder, [candidates] * queries, seed=2)
+    data = teacher_data(folder, [candidates] * queries, seed=2)
     return Shop(data, np.clip(data.targets - 0.3 * merged_scores(data.lists), 0, None).astype(np.float64) / 3)
 
 

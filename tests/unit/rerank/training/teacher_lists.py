@@ -20,7 +20,7 @@ _VOCABULARY = 25
 SHAPE = NetworkShape(STATE_DIMENSION, 0, len(FEATURES), layers=1, feed_forward=8, hidden=8, history=0)
 
 
-def taught(folder: Path, lengths: list[int], seed: int = 0) -> ListData:
+def teacher_data(folder: Path, lengths: list[int], seed: int = 0) -> ListData:
     rng = np.random.default_rng(seed)
     states = _states(folder)
     rows = np.concatenate([np.empty(0, np.int64), *(rng.permutation(PRODUCTS)[:length] for length in lengths)])

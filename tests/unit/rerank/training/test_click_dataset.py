@@ -27,14 +27,14 @@ def events(made: Shop) -> pl.DataFrame:
 
 def test_gains_and_displays_are_aligned_with_candidates(made: Shop, events: pl.DataFrame) -> None:
     clicks, evidence = learned_lists(made, events), fit_evidence(events)
-    told = {
+    result = {
         (query, product): gain
         for query, product, gain in zip(
             evidence.pairs["query"], evidence.pairs["product_id"], evidence.gains[:, 0], strict=True
         )
     }
     for at, (number, row) in enumerate(zip(clicks.lists.query_of.tolist(), clicks.lists.rows.tolist(), strict=True)):
-        gain = told.get((clicks.lists.queries[number], f"p{row}"))
+        gain = result.get((clicks.lists.queries[number], f"p{row}"))
         assert clicks.is_shown[at] == (gain is not None)
         assert clicks.gains[at, 0] == pytest.approx(gain or 0.0)
     counted = events.filter(KINDS == "click").group_by("query", "product_id").len().rows()
@@ -79,13 +79,13 @@ def test_removed_products_and_unclicked_queries_are_counted(made: Shop, events: 
     clicks = click_lists(
         evidence, made.data.lists.select(kept), lambda name: None if row_of(name) == gone else row_of(name)
     )
-    said = clicks.excluded
+    excluded = clicks.excluded
     asked = evidence.pairs.filter(pl.col("product_id") == f"p{gone}").height
     was_shown = evidence.pairs.filter(
         (pl.col("query") == second) & (pl.col("product_id") == f"p{made.data.lists.rows[lost]}")
     ).height
-    assert (said.unclicked_queries, said.gone_products, said.lost_candidates) == (1, asked, was_shown)
-    assert said.unanswered_queries == 1
+    assert (excluded.unclicked_queries, excluded.gone_products, excluded.lost_candidates) == (1, asked, was_shown)
+    assert excluded.unanswered_queries == 1
     assert 0 not in clicks.usable
 
 

@@ -17,7 +17,7 @@ from rerank.training.datasets import (
     merged_scores,
     shuffled_batches,
 )
-from tests.unit.rerank.training.teacher_lists import taught
+from tests.unit.rerank.training.teacher_lists import teacher_data
 
 
 def _lists(lengths: list[int]) -> CandidateLists:
@@ -58,7 +58,7 @@ LENGTHS = [3, 0, 12, 1, 5]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ListData:
-    return taught(tmp_path_factory.mktemp("states"), LENGTHS)
+    return teacher_data(tmp_path_factory.mktemp("states"), LENGTHS)
 
 
 def test_each_candidate_has_its_features_its_tokens_and_its_target(data: ListData) -> None:

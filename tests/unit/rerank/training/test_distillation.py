@@ -31,7 +31,7 @@ from rerank.training.evaluation import scores_of
 from rerank.training.trainer import LoopOptions
 from retrieval.errors import TrainingError
 from tests.progress import KilledError, killed_at
-from tests.unit.rerank.training.teacher_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -40,7 +40,7 @@ OPTIONS = DistilOptions(LoopOptions(epochs=4, learning_rate=0.01, warm_up=5, pat
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> ListData:
-    return taught(tmp_path_factory.mktemp("states"), [10, 1, 0, 12] * 110)
+    return teacher_data(tmp_path_factory.mktemp("states"), [10, 1, 0, 12] * 110)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ class TestAgreement:
         assert found == pytest.approx((np.exp(-2) + 1 / np.log2(3)) / ideal)
 
 
-class TestDistil:
+class TestDistillation:
     def test_distillation_learns_the_teacher_order(
         self, data: ListData, parts: ListSplit, distilled: RankerNetwork
     ) -> None:
@@ -131,7 +131,7 @@ class TestDistil:
         everywhere = dataclasses.replace(data, lists=dataclasses.replace(data.lists, features=features))
         untrained = dataclasses.replace(OPTIONS, loop=LoopOptions(epochs=0))
         seen, _ = distil([DistillationCatalog(everywhere, parts)], SHAPE, untrained, tmp_path)
-        with_states, without = (seen.scaled(torch.full((len(FEATURES),), told))[HAS_STATES] for told in (1.0, 0.0))
+        with_states, without = (seen.scaled(torch.full((len(FEATURES),), result))[HAS_STATES] for result in (1.0, 0.0))
         assert float(with_states - without) > 2
 
     def test_the_same_seed_gives_the_same_weights(
@@ -168,13 +168,13 @@ class TestDistil:
     def test_loss_is_0_if_every_output_equals_the_teacher(self, data: ListData) -> None:
         batch = data.batch([0, 3], dropped=0.0, seed=0)
 
-        class Teaching(RankerNetwork):
+        class TeacherNetwork(RankerNetwork):
             sign = 1.0
 
             def forward(self, *_arrays: torch.Tensor) -> torch.Tensor:
                 return torch.stack([batch.targets, batch.targets + 7, self.sign * batch.targets], dim=-1)
 
-        teaching = Teaching(SHAPE)
+        teaching = TeacherNetwork(SHAPE)
         assert float(teacher_loss(teaching, batch)) == pytest.approx(0, abs=1e-5)
         teaching.sign = -1.0
         assert float(teacher_loss(teaching, batch)) > 0.1
@@ -217,11 +217,11 @@ _EXPECTED = CountingTeacher().score(_QUERIES, _TEXTS).tolist()
 
 
 def test_distinct_pairs_are_scored_once(tmp_path: Path) -> None:
-    teacher, told = CountingTeacher(), list[int]()
-    scores = TeacherScores(teacher, tmp_path).score([*_QUERIES, *_QUERIES], [*_TEXTS, *_TEXTS], told.append)
+    teacher, result = CountingTeacher(), list[int]()
+    scores = TeacherScores(teacher, tmp_path).score([*_QUERIES, *_QUERIES], [*_TEXTS, *_TEXTS], result.append)
     assert scores.tolist() == _EXPECTED * 2
     assert sorted(teacher.asked) == sorted(set(_PAIRS))
-    assert sum(told) == 40
+    assert sum(result) == 40
     assert scored(tmp_path).asked == []
 
 

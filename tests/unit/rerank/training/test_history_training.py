@@ -29,7 +29,7 @@ from rerank.training.history_training import (
 from rerank.training.trainer import LoopOptions
 from retrieval.encoders.base import unit_rows
 from tests.progress import KilledError, killed_at
-from tests.unit.rerank.training.teacher_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 DEPTH, DIMENSION, PRODUCTS, BRANDS = 10, 32, 300, 6
 CHANCES = 1 / np.arange(1, DEPTH + 1) ** 0.7
@@ -38,7 +38,7 @@ _CLICK = ACT_KINDS.index("click")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class World:
+class Preferences:
     shown: ShopperDisplays
     past: Acts
     vectors: NDArray[np.float32]
@@ -55,7 +55,7 @@ class World:
         return HistoryTraining(self.data(before.informative()), judges, (1.0, 0.5, 0.5))
 
 
-def world(seed: int, *, tastes: bool, shoppers: int = 250, searches: int = 12) -> World:
+def simulate_preferences(seed: int, *, preferences: bool, shoppers: int = 250, searches: int = 12) -> Preferences:
     rng = np.random.default_rng(seed)
     brands, likes = rng.integers(0, BRANDS, PRODUCTS), rng.integers(0, BRANDS, shoppers)
     named = unit_rows(rng.standard_normal((BRANDS, DIMENSION)).astype(np.float32))
@@ -64,13 +64,13 @@ def world(seed: int, *, tastes: bool, shoppers: int = 250, searches: int = 12) -
     asks = rng.permutation(np.repeat(np.arange(shoppers), searches))
     places = np.stack([rng.choice(PRODUCTS, DEPTH, replace=False) for _ in asks])
     places = np.take_along_axis(places, np.argsort(-base[places, 0], axis=1), axis=1)
-    wanted = np.where(brands[places] == likes[asks][:, None], 0.6, 0.1) if tastes else np.full(places.shape, 0.25)
+    wanted = np.where(brands[places] == likes[asks][:, None], 0.6, 0.1) if preferences else np.full(places.shape, 0.25)
     clicks = rng.random(places.shape) < CHANCES * wanted
     times = HOUR_MS * (1 + np.arange(len(asks)))
     past = _acts(asks, times, places, clicks)
     acts = np.repeat(clicks[:, :, None], 3, axis=2)
     shown = ShopperDisplays(asks, times, places, acts, *past.before(asks, times))
-    return World(shown, past, unit_rows(named[brands] + own), base)
+    return Preferences(shown, past, unit_rows(named[brands] + own), base)
 
 
 def _acts(
@@ -86,8 +86,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
-def tastes() -> World:
-    return world(1, tastes=True)
+def preferences() -> Preferences:
+    return simulate_preferences(1, preferences=True)
 
 
 def start() -> HistoryAttention:
@@ -95,8 +95,8 @@ def start() -> HistoryAttention:
 
 
 class TestLearning:
-    def test_preference_is_learned(self, tastes: World, tmp_path: Path) -> None:
-        training = tastes.training()
+    def test_preference_is_learned(self, preferences: Preferences, tmp_path: Path) -> None:
+        training = preferences.training()
         attention, curve = train_history(start(), training, tmp_path)
         gain = training.judges.gain(attention)
         assert gain.low > 0.01
@@ -105,18 +105,18 @@ class TestLearning:
 
     def test_random_clicks_give_no_gain(self, tmp_path: Path) -> None:
         for seed in range(3):
-            training = world(seed, tastes=False).training()
+            training = simulate_preferences(seed, preferences=False).training()
             attention, _ = train_history(start(), training, tmp_path / str(seed))
             assert training.judges.gain(attention).low <= 0
 
-    def test_untrained_attention_changes_no_score(self, tastes: World) -> None:
-        judges = tastes.training().judges
+    def test_untrained_attention_changes_no_score(self, preferences: Preferences) -> None:
+        judges = preferences.training().judges
         gain = judges.gain(start())
         assert (gain.mean, gain.low, gain.high) == (0, 0, 0)
 
-    def test_killed_training_gives_the_same_result(self, tastes: World, tmp_path: Path) -> None:
+    def test_killed_training_gives_the_same_result(self, preferences: Preferences, tmp_path: Path) -> None:
         options = HistoryOptions(loop=LoopOptions(epochs=3, learning_rate=3e-3))
-        training = dataclasses.replace(tastes.training(), options=options)
+        training = dataclasses.replace(preferences.training(), options=options)
         whole, curve = train_history(start(), training, tmp_path / "whole")
         with pytest.raises(KilledError):
             train_history(start(), training, tmp_path / "killed", killed_at(training.steps + 3))
@@ -156,8 +156,8 @@ class TestHistories:
         assert shown.informative(2).times.tolist() == [14, 15]
         assert shown.informative(outputs=1).times.tolist() == [11]
 
-    def test_batch_has_the_history_of_each_display(self, tastes: World) -> None:
-        data = tastes.training().data
+    def test_batch_has_the_history_of_each_display(self, preferences: Preferences) -> None:
+        data = preferences.training().data
         numbers = np.array([0, len(data.displays) - 1])
         batch = data.batch(numbers)
         for at, number in enumerate(numbers.tolist()):
@@ -169,12 +169,12 @@ class TestHistories:
             gaps = batch.history_gaps[at][len(kinds) - count :].numpy()
             assert gaps.tolist() == pytest.approx((data.displays.times[number] - data.past.times[place]) / 86.4e6)
             assert gaps.min() > 0
-            told = batch.history_vectors[at][len(kinds) - count :].numpy()
-            assert np.array_equal(told, tastes.vectors[data.past.rows[place]])
+            result = batch.history_vectors[at][len(kinds) - count :].numpy()
+            assert np.array_equal(result, preferences.vectors[data.past.rows[place]])
 
-    def test_validation_and_test_shoppers_are_disjoint(self, tastes: World) -> None:
-        one, other = split_by_shopper(tastes.shown)
-        assert len(one) + len(other) == len(tastes.shown)
+    def test_validation_and_test_shoppers_are_disjoint(self, preferences: Preferences) -> None:
+        one, other = split_by_shopper(preferences.shown)
+        assert len(one) + len(other) == len(preferences.shown)
         assert not set(one.shopper) & set(other.shopper)
 
 
@@ -194,7 +194,7 @@ def test_products_outside_the_display_are_no_choices() -> None:
     assert loss.item() == pytest.approx(0, abs=1e-6)
 
 
-class TestJoining:
+class TestAttachedHistory:
     def test_history_attention_can_be_attached_and_detached(self) -> None:
         torch.manual_seed(1)
         base = RankerNetwork(NetworkShape(8, 0, 16, layers=1, feed_forward=8, hidden=8, history=0)).eval()
@@ -210,7 +210,7 @@ class TestJoining:
         assert all(torch.equal(value, apart.state_dict()[name]) for name, value in base.state_dict().items())
 
     def test_lists_without_shoppers_are_scored_without_history(self, tmp_path: Path) -> None:
-        data = taught(tmp_path, [4, 3])
+        data = teacher_data(tmp_path, [4, 3])
         torch.manual_seed(1)
         base, attention = RankerNetwork(SHAPE).eval(), start()
         with torch.no_grad():

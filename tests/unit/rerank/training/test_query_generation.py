@@ -289,8 +289,8 @@ def test_title_words_keep_their_order(recipe: str, lengths: tuple[int, int]) -> 
 
 
 def test_span_has_adjacent_words() -> None:
-    told = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
-    assert all(any(" ".join(words) in text for text in told) for words in made("span"))
+    result = {" ".join(TITLE[1:]), " ".join(word for word in TITLE[1:] if "in." not in word)}
+    assert all(any(" ".join(words) in text for text in result) for words in made("span"))
 
 
 def test_sampled_words_have_at_least_two_characters() -> None:

@@ -18,7 +18,7 @@ from scipy.special import expit, logit
 from rerank.ranker.network import RankerNetwork
 from rerank.training.datasets import full_batches
 from rerank.training.evaluation import fit_calibration, ndcg, scores_of
-from tests.unit.rerank.training.teacher_lists import SHAPE, taught
+from tests.unit.rerank.training.teacher_lists import SHAPE, teacher_data
 
 
 def of(scores: list[float], gains: list[float]) -> float:
@@ -48,7 +48,7 @@ def test_measure_equals_the_reference_implementation(pairs: list[tuple[int, int]
 
 
 def test_scores_are_weighted_events_in_candidate_order(tmp_path: Path) -> None:
-    data = taught(tmp_path, [3, 9, 1, 0, 4])
+    data = teacher_data(tmp_path, [3, 9, 1, 0, 4])
     torch.manual_seed(2)
     network, numbers = RankerNetwork(SHAPE), np.array([1, 2, 4])
     network.train()

@@ -33,12 +33,12 @@ def test_gaps_are_until_the_next_act_and_until_now() -> None:
 
 
 def test_gap_buckets_grow_and_include_unknown() -> None:
-    told = gap_classes(np.array([np.nan, -5.0, 0.0, 59.0, 60.0, 3_600.0, 1e12]))
-    assert told.tolist() == [0, 1, 1, 1, 2, 3, GAPS - 1]
+    result = gap_classes(np.array([np.nan, -5.0, 0.0, 59.0, 60.0, 3_600.0, 1e12]))
+    assert result.tolist() == [0, 1, 1, 1, 2, 3, GAPS - 1]
 
 
 @pytest.mark.parametrize(
-    ("products", "kinds", "times", "said"),
+    ("products", "kinds", "times", "message"),
     [
         ([[1]], [[]], None, "kinds are not as many"),
         ([[1]], None, [[1.0, 2.0]], "times are not as many"),
@@ -47,9 +47,9 @@ def test_gap_buckets_grow_and_include_unknown() -> None:
     ],
 )
 def test_invalid_history_is_refused(
-    products: list[list[int]], kinds: list[list[int]] | None, times: list[list[float]] | None, said: str
+    products: list[list[int]], kinds: list[list[int]] | None, times: list[list[float]] | None, message: str
 ) -> None:
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         Histories.of(products, kinds, times)
 
 
@@ -137,13 +137,13 @@ def test_sample_has_the_probability_of_each_candidate() -> None:
     counts = np.zeros(400, np.int64)
     counts[:200] = 1 + np.arange(200)
     negatives, random = NegativeSampler(counts, 60), np.random.default_rng(0)
-    times, told = np.zeros(400), np.zeros(400)
+    times, result = np.zeros(400), np.zeros(400)
     for _ in range(400):
         sample = negatives.draw(random.choice(400, 10, p=counts / counts.sum()), random)
         times[sample.rows] += 1
-        told[sample.rows] = sample.log_q
+        result[sample.rows] = sample.log_q
     assert not times[200:].any()
-    assert np.abs(times[:200] / 400 - np.exp(told[:200])).max() < 0.12
+    assert np.abs(times[:200] / 400 - np.exp(result[:200])).max() < 0.12
 
 
 def test_all_products_are_candidates_of_a_small_catalog() -> None:

@@ -26,8 +26,8 @@ FOUND = find_neighbours(HISTORIES, ROWS, AGAIN, least_shoppers=1)
 
 def pairs(found: Neighbours) -> dict[tuple[int, int], float]:
     owner = np.repeat(np.arange(len(found)), np.diff(found.starts))
-    told = zip(owner.tolist(), found.others.tolist(), strict=True)
-    return dict(zip(told, found.strengths.tolist(), strict=True))
+    result = zip(owner.tolist(), found.others.tolist(), strict=True)
+    return dict(zip(result, found.strengths.tolist(), strict=True))
 
 
 def ridge_regression(histories: Histories, ridge: float, half_life: float | None = None) -> NDArray[np.float64]:
@@ -98,8 +98,8 @@ def test_strongest_neighbours_are_kept_in_order() -> None:
 
 
 def test_scores_are_summed_over_the_history_with_decay() -> None:
-    told, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
-    assert told.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
+    result, known = FOUND.scores(np.array([-1, 2, 0]), 0.5), pairs(FOUND)
+    assert result.tolist() == pytest.approx([known[0, at] + 0.5 * known[2, at] for at in range(3)])
 
 
 def test_empty_history_and_unknown_products_have_no_neighbours() -> None:
@@ -118,7 +118,7 @@ def test_neighbours_are_mapped_to_new_rows() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"starts": np.array([0, 1])}, "holds bounds of neighbours that do not fit"),
         ({"starts": np.array([0, 3, 2, 9])}, "holds bounds of neighbours that do not fit"),
@@ -126,10 +126,10 @@ def test_neighbours_are_mapped_to_new_rows() -> None:
         ({"strengths": np.full(9, np.nan, np.float32)}, "holds strengths of neighbours that are not within -1 and 1"),
     ],
 )
-def test_damage_is_reported(change: dict[str, Any], told: str) -> None:
+def test_damage_is_reported(change: dict[str, Any], message: str) -> None:
     assert len(FOUND.others) == 9
     assert not FOUND.problem(3)
-    assert replace(FOUND, **change).problem(3) == told
+    assert replace(FOUND, **change).problem(3) == message
 
 
 @pytest.mark.usefixtures("one_thread")

@@ -75,11 +75,11 @@ def test_killed_run_gives_the_same_result(tmp_path: Path) -> None:
     whole = fit(vectors, histories, TINY, folder=tmp_path / "whole")
     with pytest.raises(KilledError):
         fit(vectors, histories, TINY, folder=tmp_path / "killed", advance=killed_at(22))
-    told: list[int] = []
-    again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: told.append(epoch.number))
+    result: list[int] = []
+    again = fit(vectors, histories, TINY, folder=tmp_path / "killed", judged=lambda epoch: result.append(epoch.number))
     asked = Histories.of([[1, 9], [4]])
     assert again.scores(asked).tolist() == whole.scores(asked).tolist()
-    assert told[:2] == [0, 1]
+    assert result[:2] == [0, 1]
 
 
 def test_seed_determines_the_tower(tmp_path: Path) -> None:
@@ -93,9 +93,9 @@ def test_seed_determines_the_tower(tmp_path: Path) -> None:
 def test_a_validation_can_be_given() -> None:
     vectors, histories = _given()
     held = HeldOutActs(Histories.of([[0], [EACH]]), np.array([EACH, 2 * EACH]))
-    told: list[float] = []
-    fit(vectors, histories, TINY, validation=held, judged=lambda epoch: told.append(epoch.validation))
-    assert len(told) >= 2
+    result: list[float] = []
+    fit(vectors, histories, TINY, validation=held, judged=lambda epoch: result.append(epoch.validation))
+    assert len(result) >= 2
 
 
 def test_product_of_few_shoppers_has_no_own_parameters() -> None:
@@ -135,7 +135,7 @@ def test_non_finite_loss_stops_training() -> None:
 
 
 @pytest.mark.parametrize(
-    ("histories", "said"),
+    ("histories", "message"),
     [
         (Histories.of([[1]] * 100), "0 shoppers did two things"),
         (Histories.of([[1, 2]] * 19), "at least 20"),
@@ -143,8 +143,8 @@ def test_non_finite_loss_stops_training() -> None:
         (Histories.of([[1, 10_000]] * 30), "row 10,000; there are 48 vectors"),
     ],
 )
-def test_too_little_data_is_refused(histories: Histories, said: str) -> None:
-    with pytest.raises(TrainingError, match=said):
+def test_too_little_data_is_refused(histories: Histories, message: str) -> None:
+    with pytest.raises(TrainingError, match=message):
         fit(catalog()[0], histories, TINY)
 
 

@@ -24,7 +24,7 @@ URL = ("http://localhost:9200",)
 
 
 @pytest.mark.parametrize(
-    ("given_settings", "told"),
+    ("given_settings", "message"),
     [
         ({"urls": ()}, "elasticsearch.url is not set"),
         ({"urls": ("localhost:9200",)}, "must be such as"),
@@ -39,8 +39,8 @@ URL = ("http://localhost:9200",)
         ({"urls": URL, "deadline": 0.0}, "elasticsearch.deadline is 0.0"),
     ],
 )
-def test_invalid_settings_are_named(given_settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(SettingError, match=told) as raised:
+def test_invalid_settings_are_named(given_settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as raised:
         ClusterSettings(**given_settings)
     assert "secret" not in str(raised.value)
 
@@ -63,7 +63,7 @@ QUERY = np.array([0.8, 0.6, 0, 0, 0, 0, 0, 0], dtype=np.float32)
 
 
 @pytest.fixture
-def gone() -> Iterator[Cluster]:
+def unreachable() -> Iterator[Cluster]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
@@ -78,8 +78,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def index(gone: Cluster, folder: Path) -> ElasticsearchVectors:
-    return ElasticsearchVectors(gone, "shelfwise-v000001-vectors", folder, {}, most_scanned=2)
+def index(unreachable: Cluster, folder: Path) -> ElasticsearchVectors:
+    return ElasticsearchVectors(unreachable, "shelfwise-v000001-vectors", folder, {}, most_scanned=2)
 
 
 def test_search_without_the_cluster_is_degraded(index: ElasticsearchVectors) -> None:
@@ -107,9 +107,9 @@ def test_local_operations_do_not_contact_the_cluster(index: ElasticsearchVectors
     assert np.array_equal(index.gather(np.array([3, 2])), VECTORS[[3, 2]])
 
 
-def test_loading_vectors_needs_a_readable_file_and_a_cluster(gone: Cluster, folder: Path) -> None:
+def test_loading_vectors_needs_a_readable_file_and_a_cluster(unreachable: Cluster, folder: Path) -> None:
     with pytest.raises(ClusterUnavailableError):
-        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
+        load_vectors(unreachable, "shelfwise-v000001-vectors", folder, {})
     (folder / VECTORS_FILE).write_bytes(b"not numbers")
     with pytest.raises(StoreDamagedError, match=VECTORS_FILE):
-        load_vectors(gone, "shelfwise-v000001-vectors", folder, {})
+        load_vectors(unreachable, "shelfwise-v000001-vectors", folder, {})

@@ -62,9 +62,9 @@ def stored(tmp_path: Path) -> StoredStates:
 
 class TestQuantised:
     def test_states_are_the_first_columns_scaled_to_127(self) -> None:
-        told = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
-        assert quantise_tokens([told], 2).states.tolist() == [[127, 0]]
-        assert quantise_tokens([told], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
+        result = Tokens(np.array([5], np.int32), np.array([[0.6, 0.0, 0.8]], np.float32))
+        assert quantise_tokens([result], 2).states.tolist() == [[127, 0]]
+        assert quantise_tokens([result], 3).states.tolist() == [[round(0.6 * 127), 0, round(0.8 * 127)]]
 
     def test_only_first_tokens_are_kept(self) -> None:
         runs = quantise_tokens([tokens_of(range(40)), tokens_of([1])], D)
@@ -73,19 +73,19 @@ class TestQuantised:
         assert runs.ids.tolist() == [*range(MOST_TOKENS), 1]
 
     def test_quantisation_preserves_cosines(self) -> None:
-        told = tokens_of(range(30), 128).narrowed(DIMENSION)
-        states = quantise_tokens([told], DIMENSION).states.astype(np.float32) / 127
-        assert np.abs(states @ states.T - told.states @ told.states.T).max() < 0.02
+        result = tokens_of(range(30), 128).narrowed(DIMENSION)
+        states = quantise_tokens([result], DIMENSION).states.astype(np.float32) / 127
+        assert np.abs(states @ states.T - result.states @ result.states.T).max() < 0.02
 
 
 class TestStoredStates:
     def test_gather_gives_each_products_tokens_padded(self, stored: StoredStates) -> None:
-        told = stored.gather(np.array([2, 1, 0]))
-        assert told.ids.tolist() == [[7, PADDING, PADDING], [PADDING] * 3, [3, 4, 3]]
-        assert told.states.shape == (3, 3, D)
-        assert np.array_equal(told.states[2], quantise_tokens([tokens_of([3, 4, 3])], D).states)
-        assert not told.states[1].any()
-        lengths = np.linalg.norm(told.states[told.ids >= 0].astype(np.float64), axis=1)
+        result = stored.gather(np.array([2, 1, 0]))
+        assert result.ids.tolist() == [[7, PADDING, PADDING], [PADDING] * 3, [3, 4, 3]]
+        assert result.states.shape == (3, 3, D)
+        assert np.array_equal(result.states[2], quantise_tokens([tokens_of([3, 4, 3])], D).states)
+        assert not result.states[1].any()
+        lengths = np.linalg.norm(result.states[result.ids >= 0].astype(np.float64), axis=1)
         assert np.abs(lengths - 127).max() < 2
         assert stored.gather(np.empty(0, np.int64)).ids.shape == (0, 0)
         assert stored.gather(np.array([1, 1])).states.shape == ProductTokens.none(2, D).states.shape == (2, 0, D)
@@ -110,8 +110,8 @@ class TestStoredStates:
         self, tmp_path_factory: pytest.TempPathFactory, products: list[list[int]], pieces: int
     ) -> None:
         stored = write(tmp_path_factory.mktemp("states"), products, pieces)
-        told = stored.gather(np.arange(len(products)))
-        for ids, padded in zip(products, told.ids.tolist(), strict=True):
+        result = stored.gather(np.arange(len(products)))
+        for ids, padded in zip(products, result.ids.tolist(), strict=True):
             kept = ids[:MOST_TOKENS]
             assert padded == kept + [PADDING] * (len(padded) - len(kept))
         frequency = [sum(token in ids[:MOST_TOKENS] for ids in products) for token in range(VOCABULARY)]
@@ -181,6 +181,6 @@ class TestStatesWriter:
 def test_token_runs_may_start_anywhere() -> None:
     states = np.arange(10, dtype=np.int8).reshape(5, 2)
     runs = TokenRuns(np.arange(5, dtype=np.int32), states, np.array([3, 0]), np.array([2, 1], np.int32))
-    told = runs.gather(np.array([1, 0]))
-    assert told.ids.tolist() == [[0, PADDING], [3, 4]]
-    assert told.states.tolist() == [[[0, 1], [0, 0]], [[6, 7], [8, 9]]]
+    result = runs.gather(np.array([1, 0]))
+    assert result.ids.tolist() == [[0, PADDING], [3, 4]]
+    assert result.states.tolist() == [[[0, 1], [0, 0]], [[6, 7], [8, 9]]]

@@ -201,7 +201,7 @@ def stored(folder: Path) -> StoredSignals:
 
 def test_signals_are_read_by_row_with_nan_for_unknown(tmp_path: Path) -> None:
     nan = float("nan")
-    told = stored(tmp_path).at(np.array([5, 0, 1, 2, 3, 4]))
+    result = stored(tmp_path).at(np.array([5, 0, 1, 2, 3, 4]))
     expected = {
         "price": [0, 99.5, nan, nan, nan, nan],
         "rating": [0, 4.5, nan, nan, nan, nan],
@@ -210,7 +210,7 @@ def test_signals_are_read_by_row_with_nan_for_unknown(tmp_path: Path) -> None:
         "availability": [-1, 1, nan, -1, nan, nan],
     }
     for name, values in expected.items():
-        assert np.array_equal(getattr(told, name), np.array(values, np.float32), equal_nan=True), name
+        assert np.array_equal(getattr(result, name), np.array(values, np.float32), equal_nan=True), name
 
 
 def test_signals_of_a_product_equal_the_stored_ones(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ class TestForeignDirectories:
         assert publish(store) == "v000001"
 
 
-class TestThePointer:
+class TestPointer:
     @pytest.mark.parametrize(
         "content", [None, b"", b"v1", b"../v000001", b"v000001 v000002", b"\xff\xff", b"x" * 99_999]
     )
@@ -345,7 +345,7 @@ class TestDamage:
             store.verify("v000001")
 
 
-class TestTheLock:
+class TestLock:
     def test_a_second_rebuild_of_the_same_process_is_refused(self, store: Store) -> None:
         rival = Store(store.root).lock()
         with store.lock(), pytest.raises(StoreLockedError, match=r"a rebuild is at work in .*store: .*; wait"):
@@ -354,7 +354,7 @@ class TestTheLock:
             assert store.root.is_dir()
 
 
-class TestRollingBack:
+class TestRollback:
     def test_rollback_serves_an_older_version_and_keeps_newer_ones(self, store: Store) -> None:
         names = [publish(store) for _ in range(3)]
         assert store.rollback("v000001") == store.manifest("v000001")
@@ -448,7 +448,7 @@ class TestPruning:
         assert [path.name for path in (store.root / "versions").iterdir()] == ["v000001"]
 
 
-class TestDoubtfulEncoders:
+class TestEncoderRemoval:
     def test_encoder_without_a_version_is_removed(self, store: Store) -> None:
         publish_pair(store)
         (store.encoders / "encoder-9").mkdir()

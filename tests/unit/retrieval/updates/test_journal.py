@@ -95,7 +95,7 @@ class TestAppending:
                 use()
 
 
-class TestForgetting:
+class TestPruning:
     def test_numbers_are_not_reused(self, journal: Journal, tmp_path: Path) -> None:
         journal.append(CHANGES)
         assert (journal.forget(2), seqs(journal)) == (2, [3])
@@ -132,7 +132,7 @@ class TestForgetting:
         assert all(each.st_size < 100 for each in states)
 
 
-class TestLookingForChanges:
+class TestStamp:
     def test_stamp_changes_with_every_append_only(self, journal: Journal, tmp_path: Path) -> None:
         stamps = [journal.changed_stamp()]
         assert journal.changed_stamp() == stamps[0]
@@ -170,7 +170,7 @@ FILES = (JOURNAL, COPY)
 ALL, UNMENDED = "3 [1, 2, 3] False", "cannot be repaired (Permission denied); the change was not stored"
 
 
-def spoil(path: Path) -> None:
+def make_unreadable(path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"drill", b"dr1ll"))
 
 
@@ -178,7 +178,7 @@ def hide(path: Path) -> None:
     path.chmod(0)
 
 
-class TestStoresThatMayOnlyBeRead:
+class TestReadOnlyStores:
     """Root may write anywhere, so there the program that reads gives that right up."""
 
     READ = """
@@ -209,25 +209,29 @@ with Journal(Path(sys.argv[1])) as journal:
         return done.stdout.splitlines()
 
     @pytest.mark.parametrize(
-        ("names", "harm", "told"),
+        ("names", "damage", "message"),
         [
             ((), None, ("0 [] True", "live.log cannot be created (Permission denied)", "()")),
             (FILES, lambda path: path.chmod(0o444), (ALL, "live.log cannot be written to (Permission denied)", "()")),
-            ((JOURNAL,), spoil, (ALL, UNMENDED, "live.log is damaged: changes 1 to 3 have another checksum")),
-            ((COPY,), spoil, (ALL, UNMENDED, "live.log.copy is damaged: changes 1 to 3 have another checksum")),
+            ((JOURNAL,), make_unreadable, (ALL, UNMENDED, "live.log is damaged: changes 1 to 3 have another checksum")),
+            (
+                (COPY,),
+                make_unreadable,
+                (ALL, UNMENDED, "live.log.copy is damaged: changes 1 to 3 have another checksum"),
+            ),
             ((JOURNAL,), hide, (ALL, UNMENDED, "live.log is damaged: it cannot be read (Permission denied)")),
             ((COPY,), hide, (ALL, UNMENDED, "live.log.copy is damaged: it cannot be read (Permission denied)")),
             (FILES, hide, ("it cannot be read (Permission denied); check the permissions of it", "()")),
         ],
     )
     def test_read_only_store_is_read_and_refuses_changes(
-        self, tmp_path: Path, names: Sequence[str], harm: Callable[[Path], object], told: tuple[str, ...]
+        self, tmp_path: Path, names: Sequence[str], damage: Callable[[Path], object], message: tuple[str, ...]
     ) -> None:
         with Journal(tmp_path) as journal:
             journal.append(CHANGES if names else ())
         for name in names:
-            harm(tmp_path / name)
-        for wanted, line in zip(told, self.read(tmp_path), strict=True):
+            damage(tmp_path / name)
+        for wanted, line in zip(message, self.read(tmp_path), strict=True):
             assert wanted in line
 
 
@@ -286,7 +290,7 @@ def flipped(content: bytes, place: int, by: int = 0xFF) -> bytes:
     return content[:place] + bytes([content[place] ^ by]) + content[place + 1 :]
 
 
-def harms(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
+def damaged_states(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
     """Each way in which one of the files may be harmed: a byte of it, its end, all of it."""
     for name, content in left.items():
         yield {other: left[other] for other in left if other != name}
@@ -296,7 +300,7 @@ def harms(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
             yield left | {name: flipped(content, place)}
 
 
-def assert_mended(root: Path, expected: list[Change]) -> None:
+def assert_repaired(root: Path, expected: list[Change]) -> None:
     with Journal(root) as journal:
         assert changes(journal) == expected
         assert journal.append([LATER]) == [len(expected) + 1]
@@ -305,11 +309,11 @@ def assert_mended(root: Path, expected: list[Change]) -> None:
         assert (root / JOURNAL).read_bytes() == (root / COPY).read_bytes()
 
 
-class TestOneCopy:
+class TestDamageToOneCopy:
     def test_damage_to_one_copy_loses_no_change(self, root: Path) -> None:
-        for harmed in harms(contents(root)):
+        for harmed in damaged_states(contents(root)):
             put(root, harmed)
-            assert_mended(root, [*CHANGES, LATER])
+            assert_repaired(root, [*CHANGES, LATER])
 
     @pytest.mark.parametrize("name", FILES)
     def test_repair_is_reported(self, root: Path, name: str) -> None:
@@ -329,7 +333,7 @@ class TestOneCopy:
 
     @pytest.mark.parametrize("name", FILES)
     @pytest.mark.parametrize(
-        ("harm", "told"),
+        ("damage", "message"),
         [
             (lambda path: path.unlink(), "it is missing"),
             (lambda path: os.truncate(path, HEADER_BYTES + 9), "it has lost its end"),
@@ -338,14 +342,14 @@ class TestOneCopy:
             (lambda path: path.write_bytes(bytes(8192)), "its header has another checksum"),
         ],
     )
-    def test_each_kind_of_damage_is_named(self, root: Path, name: str, harm: object, told: str) -> None:
-        assert callable(harm)
-        harm(root / name)
+    def test_each_kind_of_damage_is_named(self, root: Path, name: str, damage: object, message: str) -> None:
+        assert callable(damage)
+        damage(root / name)
         with Journal(root) as journal:
-            assert any(f"{root / name} is damaged: {told}" in problem for problem in journal.problems())
+            assert any(f"{root / name} is damaged: {message}" in problem for problem in journal.problems())
             assert journal.append([LATER]) == [5], "who only writes mends too"
-            assert any(told in notice for notice in journal.notices)
-        assert_mended(root, [*CHANGES, LATER, LATER])
+            assert any(message in notice for notice in journal.notices)
+        assert_repaired(root, [*CHANGES, LATER, LATER])
 
     @pytest.mark.parametrize("name", FILES)
     def test_unrepairable_copy_is_read_from_the_other_and_refuses_changes(self, root: Path, name: str) -> None:
@@ -359,7 +363,7 @@ class TestOneCopy:
             with pytest.raises(StoreError, match=r"cannot be repaired .*the change was not stored"):
                 journal.append([LATER])
         (root / name).rmdir()
-        assert_mended(root, [*CHANGES, LATER])
+        assert_repaired(root, [*CHANGES, LATER])
 
     def test_open_journal_repairs_damage(self, root: Path) -> None:
         with Journal(root) as journal:
@@ -390,7 +394,7 @@ class TestOneCopy:
         put(root, {name: flipped(whole, whole.index(part)) for name, part in ((JOURNAL, b"drill"), (COPY, b"later"))})
         with Journal(root) as journal:
             assert len(journal.problems()) == 2
-        assert_mended(root, [*CHANGES, LATER])
+        assert_repaired(root, [*CHANGES, LATER])
 
 
 @pytest.mark.parametrize("call", ["pwrite", "fsync"])
@@ -414,10 +418,10 @@ def test_failed_write_to_one_copy_appends_to_neither(
                 journal.append([LATER])
         assert contents(root) == before
         assert changes(journal) == [*CHANGES, LATER]
-    assert_mended(root, [*CHANGES, LATER])
+    assert_repaired(root, [*CHANGES, LATER])
 
 
-class TestBothCopies:
+class TestDamageToBothCopies:
     def test_change_damaged_in_both_copies_is_refused(self, root: Path) -> None:
         left = contents(root)
         for place in range(HEADER_BYTES, len(left[COPY]), 7):
@@ -469,7 +473,7 @@ class TestBothCopies:
         put(root, {JOURNAL: harmed, COPY: left[COPY][:-3]})
         with Journal(root) as journal:
             journal.append([LATER], above=2)
-        assert_mended(root, [*CHANGES, LATER, LATER])
+        assert_repaired(root, [*CHANGES, LATER, LATER])
 
     def test_truncation_of_both_copies_is_detected_by_readers(self, root: Path) -> None:
         with Journal(root) as journal:
@@ -508,25 +512,27 @@ class TestKilledWriters:
                 found = changes(journal)
                 assert found == (NEW if first == len(after) else OLD)
                 assert journal.notices == ()
-            assert_mended(root, found)
+            assert_repaired(root, found)
 
     def test_damage_after_a_killed_writer_loses_no_change(self, root: Path) -> None:
         before, after = self.appended(root)
         middle = (len(before) + len(after)) // 2
         for first, second in ((middle, len(before)), (len(after), len(before)), (len(after), middle)):
-            for harmed in itertools.islice(harms({JOURNAL: after[:first], COPY: after[:second]}), None, None, 2):
+            for harmed in itertools.islice(
+                damaged_states({JOURNAL: after[:first], COPY: after[:second]}), None, None, 2
+            ):
                 put(root, harmed)
                 with Journal(root) as journal:
                     found = changes(journal)
                 assert found in (OLD, NEW)
-                assert_mended(root, found)
+                assert_repaired(root, found)
 
     def test_killed_pruning_is_atomic(self, root: Path) -> None:
         before = contents(root)[COPY]
         with Journal(root) as journal:
             journal.forget(1)
         after = contents(root)[JOURNAL]
-        for harmed in ({JOURNAL: after, COPY: before}, *harms({JOURNAL: after, COPY: before})):
+        for harmed in ({JOURNAL: after, COPY: before}, *damaged_states({JOURNAL: after, COPY: before})):
             put(root, harmed)
             with Journal(root) as journal:
                 assert changes(journal, 1) == [*CHANGES[1:], LATER]
@@ -568,7 +574,7 @@ def test_random_appends_prunings_kills_and_damage_lose_no_change(
         elif step == "open":
             journal = Journal(root)
         elif last and step == "harm":
-            put(root, chance.choice(list(harms(contents(root)))))
+            put(root, chance.choice(list(damaged_states(contents(root)))))
         elif last and kill(root, last + 1, chance):
             last += 1
             there[last] = UNFINISHED

@@ -184,7 +184,7 @@ class TestOneJsonDocument:
         assert {each["recall"] for each in result["recall"]} == {1.0}
 
 
-class TestForPeople:
+class TestText:
     def test_search_shows_groups(self, run: Run, built: Built) -> None:
         done = run("search", built.index, "", "--group", "brand")
         assert " +" in done.out
@@ -215,7 +215,7 @@ class TestForPeople:
         assert done.err.startswith("warning: version v000002 is damaged")
 
 
-class TestRefusals:
+class TestErrors:
     def test_publish_guard_error_has_counts(self, run: Run, built: Built, tmp_path: Path) -> None:
         done = run("rebuild", built.index, built.feed, "--encoder", ENCODER)
         assert_refused(done, "1 of 5 rows (20.0%) were rejected, more than 5%", "--force")

@@ -78,9 +78,9 @@ def test_shown_rule_can_be_saved_again(root: Path, file: Path, tmp_path: Path) -
 
 
 def test_a_preview_changes_nothing(root: Path, file: Path) -> None:
-    told = shown("rules", "preview", root, "drills", "--put", file, "--size", "5")
-    assert "+  → 2" in told
-    assert "rules now: none; then: drills" in told
+    result = shown("rules", "preview", root, "drills", "--put", file, "--size", "5")
+    assert "+  → 2" in result
+    assert "rules now: none; then: drills" in result
     assert document("rules", "list", root)["revision"] == 0
     found = document("rules", "preview", root, "return an order", "--put", file)
     assert (found["before"]["redirect"], found["after"]["redirect"]) == ("", "/returns")
@@ -171,8 +171,8 @@ def test_exported_synonyms_can_be_imported(root: Path, tmp_path: Path) -> None:
 def test_proposals_are_accepted_and_declined(root: Path) -> None:
     assert "No proposals." in shown("synonyms", "proposals", root)
     write_proposals(root, [PROPOSAL], datetime(2026, 11, 20, tzinfo=UTC))
-    told = shown("synonyms", "proposals", root)
-    assert '"grey divano", "grey sofa"; 50% went on and chose; choices alike 0.61' in told
+    result = shown("synonyms", "proposals", root)
+    assert '"grey divano", "grey sofa"; 50% went on and chose; choices alike 0.61' in result
     assert document("synonyms", "proposals", root)[0]["id"] == PROPOSAL.id
     assert "Revision 1: divano => sofa, with the id divano-to-sofa." in shown("synonyms", "accept", root, PROPOSAL.id)
     assert document("synonyms", "proposals", root) == []

@@ -268,7 +268,7 @@ class TestVerify:
         assert (document["problems"][0]["part"], document["versions"][0]["version"]) == (CURRENT, "v000003")
 
 
-class TestTheLock:
+class TestLock:
     @pytest.mark.parametrize("command", [("rollback",), ("prune", "--keep", "1")])
     def test_write_to_a_locked_index_is_refused_with_the_holder(self, root: Path, command: tuple[str, ...]) -> None:
         program = (

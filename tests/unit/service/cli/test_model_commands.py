@@ -20,7 +20,7 @@ from tests.unit.service.cli.commands import document, shown
 from tests.versions import publish_products
 
 
-def verdict(gain: float) -> Decision:
+def decision_with_gain(gain: float) -> Decision:
     """On 60 queries of which the challenger gains so much in each."""
     random = np.random.default_rng(1)
     served = random.uniform(0.2, 0.8, 60)
@@ -37,10 +37,12 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
     publish_products(root, [Product("1", "cordless drill")])
     registry = ranker_store(root)
     replace = msgspec.structs.replace
-    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=verdict(0.05)))
-    better = replace(REPORT, against="ranker-0001", decision=verdict(0.05), created="2026-11-17T03:12:00+00:00")
+    registry.publish(building(1), SPEC, replace(REPORT, measures={"nDCG@10": 0.41}, decision=decision_with_gain(0.05)))
+    better = replace(
+        REPORT, against="ranker-0001", decision=decision_with_gain(0.05), created="2026-11-17T03:12:00+00:00"
+    )
     registry.publish(building(2), replace(SPEC, mix=0.25, parent="ranker-1"), better)
-    worse = verdict(-0.05)
+    worse = decision_with_gain(-0.05)
     report = replace(REPORT, against="ranker-0002", decision=worse, measured_on="sessions from 2026-11-08")
     registry.add_rejected(building(3), SPEC, report, worse.reasons)
     return root
@@ -79,44 +81,44 @@ class TestList:
 
     def test_list_shows_a_damaged_ranker_and_its_replacement(self, root: Path) -> None:
         (root / "rankers/ranker-0002" / MODEL_FILE).write_bytes(b"")
-        told = shown("models", "list", root)
-        (row,) = (line for line in told.splitlines() if line.startswith("▶"))
+        result = shown("models", "list", root)
+        (row,) = (line for line in result.splitlines() if line.startswith("▶"))
         assert "ranker-0001" in row
-        assert "unusable" in told
-        assert "ranker-0002 cannot be used: " in told
-        assert "ranker-0001 serves in its place" in told
+        assert "unusable" in result
+        assert "ranker-0002 cannot be used: " in result
+        assert "ranker-0001 serves in its place" in result
         assert document("models", "list", root)["serving"] == "ranker-0001"
 
     def test_rankers_for_another_index_are_marked(self, root: Path) -> None:
         rewrite(root / "rankers/ranker-0001" / SPEC_FILE, encoder="encoder-2")
-        told = shown("models", "list", root)
-        assert "ranker-0001 is for another index: it was trained on the encoder encoder-2" in told
+        result = shown("models", "list", root)
+        assert "ranker-0001 is for another index: it was trained on the encoder encoder-2" in result
 
     def test_invalid_pointer_is_reported(self, root: Path) -> None:
         (root / "rankers" / CURRENT).write_bytes(b"\x1b[31mgarbage")
-        told = shown("models", "list", root)
-        assert "\x1b" not in told
-        assert "names no ranker" in told
-        assert "None serves: results keep the merged order." in told
+        result = shown("models", "list", root)
+        assert "\x1b" not in result
+        assert "names no ranker" in result
+        assert "None serves: results keep the merged order." in result
 
 
 class TestShow:
     def test_serving_ranker_is_shown_with_reasons_and_comparisons(self, three: Path) -> None:
-        told = shown("models", "show", three)
-        assert "ranker-0002, made 2026-11-17 03:12" in told
-        assert "trained on from ranker-1" in told
-        assert "network + 0.25 of the merged score" in told
-        assert "sigmoid(1.5 × score -0.5)" in told
-        assert "published against ranker-0001\n  better: nDCG@10 +0.0" in told
-        assert "�" not in told
-        (zh,) = (line.split() for line in told.splitlines() if line.startswith("nDCG@10") and "zh" in line)
+        result = shown("models", "show", three)
+        assert "ranker-0002, made 2026-11-17 03:12" in result
+        assert "trained on from ranker-1" in result
+        assert "network + 0.25 of the merged score" in result
+        assert "sigmoid(1.5 × score -0.5)" in result
+        assert "published against ranker-0001\n  better: nDCG@10 +0.0" in result
+        assert "�" not in result
+        (zh,) = (line.split() for line in result.splitlines() if line.startswith("nDCG@10") and "zh" in line)
         assert zh[3] == "5"
         assert zh[-4:] == ["too", "few", "to", "decide"]
 
     def test_rejected_ranker_is_shown_by_name(self, three: Path) -> None:
-        told = shown("models", "show", three, "ranker-0003")
-        assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in told
-        assert told.count("worse: MRR") == 1
+        result = shown("models", "show", three, "ranker-0003")
+        assert "rejected against ranker-0002\n  worse: nDCG@10 -0.0" in result
+        assert result.count("worse: MRR") == 1
 
     def test_as_json(self, three: Path) -> None:
         shown = document("models", "show", three, "ranker-0001")
@@ -135,12 +137,12 @@ class TestShow:
 
 class TestCompare:
     def test_ranker_is_compared_with_its_reference(self, three: Path) -> None:
-        told = shown("models", "compare", three)
-        assert told.startswith("ranker-0001 → ranker-0002\n")
-        assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in told.splitlines()]
-        assert ["MRR", "0.5000"] in [line.split() for line in told.splitlines()]
-        assert "mix: 0.5 → 0.25" in told
-        assert "different held-out data" not in told
+        result = shown("models", "compare", three)
+        assert result.startswith("ranker-0001 → ranker-0002\n")
+        assert ["nDCG@10", "0.4100", "0.4300", "+0.0200"] in [line.split() for line in result.splitlines()]
+        assert ["MRR", "0.5000"] in [line.split() for line in result.splitlines()]
+        assert "mix: 0.5 → 0.25" in result
+        assert "different held-out data" not in result
 
     def test_measures_of_different_data_are_marked(self, three: Path) -> None:
         assert "different held-out data" in shown("models", "compare", three, "ranker-0001", "ranker-0003")
@@ -154,15 +156,15 @@ class TestCompare:
 
 class TestRollbackAndOff:
     def test_rollback_and_forward(self, root: Path) -> None:
-        told = shown("models", "rollback", root)
-        assert told.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
+        result = shown("models", "rollback", root)
+        assert result.startswith("ranker-0001 serves: made 2026-11-10 03:12.\nranker-0002 is kept; to go back to it: ")
         back = {"before": "ranker-0001", "ranker": "ranker-0002", "passed_over": []}
         assert document("models", "rollback", root, "ranker-0002") == back
         assert shown("models", "rollback", root, "ranker-0002") == "ranker-0002 serves already.\n"
 
     def test_off_says_how_to_undo_it(self, root: Path) -> None:
-        told = shown("models", "off", root)
-        assert f"shelfwise models rollback {root} ranker-0002" in told
+        result = shown("models", "off", root)
+        assert f"shelfwise models rollback {root} ranker-0002" in result
         assert "Rankers are switched off: results keep the merged order" in shown("models", "list", root)
         assert document("models", "off", root) == {"before": ""}
         assert shown("models", "rollback", root).startswith("ranker-0002 serves")

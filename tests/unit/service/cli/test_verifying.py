@@ -102,7 +102,7 @@ def found(root: Path) -> list[tuple[str, str]]:
     return [(problem.part, problem.what) for problem in verified(root).problems]
 
 
-class TestAWholeVersion:
+class TestIntactVersion:
     def test_intact_version_is_verified_completely(self, whole: Path) -> None:
         before = {path: path.stat().st_mtime_ns for path in whole.rglob("*")}
         progress = StoppedProgress()
@@ -337,7 +337,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
 ]
 
 
-class TestAgreement:
+class TestConsistency:
     """Each case is resealed: its checksums say that it is whole, its parts do not agree."""
 
     @pytest.mark.parametrize(("damage", "disagreements"), DISAGREEMENTS)
@@ -348,7 +348,7 @@ class TestAgreement:
         reseal(root, NAME)
         problems = found(root)
         for part, what in disagreements.items():
-            assert any(each == part and what in said for each, said in problems), problems
+            assert any(each == part and what in message for each, message in problems), problems
 
     def test_vector_index_with_wrong_rows_is_reported(self, tmp_path: Path) -> None:
         lamps = [Product(f"p{place:03d}", f"desk lamp no {place}") for place in range(500)]
@@ -409,7 +409,7 @@ class FromText:
         return self.encode_queries(texts)
 
 
-class TestEncodingAgain:
+class TestReproducedVectors:
     def test_vectors_that_differ_from_the_encoder_and_unloadable_encoders_are_named(self, root: Path) -> None:
         ((part, what),) = [(each.part, each.what) for each in verified(root, encode=True).problems]
         assert part == "encoder"
@@ -427,7 +427,7 @@ class TestEncodingAgain:
         assert check_encoder(FromText(), index, products) == [Problem(STORED, what)]
 
 
-class TestTheStore:
+class TestStoreProblems:
     def test_valid_pointer_and_empty_journal_have_no_problems(self, whole: Path) -> None:
         assert store_problems(Store(whole)) == []
         assert not (whole / JOURNAL).exists()
@@ -467,47 +467,47 @@ def test_rebuilt_version_is_intact_and_its_vectors_are_reproduced(demo_index: Pa
 
 
 @pytest.fixture
-def lived(tmp_path: Path) -> Store:
+def with_changes(tmp_path: Path) -> Store:
     """A version that holds the first of three live changes."""
-    lived = Store(tmp_path)
-    with lived.lock():
-        manifest = Manifest(1, lived.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
-        lived.publish(lived.create_build_folder(), manifest)
+    with_changes = Store(tmp_path)
+    with with_changes.lock():
+        manifest = Manifest(1, with_changes.next_version(), "", 1, "", "", "", "", 1, "", {}, last_merged_change=1)
+        with_changes.publish(with_changes.create_build_folder(), manifest)
     with Journal(tmp_path) as journal:
         for name in ("first", "second", "third"):
             journal.append([Delete(name)])
-    return lived
+    return with_changes
 
 
-def damage_files(lived: Store, what: bytes, *names: str) -> None:
+def damage_files(with_changes: Store, what: bytes, *names: str) -> None:
     for name in names:
-        path = lived.root / name
+        path = with_changes.root / name
         path.write_bytes(path.read_bytes().replace(what, what[::-1]))
 
 
 @pytest.mark.parametrize("name", [JOURNAL, COPY])
-def test_damaged_journal_copy_is_named_without_loss(lived: Store, name: str) -> None:
-    damage_files(lived, b"second", name)
-    (problem,) = store_problems(lived)
-    assert problem.what.startswith(f"{lived.root / name} is damaged: change 2 has another checksum")
+def test_damaged_journal_copy_is_named_without_loss(with_changes: Store, name: str) -> None:
+    damage_files(with_changes, b"second", name)
+    (problem,) = store_problems(with_changes)
+    assert problem.what.startswith(f"{with_changes.root / name} is damaged: change 2 has another checksum")
     assert problem.advice.startswith("nothing is lost")
-    with Journal(lived.root) as journal:
+    with Journal(with_changes.root) as journal:
         journal.append([Delete("fourth")])
-    assert store_problems(lived) == []
+    assert store_problems(with_changes) == []
 
 
-def test_change_damaged_in_both_copies_is_lost_unless_published(lived: Store) -> None:
-    damage_files(lived, b"first", JOURNAL, COPY)
-    assert store_problems(lived) == []
-    damage_files(lived, b"second", JOURNAL, COPY)
-    (problem,) = store_problems(lived)
+def test_change_damaged_in_both_copies_is_lost_unless_published(with_changes: Store) -> None:
+    damage_files(with_changes, b"first", JOURNAL, COPY)
+    assert store_problems(with_changes) == []
+    damage_files(with_changes, b"second", JOURNAL, COPY)
+    (problem,) = store_problems(with_changes)
     assert "journal of live changes" in problem.what
     assert problem.advice.startswith(f"restore {JOURNAL} and {COPY} from a backup")
 
 
-def test_a_damaged_marker_is_named(lived: Store) -> None:
-    (lived.root / MARKER).write_text("{")
-    (problem,) = store_problems(lived)
+def test_a_damaged_marker_is_named(with_changes: Store) -> None:
+    (with_changes.root / MARKER).write_text("{")
+    (problem,) = store_problems(with_changes)
     assert problem.part == MARKER
     assert "shelfwise.json cannot be read" in problem.what
     assert problem.advice == "its content follows from the versions, and a rebuild writes it again"

@@ -188,14 +188,14 @@ def test_restored_documents_must_be_consistent(tmp_path: Path, monkeypatch: pyte
     assert store.read().documents == ()
 
 
-@pytest.mark.parametrize(("who", "said"), [("m" * 101, "at most 100 characters"), ("m\x1b7", "control character")])
-def test_author_must_be_a_name(tmp_path: Path, who: str, said: str) -> None:
+@pytest.mark.parametrize(("who", "message"), [("m" * 101, "at most 100 characters"), ("m\x1b7", "control character")])
+def test_author_must_be_a_name(tmp_path: Path, who: str, message: str) -> None:
     calls = (
         lambda: RuleStore(tmp_path).put([SALE], who=who),
         lambda: SynonymStore(tmp_path).decline("0a", who=who),
         lambda: ExperimentStore(tmp_path).stop("merging", who=who),
     )
     for call in calls:
-        with pytest.raises(InputError, match=said):
+        with pytest.raises(InputError, match=message):
             call()
     assert list(tmp_path.iterdir()) == []

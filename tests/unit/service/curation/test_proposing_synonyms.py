@@ -30,7 +30,7 @@ from tests.unit.service.engine.demo_visits import MADE, refresh_tables, visit
 ENOUGH = 6
 
 
-class TestAligning:
+class TestAlignment:
     @pytest.mark.parametrize(
         ("one", "other", "differing"),
         [
@@ -124,20 +124,20 @@ def visits(products: Sequence[str]) -> Iterator[Event]:
 
 
 @pytest.fixture(scope="module")
-def told(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tables_root(engine: SearchEngine, demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The index, with tables made of those visits."""
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("proposing") / "index"))
     refresh_tables(root, visits([engine.snapshot.products.id_of(row) for row in range(60)]))
     return root
 
 
-def said(proposals: Sequence[Proposal]) -> dict[str, Proposal]:
+def by_words(proposals: Sequence[Proposal]) -> dict[str, Proposal]:
     return {each.synonym.line: each for each in proposals}
 
 
-class TestMaking:
-    def test_proposals_have_their_evidence(self, told: Path) -> None:
-        found = said(read_proposals(told))
+class TestMining:
+    def test_proposals_have_their_evidence(self, tables_root: Path) -> None:
+        found = by_words(read_proposals(tables_root))
         assert set(found) == {
             "divano => sofa",
             "hair zapper => hair dryer",
@@ -156,25 +156,25 @@ class TestMaking:
         assert (sander.share, sander.alike, sander.shoppers) == (1, 0, ENOUGH)
         (example,) = sander.examples
         assert (example.query, example.to_query) == ("random orbit zagg", "random orbit sander")
-        assert "svensson" not in (told / PROPOSALS_FILE).read_text("utf-8"), "rare queries are nowhere"
+        assert "svensson" not in (tables_root / PROPOSALS_FILE).read_text("utf-8"), "rare queries are nowhere"
 
-    def test_engine_omits_known_and_declined_proposals(self, told: Path, tmp_path: Path) -> None:
-        root = Path(shutil.copytree(told, tmp_path / "index"))
+    def test_engine_omits_known_and_declined_proposals(self, tables_root: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(tables_root, tmp_path / "index"))
         with SearchEngine.open(root) as engine:
-            found = said(engine.synonyms.proposals())
+            found = by_words(engine.synonyms.proposals())
             assert "couch => sofa" not in found, "the version was built with it"
             assert len(found) == 3
             kept = engine.synonyms.accept(found["divano => sofa"].id, who="m7")
             assert (kept.id, engine.synonyms.history()[0].who) == ("divano-to-sofa", "m7")
             assert engine.search("divano", stage="bm25").total == engine.search("divano sofa", stage="bm25").total > 0
             engine.synonyms.decline(found["hair zapper => hair dryer"].id, who="m7")
-            assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
+            assert list(by_words(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
             refresh_tables(root)
-            assert list(said(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
+            assert list(by_words(engine.synonyms.proposals())) == ["random orbit zagg => random orbit sander"]
             engine.synonyms.put([replace(kept, enabled=False)])
-            assert "divano => sofa" not in said(engine.synonyms.proposals()), "it is known, though off"
+            assert "divano => sofa" not in by_words(engine.synonyms.proposals()), "it is known, though off"
 
-    def test_erasure_recomputes_proposals(self, told: Path, tmp_path: Path) -> None:
-        root = Path(shutil.copytree(told, tmp_path / "index"))
+    def test_erasure_recomputes_proposals(self, tables_root: Path, tmp_path: Path) -> None:
+        root = Path(shutil.copytree(tables_root, tmp_path / "index"))
         refresh_tables(root, forgotten=["shopper-none-0", "shopper-none-1"])
-        assert "random orbit zagg => random orbit sander" not in said(read_proposals(root))
+        assert "random orbit zagg => random orbit sander" not in by_words(read_proposals(root))

@@ -170,7 +170,7 @@ def test_boosts_and_burials_have_opposite_signs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "message"),
     [
         (Rule("a", (Boost("colr = red"),)), "actions[0].filters: column 1: no field 'colr'; did you mean"),
         (Rule("a", GO, When(filters="size = 3")), "when.filters: column 1: no field 'size'"),
@@ -179,11 +179,11 @@ def test_boosts_and_burials_have_opposite_signs() -> None:
         (Rule("a", GO, When("!?", Match.CONTAINS)), "holds no word"),
     ],
 )
-def test_rule_with_unknown_fields_is_skipped_with_a_notice(rule: Rule, told: str) -> None:
+def test_rule_with_unknown_fields_is_skipped_with_a_notice(rule: Rule, message: str) -> None:
     rules = compiled(rule, Rule("b", GO))
     assert rules.effect(texts("drill"), None, 0).rules == ("b",)
-    assert told in rules.faults["a"]
-    assert told in rules.notices[0]
+    assert message in rules.faults["a"]
+    assert message in rules.notices[0]
 
 
 def test_many_errors_are_summarised() -> None:

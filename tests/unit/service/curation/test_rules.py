@@ -74,7 +74,7 @@ def test_default_values_are_omitted() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "told"),
+    ("document", "message"),
     [
         ("[]", "the rule: is list"),
         ('{"id": "a", "actoins": []}', "rule 'a': no field 'actoins'; did you mean actions?"),
@@ -94,9 +94,9 @@ def test_default_values_are_omitted() -> None:
         ('{"id": "a"}', "rule 'a': actions: is missing"),
     ],
 )
-def test_invalid_document_error_names_the_field(said: str, told: str) -> None:
-    with pytest.raises(RuleError, match=re.escape(told)):
-        parse_rule(msgspec.json.decode(said))
+def test_invalid_document_error_names_the_field(document: str, message: str) -> None:
+    with pytest.raises(RuleError, match=re.escape(message)):
+        parse_rule(msgspec.json.decode(document))
 
 
 def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "message"),
     [
         ("a.json", b"{", "is no JSON"),
         ("a.json", b"\xff", "is no JSON"),
@@ -127,17 +127,17 @@ def test_a_file_holds_one_rule_or_several(tmp_path: Path) -> None:
         ("b.json", None, "cannot be read (No such file"),
     ],
 )
-def test_invalid_files_are_refused(name: str, content: bytes | None, told: str, tmp_path: Path) -> None:
+def test_invalid_files_are_refused(name: str, content: bytes | None, message: str, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(RuleError, match=re.escape(told)):
+    with pytest.raises(RuleError, match=re.escape(message)):
         read_rules(tmp_path / name)
 
 
 @given(DOCUMENTS)
-def test_arbitrary_documents_are_read_or_refused(said: object) -> None:
+def test_arbitrary_documents_are_read_or_refused(document: object) -> None:
     try:
-        parse_rules(said, "it")
+        parse_rules(document, "it")
     except RuleError as error:
         assert str(error)  # either way is right
 
@@ -159,7 +159,7 @@ def test_valid_rule_is_unchanged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "message"),
     [
         ({"id": ""}, "id: is empty"),
         ({"id": "x" * (LONGEST_ID + 1)}, f"at most {LONGEST_ID}"),
@@ -184,15 +184,15 @@ def test_valid_rule_is_unchanged() -> None:
         ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after when.starts"),
     ],
 )
-def test_invalid_rule_error_names_the_field(values: dict[str, Any], told: str) -> None:
+def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str) -> None:
     with pytest.raises(RuleError) as refused:
         validate_rule(replace(RULE, **values))
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert refused.value.rule == values.get("id", "sale")[:LONGEST_ID]
 
 
 @pytest.mark.parametrize(
-    ("action", "told"),
+    ("action", "message"),
     [
         (Pin(()), "products: their number: is 0"),
         (Pin(tuple(map(str, range(MOST_PINS + 1)))), "products: their number: is 101"),
@@ -216,11 +216,11 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], told: str) -
         (Classify("drill", tuple(map(str, range(MOST_NAMED + 1)))), "products: their number: is 1,001"),
     ],
 )
-def test_invalid_action_error_has_its_number(action: Action, told: str) -> None:
+def test_invalid_action_error_has_its_number(action: Action, message: str) -> None:
     with pytest.raises(RuleError) as refused:
         validate_rule(Rule("sale", (Redirect("/a"), action)))
     assert "actions[1]" in str(refused.value)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize("url", ["/sale", "/a/b?c=d#e", "https://shop.example/sale", "HTTP://shop.example", "/特价"])

@@ -47,7 +47,7 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
 
 
 @pytest.mark.parametrize(
-    ("synonym", "field", "said"),
+    ("synonym", "field", "message"),
     [
         ("couch, sofa", "", "must be a Synonym, not str"),
         (Synonym("", SynonymKind.TWO_WAY, ("a", "b")), "id", "is empty"),
@@ -69,8 +69,8 @@ def test_whitespace_is_collapsed(store: SynonymStore) -> None:
         (Synonym("x", SynonymKind.ONE_WAY, ("couch",), ("sofa", "COUCH")), "to", "the same to a search as 'couch'"),
     ],
 )
-def test_an_invalid_one_names_its_field(store: SynonymStore, synonym: Synonym, field: str, said: str) -> None:
-    with pytest.raises(SynonymError, match=said) as refused:
+def test_an_invalid_one_names_its_field(store: SynonymStore, synonym: Synonym, field: str, message: str) -> None:
+    with pytest.raises(SynonymError, match=message) as refused:
         store.put([SOFA, synonym])
     assert refused.value.field == field
     assert store.revision() == 0
@@ -118,7 +118,7 @@ def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         ("couch", "nothing to be a synonym of"),
         ("couch, couch", "has 1 phrases"),
@@ -127,10 +127,10 @@ def test_file_uses_the_format_of_rebuild(tmp_path: Path) -> None:
         ("sneaker, sneakers", "the same to a search"),
     ],
 )
-def test_invalid_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+def test_invalid_line_is_named(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "synonyms.txt"
     path.write_text(f"sofa, couch\n{line}\n")
-    with pytest.raises(SynonymError, match=f"synonyms.txt:2: .*{said}"):
+    with pytest.raises(SynonymError, match=f"synonyms.txt:2: .*{message}"):
         read_lines(path)
 
 

@@ -38,7 +38,7 @@ SESSIONS = 3000
 
 
 @dataclass(frozen=True, slots=True)
-class Played:
+class DemoRun:
     catalog: Catalog
     shelf: Shelf
     traffic: Traffic
@@ -53,17 +53,17 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def played() -> Played:
+def played() -> DemoRun:
     catalog = make_catalog(7, 1000)
     shelf = stock_shelf(catalog, make_queries(catalog, 7), 7)
     traffic = simulate(catalog, shelf, 7, SESSIONS)
     fraud = plant_fraud(catalog, shelf, 7, SESSIONS)
     actions = traffic.actions + [action for plot in fraud for action in plot.actions]
     truth = collect_truth(7, catalog, shelf, traffic, fraud)
-    return Played(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
+    return DemoRun(catalog, shelf, traffic, fraud, tuple(to_events(actions, catalog)), truth)
 
 
-def test_events_are_ordered_by_time_with_unique_ids(played: Played) -> None:
+def test_events_are_ordered_by_time_with_unique_ids(played: DemoRun) -> None:
     times = [event.time for event in played.events]
     assert times == sorted(times)
     assert "2025-01-06" <= times[0] < times[-1] < "2025-02-17"
@@ -72,7 +72,7 @@ def test_events_are_ordered_by_time_with_unique_ids(played: Played) -> None:
     assert len({event.session for event in played.honest}) == SESSIONS
 
 
-def test_better_grades_are_clicked_more(played: Played) -> None:
+def test_better_grades_are_clicked_more(played: DemoRun) -> None:
     numbers = {entry.query.text: number for number, entry in enumerate(played.shelf.queries)}
     places = {item.product.id: at for at, item in enumerate(played.catalog.products)}
     shown: Counter[int] = Counter()
@@ -85,7 +85,7 @@ def test_better_grades_are_clicked_more(played: Played) -> None:
     assert rates == sorted(rates)
 
 
-def test_clicks_carts_and_purchases_follow_in_order(played: Played) -> None:
+def test_clicks_carts_and_purchases_follow_in_order(played: DemoRun) -> None:
     before = {
         EventKind.CLICK: EventKind.IMPRESSION,
         EventKind.CART: EventKind.CLICK,
@@ -98,7 +98,7 @@ def test_clicks_carts_and_purchases_follow_in_order(played: Played) -> None:
         seen.add((event.kind, event.query_id, event.product_id, event.position))
 
 
-def test_purchases_are_rarer_than_clicks_and_in_stock(played: Played) -> None:
+def test_purchases_are_rarer_than_clicks_and_in_stock(played: DemoRun) -> None:
     counts = Counter(event.kind for event in played.honest)
     assert counts[EventKind.IMPRESSION] > counts[EventKind.CLICK] > counts[EventKind.CART] > counts[EventKind.PURCHASE]
     assert counts[EventKind.PURCHASE] > 0.05 * SESSIONS
@@ -107,7 +107,7 @@ def test_purchases_are_rarer_than_clicks_and_in_stock(played: Played) -> None:
     assert not any(stock[product] == "out_of_stock" for product in bought)
 
 
-def test_an_answer_belongs_to_one_query_one_session_and_one_order(played: Played) -> None:
+def test_an_answer_belongs_to_one_query_one_session_and_one_order(played: DemoRun) -> None:
     answers: dict[str, tuple[str, str, str]] = {}
     places: dict[tuple[str, int], str] = {}
     for event in played.events:
@@ -119,12 +119,12 @@ def test_an_answer_belongs_to_one_query_one_session_and_one_order(played: Played
     assert max(first.values()) == PAGE_SIZE
 
 
-def test_some_shoppers_browse_without_a_query(played: Played) -> None:
+def test_some_shoppers_browse_without_a_query(played: DemoRun) -> None:
     browsed = {event.session for event in played.honest if not event.query}
     assert 0.05 * SESSIONS < len(browsed) < 0.3 * SESSIONS
 
 
-def test_planted_sessions_are_in_log_and_truth_without_purchases(played: Played) -> None:
+def test_planted_sessions_are_in_log_and_truth_without_purchases(played: DemoRun) -> None:
     logged = {event.session for event in played.events}
     bought = {event.session for event in played.events if event.kind is EventKind.PURCHASE}
     assert played.truth.fraud.keys() == {"click_farm", "crawler", "burying"}
@@ -134,20 +134,20 @@ def test_planted_sessions_are_in_log_and_truth_without_purchases(played: Played)
         assert plot.clicks > 0
 
 
-def of_scheme(played: Played, scheme: str) -> tuple[str, list[DemoEvent]]:
+def of_scheme(played: DemoRun, scheme: str) -> tuple[str, list[DemoEvent]]:
     """The subject of a planted scheme, and its events."""
     plot = played.truth.fraud[scheme]
     return plot.subject, [event for event in played.events if event.session in plot.sessions]
 
 
-def test_click_farm_promotes_its_seller(played: Played) -> None:
+def test_click_farm_promotes_its_seller(played: DemoRun) -> None:
     seller, events = of_scheme(played, "click_farm")
     brands = {item.product.id: item.product.brand for item in played.catalog.products}
     clicked = Counter(brands[event.product_id] for event in events if event.kind is EventKind.CLICK)
     assert clicked[seller] > 0.6 * clicked.total()
 
 
-def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: Played) -> None:
+def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: DemoRun) -> None:
     victim, events = of_scheme(played, "burying")
     models = {item.product.id: item.line.model for item in played.catalog.products}
     kinds = Counter(event.kind for event in events if models[event.product_id] == victim)
@@ -155,7 +155,7 @@ def test_the_buried_line_is_shown_but_never_clicked_by_its_competitor(played: Pl
     assert kinds[EventKind.CLICK] == 0
 
 
-def test_the_truth_explains_the_clicks(played: Played) -> None:
+def test_the_truth_explains_the_clicks(played: DemoRun) -> None:
     """Clicks at a position are about examination times attractiveness, summed over what was shown there."""
     truth = played.truth
     searched = [event for event in played.honest if event.query]

@@ -40,14 +40,14 @@ def by_event(**weights: dict[str, float]) -> onnx.ModelProto:
     return graph
 
 
-def weighing(**weights: float) -> onnx.ModelProto:
+def weighted_graph(**weights: float) -> onnx.ModelProto:
     """A graph that adds up features by these weights, whatever the event."""
     return by_event(**dict.fromkeys(EVENTS, weights))
 
 
 def failing(candidates: int = 7) -> onnx.ModelProto:
     """A graph that can be opened, and only runs on one list of so many candidates."""
-    graph = weighing(cosine=1.0)
+    graph = weighted_graph(cosine=1.0)
     graph.graph.node[0].output[0] = "all"
     shape = numpy_helper.from_array(np.array([1, candidates, 3], np.int64), "shape")
     graph.graph.initializer.append(shape)

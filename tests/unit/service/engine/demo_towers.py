@@ -49,7 +49,7 @@ def publish(
     tower: UserTower,
     aside: tuple[str, ...] = (),
     without: FallbackMethod = "near",
-    **said: object,
+    **values: object,
 ) -> StoredUserTower:
     spec = UserTowerSpec(
         encoder=snapshot.manifest.encoder,
@@ -62,7 +62,7 @@ def publish(
         trained_on={"shoppers": 120},
     )
     report = UserTowerReport(created="2026-11-10T03:12:00+00:00", rejection_reasons=aside, fallback=without)
-    store, spec = user_tower_store(root), msgspec.structs.replace(spec, **said)
+    store, spec = user_tower_store(root), msgspec.structs.replace(spec, **values)
 
     def build(folder: Path) -> None:
         _write(folder, tower, snapshot)

@@ -88,8 +88,8 @@ def test_features_are_those_of_the_stages(engine: SearchEngine, executor: Thread
     ranking = ranked(engine, executor, "cordless drill")
     table = features(engine.snapshot, ranking, 30)
     assert len(table) == 30
-    for row, told in zip(ranking.rows[:30].tolist(), table, strict=True):
-        stages, known = ranking.candidate(row).stages, dict(zip(FEATURES, told.tolist(), strict=True))
+    for row, result in zip(ranking.rows[:30].tolist(), table, strict=True):
+        stages, known = ranking.candidate(row).stages, dict(zip(FEATURES, result.tolist(), strict=True))
         assert known["merged"] == pytest.approx(stages["merged"].score, rel=1e-5)
         assert known["bm25"] * 20 == pytest.approx(stages["bm25"].score, rel=1e-5)
         assert known["bm25_per_word"] * 2 == pytest.approx(stages["bm25"].score, rel=1e-5)
@@ -127,8 +127,8 @@ def test_filter_does_not_change_features(engine: SearchEngine, executor: ThreadP
     everything, cheap = ranked(engine, executor, "steel pan"), ranked(engine, executor, "steel pan", where=where)
     expected = dict(zip(everything.rows.tolist(), features(engine.snapshot, everything), strict=True))
     assert 5 < len(cheap.rows) < len(everything.rows)
-    for row, told in zip(cheap.rows.tolist(), features(engine.snapshot, cheap), strict=True):
-        np.testing.assert_allclose(told, expected[row], rtol=1e-5, atol=1e-6)
+    for row, result in zip(cheap.rows.tolist(), features(engine.snapshot, cheap), strict=True):
+        np.testing.assert_allclose(result, expected[row], rtol=1e-5, atol=1e-6)
 
 
 def test_features_mark_products_with_states_and_use_the_current_time(
@@ -150,9 +150,9 @@ def test_popularity_is_mapped_by_product_id(engine: SearchEngine, executor: Thre
     ranking, snapshot = ranked(engine, executor, "steel pan"), engine.snapshot
     first, third = (snapshot.products[int(ranking.rows[place])].id for place in (0, 2))
     popularity = Popularity.of_scores({third: 8.0, first: 2.0, "gone": 4.0})
-    told = column(candidate_features(snapshot, ranking, 5, np.ones(5, bool), NOW, popularity), "popularity")
+    result = column(candidate_features(snapshot, ranking, 5, np.ones(5, bool), NOW, popularity), "popularity")
     share = math.log(1 + 1_000 / 4) / math.log(1 + 1_000)
-    assert told.tolist() == pytest.approx([share, 0, 1, 0, 0])
+    assert result.tolist() == pytest.approx([share, 0, 1, 0, 0])
     assert not column(features(snapshot, ranking), "popularity").any()
 
 

@@ -28,7 +28,7 @@ from service.engine.explain import DESCRIPTIONS, OF_TYPE, HitFacts
 from service.engine.request import STAGES
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
-from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 
 NAMES = {name for name, _ in DESCRIPTIONS.values()}
 NEUTRAL = tuple(0.25 for _ in FEATURES)
@@ -61,18 +61,18 @@ def explaining(
         yield opened
 
 
-def told(hit: Hit) -> Explanation:
+def explanation_of(hit: Hit) -> Explanation:
     assert hit.explanation is not None
     return hit.explanation
 
 
 def by_name(hit: Hit) -> dict[str, Contribution]:
-    return {each.name: each for each in told(hit).contributions}
+    return {each.name: each for each in explanation_of(hit).contributions}
 
 
 def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEngine) -> None:
     """A ranker that weighs price and cosine alone, so that each part can be told by hand."""
-    publish(root, spec_for(engine.snapshot, neutral=NEUTRAL), weighing(price_gap=2.0, cosine=3.0))
+    publish(root, spec_for(engine.snapshot, neutral=NEUTRAL), weighted_graph(price_gap=2.0, cosine=3.0))
     with SearchEngine.open(root) as opened:
         page = opened.search("cordless drill", explain=True)
     assert len(page.hits) == 20
@@ -84,7 +84,7 @@ def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEn
         assert price + cosine + of_type == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
         others = [each for each in found.values() if each.name not in ("price", "similar in meaning", OF_TYPE)]
         assert all(each.contribution == 0 for each in others)
-        assert [abs(each.contribution) for each in told(hit).contributions] == sorted(
+        assert [abs(each.contribution) for each in explanation_of(hit).contributions] == sorted(
             (abs(each.contribution) for each in found.values()), reverse=True
         )
 
@@ -139,10 +139,9 @@ def test_query_words_match_the_title(explaining: SearchEngine) -> None:
     titled = [hit for hit in page.hits if {"cordless", "drill"} <= set(hit.product.title.casefold().split())]
     assert titled
     for hit in titled:
-        assert {(each.query_word, each.product_word.casefold(), each.exact) for each in told(hit).matches} == {
-            ("cordless", "cordless", True),
-            ("drill", "drill", True),
-        }
+        assert {
+            (each.query_word, each.product_word.casefold(), each.exact) for each in explanation_of(hit).matches
+        } == {("cordless", "cordless", True), ("drill", "drill", True)}
         assert " = " in by_name(hit)["its words, in context"].value
 
 
@@ -151,18 +150,18 @@ def test_chinese_words_match(explaining: SearchEngine) -> None:
     titled = [hit for hit in page.hits if "电钻" in hit.product.title]
     assert titled
     for hit in titled:
-        assert "电钻" in {each.product_word for each in told(hit).matches if each.exact}
+        assert "电钻" in {each.product_word for each in explanation_of(hit).matches if each.exact}
 
 
 def test_a_query_of_many_words_is_explained(explaining: SearchEngine) -> None:
     page = explaining.search(" ".join(f"steel{number} pan" for number in range(700)), size=3, explain=True)
     assert page.hits
     for hit in page.hits:
-        met = [each.query_word for each in told(hit).matches]
+        met = [each.query_word for each in explanation_of(hit).matches]
         # As many tokens as the ranker reads; "pan" comes again and again.
         assert 2 < len(met) <= 32
         assert len(set(met)) == len(met)
-        assert all(-1 <= each.similarity <= 1 for each in told(hit).matches)
+        assert all(-1 <= each.similarity <= 1 for each in explanation_of(hit).matches)
 
 
 def test_live_product_is_explained(root: Path, engine: SearchEngine, graph: onnx.ModelProto) -> None:
@@ -171,7 +170,7 @@ def test_live_product_is_explained(root: Path, engine: SearchEngine, graph: onnx
     with SearchEngine.open(root) as opened:
         opened.upsert([kettle])
         (hit,) = opened.search("whistling kettle", filters='id = "kettle-1"', explain=True).hits
-    assert {each.product_word for each in told(hit).matches if each.exact} == {"whistling", "kettle"}
+    assert {each.product_word for each in explanation_of(hit).matches if each.exact} == {"whistling", "kettle"}
     assert by_name(hit)["rating"].value == "none yet"
 
 
@@ -196,7 +195,7 @@ def test_explanation_fits_80_columns(
     assert max(map(len, lines)) <= 80
     for hit in page.hits:
         assert sum(line.endswith(hit.product.id) for line in lines) == 1
-        for each in told(hit).contributions:
+        for each in explanation_of(hit).contributions:
             shown = f"{each.contribution:+.2f} {each.name}"
             assert any(shown in line for line in lines) == (abs(each.contribution) >= 0.005)
     show_page(page, explain=False)
@@ -215,7 +214,7 @@ def popularity(share: float) -> float:
 
 
 @pytest.mark.parametrize(
-    ("factor", "told", "words"),
+    ("factor", "explanation_of", "words"),
     [
         (Factor.MERGED, hit_of(merged=8.63), "8.63, #3 before the ranker"),
         (Factor.KEYWORDS, hit_of(bm25=16.4 / 20, bm25_share=0.92), "16.4, 92% of the best match"),
@@ -245,8 +244,8 @@ def popularity(share: float) -> float:
         (Factor.RATING, hit_of(), "none yet"),
     ],
 )
-def test_values_are_described_in_words(factor: Factor, told: HitFacts, words: str) -> None:
-    assert DESCRIPTIONS[factor][1](told) == words
+def test_values_are_described_in_words(factor: Factor, explanation_of: HitFacts, words: str) -> None:
+    assert DESCRIPTIONS[factor][1](explanation_of) == words
 
 
 def test_three_strongest_matches_are_shown() -> None:

@@ -153,7 +153,7 @@ def test_full_disk_delays_a_new_version(live: SearchEngine, root: Path, monkeypa
     assert live.search("", filters="price = 12345.5").total == 1
 
 
-class TestALostEncoder:
+class TestLostEncoder:
     """Its stored files are damaged: words alone find products, live ones too, and a rebuild heals it."""
 
     @pytest.fixture
@@ -238,7 +238,7 @@ class TestDelete:
             live.delete("nope")
 
 
-class TestOthers:
+class TestOtherEngines:
     def test_other_engine_sees_the_change_within_a_second(self, live: SearchEngine, root: Path) -> None:
         with SearchEngine.open(root) as other:
             live.upsert([KETTLE])
@@ -358,9 +358,9 @@ def test_a_new_product_has_states_and_signals_at_once(live: SearchEngine) -> Non
     assert row == live.manifest.products
     assert same(gathered(snapshot, row), expected(snapshot, KETTLE))
     assert same(gathered(snapshot, row, 0, 5), expected(snapshot, KETTLE))
-    told = snapshot.signals.at(np.array([row]))
-    assert (told.price[0], told.availability[0]) == (49, 1)
-    assert np.isnan(told.rating[0])
+    result = snapshot.signals.at(np.array([row]))
+    assert (result.price[0], result.availability[0]) == (49, 1)
+    assert np.isnan(result.rating[0])
 
 
 def test_changed_text_has_new_states_and_others_keep_theirs(live: SearchEngine) -> None:
@@ -386,9 +386,9 @@ def test_deleted_product_has_no_tokens_until_it_returns(live: SearchEngine) -> N
     before = live.snapshot
     product = before.products[7]
     live.delete([product.id])
-    told = gathered(live.snapshot, 7, 8)
-    assert (told.ids[0] == PADDING).all()
-    assert not told.states[0].any()
+    result = gathered(live.snapshot, 7, 8)
+    assert (result.ids[0] == PADDING).all()
+    assert not result.states[0].any()
     assert np.isnan(live.snapshot.signals.at(np.array([7])).price).all()
     live.upsert([product])
     assert same(gathered(live.snapshot, 7), gathered(before, 7))

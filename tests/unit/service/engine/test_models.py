@@ -27,7 +27,7 @@ from service.engine.reranking import THREADS
 from service.settings import FILE_VARIABLE, RankerSettings, Settings
 from tests.machine import within
 from tests.rankers import REPORT, building
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("without_default")
 
@@ -57,10 +57,10 @@ def new_order(engine: SearchEngine) -> list[str]:
 def test_ranker_is_loaded_rolled_back_and_switched_off(live: SearchEngine, root: Path) -> None:
     merged = new_order(live)
     assert live.stages[-1] == "merged"
-    first = publish(root, spec_for(live.snapshot), weighing(**STRAIGHT))
+    first = publish(root, spec_for(live.snapshot), weighted_graph(**STRAIGHT))
     assert new_order(live) == merged
     assert live.stages[-1] == "ranked"
-    publish(root, spec_for(live.snapshot), weighing(**REVERSED))
+    publish(root, spec_for(live.snapshot), weighted_graph(**REVERSED))
     turned = new_order(live)
     assert turned != merged
     registry = ranker_store(root)
@@ -76,7 +76,7 @@ def test_ranker_is_loaded_rolled_back_and_switched_off(live: SearchEngine, root:
 
 def test_engines_follow_the_published_ranker(root: Path, engine: SearchEngine) -> None:
     with SearchEngine.open(root, settings=PATIENT) as following:
-        publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+        publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
         assert within(30, lambda: following.stages[-1] == "ranked")
     with SearchEngine.open(root, settings=PATIENT, follow=False) as later:
         assert later.stages[-1] == "ranked"
@@ -85,7 +85,7 @@ def test_engines_follow_the_published_ranker(root: Path, engine: SearchEngine) -
 def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) -> None:
     merged = new_order(live)
     spec = spec_for(live.snapshot)
-    publish(root, spec, weighing(**REVERSED))
+    publish(root, spec, weighted_graph(**REVERSED))
     turned = new_order(live)
     stop = threading.Event()
 
@@ -103,7 +103,7 @@ def test_no_search_fails_while_rankers_change(live: SearchEngine, root: Path) ->
         searching = [workers.submit(search) for _ in range(4)]
         try:
             for weights in (STRAIGHT, REVERSED):
-                publish(root, spec, weighing(**weights))
+                publish(root, spec, weighted_graph(**weights))
                 for change in (lambda: None, registry.rollback, registry.off, lambda: registry.rollback("ranker-0001")):
                     change()
                     live.reload_if_changed()
@@ -124,7 +124,7 @@ def test_ranker_for_other_states_is_refused(
     live: SearchEngine, root: Path, values: dict[str, object], why: str
 ) -> None:
     merged = new_order(live)
-    publish(root, spec_for(live.snapshot, **values), weighing(**REVERSED))
+    publish(root, spec_for(live.snapshot, **values), weighted_graph(**REVERSED))
     assert new_order(live) == merged
     assert live.stages[-1] == "merged"
     (notice,) = live.notices
@@ -133,7 +133,7 @@ def test_ranker_for_other_states_is_refused(
 
 
 def test_ranker_deleted_from_disk_serves_until_replaced(live: SearchEngine, root: Path) -> None:
-    name = publish(root, spec_for(live.snapshot), weighing(**REVERSED))
+    name = publish(root, spec_for(live.snapshot), weighted_graph(**REVERSED))
     turned = new_order(live)
     shutil.rmtree(root / "rankers" / name)
     assert new_order(live) == turned
@@ -142,7 +142,7 @@ def test_ranker_deleted_from_disk_serves_until_replaced(live: SearchEngine, root
 def test_unreadable_settings_use_the_merged_order_with_a_notice(
     engine: SearchEngine, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+    publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
     (tmp_path / "settings.toml").write_text("[ranker]\ndeadline = 0\n")
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "settings.toml"))
     served = ServedRanker(root)
@@ -153,7 +153,7 @@ def test_unreadable_settings_use_the_merged_order_with_a_notice(
 
 
 def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: SearchEngine, root: Path) -> None:
-    publish(root, spec_for(engine.snapshot), weighing(**REVERSED))
+    publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
     served = ServedRanker(root, PATIENT)
     served.reload_if_changed(engine.snapshot)
     manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
@@ -166,7 +166,7 @@ def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: Search
     served.reload_if_changed(engine.snapshot)
     served.close()
     assert served.stage(engine.snapshot) is None
-    publish(root, spec_for(engine.snapshot), weighing(**STRAIGHT))
+    publish(root, spec_for(engine.snapshot), weighted_graph(**STRAIGHT))
     served.reload_if_changed(engine.snapshot)
     assert served.stage(engine.snapshot) is None
 
@@ -180,7 +180,7 @@ def test_index_without_states_has_no_state_dimension(engine: SearchEngine) -> No
 def two(root: Path, engine: SearchEngine) -> Path:
     """A copy of the demo index: its first ranker reverses the merged order, the second keeps it and serves."""
     for weights in (REVERSED, STRAIGHT):
-        publish(root, spec_for(engine.snapshot), weighing(**weights))
+        publish(root, spec_for(engine.snapshot), weighted_graph(**weights))
     return root
 
 
@@ -199,9 +199,9 @@ def test_search_uses_the_ranker_that_it_names(choosing: SearchEngine) -> None:
 
 
 def test_named_ranker_explains_its_own_scores(choosing: SearchEngine) -> None:
-    told = choosing.search(QUERY, explain=True, ranker="ranker-0001").hits[0]
-    assert told.explanation is not None
-    assert {each.name: each.contribution for each in told.explanation.contributions}["merged score"] < 0
+    result = choosing.search(QUERY, explain=True, ranker="ranker-0001").hits[0]
+    assert result.explanation is not None
+    assert {each.name: each.contribution for each in result.explanation.contributions}["merged score"] < 0
     assert choosing.search(QUERY, explain=True, ranker="off").hits[0].explanation is None
 
 
@@ -245,8 +245,8 @@ def test_named_ranker_is_opened_once_for_concurrent_searches(
 def test_unusable_ranker_is_refused_with_the_reason(choosing: SearchEngine, two: Path) -> None:
     registry, spec = ranker_store(two), spec_for(choosing.snapshot)
     registry.add_rejected(building(), spec, REPORT, ["worse"])
-    foreign = publish(two, spec_for(choosing.snapshot, encoder="another"), weighing(**REVERSED))
-    damaged = publish(two, spec, weighing(**REVERSED))
+    foreign = publish(two, spec_for(choosing.snapshot, encoder="another"), weighted_graph(**REVERSED))
+    damaged = publish(two, spec, weighted_graph(**REVERSED))
     (two / "rankers" / damaged / MODEL_FILE).write_bytes(b"no graph")
     for name, error, why in (
         ("ranker-0099", UnknownModelError, "it holds ranker-0001"),
@@ -282,7 +282,7 @@ def test_off_applies_to_all_rankers_until_a_rollback(choosing: SearchEngine, two
 def test_loaded_ranker_is_kept_after_deletion_from_disk(choosing: SearchEngine, two: Path) -> None:
     turned = order(choosing, ranker="ranker-0001")
     shutil.rmtree(two / "rankers" / "ranker-0001")
-    publish(two, spec_for(choosing.snapshot), weighing(**STRAIGHT))
+    publish(two, spec_for(choosing.snapshot), weighted_graph(**STRAIGHT))
     choosing.reload_if_changed()
     assert order(choosing, ranker="ranker-0001") == turned
 
@@ -291,7 +291,7 @@ def test_number_of_loaded_rankers_is_limited(
     choosing: SearchEngine, two: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(models, "MOST", 1)
-    publish(two, spec_for(choosing.snapshot), weighing(**REVERSED))
+    publish(two, spec_for(choosing.snapshot), weighted_graph(**REVERSED))
     before = working()
     for name in ("ranker-0001", "ranker-0003") * 2:
         order(choosing, ranker=name)

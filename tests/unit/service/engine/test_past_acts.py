@@ -34,7 +34,7 @@ from service.engine.reranking import UNREAD, Reranker, Reranking, read_history
 from service.engine.snapshot import Snapshot
 from service.settings import RankerSettings, Settings
 from tests.rankers import REPORT
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
@@ -144,7 +144,7 @@ class TestScores:
             assert candidates.vectors.shape[1] == 0
 
     def test_ranker_that_reads_no_history_gets_none(self, engine: SearchEngine, tmp_path: Path) -> None:
-        onnx.save(weighing(cosine=1.0), tmp_path / MODEL_FILE)
+        onnx.save(weighted_graph(cosine=1.0), tmp_path / MODEL_FILE)
         plain = Reranker(OnnxRanker(StoredRanker("ranker-0002", tmp_path, spec_for(engine.snapshot), REPORT)))
         candidates, found = scored(plain, engine.snapshot, acts(engine.snapshot, 5))
         assert (candidates.vectors.shape[1], len(candidates.history.kinds)) == (0, 0)
@@ -157,7 +157,7 @@ class TestScores:
         assert page.hits == plain.hits
 
 
-class TestRead:
+class TestPastActs:
     def test_products_kinds_and_days_come_oldest_first(self, engine: SearchEngine) -> None:
         snapshot = engine.snapshot
         ids = [snapshot.products.id_of(row) for row in range(5)]
@@ -212,7 +212,7 @@ class TestRead:
             assert scores(page) != scores(opened.search("enamel pan"))
 
 
-class TestExplained:
+class TestExplanation:
     def test_history_contribution_is_the_score_difference(self, personal: SearchEngine) -> None:
         past = acts(personal.snapshot, 4)
         plain = scores(personal.search("steel pan", size=60))

@@ -46,7 +46,7 @@ from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 ROW = 7
 
 
-def beside(product: str, **strengths: float) -> CoViews:
+def coviews_of(product: str, **strengths: float) -> CoViews:
     return CoViews.of_pairs([product] * len(strengths), list(strengths), np.array(list(strengths.values())))
 
 
@@ -66,11 +66,11 @@ def texts(snapshot: Snapshot, product: str) -> list[str]:
     return ids(similar_products(snapshot, product, 599, ""))
 
 
-class TestMixing:
+class TestFusion:
     def test_score_is_cosine_plus_weighted_coview_deviations(
         self, snapshot: Snapshot, product: str, texts: list[str]
     ) -> None:
-        coviews = beside(product, **{texts[300]: 0.5, texts[2]: 0.25})
+        coviews = coviews_of(product, **{texts[300]: 0.5, texts[2]: 0.25})
         plain = {hit.product.id: hit.score for hit in similar_products(snapshot, product, 599, "").hits}
         page = similar_products(snapshot, product, 599, "", coviews=coviews, weight=8.0)
         deviation = snapshot.manifest.background.deviation
@@ -83,7 +83,7 @@ class TestMixing:
         assert ids(page) == sorted(expected, key=lambda name: (-expected[name], rows[name]))
 
     def test_hits_have_their_score_components(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
-        coviews = beside(product, **{texts[300]: 0.5, texts[0]: 0.25})
+        coviews = coviews_of(product, **{texts[300]: 0.5, texts[0]: 0.25})
         first, second, third = similar_products(snapshot, product, 3, "", coviews=coviews, weight=100.0).hits
         assert [each.product.id for each in (first, second, third)] == [texts[300], texts[0], texts[1]]
         assert first.stages["dense"].rank is None
@@ -96,7 +96,7 @@ class TestMixing:
     def test_shorter_page_is_a_prefix_of_a_longer_one(
         self, snapshot: Snapshot, product: str, texts: list[str], size: int
     ) -> None:
-        coviews = beside(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1})
+        coviews = coviews_of(product, **{texts[300]: 0.2, texts[40]: 0.3, texts[3]: 0.1})
         whole = similar_products(snapshot, product, 599, "", coviews=coviews)
         assert ids(similar_products(snapshot, product, size, "", coviews=coviews)) == ids(whole)[:size]
 
@@ -106,7 +106,7 @@ class TestMixing:
         vectors = snapshot.vectors
         nearest = vectors.search(vectors.vector(ROW), len(snapshot.products))
         shown = [hit.product.id for hit in plain.hits]
-        for coviews in (NO_COVIEWS, beside("else", other=0.5), beside(product, gone=0.5, **{product: 0.9})):
+        for coviews in (NO_COVIEWS, coviews_of("else", other=0.5), coviews_of(product, gone=0.5, **{product: 0.9})):
             page = similar_products(snapshot, product, 20, filters, coviews=coviews)
             assert [(hit.product.id, hit.score, hit.stages) for hit in page.hits] == [
                 (hit.product.id, hit.score, hit.stages) for hit in plain.hits
@@ -116,7 +116,7 @@ class TestMixing:
         assert [hit.stages["dense"].rank for hit in plain.hits] == list(range(1, 21))
 
     def test_coviews_are_filtered_without_a_cluster(self, snapshot: Snapshot, product: str, texts: list[str]) -> None:
-        coviews = beside(product, **dict.fromkeys(texts[300:310], 0.9))
+        coviews = coviews_of(product, **dict.fromkeys(texts[300:310], 0.9))
         whole = similar_products(snapshot, product, 20, "price < 60", coviews=coviews)
         page = similar_products(snapshot.without_cluster, product, 20, "price < 60", ("bm25",), coviews=coviews)
         assert ids(page) == ids(whole)
@@ -126,7 +126,7 @@ class TestMixing:
 
 class TestServing:
     def test_coviews_can_be_left_out(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
-        write_coviews(root, beside(product, **{texts[300]: 0.9}), MADE)
+        write_coviews(root, coviews_of(product, **{texts[300]: 0.9}), MADE)
         live.reload_if_changed()
         assert ids(live.similar(product, size=3)) == [texts[300], *texts[:2]]
         assert ids(live.similar(product, size=3, coviews=False)) == texts[:3]
@@ -138,7 +138,7 @@ class TestServing:
     def test_coviews_obey_filters_rules(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
         cheap = ids(live.similar(product, size=599, filters="price < 60"))
         dear = next(name for name in texts[200:] if name not in cheap)
-        write_coviews(root, beside(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
+        write_coviews(root, coviews_of(product, **{dear: 0.9, cheap[-1]: 0.8}), MADE)
         live.reload_if_changed()
         assert ids(live.similar(product, size=2)) == [dear, cheap[-1]]
         assert ids(live.similar(product, size=2, filters="price < 60")) == [cheap[-1], cheap[0]]
@@ -148,7 +148,7 @@ class TestServing:
         assert page.rules == ("hide",)
 
     def test_coviews_follow_live_changes(self, live: SearchEngine, root: Path, product: str, texts: list[str]) -> None:
-        write_coviews(root, beside(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
+        write_coviews(root, coviews_of(product, **{texts[300]: 0.9, texts[200]: 0.8, "new": 0.7}), MADE)
         live.reload_if_changed()
         live.delete([texts[300]])
         # A co-view stays what it is where a product's text changes; one that comes anew has it, too.
@@ -366,21 +366,21 @@ def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tow
 
 
 @pytest.mark.parametrize(
-    ("report", "told"),
+    ("report", "message"),
     [
         ("", ("tower-0002 cannot serve: it was trained on the encoder another",)),
         ("whatever sells", ("what is near is recommended", "report.json")),
     ],
 )
 def test_other_encoder_and_damaged_report_are_reported(
-    live: SearchEngine, root: Path, tower: UserTower, report: str, told: tuple[str, ...]
+    live: SearchEngine, root: Path, tower: UserTower, report: str, message: tuple[str, ...]
 ) -> None:
     folder = publish(root, live.snapshot, tower, encoder="another").folder
     if report:
         (folder / "report.json").write_text(report)
     live.reload_if_changed()
     assert live.user_tower == ""
-    assert any(all(each in notice for each in told) for notice in live.notices)
+    assert any(all(each in notice for each in message) for notice in live.notices)
     acts = acts_on(live, 3)
     assert ids(live.recommend(acts, size=5)) == ids(live.similar(acts[0].product_id, size=5))
 
@@ -410,24 +410,24 @@ def test_failing_tower_is_reported_as_degraded(root: Path, monkeypatch: pytest.M
 
 def test_files_are_checked(published: Path, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(published / "user-towers" / "tower-0001", tmp_path / "tower"))
-    said = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
-    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"format": 99}))
+    document = msgspec.json.decode((folder / SPEC_FILE).read_bytes())
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(document | {"format": 99}))
     with pytest.raises(ModelDamagedError, match="bytes, not"):
         USER_TOWERS.open(folder)
     reseal_ranker(folder)
     with pytest.raises(ModelMismatchError, match="format 99"):
         USER_TOWERS.open(folder)
-    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(said | {"dimension": 7}))
+    (folder / SPEC_FILE).write_bytes(msgspec.json.encode(document | {"dimension": 7}))
     reseal_ranker(folder)
     with pytest.raises(ModelDamagedError, match=r"of 384 columns, .* shelfwise train users"):
         USER_TOWERS.open(folder)
 
 
 def test_item_neighbours_round_trip(published: Path, tower: UserTower) -> None:
-    beside = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
-    assert beside.options == tower.learned.neighbours.options is not None
-    assert (beside.weight, beside.decay) == (BESIDE, tower.learned.neighbours.decay)
-    assert np.array_equal(beside.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
+    coviews_of = read_table(USER_TOWERS.open(user_tower_store(published).folder / "tower-0001")).neighbours
+    assert coviews_of.options == tower.learned.neighbours.options is not None
+    assert (coviews_of.weight, coviews_of.decay) == (BESIDE, tower.learned.neighbours.decay)
+    assert np.array_equal(coviews_of.neighbours.strengths, tower.learned.neighbours.neighbours.strengths)
 
 
 def test_neighbours_of_unknown_products_are_damage(published: Path, tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ def test_old_towers_are_removed_and_the_serving_one_is_kept(root: Path, live: Se
     assert registry.names() == ["tower-0001", *(f"tower-{number:04d}" for number in range(5, KEEP + 5))]
 
 
-def told_by(*arguments: object) -> str:
+def output_of(*arguments: object) -> str:
     return " ".join(commands.shown("models", *arguments).split())
 
 
@@ -460,47 +460,47 @@ class TestCommands:
         return root
 
     def test_towers_are_listed_after_the_rankers(self, three: Path) -> None:
-        told = told_by("list", three)
-        assert "tower-0002 2026-11-10 03:12" in told.partition("▶")[2]
-        assert "tower-0003 was rejected: not surely better" in told
+        result = output_of("list", three)
+        assert "tower-0002 2026-11-10 03:12" in result.partition("▶")[2]
+        assert "tower-0003 was rejected: not surely better" in result
         listed = commands.document("models", "list", three)["user_towers"]
         assert listed["serving"] == "tower-0002"
         assert [each["serves"] for each in listed["towers"]] == [False, True, False]
 
     def test_index_without_a_tower_shows_the_training_command(self, demo_index: Path) -> None:
-        assert "No user tower yet. To train one: shelfwise train users" in told_by("list", demo_index)
+        assert "No user tower yet. To train one: shelfwise train users" in output_of("list", demo_index)
 
     def test_damaged_tower_is_named(self, three: Path) -> None:
         (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
-        told = told_by("list", three)
-        assert "tower-0002 cannot be used" in told
-        assert "None serves: recommendations do without one" in told
+        result = output_of("list", three)
+        assert "tower-0002 cannot be used" in result
+        assert "None serves: recommendations do without one" in result
 
     def test_tower_is_shown(self, three: Path) -> None:
-        told = told_by("show", three, "tower-0003")
-        assert "trained on shoppers 120" in told
-        assert "neighbours count 3, an older product" in told
-        assert "was rejected: not surely better" in told
+        result = output_of("show", three, "tower-0003")
+        assert "trained on shoppers 120" in result
+        assert "neighbours count 3, an older product" in result
+        assert "was rejected: not surely better" in result
         assert commands.document("models", "show", three, "tower-0002")["serves"] is True
-        assert told_by("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
-        assert told_by("show", three, "tower-0001").rstrip().endswith("shoppers, served before")
+        assert output_of("show", three, "tower-0002").rstrip().endswith("shoppers, serves")
+        assert output_of("show", three, "tower-0001").rstrip().endswith("shoppers, served before")
 
     def test_rollback_serves_an_earlier_tower(self, three: Path) -> None:
         with SearchEngine.open(three) as engine:
             assert engine.user_tower == "tower-0002"
-            told = told_by("rollback", three, "tower-0001")
-            assert "tower-0001 serves" in told
-            assert f"to go back to it: shelfwise models rollback {three} tower-0002" in told
+            result = output_of("rollback", three, "tower-0001")
+            assert "tower-0001 serves" in result
+            assert f"to go back to it: shelfwise models rollback {three} tower-0002" in result
             engine.reload_if_changed()
             assert engine.user_tower == "tower-0001"
-        assert "tower-0001 serves already" in told_by("rollback", three, "tower-0001")
+        assert "tower-0001 serves already" in output_of("rollback", three, "tower-0001")
 
     def test_rollback_to_a_rejected_tower_is_refused(self, three: Path, live: SearchEngine, tower: UserTower) -> None:
         with pytest.raises(ModelRefusedError, match="tower-0003 was rejected: not surely better"):
-            told_by("rollback", three, "tower-0003")
+            output_of("rollback", three, "tower-0003")
         with pytest.raises(UnknownModelError, match="has no tower 'tower-0009'; it holds tower-0001"):
-            told_by("rollback", three, "tower-0009")
+            output_of("rollback", three, "tower-0009")
         publish(three, live.snapshot, tower, encoder="another")
         with pytest.raises(ModelMismatchError, match="trained on the encoder another"):
-            told_by("rollback", three, "tower-0004")
+            output_of("rollback", three, "tower-0004")
         assert user_tower_store(three).current() == "tower-0004"

@@ -35,7 +35,7 @@ from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
-from tests.unit.service.engine.demo_rankers import by_event, failing, publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import by_event, failing, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
@@ -191,7 +191,7 @@ PATIENT = Settings(ranker=RankerSettings(deadline=60))
 def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo index with a ranker that reverses the head."""
     copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("ranked") / "index"))
-    publish(copied, spec_for(engine.snapshot), weighing(**AGAINST))
+    publish(copied, spec_for(engine.snapshot), weighted_graph(**AGAINST))
     return copied
 
 
@@ -310,7 +310,7 @@ class TestOrder:
         assert page.nearest == merged.nearest != ()
 
 
-class TestTold:
+class TestHits:
     def test_hits_have_merged_and_ranked_positions(self, ranked: SearchEngine) -> None:
         merged = {hit.product.id: hit for hit in ranked.search("steel", size=600, stage="merged").hits}
         for place, hit in enumerate(ranked.search("steel", size=600).hits, 1):
@@ -322,11 +322,11 @@ class TestTold:
         console = Console(width=200)
         monkeypatch.setattr(output, "out", console)
         page = ranked.search("steel", size=1)
-        with console.capture() as told:
+        with console.capture() as result:
             search.show_page(page, explain=True)
         (hit,) = page.hits
         merged = f"merged {hit.stages['merged'].score:.3f} #{DEPTH}"
-        assert f"{merged}, ranked {hit.score:.3f} #1" in told.get()
+        assert f"{merged}, ranked {hit.score:.3f} #1" in result.get()
 
     @pytest.mark.parametrize("stage", ["bm25", "dense", "merged"])
     def test_earlier_stage_can_be_requested(self, ranked: SearchEngine, engine: SearchEngine, stage: str) -> None:
@@ -334,14 +334,14 @@ class TestTold:
         assert dataclasses.replace(page, timings={}) == dataclasses.replace(before, timings={})
 
 
-class TestTrouble:
+class TestFailure:
     @pytest.mark.parametrize(
         ("deadline", "graph"),
         [
-            (1e-9, weighing(**AGAINST)),
+            (1e-9, weighted_graph(**AGAINST)),
             (60, failing()),
-            (60, weighing(merged=float("nan"))),
-            (60, weighing(merged=float("inf"))),
+            (60, weighted_graph(merged=float("nan"))),
+            (60, weighted_graph(merged=float("inf"))),
         ],
         ids=["late", "failing", "not a number", "infinite"],
     )
@@ -363,7 +363,7 @@ class TestTrouble:
 class TestStates:
     def test_token_states_decide_between_equal_features(self, reading: Reranking) -> None:
         assert reading.reads_tokens
-        with_words, without = (_reranked(reading, "steel pan", has_tokens=told) for told in (True, False))
+        with_words, without = (_reranked(reading, "steel pan", has_tokens=result) for result in (True, False))
         assert not np.allclose(with_words, without, atol=1e-3)
         assert np.isfinite(with_words).all()
         assert np.isfinite(without).all()

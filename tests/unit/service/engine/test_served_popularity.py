@@ -20,7 +20,7 @@ from service.events.event_log import DERIVED_FOLDER
 from service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
 from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import candidate_lists
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 pytestmark = pytest.mark.usefixtures("untyped")
@@ -32,7 +32,7 @@ QUERY = "steel pan"
 @pytest.fixture
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
     """An engine whose ranker goes by popularity alone; it looks for what is new when it is told to."""
-    publish(root, spec_for(engine.snapshot), weighing(popularity=1.0))
+    publish(root, spec_for(engine.snapshot), weighted_graph(popularity=1.0))
     with SearchEngine.open(root, settings=PATIENT) as opened:
         yield opened
 
@@ -91,8 +91,8 @@ class TestServing:
         column = FEATURES.index("popularity")
         lists = candidate_lists(live.snapshot, [QUERY], 0.0, depth=100, popularity=popularity)
         ids = [live.snapshot.products.id_of(row) for row in lists.rows.tolist()]
-        told = dict(zip(ids, lists.features[:, column].tolist(), strict=True))
-        assert (told[second], told[first]) == (1, 0)
+        result = dict(zip(ids, lists.features[:, column].tolist(), strict=True))
+        assert (result[second], result[first]) == (1, 0)
         assert not candidate_lists(live.snapshot, [QUERY], 0.0).features[:, column].any()
 
 

@@ -140,7 +140,7 @@ class TestSuggest:
         assert (len(found.queries), len(found.products)) == (queries, products)
 
     @pytest.mark.parametrize(
-        ("text", "size", "told"),
+        ("text", "size", "correction_of"),
         [
             ("a" * 10_001, 8, "the text has 10001 characters, at most 10000"),
             ("a", -1, "size is -1, it can be 0 to 50"),
@@ -149,19 +149,21 @@ class TestSuggest:
             (None, 8, "text is NoneType, it must be str"),
         ],
     )
-    def test_invalid_request_is_refused(self, store: SearchEngine, text: str, size: int, told: str) -> None:
-        with pytest.raises(QueryError, match=told):
+    def test_invalid_request_is_refused(self, store: SearchEngine, text: str, size: int, correction_of: str) -> None:
+        with pytest.raises(QueryError, match=correction_of):
             store.suggest(text, size=size)
-        with pytest.raises(QueryError, match=told):
+        with pytest.raises(QueryError, match=correction_of):
             store.related(text, size=size)
 
     def test_version_without_words_reports_the_missing_part(self, index: Path, tmp_path: Path) -> None:
         copy = Path(shutil.copytree(index, tmp_path / "index"))
         shutil.rmtree(next((copy / "versions").iterdir()) / WORDS_FOLDER)
         manifest = next((copy / "versions").iterdir()) / "manifest.json"
-        told = msgspec.json.decode(manifest.read_bytes())
-        told["files"] = {name: entry for name, entry in told["files"].items() if f"/{WORDS_FOLDER}/" not in name}
-        manifest.write_bytes(msgspec.json.encode(told))
+        correction_of = msgspec.json.decode(manifest.read_bytes())
+        correction_of["files"] = {
+            name: entry for name, entry in correction_of["files"].items() if f"/{WORDS_FOLDER}/" not in name
+        }
+        manifest.write_bytes(msgspec.json.encode(correction_of))
         manifest.with_name(SEAL).write_text(f"{checksum(manifest)}\n")
         with SearchEngine.open(copy) as engine:
             assert engine.suggest("dr") == Suggestions(degraded=("words",))
@@ -169,11 +171,11 @@ class TestSuggest:
             assert any("has no words to suggest and correct by" in notice for notice in engine.notices)
 
 
-def told(page: Page) -> tuple[str, bool]:
+def correction_of(page: Page) -> tuple[str, bool]:
     return page.suggestion, page.corrected
 
 
-class TestTyping:
+class TestPrefixSearch:
     @pytest.mark.parametrize(
         ("typed", "completion"),
         [("cordl", "cordless"), ("bosch dri", "bosch drill"), ("smart m", "smart mug"), ("hammer", ""), ("cordl ", "")],
@@ -208,21 +210,23 @@ def ids(page: Page) -> list[str]:
     return [hit.product.id for hit in page.hits]
 
 
-class TestDidYouMean:
+class TestCorrection:
     def test_misspelled_word_is_corrected(self, store: SearchEngine) -> None:
         page, meant = store.search("Cordles drill"), store.search("cordless drill")
-        assert told(page) == ("cordless drill", True)
-        assert told(store.search("hammerdrill 无线")) == ("hammer drill 无线", True), "two words were typed as one"
-        assert told(meant) == ("", False)
+        assert correction_of(page) == ("cordless drill", True)
+        assert correction_of(store.search("hammerdrill 无线")) == ("hammer drill 无线", True), (
+            "two words were typed as one"
+        )
+        assert correction_of(meant) == ("", False)
         assert [hit.product.id for hit in page.hits] == [hit.product.id for hit in meant.hits]
 
     def test_correction_can_be_disabled(self, store: SearchEngine) -> None:
         page = store.search("cordles drill", correct=False)
-        assert told(page) == ("cordless drill", False)
+        assert correction_of(page) == ("cordless drill", False)
         assert page.hits
 
     def test_uncertain_correction_is_only_offered(self, store: SearchEngine) -> None:
-        assert told(store.search("angel grindar")) == ("angle grinder", False)
+        assert correction_of(store.search("angel grindar")) == ("angle grinder", False)
 
     @pytest.mark.parametrize(
         ("query", "why"),
@@ -239,13 +243,13 @@ class TestDidYouMean:
         ],
     )
     def test_words_that_are_not_corrected(self, store: SearchEngine, query: str, why: str) -> None:
-        assert told(store.search(query)) == ("", False), why
+        assert correction_of(store.search(query)) == ("", False), why
 
     def test_a_live_word_is_not_corrected(self, index: Path, tmp_path: Path) -> None:
         with SearchEngine.open(shutil.copytree(index, tmp_path / "index")) as engine:
-            assert told(engine.search("cordlex")) == ("cordless", True)
+            assert correction_of(engine.search("cordlex")) == ("cordless", True)
             engine.upsert([Product("new", "Cordlex trimmer")])
-            assert told(engine.search("cordlex")) == ("", False)
+            assert correction_of(engine.search("cordlex")) == ("", False)
 
     def test_facets_pages_and_filters_use_the_correction(self, store: SearchEngine) -> None:
         asked = {"size": 5, "page": 2, "filters": "brand = Bosch", "facets": ["brand"], "sort": "price"}
@@ -253,17 +257,19 @@ class TestDidYouMean:
         assert (page.hits, page.total, page.facets) == (meant.hits, meant.total, meant.facets)
 
     def test_correction_that_finds_no_more_is_only_offered(self, store: SearchEngine) -> None:
-        assert told(store.search("smart hammmer")) == ("smart hammer", False), "a mug is smart, and a drill a hammer"
+        assert correction_of(store.search("smart hammmer")) == ("smart hammer", False), (
+            "a mug is smart, and a drill a hammer"
+        )
         hidden = [Rule("none", (Restrict("price < 0"),), When("cordless", Match.CONTAINS))]
         page = store.search("cordles", rules=hidden)
-        assert told(page) == ("cordless", False)
+        assert correction_of(page) == ("cordless", False)
         assert page.hits == store.search("cordles", rules=hidden, correct=False).hits
 
     def test_words_of_invisible_products_are_not_used(self, store: SearchEngine) -> None:
         bosch, makita = "brand = Bosch", "brand = Makita"
-        assert told(store.search("cordles drill", visible=bosch)) == ("cordless drill", True)
-        assert told(store.search("cordles drill", visible=makita)) == ("", False)
-        assert told(store.search("angel grindar", visible=makita)) == ("", False)
+        assert correction_of(store.search("cordles drill", visible=bosch)) == ("cordless drill", True)
+        assert correction_of(store.search("cordles drill", visible=makita)) == ("", False)
+        assert correction_of(store.search("angel grindar", visible=makita)) == ("", False)
         assert store.search("cordl", prefix=True, visible=bosch).completion == "cordless"
         assert store.search("cordl", prefix=True, visible=makita).completion == ""
         assert store.suggest("cordles dri", filters=bosch).corrected == "cordless dri"
@@ -294,8 +300,8 @@ class TestCommands:
         assert commands.shown("query", "suggest", index, "drill", "--related") == "None.\n"
 
     def test_search_command_prints_the_correction(self, index: Path) -> None:
-        told = "Showing results for cordless drill; nothing matches cordles drill"
-        assert told in commands.shown("search", index, "cordles drill")
+        correction_of = "Showing results for cordless drill; nothing matches cordles drill"
+        assert correction_of in commands.shown("search", index, "cordles drill")
         assert "Did you mean cordless drill?" in commands.shown("search", index, "cordles drill", "--no-correct")
 
 
@@ -321,7 +327,7 @@ def test_suggestions_contain_all_words_of_arbitrary_text(engine: SearchEngine, t
 def test_the_demo_stores_own_words_are_never_corrected(engine: SearchEngine) -> None:
     products = engine.snapshot.products
     for row in range(0, len(products), 7):
-        assert told(engine.search(products[row].title, size=1, stage="bm25")) == ("", False)
+        assert correction_of(engine.search(products[row].title, size=1, stage="bm25")) == ("", False)
 
 
 RULED = (
@@ -473,7 +479,7 @@ def visited(root: Path, engine: SearchEngine) -> Path:
     return root
 
 
-class TestMaking:
+class TestPopularQueries:
     def test_popular_queries_have_enough_shoppers_sales_and_related_queries(self, visited: Path) -> None:
         asked = read_popular_queries(visited)
         by_text = {query.text: query for query in asked.queries}

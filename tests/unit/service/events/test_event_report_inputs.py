@@ -156,12 +156,12 @@ def test_file_removed_by_a_concurrent_refresh_is_reported(tmp_path: Path, gone: 
 
 
 @pytest.mark.parametrize(
-    ("told", "changed"),
+    ("original", "changed"),
     [('"least_shoppers"', '"fewest"'), ('"threshold"', '"limit"'), (f'"{milliseconds(NOON) // DAY_MS}"', '"Monday"')],
 )
-def test_incomplete_manifest_error_names_the_remedy(tmp_path: Path, told: str, changed: str) -> None:
+def test_incomplete_manifest_error_names_the_remedy(tmp_path: Path, original: str, changed: str) -> None:
     path = derived(tmp_path) / "derived.json"
-    assert told in path.read_text()
-    path.write_text(path.read_text().replace(told, changed))
+    assert original in path.read_text()
+    path.write_text(path.read_text().replace(original, changed))
     with pytest.raises(StoreDamagedError, match="refresh the tables"):
         read_inputs(path.parent)

@@ -171,7 +171,7 @@ class TestCoViews:
         assert len(read_coviews(tmp_path)) == 0
 
     @pytest.mark.parametrize(
-        ("wrong", "told"),
+        ("wrong", "message"),
         [
             (replace(SOME, ends=SOME.ends[:-1]), "other ids than neighbours"),
             (replace(SOME, ends=SOME.ends[:0], starts=SOME.starts[:0]), "other ids than neighbours"),
@@ -183,9 +183,9 @@ class TestCoViews:
             (replace(SOME, strengths=SOME.strengths * np.float32(np.nan)), "strengths that are not within 0 and 1"),
         ],
     )
-    def test_impossible_values_are_damage(self, tmp_path: Path, wrong: CoViews, told: str) -> None:
+    def test_impossible_values_are_damage(self, tmp_path: Path, wrong: CoViews, message: str) -> None:
         write_coviews(tmp_path, wrong, MADE)
-        with pytest.raises(StoreDamagedError, match=told):
+        with pytest.raises(StoreDamagedError, match=message):
             read_coviews(tmp_path)
 
     def test_other_arrays_are_damage(self, tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ class TestPopularity:
         write_popularity(tmp_path, {"a": 2.5, "无线/耳机": 10.0, "none": 0.0}, MADE)
         found = read_popularity(tmp_path)
         assert found == Popularity({"a": 0.25, "无线/耳机": 1.0})
-        told = found.of(["无线/耳机", "b", "a", "none"])
-        assert told.dtype == np.float32
-        assert told.tolist() == [1, 0, 0.25, 0]
+        result = found.of(["无线/耳机", "b", "a", "none"])
+        assert result.dtype == np.float32
+        assert result.tolist() == [1, 0, 0.25, 0]
 
     def test_traffic_does_not_change_shares(self) -> None:
         scores = {"a": 2.5, "b": 10.0, "c": 0.01}

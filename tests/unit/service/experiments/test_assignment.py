@@ -58,7 +58,7 @@ from service.experiments.experiment import (
 )
 from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
 from service.settings import RankerSettings, Settings
-from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"
 SHOPPERS = [f"shopper\0u{number}" for number in range(20_000)]
@@ -258,18 +258,18 @@ def check_picks(found: MarkedPage, first: list[str], second: list[str]) -> None:
 
 
 def test_query_id_names_the_variant_of_the_shopper(engine: SearchEngine) -> None:
-    told = set()
+    result = set()
     for number in range(12):
         asked = varied(DRILL, shopper=f"u{number}")
         found = answer_search(engine, running(MERGING), asked)
         part = split_mark(found)
-        told.add(part.variant)
+        result.add(part.variant)
         merge = {"now": "per-word", "rrf": "rrf"}[part.variant]
         assert ids(found) == [hit.product.id for hit in engine.search("cordless drill", size=10, merge=merge).hits]
         again = answer_search(engine, running(MERGING), varied(asked, text="saw", session="s2"))
         assert read_marks(again.query_id, KEY) == (part,)
         assert again.query_id != found.query_id
-    assert told == {"now", "rrf"}
+    assert result == {"now", "rrf"}
 
 
 @pytest.mark.parametrize(
@@ -339,8 +339,10 @@ def test_pages_beyond_the_depth_are_of_the_first_variant(engine: SearchEngine) -
 
 def test_only_the_share_of_traffic_takes_part(engine: SearchEngine) -> None:
     tenth = replace(MERGING, share=0.1)
-    told = [answer_search(engine, running(tenth), varied(DRILL, shopper=f"u{number}", size=1)) for number in range(60)]
-    assert 1 <= sum(bool(read_marks(each.query_id, KEY)) for each in told) <= 15
+    result = [
+        answer_search(engine, running(tenth), varied(DRILL, shopper=f"u{number}", size=1)) for number in range(60)
+    ]
+    assert 1 <= sum(bool(read_marks(each.query_id, KEY)) for each in result) <= 15
 
 
 def test_invalid_request_is_refused_with_experiments(engine: SearchEngine) -> None:
@@ -361,7 +363,7 @@ def ordered(engine: SearchEngine, ranker: str = "", **options: Any) -> list[str]
     return [hit.product.id for hit in engine.search(DRILL.request.text, size=10, ranker=ranker, **options).hits]
 
 
-def unserved() -> float:
+def unserved_count() -> float:
     return REGISTRY.get_sample_value("shelfwise_unserved_experiment_searches_total", {"experiment": "order"}) or 0.0
 
 
@@ -369,7 +371,7 @@ def unserved() -> float:
 def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
     """Its first ranker reverses the merged order, the second goes by meaning and serves."""
     for weights in ({"merged": -1.0}, {"cosine": 1.0}):
-        publish(root, spec_for(engine.snapshot), weighing(**weights))
+        publish(root, spec_for(engine.snapshot), weighted_graph(**weights))
     settings = Settings(backend="embedded", ranker=RankerSettings(deadline=60))
     with SearchEngine.open(root, settings=settings, follow=False) as opened:
         yield opened
@@ -379,13 +381,13 @@ def test_shopper_gets_the_ranker_of_the_variant(ranked: SearchEngine) -> None:
     compared = experiment(None, "off", "ranker-0001")
     wanted = {"v0": ordered(ranked), "v1": ordered(ranked, stage="merged"), "v2": ordered(ranked, "ranker-0001")}
     assert len({tuple(each) for each in wanted.values()}) == 3
-    told = set()
+    result = set()
     for number in TWELVE:
         found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
         variant = split_mark(found).variant
         assert (ids(found), found.page.degraded) == (wanted[variant], ())
-        told.add(variant)
-    assert told == wanted.keys()
+        result.add(variant)
+    assert result == wanted.keys()
 
 
 def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
@@ -396,13 +398,13 @@ def test_two_rankers_are_interleaved(ranked: SearchEngine) -> None:
 @pytest.mark.parametrize("mode", list(Mode))
 def test_no_participation_if_a_ranker_is_unavailable(ranked: SearchEngine, root: Path, mode: Mode) -> None:
     compared = experiment("ranker-0001", "ranker-0099", mode=mode)
-    before, served = unserved(), ServedExperiments(root)
+    before, served = unserved_count(), ServedExperiments(root)
     served.store.put(compared)
     for number in TWELVE:
         found = answer_search(ranked, running(compared), replace(DRILL, shopper=f"u{number}"))
         assert ids(found) == ordered(ranked, "ranker-0001")
         assert found.query_id.isalnum()
-    assert unserved() - before == len(TWELVE)
+    assert unserved_count() - before == len(TWELVE)
     (notice,) = notices(ranked, served)
     assert notice.startswith("no shopper is assigned to the experiment order: ")
     assert "no ranker 'ranker-0099'" in notice

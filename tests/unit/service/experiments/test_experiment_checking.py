@@ -139,8 +139,8 @@ def test_conflicting_experiments_are_refused() -> None:
     check_overlaps(replace(one("other", merge="maximum"), starts=datetime(2026, 12, 1, tzinfo=UTC)), [ended])
     order, stage = one("order", ranker="off"), one("stage", stage="merged")
     check_overlaps(merging, [order])
-    for new, there, told in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
-        with pytest.raises(ExperimentError, match=told):
+    for new, there, message in ((order, stage, "sets stage"), (stage, order, "sets ranker")):
+        with pytest.raises(ExperimentError, match=message):
             check_overlaps(new, [there])
     with pytest.raises(ExperimentError, match="4 others run"):
         check_overlaps(one("fifth"), [one(f"e{number}") for number in range(4)])

@@ -38,11 +38,11 @@ def drafted(name: str, teams: str, first: int = 1) -> str:
 
 
 def asked(session_number: int, query_id: str, products: Sequence[str], at: float = 0, **values: object) -> list[Event]:
-    told = {"query": "drill", "results": len(products), **values}
-    shown = {name: value for name, value in told.items() if name not in ("query", "results")}
-    query = str(told["query"])
+    result = {"query": "drill", "results": len(products), **values}
+    shown = {name: value for name, value in result.items() if name not in ("query", "results")}
+    query = str(result["query"])
     return [
-        event("query", session_number, query_id, at, **told),
+        event("query", session_number, query_id, at, **result),
         *answer(session_number, query_id, products, query, at, **shown),
     ]
 

@@ -105,7 +105,7 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
     async def never(_scope: Scope, _receive: Receive, _send: Send) -> None:
         raise AssertionError
 
-    async def dawdling() -> Message:
+    async def never_received() -> Message:
         await asyncio.sleep(0.03)
         return {"type": "http.request", "body": b"x", "more_body": True}
 
@@ -113,7 +113,7 @@ def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
-    asyncio.run(RequestMiddleware(never, RequestLimits(1_000, 0.1, 5.0))(scope, dawdling, send))
+    asyncio.run(RequestMiddleware(never, RequestLimits(1_000, 0.1, 5.0))(scope, never_received, send))
     assert sent[0]["status"] == 408
 
 

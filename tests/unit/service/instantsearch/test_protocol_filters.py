@@ -32,7 +32,7 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
 
 
 @dataclass(frozen=True)
-class Says:
+class FilterForms:
     """One thing that is asked of a product, as it is written in each place, and whether it holds."""
 
     facet: str
@@ -64,27 +64,27 @@ def equals(value: object, text: str) -> bool:
 
 
 @st.composite
-def facets(draw: st.DrawFn) -> Says:
+def facets(draw: st.DrawFn) -> FilterForms:
     name, text, negated = draw(st.sampled_from(NAMES)), draw(st.sampled_from(TEXTS)), draw(st.booleans())
     mark = "-" if negated else "\\" if text.startswith("-") else ""
     quoted = '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    def is_so(product: Product) -> bool:
+    def is_match(product: Product) -> bool:
         return any(equals(value, text) for value in values_of(product, name)) is not negated
 
-    return Says(f"{name}:{mark}{text}", f"{'NOT ' if negated else ''}{name}:{quoted}", is_so)
+    return FilterForms(f"{name}:{mark}{text}", f"{'NOT ' if negated else ''}{name}:{quoted}", is_match)
 
 
 @st.composite
-def comparisons(draw: st.DrawFn) -> Says:
+def comparisons(draw: st.DrawFn) -> FilterForms:
     name, number = draw(st.sampled_from(("price", "colour", "nosuch", "brand"))), draw(st.sampled_from(NUMBERS))
     symbol = draw(st.sampled_from(tuple(OPERATORS)))
 
-    def is_so(product: Product) -> bool:
+    def is_match(product: Product) -> bool:
         values = values_of(product, name)
         return any(type(each) is float and OPERATORS[symbol](each, number) for each in values)
 
-    return Says(f"{name} {symbol} {number:g}", f"{name}{symbol}{number:g}", is_so)
+    return FilterForms(f"{name} {symbol} {number:g}", f"{name}{symbol}{number:g}", is_match)
 
 
 def passing(found: list[Product], refinements: Refinements) -> list[str]:
@@ -105,35 +105,37 @@ def catalog_of(found: list[Product]) -> FieldCatalog:
 
 
 @given(products(), st.lists(st.lists(facets(), min_size=1, max_size=3), max_size=3))
-def test_facet_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[Says]]) -> None:
+def test_facet_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[FilterForms]]) -> None:
     refinements = parse_search({"facetFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
 
 @given(products(), st.lists(st.lists(comparisons(), min_size=1, max_size=3), max_size=3))
-def test_numeric_filters_are_a_conjunction_of_disjunctions(found: list[Product], groups: list[list[Says]]) -> None:
+def test_numeric_filters_are_a_conjunction_of_disjunctions(
+    found: list[Product], groups: list[list[FilterForms]]
+) -> None:
     refinements = parse_search({"numericFilters": [[each.facet for each in group] for group in groups]}).refinements
     wanted = [one.id for one in found if all(any(each.holds(one) for each in group) for group in groups)]
     assert passing(found, refinements) == wanted
 
 
 @st.composite
-def expressions(draw: st.DrawFn, depth: int = 2) -> Says:
+def expressions(draw: st.DrawFn, depth: int = 2) -> FilterForms:
     kind = draw(st.sampled_from(("leaf", "and", "or", "not") if depth else ("leaf",)))
     if kind == "leaf":
         return draw(st.one_of(facets(), comparisons()))
     if kind == "not":
         inner = draw(expressions(depth - 1))
-        return Says("", f"NOT ({inner.words})", lambda product: not inner.holds(product))
+        return FilterForms("", f"NOT ({inner.words})", lambda product: not inner.holds(product))
     parts = draw(st.lists(expressions(depth - 1), min_size=2, max_size=3))
     words = f" {kind.upper()} ".join(f"({each.words})" for each in parts)
     join = all if kind == "and" else any
-    return Says("", words, lambda product: join(each.holds(product) for each in parts))
+    return FilterForms("", words, lambda product: join(each.holds(product) for each in parts))
 
 
 @given(products(), expressions())
-def test_expressions_respect_parentheses(found: list[Product], payload: Says) -> None:
+def test_expressions_respect_parentheses(found: list[Product], payload: FilterForms) -> None:
     wanted = [one.id for one in found if payload.holds(one)]
     assert passing(found, Refinements(expression=payload.words)) == wanted
 

@@ -172,13 +172,13 @@ def test_rarely_shown_positions_and_browsed_pages_are_left_out() -> None:
 
 
 def test_answer_with_a_query_event_is_a_search() -> None:
-    told = swapped_answers(10, 6, 2)
+    result = swapped_answers(10, 6, 2)
     untold = [
-        *({**each, "query": ""} for each in told),
+        *({**each, "query": ""} for each in result),
         *(event("query", at, f"a{at}", at - 0.1, query="drill") for at in range(2 * 10)),
     ]
     options = PositionOptions(least_impressions=1, resamples=3)
-    assert positions(event_frame(untold), options) == positions(event_frame(told), options)
+    assert positions(event_frame(untold), options) == positions(event_frame(result), options)
 
 
 def test_click_model_is_fitted_to_the_latest_answers() -> None:

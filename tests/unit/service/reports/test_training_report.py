@@ -76,15 +76,15 @@ def test_rejected_ranker_has_reasons(comparisons: tuple[MeasureComparison, ...],
 
 
 @pytest.mark.parametrize(
-    ("gain", "said"),
+    ("gain", "message"),
     [
         (Gain(0.02, 0.01, 0.03), "surely less"),
         (Gain(-0.02, -0.03, -0.01), "surely more"),
         (Gain(0.0, -0.01, 0.01), "no sure difference"),
     ],
 )
-def test_comparison_with_naive_clicks_unless_trained_on_them(gain: Gain, said: str) -> None:
-    assert f"would have reached 51.0%: {said}." in sentences(found=findings(above_naive=gain))
+def test_comparison_with_naive_clicks_unless_trained_on_them(gain: Gain, message: str) -> None:
+    assert f"would have reached 51.0%: {message}." in sentences(found=findings(above_naive=gain))
     only = (Curve("naive", findings().curves[1].epochs, 0.5),)
     assert "Training on raw clicks" not in sentences(found=findings(above_naive=gain, curves=only))
 
@@ -97,7 +97,7 @@ def test_refused_training_names_its_stage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "is_new", "said"),
+    ("reason", "is_new", "message"),
     [
         ("", True, "recommends from now on"),
         ("not surely better", True, "does not recommend: not surely better"),
@@ -105,11 +105,11 @@ def test_refused_training_names_its_stage() -> None:
         ("not surely better", False, "was trained on the same acts before, and does not recommend: not surely better"),
     ],
 )
-def test_user_tower_is_reported(reason: str, is_new: bool, said: str) -> None:
+def test_user_tower_is_reported(reason: str, is_new: bool, message: str) -> None:
     assert user_tower_summary(None) == ()
     (text,) = user_tower_summary(recommends(reason, is_new=is_new))
     assert text == (
-        f"The user tower, tower-0003, {said}. What a shopper chose next is among its first ten for 25.0% of 400 "
+        f"The user tower, tower-0003, {message}. What a shopper chose next is among its first ten for 25.0% of 400 "
         "shoppers; by near to the last products, for 20.0% (nDCG@10 0.1250 and 0.1000)."
     )
 
@@ -205,8 +205,8 @@ def test_page_loads_no_external_resources() -> None:
 
 def test_page_shows_every_stage_and_count() -> None:
     page = html(learn_report())
-    for said in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
-        assert said in page
+    for message in ("1 min 11 s", "left as it is", "not trained", "stopped here", "did not end"):
+        assert message in page
     assert "queries that were shown and never clicked" in page
     assert "pairs of query and product whose product no longer exists" not in page  # there are none
     assert ">worse<" in page
@@ -226,8 +226,8 @@ def test_refused_training_has_no_plots(events: bool) -> None:
 @pytest.mark.parametrize("found", [findings(), None])
 def test_user_tower_is_compared_with_the_serving_one(found: Findings | None) -> None:
     page = html(learn_report(findings=found))
-    for said in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
-        assert said in page
+    for message in ("tower-0003", "rejected: ", "What 400 shoppers chose first", NEAR, "0.2500", "0.1250", "0.2000"):
+        assert message in page
     serving = html(learn_report(shoppers=recommends(is_new=False)))
     assert "serves; it is that of an earlier run on the same acts." in serving
 

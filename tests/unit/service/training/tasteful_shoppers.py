@@ -43,14 +43,16 @@ _ACTED = ("shopper", "product_id", "kind", "time")
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class SimulatedClicks:
     lists: pl.DataFrame
     """As `rerank.sessions.tables.Derived.lists`."""
     acts: pl.DataFrame
     """As `rerank.sessions.tables.Derived.acts`."""
 
 
-def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int = 14, seed: int = 3) -> Told:
+def simulate_clicks(
+    snapshot: Snapshot, *, preferences: bool, shoppers: int = 300, searches: int = 14, seed: int = 3
+) -> SimulatedClicks:
     rng = np.random.default_rng(seed)
     found = candidate_lists(snapshot, QUERIES, 0.0, depth=DEPTH)
     brands = np.array([snapshot.products[row].brand for row in found.rows.tolist()])
@@ -61,7 +63,7 @@ def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int
     for at, shopper in enumerate(rng.permutation(np.repeat(np.arange(shoppers), searches)).tolist()):
         number = int(rng.choice(asks[shopper]))
         shown = rng.permutation(np.arange(len(found.rows))[found.place(number)])
-        wanted = np.where(brands[shown] == liked[shopper], 0.9, 0.05) if tastes else np.full(len(shown), 0.3)
+        wanted = np.where(brands[shown] == liked[shopper], 0.9, 0.05) if preferences else np.full(len(shown), 0.3)
         clicked = rng.random(len(shown)) < looks[: len(shown)] * wanted
         asked = START + timedelta(minutes=10 * at)
         for position, place in enumerate(shown.tolist(), 1):
@@ -71,4 +73,6 @@ def told(snapshot: Snapshot, *, tastes: bool, shoppers: int = 300, searches: int
                 rows.append(("click", *common, asked + timedelta(seconds=5 + position), f"u{shopper}"))
     names = ("kind", "query_id", "query", "product_id", "position", "time", "shopper")
     lists = pl.DataFrame(rows, schema=names, orient="row").with_columns(pl.col("position").cast(pl.Int32))
-    return Told(lists.sort("time", "query_id", "position"), lists.filter(pl.col("kind") == "click").select(_ACTED))
+    return SimulatedClicks(
+        lists.sort("time", "query_id", "position"), lists.filter(pl.col("kind") == "click").select(_ACTED)
+    )

@@ -18,11 +18,11 @@ GONE = "gone-from-the-catalog"
 
 
 def shown(number: int, query: str, products: Sequence[str], acts: Sequence[tuple[str, str]]) -> list[dict[str, object]]:
-    said = {"query_id": f"q{number}", "query": query, "time": START + timedelta(minutes=number), "shopper": ""}
+    common = {"query_id": f"q{number}", "query": query, "time": START + timedelta(minutes=number), "shopper": ""}
     impressions = [
-        {**said, "kind": "impression", "product_id": each, "position": at} for at, each in enumerate(products, 1)
+        {**common, "kind": "impression", "product_id": each, "position": at} for at, each in enumerate(products, 1)
     ]
-    return impressions + [{**said, "kind": kind, "product_id": each, "position": None} for kind, each in acts]
+    return impressions + [{**common, "kind": kind, "product_id": each, "position": None} for kind, each in acts]
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from service.training.ranker_from_clicks import (
 from tests.learning_stores import QUICK
 from tests.rankers import REPORT
 from tests.unit.rerank.click_models.simulated_logs import simulated_events
-from tests.unit.service.training.tasteful_shoppers import Told, told
+from tests.unit.service.training.tasteful_shoppers import SimulatedClicks, simulate_clicks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,10 +62,10 @@ def events(demo: DemoFiles) -> pl.DataFrame:
     with demo.judgments.open(encoding="utf-8") as file:
         for row in csv.DictReader(file, delimiter="\t"):
             grades.setdefault(row["query"].lower(), {})[row["product_id"]] = float(row["grade"])
-    told = dict(
+    simulate_clicks = dict(
         list({query: judged for query, judged in grades.items() if len(set(judged.values())) > 1}.items())[:120]
     )
-    store, pairs = graded_store(told, seed=1)
+    store, pairs = graded_store(simulate_clicks, seed=1)
     shopper = PositionShopper(falling_examination(1.0))
     return simulated_events(simulate(store, shopper, 4_000, Conditions(), 1), store, pairs, START, 1)
 
@@ -88,9 +88,15 @@ def test_clicks_train_a_ranker_with_a_promotion_decision(root: Path, events: pl.
     named = {(each.measure, each.slice) for each in verdict.comparisons}
     assert {(name, "all queries") for name in ("nDCG@10", "MRR", "click likelihood")} <= named
     assert {("nDCG@10", name) for name in ("head queries", "tail queries", "new products")} <= named
-    told = made.report.measures
-    assert told["above naive, at least"] <= told["above naive"] <= told["above naive, at most"]
-    assert told["above naive"] == pytest.approx(told["nDCG@10"] - told["nDCG@10 of naive training"])
+    simulate_clicks = made.report.measures
+    assert (
+        simulate_clicks["above naive, at least"]
+        <= simulate_clicks["above naive"]
+        <= simulate_clicks["above naive, at most"]
+    )
+    assert simulate_clicks["above naive"] == pytest.approx(
+        simulate_clicks["nDCG@10"] - simulate_clicks["nDCG@10 of naive training"]
+    )
     assert made.spec.trained_on["method"] == "debiased"
     assert made.spec.calibration[0] >= 0
     assert {path.name for path in (root / "training").iterdir()} <= {"tensorboard"}
@@ -114,9 +120,9 @@ def test_popularity_is_of_the_time_before_the_validation_lists(root: Path, event
     assert (made.periods.training.select(first).to_series() < end).all()
     assert made.periods.validation["time"].min() == end
     for lists in (made.clicks.lists, made.validating.data.lists, made.held_out.data.lists):
-        told = lists.features[:, FEATURES.index("popularity")]
-        assert (told == (lists.rows == row)).all()
-        assert told.any()
+        simulate_clicks = lists.features[:, FEATURES.index("popularity")]
+        assert (simulate_clicks == (lists.rows == row)).all()
+        assert simulate_clicks.any()
 
 
 def test_a_log_without_clicks_trains_nothing(root: Path, events: pl.DataFrame) -> None:
@@ -135,30 +141,30 @@ LATER = 1.78e9
 
 
 @pytest.fixture(scope="module")
-def tasteful_root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def preferring_root(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     copied = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("tasteful") / "store"))
     (copied / "training").mkdir()
     return copied
 
 
 @pytest.fixture(scope="module")
-def snapshot(tasteful_root: Path) -> Iterator[Snapshot]:
-    store = Store(tasteful_root)
+def snapshot(preferring_root: Path) -> Iterator[Snapshot]:
+    store = Store(preferring_root)
     with closing(Connection(store)) as connection:
         yield open_snapshot(store, connection)
 
 
 @pytest.fixture(scope="module")
-def tasteful(snapshot: Snapshot) -> Told:
-    return told(snapshot, tastes=True)
+def preferring(snapshot: Snapshot) -> SimulatedClicks:
+    return simulate_clicks(snapshot, preferences=True)
 
 
 @pytest.fixture(scope="module")
-def tasteful_training(tasteful_root: Path, snapshot: Snapshot, tasteful: Told) -> ClickTraining:
-    return _trained(tasteful_root, snapshot, tasteful, QUICK)
+def preferring_training(preferring_root: Path, snapshot: Snapshot, preferring: SimulatedClicks) -> ClickTraining:
+    return _trained(preferring_root, snapshot, preferring, QUICK)
 
 
-def _trained(root: Path, snapshot: Snapshot, learned: Told, options: ClickRankerOptions) -> ClickTraining:
+def _trained(root: Path, snapshot: Snapshot, learned: SimulatedClicks, options: ClickRankerOptions) -> ClickTraining:
     return click_ranker(
         snapshot, learned.lists, root / "training", root, options, LATER, NullProgress(), acts=learned.acts
     )
@@ -174,8 +180,8 @@ def second_phase(
     return train_history_phase(made, chosen, acts, None, run, NullProgress())
 
 
-def test_preferences_are_learned_stored_and_reported(tasteful_training: ClickTraining) -> None:
-    made = tasteful_training.added.model
+def test_preferences_are_learned_stored_and_reported(preferring_training: ClickTraining) -> None:
+    made = preferring_training.added.model
     assert OnnxRanker(made).reads_history
     gained = [made.report.measures[f"MRR gained by histories{end}"] for end in (", at least", "", ", at most")]
     assert 0 < gained[0] < gained[1] < gained[2]
@@ -185,20 +191,20 @@ def test_preferences_are_learned_stored_and_reported(tasteful_training: ClickTra
     network = load_network(made.folder / WEIGHTS_FILE)
     assert network.shape.history == 32
     assert network.shape.vector_dimension == made.spec.vector_dimension
-    assert tasteful_training.networks[QUICK.method].network.history is None
+    assert preferring_training.networks[QUICK.method].network.history is None
 
 
 def test_training_resumes_from_the_served_attention(
-    tasteful_root: Path, snapshot: Snapshot, tasteful: Told, tasteful_training: ClickTraining
+    preferring_root: Path, snapshot: Snapshot, preferring: SimulatedClicks, preferring_training: ClickTraining
 ) -> None:
-    before = tasteful_training.added.model
+    before = preferring_training.added.model
 
     def build(folder: Path) -> None:
         shutil.copytree(before.folder, folder, dirs_exist_ok=True)
 
-    assert ranker_store(tasteful_root).publish(build, before.spec, REPORT).serves
+    assert ranker_store(preferring_root).publish(build, before.spec, REPORT).serves
     options = dataclasses.replace(QUICK, histories=HistoryOptions(loop=LoopOptions(epochs=0)))
-    again = _trained(tasteful_root, snapshot, tasteful, options)
+    again = _trained(preferring_root, snapshot, preferring, options)
     served, made = (load_network(each.folder / WEIGHTS_FILE) for each in (before, again.added.model))
     assert again.added.model.spec.parent == before.spec.identity
     assert served.history is not None
@@ -208,7 +214,7 @@ def test_training_resumes_from_the_served_attention(
 
 
 def test_random_history_is_not_used(snapshot: Snapshot, tmp_path: Path) -> None:
-    chance = told(snapshot, tastes=False)
+    chance = simulate_clicks(snapshot, preferences=False)
     found = second_phase(snapshot, chance.lists, chance.acts, tmp_path)
     assert found.attention is None
     assert found.gain is not None
@@ -216,25 +222,27 @@ def test_random_history_is_not_used(snapshot: Snapshot, tmp_path: Path) -> None:
     assert found.summary.endswith("no sure gain, left out")
 
 
-def test_acts_after_all_lists_are_not_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
-    later = tasteful.acts.with_columns(pl.col("time") + timedelta(days=90))
-    found = second_phase(snapshot, tasteful.lists, later, tmp_path)
+def test_acts_after_all_lists_are_not_history(snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path) -> None:
+    later = preferring.acts.with_columns(pl.col("time") + timedelta(days=90))
+    found = second_phase(snapshot, preferring.lists, later, tmp_path)
     assert found.summary == "0 displays with a history, 200 are needed: left out"
     assert found.attention is None
 
 
-def test_too_little_data_trains_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
-    few = tasteful.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
-    found = second_phase(snapshot, tasteful.lists, few, tmp_path)
+def test_too_little_data_trains_no_history(snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path) -> None:
+    few = preferring.acts.filter(pl.col("shopper").is_in([f"u{number}" for number in range(15)]))
+    found = second_phase(snapshot, preferring.lists, few, tmp_path)
     assert "displays with a history, 200 are needed: left out" in found.summary
     options = dataclasses.replace(QUICK, validating=2)
-    found = second_phase(snapshot, tasteful.lists, tasteful.acts, tmp_path, options)
+    found = second_phase(snapshot, preferring.lists, preferring.acts, tmp_path, options)
     assert "shoppers for validation and test, 40 are needed: left out" in found.summary
     assert list(tmp_path.iterdir()) == []
 
 
-def test_events_without_shoppers_train_no_history(snapshot: Snapshot, tasteful: Told, tmp_path: Path) -> None:
-    for lists, acts in ((tasteful.lists, None), (tasteful.lists.drop("shopper"), tasteful.acts)):
+def test_events_without_shoppers_train_no_history(
+    snapshot: Snapshot, preferring: SimulatedClicks, tmp_path: Path
+) -> None:
+    for lists, acts in ((preferring.lists, None), (preferring.lists.drop("shopper"), preferring.acts)):
         assert second_phase(snapshot, lists, acts, tmp_path).summary == "no known shoppers: left out"
 
 
@@ -273,11 +281,11 @@ def found(lists: ShownLists, done: pl.DataFrame) -> tuple[ShopperDisplays, list[
     shoppers = KnownShoppers.of(done, ROWS.get)
     displays = find_displays(lists, shoppers, LISTS, ROWS.get).informative()
     past = shoppers.past
-    told = [
+    simulate_clicks = [
         [(int(past.rows[at]), ACT_KINDS[past.kinds[at]]) for at in range(first, behind)]
         for first, behind in zip(displays.first.tolist(), displays.behind.tolist(), strict=True)
     ]
-    return displays, told
+    return displays, simulate_clicks
 
 
 def test_display_refers_to_candidates_and_earlier_acts() -> None:

@@ -21,7 +21,7 @@ from service.engine.engine import SearchEngine
 from service.settings import RankerSettings, Settings
 from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
-from tests.unit.rerank.training.teacher_lists import taught
+from tests.unit.rerank.training.teacher_lists import teacher_data
 from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_rankers import spec_for
 
@@ -66,18 +66,18 @@ def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) 
     registry = ranker_store(root)
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         before = [hit.product.id for hit in engine.search("steel pan").hits]
-    told = commands.document("models", "prune", root, "--heads", "3", "--publish")
-    assert (told["ranker"], told["serves"]) == ("ranker-0002", True)
-    assert told["agreement"]["agreement"] == pytest.approx(1, abs=1e-6)
-    assert told["agreement"]["first_ten"] == pytest.approx(1, abs=0.01)
-    assert told["after"]["bytes"] < told["before"]["bytes"]
-    assert min(told[each]["milliseconds"] for each in ("before", "after")) > 0
+    result = commands.document("models", "prune", root, "--heads", "3", "--publish")
+    assert (result["ranker"], result["serves"]) == ("ranker-0002", True)
+    assert result["agreement"]["agreement"] == pytest.approx(1, abs=1e-6)
+    assert result["agreement"]["first_ten"] == pytest.approx(1, abs=0.01)
+    assert result["after"]["bytes"] < result["before"]["bytes"]
+    assert min(result[each]["milliseconds"] for each in ("before", "after")) > 0
     made, parent = registry.open("ranker-0002"), registry.open("ranker-0001")
     assert load_network(made.folder / WEIGHTS_FILE).shape.kept_heads == (0, 1, 3)
     assert (made.spec.parent, made.spec.layers, made.report.against) == (parent.spec.identity, 1, "ranker-0001")
     assert made.spec.trained_on["heads"] == 3
     assert made.spec.trained_on["made of"] == "ranker-0001"
-    assert made.report.measures["agreement with ranker-0001"] == told["agreement"]["agreement"]
+    assert made.report.measures["agreement with ranker-0001"] == result["agreement"]["agreement"]
     with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
         assert [hit.product.id for hit in engine.search("steel pan").hits] == before
         assert engine.notices == ()
@@ -89,7 +89,7 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     monkeypatch.setattr("service.cli.output.out", console)
     with console.capture() as capture:
         run(root, "ranker-0001", "--layers", "0", "--precision", "int8")
-    told = capture.get()
+    result = capture.get()
     registry = ranker_store(root)
     made = registry.open("ranker-0002")
     assert registry.current() == "ranker-0001"
@@ -99,8 +99,8 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     assert made.report.rejection_reasons == (
         f"made smaller from ranker-0001, with which it agrees by {agreed:.4f}: use --publish to serve one",
     )
-    assert f"agreement {agreed:.4f}" in told
-    assert "ranker-0002 is rejected" in told
+    assert f"agreement {agreed:.4f}" in result
+    assert "ranker-0002 is rejected" in result
     with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: nothing that is made of it may serve"):
         run(root, "ranker-0002", "--precision", "fp32", "--publish")
 
@@ -127,7 +127,7 @@ def test_ranker_of_another_index_is_refused(root: Path) -> None:
 
 
 def test_agreement_is_1_for_the_same_order(tmp_path: Path) -> None:
-    data, numbers = taught(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
+    data, numbers = teacher_data(tmp_path, [15, 2, 0, 30, 12]), np.array([0, 3, 4])
     before = np.random.default_rng(1).standard_normal(15 + 30 + 12) * 3
     same, turned = (measure_agreement(data, numbers, before, after) for after in (2 * before + 1, -before))
     assert same.agreement == pytest.approx(1)

@@ -44,8 +44,8 @@ from tests.unit.rerank.text_towers.tiny_towers import (
     PRODUCTS,
     TRAINING,
     every_query,
+    irrelevant_lines,
     make_index,
-    nothing_for,
     write_judgments,
 )
 
@@ -97,7 +97,7 @@ def test_near_misses_differ_in_length_or_type(sizes: Path) -> None:
             assert 0 < len(expected) < 31
     # Each product was looked for once, though it answers two queries.
     assert phases.totals[-1] == phases.done == len(positives) <= len(SIZED)
-    assert phases.told["near misses"] == (
+    assert phases.summary_of["near misses"] == (
         f"{len(positives)} of {len(positives)} positives have one of another size or type among the 30 nearest"
     )
 
@@ -107,12 +107,12 @@ def test_near_misses_are_not_searched_if_unused(sizes: Path) -> None:
     with serving_snapshot(sizes / "index") as snapshot:
         found = retrieve_products(snapshot, made_of(snapshot), NegativeOptions(), phases)
     assert not found.near_misses
-    assert list(phases.told) == ["retrieving"]
+    assert list(phases.summary_of) == ["retrieving"]
 
 
 def test_near_misses_are_trained_on_and_reported(sizes: Path, cache: Path, tmp_path: Path) -> None:
     index = Path(shutil.copytree(sizes / "index", tmp_path / "index"))
-    write_judgments(tmp_path / "judgments.tsv", asked(), *nothing_for(SIZED[0], asked()))
+    write_judgments(tmp_path / "judgments.tsv", asked(), *irrelevant_lines(SIZED[0], asked()))
     options = replace(TRAINING, epochs=1, negatives=replace(TRAINING.negatives, near_misses=0.5))
     request = TextTowersRequest(
         (tmp_path / "judgments.tsv",), encoder=str(sizes / "tiny"), cache=cache, options=options
@@ -120,7 +120,7 @@ def test_near_misses_are_trained_on_and_reported(sizes: Path, cache: Path, tmp_p
     phases = StoppedProgress()
     done = train_text_towers(index, SETTINGS, request, phases)
     assert done.spec.options["negatives"]["near_misses"] == 0.5
-    assert "near misses" in phases.told
+    assert "near misses" in phases.summary_of
 
 
 COUNT = 300
@@ -168,7 +168,7 @@ def misspelled(query: str) -> str:
     return f"{query}x"
 
 
-def _given_up() -> list[str]:
+def queries_without_clicks() -> list[str]:
     return [each.query for each in every_query()][:: len(every_query()) // GIVEN_UP][:GIVEN_UP]
 
 
@@ -177,7 +177,7 @@ def store(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = make_index(tmp_path_factory.mktemp("given-up"), cache)
     right = {each.query: next(iter(each.opinions)) for each in every_query()}
     visits = [[query] for query in right] * 2
-    for query in _given_up():
+    for query in queries_without_clicks():
         visits += [[misspelled(query), query]] * 5 + [[misspelled(query)]]
     record_visits(root, visits, right, [each.id for each in PRODUCTS])
     return root
@@ -198,7 +198,9 @@ def sources(store: Path) -> TowerSources:
 
 
 def test_paraphrase_weight_is_the_share_of_shoppers(sources: TowerSources) -> None:
-    assert sources.paraphrases == [Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(_given_up())]
+    assert sources.paraphrases == [
+        Paraphrase(misspelled(query), query, 5 / 6) for query in sorted(queries_without_clicks())
+    ]
 
 
 def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, store: Path) -> None:
@@ -219,7 +221,7 @@ def test_paraphrases_of_test_queries_are_not_trained_on(sources: TowerSources, s
     assert made.paraphrases == len(train)
     assert (
         f"; {made.paraphrases} queries learn what answers the ones that shoppers replaced them by; "
-        in watched.told["material"]
+        in watched.summary_of["material"]
     )
 
 
@@ -228,7 +230,7 @@ def test_paraphrases_are_trained_on_and_counted(root: Path, cache: Path, sources
     done = train_text_towers(root, SETTINGS, request, watched)
     count = done.spec.trained_on["paraphrases"]
     assert GIVEN_UP / 2 < count <= GIVEN_UP
-    assert f"; {count} queries learn" in watched.told["material"]
+    assert f"; {count} queries learn" in watched.summary_of["material"]
     clicked = len(sources.training)
     assert done.spec.trained_on["training queries"] + done.spec.trained_on["validation queries"] == clicked + count
 
@@ -238,7 +240,7 @@ def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources,
     with fresh_tables(store, SETTINGS, NullProgress()) as tables:
         made = build_tower_dataset(tables.snapshot, TowerSources(sources.training), 0, watched)
     assert made.paraphrases == 0
-    assert "replaced" not in watched.told["material"]
+    assert "replaced" not in watched.summary_of["material"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from service.training.text_towers_tuning import tuned
 OPTIONS = TextTowerOptions(learning_rate=2e-5, loss=LossOptions(temperature=0.02), seed=3)
 
 
-class Trained:
+class TrialRecorder:
     def __init__(self, lost: int | None = None, killed: int | None = None) -> None:
         self.tried: list[TextTowerOptions] = []
         self._lost, self._killed = lost, killed
@@ -37,7 +37,7 @@ class Trained:
 
 
 def test_best_trial_is_selected_and_given_options_are_tried_first(tmp_path: Path) -> None:
-    train = Trained()
+    train = TrialRecorder()
     found = tuned(OPTIONS, 12, tmp_path / "study.db", train, NullProgress())
     assert (len(train.tried), train.tried[0]) == (12, OPTIONS)
     assert found in train.tried
@@ -47,7 +47,7 @@ def test_best_trial_is_selected_and_given_options_are_tried_first(tmp_path: Path
 
 
 def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
-    first, more = Trained(), Trained()
+    first, more = TrialRecorder(), TrialRecorder()
     tuned(OPTIONS, 4, tmp_path / "study.db", first, NullProgress())
     tuned(OPTIONS, 8, tmp_path / "study.db", more, NullProgress())
     assert len(more.tried) == 4
@@ -55,7 +55,7 @@ def test_resumed_study_tries_new_options(tmp_path: Path) -> None:
 
 
 def test_options_without_effect_are_not_tried(tmp_path: Path) -> None:
-    train = Trained()
+    train = TrialRecorder()
     loss = LossOptions(name="pointwise", teacher="margin")
     tuned(TextTowerOptions(loss=loss), 6, tmp_path / "study.db", train, NullProgress())
     assert {each.loss.margin for each in train.tried} == {0.0}
@@ -64,17 +64,17 @@ def test_options_without_effect_are_not_tried(tmp_path: Path) -> None:
 
 def test_killed_study_resumes(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=4), NullProgress())
-    train = Trained()
+        tuned(OPTIONS, 6, tmp_path / "study.db", TrialRecorder(killed=4), NullProgress())
+    train = TrialRecorder()
     found = tuned(OPTIONS, 6, tmp_path / "study.db", train, NullProgress())
     assert len(train.tried) == 3
-    assert tuned(OPTIONS, 6, tmp_path / "study.db", Trained(killed=1), NullProgress()) == found
+    assert tuned(OPTIONS, 6, tmp_path / "study.db", TrialRecorder(killed=1), NullProgress()) == found
 
 
 def test_study_killed_at_the_start_retries_the_given_options(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(killed=1), NullProgress())
-    train = Trained()
+        tuned(OPTIONS, 2, tmp_path / "study.db", TrialRecorder(killed=1), NullProgress())
+    train = TrialRecorder()
     tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress())
     assert train.tried[0] == OPTIONS
 
@@ -82,11 +82,11 @@ def test_study_killed_at_the_start_retries_the_given_options(tmp_path: Path) -> 
 def test_invalid_study_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("no database " * 100)
     with pytest.raises(TrainingError, match=r"study\.db has no search that can resume .* remove it"):
-        tuned(OPTIONS, 2, tmp_path / "study.db", Trained(), NullProgress())
+        tuned(OPTIONS, 2, tmp_path / "study.db", TrialRecorder(), NullProgress())
 
 
 def test_trial_with_non_finite_loss_counts_and_is_not_selected(tmp_path: Path) -> None:
-    train = Trained(lost=1)
+    train = TrialRecorder(lost=1)
     with pytest.raises(TrainingError, match="no trial completed"):
-        tuned(OPTIONS, 1, tmp_path / "one.db", Trained(lost=1), NullProgress())
+        tuned(OPTIONS, 1, tmp_path / "one.db", TrialRecorder(lost=1), NullProgress())
     assert tuned(OPTIONS, 2, tmp_path / "study.db", train, NullProgress()) == train.tried[1]

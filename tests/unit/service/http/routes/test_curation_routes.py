@@ -20,7 +20,7 @@ from service.http.auth import KeyFile, Scope, narrow_key
 from service.settings import ServiceSettings, Settings
 from tests.machine import within
 from tests.services import hidden_word, made, recorded_events
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighing
+from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.http.test_health import value
 
 
@@ -293,7 +293,7 @@ def test_experiment_with_a_missing_ranker_is_refused_or_reported(client: TestCli
     assert (refused.status_code, refused.json()["error"]["field"]) == (400, "ranker")
     assert "has no ranker 'ranker-0001'" in refused.json()["error"]["message"]
     for sign in (1.0, -1.0):
-        publish(store.root, spec_for(store.snapshot), weighing(merged=sign))
+        publish(store.root, spec_for(store.snapshot), weighted_graph(merged=sign))
     store.reload_if_changed()
     assert client.put("/v1/experiments", json=ORDER).json() == {"changed": True}
     request = {"q": "drill", "shopper": "u1"}
