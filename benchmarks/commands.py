@@ -66,7 +66,7 @@ def evaluate(
     """Measure the ranking against judgments: nDCG@10, recall@100, MRR, precision, recall and F1 at 10."""
     chosen = [stage.strip() for stage in stages.split(",")]
     if unknown := [stage for stage in chosen if stage not in STAGES]:
-        raise SettingError(f"--stage: {unknown[0]!r} is no stage, it can be {', '.join(STAGES)}")
+        raise SettingError(f"--stage: {unknown[0]!r} is not a stage; it can be {', '.join(STAGES)}")
     judged = read_judgments(judgments)
     queries = list(judged.grades)
     runs: dict[str, Run] = {}

@@ -96,7 +96,7 @@ class ClusterTarget(Target):
         self._places = self._versions.locations() | {self._place}
 
     def check(self) -> None:
-        """Raises ClusterError unless the cluster can be used, and the alias is ours or nobody's."""
+        """Raises ClusterError unless the cluster can be used, and the alias is unused or this store's."""
         self._versions.check_usable(self._place)
 
     def fill(self, manifest: Manifest, folder: Path, progress: Progress) -> None:
@@ -212,7 +212,7 @@ def _publish_reencoded(
 
 
 def copy_files(folder: Path, building: Path, without: Collection[str]) -> None:
-    """Copies the files of a version, except those and the folders named in `without`, which are made anew.
+    """Copies the files of a version, except those and the folders named in `without`, which are created again.
 
     Copies and no links: a version that is damaged later leaves the other one whole.
     """

@@ -286,7 +286,7 @@ class ModelStore(Generic[Spec, Report]):
         """`keep` replaces the family's retention. Raises InputError for less than 1."""
         self.keep = family.keep if keep is None else keep
         if self.keep < 1:
-            raise InputError(f"keep is {keep}: at least 1 {family.noun} stays")
+            raise InputError(f"keep is {keep}: at least 1 {family.noun} must be kept")
         self.root = root
         self.family = family
         self.folder = root / family.folder

@@ -162,7 +162,7 @@ class ClusterError(ShelfwiseError):
 
 
 class ClusterUnavailableError(ClusterError):
-    """The cluster does not answer, or not before its deadline; what was asked may be tried again."""
+    """The cluster does not respond, or not before its deadline; what was asked may be tried again."""
 
 
 class ClusterRefusedError(ClusterError):

@@ -194,7 +194,7 @@ class Hit:
     rule: str = ""
     """The id of the merchandising rule that pinned, boosted or buried it."""
     group_size: int = 1
-    """The candidates that the hit stands for where results are grouped, itself among them."""
+    """The number of candidates in the hit's group, including itself, where results are grouped."""
     siblings: tuple[str, ...] = ()
     """The ids of the others, in their order; at most 100."""
     product_type: str = ""

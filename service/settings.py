@@ -91,7 +91,9 @@ class EventsSettings(SettingsTable):
         regions = tuple(map(str.upper, split_list(self.phone_regions)))
         for region in regions:
             if not is_region(region):
-                raise SettingError(f"events.phone_regions: {region} is no region; they are named as in US, GB, DE, CN")
+                raise SettingError(
+                    f"events.phone_regions: {region} is not a region; regions are named as in US, GB, DE, CN"
+                )
         return regions
 
 
@@ -306,7 +308,7 @@ def _check_variables(environment: Mapping[str, str]) -> None:
         if is_read or not name.startswith(_PREFIX):
             continue
         if close := close_names(name, known, lambda variable: variable.removeprefix(_PREFIX)):
-            raise SettingError(f"{name} in the environment is no setting; did you mean {' or '.join(close)}?")
+            raise SettingError(f"{name} in the environment is not a setting; did you mean {' or '.join(close)}?")
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -315,7 +317,7 @@ def _read_file(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise SettingError(f"the settings {path} cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingError(f"the settings {path} are no TOML: {error}") from error
+        raise SettingError(f"the settings {path} are not valid TOML: {error}") from error
 
 
 def _merge(table: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:

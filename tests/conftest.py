@@ -85,7 +85,7 @@ class Worker(Protocol):
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that the user started owns the servers of the run; pytest-xdist's workers are told where they are."""
+    """The process that the user started owns the servers of the run; pytest-xdist's workers get their folder."""
     worker_input = getattr(config, "workerinput", None)
     if worker_input is None:
         config.stash[SERVERS] = SharedServers(Path(tempfile.mkdtemp(prefix="shelfwise-servers-")), os.getpid())

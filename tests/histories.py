@@ -1,4 +1,4 @@
-"""Random histories of an index (feeds, live changes, rollbacks) and, beside it, what its products have to be.
+"""Random histories of an index (feeds, live changes, rollbacks) with the expected products.
 
 The expectation is made the slow way: each product field by field, from what the feed said, what was shown, and what
 live changes made of it.
@@ -153,7 +153,7 @@ def _merged(known: Known, row: Product | None, settler: SpellingNormalizer) -> K
 
 
 def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:
-    """Every value of a product under its name; a type beside it, because True is 1.0 in Python."""
+    """Every value of a product by name, with its type, because True equals 1.0 in Python."""
     if product is None:
         return {}
     found: dict[str, Any] = {each.name: getattr(product, each.name) for each in dataclasses.fields(product)}
@@ -163,7 +163,7 @@ def _flat(product: Product | None) -> dict[str, tuple[type, Any]]:
 
 
 def _compared(product: Product | None) -> dict[str, object]:
-    """The same, to tell whether the feed says something else: another spelling is nothing else."""
+    """The same, to compare feeds: another spelling counts as equal."""
     if product is None:
         return {}
     spelled = {"brand": brand_key(product.brand), "category": tuple(map(level_key, product.category))}

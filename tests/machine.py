@@ -64,7 +64,7 @@ def shared_folder(factory: pytest.TempPathFactory, name: str) -> Path:
 
 
 def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> Path:
-    """A folder of this name that the first process of the run fills; nobody may change it."""
+    """A folder of this name that the first process of the run fills; it must not be changed."""
     folder = shared_folder(factory, name)
     done = folder / ".done"
     with FileLock(folder.with_suffix(".lock")):

@@ -8,7 +8,7 @@ from retrieval.progress import NullProgress
 
 
 class KilledError(Exception):
-    """Ends a piece of work as a kill does."""
+    """Ends work like a kill."""
 
 
 class StoppedProgress(NullProgress):
@@ -46,7 +46,7 @@ class StoppedProgress(NullProgress):
 
 
 def killed_at(step: int) -> Callable[[int], None]:
-    """Hears of the steps of a piece of work, and ends it at this one."""
+    """A progress callback that kills the work at this step."""
     progress = StoppedProgress(step, KilledError)
     progress.begin("", None, "")
     return progress.advance

@@ -136,7 +136,7 @@ def event_frame(events: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def session_frame(sessions: Sequence[Event] = ()) -> pl.DataFrame:
-    """Sessions with their scores; what is not told is that of an honest session of nobody known."""
+    """Sessions with their scores; the defaults are those of an honest anonymous session."""
     plain = {"shopper": "", "session": "", "first": START, "events": 1, "clicks": 0, "score": 0.0, "reasons": []}
     return pl.DataFrame(
         [
@@ -148,7 +148,7 @@ def session_frame(sessions: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def query_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
-    """The derived table of queries; without being told, a query has 10 searches of 10 shoppers that all go well."""
+    """The derived table of queries; by default a query has 10 successful searches of 10 shoppers."""
     counts = {"searches": 10, "shoppers": 10, "impressions": 100, "clicks": 10, "carts": 2, "purchases": 1}
     shares = {"ctr": 0.1, "clicked_share": 1.0, "mean_first_click": 2.0, "empty": 0, "reformulated_share": 0.0}
     full = [{**counts, **shares, "trend": 0.0, "spelling": row["query"], **row} for row in rows]
@@ -172,7 +172,7 @@ def rejected_frame(rows: Sequence[Event] = ()) -> pl.DataFrame:
 
 
 def inputs(events: pl.DataFrame | None = None, **tables: pl.DataFrame) -> ReportInputs:
-    """What a report is made from; `events` have `is_fraud`, and tables that are not told are empty."""
+    """What a report is made from; `events` have `is_fraud`, and tables are empty by default."""
     each = event_frame() if events is None else events
     empty = {
         "honest": each.filter(~pl.col("is_fraud")),

@@ -235,7 +235,7 @@ _PATH_RULES: tuple[tuple[str, Callable[[Path], Iterable[str]]], ...] = (
     ("category-levels", _levels),
     ("placeholders", lambda path: (level for level in path if not level or not is_placeholder(level))),
     ("category-repeats", drop_repeats),
-    # Levels that stand for the whole store.
+    # Levels that mean the whole store.
     ("category-root", lambda path: dropwhile(lambda level: fold_value(level) in _ROOTS, path)),
 )
 

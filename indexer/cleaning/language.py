@@ -91,7 +91,7 @@ _TABLES: Mapping[str, Mapping[str, str]] = tomllib.loads(
 _SLOTS = tuple(_TABLES["function_words"])
 _OTHER = "other"
 LATIN_LANGUAGES = tuple(slot for slot in _SLOTS if slot != _OTHER)
-"""The languages in Latin script that are told apart (ISO 639-1)."""
+"""The languages in Latin script that are distinguished (ISO 639-1)."""
 _BITS = 8
 _COUNT = (1 << _BITS) - 1
 _MOST_LETTERS = 200

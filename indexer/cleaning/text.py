@@ -89,7 +89,7 @@ def _without_cut_off(text: str) -> str:
 
 
 def _without(text: str, begin: str, end: str) -> str:
-    """A text without what stands between the two marks; where the end is missing, it stays."""
+    """A text without the parts between the two marks; a part without an end mark is kept."""
     kept, place = [], 0
     while (start := text.find(begin, place)) >= 0 and (stop := text.find(end, start + len(begin))) >= 0:
         kept.append(text[place:start])

@@ -33,7 +33,7 @@ _SHOWN_NAMES = 20
 
 def _read_table(feed: Feed) -> Iterator[Record | RejectedRow]:
     if open_table(feed) is None and feed.source.head.strip():
-        raise FeedError(f"{feed.source.path}: line 1: is no header of a table; put the names of its columns there")
+        raise FeedError(f"{feed.source.path}: line 1: is not a table header; add a line with column names")
     return read_csv(feed)
 
 
@@ -92,9 +92,7 @@ def column_check(mapping: EventMapping, masker: Masker) -> ColumnCheck:
 
 def _advice(mapping: EventMapping, missing: Sequence[str], names: Sequence[str], masker: Masker) -> str:
     if any(_is_value(name, masker) for name in names):
-        return (
-            "the first line is no header: it has values in it, a number, a time or the like; put names of columns there"
-        )
+        return "the first line is not a header, it contains values such as numbers; add a line with column names"
     likely = _likely(mapping, missing, names)
     shown = ", ".join(names[:_SHOWN_NAMES])
     return f"its columns are {shown}; name it in a mapping, such as {missing[0]} = {likely!r}"

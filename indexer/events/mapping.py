@@ -39,7 +39,7 @@ def shipped_mappings() -> tuple[str, ...]:
 
 
 def load_event_mapping(name: str | Path) -> EventMapping:
-    """The mapping in a TOML or JSON file (told by its first character), or a shipped one by its name.
+    """The mapping in a TOML or JSON file (recognised by its first character), or a shipped one by its name.
 
     Raises FeedError when there is none, or when it names what no event has, with the names it may have meant.
     """

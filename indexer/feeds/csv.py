@@ -32,7 +32,7 @@ _FREE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """How a text is divided: its columns, the mark between cells, and what stands before a quote inside a cell."""
+    """The dialect of a text: columns, delimiter and the escape character of quotes."""
 
     names: tuple[str, ...]
     delimiter: str
@@ -267,7 +267,7 @@ def read_table(
     table = open_table(feed)
     if table is None:
         if source.head.strip():
-            raise FeedError(f"{source.path}: line 1: is no header of a table: {first_line(source.head)}")
+            raise FeedError(f"{source.path}: line 1: is not a table header: {first_line(source.head)}")
         return
     if source.encoding != "utf-8":
         detail = f"the text is read as {source.encoding}; where that is wrong, convert the feed to UTF-8"

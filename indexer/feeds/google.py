@@ -146,7 +146,7 @@ class ItemCollector:
             raise UnfitError(f"elements are more than {_MAX_DEPTH} deep")
         name = self._name(tag)
         if self._depth == 1 and name[0] not in _ROOTS:
-            raise UnfitError(f"the root element is <{name[0]}>; what is read is RSS 2.0 and Atom")
+            raise UnfitError(f"the root element is <{name[0]}>; RSS 2.0 and Atom are supported")
         if not self._item_depth:
             if name[0] in _ITEMS:
                 self._begin_item()
@@ -292,7 +292,7 @@ def _pieces(source: FeedSource) -> Iterator[bytes]:
 
 
 def _feed_parser(source: FeedSource, parser: _XmlParser, items: ItemCollector, piece: bytes) -> FeedError | None:
-    """Gives the parser a piece; what is wrong there is told after the items before it."""
+    """Gives the parser a piece; errors are raised after the items before them."""
     from defusedxml import DefusedXmlException  # type: ignore[import-untyped]
 
     expat = parser.parser

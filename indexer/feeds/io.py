@@ -349,7 +349,7 @@ class FeedSource:
     def truncation_error(self, why: str) -> FeedError:
         """The error for a feed that breaks off after the line that was read last."""
         advice = "the rows up to there were read; fetch the file again"
-        return FeedError(f"{self.path}: breaks off after line {self.line:,}: {why}; {advice}")
+        return FeedError(f"{self.path}: cannot be read after line {self.line:,}: {why}; {advice}")
 
 
 @contextmanager

@@ -161,7 +161,7 @@ REJECTED = FeedFormat("rejected", "rejected rows", lambda feed: read_json_lines(
 
 _LONGEST = 16 * MAX_LINE
 _LONGEST_BEFORE = 1_000
-"""Bytes that a pattern of what stands before an array may match."""
+"""Maximum bytes that may precede an array."""
 # A bracket or a comma, behind anything without: plain text and whole strings. JSON has no line end inside a string, but
 # careless writers do: such a string ends at a quote with a mark of structure behind it; where there is none, its first
 # quote is a stray one. Atomic, so that nothing is tried twice; and no choice depends on where a chunk ended.

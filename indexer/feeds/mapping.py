@@ -32,7 +32,7 @@ from retrieval.updates.validation import EXACT
 
 @dataclass(frozen=True, slots=True)
 class FieldSource:
-    """Where a value stands in a row: a field's name, or a path with dots into the objects of the row."""
+    """The location of a value in a row: a field's name, or a path with dots into the objects of the row."""
 
     name: str
     unit: str = ""
@@ -41,7 +41,7 @@ class FieldSource:
 
 @dataclass(frozen=True, slots=True)
 class MappingRule:
-    """The sources of one product field, the first with a value wins; `value` stands in where none has one."""
+    """The sources of one product field, the first with a value wins; `value` is the default."""
 
     sources: tuple[FieldSource, ...] = ()
     value: object = None
@@ -110,7 +110,7 @@ class FeedMapping:
 
 
 def load_mapping(path: str | Path) -> FeedMapping:
-    """The default mapping with what a TOML or JSON file (told by its first character) replaces.
+    """The default mapping with what a TOML or JSON file (recognised by its first character) replaces.
 
     Raises FeedError when the file cannot be read, names an unknown product field, or holds anything but rules.
     """
@@ -119,7 +119,7 @@ def load_mapping(path: str | Path) -> FeedMapping:
 
 
 def read_table_file(read: Callable[[], str], place: str) -> Any:  # noqa: ANN401
-    """The content of a TOML or JSON file, told by its first character. Raises FeedError, which names the `place`."""
+    """The content of a TOML or JSON file, recognised by its first character. Raises FeedError with the `place`."""
     try:
         content = read()
         return msgspec.json.decode(content) if content.lstrip().startswith("{") else tomllib.loads(content)
@@ -141,7 +141,7 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
         try:
             value = tomllib.loads(f"rule = {source}")["rule"] if source[0] in "{[\"'" else source
         except ValueError as error:
-            raise FeedError(f"--map {flag}: {source} is no TOML value: {error}") from error
+            raise FeedError(f"--map {flag}: {source} is not a TOML value: {error}") from error
         result = result.replace(dict(_rules({target: value}, f"--map {flag}")))
     return result
 

@@ -67,7 +67,7 @@ class RecordReader:
         self._readers: dict[str, RowReader] = {}
 
     def read_product(self, record: Record, note: NoteHandler = ignore) -> Product:
-        """The product of a record; `note` is told of each value that was dropped.
+        """The product of a record; `note` receives each dropped value.
 
         Raises RowError when the row has to be rejected.
         """

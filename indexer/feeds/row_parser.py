@@ -72,7 +72,7 @@ class RowPlan:
 
     def __init__(self, rules: Mapping[str, MappingRule], targets: Mapping[str, str], names: frozenset[str]) -> None:
         self.targets = targets
-        """The product field that each name of the mapping stands for first."""
+        """The first product field of each name of the mapping."""
         self.rules: dict[str, MappingRule] = {}
         for target, rule in rules.items():
             sources = tuple(one for one in rule.sources if one.name in names or one.name.partition(".")[0] in names)
@@ -181,7 +181,7 @@ class RowReading:
         self._used.add(source.name if source.name in self._row else source.name.partition(".")[0])
 
     def identifiers(self, title: str) -> dict[str, tuple[str, ...]]:
-        """The identifiers by kind, with the model number that stands under `name` beside a title."""
+        """The identifiers by kind, with the model number from the field `name` of rows that have a title."""
         found: dict[str, tuple[str, ...]] = {}
         container = self.find("identifiers")
         if container is not None:

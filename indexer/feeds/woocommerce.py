@@ -171,7 +171,7 @@ def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) 
     check_count(rows)
     own = rows[0]
     if "variation" in str(own.get("Type", "")).lower():
-        raise RowError(NO_PARENT, f"a variation alone is no product; its parent is {own.get('Parent', '')!r}")
+        raise RowError(NO_PARENT, f"a variation without its product; its parent is {own.get('Parent', '')!r}")
     sold = [row for row in rows[1:] if str(row.get("Published", "1")).strip() not in _HIDDEN["Published"]]
     variants = tuple(_variant(row, note, now) for row in sold)
     price = price_columns("Regular price", (_offer(row, note, now) for row in sold))

@@ -21,7 +21,7 @@ CategoryPath = tuple[str, ...]
 
 MOST_CATEGORIES = 5_000
 LEAST_PRODUCTS = 20
-"""A category of fewer products has no norm of its own; that of the level above stands in."""
+"""A category with fewer products has no norm of its own and uses that of its parent."""
 OUTLIER = 20.0
 """A price is never an outlier within this factor of the median of its category."""
 WIDE_OUTLIER = 100.0

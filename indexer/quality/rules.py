@@ -258,7 +258,7 @@ def load_rules(path: str | Path) -> tuple[QualityRule, ...]:
     except OSError as error:
         raise SettingError(f"rules {path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
-        raise SettingError(f"rules {path}: is no TOML file: {error}") from error
+        raise SettingError(f"rules {path}: is not a TOML file: {error}") from error
     entries = table.get("rule")
     if table.keys() != {"rule"} or not isinstance(entries, list) or not all(isinstance(one, dict) for one in entries):
         raise SettingError(f"rules {path}: expected nothing but [[rule]] tables, one for each rule")

@@ -28,10 +28,10 @@ _MOST_LEADERS = 50
 
 _OPTION_LIST = "color colour size pattern material flavor flavour scent"
 _OPTIONS = frozenset(_OPTION_LIST.split())
-"""Words in the names of attributes whose values tell variants apart."""
+"""Words in the names of attributes whose values distinguish variants."""
 _UNIT_LIST = "in ft yd mm cm m km sqft sqin sqm cuft cuin gal qt pt floz oz lb kg g mg l ml cl kb mb gb tb mah ah"
 _UNITS = frozenset((*_UNIT_LIST.split(), "pack", "piece", "ct"))
-"""Units of sizes, capacities and counts. Volts, watts and hertz tell models apart, unless the title names the model."""
+"""Units of sizes, capacities and counts. Volts, watts and hertz distinguish models unless the title names one."""
 _MODEL = re.compile(r"(?<![a-z0-9-])[a-z]{1,5}-?[0-9]{3,}[a-z0-9]*")
 _COLOUR_LIST = """
 black white red blue green yellow orange purple pink brown grey gray silver gold beige ivory cream bronze brass chrome

@@ -43,7 +43,7 @@ class ClickLog:
     count: int
     """The number of pairs; those of a part of a log are numbered as in the whole."""
     weights: npt.NDArray[np.float32] | None = None
-    """(n,): how many sessions each row stands for; 1 each without."""
+    """(n,): number of sessions of each row; 1 by default."""
 
     def __post_init__(self) -> None:
         if self.pairs.ndim != 2 or self.pairs.shape != self.clicks.shape:

@@ -117,7 +117,7 @@ class GradedStoreOptions:
     ranking_noise: float = 0.3
     """Deviation of the ranker's score from the gain, which runs from 0 to 1: 0 ranks by grade."""
     periods: int = 3
-    """How many rankings follow each other; half of the noise's variance is drawn anew for each."""
+    """How many rankings follow each other; half of the noise's variance is drawn again for each."""
     zipf: float = 0.8
     """The n-th most frequent query has 1 / n^zipf times the traffic of the first."""
 

@@ -30,7 +30,7 @@ class Requirement:
     bound: float = 0.0
     or_equal: bool = False
     failure: str = "not surely better: {}"
-    """The reason for a rejection; {} stands for the difference, {against} for what it is compared with."""
+    """The reason for a rejection; {} is the difference, {against} the reference model."""
 
     def is_met(self, difference: Difference) -> bool:
         value = float(getattr(difference, self.end))

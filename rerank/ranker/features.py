@@ -38,7 +38,7 @@ MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
 _POPULARITY_SCALE = 1_000.0
-"""Shares of the highest popularity are told apart down to about a thousandth."""
+"""Shares of the highest popularity are distinguished down to about a thousandth."""
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
 
 

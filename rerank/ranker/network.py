@@ -162,7 +162,7 @@ class RankerNetwork(nn.Module):
 
     @property
     def constant_features(self) -> Tensor:
-        """(F,) bool: those that never varied in what `fit_scale` was told."""
+        """(F,) bool: features that were constant in the data of `fit_scale`."""
         return self.spread >= _CONSTANT_SPREAD / 2
 
     def match(self, inputs: Inputs) -> Matching:

@@ -41,7 +41,7 @@ class PruningTarget:
 def complete_target(left: PruningTarget, shape: NetworkShape) -> PruningTarget:
     """The same in numbers for a network of this shape; raises InputError for more than it has, or no head."""
     if not shape.layers and (left.heads, left.feed_forward) != (None, None):
-        raise InputError("this ranker has no cross-attention layer: there are no heads or units to be left of it")
+        raise InputError("this ranker has no cross-attention layer: there are no heads or units to prune")
     if left.layers == 0:
         left = PruningTarget(layers=0)
     heads = _number("heads", left.heads, 1, len(shape.heads))
@@ -52,7 +52,7 @@ def complete_target(left: PruningTarget, shape: NetworkShape) -> PruningTarget:
 def _number(what: str, wanted: int | None, least: int, most: int) -> int:
     wanted = most if wanted is None else wanted
     if not least <= wanted <= most:
-        raise InputError(f"{wanted} {what} cannot be left of this ranker: it can be {least} to {most}")
+        raise InputError(f"{wanted} {what} cannot be kept in this ranker; allowed are {least} to {most}")
     return wanted
 
 

@@ -94,7 +94,7 @@ def fast_tokenizer(model: CrossEncoder, name: str) -> Tokenizer:
 
 
 def reads_type_ids(model: CrossEncoder) -> bool:
-    """Whether the model is told which of the two texts a token belongs to."""
+    """Whether the model has token type ids."""
     return "token_type_ids" in model.tokenizer.model_input_names
 
 
@@ -125,7 +125,7 @@ _USUAL_OUTPUTS = 2
 def find_cross_encoder(name: str, cache: Path) -> ModelSource:
     """The cross-encoder of this name: a folder's path, or a name on the model hub, fetched once into `cache`.
 
-    Raises EncoderUnavailableError where there is none, and where it is no cross-encoder with one output whose weights
+    Raises EncoderUnavailableError where it is missing or not a cross-encoder with one output whose weights
     are safetensors.
     """
     folder = Path(name).expanduser()
@@ -173,8 +173,8 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
     if names and names[0].endswith(_ARCHITECTURE):
         return
     message = (
-        f"{folder} is no cross-encoder: its config.json names {', '.join(names) or 'no architecture'}, where one that "
-        f"ends with {_ARCHITECTURE} is needed"
+        f"{folder} is not a cross-encoder: its config.json names {', '.join(names) or 'no architecture'}, a name that "
+        f"ends with {_ARCHITECTURE} is required"
     )
     if (folder / "modules.json").is_file():
         message += "; it looks like an encoder, which makes vectors"
@@ -185,7 +185,7 @@ def _config(path: Path) -> dict[str, Any]:
     try:
         config = msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
     except FileNotFoundError as error:
-        message = f"{path.parent} is no cross-encoder (no {path.name}); name a folder that CrossEncoder.save wrote"
+        message = f"{path.parent} is not a cross-encoder (no {path.name}); name a folder that CrossEncoder.save wrote"
         raise EncoderUnavailableError(message) from error
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise EncoderUnavailableError(f"{path} cannot be read ({error}); fetch the model again") from error

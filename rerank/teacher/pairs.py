@@ -108,7 +108,7 @@ class PairTokenizer:
     """Makes the tokens of pairs as the model's own tokenizer would, without tokenizing a text twice."""
 
     def __init__(self, tokenizer: Tokenizer, max_length: int, prompt: str = "") -> None:
-        """`prompt` stands before each query. The tokenizer is taken over: its padding and truncation go.
+        """`prompt` precedes each query. The tokenizer is taken over: its padding and truncation go.
 
         Raises SettingError for a `max_length` that leaves no room for both texts, EncoderUnavailableError for a
         tokenizer that knows no pairs.

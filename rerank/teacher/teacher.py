@@ -47,8 +47,8 @@ def open_teacher(
     "auto" is torch where it sees a GPU, else ONNX in int8. `max_length` is in tokens of a pair. An ONNX export is made
     once, kept under `cache` by the fingerprint of the model's files, and opened without torch from then on; two
     processes may do that at once. Raises EncoderUnavailableError where the model cannot be found, loaded or exported or
-    is no cross-encoder with one output, SettingError for a runtime that does not exist, or that an exported folder was
-    not made for.
+    is not a cross-encoder with one output, SettingError for a runtime that does not exist or that differs from the
+    runtime of an exported folder.
     """
     wanted = parse_runtime(runtime)
     exported = Path(name_or_folder).expanduser()
@@ -74,5 +74,7 @@ def open_teacher(
 def _check_runtime(exported: Path, wanted: Runtime | None) -> None:
     made_for = read_spec(exported).runtime
     if wanted not in (None, made_for):
-        message = f"{exported} was exported for runtime {made_for}, not {wanted}; name the model that it was made of"
+        message = (
+            f"{exported} was exported for runtime {made_for}, not {wanted}; name the model that it was exported from"
+        )
         raise SettingError(message)

@@ -200,7 +200,7 @@ def freeze(model: nn.Module, layers: int | None) -> None:
     places = {name: int(found[1]) for name in weights if (found := _LAYER.search(name))}
     there = 1 + max(places.values(), default=-1)
     if not 1 <= layers <= there:
-        raise SettingError(f"{layers} layers shall be trained; the model has {there}: name 1 to {there}, or none")
+        raise SettingError(f"{layers} layers cannot be trained; the model has {there}: choose 1 to {there}, or none")
     first, layered = there - layers, False
     for name, weight in weights.items():
         layered = layered or name in places

@@ -76,7 +76,7 @@ def _weights(histories: Histories, rows: Ints, options: NeighbourOptions) -> NDA
     if not problem:
         _, problem = lapack.spotri(matrix, lower=True, overwrite_c=True)
     if problem or not np.isfinite(matrix[diagonal]).all():
-        raise TrainingError("what shoppers chose cannot be solved for pairs of products: times that are far apart?")
+        raise TrainingError("the item neighbours cannot be computed from these choices; are their times far apart?")
     for part in _parts(len(rows)):
         matrix[: part.start, part] = matrix[part, : part.start].T
         block = np.tril(matrix[part, part])

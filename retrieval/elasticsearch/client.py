@@ -61,8 +61,8 @@ class IndexState:
 class Cluster:
     """A cluster. Thread-safe.
 
-    Every method raises ClusterUnavailableError where the cluster does not answer in time, and ClusterRefusedError where
-    it answers and refuses.
+    Every method raises ClusterUnavailableError where the cluster does not respond in time, and ClusterRefusedError
+    where it refuses.
     """
 
     def __init__(self, settings: ClusterSettings) -> None:
@@ -350,13 +350,11 @@ class Cluster:
             cure = ""
             if "Remote end closed connection" in str(error) and any(map(_is_plain, self.settings.urls)):
                 cure = "; where it speaks TLS, elasticsearch.url must begin with https://"
-            message = f"{self._place()} does not answer: {abbreviate(str(error))}{cure}"
+            message = f"{self._place()} does not respond: {abbreviate(str(error))}{cure}"
             raise ClusterUnavailableError(message) from error
 
     def _foreign(self) -> ClusterRefusedError:
-        return ClusterRefusedError(
-            f"{self._place()} does not answer as Elasticsearch does; is elasticsearch.url right?"
-        )
+        return ClusterRefusedError(f"{self._place()} does not respond like Elasticsearch; is elasticsearch.url right?")
 
     def _place(self) -> str:
         return f"Elasticsearch at {', '.join(self.settings.urls)}"
@@ -375,7 +373,9 @@ class _Circuit:
         is_trial = self._breaker.state == STATE_HALF_OPEN
         if self._breaker.opened or (is_trial and not self._trial.acquire(blocking=False)):
             last = self._breaker.last_failure
-            raise ClusterUnavailableError(f"{place} failed {_FAILURES_TO_OPEN} times and is left alone: {last}")
+            raise ClusterUnavailableError(
+                f"{place} failed {_FAILURES_TO_OPEN} times, so requests to it are paused: {last}"
+            )
         try:
             with self._breaker:
                 yield

@@ -81,7 +81,7 @@ class ClusterVersions:
         try:
             self.serve(manifest)
         except ClusterRefusedError as error:
-            return f"{difference}; it cannot be put right: {error}"
+            return f"{difference}; it cannot be corrected: {error}"
         return ""
 
     def open_vectors(self, manifest: Manifest, folder: Path) -> ElasticsearchVectors:
@@ -147,7 +147,7 @@ def _place(manifest: Manifest) -> ClusterLocation:
 
 
 SCHEMA = 2
-"""Of the mapping. An index of another schema is refused, and a rebuild makes it anew."""
+"""Of the mapping. An index of another schema is refused; a rebuild recreates it."""
 
 
 def load_keyword(

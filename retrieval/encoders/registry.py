@@ -46,7 +46,7 @@ def open_encoder(
         encoder = load_encoder(stored)
         if dimension not in (None, encoder.dimension):
             there = f"{stored} was stored with {encoder.dimension} columns"
-            raise SettingError(f"{there}, not {dimension}: name the model that it was made of")
+            raise SettingError(f"{there}, not {dimension}: name the model that it was exported from")
         return encoder
     source = find_model(name_or_folder, cache)
     chosen = wanted or detect_runtime()

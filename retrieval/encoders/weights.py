@@ -40,7 +40,9 @@ def find_model(name: str, cache: Path) -> ModelSource:
     if (folder / "modules.json").is_file():
         return ModelSource(folder.resolve().name, folder)
     if folder.is_dir():
-        message = f"{folder} is no sentence-transformers model (no modules.json); save one there with model.save(...)"
+        message = (
+            f"{folder} is not a sentence-transformers model (no modules.json); save one there with model.save(...)"
+        )
         raise EncoderUnavailableError(message)
     return ModelSource(name, _from_package(name, cache) or _from_hub(name, cache))
 

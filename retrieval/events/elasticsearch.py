@@ -81,7 +81,7 @@ class _Call:
         claimed = self._claim({key: _Claim(self._digests[place], self._events[place].time) for key, place in firsts})
         equal = {key: [p for p in self.places[key] if self._digests[p] == claimed[key].digest] for key in keys}
         differing = {place for key in keys for place in self.places[key]}.difference(*equal.values())
-        # One that told no time has that of the first time that it was sent, and so its month.
+        # An event without a time keeps the time, and so the month, of its first delivery.
         first = {key: self._events[places[0]] for key, places in equal.items() if places}
         added = self._write({key: event._replace(time=claimed[key].time) for key, event in first.items()})
         return AppendResult(added, sum(map(len, equal.values())) - added, tuple(differing))
@@ -180,7 +180,7 @@ class EventIndexes:
     def _month_index(self, state: IndexState) -> MonthIndex:
         named = self._name.fullmatch(state.name)
         if named is None or state.meta.get("made_by") != _MAKER:
-            raise ClusterRefusedError(f"the index {state.name} is no index of events; remove its alias of events")
+            raise ClusterRefusedError(f"the index {state.name} is not an event index; remove its event alias")
         if state.meta.get("schema") != SCHEMA:
             raise ClusterRefusedError(f"the index {state.name} is of another version of Shelfwise: use that one")
         year, month = int(named[1]), int(named[2])
@@ -487,7 +487,7 @@ class ElasticsearchEvents:
             if expected is not None:
                 found = now.count(query)
                 if found != expected:
-                    raise StoreError(f"there are {found:,} events, not {expected:,}: nothing was removed; do it again")
+                    raise StoreError(f"there are {found:,} events, not {expected:,}; nothing was removed, try again")
             for page in now.pages(query, BULK_DOCUMENTS):
                 # Claims go first: whoever is broken off before the events finds these again.
                 remove(self._cluster, [(self._indexes.keys, found.id) for found in page])

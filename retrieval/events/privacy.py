@@ -252,7 +252,7 @@ class Pseudonyms:
         self._load()
 
     def shopper(self, name: str) -> str:
-        """The pseudonym of a shopper under the newest key; empty for nobody."""
+        """The pseudonym of a shopper under the newest key; empty for an empty id."""
         return self._made("shopper", name) if name else ""
 
     def session(self, name: str) -> str:
@@ -323,7 +323,7 @@ class Pseudonyms:
                 f"restore the file, or set events.keys"
             ) from error
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"{self.path} is no file of keys ({error}); restore it from a backup") from error
+            raise StoreDamagedError(f"{self.path} is not a key file ({error}); restore it from a backup") from error
         if not self._keys.keys or not self._keys.salt:
             raise StoreDamagedError(f"{self.path} has no key; restore it from a backup")
         self._made: Callable[[str, str], str] = lru_cache(_PSEUDONYMS_REMEMBERED)(

@@ -150,7 +150,7 @@ class SqliteEvents:
             if not is_busy:
                 return
             if time.monotonic() > until:
-                raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; do it again")
+                raise StoreError(f"events were removed, but {self.path}-wal still holds them for a reader; try again")
             time.sleep(_PAUSE_SECONDS)
 
     def close(self) -> None:
@@ -199,7 +199,7 @@ class SqliteEvents:
             return version
         if application == _APPLICATION_ID:
             raise StoreForeignError(f"{self.path} is of another version of Shelfwise: use that one, or import again")
-        raise StoreForeignError(f"{self.path} is no store of events; move it away")
+        raise StoreForeignError(f"{self.path} is not an event store; move it away")
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Cursor]:

@@ -76,7 +76,7 @@ class EventStore(Protocol):
 def check_expected(days: Mapping[int, DayState], before_day: int, expected: Mapping[int, DayState]) -> None:
     """Raises StoreError where the state of the days before one is not `expected`."""
     if {day: state for day, state in days.items() if day < before_day} != dict(expected):
-        raise StoreError("events were recorded or removed meanwhile: nothing was removed; do it again")
+        raise StoreError("events were recorded or removed in the meantime, so nothing was removed; try again")
 
 
 _GROUP_ROWS = 250_000

@@ -32,7 +32,7 @@ class Comparison:
     operator: Operator
     value: Value
     column: int = dataclasses.field(default=0, compare=False)
-    """Where the field stands in the text, counted in characters from 1; 0 for a tree built in code."""
+    """Column of the field in the text, counted from 1; 0 for a tree built in code."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,7 @@ class KeywordBuilder:
         for place, line in self._before:
             if place == row_before:
                 return self.add_line(row, line)
-        raise StoreDamagedError(f"the keyword index before has no row {row_before}; rebuild the index")
+        raise StoreDamagedError(f"the previous keyword index has no row {row_before}; rebuild the index")
 
     def finish(self) -> Path:
         """Closes the files and returns the folder."""
@@ -129,7 +129,7 @@ def read_lines(folder: Path) -> Iterator[bytes]:
     except (OSError, EOFError, zstandard.ZstdError) as error:
         raise StoreDamagedError(f"{path} cannot be read ({error}); rebuild the index") from error
     if rest:
-        raise StoreDamagedError(f"{path} breaks off; rebuild the index")
+        raise StoreDamagedError(f"{path} is truncated; rebuild the index")
 
 
 def _unpacked(file: BinaryIO) -> Iterator[bytes]:

@@ -230,7 +230,7 @@ class SealedFile(Generic[T]):
     schema: int
     """Counts up when the file changes so that an older program could not read it."""
     cure: str
-    """The last words of every error: how the file is made anew."""
+    """End of every error message: how to recreate the file."""
     field: str
     decoder: msgspec.json.Decoder[T] | msgspec.msgpack.Decoder[T]
     codec: Any = msgspec.json

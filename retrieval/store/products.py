@@ -105,7 +105,7 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
 def _offsets(path: Path) -> NDArray[np.int64]:
     offsets = load_array(path)
     if offsets.ndim != 2 or len(offsets) != 2 or not offsets.size or offsets.dtype != np.int64:
-        raise StoreDamagedError(f"{path} is no table of offsets; rebuild the index")
+        raise StoreDamagedError(f"{path} is not an offsets table; rebuild the index")
     return np.asarray(offsets)
 
 

@@ -58,7 +58,7 @@ from retrieval.store.manifest import (
     read_marker,
 )
 
-_MEND_MARKER = (
+_REPAIR_MARKER = (
     'write {"schema": 1} into it if the versions in this directory are yours, or rebuild into a new directory'
 )
 _WORDS_ALONE = "only keyword search works until a rebuild stores the encoder again"
@@ -144,7 +144,7 @@ class Store:
         """The damage of a marker that the versions make up for; empty for a whole one. Raises as `check_ours` does."""
         if not self.root.is_dir():
             if self.root.exists():
-                raise StoreMissingError(f"{self.root} is no directory; name another place for the index")
+                raise StoreMissingError(f"{self.root} is not a directory; choose another path for the index")
             raise StoreMissingError(f"{self.root} does not exist; run: shelfwise rebuild {self.root} FEED")
         path = self.root / MARKER
         try:
@@ -157,7 +157,7 @@ class Store:
             raise (
                 self._unmarked()
                 if is_missing
-                else StoreForeignError(f"{path} cannot be read ({error}); {_MEND_MARKER}")
+                else StoreForeignError(f"{path} cannot be read ({error}); {_REPAIR_MARKER}")
             ) from error
         if schema != SCHEMA:
             message = f"{self.root} is in schema {schema}, this program reads {SCHEMA}; rebuild into a new directory"
@@ -167,13 +167,13 @@ class Store:
     def _unmarked(self) -> StoreForeignError | StoreMissingError:
         """The error for a directory without a marker and without versions of this schema."""
         if self.versions():
-            return StoreForeignError(f"{self.root / MARKER} is missing although there are versions; {_MEND_MARKER}")
+            return StoreForeignError(f"{self.root / MARKER} is missing although there are versions; {_REPAIR_MARKER}")
         # A rebuild that was killed while it made the directory ours leaves a marker that is not in place yet.
         # Events may come before the first rebuild, and what is made of them.
         ours = (self.root / name for name in (MARKER, *_OF_EVENTS))
         names = {entry.name for entry in self.root.iterdir()} - {scratch_path(path).name for path in ours}
         if names - {EVENTS_FOLDER, *_OF_EVENTS}:
-            message = f"{self.root} holds something else than an index (no {MARKER}); name another directory"
+            message = f"{self.root} is not an index (no {MARKER}); choose another directory"
             return StoreForeignError(message)
         what = "holds events and no index yet" if names else "is empty"
         return StoreMissingError(f"{self.root} {what}; run: shelfwise rebuild {self.root} FEED")
@@ -248,7 +248,7 @@ class Store:
             without_encoder = without_encoder or ServingVersion(manifest, messages, tuple(damaged), lost_encoder)
         if without_encoder:
             return without_encoder
-        raise StoreDamagedError("; ".join(notices) + "; no whole version is left: rebuild the index")
+        raise StoreDamagedError("; ".join(notices) + "; no intact version is left: rebuild the index")
 
     def _in_order(self, notices: list[str]) -> list[str]:
         """The current version, if the pointer names one, then the others, newest first."""

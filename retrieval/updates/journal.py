@@ -44,7 +44,7 @@ MAX_CALL_BYTES = 1_000_000_000
 """The most bytes of the changes of one append."""
 _WAIT_SECONDS = 10.0
 """For others that write; each holds the journal for some milliseconds."""
-_MENDER_WAIT_SECONDS = 1.0
+_REPAIR_WAIT_SECONDS = 1.0
 """For others that write, of who reads and finds one copy damaged."""
 _READER_WAIT_SECONDS = 0.1
 """For an append that is under way, or was not finished."""
@@ -225,10 +225,10 @@ class Journal:
             part = read_frames(copies.sources()[0], place, after)
         if not part.even and not part.frames:
             try:
-                with lock_folder(self._root, _READER_WAIT_SECONDS if part.waits else _MENDER_WAIT_SECONDS):
+                with lock_folder(self._root, _READER_WAIT_SECONDS if part.waits else _REPAIR_WAIT_SECONDS):
                     part = self._locked_next(place, after)
             except StoreLockedError:
-                # Who appends for so long has told nobody yet that it is taken.
+                # An append that takes this long has not been acknowledged yet.
                 if not part.waits:
                     raise
         if part.place.generation != self._known.generation or part.place.last > self._known.last:
@@ -252,7 +252,7 @@ def _identity(path: Path) -> tuple[int, ...]:
     try:
         state = path.stat()
     except OSError:
-        # What it is that stands in its way is told, or made good from the other copy, when both are read.
+        # The error is reported, or repaired from the other copy, when both are read.
         return ()
     return state.st_ino, state.st_size, state.st_mtime_ns
 
@@ -314,7 +314,7 @@ def _lock(folder: Path, descriptor: int, wait_seconds: float | None, what: str) 
             return fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait_seconds is None else fcntl.LOCK_NB))
         except BlockingIOError as error:
             if time.monotonic() >= until:
-                message = f"{what} of {folder} are being written by another process for {wait_seconds:g} s"
+                message = f"{what} of {folder} have been locked by another process for {wait_seconds:g} s"
                 raise StoreLockedError(f"{message}; try again") from error
         except OSError as error:
             raise StoreError(f"{folder} cannot be locked ({error.strerror}); keep it on a local disk") from error

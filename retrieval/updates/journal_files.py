@@ -65,7 +65,7 @@ class JournalCopy:
     def _open(self) -> None:
         state = os.fstat(self._file)
         if not stat.S_ISREG(state.st_mode):
-            raise UnreadableError("it is no file")
+            raise UnreadableError("it is not a file")
         self.size = state.st_size
         self.header = read_header(os.pread(self._file, HEADER_BYTES, 0))
 
@@ -205,7 +205,7 @@ def read_header(content: bytes) -> JournalHeader:
     packed = _unsealed(content, HEADER_BYTES, "its header")
     magic, schema, generation, discarded = _HEADER.unpack(packed)
     if magic != _MAGIC:
-        raise UnreadableError("it is no journal of live changes")
+        raise UnreadableError("it is not a journal of live changes")
     if schema > SCHEMA:
         message = f"the journal is in schema {schema}, this program reads {SCHEMA}; use the program that wrote it"
         raise StoreForeignError(message)

@@ -146,7 +146,7 @@ def _decode_update(path: Path, number: int, line: bytes) -> PendingUpdate:
         raise _damaged(path, f"line {number}: {error}") from error
     ids = {product.id for product in (stored.base, stored.live) if product is not None}
     if len(ids) != 1 or not line.endswith(b"\n"):
-        raise _damaged(path, f"line {number} is no whole change of one product")
+        raise _damaged(path, f"line {number} is not a complete change of one product")
     return PendingUpdate(ids.pop(), stored.base, stored.live)
 
 

@@ -274,9 +274,9 @@ def _show_erasure(done: ErasureReport) -> None:
     if not done.events:
         say("No events of this shopper were found; is the name spelled as in the log?")
     if done.is_complete:
-        say("Nothing of this shopper is left.", style="green")
+        say("No data of this shopper is left.", style="green")
     else:
-        say("Something is left: end what still reads or writes these events, and do it again.", style="bold red")
+        say("Some data is left: stop the processes that use these events, and try again.", style="bold red")
 
 
 def _show_expiry(done: ExpiryReport) -> None:

@@ -333,7 +333,7 @@ def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
         name, equals, value = each.partition("=")
         name = name.strip()
         if not equals or not name:
-            raise ChangeError(f"product {product_id!r}: {each!r} is no FIELD=VALUE, such as price=9.99", product_id)
+            raise ChangeError(f"product {product_id!r}: {each!r} is not FIELD=VALUE, such as price=9.99", product_id)
         given.setdefault(name, []).append(value)
     return {name: _parse_value(product_id, name, values) for name, values in given.items()}
 

@@ -204,7 +204,7 @@ def _show_rankers(listed: Rankers, index: Path) -> None:
         cure = f"; to serve one: shelfwise models rollback {index}" if listed.models else ""
         say(f"Rankers are switched off: results keep the merged order{cure}")
     elif listed.models and not listed.serving:
-        say("None serves: results keep the merged order.")
+        say("No ranker serves: results keep the merged order.")
 
 
 def _show_towers(listed: UserTowers, index: Path) -> None:
@@ -219,7 +219,7 @@ def _show_towers(listed: UserTowers, index: Path) -> None:
         _show_state(entry, "; ".join(entry.report.rejection_reasons) if entry.report else "")
     show_notices(map(printable, listed.notices))
     if not listed.serving:
-        say("None serves: recommendations do without one.")
+        say("No user tower serves: recommendations are made without one.")
 
 
 def _show_state(entry: ModelEntry[Any, Any], rejected: str) -> None:
@@ -398,10 +398,10 @@ def _show_tower(tower: StoredUserTower, serves: bool) -> None:
     say(f"{tower.name}, made {time_text(tower.report.created)}, for the encoder {printable(spec.encoder)}")
     say(f"trained on {printable(', '.join(f'{name} {value}' for name, value in spec.trained_on.items()))}")
     if spec.neighbour_weight:
-        count = f"count {spec.neighbour_weight:g}, an older product {spec.neighbour_decay:g} of the next newer one"
+        weights = f"weight {spec.neighbour_weight:g}, times {spec.neighbour_decay:g} for each newer product"
         if spec.neighbour_options and spec.neighbour_options.half_life:
-            count += f", and a choice half after {spec.neighbour_options.half_life:g} days"
-        say(f"what the same shoppers chose counts in it: neighbours {count}")
+            weights += f", half-life of a choice {spec.neighbour_options.half_life:g} days"
+        say(f"item neighbours: {weights}")
     show_tower_evaluation(tower, serves)
 
 

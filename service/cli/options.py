@@ -134,7 +134,7 @@ class TowerTrainingOptions:
     encoder: Annotated[str, Option(help="A model to begin with; by default the index's own.")] = ""
     from_catalog: Annotated[int, _up_to_a_million(help="Learn from so many queries generated from the catalog.")] = 0
     synthetic: Annotated[
-        int, _up_to_a_million(help="Add so many queries generated from products that nobody has searched for.")
+        int, _up_to_a_million(help="Number of queries to generate from products without searches.")
     ] = 0
     tune: Annotated[
         int, Option(help="Tune learning rate, temperature, margin, negatives first, in so many runs.", min=0, max=1_000)
@@ -252,12 +252,14 @@ def parse_ranks(text: str) -> tuple[int, int]:
     first, _, last = text.partition("-")
     if first.isdecimal() and last.isdecimal() and 1 <= int(first) <= int(last) <= 10_000:
         return int(first), int(last)
-    raise SettingError(f"--ranks: {text[:40]!r} is no range of ranks; write two numbers of 1 to 10000, such as 101-500")
+    raise SettingError(
+        f"--ranks: {text[:40]!r} is not a range of ranks; write two numbers of 1 to 10000, such as 101-500"
+    )
 
 
 def parse_dimensions(text: str) -> tuple[int, ...]:
     """The numbers of a list with commas, greatest first; raises SettingError for anything else."""
     parts = [part.strip() for part in text.split(",")] if text.strip() else []
     if not all(part.isdecimal() and 1 <= int(part) <= 10_000 for part in parts):
-        raise SettingError(f"--matryoshka: {text[:40]!r} is no list of dimensions; write numbers, such as 128,64")
+        raise SettingError(f"--matryoshka: {text[:40]!r} is not a list of dimensions; write numbers, such as 128,64")
     return tuple(sorted({int(part) for part in parts}, reverse=True))

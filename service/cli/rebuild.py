@@ -204,7 +204,7 @@ def _show_move(report: MoveReport) -> None:
     if report.published:
         say(version, f" is published and serves: {report.products:,} products, {where}.")
     elif report.restored:
-        say(version, " still serves; what the cluster had lost of it is restored.")
+        say(version, " still serves; its lost parts in the cluster are restored.")
     else:
         say(version, f" still serves: it is {where} already.")
 

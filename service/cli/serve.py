@@ -100,7 +100,7 @@ def list_keys(index: Index, settings: SettingsFile = None) -> None:
 
 def _show_keys(keys: list[StoredKey]) -> None:
     if not keys:
-        say("There is no key: only this machine is served.")
+        say("There is no key: only requests from this machine are answered.")
         return
     table = plain_table("id", "name", "scopes", "created", "expires", "filter")
     for key in keys:
@@ -139,7 +139,7 @@ def _scopes(text: str) -> tuple[Scope, ...]:
     names = [each.strip() for each in text.split(",") if each.strip()]
     unknown = [name for name in names if name not in set(Scope)]
     if unknown:
-        raise SettingError(f"{unknown[0]} is no scope; a key has one or more of {', '.join(Scope)}")
+        raise SettingError(f"{unknown[0]} is not a scope; a key has one or more of {', '.join(Scope)}")
     return tuple(Scope(name) for name in dict.fromkeys(names))
 
 

@@ -192,7 +192,7 @@ def _show_towers(done: TextTowersResult, index: Path) -> None:
         say(f"With all layers: {done.whole}")
     if published is not None and published.serves:
         say(f"{published.version} is published and serves, in {published.runtime}.")
-        say(f"What was trained on the vectors before serves no more: shelfwise learn {index}")
+        say(f"Models trained on the previous vectors no longer serve: shelfwise learn {index}")
         return
     if published is not None and published.report is not None:
         say(f"It does not serve: {'; '.join(published.report.rejection_reasons)}")

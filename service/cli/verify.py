@@ -295,7 +295,7 @@ def _check_rows(
                 tally.add(TEXT_KEYS_FILE, "another text than the one that became the vector", product.id)
         advance(1)
     if lines and next(lines, None) is not None:
-        problems.append(Problem(_LINES, "it goes on behind the last product"))
+        problems.append(Problem(_LINES, "it continues after the last product"))
     if parts.catalog is not None and is_readable:
         problems += _field_problems(parts.catalog, counter.catalog())
     return [*tally.problems(), *problems]

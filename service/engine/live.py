@@ -54,7 +54,7 @@ class ChangedProducts:
             return self.base[row]
         product = self.changed[row]
         if product is None:
-            raise IndexError(f"the product of row {row} is gone")
+            raise IndexError(f"the product of row {row} was deleted")
         return product
 
     def id_of(self, row: int) -> str:

@@ -175,7 +175,7 @@ class ServedRanker:
         if known and time.monotonic() < again:
             raise type(known)(str(known))
         if self._is_closed:
-            raise ModelError(f"{name} is not opened any more: the engine is closed")
+            raise ModelError(f"{name} cannot be opened: the engine is closed")
         try:
             made = self._at_work(self._registry.servable(name, encoding))
         except (ShelfwiseError, OSError) as error:
@@ -316,10 +316,10 @@ class ServedUserTower:
                 encoder = OnnxEncoder(tower.folder / MODEL_FILE)
                 opened = OpenedUserTower(tower.name, tower.spec, read_table(tower), encoder)
         except (ShelfwiseError, OSError) as error:
-            self.notices = (f"recommendations do without a user tower: {error}",)
+            self.notices = (f"recommendations are made without a user tower: {error}",)
         self._serving = opened
         try:
             self.fallback = fallback_method(self._store)
         except ModelDamagedError as error:
             self.fallback = "near"
-            self.notices = (*self.notices, f"without a user tower, what is near is recommended: {error}")
+            self.notices = (*self.notices, f"the nearest products are recommended, without a user tower: {error}")

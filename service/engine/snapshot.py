@@ -138,7 +138,7 @@ class Products(Protocol):
 
 
 class NullKeywordIndex(SequentialQueries):
-    """A keyword index whose cluster does not answer: it finds no words, and filters the products that the vectors find
+    """A keyword index whose cluster does not respond: it finds no words, and filters the products that the vectors find
     by their stored records. A selection is the rows that it names."""
 
     def __init__(self, products: Products, catalog: FieldCatalog) -> None:
@@ -157,7 +157,7 @@ class NullKeywordIndex(SequentialQueries):
         self.check_changeable()
 
     def check_changeable(self) -> NoReturn:
-        raise ClusterUnavailableError("the cluster does not answer, so nothing can be changed now")
+        raise ClusterUnavailableError("the cluster does not respond, so nothing can be changed now")
 
     def search(self, _groups: tuple[TermGroup, ...], _limit: int, _where: Condition | None = None, /) -> Matches:
         return NO_MATCHES
@@ -249,7 +249,7 @@ _TRIES = 3
 def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | None = None) -> Snapshot:
     """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
 
-    A cluster that does not answer is no reason not to open: a notice says so. Raises StoreMissingError,
+    A cluster that does not respond is no reason not to open: a notice says so. Raises StoreMissingError,
     StoreForeignError or StoreDamagedError for a directory that cannot serve, or whose cluster lacks the version,
     EncoderError where the model cannot be loaded or makes other vectors, ClusterRefusedError where the cluster refuses.
     """

@@ -144,7 +144,7 @@ def roll_back(store: Store, name: str = "", cluster: ClusterVersions | None = No
         except (StoreDamagedError, StoreForeignError) as error:
             passed_over.append(str(error))
     there = "; ".join(passed_over) or f"it holds {', '.join(store.versions()) or 'none'}"
-    raise UnknownVersionError(f"{store.root} has no whole version before {before or 'the current one'}: {there}")
+    raise UnknownVersionError(f"{store.root} has no intact version before {before or 'the current one'}: {there}")
 
 
 def _serve(store: Store, name: str, cluster: ClusterVersions | None) -> Manifest:

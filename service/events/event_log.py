@@ -122,7 +122,7 @@ def rejects_time(path: Path) -> datetime:
     try:
         return datetime.strptime(path.stem, _REJECTS_TIME).replace(tzinfo=UTC)
     except ValueError as error:
-        raise StoreForeignError(f"{path} was not rejected by an import; move it away") from error
+        raise StoreForeignError(f"{path} was not written by an import; move it away") from error
 
 
 def reject_files(folder: Path) -> list[Path]:
@@ -203,7 +203,9 @@ def move_events(source: EventStore, target: EventStore, advance: Callable[[int],
             for batch in table.iter_slices(_BATCH):
                 appended = target.append(stored_events(batch))
                 if appended.conflicts:
-                    raise StoreError(f"{len(appended.conflicts):,} ids are other events' there; nothing was removed")
+                    raise StoreError(
+                        f"{len(appended.conflicts):,} ids belong to other events at the target; nothing was removed"
+                    )
                 moved += appended.added
                 repeated += appended.duplicates
                 advance(batch.height)

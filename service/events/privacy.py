@@ -63,7 +63,9 @@ def erase_pseudonyms(
     try:
         renew()
     except StoreLockedError as error:
-        message = f"{events:,} events were removed, and tables still have the shopper: {error}; then forget again"
+        message = (
+            f"{events:,} events were removed, but tables still contain the shopper: {error}; then run forget again"
+        )
         raise StoreLockedError(message) from error
     files = sorted(path for path in log.folder.rglob("*") if path.is_file())
     needles = [pseudonym.encode() for pseudonym in pseudonyms]

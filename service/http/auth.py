@@ -210,7 +210,7 @@ def narrow_key(key: str, *, scopes: tuple[Scope, ...] = (), filters: str = "", e
     except ValueError:
         secret = b""
     if not key.startswith(_PREFIX) or len(secret) != _SECRET_BYTES:
-        raise SettingError("this is no complete key: one begins with sw_ and was printed when it was made")
+        raise SettingError("this is not a complete key: a key begins with sw_ and is printed when it is created")
     parse_filter(filters)
     restriction = _KeyRestriction(identity, scopes, filters, 0 if expires is None else int(expires.timestamp()))
     payload = msgspec.json.encode(restriction)

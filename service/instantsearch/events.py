@@ -120,7 +120,7 @@ def _time(value: object) -> datetime | None:
     try:
         return datetime.fromtimestamp(value / 1_000, UTC)
     except (OverflowError, OSError, ValueError):
-        raise EventError("bad timestamp", f"{value:g} is no time in milliseconds since 1970") from None
+        raise EventError("bad timestamp", f"{value:g} is not a time in milliseconds since 1970") from None
 
 
 def _quantity(value: object) -> int | None:

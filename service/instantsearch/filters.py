@@ -282,5 +282,7 @@ def _compare(attribute: ProtocolAttribute, operator: str, number: float) -> Filt
         try:
             value = datetime.fromtimestamp(number, UTC).isoformat()
         except (OverflowError, OSError, ValueError):
-            raise QueryError(f"{number:g} is no time in seconds since 1970, which {attribute.info.name} has") from None
+            raise QueryError(
+                f"{number:g} is not a time in seconds since 1970, which {attribute.info.name} has"
+            ) from None
     return Comparison(attribute.info.name, _OPERATORS[operator], value)

@@ -329,5 +329,5 @@ def parse_sort(index: str, catalog: FieldCatalog) -> str:
             info = catalog.fields.get(name)
             if info and info.is_numeric:
                 return f"-{name}" if found["order"] == "desc" else name
-    message = f"{index!r} ends as an order does, and there is no numeric field {ends[-1]!r} to sort by"
+    message = f"{index!r} ends with a sort order, but there is no numeric field {ends[-1]!r} to sort by"
     raise UnknownFieldError(message, ends[-1])

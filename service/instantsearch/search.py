@@ -255,7 +255,7 @@ def hit_window(search: ProtocolSearch) -> HitWindow:
     if offset % length == 0:
         return HitWindow(offset // length + 1, length)
     if offset + length > MAX_SIZE:
-        raise QueryError(f"offset {offset} is no multiple of length {length}, so both may reach to {MAX_SIZE}")
+        raise QueryError(f"offset {offset} is not a multiple of length {length}, so both may reach to {MAX_SIZE}")
     return HitWindow(1, offset + length, offset)
 
 

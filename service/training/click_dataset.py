@@ -47,7 +47,7 @@ class TrialOptions:
     """What a trial is made of."""
 
     now: float
-    """Seconds since 1970: what the ages of products are told from."""
+    """Seconds since 1970, the reference time of product ages."""
     depth: int = 100
     """Candidates of each query: what serving reranks."""
     queries: int = 3_000
@@ -76,7 +76,7 @@ class ClickTrial:
     query_of_list: NDArray[np.int64]
     """(lists,): the query of each."""
     place_of: NDArray[np.int64]
-    """(pairs,): where each pair of the log stands among all candidates (m,); -1 for none."""
+    """(pairs,): index of each pair of the log among all candidates (m,); -1 for none."""
 
     def shown_scores(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """(lists, depth): the scores (m,) of what was shown."""
@@ -164,7 +164,7 @@ def _rows(snapshot: Snapshot, products: pl.Series) -> NDArray[np.int64]:
 
 
 def _placed(lists: CandidateLists, numbers: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(pairs,): where the candidate of each list's number and row stands among all; -1 for none."""
+    """(pairs,): index of the candidate of each list's number and row among all; -1 for none."""
     if not len(lists.rows):
         return np.full(len(rows), -1)
     width = max(int(lists.rows.max()), int(rows.max(initial=0))) + 1
@@ -223,7 +223,7 @@ class ClickTrainingSet:
     evidence: ClickEvidence
     """Of the first period."""
     predictions: tuple[HeldOutFit, ...]
-    """How well its click model foretells the clicks of the second one."""
+    """How well its click model predicts the clicks of the second one."""
     clicks: ClickLists
     data: ClickData
     validating: ClickTrial

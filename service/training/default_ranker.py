@@ -66,7 +66,7 @@ def train_default(indexes: Sequence[Path], target: Path, options: DefaultOptions
     exists, and what `service.training.training_session.train_from_catalog` does.
     """
     if len(indexes) < 2:
-        raise TrainingError("a ranker that is to carry over learns from two catalogs at least")
+        raise TrainingError("a default ranker needs at least two catalogs")
     stores = [_store(root, options, progress) for root in indexes]
     if len(kinds := sorted({store.encoder for store in stores})) > 1:
         raise TrainingError(f"the indexes have different encoders: {', '.join(kinds)}; rebuild them with one")
@@ -110,8 +110,8 @@ def _store(root: Path, options: DefaultOptions, progress: Progress) -> _CatalogS
 
 
 def _of_words(features: Floats) -> Floats:
-    """The features (m, F) without what only some catalogs tell, such as prices: that would tell catalogs apart, and
-    mean something else in a store where some products have it. What never varies counts for nothing, later, too."""
+    """The features (m, F) without those that only some catalogs have, such as prices: they would identify the catalog
+    and mean something else in a store where some products have them. A constant feature is ignored later, too."""
     kept = features.copy()
     kept[:, [FEATURES.index(name) for name in SIGNALS if name != "has_states"]] = 0
     return kept

@@ -110,7 +110,7 @@ def click_ranker(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Start:
-    """What training begins with: the ranker that serves, or a new one where that is nobody's own."""
+    """The initial network: that of the serving ranker, or a new one where the shipped ranker serves."""
 
     network: RankerNetwork
     """Without a history."""

@@ -155,7 +155,7 @@ def prune_ranker(root: Path, parent: StoredRanker, options: RankerPruningOptions
     """
     registry, name = ranker_store(root), parent.name
     if options.publish and parent.report.rejection_reasons:
-        raise ModelRefusedError(f"{name} was rejected: nothing that is made of it may serve; leave --publish out")
+        raise ModelRefusedError(f"{name} was rejected: a model derived from it may not serve; omit --publish")
     network = load_network(parent.folder / WEIGHTS_FILE)
     precision, left = options.precision or parent.spec.precision, complete_target(options.target, network.shape)
     if left == complete_target(PruningTarget(), network.shape) and precision == parent.spec.precision:

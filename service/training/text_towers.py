@@ -71,7 +71,7 @@ _RUN = re.compile(rf"{_NAME}[0-9a-f]{{16}}")
 """Only folders of such a name are runs, and may be removed."""
 _CLAIM_FILE = "folder.json"
 _STALE_SECONDS = 14 * 24 * 3_600.0
-"""Seconds after which a run that nobody went on with is removed."""
+"""Seconds after which an unfinished run is removed."""
 
 
 def new_folder(work: Path) -> Path:
@@ -117,7 +117,7 @@ def unfinished(work: Path) -> set[Path]:
 
 
 def remove_stale_runs(work: Path, run: Path) -> None:
-    """Removes all runs but this one that nobody went on with for long."""
+    """Removes old unfinished runs except this one."""
     for other in _runs(work):
         if other != run and time.time() - other.stat().st_mtime > _STALE_SECONDS:
             shutil.rmtree(other)
@@ -153,7 +153,7 @@ class TextTowersRequest:
     paraphrases: bool = False
     """Also train queries by the answers of those that shoppers replaced them by; only where clicks train."""
     synthetic: int = 0
-    """The number of synthetic queries, of products that nobody has searched, besides judgments or clicks."""
+    """The number of synthetic queries, of products without searches, in addition to judgments or clicks."""
     encoder: str = ""
     """A model's name or folder to begin with; the index's own by default."""
     teacher: str = ""

@@ -1,4 +1,4 @@
-"""A bounded search for how to train the towers of a store: some short trainings, each told by those before it.
+"""A bounded search for how to train the towers of a store: short trainings, each guided by the previous ones.
 
 STORE/training/tuning-0123456789abcdef.db    the study, as optuna keeps it
 """

@@ -56,7 +56,7 @@ class FreshTables:
     settings: Settings
     snapshot: Snapshot
     work: Path
-    """A folder that nobody else works in."""
+    """A folder that no other process uses."""
     built: float
     """When the version was built; see `working`."""
     derived: DerivedTables

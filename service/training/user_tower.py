@@ -397,7 +397,7 @@ class TowerGate:
             "shoppers of 1 act": acts == 1,
             "of 2 to 5": (acts >= 2) & (acts <= 5),
             "of more": acts > 5,
-            "products that nobody had chosen": chosen == 0,
+            "products without earlier choices": chosen == 0,
             "chosen 1 to 10 times": (chosen >= 1) & (chosen <= 10),
             "chosen more often": chosen > 10,
         }

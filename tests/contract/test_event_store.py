@@ -1,4 +1,4 @@
-"""What every store of events, opened once or anew for everything, must do. A store joins by a place in `BACKENDS`."""
+"""The contract of every event store, kept open or reopened for each call. `BACKENDS` lists the stores."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class TestAppend:
         "other", [{"product_id": "other"}, {"time": at(1, 1)}, {"time": at(0)}, {"kind": "query"}, {"position": 1}]
     )
     def test_different_event_with_known_id_is_rejected(self, store: EventStore, other: dict[str, object]) -> None:
-        """Also where it belongs to another month, or would stand in another index."""
+        """Also in another month, and so in another index."""
         store.append([event(1)])
         differing = event(1)._replace(**other)  # type: ignore[arg-type]
         assert store.append([event(2), differing, event(1), differing]) == AppendResult(1, 1, (1, 3))

@@ -66,7 +66,7 @@ def tantivy(products: Sequence[Product]) -> Iterator[Opened]:
 
 
 def as_they_were(products: Sequence[Product]) -> list[Product]:
-    """The products before every second of them changed, and one more that is gone now."""
+    """The products before every second one changed, and one that is deleted now."""
     other = Product("", "saw of another make", brand="Bosch", price=9.99, attributes={"colour": "red"})
     were = [dataclasses.replace(other, id=each.id) if row % 2 else each for row, each in enumerate(products)]
     return [*were, dataclasses.replace(other, id="zz")]

@@ -1,4 +1,4 @@
-"""What every encoder, and its stored copy, must tell of a text's tokens: each runtime, each model that ships."""
+"""The contract of token encoders and their stored copies, for each runtime and each shipped model."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEXTS = (
     "garden hose " * 200,
 )
 EXACT = {"onnx-int8": 0.0, "onnx-fp32": 1e-5, "torch": 1e-5}
-"""How much a vector may move with what is encoded beside it."""
+"""The largest change of a vector by other texts of its batch."""
 
 
 @remembered

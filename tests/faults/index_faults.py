@@ -369,7 +369,7 @@ class Life:
             raise WrongError(f"{work.kind} failed with an error for programmers: {ended.error}")
 
     def _check_follower(self, follower: SearchEngine, dice: random.Random) -> None:
-        """An engine that was open all the while takes up what came of the work."""
+        """An engine that was open during the work loads its result."""
         until = time.monotonic() + _FOLLOW_SECONDS
         while True:
             follower.reload_if_changed()

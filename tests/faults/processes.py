@@ -172,7 +172,7 @@ def _ended(work: Work, interruption: Interruption) -> Ended:
 
 
 def _receive(listener: Connection, messages: list[tuple[str, Any]], seconds: float) -> bool:
-    """Takes what a process tells in so many seconds; whether it came to its end."""
+    """Receives the messages of a process for some seconds; returns whether it ended."""
     until = time.monotonic() + seconds
     try:
         while listener.poll(max(0.0, until - time.monotonic())):
@@ -389,7 +389,7 @@ class Truth:
         return catalog
 
     def rebuilt(self, feed: Catalog, encoder: str) -> Version:
-        """The version that a rebuild makes of a feed now: a live value stands until the feed has another one."""
+        """The version that a rebuild of the feed would publish: a live value is kept until the feed value changes."""
         before, live = self.versions[self.serving].feed if self.versions else {}, {}
         if self.versions:
             live = self.served(self.serving)

@@ -197,7 +197,7 @@ class TestInterruption:
 
                 with monkeypatch.context() as cutting:
                     cutting.setattr(EventIndexes, "write", cut)
-                    with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                    with pytest.raises(ClusterUnavailableError, match="does not respond"):
                         store.append(self.EVENTS)
                 proxy.switch(Mode.FORWARD)
                 again = appended_at_last(store, self.EVENTS)
@@ -230,7 +230,7 @@ class TestInterruption:
                 months = store.read(-EVER, EVER)
                 next(months)
                 proxy.switch(Mode.REFUSE)
-                with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                with pytest.raises(ClusterUnavailableError, match="does not respond"):
                     next(months)
 
 
@@ -318,7 +318,7 @@ class TestForeignIndexes:
                 assert server.request("PUT", f"/{theirs}/_alias/ubi_events-{alias}").status == 200
                 attempts: tuple[Callable[[], int], ...] = (lambda: store.forget([ANNA]), lambda: store.expire(EVER))
                 for attempt in attempts:
-                    with pytest.raises(ClusterRefusedError, match=f"{theirs} is no index of events"):
+                    with pytest.raises(ClusterRefusedError, match=f"{theirs} is not an event index"):
                         attempt()
                 assert cluster.count(theirs) == 1
             finally:

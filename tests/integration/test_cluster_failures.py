@@ -1,4 +1,4 @@
-"""A cluster that is gone, slow, refuses, or loses nodes: searches go on and say what is missing."""
+"""A cluster that is unavailable, slow, refuses requests or loses nodes: searches continue and are marked degraded."""
 
 from __future__ import annotations
 
@@ -227,17 +227,17 @@ class TestSlow:
             with closing(Cluster(settings)) as cluster, ThreadPoolExecutor(1) as thread:
                 proxy.switch(Mode.REFUSE)
                 for _ in range(3):
-                    with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                    with pytest.raises(ClusterUnavailableError, match="does not respond"):
                         cluster.search("none", [EVERYTHING])
                 proxy.switch(Mode.SILENT)
                 time.sleep(_REST_SECONDS + 0.5)
                 waiting = thread.submit(cluster.search, "none", [EVERYTHING])
                 time.sleep(1)
-                with pytest.raises(ClusterUnavailableError, match="is left alone"):
+                with pytest.raises(ClusterUnavailableError, match="requests to it are paused"):
                     cluster.search("none", [EVERYTHING])
                 assert not waiting.done()
                 proxy.switch(Mode.REFUSE)
-                with pytest.raises(ClusterUnavailableError, match="does not answer"):
+                with pytest.raises(ClusterUnavailableError, match="does not respond"):
                     waiting.result()
 
 
@@ -455,7 +455,7 @@ SHARDS = "filter_path=routing_table.indices.*.shards.*.node,routing_table.indice
 
 @pytest.fixture
 def three_nodes(elasticsearch: Server) -> Iterator[Server]:
-    """A cluster that a test may harm; the other server shows that this machine can run one."""
+    """A cluster that a test may damage; the other server shows that this machine can run one."""
     with start(Options(nodes=3)) as server:
         yield server
 

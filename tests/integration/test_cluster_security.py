@@ -48,7 +48,7 @@ REFUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """An index whose words are in the secured server, put there by somebody who may do everything."""
+    """An index whose keyword index is in the secured server, created by an administrator."""
 
     index: Path
     server: Server
@@ -88,7 +88,7 @@ def served(demo_index: Path, tmp_path: Path, secured_elasticsearch: Server) -> I
 
 
 def rebuilt(root: Path, settings: Settings) -> None:
-    """A rebuild of a feed that is not there: nobody gets so far as to miss it."""
+    """A rebuild of a missing feed: it fails before the feed is read."""
     rebuild(root, RebuildOptions(("no-such-feed.jsonl",), root / "cache", encoder=ENCODER, cluster=settings.cluster))
 
 
@@ -195,7 +195,7 @@ class TestReadOnlyUser:
         assert served.server.request("DELETE", f"/{served.name}/_alias/{alias}").status == 200
         with served.opened(served.reader) as reading:
             (notice,) = reading.notices
-            assert notice.startswith(f"the alias {alias} names nothing, {served.name} serves; it cannot be put right: ")
+            assert notice.startswith(f"the alias {alias} names nothing, {served.name} serves; it cannot be corrected: ")
             assert "user [reader]" in notice
             assert len(ids(reading)) == 600
         assert served.named() == []

@@ -715,7 +715,7 @@ def made(cluster: Cluster) -> Iterator[tuple[str, list[str]]]:
 
 
 def test_concurrent_alias_moves_end_with_one_index(cluster: Cluster, made: tuple[str, list[str]]) -> None:
-    """One was told that the alias was missing on the index that it wanted to take it from."""
+    """One call failed because the alias was missing on the index from which it was to be removed."""
     alias, names = made
     with ThreadPoolExecutor(4) as executor:
         for _ in range(10):

@@ -43,7 +43,7 @@ def append_until_killed(root: Path, writer: str, channel: Connection) -> None:
 
 
 def kill_writers(root: Path, link: Connection) -> None:
-    """For each moment that it is sent, starts writers, kills them that much later, and sends what they were told.
+    """For each delay received, starts writers, kills them after the delay, and sends the acknowledged changes.
 
     A process of its own because it has no threads, so that the writers can be forked from it, which takes no time.
     """

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 SETTINGS = Settings(backend="embedded")
 VISITS = 300
 LOVED, FIRST = 4, 1
-"""The place of the product that most of them choose, and of the one that some choose because it stands first."""
+"""The place of the product that most of them choose, and of the one that some choose because it is first."""
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def recording(visit: Visit) -> Recording:
 
 
 def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
-    """The same visit by somebody else, who chooses the product that is loved, or, one in five, the first one."""
+    """The same visit by another shopper, who chooses the preferred product, or, one in five, the first one."""
     names = {"shopper": uuid4().hex, "session": uuid4().hex}
     searches = [each | (names if each.get("shopper") else {}) for each in made.search["searches"]]
     answer = client.post("/v1/multi-search", json={"searches": searches}).raise_for_status().json()["results"][0]

@@ -327,7 +327,7 @@ class TestReencoding:
 
 
 class TestFromCatalog:
-    """Trained on queries made from the products, by an encoder that hardly told them apart."""
+    """Trained on synthetic queries, from an encoder that hardly distinguished the products."""
 
     @pytest.fixture
     def untrained_index(self, root: Path, cache: Path) -> Path:

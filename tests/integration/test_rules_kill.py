@@ -1,4 +1,4 @@
-"""Processes that change rules and are killed in the middle of it: a change that was told is there, no other in part."""
+"""Processes that are killed while they change rules: acknowledged changes are stored, no change is stored in part."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store page in a real browser: what shoppers see and do, what is told of it, and what is not."""
+"""The store page in a real browser: what shoppers see and do, and which events are recorded."""
 
 from __future__ import annotations
 

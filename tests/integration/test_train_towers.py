@@ -203,7 +203,7 @@ def test_tuning_runs_short_trainings_first(root: Path) -> None:
         ("--encoder {root}/no-such-model", EncoderUnavailableError, ""),
         ("--judgments {root}/bad.tsv", TrainingError, "all judgments have the grade 0"),
         *(
-            (f"--ranks {each}", SettingError, "--ranks: .* is no range of ranks")
+            (f"--ranks {each}", SettingError, "--ranks: .* is not a range of ranks")
             for each in ("500-101", "0-10", "many", "5")
         ),
         ("--near-misses 0.5 --negatives 0", SettingError, "--near-misses 0.5 with --negatives 0: .* name 1 or more"),

@@ -1,4 +1,4 @@
-"""Requests at their own pace to a real service, and what is told of their answers."""
+"""Requests at a fixed rate to a real service, and the report of the responses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The words of a version: what a catalog gives, and what is told of damaged files."""
+"""The words of a version: from a catalog, and errors for damaged files."""
 
 from __future__ import annotations
 

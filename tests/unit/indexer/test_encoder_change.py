@@ -1,4 +1,4 @@
-"""Which texts a rebuild encodes: with another encoder all, once; with the same one only what nobody encoded before."""
+"""Texts that a rebuild encodes: all of them with another encoder, only new ones with the same encoder."""
 
 from __future__ import annotations
 

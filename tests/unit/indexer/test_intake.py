@@ -154,7 +154,7 @@ def test_truncated_feed_error_names_the_line(tmp_path: Path, monkeypatch: pytest
     lines = [product_to_json(dataclasses.replace(Product("", f"drill {n * 7919}"), id=f"p{n}")) for n in range(9_000)]
     packed = gzip.compress(b"\n".join(lines))
     path.write_bytes(packed[: len(packed) // 2])
-    with pytest.raises(FeedError, match=r"breaks off after line [1-9][\d,]*"):
+    with pytest.raises(FeedError, match=r"cannot be read after line [1-9][\d,]*"):
         take_in([path], tmp_path / "work", workers=2)
 
 

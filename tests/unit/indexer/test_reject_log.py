@@ -1,4 +1,4 @@
-"""Rows that are rejected: told with line and reason, kept as a feed, and products once they are repaired."""
+"""Rejected rows: reported with line and reason, written as a feed, and products after a repair."""
 
 from __future__ import annotations
 

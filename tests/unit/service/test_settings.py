@@ -200,7 +200,7 @@ class TestFile:
     )
     def test_invalid_toml_file_is_named(self, file: Path, content: bytes) -> None:
         file.write_bytes(content)
-        assert f"the settings {file} are no TOML" in refusal(file, {})
+        assert f"the settings {file} are not valid TOML" in refusal(file, {})
 
     def test_byte_order_mark_is_accepted(self, file: Path) -> None:
         file.write_bytes(b'\xef\xbb\xbfvectors = "faiss"')
@@ -231,7 +231,7 @@ class TestUnknownNames:
     )
     def test_unknown_name_in_the_environment_is_refused(self, name: str, correction: str) -> None:
         message = refusal(None, {name: SECRET})
-        assert message.startswith(f"{name} in the environment is no setting; did you mean {correction}")
+        assert message.startswith(f"{name} in the environment is not a setting; did you mean {correction}")
 
     def test_unknown_name_in_a_table_of_the_environment_is_refused(self) -> None:
         message = refusal(None, {"SHELFWISE_ELASTICSEARCH__PASSWORT": SECRET})

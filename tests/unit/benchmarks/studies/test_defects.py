@@ -1,4 +1,4 @@
-"""The checker tells every planted kind of defect at its rows, and says nothing of the clean half."""
+"""The checker reports every planted kind of defect at its rows, and nothing in the clean half."""
 
 from __future__ import annotations
 

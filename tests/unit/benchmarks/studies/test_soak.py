@@ -1,4 +1,4 @@
-"""A mixed load on a real service, and a ledger that tells what is not as it was acknowledged."""
+"""A mixed load on a real service, and a ledger that reports responses without acknowledged changes."""
 
 from __future__ import annotations
 

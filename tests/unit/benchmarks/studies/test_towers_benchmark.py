@@ -36,7 +36,7 @@ OPTIONS = TextTowerOptions(
 
 @pytest.fixture(scope="module")
 def root(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An index, and beside it the encoder that it is made with."""
+    """An index and its encoder."""
     folder = tmp_path_factory.mktemp("towers")
     feed = write_feed(folder / "feed.jsonl", PRODUCTS)
     encoder = str(make_encoder(folder / "tiny"))

@@ -226,7 +226,7 @@ ROWS_WITHOUT_HEADER = (
 @pytest.mark.parametrize("row", [*ROWS_WITHOUT_HEADER.split("|"), "x," * 30 + "jo doe,7"])
 def test_data_row_in_place_of_the_header_is_not_shown(log: Log, row: str) -> None:
     message = log.take_broken(log.write(f"{row}\n{row}\n", "events.csv"))
-    assert "the first line is no header" in message
+    assert "the first line is not a header" in message
     assert not any(cell in message.removeprefix(str(log.folder)) for cell in row.split(",") if len(cell) > 1)
 
 
@@ -235,7 +235,7 @@ def test_first_line_of_an_unknown_file_is_masked(log: Log) -> None:
     assert "jo.doe" not in log.take_broken(path)
     with pytest.raises(FeedError) as caught:
         log.take(log.write("jo.doe@example.com \x07\n"), format="csv")
-    assert "is no header of a table" in str(caught.value)
+    assert "is not a table header" in str(caught.value)
     assert "jo.doe" not in str(caught.value)
 
 
@@ -295,7 +295,7 @@ def test_events_before_a_truncation_are_stored(log: Log) -> None:
     whole = gzip.compress(lines([{**row, "query": f"{number * 7919:x}"} for number, row in enumerate(clicks(9_000))]))
     bad = log.write(whole[: len(whole) // 2])
     message = log.take_broken(bad)
-    assert "breaks off after line" in message
+    assert "cannot be read after line" in message
     stored = log.stored
     assert 1_000 < len(stored) < 9_000
     report = log.take(log.write(whole))

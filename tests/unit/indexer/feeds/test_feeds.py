@@ -90,7 +90,7 @@ class TestFiles:
         assert 0 < len(outcome.rows) <= 20_000
         assert outcome.ids == [str(number) for number in range(len(outcome.rows))]
         assert not outcome.rejected, "the piece of a line before the break is no row"
-        assert f"feed: breaks off after line {len(outcome.rows):,}: " in outcome.error
+        assert f"feed: cannot be read after line {len(outcome.rows):,}: " in outcome.error
 
     @pytest.mark.parametrize(
         "pack", [gzip.compress, lambda content: zstandard.ZstdCompressor(write_checksum=True).compress(content)]
@@ -98,11 +98,11 @@ class TestFiles:
     def test_damaged_file_raises(self, tmp_path: Path, pack: Pack) -> None:
         packed = bytearray(pack(lines(20_000)))
         packed[len(packed) // 2] ^= 0xFF
-        assert "breaks off after line" in read_bytes(tmp_path, bytes(packed)).error
+        assert "cannot be read after line" in read_bytes(tmp_path, bytes(packed)).error
 
     def test_trailing_bytes_after_gzip_are_refused(self, tmp_path: Path) -> None:
         outcome = read_bytes(tmp_path, gzip.compress(lines(3)) + b"rubbish")
-        assert (len(outcome.rows), "breaks off after line 3" in outcome.error) == (3, True)
+        assert (len(outcome.rows), "cannot be read after line 3" in outcome.error) == (3, True)
 
     @pytest.mark.parametrize(
         ("content", "fault"),

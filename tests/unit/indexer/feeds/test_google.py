@@ -117,12 +117,12 @@ def test_entities_are_never_expanded(tmp_path: Path, declaration: str) -> None:
 @pytest.mark.parametrize(
     ("content", "fault"),
     [
-        (feed(item(1))[:-20], "breaks off after line "),
-        (feed(item(1), item(2, "a & b")), "breaks off after line 2: not well-formed XML"),
-        (feed(item(1), item(2, "a&nbsp;b")), "breaks off after line 2: not well-formed XML: undefined entity"),
-        (feed(item(1), item(2, "\x01")), "breaks off after line 2"),
+        (feed(item(1))[:-20], "cannot be read after line "),
+        (feed(item(1), item(2, "a & b")), "cannot be read after line 2: not well-formed XML"),
+        (feed(item(1), item(2, "a&nbsp;b")), "cannot be read after line 2: not well-formed XML: undefined entity"),
+        (feed(item(1), item(2, "\x01")), "cannot be read after line 2"),
         (feed(item(1)).replace(b' xmlns:g="http://base.google.com/ns/1.0"', b""), "unbound prefix"),
-        (b"<products><product/></products>", "line 1: the root element is <products>; what is read is RSS 2.0 and"),
+        (b"<products><product/></products>", "line 1: the root element is <products>; RSS 2.0 and Atom"),
         (b"<html><body>", "line 1: the root element is <html>"),
         (b"<rss>" + b"<a>" * 40, "line 1: elements are more than 32 deep"),
         (b"<rss>" + b"".join(b"<a%d/>" % n for n in range(10_100)), "more than 10,000 names of elements"),
@@ -138,7 +138,7 @@ def test_malformed_xml_error_has_the_line(tmp_path: Path, content: bytes, fault:
 def test_items_before_a_truncation_are_read(tmp_path: Path) -> None:
     outcome = read_bytes(tmp_path, feed(*(item(n) for n in range(300)), "<item>", "&"))
     assert outcome.ids == [str(n) for n in range(300)]
-    assert "breaks off after line 301" in outcome.error
+    assert "cannot be read after line 301" in outcome.error
 
 
 def test_item_over_1_mb_is_rejected_and_reading_continues(tmp_path: Path) -> None:

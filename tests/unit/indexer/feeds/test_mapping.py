@@ -57,7 +57,7 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
         ("price={unit = 'cents'}", "expected a field, a value"),
         ("price={value = 2024-01-31}", "expected a field, a value"),
         ("price={from = 'cost'}", "expected a name, a list of names, or a table of field, unit and value"),
-        ("price={", "is no TOML value"),
+        ("price={", "is not a TOML value"),
         ("price=[3]", "expected a name, a list of names"),
     ],
 )

@@ -77,7 +77,7 @@ def test_file_without_an_id_suggests_a_mapping(tmp_path: Path) -> None:
 
 def test_truncated_file_raises(tmp_path: Path) -> None:
     for content in (CONTENT[:-1], CONTENT[:50], b"PAR1\x15\x04"):
-        assert "breaks off after line 0" in read_bytes(tmp_path, content).error
+        assert "cannot be read after line 0" in read_bytes(tmp_path, content).error
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)

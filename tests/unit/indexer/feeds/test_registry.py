@@ -1,4 +1,4 @@
-"""Recognition: every format is told by what is in the feed, packed or not, and what is none is refused by name."""
+"""Format detection from the content, compressed or not; other files are refused by name."""
 
 from __future__ import annotations
 

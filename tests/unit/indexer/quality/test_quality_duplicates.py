@@ -1,4 +1,4 @@
-"""Copies, near copies and values that should be unique: found wherever they stand, and nothing else."""
+"""Duplicates, near duplicates and values that should be unique: all are found, and nothing else."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ def test_no_data_gives_no_interval() -> None:
 
 
 def test_few_data_without_events_give_a_wide_interval() -> None:
-    """Of 150 shoppers of each none has bought anything: three in a hundred may do so all the same."""
+    """None of 150 shoppers of each variant has bought anything; the true rate may still be three percent."""
     second = np.repeat([0.0, 1.0], 150)
     found = ratio_difference(RatioSums(np.zeros(300), 1 - second), RatioSums(np.zeros(300), second), planned=1_000)
     assert found is not None

@@ -1,4 +1,4 @@
-"""Pruning: what is left scores as before but for what was taken away, in whose place stands its mean."""
+"""Pruning: the scores are those with every pruned part replaced by its mean."""
 
 from __future__ import annotations
 
@@ -193,11 +193,11 @@ def test_pruned_network_is_stored_exported_and_loaded(by: RankerNetwork, found: 
 @pytest.mark.parametrize(
     ("left", "why"),
     [
-        (PruningTarget(heads=0), "0 heads cannot be left of this ranker: it can be 1 to 4"),
-        (PruningTarget(heads=5), "5 heads cannot be left of this ranker: it can be 1 to 4"),
-        (PruningTarget(feed_forward=-1), "-1 feed-forward units cannot be left of this ranker: it can be 0 to 12"),
+        (PruningTarget(heads=0), "0 heads cannot be kept in this ranker; allowed are 1 to 4"),
+        (PruningTarget(heads=5), "5 heads cannot be kept in this ranker; allowed are 1 to 4"),
+        (PruningTarget(feed_forward=-1), "-1 feed-forward units cannot be kept in this ranker; allowed are 0 to 12"),
         (PruningTarget(feed_forward=13), "13 feed-forward units"),
-        (PruningTarget(layers=2), "2 layers cannot be left of this ranker: it can be 0 to 1"),
+        (PruningTarget(layers=2), "2 layers cannot be kept in this ranker; allowed are 0 to 1"),
     ],
 )
 def test_invalid_pruning_is_refused(by: RankerNetwork, found: PartImportance, left: PruningTarget, why: str) -> None:

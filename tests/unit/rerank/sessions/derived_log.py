@@ -119,7 +119,7 @@ def flag_nothing(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
 
 
 def flag_most_active(events: pl.DataFrame, _: BotOptions) -> pl.DataFrame:
-    """Depends, as a real scorer does, on all sessions that are scored together."""
+    """Depends, like a real scorer, on all sessions that are scored together."""
     return scored(events, pl.col("events") > 2 * pl.col("events").mean())
 
 

@@ -60,7 +60,7 @@ class Shop:
         return f"q{self._answers}"
 
     def honest(self, shoppers: int, sessions: int = 3) -> None:
-        """Shoppers who click what stands high, look for a while, and sometimes buy."""
+        """Shoppers who click high positions, with usual dwell times, and sometimes buy."""
         for number in range(shoppers * sessions):
             session = self.session(f"u{number % shoppers}")
             for _ in range(int(self.random.geometric(0.6))):

@@ -190,7 +190,7 @@ def test_weights_without_the_last_layer_are_refused(copy: Path, tmp_path: Path) 
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(EncoderUnavailableError, match=r"no cross-encoder \(no config.json\)"):
+    with pytest.raises(EncoderUnavailableError, match=r"not a cross-encoder \(no config.json\)"):
         open_teacher(str(tmp_path), "torch", tmp_path)
 
 

@@ -119,7 +119,7 @@ def test_nested_layer_lists_are_not_model_layers() -> None:
     freeze(model, 1)
     learns = [name for name, weight in model.named_parameters() if weight.requires_grad]
     assert learns == ["0.block.2.layer.0.weight", "0.block.2.layer.1.weight", "0.norm.weight"]
-    with pytest.raises(SettingError, match="4 layers shall be trained; the model has 3"):
+    with pytest.raises(SettingError, match="4 layers cannot be trained; the model has 3"):
         freeze(model, 4)
 
 

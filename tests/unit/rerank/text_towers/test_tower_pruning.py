@@ -1,4 +1,4 @@
-"""Towers of fewer layers: which stay, what they learn, and that a run which is killed goes on."""
+"""Towers with fewer layers: the kept layers, what they learn, and resuming after a kill."""
 
 from __future__ import annotations
 

@@ -313,5 +313,5 @@ class TestFreezing:
         assert all(".layer.1." in name for name in moved)
 
     def test_too_many_layers_are_refused(self, encoder: ModelSource, tmp_path: Path) -> None:
-        with pytest.raises(SettingError, match="7 layers shall be trained; the model has 2"):
+        with pytest.raises(SettingError, match="7 layers cannot be trained; the model has 2"):
             trained(open_tower(encoder), tmp_path, options=replace(OPTIONS, train_layers=7))

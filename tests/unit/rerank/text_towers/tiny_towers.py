@@ -66,7 +66,7 @@ def write_judgments(path: Path, queries: Iterable[JudgedQuery], *more: str) -> N
 
 
 def irrelevant_lines(product: Product, queries: Iterable[JudgedQuery]) -> list[str]:
-    """Lines of a judgments file: a product is no answer to any of these queries that it does not answer."""
+    """Lines of a judgments file: a product is irrelevant for all of these queries that it does not answer."""
     return [f"{each.query}\t{product.id}\t0" for each in queries if product.id not in each.opinions]
 
 

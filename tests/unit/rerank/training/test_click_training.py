@@ -1,4 +1,4 @@
-"""Training on clicks: position is left behind, a run can be killed, and a network goes on from where it was."""
+"""Training on clicks: position correction, killed runs, and training from an existing network."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def test_self_weight_is_0_unless_repeat_choices_are_allowed() -> None:
 
 
 def test_unknown_times_cannot_be_decayed() -> None:
-    with pytest.raises(TrainingError, match="cannot be solved"):
+    with pytest.raises(TrainingError, match="cannot be computed"):
         find_neighbours(HISTORIES, ROWS, NeighbourOptions(half_life=60.0), least_shoppers=1)
 
 

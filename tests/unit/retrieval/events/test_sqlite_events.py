@@ -75,7 +75,7 @@ def execute(path: Path, command: str) -> None:
 def test_foreign_file_is_not_touched(tmp_path: Path) -> None:
     execute(tmp_path / EVENTS_FILE, "CREATE TABLE theirs (a)")
     before = (tmp_path / EVENTS_FILE).read_bytes()
-    with pytest.raises(StoreForeignError, match="no store of events"):
+    with pytest.raises(StoreForeignError, match="not an event store"):
         SqliteEvents(tmp_path)
     assert (tmp_path / EVENTS_FILE).read_bytes() == before
 

@@ -77,5 +77,5 @@ def test_unterminated_last_line_is_damage(tmp_path: Path) -> None:
     writer.write(b"first")
     writer._packed.write((9).to_bytes(4, "little") + b"sec")
     writer.close()
-    with pytest.raises(StoreDamagedError, match="breaks off"):
+    with pytest.raises(StoreDamagedError, match="is truncated"):
         list(read_lines(tmp_path))

@@ -156,7 +156,7 @@ class TestForeignDirectories:
     def test_plain_file_is_refused_and_unchanged(self, store: Store) -> None:
         store.root.write_text("mine")
         for ask in (store.serving, store.lock().__enter__):
-            with pytest.raises(StoreMissingError, match="is no directory; name another place"):
+            with pytest.raises(StoreMissingError, match="is not a directory; choose another path"):
                 ask()
         assert store.root.read_text() == "mine"
 
@@ -169,7 +169,7 @@ class TestForeignDirectories:
         store.root.mkdir()
         (store.root / "thesis.doc").write_text("mine")
         for ask in (store.serving, store.lock().__enter__):
-            with pytest.raises(StoreForeignError, match=r"something else than an index \(no shelfwise.json\); name"):
+            with pytest.raises(StoreForeignError, match=r"is not an index \(no shelfwise.json\); choose"):
                 ask()
         assert [path.name for path in store.root.iterdir()] == ["thesis.doc"]
 
@@ -238,7 +238,7 @@ class TestPointer:
             store.current()
 
     def test_every_flipped_bit_of_the_pointer_is_reported(self, store: Store) -> None:
-        """v000003 is one bit from v000002: without a checksum, an older catalog served and nobody knew."""
+        """v000003 is one bit from v000002: without a checksum, an older catalog served unnoticed."""
         names = [publish(store) for _ in range(3)]
         store.rollback(names[1])
         path = store.root / CURRENT
@@ -311,7 +311,7 @@ class TestDamage:
         with pytest.raises(StoreDamagedError) as raised:
             store.serving()
         assert all(f"version {name} is damaged" in str(raised.value) for name in names)
-        assert "no whole version is left: rebuild the index" in str(raised.value)
+        assert "no intact version is left: rebuild the index" in str(raised.value)
 
     def test_newest_version_serves_without_a_damaged_encoder(self, store: Store) -> None:
         """Every version shares the encoder: one flipped bit of it left no whole version, and the index did not open."""

@@ -1,4 +1,4 @@
-"""The lock of an index: a rival is told who holds it, and a note that nobody stands behind confuses nobody."""
+"""The writer lock: the error names the holder, and the note of an ended process is ignored."""
 
 from __future__ import annotations
 

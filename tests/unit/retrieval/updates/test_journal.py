@@ -251,7 +251,10 @@ class TestWaiting:
     ) -> None:
         monkeypatch.setattr("retrieval.updates.journal._WAIT_SECONDS", 0.05)
         journal.append(CHANGES)
-        with lock_folder(tmp_path, 1), pytest.raises(StoreLockedError, match=r"by another process for 0\.05 s"):
+        with (
+            lock_folder(tmp_path, 1),
+            pytest.raises(StoreLockedError, match=r"have been locked by another process for 0\.05 s"),
+        ):
             journal.append(CHANGES)
         assert journal.append(CHANGES) == [4, 5, 6]
 
@@ -291,7 +294,7 @@ def flipped(content: bytes, place: int, by: int = 0xFF) -> bytes:
 
 
 def damaged_states(left: dict[str, bytes]) -> Iterator[dict[str, bytes]]:
-    """Each way in which one of the files may be harmed: a byte of it, its end, all of it."""
+    """Each kind of damage to one of the files: one byte, its end, all of it."""
     for name, content in left.items():
         yield {other: left[other] for other in left if other != name}
         for size in {0, 1, HEADER_BYTES, HEADER_BYTES + 7, len(content) // 2, len(content) - 1}:
@@ -358,7 +361,7 @@ class TestDamageToOneCopy:
         with Journal(root) as journal:
             assert changes(journal) == [*CHANGES, LATER]
             assert journal.last() == 4
-            assert f"{root / name} is damaged: it is no file" in journal.notices[0]
+            assert f"{root / name} is damaged: it is not a file" in journal.notices[0]
             assert "cannot be rewritten" in journal.notices[0]
             with pytest.raises(StoreError, match=r"cannot be repaired .*the change was not stored"):
                 journal.append([LATER])
@@ -493,7 +496,7 @@ class TestDamageToBothCopies:
 
 
 class TestKilledWriters:
-    """Every state in which a kill can leave the files, and every harm to one of them after that."""
+    """Every state of the files after a kill, and every kind of damage to one of them after that."""
 
     def appended(self, root: Path) -> tuple[bytes, bytes]:
         before = (root / JOURNAL).read_bytes()

@@ -51,7 +51,7 @@ def run(cache: Path) -> Run:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A small index, the feed and the judgments beside it, and what the rebuild printed."""
+    """A small index, its feed and judgments, and the output of the rebuild."""
 
     index: Path
     feed: Path
@@ -246,7 +246,9 @@ class TestErrors:
             missing = run(command, tmp_path / "nowhere", argument)
             assert_refused(missing, "nowhere does not exist; run: shelfwise rebuild")
         assert_refused(run(*evaluate, judgments), "bad.tsv, line 2: the grade 'good' is not a number")
-        assert_refused(run(*evaluate, built.judgments, *stages), "'magic' is no stage, it can be bm25, dense, merged")
+        assert_refused(
+            run(*evaluate, built.judgments, *stages), "'magic' is not a stage; it can be bm25, dense, merged"
+        )
 
     @pytest.mark.parametrize(
         "arguments",

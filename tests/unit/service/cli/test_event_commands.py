@@ -115,7 +115,7 @@ def test_erased_shopper_is_in_no_file(filled: Path) -> None:
     assert held(filled) == EVENTS - 7
     assert open_derived(filled / EVENTS_FOLDER / DERIVED_FOLDER).queries["shoppers"].to_list() == [7]
     assert document("events", "forget", filled, "shopper-0")["events"] == 0
-    assert "Nothing of this shopper is left." in shown("events", "forget", filled, "shopper-3")
+    assert "No data of this shopper is left." in shown("events", "forget", filled, "shopper-3")
     assert run("events", "forget", filled, "").code == 2
 
 

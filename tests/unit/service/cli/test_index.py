@@ -182,7 +182,7 @@ class TestRollback:
 
     def test_rollback_before_the_first_version_is_refused(self, root: Path) -> None:
         run("index", "rollback", root, "v000001")
-        with pytest.raises(UnknownVersionError, match="no whole version before v000001: it holds v000001, v000002"):
+        with pytest.raises(UnknownVersionError, match="no intact version before v000001: it holds v000001, v000002"):
             run("index", "rollback", root)
         with pytest.raises(UnknownVersionError, match="no version 'v7'; it holds v000001, v000002, v000003"):
             run("index", "rollback", root, "v7")
@@ -234,7 +234,7 @@ class TestPrune:
     def test_prune_is_refused_if_no_version_is_intact(self, root: Path) -> None:
         for name in NAMES:
             damage(root, name)
-        with pytest.raises(StoreDamagedError, match="no whole version is left"):
+        with pytest.raises(StoreDamagedError, match="no intact version is left"):
             run("index", "prune", root, "--keep", "1")
         assert Store(root).versions() == list(NAMES)
 
@@ -384,7 +384,7 @@ def test_patch_values_are_parsed_by_field_type(typed: list[str], values: dict[st
 @pytest.mark.parametrize(
     ("typed", "message"),
     [
-        *((text, r"is no FIELD=VALUE, such as price=9\.99") for text in ("price", "=5", "")),
+        *((text, r"is not FIELD=VALUE, such as price=9\.99") for text in ("price", "=5", "")),
         ("price=5 price=6", "price has one value, 2 were given"),
         *((text, "it must be") for text in ("price=abc", "price=nan", "attributes=x", "variants=[1]")),
         ("availability=gone", "it must be"),

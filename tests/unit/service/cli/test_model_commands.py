@@ -99,7 +99,7 @@ class TestList:
         result = shown("models", "list", root)
         assert "\x1b" not in result
         assert "names no ranker" in result
-        assert "None serves: results keep the merged order." in result
+        assert "No ranker serves: results keep the merged order." in result
 
 
 class TestShow:

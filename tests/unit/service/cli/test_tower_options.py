@@ -48,8 +48,8 @@ def test_defaults_are_those_of_the_dataclass() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--ranks", "500-101"), "--ranks: '500-101' is no range of ranks"),
-        (("--matryoshka", "64,x"), "--matryoshka: '64,x' is no list of dimensions"),
+        (("--ranks", "500-101"), "--ranks: '500-101' is not a range of ranks"),
+        (("--matryoshka", "64,x"), "--matryoshka: '64,x' is not a list of dimensions"),
         (("--near-misses", "0.5", "--negatives", "0"), "--near-misses 0.5 with --negatives 0"),
         (("--teacher", "t", "--negatives", "0"), "--teacher with --negatives 0: it needs hard negatives"),
         (("--loss", "pointwise", "--margin", "0.1"), "--loss pointwise, which has none"),

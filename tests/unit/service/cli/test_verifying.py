@@ -332,7 +332,7 @@ DISAGREEMENTS: list[tuple[Callable[[Path], object], dict[str, str]]] = [
     (other_roots, {FIELDS_FILE: "its widest categories are others than the products have"}),
     (
         lambda folder: rewrite_lines(folder, lambda lines: [*lines, lines[0]]),
-        {LINES: "it goes on behind the last product"},
+        {LINES: "it continues after the last product"},
     ),
 ]
 

@@ -1,4 +1,4 @@
-"""Proposals: which words stand for each other, made of what shoppers did, and what becomes of them."""
+"""Synonym proposals: mined from events, accepted or declined."""
 
 from __future__ import annotations
 

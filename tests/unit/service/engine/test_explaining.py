@@ -71,7 +71,7 @@ def by_name(hit: Hit) -> dict[str, Contribution]:
 
 
 def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEngine) -> None:
-    """A ranker that weighs price and cosine alone, so that each part can be told by hand."""
+    """A ranker that weights only price and cosine, so that contributions can be calculated manually."""
     publish(root, spec_for(engine.snapshot, neutral=NEUTRAL), weighted_graph(price_gap=2.0, cosine=3.0))
     with SearchEngine.open(root) as opened:
         page = opened.search("cordless drill", explain=True)

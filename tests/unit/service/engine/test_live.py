@@ -128,7 +128,7 @@ class TestPatch:
 
 
 def test_durable_change_succeeds_if_it_cannot_be_applied_yet(live: SearchEngine) -> None:
-    """A disk that is full but for the journal: the call raised ValueError, and the change was there all the same."""
+    """A disk that is full except for the journal: the call raised ValueError although the change was stored."""
     product = live.snapshot.products[7]
     with full_disk(room=1_000):
         assert live.patch(product.id, price=12345.5).sequence == 1

@@ -1,4 +1,4 @@
-"""Rankers of an engine: the one that serves, followed while searches go on, and those that searches name."""
+"""Rankers of an engine: the serving one, reloaded during searches, and those that searches name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ REVERSED, STRAIGHT = {"merged": -1.0}, {"merged": 1.0}
 
 @pytest.fixture
 def live(root: Path) -> Iterator[SearchEngine]:
-    """An engine that looks for a new ranker when it is told to."""
+    """An engine that reloads its ranker only on request."""
     with SearchEngine.open(root, settings=PATIENT, follow=False) as opened:
         yield opened
 

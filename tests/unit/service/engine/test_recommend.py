@@ -369,7 +369,7 @@ def test_new_tower_is_loaded_during_searches(live: SearchEngine, root: Path, tow
     ("report", "message"),
     [
         ("", ("tower-0002 cannot serve: it was trained on the encoder another",)),
-        ("whatever sells", ("what is near is recommended", "report.json")),
+        ("whatever sells", ("the nearest products are recommended", "report.json")),
     ],
 )
 def test_other_encoder_and_damaged_report_are_reported(
@@ -474,12 +474,12 @@ class TestCommands:
         (three / "user-towers" / "tower-0002" / SPEC_FILE).write_text("{}")
         result = output_of("list", three)
         assert "tower-0002 cannot be used" in result
-        assert "None serves: recommendations do without one" in result
+        assert "No user tower serves: recommendations are made without one" in result
 
     def test_tower_is_shown(self, three: Path) -> None:
         result = output_of("show", three, "tower-0003")
         assert "trained on shoppers 120" in result
-        assert "neighbours count 3, an older product" in result
+        assert "item neighbours: weight 3, times" in result
         assert "was rejected: not surely better" in result
         assert commands.document("models", "show", three, "tower-0002")["serves"] is True
         assert output_of("show", three, "tower-0002").rstrip().endswith("shoppers, serves")

@@ -40,7 +40,7 @@ from tests.unit.service.engine.demo_rankers import by_event, failing, publish, s
 pytestmark = pytest.mark.usefixtures("untyped")
 
 LONG = 30.0
-"""Seconds: nobody waits so long, unless a test has failed."""
+"""Seconds, reached only if a test fails."""
 
 
 class HeldRanker(OnnxRanker):

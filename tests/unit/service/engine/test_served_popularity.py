@@ -1,4 +1,4 @@
-"""Popularity as the ranker reads it: made with the tables of events, taken up by engines, the same in training."""
+"""Popularity as the ranker reads it: written with the derived tables, loaded by engines, equal in training."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ QUERY = "steel pan"
 
 @pytest.fixture
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
-    """An engine whose ranker goes by popularity alone; it looks for what is new when it is told to."""
+    """An engine whose ranker uses popularity alone, and which reloads only on request."""
     publish(root, spec_for(engine.snapshot), weighted_graph(popularity=1.0))
     with SearchEngine.open(root, settings=PATIENT) as opened:
         yield opened

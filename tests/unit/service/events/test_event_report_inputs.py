@@ -49,7 +49,7 @@ def log() -> Iterator[StoredEvent]:
 
 
 def bots(events: pl.DataFrame, options: BotOptions) -> pl.DataFrame:
-    """Calls the bot a bot, and nobody else."""
+    """Flags the bot and no other shopper."""
     scored = score_sessions(events, options)
     is_bot = pl.col("shopper") == BOT
     reasons = pl.when(is_bot).then(pl.lit(["is one"])).otherwise(pl.lit([], dtype=pl.List(pl.String)))
@@ -99,7 +99,7 @@ def derived(tmp_path: Path) -> Path:
 
 
 def test_day_without_impressions_is_handled_as_in_the_query_table(tmp_path: Path) -> None:
-    """Whether a log tells what was shown differs by day; the funnel went by the whole window."""
+    """Whether a log has impressions differs by day; the funnel used the whole window."""
     with closing(SqliteEvents(tmp_path / "events")) as store:
         # On the second day searches are told, and nothing of what they showed.
         asked = [

@@ -74,7 +74,7 @@ def test_variants_follow_their_weights_and_hashes_are_uniform() -> None:
 
 
 def test_assignment_is_stable() -> None:
-    """What it was when this was written: a restart, or a new version, sends nobody to another variant."""
+    """The recorded assignment: a restart or a new version moves no shopper to another variant."""
     assert random_fraction(ONE, "variant", "shopper\0u1") == pytest.approx(0.8708875881739493)
     assert [variant_of(HALVES, ONE, unit).name for unit in SHOPPERS[:12]] == list("bbbaabababaa")
 

@@ -156,7 +156,7 @@ def report_of(events: Sequence[Event], experiment: Experiment, days: int = 10, e
 
 
 def shoppers(count: int, clicks: dict[str, float], seed: int = 1) -> list[Event]:
-    """As many shoppers as are told, half of them of each variant, that click so often."""
+    """This number of shoppers, half of them in each variant, with these click rates."""
     dice, events = random.Random(seed), list[Event]()
     for session_number in range(count):
         variant = list(clicks)[session_number % 2]

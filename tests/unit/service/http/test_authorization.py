@@ -98,7 +98,7 @@ def test_invalid_key_is_refused() -> None:
         new_key(" ", (Scope.SEARCH,), now=NOW)
     with pytest.raises(FilterError):
         new_key("web", (Scope.SEARCH,), now=NOW, filters="price <")
-    with pytest.raises(SettingError, match="no complete key"):
+    with pytest.raises(SettingError, match="not a complete key"):
         narrow_key("sw_123_short")
 
 

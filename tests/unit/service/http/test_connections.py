@@ -1,4 +1,4 @@
-"""Clients that dawdle, over real sockets: they are let go, and the others are answered meanwhile."""
+"""Slow clients over real sockets: they are disconnected, and other clients are answered."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class TestKeys:
 
 
 class TestEvents:
-    """What a page tells of its shoppers."""
+    """The events that a page sends."""
 
     def test_a_search_and_its_click_have_one_query_id(self, client: TestClient, store: SearchEngine) -> None:
         (found,) = request(client, {"query": "steel", "clickAnalytics": True, "userToken": "anonymous-1", "page": 1})

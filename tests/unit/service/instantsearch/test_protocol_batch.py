@@ -33,7 +33,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 class HookRecorder:
-    """What hooks were told."""
+    """The calls of the hooks."""
 
     def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
         self.pages: list[Page] = []

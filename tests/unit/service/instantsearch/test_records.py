@@ -120,7 +120,7 @@ def test_snippets_are_cut_around_the_matches(query: str, wanted: str, value: str
 
 
 def leaves(value: object) -> list[object]:
-    """What stands where a text was, whatever it is."""
+    """The value in place of a text."""
     if isinstance(value, list):
         return [leaf for each in value for leaf in leaves(each)]
     if isinstance(value, dict) and "value" not in value:

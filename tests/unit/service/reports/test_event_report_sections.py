@@ -126,7 +126,7 @@ def test_zero_result_searches_depend_on_the_impressions_of_the_day() -> None:
 
 
 def swapped_answers(lists: int, clicks_first: int, clicks_second: int) -> list[Event]:
-    """Two products that stand in either order equally often; what stands first is clicked so often, second so."""
+    """Two products, shown in both orders equally often, with these numbers of clicks by position."""
     events: list[Event] = []
     for at in range(2 * lists):
         shown = ["p1", "p2"] if at % 2 else ["p2", "p1"]

@@ -101,7 +101,7 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     )
     assert f"agreement {agreed:.4f}" in result
     assert "ranker-0002 is rejected" in result
-    with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: nothing that is made of it may serve"):
+    with pytest.raises(ModelRefusedError, match="ranker-0002 was rejected: a model derived from it may not serve"):
         run(root, "ranker-0002", "--precision", "fp32", "--publish")
 
 
@@ -110,8 +110,8 @@ def test_unpublished_pruned_ranker_is_stored_with_its_agreement(root: Path, monk
     [
         ((), "nothing of ranker-0001 would be removed"),
         (("--heads", "4", "--feed-forward", "16", "--layers", "1", "--precision", "fp32"), "nothing of ranker-0001"),
-        (("--heads", "5"), "5 heads cannot be left of this ranker: it can be 1 to 4"),
-        (("--feed-forward", "17"), "17 feed-forward units cannot be left of this ranker: it can be 0 to 16"),
+        (("--heads", "5"), "5 heads cannot be kept in this ranker; allowed are 1 to 4"),
+        (("--feed-forward", "17"), "17 feed-forward units cannot be kept in this ranker; allowed are 0 to 16"),
     ],
 )
 def test_pruning_that_removes_nothing_is_refused(ranked: Path, arguments: tuple[str, ...], why: str) -> None:
