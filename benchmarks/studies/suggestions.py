@@ -7,7 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 from typing import Annotated
 
@@ -98,7 +98,7 @@ def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures
         writer.add(product_to_json(products[row]) for row in rows[::2])
         writer.finish(Path(scratch) / "words")
         words = CatalogWords.open(Path(scratch) / "words")
-        trial = _Trial(words, WordCorrector(words), titles, dice)
+        trial = TypoTrial(words, WordCorrector(words), titles, dice)
         return [
             trial.planted("1 edit", count, edits=1),
             trial.planted(f"2 edits, from {SHORTEST_TWICE} letters", count, edits=2),
@@ -107,7 +107,9 @@ def measure_typos(products: Products, count: int, seed: int) -> list[TypoFigures
 
 
 @dataclass(frozen=True, slots=True)
-class _Trial:
+class TypoTrial:
+    """Words of titles to be corrected, with typos and as they are."""
+
     words: CatalogWords
     corrections: WordCorrector
     titles: Sequence[list[str]]
@@ -116,14 +118,16 @@ class _Trial:
     def planted(self, kind: str, count: int, *, edits: int) -> TypoFigures:
         """Words that the catalog knows, misspelled."""
         counts = [0, 0, 0, 0]
-        cases = 0
+        cases = list(islice(self.typos(edits), count))
+        for typo, token, others in cases:
+            self._judge(counts, typo, token, others)
+        return TypoFigures(kind, len(cases), *counts)
+
+    def typos(self, edits: int) -> Iterator[tuple[str, str, list[str]]]:
+        """Misspelled words, each with the right one and a few others of its title."""
         for token, others in self._drawn(edits):
             if token in self.words and (typo := self._misspelled(token, edits)):
-                cases += 1
-                self._judge(counts, typo, token, others)
-            if cases >= count:
-                break
-        return TypoFigures(kind, cases, *counts)
+                yield typo, token, others
 
     def untouched(self, kind: str, count: int) -> TypoFigures:
         """Words that the catalog does not know, nor another form of them by which the search would find them: whatever

@@ -33,10 +33,11 @@ _AFTER_ALL = b"\xff"
 
 @cache
 def language_words() -> frozenset[str]:
-    """The 82,834 words of symspellpy's English frequency dictionary: none of them is a typing error, whatever the
-    catalog lacks."""
-    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig")
-    return frozenset(line.partition(" ")[0] for line in lines.splitlines())
+    """The 82,834 words of symspellpy's English frequency dictionary, and the parts of those with an apostrophe: none of
+    them is a typing error, whatever the catalog lacks."""
+    lines = (files("symspellpy") / "frequency_dictionary_en_82_765.txt").read_text("utf-8-sig").splitlines()
+    entries = [line.partition(" ")[0] for line in lines]
+    return frozenset([*entries, *chain.from_iterable(words_of(entry) for entry in entries if "'" in entry)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ _FREQUENT_IF_TWICE = 10
 word, which the catalog lacks. More often where it was typed with `SHORTEST` letters, or with two edits."""
 _MOST_COMPARED = 2_000
 _CHECKED = 20
-"""The best keyword matches of a query that are looked at for the one with most of its words."""
+"""The best keyword matches of a query, among which the one with most of its words is looked for."""
 _MOST_BEGUN, _MOST_COMPLETIONS, _MOST_OF_TEXTS = 32, 4, 0.95
 """Words that a prefix is completed to; those that are searched for together; and the share of all their texts that is
 enough of them."""
@@ -204,12 +204,15 @@ class VisibleCatalog:
             rows = self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=self.where))
         return frozenset(rows.tolist())
 
-    def most_words(self, words: Sequence[TermGroup]) -> int:
-        """The most words of a query that one of its best keyword matches has."""
-        keyword = self._snapshot.keyword
-        rows = keyword.search(tuple(replace(word, is_enough=True) for word in words), _CHECKED, self.where).rows
-        found = [keyword.score(rows, (word,)).scores > 0 for word in words if len(rows)]
-        return int(np.sum(found, axis=0).max()) if found else 0
+    def best_match(self, text: str) -> tuple[int, float]:
+        """The most words of a query that one of its best keyword matches has, and the highest BM25; 0 without any."""
+        keyword, groups = self._snapshot.keyword, self._snapshot.analyzer.groups(text)
+        words = tuple(replace(group, is_enough=True) for group in groups if not group.is_character)
+        found = keyword.search(words, _CHECKED, self.where)
+        if not len(found.rows):
+            return 0, 0.0
+        counts = np.sum([keyword.score(found.rows, (word,)).scores > 0 for word in words], axis=0)
+        return int(counts.max()), float(found.scores.max())
 
 
 class Corrector:
@@ -248,13 +251,10 @@ class Corrector:
         words = {at: each.text for at, each in found.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
 
-    def finds_more(self, corrected: str, typed: str) -> bool:
-        """Whether a product has more words of a corrected query than any has of the typed one."""
-        groups = map(self._snapshot.analyzer.groups, (corrected, typed))
-        right, wrong = ([group for group in each if not group.is_character] for each in groups)
-        found = self._visible.most_words(right)
-        # All words are more than the typed ones can have: no product has the misspelled one.
-        return found == len(right) or found > self._visible.most_words(wrong)
+    def finds_better(self, corrected: str, typed: str) -> bool:
+        """Whether a product has more words of the corrected query than any has of the typed one, or a higher BM25."""
+        (words, score), (fewer, lower) = map(self._visible.best_match, (corrected, typed))
+        return words > fewer or score > lower
 
     def completions(self, text: str) -> tuple[Completion, ...]:
         """What a query may become whose last word is still being typed: with the words of the catalog that it begins,
@@ -322,7 +322,8 @@ class Corrector:
                 correction = self._corrections.correct(each.word, self._companions(typed, at, {}))
                 is_form = is_offer and correction is not None and word_term(correction.text) == word_term(each.word)
                 # Last: in a cluster these are requests.
-                if correction and (is_form or not self._stands(each.word)) and self._visible.has_words(correction.text):
+                raw = typed.text[each.start : each.end]
+                if correction and (is_form or not self._stands(raw)) and self._visible.has_words(correction.text):
                     found[at] = correction
         return found
 

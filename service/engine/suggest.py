@@ -108,13 +108,13 @@ class Suggester:
     def did_you_mean(
         self, snapshot: Snapshot, text: str, relevance: Relevance, where: Condition | None
     ) -> Correction | None:
-        """The correction of a whole query by words of products that pass `where`, sure only if it finds more. None
-        where the query may be right, or the settings turn corrections off. Raises as the keyword index."""
+        """The correction of a whole query by words of products that pass `where`, sure only if it finds better.
+        None where the query may be right, or the settings turn corrections off. Raises as the keyword index."""
         if relevance.typo_tolerance is TypoTolerance.OFF:
             return None
         corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot, relevance.protected_words)
         found = corrector.correct_query(text) if corrector else None
-        if corrector and found and found.is_sure and not corrector.finds_more(found.text, text):
+        if corrector and found and found.is_sure and not corrector.finds_better(found.text, text):
             return Correction(found.text, is_sure=False)
         return found
 

@@ -9,13 +9,27 @@ from hypothesis import strategies as st
 
 from retrieval.encoders.base import TokenSpans
 from retrieval.text.spans import token_words, word_spans
-from retrieval.text.vocabulary import WordLookup, forms, index_words, is_correctable, letter_set, postings_of, words_of
+from retrieval.text.vocabulary import (
+    WordLookup,
+    forms,
+    index_words,
+    is_correctable,
+    language_words,
+    letter_set,
+    postings_of,
+    words_of,
+)
 
 WORDS = st.sampled_from(("drill", "drills", "drip", "bit", "电钻", "钻", "é", "zoo"))
 TEXTS = st.lists(st.lists(WORDS, max_size=5), max_size=12)
 LOOKUPS = st.lists(
     st.builds(WordLookup, st.one_of(WORDS, st.sampled_from(("d", "dr", "", "q"))), st.booleans()), max_size=3
 )
+
+
+def test_words_of_every_entry_of_the_dictionary_belong_to_the_language() -> None:
+    assert {"drill", "didn't"} <= language_words()
+    assert set(words_of("didn't")) <= language_words()
 
 
 def has(text: list[str], lookup: WordLookup) -> bool:
