@@ -210,5 +210,5 @@ def test_default_ranker_is_written_with_its_measures_per_catalog(
 
 
 def test_a_default_ranker_of_one_catalog_is_refused(stores: list[Path], teacher: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="two catalogs at least"):
+    with pytest.raises(TrainingError, match="at least two catalogs"):
         train_default(stores[:1], teacher, tmp_path / "default")

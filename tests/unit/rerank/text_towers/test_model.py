@@ -237,7 +237,7 @@ class AverageRun:
 @pytest.mark.parametrize(
     ("together", "alone", "mean"),
     [(0.3, 0.35, (2.0, 1, 0.4)), (0.45, 0.5, (4.0, 1, 0.5))],
-    ids=["what makes it worse is left out", "one that is better alone begins it anew"],
+    ids=["worse average is dropped", "better weights restart the average"],
 )
 def test_average_that_is_not_better_is_dropped(together: float, alone: float, mean: tuple[float, int, float]) -> None:
     result = AverageRun(together)
