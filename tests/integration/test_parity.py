@@ -156,6 +156,20 @@ def test_pages_with_synonyms_are_equal(engines: tuple[SearchEngine, SearchEngine
     assert here.total > 0
 
 
+@pytest.mark.parametrize("visible", ["", "price < 40", "price < 0"])
+def test_corrections_completions_and_suggestions_are_the_same(
+    engines: tuple[SearchEngine, SearchEngine], visible: str
+) -> None:
+    for query in ("cordles drill", "stel pan", "drill cordles zorbed", "headfones"):
+        pages = [each.search(query, size=5, stage="merged", visible=visible) for each in engines]
+        assert len({(page.suggestion, page.corrected, page.degraded) for page in pages}) == 1, query
+    begun = [each.search("cordl", prefix=True, stage="merged", visible=visible).completion for each in engines]
+    suggested = [each.suggest("dri", filters=visible) for each in engines]
+    assert begun[0] == begun[1]
+    assert suggested[0] == suggested[1]
+    assert bool(suggested[0]) == (visible != "price < 0")
+
+
 @contextlib.contextmanager
 def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, KeywordIndex, Analyzer, FieldCatalog]]:
     rows = read_products([str(ICECAT / "products.jsonl.gz")], FeedMapping(), lambda _: None)
