@@ -37,7 +37,7 @@ from retrieval.index.keyword import (
 )
 from retrieval.index.vectors import Background, NearestRows, Vectors
 from retrieval.records import Candidate, Contribution, Explanation, Facet, Preference, StageScore
-from retrieval.text.analysis import TermGroup, identifier_key
+from retrieval.text.analysis import TermGroup, fold, identifier_key
 from retrieval.text.product_types import MOST_WORDS, NO_TYPES, WantedTypes, type_synonyms, without_numbers
 from retrieval.text.vocabulary import language_words, words_of
 from service.curation.relevance import DEFAULT_RELEVANCE
@@ -378,7 +378,7 @@ class Stages:
 
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
         """The products nearest to the part of a query that may name a type."""
-        if voting == request.text or not len(nearest.rows):
+        if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
             return nearest
         try:
             vector = self._encode(voting, reads_tokens=False).vector
