@@ -245,6 +245,10 @@ class ProductTypes:
         by_type[list(wanted.agreement)] = list(wanted.agreement.values())
         return np.asarray(by_type[self._at(rows)].max(axis=0))
 
+    def number_of(self, category: str) -> int:
+        """The number of the type that products of a category with this name have; -1 for none."""
+        return self._known(head_phrases(category))
+
     def name_of(self, row: int) -> str:
         """The type of a product as terms; empty where it has none."""
         number = int(self._at(np.array([row]))[0, 0])
@@ -271,7 +275,7 @@ class ProductTypes:
 
     def _classify(self, product: Product) -> tuple[int, int]:
         leaf = product.category[-1] if product.category else ""
-        return self._known(head_phrases(product.title, product.brand or "")), self._known(head_phrases(leaf))
+        return self._known(head_phrases(product.title, product.brand or "")), self.number_of(leaf)
 
     def _known(self, phrases: Sequence[Phrase]) -> int:
         """The longest type that ends one of these phrases; -1 for none."""

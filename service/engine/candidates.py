@@ -78,6 +78,8 @@ _VOTERS, _VOTED, _CLEAR_VOTE, _CLEAR_WORDS, _ABOVE_BM25 = 20, 1.33, 0.4, 2, 1.75
 """The nearest products that vote on the type of a query without a known head, and the agreement with all their votes.
 Where so many agree on a query of one word, or twice as many on one of two, the head is a word of accessories, and the
 type counts for more than the best BM25 of the catalog."""
+_CHOSEN = 2.0
+"""The agreement with the category that shoppers choose from, besides that with what the query says."""
 _FEW_MATCHES = 5
 """Products that must have both words of a query of two; where fewer have, one word is enough."""
 _OF_TYPE_WITHIN = 2.0
@@ -185,7 +187,7 @@ class Stages:
             if minimum_matches(relaxed) < minimum_matches(request.groups):
                 request = replace(request, groups=relaxed)
                 retrieved = self._retrieved(request)
-        wanted = self._wanted_types(request, retrieved, nearest)
+        wanted = self._with_chosen(request, self._wanted_types(request, retrieved, nearest))
         shows_type = request.sort is not None and not request.all_types and wanted.is_sure
         merged = replace(request, sort=None, facets=()) if shows_type else request
         ranking = _timed(timings, "merge", lambda: self._merged(merged, query, retrieved, nearest, wanted))
@@ -376,6 +378,14 @@ class Stages:
         gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
         return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=words == 1)
 
+    def _with_chosen(self, request: ResolvedRequest, wanted: WantedTypes) -> WantedTypes:
+        """Wanted types, with that of the category that shoppers choose from."""
+        number = self._snapshot.types.number_of(request.chosen)
+        if number < 0 or request.stage in ("bm25", "dense"):
+            return wanted
+        gained = wanted.agreement.get(number, 0.0) + _CHOSEN
+        return replace(wanted, agreement={**wanted.agreement, number: gained})
+
     def _voters(self, request: ResolvedRequest, voting: str, nearest: NearestRows) -> NearestRows:
         """The products nearest to the part of a query that may name a type."""
         if voting == " ".join(fold(request.text).split()) or not len(nearest.rows):
@@ -545,6 +555,8 @@ class ResolvedRequest:
     """What the query says of the price, and the values that it names."""
     begun: tuple[BegunQuery, ...] = ()
     """The queries that the text may become while it is typed, the likeliest first."""
+    chosen: str = ""
+    """The name of the category that shoppers choose from after the query."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -217,7 +217,8 @@ class SearchEngine:
 
             def find(text: str, completions: Sequence[Completion]) -> Page:
                 searched = replace(request, text=text)
-                page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions).page()
+                chosen = self._suggester.chosen_category(text)
+                page = Search(snapshot, stages, searched, unavailable, rules, request.text, completions, chosen).page()
                 return replace(page, completion=completion, suggestion=correction.text if correction else "")
 
             if correction and correction.is_sure and may_correct:

@@ -176,9 +176,11 @@ class Search:
         rules: CompiledRules | None = None,
         typed: str = "",
         completions: Sequence[Completion] = (),
+        chosen: str = "",
     ) -> None:
         """`unavailable` names stages that cannot take part. `rules` also apply to the text as `typed`, where the text
-        of the request is its correction; `completions` are the texts that it may become, the first its own."""
+        of the request is its correction; `completions` are the texts that it may become, the first its own; `chosen`
+        names the category that shoppers choose from after it."""
         self._snapshot = snapshot
         self._stages = stages
         self._query = request
@@ -219,6 +221,7 @@ class Search:
             query.product,
             query.preferences,
             tuple(begun),
+            chosen,
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:

@@ -123,6 +123,10 @@ class Suggester:
         corrector = self._corrector(VisibleCatalog(snapshot, where), snapshot)
         return corrector.completions(text) if corrector else ()
 
+    def chosen_category(self, text: str) -> str:
+        """The category that shoppers choose from after a query; empty where too few have."""
+        return self._popular_queries.value.category_of(text)
+
     def related(self, snapshot: Snapshot, text: str, size: int) -> tuple[str, ...]:
         """The queries that go with one, nearest first: as shoppers moved between them; else those that say more."""
         _check(text, size)

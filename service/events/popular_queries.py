@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.store.files import SealedFile
 from retrieval.store.manifest import POPULAR_QUERIES_FILE
 from retrieval.text.vocabulary import WordPostings, index_words, postings_of, words_of
@@ -46,6 +47,8 @@ class PopularQuery(msgspec.Struct, frozen=True):
     """Whether it finds what is chosen: only then it is suggested."""
     related: tuple[int, ...] = ()
     """The queries that go with it, by their places, the nearest first."""
+    category: str = ""
+    """The last name of the category that most acts on its hits are in; empty where none has enough."""
 
 
 _FILE = SealedFile(SCHEMA, CURE, "queries", msgspec.json.Decoder(tuple[PopularQuery, ...]))
@@ -73,6 +76,11 @@ class PopularQueries:
     def purchase_words(self) -> frozenset[str]:
         """The words of queries that something was bought through."""
         return frozenset(word for each in self.queries if each.has_purchases for word in words_of(each.text))
+
+    def category_of(self, text: str) -> str:
+        """The category that most acts on the hits of a query are in, or nothing."""
+        place = self.places.get(query_key(text))
+        return "" if place is None else self.queries[place].category
 
     def prepare(self) -> None:
         """Computes the indexes of the queries, so that no search waits for them."""
@@ -109,6 +117,8 @@ def _problem(queries: tuple[PopularQuery, ...]) -> str:
 
 MOST_QUERIES = 20_000
 MOST_RELATED = 16
+_LEAST_WEIGHT, _LEAST_PROBABILITY = 20.0, 0.5
+"""Of a category that a query asks for: the weight of acts in it, and its probability."""
 LEAST_NEAR = 0.1
 """Of a cosine, or a share of changes, from which on two queries go together."""
 _SHRINKAGE = 2.0
@@ -125,6 +135,9 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
     table = derived.queries.with_columns(_weight=pl.col("searches") * 2.0 ** pl.col("trend").fill_null(0).clip(-1, 1))
     table = table.sort("_weight", "query", descending=[True, False]).head(MOST_QUERIES)
     related = _related(table["query"].to_list(), derived)
+    likely = (pl.col("weight") >= _LEAST_WEIGHT) & (pl.col("probability") > _LEAST_PROBABILITY)
+    leaf = pl.col("category").str.split(CATEGORY_SEPARATOR).list.last()
+    categories = dict(derived.query_categories.filter(likely).select("query", leaf).iter_rows())
     return [
         PopularQuery(
             row["spelling"],
@@ -132,6 +145,7 @@ def popular_queries(derived: DerivedTables) -> list[PopularQuery]:
             has_purchases=row["purchases"] > 0,
             is_suggested=row["clicks"] > 0 and 2 * row["empty"] < row["searches"],
             related=related.get(at, ()),
+            category=categories.get(row["query"], ""),
         )
         for at, row in enumerate(table.iter_rows(named=True))
     ]

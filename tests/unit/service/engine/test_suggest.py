@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from pathlib import Path
 
 import msgspec
@@ -487,6 +488,24 @@ class TestPopularQueries:
         related = [asked.queries[at].text for at in by_text["steel pan"].related]
         assert related[0] == "frying pan", "shoppers went on with it"
         assert "frying pan" in [asked.queries[at].text for at in by_text["skillet"].related], "the same was chosen"
+
+    def test_query_asks_for_the_category_that_shoppers_choose_from(self, root: Path, engine: SearchEngine) -> None:
+        drills = ids(engine.search("", size=4, filters='category = "Tools > Power tools > Drills"'))
+        before = [engine.search("machine for holes", stage=stage) for stage in ("merged", "bm25")]
+        assert not {hit.product.category[-1] for hit in before[0].hits} <= {"Drills"}
+        visits_of_queries = (
+            visit(str(number), query, chosen, MADE - timedelta(days=days, hours=number))
+            for query, chosen, days in (("machine for holes", drills, 1), ("hole maker", drills[:2], 3))
+            for number in range(7)
+        )
+        refresh_tables(root, chain.from_iterable(visits_of_queries))
+        found = {query.text: query.category for query in read_popular_queries(root).queries}
+        assert found == {"machine for holes": "Drills", "hole maker": ""}
+        with SearchEngine.open(root) as opened:
+            first = opened.search("Holes for machine", size=3, stage="merged").hits
+            assert {hit.product.category[-1] for hit in first} == {"Drills"}
+            assert ids(opened.search("machine for holes", stage="bm25")) == ids(before[1])
+            assert ids(opened.search("hole maker")) == ids(engine.search("hole maker"))
 
     def test_engine_suggests_popular_and_related_queries(self, visited: Path) -> None:
         with SearchEngine.open(visited) as engine:
