@@ -71,7 +71,7 @@ def test_error_of_a_worker_keeps_its_type(count: int) -> None:
 
 
 def test_unpicklable_error_is_reported_with_its_traceback() -> None:
-    with Workers(2) as workers, pytest.raises(RuntimeError, match=r"(?s)raise_what_cannot_travel.*1 and 2"):
+    with Workers(2) as workers, pytest.raises(RuntimeError, match=r"(?s)raise_unpicklable.*1 and 2"):
         list(workers.map(raise_unpicklable, BATCHES))
 
 
