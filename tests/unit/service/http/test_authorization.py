@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import base64
+import itertools
 import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
