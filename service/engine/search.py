@@ -225,11 +225,13 @@ class Search:
         )
 
     def _groups_of(self, query: QueryPreferences) -> tuple[TermGroup, ...]:
-        """The groups of a query; what names a value that is preferred needs not match."""
+        """The groups of a query; beside one other word, what names a preferred value need not match."""
         analyze = self._snapshot.analyzer.analyze
-        named = {group.alternatives[0] for group in analyze(query.product).groups}
-        groups = analyze(query.text).groups
-        return tuple(each if each.alternatives[0] in named else replace(each, is_optional=True) for each in groups)
+        groups, others = analyze(query.text).groups, analyze(query.product).groups
+        if len(others) != 1:
+            return groups
+        kept = others[0].alternatives[0]
+        return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
 
     def page(self) -> Page:
         """The answer."""
