@@ -93,10 +93,10 @@ def derive_values(products: Callable[[], Iterable[Product]]) -> NamedValues:
             for phrase in _phrases_of(field, value):
                 holders[phrase, field][value] += 1
     least = max(1.0, _LEAST_HELD * size)
-    holders = defaultdict(Counter, {key: found for key, found in holders.items() if held_by[key[1]] >= least})
-    mentioned = _mentions(products(), holders)
+    frequent = {key: found for key, found in holders.items() if held_by[key[1]] >= least}
+    mentioned = _mentions(products(), frequent)
     by_phrase: defaultdict[str, dict[str, Sequence[str]]] = defaultdict(dict)
-    for (phrase, field), counted in sorted(holders.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
+    for (phrase, field), counted in sorted(frequent.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
         if counted.total() >= _LEAST_AGREEMENT * (counted.total() + mentioned[phrase, field]):
             by_phrase[phrase][field] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
     return NamedValues(by_phrase)

@@ -33,13 +33,15 @@ def query_preferences(
     bounds = price_bounds(text) if "price" in catalog.fields else None
     text = bounds.text if bounds else text
     found: list[tuple[Preference, Filter]] = [_of_price(bounds)] if bounds and "price" not in filtered else []
-    product = fold(text)
-    for named in reversed(values.find(product)):
+    product = folded = fold(text)
+    for named in reversed(values.find(folded)):
         rest = f"{product[: named.start]} {product[named.end :]}"
         if _still_names(product, rest, types):
             product = rest
             found += _of_values(named, filtered)
-    return QueryPreferences(text, product.strip(), tuple((each, catalog.compile(tree)) for each, tree in found))
+    # The text itself where it names no value: it is analysed once.
+    product = text if product is folded else product.strip()
+    return QueryPreferences(text, product, tuple((each, catalog.compile(tree)) for each, tree in found))
 
 
 def _still_names(text: str, rest: str, types: ProductTypes) -> bool:
