@@ -21,7 +21,6 @@ from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import Manifest
 from service.cli.main import app
 from service.engine.engine import SearchEngine
-from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import CatalogOptions
 from service.training.training_session import TRAINING_FOLDER, train_from_catalog
 from tests.progress import KilledError, StoppedProgress
@@ -95,7 +94,7 @@ def test_a_better_ranker_is_published_and_serves(trained: Path) -> None:
 
 
 def test_searches_are_ranked_by_it(trained: Path) -> None:
-    with SearchEngine.open(trained, settings=Settings(ranker=RankerSettings(deadline=60)), follow=False) as engine:
+    with SearchEngine.open(trained, follow=False) as engine:
         assert engine.notices == ()
         page, merged = (engine.search("steel pan", size=50, stage=stage) for stage in ("ranked", "merged"))
         assert page.degraded == ()

@@ -47,7 +47,6 @@ from service.engine.engine import SearchEngine
 from service.engine.live import LiveSnapshot, add_measures
 from service.engine.models import ServedRanker
 from service.engine.snapshot import Connection, NullEncoder, Snapshot, open_snapshot
-from service.settings import RankerSettings, Settings
 from tests import catalogs, oracle
 from tests.catalogs import ids, write_feed
 from tests.conftest import ENCODER
@@ -396,7 +395,6 @@ def test_deleted_product_has_no_tokens_until_it_returns(live: SearchEngine) -> N
 
 TITLES = ("cordless drill", "hammer drill", "steel frying pan", "drill bits for steel", "desk lamp", "two-man tent")
 PRODUCTS = tuple(Product(f"p{place}", title, price=10.0 + place) for place, title in enumerate(TITLES))
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 QUERY = "steel drill"
 
 
@@ -444,10 +442,7 @@ def scores(engine: SearchEngine) -> dict[str, float]:
 
 
 def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: Path, old: Path, cache: Path) -> None:
-    with (
-        SearchEngine.open(ranked, settings=PATIENT, follow=False) as reading,
-        SearchEngine.open(old, settings=PATIENT) as engine,
-    ):
+    with SearchEngine.open(ranked, follow=False) as reading, SearchEngine.open(old) as engine:
         (notice,) = engine.notices
         assert notice.startswith("ranker-0001 scores by features alone: the index has no token states")
         assert "shelfwise rebuild" in notice
@@ -465,7 +460,7 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
 @pytest.mark.usefixtures("untyped")
 def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_path: Path) -> None:
     root = Path(shutil.copytree(ranked, tmp_path / "index"))
-    with SearchEngine.open(root, settings=PATIENT) as engine:
+    with SearchEngine.open(root) as engine:
         engine.upsert([dataclasses.replace(PRODUCTS[3], title="drill bits for steel and stone")])
         known = scores(engine)
     store = Store(root)
@@ -481,13 +476,13 @@ def test_product_without_states_after_encoder_loss_is_scored(ranked: Path, tmp_p
     assert found["p3"] != pytest.approx(known["p3"], rel=1e-3)
     assert found["p2"] == pytest.approx(known["p2"], rel=1e-4)
     # An engine that has the encoder makes the states of what the journal holds, before it answers.
-    with SearchEngine.open(root, settings=PATIENT) as engine:
+    with SearchEngine.open(root) as engine:
         assert scores(engine) == pytest.approx(known, rel=1e-4)
 
 
 def reranked(root: Path, snapshot: Snapshot) -> dict[str, float]:
     """What the ranker of an index scores the candidates of a snapshot."""
-    served = ServedRanker(root, PATIENT)
+    served = ServedRanker(root)
     served.reload_if_changed(snapshot)
     with ThreadPoolExecutor(2) as executor:
         request = ResolvedRequest(QUERY, snapshot.analyzer.groups(QUERY))

@@ -24,14 +24,13 @@ from service.engine import models
 from service.engine.engine import SearchEngine
 from service.engine.models import ServedRanker, encoding_of
 from service.engine.reranking import THREADS
-from service.settings import FILE_VARIABLE, RankerSettings, Settings
+from service.settings import FILE_VARIABLE
 from tests.machine import within
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("without_default")
 
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 QUERY = "steel pan"
 REVERSED, STRAIGHT = {"merged": -1.0}, {"merged": 1.0}
 
@@ -39,7 +38,7 @@ REVERSED, STRAIGHT = {"merged": -1.0}, {"merged": 1.0}
 @pytest.fixture
 def live(root: Path) -> Iterator[SearchEngine]:
     """An engine that reloads its ranker only on request."""
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as opened:
+    with SearchEngine.open(root, follow=False) as opened:
         yield opened
 
 
@@ -75,10 +74,10 @@ def test_ranker_is_loaded_rolled_back_and_switched_off(live: SearchEngine, root:
 
 
 def test_engines_follow_the_published_ranker(root: Path, engine: SearchEngine) -> None:
-    with SearchEngine.open(root, settings=PATIENT) as following:
+    with SearchEngine.open(root) as following:
         publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
         assert within(30, lambda: following.stages[-1] == "ranked")
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as later:
+    with SearchEngine.open(root, follow=False) as later:
         assert later.stages[-1] == "ranked"
 
 
@@ -154,7 +153,7 @@ def test_unreadable_settings_use_the_merged_order_with_a_notice(
 
 def test_ranker_does_not_serve_another_encoder_or_a_closed_engine(engine: SearchEngine, root: Path) -> None:
     publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
-    served = ServedRanker(root, PATIENT)
+    served = ServedRanker(root)
     served.reload_if_changed(engine.snapshot)
     manifest = msgspec.structs.replace(engine.manifest, encoder="another encoder")
     other = dataclasses.replace(engine.snapshot, manifest=manifest)
@@ -186,7 +185,7 @@ def two(root: Path, engine: SearchEngine) -> Path:
 
 @pytest.fixture
 def choosing(two: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(two, settings=PATIENT, follow=False) as opened:
+    with SearchEngine.open(two, follow=False) as opened:
         yield opened
 
 
@@ -300,7 +299,7 @@ def test_number_of_loaded_rankers_is_limited(
 
 def test_closed_engine_has_no_ranker_threads(two: Path) -> None:
     before = working()
-    with SearchEngine.open(two, settings=PATIENT, follow=False) as opened:
+    with SearchEngine.open(two, follow=False) as opened:
         order(opened, ranker="ranker-0001")
         assert working() == before + 2 * THREADS
     assert working() == before

@@ -32,14 +32,12 @@ from service.engine.engine import SearchEngine
 from service.engine.request import parse_history, validate_history
 from service.engine.reranking import UNREAD, Reranker, Reranking, read_history
 from service.engine.snapshot import Snapshot
-from service.settings import RankerSettings, Settings
 from tests.rankers import REPORT
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 LOOKED_AT = "what this shopper viewed before"
 CART, PURCHASE = EventKind.CART, EventKind.PURCHASE
 
@@ -74,7 +72,7 @@ def root(engine: SearchEngine, demo_index: Path, folder: Path, tmp_path_factory:
 
 @pytest.fixture(scope="module")
 def personal(root: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as opened:
+    with SearchEngine.open(root, follow=False) as opened:
         yield opened
 
 
@@ -195,7 +193,7 @@ class TestPastActs:
 
     def test_live_products_count(self, root: Path, tmp_path: Path) -> None:
         copied = Path(shutil.copytree(root, tmp_path / "live"))
-        with SearchEngine.open(copied, settings=PATIENT) as opened:
+        with SearchEngine.open(copied) as opened:
             gone = opened.snapshot.products.id_of(3)
             opened.upsert([Product("pan-1", "enamel frying pan")])
             opened.delete([gone])

@@ -184,7 +184,6 @@ def test_no_request_is_lost_during_close(held: HeldRanker, workers: ThreadPoolEx
 QUERIES = ("cordless drill", "stainless pan", "steel", "无线 耳机")
 AGAINST = {"merged": -1.0}
 """The head of the merged order, its last first."""
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +196,7 @@ def root(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPa
 
 @pytest.fixture(scope="module")
 def ranked(root: Path) -> Iterator[SearchEngine]:
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as found:
+    with SearchEngine.open(root, follow=False) as found:
         yield found
 
 
@@ -225,7 +224,7 @@ class TestOrder:
         assert "rerank" not in page.timings
 
     def test_the_default_ranker_has_a_name_too(self, demo_index: Path, ranked: SearchEngine) -> None:
-        with SearchEngine.open(demo_index, settings=PATIENT, follow=False) as fresh:
+        with SearchEngine.open(demo_index, follow=False) as fresh:
             assert fresh.ranker == "default"
             wanted = ids(fresh.search("steel pan"))
         assert ranked.ranker == "ranker-0001"
@@ -413,8 +412,7 @@ def _reranked(by: Reranking, text: str, *, has_tokens: bool) -> NDArray[np.float
 
 
 def test_the_page_has_the_probability_that_its_best_hit_fits(root: Path) -> None:
-    settings = Settings(ranker=RankerSettings(deadline=60))
-    with SearchEngine.open(root, settings=settings, follow=False) as engine:
+    with SearchEngine.open(root, follow=False) as engine:
         page = engine.search("stainless pan")
         slope, intercept = 1.5, -0.5  # of the calibration in tests.rankers
         assert page.fit == pytest.approx(1 / (1 + np.exp(-(slope * page.hits[0].score + intercept))))
@@ -430,7 +428,7 @@ def test_event_weights_can_be_set(root: Path, engine: SearchEngine, tmp_path: Pa
     )
     scores = {}
     for weights in (None, (0.0, 1.0, 0.0)):
-        settings = Settings(ranker=RankerSettings(deadline=60, event_weights=weights))
+        settings = Settings(ranker=RankerSettings(event_weights=weights))
         with SearchEngine.open(copied, settings=settings, follow=False) as opened:
             scores[weights] = [hit.score for hit in opened.search("stainless pan").hits]
     assert scores[None] != scores[0.0, 1.0, 0.0]

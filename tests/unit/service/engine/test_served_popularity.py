@@ -18,14 +18,12 @@ from retrieval.store.manifest import EVENTS_FOLDER, POPULARITY_FILE
 from service.engine.engine import SearchEngine
 from service.events.event_log import DERIVED_FOLDER
 from service.events.signals import NO_POPULARITY, Popularity, read_popularity, write_popularity
-from service.settings import RankerSettings, Settings
 from service.training.ranker_dataset import candidate_lists
 from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
 from tests.unit.service.engine.demo_visits import MADE, refresh_tables
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 QUERY = "steel pan"
 
 
@@ -33,7 +31,7 @@ QUERY = "steel pan"
 def live(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
     """An engine whose ranker uses popularity alone, and which reloads only on request."""
     publish(root, spec_for(engine.snapshot), weighted_graph(popularity=1.0))
-    with SearchEngine.open(root, settings=PATIENT) as opened:
+    with SearchEngine.open(root) as opened:
         yield opened
 
 

@@ -57,7 +57,7 @@ from service.experiments.experiment import (
     VariantOptions,
 )
 from service.experiments.store import ServedExperiments, StoredExperiment, StoredExperiments
-from service.settings import RankerSettings, Settings
+from service.settings import Settings
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 
 ONE, OTHER = b"one salt of 16 b", b"another of 16 by"
@@ -372,7 +372,7 @@ def ranked(root: Path, engine: SearchEngine) -> Iterator[SearchEngine]:
     """Its first ranker reverses the merged order, the second goes by meaning and serves."""
     for weights in ({"merged": -1.0}, {"cosine": 1.0}):
         publish(root, spec_for(engine.snapshot), weighted_graph(**weights))
-    settings = Settings(backend="embedded", ranker=RankerSettings(deadline=60))
+    settings = Settings(backend="embedded")
     with SearchEngine.open(root, settings=settings, follow=False) as opened:
         yield opened
 

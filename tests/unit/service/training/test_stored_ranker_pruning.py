@@ -18,7 +18,6 @@ from rerank.ranker.spec import ranker_store
 from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError
 from retrieval.index.token_states import DIMENSION
 from service.engine.engine import SearchEngine
-from service.settings import RankerSettings, Settings
 from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.teacher_lists import teacher_data
@@ -26,8 +25,6 @@ from tests.unit.service.cli import commands
 from tests.unit.service.engine.demo_rankers import spec_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-PATIENT = Settings(ranker=RankerSettings(deadline=60))
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +61,7 @@ def run(root: Path, *arguments: str) -> str:
 
 def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) -> None:
     registry = ranker_store(root)
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
+    with SearchEngine.open(root, follow=False) as engine:
         before = [hit.product.id for hit in engine.search("steel pan").hits]
     result = commands.document("models", "prune", root, "--heads", "3", "--publish")
     assert (result["ranker"], result["serves"]) == ("ranker-0002", True)
@@ -78,7 +75,7 @@ def test_useless_head_is_pruned_and_the_smaller_ranker_is_published(root: Path) 
     assert made.spec.trained_on["heads"] == 3
     assert made.spec.trained_on["made of"] == "ranker-0001"
     assert made.report.measures["agreement with ranker-0001"] == result["agreement"]["agreement"]
-    with SearchEngine.open(root, settings=PATIENT, follow=False) as engine:
+    with SearchEngine.open(root, follow=False) as engine:
         assert [hit.product.id for hit in engine.search("steel pan").hits] == before
         assert engine.notices == ()
 
