@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from retrieval.index.vectors import CHUNK_ROWS, Vectors
 from retrieval.records import Product
 from retrieval.text.analysis import Phrase
-from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases
+from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
 
 FEWEST = 3
 """Products that make a phrase a type, and that a head needs for a mean vector."""
+_MORE_KINDS = 5
+"""How many times as many kinds of titles have the head before a quantity as the one after it, where it is the head."""
 _ROUNDS = 2
 _MODEL_PENALTY = 1.0
 """For each word cut, times the share of its phrases that it ends: a word that ends nearly all of them ("kit") is a
@@ -47,11 +49,12 @@ class _Candidates:
 
 def derive_types(products: Iterable[Product], vectors: Vectors) -> ProductTypes:
     """The types of products with their unit vectors (n, dimension), in the order of their rows."""
-    titles: list[list[Phrase]] = []
+    segments: list[list[list[Phrase]]] = []
     leaves: list[str] = []
     for product in products:
-        titles.append(head_phrases(product.title, product.brand or ""))
+        segments.append(noun_phrases(product.title, product.brand or ""))
         leaves.append(product.category[-1] if product.category else "")
+    titles = _phrase_of_each(segments)
     candidates = _candidates(titles)
     chosen = np.flatnonzero(candidates.is_whole)
     for _ in range(_ROUNDS):
@@ -62,6 +65,20 @@ def derive_types(products: Iterable[Product], vectors: Vectors) -> ProductTypes:
         phrases[candidates.products[at]] = candidates.phrases[at]
     categories = {leaf: head_phrases(leaf) for leaf in set(leaves)}
     return _numbered(phrases, [categories[leaf][0] if categories[leaf] else () for leaf in leaves])
+
+
+def _phrase_of_each(titles: Sequence[Sequence[Sequence[Phrase]]]) -> list[list[Phrase]]:
+    """One noun phrase of each segment of each title: what follows its last quantity, as in "4 ft. shop light", or what
+    precedes one, as in "notebook 39 cm 8 GB Windows", where that head has by far more words before it in titles."""
+    openings = {title[0][-1][-2:] for title in titles if title}
+    kinds = Counter(opening[-1] for opening in openings)
+
+    def choose(phrases: Sequence[Phrase]) -> Phrase:
+        best = max(phrases, key=lambda phrase: kinds[phrase[-1]])
+        least = max(FEWEST, _MORE_KINDS * kinds[phrases[0][-1]])
+        return best if kinds[best[-1]] >= least else phrases[0]
+
+    return [[choose(phrases) for phrases in title] for title in titles]
 
 
 def _candidates(titles: Sequence[Sequence[Phrase]]) -> _Candidates:

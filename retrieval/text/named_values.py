@@ -67,6 +67,10 @@ class NamedValues:
         """Writes the values of a version."""
         (folder / VALUES_FILE).write_bytes(format_json(self.by_phrase))
 
+    def is_value(self, folded: str) -> bool:
+        """Whether a folded text names a value and nothing else."""
+        return " ".join(_TOKEN.findall(folded)) in self.by_phrase
+
     def find(self, folded: str) -> list[NamedValue]:
         """The first values (at most 8) that a folded query names, in order; of overlapping ones the longest."""
         found: list[NamedValue] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,11 @@ from retrieval.text.named_values import NamedValue, NamedValues
 from retrieval.text.price_bounds import PriceBounds, price_bounds
 from retrieval.text.product_types import ProductTypes, head_phrases
 
+_JUDGEMENT = re.compile(
+    r"\b(?:cheap(?:est)?|affordable|inexpensive|best|good|great|nice)\b|(?:便宜|实惠|好用|最好|性价比高)的?"
+)
+"""What a shopper hopes of a product, which no title says."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueryPreferences:
@@ -22,7 +28,7 @@ class QueryPreferences:
     text: str
     """Without the bounds of a price."""
     product: str
-    """Without values, too: what may name a type of product."""
+    """Without values and words such as "best", too: what may name a type of product."""
     preferences: tuple[tuple[Preference, Condition], ...] = ()
 
 
@@ -39,6 +45,9 @@ def query_preferences(
         if _still_names(product, rest, types):
             product = rest
             found += _of_values(named, filtered)
+    rest = _JUDGEMENT.sub(" ", product)
+    if rest != product and _still_names(product, rest, types):
+        product = rest
     # The text itself where it names no value: it is analysed once.
     product = text if product is folded else product.strip()
     return QueryPreferences(text, product, tuple((each, catalog.compile(tree)) for each, tree in found))

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,22 +31,31 @@ _MOST_BYTES = 256 << 20
 
 MOST_WORDS = 3
 """Words of a phrase that name a type: more make a type of every product."""
-_MOST_SEGMENTS = 4
+_MOST_SEGMENTS, _MOST_PHRASES = 4, 6
 _MOST_MODEL_WORDS = 2
 """Words behind a head that may be a model's name ("Hair Dryer Kelda")."""
 
-_COLOURS = re.compile(
+_DETAILS = re.compile(
+    # Words behind a head that describe the product, and head nothing:
     "black|white|red|blue|green|yellow|orange|purple|pink|brown|grey|gray|silver|gold|beige|ivory|cream|bronze|brass|"
-    "chrome|nickel|copper|clear|tan|navy|almond|bisque|charcoal|titanium|multicolor|assorted|natural"
+    "chrome|nickel|copper|clear|tan|navy|almond|bisque|charcoal|titanium|multicolor|assorted|natural|cyan|magenta|"
+    "turquoise|violet|platinum|graphite|transparent|opaque|matte?|gloss|glossy|satin|stainless-steel|"
+    "original|genuine|compatible|universal|standard|classic|premium|deluxe|professional|pro|ultra|internal|external|"
+    "indoor|outdoor|wired|wireless|cordless|portable|foldable|adjustable|rechargeable|disposable|alkaline|freestanding|"
+    "built-in|automatic|manual|digital|male|female|managed|unmanaged|shielded|unshielded|ambidextrous|self-adhesive|"
+    "small|medium|large|mini|extra|new|refurbished|english|usb|hdmi|vga|bluetooth|wi-fi|ethernet|class"
 )
 _COUNTED = re.compile(r"packs?|pairs?|pieces?|pcs?|count|sheets?|pages?|sizes?|each")
-_SEGMENTS = re.compile(r"\s[-|]\s|[,;:()\[\]|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
+_SEGMENTS = re.compile(r"\s[-|/]\s|[,;:|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
+_ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[()\[\]]")
 _COMPLEMENT = re.compile(
     r"\s(?:for|with|w/|in|by|from|without|featuring|includes?|including|on|to|at|compatible|fits?|of)\s|"
     r"\s(?:under|below|over|above|up to|less than|about|around)\s(?=[$€£¥]?\s?\d)"
 )
 _CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
-_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{units.QUANTITIES})(?:\.(?= |$))?")
+_QUANTITY = re.compile(
+    rf"(?<![a-z0-9])(?:{units.QUANTITIES}|\d[\d.,]*\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps))(?:\.(?= |$))?"
+)
 _WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
 _GAP = "•"
 """Stands for a quantity: what comes behind it names the product ("4 ft. Shop Light")."""
@@ -54,19 +63,25 @@ _GAP = "•"
 
 def head_phrases(text: str, brand: str = "") -> list[Phrase]:
     """The noun phrases of a title or query that may name its type, the likeliest first, each with all its words."""
-    folded = _CONTAINER.sub("", fold(text))
+    return list(chain.from_iterable(noun_phrases(text, brand)))[:_MOST_PHRASES]
+
+
+def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
+    """The noun phrases of each segment of a title or query: what follows its last quantity, then what precedes it."""
+    folded = _ASIDE.sub(" ", _CONTAINER.sub("", fold(text)))
     folded = _QUANTITY.sub(lambda found: found[0] if found[0].isdigit() else f" {_GAP} ", folded)
     own = fold(brand).split()
-    phrases: list[Phrase] = []
+    segments: list[list[Phrase]] = []
     for segment in _SEGMENTS.split(folded):
         words = _WORD.findall(_COMPLEMENT.split(f" {segment} ")[0])
         if contains_chinese(segment):
             # Without spaces the last word of each run is the head.
             runs = (chinese_words(word) for word in words if contains_chinese(word))
-            phrases += [tuple(word for word in run if len(word) > 1) for run in runs]
+            segments += [[tuple(word for word in run if len(word) > 1)] for run in runs]
         else:
-            phrases.append(_english(words, own))
-    return [phrase for phrase in phrases if phrase][:_MOST_SEGMENTS]
+            segments.append(_english(words, own))
+    named = ([phrase for phrase in phrases if phrase] for phrases in segments)
+    return [phrases for phrases in named if phrases][:_MOST_SEGMENTS]
 
 
 def type_phrase(name: str) -> Phrase:
@@ -83,18 +98,19 @@ def without_numbers(text: str) -> str:
     return " ".join(word for word in words if not any(character.isdigit() for character in word))
 
 
-def _english(words: Sequence[str], brand: Sequence[str]) -> Phrase:
+def _english(words: Sequence[str], brand: Sequence[str]) -> list[Phrase]:
     stripped = [word for word in (word.strip(".'&-") for word in words) if word]
-    while stripped and _is_no_head(stripped[-1]):
-        stripped.pop()
     if brand and stripped[: len(brand)] == list(brand):
         stripped = stripped[len(brand) :]
-    start = max((at for at, word in enumerate(stripped) if word == _GAP), default=-1) + 1
-    return tuple(word_term(word) for word in stripped[start:])
+    parts = [list(part) for is_gap, part in groupby(stripped, _GAP.__eq__) if not is_gap]
+    for part in parts:
+        while part and _is_no_head(part[-1]):
+            part.pop()
+    return [tuple(map(word_term, part)) for part in reversed(parts)]
 
 
 def _is_no_head(word: str) -> bool:
-    is_listed = _COLOURS.fullmatch(word) or _COUNTED.fullmatch(word)
+    is_listed = _DETAILS.fullmatch(word) or _COUNTED.fullmatch(word)
     return len(word) < 2 or bool(is_listed) or any(character.isdigit() for character in word)
 
 

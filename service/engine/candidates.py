@@ -360,8 +360,12 @@ class Stages:
         named = [found for text in texts if (found := types.named(text, words, synonyms)) is not None]
         if named:
             agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
-            return WantedTypes(agreement, all(each.is_sure for each in named))
+            wanted = WantedTypes(agreement, all(each.is_sure for each in named))
+            if not len(nearest.rows) or types.agreements(wanted, nearest.rows[:_VOTERS]).any():
+                return wanted
         voting = without_numbers(product) or product
+        if self._snapshot.values.is_value(voting):
+            return NO_TYPES
         nearest = self._voters(request, voting, nearest)
         words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
         rows = nearest.rows[:_VOTERS].tolist()

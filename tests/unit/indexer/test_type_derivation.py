@@ -39,3 +39,12 @@ def test_head_is_the_word_with_similar_products(with_categories: bool) -> None:
 def test_titles_without_a_noun_have_no_type() -> None:
     types = derive_types([Product("a", "12"), Product("b", "7")], np.eye(2, 8, dtype=np.float32))
     assert [types.name_of(row) for row in (0, 1)] == ["", ""]
+
+
+def test_head_before_quantities_is_the_one_of_many_titles() -> None:
+    models = ("Kelda", "Ivara", "Ulver", "Hollis", "Brisk", "Ottar")
+    titles = [f'{model} Notebook Black 39.6 cm (15.6") 8 GB Windows 10 Home' for model in models]
+    titles += [f"{model} 4 ft. Shop Light" for model in models]
+    types = derive_types([Product(title, title) for title in titles], np.eye(len(titles), dtype=np.float32))
+    assert {types.name_of(row).split()[-1] for row in range(6)} == {"notebook"}
+    assert {types.name_of(row) for row in range(6, 12)} == {"shop light"}

@@ -59,6 +59,11 @@ def test_queries_name_brands_colours_and_sizes(
             }
 
 
+@pytest.mark.parametrize(("text", "expected"), [("black+decker", True), ("xl", True), ("hp drill", False), ("", False)])
+def test_text_that_is_one_value_is_recognised(text: str, expected: bool) -> None:
+    assert VALUES.is_value(text) is expected
+
+
 def test_brand_name_that_is_a_common_title_word_is_not_recognised() -> None:
     assert VALUES.find("office chair") == []
 

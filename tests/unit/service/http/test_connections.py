@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from http.client import HTTPResponse
 
 import pytest
 import uvicorn
@@ -87,7 +88,11 @@ patient = pytest.mark.parametrize("served", [replace(BOUNDS, head_seconds=20.0)]
 
 
 def status(client: socket.socket) -> int:
-    return int(client.recv(65_536).split(b" ", 2)[1])
+    """The status of a response, which is read to its end: head and body may come apart."""
+    response = HTTPResponse(client)
+    response.begin()
+    response.read()
+    return response.status
 
 
 def is_closed_after(client: socket.socket, part: bytes) -> float:
@@ -115,15 +120,14 @@ def test_unfinished_request_head_times_out(served: Served, first: bytes) -> None
         assert 0.3 < is_closed_after(slow, b"x" if first else b"") < 3
 
 
-@pytest.mark.parametrize("served", [replace(BOUNDS, head_seconds=2.0)], indirect=True)
 def test_later_request_heads_have_the_same_timeout(served: Served) -> None:
     with served.connected() as slow:
         for _ in range(3):  # longer than one head may take
             slow.sendall(GET)
             assert status(slow) == 200
-            time.sleep(0.7)
+            time.sleep(0.2)
         slow.sendall(b"GET /small HTTP/1.1\r\nX: ")
-        assert is_closed_after(slow, b"x") < 5
+        assert is_closed_after(slow, b"x") < 3
 
 
 def test_slow_body_is_refused_without_reading_the_rest(served: Served) -> None:
