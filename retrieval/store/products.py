@@ -177,9 +177,9 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 DEFAULT_WEIGHTS = FieldWeights()
-RECIPE = "2"
-"""Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`: versions of another recipe
-are rebuilt."""
+RECIPE = "3"
+"""Raised by every change here, in `retrieval.filters.schema`, `indexer.quality.siblings`, or what derives types and values:
+versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 
