@@ -178,8 +178,8 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 DEFAULT_WEIGHTS = FieldWeights()
 RECIPE = "3"
-"""Raised by every change here, in `retrieval.filters.schema`, `indexer.quality.siblings`, or what derives types and values:
-versions of another recipe are rebuilt."""
+"""Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`, or of how types and values
+are derived: versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200
 _TERM_DESCRIPTION = 4_000
 
