@@ -47,7 +47,7 @@ _DETAILS = re.compile(
 )
 _COUNTED = re.compile(r"packs?|pairs?|pieces?|pcs?|count|sheets?|pages?|sizes?|each")
 _SEGMENTS = re.compile(r"\s[-|/]\s|[,;:|]|\s\+\s|\.\s|[ -](?:discontinued|refurbished|reconditioned)\b")
-_ASIDE = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[()\[\]]")
+_BRACKETED = re.compile(r"\([^()]*\)|\[[^\[\]]*\]|[()\[\]]")
 _COMPLEMENT = re.compile(
     r"\s(?:for|with|w/|in|by|from|without|featuring|includes?|including|on|to|at|compatible|fits?|of)\s|"
     r"\s(?:under|below|over|above|up to|less than|about|around)\s(?=[$€£¥]?\s?\d)"
@@ -68,7 +68,7 @@ def head_phrases(text: str, brand: str = "") -> list[Phrase]:
 
 def noun_phrases(text: str, brand: str = "") -> list[list[Phrase]]:
     """The noun phrases of each segment of a title or query: what follows its last quantity, then what precedes it."""
-    folded = _ASIDE.sub(" ", _CONTAINER.sub("", fold(text)))
+    folded = _BRACKETED.sub(" ", _CONTAINER.sub("", fold(text)))
     folded = _QUANTITY.sub(lambda found: found[0] if found[0].isdigit() else f" {_GAP} ", folded)
     own = fold(brand).split()
     segments: list[list[Phrase]] = []
