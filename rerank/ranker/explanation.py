@@ -31,6 +31,7 @@ class Factor(Enum):
     """The merged score, in the network and mixed with its score."""
     KEYWORDS = ("bm25_per_word", "bm25_share", "bm25")
     MEANING = ("cosine", "similarity")
+    TYPE = ("of_type",)
     WORDS = ("has_states",)
     """The product's words, read as token states."""
     PRICE = ("price_gap", "has_price")

@@ -19,7 +19,7 @@ from retrieval.store.signals import SignalColumns
 
 Floats = NDArray[np.float32]
 
-FIRST_STAGE = ("merged", "bm25_per_word", "bm25_share", "bm25", "cosine", "similarity", "words")
+FIRST_STAGE = ("merged", "bm25_per_word", "bm25_share", "bm25", "cosine", "similarity", "of_type", "words")
 SIGNALS = (
     "has_states",
     "price_gap",
@@ -37,6 +37,8 @@ FEATURES = (*FIRST_STAGE, *SIGNALS)
 MERGED, HAS_STATES = FEATURES.index("merged"), FEATURES.index("has_states")
 BM25_SCALE = 20.0
 HALF_LIFE_DAYS = 90.0
+_MOST_OF_TYPE = 2.0
+"""Votes and clicks may say more than a name, without bound."""
 _POPULARITY_SCALE = 1_000.0
 """Shares of the highest popularity are distinguished down to about a thousandth."""
 _PRIOR_RATINGS, _PRIOR_RATING = 10.0, 3.5
@@ -51,6 +53,8 @@ class FirstStage:
     cosine: NDArray[np.float64]
     similarity: NDArray[np.float64]
     """The cosine in deviations above that of unrelated products."""
+    of_type: NDArray[np.float64]
+    """How far the product is of the type that the query asks for; 1 where it names the type."""
     words: int
     """The number of words in the query."""
     best_bm25: float
@@ -81,6 +85,7 @@ def feature_matrix(first: FirstStage, signals: Signals, usual_price: float) -> F
         "bm25": first.bm25 / BM25_SCALE,
         "cosine": first.cosine,
         "similarity": first.similarity,
+        "of_type": first.of_type.clip(max=_MOST_OF_TYPE),
         "words": np.full(count, np.log1p(first.words)),
         "has_states": signals.has_states,
         **_store_columns(signals, usual_price),

@@ -46,7 +46,7 @@ def demo(
     seed: Annotated[int, Option(help="Another seed makes another store.")] = 7,
     sessions: Annotated[
         int, Option(help="How many sessions of shoppers to generate, of some 25 events.", min=0, max=1_000_000)
-    ] = 3_000,
+    ] = 8_000,
     serve: Annotated[bool, Option("--serve", help="Then serve it, with a store page in the browser.")] = False,
 ) -> None:
     """Make a small lifelike store, English and Chinese, build its index and search it. Run again it takes seconds."""

@@ -378,7 +378,9 @@ class Stages:
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
         if words > _CLEAR_WORDS or leading < _CLEAR_VOTE * words or not voting.replace(" ", "").isalpha():
             return voted
-        best = float(retrieved.best.scores.max(initial=0.0)) / max(len(request.groups), 1)
+        best = float(retrieved.best.scores.max(initial=0.0)) / max(
+            sum(not each.is_optional for each in request.groups), 1
+        )
         gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
         return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=words == 1)
 

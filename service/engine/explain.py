@@ -51,9 +51,10 @@ def explain_hits(
         unrelated = snapshot.manifest.background.mean
         named = snapshot.types.names_of(row, product).name
         hit = HitFacts(product, candidates.features[at], place + 1, unrelated, met, alike[at], named)
-        parts = [(*DESCRIPTIONS[factor], float(scores[at])) for factor, scores in found.items()]
-        if scored.of_type[place]:
-            parts.append((OF_TYPE, lambda hit: hit.product_type, float(scored.of_type[place])))
+        gains = {factor: float(scores[at]) for factor, scores in found.items()}
+        if of_type := float(scored.of_type[place]):
+            gains[Factor.TYPE] = gains.get(Factor.TYPE, 0.0) + of_type
+        parts = [(*DESCRIPTIONS[factor], gain) for factor, gain in gains.items()]
         if gained := float(scored.preferred[place]):
             parts.append((OF_PREFERENCES, partial(_count, gained), gained))
         parts.sort(key=lambda each: -abs(each[2]))
@@ -75,9 +76,8 @@ def _matches(
     return term_matches(query, words, candidates.products.states[at, : len(ids)])
 
 
-OF_TYPE = "of the type that is searched for"
 OF_PREFERENCES = "of the price, brand, colour and size that are searched for"
-"""The names of what a hit gained for its product type, and for what else the query names."""
+"""The name of what a hit gained for what the query names besides a type."""
 MOST_MATCHES = 3
 """Words of a query that are shown with what they met."""
 _UNKNOWN = "not known"
@@ -184,6 +184,7 @@ DESCRIPTIONS: Mapping[Factor, tuple[str, Callable[[HitFacts], str]]] = {
         "similar in meaning",
         lambda hit: f"{hit.feature('cosine'):.2f}; unrelated products have {hit.unrelated:.2f}",
     ),
+    Factor.TYPE: ("of the type that is searched for", lambda hit: hit.product_type or "none"),
     Factor.WORDS: ("its words, in context", _product_words),
     Factor.PRICE: ("price", _price),
     Factor.AVAILABILITY: ("in stock", lambda hit: _IN_STOCK.get(hit.feature("availability"), _UNKNOWN)),

@@ -122,9 +122,9 @@ class Reranker:
             job.answer.set_result(found)
 
 
-OF_TYPE, OF_SURE_TYPE = 4.0, 8.0
-"""What a product of the type that the query asks for gains, and where it asks for nothing else: rankers learn from
-lists that rarely name a type alone (docs/decisions/0017-product-types.md)."""
+OF_TYPE, OF_SURE_TYPE = 2.0, 4.0
+"""What a product of the type that the query asks for gains besides what its feature is worth to the ranker, and where
+the query asks for nothing else: rankers learn from lists that rarely name a type alone (docs/decisions/0017)."""
 DEPTH = 100
 """How many of the merged order are scored; those behind them keep their places."""
 
@@ -228,6 +228,7 @@ def candidate_features(
         bm25=found.bm25[:count],
         cosine=found.cosine[:count],
         similarity=found.similarity[:count],
+        of_type=found.intent[:count],
         words=found.words,
         best_bm25=ranking.best_bm25,
     )

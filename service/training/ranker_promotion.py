@@ -77,14 +77,28 @@ class ClickGate:
     def measures(self, scorer: Scorer) -> QueryMeasures:
         """What scores reach on the held-out queries (n,)."""
         trial = self.held_out
-        scores, earlier = scorer(trial), scorer(self.earlier)
+        scores = scorer(trial)
         gains, is_candidate = padded(trial, trial.data.targets), padded(trial, np.ones(len(scores))) > 0
-        calibration = self.likelihood.calibration(self.earlier.log, self.earlier.shown_scores(earlier))
-        likelihood = self.likelihood.of(trial.log, trial.shown_scores(scores), calibration)
+        likelihood = self._likelihood(trial.shown_scores(scores), self.earlier.shown_scores(scorer(self.earlier)))
         by_query, _ = query_means(likelihood, trial.query_of_list, len(trial.traffic))
         in_rows = padded(trial, scores)
         ranks = reciprocal_rank(padded(trial, trial.is_chosen), in_rows, is_candidate)
         return QueryMeasures(ndcg(gains, in_rows, is_candidate), ranks, by_query)
+
+    def _likelihood(self, scores: NDArray[np.float64], earlier: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the held-out lists (lists,), by the scores (lists, depth) of what they and the earlier ones show.
+
+        Each language is calibrated by itself: a ranker orders the products of one query, so the scale of its scores
+        may differ between languages.
+        """
+        trial, before = self.held_out, self.earlier
+        found = np.zeros(trial.log.size)
+        languages, others = (np.array(each.languages(self.snapshot))[each.query_of_list] for each in (trial, before))
+        for language in np.unique(languages):
+            held_out, fitted = languages == language, others == language
+            calibration = self.likelihood.calibration(before.log.rows(fitted), earlier[fitted])
+            found[held_out] = self.likelihood.of(trial.log.rows(held_out), scores[held_out], calibration)
+        return found
 
     def decide(self, challenger: QueryMeasures, served: QueryMeasures) -> Decision:
         """By the rule in `rerank.evaluation.promotion`, queries weighed by their traffic."""

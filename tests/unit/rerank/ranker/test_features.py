@@ -31,6 +31,7 @@ FIRST = FirstStage(
     bm25=np.array([12.0, 6.0, 0.0]),
     cosine=np.array([0.7, 0.5, 0.6]),
     similarity=np.array([4.0, 2.0, 3.0]),
+    of_type=np.array([1.0, 0.4, 2.5]),
     words=3,
     best_bm25=24.0,
 )
@@ -110,14 +111,14 @@ def test_no_candidates_have_no_rows() -> None:
     none = np.empty(0)
     unknown = np.empty(0, np.float32)
     result = SignalColumns(unknown, unknown, unknown, unknown, unknown)
-    first = FirstStage(none, none, none, none, 2, 3.0)
+    first = FirstStage(none, none, none, none, none, 2, 3.0)
     assert feature_matrix(first, Signals(result, unknown, np.empty(0, bool), 1.0), 10).shape == (0, len(FEATURES))
 
 
 def test_a_candidates_features_do_not_depend_on_the_others() -> None:
     whole = feature_matrix(FIRST, SIGNALS, 100)
     columns = SignalColumns(*(getattr(SIGNALS.catalog, each.name)[1:2] for each in dataclasses.fields(SignalColumns)))
-    arrays = ("merged", "bm25", "cosine", "similarity")
+    arrays = ("merged", "bm25", "cosine", "similarity", "of_type")
     first = dataclasses.replace(FIRST, **{name: getattr(FIRST, name)[1:2] for name in arrays})
     signals = dataclasses.replace(
         SIGNALS, catalog=columns, popularity=SIGNALS.popularity[1:2], has_states=SIGNALS.has_states[1:2]

@@ -24,13 +24,14 @@ from service.cli.output import out
 from service.cli.search import show_page
 from service.curation.relevance import Relevance, Signal
 from service.engine.engine import DEGRADED, SearchEngine
-from service.engine.explain import DESCRIPTIONS, OF_TYPE, HitFacts
+from service.engine.explain import DESCRIPTIONS, HitFacts
 from service.engine.request import STAGES
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
 from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
 
 NAMES = {name for name, _ in DESCRIPTIONS.values()}
+OF_TYPE = DESCRIPTIONS[Factor.TYPE][0]
 NEUTRAL = tuple(0.25 for _ in FEATURES)
 
 
@@ -80,8 +81,7 @@ def test_contributions_are_differences_of_the_score(root: Path, engine: SearchEn
         found = by_name(hit)
         price, cosine = found["price"].contribution, found["similar in meaning"].contribution
         assert cosine == pytest.approx(3 * (hit.stages["dense"].score - 0.25), abs=1e-4)
-        of_type = found[OF_TYPE].contribution if OF_TYPE in found else 0
-        assert price + cosine + of_type == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
+        assert price + cosine + found[OF_TYPE].contribution == pytest.approx(hit.score - 5 * 0.25, abs=1e-4)
         others = [each for each in found.values() if each.name not in ("price", "similar in meaning", OF_TYPE)]
         assert all(each.contribution == 0 for each in others)
         assert [abs(each.contribution) for each in explanation_of(hit).contributions] == sorted(
@@ -95,7 +95,7 @@ def test_explanation_does_not_change_the_page(explaining: SearchEngine) -> None:
     assert tuple(dataclasses.replace(hit, explanation=None) for hit in page.hits) == plain.hits
     assert page.degraded == ()
     for hit in page.hits:
-        assert set(by_name(hit)) - {OF_TYPE} == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
+        assert set(by_name(hit)) == NAMES - {DESCRIPTIONS[Factor.HISTORY][0]}
 
 
 def test_signals_are_among_the_contributions(explaining: SearchEngine) -> None:
