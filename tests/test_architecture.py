@@ -15,7 +15,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 10, "lines": 2_800, "lines of code": 2_300, "lines of tests": 2_300}
+_ADDED = {"modules": 10, "lines": 2_800, "lines of code": 2_400, "lines of tests": 2_300}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md)."""
