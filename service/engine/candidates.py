@@ -358,11 +358,10 @@ class Stages:
         words = sum(not (group.is_character and group.synonyms) for group in groups)
         texts = [each.product for each in request.begun] or [product]
         named = [found for text in texts if (found := types.named(text, words, synonyms)) is not None]
-        if named:
-            agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
-            wanted = WantedTypes(agreement, all(each.is_sure for each in named))
-            if not len(nearest.rows) or types.agreements(wanted, nearest.rows[:_VOTERS]).any():
-                return wanted
+        agreement = {number: share for each in reversed(named) for number, share in each.agreement.items()}
+        wanted = WantedTypes(agreement, bool(named) and all(each.is_sure for each in named))
+        if named and (not len(nearest.rows) or types.agreements(wanted, nearest.rows[:_VOTERS]).any()):
+            return wanted
         voting = without_numbers(product) or product
         if self._snapshot.values.is_value(voting):
             return NO_TYPES
@@ -377,10 +376,9 @@ class Stages:
         voted = types.voted(voting, titles, similarity, gain_of_all)
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
         if words > _CLEAR_WORDS or leading < _CLEAR_VOTE * words or not voting.replace(" ", "").isalpha():
-            return voted
-        best = float(retrieved.best.scores.max(initial=0.0)) / max(
-            sum(not each.is_optional for each in request.groups), 1
-        )
+            return wanted if named else voted
+        required = sum(not each.is_optional for each in request.groups)
+        best = float(retrieved.best.scores.max(initial=0.0)) / max(required, 1)
         gain = max(1.0, _ABOVE_BM25 * best / OF_TYPE / gain_of_all)
         return WantedTypes({number: gain * share for number, share in voted.agreement.items()}, is_sure=words == 1)
 
