@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rerank.click_models.evaluation import ClickLikelihood
 from service.engine.engine import SearchEngine
 from service.training.click_dataset import ClickTrial, TrialOptions, build_trial
+from service.training.ranker_promotion import ClickGate
 
 CHANCES = np.array([1.0, 0.5, 0.25])
 START = datetime(2026, 5, 1)
@@ -73,3 +75,20 @@ def test_most_frequent_queries_are_evaluated(engine: SearchEngine, candidates: l
     assert made.data.lists.queries == ("steel pan",)
     assert (made.traffic.tolist(), made.query_of_list.tolist()) == ([3.0], [0, 0, 0])
     assert made.numbers.tolist() == []
+
+
+def test_scale_of_scores_may_differ_between_languages(engine: SearchEngine) -> None:
+    rows: list[dict[str, object]] = []
+    for query in ("steel pan", "背包"):
+        found = [hit.product.id for hit in engine.search(query, size=3, stage="merged").hits]
+        rows += [row for number in range(5) for row in shown(len(rows) + number, query, found, [("click", found[0])])]
+    trial = tried(engine, rows)
+    assert set(trial.languages(engine.snapshot)) == {"en", "zh"}
+    gate = ClickGate(engine.snapshot, trial, trial, ClickLikelihood.fit(trial.log), ())
+    scores = np.random.default_rng(1).normal(size=len(trial.data.lists.rows))
+    is_chinese = np.array(trial.languages(engine.snapshot))[trial.data.lists.query_of] == "zh"
+    plain, scaled = (
+        gate.measures(lambda _trial, each=each: each)  # type: ignore[misc]
+        for each in (scores, np.where(is_chinese, 10 * scores + 3, scores))
+    )
+    assert scaled.click_likelihood == pytest.approx(plain.click_likelihood, abs=1e-3)
