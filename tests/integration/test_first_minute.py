@@ -14,13 +14,13 @@ from service.engine.engine import SearchEngine
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
-_NOTEBOOKS = (
+_NOTEBOOKS = [
     f"{maker} {line} Notebook PC Black {size} cm Intel Core {core} {memory} GB"
     for maker, line, size, core, memory in itertools.product(
         ("Arvano", "Belnor"), ("Pro 440", "Air 13", "Note 15"), (33.8, 39.6), ("i3", "i5", "i7"), (8, 16)
     )
-)
-_OTHERS = (
+]
+_OTHERS = [
     f"{maker} {kind}"
     for maker, kind in itertools.product(
         ("Kessel", "Urbano", "Targa", "Mofix", "Lindor", "Parvo"),
@@ -51,7 +51,7 @@ _OTHERS = (
             "Ball Point Pen, blue",
         ),
     )
-)
+]
 
 
 @pytest.fixture(scope="module")
