@@ -49,6 +49,7 @@ from rerank.training.trainer import best_of, spare_threads, tensorboard_curve
 from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
+from service.events.popular_queries import read_popular_queries
 from service.events.signals import NO_POPULARITY, PopularBefore
 from service.training.click_dataset import (
     ClickRankerOptions,
@@ -105,7 +106,8 @@ def click_ranker(
     for over in work.glob(f"{_RUN}*"):
         shutil.rmtree(over)
     now_popular = popular(cast(datetime, made.periods.held_out["time"].max()))
-    return ClickTraining(made, networks, history, added, changed_queries(made, added.model, now_popular))
+    examples = changed_queries(made, added.model, now_popular, read_popular_queries(root))
+    return ClickTraining(made, networks, history, added, examples)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -53,6 +53,7 @@ from retrieval.progress import Progress
 from service.engine.models import encoding_of
 from service.engine.reranking import Reranker, Reranking
 from service.engine.snapshot import Snapshot
+from service.events.popular_queries import PopularQueries, query_key
 from service.events.signals import Popularity
 from service.training.click_dataset import ClickTrainingSet, ClickTrial, FirstHits, HistoryResult, TrainedNetwork
 from service.training.ranker_dataset import best_products
@@ -242,12 +243,16 @@ def _mean(values: NDArray[np.float64], traffic: NDArray[np.float64]) -> float:
 EXAMPLES, _CHECKED, _DEADLINE = 3, 60, 60.0
 
 
-def changed_queries(made: ClickTrainingSet, challenger: StoredRanker, popularity: Popularity) -> tuple[FirstHits, ...]:
+def changed_queries(
+    made: ClickTrainingSet, challenger: StoredRanker, popularity: Popularity, popular: PopularQueries
+) -> tuple[FirstHits, ...]:
     """The most frequent held-out queries whose first hits a challenger changes, as whole searches find them: what
-    served before, or the merged order, against the challenger."""
+    served before, or the merged order, against the challenger. A query of a few shoppers may identify them, and is
+    none of these."""
     trial, products = made.held_out, made.snapshot.products
     lists = dict(zip(trial.data.lists.queries, trial.traffic.astype(int).tolist(), strict=True))
-    queries = sorted(lists, key=lambda query: -lists[query])[:_CHECKED]
+    shown = (query for query in lists if query_key(query) in popular.places)
+    queries = sorted(shown, key=lambda query: -lists[query])[:_CHECKED]
     before, after = (_first_hits(made.snapshot, queries, each, popularity) for each in (made.served, challenger))
 
     def titles(ids: Sequence[str]) -> tuple[str, ...]:

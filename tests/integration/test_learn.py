@@ -25,6 +25,7 @@ from retrieval.store.files import checksum
 from retrieval.store.lock import hold_lock
 from retrieval.store.versions import Store
 from service.cli.main import app
+from service.events.popular_queries import query_key, read_popular_queries
 from service.reports.training import TOWERS, LearnReport, RecordedSteps, RunDecision, Stage, StageOutcome
 from service.training.learn import (
     LEARNED_FILE,
@@ -130,6 +131,8 @@ class TestReport:
         report = report_of(learned)
         assert report.findings is not None
         assert 0 < len(report.findings.examples) <= 3
+        popular = read_popular_queries(learned).places
+        assert all(query_key(each.query) in popular for each in report.findings.examples)
         lists = [each.lists for each in report.findings.examples]
         assert lists == sorted(lists, reverse=True)
         for each in report.findings.examples:
