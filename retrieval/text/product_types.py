@@ -54,7 +54,7 @@ _COMPLEMENT = re.compile(
 )
 _CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
 _QUANTITY = re.compile(
-    rf"(?<![a-z0-9])(?:{units.QUANTITIES}|\d[\d.,]*\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps))(?:\.(?= |$))?"
+    rf"(?<![a-z0-9])(?:{units.QUANTITIES}|\d{1, 7}(?:[.,]\d{1, 3})?\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps))(?:\.(?= |$))?"
 )
 _WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
 _GAP = "•"
