@@ -53,9 +53,8 @@ _COMPLEMENT = re.compile(
     r"\s(?:under|below|over|above|up to|less than|about|around)\s(?=[$€£¥]?\s?\d)"
 )
 _CONTAINER = re.compile(r"^(?:a |the )?(?:set|pack|box|pair|assortment|case|lot|bag|roll|kit)s? of (?:\d+ |x )?")
-_QUANTITY = re.compile(
-    rf"(?<![a-z0-9])(?:{units.QUANTITIES}|\d{1, 7}(?:[.,]\d{1, 3})?\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps))(?:\.(?= |$))?"
-)
+_RESOLUTION = r"\d{1,7}(?:[.,]\d{1,3})?\s?(?:dpi|ppm|pixels|[mg]bit/s|[mg]bps)"
+_QUANTITY = re.compile(rf"(?<![a-z0-9])(?:{units.QUANTITIES}|{_RESOLUTION})(?:\.(?= |$))?")
 _WORD = re.compile(rf"[a-z0-9][a-z0-9.'&-]*|[{HAN}]+|•")
 _GAP = "•"
 """Stands for a quantity: what comes behind it names the product ("4 ft. Shop Light")."""

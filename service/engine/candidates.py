@@ -365,8 +365,11 @@ class Stages:
         voting = without_numbers(product) or product
         if self._snapshot.values.is_value(voting):
             return NO_TYPES
-        nearest = self._voters(request, voting, nearest)
         words = min(words, len(self._snapshot.analyzer.analyze(voting).groups))
+        may_be_clear = words <= _CLEAR_WORDS and voting.replace(" ", "").isalpha()
+        if named and not may_be_clear:
+            return wanted
+        nearest = self._voters(request, voting, nearest)
         rows = nearest.rows[:_VOTERS].tolist()
         if not rows:
             return NO_TYPES
@@ -375,7 +378,7 @@ class Stages:
         gain_of_all = _VOTED * min(1.0, MOST_WORDS / max(words, 1)) ** 2
         voted = types.voted(voting, titles, similarity, gain_of_all)
         leading = max(voted.agreement.values(), default=0.0) / gain_of_all
-        if words > _CLEAR_WORDS or leading < _CLEAR_VOTE * words or not voting.replace(" ", "").isalpha():
+        if not may_be_clear or leading < _CLEAR_VOTE * words:
             return wanted if named else voted
         required = sum(not each.is_optional for each in request.groups)
         best = float(retrieved.best.scores.max(initial=0.0)) / max(required, 1)

@@ -77,6 +77,8 @@ class ClickTrial:
     """(lists,): the query of each."""
     place_of: NDArray[np.int64]
     """(pairs,): index of each pair of the log among all candidates (m,); -1 for none."""
+    languages: NDArray[np.str_]
+    """(n,): the language that most of a query's chosen candidates are in, "" where none says one."""
 
     def shown_scores(self, scores: NDArray[np.floating]) -> NDArray[np.float64]:
         """(lists, depth): the scores (m,) of what was shown."""
@@ -84,16 +86,6 @@ class ClickTrial:
         place = np.append(self.place_of, -1)[self.log.pairs]
         shown: NDArray[np.float64] = known[place]
         return shown
-
-    def languages(self, snapshot: Snapshot) -> tuple[str, ...]:
-        """(n,): the language that most of a query's chosen candidates are in, "" where none says one."""
-        lists, found = self.data.lists, []
-        for number in range(len(lists)):
-            place = lists.place(number)
-            rows = lists.rows[place][self.is_chosen[place]]
-            languages = Counter(snapshot.products[row].language for row in rows.tolist())
-            found.append(max(languages, key=lambda each: languages[each]) if languages else "")
-        return tuple(found)
 
 
 def build_trial(
@@ -121,7 +113,19 @@ def build_trial(
     log = ClickLog(np.where(known, log.pairs, NOTHING), log.clicks & known, log.count)
     data = list_data(snapshot, lists, targets)
     numbers = np.flatnonzero(judges)
-    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, queries.of_row[is_listed], place_of)
+    languages = np.array(_languages(snapshot, lists, is_chosen), np.str_)
+    of_row = queries.of_row[is_listed]
+    return ClickTrial(data, is_chosen, numbers, queries.traffic, log, of_row, place_of, languages)
+
+
+def _languages(snapshot: Snapshot, lists: CandidateLists, is_chosen: NDArray[np.bool_]) -> list[str]:
+    found = []
+    for number in range(len(lists)):
+        place = lists.place(number)
+        rows = lists.rows[place][is_chosen[place]]
+        languages = Counter(snapshot.products[row].language for row in rows.tolist())
+        found.append(max(languages, key=lambda each: languages[each]) if languages else "")
+    return found
 
 
 def _any_act(happened: Outcomes) -> NDArray[np.bool_]:

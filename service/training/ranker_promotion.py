@@ -94,7 +94,7 @@ class ClickGate:
         """
         trial, before = self.held_out, self.earlier
         found = np.zeros(trial.log.size)
-        languages, others = (np.array(each.languages(self.snapshot))[each.query_of_list] for each in (trial, before))
+        languages, others = (each.languages[each.query_of_list] for each in (trial, before))
         for language in np.unique(languages):
             held_out, fitted = languages == language, others == language
             calibration = self.likelihood.calibration(before.log.rows(fitted), earlier[fitted])
@@ -109,7 +109,7 @@ class ClickGate:
         slices = (
             *traffic_slices(trial.traffic),
             new_product_slice(padded(trial, trial.is_chosen), padded(trial, is_new) > 0),
-            *language_slices(trial.languages(self.snapshot)),
+            *language_slices(trial.languages.tolist()),
         )
         return decide(challenger, served, trial.traffic, slices)
 

@@ -83,10 +83,10 @@ def test_scale_of_scores_may_differ_between_languages(engine: SearchEngine) -> N
         found = [hit.product.id for hit in engine.search(query, size=3, stage="merged").hits]
         rows += [row for number in range(5) for row in shown(len(rows) + number, query, found, [("click", found[0])])]
     trial = tried(engine, rows)
-    assert set(trial.languages(engine.snapshot)) == {"en", "zh"}
+    assert set(trial.languages.tolist()) == {"en", "zh"}
     gate = ClickGate(engine.snapshot, trial, trial, ClickLikelihood.fit(trial.log), ())
     scores = np.random.default_rng(1).normal(size=len(trial.data.lists.rows))
-    is_chinese = np.array(trial.languages(engine.snapshot))[trial.data.lists.query_of] == "zh"
+    is_chinese = trial.languages[trial.data.lists.query_of] == "zh"
     plain, scaled = (
         gate.measures(lambda _trial, each=each: each)  # type: ignore[misc]
         for each in (scores, np.where(is_chinese, 10 * scores + 3, scores))
