@@ -79,7 +79,9 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        notices = asyncio.create_task(health.follow_notices(app))
         yield
+        notices.cancel()
         context.threads.close()
         context.impressions.close()
         if tracing is not None:

@@ -80,13 +80,13 @@ class SearchEngine:
         self._store = store
         self._connection = connection
         self._recorder = Recorder(store.root, settings)
-        popularity = follow_popularity(store.root)
-        self._ranker = ServedRanker(store.root, settings, popularity)
+        self._popularity = follow_popularity(store.root)
+        self._ranker = ServedRanker(store.root, settings, self._popularity)
         self._tower = ServedUserTower(store.root)
-        self._popular = PopularProducts(popularity)
+        self._popular = PopularProducts(self._popularity)
         self._coviews = follow_coviews(store.root)
         self._settings = settings
-        self._suggester = Suggester(store.root, popularity)
+        self._suggester = Suggester(store.root, self._popularity)
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)
         self._synonyms = ServedSynonyms(store.root, follow=follow)
@@ -174,6 +174,7 @@ class SearchEngine:
             *self.snapshot.notices,
             *self._ranker.notices,
             *self._tower.notices,
+            *self._popularity.notices,
             *self._coviews.notices,
             *self._rules.notices,
             *self._relevance.notices,

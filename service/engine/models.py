@@ -87,8 +87,8 @@ class ServedRanker:
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """Why another one serves than should, or none; and what the one that does has to do without."""
-        return (*self._notices, *(self._popularity.notices if self._is_used else ()))
+        """The reason why another ranker serves than the published one, or none."""
+        return self._notices
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
         """Takes up what was published, rolled back or switched off since the last look, for this snapshot, and what
@@ -100,8 +100,7 @@ class ServedRanker:
                 if seen != self._seen and not self._is_closed:
                     self._open(encoding)
                     self._seen = seen
-        if self._is_used:
-            self._popularity.reload_if_changed()
+        self._popularity.reload_if_changed()
 
     def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
         """The last stage of a search of this snapshot by a shopper who did this before.
@@ -132,10 +131,6 @@ class ServedRanker:
             self._is_closed = True
             self._swap(None)
         self._forget_named(drop=True)
-
-    @property
-    def _is_used(self) -> bool:
-        return self._serving is not None or bool(self._named)
 
     def _opened(self, name: str, encoding: Encoding) -> OpenedRanker:
         serving = self._serving

@@ -72,7 +72,6 @@ class Suggester:
         """Takes up another version's words, and what was made of events since the last look."""
         self._words(snapshot)
         self._popular_queries.reload_if_changed()
-        self._popularity.reload_if_changed()
 
     def suggest(
         self,

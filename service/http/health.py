@@ -7,18 +7,21 @@ import time
 from collections.abc import Iterator
 from importlib.metadata import version
 
+import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from retrieval.store.manifest import POPULARITY_FILE
-from service.experiments.assignment import notices
+from service.experiments import assignment
 from service.http.context import Contextual, MayReadMetrics, ServiceContext
 from service.http.errors import RequestError
 from service.http.schemas import RESPONSES, HealthResponse, json_response
 
 router = APIRouter(tags=["health"])
+_log = structlog.get_logger("shelfwise.notices")
+_NOTICE_SECONDS = 1.0
 
 
 @router.get("/health/live", response_model=HealthResponse, summary="Liveness")
@@ -36,7 +39,7 @@ async def ready(context: Contextual, request: Request) -> Response:
     engine = context.engine
     manifest, ranker = engine.manifest, engine.ranker
     # Not in a worker thread: it may open a ranker, and must respond while the workers are busy.
-    warnings = (*engine.notices, *await asyncio.to_thread(notices, engine, context.experiments))
+    warnings = await asyncio.to_thread(service_notices, request.app)
     return json_response(HealthResponse("ready", manifest.version, manifest.products, ranker, warnings))
 
 
@@ -56,6 +59,26 @@ def readiness_error(app: FastAPI) -> RequestError | None:
     if context.threads.is_pressed:
         return RequestError(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
     return None
+
+
+def service_notices(app: FastAPI) -> tuple[str, ...]:
+    """Problems that do not stop searches, of the engine, the experiments and the tables of purchases."""
+    context: ServiceContext = app.state.context
+    experiments = assignment.notices(context.engine, context.experiments)
+    return (*context.engine.notices, *experiments, *app.state.statistics.notices)
+
+
+async def follow_notices(app: FastAPI) -> None:
+    """Logs each notice when it appears and when it ends, until cancelled."""
+    known: frozenset[str] = frozenset()
+    while True:
+        found = frozenset(await asyncio.to_thread(service_notices, app))
+        for notice in sorted(found - known):
+            _log.warning("notice", notice=notice)
+        for notice in sorted(known - found):
+            _log.info("notice ended", notice=notice)
+        known = found
+        await asyncio.sleep(_NOTICE_SECONDS)
 
 
 def render_metrics(app: FastAPI) -> bytes:
@@ -96,8 +119,7 @@ class ServiceCollector(Collector):
         if engine.live_changed is not None:
             text = "Time of the last live change, in seconds since 1970"
             yield _gauge("shelfwise_live_changes_timestamp_seconds", text, engine.live_changed)
-        warnings = len(engine.notices) + len(notices(engine, self._context.experiments))
-        yield _gauge("shelfwise_notices", "Problems that do not stop searches", warnings)
+        yield _gauge("shelfwise_notices", "Problems that do not stop searches", len(service_notices(self._app)))
 
     def _load(self) -> Iterator[Metric]:
         threads = self._context.threads

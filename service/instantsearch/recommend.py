@@ -17,7 +17,7 @@ import polars as pl
 from msgspec import UNSET
 
 from rerank.sessions.tables import DERIVED, open_derived
-from retrieval.errors import QueryError, UnknownProductError
+from retrieval.errors import QueryError, StoreMissingError, UnknownProductError
 from retrieval.filters.ast import And, Filter, In, format_filter
 from retrieval.records import Product
 from retrieval.store.manifest import EVENTS_FOLDER
@@ -209,6 +209,12 @@ class PurchaseStatistics:
         failure = "no products were bought together"
         self._bought = ReloadedFile(folder / DERIVED, lambda _: _read_bought(folder), _NO_NEIGHBOURS, failure)
 
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Why no products count as bought together; of the popularity the engine has a notice."""
+        self._bought.reload_if_changed()
+        return self._bought.notices
+
     def popularity(self) -> Mapping[str, float]:
         """Popularity of products, as a share of the highest."""
         return self._popularity.current().shares
@@ -220,5 +226,9 @@ class PurchaseStatistics:
 
 
 def _read_bought(folder: Path) -> pl.DataFrame:
-    bought = open_derived(folder).neighbours.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
+    try:
+        tables = open_derived(folder)
+    except StoreMissingError:
+        return _NO_NEIGHBOURS
+    bought = tables.neighbours.filter(pl.col("kind") == "purchase").sort("product_id", "rank")
     return bought.select(_NO_NEIGHBOURS.columns)

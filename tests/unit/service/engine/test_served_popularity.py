@@ -78,10 +78,11 @@ class TestServing:
         assert live.notices == ()
 
     @pytest.mark.usefixtures("without_default")
-    def test_popularity_is_not_read_without_a_ranker(self, root: Path) -> None:
+    def test_damaged_popularity_gives_a_notice_without_a_ranker_too(self, root: Path) -> None:
         (root / POPULARITY_FILE).write_bytes(b"damaged")
         with SearchEngine.open(root, follow=False) as opened:
-            assert opened.notices == ()
+            (notice,) = opened.notices
+            assert notice.startswith("no product counts as popular:")
 
     def test_training_lists_have_the_served_popularity(self, live: SearchEngine, root: Path) -> None:
         first, second = order(live)[:2]

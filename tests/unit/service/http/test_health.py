@@ -6,7 +6,9 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 
 from retrieval.records import Event, Page
 from service.app import create_app
@@ -79,6 +81,45 @@ def test_table_age_metric_exists_once_tables_exist(client: TestClient, store: Se
         assert 0 <= value(client, "shelfwise_tables_age_seconds") < 60
     finally:
         file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("file", "failure"),
+    [
+        ("popularity.json", "no product counts as popular"),
+        ("coviews.bin", "similar products are found by their texts alone"),
+        ("popular_queries.json", "no popular query is suggested"),
+        ("events/derived/derived.json", "no products were bought together"),
+    ],
+)
+def test_damaged_table_of_events_gives_a_notice(
+    client: TestClient, store: SearchEngine, file: str, failure: str
+) -> None:
+    damaged = store.root / file
+    damaged.parent.mkdir(parents=True, exist_ok=True)
+    damaged.write_bytes(b"damaged")
+    try:
+        store.reload_if_changed()
+        (notice,) = client.get("/health/ready").json()["notices"]
+        assert notice.startswith(failure)
+        assert value(client, "shelfwise_notices") == 1
+    finally:
+        damaged.unlink()
+    store.reload_if_changed()
+    assert client.get("/health/ready").json()["notices"] == []
+
+
+@pytest.mark.usefixtures("client")
+def test_notices_are_logged_when_they_appear_and_when_they_end(store: SearchEngine) -> None:
+    damaged = store.root / "coviews.bin"
+    with capture_logs() as logs:
+        damaged.write_bytes(b"damaged")
+        assert within(10, lambda: len(logs) == 1)
+        damaged.unlink()
+        assert within(10, lambda: len(logs) == 2)
+    assert [(each["event"], each["log_level"]) for each in logs] == [("notice", "warning"), ("notice ended", "info")]
+    assert logs[0]["notice"] == logs[1]["notice"]
+    assert logs[0]["notice"].startswith("similar products are found by their texts alone")
 
 
 def test_live_change_metric_exists_once_changes_exist(client: TestClient, store: SearchEngine) -> None:
