@@ -1,9 +1,9 @@
 """Every error that Shelfwise raises on purpose. A message names the thing, what was wrong, what is right, what to do.
 
 ShelfwiseError
-├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError, ChangeError,
-│                  RuleError, SynonymError, RelevanceError, ExperimentError, EventError, UnknownTaskError,
-│                  JudgmentsError, SettingError
+├── InputError     FeedError, RowError, QueryError, FilterError, UnknownFieldError, UnknownProductError,
+│                  OutsideFilterError, ChangeError, RuleError, SynonymError, RelevanceError, ExperimentError,
+│                  EventError, UnknownTaskError, JudgmentsError, SettingError
 ├── StoreError     StoreMissingError, StoreForeignError, StoreDamagedError, StoreLockedError, UnknownVersionError,
 │                  EmptyCatalogError, PublishRefusedError
 ├── ClusterError   ClusterUnavailableError, ClusterRefusedError
@@ -66,6 +66,10 @@ class UnknownFieldError(InputError):
 
 class UnknownProductError(InputError):
     """A product id that the index does not hold."""
+
+
+class OutsideFilterError(InputError):
+    """A live change of a product that does not pass the caller's filter, before the change or after it."""
 
 
 class ChangeError(InputError):

@@ -407,10 +407,15 @@ class SearchEngine:
         self._check_open()
         return self._recorder.pseudonyms_of(shopper)
 
-    def change(self, changes: Sequence[Change]) -> AppliedChanges:
-        """Applies upserts, deletes and patches in their order, durably, all or none; raises as those do."""
+    def change(self, changes: Sequence[Change], *, filters: str = "") -> AppliedChanges:
+        """Applies upserts, deletes and patches in their order, durably, all or none; raises as those do.
+
+        With `filters`, products that do not pass are not there: a patch or a delete of one raises UnknownProductError,
+        as for an unknown id. OutsideFilterError is raised for a product that would not pass after its change, and for
+        an upsert under the id of one that does not pass.
+        """
         self._check_open()
-        return self._version.change(changes, self._with_measures)
+        return self._version.change(changes, self._with_measures, filters)
 
     def _with_measures(self, change: Change) -> Change:
         """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens, as_token_encoder
-from retrieval.errors import EncoderUnavailableError, SettingError, ShelfwiseError
-from retrieval.filters.schema import FieldCatalog, extend_catalog
+from retrieval.errors import EncoderUnavailableError, OutsideFilterError, SettingError, ShelfwiseError
+from retrieval.filters.conditions import Condition, fields_of, matches
+from retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
 from retrieval.index.keyword import DocumentChange
 from retrieval.index.token_states import PADDING, ProductTokens, TokenRuns, TokenStates, quantise_tokens
 from retrieval.index.vectors import NearestRows, Rows, VectorIndex, Vectors
@@ -30,6 +31,7 @@ from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Upsert, apply_change, validate_change
 from retrieval.updates.journal import Journal, JournalEntry
 from retrieval.updates.three_way_merge import same_product
+from service.engine.search import condition_of, unknown_product
 from service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
 
 _MOST_PASSED_OVER = 500
@@ -295,6 +297,28 @@ class LiveSnapshot:
         self._texts = self._encoded(found)
         return [change for change in changes if change.id in found]
 
+    def check_within(self, where: Condition, changes: Iterable[Change]) -> None:
+        """Raises UnknownProductError for a patch or a delete of a product that does not pass a filter, and
+        OutsideFilterError for an upsert that would replace one, and for a product that would not pass after its change.
+        """
+        found: dict[str, Product | None] = {}
+        for change in changes:
+            known = found[change.id] if change.id in found else self.product(change.id)
+            is_visible = known is not None and self._passes(known, where)
+            if not is_visible and not isinstance(change, Upsert):
+                raise unknown_product(self.snapshot, change.id)
+            if known is not None and not is_visible:
+                raise OutsideFilterError(f"product {change.id!r}: another product has this id; choose another one")
+            product = found[change.id] = apply_change(known, change)
+            if product is not None and not self._passes(product, where):
+                raise OutsideFilterError(
+                    f"product {change.id!r} would not pass the filter of this key after the change; keep the values "
+                    "that the filter requires, or use a key without that filter"
+                )
+
+    def _passes(self, product: Product, where: Condition) -> bool:
+        return matches(where, product_columns(product, self.snapshot.catalog.category_roots, fields_of(where)))
+
     def apply(self, entries: Iterable[JournalEntry]) -> None:
         """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
 
@@ -455,9 +479,12 @@ class FollowedVersion:
             if stamp != self._seen_changes and self._try_apply():
                 self._seen_changes = stamp
 
-    def change(self, changes: Sequence[Change], completed: Callable[[Change], Change]) -> AppliedChanges:
+    def change(
+        self, changes: Sequence[Change], completed: Callable[[Change], Change], filters: str = ""
+    ) -> AppliedChanges:
         """Takes changes durably, all or none of them; `completed` adds what follows from one, by the products as they
-        are then. Raises ChangeError for one that is not sound, and what `completed` does."""
+        are then. Raises ChangeError for one that is not sound, what `completed` does, and UnknownProductError or
+        OutsideFilterError for one outside `filters`."""
         if not self._follow:
             raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
         checked = [validate_change(change) for change in changes]
@@ -465,7 +492,11 @@ class FollowedVersion:
             self._apply_new()
             # Refused before it is taken: once it is in the journal it stands.
             self.snapshot.keyword.check_changeable()
-            wanted = self._live.effective([completed(change) for change in checked])
+            whole = [completed(change) for change in checked]
+            where = condition_of(self.snapshot, filters)
+            if where is not None:
+                self._live.check_within(where, whole)
+            wanted = self._live.effective(whole)
             numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change)
             # It is taken, whatever comes next: an error would say that it is not.
             self._try_apply()

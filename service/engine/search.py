@@ -429,5 +429,10 @@ def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
         passed = snapshot.keyword.select(Selection(rows=np.array([row], np.int64), where=where))
         row = row if len(passed) else None
     if row is None:
-        raise UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")
+        raise unknown_product(snapshot, product_id)
     return row
+
+
+def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
+    """The error for an id that a version does not have, or that a filter hides."""
+    return UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
+from retrieval.records import Event
+from retrieval.updates.changes import Change
 from service.engine.engine import SearchEngine
+from service.engine.live import AppliedChanges
 from service.engine.spelling import Suggestions
 from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
@@ -26,7 +29,11 @@ from service.http.request import is_protocol_path
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
 
+if TYPE_CHECKING:
+    from service.events.event_log import RecordResult
+
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_STORE_WIDE = frozenset({Scope.METRICS, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
@@ -47,6 +54,17 @@ class ServiceContext:
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
         return self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
+
+    def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
+        """Applies live changes; for a key with filters, only of products that pass them before and after."""
+        return self.engine.change(changes, filters=combine_filters(permit.filters))
+
+    def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
+        """Records events; for a key with filters, only about products that pass them."""
+        if filters := combine_filters(permit.filters):
+            for product_id in {each.product_id for each in events if each.product_id}:
+                self.engine.product(product_id, filters=filters)
+        return self.engine.record(*events)
 
 
 def context_of(request: Request) -> ServiceContext:
@@ -75,6 +93,8 @@ class WorkerRouter(APIRouter):
 def authorize(context: ServiceContext, request: Request, key: str, scope: Scope) -> Permit:
     """The permit of a request's key; raises RequestError (401, 403, 429) if it lacks the scope.
 
+    The scopes `metrics` and `admin` are about the whole store: a key with a filter never has them. Its searches, events
+    and writes go through `ServiceContext`, which applies the filter.
     While the service has no key at all, requests from this machine may do everything and others nothing.
     """
     address = request.client.host if request.client else ""
@@ -89,6 +109,8 @@ def authorize(context: ServiceContext, request: Request, key: str, scope: Scope)
     context.rates.count_key(permit.id, permit.requests_per_minute)
     if not permit.allows(scope):
         raise RequestError(403, f"this key has no scope {scope}; it has {', '.join(sorted(permit.scopes))}")
+    if permit.filters and scope in _STORE_WIDE:
+        raise RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
     return permit
 
 

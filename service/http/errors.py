@@ -14,6 +14,7 @@ from service.http.request import REQUEST_ID, is_protocol_path, request_id
 
 _STATUS: Mapping[type[errors.ShelfwiseError], tuple[int, str]] = {
     errors.UnknownProductError: (404, "unknown_product"),
+    errors.OutsideFilterError: (403, "outside_filter"),
     errors.UnknownVersionError: (404, "unknown_version"),
     errors.UnknownModelError: (404, "unknown_{family}"),
     errors.ModelRefusedError: (409, "{family}_refused"),

@@ -145,10 +145,10 @@ def record(context: Contextual, batch: Batch, request: Request, index: Index, ob
 @router.post("/events", response_model=None, summary="Record events of shoppers", openapi_extra=_BODY)
 async def events(context: Contextual, request: Request, payload: Payload) -> Response:
     """Stores all events or none; they are durable when the response is sent."""
-    _permit(context, request, payload, Scope.EVENTS)
+    permit = _permit(context, request, payload, Scope.EVENTS)
     found = parse_events(payload, is_private=_is_private(request))
     if found:
-        await context.threads.run(lambda: context.engine.record(*found))
+        await context.threads.run(partial(context.record, permit, found))
     return json_response(EventsAcknowledgement())
 
 

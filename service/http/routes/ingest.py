@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Body
 
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from service.http.auth import Permit
 from service.http.context import Contextual, MayRecord, MayWrite, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.routes.search import PrivacyHeader, ProductPath
@@ -20,41 +21,41 @@ _Values = Annotated[dict[str, Any], Body(min_length=1, max_length=200, examples=
 
 
 @product_router.post("/products/changes", summary="Put, patch and delete products")
-def change(context: Contextual, _permit: MayWrite, body: ChangesBody) -> ChangesResponse:
+def change(context: Contextual, permit: MayWrite, body: ChangesBody) -> ChangesResponse:
     """Applies all changes in their order, or none. Repeating the request has no further effect."""
-    return _apply(context, *(each.to_change() for each in body.operations))
+    return _apply(context, permit, *(each.to_change() for each in body.operations))
 
 
 @product_router.put("/products/{product_id:path}", summary="Add or replace a product")
-def put(context: Contextual, _permit: MayWrite, product_id: ProductPath, body: ProductBody) -> ChangesResponse:
+def put(context: Contextual, permit: MayWrite, product_id: ProductPath, body: ProductBody) -> ChangesResponse:
     """The whole product; its id must be the one in the path."""
     if body.product.id != product_id:
         message = f"the product's id is {body.product.id!r}, in the path it is {product_id!r}"
         raise RequestError(400, message, field="product.id")
-    return _apply(context, Upsert(body.product))
+    return _apply(context, permit, Upsert(body.product))
 
 
 @product_router.patch("/products/{product_id:path}", summary="Change some fields")
-def patch(context: Contextual, _permit: MayWrite, product_id: ProductPath, values: _Values) -> ChangesResponse:
+def patch(context: Contextual, permit: MayWrite, product_id: ProductPath, values: _Values) -> ChangesResponse:
     """Fields by name, including `attributes.NAME` and `identifiers.KIND`; null clears a field."""
-    return _apply(context, Patch(product_id, values))
+    return _apply(context, permit, Patch(product_id, values))
 
 
 @product_router.delete("/products/{product_id:path}", summary="Delete a product")
-def delete(context: Contextual, _permit: MayWrite, product_id: ProductPath) -> ChangesResponse:
+def delete(context: Contextual, permit: MayWrite, product_id: ProductPath) -> ChangesResponse:
     """A product that does not exist is no error."""
-    return _apply(context, Delete(product_id))
+    return _apply(context, permit, Delete(product_id))
 
 
-def _apply(context: ServiceContext, *changes: Change) -> ChangesResponse:
-    applied = context.engine.change(changes)
+def _apply(context: ServiceContext, permit: Permit, *changes: Change) -> ChangesResponse:
+    applied = context.change(permit, changes)
     return ChangesResponse(applied.sequence, applied.products)
 
 
 @event_router.post("/events", summary="Record events of shoppers")
-def record(context: Contextual, _permit: MayRecord, body: EventsBody, privacy: PrivacyHeader = "") -> EventsResponse:
+def record(context: Contextual, permit: MayRecord, body: EventsBody, privacy: PrivacyHeader = "") -> EventsResponse:
     """Stores all events or none. An event that is sent again with the same event_id is counted once. From a browser
     that requests privacy (Sec-GPC: 1), events are stored without shopper and session."""
     events = [replace(each, shopper="", session="") for each in body.events] if privacy == "1" else body.events
-    result = context.engine.record(*events)
+    result = context.record(permit, events)
     return EventsResponse(result.stored, result.repeated)

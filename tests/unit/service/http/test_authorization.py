@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from retrieval.errors import FilterError, SettingError, StoreDamagedError
+from retrieval.records import Product
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
@@ -193,6 +194,78 @@ def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: Sea
     hidden = next(hit.product.id for hit in everything.hits if hit.product.brand != brand)
     for path in (f"/v1/products/{hidden}", f"/v1/products/{hidden}/similar"):
         assert guarded.get(path, headers=bearer(key)).status_code == 404
+
+
+@pytest.fixture
+def dealer(keys: KeyFile) -> dict[str, str]:
+    """The headers of a key that is narrowed to one brand and may do everything else."""
+    return bearer(narrow_key(made(keys, Scope.ADMIN), filters="brand = Ownbrand"))
+
+
+@pytest.fixture
+def rival(store: SearchEngine) -> Product:
+    """A product of another brand."""
+    return store.search("drill", filters="brand EXISTS AND brand != Ownbrand").hits[0].product
+
+
+def test_narrowed_key_changes_products_of_its_filter(guarded: TestClient, dealer: dict[str, str]) -> None:
+    own = {"id": "own", "title": "Drill", "brand": "Ownbrand"}
+    operations = [{"put": own}, {"delete": "own"}, {"put": own}]
+    assert guarded.post("/v1/products/changes", json={"operations": operations}, headers=dealer).status_code == 200
+    assert guarded.patch("/v1/products/own", json={"price": 9}, headers=dealer).json()["products"] == 1
+    assert guarded.get("/v1/products/own", headers=dealer).json()["product"]["price"] == 9
+    assert guarded.delete("/v1/products/own", headers=dealer).json()["products"] == 1
+
+
+def test_narrowed_key_changes_no_product_outside_its_filter(
+    guarded: TestClient, dealer: dict[str, str], store: SearchEngine, rival: Product
+) -> None:
+    stolen = {"id": rival.id, "title": "Mine", "brand": "Ownbrand"}
+    foreign = {"id": "foreign", "title": "Theirs", "brand": rival.brand}
+    own = {"id": "kept", "title": "Drill", "brand": "Ownbrand"}
+    guarded.put("/v1/products/kept", json={"product": own}, headers=dealer)
+    for status, operations in (
+        (404, [{"patch": {"id": rival.id, "values": {"price": 1}}}]),
+        (404, [{"patch": {"id": rival.id, "values": {"brand": "Ownbrand"}}}]),
+        (404, [{"delete": rival.id}]),
+        (403, [{"put": stolen}]),
+        (403, [{"put": foreign}]),
+        (403, [{"patch": {"id": "kept", "values": {"brand": rival.brand}}}]),
+        (403, [{"put": own | {"price": 1}}, {"put": foreign}]),
+        (404, [{"delete": "kept"}, {"delete": rival.id}]),
+        (403, [{"delete": "kept"}, {"put": foreign | {"id": "kept"}}]),
+    ):
+        answer = guarded.post("/v1/products/changes", json={"operations": operations}, headers=dealer)
+        assert answer.status_code == status, operations
+        assert rival.title not in answer.text
+    for method, body in (("PUT", {"product": stolen}), ("PATCH", {"price": 1}), ("DELETE", None)):
+        answer = guarded.request(method, f"/v1/products/{rival.id}", json=body, headers=dealer)
+        assert answer.status_code in (403, 404)
+    assert store.product(rival.id) == rival
+    assert store.product("kept").price is None
+    unknown, hidden = (guarded.delete(f"/v1/products/{each}", headers=dealer).json() for each in ("no", rival.id))
+    assert unknown["error"]["message"].replace("'no'", repr(rival.id)) == hidden["error"]["message"]
+
+
+def test_narrowed_key_records_no_event_outside_its_filter(
+    guarded: TestClient, dealer: dict[str, str], rival: Product
+) -> None:
+    click = {"kind": "click", "product_id": rival.id, "session": "s"}
+    assert guarded.post("/v1/events", json={"events": [click]}, headers=dealer).status_code == 404
+    sent = {"eventType": "click", "eventName": "c", "index": "i", "userToken": "u", "objectIDs": [rival.id]}
+    body = {"events": [sent], "apiKey": dealer["Authorization"].removeprefix("Bearer ")}
+    assert guarded.post("/1/events", json=body).status_code == 404
+
+
+def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str, str]) -> None:
+    paths = guarded.get("/v1/openapi.json").json()["paths"]
+    routes = [(method, path) for path, methods in paths.items() for method in methods if path.startswith("/v1/")]
+    shared = ("/v1/search", "/v1/multi", "/v1/products", "/v1/suggest", "/v1/related", "/v1/recommend")
+    administered = [each for each in routes if not each[1].startswith(shared) and each[1] != "/v1/events"]
+    assert len(administered) > 30
+    for method, path in [*administered, ("get", "/metrics")]:
+        answer = guarded.request(method, path.replace("{", "").replace("}", ""), json={}, headers=dealer)
+        assert (answer.status_code, "no filter" in answer.text) == (403, True), (method, path)
 
 
 def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
