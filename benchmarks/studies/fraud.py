@@ -19,7 +19,7 @@ from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
 from rerank.sessions.bots import score_sessions
 from rerank.sessions.cleaning import clean
-from retrieval.events.stored import EVENT_SCHEMA
+from retrieval.events.store import EVENT_SCHEMA
 from service.cli.options import command
 from service.cli.output import TerminalProgress, emit, show_table
 from service.demo.generator import DemoFiles, write_demo_store

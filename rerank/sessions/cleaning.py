@@ -9,7 +9,7 @@ from enum import StrEnum
 import polars as pl
 
 from rerank.sessions.sessionize import ORDER, NeedOptions, SessionOptions, add_needs, sessionize
-from retrieval.events.stored import EVENT_SCHEMA
+from retrieval.events.store import EVENT_SCHEMA
 
 _EVENTS = 3
 """At how many different times events must have been received."""

@@ -19,8 +19,8 @@ from rerank.sessions.bots import BotOptions
 from rerank.sessions.cleaning import CLEAN_SCHEMA, CleaningResult, clean, shows_answer
 from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.events.store import DayState, EventStore
-from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, milliseconds, moment
+from retrieval.events.store import EVENT_SCHEMA, DayState, EventStore
+from retrieval.events.stored import DAY_MS, milliseconds, moment
 from retrieval.store.files import atomic_folder, sync
 
 RECIPE = 1

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
 
 import filelock
 
-from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime
-from retrieval.encoders.folder import SPEC_FILE, TORCH_FOLDER, identity_of, read_spec
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime, Tokens
+from retrieval.encoders.folder import (
+    SPEC_FILE,
+    TORCH_FOLDER,
+    ProgressCallback,
+    PromptedEncoder,
+    Vectors,
+    identity_of,
+    read_spec,
+)
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 
 if TYPE_CHECKING:
+    from tokenizers import Encoding
+
+    from retrieval.encoders.onnx import OnnxEncoder
     from retrieval.encoders.onnx_export import Precision
+    from retrieval.encoders.torch import TorchEncoder
 
 RUNTIMES = ("auto", *get_args(Runtime))
 
@@ -64,7 +78,7 @@ def parse_runtime(name: str) -> Runtime | None:
     return None if name == "auto" else cast(Runtime, name)
 
 
-def load_encoder(folder: Path) -> Encoder:
+def load_encoder(folder: Path) -> OnnxEncoder | TorchEncoder:
     """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
     spec = read_spec(folder)
     if spec.runtime in ("onnx-fp32", "onnx-int8"):
@@ -79,6 +93,40 @@ def load_encoder(folder: Path) -> Encoder:
         message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
     return encoder
+
+
+class LazyEncoder(PromptedEncoder):
+    """A stored encoder that is loaded when it first encodes: loading takes a second, a change of a price needs none.
+
+    Raises EncoderUnavailableError at once for a folder without a spec, and later as `load_encoder` does.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.spec = read_spec(folder)
+        self._folder = folder
+
+    @cached_property
+    def _loaded(self) -> OnnxEncoder | TorchEncoder:
+        return load_encoder(self._folder)
+
+    @property
+    def state_dimension(self) -> int:
+        return self._loaded.state_dimension
+
+    @property
+    def vocabulary(self) -> int:
+        return self._loaded.vocabulary
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
+        return self._loaded._encode(texts, prompt, progress, parallel=parallel)
+
+    def _encode_with_tokens(
+        self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool
+    ) -> tuple[Vectors, list[Tokens]]:
+        return self._loaded._encode_with_tokens(texts, prompt, progress, parallel=parallel)
+
+    def _tokenize(self, ready: list[str]) -> list[Encoding]:
+        return self._loaded._tokenize(ready)
 
 
 def store_encoder(encoder: Encoder, folder: Path) -> Path:

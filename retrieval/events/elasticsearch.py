@@ -47,8 +47,8 @@ from retrieval.elasticsearch.documents import (
 )
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError, StoreError
 from retrieval.events.privacy import prefix
-from retrieval.events.store import AppendResult, DayState, check_expected
-from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, event_table, moment
+from retrieval.events.store import AppendResult, DayState, check_expected, event_table
+from retrieval.events.stored import DAY_MS, EPOCH, StoredEvent, moment
 from retrieval.records import EventKind
 
 _SENDERS = 2

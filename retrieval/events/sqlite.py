@@ -22,8 +22,8 @@ import polars as pl
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
-from retrieval.events.store import AppendResult, DayState, check_expected
-from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, event_table
+from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, check_expected, event_table
+from retrieval.events.stored import DAY_MS, StoredEvent
 from retrieval.store.files import sync
 from retrieval.updates.journal import lock_folder
 

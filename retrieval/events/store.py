@@ -1,8 +1,8 @@
-"""The event store protocol and its export to Parquet. One contract suite checks all stores."""
+"""The event store protocol, tables of events, and their export to Parquet. One contract suite checks all stores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -11,8 +11,34 @@ from typing import Protocol
 import polars as pl
 
 from retrieval.errors import StoreError
-from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, StoredEvent, moment
+from retrieval.events.stored import DAY_MS, StoredEvent, moment
+from retrieval.records import EventKind
 from retrieval.store.files import atomic_file
+
+_TIME = pl.Datetime("ms", "UTC")
+_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
+    "key": pl.Binary,
+    "kind": pl.Enum([kind.value for kind in EventKind]),
+    "time": _TIME,
+    "received": _TIME,
+    "shopper": pl.String,
+    "session": pl.String,
+    "query_id": pl.String,
+    "query": pl.String,
+    "product_id": pl.String,
+    "position": pl.Int32,
+    "quantity": pl.Int32,
+    "rating": pl.Float64,
+    "results": pl.Int32,
+}
+EVENT_SCHEMA = pl.Schema(_COLUMNS)
+"""The columns of a table of events, as read, exported and trained on."""
+
+
+def event_table(events: Iterable[tuple[object, ...]]) -> pl.DataFrame:
+    """A table of events with the columns of `EVENT_SCHEMA`."""
+    plain = _COLUMNS | {"kind": pl.String, "time": pl.Int64, "received": pl.Int64}
+    return pl.DataFrame(list(events), schema=plain, orient="row").cast(EVENT_SCHEMA)
 
 
 @dataclass(frozen=True, slots=True)

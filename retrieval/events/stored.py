@@ -1,13 +1,10 @@
-"""Stored events: validated, pseudonymised, with a key that identifies a resent one; tables of them."""
+"""Stored events: validated, pseudonymised, with a key that identifies a resent one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
-
-import polars as pl
 
 from retrieval.errors import EventError
 from retrieval.records import Event, EventKind
@@ -50,32 +47,6 @@ class StoredEvent(NamedTuple):
         Pseudonyms are left out, as a new key changes them, and a time that is that of arrival, as the client sent none.
         """
         return self._replace(received=0, shopper="", session="", time=0 if self.time == self.received else self.time)
-
-
-_TIME = pl.Datetime("ms", "UTC")
-_COLUMNS: dict[str, pl.DataType | type[pl.DataType]] = {
-    "key": pl.Binary,
-    "kind": pl.Enum([kind.value for kind in EventKind]),
-    "time": _TIME,
-    "received": _TIME,
-    "shopper": pl.String,
-    "session": pl.String,
-    "query_id": pl.String,
-    "query": pl.String,
-    "product_id": pl.String,
-    "position": pl.Int32,
-    "quantity": pl.Int32,
-    "rating": pl.Float64,
-    "results": pl.Int32,
-}
-EVENT_SCHEMA = pl.Schema(_COLUMNS)
-"""The columns of a table of events, as read, exported and trained on."""
-
-
-def event_table(events: Iterable[tuple[object, ...]]) -> pl.DataFrame:
-    """A table of events with the columns of `EVENT_SCHEMA`."""
-    plain = _COLUMNS | {"kind": pl.String, "time": pl.Int64, "received": pl.Int64}
-    return pl.DataFrame(list(events), schema=plain, orient="row").cast(EVENT_SCHEMA)
 
 
 def milliseconds(moment: datetime) -> int:

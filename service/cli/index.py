@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.text import Text
 from typer import Argument, Option
 
-from indexer.cleaning.cleaner import Cleaner
-from indexer.feeds.base import RejectedRow
-from indexer.feeds.reader import read_products
-from indexer.incremental import prune_journal
 from retrieval.errors import ChangeError, FeedError, UnknownVersionError
 from retrieval.html_report import printable
 from retrieval.records import Product
@@ -37,10 +33,13 @@ from service.cli.output import (
     time_text,
 )
 from service.cli.search import open_engine
-from service.cli.verify import Problem, Verification, store_problems, verify_version
 from service.engine.engine import SearchEngine
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, current_name, list_versions, roll_back, versions_before
+
+if TYPE_CHECKING:
+    from indexer.feeds.base import RejectedRow
+    from service.cli.verify import Problem, Verification
 
 Before = Annotated[str, Argument(help="The earlier version; by default the one before the other.", metavar="BEFORE")]
 After = Annotated[str, Argument(help="The later version; by default the one that serves.", metavar="AFTER")]
@@ -94,6 +93,8 @@ def prune(
     dry_run: Annotated[bool, Option("--dry-run", help="Say what would be removed, and remove nothing.")] = False,
 ) -> None:
     """Remove old versions, encoders that none uses and live changes that all have; the version that serves stays."""
+    from indexer.incremental import prune_journal
+
     store = Store(index)
     # Where the current version is damaged another one serves, and stays too.
     spare = (store.serving()[0].version,)
@@ -121,6 +122,8 @@ def verify(
     ] = False,
 ) -> None:
     """Check every checksum, and that records, terms and vectors agree. Exit code 1 where something is wrong."""
+    from service.cli.verify import store_problems, verify_version
+
     store = Store(index)
     store.check_ours()
     problems = store_problems(store)
@@ -255,6 +258,8 @@ class UpsertReport(ChangeReport, frozen=True):
 @command("index upsert store new-products.jsonl")
 def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
     """Add the products of a feed to an index, or replace those of the same id, at once and without a rebuild."""
+    from indexer.feeds.reader import read_products
+
     rejected: Counter[str] = Counter()
     examples: list[str] = []
 
@@ -264,7 +269,7 @@ def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
             examples.append(f"{row.file} line {row.line}: {row.reason}{f': {row.detail}' if row.detail else ''}")
 
     fields = feed.fields()
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         rows = read_products(feeds, fields, reject, format=feed.format)
         read, done = _upsert(engine, (row.product for row in rows))
     if rejected and not read:
@@ -277,7 +282,7 @@ def upsert(index: Index, feeds: Feeds, feed: FeedFormat) -> None:
 @command("index delete store 3920564 3920565")
 def delete(index: Index, ids: Annotated[list[str], Argument(help="Ids of products.", metavar="ID")]) -> None:
     """Remove products from an index, at once; ids that are not there are no error."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         changed = engine.delete(ids)
     emit(ChangeReport(changed.sequence, changed.products), _show_change, "deleted")
 
@@ -290,7 +295,7 @@ def patch(
 ) -> None:
     """Change some fields of a product, at once: its price, its availability, an attribute."""
     parsed = parse_values(product, values)
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         changed = engine.patch(product, **parsed)
     emit(ChangeReport(changed.sequence, changed.products), _show_change, "changed")
 
@@ -307,6 +312,8 @@ def _upsert(engine: SearchEngine, products: Iterator[Product]) -> tuple[int, Cha
 
 def _clean(products: Iterable[Product]) -> list[Product]:
     """As a rebuild cleans them, so that the next one finds the feed's products equal to these."""
+    from indexer.cleaning.cleaner import Cleaner
+
     return list(Cleaner().clean(list(products)).products)
 
 

@@ -33,7 +33,7 @@ def show(index: Index) -> None:
 def put(index: Index, file: SettingsArgument, by: By = "") -> None:
     """Replace the settings by those of a file; what it leaves out is as by default. Engines follow at once."""
     relevance = read_relevance(file)
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         before = engine.relevance.revision
         after = engine.relevance.put(relevance, who=by)
     emit_revision(before, after, "the settings are those of the file", undo=_undo(index))

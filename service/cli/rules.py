@@ -48,7 +48,7 @@ from service.engine.editors import Preview
 @command("rules list store")
 def list_rules(index: Index) -> None:
     """List the rules of an index, and which of them its catalog cannot use."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         revision, rules, faults = engine.rules.revision, engine.rules.list(), engine.rules.faults
     document = {"revision": revision, "rules": [rule_document(each) for each in rules], "faults": faults}
     emit(rules, _show_rules, faults, document=document)
@@ -68,7 +68,7 @@ def put(
 ) -> None:
     """Add the rules of a file, or replace those of the same id: all of them or none. Engines follow at once."""
     rules = read_rules(file)
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         before = engine.rules.revision
         after = engine.rules.put(rules, who=by)
     emit_revision(before, after, f"{count_text(len(rules), 'rule', 'is')} in place", undo=_undo(index))

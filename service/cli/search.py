@@ -54,9 +54,9 @@ class RankingOptions:
     ] = False
 
 
-def open_engine(index: Path, settings: Path | None = None) -> SearchEngine:
-    """The engine of an index; what is wrong with it is printed."""
-    engine = SearchEngine.open(index, settings=load_settings(settings))
+def open_engine(index: Path, settings: Path | None = None, *, models: bool = True) -> SearchEngine:
+    """The engine of an index, with `models` for searches; what is wrong with it is printed."""
+    engine = SearchEngine.open(index, settings=load_settings(settings), models=models)
     show_notices(engine.notices)
     return engine
 
@@ -99,7 +99,7 @@ def suggest(
     related: Annotated[bool, Option("--related", help="Show queries related to TEXT instead.")] = False,
 ) -> None:
     """Complete what a shopper has typed so far: queries, categories, brands and products."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         if related:
             emit(engine.related(text, size=size), lambda queries: say("\n".join(map(printable, queries)) or "None."))
         else:

@@ -84,14 +84,14 @@ def export(index: Index) -> None:
 @command("synonyms proposals store --size 10")
 def proposals(index: Index, size: Annotated[int, Option(help="How many, the strongest first.", min=1)] = 20) -> None:
     """Show what shoppers' queries propose, with the evidence; shelfwise events refresh creates it again."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         emit(engine.synonyms.proposals()[:size], _show_proposals)
 
 
 @command("synonyms accept store 3f9a1c0b22de --by m7")
 def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
     """Make a proposal a synonym. Engines follow at once."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         before = engine.synonyms.revision
         synonym = engine.synonyms.accept(proposal, who=by)
         after = engine.synonyms.revision
@@ -101,7 +101,7 @@ def accept(index: Index, proposal: ProposalId, by: By = "") -> None:
 @command("synonyms decline store 3f9a1c0b22de --by m7")
 def decline(index: Index, proposal: ProposalId, by: By = "") -> None:
     """Never propose a synonym again."""
-    with open_engine(index) as engine:
+    with open_engine(index, models=False) as engine:
         engine.synonyms.decline(proposal, who=by)
     emit({"declined": proposal}, lambda _: say("It will not be proposed again."))
 

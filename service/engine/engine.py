@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from prometheus_client import Counter
 
+from retrieval.encoders.registry import LazyEncoder, load_encoder
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.records import Event, Page, PastAct, Product
 from retrieval.store.files import file_stamp
@@ -76,6 +77,7 @@ class SearchEngine:
         *,
         settings: Settings | None = None,
         follow: bool = True,
+        models: bool = True,
     ) -> None:
         self._store = store
         self._connection = connection
@@ -86,6 +88,7 @@ class SearchEngine:
         self._popular = PopularProducts(self._popularity)
         self._coviews = follow_coviews(store.root)
         self._settings = settings
+        self._has_models = models
         self._suggester = Suggester(store.root, self._popularity)
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)
@@ -104,12 +107,16 @@ class SearchEngine:
             ).start()
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], *, settings: Settings | None = None, follow: bool = True, models: bool = True
+    ) -> Self:
         """Opens the version that serves, every file of it verified, with the live changes since it was built.
 
         The engine follows later versions and live changes of other processes, unless `follow` is False: then it answers
-        from the published version as it is. `settings` default to `service.settings.load_settings()`. While the cluster
-        of an index does not answer, searches go by vectors alone.
+        from the published version as it is. Without `models`, for programs that only make changes, the encoder is
+        loaded when a change has a new text, no ranker and no user tower serves, and only words find changed texts.
+        `settings` default to `service.settings.load_settings()`. While the cluster of an index does not answer,
+        searches go by vectors alone.
 
         Raises StoreMissingError, StoreForeignError or StoreDamagedError for a directory that cannot serve, EncoderError
         where the model cannot be loaded or makes other vectors, SettingError or ClusterRefusedError where the cluster
@@ -118,7 +125,8 @@ class SearchEngine:
         store = Store(Path(path))
         connection = Connection(store, settings)
         try:
-            return cls(store, open_snapshot(store, connection), connection, settings=settings, follow=follow)
+            snapshot = open_snapshot(store, connection, load=load_encoder if models else LazyEncoder)
+            return cls(store, snapshot, connection, settings=settings, follow=follow, models=models)
         except BaseException:
             connection.close()
             raise
@@ -465,8 +473,10 @@ class SearchEngine:
         """Reloads changed models, rules, synonyms, relevance settings and tables of events."""
         self._synonyms.reload_if_changed(self._version.snapshot)
         snapshot = self.snapshot
-        self._ranker.reload_if_changed(snapshot)
-        self._tower.reload_if_changed(snapshot)
+        if self._has_models:
+            self._ranker.reload_if_changed(snapshot)
+            self._tower.reload_if_changed(snapshot)
+        self._popularity.reload_if_changed()
         self._coviews.reload_if_changed()
         self._rules.reload_if_changed(snapshot)
         self._relevance.reload_if_changed(snapshot)

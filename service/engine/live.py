@@ -10,12 +10,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.encoders.base import Tokens, as_token_encoder
+from retrieval.encoders.registry import LazyEncoder
 from retrieval.errors import EncoderUnavailableError, OutsideFilterError, SettingError, ShelfwiseError
 from retrieval.filters.conditions import Condition, fields_of, matches
 from retrieval.filters.schema import FieldCatalog, extend_catalog, product_columns
@@ -322,17 +324,17 @@ class LiveSnapshot:
     def apply(self, entries: Iterable[JournalEntry]) -> None:
         """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
 
-        Where the version's encoder is lost, only words find products whose text is new.
+        Where the encoder is lost, or loaded only to check changes, only words find products whose text is new.
         """
         pending = list(entries)
         if not pending:
             return
         found = self._outcome(entry.change for entry in pending)
-        try:
-            encoded = self._encoded(found)
-        except EncoderUnavailableError:
-            nothing = _EncodedText(np.zeros(self.snapshot.vectors.dimension, np.float32))
-            encoded = dict.fromkeys(self._new_texts(found), nothing)
+        nothing = _EncodedText(np.zeros(self.snapshot.vectors.dimension, np.float32))
+        encoded = dict.fromkeys(self._new_texts(found), nothing)
+        with suppress(EncoderUnavailableError):
+            if not isinstance(self.snapshot.encoder, LazyEncoder):
+                encoded = self._encoded(found)
         self._lay(found, encoded, {entry.change.id: entry.seq for entry in pending}, self._added(pending))
         self.sequence = pending[-1].seq
         self._texts = {}

@@ -91,8 +91,7 @@ class ServedRanker:
         return self._notices
 
     def reload_if_changed(self, snapshot: Snapshot) -> None:
-        """Takes up what was published, rolled back or switched off since the last look, for this snapshot, and what
-        has become popular."""
+        """Takes up what was published, rolled back or switched off since the last look, for this snapshot."""
         encoding = encoding_of(snapshot)
         seen = (self._registry.stamp(), encoding)
         if seen != self._seen:
@@ -100,7 +99,6 @@ class ServedRanker:
                 if seen != self._seen and not self._is_closed:
                     self._open(encoding)
                     self._seen = seen
-        self._popularity.reload_if_changed()
 
     def stage(self, snapshot: Snapshot, past: tuple[PastAct, ...] = (), name: str = "") -> Reranking | None:
         """The last stage of a search of this snapshot by a shopper who did this before.
@@ -115,7 +113,7 @@ class ServedRanker:
         opened = self._opened(name, encoding) if name else self._serving
         if opened is None or misfit(opened.reranker.ranker.spec, encoding):
             return None
-        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.value)
+        return Reranking(snapshot, opened.reranker, opened.deadline, past, self._popularity.current())
 
     def problem(self, snapshot: Snapshot, name: str = "") -> str:
         """Why searches of this snapshot cannot have this ranker's order, by default that of the one that serves; empty

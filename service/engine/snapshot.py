@@ -246,8 +246,15 @@ class Snapshot:
 _TRIES = 3
 
 
-def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | None = None) -> Snapshot:
-    """Opens the version that serves; `encoder` is used again where it is the one that made its vectors.
+def open_snapshot(
+    store: Store,
+    connection: Connection,
+    *,
+    encoder: Encoder | None = None,
+    load: Callable[[Path], Encoder] = load_encoder,
+) -> Snapshot:
+    """Opens the version that serves; `encoder` is used again where it is the one that made its vectors, and `load`
+    opens another one.
 
     A cluster that does not respond is no reason not to open: a notice says so. Raises StoreMissingError,
     StoreForeignError or StoreDamagedError for a directory that cannot serve, or whose cluster lacks the version,
@@ -256,12 +263,12 @@ def open_snapshot(store: Store, connection: Connection, *, encoder: Encoder | No
     for _ in range(_TRIES - 1):
         versions = store.versions()
         try:
-            return _opened(store, connection, encoder)
+            return _opened(store, connection, encoder, load)
         except (StoreDamagedError, EncoderUnavailableError):
             # A version that was removed under our hands by a rebuild is no damage: the newer one is there.
             if store.versions() == versions:
                 raise
-    return _opened(store, connection, encoder)
+    return _opened(store, connection, encoder, load)
 
 
 @contextmanager
@@ -273,7 +280,7 @@ def serving_snapshot(root: Path, settings: Settings | None = None) -> Iterator[S
         yield open_snapshot(store, connection)
 
 
-def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Snapshot:
+def _opened(store: Store, connection: Connection, encoder: Encoder | None, load: Callable[[Path], Encoder]) -> Snapshot:
     serving = store.find_serving()
     manifest = serving.manifest
     folder = store.version_folder(manifest.version)
@@ -281,7 +288,7 @@ def _opened(store: Store, connection: Connection, encoder: Encoder | None) -> Sn
         if serving.encoder_problem:
             encoder = NullEncoder(manifest.encoder, manifest.dimension, serving.encoder_problem)
         else:
-            encoder = load_encoder(store.encoders / manifest.encoder)
+            encoder = load(store.encoders / manifest.encoder)
     analyzer = check_analyzer(folder, manifest)
     catalog = read_fields(folder / FIELDS_FILE)
     keyword, notices, unanswered = _keyword(store, manifest, catalog, connection)

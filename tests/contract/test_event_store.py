@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from retrieval.errors import StoreError
-from retrieval.events.store import AppendResult, DayState, EventStore
-from retrieval.events.stored import EVENT_SCHEMA, StoredEvent, event_table
+from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, EventStore, event_table
+from retrieval.events.stored import StoredEvent
 from retrieval.records import EventKind
 from tests.event_stores import DECEMBER, Folder, Place, aliased, any_events, at, event
 

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.stored import DAY_MS, EVENT_SCHEMA, KEY_BYTES, StoredEvent, event_table
+from retrieval.events.store import EVENT_SCHEMA, event_table
+from retrieval.events.stored import DAY_MS, KEY_BYTES, StoredEvent
 
 # In each round two processes append to one store, each with two threads, and are killed at a random moment. What they
 # were told is durable is known here, since they pass it on at once. The next round's processes begin by sending again

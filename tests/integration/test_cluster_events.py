@@ -17,8 +17,8 @@ from retrieval.elasticsearch.documents import remove
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.errors import ClusterRefusedError, ClusterUnavailableError
 from retrieval.events.elasticsearch import ElasticsearchEvents, EventIndexes
-from retrieval.events.store import AppendResult
-from retrieval.events.stored import StoredEvent, event_table
+from retrieval.events.store import AppendResult, event_table
+from retrieval.events.stored import StoredEvent
 from tests.event_stores import Alias, aliased, at, event
 from tests.machine import within
 from tests.servers.proxy import Mode, Proxy

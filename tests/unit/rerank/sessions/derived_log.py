@@ -17,8 +17,8 @@ from rerank.sessions.partitions import WHO, TableMaker
 from rerank.sessions.refresh import Steps, refresh
 from rerank.sessions.tables import DerivedTables, open_derived
 from retrieval.events.privacy import prefix
-from retrieval.events.store import AppendResult, DayState
-from retrieval.events.stored import DAY_MS, StoredEvent, event_table, milliseconds
+from retrieval.events.store import AppendResult, DayState, event_table
+from retrieval.events.stored import DAY_MS, StoredEvent, milliseconds
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 TODAY = milliseconds(NOW) // DAY_MS

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from retrieval.events.stored import EVENT_SCHEMA
+from retrieval.events.store import EVENT_SCHEMA
 from retrieval.records import EventKind
 
 START = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)

