@@ -45,7 +45,7 @@ from service.engine.recommend import PopularProducts, recommend_by_history, simi
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
 from service.engine.search import Search, condition_of, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
-from service.engine.spelling import Completion, Suggestions
+from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
 from service.events.signals import NO_COVIEWS
 
@@ -236,7 +236,9 @@ class SearchEngine:
                     return replace(page, corrected=True)
             return find(text, completions)
 
-        return self._answer(answer)
+        page = self._answer(answer)
+        # Whether products that are not visible fit is not the caller's to know.
+        return replace(page, nothing_fits=not page.total and bool(request.text.strip())) if request.visible else page
 
     def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
         """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,
@@ -370,6 +372,11 @@ class SearchEngine:
         """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
+
+    def visible(self, filters: str) -> VisibleCatalog:
+        """The products that a filter lets through: their fields, words, values and ids."""
+        snapshot = self.snapshot
+        return VisibleCatalog(snapshot, condition_of(snapshot, filters))
 
     def product_types(self, product_id: str) -> TypeNames:
         """The types of one product; raises UnknownProductError where there is none of this id."""

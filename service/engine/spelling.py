@@ -7,19 +7,20 @@ and swaps of neighbours: Boytsov 2011, Indexing Methods for Approximate Dictiona
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from functools import cached_property
-from itertools import accumulate, islice
-from operator import itemgetter
+from functools import cache, cached_property
+from itertools import accumulate, groupby, islice
+from operator import attrgetter, itemgetter
 
 import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from retrieval.filters.ast import Comparison
+from retrieval.filters.ast import Comparison, Exists, Filter
 from retrieval.filters.conditions import AllOf, Condition
+from retrieval.filters.schema import FieldCatalog, FieldInfo
 from retrieval.index.keyword import Rows, Selection, Sort
 from retrieval.records import Product
 from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
@@ -83,8 +84,10 @@ class _Near:
 class WordCorrector:
     """Corrects single words by the words of a catalog, whether or not they may be corrected."""
 
-    def __init__(self, words: CatalogWords) -> None:
+    def __init__(self, words: CatalogWords, is_visible: Callable[[str], bool] = lambda _: True) -> None:
+        """Words that are not visible correct and complete nothing."""
         self._words = words
+        self._is_visible = is_visible
 
     def correct(self, word: str, companions: Sequence[str] = ()) -> Correction | None:
         """The correction of a folded word, None where no word is near; `companions`, the query's other words, decide
@@ -116,13 +119,13 @@ class WordCorrector:
             for length in range(size - 1, size + 2):
                 begins.setdefault(word[:length], rank)
         near = process.extract(prefix, list(begins), scorer=OSA.distance, score_cutoff=edits, limit=None)
-        best = min(((distance, begins[begin]) for begin, distance, _ in near), default=None)
-        return frequent[best[1]] if best else ""
+        ranked = (frequent[rank] for _, rank in sorted((distance, begins[begin]) for begin, distance, _ in near))
+        return next(filter(self._is_visible, ranked), "")
 
     def words_from(self, prefix: str) -> list[str]:
         """The most frequent words that begin so."""
         inside = self._words.postings.prefix_positions(prefix)
-        return self._frequent(np.arange(inside.start, inside.stop), _MOST_BEGUN)
+        return list(filter(self._is_visible, self._frequent(np.arange(inside.start, inside.stop), _MOST_BEGUN)))
 
     def _near(self, word: str, edits: int) -> list[_Near]:
         """The words within so many edits that are as near as the nearest."""
@@ -133,8 +136,10 @@ class WordCorrector:
         texts = {int(place): words.postings[int(place)] for place in places}
         found = process.extract(word, texts, scorer=OSA.distance, score_cutoff=edits, limit=None)
         near = [_Near(text, place, distance) for text, distance, place in found if len(text) >= SHORTEST_PART]
-        nearest = min((each.edits for each in near), default=0)
-        return [each for each in near if each.edits == nearest]
+        for _, nearest in groupby(sorted(near, key=attrgetter("edits")), attrgetter("edits")):
+            if visible := [each for each in nearest if self._is_visible(each.word)]:
+                return visible
+        return []
 
     def _best(self, word: str, near: list[_Near], companions: Sequence[str]) -> Correction:
         """Of words that are equally near the one that goes with the others; then by first letter, then the more
@@ -156,6 +161,7 @@ class WordCorrector:
         """The two words that were typed as one, where products have both."""
         cuts = range(SHORTEST_PART, len(word) - SHORTEST_PART + 1)
         pairs = [(word[:cut], word[cut:]) for cut in cuts if word[:cut] in self._words and word[cut:] in self._words]
+        pairs = [pair for pair in pairs if self._is_visible(" ".join(pair))]
         counts = ((-self._words.count_together(pair), " ".join(pair)) for pair in pairs)
         found = [each for each in counts if -each[0] >= _FREQUENT]
         return Correction(min(found)[1], is_sure=True) if found else None
@@ -175,8 +181,29 @@ def _least_frequent(typed: str, correction: _Near) -> float:
     return _FREQUENT_IF_SHORT if len(typed) <= SHORTEST else _FREQUENT
 
 
+class _VisibleFields(Mapping[str, FieldInfo]):
+    """The fields of a catalog that some products have, each looked up when it is named."""
+
+    def __init__(self, fields: Mapping[str, FieldInfo], is_visible: Callable[[str], bool]) -> None:
+        self._fields = fields
+        self._is_visible = cache(is_visible)
+
+    def __getitem__(self, name: str) -> FieldInfo:
+        info = self._fields[name]
+        if not self._is_visible(name):
+            raise KeyError(name)
+        return info
+
+    def __iter__(self) -> Iterator[str]:
+        return filter(self._is_visible, self._fields)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class VisibleCatalog:
-    """The products that pass a filter: corrections, completions and suggestions use only their words and values."""
+    """The products that pass a filter: corrections, completions, suggestions and messages use only their words, values
+    and fields."""
 
     def __init__(self, snapshot: Snapshot, where: Condition | None = None) -> None:
         self._snapshot = snapshot
@@ -190,19 +217,35 @@ class VisibleCatalog:
         wanted = dict.fromkeys([*((group,) for group in groups), groups])
         return all(self._snapshot.keyword.search(each, 1, self.where).total for each in wanted)
 
-    def has_value(self, field: str, value: str) -> bool:
-        """Whether a product has a value of a field."""
-        if self.where is None:
-            return True
-        valued = AllOf((self.where, self._snapshot.catalog.compile(Comparison(field, "=", value))))
-        by = Sort("rating_count", descending=True, limit=0)
-        return self._snapshot.keyword.sort(Selection(where=valued, everything=True), by).total > 0
+    def count_value(self, field: str, value: str, total: int) -> int:
+        """The products that have a value of a field; `total` are those of the whole catalog."""
+        return total if self.where is None else self._count(Comparison(field, "=", value), self.where)
+
+    @cached_property
+    def fields(self) -> FieldCatalog:
+        """The fields that these products have."""
+        catalog = self._snapshot.catalog
+        return (
+            catalog if self.where is None else replace(catalog, fields=_VisibleFields(catalog.fields, self._has_field))
+        )
+
+    def _has_field(self, name: str) -> bool:
+        return self.where is None or self._count(Exists(name), self.where) > 0
+
+    def _count(self, tree: Filter, where: Condition) -> int:
+        selected = Selection(where=AllOf((where, self._snapshot.catalog.compile(tree))), everything=True)
+        return self._snapshot.keyword.sort(selected, Sort("rating_count", descending=True, limit=0)).total
 
     def visible_rows(self, rows: Rows) -> frozenset[int]:
         """The rows among `rows` (n,) whose products pass."""
         if self.where is not None and len(rows):
             rows = self._snapshot.keyword.select(Selection(rows=np.sort(rows), where=self.where))
         return frozenset(rows.tolist())
+
+    def visible_ids(self, ids: Iterable[str]) -> frozenset[str]:
+        """The ids among `ids` whose products pass."""
+        rows = {row: each for each in ids if (row := self._snapshot.products.row_of(each)) is not None}
+        return frozenset(rows[row] for row in self.visible_rows(np.array(list(rows), np.int64)))
 
     def best_match(self, text: str) -> tuple[int, float]:
         """The most words of a query that one of its best keyword matches has, and the highest BM25; 0 without any."""
@@ -235,7 +278,7 @@ class Corrector:
         self._visible = visible
         self._snapshot = snapshot
         self._words = words
-        self._corrections = WordCorrector(words)
+        self._corrections = WordCorrector(words, visible.has_words)
         self._sold = sold
         self._protected = protected
 
@@ -245,8 +288,8 @@ class Corrector:
         if typed.is_too_long:
             return None
         found = self._replacements(typed, len(typed.words), is_offer=False)
-        find_identifier = self._snapshot.keyword.find_identifier
-        if not found or (len(typed.words) > 1 and len(find_identifier(identifier_key(text)))):
+        identified = self._snapshot.keyword.find_identifier
+        if not found or (len(typed.words) > 1 and self._visible.visible_rows(identified(identifier_key(text)))):
             return None
         words = {at: each.text for at, each in found.items()}
         return Correction(typed.replaced(words), all(each.is_sure for each in found.values()))
@@ -332,23 +375,27 @@ class Corrector:
 
     def _is_unknown(self, word: str) -> bool:
         """To titles, brands and categories, so that it may be a misspelling."""
-        return bool(edits_of(word)) and word not in self._words and word not in self._protected
+        return bool(edits_of(word)) and not self._is_known(word) and word not in self._protected
+
+    def _is_known(self, word: str) -> bool:
+        return word in self._words and self._visible.has_words(word)
 
     def _companions(self, typed: TypedText, at: int, words: Mapping[int, str]) -> list[str]:
         """The other words, some of them corrected, that the catalog has."""
         others = (words.get(place, each.word) for place, each in enumerate(typed.words) if place != at)
-        return [word for word in others if word in self._words]
+        return [word for word in others if self._is_known(word)]
 
     def _is_half(self, typed: TypedText, at: int) -> bool:
         """Whether the catalog writes it as one word with a neighbour: the search finds that."""
         pairs = (typed.words[max(at - 1, 0) : at + 1], typed.words[at : at + 2])
-        return any(len(pair) == 2 and pair[0].word + pair[1].word in self._words for pair in pairs)
+        return any(len(pair) == 2 and self._is_known(pair[0].word + pair[1].word) for pair in pairs)
 
     def _stands(self, word: str) -> bool:
         """Whether the search finds the word in anything, live changes among it."""
         # In a cluster one request for both.
-        found = self._snapshot.keyword.retrieve(self._snapshot.analyzer.groups(word), identifier_key(word), 1, None)
-        return found.matches.total > 0 or len(found.identifier_rows) > 0
+        groups, where = self._snapshot.analyzer.groups(word), self._visible.where
+        found = self._snapshot.keyword.retrieve(groups, identifier_key(word), 1, where)
+        return found.matches.total > 0 or bool(self._visible.visible_rows(found.identifier_rows))
 
 
 MOST_WORDS = 16
@@ -499,7 +546,7 @@ class SuggestedCategory:
 
     path: tuple[str, ...]
     count: int
-    """Products in it or below, when the version was built."""
+    """Products in it or below, when the version was built; with a filter those that pass it now."""
     text: str
     spans: Spans
 
@@ -510,7 +557,7 @@ class SuggestedBrand:
 
     name: str
     count: int
-    """Products of it, when the version was built."""
+    """Products of it, when the version was built; with a filter those that pass it now."""
     spans: Spans
 
 

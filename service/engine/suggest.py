@@ -246,8 +246,8 @@ class Completer:
     def _brands(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedBrand]:
         for at in found[:_MAX_EXAMINED]:
             name, count = self.entries.brands[at]
-            if (spans := typed.spans_in(name)) and self.visible.has_value("brand", name):
-                yield SuggestedBrand(name, count, spans)
+            if (spans := typed.spans_in(name)) and (visible := self.visible.count_value("brand", name, count)):
+                yield SuggestedBrand(name, visible, spans)
 
     def _categories(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedCategory]:
         """Those whose own name has a word: else all that is below "Tools" would come with it."""
@@ -256,8 +256,8 @@ class Completer:
             text = CATEGORY_SEPARATOR.join(path)
             spans = typed.spans_in(text)
             is_named = spans and spans[-1][1] > len(text) - len(path[-1])
-            if spans and is_named and self.visible.has_value("category", text):
-                yield SuggestedCategory(path, count, text, spans)
+            if spans and is_named and (visible := self.visible.count_value("category", text, count)):
+                yield SuggestedCategory(path, visible, text, spans)
 
     def _products(self, typed: TypedText, found: Offsets, known: str) -> Iterator[SuggestedProduct]:
         """Those that are still there and still called so, and that no rule keeps out."""

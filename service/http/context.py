@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial, wraps
@@ -15,11 +15,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 
-from retrieval.records import Event
+from retrieval.errors import FilterError, UnknownFieldError
+from retrieval.filters.parser import parse_filter
+from retrieval.records import Event, PastAct
 from retrieval.updates.changes import Change
 from service.engine.engine import SearchEngine
 from service.engine.live import AppliedChanges
-from service.engine.spelling import Suggestions
+from service.engine.search import unknown_product
+from service.engine.spelling import Suggestions, VisibleCatalog
 from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
@@ -51,6 +54,25 @@ class ServiceContext:
     experiments: ServedExperiments
     tasks: TaskService
 
+    def visible(self, permit: Permit) -> VisibleCatalog:
+        """The part of the catalog that a key sees."""
+        return self.engine.visible(combine_filters(permit.filters))
+
+    def narrow(self, permit: Permit, filters: str = "") -> str:
+        """A filter of a request within those of its key; raises FilterError, and UnknownFieldError for a field that no
+        product has which the key sees."""
+        if permit.filters and (tree := parse_filter(filters)) is not None:
+            self.visible(permit).fields.compile(tree)
+        return combine_filters((*permit.filters, filters))
+
+    def visible_history(self, permit: Permit, history: Iterable[PastAct]) -> list[PastAct]:
+        """The acts of a history about products that a key sees."""
+        acts = list(history)
+        if not permit.filters:
+            return acts
+        visible = self.visible(permit).visible_ids(act.product_id for act in acts)
+        return [act for act in acts if act.product_id in visible]
+
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
         return self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
@@ -61,9 +83,9 @@ class ServiceContext:
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; for a key with filters, only about products that pass them."""
-        if filters := combine_filters(permit.filters):
-            for product_id in {each.product_id for each in events if each.product_id}:
-                self.engine.product(product_id, filters=filters)
+        ids = {each.product_id for each in events if each.product_id}
+        if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
+            raise unknown_product(self.engine.snapshot, min(hidden))
         return self.engine.record(*events)
 
 
@@ -109,6 +131,11 @@ def authorize(context: ServiceContext, request: Request, key: str, scope: Scope)
     context.rates.count_key(permit.id, permit.requests_per_minute)
     if not permit.allows(scope):
         raise RequestError(403, f"this key has no scope {scope}; it has {', '.join(sorted(permit.scopes))}")
+    try:
+        context.visible(permit)
+    except (FilterError, UnknownFieldError):
+        message = "the filter of this key names a field that no product has now; make a key with another filter"
+        raise RequestError(403, message, code="bad_key_filter") from None
     if permit.filters and scope in _STORE_WIDE:
         raise RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
     return permit

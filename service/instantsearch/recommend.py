@@ -66,7 +66,7 @@ class Recommender:
         self._engine = engine
         self._hooks = hooks
         self._statistics = statistics
-        self._filters = FilterTranslator(AttributeCatalog(engine.snapshot.catalog))
+        self._filters = FilterTranslator(AttributeCatalog(engine.visible(hooks.narrow("")).fields))
         self._matcher = Matcher(engine.snapshot.analyzer, "")
 
     def answer(self, payload: JsonObject) -> RecommendResult:

@@ -68,7 +68,8 @@ class SearchBatch:
     def __init__(self, engine: SearchEngine, hooks: Hooks) -> None:
         self._engine = engine
         self._hooks = hooks
-        self._attributes = AttributeCatalog(engine.snapshot.catalog)
+        self._fields = engine.visible(hooks.narrow("")).fields
+        self._attributes = AttributeCatalog(self._fields)
         self._filters = FilterTranslator(self._attributes)
         self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
         self._encodings: Encodings = SingleFlight()
@@ -97,7 +98,7 @@ class SearchBatch:
             filters=self._filter_expression(search),
             visible=self._hooks.narrow(""),
             facets=facets.fields,
-            sort=parse_sort(index, self._engine.snapshot.catalog),
+            sort=parse_sort(index, self._fields),
             facet_values=facets.values,
             group=self._group(search),
             prefix=search.is_prefix,

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
+from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.request import MAX_TEXT, SearchRequest
@@ -83,7 +84,7 @@ def similar(
 ) -> SimilarResponse:
     """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
     context.engine.product(product_id, filters=combine_filters(permit.filters))
-    page = context.engine.similar(product_id, size=size, filters=combine_filters((*permit.filters, filters)))
+    page = context.engine.similar(product_id, size=size, filters=context.narrow(permit, filters))
     return SimilarResponse(page.hits, page.degraded, page.version)
 
 
@@ -97,12 +98,12 @@ def product(context: Contextual, permit: MaySearch, request: Request, product_id
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
     """Searches within the filters of a permit, and records the search unless it is private."""
     started = time.perf_counter()
-    highlights = _parse_highlights(context, body)
+    highlights = _parse_fields(context, permit, body)
     request = SearchRequest(
         body.q,
         size=body.size,
         page=body.page,
-        filters=combine_filters((*permit.filters, body.filters)),
+        filters=context.narrow(permit, body.filters),
         visible=combine_filters(permit.filters),
         facets=body.facets,
         sort=body.sort,
@@ -112,7 +113,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         prefix=body.prefix,
         group=body.group,
         diversity=body.diversity,
-        history=() if is_private else [each.to_past_act() for each in body.history],
+        history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
@@ -125,11 +126,19 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     return search_response(found.query_id, body.q, page, hits, took)
 
 
-def _parse_highlights(context: ServiceContext, body: SearchBody) -> HighlightedFields:
+def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
+    """The fields to highlight. For a key with filters, all fields are looked up among those that it sees: the errors of
+    the engine name others."""
     if body.highlight and body.size > MOST_HITS:
         message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {body.size:,}"
         raise RequestError(400, message, field="highlight")
-    return HighlightedFields.of(body.highlight, context.engine.snapshot.catalog, body.highlight_words)
+    fields = context.visible(permit).fields
+    if permit.filters:
+        for name in (*body.facets, *filter(None, [body.group.removeprefix(VARIANTS)])):
+            fields.resolve(name)
+        if body.sort:
+            fields.resolve_sortable(body.sort.removeprefix("-"))
+    return HighlightedFields.of(body.highlight, fields, body.highlight_words)
 
 
 def _highlight_hits(
@@ -176,7 +185,7 @@ def recommend(
 ) -> RecommendResponse:
     """Products predicted by the user tower if one serves, else products similar to the last ones of the history;
     without a history, popular products."""
-    history = [] if privacy == "1" else [each.to_past_act() for each in body.history]
-    filters = combine_filters((*permit.filters, body.filters))
+    acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
+    history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
     page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
     return RecommendResponse(page.hits, page.degraded, page.version)

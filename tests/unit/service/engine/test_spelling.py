@@ -69,6 +69,18 @@ def test_words_that_are_not_corrected(corrections: WordCorrector, typed: str) ->
     assert [edits_of(word) for word in ("abc", "abcd", "abcdef", "abcdefg")] == [0, 1, 1, 2]
 
 
+def test_words_that_are_not_visible_do_not_decide(words: CatalogWords) -> None:
+    seen = {"horse", "cordless", "hammer drill"}
+    corrections = WordCorrector(words, seen.__contains__)
+    assert corrections.correct("hose") == Correction("horse", is_sure=False), "a hose may be meant"
+    assert corrections.correct("hosse", ["garden"]) == Correction("horse", is_sure=True)
+    assert corrections.correct("kettel") is None
+    assert (corrections.complete("ketle"), corrections.complete("cordel")) == ("", "cordless")
+    assert corrections.words_from("ho") == ["horse"]
+    assert corrections.correct("gardenhose") is None
+    assert corrections.correct("hammerdrill") == Correction("hammer drill", is_sure=True)
+
+
 def test_other_query_words_disambiguate_the_correction(corrections: WordCorrector) -> None:
     assert corrections.correct("hosse", ["garden"]) == Correction("hose", is_sure=True)
     assert corrections.correct("hosse", ["wooden"]) == Correction("horse", is_sure=True)

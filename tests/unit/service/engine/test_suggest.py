@@ -280,8 +280,9 @@ class TestCorrection:
             "makita",
         }
         assert [each.product.brand for each in found.products] == ["Makita"] * 4
-        assert found.categories == store.suggest("d").categories
+        assert [(each.text, each.count) for each in found.categories] == [("Tools > Drills", 6)]
         assert store.suggest("bos", filters=makita).brands == ()
+        assert correction_of(store.search("drilx", visible=makita)) == ("drill", True), "the identifier is of another"
         with pytest.raises(FilterError):
             store.suggest("d", filters="brand =")
 

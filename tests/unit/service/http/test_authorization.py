@@ -268,6 +268,65 @@ def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str,
         assert (answer.status_code, "no filter" in answer.text) == (403, True), (method, path)
 
 
+@pytest.fixture
+def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
+    """The headers of a key that sees clothes alone, which have no lumens and no type of hair."""
+    assert {"attributes.lumens", "attributes.hair_type"} <= store.snapshot.catalog.fields.keys()
+    return bearer(narrow_key(made(keys, Scope.SEARCH), filters="category = Clothing"))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "hidden"),
+    [*((each, "lumens") for each in ("filters", "facets", "sort", "group")), ("highlight", "hair_type")],
+)
+def test_hidden_field_is_answered_as_an_unknown_one(
+    guarded: TestClient, tailor: dict[str, str], parameter: str, hidden: str
+) -> None:
+    """Errors listed the fields of the whole catalog."""
+
+    def answer(name: str) -> str:
+        given = f"{name} > 1" if parameter == "filters" else name
+        found = guarded.get("/v1/search", params={parameter: given}, headers=tailor)
+        assert found.status_code == 400
+        assert hidden not in found.text.replace(name, "")
+        # Advice is by names that are close to the given one.
+        return str(found.json()["error"]["message"]).partition(";")[0].replace(name, "")
+
+    assert answer(f"attributes.{hidden}") == answer("attributes.qzqzqz")
+
+
+def test_page_does_not_report_that_hidden_products_fit(guarded: TestClient, tailor: dict[str, str]) -> None:
+    found = guarded.get("/v1/search", params={"q": "drill"}, headers=tailor).json()
+    assert (found["total"], found["nothing_fits"]) == (0, True)
+    key = tailor["Authorization"].removeprefix("Bearer ")
+    message = guarded.post("/1/indexes/p/query", json={"apiKey": key, "query": "drill"}).json()["message"]
+    assert "nothing fits" in message
+
+
+def test_hidden_products_tell_nothing_as_history(
+    guarded: TestClient, tailor: dict[str, str], store: SearchEngine
+) -> None:
+    pages = []
+    for product_id in (store.search("drill").hits[0].product.id, "nosuch"):
+        history = [{"product_id": product_id}]
+        recommended = guarded.post("/v1/recommend", json={"history": history}, headers=tailor).json()
+        found = guarded.post("/v1/search", json={"q": "shirt", "history": history}, headers=tailor).json()
+        pages.append((recommended, found["hits"]))
+    assert pages[0] == pages[1]
+
+
+def test_hidden_field_is_no_sort_order_of_the_protocol(guarded: TestClient, tailor: dict[str, str]) -> None:
+    key = tailor["Authorization"].removeprefix("Bearer ")
+    answers = [guarded.post(f"/1/indexes/p_{name}_desc/query", json={"apiKey": key}) for name in ("lumens", "qzqzqz")]
+    assert answers[0].text.replace("lumens", "qzqzqz") == answers[1].text
+
+
+def test_key_whose_filter_no_product_can_pass_is_refused_without_names(guarded: TestClient, keys: KeyFile) -> None:
+    answer = guarded.get("/v1/search", headers=bearer(made(keys, Scope.SEARCH, filters="seler = 3")))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "bad_key_filter")
+    assert "price" not in answer.text
+
+
 def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, monkeypatch: pytest.MonkeyPatch) -> None:
     key = made(keys, Scope.SEARCH)
     # The window slides with the clock: in a slow run a request more would pass.
