@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
 from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, value_text
 from retrieval.records import Product
+from retrieval.text.analysis import Analyzer
 
 Stored = str | float | bool | datetime
 Get = Callable[[str], tuple[Stored, ...]]
@@ -59,6 +61,15 @@ def product_values(product: Product) -> Get:
         return () if value is None or value == "" else (value,)
 
     return get
+
+
+def has_words(query: str, product: Product, fields: Collection[str], analyzer: Analyzer) -> bool:
+    """Whether these fields of a product have both words of a query of two, or half of the words of any other."""
+    values = (each for field in fields for each in product_values(product)(field) if isinstance(each, str))
+    terms = {term for value in values for term in analyzer.terms(value)}
+    groups = analyzer.groups(query)
+    met = sum(any(terms.issuperset(each) for each in group.alternatives) for group in groups)
+    return met >= (len(groups) if len(groups) <= 2 else math.ceil(len(groups) / 2))
 
 
 def _equals(field: str, stored: tuple[Stored, ...], value: Value) -> bool:

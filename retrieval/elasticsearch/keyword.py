@@ -18,7 +18,18 @@ from numpy.typing import NDArray
 
 from retrieval.elasticsearch.bulk_load import check_index
 from retrieval.elasticsearch.client import Cluster, Document
-from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.filters.conditions import (
+    AllOf,
+    AnyOf,
+    AtLeast,
+    Condition,
+    HasNumber,
+    HasTerm,
+    HasText,
+    NotThat,
+    NumberWithin,
+    TextIn,
+)
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from retrieval.index.keyword import (
     LOOK_AHEAD,
@@ -69,6 +80,7 @@ MAPPINGS: Mapping[str, Any] = {
     "properties": {
         "row": {"type": "long"},
         "text": {"type": "text", "analyzer": "whitespace", "index_options": "positions"},
+        "tagged": {"type": "text", "analyzer": "whitespace", "index_options": "docs", "norms": False},
         "identifiers": {"type": "keyword", "doc_values": False},
         "filter": {"type": "flattened", "doc_values": False},
         "facet": {"type": "flattened", "index": False},
@@ -114,7 +126,8 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
     numbers: dict[str, list[str]] = {}
     for place, number in line.numbers:
         numbers.setdefault(f"n{place}", []).append(sortable(number))
-    made: dict[str, object] = {"row": row, "text": line.text, "identifiers": line.identifiers}
+    made: dict[str, object] = {"row": row, "text": line.text, "tagged": line.tagged}
+    made["identifiers"] = line.identifiers
     if line.texts:
         made["filter"] = msgspec.Raw(line.texts.encode())
     if line.shown:
@@ -335,10 +348,14 @@ class ElasticsearchIndex:
                 return {"bool": {"filter": [self._where(each) for each in operands]}} if operands else {"match_all": {}}
             case AnyOf(operands):
                 return _any_of([self._where(each) for each in operands]) if operands else {"match_none": {}}
+            case AtLeast(count, operands):
+                return {"bool": {"should": list(map(self._where, operands)), "minimum_should_match": count}}
             case NotThat(operand):
                 return {"bool": {"must_not": [self._where(operand)]}}
             case TextIn(field, values):
                 return {"terms": {f"filter.t{self._catalog.fields[field].slot}": list(values)}}
+            case HasTerm(fields, term):
+                return {"terms": {"tagged": self._catalog.tagged_terms(fields, term)}}
             case HasText(field):
                 return {"exists": {"field": f"filter.t{self._catalog.fields[field].slot}"}}
             case HasNumber(field):

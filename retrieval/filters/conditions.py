@@ -1,9 +1,10 @@
-"""Compiled filters: names resolved, values folded and typed. Four kinds of test under NOT, AND and OR."""
+"""Compiled filters: names resolved, values folded and typed. Five kinds of test under NOT, AND, OR and a minimum."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 
@@ -41,6 +42,14 @@ class HasNumber:
 
 
 @dataclass(frozen=True, slots=True)
+class HasTerm:
+    """One of the searched fields has this term."""
+
+    fields: tuple[str, ...]
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
 class NotThat:
     """Everything that the operand does not match."""
 
@@ -61,18 +70,39 @@ class AnyOf:
     operands: tuple[Condition, ...]
 
 
-Condition = TextIn | NumberWithin | HasText | HasNumber | NotThat | AllOf | AnyOf
+@dataclass(frozen=True, slots=True)
+class AtLeast:
+    """At least `count` of the operands match."""
+
+    count: int
+    operands: tuple[Condition, ...]
+
+
+Condition = TextIn | NumberWithin | HasText | HasNumber | HasTerm | NotThat | AllOf | AnyOf | AtLeast
 
 
 def fields_of(condition: Condition) -> frozenset[str]:
     """The fields of a condition."""
     match condition:
-        case AllOf(operands) | AnyOf(operands):
+        case AllOf(operands) | AnyOf(operands) | AtLeast(_, operands):
             return frozenset[str]().union(*map(fields_of, operands))
         case NotThat(operand):
             return fields_of(operand)
+        case HasTerm(fields):
+            return frozenset(fields)
         case _:
             return frozenset((condition.field,))
+
+
+def reads_terms(condition: Condition) -> bool:
+    """Whether a condition is about the terms of searched fields."""
+    match condition:
+        case AllOf(operands) | AnyOf(operands) | AtLeast(_, operands):
+            return any(map(reads_terms, operands))
+        case NotThat(operand):
+            return reads_terms(operand)
+        case _:
+            return isinstance(condition, HasTerm)
 
 
 @dataclass(slots=True)
@@ -84,6 +114,8 @@ class ProductColumns:
     """Folded: what a filter compares with."""
     display: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """The product's own spelling, for facets; one for each folded text."""
+    terms: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    """The terms of each searched field."""
 
 
 def matches(condition: Condition, values: ProductColumns) -> bool:
@@ -93,6 +125,8 @@ def matches(condition: Condition, values: ProductColumns) -> bool:
             return all(matches(each, values) for each in operands)
         case AnyOf(operands):
             return any(matches(each, values) for each in operands)
+        case AtLeast(count, operands):
+            return sum(matches(each, values) for each in operands) >= count
         case NotThat(operand):
             return not matches(operand, values)
         case TextIn(field, wanted):
@@ -101,6 +135,8 @@ def matches(condition: Condition, values: ProductColumns) -> bool:
             return field in values.texts
         case HasNumber(field):
             return field in values.numbers
+        case HasTerm(fields, term):
+            return any(term in values.terms.get(field, ()) for field in fields)
         case NumberWithin(field):
             return any(_is_within(condition, number) for number in values.numbers.get(field, ()))
 

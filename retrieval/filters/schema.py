@@ -37,6 +37,8 @@ from retrieval.records import AttributeValue, Product
 CATEGORY_SEPARATOR = " > "
 LONGEST_VALUE = 256
 """Longer texts are prose: searched, but neither filtered by nor counted as facets."""
+SEARCHED_CORE = ("title", "brand", "category", "description")
+"""The searched fields besides attributes."""
 SORTABLE_CORE = ("price", "rating", "rating_count", "created", "updated")
 
 _SPACES = re.compile(r"\s+")
@@ -110,6 +112,21 @@ class FieldCatalog:
         """The field of this name, or of the attribute of this name; raises UnknownFieldError naming close ones."""
         return self.fields[resolve_field(Exists(name), self.fields)]
 
+    def resolve_searched(self, name: str) -> str:
+        """The field to search of this name: one of SEARCHED_CORE, or an attribute; raises UnknownFieldError."""
+        known = (*SEARCHED_CORE, *(each for each, info in self.fields.items() if _is_attribute_text(info)))
+        return resolve_field(Exists(name), known)
+
+    def tag_of(self, name: str) -> str:
+        """The tag of a searched field's terms in a keyword index, empty for a field that `resolve_searched` does not
+        know. Of an attribute it is the slot, since a name may have any characters."""
+        info = self.fields.get(name)
+        return name if name in SEARCHED_CORE else str(info.slot) if info else ""
+
+    def tagged_terms(self, fields: Iterable[str], term: str) -> list[str]:
+        """A term of each of these searched fields, as a keyword index stores it."""
+        return [f"{self.tag_of(name)}:{term}" for name in fields]
+
     def resolve_sortable(self, name: str) -> FieldInfo:
         """The numeric field of this name; raises UnknownFieldError for any other."""
         info = self.resolve(name)
@@ -119,6 +136,10 @@ class FieldCatalog:
             message = f"sort: {info.name} holds text; sort by a number, such as {', '.join(close) or 'none here'}"
             raise UnknownFieldError(message, name, close)
         return info
+
+
+def _is_attribute_text(info: FieldInfo) -> bool:
+    return FieldKind.TEXT in info.kinds and info.name.startswith("attributes.")
 
 
 def product_columns(

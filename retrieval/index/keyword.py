@@ -10,13 +10,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.filters.ast import value_text
-from retrieval.filters.conditions import Condition, ProductColumns
+from retrieval.filters.conditions import AllOf, AnyOf, AtLeast, Condition, HasTerm, ProductColumns
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, fold_value
 from retrieval.records import Facet, FacetCount
 from retrieval.text.analysis import Phrase, TermGroup
@@ -29,12 +29,20 @@ MOST_SHARING = 50
 """An identifier that more products carry ("does not apply") names none of them."""
 
 
+class SearchedField(NamedTuple):
+    """A field of a product that BM25 counts; identifiers have no name."""
+
+    name: str
+    weight: int
+    terms: Sequence[str]
+
+
 @dataclass(frozen=True, slots=True)
 class KeywordDocument:
     """One product as a keyword index takes it: everything is analysed, folded and typed already."""
 
     row: int
-    terms: Sequence[str]
+    fields: Sequence[SearchedField]
     identifiers: Sequence[str]
     """Folded by `retrieval.text.analysis.identifier_key`."""
     columns: ProductColumns
@@ -232,6 +240,21 @@ def minimum_matches(groups: Sequence[TermGroup]) -> int:
     groups, _ = split_optional(groups)
     needs_all = len(groups) <= _ALL_OF and not any(group.is_enough for group in groups)
     return len(groups) if needs_all else (len(groups) + 1) // 2
+
+
+def words_within(groups: Sequence[TermGroup], fields: tuple[str, ...]) -> Condition:
+    """The condition that as many of a query's words as a match needs are in these fields, each in any of them. A
+    synonym of several words is met by its words in any order: fields are indexed without positions."""
+    needed, _ = split_optional(groups)
+    met = (
+        AnyOf(
+            tuple(
+                AllOf(tuple(HasTerm(fields, term) for term in terms)) for terms in (*each.alternatives, *each.synonyms)
+            )
+        )
+        for each in needed
+    )
+    return AtLeast(minimum_matches(groups), tuple(met))
 
 
 def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Sequence[TermGroup]]:

@@ -25,8 +25,8 @@ _BLOCK_BYTES = 1 << 17
 class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     """A document without its row, its fields by slot."""
 
-    text: str
-    """The terms, with blanks between them."""
+    fields: tuple[tuple[str, int, str], ...]
+    """The searched fields: tag, weight, and the terms with blanks between them. What no request can name has no tag."""
     identifiers: tuple[str, ...]
     numbers: tuple[tuple[int, float], ...]
     texts: str
@@ -34,13 +34,25 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     shown: str
     """JSON: the display texts of each field."""
 
+    @property
+    def text(self) -> str:
+        """The terms that BM25 counts, with blanks between them."""
+        return " ".join(terms for _, weight, terms in self.fields for _ in range(weight))
+
+    @property
+    def tagged(self) -> str:
+        """The terms of each field after its tag, as `FieldCatalog.tagged_terms` has them, with blanks between them."""
+        tagged = (f"{tag}:{term}" for tag, _, terms in self.fields if tag for term in terms.split(" "))
+        return " ".join(dict.fromkeys(tagged))
+
 
 def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:
     """The line of a document, without fields that the catalog lacks."""
     fields, made = catalog.fields, document.columns
+    searched = ((catalog.tag_of(each.name), each.weight, " ".join(each.terms)) for each in document.fields)
     numbers = ((fields[name].slot, number) for name, each in made.numbers.items() if name in fields for number in each)
     return KeywordLine(
-        " ".join(document.terms),
+        tuple(searched),
         tuple(document.identifiers),
         tuple(numbers),
         _by_place(made.texts, catalog),

@@ -20,7 +20,18 @@ import tantivy
 from tantivy import Occur, Query
 
 from retrieval.errors import StoreDamagedError, StoreError
-from retrieval.filters.conditions import AllOf, AnyOf, Condition, HasNumber, HasText, NotThat, NumberWithin, TextIn
+from retrieval.filters.conditions import (
+    AllOf,
+    AnyOf,
+    AtLeast,
+    Condition,
+    HasNumber,
+    HasTerm,
+    HasText,
+    NotThat,
+    NumberWithin,
+    TextIn,
+)
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from retrieval.index.keyword import (
     LOOK_AHEAD,
@@ -48,6 +59,7 @@ from retrieval.text.analysis import Phrase, TermGroup
 
 TEXT = "text"
 IDENTIFIERS = "identifiers"
+TAGGED = "tagged"
 ROW = "row"
 _HEAP_BYTES = 256 * 1024 * 1024
 _LIVE_HEAP_BYTES = 15_000_000
@@ -225,11 +237,16 @@ class TantivyIndex(SequentialQueries):
                 return Query.boolean_query([(Occur.Must, self._where(each)) for each in operands] or [_EVERYTHING])
             case AnyOf(operands):
                 return _any_of(map(self._where, operands))
+            case AtLeast(count, operands):
+                return Query.boolean_query([(Occur.Should, self._where(each)) for each in operands], count)
             case NotThat(operand):
                 return Query.boolean_query([_EVERYTHING, (Occur.MustNot, self._where(operand))])
             case TextIn(field, values):
                 path = f"filter.t{self._catalog.fields[field].slot}"
                 return _any_of(Query.term_query(self._schema, path, value, "basic") for value in values)
+            case HasTerm(fields, term):
+                tags = self._catalog.tagged_terms(fields, term)
+                return _any_of(Query.term_query(self._schema, TAGGED, tag, "basic") for tag in tags)
             case HasText(field):
                 return Query.exists_query(f"facet.t{self._catalog.fields[field].slot}")
             case HasNumber(field):
@@ -348,6 +365,7 @@ def _document(row: int, line: KeywordLine) -> tantivy.Document:
     made = tantivy.Document()
     made.add_unsigned(ROW, row)
     made.add_text(TEXT, line.text)
+    made.add_text(TAGGED, line.tagged)
     for key in line.identifiers:
         made.add_text(IDENTIFIERS, key)
     for place, number in line.numbers:
@@ -367,6 +385,7 @@ def _schema(catalog: FieldCatalog) -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_unsigned_field(ROW, indexed=True, fast=True)
     builder.add_text_field(TEXT, tokenizer_name="whitespace", index_option="position")
+    builder.add_text_field(TAGGED, tokenizer_name="whitespace", index_option="basic")
     builder.add_text_field(IDENTIFIERS, tokenizer_name="raw", index_option="basic")
     builder.add_json_field("filter", tokenizer_name="raw", index_option="basic")
     builder.add_json_field("facet", tokenizer_name="raw", index_option="basic", fast=True)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, normalize_space, product_columns
-from retrieval.index.keyword import KeywordDocument
+from retrieval.index.keyword import KeywordDocument, SearchedField
 from retrieval.records import Product, Variant
 from retrieval.store.files import load_array
 from retrieval.text.analysis import Analyzer, identifier_key
@@ -175,9 +175,15 @@ class FieldWeights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     attributes: dict[str, Weight] = {}
     """By the name of an attribute."""
 
+    def weight_of(self, field: str) -> int:
+        """The weight of a searched field."""
+        _, is_attribute, name = field.partition("attributes.")
+        weight: int = self.attributes.get(name, ATTRIBUTE_WEIGHT) if is_attribute else getattr(self, field)
+        return weight
+
 
 DEFAULT_WEIGHTS = FieldWeights()
-RECIPE = "3"
+RECIPE = "4"
 """Raised by every change here, in `retrieval.filters.schema` or `indexer.quality.siblings`, or of how types and values
 are derived: versions of another recipe are rebuilt."""
 _ENCODED_DESCRIPTION = 200
@@ -198,15 +204,23 @@ def encoder_text(product: Product) -> str:
 
 def keyword_terms(product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS) -> list[str]:
     """The terms that BM25 counts, each field's as often as the field weighs."""
+    return [term for _, weight, terms in searched_fields(product, analyzer, weights) for term in (*terms,) * weight]
+
+
+def searched_fields(
+    product: Product, analyzer: Analyzer, weights: FieldWeights = DEFAULT_WEIGHTS
+) -> list[SearchedField]:
+    """The searched fields of a product that weigh something and have terms."""
     texts = [
-        (product.title, weights.title),
-        (product.brand, weights.brand),
-        (" ".join(product.category), weights.category),
-        (product.description[:_TERM_DESCRIPTION], weights.description),
+        ("title", product.title, weights.title),
+        ("brand", product.brand, weights.brand),
+        ("category", " ".join(product.category), weights.category),
+        ("description", product.description[:_TERM_DESCRIPTION], weights.description),
         *_attribute_texts(product, weights.attributes),
-        ("\n".join(value for values in product.identifiers.values() for value in values), 1),
+        ("", "\n".join(value for values in product.identifiers.values() for value in values), 1),
     ]
-    return [term for text, weight in texts if text and weight for term in analyzer.terms(text) * weight]
+    found = (SearchedField(name, weight, analyzer.terms(text)) for name, text, weight in texts if text and weight)
+    return [each for each in found if each.terms]
 
 
 def keyword_document(
@@ -215,7 +229,7 @@ def keyword_document(
     """The product as a keyword index takes it. It depends on the catalog's category roots and on nothing else of it."""
     return KeywordDocument(
         row,
-        keyword_terms(product, analyzer, weights),
+        searched_fields(product, analyzer, weights),
         identifier_keys(product),
         product_columns(product, catalog.category_roots),
     )
@@ -227,12 +241,9 @@ def identifier_keys(product: Product) -> list[str]:
     return sorted({identifier_key(value) for value in (product.id, *values)} - {""})
 
 
-def _attribute_texts(product: Product, weights: Mapping[str, int]) -> Iterator[tuple[str, int]]:
-    """Attribute values that are words, and their weights: bare numbers and yes or no match too much and mean too little
-    without a name. Those of one weight are one text."""
-    texts: dict[int, list[str]] = {}
+def _attribute_texts(product: Product, weights: Mapping[str, int]) -> Iterator[tuple[str, str, int]]:
+    """Attribute values that are words: bare numbers and yes or no match too much and mean too little without a name."""
     for name, value in product.attributes.items():
         values = value if isinstance(value, tuple) else (value,)
-        words = (each for each in values if isinstance(each, str))
-        texts.setdefault(weights.get(name, ATTRIBUTE_WEIGHT), []).extend(words)
-    return (("\n".join(words), weight) for weight, words in texts.items())
+        words = "\n".join(each for each in values if isinstance(each, str))
+        yield f"attributes.{name}", words, weights.get(name, ATTRIBUTE_WEIGHT)

@@ -38,8 +38,12 @@ class PageOptions:
 
 @dataclass(frozen=True, slots=True)
 class RankingOptions:
-    """Fields of a `SearchRequest`: how the hits are ordered."""
+    """Fields of a `SearchRequest`: how the hits are found and ordered."""
 
+    search_fields: Annotated[
+        list[str] | None,
+        Option("--in", help="A field that must have the query's words, such as title. Repeatable.", metavar="FIELD"),
+    ] = None
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
     all_types: Annotated[
         bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
@@ -87,6 +91,7 @@ def search(
         reads = engine.reads_history or not past
         show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
         given = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | asdict(which) | asdict(how)
+        given["search_fields"] = how.search_fields or ()
         found = engine.search(SearchRequest(query, facets=facets or (), history=past, **given))
     emit(found, show_page, query, how.explain)
 

@@ -330,7 +330,8 @@ def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
 
 def _unordered(line: KeywordLine) -> tuple[Any, ...]:
     texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
-    return Counter(line.text.split(" ")), sorted(line.identifiers), sorted(line.numbers), texts, shown
+    fields = sorted((tag, weight, sorted(terms.split(" "))) for tag, weight, terms in line.fields)
+    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown
 
 
 def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Problem]:

@@ -463,8 +463,8 @@ class Stages:
 
     def _offers(self, request: ResolvedRequest, query: Vectors, nearest: NearestRows) -> Ranking:
         """No candidates, and the nearest products, or those that the filter lets through."""
-        if request.where is not None:
-            allowed = self._snapshot.keyword.select(Selection(where=request.where, everything=True))
+        if request.filter is not None:
+            allowed = self._snapshot.keyword.select(Selection(where=request.filter, everything=True))
             nearest = self._snapshot.vectors.search(query, DENSE_DEPTH, allowed)
         rows, count = nearest.rows, len(nearest.rows)
         nothing, ranks = np.zeros(count), np.arange(1.0, count + 1)
@@ -545,6 +545,9 @@ class ResolvedRequest:
     text: str
     groups: tuple[TermGroup, ...]
     where: Condition | None = None
+    """The filter, and what the searched fields must have."""
+    filter: Condition | None = None
+    """The filter alone."""
     stage: str = "ranked"
     merge: Merge = METHODS[DEFAULT]
     facets: tuple[str, ...] = ()

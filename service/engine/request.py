@@ -21,6 +21,7 @@ MAX_SIZE = 1_000
 MAX_DEPTH = 100_000
 """The last rank that a page may reach."""
 MAX_FACETS = 50
+MAX_SEARCH_FIELDS = 20
 FACET_VALUES = 100
 MAX_FACET_VALUES = 10_000
 MAX_HISTORY = 1_000
@@ -38,6 +39,7 @@ class SearchOptions(TypedDict, total=False):
     filters: str
     visible: str
     facets: Sequence[str]
+    search_fields: Sequence[str]
     sort: str
     all_types: bool
     stage: str
@@ -73,6 +75,9 @@ class SearchRequest:
     hits need not pass it."""
     facets: Sequence[str] = ()
     """Fields to count."""
+    search_fields: Sequence[str] = ()
+    """The fields that must have the text's words: title, brand, category, description, or attributes of text; empty for
+    all. It selects products; the order counts all fields."""
     sort: str = ""
     """A numeric field, with a leading "-" for descending; empty sorts by relevance."""
     all_types: bool = False
@@ -104,9 +109,9 @@ class SearchRequest:
     """Relevance settings that apply instead of the store's."""
 
     def __post_init__(self) -> None:
-        if isinstance(self.facets, str):
-            raise QueryError(f"facets must be a list of field names, such as [{self.facets!r}]")
-        object.__setattr__(self, "facets", tuple(self.facets))
+        object.__setattr__(self, "facets", _field_names("facets", self.facets, MAX_FACETS))
+        fields = _field_names("search_fields", self.search_fields, MAX_SEARCH_FIELDS)
+        object.__setattr__(self, "search_fields", fields)
         object.__setattr__(self, "history", validate_history(self.history, datetime.now(UTC)))
         self._check_types()
         if len(self.text) > MAX_TEXT:
@@ -128,8 +133,6 @@ class SearchRequest:
             raise QueryError(f"diversity is {self.diversity}, it can be 0 to 1")
         if self.diversity and self.sort:
             raise QueryError(f"diversity is {self.diversity} and sort is {self.sort!r}; leave out one of them")
-        if len(self.facets) > MAX_FACETS:
-            raise QueryError(f"{len(self.facets)} facets are requested, at most {MAX_FACETS} are counted at once")
 
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
@@ -142,14 +145,22 @@ class SearchRequest:
                 raise QueryError(f"{name} is {type(value).__name__}, it must be {kind.__name__}")
         if not isinstance(self.diversity, int | float) or isinstance(self.diversity, bool):
             raise QueryError(f"diversity is {type(self.diversity).__name__}, it must be a number from 0 to 1")
-        if not all(isinstance(field, str) for field in self.facets):
-            raise QueryError("facets must be a list of field names")
         rules = self.rules if isinstance(self.rules, bool) else tuple(self.rules)
         if not isinstance(rules, bool) and not all(isinstance(each, Rule) for each in rules):
             raise QueryError("rules must be True, False or a list of rules to apply instead of the store's")
         object.__setattr__(self, "rules", rules)
         if self.relevance is not None:
             object.__setattr__(self, "relevance", validate_relevance(self.relevance))
+
+
+def _field_names(name: str, fields: Sequence[str], most: int) -> tuple[str, ...]:
+    if isinstance(fields, str):
+        raise QueryError(f"{name} must be a list of field names, such as [{fields!r}]")
+    if not all(isinstance(field, str) for field in fields):
+        raise QueryError(f"{name} must be a list of field names")
+    if len(fields) > most:
+        raise QueryError(f"{name} has {len(fields)} fields, it can have {most}")
+    return tuple(fields)
 
 
 def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:

@@ -10,12 +10,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.errors import ModelError, UnknownFieldError, UnknownProductError
-from retrieval.filters.conditions import Condition, fields_of
+from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
+from retrieval.filters.conditions import AllOf, Condition, fields_of
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
-from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, words_within
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page, Product
 from retrieval.text.analysis import TermGroup
@@ -205,10 +205,12 @@ class Search:
             for each in completions
             if (groups := snapshot.analyzer.analyze(each.text).groups)
         ]
+        groups = joined_groups(begun) if begun else self._groups_of(query)
         where, pinned = self._effect.condition(where), self._arranging.pinned
         self._request = ResolvedRequest(
             text,
-            joined_groups(begun) if begun else self._groups_of(query),
+            groups,
+            self._within_fields(groups, where),
             where,
             request.stage,
             METHODS[request.merge],
@@ -232,6 +234,17 @@ class Search:
             return groups
         kept = others[0].alternatives[0]
         return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
+
+    def _within_fields(self, groups: tuple[TermGroup, ...], where: Condition | None) -> Condition | None:
+        """A filter, and that the words are in the fields that the request names; without words, the filter alone."""
+        fields = tuple(map(self._snapshot.catalog.resolve_searched, self._query.search_fields))
+        for name in fields:
+            if not self._snapshot.manifest.weights.weight_of(name):
+                raise QueryError(f"search_fields names {name}, which is not searched: its weight is 0")
+        if not fields or not groups:
+            return where
+        within = words_within(groups, fields)
+        return within if where is None else AllOf((where, within))
 
     def page(self) -> Page:
         """The answer."""

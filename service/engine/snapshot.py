@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -24,7 +25,7 @@ from retrieval.errors import (
     StoreDamagedError,
     StoreForeignError,
 )
-from retrieval.filters.conditions import Condition, ProductColumns, matches
+from retrieval.filters.conditions import Condition, ProductColumns, matches, reads_terms
 from retrieval.filters.schema import FieldCatalog, product_columns
 from retrieval.index.grouping import ProductGroups, StoredGroups
 from retrieval.index.keyword import (
@@ -34,6 +35,7 @@ from retrieval.index.keyword import (
     KeywordIndex,
     Matches,
     Rows,
+    SearchedField,
     Selection,
     SequentialQueries,
     Sort,
@@ -54,7 +56,7 @@ from retrieval.store.manifest import (
     Manifest,
     read_fields,
 )
-from retrieval.store.products import ProductStore
+from retrieval.store.products import ProductStore, searched_fields
 from retrieval.store.signals import ProductSignals, StoredSignals
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer, TermGroup
@@ -141,9 +143,13 @@ class NullKeywordIndex(SequentialQueries):
     """A keyword index whose cluster does not respond: it finds no words, and filters the products that the vectors find
     by their stored records. A selection is the rows that it names."""
 
-    def __init__(self, products: Products, catalog: FieldCatalog) -> None:
+    def __init__(
+        self, products: Products, catalog: FieldCatalog, searched: Callable[[Product], Sequence[SearchedField]]
+    ) -> None:
+        """`searched` gives the searched fields of a product."""
         self._products = products
         self._catalog = catalog
+        self._searched = searched
 
     @property
     def field_capacity(self) -> int:
@@ -191,10 +197,14 @@ class NullKeywordIndex(SequentialQueries):
     def _through(self, rows: Rows, where: Condition | None) -> Rows:
         if where is None:
             return rows
-        return np.array([row for row in rows.tolist() if matches(where, self._columns(row))], dtype=np.int64)
+        columns = partial(self._columns, with_terms=reads_terms(where))
+        return np.array([row for row in rows.tolist() if matches(where, columns(row))], dtype=np.int64)
 
-    def _columns(self, row: int) -> ProductColumns:
-        return product_columns(self._products[row], self._catalog.category_roots)
+    def _columns(self, row: int, *, with_terms: bool = False) -> ProductColumns:
+        product = self._products[row]
+        columns = product_columns(product, self._catalog.category_roots)
+        terms = {each.name: each.terms for each in self._searched(product)} if with_terms else {}
+        return replace(columns, terms=terms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,9 +237,9 @@ class Snapshot:
     @property
     def without_cluster(self) -> Snapshot:
         """The same version with whatever is in a cluster lost."""
-        return replace(
-            self, keyword=NullKeywordIndex(self.products, self.catalog), vectors=self.vectors.without_cluster
-        )
+        searched = partial(searched_fields, analyzer=self.analyzer, weights=self.manifest.weights)
+        keyword = NullKeywordIndex(self.products, self.catalog, searched)
+        return replace(self, keyword=keyword, vectors=self.vectors.without_cluster)
 
     def encoded_by(self, encoder: Encoder, vectors: Path) -> Snapshot:
         """The same version with the vectors of another encoder, which are in this folder, and without token states."""

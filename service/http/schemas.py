@@ -17,7 +17,7 @@ from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
-from service.engine.request import MAX_FACETS, MAX_SIZE, MAX_TEXT
+from service.engine.request import MAX_FACETS, MAX_SEARCH_FIELDS, MAX_SIZE, MAX_TEXT
 from service.http.errors import ErrorResponse
 
 MOST_SEARCHES = 20
@@ -46,6 +46,12 @@ class SearchParameters(RequestBody):
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
+    search_fields: list[Name] = Field(
+        [],
+        max_length=MAX_SEARCH_FIELDS,
+        description="Fields that must have the query's words: title, brand, category, description or an attribute.",
+        examples=[["title", "brand"]],
+    )
     sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
     all_types: bool = Field(False, description="With sort: show products of other types than the query names, too.")
     group: Name = Field(

@@ -42,7 +42,13 @@ _PLAIN = re.compile(_NUMERIC, re.ASCII)
 _RANGE = re.compile(rf"({_NUMERIC})(?:\s+TO\s+({_NUMERIC}))?", re.ASCII)
 _OPERATORS: dict[str, Operator] = {"=": "=", "!=": "!=", "<": "<", "<=": "<=", ">": ">", ">=": ">="}
 
-_ALIASES = {"objectID": "id", "categories": "category", "hierarchicalCategories": "category", "_tags": "tags"}
+_ALIASES = {
+    "objectID": "id",
+    "name": "title",
+    "categories": "category",
+    "hierarchicalCategories": "category",
+    "_tags": "tags",
+}
 _LEVEL = re.compile(r"(?:categories|hierarchicalCategories|category)\.lvl(\d)", re.ASCII)
 _LEVELS = ("hierarchicalCategories.lvl0", "hierarchicalCategories.lvl1", "hierarchicalCategories.lvl2")
 _FIRST = ("brand", "price", "rating", "availability")
@@ -75,6 +81,11 @@ class AttributeCatalog:
         field = _ALIASES.get(name, name)
         info = self._catalog.fields.get(field) or self._catalog.fields.get(f"attributes.{field}")
         return ProtocolAttribute(info) if info else None
+
+    def searched(self, name: str) -> str:
+        """The searched field that an attribute's name means; raises UnknownFieldError for any other name."""
+        field = "category" if _LEVEL.fullmatch(name) else _ALIASES.get(name, name)
+        return self._catalog.resolve_searched(field)
 
     def is_root(self, category: str) -> bool:
         """Whether a category has no parent."""

@@ -31,12 +31,13 @@ MOST_NAME = 500
 """Characters of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
 _PAGING = ("query", "queryType", "page", "hitsPerPage", "offset", "length")
-_FILTERING = ("facets", "maxValuesPerFacet", "facetFilters", "numericFilters", "tagFilters", "filters")
+_FACETS = ("facets", "maxValuesPerFacet")
+_FILTERING = ("facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes")
 _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
 _MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText")
 _GROUPING = ("distinct", "attributeForDistinct")
 _RECORDING = ("clickAnalytics", "analytics", "userToken")
-COUNTING = frozenset((*_PAGING, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
+COUNTING = frozenset((*_PAGING, *_FACETS, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
 """The parameters that have an effect; others are ignored."""
 _MOST_PAIRS = 1_000
 _MOST_FILTER = 1_000
@@ -249,6 +250,8 @@ class ProtocolSearch:
     """Of each facet."""
     refinements: Refinements = Refinements()
     view: RecordView = RecordView()
+    searched: tuple[str, ...] = ()
+    """The attributes that must have the query's words; empty for all."""
     distinct: str | None = None
     """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
     is_prefix: bool = True
@@ -280,6 +283,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
             text(payload, "filters"),
         ),
         view=_parse_view(payload),
+        searched=names(payload, "restrictSearchableAttributes"),
         distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
         is_prefix=_is_prefix(payload),
         wants_query_id=flag(payload, "clickAnalytics", default=False),

@@ -98,6 +98,7 @@ class SearchBatch:
             filters=self._filter_expression(search),
             visible=self._hooks.narrow(""),
             facets=facets.fields,
+            search_fields=self._searched_fields(search),
             sort=parse_sort(index, self._fields),
             facet_values=facets.values,
             group=self._group(search),
@@ -130,6 +131,7 @@ class SearchBatch:
             filters=filters,
             visible=self._hooks.narrow(""),
             facets=facets.fields,
+            search_fields=self._searched_fields(search),
             facet_values=MAX_FACET_VALUES,
             group=self._group(search),
             prefix=search.is_prefix,
@@ -148,6 +150,9 @@ class SearchBatch:
             return "" if search.distinct is None else VARIANTS
         attribute = self._attributes.find(search.distinct)
         return attribute.info.name if attribute else ""
+
+    def _searched_fields(self, search: ProtocolSearch) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(map(self._attributes.searched, search.searched)))
 
     def _filter_expression(self, search: ProtocolSearch) -> str:
         return self._hooks.narrow(self._filters.expression(search.refinements))

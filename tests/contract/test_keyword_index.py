@@ -26,8 +26,16 @@ from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters.ast import Filter, In, value_text
 from retrieval.filters.conditions import Condition
 from retrieval.filters.parser import parse_filter
-from retrieval.filters.schema import FieldCatalog, FieldCounter, extend_catalog, fold_value
-from retrieval.index.keyword import DetailsRequest, DocumentChange, KeywordDocument, KeywordIndex, Selection, Sort
+from retrieval.filters.schema import SEARCHED_CORE, FieldCatalog, FieldCounter, extend_catalog, fold_value
+from retrieval.index.keyword import (
+    DetailsRequest,
+    DocumentChange,
+    KeywordDocument,
+    KeywordIndex,
+    Selection,
+    Sort,
+    words_within,
+)
 from retrieval.index.keyword_documents import KeywordBuilder
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
@@ -225,6 +233,25 @@ class TestKeywordIndex:
         kept = [row for row in matches.rows.tolist() if products[row].price is not None]
         assert filtered.rows.tolist() == kept and filtered.total == len(kept)
         assert chosen.tolist() == sorted(matches.rows.tolist())
+
+    @asked(
+        products=catalogs.products(),
+        query=st.lists(st.sampled_from((*catalogs.WORDS, *catalogs.COLOURS)), min_size=1, max_size=4),
+        fields=st.sets(st.sampled_from(("title", "brand", "category", "description", "attributes.a.b")), min_size=1),
+    )
+    def test_words_within_fields_match_the_oracle(
+        self, backend: Backend, products: list[Product], query: list[str], fields: set[str]
+    ) -> None:
+        text = " ".join(query)
+        groups = ANALYZER.groups(text)
+        with backend(products) as (index, catalog):
+            named = tuple(name for name in fields if name in SEARCHED_CORE or name in catalog.fields)
+            where = words_within(groups, named)
+            found = index.select(Selection(where=where, everything=True)).tolist()
+            matches = index.search(groups, 100, where)
+        expected = [row for row, each in enumerate(products) if oracle.has_words(text, each, fields, ANALYZER)]
+        assert found == expected
+        assert sorted(matches.rows.tolist()) == found
 
     @asked(products=catalogs.products(), query=st.sampled_from(catalogs.WORDS))
     def test_score_of_rows_equals_score_of_search(self, backend: Backend, products: list[Product], query: str) -> None:

@@ -106,6 +106,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         filters=context.narrow(permit, body.filters),
         visible=combine_filters(permit.filters),
         facets=body.facets,
+        search_fields=body.search_fields,
         sort=body.sort,
         all_types=body.all_types,
         explain=body.explain,

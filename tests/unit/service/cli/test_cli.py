@@ -145,6 +145,9 @@ class TestOneJsonDocument:
         assert {hit["product"]["id"] for hit in page["hits"]} <= {"1", "3", "4"}
         assert page["total"] == len(page["hits"]) == sum(each["count"] for each in page["facets"]["brand"]["counts"])
         assert page["version"] == "v000001"
+        titled = run(*arguments, "--in", "title", "--in", "brand").document()
+        assert "1" in {hit["product"]["id"] for hit in titled["hits"]} <= {hit["product"]["id"] for hit in page["hits"]}
+        assert run("search", built.index, "drill", "--in", "tilte").code == 1
 
     def test_recommendations_with_history_print_one_json_document(self, run: Run, built: Built) -> None:
         similar = run("query", "similar", built.index, "1", "--size", "2", "--json").document()["hits"]

@@ -382,7 +382,7 @@ class TestConsistency:
         rewrite_lines(folder_of(root), lambda lines: lines[::-1])
         reseal(root, NAME, lambda manifest: msgspec.structs.replace(manifest, recipe="0"))
         result = verified(root)
-        assert (result.skipped, result.problems) == (("terms and texts: made by recipe '0', this program has '3'",), ())
+        assert (result.skipped, result.problems) == (("terms and texts: made by recipe '0', this program has '4'",), ())
 
     @pytest.mark.parametrize("name", [IDS_FILE, OFFSETS_FILE, STORED, TEXT_KEYS_FILE, FIELDS_FILE, LINES])
     @pytest.mark.parametrize("content", [b"", b"\xff" * 50])

@@ -21,6 +21,7 @@ from retrieval.records import Page
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
+from service.engine.request import STAGES
 from service.engine.snapshot import Connection, open_snapshot
 from tests.catalogs import ids
 from tests.conftest import ENCODER
@@ -53,6 +54,35 @@ def test_filter_keeps_the_order(engine: SearchEngine, query: str, depth: int, mo
     cheap = engine.search(query, size=600, filters="price < 40", stage="merged")
     assert kept == ids(cheap)
     assert bool(cheap.nearest) == (not kept)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("query", QUERIES)
+def test_search_fields_select_products_and_keep_the_order(engine: SearchEngine, query: str, stage: str) -> None:
+    fields, terms = ["title", "color"], engine.snapshot.analyzer.terms
+    page = engine.search(query, size=600, search_fields=fields, facets=["brand"], stage=stage)
+    suggestion = page.suggestion if page.corrected else query
+    for hit in page.hits:
+        words = {*terms(hit.product.title), *terms(str(hit.product.attributes.get("color", "")))}
+        assert words & set(terms(suggestion))
+    assert page.total == len(page.hits)
+    assert sum(each.count for each in page.facets["brand"].counts) == sum(bool(hit.product.brand) for hit in page.hits)
+    if stage != "ranked":
+        wide = ids(engine.search(query, size=600, stage=stage))
+        assert [each for each in ids(page) if each in wide] == [each for each in wide if each in ids(page)]
+
+
+def test_search_fields_leave_out_what_only_other_fields_say(engine: SearchEngine) -> None:
+    product = engine.search("cordless drill").hits[0].product
+    assert engine.search(product.brand, search_fields=["brand"], filters=f"id = {product.id}").total == 1
+    nowhere = engine.search("cordless drill", search_fields=["brand"], filters="price < 100")
+    assert (nowhere.total, nowhere.nothing_fits) == (0, False)
+    assert ids(nowhere) == [] and all(hit.product.price < 100 for hit in nowhere.nearest)  # type: ignore[operator]
+    assert engine.search("", search_fields=["title"]).total == engine.search("").total
+    with pytest.raises(UnknownFieldError, match=r"no field 'colour'; did you mean attributes.color"):
+        engine.search("drill", search_fields=["colour"])
+    with pytest.raises(UnknownFieldError, match="no field 'price'"):
+        engine.search("", search_fields=["price"])
 
 
 def test_hits_have_the_score_of_each_stage(engine: SearchEngine) -> None:
@@ -235,7 +265,9 @@ REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
     (lambda engine: engine.search("drill", page=2**40), "reaches past place 100000"),
     (lambda engine: engine.search("drill", stage="magic"), "stage is 'magic', it can be bm25, dense, merged"),
     (lambda engine: engine.search("drill", merge="magic"), "merge is 'magic'"),
-    (lambda engine: engine.search("drill", facets=["brand"] * 51), "51 facets"),
+    (lambda engine: engine.search("drill", facets=["brand"] * 51), "facets has 51 fields, it can have 50"),
+    (lambda engine: engine.search("drill", search_fields="title"), r"search_fields must be .* such as \['title'\]"),
+    (lambda engine: engine.search("drill", search_fields=["title"] * 21), "search_fields has 21 fields"),
 ]
 
 

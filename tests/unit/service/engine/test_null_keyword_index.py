@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from retrieval.errors import ClusterUnavailableError
 from retrieval.filters.ast import Filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import Selection, Sort
+from retrieval.index.keyword import Selection, Sort, words_within
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
-from retrieval.store.products import ProductStore, keyword_document
+from retrieval.store.products import ProductStore, keyword_document, searched_fields
 from retrieval.text.analysis import Analyzer
 from service.engine.snapshot import NullKeywordIndex
 from tests import catalogs, oracle
@@ -33,7 +33,9 @@ def counted(products: list[Product]) -> FieldCatalog:
 
 def lost(folder: Path, products: list[Product]) -> NullKeywordIndex:
     write_products(products, folder)
-    return NullKeywordIndex(ProductStore(folder), counted(products))
+    return NullKeywordIndex(
+        ProductStore(folder), counted(products), lambda product: searched_fields(product, Analyzer())
+    )
 
 
 @given(products=catalogs.products(), tree=catalogs.filters())
@@ -44,6 +46,16 @@ def test_filter_matches_the_oracle(products: list[Product], tree: Filter) -> Non
     expected = [row for row, product in enumerate(products) if oracle.matches(tree, oracle.product_values(product))]
     assert found.rows.tolist() == expected
     assert not found.scores.any()
+
+
+@given(products=catalogs.products(), query=st.sampled_from(("cordless drill", "red case saw", "电钻")))
+def test_words_within_fields_match_the_oracle(products: list[Product], query: str) -> None:
+    fields = ("title", "attributes.colour")
+    with TemporaryDirectory() as folder:
+        where = words_within(Analyzer().groups(query), fields)
+        found = lost(Path(folder), products).select(Selection(rows=np.arange(len(products)), where=where))
+    expected = [row for row, each in enumerate(products) if oracle.has_words(query, each, fields, Analyzer())]
+    assert found.tolist() == expected
 
 
 @given(products=catalogs.products(), descending=st.booleans())

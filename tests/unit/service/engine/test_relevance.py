@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from indexer.build import RebuildOptions, rebuild
-from retrieval.errors import RelevanceError
+from retrieval.errors import QueryError, RelevanceError
 from retrieval.progress import NullProgress
 from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights, keyword_terms
 from retrieval.store.versions import Store
@@ -152,6 +152,8 @@ def test_field_weights_apply_from_the_next_rebuild(
     live.refresh()
     assert live.relevance.weights_in_effect == weights
     assert not finds(only_described)
+    with pytest.raises(QueryError, match="search_fields names description, which is not searched: its weight is 0"):
+        live.search(only_described, search_fields=["title", "description"])
     assert not rebuild(root, options).published
     assert not verify_version(Store(root), live.manifest.version, NullProgress()).problems
     live.patch(product.id, description=f"{product.description} xylophone")

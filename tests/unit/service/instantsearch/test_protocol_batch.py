@@ -15,7 +15,7 @@ from msgspec import UNSET
 
 from rerank.sessions.options import DeriveOptions, Window
 from rerank.sessions.tables import publish
-from retrieval.errors import QueryError
+from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.records import Page
 from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
 from service.engine.candidates import EncodedQuery
@@ -28,6 +28,7 @@ from service.http.auth import combine_filters
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
 from service.instantsearch.request import Hooks, JsonObject
 from service.instantsearch.search import SearchBatch
+from tests.catalogs import ids
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -124,6 +125,21 @@ def test_distinct_returns_one_hit_per_group(store: SearchEngine, parameters: Jso
     ]
     best = page.facets["brand"].counts[0]
     assert batch.facet_search({**payload, "facetQuery": str(best.value)}, "brand").facet_hits[0].count == best.count
+
+
+@pytest.mark.parametrize(
+    ("attributes", "fields"),
+    [(["name"], ["title"]), (["title", "color"], ["title", "attributes.color"]), (["categories.lvl0"], ["category"])],
+)
+def test_searched_attributes_are_restricted(store: SearchEngine, attributes: list[str], fields: list[str]) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    payload: JsonObject = {"query": "black backpack", "facets": ["brand"], "restrictSearchableAttributes": attributes}
+    found = batch.search(payload, "a")
+    page = store.search("black backpack", prefix=True, search_fields=fields, facets=["brand"])
+    assert ([hit["objectID"] for hit in found.hits], found.nb_hits) == (ids(page), page.total)
+    assert found.facets["brand"] == {each.value: each.count for each in page.facets["brand"].counts}
+    with pytest.raises(UnknownFieldError, match="no field 'price'"):
+        batch.search({**payload, "restrictSearchableAttributes": ["price"]}, "a")
 
 
 @pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from retrieval.records import EventKind
 from service.engine.engine import SearchEngine
+from tests.catalogs import ids
 from tests.services import events_of_query
 
 
@@ -36,6 +37,14 @@ def test_results_are_grouped_and_diversified(client: TestClient, store: SearchEn
     assert found["facets"]["color"]["counts"][0]["count"] == page.facets["color"].counts[0].count
 
 
+def test_search_fields_restrict_a_search(client: TestClient, store: SearchEngine) -> None:
+    parameters = {"q": "cordless drill", "search_fields": ["description", "brand"]}
+    found = client.get("/v1/search", params=parameters).json()
+    page = store.search("cordless drill", search_fields=["description", "brand"])
+    assert [hit["product"]["id"] for hit in found["hits"]] == ids(page)
+    assert found["total"] == page.total < store.search("cordless drill").total
+
+
 def test_multi_search_keeps_the_order(client: TestClient) -> None:
     request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
     drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
@@ -58,6 +67,7 @@ def test_multi_search_keeps_the_order(client: TestClient) -> None:
         ({"sort": "nosuch"}, "nosuch"),
         ({"group": "nosuch"}, "nosuch"),
         ({"diversity": 2}, "diversity"),
+        ({"search_fields": "nosuch"}, "nosuch"),
     ],
 )
 def test_invalid_parameter_error_names_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
