@@ -137,6 +137,8 @@ def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> 
     if permit.filters:
         for name in (*body.facets, *filter(None, [body.group.removeprefix(VARIANTS)])):
             fields.resolve(name)
+        for name in body.search_fields:
+            fields.resolve_searched(name)
         if body.sort:
             fields.resolve_sortable(body.sort.removeprefix("-"))
     return HighlightedFields.of(body.highlight, fields, body.highlight_words)
