@@ -6,6 +6,7 @@ import asyncio
 import logging
 import resource
 import signal
+import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,7 +25,7 @@ from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
 from service.http import health
 from service.http.auth import KEYS_FILE, KeyFile
-from service.http.connections import ConnectionLimiter, ConnectionLimits, LimitedProtocol
+from service.http.connections import ConnectionLimiter, ConnectionLimits, LimitedProtocol, refuse_new_connections
 from service.http.context import ServiceContext, is_loopback
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30
 """Time for requests in progress after the signal to stop."""
+_QUEUE_SECONDS = 0.5
+"""Time to accept the connections whose clients connected before the server stopped listening."""
 _KEEP_ALIVE_SECONDS = 65
 """Longer than the 60 seconds that load balancers and clients keep an idle connection by default. The side that closes
 first may do so while the other is sending, and only the client knows that it is not."""
@@ -158,10 +161,10 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
     )
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     config = server_config(app, settings, ConnectionLimiter(limits))
-    _DrainingServer(config, app.state.draining, notice).run()
+    DrainingServer(config, app.state.draining, notice).run()
 
 
-class _DrainingServer(uvicorn.Server):
+class DrainingServer(uvicorn.Server):
     """Reports that it is not ready before it stops listening, so that a load balancer sends requests elsewhere."""
 
     def __init__(self, config: uvicorn.Config, draining: threading.Event, notice: float) -> None:
@@ -178,6 +181,14 @@ class _DrainingServer(uvicorn.Server):
         timer = threading.Timer(self._notice, self._stop, (signal.SIGTERM, None))
         timer.daemon = True
         timer.start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Accepts the connections that are queued, then stops listening and ends all connections."""
+        for server in self.servers:
+            for listener in server.sockets:
+                refuse_new_connections(listener)
+        await asyncio.sleep(_QUEUE_SECONDS)
+        await super().shutdown(sockets)
 
     def _stop(self, sig: int, frame: FrameType | None) -> None:
         self._draining.set()

@@ -1,15 +1,20 @@
-"""Limits of connections: time for a request's head, time to read a response, and connections of one address.
+"""Limits of connections: time for a request's head, time to read a response, and connections of one address; and their
+end without a reset.
 
-uvicorn bounds none of the three.
+uvicorn bounds none of the three, and resets connections that it closes before their first request.
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import ipaddress
+import socket
+import struct
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +28,8 @@ from service.http.errors import RequestError, error_response
 from service.http.request import request_id
 from service.http.telemetry import CONNECTIONS_CLOSED
 
+_LAST_REQUEST_SECONDS = 2.0
+"""A connection that waits for a request when the server stops has this long to send one, which is answered."""
 _LINGER_SECONDS = 2.0
 """A client that got its response before it sent the whole body has this long to finish and to read the response."""
 
@@ -96,6 +103,7 @@ class LimitedProtocol(H11Protocol):
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
+        self._last: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Starts the timer of the first head."""
@@ -152,12 +160,27 @@ class LimitedProtocol(H11Protocol):
         _cancel(self._unread)
         self._unread = None
 
+    def shutdown(self) -> None:
+        """Ends the connection after the response in progress, or the one to a request that may be on its way."""
+        if self._is_waiting():
+            self._last = self.loop.call_later(_LAST_REQUEST_SECONDS, self._close_if_waiting)
+        else:
+            super().shutdown()
+
     def connection_lost(self, exc: Exception | None) -> None:
         """Stops all timers."""
         super().connection_lost(exc)
         self._limiter.leave(self._address)
-        for timer in (self._head, self._unread, self._ending):
+        for timer in (self._head, self._unread, self._ending, self._last):
             _cancel(timer)
+
+    def _is_waiting(self) -> bool:
+        """Whether no request is in progress; the next one may have begun."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _close_if_waiting(self) -> None:
+        if self._is_waiting():
+            super().shutdown()
 
     def _is_answered_early(self) -> bool:
         return self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
@@ -188,6 +211,25 @@ class _OverCapacity:
         response = error_response(error, request_id(scope))
         response.headers["Connection"] = "close"
         await response(scope, receive, send)
+
+
+_SO_ATTACH_FILTER = 26
+_DROP_SYN = struct.pack("=HBBIHBBIHBBIHBBI", 0x30, 0, 0, 13, 0x45, 0, 1, 0x02, 0x06, 0, 0, 0, 0x06, 0, 0, 0xFFFF_FFFF)
+"""A classic BPF program over a TCP segment: load the byte of flags, drop what has SYN, keep everything else."""
+
+
+def refuse_new_connections(listener: socket.socket) -> None:
+    """Has the kernel drop further attempts to connect to a listening socket, so that its queue can be emptied.
+
+    Closing the socket resets the connections that wait in its queue, and between the last accept and the close more may
+    come. A client whose attempt was dropped tries again within a second, and is refused when the socket is closed. Does
+    nothing where the kernel has no such filter, as outside Linux.
+    """
+    program = ctypes.create_string_buffer(_DROP_SYN, len(_DROP_SYN))
+    with suppress(OSError):
+        listener.setsockopt(
+            socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", len(_DROP_SYN) // 8, ctypes.addressof(program))
+        )
 
 
 def _parse_network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from service.app import server_config
-from service.http.connections import ConnectionLimiter, ConnectionLimits
+from service.app import DrainingServer, server_config
+from service.http.connections import ConnectionLimiter, ConnectionLimits, refuse_new_connections
 from service.http.errors import handle_errors
 from service.http.middleware import RequestLimits, RequestMiddleware
 from service.settings import ServiceSettings
@@ -29,8 +29,9 @@ BOUNDS = ConnectionLimits(head_seconds=0.4, unread_seconds=0.6, total=8, per_add
 class Served:
     def __init__(self, bounds: ConnectionLimits) -> None:
         self.limiter = ConnectionLimiter(bounds)
-        config = server_config(application(), ServiceSettings(port=0), self.limiter)
-        self._server = uvicorn.Server(config)
+        draining = threading.Event()
+        config = server_config(application(draining), ServiceSettings(port=0), self.limiter)
+        self._server = DrainingServer(config, draining, notice=0.0)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
         assert within(10, lambda: self._server.started)
@@ -44,12 +45,15 @@ class Served:
         client.connect(("127.0.0.1", self.port))
         return client
 
+    def stop(self) -> None:
+        self._server.handle_exit(signal.SIGTERM, None)
+
     def close(self) -> None:
-        self._server.should_exit = True
+        self.stop()
         self._thread.join(20)
 
 
-def application() -> FastAPI:
+def application(draining: threading.Event) -> FastAPI:
     app = FastAPI()
     handle_errors(app)
 
@@ -69,13 +73,15 @@ def application() -> FastAPI:
     async def echo(request: Request) -> int:
         return len(await request.body())
 
-    app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000_000, 0.4, 5.0))
+    app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000_000, 0.4, 5.0), draining=draining)
     return app
 
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.http.connections._LINGER_SECONDS", 0.3)
+    monkeypatch.setattr("service.http.connections._LAST_REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr("service.app._QUEUE_SECONDS", 0.05)
 
 
 @pytest.fixture
@@ -221,3 +227,72 @@ def count(limiter: ConnectionLimiter) -> int:
 def test_trusted_proxy_is_not_limited(proxies: tuple[str, ...], address: str, allowed: bool) -> None:
     limiter = ConnectionLimiter(ConnectionLimits(total=100, per_address=2, proxies=proxies))
     assert [limiter.enter(address) for _ in range(3)] == [True, True, allowed]
+
+
+@pytest.mark.parametrize("served", [replace(BOUNDS, total=1_000, per_address=1_000)], indirect=True)
+def test_stop_resets_no_new_connection(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.app._QUEUE_SECONDS", 0.5)
+    outcomes: list[str] = []
+
+    def connect(pause: float) -> None:
+        while True:
+            try:
+                client = served.connected()
+            except ConnectionRefusedError:
+                return
+            with client:
+                time.sleep(pause)
+                try:
+                    client.sendall(GET)
+                    outcomes.append(str(status(client)))
+                except (OSError, HTTPException) as error:
+                    outcomes.append(repr(error))
+
+    clients = [threading.Thread(target=connect, args=(pause,)) for pause in (0, 0, 0, 0, 0.005, 0.02)]
+    for client in clients:
+        client.start()
+    assert within(10, lambda: len(outcomes) > 100)
+    served.stop()
+    for client in clients:
+        client.join(20)
+    assert set(outcomes) == {"200"}
+
+
+@pytest.mark.parametrize("served", [replace(BOUNDS, head_seconds=20.0)], indirect=True)
+def test_stop_answers_what_waiting_connections_send_and_closes_the_others(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.http.connections._LAST_REQUEST_SECONDS", 2.0)
+    with served.connected() as fresh, served.connected() as kept, served.connected() as silent:
+        kept.sendall(GET)
+        assert status(kept) == 200
+        served.stop()
+        assert within(10, lambda: not is_listening(served))
+        for client in (fresh, kept):
+            client.sendall(GET)
+            assert status(client) == 200
+            assert client.recv(1) == b""
+        assert silent.recv(1) == b""
+
+
+def is_listening(served: Served) -> bool:
+    try:
+        served.connected().close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
+def test_listener_keeps_its_queue_and_gets_no_new_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as late:
+        address = listener.getsockname()
+        with socket.create_connection(address) as queued:
+            refuse_new_connections(listener)
+            late.setblocking(False)
+            late.connect_ex(address)
+            listener.settimeout(0.2)
+            accepted, peer = listener.accept()
+            accepted.close()
+            assert peer == queued.getsockname()
+            with pytest.raises(TimeoutError):
+                listener.accept()
