@@ -277,7 +277,10 @@ def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("parameter", "hidden"),
-    [*((each, "lumens") for each in ("filters", "facets", "sort", "group")), ("highlight", "hair_type")],
+    [
+        *((each, "lumens") for each in ("filters", "facets", "sort", "group")),
+        *((each, "hair_type") for each in ("highlight", "search_fields")),
+    ],
 )
 def test_hidden_field_is_answered_as_an_unknown_one(
     guarded: TestClient, tailor: dict[str, str], parameter: str, hidden: str
