@@ -24,6 +24,7 @@ from retrieval.filters.conditions import (
     AtLeast,
     Condition,
     HasNumber,
+    HasPhrase,
     HasTerm,
     HasText,
     NotThat,
@@ -126,7 +127,7 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
     numbers: dict[str, list[str]] = {}
     for place, number in line.numbers:
         numbers.setdefault(f"n{place}", []).append(sortable(number))
-    made: dict[str, object] = {"row": row, "text": line.text, "tagged": line.tagged}
+    made: dict[str, object] = {"row": row, "text": line.repeated, "tagged": line.tagged}
     made["identifiers"] = line.identifiers
     if line.texts:
         made["filter"] = msgspec.Raw(line.texts.encode())
@@ -356,6 +357,8 @@ class ElasticsearchIndex:
                 return {"terms": {f"filter.t{self._catalog.fields[field].slot}": list(values)}}
             case HasTerm(fields, term):
                 return {"terms": {"tagged": self._catalog.tagged_terms(fields, term)}}
+            case HasPhrase(terms):
+                return _phrase(terms)
             case HasText(field):
                 return {"exists": {"field": f"filter.t{self._catalog.fields[field].slot}"}}
             case HasNumber(field):

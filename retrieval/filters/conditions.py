@@ -1,10 +1,10 @@
-"""Compiled filters: names resolved, values folded and typed. Five kinds of test under NOT, AND, OR and a minimum."""
+"""Compiled filters: names resolved, values folded and typed. Six kinds of test under NOT, AND, OR and a minimum."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -50,6 +50,13 @@ class HasTerm:
 
 
 @dataclass(frozen=True, slots=True)
+class HasPhrase:
+    """Some searched field has these terms, one after the other."""
+
+    terms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class NotThat:
     """Everything that the operand does not match."""
 
@@ -78,18 +85,24 @@ class AtLeast:
     operands: tuple[Condition, ...]
 
 
-Condition = TextIn | NumberWithin | HasText | HasNumber | HasTerm | NotThat | AllOf | AnyOf | AtLeast
+Condition = TextIn | NumberWithin | HasText | HasNumber | HasTerm | HasPhrase | NotThat | AllOf | AnyOf | AtLeast
+
+
+def all_of(condition: Condition | None, others: Iterable[Condition]) -> Condition | None:
+    """The conjunction of a condition, where there is one, and of others."""
+    parts = (*(() if condition is None else (condition,)), *others)
+    return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
 
 
 def fields_of(condition: Condition) -> frozenset[str]:
-    """The fields of a condition."""
+    """The fields that a condition compares the values of."""
     match condition:
         case AllOf(operands) | AnyOf(operands) | AtLeast(_, operands):
             return frozenset[str]().union(*map(fields_of, operands))
         case NotThat(operand):
             return fields_of(operand)
-        case HasTerm(fields):
-            return frozenset(fields)
+        case HasTerm() | HasPhrase():
+            return frozenset()
         case _:
             return frozenset((condition.field,))
 
@@ -102,7 +115,7 @@ def reads_terms(condition: Condition) -> bool:
         case NotThat(operand):
             return reads_terms(operand)
         case _:
-            return isinstance(condition, HasTerm)
+            return isinstance(condition, HasTerm | HasPhrase)
 
 
 @dataclass(slots=True)
@@ -114,7 +127,7 @@ class ProductColumns:
     """Folded: what a filter compares with."""
     display: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """The product's own spelling, for facets; one for each folded text."""
-    terms: Mapping[str, Collection[str]] = dataclasses.field(default_factory=dict)
+    terms: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     """The terms of each searched field."""
 
 
@@ -137,8 +150,14 @@ def matches(condition: Condition, values: ProductColumns) -> bool:
             return field in values.numbers
         case HasTerm(fields, term):
             return any(term in values.terms.get(field, ()) for field in fields)
+        case HasPhrase(terms):
+            return any(_are_in(terms, each) for each in values.terms.values())
         case NumberWithin(field):
             return any(_is_within(condition, number) for number in values.numbers.get(field, ()))
+
+
+def _are_in(phrase: tuple[str, ...], terms: Sequence[str]) -> bool:
+    return any(tuple(terms[at : at + len(phrase)]) == phrase for at in range(len(terms) - len(phrase) + 1))
 
 
 def _is_within(wanted: NumberWithin, number: float) -> bool:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.filters.ast import value_text
-from retrieval.filters.conditions import AllOf, AnyOf, AtLeast, Condition, HasTerm, ProductColumns
+from retrieval.filters.conditions import AllOf, AnyOf, AtLeast, Condition, HasPhrase, HasTerm, ProductColumns
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, fold_value
 from retrieval.records import Facet, FacetCount
 from retrieval.text.analysis import Phrase, TermGroup
@@ -255,6 +255,11 @@ def words_within(groups: Sequence[TermGroup], fields: tuple[str, ...]) -> Condit
         for each in needed
     )
     return AtLeast(minimum_matches(groups), tuple(met))
+
+
+def has_phrase(phrases: Sequence[Phrase]) -> Condition:
+    """The condition that a product has one of these forms of a phrase, which `Analyzer.phrases` gives."""
+    return AnyOf(tuple(HasPhrase(terms) for terms in phrases))
 
 
 def split_optional(groups: Sequence[TermGroup]) -> tuple[Sequence[TermGroup], Sequence[TermGroup]]:

@@ -35,9 +35,10 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     """JSON: the display texts of each field."""
 
     @property
-    def text(self) -> str:
-        """The terms that BM25 counts, with blanks between them."""
-        return " ".join(terms for _, weight, terms in self.fields for _ in range(weight))
+    def repeated(self) -> list[str]:
+        """Each field as often as it weighs. Backends leave a gap between these values of one field, so that no phrase
+        begins in one and ends in the next."""
+        return [terms for _, weight, terms in self.fields for _ in range(weight)]
 
     @property
     def tagged(self) -> str:

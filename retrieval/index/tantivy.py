@@ -26,6 +26,7 @@ from retrieval.filters.conditions import (
     AtLeast,
     Condition,
     HasNumber,
+    HasPhrase,
     HasTerm,
     HasText,
     NotThat,
@@ -247,6 +248,8 @@ class TantivyIndex(SequentialQueries):
             case HasTerm(fields, term):
                 tags = self._catalog.tagged_terms(fields, term)
                 return _any_of(Query.term_query(self._schema, TAGGED, tag, "basic") for tag in tags)
+            case HasPhrase(terms):
+                return self._phrase(terms)
             case HasText(field):
                 return Query.exists_query(f"facet.t{self._catalog.fields[field].slot}")
             case HasNumber(field):
@@ -364,7 +367,8 @@ def _document(row: int, line: KeywordLine) -> tantivy.Document:
     # Not as one JSON text: tantivy's reader of JSON rounds some numbers in their last digit, and a filter misses them.
     made = tantivy.Document()
     made.add_unsigned(ROW, row)
-    made.add_text(TEXT, line.text)
+    for text in line.repeated:
+        made.add_text(TEXT, text)
     made.add_text(TAGGED, line.tagged)
     for key in line.identifiers:
         made.add_text(IDENTIFIERS, key)

@@ -324,6 +324,10 @@ class Analyzer:
         """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
         return self.expand(list(islice(_read(text), MAX_GROUPS)))
 
+    def phrases(self, text: str) -> tuple[Phrase, ...]:
+        """The forms of a phrase in which products have it; none for a text without a word."""
+        return tuple(filter(None, _phrases(text)))
+
     def expand(self, found: Sequence[Chunk]) -> tuple[TermGroup, ...]:
         """The groups of a query's chunks, with their synonyms."""
         groups = list(self._expanded(_with_joints(found)))

@@ -44,6 +44,9 @@ class RankingOptions:
         list[str] | None,
         Option("--in", help="A field that must have the query's words, such as title. Repeatable.", metavar="FIELD"),
     ] = None
+    advanced_syntax: Annotated[
+        bool, Option("--advanced-syntax", help='Read a "phrase in quotes" and a -word to leave out in the query.')
+    ] = False
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
     all_types: Annotated[
         bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")

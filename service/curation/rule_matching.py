@@ -9,7 +9,7 @@ from itertools import chain
 
 from retrieval.errors import FilterError, RuleError, UnknownFieldError
 from retrieval.filters.ast import In
-from retrieval.filters.conditions import AllOf, Condition, NotThat
+from retrieval.filters.conditions import AllOf, Condition, NotThat, all_of
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.text.analysis import AnalyzedText, Analyzer
@@ -60,8 +60,7 @@ class Effect:
 
     def condition(self, filters: Condition | None) -> Condition | None:
         """`where` together with the shopper's filter."""
-        parts = self.where if filters is None else (filters, *self.where)
-        return AllOf(parts) if len(parts) > 1 else next(iter(parts), None)
+        return all_of(filters, self.where)
 
 
 NOTHING = Effect()

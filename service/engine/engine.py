@@ -42,7 +42,7 @@ from service.engine.hot_reload import follow_coviews, follow_popularity
 from service.engine.live import AppliedChanges, FollowedVersion, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
-from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest
+from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
 from service.engine.search import Search, condition_of, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
@@ -204,7 +204,7 @@ class SearchEngine:
         Raises QueryError, FilterError or UnknownFieldError for an invalid request, ModelError for a `ranker` that
         cannot serve.
         """
-        request = text if isinstance(text, SearchRequest) else SearchRequest(text, **options)
+        request = apply_operators(text if isinstance(text, SearchRequest) else SearchRequest(text, **options))
         self._check_open()
 
         def answer(snapshot: Snapshot, unavailable: tuple[str, ...]) -> Page:

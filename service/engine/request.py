@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypedDict
 
@@ -22,6 +23,14 @@ MAX_DEPTH = 100_000
 """The last rank that a page may reach."""
 MAX_FACETS = 50
 MAX_SEARCH_FIELDS = 20
+MAX_PHRASES = 20
+_LISTS = {
+    "facets": ("field names", MAX_FACETS),
+    "search_fields": ("field names", MAX_SEARCH_FIELDS),
+    "phrases": ("texts", MAX_PHRASES),
+    "excluded": ("texts", MAX_PHRASES),
+}
+"""The fields that are lists of texts: what each has, and how many."""
 FACET_VALUES = 100
 MAX_FACET_VALUES = 10_000
 MAX_HISTORY = 1_000
@@ -48,6 +57,9 @@ class SearchOptions(TypedDict, total=False):
     history: Sequence[PastAct]
     correct: bool
     prefix: bool
+    advanced_syntax: bool
+    phrases: Sequence[str]
+    excluded: Sequence[str]
     rules: bool | Sequence[Rule]
     ranker: str
     facet_values: int
@@ -94,6 +106,13 @@ class SearchRequest:
     """Whether a misspelled text is searched for as corrected; otherwise the page only suggests the correction."""
     prefix: bool = False
     """Whether the last word is still being typed: it finds the words that it begins, and is not corrected."""
+    advanced_syntax: bool = False
+    """Whether the text has operators: a "phrase in quotes" must be met as it is, and a -word, or a -"phrase", keeps out
+    what has it. A text with any is not corrected."""
+    phrases: Sequence[str] = ()
+    """Phrases that hits must have."""
+    excluded: Sequence[str] = ()
+    """Words and phrases that no hit may have."""
     rules: bool | Sequence[Rule] = True
     """Whether the store's merchandising rules apply, or the rules that apply instead."""
     ranker: str = ""
@@ -109,9 +128,8 @@ class SearchRequest:
     """Relevance settings that apply instead of the store's."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "facets", _field_names("facets", self.facets, MAX_FACETS))
-        fields = _field_names("search_fields", self.search_fields, MAX_SEARCH_FIELDS)
-        object.__setattr__(self, "search_fields", fields)
+        for name, (kind, most) in _LISTS.items():
+            object.__setattr__(self, name, _texts(name, getattr(self, name), kind, most))
         object.__setattr__(self, "history", validate_history(self.history, datetime.now(UTC)))
         self._check_types()
         if len(self.text) > MAX_TEXT:
@@ -138,7 +156,7 @@ class SearchRequest:
         """A caller without a type checker gets messages as clear as one with it."""
         names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group")
         wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(("size", "page", "facet_values"), int)
-        wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types"), bool)
+        wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types", "advanced_syntax"), bool)
         for name, kind in wanted.items():
             value = getattr(self, name)
             if not isinstance(value, kind) or (kind is int and type(value) is not int):
@@ -153,14 +171,35 @@ class SearchRequest:
             object.__setattr__(self, "relevance", validate_relevance(self.relevance))
 
 
-def _field_names(name: str, fields: Sequence[str], most: int) -> tuple[str, ...]:
-    if isinstance(fields, str):
-        raise QueryError(f"{name} must be a list of field names, such as [{fields!r}]")
-    if not all(isinstance(field, str) for field in fields):
-        raise QueryError(f"{name} must be a list of field names")
-    if len(fields) > most:
-        raise QueryError(f"{name} has {len(fields)} fields, it can have {most}")
-    return tuple(fields)
+def _texts(name: str, values: Sequence[str], kind: str, most: int) -> tuple[str, ...]:
+    if isinstance(values, str):
+        raise QueryError(f"{name} must be a list of {kind}, such as [{values!r}]")
+    if not all(isinstance(each, str) for each in values):
+        raise QueryError(f"{name} must be a list of {kind}")
+    if len(values) > most:
+        raise QueryError(f"{name} has {len(values)} entries, it can have {most}")
+    return tuple(values)
+
+
+_OPERATOR = re.compile(r'(?<!\S)(?:-(?P<excluded>"[^"]+"|[^\s"-]\S*)|"(?P<phrase>[^"]+)")(?!\S)')
+
+
+def apply_operators(request: SearchRequest) -> SearchRequest:
+    """A request whose text may have operators as one without: with its phrases and excluded words. Raises QueryError
+    for too many of them."""
+    found = list(_OPERATOR.finditer(request.text)) if request.advanced_syntax else []
+    if not found:
+        return request
+    phrases = (each["phrase"] for each in found if each["phrase"])
+    excluded = (each["excluded"].strip('"') for each in found if each["excluded"])
+    return replace(
+        request,
+        text=" ".join(_OPERATOR.sub(lambda each: each["phrase"] or "", request.text).split()),
+        phrases=(*request.phrases, *phrases),
+        excluded=(*request.excluded, *excluded),
+        correct=False,
+        prefix=request.prefix and bool(request.text[found[-1].end() :].strip()),
+    )
 
 
 def validate_history(history: Sequence[PastAct], now: datetime) -> tuple[PastAct, ...]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
-from retrieval.filters.conditions import AllOf, Condition, fields_of
+from retrieval.filters.conditions import Condition, NotThat, all_of, fields_of
 from retrieval.filters.parser import parse_filter
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
-from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, words_within
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, has_phrase, words_within
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page, Product
 from retrieval.text.analysis import TermGroup
@@ -206,11 +206,11 @@ class Search:
             if (groups := snapshot.analyzer.analyze(each.text).groups)
         ]
         groups = joined_groups(begun) if begun else self._groups_of(query)
-        where, pinned = self._effect.condition(where), self._arranging.pinned
+        where, pinned = self._without_excluded(self._effect.condition(where)), self._arranging.pinned
         self._request = ResolvedRequest(
             text,
             groups,
-            self._within_fields(groups, where),
+            self._with_words(groups, where),
             where,
             request.stage,
             METHODS[request.merge],
@@ -235,16 +235,20 @@ class Search:
         kept = others[0].alternatives[0]
         return tuple(each if each.alternatives[0] == kept else replace(each, is_optional=True) for each in groups)
 
-    def _within_fields(self, groups: tuple[TermGroup, ...], where: Condition | None) -> Condition | None:
-        """A filter, and that the words are in the fields that the request names; without words, the filter alone."""
+    def _without_excluded(self, where: Condition | None) -> Condition | None:
+        """A filter, and that no excluded word or phrase is met."""
+        phrases = self._snapshot.analyzer.phrases
+        return all_of(where, (NotThat(has_phrase(phrases(each))) for each in self._query.excluded))
+
+    def _with_words(self, groups: tuple[TermGroup, ...], where: Condition | None) -> Condition | None:
+        """A filter, and that the words are in the fields that the request names, and its phrases somewhere."""
         fields = tuple(map(self._snapshot.catalog.resolve_searched, self._query.search_fields))
         for name in fields:
             if not self._snapshot.manifest.weights.weight_of(name):
                 raise QueryError(f"search_fields names {name}, which is not searched: its weight is 0")
-        if not fields or not groups:
-            return where
-        within = words_within(groups, fields)
-        return within if where is None else AllOf((where, within))
+        phrases = filter(None, map(self._snapshot.analyzer.phrases, self._query.phrases))
+        within = (words_within(groups, fields),) if fields and groups else ()
+        return all_of(where, (*within, *map(has_phrase, phrases)))
 
     def page(self) -> Page:
         """The answer."""

@@ -71,6 +71,9 @@ class SearchParameters(RequestBody):
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
     prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
+    advanced_syntax: bool = Field(
+        False, description='Read operators in q: a "phrase in quotes" must be met, a -word must not.'
+    )
     shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
 

@@ -30,7 +30,7 @@ MOST_NAMES = 200
 MOST_NAME = 500
 """Characters of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
-_PAGING = ("query", "queryType", "page", "hitsPerPage", "offset", "length")
+_PAGING = ("query", "queryType", "advancedSyntax", "page", "hitsPerPage", "offset", "length")
 _FACETS = ("facets", "maxValuesPerFacet")
 _FILTERING = ("facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes")
 _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
@@ -256,6 +256,8 @@ class ProtocolSearch:
     """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
     is_prefix: bool = True
     """Whether the last word may still be being typed, as the protocol has it by default."""
+    has_operators: bool = False
+    """Whether the query may have phrases in quotes and words with a minus."""
     wants_query_id: bool = False
     is_recorded: bool = True
     shopper: str = ""
@@ -286,6 +288,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         searched=names(payload, "restrictSearchableAttributes"),
         distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
         is_prefix=_is_prefix(payload),
+        has_operators=flag(payload, "advancedSyntax", default=False),
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
         shopper=text(payload, "userToken", most=_MOST_TOKEN),

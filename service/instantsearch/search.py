@@ -103,6 +103,7 @@ class SearchBatch:
             facet_values=facets.values,
             group=self._group(search),
             prefix=search.is_prefix,
+            advanced_syntax=search.has_operators,
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -135,6 +136,7 @@ class SearchBatch:
             facet_values=MAX_FACET_VALUES,
             group=self._group(search),
             prefix=search.is_prefix,
+            advanced_syntax=search.has_operators,
         )
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))

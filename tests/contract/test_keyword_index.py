@@ -34,6 +34,7 @@ from retrieval.index.keyword import (
     KeywordIndex,
     Selection,
     Sort,
+    has_phrase,
     words_within,
 )
 from retrieval.index.keyword_documents import KeywordBuilder
@@ -350,6 +351,25 @@ class TestKeywordIndex:
             selection = Selection(groups, np.array([0, 1, 2]), cheap)
             assert index.select(selection).tolist() == [0, 1]
             assert index.facets(selection, ["price"], 10)["price"].maximum == 2.0
+
+    def test_phrase_is_met_within_one_field_in_order(self, backend: Backend) -> None:
+        products = [
+            Product("a", "cordless drill"),
+            Product("b", "drill cordless"),
+            Product("c", "saw", description="a cordless drill of 18 volt"),
+            Product("d", "cordless", brand="Drill"),
+        ]
+        with backend(products) as (index, _):
+
+            def rows(text: str) -> list[int]:
+                where = has_phrase(ANALYZER.phrases(text))
+                found: list[int] = index.select(Selection(where=where, everything=True)).tolist()
+                return found
+
+            assert rows("Cordless drills") == [0, 2]
+            assert rows("drill") == [0, 1, 2, 3]
+            assert rows("18v") == [2]
+            assert rows("!") == []
 
     def test_identifier_matches_in_any_spelling(self, backend: Backend) -> None:
         products = [Product("a", "drill", identifiers={"sku": ("DCD-771 C2",)}), Product("b", "drill")]

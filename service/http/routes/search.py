@@ -112,6 +112,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         explain=body.explain,
         correct=body.correct,
         prefix=body.prefix,
+        advanced_syntax=body.advanced_syntax,
         group=body.group,
         diversity=body.diversity,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),

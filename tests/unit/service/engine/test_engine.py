@@ -6,6 +6,7 @@ import random
 import string
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from retrieval.records import Page
 from retrieval.store.versions import Store
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
-from service.engine.request import STAGES
+from service.engine.request import STAGES, SearchRequest, apply_operators
 from service.engine.snapshot import Connection, open_snapshot
 from tests.catalogs import ids
 from tests.conftest import ENCODER
@@ -83,6 +84,44 @@ def test_search_fields_leave_out_what_only_other_fields_say(engine: SearchEngine
         engine.search("drill", search_fields=["colour"])
     with pytest.raises(UnknownFieldError, match="no field 'price'"):
         engine.search("", search_fields=["price"])
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "phrases", "excluded"),
+    [
+        ('"cordless drill" -Bosch', "cordless drill", ("cordless drill",), ("Bosch",)),
+        ('drill -"hammer drill" kit', "drill kit", (), ("hammer drill",)),
+        ('-saw -"a b"', "", (), ("saw", "a b")),
+        ('17" monitor with 4" stand - black', '17" monitor with 4" stand - black', (), ()),
+        ('drill-bit - "" "open', 'drill-bit - "" "open', (), ()),
+    ],
+)
+def test_operators_are_read_where_they_are_allowed(
+    text: str, words: str, phrases: tuple[str, ...], excluded: tuple[str, ...]
+) -> None:
+    plain = SearchRequest(text)
+    assert apply_operators(plain) == plain
+    found = apply_operators(replace(plain, advanced_syntax=True))
+    assert (found.text, found.phrases, found.excluded) == (words, phrases, excluded)
+    assert found.correct == (not phrases and not excluded)
+    with pytest.raises(QueryError, match="excluded has 21 entries"):
+        apply_operators(SearchRequest("-a " * 21, advanced_syntax=True))
+
+
+def test_operators_bound_the_hits(engine: SearchEngine) -> None:
+    def search(text: str) -> Page:
+        return engine.search(text, size=600, facets=["brand"], advanced_syntax=True)
+
+    drills = search('"cordless drill"')
+    assert 0 < drills.total < search("cordless drill").total
+    assert all("cordless drill" in str(hit.product).casefold() for hit in drills.hits)
+    assert search('"drill cordless"').total == 0
+    brand = str(drills.facets["brand"].counts[0].value)
+    others = search(f'"cordless drill" -"{brand}"')
+    assert others.total == drills.total - drills.facets["brand"].counts[0].count
+    assert brand not in {hit.product.brand for hit in others.hits}
+    everything = search(f'-"{brand}"')
+    assert everything.total == len(everything.hits) < 600 and brand not in {h.product.brand for h in everything.hits}
 
 
 def test_hits_have_the_score_of_each_stage(engine: SearchEngine) -> None:
@@ -265,9 +304,9 @@ REFUSED: list[tuple[Callable[[SearchEngine], Page], str]] = [
     (lambda engine: engine.search("drill", page=2**40), "reaches past place 100000"),
     (lambda engine: engine.search("drill", stage="magic"), "stage is 'magic', it can be bm25, dense, merged"),
     (lambda engine: engine.search("drill", merge="magic"), "merge is 'magic'"),
-    (lambda engine: engine.search("drill", facets=["brand"] * 51), "facets has 51 fields, it can have 50"),
+    (lambda engine: engine.search("drill", facets=["brand"] * 51), "facets has 51 entries, it can have 50"),
     (lambda engine: engine.search("drill", search_fields="title"), r"search_fields must be .* such as \['title'\]"),
-    (lambda engine: engine.search("drill", search_fields=["title"] * 21), "search_fields has 21 fields"),
+    (lambda engine: engine.search("drill", search_fields=["title"] * 21), "search_fields has 21 entries"),
 ]
 
 

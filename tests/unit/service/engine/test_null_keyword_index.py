@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from retrieval.errors import ClusterUnavailableError
 from retrieval.filters.ast import Filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import Selection, Sort, words_within
+from retrieval.index.keyword import Selection, Sort, has_phrase, words_within
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, keyword_document, searched_fields
@@ -56,6 +56,12 @@ def test_words_within_fields_match_the_oracle(products: list[Product], query: st
         found = lost(Path(folder), products).select(Selection(rows=np.arange(len(products)), where=where))
     expected = [row for row, each in enumerate(products) if oracle.has_words(query, each, fields, Analyzer())]
     assert found.tolist() == expected
+
+
+def test_phrase_is_met_within_one_field_in_order(tmp_path: Path) -> None:
+    products = [Product("a", "cordless drill"), Product("b", "drill cordless"), Product("c", "cordless", brand="Drill")]
+    keyword, phrases = lost(tmp_path, products), Analyzer().phrases("cordless drill")
+    assert keyword.select(Selection(rows=np.arange(3), where=has_phrase(phrases))).tolist() == [0]
 
 
 @given(products=catalogs.products(), descending=st.booleans())

@@ -142,6 +142,14 @@ def test_searched_attributes_are_restricted(store: SearchEngine, attributes: lis
         batch.search({**payload, "restrictSearchableAttributes": ["price"]}, "a")
 
 
+def test_operators_are_read_with_advanced_syntax(store: SearchEngine) -> None:
+    batch, payload = SearchBatch(store, HookRecorder().hooks), {"query": '"cordless drill" -brushless'}
+    page = store.search("cordless drill", phrases=["cordless drill"], excluded=["brushless"])
+    found = batch.search({**payload, "advancedSyntax": True}, "a")
+    assert [hit["objectID"] for hit in found.hits] == ids(page)
+    assert found.nb_hits == page.total != batch.search(payload, "a").nb_hits
+
+
 @pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])
 def test_last_word_is_a_prefix(store: SearchEngine, kind: JsonObject, finds: bool) -> None:
     found = SearchBatch(store, HookRecorder().hooks).search({"query": "backpa", **kind}, "a")

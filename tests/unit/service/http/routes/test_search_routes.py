@@ -45,6 +45,12 @@ def test_search_fields_restrict_a_search(client: TestClient, store: SearchEngine
     assert found["total"] == page.total < store.search("cordless drill").total
 
 
+def test_operators_are_read_with_advanced_syntax(client: TestClient, store: SearchEngine) -> None:
+    parameters = {"q": '"cordless drill" -brushless', "advanced_syntax": "true"}
+    page = store.search("cordless drill", phrases=["cordless drill"], excluded=["brushless"])
+    assert client.get("/v1/search", params=parameters).json()["total"] == page.total > 0
+
+
 def test_multi_search_keeps_the_order(client: TestClient) -> None:
     request = {"searches": [{"q": "drill", "size": 1}, {"q": "", "size": 0, "facets": ["brand"]}]}
     drill, everything = client.post("/v1/multi-search", json=request).json()["results"]
