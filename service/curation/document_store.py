@@ -384,13 +384,13 @@ class DocumentStore(Generic[Entry, Change]):
 class EditableStore(DocumentStore[Entry, Change]):
     """A document store whose entries can be replaced, deleted and rolled back at any time."""
 
-    def put(self, entries: Sequence[Entry], *, who: str = "") -> int:
-        """Adds entries, or replaces those of the same id; returns the revision, which is the one before where all were
-        there already."""
+    def put(self, entries: Sequence[Entry], *, gone: Iterable[str] = (), who: str = "") -> int:
+        """Adds entries, or replaces those of the same id, and takes away other ones of the ids `gone`; returns the
+        revision, which is the one before where nothing changes."""
         wanted = {each.id: self._encoded(each) for each in map(self.kind.validate, entries)}
         if len(wanted) < len(entries):
             raise self.kind.error(f"two {self.kind.many} of one call have the same id; give each its own", field="id")
-        return self._change(lambda _: wanted, who)
+        return self._change(lambda _: {**dict.fromkeys(gone), **wanted}, who)
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
         """Takes entries away; returns the revision. Where one is not there all stay."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from retrieval.errors import RelevanceError, suggest_names
+from retrieval.records import Product
 from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from retrieval.text.vocabulary import words_of
 from service.curation.document_store import DocumentChange, DocumentCodec, EditableStore, read_document
@@ -58,6 +59,8 @@ class Relevance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     signals: Annotated[tuple[Signal, ...], Meta(max_length=10)] = ()
     fields: FieldWeights = DEFAULT_WEIGHTS
     """Weights of the searched fields, from the next rebuild on."""
+    hidden: Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=256)], ...], Meta(max_length=200)] = ()
+    """Fields and attributes, as filters name them, that the service sends only to keys with the scope `admin`."""
 
     @property
     def id(self) -> str:
@@ -76,12 +79,28 @@ def _folded(words: tuple[str, ...]) -> frozenset[str]:
 
 
 DEFAULT_RELEVANCE = Relevance()
+_BLANK = Product("", "")
+
+
+def without_fields(product: Product, hidden: Collection[str]) -> Product:
+    """A product without the fields and attributes that are hidden; an attribute hides those of its object."""
+    names = {name.removeprefix("attributes.") for name in hidden}
+    blank = {name: getattr(_BLANK, name) for name in hidden if hasattr(_BLANK, name)}
+    kept = {
+        name: value
+        for name, value in product.attributes.items()
+        if name not in names and name.partition(".")[0] not in names
+    }
+    return replace(product, **{"attributes": kept, **blank})
+
+
 _ALLOWED: Mapping[str, str] = {
     "cutoff": "a number from -3 to 3",
     "margin": "a number from 0.5 to 10",
     "typo_tolerance": f"one of {', '.join(TypoTolerance)}",
     "never_corrected": "a list of at most 1,000 words",
     "signals": "a list of at most 10, each with a field, a weight (above 0, at most 10) and descending (true or false)",
+    "hidden": "a list of at most 200 fields or attributes besides id and title",
     "fields": "whole numbers from 0 to 10: title (at least 1), brand, category, description, attributes by name",
 }
 
@@ -127,6 +146,8 @@ def _check(relevance: Relevance) -> None:
         if len(tuple(words_of(word))) != 1:
             message = f"never_corrected[{number}]: {word!r} is not one word; list each word by itself"
             raise RelevanceError(message, field="never_corrected")
+    if shown := {"id", "title"}.intersection(relevance.hidden):
+        raise RelevanceError(f"hidden: {min(shown)} cannot be hidden; name other fields", field="hidden")
     names = [signal.field for signal in relevance.signals]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise RelevanceError(f"signals: {twice!r} is listed twice; give each field one weight", field="signals")

@@ -152,11 +152,11 @@ class DocumentEditor(Generic[Entry, Change]):
         """One of them; raises RuleError or SynonymError where there is none of this id."""
         return self._store.get(document_id)
 
-    def put(self, documents: Iterable[Entry], /, *, who: str = "") -> int:
-        """Adds documents, or replaces those of the same id, durably, all or none of them; returns the revision. `who`
-        is written down beside the change. Raises RuleError or SynonymError for one that cannot be taken, or a rule that
-        cannot be used with this catalog."""
-        return self._followed(self._store.put(list(documents), who=who))
+    def put(self, documents: Iterable[Entry], /, *, gone: Iterable[str] = (), who: str = "") -> int:
+        """Adds documents, or replaces those of the same id, and takes away other ones of the ids `gone`, durably, all
+        or none of it; returns the revision. `who` is written down beside the change. Raises RuleError or SynonymError
+        for one that cannot be taken, or a rule that cannot be used with this catalog."""
+        return self._followed(self._store.put(list(documents), gone=gone, who=who))
 
     def delete(self, ids: Iterable[str], *, who: str = "") -> int:
         """Takes documents away; returns the revision. Where one is not there, all stay, and RuleError or SynonymError
@@ -194,10 +194,10 @@ class EngineRules(DocumentEditor[Rule, RuleChange]):
         compiled = self._served.compiled(self._snapshot())
         return compiled.faults if compiled else {}
 
-    def put(self, documents: Iterable[Rule], /, *, who: str = "") -> int:
+    def put(self, documents: Iterable[Rule], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         checked = _several(documents)
         self._check_usable(checked)
-        return super().put(checked, who=who)
+        return super().put(checked, gone=gone, who=who)
 
     def patch(self, rule_id: str, values: Mapping[str, object], *, who: str = "") -> int:
         """Replaces some fields of a rule, as JSON names them: `{"enabled": False}`; returns the revision."""
@@ -301,10 +301,10 @@ class EngineSynonyms(DocumentEditor[Synonym, SynonymChange]):
         self._declinable = served.store
         self._root = root
 
-    def put(self, documents: Iterable[Synonym], /, *, who: str = "") -> int:
+    def put(self, documents: Iterable[Synonym], /, *, gone: Iterable[str] = (), who: str = "") -> int:
         if isinstance(documents, Synonym):
             raise SynonymError("synonyms must be a list of them, such as [synonym]", documents.id)
-        return super().put(documents, who=who)
+        return super().put(documents, gone=gone, who=who)
 
     def proposals(self) -> tuple[Proposal, ...]:
         """What shoppers' queries propose, the strongest first, without what was declined and what is a synonym
@@ -475,6 +475,11 @@ class EngineRelevance:
     def weights_in_effect(self) -> FieldWeights:
         """The field weights that the version which serves was built with; others wait for the next rebuild."""
         return self._snapshot().manifest.weights
+
+    @property
+    def served(self) -> Relevance:
+        """The settings that searches of this engine follow."""
+        return self._served.compiled(self._snapshot()).settings
 
     def get(self) -> Relevance:
         """The settings that are stored, or the default ones."""

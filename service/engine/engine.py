@@ -22,7 +22,7 @@ from retrieval.store.files import file_stamp
 from retrieval.store.manifest import CURRENT, Manifest
 from retrieval.store.versions import Store
 from retrieval.text.product_types import TypeNames
-from retrieval.updates.changes import Change, Delete, Patch, Upsert
+from retrieval.updates.changes import Change, Delete, Patch, Upsert, validate_change
 from service.curation.relevance import TypoTolerance
 from service.curation.rule_matching import CompiledRules
 from service.curation.rules import Rule
@@ -39,11 +39,11 @@ from service.engine.editors import (
     with_given_types,
 )
 from service.engine.hot_reload import follow_coviews, follow_popularity
-from service.engine.live import AppliedChanges, FollowedVersion, add_measures
+from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measures
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
-from service.engine.search import Search, condition_of, row_of
+from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
@@ -148,6 +148,16 @@ class SearchEngine:
     def live_changed(self) -> float | None:
         """The time of the last live changes of this engine, in seconds since 1970; None before the first."""
         return self._version.changed
+
+    @property
+    def live_sequence(self) -> int:
+        """The number of the last live change that searches show; 0 before the first."""
+        return self._version.sequence
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last live change that any process stored, which this engine shows within a second."""
+        return self._version.last_sequence
 
     @property
     def round_trips(self) -> int:
@@ -378,6 +388,10 @@ class SearchEngine:
         snapshot = self.snapshot
         return VisibleCatalog(snapshot, condition_of(snapshot, filters))
 
+    def ids(self, *, filters: str = "", after: str = "") -> MatchingIds:
+        """The ids of all products that pass a filter, with those behind `after` in their order."""
+        return ordered_ids(self.snapshot, filters, after)
+
     def product_types(self, product_id: str) -> TypeNames:
         """The types of one product; raises UnknownProductError where there is none of this id."""
         snapshot = self._rules.typed(self.snapshot)
@@ -429,8 +443,14 @@ class SearchEngine:
         as for an unknown id. OutsideFilterError is raised for a product that would not pass after its change, and for
         an upsert under the id of one that does not pass.
         """
+        checked = [validate_change(change) for change in changes]
+        return self.edit(lambda _find: [self._with_measures(change) for change in checked], filters=filters)
+
+    def edit(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
+        """Applies the changes that a plan makes of the products as they are then, as `change` does: no other change of
+        this engine comes between."""
         self._check_open()
-        return self._version.change(changes, self._with_measures, filters)
+        return self._version.change(plan, filters)
 
     def _with_measures(self, change: Change) -> Change:
         """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""

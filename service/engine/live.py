@@ -30,7 +30,7 @@ from retrieval.store.manifest import CURRENT
 from retrieval.store.products import encoder_text, keyword_document, product_to_json
 from retrieval.store.signals import COLUMNS, ProductSignals, SignalColumns, columns_of, signal_row
 from retrieval.store.versions import Store
-from retrieval.updates.changes import Change, Upsert, apply_change, validate_change
+from retrieval.updates.changes import Change, Upsert, apply_change
 from retrieval.updates.journal import Journal, JournalEntry
 from retrieval.updates.three_way_merge import same_product
 from service.engine.search import condition_of, unknown_product
@@ -259,6 +259,10 @@ class _EncodedText:
     tokens: TokenRuns | None = None
 
 
+Plan = Callable[[Callable[[str], Product | None]], Sequence[Change]]
+"""Makes live changes of the products as they are, which it finds by their ids; None where there is none."""
+
+
 @dataclass(frozen=True, slots=True)
 class AppliedChanges:
     """Changes that are durable and that searches of this engine find."""
@@ -284,10 +288,11 @@ class LiveSnapshot:
         self._groups = base.groups
         self._texts: dict[str, _EncodedText] = {}
 
-    def product(self, product_id: str) -> Product | None:
-        """A product as it is now."""
+    def product(self, product_id: str, where: Condition | None = None) -> Product | None:
+        """A product as it is now; None where there is none, or it does not pass a filter."""
         row = self._products.row_of(product_id)
-        return None if row is None else self._products[row]
+        product = None if row is None else self._products[row]
+        return product if product is None or where is None or self._passes(product, where) else None
 
     def effective(self, changes: Sequence[Change]) -> list[Change]:
         """The changes whose product is another one after all of them.
@@ -481,21 +486,27 @@ class FollowedVersion:
             if stamp != self._seen_changes and self._try_apply():
                 self._seen_changes = stamp
 
-    def change(
-        self, changes: Sequence[Change], completed: Callable[[Change], Change], filters: str = ""
-    ) -> AppliedChanges:
-        """Takes changes durably, all or none of them; `completed` adds what follows from one, by the products as they
-        are then. Raises ChangeError for one that is not sound, what `completed` does, and UnknownProductError or
-        OutsideFilterError for one outside `filters`."""
+    @property
+    def sequence(self) -> int:
+        """The number of the last live change that searches show."""
+        return self._live.sequence
+
+    @property
+    def last_sequence(self) -> int:
+        """The number of the last live change that any process stored."""
+        return max(self._journal.last(), self.sequence)
+
+    def change(self, plan: Plan, filters: str = "") -> AppliedChanges:
+        """Takes the validated changes that a plan makes durably, all or none of them. Raises what the plan does, and
+        UnknownProductError or OutsideFilterError for a change outside `filters`."""
         if not self._follow:
             raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
-        checked = [validate_change(change) for change in changes]
         with self._swap:
             self._apply_new()
             # Refused before it is taken: once it is in the journal it stands.
             self.snapshot.keyword.check_changeable()
-            whole = [completed(change) for change in checked]
             where = condition_of(self.snapshot, filters)
+            whole = plan(lambda product_id: self._live.product(product_id, where))
             if where is not None:
                 self._live.check_within(where, whole)
             wanted = self._live.effective(whole)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
+import heapq
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -436,6 +438,26 @@ def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:
     """A filter expression as the backends take it; None for a blank one."""
     tree = parse_filter(filters)
     return None if tree is None else snapshot.catalog.compile(tree)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchingIds:
+    """The ids of the products that pass a filter."""
+
+    total: int
+    rest: Iterator[str]
+    """Those behind a given one, in their order."""
+
+
+def ordered_ids(snapshot: Snapshot, filters: str = "", after: str = "") -> MatchingIds:
+    """The ids of the products that pass a filter, with those behind `after`."""
+    rows = np.sort(snapshot.keyword.select(Selection(where=condition_of(snapshot, filters), everything=True)))
+    # A version has its rows in the order of ids; those that were added since follow.
+    built, added = np.split(rows, [np.searchsorted(rows, snapshot.manifest.products)])
+    id_of, rest = snapshot.products.id_of, built.tolist()
+    start = bisect.bisect_right(rest, after, key=id_of)
+    later = sorted(each for each in map(id_of, added.tolist()) if each > after)
+    return MatchingIds(len(rows), heapq.merge(map(id_of, rest[start:]), later))
 
 
 def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:

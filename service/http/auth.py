@@ -13,7 +13,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -62,6 +62,10 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     filters: str = ""
     """A filter expression that narrows every search with this key."""
     requests_per_minute: int | None = None
+    rights: tuple[str, ...] = ()
+    """Of a key that was made through the InstantSearch protocol: its `acl`, which holds there in place of scopes."""
+    indexes: tuple[str, ...] = ()
+    """The names of indexes that such a key was made for; a service has one."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -76,8 +80,13 @@ class Permit(msgspec.Struct, frozen=True):
     filters: tuple[str, ...] = ()
     """Filter expressions that all narrow every search."""
     requests_per_minute: int | None = None
+    rights: frozenset[str] = frozenset()
+    """Of a key of the InstantSearch protocol; empty for any other."""
 
-    def allows(self, scope: Scope) -> bool:
+    def allows(self, scope: Scope, rights: Collection[str] = ()) -> bool:
+        """Whether the key has the scope; a key of the InstantSearch protocol needs one of `rights` where there are."""
+        if rights and self.rights:
+            return not self.rights.isdisjoint(rights)
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
@@ -175,9 +184,11 @@ def new_key(
     expires: datetime | None = None,
     filters: str = "",
     requests_per_minute: int | None = None,
+    rights: tuple[str, ...] = (),
+    indexes: tuple[str, ...] = (),
 ) -> tuple[str, StoredKey]:
     """A new key, and its entry of the file; raises SettingError or FilterError for invalid arguments."""
-    if not scopes:
+    if not scopes and not rights:
         raise SettingError(f"a key needs a scope, one of {', '.join(Scope)}")
     if not name.strip() or len(name) > 100:
         raise SettingError("the name of a key has 1 to 100 characters")
@@ -195,6 +206,8 @@ def new_key(
         expires,
         filters,
         requests_per_minute,
+        rights,
+        indexes,
     )
     return key, stored
 
@@ -232,7 +245,8 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
     is_right = hmac.compare_digest(given, found.sha256 if found else "0" * 64)
     if found is None or not is_right or found.is_expired(now):
         return None
-    return Permit(found.id, frozenset(found.scopes), _filters(found.filters), found.requests_per_minute)
+    scopes, rights = frozenset(found.scopes), frozenset(found.rights)
+    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights)
 
 
 def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
@@ -252,7 +266,9 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
     scopes, wanted = frozenset(found.scopes), frozenset(restriction.scopes)
     if wanted:
         scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
-    return Permit(found.id, scopes, _filters(found.filters, restriction.filters), found.requests_per_minute)
+    rights = frozenset[str]() if wanted else frozenset(found.rights)
+    filters = _filters(found.filters, restriction.filters)
+    return Permit(found.id, scopes, filters, found.requests_per_minute, rights)
 
 
 def _filters(*expressions: str) -> tuple[str, ...]:

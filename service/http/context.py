@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -17,10 +17,11 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters.parser import parse_filter
-from retrieval.records import Event, PastAct
+from retrieval.records import Event, Page, PastAct, Product
 from retrieval.updates.changes import Change
+from service.curation.relevance import without_fields
 from service.engine.engine import SearchEngine
-from service.engine.live import AppliedChanges
+from service.engine.live import AppliedChanges, Plan
 from service.engine.search import unknown_product
 from service.engine.spelling import Suggestions, VisibleCatalog
 from service.experiments.store import ServedExperiments
@@ -75,11 +76,34 @@ class ServiceContext:
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
-        return self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
+        found = self.engine.suggest(typed, size=size, filters=combine_filters(permit.filters))
+        products = tuple(replace(each, product=self.shown(permit, each.product)) for each in found.products)
+        return replace(found, products=products)
+
+    def shown(self, permit: Permit, product: Product) -> Product:
+        """A product as a key sees it: without the fields that relevance settings hide, unless it administers."""
+        hidden = self.engine.relevance.served.hidden
+        if not hidden or (permit.allows(Scope.ADMIN, ("seeUnretrievableAttributes",)) and not permit.filters):
+            return product
+        return without_fields(product, hidden)
+
+    def shown_page(self, permit: Permit, page: Page) -> Page:
+        """A page with its products as a key sees them."""
+        if not self.engine.relevance.served.hidden:
+            return page
+        hits, nearest = (
+            tuple(replace(hit, product=self.shown(permit, hit.product)) for hit in each)
+            for each in (page.hits, page.nearest)
+        )
+        return replace(page, hits=hits, nearest=nearest)
 
     def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
         """Applies live changes; for a key with filters, only of products that pass them before and after."""
         return self.engine.change(changes, filters=combine_filters(permit.filters))
+
+    def edit(self, permit: Permit, plan: Plan) -> AppliedChanges:
+        """Applies the live changes that a plan makes; a key with filters finds only the products that pass them."""
+        return self.engine.edit(plan, filters=combine_filters(permit.filters))
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; for a key with filters, only about products that pass them."""
@@ -112,8 +136,11 @@ class WorkerRouter(APIRouter):
         super().add_api_route(path, endpoint if iscoroutinefunction(endpoint) else respond, **options)
 
 
-def authorize(context: ServiceContext, request: Request, key: str, scope: Scope) -> Permit:
-    """The permit of a request's key; raises RequestError (401, 403, 429) if it lacks the scope.
+def authorize(
+    context: ServiceContext, request: Request, key: str, scope: Scope, rights: Collection[str] = ()
+) -> Permit:
+    """The permit of a request's key; raises RequestError (401, 403, 429) if it lacks the scope, or, made through the
+    InstantSearch protocol, all of `rights`.
 
     The scopes `metrics` and `admin` are about the whole store: a key with a filter never has them. Its searches, events
     and writes go through `ServiceContext`, which applies the filter.
@@ -129,8 +156,7 @@ def authorize(context: ServiceContext, request: Request, key: str, scope: Scope)
     if permit is None:
         raise RequestError(401, "this key is unknown, was withdrawn, or has expired", code="bad_key")
     context.rates.count_key(permit.id, permit.requests_per_minute)
-    if not permit.allows(scope):
-        raise RequestError(403, f"this key has no scope {scope}; it has {', '.join(sorted(permit.scopes))}")
+    check_right(permit, scope, rights)
     try:
         context.visible(permit)
     except (FilterError, UnknownFieldError):
@@ -139,6 +165,17 @@ def authorize(context: ServiceContext, request: Request, key: str, scope: Scope)
     if permit.filters and scope in _STORE_WIDE:
         raise RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
     return permit
+
+
+def check_right(permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
+    """Raises RequestError (403) unless a permit has the scope, or one of `rights`."""
+    if permit.allows(scope, rights):
+        return
+    if permit.rights and rights:
+        message = f"this key has no right {' or '.join(rights)}; it has {', '.join(sorted(permit.rights))}"
+    else:
+        message = f"this key has no scope {scope}; it has {', '.join(sorted(permit.scopes)) or 'none'}"
+    raise RequestError(403, message)
 
 
 def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:

@@ -119,8 +119,11 @@ def handle_errors(app: FastAPI) -> None:
     """Installs one handler for every error of an application."""
 
     async def respond(request: Request, error: Exception) -> Response:
-        scope = request.scope
-        return error_response(to_request_error(error), request_id(scope), in_protocol=is_protocol_path(scope))
+        scope, in_protocol = request.scope, is_protocol_path(request.scope)
+        known = to_request_error(error)
+        if in_protocol and isinstance(error, HTTPException) and known.status in (404, 405):
+            known.message = f"{request.method} {request.url.path[:200]} is no method of this service"
+        return error_response(known, request_id(scope), in_protocol=in_protocol)
 
     for kind in (RequestError, RequestValidationError, HTTPException, errors.ShelfwiseError, Exception):
         app.add_exception_handler(kind, respond)

@@ -41,7 +41,7 @@ CREATE TABLE tasks (
 );
 """,
 )
-_COLUMNS = "id, kind, arguments, state, created, started, ended, result, error"
+_COLUMNS = "number, id, kind, arguments, state, created, started, ended, result, error"
 _PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
 """Runs a command with a lower priority than searches."""
 _POLL_SECONDS = 0.2
@@ -63,6 +63,8 @@ class TaskState(StrEnum):
 class Task:
     """A long-running task."""
 
+    number: int
+    """Counts the tasks of an index."""
     id: str
     kind: str
     state: TaskState
@@ -100,6 +102,11 @@ class TaskQueue:
         """A task by id; raises UnknownTaskError."""
         with self._file.reading() as cursor:
             return _select(cursor, identity)
+
+    def numbered(self, number: int) -> Task:
+        """A task by its number; raises UnknownTaskError."""
+        with self._file.reading() as cursor:
+            return _select(cursor, number, "number")
 
     def list(self, limit: int = 100) -> tuple[Task, ...]:
         """The last tasks, newest first."""
@@ -148,17 +155,18 @@ class TaskQueue:
             return cursor.execute(update, (TaskState.WAITING, TaskState.RUNNING)).rowcount
 
 
-def _select(cursor: sqlite3.Cursor | None, identity: str) -> Task:
-    query = f"SELECT {_COLUMNS} FROM tasks WHERE id = ?"  # noqa: S608 - our names
+def _select(cursor: sqlite3.Cursor | None, identity: str | int, column: str = "id") -> Task:
+    query = f"SELECT {_COLUMNS} FROM tasks WHERE {column} = ?"  # noqa: S608 - our names
     found: tuple[Any, ...] | None = cursor.execute(query, (identity,)).fetchone() if cursor else None
     if found is None:
-        raise UnknownTaskError(f"there is no task {identity[:100]!r}")
+        raise UnknownTaskError(f"there is no task {str(identity)[:100]!r}")
     return _to_task(found)
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    identity, kind, arguments, state, created, started, ended, result, error = row
+    number, identity, kind, arguments, state, created, started, ended, result, error = row
     return Task(
+        number,
         identity,
         kind,
         TaskState(state),
@@ -241,6 +249,10 @@ Job = Callable[[str, Mapping[str, Any], threading.Event], Any]
 """Runs a task of a kind with its arguments, and returns its result; it may end early when the event is set."""
 
 
+OwnJob = Callable[[Mapping[str, Any], threading.Event], Any]
+"""The same for one kind."""
+
+
 class TaskRunner:
     """Runs queued tasks in a thread. Of several processes, the one that holds the lock runs them."""
 
@@ -298,11 +310,13 @@ class TaskRunner:
 class TaskService(TaskRunner):
     """Queues commands of the program for an index directory, and runs them."""
 
-    def __init__(self, root: Path, feeds: Path | None) -> None:
-        """`feeds` is the folder that feeds are read from."""
+    def __init__(self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}) -> None:
+        """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process."""
         self.feeds = feeds
 
         def run(kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
+            if kind in own:
+                return own[kind](arguments, stop)
             return run_command(task_command(kind, arguments, root, feeds), stop)
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)

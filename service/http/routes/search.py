@@ -85,6 +85,7 @@ def similar(
     """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     page = context.engine.similar(product_id, size=size, filters=context.narrow(permit, filters))
+    page = context.shown_page(permit, page)
     return SimilarResponse(page.hits, page.degraded, page.version)
 
 
@@ -92,7 +93,8 @@ def similar(
 def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
     """All fields of a product; 304 if it matches If-None-Match."""
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
-    return tagged_response(request, ProductResponse(found, context.engine.product_types(product_id)))
+    types = context.engine.product_types(product_id)
+    return tagged_response(request, ProductResponse(context.shown(permit, found), types))
 
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
@@ -119,7 +121,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     )
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
-    page = found.page
+    page = context.shown_page(permit, found.page)
     hits = _highlight_hits(context, page, body.q, highlights)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
@@ -192,4 +194,5 @@ def recommend(
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
     history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
     page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
+    page = context.shown_page(permit, page)
     return RecommendResponse(page.hits, page.degraded, page.version)
