@@ -33,7 +33,9 @@ from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.routes import curation, ingest, search, store
 from service.http.tasks import TaskService
+from service.instantsearch import admin_routes, object_routes
 from service.instantsearch import routes as instantsearch
+from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
 from service.web import pages
@@ -65,6 +67,8 @@ _ROUTERS = (
     store.settings_router,
     store.store_router,
     store.task_router,
+    admin_routes.router,
+    object_routes.router,
     instantsearch.router,
 )
 
@@ -99,7 +103,10 @@ def create_app(
         docs_url="/docs",
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        redirect_slashes=False,
     )
+    protocol = ProtocolStore(engine.root)
+    jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
     context = ServiceContext(
         engine,
         KeyFile(settings.keys or engine.root / KEYS_FILE),
@@ -107,11 +114,12 @@ def create_app(
         WorkerThreads(settings.worker_threads, settings.queue),
         ImpressionRecorder(engine.record),
         ServedExperiments(engine.root),
-        TaskService(engine.root, settings.feeds),
+        TaskService(engine.root, settings.feeds, jobs),
     )
     app.state.context = context
     app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced or SourcedSettings.of_service(settings))
+    app.state.protocol = protocol
     app.state.statistics = PurchaseStatistics(engine.root)
     for router in _ROUTERS:
         app.include_router(router)

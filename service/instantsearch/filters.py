@@ -70,8 +70,10 @@ class ProtocolAttribute:
 class AttributeCatalog:
     """The attributes of one catalog."""
 
-    def __init__(self, catalog: FieldCatalog) -> None:
+    def __init__(self, catalog: FieldCatalog, faceting: tuple[str, ...] = ()) -> None:
+        """`faceting` are the facets of "*", by default a choice of common ones."""
         self._catalog = catalog
+        self._faceting = faceting
 
     def find(self, name: str) -> ProtocolAttribute | None:
         """The attribute of a name; None if no product has it, or it is text that cannot be filtered by."""
@@ -93,7 +95,10 @@ class AttributeCatalog:
 
     @property
     def offered(self) -> tuple[str, ...]:
-        """The facets of "*": categories by level, common fields, then the attributes that most products have."""
+        """The facets of "*": categories by level, common fields, then the attributes that most products have. Or those
+        that the store has set."""
+        if self._faceting:
+            return self._faceting
         fields = self._catalog.fields
         common = sorted(
             (info for name, info in fields.items() if name.startswith("attributes.")),

@@ -164,7 +164,7 @@ class Recommender:
         ], found.message
 
     def _hit(self, product: Product, score: float, request: _RecommendRequest) -> Record:
-        shown = view_record(product_record(product), request.parameters.view, self._matcher)
+        shown = view_record(product_record(self._hooks.show(product)), request.parameters.view, self._matcher)
         return shown | {"_score": round(100 * min(max(0.0, score), 1.0), 2)}
 
     def _narrowed(self, tree: Filter | None) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -15,7 +15,7 @@ import msgspec
 
 from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
-from retrieval.records import Page
+from retrieval.records import Page, Product
 from service.engine.highlight import Marks
 from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE
 from service.engine.spelling import Suggestions
@@ -47,7 +47,7 @@ _MOST_TOKEN = 200
 _QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
 """Words before the last are whole in each."""
 _PLAIN = Marks()
-_SORTED_INDEX = re.compile(r"(?P<name>.+)_(?P<order>asc|desc)")
+SORTED_INDEX = re.compile(r"(?P<name>.+)_(?P<order>asc|desc)")
 _SUGGESTIONS = "query_suggestions"
 
 
@@ -65,6 +65,12 @@ class Hooks:
     """Searches with the variant of the running experiments; None if none runs."""
     record_impressions: Callable[[str, str, Page, str], None]
     """Called with query id, query, hits and shopper of a search that is recorded."""
+    show: Callable[[Product], Product] = lambda product: product
+    """A product without what is hidden from the request's key."""
+    defaults: JsonObject = field(default_factory=dict)
+    """Parameters of searches that do not have them."""
+    faceting: tuple[str, ...] = ()
+    """The facets of "*"; empty for a choice of common ones."""
 
 
 def parse_body(body: bytes) -> JsonObject:
@@ -278,12 +284,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         offset=offset if has_offset else None,
         facets=names(payload, "facets"),
         most_values=integer(payload, "maxValuesPerFacet", 100, 1, MAX_FACET_VALUES),
-        refinements=Refinements(
-            all_of_any(payload, "facetFilters"),
-            all_of_any(payload, "numericFilters"),
-            all_of_any(payload, "tagFilters"),
-            text(payload, "filters"),
-        ),
+        refinements=parse_refinements(payload),
         view=_parse_view(payload),
         searched=names(payload, "restrictSearchableAttributes"),
         distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
@@ -292,6 +293,16 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
         shopper=text(payload, "userToken", most=_MOST_TOKEN),
+    )
+
+
+def parse_refinements(payload: JsonObject) -> Refinements:
+    """The filters of a request; raises QueryError, which names the parameter."""
+    return Refinements(
+        all_of_any(payload, "facetFilters"),
+        all_of_any(payload, "numericFilters"),
+        all_of_any(payload, "tagFilters"),
+        text(payload, "filters"),
     )
 
 
@@ -326,7 +337,7 @@ def parse_sort(index: str, catalog: FieldCatalog) -> str:
 
     Raises UnknownFieldError if the name ends in an order and there is no such field.
     """
-    found = _SORTED_INDEX.fullmatch(index)
+    found = SORTED_INDEX.fullmatch(index)
     if not found:
         return ""
     pieces = found["name"].split("_")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,9 +24,12 @@ from service.instantsearch.request import RecordView
 
 Record = dict[str, Any]
 """A product as one JSON object, its free attributes next to its fields."""
-_ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
+ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
 _SAFE_BEGINNINGS = ("https://", "http://", "/")
 _TAGS = "tags"
+_NESTED = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
+"""The name of an attribute that is an object's, as `size.width`."""
+_LOCATION = "_geoloc."
 _RESERVED = frozenset({"objectID", "url", "image"})
 """Names that no free attribute may take: pages put them into links."""
 Leaf = dict[str, Any]
@@ -37,13 +41,26 @@ def product_record(product: Product) -> Record:
     """The record of a product, without empty fields."""
     record: Record = {"objectID": product.id, "name": product.title, "title": product.title}
     record |= {name: value for name, value in _product_fields(product) if value not in (None, "", [], {})}
+    fields = _RESERVED.union(record)
     for name, value in product.attributes.items():
-        if name not in record and name not in _RESERVED and not name.startswith("_"):
-            record[name] = _plain(value)
+        if name.partition(".")[0] not in fields and (not name.startswith("_") or name.startswith(_LOCATION)):
+            _set_nested(record, name, _plain(value))
     tags = product.attributes.get(_TAGS)
     if isinstance(tags, str | tuple):
         record["_tags"] = [tags] if isinstance(tags, str) else list(tags)
     return record
+
+
+def _set_nested(record: Record, name: str, value: object) -> None:
+    """Sets `size.width` as an object within the record, as records are sent."""
+    *path, last = name.split(".") if _NESTED.fullmatch(name) else [name]
+    inner = record
+    for each in path:
+        inner = inner.setdefault(each, {})
+        if not isinstance(inner, dict):  # `size` is an attribute, too
+            inner, last = record, name
+            break
+    inner[last] = value
 
 
 def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
@@ -85,7 +102,7 @@ def _levels(path: Sequence[str]) -> dict[str, str]:
 
 def _address(attributes: Mapping[str, AttributeValue]) -> str:
     """The address of the product's page from the feed, unless it could run as a script."""
-    for name in _ADDRESSES:
+    for name in ADDRESSES:
         value = attributes.get(name)
         if isinstance(value, str) and value.lower().startswith(_SAFE_BEGINNINGS):
             return value
@@ -93,8 +110,10 @@ def _address(attributes: Mapping[str, AttributeValue]) -> str:
 
 
 def _variant(variant: Variant) -> Record:
-    fields = {"objectID": variant.id, "options": dict(variant.options), "price": variant.price}
-    return {name: value for name, value in fields.items() if value is not None}
+    fields: Record = {"objectID": variant.id, "options": dict(variant.options), "price": variant.price}
+    fields |= {"availability": variant.availability, "image": variant.image}
+    fields["identifiers"] = {kind: list(values) for kind, values in variant.identifiers.items()}
+    return {name: value for name, value in fields.items() if name == "options" or value not in (None, "", {})}
 
 
 def _plain(value: AttributeValue) -> object:
@@ -145,6 +164,21 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     """A note on failed stages, on a query that nothing fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
     """Where there is no hit: the nearest products that pass the filters."""
+
+
+class BrowseResult(Struct, frozen=True, rename="camel"):
+    """Some of all records."""
+
+    hits: list[Record]
+    nb_hits: int
+    page: int
+    nb_pages: int
+    hits_per_page: int
+    query: str
+    params: str
+    processing_time_ms: int = field(name="processingTimeMS")
+    cursor: str | UnsetType = UNSET
+    """For the next request; absent where there are no more records."""
 
 
 class FacetHit(Struct, frozen=True):

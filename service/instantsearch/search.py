@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Unpack
 from urllib.parse import urlencode
 
-from msgspec import UNSET, structs
+import msgspec
+from msgspec import UNSET, Struct, structs
 
-from retrieval.errors import QueryError
+from retrieval.errors import QueryError, UnknownProductError
 from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
 from service.engine.candidates import Encodings, SingleFlight
@@ -38,6 +41,7 @@ from service.instantsearch.request import (
     text,
 )
 from service.instantsearch.response import (
+    BrowseResult,
     FacetResult,
     Record,
     RequestedFacets,
@@ -49,6 +53,11 @@ from service.instantsearch.response import (
 )
 
 MOST_FACET_HITS = 100
+_MOST_CURSOR = 100_000
+_BROWSED = 1_000
+"""Records of one browse request, by default."""
+_WHOLE_RECORDS: JsonObject = {"attributesToHighlight": [], "attributesToSnippet": [], "distinct": False}
+"""Parameters of each browse request."""
 _NO_FACETS = RequestedFacets({}, 1)
 
 
@@ -62,6 +71,33 @@ class HitWindow:
     """Hits of that page before the first wanted one."""
 
 
+class BrowseCursor(Struct, frozen=True):
+    """The place that a browse request goes on from. It is sent as text; a client could change it, so that nothing
+    depends on it but what the client's key may see."""
+
+    parameters: JsonObject
+    after: str = ""
+    """The id of the last record that was sent."""
+    page: int = 0
+
+    @property
+    def text(self) -> str:
+        """The cursor as the client gets it."""
+        return base64.urlsafe_b64encode(msgspec.json.encode(self)).decode()
+
+
+def parse_cursor(payload: JsonObject) -> BrowseCursor:
+    """The place of a browse request, the beginning where it has no cursor; raises QueryError."""
+    payload = merge_params(payload)
+    sent = text(payload, "cursor", most=_MOST_CURSOR)
+    if not sent:
+        return BrowseCursor({name: value for name, value in payload.items() if name != "cursor"})
+    try:
+        return msgspec.json.decode(base64.b64decode(sent, altchars=b"-_", validate=True), type=BrowseCursor)
+    except (ValueError, msgspec.MsgspecError):
+        raise QueryError("cursor is not one that this service gave; begin without one") from None
+
+
 class SearchBatch:
     """Runs the searches of one request; equal ones are searched once. Safe to share between threads."""
 
@@ -69,7 +105,7 @@ class SearchBatch:
         self._engine = engine
         self._hooks = hooks
         self._fields = engine.visible(hooks.narrow("")).fields
-        self._attributes = AttributeCatalog(self._fields)
+        self._attributes = AttributeCatalog(self._fields, hooks.faceting)
         self._filters = FilterTranslator(self._attributes)
         self._pages: SingleFlight[SearchRequest, Page] = SingleFlight()
         self._encodings: Encodings = SingleFlight()
@@ -85,7 +121,7 @@ class SearchBatch:
         """A page of records, with facet counts."""
         started = time.perf_counter()
         payload = merge_params(payload)
-        search = parse_search(payload)
+        search = parse_search({**self._hooks.defaults, **payload})
         if is_suggestions_index(index):
             hits = suggestion_records(self._hooks.suggest, search)
             return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
@@ -123,7 +159,7 @@ class SearchBatch:
         payload = merge_params(payload)
         typed = text(payload, "facetQuery", most=MOST_NAME)
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
-        search = parse_search(payload)
+        search = parse_search({**self._hooks.defaults, **payload})
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
         filters = self._filter_expression(search)
         wanted = _request(
@@ -144,7 +180,45 @@ class SearchBatch:
     def record(self, product_id: str, wanted: tuple[str, ...]) -> Record:
         """One record; raises UnknownProductError if it does not exist or the key does not see it."""
         product = self._engine.product(product_id, filters=self._hooks.narrow(""))
-        return select_attributes(product_record(product), wanted)
+        return select_attributes(product_record(self._hooks.show(product)), wanted)
+
+    def browse(self, payload: JsonObject) -> BrowseResult:
+        """Some of all records that pass the filters, in the order of their ids, and a cursor for those behind them;
+        with a query, its hits by pages."""
+        started = time.perf_counter()
+        cursor = parse_cursor(payload)
+        parameters = {**cursor.parameters, **_WHOLE_RECORDS}
+        search = parse_search({"hitsPerPage": _BROWSED, **parameters})
+        if not search.size:
+            raise QueryError(f"hitsPerPage is 0, it can be 1 to {MAX_SIZE}")
+        if search.query:
+            found = self.search({**parameters, "hitsPerPage": search.size, "page": cursor.page}, "")
+            hits, total, last, has_more = found.hits, found.nb_hits, "", cursor.page + 1 < found.nb_pages
+        else:
+            matching = self._engine.ids(filters=self._filter_expression(search), after=cursor.after)
+            ids = list(islice(matching.rest, search.size))
+            hits = [record for each in ids if (record := self._browsed_record(each, search.view.attributes))]
+            total, last, has_more = matching.total, ids[-1] if ids else "", next(matching.rest, None) is not None
+        rest = BrowseCursor(cursor.parameters, last, cursor.page + 1)
+        return BrowseResult(
+            hits,
+            total,
+            cursor.page,
+            math.ceil(total / search.size),
+            search.size,
+            search.query,
+            _encode_parameters(cursor.parameters),
+            elapsed_ms(started),
+            rest.text if has_more else UNSET,
+        )
+
+    def _browsed_record(self, product_id: str, wanted: tuple[str, ...]) -> Record | None:
+        """A record; None where it was deleted meanwhile."""
+        try:
+            product = self._engine.product(product_id)
+        except UnknownProductError:
+            return None
+        return select_attributes(product_record(self._hooks.show(product)), wanted)
 
     def _group(self, search: ProtocolSearch) -> str:
         """The groups of which one hit each is wanted; none by an attribute that no product has."""
@@ -164,7 +238,7 @@ class SearchBatch:
         matcher = self._matchers.setdefault(query, Matcher(self._engine.snapshot.analyzer, query))
         records = []
         for hit in hits:
-            record = view_record(product_record(hit.product), search.view, matcher)
+            record = view_record(product_record(self._hooks.show(hit.product)), search.view, matcher)
             groups = {"_distinctSeqID": 0, "_groupSize": hit.group_size, "_siblings": list(hit.siblings)}
             records.append(record if search.distinct is None else {**record, **groups})
         return records

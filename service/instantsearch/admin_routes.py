@@ -1,0 +1,324 @@
+"""Routes of the protocol about settings, rules, synonyms and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Path, Query
+from msgspec import Struct, field
+
+from retrieval.errors import RuleError, SynonymError
+from service.engine.engine import SearchEngine
+from service.http.context import Contextual, ServiceContext
+from service.http.errors import RequestError
+from service.instantsearch.access import (
+    BODY,
+    LIST_BODY,
+    Index,
+    Items,
+    MayAdminister,
+    MayEditSettings,
+    MayReadSettings,
+    ObjectId,
+    Payload,
+    Stored,
+    check_index,
+    check_writable,
+    protocol_router,
+)
+from service.instantsearch.curation import Document, RuleTranslator, parse_synonym, rule_document, synonym_document
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from service.instantsearch.index_store import ProtocolStore
+from service.instantsearch.keys import add_key, find_key, key_document, update_key
+from service.instantsearch.object_routes import WriteResult, now_text, published_task
+from service.instantsearch.request import JsonObject, flag, integer, text
+from service.instantsearch.settings import read_settings, write_settings
+
+_MOST_SHOWN = 1_000
+_DEFAULT_SHOWN = 20
+
+T = TypeVar("T")
+Key = Annotated[str, Path(max_length=4_096, description="A key, or `sw_ID` as lists have it.")]
+Replaces = Annotated[bool, Query(alias="clearExistingRules", description="Whether all other rules are deleted.")]
+ReplacesSynonyms = Annotated[
+    bool, Query(alias="replaceExistingSynonyms", description="Whether all other synonyms are deleted.")
+]
+
+router = protocol_router()
+
+
+class DocumentList(Struct, frozen=True, rename="camel"):
+    """Some rules or synonyms, in the order of their ids."""
+
+    hits: list[Document]
+    nb_hits: int
+    page: int
+    nb_pages: int
+
+
+class KeyResult(Struct, frozen=True, omit_defaults=True):
+    """A durable change of a key."""
+
+    key: str = ""
+    created: str = field(name="createdAt", default="")
+    updated: str = field(name="updatedAt", default="")
+    deleted: str = field(name="deletedAt", default="")
+
+
+class KeyList(Struct, frozen=True):
+    """All keys."""
+
+    keys: list[dict[str, Any]]
+
+
+@router.get("/indexes/{index}/settings", response_model=None, summary="The settings")
+def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
+    """The settings that hold, by their names in the protocol."""
+    check_index(stored, index)
+    return read_settings(context.engine, stored)
+
+
+@router.put("/indexes/{index}/settings", response_model=None, summary="Change settings", openapi_extra=BODY)
+def put_settings(
+    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
+) -> WriteResult:
+    """Settings that are left out stay. `message` names what was not applied."""
+    _check_administered(stored, index)
+    notes = write_settings(context.engine, stored, payload, who=permit.id)
+    return _written(context, stored, index, message="; ".join(notes))
+
+
+@router.post(
+    "/indexes/{index}/rules/batch", response_model=None, summary="Add or replace rules", openapi_extra=LIST_BODY
+)
+def save_rules(
+    context: Contextual, permit: MayEditSettings, stored: Stored, items: Items, index: Index, clear: Replaces = False
+) -> WriteResult:
+    """Stores all rules or none."""
+    return _put_rules(context, stored, index, items, permit.id, clear=clear)
+
+
+@router.post("/indexes/{index}/rules/search", response_model=None, summary="Find rules", openapi_extra=BODY)
+def search_rules(
+    context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
+) -> DocumentList:
+    """Rules with all typed words, those with conditions of an `anchoring`, and those that are `enabled` or not."""
+    check_index(stored, index)
+    anchoring = text(payload, "anchoring")
+    found = [rule for rule in _rules(context.engine) if not anchoring or _anchoring_of(rule) == anchoring]
+    if payload.get("enabled") is not None:
+        found = [rule for rule in found if rule["enabled"] is flag(payload, "enabled", default=True)]
+    return _listed(found, payload)
+
+
+@router.post("/indexes/{index}/rules/clear", response_model=None, summary="Delete all rules")
+def clear_rules(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
+    """Rules that the protocol cannot express stay."""
+    return _put_rules(context, stored, index, [], permit.id, clear=True)
+
+
+@router.get("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="One rule")
+def rule(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, rule_id: ObjectId) -> Document:
+    """A rule, as it was sent but for what has no effect."""
+    check_index(stored, index)
+    document = rule_document(_known(context.engine.rules.get, rule_id))
+    if document is None:
+        raise RequestError(404, f"the rule {rule_id!r} does what the protocol has no words for; see /v1/rules")
+    return document
+
+
+@router.put("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="Add a rule", openapi_extra=BODY)
+def save_rule(
+    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, rule_id: ObjectId
+) -> WriteResult:
+    """Adds a rule, or replaces the one with its id."""
+    return _put_rules(context, stored, index, [{**payload, "objectID": rule_id}], permit.id)
+
+
+@router.delete("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="Delete a rule")
+def delete_rule(
+    context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, rule_id: ObjectId
+) -> WriteResult:
+    """It stays in the history, and can be restored."""
+    _check_administered(stored, index)
+    _known(lambda each: context.engine.rules.delete([each], who=permit.id), rule_id)
+    return _written(context, stored, index)
+
+
+@router.post(
+    "/indexes/{index}/synonyms/batch", response_model=None, summary="Add or replace synonyms", openapi_extra=LIST_BODY
+)
+def save_synonyms(
+    context: Contextual,
+    permit: MayEditSettings,
+    stored: Stored,
+    items: Items,
+    index: Index,
+    replaces: ReplacesSynonyms = False,
+) -> WriteResult:
+    """Stores all synonyms or none."""
+    return _put_synonyms(context, stored, index, items, permit.id, clear=replaces)
+
+
+@router.post("/indexes/{index}/synonyms/search", response_model=None, summary="Find synonyms", openapi_extra=BODY)
+def search_synonyms(
+    context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
+) -> DocumentList:
+    """Synonyms with all typed words, of the types that `type` lists."""
+    check_index(stored, index)
+    types = {each.strip().lower() for each in text(payload, "type").split(",") if each.strip()}
+    found = map(synonym_document, context.engine.synonyms.list())
+    return _listed([each for each in found if not types or each["type"] in types], payload)
+
+
+@router.post("/indexes/{index}/synonyms/clear", response_model=None, summary="Delete all synonyms")
+def clear_synonyms(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
+    """Those that the version was built with stay."""
+    return _put_synonyms(context, stored, index, [], permit.id, clear=True)
+
+
+@router.get("/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="One synonym")
+def synonym(
+    context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, synonym_id: ObjectId
+) -> Document:
+    """A synonym, as it was sent."""
+    check_index(stored, index)
+    return synonym_document(_known(context.engine.synonyms.get, synonym_id))
+
+
+@router.put(
+    "/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="Add a synonym", openapi_extra=BODY
+)
+def save_synonym(
+    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, synonym_id: ObjectId
+) -> WriteResult:
+    """Adds a synonym, or replaces the one with its id."""
+    return _put_synonyms(context, stored, index, [{**payload, "objectID": synonym_id}], permit.id, name=synonym_id)
+
+
+@router.delete("/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="Delete a synonym")
+def delete_synonym(
+    context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, synonym_id: ObjectId
+) -> WriteResult:
+    """It stays in the history."""
+    _check_administered(stored, index)
+    _known(lambda each: context.engine.synonyms.delete([each], who=permit.id), synonym_id)
+    return _written(context, stored, index)
+
+
+@router.get("/keys", response_model=None, summary="The keys")
+def keys(context: Contextual, _permit: MayAdminister) -> KeyList:
+    """Keys without their secrets: `value` is `sw_ID`."""
+    now = datetime.now(UTC)
+    return KeyList([key_document(each, now) for each in context.keys.keys().values()])
+
+
+@router.post("/keys", response_model=None, summary="Make a key", openapi_extra=BODY)
+def make_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload) -> KeyResult:
+    """The key is sent only once."""
+    key = add_key(context.keys, payload, stored.settings.name, datetime.now(UTC))
+    return KeyResult(key, created=now_text())
+
+
+@router.get("/keys/{key}", response_model=None, summary="One key")
+def key(context: Contextual, _permit: MayAdminister, key: Key) -> dict[str, Any]:
+    """The rights of a key."""
+    now = datetime.now(UTC)
+    return key_document(find_key(context.keys, key, now), now, key)
+
+
+@router.put("/keys/{key}", response_model=None, summary="Change a key", openapi_extra=BODY)
+def change_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload, key: Key) -> KeyResult:
+    """Its rights are those that are sent; the key stays the same."""
+    update_key(context.keys, key, payload, stored.settings.name, datetime.now(UTC))
+    return KeyResult(key, updated=now_text())
+
+
+@router.delete("/keys/{key}", response_model=None, summary="Withdraw a key")
+def delete_key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyResult:
+    """Takes effect within a second, also for keys that were narrowed from it."""
+    context.keys.withdraw(find_key(context.keys, key, datetime.now(UTC)).id)
+    return KeyResult(deleted=now_text())
+
+
+def _check_administered(stored: ProtocolStore, index: str) -> None:
+    """Raises RequestError for the name of another index, and of a temporary one: its products have the settings of the
+    index that they are moved to."""
+    if stored.is_temporary(index):
+        raise RequestError(400, f"{index[:100]!r} is a temporary index: its settings are those of the index itself")
+    check_writable(stored, index)
+
+
+def _written(
+    context: ServiceContext, stored: ProtocolStore, index: str, *, message: str = "", name: str = ""
+) -> WriteResult:
+    stored.adopt_name(index)
+    return WriteResult(published_task(context), updated=now_text(), id=name, message=message)
+
+
+def _rules(engine: SearchEngine) -> list[Document]:
+    return [document for each in engine.rules.list() if (document := rule_document(each)) is not None]
+
+
+def _put_rules(
+    context: ServiceContext,
+    stored: ProtocolStore,
+    index: str,
+    documents: Iterable[JsonObject],
+    who: str,
+    *,
+    clear: bool = False,
+) -> WriteResult:
+    _check_administered(stored, index)
+    engine = context.engine
+    translator = RuleTranslator(FilterTranslator(AttributeCatalog(engine.snapshot.catalog)))
+    wanted = [translator.rule(each) for each in documents]
+    engine.rules.put(wanted, gone=[each["objectID"] for each in _rules(engine)] if clear else (), who=who)
+    return _written(context, stored, index, message="; ".join(translator.notes))
+
+
+def _put_synonyms(
+    context: ServiceContext,
+    stored: ProtocolStore,
+    index: str,
+    documents: Iterable[JsonObject],
+    who: str,
+    *,
+    clear: bool = False,
+    name: str = "",
+) -> WriteResult:
+    _check_administered(stored, index)
+    editor = context.engine.synonyms
+    wanted = list(map(parse_synonym, documents))
+    editor.put(wanted, gone=[each.id for each in editor.list()] if clear else (), who=who)
+    return _written(context, stored, index, name=name)
+
+
+def _anchoring_of(document: Document) -> str:
+    return next((condition.get("anchoring", "") for condition in document["conditions"]), "")
+
+
+def _known(find: Callable[[str], T], name: str) -> T:
+    """What is found by an id; raises RequestError (404) where there is nothing."""
+    try:
+        return find(name)
+    except (RuleError, SynonymError) as error:
+        raise RequestError(404, str(error)) from error
+
+
+def _listed(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
+    """A page of the documents with all words of the query in one of their texts."""
+    words = text(payload, "query").lower().split()
+    size = integer(payload, "hitsPerPage", _DEFAULT_SHOWN, 1, _MOST_SHOWN)
+    page = integer(payload, "page", 0, 0, 10**6)
+    found = [each for each in documents if all(word in " ".join(_texts(each)).lower() for word in words)]
+    return DocumentList(found[page * size : (page + 1) * size], len(found), page, -(-len(found) // size))
+
+
+def _texts(value: object) -> Iterable[str]:
+    if isinstance(value, str):
+        yield value
+    for each in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(each)

@@ -1,0 +1,153 @@
+"""State of the protocol beside the index: its name, settings without another place, and temporary indexes."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from retrieval.errors import StoreDamagedError
+from retrieval.records import Product
+from retrieval.store.products import product_from_json, product_to_json
+from service.curation.document_store import Layout, SqliteFile
+from service.engine.hot_reload import ReloadedFile
+from service.instantsearch.objects import Write, WritePlan
+
+FILE = "protocol.sqlite"
+_LAYOUT = Layout(
+    "settings of the InstantSearch protocol",
+    0x53575049,
+    1,
+    """
+CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL);
+CREATE TABLE temporary (name TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE products (name TEXT NOT NULL, id TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID;
+""",
+)
+_MODIFIED = re.compile(r"(?:(?P<modifier>\w+)\()?(?P<name>[^()]+)\)?")
+"""An attribute for faceting, such as `searchable(brand)`."""
+_ABANDONED_SECONDS = 86_400.0
+"""After which a temporary index that was never moved is deleted."""
+
+
+class IndexSettings(msgspec.Struct, frozen=True):
+    """Settings of the index that only the protocol has."""
+
+    name: str = ""
+    """Of the index, given by the first write; empty before."""
+    faceting: tuple[str, ...] = ()
+    """`attributesForFaceting`, as it was set."""
+    replicas: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = {}
+    """Search parameters for searches that do not have them."""
+
+    @property
+    def facets(self) -> tuple[str, ...]:
+        """The names of `faceting` that are to be counted, without their modifiers."""
+        modified = (_MODIFIED.fullmatch(each) for each in self.faceting)
+        return tuple(each["name"] for each in modified if each and each["modifier"] != "filterOnly")
+
+
+class ProtocolStore:
+    """The file of one index directory. Threads and processes may share it; nothing is created until something is
+    changed, and a change is durable when its method returns."""
+
+    def __init__(self, root: Path) -> None:
+        self._file = SqliteFile(root / FILE, _LAYOUT, private=True)
+        failure = "changes of the protocol's settings are not loaded"
+        self._settings: ReloadedFile[IndexSettings] = ReloadedFile(
+            root / FILE, lambda _: self._read_settings(), IndexSettings(), failure, keeps_value=True
+        )
+
+    @property
+    def settings(self) -> IndexSettings:
+        """The settings, reloaded when they change."""
+        return self._settings.current()
+
+    def change_settings(self, change: Callable[[IndexSettings], IndexSettings]) -> IndexSettings:
+        """Makes the settings what `change` makes of them."""
+        with self._file.writing() as cursor:
+            row = cursor.execute("SELECT document FROM settings").fetchone()
+            changed = change(_decoded(row[0]) if row else IndexSettings())
+            document = msgspec.json.encode(changed).decode()
+            cursor.execute("INSERT OR REPLACE INTO settings VALUES (1, ?)", (document,))
+        self._settings.reload_if_changed()
+        return changed
+
+    def adopt_name(self, name: str) -> None:
+        """Gives the index the name of a write, unless it has one, or the name is a temporary index's."""
+        if not self.settings.name and not self.is_temporary(name):
+            self.change_settings(lambda known: known if known.name else msgspec.structs.replace(known, name=name))
+
+    def _read_settings(self) -> IndexSettings:
+        with self._file.reading() as cursor:
+            row = cursor.execute("SELECT document FROM settings").fetchone() if cursor else None
+        return _decoded(row[0]) if row else IndexSettings()
+
+    def temporary(self) -> Mapping[str, int]:
+        """The temporary indexes by name, with the number of their products."""
+        query = "SELECT name, (SELECT count(*) FROM products AS held WHERE held.name = temporary.name) FROM temporary"
+        with self._file.reading() as cursor:
+            return dict(cursor.execute(query).fetchall()) if cursor else {}
+
+    def is_temporary(self, name: str) -> bool:
+        """Whether a name is that of a temporary index."""
+        with self._file.reading() as cursor:
+            query = "SELECT 1 FROM temporary WHERE name = ?"
+            return cursor is not None and cursor.execute(query, (name,)).fetchone() is not None
+
+    def create_temporary(self, name: str) -> None:
+        """Makes an empty temporary index, unless it is there, and deletes abandoned ones."""
+        now = time.time()
+        with self._file.writing() as cursor:
+            old = "SELECT name FROM temporary WHERE created < ?"
+            for (each,) in cursor.execute(old, (now - _ABANDONED_SECONDS,)).fetchall():
+                cursor.execute("DELETE FROM temporary WHERE name = ?", (each,))
+                cursor.execute("DELETE FROM products WHERE name = ?", (each,))
+            cursor.execute("INSERT OR IGNORE INTO temporary VALUES (?, ?)", (name, now))
+
+    def delete_temporary(self, name: str) -> None:
+        """Deletes a temporary index, if it is there."""
+        with self._file.writing() as cursor:
+            cursor.execute("DELETE FROM temporary WHERE name = ?", (name,))
+            cursor.execute("DELETE FROM products WHERE name = ?", (name,))
+
+    def write_temporary(self, name: str, writes: Iterable[Write]) -> None:
+        """Applies writes to a temporary index, all or none; raises as `WritePlan.add_all`."""
+        with self._file.writing() as cursor:
+
+            def find(product_id: str) -> Product | None:
+                query = "SELECT line FROM products WHERE name = ? AND id = ?"
+                row = cursor.execute(query, (name, product_id)).fetchone()
+                return None if row is None else product_from_json(row[0])
+
+            def ids() -> list[str]:
+                found = cursor.execute("SELECT id FROM products WHERE name = ?", (name,)).fetchall()
+                return [each for (each,) in found]
+
+            plan = WritePlan(find, ids)
+            plan.add_all(writes)
+            gone = [(name, each) for each, product in plan.outcome.items() if product is None]
+            put = [(name, each, product_to_json(product)) for each, product in plan.outcome.items() if product]
+            cursor.executemany("DELETE FROM products WHERE name = ? AND id = ?", gone)
+            cursor.executemany("INSERT OR REPLACE INTO products VALUES (?, ?, ?)", put)
+
+    def temporary_products(self, name: str) -> Sequence[Product] | None:
+        """The products of a temporary index, in the order of their ids; None where there is none of this name."""
+        if not self.is_temporary(name):
+            return None
+        with self._file.reading() as cursor:
+            query = "SELECT line FROM products WHERE name = ? ORDER BY id"
+            rows = cursor.execute(query, (name,)).fetchall() if cursor else []
+        return [product_from_json(line) for (line,) in rows]
+
+
+def _decoded(document: str) -> IndexSettings:
+    try:
+        return msgspec.json.decode(document, type=IndexSettings)
+    except msgspec.MsgspecError as error:
+        raise StoreDamagedError(f"{FILE} holds settings that cannot be read: {error}") from error

@@ -1,0 +1,122 @@
+"""Keys of the protocol: rights (`acl`) in place of scopes, which the other paths of the service know."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from msgspec import structs
+
+from retrieval.errors import QueryError
+from service.http.auth import KeyFile, Scope, StoredKey, new_key, verify_key
+from service.http.errors import RequestError
+from service.instantsearch.request import JsonObject, integer, names, text
+
+_RIGHTS = (
+    "search",
+    "browse",
+    "addObject",
+    "deleteObject",
+    "deleteIndex",
+    "settings",
+    "editSettings",
+    "listIndexes",
+    "seeUnretrievableAttributes",
+    "recommendation",
+)
+_WITHOUT_ROUTES = ("analytics", "inference", "logs", "personalization", "usage")
+"""Rights to what this service does not have."""
+_SCOPE_RIGHTS: Mapping[Scope, tuple[str, ...]] = {
+    Scope.ADMIN: _RIGHTS,
+    Scope.SEARCH: ("search", "browse", "listIndexes", "recommendation"),
+    Scope.WRITE: ("addObject", "deleteObject", "deleteIndex"),
+}
+_FIELDS = frozenset({"acl", "description", "indexes", "validity"})
+_LIMITS = ("maxHitsPerQuery", "maxQueriesPerIPPerHour", "queryParameters", "referers")
+"""Restrictions that a key cannot have: one is only accepted where it restricts nothing."""
+_MOST_SECONDS = 100 * 365 * 86_400
+
+
+def add_key(keys: KeyFile, payload: JsonObject, known_index: str, now: datetime) -> str:
+    """Makes a key; returns it. Raises QueryError or SettingError, which name the field."""
+    rights, indexes, expires = _parse(payload, known_index, now)
+    name = text(payload, "description") or "InstantSearch"
+    key, stored = new_key(name, _scopes_of(rights), now=now, expires=expires, rights=rights, indexes=indexes)
+    keys.add(stored)
+    return key
+
+
+def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, now: datetime) -> None:
+    """Gives a key other rights; its secret stays. Raises RequestError (404), QueryError or SettingError."""
+    stored = find_key(keys, key, now)
+    if not stored.rights:
+        message = f"the key {stored.id} was made by shelfwise keys create: withdraw it there, and make another one"
+        raise QueryError(message)
+    rights, indexes, expires = _parse(payload, known_index, now)
+    name = text(payload, "description") or stored.name
+    changed = {"name": name, "scopes": _scopes_of(rights), "rights": rights, "indexes": indexes, "expires": expires}
+    keys.add(structs.replace(stored, **changed))
+
+
+def find_key(keys: KeyFile, key: str, now: datetime) -> StoredKey:
+    """The entry of a whole key, or of `sw_ID` as lists have it; raises RequestError (404)."""
+    known = keys.keys()
+    prefix, _, rest = key.partition("_")
+    identity, _, secret = rest.partition("_")
+    stored = known.get(identity) if prefix == "sw" else None
+    if stored is None or stored.is_expired(now) or (secret and verify_key(key, known, now) is None):
+        raise RequestError(404, "there is no such key")
+    return stored
+
+
+def key_document(stored: StoredKey, now: datetime, value: str = "") -> dict[str, Any]:
+    """A key as the protocol has it; without its `value`, which the file does not hold, `sw_ID` stands for it."""
+    return {
+        "value": value or f"sw_{stored.id}",
+        "createdAt": int(stored.created.timestamp()),
+        "acl": list(stored.rights or _rights_of(stored.scopes)),
+        "description": stored.name,
+        "indexes": list(stored.indexes),
+        "validity": max(1, int((stored.expires - now).total_seconds())) if stored.expires else 0,
+    }
+
+
+def _parse(
+    payload: JsonObject, known_index: str, now: datetime
+) -> tuple[tuple[str, ...], tuple[str, ...], datetime | None]:
+    """The rights, the names of indexes and the end of a key."""
+    for name in payload:
+        if name in _LIMITS and payload[name]:
+            raise QueryError(f"{name} is no restriction that a key can have; shelfwise keys narrow adds a filter")
+        if name not in (*_FIELDS, *_LIMITS):
+            raise QueryError(f"{name} is no field of a key; it can have {', '.join(sorted(_FIELDS))}")
+    rights = names(payload, "acl")
+    if not rights:
+        raise QueryError(f"acl is missing; it is a list of some of {', '.join(_RIGHTS)}")
+    for right in rights:
+        if right not in (*_RIGHTS, *_WITHOUT_ROUTES):
+            raise QueryError(f"acl: there is no {right[:40]!r}; it can be {', '.join(_RIGHTS)}")
+    indexes = names(payload, "indexes")
+    if indexes and known_index and not any(_matches(each, known_index) for each in indexes):
+        raise QueryError(f"indexes: none of them is the index of this service, {known_index!r}")
+    seconds = integer(payload, "validity", 0, 0, _MOST_SECONDS)
+    return rights, indexes, now.astimezone(UTC) + timedelta(seconds=seconds) if seconds else None
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Whether a pattern, with "*" at its begin or end, has a name, or one of its views."""
+    core = pattern.strip("*")
+    if pattern.startswith("*") or pattern.endswith("*"):
+        return core in name
+    return pattern == name or pattern.startswith(f"{name}_")
+
+
+def _scopes_of(rights: Collection[str]) -> tuple[Scope, ...]:
+    """The scopes for the other paths: never more than the rights allow."""
+    searching = (Scope.SEARCH, Scope.EVENTS) if "search" in rights else ()
+    return (*searching, *((Scope.WRITE,) if {"addObject", "deleteObject", "deleteIndex"} <= set(rights) else ()))
+
+
+def _rights_of(scopes: Collection[Scope]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(right for scope in _SCOPE_RIGHTS if scope in scopes for right in _SCOPE_RIGHTS[scope]))

@@ -1,0 +1,335 @@
+"""Routes of the protocol that change objects, and those of indexes and tasks."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import Path, Query
+from msgspec import Struct, field, structs
+
+from retrieval.errors import QueryError, UnknownTaskError
+from retrieval.records import Product
+from retrieval.store.versions import Store
+from retrieval.updates.changes import Change, Delete, Upsert
+from service.engine.engine import SearchEngine
+from service.engine.live import Plan
+from service.engine.versions import list_versions
+from service.http.auth import Permit, Scope, combine_filters
+from service.http.context import Contextual, ServiceContext, check_right
+from service.http.errors import RequestError
+from service.http.tasks import TaskState
+from service.instantsearch.access import (
+    BODY,
+    Index,
+    MayAdd,
+    MayClear,
+    MayDelete,
+    MayList,
+    MayWrite,
+    ObjectId,
+    Payload,
+    Stored,
+    check_index,
+    check_writable,
+    protocol_router,
+)
+from service.instantsearch.filters import AttributeCatalog, FilterTranslator
+from service.instantsearch.index_store import ProtocolStore
+from service.instantsearch.objects import Write, WritePlan, object_id, parse_writes
+from service.instantsearch.request import MOST_NAME, merge_params, names, parse_refinements, text
+
+MOVE = "move"
+"""The kind of the task that replaces all products by those of a temporary index."""
+_SCOPES = ("settings", "synonyms", "rules")
+_FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters"})
+_PENDING = (TaskState.WAITING, TaskState.RUNNING)
+
+TaskId = Annotated[int, Path(ge=0, lt=2**53)]
+
+router = protocol_router()
+
+
+class WriteResult(Struct, frozen=True, omit_defaults=True):
+    """A durable change."""
+
+    task_id: int | Mapping[str, int] = field(name="taskID")
+    """By the name of the index, of a batch over several."""
+    object_id: str = field(name="objectID", default="")
+    object_ids: tuple[str, ...] = field(name="objectIDs", default=())
+    created: str = field(name="createdAt", default="")
+    updated: str = field(name="updatedAt", default="")
+    deleted: str = field(name="deletedAt", default="")
+    id: str = ""
+    """Of a synonym."""
+    message: str = ""
+    """What was not applied."""
+
+
+class TaskResult(Struct, frozen=True):
+    """Progress of a task: `published` as soon as searches of this process show it."""
+
+    status: str
+    pending: bool = field(name="pendingTask", default=False)
+
+
+class IndexDescription(Struct, frozen=True, rename="camel"):
+    """One index."""
+
+    name: str
+    created_at: str
+    updated_at: str
+    entries: int
+    data_size: int
+    """Bytes of the version that serves."""
+    file_size: int
+    last_build_time_s: int = field(name="lastBuildTimeS", default=0)
+    number_of_pending_tasks: int = 0
+    pending_task: bool = False
+    replicas: tuple[str, ...] = ()
+
+
+class IndexList(Struct, frozen=True, rename="camel"):
+    """All indexes."""
+
+    items: list[IndexDescription]
+    nb_pages: int = 1
+
+
+def now_text() -> str:
+    """The time as the protocol writes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def published_task(context: ServiceContext, sequence: int = 0) -> int:
+    """The id of a change that is durable: twice the number of the live change, or of the last one. Those of queued
+    tasks are odd."""
+    return 2 * (sequence or context.engine.live_sequence)
+
+
+@router.post("/indexes/*/batch", response_model=None, summary="Writes to several indexes", openapi_extra=BODY)
+def multiple_batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload) -> WriteResult:
+    """The writes of each index are applied together or not at all."""
+    writes = parse_writes(payload)
+    groups: dict[str, list[Write]] = {}
+    for number, write in enumerate(writes):
+        if not write.index:
+            raise QueryError(f"requests[{number}].indexName is missing")
+        groups.setdefault(write.index, []).append(write)
+    for index in groups:
+        check_writable(stored, index)
+    tasks = {index: _apply(context, permit, stored, index, each) for index, each in groups.items()}
+    return WriteResult(tasks, object_ids=tuple(each.id for each in writes if each.id))
+
+
+@router.post("/indexes/{index}/batch", response_model=None, summary="Several writes", openapi_extra=BODY)
+def batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+    """Applies all writes in their order, or none."""
+    writes = parse_writes(payload)
+    task = _apply(context, permit, stored, index, writes)
+    return WriteResult(task, object_ids=tuple(each.id for each in writes if each.id))
+
+
+@router.post("/indexes/{index}", response_model=None, summary="Add an object", openapi_extra=BODY)
+def save(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+    """Adds a product, or replaces the one with its id; without an id it gets a new one."""
+    write = Write("addObject", object_id(payload, "the body", makes_id=True), payload)
+    task = _apply(context, permit, stored, index, [write])
+    return WriteResult(task, object_id=write.id, created=now_text())
+
+
+@router.post("/indexes/{index}/deleteByQuery", response_model=None, summary="Delete by filters", openapi_extra=BODY)
+def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+    """Deletes all products that pass the filters, of which there must be one."""
+    payload = merge_params(payload)
+    if strange := sorted(set(payload) - _FILTERS):
+        raise QueryError(f"{strange[0]} cannot select what is deleted; it can be {', '.join(sorted(_FILTERS))}")
+    engine = context.engine
+    expression = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
+        parse_refinements(payload)
+    )
+    if not expression:
+        raise QueryError(f"deleteBy needs one of {', '.join(sorted(_FILTERS))}; clearObjects deletes all objects")
+    if stored.is_temporary(index):
+        raise QueryError("a temporary index cannot be filtered; delete its objects by their objectID")
+    check_writable(stored, index)
+    where = combine_filters((*permit.filters, expression))
+    applied = context.edit(permit, lambda _find: [Delete(each) for each in engine.ids(filters=where).rest])
+    stored.adopt_name(index)
+    return WriteResult(published_task(context, applied.sequence), deleted=now_text())
+
+
+@router.post("/indexes/{index}/clear", response_model=None, summary="Delete all objects")
+def clear(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+    """Rules, synonyms and settings stay."""
+    return WriteResult(_apply(context, permit, stored, index, [Write("clear")]), updated=now_text())
+
+
+@router.post("/indexes/{index}/operation", response_model=None, summary="Copy or move an index", openapi_extra=BODY)
+def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+    """A copy of the settings begins a temporary index; moved back, its products replace all others. A move of the index
+    itself changes its name."""
+    kind, destination = text(payload, "operation"), text(payload, "destination", most=MOST_NAME)
+    if kind not in ("copy", "move") or not destination:
+        raise QueryError("operation must be copy or move, and destination the name of an index")
+    task = published_task(context)
+    if kind == "copy":
+        _begin_temporary(stored, index, destination, names(payload, "scope"))
+    elif stored.is_temporary(index):
+        check_writable(stored, destination)
+        arguments = {"index": index, "filters": combine_filters(permit.filters)}
+        task = 2 * context.tasks.add(MOVE, arguments).number + 1
+        stored.adopt_name(destination)
+    else:
+        check_right(permit, Scope.ADMIN, ("editSettings",))
+        check_index(stored, index)
+        stored.change_settings(lambda known: structs.replace(known, name=destination))
+    return WriteResult(task, updated=now_text())
+
+
+def _begin_temporary(stored: ProtocolStore, index: str, destination: str, scope: tuple[str, ...]) -> None:
+    check_writable(stored, index)
+    if not scope or not set(scope) <= set(_SCOPES):
+        message = f"a copy with its objects needs a directory of its own; scope can be some of {', '.join(_SCOPES)}"
+        raise RequestError(400, message, field="scope")
+    if destination in (index, stored.settings.name):
+        raise RequestError(400, f"destination {destination[:100]!r} is the index itself", field="destination")
+    stored.adopt_name(index)
+    stored.create_temporary(destination)
+
+
+@router.get("/indexes/{index}/task/{task_id}", response_model=None, summary="Progress of a task")
+def index_task(context: Contextual, _permit: MayWrite, index: Index, task_id: TaskId) -> TaskResult:  # noqa: ARG001
+    """Changes are published at once in the process that made them, and within a second in others."""
+    return _task_result(context, task_id)
+
+
+@router.get("/task/{task_id}", response_model=None, summary="Progress of a task of the application")
+def application_task(context: Contextual, _permit: MayWrite, task_id: TaskId) -> TaskResult:
+    """The same, without the name of an index."""
+    return _task_result(context, task_id)
+
+
+def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
+    sequence, is_queued = divmod(task_id, 2)
+    if is_queued:
+        task = context.tasks.queue.numbered(sequence)
+        if task.state is TaskState.FAILED:
+            raise RequestError(409, f"the task failed: {task.error}")
+        if task.state in _PENDING:
+            return TaskResult("notPublished", pending=True)
+        sequence = task.result["sequence"]
+    if sequence <= context.engine.live_sequence:
+        return TaskResult("published")
+    if sequence > context.engine.last_sequence:
+        raise UnknownTaskError(f"there is no task {task_id}")
+    return TaskResult("notPublished", pending=True)
+
+
+@router.get("/indexes", response_model=None, summary="The indexes")
+def list_indexes(
+    context: Contextual, permit: MayList, stored: Stored, page: Annotated[int, Query(ge=0)] = 0
+) -> IndexList:
+    """The index of this service, under the name that the first write gave it, and temporary ones."""
+    engine, settings = context.engine, stored.settings
+    version = next(each for each in list_versions(Store(engine.root)) if each.serves)
+    changed = engine.live_changed
+    updated = datetime.fromtimestamp(changed, UTC).isoformat() if changed else version.created
+    pending = sum(task.kind == MOVE and task.state in _PENDING for task in context.tasks.queue.list())
+    shown = engine.ids(filters=combine_filters(permit.filters)).total
+    name, size = settings.name or engine.root.resolve().name, version.bytes
+    replicas = settings.replicas
+    own = IndexDescription(
+        name, version.created, updated, shown, size, size, 0, pending, pending_task=bool(pending), replicas=replicas
+    )
+    temporary = [
+        IndexDescription(each, updated, updated, entries, 0, 0)
+        for each, entries in ({} if permit.filters else stored.temporary()).items()
+    ]
+    return IndexList([] if page else [own, *temporary])
+
+
+@router.delete("/indexes/{index}", response_model=None, summary="Delete an index")
+def delete_index(context: Contextual, _permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+    """Deletes a temporary index, if it is there."""
+    if index == stored.settings.name:
+        raise RequestError(400, "the index of a service goes with its directory; clearObjects deletes its objects")
+    stored.delete_temporary(index)
+    return WriteResult(published_task(context), deleted=now_text())
+
+
+@router.post(
+    "/indexes/{index}/{object_id:path}/partial", response_model=None, summary="Change attributes", openapi_extra=BODY
+)
+def update(
+    context: Contextual,
+    permit: MayAdd,
+    stored: Stored,
+    payload: Payload,
+    index: Index,
+    object_id: ObjectId,
+    create: Annotated[bool, Query(alias="createIfNotExists")] = True,
+) -> WriteResult:
+    """Attributes that are not named stay. A value may be a built-in operation: `{"_operation": "Increment"}`."""
+    action = "partialUpdateObject" if create else "partialUpdateObjectNoCreate"
+    task = _apply(context, permit, stored, index, [Write(action, object_id, payload)])
+    return WriteResult(task, object_id=object_id, updated=now_text())
+
+
+def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index: str, writes: list[Write]) -> int:
+    """Applies writes to one index, all or none; returns the id of their task. Raises RequestError or ChangeError."""
+    for right in {write.right for write in writes}:
+        check_right(permit, Scope.WRITE, (right,))
+    if stored.is_temporary(index):
+        stored.write_temporary(index, writes)
+        return published_task(context)
+    if any(write.action == "delete" for write in writes):
+        raise RequestError(400, "the index of a service goes with its directory; the action clear deletes its objects")
+    check_writable(stored, index)
+    filters = combine_filters(permit.filters)
+    applied = context.edit(
+        permit, lambda find: WritePlan(find, lambda: context.engine.ids(filters=filters).rest).add_all(writes)
+    )
+    stored.adopt_name(index)
+    return published_task(context, applied.sequence)
+
+
+@router.put("/indexes/{index}/{object_id:path}", response_model=None, summary="Add or replace an object")
+def put(
+    context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index, object_id: ObjectId
+) -> WriteResult:
+    """The whole product; the id is that of the path."""
+    task = _apply(context, permit, stored, index, [Write("updateObject", object_id, payload)])
+    return WriteResult(task, object_id=object_id, updated=now_text())
+
+
+@router.delete("/indexes/{index}/{object_id:path}", response_model=None, summary="Delete an object")
+def delete(context: Contextual, permit: MayDelete, stored: Stored, index: Index, object_id: ObjectId) -> WriteResult:
+    """A product that does not exist is no error."""
+    task = _apply(context, permit, stored, index, [Write("deleteObject", object_id)])
+    return WriteResult(task, deleted=now_text())
+
+
+def replace_products(
+    engine: SearchEngine, stored: ProtocolStore, arguments: Mapping[str, Any], _stop: threading.Event
+) -> Mapping[str, int]:
+    """Runs a task of the kind MOVE, as one live change; returns its number. Begun again, it has no further effect."""
+    index, filters = arguments["index"], arguments["filters"]
+    products = stored.temporary_products(index)
+    if products is None:
+        return {"sequence": engine.live_sequence, "products": 0}
+    applied = engine.edit(_replacement(engine, products, filters), filters=filters)
+    stored.delete_temporary(index)
+    return {"sequence": applied.sequence or engine.live_sequence, "products": applied.products}
+
+
+def _replacement(engine: SearchEngine, products: Iterable[Product], filters: str) -> Plan:
+    put = {each.id: each for each in products}
+
+    def plan(_find: object) -> list[Change]:
+        gone = [Delete(each) for each in engine.ids(filters=filters).rest if each not in put]
+        return [*gone, *map(Upsert, put.values())]
+
+    return plan

@@ -1,0 +1,422 @@
+// Calls the methods of the official search clients as a store's back end does, and prints what each of them gave.
+// node write_side.cjs PACKAGES VERSION HOST PORT KEY
+const [packages, version, host, port, key] = process.argv.slice(2);
+const install = require('module').createRequire(`${packages}/`);
+const answers = {};
+
+async function call(name, run) {
+  try {
+    answers[name] = { value: await run() };
+  } catch (error) {
+    answers[name] = { error: error.message, status: error.status };
+  }
+  return answers[name].value;
+}
+
+// A busy machine may take longer than the clients wait by default.
+const patience = { connect: 60, read: 60, write: 60 };
+const indexName = 'products';
+const kettle = {
+  objectID: 'kettle',
+  name: 'Enamel kettle',
+  brand: 'Torvald',
+  categories: ['Kitchen', 'Kettles'],
+  price: 49,
+  stock: 3,
+  cost: 20,
+  tags: ['blue'],
+  size: { width: 12, label: 'large' },
+};
+const pot = (number) => ({ objectID: `pot-${number}`, name: `Stock pot ${number}`, brand: 'Torvald', price: number });
+
+async function newer() {
+  const { algoliasearch } = install('algoliasearch');
+  const hosts = [{ url: host, port: Number(port), protocol: 'http', accept: 'readWrite' }];
+  const timeouts = Object.fromEntries(Object.entries(patience).map(([part, seconds]) => [part, 1000 * seconds]));
+  const client = algoliasearch('shop', key, { hosts, timeouts });
+  const read = (objectID, ...attributes) =>
+    client.getObject({ indexName, objectID, attributesToRetrieve: attributes.length ? attributes : undefined });
+  const ids = async (browseParams) => {
+    const found = [];
+    await client.browseObjects({ indexName, browseParams, aggregator: (part) => found.push(...part.hits) });
+    return found.map((each) => each.objectID);
+  };
+
+  // Objects
+  await call('indexExists before', () => client.indexExists({ indexName: 'any' }));
+  await call('saveObject', async () => ({
+    ...(await client.saveObject({ indexName, body: kettle })),
+    record: await read('kettle'),
+  }));
+  await call('saveObject of another index', () => client.saveObject({ indexName: 'articles', body: kettle }));
+  await call('saveObject without a name', () => client.saveObject({ indexName, body: { objectID: 'nameless' } }));
+  await call('saveObject of a wrong type', () =>
+    client.saveObject({ indexName, body: { ...kettle, price: 'cheap' } }),
+  );
+  await call('saveObject to a view', () => client.saveObject({ indexName: 'products_price_asc', body: kettle }));
+  await call('saveObjects', async () => ({
+    responses: await client.saveObjects({
+      indexName,
+      objects: Array.from({ length: 5 }, (_, number) => pot(number)),
+      batchSize: 2,
+      waitForTasks: true,
+    }),
+    ids: await ids({ filters: 'brand:Torvald' }),
+  }));
+  await call('saveObject back', async () => {
+    await client.saveObject({ indexName, body: await read('kettle') });
+    return read('kettle');
+  });
+  await call('addOrUpdateObject', async () => ({
+    ...(await client.addOrUpdateObject({ indexName, objectID: 'pot/9', body: { name: 'Lid', price: 2 } })),
+    record: await read('pot/9'),
+  }));
+  await call('partialUpdateObject', async () => {
+    const update = (attributesToUpdate, createIfNotExists, objectID = 'kettle') =>
+      client.partialUpdateObject({ indexName, objectID, attributesToUpdate, createIfNotExists });
+    await update({ stock: { _operation: 'Increment', value: 2 }, price: 45, size: { height: 30 } });
+    await update({ tags: { _operation: 'Add', value: 'new' }, stock: { _operation: 'Decrement', value: 1 } });
+    await update({ tags: { _operation: 'AddUnique', value: 'blue' }, sold: { _operation: 'Increment', value: 1 } });
+    await update({ tags: { _operation: 'Remove', value: 'new' }, sold: { _operation: 'IncrementSet', value: 7 } });
+    await update({ price: 1, sold: { _operation: 'IncrementFrom', value: 3 } });
+    await update({ name: 'Ghost' }, false, 'ghost');
+    await update({ name: 'Spout', stock: { _operation: 'Increment', value: 4 } }, true, 'spout');
+    return { kettle: await read('kettle'), spout: await read('spout') };
+  });
+  await call('partialUpdateObject of nothing', () => read('ghost'));
+  await call('partialUpdateObject by a wrong operation', () =>
+    client.partialUpdateObject({
+      indexName,
+      objectID: 'kettle',
+      attributesToUpdate: { brand: { _operation: 'Increment', value: 1 } },
+    }),
+  );
+  await call('partialUpdateObjects', async () => {
+    const objects = [{ objectID: 'pot-0', price: 10 }, { objectID: 'pot-100', price: 11 }];
+    const responses = await client.partialUpdateObjects({ indexName, objects, createIfNotExists: false });
+    return { responses, price: (await read('pot-0', 'price')).price, ids: await ids({ filters: 'brand:Torvald' }) };
+  });
+  await call('getObject', () => read('kettle', 'name', 'price'));
+  await call('getObjects', () =>
+    client.getObjects({
+      requests: [
+        { indexName, objectID: 'kettle', attributesToRetrieve: ['brand'] },
+        { indexName, objectID: 'ghost' },
+      ],
+    }),
+  );
+  await call('batch', async () => {
+    const requests = [
+      { action: 'addObject', body: { name: 'Whisk' } },
+      { action: 'updateObject', body: { ...pot(1), price: 21 } },
+      { action: 'partialUpdateObject', body: { objectID: 'pot-1', stock: { _operation: 'Increment', value: 1 } } },
+      { action: 'partialUpdateObjectNoCreate', body: { objectID: 'ghost', price: 1 } },
+      { action: 'deleteObject', body: { objectID: 'pot-4' } },
+    ];
+    const response = await client.batch({ indexName, batchWriteParams: { requests } });
+    return { ...response, pot: await read('pot-1'), whisk: await read(response.objectIDs[0]) };
+  });
+  await call('batch with a fault', () =>
+    client.batch({
+      indexName,
+      batchWriteParams: { requests: [{ action: 'addObject', body: pot(77) }, { action: 'paint', body: {} }] },
+    }),
+  );
+  await call('multipleBatch', async () => {
+    const requests = [{ action: 'addObject', indexName, body: pot(50) }];
+    const response = await client.multipleBatch({ requests });
+    return { ...response, pot: await read('pot-50') };
+  });
+  await call('chunkedBatch', () =>
+    client.chunkedBatch({ indexName, objects: [pot(51), pot(52)], batchSize: 1, waitForTasks: true }),
+  );
+  await call('deleteObject', async () => ({
+    ...(await client.deleteObject({ indexName, objectID: 'pot-0' })),
+    ids: await ids({ filters: 'brand:Torvald' }),
+  }));
+  await call('deleteObjects', async () => ({
+    responses: await client.deleteObjects({ indexName, objectIDs: ['pot-1', 'ghost'], waitForTasks: true }),
+    ids: await ids({ filters: 'brand:Torvald' }),
+  }));
+  await call('deleteBy', async () => ({
+    ...(await client.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald AND price > 50' } })),
+    ids: await ids({ filters: 'brand:Torvald' }),
+  }));
+  await call('deleteBy without filters', () => client.deleteBy({ indexName, deleteByParams: {} }));
+  await call('deleteBy by a place', () =>
+    client.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald', aroundLatLng: '1,2' } }),
+  );
+  await call('getTask', async () => {
+    const { taskID } = await client.saveObject({ indexName, body: pot(3) });
+    return client.getTask({ indexName, taskID });
+  });
+  await call('getTask of an unknown one', () => client.getTask({ indexName, taskID: 2 ** 40 }));
+  await call('waitForTask', async () => {
+    const { taskID } = await client.saveObject({ indexName, body: pot(2) });
+    return client.waitForTask({ indexName, taskID });
+  });
+  await call('getAppTask', async () => {
+    const { taskID } = await client.saveObject({ indexName, body: { ...pot(2), price: 3 } });
+    return client.getAppTask({ taskID });
+  });
+  await call('waitForAppTask', async () => {
+    const { taskID } = await client.saveObject({ indexName, body: { ...pot(2), price: 4 } });
+    return client.waitForAppTask({ taskID });
+  });
+  await call('browse', () => client.browse({ indexName, browseParams: { hitsPerPage: 2, filters: 'brand:Torvald' } }));
+  await call('browse by its cursor', async () =>
+    client.browse({ indexName, browseParams: { cursor: answers.browse.value.cursor } }),
+  );
+  await call('browse by a wrong cursor', () => client.browse({ indexName, browseParams: { cursor: 'AAAA' } }));
+  await call('browse a query', () => client.browse({ indexName, browseParams: { query: 'enamel kettle', hitsPerPage: 3 } }));
+  await call('browseObjects', async () => {
+    const all = await ids({ hitsPerPage: 250 });
+    return { count: all.length, distinct: new Set(all).size, isSorted: all.every((id, at) => !at || all[at - 1] < id) };
+  });
+
+  // Settings
+  await call('setSettings', () =>
+    client.setSettings({
+      indexName,
+      indexSettings: {
+        searchableAttributes: ['name', 'brand,categories', 'unordered(size.label)'],
+        attributesForFaceting: ['searchable(brand)', 'filterOnly(stock)'],
+        customRanking: ['desc(rating)', 'asc(price)', 'desc(nosuch)'],
+        typoTolerance: false,
+        disableTypoToleranceOnWords: ['torvald'],
+        unretrievableAttributes: ['cost'],
+        distinct: true,
+        attributeForDistinct: 'brand',
+        hitsPerPage: 7,
+        replicas: ['products_price_asc'],
+        ignorePlurals: true,
+        minWordSizefor1Typo: 4,
+      },
+    }),
+  );
+  await call('getSettings', () => client.getSettings({ indexName }));
+  await call('search by the settings', () =>
+    client.searchSingleIndex({ indexName, searchParams: { query: 'stock pot', facets: ['*'] } }),
+  );
+  await call('setSettings of a wrong type', () =>
+    client.setSettings({ indexName, indexSettings: { hitsPerPage: 'many' } }),
+  );
+  await call('setSettings back', async () => {
+    const indexSettings = { distinct: null, hitsPerPage: null, customRanking: null, searchableAttributes: null };
+    await client.setSettings({ indexName, indexSettings: { ...indexSettings, typoTolerance: true } });
+    return client.getSettings({ indexName });
+  });
+  await call('indexExists', async () => [
+    await client.indexExists({ indexName }),
+    await client.indexExists({ indexName: 'articles' }),
+  ]);
+
+  // Rules
+  const rule = (objectID, consequence, pattern = 'pot') => ({
+    objectID,
+    conditions: [{ pattern, anchoring: 'contains' }],
+    consequence,
+    description: `Rule ${objectID}`,
+    enabled: true,
+  });
+  const promote = { promote: [{ objectID: 'kettle', position: 0 }], filterPromotes: true };
+  await call('saveRule', async () => ({
+    ...(await client.saveRule({ indexName, objectID: 'first', rule: rule('first', promote) })),
+    hits: (await client.searchSingleIndex({ indexName, searchParams: { query: 'stock pot' } })).hits,
+  }));
+  await call('saveRules', () =>
+    client.saveRules({
+      indexName,
+      rules: [
+        rule('hide', { hide: [{ objectID: 'pot-2' }] }),
+        {
+          ...rule('lift', { params: { optionalFilters: ['brand:Torvald<score=2>', 'brand:-Bosch'], filters: 'price < 100' } }),
+          validity: [{ from: 1893456000, until: 1893542400 }],
+        },
+        rule('go', { redirect: { url: '/help' } }, 'return'),
+      ],
+    }),
+  );
+  await call('saveRule that is not supported', () =>
+    client.saveRule({
+      indexName,
+      objectID: 'words',
+      rule: rule('words', { params: { query: { remove: ['pot'] } } }),
+    }),
+  );
+  await call('getRule', () => client.getRule({ indexName, objectID: 'lift' }));
+  await call('getRule of an unknown one', () => client.getRule({ indexName, objectID: 'ghost' }));
+  await call('searchRules', () => client.searchRules({ indexName, searchRulesParams: { query: 'return' } }));
+  await call('browseRules', async () => {
+    const found = [];
+    await client.browseRules({ indexName, aggregator: (part) => found.push(...part.hits) });
+    for (const each of found) await client.saveRule({ indexName, objectID: each.objectID, rule: each });
+    const again = await client.searchRules({ indexName, searchRulesParams: { hitsPerPage: 100 } });
+    return { found, again: again.hits };
+  });
+  await call('deleteRule', async () => ({
+    ...(await client.deleteRule({ indexName, objectID: 'go' })),
+    left: (await client.searchRules({ indexName })).nbHits,
+  }));
+  await call('saveRules in place of all', async () => {
+    await client.saveRules({ indexName, rules: [rule('only', promote)], clearExistingRules: true });
+    return (await client.searchRules({ indexName })).hits.map((each) => each.objectID);
+  });
+  await call('clearRules', async () => ({
+    ...(await client.clearRules({ indexName })),
+    left: (await client.searchRules({ indexName })).nbHits,
+  }));
+
+  // Synonyms
+  const sofa = { objectID: 'sofa', type: 'synonym', synonyms: ['sofa', 'couch'] };
+  const billy = { objectID: 'billy', type: 'onewaysynonym', input: 'billy', synonyms: ['kettle'] };
+  await call('saveSynonym', async () => ({
+    ...(await client.saveSynonym({ indexName, objectID: 'billy', synonymHit: billy })),
+    hits: (await client.searchSingleIndex({ indexName, searchParams: { query: 'billy' } })).hits,
+  }));
+  await call('saveSynonyms', () => client.saveSynonyms({ indexName, synonymHit: [sofa] }));
+  await call('saveSynonym of another type', () =>
+    client.saveSynonym({
+      indexName,
+      objectID: 'alt',
+      synonymHit: { objectID: 'alt', type: 'altcorrection1', word: 'sofa', corrections: ['sofia'] },
+    }),
+  );
+  await call('getSynonym', () => client.getSynonym({ indexName, objectID: 'billy' }));
+  await call('searchSynonyms', () =>
+    client.searchSynonyms({ indexName, searchSynonymsParams: { query: 'couch', type: 'synonym' } }),
+  );
+  await call('browseSynonyms', async () => {
+    const found = [];
+    await client.browseSynonyms({ indexName, aggregator: (part) => found.push(...part.hits) });
+    return found;
+  });
+  await call('deleteSynonym', async () => ({
+    ...(await client.deleteSynonym({ indexName, objectID: 'sofa' })),
+    left: (await client.searchSynonyms({ indexName })).hits,
+  }));
+  await call('clearSynonyms', async () => ({
+    ...(await client.clearSynonyms({ indexName })),
+    left: (await client.searchSynonyms({ indexName })).nbHits,
+  }));
+
+  // Keys
+  await call('addApiKey', () =>
+    client.addApiKey({ acl: ['search', 'addObject'], description: 'till', indexes: ['products*'], validity: 3600 }),
+  );
+  const made = (answers.addApiKey.value ?? {}).key;
+  await call('waitForApiKey', () => client.waitForApiKey({ key: made, operation: 'add' }));
+  await call('getApiKey', () => client.getApiKey({ key: made }));
+  const till = algoliasearch('shop', made, { hosts, timeouts });
+  await call('saveObject by the key', () => till.saveObject({ indexName, body: pot(60) }));
+  await call('deleteObject by the key', () => till.deleteObject({ indexName, objectID: 'pot-60' }));
+  await call('browse by the key', () => till.browse({ indexName }));
+  await call('getSettings by the key', () => till.getSettings({ indexName }));
+  await call('search by the key', async () => {
+    const found = await till.searchSingleIndex({ indexName, searchParams: { query: 'enamel kettle' } });
+    return found.hits.find((each) => each.objectID === 'kettle');
+  });
+  await call('updateApiKey', async () => {
+    const response = await client.updateApiKey({ key: made, apiKey: { acl: ['browse'] } });
+    await client.waitForApiKey({ key: made, operation: 'update', apiKey: { acl: ['browse'] } });
+    return { ...response, browsed: (await till.browse({ indexName })).nbHits };
+  });
+  await call('addApiKey with a wrong right', () => client.addApiKey({ acl: ['paint'] }));
+  await call('addApiKey with a limit', () => client.addApiKey({ acl: ['search'], maxQueriesPerIPPerHour: 10 }));
+  await call('listApiKeys', () => client.listApiKeys());
+  await call('deleteApiKey', async () => {
+    const response = await client.deleteApiKey({ key: made });
+    await client.waitForApiKey({ key: made, operation: 'delete' });
+    return response;
+  });
+
+  // Searches, and the whole index
+  await call('search', () => client.search({ requests: [{ indexName, query: 'kettle' }] }));
+  await call('searchForHits', () => client.searchForHits({ requests: [{ indexName, query: 'kettle' }] }));
+  await call('searchForFacets', () =>
+    client.searchForFacets({ requests: [{ type: 'facet', indexName, facet: 'brand', facetQuery: 'torv' }] }),
+  );
+  await call('searchForFacetValues', () =>
+    client.searchForFacetValues({ indexName, facetName: 'brand', searchForFacetValuesRequest: { facetQuery: 'torv' } }),
+  );
+  await call('searchSingleIndex', () => client.searchSingleIndex({ indexName, searchParams: { query: 'kettle' } }));
+  await call('listIndices', () => client.listIndices());
+  await call('operationIndex', () =>
+    client.operationIndex({ indexName, operationIndexParams: { operation: 'copy', destination: 'products_copy' } }),
+  );
+  await call('replaceAllObjects', async () => ({
+    ...(await client.replaceAllObjects({ indexName, objects: [pot(1), pot(2), { ...kettle, price: 40 }], batchSize: 2 })),
+    ids: await ids({}),
+    indexes: (await client.listIndices()).items.map((each) => each.name),
+  }));
+  await call('replaceAllObjects with a fault', async () => {
+    try {
+      return await client.replaceAllObjects({ indexName, objects: [pot(1), { objectID: 'nameless' }] });
+    } finally {
+      answers['after the fault'] = { value: { ids: await ids({}), indexes: await client.listIndices() } };
+    }
+  });
+  await call('deleteIndex', () => client.deleteIndex({ indexName }));
+  await call('deleteIndex of another', () => client.deleteIndex({ indexName: 'products_tmp_1' }));
+  await call('clearObjects', async () => ({ ...(await client.clearObjects({ indexName })), ids: await ids({}) }));
+  await call('an unknown method', () => client.getLogs());
+  await call('another unknown method', () => client.customDelete({ path: '1/dictionaries/stopwords' }));
+  await call('customGet', () => client.customGet({ path: '1/indexes' }));
+}
+
+async function older() {
+  const algoliasearch = install('algoliasearch-v4');
+  const client = algoliasearch('shop', key, { hosts: [{ url: `${host}:${port}`, protocol: 'http' }], timeouts: patience });
+  const index = client.initIndex(indexName);
+  const ids = async (options = {}) => {
+    const found = [];
+    await index.browseObjects({ ...options, batch: (part) => found.push(...part) });
+    return found.map((each) => each.objectID);
+  };
+  await call('saveObject', () => index.saveObject(kettle).wait());
+  await call('saveObjects', async () => ({
+    ...(await index.saveObjects([pot(1), { name: 'Whisk' }], { autoGenerateObjectIDIfNotExist: true }).wait()),
+  }));
+  await call('partialUpdateObject', async () => {
+    await index.partialUpdateObject({ objectID: 'kettle', stock: { _operation: 'Increment', value: 2 } }).wait();
+    return index.getObject('kettle', { attributesToRetrieve: ['stock'] });
+  });
+  await call('partialUpdateObjects', () => index.partialUpdateObjects([{ objectID: 'pot-1', price: 5 }]).wait());
+  await call('getObjects', () => index.getObjects(['kettle', 'ghost'], { attributesToRetrieve: ['name'] }));
+  await call('deleteObject', () => index.deleteObject('pot-1').wait());
+  await call('deleteObjects', () => index.deleteObjects(['pot-1', 'ghost']).wait());
+  await call('deleteBy', () => index.deleteBy({ filters: 'name:nothing OR objectID:kettle' }).wait());
+  await call('browseObjects', async () => (await ids({ hitsPerPage: 200 })).length);
+  await call('setSettings', () => index.setSettings({ typoTolerance: 'min', hitsPerPage: 9 }).wait());
+  await call('getSettings', () => index.getSettings());
+  await call('saveRules', () =>
+    index
+      .saveRules([{ objectID: 'r', conditions: [{ pattern: 'pot', anchoring: 'is' }], consequence: { hide: [{ objectID: 'pot-1' }] } }])
+      .wait(),
+  );
+  await call('getRule', () => index.getRule('r'));
+  await call('searchRules', () => index.searchRules('pot'));
+  await call('replaceAllRules', () => index.replaceAllRules([]).wait());
+  await call('saveSynonyms', () =>
+    index.saveSynonyms([{ objectID: 's', type: 'synonym', synonyms: ['sofa', 'couch'] }]).wait(),
+  );
+  await call('searchSynonyms', () => index.searchSynonyms('sofa'));
+  await call('clearSynonyms', () => index.clearSynonyms().wait());
+  await call('addApiKey', () => client.addApiKey(['search'], { description: 'page' }).wait());
+  const made = (answers.addApiKey.value ?? {}).key;
+  await call('updateApiKey', () => client.updateApiKey(made, { acl: ['browse', 'search'] }).wait());
+  await call('deleteApiKey', () => client.deleteApiKey(made).wait());
+  await call('listIndices', () => client.listIndices());
+  await call('exists', async () => [await index.exists(), await client.initIndex('articles').exists()]);
+  await call('replaceAllObjects', async () => ({
+    ...(await index.replaceAllObjects([pot(1), pot(2)]).wait()),
+    ids: await ids(),
+  }));
+  await call('replaceAllObjects, safe', async () => ({
+    ...(await index.replaceAllObjects([pot(3)], { safe: true })),
+    ids: await ids(),
+  }));
+  await call('clearObjects', async () => ({ ...(await index.clearObjects().wait()), ids: await ids() }));
+}
+
+(version === 'v4' ? older : newer)().then(() => process.stdout.write(JSON.stringify(answers)));
