@@ -17,7 +17,7 @@ from service.instantsearch.index_store import IndexSettings, ProtocolStore
 from service.instantsearch.request import COUNTING, JsonObject, names, parse_search, parse_sort
 
 _OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clickAnalytics", "analytics", "userToken"})
-_FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters"})
+_FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
 DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS
 """Search parameters that are settings, too."""
 _WEIGHTS = (5, 3, 2)
