@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from service.cli.output import say, show_table
+from service.cli.output import plain_table, say, show_table
 
 if TYPE_CHECKING:
     from benchmarks.backends import BackendFigures, BackendsReport
@@ -121,10 +121,7 @@ def show_backends(report: BackendsReport) -> None:
 
 def figure_table(columns: Sequence[str], title: str) -> Table:
     """A table without lines, its first column to the left."""
-    table = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
-    return table
+    return plain_table(*columns, right=columns[1:], title=title)
 
 
 def show_http(report: HttpReport) -> None:

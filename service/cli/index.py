@@ -144,8 +144,6 @@ _MOST_FIELDS = 12
 def _show_versions(listed: Sequence[VersionInfo], store: Store) -> None:
     right = ("products", "size")
     table = plain_table("", "version", "created", "products", "changes", "encoder", "size", right=right)
-    for column in table.columns:
-        column.no_wrap = True
     for info in reversed(listed):
         table.add_row(*_version_row(info))
     show_table(table)

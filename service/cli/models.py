@@ -378,10 +378,7 @@ def _undo(before: str, index: Path) -> str:
 
 
 def _table(*names: str) -> Table:
-    table = plain_table(*names, right=_NUMBERS)
-    for column in table.columns:
-        column.no_wrap = True
-    return table
+    return plain_table(*names, right=_NUMBERS)
 
 
 def _kind(spec: RankerSpec) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Self
+from itertools import chain
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 import msgspec
 from rich.console import Console, RenderableType
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,7 +20,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from retrieval.html_report import printable
@@ -29,7 +31,91 @@ if TYPE_CHECKING:
     from service.curation.document_store import DocumentChange
     from service.engine.editors import Preview
 
-out = Console()
+_WHOLE = 24
+"""Characters up to which a word, or a line of figures, is never broken."""
+
+
+class TableConsole(Console):
+    """A console that shows all figures of a table: one that is too wide becomes several, each with the first column."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich
+        """Prints as every console does, tables in parts that fit."""
+        parts = (split_table(each, self) if isinstance(each, Table) else [each] for each in objects)
+        super().print(*chain.from_iterable(parts), **options)
+
+
+def split_table(table: Table, console: Console) -> list[Table]:
+    """The table if all of it fits, else tables of its first column and as many others as fit with whole figures.
+
+    Figures are what a column to the right holds, and words elsewhere. Longer text is wrapped, and cut only in a column
+    to the left that is declared as `no_wrap`.
+    """
+    _, right, _, left = table.padding
+    gap = max(left, right) if table.collapse_padding else left + right
+    width = console.width if table.pad_edge else console.width + gap
+    first, *others = (_column_widths(column, console) for column in table.columns)
+    if sum(each.natural + gap for each in (first, *others)) <= width:
+        return [table]
+    groups = [[first]]
+    for each in others:
+        if len(groups[-1]) > 1 and sum(one.least + gap for one in (*groups[-1], each)) > width:
+            groups.append([first])
+        groups[-1].append(each)
+    return [_part(table, group, width - gap * len(group), has_title=group is groups[0]) for group in groups]
+
+
+class _ColumnWidths(NamedTuple):
+    column: Column
+    least: int
+    """With whole figures."""
+    natural: int
+    """With whole lines."""
+
+
+def _column_widths(column: Column, console: Console) -> _ColumnWidths:
+    options = console.options.update(width=10_000)
+    head, *cells = (Measurement.get(console, options, each) for each in (column.header, *column.cells))
+    line = max((each.maximum for each in cells), default=0)
+    word = max((each.minimum for each in cells), default=0)
+    least = line if column.justify == "right" and line <= _WHOLE else min(word, _WHOLE)
+    natural = max(line, head.maximum, column.min_width or 0)
+    return _ColumnWidths(column, max(least, min(head.minimum, _WHOLE)), natural)
+
+
+def _part(table: Table, columns: Sequence[_ColumnWidths], room: int, *, has_title: bool) -> Table:
+    """Some columns of a table, each as wide as it needs to be or as its share of the room allows."""
+    names = (
+        "box",
+        "padding",
+        "collapse_padding",
+        "show_header",
+        "pad_edge",
+        "header_style",
+        "title_justify",
+        "title_style",
+    )
+    part = Table(title=table.title if has_title else None, **{name: getattr(table, name) for name in names})
+    slack = room - sum(each.least for each in columns)
+    widths = {}
+    for place, each in enumerate(sorted(columns, key=lambda each: each.natural - each.least)):
+        extra = max(0, min(each.natural - each.least, slack // (len(columns) - place)))
+        widths[id(each.column)] = each.least + extra
+        slack -= extra
+    for column, _, _ in columns:
+        is_cut = column.no_wrap and column.justify != "right"
+        part.add_column(
+            column.header,
+            justify=column.justify,
+            no_wrap=is_cut,
+            overflow="ellipsis" if is_cut else "fold",
+            width=widths[id(column)],
+        )
+    for row in zip(*(each.column.cells for each in columns), strict=True):
+        part.add_row(*row)
+    return part
+
+
+out = TableConsole()
 err = Console(stderr=True)
 json_output: ContextVar[bool] = ContextVar("json_output", default=False)
 """Whether the command that runs was given --json."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -277,9 +278,8 @@ def _description(hit: Hit, width: int, *, explain: bool) -> Text:
     name.truncate(width - len(siblings), overflow="ellipsis")
     name.append(siblings, "dim")
     if explain:
-        stages = Text(_stages_line(hit), style="dim")
-        stages.truncate(width, overflow="ellipsis")
-        name.append("\n").append_text(stages)
+        for line in textwrap.wrap(_stages_line(hit), width):
+            name.append(f"\n{line}", "dim")
     return name
 
 

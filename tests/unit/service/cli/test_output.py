@@ -1,0 +1,64 @@
+"""Tables of commands in narrow terminals."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks.load import HttpReport, Load
+from benchmarks.tables import show_http
+from service.cli.output import TableConsole, plain_table
+
+FIGURES = st.lists(st.floats(-1e9, 1e9).map(lambda number: f"{number:,.4f}"), min_size=1, max_size=12)
+
+
+def printed(*columns: str, rows: list[list[str]], width: int) -> list[str]:
+    table = plain_table("stage", *columns, right=columns)
+    for row in rows:
+        table.add_row("merged", *row)
+    console = TableConsole(file=io.StringIO(), width=width)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+@given(FIGURES, st.integers(40, 120))
+def test_no_figure_is_cut_at_any_width(figures: list[str], width: int) -> None:
+    lines = printed(*(f"measure {place}" for place in range(len(figures))), rows=[figures], width=width)
+    assert max(map(len, lines)) <= width
+    words = " ".join(lines).split()
+    assert [word for word in words if word in figures] == figures
+    assert [line.split()[0] for line in lines if line.split()[-1] in figures] == ["merged"] * words.count("merged")
+
+
+def test_table_that_fits_stays_one() -> None:
+    assert printed("nDCG@10", "R@100", rows=[["0.0412", "0.9"]], width=80) == [
+        "stage   nDCG@10  R@100",
+        "merged   0.0412    0.9",
+    ]
+
+
+def test_columns_that_do_not_fit_follow_below() -> None:
+    lines = printed("nDCG@10", "recall@100", rows=[["0.0412", "0.9000"]], width=20)
+    assert [line.split() for line in lines] == [
+        ["stage", "nDCG@10"],
+        ["merged", "0.0412"],
+        ["stage", "recall@100"],
+        ["merged", "0.9000"],
+    ]
+
+
+def test_benchmark_shows_all_figures_in_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = TableConsole(file=io.StringIO(), width=80)
+    monkeypatch.setattr("service.cli.output.out", console)
+    statuses = {"200": 1_585, "503": 11_128}
+    show_http(
+        HttpReport(19_406, 86.0, (Load("searches, twice too many", 171.0, 12_713, statuses, 1787.2, 9.9, 368.2),))
+    )
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "…" not in shown
+    assert all(each in shown for each in ("12,713", "200: 1,585, 503: 11,128", "1787.2", "368.2"))
