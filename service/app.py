@@ -90,6 +90,7 @@ def create_app(
         yield
         notices.cancel()
         context.threads.close()
+        context.writer.close()
         context.impressions.close()
         if tracing is not None:
             tracing.close()
@@ -112,6 +113,7 @@ def create_app(
         KeyFile(settings.keys or engine.root / KEYS_FILE),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
         WorkerThreads(settings.worker_threads, settings.queue),
+        WorkerThreads(1, settings.queue),
         ImpressionRecorder(engine.record),
         ServedExperiments(engine.root),
         TaskService(engine.root, settings.feeds, jobs),

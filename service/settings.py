@@ -161,9 +161,9 @@ class ServiceSettings(SettingsTable):
     connections_per_address: int = Field(default=500, ge=1, le=100_000)
     """connections of one address, unless it is a trusted proxy"""
     requests_per_minute_key: int = Field(default=60_000, ge=1)
-    """rate limit of one key in this process; a key may have its own limit"""
+    """rate limit of one key in this process, a large search counting as several; a key may have its own limit"""
     requests_per_minute_address: int = Field(default=6_000, ge=1)
-    """rate limit of one address in this process"""
+    """rate limit of one address in this process, a large search counting as several"""
     pages: bool = True
     """whether the store page and the admin page are served"""
     page_key: str = Field(default="", json_schema_extra={"is_secret": True})

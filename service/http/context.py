@@ -28,7 +28,7 @@ from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
-from service.http.limits import RateLimiter, WorkerThreads
+from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads
 from service.http.request import is_protocol_path
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
@@ -51,6 +51,8 @@ class ServiceContext:
     keys: KeyFile
     rates: RateLimiter
     threads: WorkerThreads
+    writer: WorkerThreads
+    """One thread for live changes."""
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
@@ -73,6 +75,14 @@ class ServiceContext:
             return acts
         visible = self.visible(permit).visible_ids(act.product_id for act in acts)
         return [act for act in acts if act.product_id in visible]
+
+    def charge(self, permit: Permit, cost: int) -> None:
+        """Counts the work of a request, in searches, for its key and for its address with this key; its authorization
+        counted the first. Raises RequestError (429) where it is too much."""
+        if cost > 1:
+            self.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
+            if permit.id:
+                self.rates.count_key(permit.id, permit.requests_per_minute, cost - 1)
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
@@ -123,14 +133,22 @@ Contextual = Annotated[ServiceContext, Depends(context_of)]
 
 
 class WorkerRouter(APIRouter):
-    """Routes whose plain functions run in a worker thread and return a value for a JSON response, or a response."""
+    """Routes whose plain functions run in a worker thread and return a value for a JSON response, or a response.
+
+    With `writes` that is the one thread for changes: they follow one another anyway, and would keep other work waiting.
+    """
+
+    def __init__(self, *, writes: bool = False, **options: Any) -> None:  # noqa: ANN401 - as FastAPI
+        super().__init__(**options)
+        self._writes = writes
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
         """Adds a route; a plain function takes the ServiceContext as `context`."""
 
         @wraps(endpoint)
         async def respond(context: ServiceContext, **arguments: object) -> Response:
-            result = await context.threads.run(partial(endpoint, context=context, **arguments))
+            threads = context.writer if self._writes else context.threads
+            result = await threads.run(partial(endpoint, context=context, **arguments))
             return result if isinstance(result, Response) else json_response(result)
 
         super().add_api_route(path, endpoint if iscoroutinefunction(endpoint) else respond, **options)
@@ -147,6 +165,7 @@ def authorize(
     While the service has no key at all, requests from this machine may do everything and others nothing.
     """
     address = request.client.host if request.client else ""
+    CURRENT_CLIENT.set(Client(key, address))
     context.rates.count_address(address)
     if not context.keys.exists:
         return _authorize_loopback(request, address)

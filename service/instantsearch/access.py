@@ -40,9 +40,9 @@ Index = Annotated[str, Path(max_length=500, description="Any name; one that ends
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
 
 
-def protocol_router() -> WorkerRouter:
+def protocol_router(*, writes: bool = False) -> WorkerRouter:
     """A router of paths of the protocol."""
-    return WorkerRouter(prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
+    return WorkerRouter(writes=writes, prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
 
 
 async def _read_payload(request: Request) -> JsonObject:

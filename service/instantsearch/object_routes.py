@@ -49,7 +49,7 @@ _PENDING = (TaskState.WAITING, TaskState.RUNNING)
 
 TaskId = Annotated[int, Path(ge=0, lt=2**53)]
 
-router = protocol_router()
+router = protocol_router(writes=True)
 
 
 class WriteResult(Struct, frozen=True, omit_defaults=True):

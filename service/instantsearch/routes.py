@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -11,15 +10,17 @@ from fastapi import Depends, Request, Response
 
 from retrieval.errors import QueryError, UnknownProductError
 from retrieval.records import Page
+from service.engine.request import MAX_SIZE
 from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
-from service.http.auth import Scope, combine_filters
+from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext
+from service.http.limits import check_batch_hits, search_cost
 from service.http.schemas import json_response
 from service.http.telemetry import record_search
 from service.instantsearch.access import BODY, Index, ObjectId, Payload, permit_of, protocol_of, protocol_router
 from service.instantsearch.events import parse_events
 from service.instantsearch.recommend import Recommender
-from service.instantsearch.request import Hooks, JsonObject, names, objects, text
+from service.instantsearch.request import Hooks, JsonObject, merge_params, names, objects, parse_search, text
 from service.instantsearch.response import (
     BatchResults,
     BrowseResult,
@@ -29,12 +30,10 @@ from service.instantsearch.response import (
     Record,
     SearchResult,
 )
-from service.instantsearch.search import SearchBatch
+from service.instantsearch.search import SearchBatch, hit_window, parse_cursor
 
 _MOST_SEARCHES = 50
 _MOST_OBJECTS = 1_000
-_PARALLEL = 4
-"""Searches of one request that run at once, at most: other requests wait, too."""
 T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
 
 router = protocol_router()
@@ -44,9 +43,20 @@ def _is_private(request: Request) -> bool:
     return request.headers.get("sec-gpc") == "1"
 
 
-def _hooks(context: ServiceContext, request: Request, payload: JsonObject, *rights: str) -> Hooks:
-    """The hooks of a request that may search, or has one of the rights."""
-    permit = permit_of(context, request, Scope.SEARCH, *rights, payload=payload)
+async def _search_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
+    return permit_of(context, request, Scope.SEARCH, "search", "recommendation", payload=payload)
+
+
+async def _browse_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
+    return permit_of(context, request, Scope.SEARCH, "browse", payload=payload)
+
+
+MaySearch = Annotated[Permit, Depends(_search_permit)]
+MayBrowse = Annotated[Permit, Depends(_browse_permit)]
+
+
+def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
+    """The hooks of a request with this permit."""
     is_private = _is_private(request)
     running, settings = context.experiments.running(), protocol_of(request).settings
 
@@ -69,56 +79,70 @@ def _hooks(context: ServiceContext, request: Request, payload: JsonObject, *righ
     )
 
 
-async def _search_hooks(context: Contextual, request: Request, payload: Payload) -> Hooks:
-    return _hooks(context, request, payload, "search", "recommendation")
+async def _search_hooks(context: Contextual, request: Request, permit: MaySearch) -> Hooks:
+    return _hooks(context, request, permit)
 
 
 async def _search_batch(context: Contextual, hooks: Annotated[Hooks, Depends(_search_hooks)]) -> SearchBatch:
     return SearchBatch(context.engine, hooks)
 
 
-async def _browse_batch(context: Contextual, request: Request, payload: Payload) -> SearchBatch:
-    return SearchBatch(context.engine, _hooks(context, request, payload, "browse"))
+async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse) -> SearchBatch:
+    return SearchBatch(context.engine, _hooks(context, request, permit))
 
 
 Batch = Annotated[SearchBatch, Depends(_search_batch)]
 
 
 @router.post("/indexes/*/queries", summary="Several searches", openapi_extra=BODY)
-async def queries(context: Contextual, batch: Batch, payload: Payload) -> Response:
-    """Results of searches, and of searches among facet values, in their order."""
-    return await _run_all(context, batch.answer, payload)
+async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> Response:
+    """Results of searches, and of searches among facet values, in their order; at most 5,000 hits together."""
+    requests = objects(payload, "requests", _MOST_SEARCHES)
+    _charge(context, permit, *requests)
+    return await _run_all(context, batch.answer, requests)
 
 
 @router.post("/indexes/*/recommendations", summary="Several recommendations", openapi_extra=BODY)
 async def recommendations(
-    context: Contextual, hooks: Annotated[Hooks, Depends(_search_hooks)], request: Request, payload: Payload
+    context: Contextual,
+    permit: MaySearch,
+    hooks: Annotated[Hooks, Depends(_search_hooks)],
+    request: Request,
+    payload: Payload,
 ) -> Response:
     """Products similar to one, bought with it, or popular of late; popular values of a facet."""
     recommender = Recommender(context.engine, hooks, request.app.state.statistics)
-    return await _run_all(context, recommender.answer, payload)
+    requests = objects(payload, "requests", _MOST_SEARCHES)
+    context.charge(permit, len(requests))
+    return await _run_all(context, recommender.answer, requests)
 
 
 @router.post("/indexes/*/objects", response_model=None, summary="Several records", openapi_extra=BODY)
-def records(context: Contextual, batch: Batch, payload: Payload) -> BatchResults:  # noqa: ARG001
+def records(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> BatchResults:
     """Records by their ids; null for an unknown id."""
-    return BatchResults([_record_or_none(batch, each) for each in objects(payload, "requests", _MOST_OBJECTS)])
+    requests = objects(payload, "requests", _MOST_OBJECTS)
+    context.charge(permit, search_cost(hits=len(requests)))
+    return BatchResults([_record_or_none(batch, each) for each in requests])
 
 
 @router.post("/indexes/{index}/query", response_model=None, summary="One search", openapi_extra=BODY)
-def query(context: Contextual, batch: Batch, payload: Payload, index: Index) -> SearchResult:  # noqa: ARG001
+def query(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload, index: Index) -> SearchResult:
     """A page of records, with facet counts."""
+    _charge(context, permit, payload)
     return batch.search(payload, index)
 
 
 @router.post("/indexes/{index}/browse", response_model=None, summary="All records", openapi_extra=BODY)
 def browse(
-    context: Contextual,  # noqa: ARG001
+    context: Contextual,
+    permit: MayBrowse,
     batch: Annotated[SearchBatch, Depends(_browse_batch)],
     payload: Payload,
     index: Index,  # noqa: ARG001
 ) -> BrowseResult:
     """Up to 1,000 of the records that pass the filters, and a cursor for the next ones."""
+    size = parse_search({"hitsPerPage": MAX_SIZE, **parse_cursor(payload).parameters}).size
+    context.charge(permit, search_cost(hits=size))
     return batch.browse(payload)
 
 
@@ -146,16 +170,24 @@ async def events(context: Contextual, request: Request, payload: Payload) -> Res
     return json_response(EventsAcknowledgement())
 
 
-async def _run_all(context: ServiceContext, answer: Callable[[JsonObject], T], payload: JsonObject) -> Response:
+def _charge(context: ServiceContext, permit: Permit, *payloads: JsonObject) -> None:
+    """Counts the work of searches; raises RequestError where it is too much, and QueryError for an invalid search."""
+    searches = [parse_search(merge_params(each)) for each in payloads]
+    check_batch_hits(sum(each.size for each in searches), "hitsPerPage")
+    windows = ((each, hit_window(each)) for each in searches)
+    costs = (
+        search_cost(hits=window.size, page=window.page, facets=len(each.facets), characters=len(each.query))
+        for each, window in windows
+    )
+    context.charge(permit, sum(costs))
+
+
+async def _run_all(
+    context: ServiceContext, answer: Callable[[JsonObject], T], requests: Sequence[JsonObject]
+) -> Response:
     """The results of all requests of a batch, in their order."""
-    places = asyncio.Semaphore(_PARALLEL)
-
-    async def run(request: JsonObject) -> T:
-        async with places:
-            return await context.threads.run(partial(answer, request))
-
-    results = await asyncio.gather(*map(run, objects(payload, "requests", _MOST_SEARCHES)))
-    return json_response(BatchResults(results))
+    results = await context.threads.run_all(partial(answer, each) for each in requests)
+    return await context.threads.run(lambda: json_response(BatchResults(results)))
 
 
 def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:

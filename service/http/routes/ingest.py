@@ -14,7 +14,7 @@ from service.http.errors import RequestError
 from service.http.routes.search import PrivacyHeader, ProductPath
 from service.http.schemas import RESPONSES, ChangesBody, ChangesResponse, EventsBody, EventsResponse, ProductBody
 
-product_router = WorkerRouter(prefix="/v1", tags=["products"], responses=RESPONSES)
+product_router = WorkerRouter(writes=True, prefix="/v1", tags=["products"], responses=RESPONSES)
 event_router = WorkerRouter(prefix="/v1", tags=["events"], responses=RESPONSES)
 
 _Values = Annotated[dict[str, Any], Body(min_length=1, max_length=200, examples=[{"price": 9.99}])]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
@@ -17,6 +18,7 @@ from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
 from service.http.context import Contextual, MaySearch, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
+from service.http.limits import check_batch_hits, search_cost
 from service.http.schemas import (
     MOST_ID,
     RESPONSES,
@@ -29,6 +31,7 @@ from service.http.schemas import (
     SearchParameters,
     SearchResponse,
     SimilarResponse,
+    json_response,
     search_hit,
     search_response,
     tagged_response,
@@ -54,7 +57,7 @@ def search(
     privacy: PrivacyHeader = "",
 ) -> SearchResponse:
     """One page of hits for a query, with facet counts over all hits."""
-    return run_search(context, permit, SearchBody(**parameters.model_dump()), is_private=privacy == "1")
+    return search_with_body(context, permit, SearchBody(**parameters.model_dump()), privacy)
 
 
 @search_router.post("/search", summary="Search products, with a shopper's history")
@@ -62,16 +65,25 @@ def search_with_body(
     context: Contextual, permit: MaySearch, body: SearchBody, privacy: PrivacyHeader = ""
 ) -> SearchResponse:
     """The same with a body, which may be longer than a query string, and may hold the shopper's earlier acts."""
+    context.charge(permit, _cost(body))
     return run_search(context, permit, body, is_private=privacy == "1")
 
 
-@search_router.post("/multi-search", summary="Several searches at once")
-def multi_search(
+@search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
+async def multi_search(
     context: Contextual, permit: MaySearch, body: MultiSearchBody, privacy: PrivacyHeader = ""
-) -> MultiSearchResponse:
-    """Results in the order of the searches; if one search is invalid, all are refused."""
-    pages = (run_search(context, permit, each, is_private=privacy == "1") for each in body.searches)
-    return MultiSearchResponse(tuple(pages))
+) -> Response:
+    """Results in the order of the searches; if one search is invalid, all are refused. They have at most 5,000 hits
+    together, and are worked on one by one, in turns with other requests."""
+    check_batch_hits(sum(each.size for each in body.searches), "searches")
+    context.charge(permit, sum(map(_cost, body.searches)))
+    search = partial(run_search, context, permit, is_private=privacy == "1")
+    pages = await context.threads.run_all(partial(search, each) for each in body.searches)
+    return await context.threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
+
+
+def _cost(body: SearchBody) -> int:
+    return search_cost(hits=body.size, page=body.page, facets=len(body.facets), characters=len(body.q))
 
 
 @search_router.get("/products/{product_id:path}/similar", summary="Similar products")

@@ -341,6 +341,38 @@ def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, m
     assert 1 <= int(answers[50].headers["Retry-After"]) <= 60
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "cost"),
+    [
+        ("/v1/multi-search", {"searches": [{}] * 20}, 20),
+        ("/1/indexes/*/queries", {"requests": [{"indexName": "p"}] * 20}, 20),
+        ("/v1/search", {"size": 1_000}, 21),
+        ("/1/indexes/p/query", {"hitsPerPage": 1_000}, 21),
+        ("/1/indexes/*/recommendations", {"requests": [{"model": "trending-items"}] * 20}, 20),
+    ],
+)
+def test_searches_and_hits_are_charged(
+    guarded: TestClient, keys: KeyFile, path: str, body: dict[str, object], cost: int
+) -> None:
+    """A batch of many searches counted as one request."""
+    key = made(keys, Scope.SEARCH)
+    headers = bearer(key) | {"X-Algolia-API-Key": key}
+    statuses = [guarded.post(path, json=body, headers=headers).status_code for _ in range(3)]
+    assert statuses == [200, 200, 429], f"50 a minute are allowed, {cost} each are counted"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/multi-search", {"searches": [{"size": 1_000}] * 6}),
+        ("/1/indexes/*/queries", {"requests": [{"hitsPerPage": 1_000}] * 6}),
+    ],
+)
+def test_hits_of_a_batch_are_bounded(client: TestClient, path: str, body: dict[str, object]) -> None:
+    answer = client.post(path, json=body)
+    assert (answer.status_code, "at most 5,000 hits" in answer.text) == (400, True)
+
+
 def test_pages_of_other_origins_need_a_setting(store: SearchEngine, keys: KeyFile) -> None:
     key = made(keys, Scope.SEARCH)
     wanted = {"Origin": "https://shop.example", "Access-Control-Request-Method": "GET"}

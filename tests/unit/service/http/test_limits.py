@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from service.http import limits as workers_module
 from service.http.errors import RequestError
-from service.http.limits import WorkerThreads
+from service.http.limits import CURRENT_CLIENT, Client, WorkerThreads, search_cost
 
 
 @pytest.fixture
@@ -89,3 +91,102 @@ def test_blocked_server_is_reported(monkeypatch: pytest.MonkeyPatch, held: threa
 
     asyncio.run(pressed())
     workers.close()
+
+
+HEAVY, LIGHT = Client("heavy", "192.0.2.1"), Client("light", "192.0.2.2")
+
+
+def begin(workers: WorkerThreads, client: Client, work: Callable[[], object]) -> asyncio.Task[object]:
+    CURRENT_CLIENT.set(client)  # a task has a copy
+    return asyncio.create_task(workers.run(work))
+
+
+@pytest.mark.parametrize(
+    ("flood", "other"),
+    [
+        ([HEAVY], LIGHT),
+        ([HEAVY], replace(HEAVY, address="192.0.2.3")),
+        ([replace(HEAVY, address=f"192.0.2.{last}") for last in range(4, 14)], LIGHT),
+    ],
+)
+def test_flood_of_one_client_takes_no_place_from_others(
+    held: threading.Event, flood: list[Client], other: Client
+) -> None:
+    workers = WorkerThreads(1, 9)
+    done: list[str] = []
+
+    async def compete() -> list[object]:
+        first = begin(workers, flood[0], held.wait)
+        await asyncio.sleep(0)
+        many = [begin(workers, flood[at % len(flood)], partial(done.append, f"flood {at}")) for at in range(20)]
+        await asyncio.sleep(0)
+        single = begin(workers, other, partial(done.append, "other"))
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.gather(first, single)
+        return await asyncio.gather(*many, return_exceptions=True)
+
+    refused = [each for each in asyncio.run(compete()) if isinstance(each, RequestError)]
+    assert len(refused) == workers.refused == 20 - 8
+    assert "other" in done[:2]
+    workers.close()
+
+
+def test_batches_of_a_client_follow_one_another() -> None:
+    workers = WorkerThreads(2, 6)
+    done: list[int] = []
+
+    async def two() -> None:
+        await asyncio.gather(*(workers.run_all([partial(done.append, batch)] * 20) for batch in range(3)))
+
+    asyncio.run(two())
+    assert workers.refused == 0
+    assert all(abs(done.index(batch) - 20 * batch) < 4 for batch in range(3))
+    workers.close()
+
+
+def test_failed_batch_begins_no_more_work() -> None:
+    workers = WorkerThreads(1, 6)
+    done: list[int] = []
+
+    async def fail() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await workers.run_all([lambda: 1 // 0, *(partial(done.append, at) for at in range(50))])
+        await workers.run(lambda: None)
+
+    asyncio.run(fail())
+    assert len(done) < 10
+    workers.close()
+
+
+def test_cancelled_work_waits_no_longer(held: threading.Event) -> None:
+    workers = WorkerThreads(1, 1)
+
+    async def cancel() -> str:
+        running = begin(workers, HEAVY, held.wait)
+        waiting = begin(workers, HEAVY, held.wait)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.sleep(0.01)
+        assert workers.in_progress == 1
+        last = begin(workers, HEAVY, lambda: "done")
+        await asyncio.sleep(0)
+        held.set()
+        await running
+        return str(await last)
+
+    assert asyncio.run(cancel()) == "done"
+    workers.close()
+
+
+@pytest.mark.parametrize(
+    ("size", "page", "facets", "characters", "cost"),
+    [
+        (20, 1, 10, 30, 1),
+        (1_000, 1, 0, 0, 1 + 1_000 // 50),
+        (1_000, 100, 0, 0, 1 + (1_000 // 50 + 100_000 // 5_000)),
+        (0, 1, 50, 10_000, 1 + (50 // 25 + 10_000 // 1_000)),
+    ],
+)
+def test_large_search_counts_as_several(size: int, page: int, facets: int, characters: int, cost: int) -> None:
+    assert search_cost(hits=size, page=page, facets=facets, characters=characters) == cost
