@@ -36,7 +36,7 @@ from retrieval.records import (
 
 if TYPE_CHECKING:
     from service.curation.relevance import Relevance, Signal, TypoTolerance
-    from service.curation.rules import Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When
+    from service.curation.rules import Boost, Bury, Data, Hide, Match, Pin, Redirect, Restrict, Rule, When
     from service.engine.engine import SearchEngine
     from service.engine.request import SearchRequest
 
@@ -47,6 +47,7 @@ __all__ = [
     "Candidate",
     "ChangeError",
     "Contribution",
+    "Data",
     "EncoderError",
     "Event",
     "EventError",
@@ -84,7 +85,7 @@ __all__ = [
 
 
 _RELEVANCE = ("Relevance", "Signal", "TypoTolerance")
-_RULES = ("Boost", "Bury", "Hide", "Match", "Pin", "Redirect", "Restrict", "Rule", "When")
+_RULES = ("Boost", "Bury", "Data", "Hide", "Match", "Pin", "Redirect", "Restrict", "Rule", "When")
 
 
 def __getattr__(name: str) -> object:

@@ -268,6 +268,8 @@ class Page:
     """The ids of the merchandising rules that matched, in order of precedence."""
     redirect: str = ""
     """The page that a rule redirects to; hits are present all the same."""
+    data: tuple[Mapping[str, object], ...] = ()
+    """The objects that merchandising rules add."""
     product_type: str = ""
     """The type of all hits, where an order other than relevance left out products of other types; empty where it did
     not."""

@@ -30,6 +30,7 @@ from service.curation.rules import (
     Boost,
     Bury,
     Classify,
+    Data,
     Hide,
     Match,
     Pin,
@@ -160,6 +161,8 @@ def _when_text(when: When) -> str:
     parts = [condition]
     if when.filters:
         parts.append(f"within {when.filters}")
+    if when.contexts:
+        parts.append(f"in {' or '.join(when.contexts)}")
     if when.starts:
         parts.append(f"from {when.starts:%Y-%m-%d %H:%M %Z}")
     if when.ends:
@@ -181,6 +184,8 @@ def _action_text(action: Action) -> str:
             return f"only {filters}"
         case Redirect(url):
             return f"redirect to {url}"
+        case Data(values):
+            return f"data {', '.join(values)}"
         case Classify(name, products, filters):
             return f"type {name} for {' and '.join(part for part in (_products_text(products), filters) if part)}"
 

@@ -48,6 +48,17 @@ class RankingOptions:
     advanced_syntax: Annotated[
         bool, Option("--advanced-syntax", help='Read a "phrase in quotes" and a -word to leave out in the query.')
     ] = False
+    contexts: Annotated[
+        list[str] | None, Option("--context", help="A context that rules may be about. Repeatable.", metavar="NAME")
+    ] = None
+    optional_filters: Annotated[
+        list[str] | None,
+        Option(
+            "--optional-filter",
+            help="Hits that pass it come first; with a minus in front, last. Repeatable.",
+            metavar="FILTER",
+        ),
+    ] = None
     sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
     all_types: Annotated[
         bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
@@ -94,8 +105,8 @@ def search(
     with open_engine(index, settings) as engine:
         reads = engine.reads_history or not past
         show_notices(unknown_products_warning(engine.snapshot, past) if reads else (UNREAD,))
-        given = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | asdict(which) | asdict(how)
-        given["search_fields"] = how.search_fields or ()
+        options = {name: value for name, value in (asdict(which) | asdict(how)).items() if value is not None}
+        given = {"correct": not no_correct, "rules": not no_rules, "prefix": prefix} | options
         found = engine.search(SearchRequest(query, facets=facets or (), history=past, **given))
     emit(found, show_page, query, how.explain)
 

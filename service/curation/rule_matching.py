@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
@@ -13,7 +13,7 @@ from retrieval.filters.conditions import AllOf, Condition, NotThat, all_of
 from retrieval.filters.parser import parse_filter
 from retrieval.filters.schema import FieldCatalog, fold_value
 from retrieval.text.analysis import AnalyzedText, Analyzer
-from service.curation.rules import Action, Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule
+from service.curation.rules import Action, Boost, Bury, Classify, Data, Hide, Match, Pin, Redirect, Restrict, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,7 @@ class Effect:
     excluded_by: tuple[str, ...] = ()
     """The rules that `where` is of."""
     types: tuple[GivenType, ...] = ()
+    data: tuple[Mapping[str, object], ...] = ()
 
     def condition(self, filters: Condition | None) -> Condition | None:
         """`where` together with the shopper's filter."""
@@ -85,9 +86,11 @@ class _CompiledRule:
     """Conditions that must be parts of the request's filter."""
     effect: Effect
 
-    def holds(self, terms: frozenset[str], parts: frozenset[Condition], now: float) -> bool:
-        """Whether the rule matches a query of these terms with a filter of these parts."""
+    def holds(self, terms: frozenset[str], parts: frozenset[Condition], contexts: Collection[str], now: float) -> bool:
+        """Whether the rule matches a query of these terms with a filter of these parts, in these contexts."""
         when = self.rule.when
+        if when.contexts and not set(when.contexts) & set(contexts):
+            return False
         has_begun = when.starts is None or when.starts.timestamp() <= now
         has_ended = when.ends is not None and when.ends.timestamp() <= now
         return has_begun and not has_ended and self.terms <= terms and self.within <= parts
@@ -143,12 +146,14 @@ class CompiledRules:
             reasons.append(f"{more:,} more rules are passed over; shelfwise rules list names them")
         return (*reasons, self._crowd) if self._crowd else tuple(reasons)
 
-    def effect(self, texts: Sequence[AnalyzedText], filters: Condition | None, now: float) -> Effect:
-        """The effect of all rules that match one of these texts (as typed, and as corrected) under this filter at a
-        time in seconds since 1970."""
+    def effect(
+        self, texts: Sequence[AnalyzedText], filters: Condition | None, now: float, contexts: Sequence[str] = ()
+    ) -> Effect:
+        """The effect of all rules that match one of these texts (as typed, and as corrected) under this filter in these
+        contexts, at a time in seconds since 1970."""
         parts = _parts(filters)
         distinct = {each.text: each for each in texts}.values()
-        matching = {each.rule.id: each for text in distinct for each in self._matching(text, parts, now)}
+        matching = {each.rule.id: each for text in distinct for each in self._matching(text, parts, contexts, now)}
         if not matching:
             return NOTHING
         ordered = sorted(matching.values(), key=lambda each: (-each.rule.priority, each.rule.id))
@@ -160,7 +165,9 @@ class CompiledRules:
             )
         return replace(found, lifts=found.lifts[:MOST_LIFTS])
 
-    def _matching(self, text: AnalyzedText, parts: frozenset[Condition], now: float) -> Iterator[_CompiledRule]:
+    def _matching(
+        self, text: AnalyzedText, parts: frozenset[Condition], contexts: Sequence[str], now: float
+    ) -> Iterator[_CompiledRule]:
         terms = text.terms if self._by_term else frozenset[str]()
         found = chain(
             self._always,
@@ -168,7 +175,7 @@ class CompiledRules:
             chain.from_iterable(self._by_term.get(term, ()) for term in terms),
             chain.from_iterable(self._by_part.get(part, ()) for part in parts),
         )
-        return (each for each in found if each.holds(terms, parts, now))
+        return (each for each in found if each.holds(terms, parts, contexts, now))
 
 
 def _compile(rule: Rule, catalog: FieldCatalog, analyzer: Analyzer) -> _CompiledRule:
@@ -208,6 +215,8 @@ def _effect(rule: Rule, number: int, action: Action, catalog: FieldCatalog) -> E
             return Effect(rules, where=() if only is None else (only,), excluded_by=rules)
         case Redirect(url):
             return Effect(rules, redirect=url)
+        case Data(values):
+            return Effect(rules, data=(values,))
 
 
 def _condition(rule: Rule, place: str, filters: str, catalog: FieldCatalog) -> Condition | None:
@@ -241,4 +250,5 @@ def _together(effects: Sequence[Effect]) -> Effect:
         next((effect.redirect for effect in effects if effect.redirect), ""),
         tuple(dict.fromkeys(rule for effect in effects for rule in effect.excluded_by)),
         tuple(chain.from_iterable(effect.types for effect in effects)),
+        tuple(chain.from_iterable(effect.data for effect in effects)),
     )

@@ -44,6 +44,8 @@ class When:
     """The first moment, with its zone; None for always before."""
     ends: datetime | None = None
     """The first moment after, with its zone; None for always after."""
+    contexts: tuple[str, ...] = ()
+    """The request must have one of these contexts, such as "mobile"; empty for all requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,13 @@ class Redirect:
 
 
 @dataclass(frozen=True, slots=True)
+class Data:
+    """Adds an object of the store's own to the page, such as a banner; pages show it as they like."""
+
+    values: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
 class Classify:
     """Gives a type to products in all searches: to those of these ids, and those that an expression lets through."""
 
@@ -107,7 +116,7 @@ class Classify:
     filters: str = ""
 
 
-Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Classify
+Action = Pin | Boost | Bury | Hide | Restrict | Redirect | Data | Classify
 
 KINDS: Mapping[str, type[Action]] = {each.__name__.lower(): each for each in get_args(Action)}
 """The actions by their names in JSON and TOML."""
@@ -246,6 +255,10 @@ LONGEST_FILTER = 2_000
 LONGEST_PRODUCT = 256
 LONGEST_URL = 2_000
 LONGEST_TYPE = 100
+MOST_CONTEXTS = 20
+LONGEST_CONTEXT = 100
+LONGEST_DATA = 10_000
+"""Bytes of JSON."""
 HIGHEST_PRIORITY = 1_000_000
 
 
@@ -292,6 +305,9 @@ def _check_when(place: str, when: When) -> None:
         if not when.query.strip():
             wrong = f"is {when.match}, and when.query is missing; a rule for every search has match any"
         raise RuleError(f"{place}when.match: {wrong}", field="match")
+    _check_number(f"{place}when.contexts: their number", len(when.contexts), 0, MOST_CONTEXTS)
+    for number, context in enumerate(when.contexts):
+        check_text(f"{place}when.contexts[{number}]", context, LONGEST_CONTEXT, RuleError, must=True)
     for name, moment in (("starts", when.starts), ("ends", when.ends)):
         if moment is not None and moment.tzinfo is None:
             raise RuleError(f"{place}when.{name}: has no zone; write it as 2026-11-27T00:00:00+01:00", field=name)
@@ -320,6 +336,8 @@ def _check_action(place: str, action: Action) -> None:
             _check_filter(f"{place}filters", filters, must=True)
         case Redirect(url):
             _check_url(f"{place}url", url)
+        case Data(values):
+            _check_number(f"{place}values: the bytes of their JSON", len(msgspec.json.encode(values)), 3, LONGEST_DATA)
 
 
 def _check_products(place: str, products: tuple[str, ...]) -> None:

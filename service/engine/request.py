@@ -24,11 +24,15 @@ MAX_DEPTH = 100_000
 MAX_FACETS = 50
 MAX_SEARCH_FIELDS = 20
 MAX_PHRASES = 20
+MAX_CONTEXTS = 20
+MAX_OPTIONAL_FILTERS = 20
 _LISTS = {
     "facets": ("field names", MAX_FACETS),
     "search_fields": ("field names", MAX_SEARCH_FIELDS),
     "phrases": ("texts", MAX_PHRASES),
     "excluded": ("texts", MAX_PHRASES),
+    "contexts": ("texts", MAX_CONTEXTS),
+    "optional_filters": ("filters", MAX_OPTIONAL_FILTERS),
 }
 """The fields that are lists of texts: what each has, and how many."""
 FACET_VALUES = 100
@@ -60,6 +64,8 @@ class SearchOptions(TypedDict, total=False):
     advanced_syntax: bool
     phrases: Sequence[str]
     excluded: Sequence[str]
+    contexts: Sequence[str]
+    optional_filters: Sequence[str]
     rules: bool | Sequence[Rule]
     ranker: str
     facet_values: int
@@ -113,6 +119,11 @@ class SearchRequest:
     """Phrases that hits must have."""
     excluded: Sequence[str] = ()
     """Words and phrases that no hit may have."""
+    contexts: Sequence[str] = ()
+    """Contexts that rules may be about, such as "mobile"."""
+    optional_filters: Sequence[str] = ()
+    """Filter expressions that order hits: those that pass come before others, or, with a "-" before the expression,
+    behind them. Several add up."""
     rules: bool | Sequence[Rule] = True
     """Whether the store's merchandising rules apply, or the rules that apply instead."""
     ranker: str = ""

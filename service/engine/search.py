@@ -22,7 +22,7 @@ from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page, Product
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
-from service.curation.rule_matching import NOTHING, CompiledRules, Effect, Lift
+from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
 from service.engine.candidates import (
     FILTERED_DEPTH,
     HEAD,
@@ -37,6 +37,8 @@ from service.engine.request import MAX_FACET_VALUES, SearchRequest
 from service.engine.snapshot import Products, Snapshot
 from service.engine.spelling import Completion
 
+_OPTIONAL = 5.0
+"""Strength of an optional filter, in standard deviations of the scores of the best hits."""
 EXPLANATION = "explanation"
 """In `Page.degraded` where a ranker could not explain its scores."""
 
@@ -64,11 +66,18 @@ class PinnedRow:
 class RuleArranger:
     """Applies the pins and lifts, the groups and the diversity of one search."""
 
-    def __init__(self, effect: Effect, products: Products, keyword: KeywordIndex, diversity: Diversity | None) -> None:
-        self._lifts = effect.lifts
+    def __init__(
+        self,
+        pins: Sequence[PinnedProduct],
+        lifts: Sequence[Lift],
+        products: Products,
+        keyword: KeywordIndex,
+        diversity: Diversity | None,
+    ) -> None:
+        self._lifts = lifts
         self._keyword = keyword
         self._diversity = diversity
-        rows = [(products.row_of(pin.product), pin) for pin in effect.pins]
+        rows = [(products.row_of(pin.product), pin) for pin in pins]
         self._pins = [PinnedRow(row, pin.position, pin.rule) for row, pin in rows if row is not None]
 
     @property
@@ -198,9 +207,10 @@ class Search:
         # The text first, also where it is empty.
         distinct = dict.fromkeys((text, *filter(None, (request.text, typed))))
         texts = [snapshot.analyzer.analyze(each) for each in distinct]
-        self._effect = rules.effect(texts, where, time.time()) if rules else NOTHING
+        self._effect = rules.effect(texts, where, time.time(), request.contexts) if rules else NOTHING
         spread = self._spread if request.diversity else None
-        self._arranging = RuleArranger(self._effect, snapshot.products, snapshot.keyword, spread)
+        lifts = (*self._effect.lifts, *(_optional(snapshot, each) for each in request.optional_filters))
+        self._arranging = RuleArranger(self._effect.pins, lifts, snapshot.products, snapshot.keyword, spread)
         self._group = self._grouped_by(request.group)
         begun = [
             BegunQuery(each.text, groups, each.share, preferences(each.text).product)
@@ -415,6 +425,7 @@ class Search:
             ranking.nothing_fits if ranking else False,
             rules=self._effect.rules,
             redirect=self._effect.redirect,
+            data=self._effect.data,
             product_type=ranking.product_type if ranking else "",
             preferred=ranking.preferred if ranking else (),
         )
@@ -432,6 +443,15 @@ def nearest_to(
     nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
     kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
     return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
+
+
+def _optional(snapshot: Snapshot, expression: str) -> Lift:
+    """The lift of an optional filter, further than the scores of hits usually differ."""
+    sign = -1.0 if expression.startswith("-") else 1.0
+    wanted = condition_of(snapshot, expression.removeprefix("-"))
+    if wanted is None:
+        raise QueryError("optional_filters has an empty filter; write such as brand = Bosch")
+    return Lift(wanted, sign * _OPTIONAL, "")
 
 
 def condition_of(snapshot: Snapshot, filters: str) -> Condition | None:

@@ -17,7 +17,7 @@ from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
-from service.engine.request import MAX_FACETS, MAX_SEARCH_FIELDS, MAX_SIZE, MAX_TEXT
+from service.engine.request import MAX_CONTEXTS, MAX_FACETS, MAX_OPTIONAL_FILTERS, MAX_SEARCH_FIELDS, MAX_SIZE, MAX_TEXT
 from service.http.errors import ErrorResponse
 
 MOST_SEARCHES = 20
@@ -73,6 +73,15 @@ class SearchParameters(RequestBody):
     prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
     advanced_syntax: bool = Field(
         False, description='Read operators in q: a "phrase in quotes" must be met, a -word must not.'
+    )
+    contexts: list[Name] = Field(
+        [], max_length=MAX_CONTEXTS, description="Contexts that rules may be about.", examples=[["mobile"]]
+    )
+    optional_filters: list[str] = Field(
+        [],
+        max_length=MAX_OPTIONAL_FILTERS,
+        description="Filters: hits that pass come before others; each counts, one with a minus in front moves down.",
+        examples=[["brand = Bosch", "-availability = out_of_stock"]],
     )
     shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
@@ -286,6 +295,8 @@ class SearchResponse:
     """The merchandising rules that were applied."""
     redirect: str
     """A page to show instead, if a rule names one."""
+    data: tuple[Mapping[str, Any], ...]
+    """Objects of the store's own that rules add."""
     product_type: str
     """The type of all hits, if the sort left out products of other types."""
     version: str

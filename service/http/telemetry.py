@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,57 @@ if TYPE_CHECKING:
     from service.http.otlp import RequestSpan
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_WITHOUT_EFFECT = frozenset(
+    [
+        "advancedSyntaxFeatures",
+        "allowTyposOnNumericTokens",
+        "alternativesAsExact",
+        "analyticsTags",
+        "aroundLatLng",
+        "aroundLatLngViaIP",
+        "aroundPrecision",
+        "aroundRadius",
+        "attributeCriteriaComputedByMinProximity",
+        "customRanking",
+        "decompoundQuery",
+        "disableExactOnAttributes",
+        "disableTypoToleranceOnAttributes",
+        "enableABTest",
+        "enablePersonalization",
+        "enableReRanking",
+        "exactOnSingleWordQuery",
+        "explain",
+        "facetingAfterDistinct",
+        "ignorePlurals",
+        "insideBoundingBox",
+        "insidePolygon",
+        "keepDiacriticsOnCharacters",
+        "minProximity",
+        "minWordSizefor1Typo",
+        "minWordSizefor2Typos",
+        "minimumAroundRadius",
+        "mode",
+        "naturalLanguages",
+        "optionalWords",
+        "percentileComputation",
+        "personalizationImpact",
+        "queryLanguages",
+        "ranking",
+        "relevancyStrictness",
+        "removeStopWords",
+        "removeWordsIfNoResults",
+        "renderingContent",
+        "replaceSynonymsInHighlight",
+        "responseFields",
+        "restrictHighlightAndSnippetArrays",
+        "semanticSearch",
+        "similarQuery",
+        "sortFacetValuesBy",
+        "sumOrFiltersScores",
+        "synonyms",
+    ]
+)
+"""Parameters of the protocol that are counted by name."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 REQUESTS = Counter("shelfwise_http_requests", "HTTP requests", ["route", "method", "status"])
@@ -22,6 +74,9 @@ STAGE_SECONDS = Histogram(
     "shelfwise_stage_duration_seconds", "Duration of each stage of a search", ["stage"], buckets=_SECONDS
 )
 SEARCHES = Counter("shelfwise_searches", "Searches by outcome", ["outcome"])
+IGNORED = Counter(
+    "shelfwise_ignored_parameters", "Parameters of InstantSearch requests that have no effect", ["parameter"]
+)
 CONNECTIONS_CLOSED = Counter("shelfwise_connections_closed", "Connections closed by the server, by reason", ["reason"])
 
 for _outcome in ("answered", "nothing", "degraded"):
@@ -39,6 +94,12 @@ def record_search(page: Page) -> None:
     SEARCHES.labels("degraded" if page.degraded else "answered" if page.total else "nothing").inc()
     if trace := CURRENT_TRACE.get():
         trace.add_stages(page.timings)
+
+
+def record_ignored(parameters: Iterable[str]) -> None:
+    """Counts parameters without an effect by name; names that the protocol does not have are counted together."""
+    for name in parameters:
+        IGNORED.labels(name if name in _WITHOUT_EFFECT else "other").inc()
 
 
 def record_request(scope: Scope, status: int, seconds: float) -> None:

@@ -19,6 +19,7 @@ from retrieval.errors import FilterError, QueryError
 from retrieval.filters.ast import And, Comparison, Filter, Not, Operator, Or, Value, format_filter
 from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
+from service.engine.request import MAX_OPTIONAL_FILTERS
 from service.instantsearch.request import AnyOf, Refinements
 
 _NUMERIC = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
@@ -31,6 +32,7 @@ _OPERATOR = re.compile(rf"\s*({_COMPARISON.pattern})")
 _NUMBER = re.compile(rf"\s*({_NUMERIC})(?![^\s()])", re.ASCII)
 _TO = re.compile(r"\s+TO\s+")
 _SCORE = re.compile(r"\s*<score=\d+>", re.ASCII)
+_SCORED = re.compile(r"<score=(\d{1,9})>\Z", re.ASCII)
 _OPEN, _CLOSE, _COLON = (re.compile(rf"\s*{re.escape(sign)}") for sign in "():")
 _AND, _OR, _NOT = (re.compile(rf"\s*{keyword}(?=[\s(\"']|\Z)") for keyword in ("AND", "OR", "NOT"))
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -221,6 +223,15 @@ class FilterTranslator:
         tree = self.tree(refinements)
         return "" if tree is None else format_filter(tree)
 
+    def optional(self, groups: Iterable[AnyOf]) -> list[str]:
+        """The expression of each group of optional filters, as often as its score (`brand:Bosch<score=2>`) says."""
+        found = []
+        for group in groups:
+            scores = [int(each[1]) for text in group if (each := _SCORED.search(text))]
+            parts = [self._facet(_SCORED.sub("", text)) for text in group]
+            found += [format_filter(_join(parts, Or))] * min(max(scores, default=1), MAX_OPTIONAL_FILTERS)
+        return found
+
     def tree(self, refinements: Refinements) -> Filter | None:
         """The same as a tree; None without refinements."""
         parts = [
@@ -256,7 +267,7 @@ class FilterTranslator:
     def _facet(self, text: str) -> Filter:
         name, colon, value = text.partition(":")
         if not colon or not name.strip():
-            raise QueryError(f"facetFilters: {text[:60]!r} must be an attribute and a value, such as 'brand:Bosch'")
+            raise QueryError(f"filters: {text[:60]!r} must be an attribute and a value, such as 'brand:Bosch'")
         if value.startswith("-"):
             return Not(self.equal(name.strip(), value[1:]))
         return self.equal(name.strip(), value[1:] if value.startswith("\\-") else value)

@@ -30,20 +30,23 @@ MOST_NAMES = 200
 MOST_NAME = 500
 """Characters of an index name, or of the text typed to find a facet value."""
 EVERYTHING = ("*",)
-_PAGING = ("query", "queryType", "advancedSyntax", "page", "hitsPerPage", "offset", "length")
+_PAGING = ("query", "queryType", "advancedSyntax", "typoTolerance", "page", "hitsPerPage", "offset", "length")
 _FACETS = ("facets", "maxValuesPerFacet")
 _FILTERING = ("facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes")
 _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippet")
-_MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText")
+_MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText", "getRankingInfo")
+_RULES = ("enableRules", "ruleContexts", "optionalFilters")
 _GROUPING = ("distinct", "attributeForDistinct")
 _RECORDING = ("clickAnalytics", "analytics", "userToken")
-COUNTING = frozenset((*_PAGING, *_FACETS, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
-"""The parameters that have an effect; others are ignored."""
+COUNTING = frozenset((*_PAGING, *_FACETS, *_RULES, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
+"""The parameters that have an effect; answers name the others."""
+_ADDRESSING = ("params", "indexName", "index", "type", "apiKey", "facet", "facetQuery", "maxFacetHits")
 _MOST_PAIRS = 1_000
 _MOST_FILTER = 1_000
 _MOST_TEXT = 10_000
 _MOST_TAG = 100
 _MOST_TOKEN = 200
+_MOST_IGNORED = 20
 _QUERY_TYPES = ("prefixLast", "prefixAll", "prefixNone")
 """Words before the last are whole in each."""
 _PLAIN = Marks()
@@ -61,6 +64,8 @@ class Hooks:
     """Completes typed text, with at most so many queries."""
     on_page: Callable[[Page], None]
     """Called with each page that the engine returned."""
+    on_ignored: Callable[[Sequence[str]], None]
+    """Called with the parameters of a search that have no effect."""
     run_experiments: Callable[[ShopperSearch], MarkedPage] | None
     """Searches with the variant of the running experiments; None if none runs."""
     record_impressions: Callable[[str, str, Page, str], None]
@@ -256,12 +261,19 @@ class ProtocolSearch:
     """Of each facet."""
     refinements: Refinements = Refinements()
     view: RecordView = RecordView()
+    optional: tuple[AnyOf, ...] = ()
+    """Filters that order the hits."""
+    contexts: tuple[str, ...] = ()
+    has_rules: bool = True
+    has_ranking: bool = False
+    """Whether hits say how they were ranked."""
     searched: tuple[str, ...] = ()
     """The attributes that must have the query's words; empty for all."""
     distinct: str | None = None
     """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
     is_prefix: bool = True
     """Whether the last word may still be being typed, as the protocol has it by default."""
+    may_correct: bool = True
     has_operators: bool = False
     """Whether the query may have phrases in quotes and words with a minus."""
     wants_query_id: bool = False
@@ -286,9 +298,14 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         most_values=integer(payload, "maxValuesPerFacet", 100, 1, MAX_FACET_VALUES),
         refinements=parse_refinements(payload),
         view=_parse_view(payload),
+        optional=all_of_any(payload, "optionalFilters"),
+        contexts=names(payload, "ruleContexts"),
+        has_rules=flag(payload, "enableRules", default=True),
+        has_ranking=flag(payload, "getRankingInfo", default=False),
         searched=names(payload, "restrictSearchableAttributes"),
         distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
         is_prefix=_is_prefix(payload),
+        may_correct=payload.get("typoTolerance") in ("min", "strict") or flag(payload, "typoTolerance", default=True),
         has_operators=flag(payload, "advancedSyntax", default=False),
         wants_query_id=flag(payload, "clickAnalytics", default=False),
         is_recorded=flag(payload, "analytics", default=True),
@@ -304,6 +321,12 @@ def parse_refinements(payload: JsonObject) -> Refinements:
         all_of_any(payload, "tagFilters"),
         text(payload, "filters"),
     )
+
+
+def ignored_parameters(payload: JsonObject) -> list[str]:
+    """The names of parameters that have no effect, at most 20 of them."""
+    unknown = (name[:MOST_NAME] for name, value in payload.items() if value is not None)
+    return sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MOST_IGNORED]
 
 
 def _is_prefix(payload: JsonObject) -> bool:

@@ -164,6 +164,10 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     """A note on failed stages, on a query that nothing fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
     """Where there is no hit: the nearest products that pass the filters."""
+    user_data: list[Mapping[str, object]] | UnsetType = UNSET
+    """The objects that merchandising rules add."""
+    ignored_parameters: list[str] | UnsetType = UNSET
+    """The parameters of the request that have no effect."""
 
 
 class BrowseResult(Struct, frozen=True, rename="camel"):

@@ -16,7 +16,7 @@ from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext
 from service.http.limits import check_batch_hits, search_cost
 from service.http.schemas import json_response
-from service.http.telemetry import record_search
+from service.http.telemetry import record_ignored, record_search
 from service.instantsearch.access import BODY, Index, ObjectId, Payload, permit_of, protocol_of, protocol_router
 from service.instantsearch.events import parse_events
 from service.instantsearch.recommend import Recommender
@@ -71,6 +71,7 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
         narrow=lambda filters: combine_filters((*permit.filters, filters)),
         suggest=lambda typed, size: context.suggest(permit, typed, size),
         on_page=record_search,
+        on_ignored=record_ignored,
         run_experiments=run_experiments if running.documents and not is_private else None,
         record_impressions=record_impressions,
         show=partial(context.shown, permit),

@@ -33,6 +33,7 @@ from service.instantsearch.request import (
     Hooks,
     JsonObject,
     ProtocolSearch,
+    ignored_parameters,
     integer,
     is_suggestions_index,
     merge_params,
@@ -137,9 +138,13 @@ class SearchBatch:
             search_fields=self._searched_fields(search),
             sort=parse_sort(index, self._fields),
             facet_values=facets.values,
+            optional_filters=self._filters.optional(search.optional),
             group=self._group(search),
             prefix=search.is_prefix,
             advanced_syntax=search.has_operators,
+            correct=search.may_correct,
+            rules=search.has_rules,
+            contexts=search.contexts,
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -149,6 +154,9 @@ class SearchBatch:
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
         result = _result(payload, index, search, page, records, facets, started)
+        if ignored := ignored_parameters(payload):
+            self._hooks.on_ignored(ignored)
+            result = structs.replace(result, ignored_parameters=ignored)
         if page.nearest:
             result = structs.replace(result, nearest=self._records(page.nearest, page, search))
         return structs.replace(result, query_id=query_id) if search.wants_query_id else result
@@ -173,6 +181,9 @@ class SearchBatch:
             group=self._group(search),
             prefix=search.is_prefix,
             advanced_syntax=search.has_operators,
+            correct=search.may_correct,
+            rules=search.has_rules,
+            contexts=search.contexts,
         )
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
@@ -240,6 +251,9 @@ class SearchBatch:
         for hit in hits:
             record = view_record(product_record(self._hooks.show(hit.product)), search.view, matcher)
             groups = {"_distinctSeqID": 0, "_groupSize": hit.group_size, "_siblings": list(hit.siblings)}
+            if search.has_ranking:
+                stages = {name: {"rank": each.rank, "score": each.score} for name, each in hit.stages.items()}
+                record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule}
             records.append(record if search.distinct is None else {**record, **groups})
         return records
 
@@ -297,6 +311,7 @@ def _result(
         rendering,
         elapsed_ms(started),
         message=_message(page) or UNSET,
+        user_data=list(page.data) or UNSET,
     )
 
 

@@ -127,6 +127,8 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         correct=body.correct,
         prefix=body.prefix,
         advanced_syntax=body.advanced_syntax,
+        contexts=body.contexts,
+        optional_filters=body.optional_filters,
         group=body.group,
         diversity=body.diversity,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
@@ -154,6 +156,8 @@ def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> 
             fields.resolve(name)
         for name in body.search_fields:
             fields.resolve_searched(name)
+        for expression in body.optional_filters:
+            context.narrow(permit, expression.removeprefix("-"))
         if body.sort:
             fields.resolve_sortable(body.sort.removeprefix("-"))
     return HighlightedFields.of(body.highlight, fields, body.highlight_words)

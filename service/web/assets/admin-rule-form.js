@@ -12,6 +12,7 @@ const KINDS = {
   hide: { name: "Hide", fields: { products: "Ids, with commas", filters: "What this lets through" } },
   restrict: { name: "Show only", fields: { filters: "What this lets through" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
+  data: { name: "Data for the page", fields: { values: "An object as JSON" } },
   classify: { name: "Give a type", fields: { type: "Type", products: "Ids, with commas", filters: "What this lets through" } },
 };
 const NUMBERS = new Set(["position", "strength"]);
@@ -30,6 +31,7 @@ function formOf(rule) {
   const match = field("When the query", { value: when.match || "any" }, MATCHES);
   const query = field("Query", { value: when.query });
   const filters = field("And the shopper's filter has", { value: when.filters, placeholder: 'category = "Tools"' });
+  const contexts = field("In one of the contexts", { value: (when.contexts || []).join(", "), placeholder: "mobile, newsletter" });
   const starts = field("From (with its zone)", { value: when.starts, placeholder: "2030-01-31T00:00:00Z" });
   const ends = field("Until", { value: when.ends, placeholder: "2030-02-28T00:00:00Z" });
   const actions = [];
@@ -45,13 +47,15 @@ function formOf(rule) {
   (rule.actions || []).forEach(add);
   const kind = field("One more action", {}, Object.entries(KINDS).map(([value, { name: text }]) => [value, text]));
   const line = (...parts) => el("div", { class: "line" }, parts.map((part) => part.element || part));
-  const element = el("div", { class: "rule" }, line(id, name, priority, isOn), line(match, query, filters), line(starts, ends), list,
+  const element = el("div", { class: "rule" }, line(id, name, priority, isOn), line(match, query, filters), line(contexts, starts, ends), list,
     line(kind, button("Add", () => add({ kind: kind.input.value }))));
   return {
     element,
     value() {
       const conditions = { match: match.input.value, ...filled({ query, filters, starts, ends }) };
       if (conditions.match === "any") delete conditions.query;
+      const named = contexts.input.value.split(",").map((each) => each.trim()).filter(Boolean);
+      if (named.length) conditions.contexts = named;
       return {
         ...rule, id: id.input.value.trim(), ...filled({ name }), priority: Math.round(priority.input.valueAsNumber) || 0,
         enabled: isOn.input.checked, when: conditions, actions: actions.map((action) => action.value()),
@@ -68,7 +72,7 @@ function filled(fields) {
 function actionOf(action, remove) {
   const { name, fields } = KINDS[action.kind] || { name: action.kind, fields: {} };
   const inputs = Object.entries(fields).map(([key, label]) => {
-    const value = Array.isArray(action[key]) ? action[key].join(", ") : action[key];
+    const value = Array.isArray(action[key]) ? action[key].join(", ") : key === "values" ? JSON.stringify(action[key]) : action[key];
     const type = NUMBERS.has(key) ? { type: "number", step: key === "strength" ? "any" : 1, min: key === "strength" ? 0 : 1, placeholder: 1 } : {};
     return [key, field(label, { value, wide: !NUMBERS.has(key), ...type })];
   });
@@ -80,9 +84,19 @@ function actionOf(action, remove) {
         const text = input.value.trim();
         if (!text) continue;
         if (NUMBERS.has(key)) made[key] = Number(text);
+        else if (key === "values") made[key] = objectOf(text);
         else made[key] = key === "products" ? text.split(/[,\s]+/).filter(Boolean) : text;
       }
       return made;
     },
   };
+}
+
+/** The object of a JSON text; the text itself where it is none, which the service refuses by the field's name. */
+function objectOf(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
 }

@@ -62,7 +62,7 @@ export function rulesPart() {
 }
 
 function whenOf({ when = {}, enabled }) {
-  const parts = [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`];
+  const parts = [when.query ? `${when.match} “${when.query}”` : "any query", when.filters, when.contexts && `in ${when.contexts.join(" or ")}`, when.starts && `from ${moment(when.starts)}`, when.ends && `until ${moment(when.ends)}`];
   return (enabled === false ? "off; " : "") + parts.filter(Boolean).join("; ");
 }
 

@@ -27,6 +27,7 @@ from service.curation.rules import (
     Boost,
     Bury,
     Classify,
+    Data,
     Hide,
     Match,
     Pin,
@@ -49,10 +50,11 @@ ACTIONS = (
     | st.builds(Hide, st.lists(IDS).map(tuple), IDS)
     | st.builds(Restrict, IDS)
     | st.builds(Redirect, IDS)
+    | st.builds(Data, st.dictionaries(IDS, st.none() | IDS | st.lists(st.integers(-9, 9))))
     | st.builds(Classify, IDS, st.lists(IDS).map(tuple), IDS)
 )
 MOMENTS = st.none() | st.datetimes(timezones=st.just(UTC))
-WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS)
+WHENS = st.builds(When, IDS, st.sampled_from(Match), IDS, MOMENTS, MOMENTS, st.lists(IDS).map(tuple))
 RULES = st.builds(Rule, IDS, st.lists(ACTIONS, max_size=4).map(tuple), WHENS, IDS, st.integers(-9, 9), st.booleans())
 NAMES = st.sampled_from(["id", "when", "actions", "kind", "rules", "products"]) | st.text()
 DOCUMENTS = st.recursive(
@@ -179,6 +181,8 @@ def test_valid_rule_is_unchanged() -> None:
         ({"when": When("drill")}, "when.match: is any, but"),
         ({"when": When("  ", Match.EXACT)}, "when.match: is exact, and when.query is missing"),
         ({"when": When("d" * (LONGEST_QUERY + 1), Match.EXACT)}, "when.query: has 501 characters"),
+        ({"when": When(contexts=("mobile", " "))}, "when.contexts[1]: is empty"),
+        ({"when": When(contexts=("m",) * 21)}, "when.contexts: their number: is 21"),
         ({"when": When(filters="price <")}, "when.filters: column 8"),
         ({"when": When(starts=datetime(2026, 1, 1))}, "when.starts: has no zone"),
         ({"when": When(starts=EVENING, ends=EVENING)}, "when.ends: is not after when.starts"),
@@ -205,6 +209,8 @@ def test_invalid_rule_error_names_the_field(values: dict[str, Any], message: str
         (Bury("price < 10", float("nan")), "strength"),
         (Boost("a" * (LONGEST_FILTER + 1)), "filters: has 2,001 characters"),
         (Hide(), "filters: is empty"),
+        (Data({}), "values: the bytes of their JSON: is 2"),
+        (Data({"banner": "x" * 10_000}), "values: the bytes of their JSON: is 10,013"),
         (Restrict("price ="), "filters: column 8"),
         (Classify("", ("a",)), "type: is empty"),
         (

@@ -29,6 +29,7 @@ from service.curation.rules import (
     Boost,
     Bury,
     Classify,
+    Data,
     Hide,
     Match,
     Pin,
@@ -255,7 +256,7 @@ def found(engine: SearchEngine, query: str, filters: str = "") -> list[str]:
     return ids(engine.search(query, size=ALL, filters=filters, rules=False))
 
 
-def one(*actions: Pin | Boost | Bury | Hide | Restrict | Redirect, when: When = DRILL) -> list[Rule]:
+def one(*actions: Action, when: When = DRILL) -> list[Rule]:
     return [Rule("it", actions, when)]
 
 
@@ -330,6 +331,30 @@ def test_redirect_is_returned_with_the_hits(engine: SearchEngine) -> None:
     assert ids(page) == ids(engine.search("drill", rules=False))
     assert engine.search("mug", rules=one(Redirect("/drills"))).redirect == ""
     assert engine.search("!!!", rules=one(Redirect("/help"), when=When("!!!", Match.EXACT))).redirect == "/help"
+
+
+def test_rule_of_a_context_adds_its_data(engine: SearchEngine) -> None:
+    rules = one(Data({"banner": "New here"}), when=When("drill", Match.CONTAINS, contexts=("mobile", "app")))
+    assert engine.search("cordless drill", rules=rules, contexts=["app"]).data == ({"banner": "New here"},)
+    for contexts in ([], ["web"]):
+        page = engine.search("cordless drill", rules=rules, contexts=contexts)
+        assert (page.data, page.rules) == ((), ())
+
+
+def test_optional_filters_order_hits_and_keep_them(engine: SearchEngine) -> None:
+    plain = engine.search("drill", size=ALL, rules=False)
+    brand = next(hit.product.brand for hit in plain.hits if hit.product.brand != plain.hits[0].product.brand)
+    wanted, other = (
+        engine.search("drill", size=ALL, rules=False, optional_filters=[f"{sign}brand = '{brand}'"])
+        for sign in ("", "-")
+    )
+    assert sorted(ids(wanted)) == sorted(ids(other)) == sorted(ids(plain))
+    assert wanted.hits[0].product.brand == brand != other.hits[0].product.brand
+    assert wanted.hits[0].rule == ""
+    places = [hit.product.brand == brand for hit in other.hits[:20]]
+    assert sum(places) <= sum(hit.product.brand == brand for hit in plain.hits[:20])
+    with pytest.raises(QueryError, match="optional_filters has an empty filter"):
+        engine.search("drill", optional_filters=["-"])
 
 
 def test_rule_for_the_typed_query_applies_after_correction(engine: SearchEngine) -> None:

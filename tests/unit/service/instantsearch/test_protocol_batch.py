@@ -18,6 +18,7 @@ from rerank.sessions.tables import publish
 from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.records import Page
 from retrieval.store.manifest import COVIEWS_FILE, EVENTS_FOLDER
+from service.curation.rules import Data, Match, Rule, When
 from service.engine.candidates import EncodedQuery
 from service.engine.engine import SearchEngine
 from service.engine.spelling import Suggestions
@@ -39,10 +40,12 @@ class HookRecorder:
     def __init__(self, narrowed_by: str = "", tried: Callable[[ShopperSearch], MarkedPage] | None = None) -> None:
         self.pages: list[Page] = []
         self.shown: list[tuple[str, str, int, str]] = []
+        self.ignored: list[str] = []
         self.hooks = Hooks(
             lambda given: combine_filters((narrowed_by, given)),
             lambda _typed, _size: Suggestions(),
             self.pages.append,
+            self.ignored.extend,
             tried,
             lambda query_id, query, page, shopper: self.shown.append((query_id, query, len(page.hits), shopper)),
         )
@@ -148,6 +151,52 @@ def test_operators_are_read_with_advanced_syntax(store: SearchEngine) -> None:
     found = batch.search({**payload, "advancedSyntax": True}, "a")
     assert [hit["objectID"] for hit in found.hits] == ids(page)
     assert found.nb_hits == page.total != batch.search(payload, "a").nb_hits
+
+
+def test_optional_filters_order_hits(store: SearchEngine) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    plain = batch.search({"query": "backpack", "hitsPerPage": 100}, "a")
+    color = next(each["color"] for each in plain.hits if each["color"] != plain.hits[0]["color"])
+    for optional in ([f"color:{color}"], [[f"color:{color}<score=3>", "brand:nosuch"]], f'["color:{color}"]'):
+        found = batch.search({"query": "backpack", "hitsPerPage": 100, "optionalFilters": optional}, "a")
+        assert (found.nb_hits, found.hits[0]["color"]) == (plain.nb_hits, color)
+    found = batch.search({"query": "backpack", "optionalFilters": [f"color:-{plain.hits[0]['color']}"]}, "a")
+    assert found.hits[0]["color"] != plain.hits[0]["color"]
+    with pytest.raises(QueryError, match=r"filters: 'brand' must be an attribute and a value"):
+        batch.search({"query": "backpack", "optionalFilters": ["brand"]}, "a")
+
+
+def test_rules_of_contexts_answer_with_their_data(live: SearchEngine) -> None:
+    values: dict[str, object] = {"banner": {"title": "Drills"}}
+    live.rules.put([Rule("b", (Data(values),), When("drill", Match.CONTAINS, contexts=("app",)))])
+    batch = SearchBatch(live, HookRecorder().hooks)
+    assert batch.search({"query": "drill", "ruleContexts": ["app", "web"]}, "a").user_data == [values]
+    assert batch.search({"query": "drill", "ruleContexts": ["web"]}, "a").user_data is UNSET
+    assert batch.search({"query": "drill", "ruleContexts": "app", "enableRules": False}, "a").user_data is UNSET
+
+
+def test_parameters_without_effect_are_named(store: SearchEngine) -> None:
+    recorder = HookRecorder()
+    batch = SearchBatch(store, recorder.hooks)
+    found = batch.search({"query": "drill", "params": "enablePersonalization=true&page=0", "ranking": ["x"]}, "a")
+    assert found.ignored_parameters == recorder.ignored == ["enablePersonalization", "ranking"]
+    assert batch.search({"query": "drill", "indexName": "a", "ranking": None}, "a").ignored_parameters is UNSET
+
+
+def test_hits_say_how_they_were_ranked(store: SearchEngine) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    found = batch.search({"query": "drill", "getRankingInfo": True, "queryType": "prefixNone"}, "a")
+    first = store.search("drill").hits[0]
+    info = found.hits[0]["_rankingInfo"]
+    bm25 = first.stages["bm25"]
+    assert (info["score"], info["stages"]["bm25"]) == (first.score, {"rank": bm25.rank, "score": bm25.score})
+
+
+@pytest.mark.parametrize(("tolerance", "finds"), [(True, True), ("min", True), (False, False), ("false", False)])
+def test_typo_tolerance_can_be_turned_off(store: SearchEngine, tolerance: object, finds: bool) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    payload = {"query": "cordles dril", "queryType": "prefixNone", "typoTolerance": tolerance}
+    assert ("searched for cordless drill" in str(batch.search(payload, "a").message)) is finds
 
 
 @pytest.mark.parametrize(("kind", "finds"), [({}, True), ({"queryType": "prefixNone"}, False)])
