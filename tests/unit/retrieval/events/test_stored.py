@@ -18,17 +18,8 @@ from hypothesis import strategies as st
 from retrieval.errors import EventError, StoreError
 from retrieval.events import elasticsearch
 from retrieval.events.sqlite import SqliteEvents
-from retrieval.events.store import export_events
-from retrieval.events.stored import (
-    DAY_MS,
-    EVENT_SCHEMA,
-    MAX_POSITION,
-    MAX_QUERY,
-    SKEW,
-    StoredEvent,
-    milliseconds,
-    validate_event,
-)
+from retrieval.events.store import EVENT_SCHEMA, export_events
+from retrieval.events.stored import DAY_MS, MAX_POSITION, MAX_QUERY, SKEW, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event, EventKind
 from tests.event_stores import any_events, event
 
