@@ -144,7 +144,9 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After", "ETag"],
         )
-    limits = RequestLimits(settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes)
+    limits = RequestLimits(
+        settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes, settings.write_deadline
+    )
     app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing)
     app.add_middleware(ProtocolCorsMiddleware)
 

@@ -148,6 +148,8 @@ class ServiceSettings(SettingsTable):
     """requests that may wait for a thread; further ones are refused with 503"""
     deadline: float = Field(default=10.0, gt=0, le=600)
     """time limit of a request in seconds; then it gets a 504"""
+    write_deadline: float = Field(default=60.0, gt=0, le=600)
+    """time limit of a request that changes products in seconds"""
     feeds: Path | None = None
     """folder that a rebuild over HTTP reads feeds from"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)

@@ -105,7 +105,9 @@ def _show_keys(keys: list[StoredKey]) -> None:
     table = plain_table("id", "name", "scopes", "created", "expires", "filter")
     for key in keys:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
-        table.add_row(key.id, key.name, ", ".join(key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters)
+        table.add_row(
+            key.id, key.name, ", ".join(key.rights or key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters
+        )
     show_table(table)
 
 

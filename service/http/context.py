@@ -29,7 +29,7 @@ from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads
-from service.http.request import is_protocol_path
+from service.http.request import EXTENSION, is_protocol_path
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
 
@@ -167,6 +167,8 @@ def authorize(
     address = request.client.host if request.client else ""
     CURRENT_CLIENT.set(Client(key, address))
     context.rates.count_address(address)
+    if scope is Scope.WRITE:
+        request.scope[EXTENSION]()
     if not context.keys.exists:
         return _authorize_loopback(request, address)
     if not key:

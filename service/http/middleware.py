@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import structlog
@@ -23,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.errors import RequestError, error_response, to_request_error
 from service.http.request import (
+    EXTENSION,
     REQUEST_ID,
     describe_undecodable,
     find_undecodable,
@@ -65,6 +67,8 @@ class RequestLimits:
     """From there until the response."""
     total_body_bytes: int = 256_000_000
     """Of all bodies in memory."""
+    write_seconds: float = 60.0
+    """Until the response to a request that changes products."""
 
 
 class RequestMiddleware:
@@ -116,11 +120,12 @@ class RequestMiddleware:
         with self._budget.share() as hold:
             body = await _read_body(scope, receive, self._limits, hold)
             try:
-                async with asyncio.timeout(self._limits.response_seconds):
+                async with asyncio.timeout(self._limits.response_seconds) as deadline:
+                    ends = asyncio.get_running_loop().time() + self._limits.write_seconds
+                    scope[EXTENSION] = partial(deadline.reschedule, ends)
                     await self._app(scope, _BodyReplay(body, receive), response.send)
             except TimeoutError:
-                message = f"there was no response within {self._limits.response_seconds:g} seconds"
-                raise RequestError(504, message, retry_after=1) from None
+                raise RequestError(504, "there was no response within the time limit", retry_after=1) from None
 
     async def _respond_with_error(
         self, error: Exception, scope: Scope, receive: Receive, response: _ResponseSender

@@ -12,6 +12,8 @@ REQUEST_ID = "X-Request-ID"
 PREFIX = "/1/"
 """The paths of the InstantSearch protocol, which pages of any origin may call."""
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+EXTENSION = "shelfwise_extend_deadline"
+"""The key of a request's scope under which is the function that gives it the time of a write."""
 _SCOPE_KEY = "shelfwise_request_id"
 _MOST_NAME = 100
 

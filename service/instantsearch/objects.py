@@ -13,7 +13,7 @@ from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
 from retrieval.records import Product
 from retrieval.updates.changes import Change, Delete, Patch, Upsert, apply_change, validate_change
-from retrieval.updates.validation import apply_patch, validate_id
+from retrieval.updates.validation import EXACT, apply_patch, validate_id
 from service.engine.live import add_measures
 from service.instantsearch.request import JsonObject, objects, text
 from service.instantsearch.response import ADDRESSES, Record, product_record
@@ -219,7 +219,7 @@ def _moment(product_id: str, name: str, value: object) -> object:
     try:
         return datetime.fromtimestamp(value, UTC)
     except (OverflowError, OSError, ValueError):
-        message = f"object {product_id!r}: {name} is {value:g}; it must be a time in seconds since 1970"
+        message = f"object {product_id!r}: {name} is {str(value)[:40]}; it must be a time in seconds since 1970"
         raise ChangeError(message, product_id, name) from None
 
 
@@ -275,7 +275,9 @@ def _flattened(product_id: str, name: str, value: object, depth: int) -> Iterato
 
 
 def _item(product_id: str, name: str, number: int, value: object) -> str:
-    if isinstance(value, str | int | float):
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str | float | bool):
         return value_text(value)
     right = "an attribute is a text, a number, a boolean, a list of these, or an object of these"
     kind = "an object" if isinstance(value, dict) else "a list"
@@ -306,11 +308,7 @@ def _operate(product_id: str, name: str, operation: JsonObject, current: object)
         raise ChangeError(message, product_id, name)
     if kind in ("Add", "Remove", "AddUnique"):
         return _change_list(kind, current, _item(product_id, name, 0, operand))
-    for number in (operand, current):
-        if not isinstance(number, int | float | None) or isinstance(number, bool):
-            message = f"object {product_id!r}: {name}: {kind} needs a number, not {str(number)[:40]!r}"
-            raise ChangeError(message, product_id, name)
-    by, now = float(operand or 0), float(current or 0)  # type: ignore[arg-type]  # checked above
+    by, now = (_number(product_id, f"{name}: {kind}", each) for each in (operand, current))
     match kind:
         case "Increment":
             return now + by
@@ -320,6 +318,16 @@ def _operate(product_id: str, name: str, operation: JsonObject, current: object)
             return now + 1 if by == now else None
         case _:
             return by if by > now else None
+
+
+def _number(product_id: str, place: str, value: object) -> float:
+    """The operand of an operation, 0 where there is none."""
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > EXACT:
+        message = f"object {product_id!r}: {place} needs a number, not {str(value)[:40]!r}"
+        raise ChangeError(message, product_id, place.partition(":")[0])
+    return float(value)
 
 
 def _change_list(kind: object, current: object, item: str) -> list[str]:

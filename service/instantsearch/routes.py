@@ -44,6 +44,10 @@ def _is_private(request: Request) -> bool:
 
 
 async def _search_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
+    return permit_of(context, request, Scope.SEARCH, "search", payload=payload)
+
+
+async def _recommend_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
     return permit_of(context, request, Scope.SEARCH, "search", "recommendation", payload=payload)
 
 
@@ -52,6 +56,7 @@ async def _browse_permit(context: Contextual, request: Request, payload: Payload
 
 
 MaySearch = Annotated[Permit, Depends(_search_permit)]
+MayRecommend = Annotated[Permit, Depends(_recommend_permit)]
 MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 
 
@@ -80,12 +85,8 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
     )
 
 
-async def _search_hooks(context: Contextual, request: Request, permit: MaySearch) -> Hooks:
-    return _hooks(context, request, permit)
-
-
-async def _search_batch(context: Contextual, hooks: Annotated[Hooks, Depends(_search_hooks)]) -> SearchBatch:
-    return SearchBatch(context.engine, hooks)
+async def _search_batch(context: Contextual, request: Request, permit: MaySearch) -> SearchBatch:
+    return SearchBatch(context.engine, _hooks(context, request, permit))
 
 
 async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse) -> SearchBatch:
@@ -104,14 +105,9 @@ async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload:
 
 
 @router.post("/indexes/*/recommendations", summary="Several recommendations", openapi_extra=BODY)
-async def recommendations(
-    context: Contextual,
-    permit: MaySearch,
-    hooks: Annotated[Hooks, Depends(_search_hooks)],
-    request: Request,
-    payload: Payload,
-) -> Response:
+async def recommendations(context: Contextual, permit: MayRecommend, request: Request, payload: Payload) -> Response:
     """Products similar to one, bought with it, or popular of late; popular values of a facet."""
+    hooks = _hooks(context, request, permit)
     recommender = Recommender(context.engine, hooks, request.app.state.statistics)
     requests = objects(payload, "requests", _MOST_SEARCHES)
     context.charge(permit, len(requests))

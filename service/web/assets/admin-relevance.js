@@ -65,6 +65,7 @@ function formOf(relevance, faults, inEffect) {
   const margin = field("Margin (lower: fewer hits)", { type: "number", min: 0.5, max: 10, step: 0.05, value: relevance.margin });
   const typos = field("Corrections of spelling", { value: relevance.typo_tolerance }, TOLERANCES);
   const words = field("Words that are never corrected, with commas", { value: relevance.never_corrected.join(", "), wide: true });
+  const hidden = field("Fields that only keys with the scope admin see, with commas", { value: relevance.hidden.join(", "), wide: true });
   const list = place();
   let signals = relevance.signals.map((each) => signalOf(each, faults[each.field]));
   const show = () => fill(list, signals.map((signal) => el("div", { class: "line" }, signal.element,
@@ -84,7 +85,7 @@ function formOf(relevance, faults, inEffect) {
   const weightsHint = "A field counts as often as its weight says, with 0 not at all; other attributes weigh 1. They hold from the next rebuild on, so a preview does not show them.";
   const inUse = `Until the next rebuild searches use ${WEIGHTED.map((name) => `${name} ${inEffect[name]}`).join(", ")}${pairsOf(inEffect.attributes) && `, ${pairsOf(inEffect.attributes)}`}.`;
   return {
-    element: el("div", { class: "rule" }, el("div", { class: "line" }, cutoff.element, margin.element, typos.element), words.element,
+    element: el("div", { class: "rule" }, el("div", { class: "line" }, cutoff.element, margin.element, typos.element), words.element, hidden.element,
       el("h2", { text: "Signals" }), el("p", { class: "hint", text: "Numeric fields, such as rating or margin, that move the first 100 hits." }), list,
       el("div", { class: "buttons" }, button("Add a signal", add)),
       el("h2", { text: "Weights of the searched fields" }), el("p", { class: "hint", text: weightsHint }),
@@ -93,11 +94,16 @@ function formOf(relevance, faults, inEffect) {
       cutoff: numberOf(cutoff),
       margin: numberOf(margin),
       typo_tolerance: typos.input.value,
-      never_corrected: words.input.value.split(/[,，]/).map((each) => each.trim()).filter(Boolean),
+      never_corrected: listOf(words),
+      hidden: listOf(hidden),
       signals: signals.map((each) => each.value()),
       fields: { ...Object.fromEntries(WEIGHTED.map((name, at) => [name, numberOf(weights[at])])), attributes: weightsOf(attributes.input.value) },
     }),
   };
+}
+
+function listOf({ input }) {
+  return input.value.split(/[,，]/).map((each) => each.trim()).filter(Boolean);
 }
 
 function signalOf({ field: name, weight, descending }, fault) {

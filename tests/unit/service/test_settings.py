@@ -56,6 +56,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.threads": ("3", "3", 3, "0", "few"),
     "service.queue": ("0", "0", 0, "-1", "long"),
     "service.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
+    "service.write_deadline": ("2.5", "2.5", 2.5, "0", "soon"),
     "service.feeds": ('"/srv/feeds"', "/srv/feeds", Path("/srv/feeds"), "5", None),
     "service.body_bytes": ("1000", "1000", 1_000, "999", "much"),
     "service.body_seconds": ("2.5", "2.5", 2.5, "0", "soon"),

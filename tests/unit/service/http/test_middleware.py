@@ -16,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from retrieval.errors import StoreDamagedError
 from service.http.errors import handle_errors
 from service.http.middleware import RequestLimits, RequestMiddleware
+from service.http.request import EXTENSION
 
 
 def application(seconds: float = 5.0) -> TestClient:
@@ -41,6 +42,11 @@ def application(seconds: float = 5.0) -> TestClient:
     @app.get("/damaged")
     async def damaged() -> None:
         raise StoreDamagedError("/srv/store/v000007 has another checksum")
+
+    @app.post("/write")
+    async def write(request: Request) -> None:
+        request.scope[EXTENSION]()
+        await asyncio.sleep(2 * seconds)
 
     app.add_middleware(RequestMiddleware, limits=RequestLimits(1_000, 5.0, seconds))
     return TestClient(app, raise_server_exceptions=False)
@@ -97,6 +103,11 @@ def test_unicode_urls_are_accepted() -> None:
 def test_response_is_sent_by_the_deadline() -> None:
     answer = application(seconds=0.1).get("/slow")
     assert (answer.status_code, answer.headers["Retry-After"]) == (504, "1")
+
+
+def test_write_has_more_time() -> None:
+    """A batch of 1,000 new products takes longer to encode than a search may take, and was applied after its 504."""
+    assert application(seconds=0.05).post("/write").status_code == 200
 
 
 def test_a_client_that_sends_its_body_too_slowly_is_refused() -> None:

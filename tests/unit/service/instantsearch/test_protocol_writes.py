@@ -1,0 +1,371 @@
+"""Writes of the protocol: records become products and back, batches are one change, and keys keep to their rights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from retrieval.errors import ChangeError, QueryError
+from retrieval.records import Availability, Product, Variant
+from service.app import create_app
+from service.engine.engine import SearchEngine
+from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from service.http.tasks import TaskQueue, TaskState
+from service.instantsearch.index_store import ProtocolStore
+from service.instantsearch.object_routes import MOVE
+from service.instantsearch.objects import Write, WritePlan, parse_writes, record_product
+from service.instantsearch.response import product_record
+from service.settings import ServiceSettings, Settings
+from tests.machine import within
+from tests.services import local_client, made
+
+INDEX = "/1/indexes/products"
+KETTLE = {"objectID": "kettle", "name": "Enamel kettle", "brand": "Torvald", "price": 49.0, "cost": 20.0}
+FULL = Product(
+    "full",
+    "Cordless drill",
+    "With two gears.",
+    "Bosch",
+    ("Tools", "Drills"),
+    99.5,
+    "EUR",
+    Availability.IN_STOCK,
+    4.5,
+    12,
+    ("https://shop.example/1.jpg", "https://shop.example/2.jpg"),
+    {"ean": ("0095205603217",)},
+    {"url": "https://shop.example/full", "volts": 18.0, "new": True, "colours": ("red", "blue"), "size.width": 3.0},
+    datetime(2026, 1, 2, tzinfo=UTC),
+    datetime(2026, 1, 3, tzinfo=UTC),
+    "en",
+    (Variant("full-1", {"Size": "XL"}, 99.5, Availability.PREORDER, {"sku": ("s1",)}, "https://shop.example/3.jpg"),),
+    datetime(2030, 1, 2, tzinfo=UTC),
+)
+
+
+def test_record_becomes_the_product_that_it_was_made_of(store: SearchEngine) -> None:
+    products = [store.snapshot.products[row] for row in range(0, 600, 7)]
+    for product in (FULL, *products):
+        whole = replace(
+            product, **{name: _to_second(getattr(product, name)) for name in ("created", "updated", "expires")}
+        )
+        record = json.loads(json.dumps(product_record(whole)))
+        assert record_product(product.id, record) == whole
+
+
+def _to_second(moment: datetime | None) -> datetime | None:
+    return moment and moment.replace(microsecond=0)
+
+
+@pytest.mark.parametrize(
+    ("record", "named"),
+    [
+        ({}, "name is missing"),
+        ({"name": " "}, "title is"),
+        ({"name": "A", "title": "B"}, "name and title are one field"),
+        ({"name": "A", "offers": [{"price": 1}]}, "offers[0] is an object"),
+        ({"name": "A", "sizes": [[1]]}, "sizes[0] is a list"),
+        ({"name": "A", "_secret": 1}, "_secret"),
+        ({"name": "A", "categories": 5}, "categories must be a list"),
+        ({"name": "A", "created": 1e300}, "created is 1e+300"),
+        ({"name": "A", "created": 10**400}, "created is 1000"),
+        ({"name": "A", "identifiers": ["x"]}, "identifiers must be an object"),
+        ({"name": "A", "variants": [{"objectID": "1", "colour": "red"}]}, "a variant has no 'colour'"),
+        ({"name": "A", "variants": ["x"]}, "variants must be a list of objects"),
+        ({"name": "A", "price": -1}, "price is -1"),
+        ({"name": "A", "a": {"b": {"c": {"d": {"e": {"f": {}}}}}}}, "nested 5 deep"),
+        ({"name": "A", "": 1}, "attributes."),
+    ],
+)
+def test_record_that_is_no_product_is_refused_by_name(record: dict[str, Any], named: str) -> None:
+    with pytest.raises(ChangeError) as refused:
+        record_product("p1", record)
+    assert "p1" in str(refused.value)
+    assert named in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("record", "path"),
+    [
+        ({"categories": ["Tools", "Drills"]}, ("Tools", "Drills")),
+        ({"categories": "Tools > Drills"}, ("Tools", "Drills")),
+        ({"categories": ["Tools", "Tools > Drills"]}, ("Tools", "Drills")),
+        ({"category": "Tools", "categories": ["Sale"]}, ("Sale",)),
+        (
+            {"hierarchicalCategories": {"lvl0": "Tools", "lvl1": ["Tools > Drills", "Sale > Drills"]}},
+            ("Tools", "Drills"),
+        ),
+        ({"categories": None}, ()),
+    ],
+)
+def test_categories_of_every_form_become_a_path(record: dict[str, Any], path: tuple[str, ...]) -> None:
+    assert record_product("p1", {"name": "A", **record}).category == path
+
+
+def test_attributes_keep_their_kinds() -> None:
+    record = {"name": "A", "big": 10**20, "list": [1, True, "x", 10**400], "none": None, "blank": "", "_tags": ["a"]}
+    attributes = record_product("p1", record).attributes
+    assert attributes == {"big": str(10**20), "list": ("1", "true", "x", str(10**400)), "tags": ("a",)}
+
+
+def plan(products: dict[str, Product], *writes: Write) -> dict[str, Product | None]:
+    made_plan = WritePlan(products.get, lambda: products)
+    made_plan.add_all(writes)
+    return made_plan.outcome
+
+
+def test_each_write_sees_what_the_ones_before_left() -> None:
+    add = Write("addObject", "a", {"name": "A", "stock": 1})
+    more = Write("partialUpdateObjectNoCreate", "a", {"stock": {"_operation": "Increment", "value": 2}})
+    (product,) = plan({}, add, more, more).values()
+    assert product is not None
+    assert product.attributes["stock"] == 1 + 2 + 2
+    assert plan({}, add, Write("deleteObject", "a"), more) == {"a": None}
+    assert plan({"b": Product("b", "B")}, add, Write("clear")) == {"a": None, "b": None}
+
+
+def test_update_of_an_object_replaces_it_whole() -> None:
+    known = Product("a", "A", attributes={"size.width": 1.0, "size.label": "S", "sizes": "many", "size_cm": 1.0})
+    (product,) = plan({"a": known}, Write("partialUpdateObject", "a", {"size": {"label": "M"}})).values()
+    assert product is not None
+    assert dict(product.attributes) == {"size.label": "M", "sizes": "many", "size_cm": 1.0}
+    (product,) = plan({"a": known}, Write("partialUpdateObject", "a", {"size": None})).values()
+    assert product is not None
+    assert dict(product.attributes) == {"sizes": "many", "size_cm": 1.0}
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"_operation": "Paint", "value": 1},
+        {"_operation": ["Add"], "value": 1},
+        {"_operation": "Add", "value": {}},
+        {"_operation": "Increment", "value": "1"},
+        {"_operation": "Increment", "value": 10**400},
+    ],
+)
+def test_operation_that_cannot_be_done_is_refused_by_name(operation: dict[str, Any]) -> None:
+    with pytest.raises(ChangeError, match="stock"):
+        plan({"a": Product("a", "A")}, Write("partialUpdateObject", "a", {"stock": operation}))
+
+
+@pytest.mark.parametrize(
+    ("requests", "named"),
+    [
+        ([{"action": "updateObject", "body": {"name": "A"}}], "requests[0].body.objectID is missing"),
+        ([{"action": "addObject"}], "requests[0].body must be an object"),
+        ([{"body": {}}], "requests[0].action is ''"),
+        ([{"action": "addObject", "body": {"objectID": 1.5}}], "objectID is missing"),
+        ([{"action": "clear"}] * 1_001, "it may have 1000"),
+        ("x", "requests must be a list"),
+    ],
+)
+def test_batch_that_cannot_be_read_is_refused_by_place(requests: object, named: str) -> None:
+    with pytest.raises(QueryError) as refused:
+        parse_writes({"requests": requests})
+    assert named in str(refused.value)
+
+
+@pytest.fixture
+def served(live: SearchEngine) -> Iterator[TestClient]:
+    with local_client(create_app(live, ServiceSettings())) as client:
+        yield client
+
+
+def test_batch_is_one_durable_change(served: TestClient, live: SearchEngine, root: Path) -> None:
+    requests = [{"action": "addObject", "body": {"objectID": f"n{at}", "name": f"Lamp {at}"}} for at in range(30)]
+    size = (root / "live.log").stat().st_size if (root / "live.log").exists() else 0
+    task = served.post(f"{INDEX}/batch", json={"requests": requests}).json()["taskID"]
+    assert served.get(f"{INDEX}/task/{task}").json()["status"] == "published"
+    assert (root / "live.log").stat().st_size > size
+    requests.append({"action": "addObject", "body": {"objectID": "bad"}})
+    before = live.last_sequence
+    assert served.post(f"{INDEX}/batch", json={"requests": requests[-2:]}).status_code == 400
+    assert live.last_sequence == before
+    with SearchEngine.open(root, settings=Settings(backend="embedded")) as other:
+        assert other.product("n29").title == "Lamp 29"
+
+
+def test_tasks_settings_and_name_are_shared_by_replicas(served: TestClient, root: Path) -> None:
+    task = served.post(INDEX, json=KETTLE).json()["taskID"]
+    served.put(f"{INDEX}/settings", json={"hitsPerPage": 3, "attributesForFaceting": ["brand"]})
+    with (
+        SearchEngine.open(root, settings=Settings(backend="embedded")) as other,
+        local_client(create_app(other, ServiceSettings())) as replica,
+    ):
+        assert within(5, lambda: replica.get(f"{INDEX}/task/{task}").json()["status"] == "published")
+        assert replica.get(f"{INDEX}/settings").json()["hitsPerPage"] == 3
+        assert len(replica.post(f"{INDEX}/query", json={"query": ""}).json()["hits"]) == 3
+        assert replica.post("/1/indexes/articles", json=KETTLE).status_code == 404
+        assert replica.post(f"{INDEX}/operation", json={"operation": "copy", "destination": "t", "scope": ["rules"]})
+        assert served.post("/1/indexes/t/batch", json={"requests": []}).status_code == 200
+        assert [each["name"] for each in served.get("/1/indexes").json()["items"]] == ["products", "t"]
+
+
+def stage(client: TestClient, name: str, *records: dict[str, Any]) -> None:
+    """Fills a temporary index, as replaceAllObjects does."""
+    copied = client.post(f"{INDEX}/operation", json={"operation": "copy", "destination": name, "scope": ["settings"]})
+    assert copied.status_code == 200, copied.text
+    requests = [{"action": "addObject", "body": record} for record in records]
+    assert client.post(f"/1/indexes/{name}/batch", json={"requests": requests}).status_code == 200
+
+
+def test_move_that_was_interrupted_is_completed(root: Path) -> None:
+    """A service that stops before the task runs, or after the change and before its record, leaves it to the next."""
+    settings = Settings(backend="embedded")
+    with SearchEngine.open(root, settings=settings) as engine:
+        client = local_client(create_app(engine, ServiceSettings()))
+        with client:
+            stage(client, "tmp", KETTLE)
+    queue = TaskQueue(root)
+    task = queue.add(MOVE, {"index": "tmp", "filters": ""})
+    queue.claim()
+    with (
+        SearchEngine.open(root, settings=settings) as engine,
+        local_client(create_app(engine, ServiceSettings())) as client,
+    ):
+        assert within(20, lambda: queue.get(task.id).state is TaskState.DONE)
+        assert list(engine.ids().rest) == ["kettle"]
+        assert client.get(f"{INDEX}/task/{2 * task.number + 1}").json()["status"] == "published"
+        again = queue.add(MOVE, {"index": "tmp", "filters": ""})
+        assert within(20, lambda: queue.get(again.id).state is TaskState.DONE)
+        assert list(engine.ids().rest) == ["kettle"], "an index that is moved already replaces nothing"
+
+
+def test_move_that_fails_says_so(served: TestClient, live: SearchEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage(served, "tmp", KETTLE)
+    before = live.ids().total
+
+    def fail(*_arguments: object, **_options: object) -> None:
+        raise ChangeError("no room for the kettle")
+
+    monkeypatch.setattr(live, "edit", fail)
+    moved = served.post("/1/indexes/tmp/operation", json={"operation": "move", "destination": "products"}).json()[
+        "taskID"
+    ]
+    assert within(20, lambda: served.get(f"/1/indexes/tmp/task/{moved}").status_code == 409)
+    assert "no room for the kettle" in served.get(f"/1/indexes/tmp/task/{moved}").json()["message"]
+    assert live.ids().total == before
+
+
+def test_abandoned_temporary_indexes_are_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = ProtocolStore(tmp_path)
+    stored.create_temporary("old")
+    stored.write_temporary("old", [Write("addObject", "a", {"name": "A"})])
+    assert stored.temporary() == {"old": 1}
+    monkeypatch.setattr("service.instantsearch.index_store.time.time", lambda: 4e9)
+    stored.create_temporary("new")
+    assert stored.temporary() == {"new": 0}
+    assert stored.temporary_products("old") is None
+
+
+def test_browsing_is_not_disturbed_by_writes(served: TestClient, live: SearchEngine) -> None:
+    """Each record that was there all the time is sent once, whatever is added and deleted meanwhile."""
+    there = list(live.ids().rest)
+    seen: list[str] = []
+    cursor: dict[str, Any] = {"hitsPerPage": 200}
+    while True:
+        part = served.post(f"{INDEX}/browse", json=cursor).json()
+        seen += [hit["objectID"] for hit in part["hits"]]
+        if "cursor" not in part:
+            break
+        cursor = {"cursor": part["cursor"]}
+        live.upsert([Product("a-first", "Lamp"), Product(f"d000250{len(seen)}", "Lamp"), Product("zz-last", "Lamp")])
+        live.delete([there[1]])
+    assert [each for each in seen if each in there] == there
+    assert seen == sorted(set(seen))
+    assert "zz-last" in seen
+
+
+@pytest.fixture
+def dealer(live: SearchEngine, root: Path) -> tuple[TestClient, dict[str, str], str]:
+    """A client, a key narrowed to a brand, and the brand."""
+    brand = live.search("", size=1).hits[0].product.brand
+    key = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
+    made(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    client = local_client(create_app(live, ServiceSettings()))
+    return client, {"x-algolia-api-key": narrow_key(key, filters=f'brand = "{brand}"')}, brand
+
+
+def test_narrowed_key_writes_only_within_its_filter(
+    dealer: tuple[TestClient, dict[str, str], str], live: SearchEngine
+) -> None:
+    client, key, brand = dealer
+    rival = next(each for each in live.ids(filters=f'brand != "{brand}"').rest)
+    others = live.ids(filters=f'brand != "{brand}"').total
+    with client:
+        assert client.post(INDEX, json={**KETTLE, "brand": brand}, headers=key).status_code == 200
+        assert client.post(INDEX, json={**KETTLE, "brand": "Other"}, headers=key).status_code == 403
+        assert client.post(f"{INDEX}/{rival}/partial", json={"price": 1, "name": "X"}, headers=key).status_code == 403
+        assert client.post(
+            f"{INDEX}/{rival}/partial?createIfNotExists=false", json={"price": 1}, headers=key
+        ).is_success
+        assert client.delete(f"{INDEX}/{rival}", headers=key).status_code == 404
+        assert client.post(f"{INDEX}/deleteByQuery", json={"filters": f"objectID:{rival}"}, headers=key).is_success
+        for method, path in (("GET", "settings"), ("PUT", "settings"), ("POST", "rules/clear"), ("GET", "rules/x")):
+            assert client.request(method, f"{INDEX}/{path}", json={}, headers=key).status_code == 403
+        assert client.request("GET", "/1/keys", headers=key).status_code == 403
+        assert client.get("/1/indexes", headers=key).json()["items"][0]["entries"] == live.ids().total - others
+        assert client.post(f"{INDEX}/clear", headers=key).status_code == 200
+    assert live.product(rival).price != 1
+    assert live.ids().total == others
+
+
+def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, root: Path) -> None:
+    admin = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
+    with local_client(create_app(live, ServiceSettings())) as client:
+
+        def make(*rights: str) -> dict[str, str]:
+            sent = client.post("/1/keys", json={"acl": rights}, headers={"x-algolia-api-key": admin})
+            return {"x-algolia-api-key": sent.json()["key"], "X-API-Key": sent.json()["key"]}
+
+        editor, adder, page = make("editSettings"), make("addObject"), make("search")
+        assert client.put(f"{INDEX}/settings", json={"hitsPerPage": 5}, headers=editor).status_code == 200
+        for path in ("/v1/rules", "/v1/search", "/metrics", "/v1/settings"):
+            assert client.get(path, headers=editor).status_code == 403
+        assert client.get("/1/keys", headers=editor).status_code == 403
+        assert client.post(INDEX, json=KETTLE, headers=adder).status_code == 200
+        assert client.delete("/v1/products/kettle", headers=adder).status_code == 403
+        assert client.post(f"{INDEX}/batch", json={"requests": [{"action": "clear"}]}, headers=adder).status_code == 403
+        assert client.get("/v1/search?q=lamp", headers=page).status_code == 200
+        assert client.post("/1/events", json={"events": []}, headers=page).status_code == 200
+        assert client.post(f"{INDEX}/browse", json={}, headers=page).status_code == 403
+
+
+def test_hidden_fields_are_sent_to_administrators_alone(live: SearchEngine, root: Path) -> None:
+    live.upsert([record_product("kettle", KETTLE)])
+    keys = KeyFile(root / KEYS_FILE)
+    admin, page = ({"X-API-Key": made(keys, scope)} for scope in (Scope.ADMIN, Scope.SEARCH))
+    with local_client(create_app(live, ServiceSettings())) as client:
+        key = {"x-algolia-api-key": admin["X-API-Key"]}
+        hidden = {"unretrievableAttributes": ["cost", "brand"]}
+        assert client.put(f"{INDEX}/settings", json=hidden, headers=key).status_code == 200
+        for path in ("/v1/search?q=enamel+kettle", "/v1/products/kettle", f"{INDEX}/kettle"):
+            headers = ({"x-algolia-api-key": each["X-API-Key"], **each} for each in (admin, page))
+            seen, unseen = (client.get(path, headers=each).text for each in headers)
+            assert "Torvald" in seen, path
+            assert "kettle" in unseen.lower()
+            assert "Torvald" not in unseen, path
+        typed = {"q": live.search("drill").hits[0].product.title[:30]}
+        suggested = (client.get("/v1/suggest", params=typed, headers=each).json()["products"] for each in (admin, page))
+        assert [bool(each[0]["product"]["brand"]) for each in suggested] == [True, False]
+        refused = client.put(f"{INDEX}/settings", json={"unretrievableAttributes": ["name"]}, headers=key)
+        assert (refused.status_code, "title" in refused.json()["message"]) == (400, True)
+
+
+def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestClient) -> None:
+    """`saveObject` was redirected to a path with a slash, and ended in "Unreachable hosts"."""
+    for method, path in (("POST", "/1/indexes/"), ("GET", "/1/logs"), ("PATCH", "/1/indexes"), ("PUT", "/1/keys")):
+        answer = client.request(method, path, follow_redirects=False)
+        assert answer.status_code in (404, 405), (method, path)
+        assert answer.json() == {
+            "message": f"{method} {path} is no method of this service",
+            "status": answer.status_code,
+        }
