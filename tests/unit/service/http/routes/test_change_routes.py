@@ -88,6 +88,31 @@ def test_invalid_event_is_refused_with_the_reason(client: TestClient, event: dic
     assert result in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    "time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59", "99999-01-01T00:00:00Z", 1e30, 10**30, -(10**30)]
+)
+def test_time_beyond_the_calendar_is_refused(client: TestClient, store: SearchEngine, time: object) -> None:
+    product = store.search("drill").hits[0].product.id
+    click = {"kind": "click", "product_id": product, "session": "s", "time": time}
+    sent = {"eventType": "click", "eventName": "c", "index": "i", "userToken": "u", "objectIDs": [product]}
+    requests: list[tuple[str, str, dict[str, object]]] = [
+        ("POST", "/v1/events", {"events": [click]}),
+        ("POST", "/1/events", {"events": [sent | {"timestamp": time}]}),
+        ("PATCH", f"/v1/products/{product}", {"created": time}),
+        ("PUT", "/v1/products/late", {"product": {"id": "late", "title": "Late", "expires": time}}),
+        ("POST", f"/1/indexes/p/{product}/partial", {"updated": time}),
+        ("POST", "/v1/search", {"filters": f'created > "{time}"'}),
+        ("POST", "/1/indexes/p/query", {"filters": f'created > "{time}"'}),
+        ("POST", "/v1/search", {"history": [{"product_id": product, "at": time}]}),
+    ]
+    for method, path, body in requests:
+        answer = client.request(method, path, json=body)
+        # In a filter it may be compared with.
+        assert answer.status_code in ((200, 400) if "filters" in body else (400,)), (path, answer.text)
+    assert client.patch(f"/v1/products/{product}", json={"attributes.made": str(time)}).status_code == 200
+    assert client.patch(f"/v1/products/{product}", json={"attributes.made": None}).status_code == 200
+
+
 def test_metrics_describe_the_serving_version(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
     result = client.get("/metrics").text
