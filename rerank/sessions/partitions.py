@@ -21,7 +21,7 @@ from rerank.sessions.options import DeriveOptions, Window
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.events.store import EVENT_SCHEMA, DayState, EventStore
 from retrieval.events.stored import DAY_MS, milliseconds, moment
-from retrieval.store.files import atomic_folder, sync
+from retrieval.store.files import atomic_folder, read_seal, seal_folder, sealed_problem
 
 RECIPE = 1
 """Counts up when cleaning changes, so that cached files of an older program are not used."""
@@ -318,17 +318,18 @@ def write_folder(
                 frame.write_parquet(scratch / f"{name}{SUFFIX}", metadata=dict(metadata))
             for name, content in facts.items():
                 (scratch / name).write_bytes(content)
-            for path in (*scratch.iterdir(), scratch):
-                sync(path)
+            seal_folder(scratch, {})
     except (OSError, PolarsError) as error:
         raise StoreError(f"{folder} cannot be written ({error}); check the disk and its permissions") from error
 
 
 def read_frame(path: Path) -> pl.DataFrame:
-    """A Parquet file that `write_folder` wrote; raises StoreDamagedError where it cannot be read."""
+    """A Parquet file that `write_folder` wrote; raises StoreDamagedError where it is not what was written."""
     try:
+        if problem := sealed_problem(path, read_seal(path.parent)[path.name]):
+            raise ValueError(problem)
         return pl.read_parquet(path)
-    except (OSError, PolarsError) as error:
+    except (OSError, ValueError, KeyError, PolarsError) as error:
         message = f"{path} cannot be read ({error}); remove its folder and refresh: it is made again from the events"
         raise StoreDamagedError(message) from error
 

@@ -44,7 +44,7 @@ from stdnum import ean, isbn, luhn
 from retrieval.errors import EventError, StoreDamagedError, StoreError
 from retrieval.events.stored import KEY_BYTES, StoredEvent, milliseconds, validate_event
 from retrieval.records import Event
-from retrieval.store.files import file_stamp, format_json, write_durably
+from retrieval.store.files import SealedFile, file_stamp
 from retrieval.updates.journal import lock_folder
 
 REGIONS = ("US", "GB", "DE", "CN")
@@ -238,6 +238,11 @@ class _KeyFile(msgspec.Struct, frozen=True):
     """The last one is used."""
 
 
+_MOST_KEY_BYTES = 1 << 20
+_CURE = "check its permissions, or restore it from a backup"
+_KEYS = SealedFile(1, _CURE, "content", msgspec.json.Decoder(_KeyFile))
+
+
 class Pseudonyms:
     """Pseudonyms by the keys of a file, which is reloaded when it changes. Thread-safe.
 
@@ -307,25 +312,18 @@ class Pseudonyms:
             yield
 
     def _write(self, keys: tuple[PseudonymKey, ...]) -> None:
-        try:
-            _write_keys(self.path, _KeyFile(self._keys.salt, keys))
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be written ({error.strerror})") from error
+        _write_keys(self.path, _KeyFile(self._keys.salt, keys))
         self._load()
 
     def _load(self) -> None:
         self._stamp = file_stamp(self.path)
-        try:
-            self._keys = msgspec.json.decode(self.path.read_bytes(), type=_KeyFile)
-        except OSError as error:
-            raise StoreError(
-                f"the keys {self.path} cannot be read ({error.strerror}); without them events have no shopper: "
-                f"restore the file, or set events.keys"
-            ) from error
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise StoreDamagedError(f"{self.path} is not a key file ({error}); restore it from a backup") from error
-        if not self._keys.keys or not self._keys.salt:
-            raise StoreDamagedError(f"{self.path} has no key; restore it from a backup")
+        found = _KEYS.read(self.path, _MOST_KEY_BYTES)
+        if found is None:
+            message = f"the keys {self.path} do not exist; without them events have no shopper"
+            raise StoreError(f"{message}: restore the file, or set events.keys")
+        if not found.keys or not found.salt:
+            raise StoreDamagedError(f"{self.path} has no key; {_CURE}")
+        self._keys = found
         self._made: Callable[[str, str], str] = lru_cache(_PSEUDONYMS_REMEMBERED)(
             partial(_pseudonym, self._keys.keys[-1])
         )
@@ -356,7 +354,7 @@ def _make(path: Path) -> None:
 
 
 def _write_keys(path: Path, keys: _KeyFile) -> None:
-    write_durably(path, format_json(keys), private=True)
+    _KEYS.write(path, keys, datetime.now(UTC), private=True)
 
 
 _BETWEEN = "\x1f"

@@ -170,6 +170,17 @@ def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
         sync(path)
 
 
+MOST_SEAL_BYTES = 1 << 20
+
+
+def read_seal(folder: Path) -> dict[str, FileEntry]:
+    """The files of a sealed folder; raises ValueError where its seal cannot be read."""
+    try:
+        return read_json(folder / SEAL_FILE, dict[str, FileEntry], MOST_SEAL_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{SEAL_FILE} {error}") from error
+
+
 def sealed_problem(path: Path, entry: FileEntry) -> str:
     """What is wrong with a file of a sealed folder; empty where nothing is."""
     return "is a link" if path.is_symlink() else file_problem(path, entry)
@@ -236,12 +247,13 @@ class SealedFile(Generic[T]):
     codec: Any = msgspec.json
     """The module of the encoding: msgspec.json or msgspec.msgpack."""
 
-    def write(self, path: Path, content: T, made: datetime) -> None:
-        """Replaces the file; raises StoreError where it cannot be written."""
+    def write(self, path: Path, content: T, made: datetime, *, private: bool = False) -> None:
+        """Replaces the file, as `write_durably` does; raises StoreError where it cannot be written."""
         encoded = self.codec.encode(content)
         header = {"schema": self.schema, "made": made, "xxh3": xxhash.xxh3_64_hexdigest(encoded)}
         try:
-            write_durably(path, self.codec.encode({**header, self.field: msgspec.Raw(encoded)}))
+            content_bytes = self.codec.encode({**header, self.field: msgspec.Raw(encoded)})
+            write_durably(path, content_bytes, private=private)
         except OSError as error:
             message = f"{path} cannot be written ({error.strerror}); check the disk and the permissions"
             raise StoreError(message) from error

@@ -69,6 +69,7 @@ from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.cli.output import count_text
+from service.cli.verify_directory import directory_problems
 from service.engine.snapshot import stored_analyzer
 from service.engine.versions import current_name
 
@@ -564,6 +565,9 @@ def store_problems(store: Store) -> list[Problem]:
         for problem in journal.problems(above=_last_merged_change(store)):
             what, _, advice = problem.partition("; ")
             found.append(Problem(JOURNAL, what, advice or _LOST))
+    for part, problem in directory_problems(store):
+        what, _, advice = problem.rpartition("; ")
+        found.append(Problem(part, what, advice))
     return found
 
 

@@ -319,6 +319,29 @@ class DocumentStore(Generic[Entry, Change]):
         with self._file.reading() as cursor:
             return StoredDocuments() if cursor is None else StoredDocuments(self._revision(cursor), self._all(cursor))
 
+    def check(self) -> None:
+        """Reads every entry and change; raises StoreDamagedError where the changes do not lead to the entries."""
+        lines: dict[str, str] = {}
+        with self._file.reading() as cursor:
+            if cursor is None:
+                return
+            entries = dict(cursor.execute(self.kind.sql("SELECT id, {one} FROM {many}")).fetchall())
+            changes = cursor.execute("SELECT revision, time, who, id, before, after FROM changes ORDER BY revision")
+            for change in changes.fetchall():
+                *_, entry_id, before, after = change
+                self._to_change(*change)
+                if lines.pop(entry_id, None) != before:
+                    raise self._disagreement(entry_id)
+                if after is not None:
+                    lines[entry_id] = after
+        for entry_id in lines.keys() | entries.keys():
+            if lines.get(entry_id) != entries.get(entry_id):
+                raise self._disagreement(entry_id)
+
+    def _disagreement(self, entry_id: str) -> StoreDamagedError:
+        what = f"the {self.kind.one} {entry_id!r} does not agree with its history"
+        return StoreDamagedError(f"{self.path} is damaged: {what}; restore it from a backup")
+
     def reload(self, previous: StoredDocuments[Entry]) -> StoredDocuments[Entry]:
         """The documents as they are; `previous` itself where they are the same revision of the same file."""
         file = file_stamp(self.path)[1]

@@ -99,7 +99,7 @@ def _events(folder: Path, derived: DerivedTables, sessions: pl.DataFrame) -> pl.
 
 
 def _read(path: Path, schema: pl.Schema) -> pl.DataFrame:
-    """A file of a day; days have no checksums, and a refresh removes those that its tables are not made from."""
+    """A file of a day; a refresh removes the days that its tables are not made from."""
     if not path.parent.is_dir():
         raise StoreMissingError(
             f"{path.parent} no longer exists: a refresh has removed it; read the report again, or refresh the tables"

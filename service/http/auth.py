@@ -23,10 +23,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from filelock import FileLock
 
-from retrieval.errors import SettingError, StoreDamagedError, StoreError
+from retrieval.errors import SettingError
 from retrieval.filters.ast import And, format_filter
 from retrieval.filters.parser import parse_filter
-from retrieval.store.files import file_stamp, write_durably
+from retrieval.store.files import SealedFile, file_stamp
 
 KEYS_FILE = "keys.json"
 """In the index directory, unless the settings name another file."""
@@ -100,6 +100,11 @@ class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     """Seconds since 1970; 0 for never."""
 
 
+_MOST_KEY_BYTES = 1 << 26
+_CURE = "check its permissions, restore it from a backup, or remove it"
+_KEYS = SealedFile(1, _CURE, "keys", msgspec.json.Decoder(list[StoredKey]))
+
+
 class KeyFile:
     """The keys of a service, reloaded when their file changes. Safe to share between threads and processes."""
 
@@ -153,27 +158,12 @@ class KeyFile:
         return FileLock(self.path.with_suffix(".lock"))
 
     def _write(self, keys: dict[str, StoredKey]) -> None:
-        encoded = msgspec.json.format(msgspec.json.encode(list(keys.values())))
-        try:
-            write_durably(self.path, encoded, private=True)
-        except OSError as error:
-            raise StoreError(f"{self.path} cannot be written ({error.strerror}); check its permissions") from error
+        _KEYS.write(self.path, list(keys.values()), datetime.now(UTC), private=True)
         self._checked = -_CHECK_SECONDS
 
 
 def _read(path: Path) -> dict[str, StoredKey]:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return {}
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
-    try:
-        return {key.id: key for key in msgspec.json.decode(raw, type=list[StoredKey])}
-    except msgspec.MsgspecError as error:
-        raise StoreDamagedError(
-            f"{path} holds no API keys ({error}); restore it from a backup, or remove it"
-        ) from error
+    return {key.id: key for key in _KEYS.read(path, _MOST_KEY_BYTES) or ()}
 
 
 def new_key(

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank.sessions.options import ActWeights, DeriveOptions
-from rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker
+from rerank.sessions.partitions import SUFFIX, Context, DailyPartial, PartialReader, TableMaker, write_folder
 from rerank.sessions.refresh import TABLES, RefreshResult, Steps, refresh
 from rerank.sessions.tables import FIRST, LAST, count_of, open_derived
 from retrieval.errors import SettingError, StoreLockedError, StoreMissingError
@@ -264,8 +264,7 @@ def test_erased_shopper_is_in_no_file_and_no_table(tmp_path: Path) -> None:
 
 def test_erasure_check_finds_a_pseudonym_in_every_kind_of_file(tmp_path: Path) -> None:
     texts = pl.DataFrame({"detail": ["as k1~x did", "k1~x"], "reasons": [["k1~x"], ["none"]], "count": [1, 2]})
-    (tmp_path / "days").mkdir()
-    texts.write_parquet(tmp_path / "days" / "rejected.parquet")
+    write_folder(tmp_path / "days", {"rejected": texts}, {}, {})
     (tmp_path / "derived.json").write_text('{"of": "k1~x"}')
     assert count_of(tmp_path, ["k1~x"]) == 4
     assert count_of(tmp_path, ["k1~y", ""]) == 0

@@ -13,6 +13,7 @@ import pytest
 
 from rerank.sessions.bots import BotOptions, score_sessions
 from rerank.sessions.options import DeriveOptions
+from rerank.sessions.partitions import write_folder
 from rerank.sessions.refresh import Steps, refresh
 from retrieval.errors import StoreDamagedError, StoreMissingError
 from retrieval.events.sqlite import SqliteEvents
@@ -126,7 +127,12 @@ def test_damaged_day_file_error_names_the_remedy(tmp_path: Path, name: str) -> N
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StoreDamagedError, match="remove its folder and refresh"):
         read_inputs(folder)
-    pl.DataFrame({"kind": ["click"]}).write_parquet(path)
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    path.write_bytes(flipped)
+    with pytest.raises(StoreDamagedError, match="another checksum"):
+        read_inputs(folder)
+    write_folder(path.parent, {path.stem: pl.DataFrame({"kind": ["click"]})}, {}, {})
     with pytest.raises(StoreDamagedError, match="other columns than a day has"):
         read_inputs(folder)
     path.unlink()

@@ -1,0 +1,146 @@
+"""Checks of the files of an index directory that belong to no version: documents, keys, events, tables, models."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from rerank.model_store import ModelStore
+from rerank.ranker.spec import ranker_store
+from rerank.sessions.tables import CACHES, DERIVED, open_derived
+from rerank.user_tower.files import user_tower_store
+from retrieval.errors import ShelfwiseError, StoreDamagedError, StoreMissingError
+from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
+from retrieval.events.privacy import Pseudonyms
+from retrieval.events.sqlite import EVENTS_FILE
+from retrieval.store.files import checksum, read_json, read_seal, sealed_problem
+from retrieval.store.manifest import (
+    COVIEWS_FILE,
+    CURRENT,
+    EVENTS_FOLDER,
+    POPULAR_QUERIES_FILE,
+    POPULARITY_FILE,
+    PROPOSALS_FILE,
+    QUALITY_FILE,
+)
+from retrieval.store.versions import Store
+from service.curation.document_store import DocumentStore
+from service.curation.relevance import RelevanceStore
+from service.curation.rules import RuleStore
+from service.curation.synonym_mining import read_proposals
+from service.curation.synonyms import SynonymStore
+from service.events.event_log import DERIVED_FOLDER
+from service.events.popular_queries import read_popular_queries
+from service.events.signals import CURE, read_coviews, read_popularity
+from service.experiments.store import ExperimentStore
+from service.http.auth import KEYS_FILE, KeyFile
+
+_DOCUMENTS: tuple[type[DocumentStore], ...] = (RuleStore, RelevanceStore, SynonymStore, ExperimentStore)
+_TABLES: dict[str, Callable[[Path], object]] = {
+    POPULARITY_FILE: read_popularity,
+    COVIEWS_FILE: read_coviews,
+    POPULAR_QUERIES_FILE: read_popular_queries,
+    PROPOSALS_FILE: read_proposals,
+}
+"""Files that each refresh writes beside the derived tables."""
+_MODEL_STORES: tuple[Callable[[Path], ModelStore], ...] = (ranker_store, user_tower_store)
+_MOST_REPORT_BYTES = 1 << 30
+_RESTORE = "restore it from a backup"
+
+
+def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
+    """Each damaged file that belongs to no version, relative to the directory, and what is wrong and what to do.
+
+    SQLite keeps no checksums: of its files the structure is checked, and of documents that their history leads to them.
+    """
+    root = store.root
+    for path in sorted((*root.glob("*.sqlite"), root / EVENTS_FOLDER / EVENTS_FILE)):
+        yield from _problem(root, path, partial(_check_sqlite, path))
+    for kind in _DOCUMENTS:
+        documents = kind(root)
+        yield from _problem(root, documents.path, documents.check)
+    yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
+    if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
+        keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
+        yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
+    yield from _table_problems(root)
+    for open_models in _MODEL_STORES:
+        models = open_models(root)
+        yield from _problem(root, models.folder / CURRENT, partial(_check_pointer, models))
+        for name in models.names():
+            yield from _problem(root, models.folder / name, partial(models.open, name))
+    yield from _report_problems(store)
+
+
+def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tuple[str, str]]:
+    try:
+        check()
+    except (ShelfwiseError, OSError, ValueError) as error:
+        yield path.relative_to(root).as_posix(), str(error)
+
+
+def _check_pointer(models: ModelStore) -> None:
+    """Raises ValueError where the pointer names a model that does not exist."""
+    if (name := models.current()) and name not in models.names():
+        raise ValueError(f"it names {name}, which is not there; let another one serve: shelfwise models rollback")
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raises StoreDamagedError where SQLite finds damage; a file that does not exist has none."""
+    if not path.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError as error:
+        found, tables = str(error), 1
+    if found != "ok" or not tables:
+        raise StoreDamagedError(f"{path} is damaged ({found if tables else 'it is empty'}); {_RESTORE}")
+
+
+def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
+    folder = root / EVENTS_FOLDER / DERIVED_FOLDER
+    for name, read in _TABLES.items():
+        yield from _problem(root, root / name, partial(read, root))
+        if (folder / DERIVED).exists() and not (root / name).exists():
+            yield name, f"{root / name} is missing; {CURE}"
+    try:
+        tables = open_derived(folder)
+    except StoreMissingError:
+        if any(folder.glob("tables-*")):
+            yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/{DERIVED}", f"it is missing; {CURE}"
+    except ShelfwiseError as error:
+        yield (folder / DERIVED).relative_to(root).as_posix(), str(error)
+    else:
+        for name in tables.manifest.tables:
+            yield from _problem(root, folder / tables.manifest.folder / name, partial(tables.table, name))
+        for name in tables.manifest.days.values():
+            if not (folder / "parts" / name).is_dir():
+                yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/parts/{name}", f"it is missing; {CURE}"
+    for each in sorted(path for cache in CACHES for path in (folder / cache).glob("*") if path.is_dir()):
+        yield from _problem(root, each, partial(_check_seal, each))
+
+
+def _check_seal(folder: Path) -> None:
+    """Raises ValueError where a sealed folder holds other files than it was sealed with."""
+    try:
+        for name, entry in read_seal(folder).items():
+            if problem := sealed_problem(folder / name, entry):
+                raise ValueError(f"{name} {problem}")
+    except ValueError as error:
+        raise ValueError(f"{error}; remove the folder: {CURE}") from error
+
+
+def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
+    """The quality report of the last rebuild is a copy of its version's."""
+    entries = {entry.xxh3 for manifest in store.manifests() for entry in manifest.files.values()}
+    for name in (QUALITY_FILE, Path(QUALITY_FILE).with_suffix(".html").name):
+        path = store.root / name
+        if path.exists() and checksum(path) not in entries:
+            yield name, f"{path} is not the report of a version; copy that of the newest one"
+    for path in sorted((store.root / "training").glob("**/*.json")):
+        yield from _problem(store.root, path, partial(read_json, path, object, _MOST_REPORT_BYTES))

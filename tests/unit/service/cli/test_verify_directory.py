@@ -1,0 +1,142 @@
+"""Damage to the files of an index directory that belong to no version: `index verify` names the file."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from rerank.ranker.spec import ranker_store
+from retrieval.records import Event, EventKind, Product
+from retrieval.store.versions import Store
+from service.cli.verify import store_problems
+from service.curation.relevance import Relevance, RelevanceStore
+from service.curation.rules import Match, Pin, Rule, RuleStore, When
+from service.curation.synonyms import Synonym, SynonymKind, SynonymStore
+from service.experiments.experiment import Experiment, Variant
+from service.experiments.store import ExperimentStore
+from service.http.auth import KEYS_FILE, KeyFile, Scope
+from service.http.tasks import TaskQueue
+from service.instantsearch.index_store import ProtocolStore
+from tests.rankers import REPORT, SPEC, building
+from tests.services import made
+from tests.unit.service.engine.demo_visits import MADE, refresh_tables
+from tests.versions import publish_products
+
+FILES = (
+    "CURRENT",
+    "coviews.bin",
+    "events/derived/bots/DAY/seal.json",
+    "events/derived/bots/DAY/sessions.parquet",
+    "events/derived/days/DAY/day.json",
+    "events/derived/days/DAY/events.parquet",
+    "events/derived/derived.json",
+    "events/derived/parts/DAY/acts.parquet",
+    "events/derived/tables-000001/popularity.parquet",
+    "events/events.sqlite",
+    "events/keys.json",
+    "experiments.sqlite",
+    "keys.json",
+    "popular_queries.json",
+    "popularity.json",
+    "protocol.sqlite",
+    "rankers/CURRENT",
+    "rankers/ranker-0001/model.onnx",
+    "rankers/ranker-0001/seal.json",
+    "relevance.sqlite",
+    "rules.sqlite",
+    "shelfwise.json",
+    "synonym_proposals.json",
+    "synonyms.sqlite",
+    "tasks.sqlite",
+)
+NEEDED_BY_NONE = (KEYS_FILE, "rankers/CURRENT", *(name for name in FILES if name.endswith(".sqlite")))
+"""An index without them is a whole one."""
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index directory with every kind of file."""
+    root = tmp_path_factory.mktemp("full")
+    publish_products(root, [Product("1", "cordless drill"), Product("2", "garden hose")])
+    RuleStore(root).put([Rule("drills", (Pin(("1",)),), When("drill", Match.CONTAINS))])
+    RelevanceStore(root).put([Relevance(margin=2.0)])
+    SynonymStore(root).put([Synonym("drill", SynonymKind.TWO_WAY, ("drill", "screwdriver"))])
+    ExperimentStore(root).put(Experiment("halves", (Variant("a"), Variant("b"))))
+    TaskQueue(root).add("learn", {})
+    made(KeyFile(root / KEYS_FILE), Scope.SEARCH)
+    ranker_store(root).publish(building(), SPEC, REPORT)
+    clicks = (Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}") for number in range(6))
+    refresh_tables(root, clicks)
+    ProtocolStore(root).adopt_name("store")
+    return root
+
+
+def path_of(root: Path, name: str) -> Path:
+    (path,) = root.glob(name.replace("DAY", "*"))
+    return path
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def flip(path: Path) -> None:
+    """Flips a bit of a page's header in SQLite, else of the middle of the file."""
+    content = bytearray(path.read_bytes())
+    content[4_096 if path.suffix == ".sqlite" else len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+
+
+def test_list_names_every_file(full: Path) -> None:
+    day = re.compile(r"(?<=/)\d{4}-\d{2}-\d{2}[^/]*")
+    others = re.compile(r"(versions|encoders)/|(.*/)?(lock|lock\.json|.*\.lock|identity)|.*-(wal|shm)")
+    paths = (path.relative_to(full).as_posix() for path in full.rglob("*") if path.is_file())
+    kinds = {day.sub("DAY", path) for path in paths if not others.match(path)}
+    assert kinds >= set(FILES)
+    folders = {path.rpartition("/")[0] for path in FILES}
+    assert {kind.rpartition("/")[0] for kind in kinds} == folders
+    assert {kind for kind in kinds if "/" not in kind} <= set(FILES)
+    assert store_problems(Store(full)) == []
+
+
+@pytest.mark.parametrize("damage", [truncate, empty, flip, Path.unlink])
+@pytest.mark.parametrize("name", FILES)
+def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callable[[Path], None]) -> None:
+    path = path_of(full, name)
+    whole = path.read_bytes()
+    damage(path)
+    try:
+        found = store_problems(Store(full))
+    finally:
+        path.write_bytes(whole)
+    if damage is Path.unlink and name in NEEDED_BY_NONE:
+        assert not found
+    else:
+        assert any(path.name in f"{problem.part} {problem.what}" for problem in found)
+        assert all(problem.advice for problem in found)
+
+
+@pytest.mark.parametrize("column", ["before", "after"])
+def test_verification_finds_a_changed_letter_in_a_document(full: Path, column: str) -> None:
+    path = full / "rules.sqlite"
+    whole = path.read_bytes()
+    statements = {"before": "UPDATE rules SET rule = replace(rule, 'drill', 'drull')"}
+    statements["after"] = "UPDATE changes SET after = replace(after, 'drill', 'drull')"
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(statements[column])
+        (problem,) = store_problems(Store(full))
+    finally:
+        path.write_bytes(whole)
+    assert "the rule 'drills' does not agree with its history" in problem.what
+    assert problem.advice == "restore it from a backup"
