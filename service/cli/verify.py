@@ -69,7 +69,7 @@ from retrieval.text.analysis import Analyzer, TermGroup, identifier_key
 from retrieval.updates.journal import Journal
 from retrieval.updates.journal_files import COPY, JOURNAL
 from service.cli.output import count_text
-from service.cli.verify_directory import directory_problems
+from service.directory_checks import directory_problems
 from service.engine.snapshot import stored_analyzer
 from service.engine.versions import current_name
 
