@@ -117,6 +117,7 @@ def create_app(
         ImpressionRecorder(engine.record),
         ServedExperiments(engine.root),
         TaskService(engine.root, settings.feeds, jobs),
+        settings.origins,
     )
     app.state.context = context
     app.state.draining = threading.Event()

@@ -29,7 +29,7 @@ from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads
-from service.http.request import EXTENSION, is_protocol_path
+from service.http.request import EXTENSION
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from service.events.event_log import RecordResult
 
 _LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_FORWARDING = frozenset(
+    ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip")
+)
+"""Headers of proxies, besides those that begin with X-Forwarded."""
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
@@ -56,6 +60,8 @@ class ServiceContext:
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may send requests without a key, while there is none."""
 
     def visible(self, permit: Permit) -> VisibleCatalog:
         """The part of the catalog that a key sees."""
@@ -170,7 +176,7 @@ def authorize(
     if scope is Scope.WRITE:
         request.scope[EXTENSION]()
     if not context.keys.exists:
-        return _authorize_loopback(request, address)
+        return _authorize_loopback(context, request, address)
     if not key:
         raise RequestError(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key")
     permit = context.keys.permit(key, datetime.now(UTC))
@@ -220,17 +226,33 @@ MayReadMetrics = Annotated[Permit, Depends(require_scope(Scope.METRICS))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
 
 
-def _authorize_loopback(request: Request, address: str) -> Permit:
+def _authorize_loopback(context: ServiceContext, request: Request, address: str) -> Permit:
     # The host name is checked, too: a page of another site may have a name that resolves to this machine.
     name = request.headers.get("host", "").lower()
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
     if not is_loopback(address) or name not in _LOCAL_NAMES:
         raise RequestError(401, "without a key only this machine is served; make one: shelfwise keys create")
-    origin = urlsplit(request.headers.get("origin", "")).hostname
-    if is_protocol_path(request.scope) and "origin" in request.headers and not is_loopback(origin or ""):
-        # Browsers let pages of any origin call these paths.
+    if any(each in _FORWARDING or each.startswith("x-forwarded") for each in request.headers):
+        # The proxy is on this machine, its client may be anywhere.
+        raise RequestError(401, "a request through a proxy needs a key; make one: shelfwise keys create")
+    if _is_cross_site(request, context.origins):
         raise RequestError(401, "without a key only pages of this machine are served; make one: shelfwise keys create")
     return _EVERYTHING
+
+
+def _is_cross_site(request: Request, origins: Collection[str]) -> bool:
+    """Whether a browser sent a request for a page of another machine, whose origin `origins` does not name.
+
+    A browser lets any page send some requests, such as a POST without a body, and only keeps the response from it.
+    """
+    origin = request.headers.get("origin")
+    if origin is None:
+        return request.headers.get("sec-fetch-site") == "cross-site"
+    try:
+        host = urlsplit(origin).hostname or ""
+    except ValueError:
+        return True
+    return origin not in origins and not is_loopback(host)
 
 
 def is_loopback(address: str) -> bool:

@@ -117,6 +117,12 @@ class RequestMiddleware:
 
     async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
+        if {b"content-length", b"transfer-encoding"} <= {name for name, _ in scope["headers"]}:
+            # A proxy may have read another body, and take what follows for part of it, or for another request.
+            response.is_last = True
+            raise RequestError(
+                400, "a request has Content-Length or Transfer-Encoding, not both", field="Content-Length"
+            )
         with self._budget.share() as hold:
             body = await _read_body(scope, receive, self._limits, hold)
             try:
@@ -168,13 +174,15 @@ class _ResponseSender:
         self.identity = identity
         self.status = 0
         """0 until the response begins."""
+        self.is_last = False
+        """Whether the response closes its connection."""
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers[REQUEST_ID] = self.identity
-            if self._draining.is_set():
+            if self._draining.is_set() or self.is_last:
                 headers["Connection"] = "close"
             for name, value in _SECURITY_HEADERS.items():
                 headers.setdefault(name, value)

@@ -21,7 +21,7 @@ from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Permit, Scope, StoredKey, combine_filters, narrow_key, new_key, verify_key
 from service.settings import ServiceSettings
-from tests.services import made
+from tests.services import local_client, made
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -159,6 +159,44 @@ def test_only_localhost_is_answered_without_keys(guarded: TestClient, store: Sea
         assert calling.get("/v1/search").status_code == 401
         for name in ("localhost:8080", "127.0.0.1", "[::1]:8080", "LOCALHOST"):
             assert calling.get("/v1/search", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Forwarded", "Via", "X-Real-IP", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "CF-Connecting-IP"],
+)
+def test_forwarded_request_is_not_of_this_machine(client: TestClient, name: str) -> None:
+    """A proxy on this machine, without a key, opened the service to everybody."""
+    assert client.get("/v1/search", headers={name: "127.0.0.1"}).status_code == 401
+    assert client.post("/v1/events/refresh", headers={name: ""}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("headers", "allowed"),
+    [
+        ({"Origin": "https://evil.example", "Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "https://evil.example"}, False),
+        ({"Origin": "null"}, False),
+        ({"Origin": "http://["}, False),
+        ({"Origin": "http://localhost.evil.example"}, False),
+        ({"Sec-Fetch-Site": "cross-site"}, False),
+        ({"Origin": "http://localhost:5173", "Sec-Fetch-Site": "same-site"}, True),
+        ({"Origin": "http://localhost", "Sec-Fetch-Site": "same-origin"}, True),
+        ({"Origin": "https://shop.example", "Sec-Fetch-Site": "cross-site"}, True),
+        ({}, True),
+    ],
+)
+def test_page_of_another_site_sends_nothing_without_a_key(
+    store: SearchEngine, headers: dict[str, str], allowed: bool
+) -> None:
+    """A POST without a body needs no permission of a browser: pages of any site began tasks."""
+    app = create_app(store, ServiceSettings(cors_origins=("https://shop.example",)))
+    calling = local_client(app)
+    for method, path in (("DELETE", "/v1/products/nosuch"), ("GET", "/v1/search"), ("POST", "/1/indexes/p/query")):
+        assert (calling.request(method, path, headers=headers).status_code == 200) is allowed, (method, path)
+    if not allowed:
+        assert calling.post("/v1/events/refresh", headers=headers).status_code == 401
+        assert app.state.context.tasks.queue.list() == ()
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "sw_000000000000_" + "A" * 43, "sws_e30.AAAA", "\u00e9" * 10])

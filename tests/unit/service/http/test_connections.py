@@ -296,3 +296,16 @@ def test_listener_keeps_its_queue_and_gets_no_new_connection() -> None:
             assert peer == queued.getsockname()
             with pytest.raises(TimeoutError):
                 listener.accept()
+
+
+def test_two_lengths_of_a_body_end_the_connection(served: Served) -> None:
+    """A proxy that reads the other length would take the second request for part of the body (request smuggling)."""
+    with served.connected() as client:
+        head = b"POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
+        client.sendall(head + b"0\r\n\r\n" + GET)
+        answer = b""
+        while part := client.recv(65_536):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 400")
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"connection: close" in answer.lower()
