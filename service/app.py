@@ -121,13 +121,15 @@ def create_app(
     )
     app.state.context = context
     app.state.draining = threading.Event()
-    app.state.settings = describe_settings(sourced or SourcedSettings.of_service(settings))
+    sourced = sourced or SourcedSettings.of_service(settings)
+    app.state.settings = describe_settings(sourced)
     app.state.protocol = protocol
     app.state.statistics = PurchaseStatistics(engine.root)
     for router in _ROUTERS:
         app.include_router(router)
     if settings.pages:
         app.state.page_key = settings.page_key
+        app.state.look = pages.read_look(sourced.settings.store)
         app.include_router(pages.router)
     handle_errors(app)
     _add_middleware(app, settings, tracing)

@@ -129,6 +129,31 @@ class RecommendSettings(SettingsTable):
     same again. shelfwise train users reads it, too: see recommendations"""
 
 
+class StoreSettings(SettingsTable):
+    """Name, look and texts of the store page."""
+
+    name: str = Field(default="", max_length=80)
+    """name of the store in the header and the title; by default Store"""
+    name_zh: str = Field(default="", max_length=80)
+    """the name on the page in Chinese, where it is another one"""
+    logo: Path | None = None
+    """picture of the logo: a file of at most 1 MB, as SVG, PNG, JPEG, WebP, AVIF or GIF"""
+    colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
+    """colour of links and buttons, as in #2b5c8a; the page makes it darker or lighter where it would be hard to read"""
+    header_colour: str = Field(default="", pattern="^(#[0-9a-fA-F]{6})?$")
+    """background of the header, as in #14304d; its text is black or white, whichever reads better"""
+    language: Literal["en", "zh"] | None = None
+    """language of the page, en or zh; by default the visitor's, who can then change it"""
+    welcome: str = Field(default="", max_length=200)
+    """heading of the start"""
+    welcome_zh: str = Field(default="", max_length=200)
+    """the heading on the page in Chinese"""
+    footer: str = Field(default="", max_length=500)
+    """text at the foot of every page, such as the name and address of the company"""
+    footer_zh: str = Field(default="", max_length=500)
+    """the text at the foot of the page in Chinese"""
+
+
 class ServiceSettings(SettingsTable):
     """The HTTP service."""
 
@@ -217,6 +242,7 @@ class Settings(BaseSettings):
     ranker: RankerSettings = RankerSettings()
     recommend: RecommendSettings = RecommendSettings()
     service: ServiceSettings = ServiceSettings()
+    store: StoreSettings = StoreSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -289,6 +315,13 @@ def read_settings(path: Path | None = None, environment: Mapping[str, str] | Non
         return RawSettings(str(path or FILE), table, source())
     except SettingsError as error:
         raise SettingError(f"a variable that begins with SHELFWISE_ cannot be read: {error}") from None
+
+
+def adjacent_settings(index: Path) -> Path | None:
+    """The settings file beside an index directory, if neither the environment nor the working directory has one."""
+    adjacent = index.resolve().parent / FILE
+    has_another = bool(os.environ.get(FILE_VARIABLE)) or Path(FILE).is_file()
+    return adjacent if adjacent.is_file() and not has_another else None
 
 
 def validate_settings(raw: RawSettings) -> Settings:

@@ -14,7 +14,7 @@ import uvicorn
 
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
+from service.settings import ServiceSettings, SourcedSettings
 from tests.machine import within
 from tests.servers.skips import program_or_skip
 
@@ -48,9 +48,11 @@ def opened_browser() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(engine: SearchEngine, settings: ServiceSettings | None = None) -> Iterator[str]:
+def served(
+    engine: SearchEngine, settings: ServiceSettings | None = None, sourced: SourcedSettings | None = None
+) -> Iterator[str]:
     """The address of a server that answers for an engine, on a port of its own."""
-    app = create_app(engine, settings or ServiceSettings())
+    app = create_app(engine, settings or ServiceSettings(), sourced=sourced)
     server = uvicorn.Server(uvicorn.Config(app, "127.0.0.1", 0, log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

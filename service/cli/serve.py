@@ -41,8 +41,9 @@ def serve(
     limit_malloc_arenas()  # before what follows starts threads
     from service.app import serve as run
     from service.engine.engine import SearchEngine
-    from service.settings import FILE_VARIABLE, SourcedSettings
+    from service.settings import FILE_VARIABLE, SourcedSettings, adjacent_settings
 
+    settings = settings or adjacent_settings(index)
     read = SourcedSettings.read(settings)
     if settings is not None:
         os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks

@@ -35,6 +35,7 @@ class DemoFiles:
     events: Path
     truth: Path
     synonyms: Path
+    settings: Path
     readme: Path
 
 
@@ -57,7 +58,8 @@ def write_demo_store(
     _write_judgments(files, queries, catalog)
     write_durably(files.queries, _queries_table(queries))
     events = _write_traffic(files, catalog, queries, seed, sessions, later)
-    write_durably(files.synonyms, (DATA / "synonyms.txt").read_bytes())
+    for path in (files.synonyms, files.settings):
+        write_durably(path, (DATA / path.name).read_bytes())
     counts = {"products": products, "queries": len(queries), "sessions": sessions, "events": events}
     classes = ", ".join(label.value for label in QueryClass)
     text = (DATA / "README.md").read_text("utf-8").format(seed=seed, classes=classes, **counts)
@@ -76,6 +78,7 @@ def _files(folder: Path) -> DemoFiles:
         events=folder / "events.jsonl.gz",
         truth=folder / "truth.json",
         synonyms=folder / "synonyms.txt",
+        settings=folder / "shelfwise.toml",
         readme=folder / "README.md",
     )
 

@@ -1,4 +1,4 @@
-"""The store page and the admin page. Their files hold nothing of the store, so they need no key."""
+"""The store page and the admin page. Their files hold no products, so they need no key."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from pathlib import Path
 import xxhash
 from fastapi import APIRouter, Request, Response
 
+from retrieval.errors import SettingError
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from service.http.context import Contextual
 from service.http.errors import RequestError
 from service.http.schemas import matches_tag, tagged_response
+from service.settings import StoreSettings
 
 router = APIRouter(include_in_schema=False)
 
@@ -24,11 +26,19 @@ _TYPES: Mapping[str, str] = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+_LOGO_TYPES: Mapping[str, str] = {
+    **{f".{kind}": f"image/{kind}" for kind in ("png", "jpeg", "webp", "avif", "gif")},
+    ".jpg": "image/jpeg",
+    ".svg": "image/svg+xml",
+}
+_LOGO_BYTES = 1_000_000
 _POLICY = (
     "default-src 'self'; img-src 'self' https: data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
 """Only pictures may be loaded from other origins, and no text is run as a script."""
+_LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+"""A logo that is opened by itself runs and loads nothing."""
 _OPTIONAL_PATHS = {"suggest": "/v1/suggest", "recommend": "/v1/recommend"}
 """Paths that the store page can do without."""
 _CORE = ("brand", "price", "availability")
@@ -56,8 +66,22 @@ async def facts(context: Contextual, request: Request) -> Response:
     snapshot = context.engine.snapshot
     paths = request.app.openapi()["paths"]
     offers = tuple(name for name, path in _OPTIONAL_PATHS.items() if path in paths)
-    key = request.app.state.page_key
-    return tagged_response(request, store_facts(snapshot.catalog, snapshot.manifest.products, key=key, offers=offers))
+    state = request.app.state
+    facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
+    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, offers, state.look.facts))
+
+
+@router.get("/assets/logo")
+async def logo(request: Request) -> Response:
+    """The logo of the settings, or the icon of the program."""
+    picture: PageFile | None = request.app.state.look.logo
+    return _send(request, picture, _LOGO_POLICY) if picture else _send(request, page_files()["icon.svg"])
+
+
+@router.get("/assets/look.css")
+async def look(request: Request) -> Response:
+    """The colours of the settings, as a style sheet."""
+    return _send(request, request.app.state.look.style)
 
 
 @router.get("/assets/{name}")
@@ -72,12 +96,12 @@ async def asset(request: Request, name: str) -> Response:
 @router.get("/favicon.ico")
 async def icon(request: Request) -> Response:
     """The icon that browsers request by themselves."""
-    return _send(request, page_files()["icon.svg"])
+    return await logo(request)
 
 
-def _send(request: Request, file: PageFile) -> Response:
+def _send(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
     """The file, or 304. Browsers revalidate on each use, so that a new version of the program is seen at once."""
-    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": _POLICY}
+    headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
     if matches_tag(request, file.tag):
         return Response(None, 304, headers)
     return Response(file.content, 200, headers, file.type)
@@ -102,8 +126,119 @@ def page_files() -> Mapping[str, PageFile]:
 
 
 def _read(path: Path) -> PageFile:
-    content = path.read_bytes()
-    return PageFile(content, _TYPES[path.suffix], f'"{xxhash.xxh3_128_hexdigest(content)}"')
+    return _file(path.read_bytes(), _TYPES[path.suffix])
+
+
+def _file(content: bytes, type_: str) -> PageFile:
+    return PageFile(content, type_, f'"{xxhash.xxh3_128_hexdigest(content)}"')
+
+
+@dataclass(frozen=True, slots=True)
+class LookFacts:
+    """Texts of the settings, and the language that they fix."""
+
+    texts: Mapping[str, Mapping[str, str]]
+    """By language ("en", "zh"), then by the name of the page's message that a text replaces."""
+    language: str | None
+    """The language of the page; None where visitors choose."""
+    has_logo: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLook:
+    """Name, logo, colours and texts of the store page."""
+
+    facts: LookFacts
+    logo: PageFile | None
+    style: PageFile
+
+
+def read_look(settings: StoreSettings) -> StoreLook:
+    """The look that the settings describe; raises SettingError for a logo that cannot be read or shown."""
+    english = {"store": settings.name, "welcome": settings.welcome, "footer": settings.footer}
+    chinese = {"store": settings.name_zh, "welcome": settings.welcome_zh, "footer": settings.footer_zh}
+    texts = {
+        "en": {name: text for name, text in english.items() if text},
+        "zh": {name: text for name in english if (text := chinese[name] or english[name])},
+    }
+    logo = _read_logo(settings.logo) if settings.logo else None
+    style = _file(look_style(settings.colour, settings.header_colour).encode(), _TYPES[".css"])
+    return StoreLook(LookFacts(texts, settings.language, logo is not None), logo, style)
+
+
+def _read_logo(path: Path) -> PageFile:
+    kind = _LOGO_TYPES.get(path.suffix.lower())
+    if kind is None:
+        raise SettingError(f"store.logo is {path}; the name of a logo ends in {', '.join(_LOGO_TYPES)}")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingError(f"store.logo is {path}, which cannot be read ({error.strerror})") from error
+    if len(content) > _LOGO_BYTES:
+        raise SettingError(f"store.logo is {path}, of {len(content):,} bytes; it can have {_LOGO_BYTES:,}")
+    return _file(content, kind)
+
+
+_Colour = tuple[float, float, float]
+"""Red, green and blue, 0 to 1."""
+_BLACK, _WHITE = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+_DARKEST_LIGHT, _LIGHTEST_DARK = (0.933, 0.933, 0.918), (0.149, 0.173, 0.204)
+"""The backgrounds of base.css, in light and in dark mode, on which a colour is hardest to read."""
+_LEAST_CONTRAST = 4.5
+"""Of text and its background (WCAG 2.2, success criterion 1.4.3)."""
+_SOFT_SHARE = 0.14
+
+
+def look_style(colour: str, header: str) -> str:
+    """A style sheet that sets the colours of base.css; a colour is #rrggbb or empty."""
+    rules = []
+    if colour:
+        for ground, toward, rule in (
+            (_DARKEST_LIGHT, _BLACK, ":root {{ {} }}"),
+            (_LIGHTEST_DARK, _WHITE, "@media (prefers-color-scheme: dark) {{ :root {{ {} }} }}"),
+        ):
+            accent = _readable(_parse_colour(colour), ground, toward)
+            values = f"--accent: {_hex(accent)}; --accent-soft: {_hex(_mix(ground, accent, _SOFT_SHARE))};"
+            rules.append(rule.format(values))
+    if header:
+        ground = _parse_colour(header)
+        text = max(_BLACK, _WHITE, key=lambda each: contrast(each, ground))
+        rules.append(f":root {{ --header: {_hex(ground)}; --on-header: {_hex(text)}; }}")
+    return "\n".join(rules)
+
+
+def _readable(colour: _Colour, ground: _Colour, toward: _Colour) -> _Colour:
+    """The colour, as far toward black or white as text on the background, and on their soft mixture, needs."""
+    for step in range(21):
+        mixed = _mix(colour, toward, step / 20)
+        if contrast(mixed, _mix(ground, mixed, _SOFT_SHARE)) >= _LEAST_CONTRAST:
+            break
+    return mixed
+
+
+def contrast(one: _Colour, other: _Colour) -> float:
+    """The contrast of two colours, 1 to 21 (WCAG 2.2, contrast ratio and relative luminance)."""
+    light, dark = sorted((_luminance(one), _luminance(other)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: _Colour) -> float:
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _mix(one: _Colour, other: _Colour, share: float) -> _Colour:
+    red, green, blue = ((1 - share) * a + share * b for a, b in zip(one, other, strict=True))
+    return red, green, blue
+
+
+def _parse_colour(text: str) -> _Colour:
+    red, green, blue = (int(text[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
+
+
+def _hex(colour: _Colour) -> str:
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +253,12 @@ class StoreFacts:
     """The fields that hits may be sorted by."""
     offers: tuple[str, ...]
     """Optional parts of the API that the service has, such as "suggest"."""
+    look: LookFacts
 
 
-def store_facts(catalog: FieldCatalog, products: int, *, key: str, offers: tuple[str, ...]) -> StoreFacts:
-    """The facts of a catalog of `products` products: the text attributes that most of them have are its facets."""
+def used_fields(catalog: FieldCatalog, products: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The fields to count and the fields to sort by in a catalog of `products` products: the text attributes that most
+    of them have are facets."""
 
     def is_used(name: str) -> bool:
         return name in catalog.fields and catalog.fields[name].products > 0
@@ -131,4 +268,4 @@ def store_facts(catalog: FieldCatalog, products: int, *, key: str, offers: tuple
 
     attributes = sorted(filter(is_facet, catalog.fields.values()), key=lambda info: -info.products)
     names = tuple(info.name for info in attributes[:_MOST_ATTRIBUTES])
-    return StoreFacts(key, (*filter(is_used, _CORE), *names), tuple(filter(is_used, _SORTS)), offers)
+    return ((*filter(is_used, _CORE), *names), tuple(filter(is_used, _SORTS)))

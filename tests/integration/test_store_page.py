@@ -13,7 +13,7 @@ import pytest
 
 from retrieval.records import Product, Variant
 from service.engine.engine import SearchEngine
-from service.settings import Settings
+from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
 from tests.browsers import serious_faults, served, visiting
 from tests.machine import within
 from tests.services import recorded_events
@@ -106,6 +106,36 @@ def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address:
         visit.page.wait_for_timeout(200)
         chosen = visit.page.locator("[role=option][aria-selected=true]")
         assert chosen.get_attribute("id") == field.get_attribute("aria-activedescendant")
+
+
+def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: SearchEngine) -> None:
+    name = '<img src=x onerror="window.hacked=1"> & Sons'
+    look = StoreSettings(name=name, welcome="{count} <b>lamps</b>", colour="#ffee00", language="en")
+    with (
+        served(store, ServiceSettings(), SourcedSettings(Settings(store=look))) as url,
+        visiting(browser, url, consent=None, locale="zh-CN") as visit,
+    ):
+        visit.page.goto("/")
+        visit.page.get_by_role("heading", name="{count} <b>lamps</b>").wait_for()
+        assert visit.page.locator(".home-link").inner_text() == name
+        assert visit.page.title() == name
+        assert visit.page.get_by_role("button", name="中文").count() == 0
+        visit.page.goto("/?q=lamp")
+        visit.results("“lamp”")
+        assert serious_faults(visit.page) == []
+        assert visit.page.evaluate("window.hacked") is None
+        consent, first = (visit.page.locator(each).bounding_box() for each in ("#consent", ".hits .card >> nth=0"))
+        assert consent is not None
+        assert first is not None
+        assert consent["y"] + consent["height"] <= first["y"], "the question covers no product"
+
+
+def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
+        assert visit.page.title() == "Store"
+        assert "invented" not in visit.page.locator("body").inner_text()
 
 
 def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:

@@ -31,6 +31,7 @@ function ask(chosen, takesFocus) {
   const banner = el("section", { id: "consent", "aria-labelledby": "consent-title" },
     el("div", {}, el("h2", { id: "consent-title", tabindex: "-1", text: t("consent title") }), el("p", { text: t("consent") })),
     el("div", { class: "answers" }, no, yes));
-  document.body.append(banner);
+  // In the flow of the page, above the products: it covers none.
+  document.getElementById("view").before(banner);
   if (takesFocus) banner.querySelector("h2").focus();
 }

@@ -11,7 +11,7 @@ import { productView } from "./product-view.js";
 import { resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
 import { errorNotice } from "./error-notice.js";
-import { language, speak, t, translate } from "./words.js";
+import { isChoice, language, speak, t, translate, useLook } from "./words.js";
 
 const main = document.getElementById("view");
 let view = null;
@@ -135,8 +135,6 @@ function again() {
 
 async function open() {
   history.scrollRestoration = "manual";
-  translate();
-  tellBasket();
   whenChanged(tellBasket);
   document.getElementById("language").addEventListener("click", () => {
     speak(language() === "en" ? "zh" : "en");
@@ -147,8 +145,14 @@ async function open() {
   try {
     shop.facts = await api.facts();
   } catch (error) {
+    translate();
     return fill(main, errorNotice(error, () => location.reload()));
   }
+  useLook(shop.facts.look);
+  document.getElementById("language").hidden = !isChoice();
+  document.querySelector(".home-link").classList.toggle("with-logo", shop.facts.look.has_logo);
+  translate();
+  tellBasket();
   useKey(shop.facts.key);
   box = searchBox(document.getElementById("search"), { suggests: shop.facts.offers.includes("suggest"), on });
   followLinks();

@@ -17,6 +17,21 @@ function preferred() {
 }
 
 let now = preferred();
+/** Texts of the store's own, by language, instead of the page's. */
+let own = {};
+let isFixed = false;
+
+/** Takes the texts of a store, and its language where it has one alone. */
+export function useLook({ texts, language: only }) {
+  own = texts;
+  isFixed = only in WORDS;
+  if (isFixed) now = only;
+}
+
+/** Whether visitors may change the language. */
+export function isChoice() {
+  return !isFixed;
+}
 
 export function language() {
   return now;
@@ -29,7 +44,8 @@ export function speak(wanted) {
 
 /** The words of a name, with {name} replaced; a count chooses between `name` and `name.one`. */
 export function t(name, values = {}) {
-  const text = (values.count === 1 && WORDS[now][`${name}.one`]) || WORDS[now][name] || ENGLISH[name] || name;
+  const one = values.count === 1 ? WORDS[now][`${name}.one`] : undefined;
+  const text = one ?? own[now]?.[name] ?? WORDS[now][name] ?? ENGLISH[name] ?? name;
   return text.replace(/\{(\w+)\}/g, (whole, key) => {
     const value = values[key];
     return typeof value === "number" ? number(value) : String(value ?? whole);

@@ -17,6 +17,7 @@ from service.settings import (
     ElasticsearchSettings,
     Settings,
     SourcedSettings,
+    adjacent_settings,
     describe_settings,
     load_settings,
     setting_names,
@@ -68,6 +69,16 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc", "5", None),
     "service.traces": (f'"{TRACES}"', TRACES, TRACES, '"otel:4318"', "otel:4318"),
+    "store.name": ('"Nordlys"', "Nordlys", "Nordlys", "5", "x" * 81),
+    "store.name_zh": ('"北光"', "北光", "北光", "5", "x" * 81),
+    "store.logo": ('"logo.svg"', "logo.svg", Path("logo.svg"), "5", None),
+    "store.colour": ('"#2b5c8a"', "#2b5c8a", "#2b5c8a", '"blue"', "#2b5c8a; x"),
+    "store.header_colour": ('"#2b5c8a"', "#2b5c8a", "#2b5c8a", '"blue"', "#2b5"),
+    "store.language": ('"zh"', "zh", "zh", '"de"', "de"),
+    "store.welcome": ('"Hello"', "Hello", "Hello", "5", "x" * 201),
+    "store.welcome_zh": ('"您好"', "您好", "您好", "5", "x" * 201),
+    "store.footer": ('"Nordlys GmbH"', "Nordlys GmbH", "Nordlys GmbH", "5", "x" * 501),
+    "store.footer_zh": ('"北光公司"', "北光公司", "北光公司", "5", "x" * 501),
 }
 """Each setting in the file, in the environment, and its value; then an invalid value in each of the two."""
 
@@ -96,6 +107,22 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     return tmp_path / "settings.toml"
+
+
+def test_service_reads_the_file_beside_the_index_if_there_is_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "demo-store"
+    folder.mkdir()
+    assert adjacent_settings(folder / "index") is None
+    beside = folder / "shelfwise.toml"
+    beside.touch()
+    assert adjacent_settings(folder / "index") == beside
+    monkeypatch.chdir(folder)
+    assert adjacent_settings(Path("index")) is None, "it is read anyway"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SHELFWISE_SETTINGS", "other.toml")
+    assert adjacent_settings(folder / "index") is None
 
 
 def refusal(path: Path | None, environment: dict[str, str]) -> str:

@@ -33,6 +33,7 @@ from service.demo.shoppers import (
     stock_shelf,
     to_events,
 )
+from service.settings import load_settings
 
 SESSIONS = 3000
 
@@ -248,6 +249,13 @@ def test_readme_names_every_file_and_seed_and_synonyms_are_solr_lines(files: Dem
     rules = [line for line in files.synonyms.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     assert len(rules) >= 10
     assert all("," in rule or "=>" in rule for rule in rules)
+
+
+def test_settings_name_the_store_and_say_that_it_is_invented(files: DemoFiles) -> None:
+    store = load_settings(files.settings, {}).store
+    assert (store.name, store.name_zh) == ("Demo store", "演示商店")
+    assert "invented" in store.footer
+    assert "虚构" in store.footer_zh
 
 
 def test_a_store_without_sessions_has_an_empty_log_and_an_existing_store_is_replaced(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
+from retrieval.errors import SettingError
 from service.app import create_app
 from service.engine.engine import SearchEngine
-from service.settings import ServiceSettings
-from service.web.pages import page_files
+from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
+from service.web.pages import contrast, look_style, page_files, read_look
 
 LOCAL = "http://localhost"
 _ENTRY = re.compile(r'^  "([^"]+)": "((?:[^"\\]|\\.)*)",$', re.MULTILINE)
@@ -60,6 +62,61 @@ def test_page_receives_the_public_key_and_pages_can_be_disabled(store: SearchEng
         assert client.get("/assets/store.json").json()["key"] == "public"
     with TestClient(create_app(store, ServiceSettings(pages=False)), LOCAL) as client:
         assert [client.get(path).status_code for path in ("/", "/admin", "/assets/shop.js")] == [404, 404, 404]
+
+
+HOSTILE = '</style><script>alert(1)</script>"'
+LOGO = b'<svg xmlns="http://www.w3.org/2000/svg"/>'
+
+
+def test_page_receives_the_look_of_the_settings(store: SearchEngine, tmp_path: Path) -> None:
+    logo = tmp_path / "logo.svg"
+    logo.write_bytes(LOGO)
+    look = StoreSettings(name=HOSTILE, name_zh="北光", logo=logo, colour="#ffee00", language="zh")
+    sourced = SourcedSettings(Settings(store=look))
+    with TestClient(create_app(store, ServiceSettings(), sourced=sourced), LOCAL) as client:
+        facts = client.get("/assets/store.json").json()["look"]
+        sent = client.get("/assets/logo")
+        assert "--accent:" in client.get("/assets/look.css").text
+    assert facts == {"texts": {"en": {"store": HOSTILE}, "zh": {"store": "北光"}}, "language": "zh", "has_logo": True}
+    assert (sent.content, sent.headers["content-type"]) == (LOGO, "image/svg+xml")
+    assert "sandbox" in sent.headers["content-security-policy"]
+
+
+def test_page_without_a_look_has_an_icon_and_no_colours(client: TestClient) -> None:
+    assert client.get("/assets/logo").content == page_files()["icon.svg"].content
+    assert client.get("/assets/look.css").text == ""
+    assert client.get("/assets/store.json").json()["look"] == {
+        "texts": {"en": {}, "zh": {}},
+        "language": None,
+        "has_logo": False,
+    }
+
+
+def test_logo_that_cannot_be_shown_is_an_error_that_names_the_setting(tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(bytes(1_000_001))
+    for path, fault in (
+        (tmp_path / "logo.html", r"ends in \.png"),
+        (tmp_path / "nosuch.png", "cannot be read"),
+        (large, "1,000,001 bytes"),
+    ):
+        with pytest.raises(SettingError, match=rf"store\.logo is .*{fault}"):
+            read_look(StoreSettings(logo=path))
+
+
+@pytest.mark.parametrize("colour", ["#ffffff", "#000000", "#ffee00", "#2b5c8a", "#808080", "#ff0000"])
+def test_text_in_the_store_colour_is_readable(colour: str) -> None:
+    grounds = {"light": "#eeeeea", "dark": "#262c34"}
+    found = re.findall(r"--accent: (\S+); --accent-soft: (\S+);", look_style(colour, ""))
+    for (accent, soft), ground in zip(found, grounds.values(), strict=True):
+        assert min(contrast(rgb(accent), rgb(soft)), contrast(rgb(accent), rgb(ground))) >= 4.45
+    header, text = re.findall(r"#\w+", look_style("", colour))
+    assert contrast(rgb(header), rgb(text)) >= 4.5
+
+
+def rgb(text: str) -> tuple[float, float, float]:
+    red, green, blue = bytes.fromhex(text.removeprefix("#"))
+    return red / 255, green / 255, blue / 255
 
 
 def words(language: str) -> dict[str, str]:
