@@ -27,7 +27,7 @@ SERVICE_LAYERS = (
     ("reports", "training", "demo"),
     ("http",),
     ("instantsearch", "web"),
-    ("app", "directory_checks"),
+    ("app", "directory_checks", "mcp"),
     ("cli",),
 )
 """Parts of service from low to high: a part imports from its own layer and the lower ones."""

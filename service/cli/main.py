@@ -35,6 +35,7 @@ COMMANDS: Mapping[str, Entry] = {
     "rebuild": Entry("service.cli.rebuild:rebuild", "Build an index from feeds, and publish it."),
     "search": Entry("service.cli.search:search", "Search an index."),
     "serve": Entry("service.cli.serve:serve", "Serve an index over HTTP."),
+    "mcp": Entry("service.cli.serve:mcp", "Let an AI assistant search an index, over MCP."),
     "learn": Entry("service.cli.train:learn", "Train everything on shoppers' events, and publish what is better."),
     "check": Entry("service.cli.rebuild:check", "Report the data quality of feeds."),
     "demo": Entry("service.cli.demo:demo", "Make a demo store, build its index and search it."),
@@ -202,7 +203,8 @@ class LazyGroup(TyperGroup):
         for title, kind in (("Commands", Entry), ("Groups", Group)):
             rows = [(name, entry.help) for name, entry in self.entries.items() if isinstance(entry, kind)]
             if rows:
-                with formatter.section(title):
+                formatter.write_heading(title)
+                with formatter.indentation():
                     formatter.write_dl(rows)
 
 

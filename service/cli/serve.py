@@ -1,4 +1,4 @@
-"""The HTTP service: `serve`, and `keys create`, `list`, `withdraw`, `narrow`."""
+"""The services: `serve` over HTTP with `keys create`, `list`, `withdraw` and `narrow`, and `mcp` for AI assistants."""
 
 from __future__ import annotations
 
@@ -57,6 +57,18 @@ def serve(
         pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
         say(f"{products:,} products of {version}; the API is described at {address}/docs{pages}", to=output.err)
         run(engine, sourced, notice=notice)
+
+
+@command("mcp store", json=False)
+def mcp(index: Index, settings: SettingsFile = None) -> None:
+    """Let an AI assistant search an index: an MCP server at standard input and output."""
+    from service.engine.engine import SearchEngine
+    from service.mcp import serve_stdio
+    from service.settings import load_settings
+
+    with SearchEngine.open(index, settings=load_settings(settings)) as engine:
+        show_notices(engine.notices)
+        serve_stdio(engine)
 
 
 @command("keys create store web-shop --scope search,events", json=False)

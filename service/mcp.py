@@ -1,0 +1,272 @@
+"""An MCP server over stdio: read-only tools by which an AI assistant searches an index.
+
+Protocol: https://modelcontextprotocol.io/specification. The tools are described in docs/mcp.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import partial
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+from fastapi.exceptions import RequestValidationError
+from mcp.server import Server, ServerRequestContext
+from mcp.server.stdio import stdio_server
+from mcp.shared.exceptions import MCPError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    Tool,
+    ToolAnnotations,
+)
+from pydantic import Field, ValidationError
+
+from retrieval.errors import ShelfwiseError
+from retrieval.records import Facet, Hit, Page, Product
+from service.curation.relevance import without_fields
+from service.http.errors import to_request_error
+from service.http.schemas import Name, ProductId, RecommendBody, RequestBody, encode
+
+if TYPE_CHECKING:
+    from service.engine.engine import SearchEngine
+
+_MOST_HITS = 50
+_MOST_PAGE = 100
+_MOST_TEXT = 1_000
+_MOST_FIELDS = 10
+_MOST_VALUES = 100
+_MOST_LISTED = 200
+_FILTERS = "A filter, such as: price < 100 AND brand IN (Bosch, Makita) AND NOT availability = out_of_stock"
+_INSTRUCTIONS = (
+    "Searches the catalog of a web store. Call facets without arguments once: it lists the fields that filters use. "
+    "Name products to people by title and price, and to these tools by id."
+)
+
+
+class Arguments(RequestBody):
+    """Products to choose from."""
+
+    filters: str = Field("", max_length=2_000, description=_FILTERS)
+
+
+class ListArguments(Arguments):
+    """A list of products."""
+
+    size: int = Field(10, ge=1, le=_MOST_HITS, description="The most products to return.")
+
+
+class SearchArguments(ListArguments):
+    """A search."""
+
+    query: str = Field("", max_length=_MOST_TEXT, description="The words of a shopper; empty for all products.")
+    page: int = Field(1, ge=1, le=_MOST_PAGE, description="Page number, from 1.")
+    sort: Name = Field("", description='A field of numbers, "-" before it for descending, instead of relevance.')
+    facets: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields whose values to count over all hits.")
+
+
+class FacetsArguments(Arguments):
+    """Fields to count."""
+
+    fields: list[Name] = Field([], max_length=_MOST_FIELDS, description="Fields to count; empty lists all fields.")
+    query: str = Field("", max_length=_MOST_TEXT, description="Count only the hits of this query.")
+    values: int = Field(20, ge=1, le=_MOST_VALUES, description="The most values of a field.")
+
+
+class ProductArguments(RequestBody):
+    """One product."""
+
+    id: ProductId = Field(description="The product's id, as in a hit.")
+
+
+class SimilarArguments(ListArguments, ProductArguments):
+    """Products similar to one."""
+
+
+class RecommendArguments(RecommendBody):
+    """A shopper to recommend for."""
+
+    size: int = Field(10, ge=1, le=_MOST_HITS, description="The most products to return.")
+
+
+@dataclass(frozen=True, slots=True)
+class ProductSummary:
+    """The fields of a product that tell it from others in a list."""
+
+    id: str
+    title: str
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    price: float | None = None
+    currency: str = ""
+    availability: str | None = None
+    rating: float | None = None
+    rating_count: int | None = None
+
+    @classmethod
+    def of(cls, product: Product) -> ProductSummary:
+        return cls(**{each.name: getattr(product, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True, slots=True)
+class ProductList:
+    """The hits of a tool."""
+
+    total: int
+    """Of all pages."""
+    hits: Sequence[ProductSummary]
+    nearest: Sequence[ProductSummary] = ()
+    """Where there is no hit: the products closest in meaning."""
+    searched_for: str = ""
+    """The correction that was searched for instead of a misspelled query."""
+    facets: Mapping[str, Facet] = field(default_factory=dict)
+    incomplete: Sequence[str] = ()
+    """Stages of the search that failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogField:
+    """A field that filters and facets may use."""
+
+    name: str
+    kinds: Sequence[str]
+    products: int
+    """The number of products that have it."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldList:
+    """The fields of a catalog, those of the most products first."""
+
+    total: int
+    fields: Sequence[CatalogField]
+
+
+class CatalogTools:
+    """The tools over one engine. Products are without the fields that relevance settings hide."""
+
+    def __init__(self, engine: SearchEngine) -> None:
+        self._engine = engine
+
+    def search(self, given: SearchArguments) -> ProductList:
+        """Search products by words, filters and order. Hits have id, title, brand, category, price, availability and
+        rating; call product for the rest."""
+        found = self._engine.search(
+            given.query, size=given.size, page=given.page, filters=given.filters, sort=given.sort, facets=given.facets
+        )
+        return self._list(found)
+
+    def facets(self, given: FacetsArguments) -> Mapping[str, Facet] | FieldList:
+        """List the fields of the catalog with their kinds, or, with fields, count the values of these over all hits
+        of a query and a filter. Filters take the names and values that it returns."""
+        if given.fields:
+            options: Mapping[str, Any] = {"facets": given.fields, "facet_values": given.values}
+            return self._engine.search(given.query, size=0, filters=given.filters, **options).facets
+        known = sorted(self._engine.snapshot.catalog.fields.values(), key=lambda each: (-each.products, each.name))
+        listed = [CatalogField(each.name, sorted(each.kinds), each.products) for each in known if each.products]
+        return FieldList(len(listed), listed[:_MOST_LISTED])
+
+    def product(self, given: ProductArguments) -> Product:
+        """Get all fields of one product: description, attributes, identifiers, pictures, variants."""
+        return without_fields(self._engine.product(given.id), self._engine.relevance.served.hidden)
+
+    def similar(self, given: SimilarArguments) -> ProductList:
+        """Find the products most similar to one."""
+        return self._list(self._engine.similar(given.id, size=given.size, filters=given.filters))
+
+    def recommend(self, given: RecommendArguments) -> ProductList:
+        """Recommend products for a shopper by what they viewed, put into the cart or bought, oldest first; without a
+        history the most popular products."""
+        history = [each.to_past_act() for each in given.history]
+        options: Mapping[str, Any] = {"filters": given.filters, "include_seen": given.include_seen}
+        return self._list(self._engine.recommend(history, size=given.size, **options))
+
+    def _list(self, page: Page) -> ProductList:
+        return ProductList(
+            page.total,
+            self._summaries(page.hits),
+            self._summaries(page.nearest),
+            page.suggestion if page.corrected else "",
+            page.facets,
+            page.degraded,
+        )
+
+    def _summaries(self, hits: Sequence[Hit]) -> list[ProductSummary]:
+        hidden = self._engine.relevance.served.hidden
+        return [ProductSummary.of(without_fields(hit.product, hidden)) for hit in hits]
+
+
+def catalog_server(engine: SearchEngine) -> Server[Any]:
+    """An MCP server with the tools search, facets, product, similar and recommend over an engine.
+
+    A wrong argument, and any other ShelfwiseError, is a result with `is_error` and a message that names the argument;
+    an unknown tool is an error of the protocol.
+    """
+    tools = CatalogTools(engine)
+    table: Mapping[str, tuple[type[RequestBody], Callable[[Any], object]]] = {
+        "search": (SearchArguments, tools.search),
+        "facets": (FacetsArguments, tools.facets),
+        "product": (ProductArguments, tools.product),
+        "similar": (SimilarArguments, tools.similar),
+        "recommend": (RecommendArguments, tools.recommend),
+    }
+
+    async def list_tools(_: ServerRequestContext[Any], __: PaginatedRequestParams | None) -> ListToolsResult:
+        reading = ToolAnnotations(read_only_hint=True, destructive_hint=False, open_world_hint=False)
+        return ListToolsResult(
+            tools=[
+                Tool(
+                    name=name,
+                    description=" ".join((run.__doc__ or "").split()),
+                    input_schema=arguments.model_json_schema(),
+                    annotations=reading,
+                )
+                for name, (arguments, run) in table.items()
+            ]
+        )
+
+    async def call_tool(_: ServerRequestContext[Any], params: CallToolRequestParams) -> CallToolResult:
+        if params.name not in table:
+            message = f"there is no tool {params.name[:100]!r}; the tools are {', '.join(table)}"
+            raise MCPError(INVALID_PARAMS, message)
+        arguments, run = table[params.name]
+        try:
+            given = arguments.model_validate(params.arguments or {})
+            encoded = encode(await anyio.to_thread.run_sync(partial(run, given)))
+        except ValidationError as error:
+            faults = [{**each, "loc": ("body", *each["loc"])} for each in error.errors()]
+            return _refusal(to_request_error(RequestValidationError(faults)).message)
+        except ShelfwiseError as error:
+            return _refusal(str(error))
+        text = TextContent(type="text", text=encoded.decode())
+        return CallToolResult(content=[text], structured_content=msgspec.json.decode(encoded))
+
+    return Server(
+        "shelfwise",
+        version=version("shelfwise"),
+        instructions=_INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+def _refusal(message: str) -> CallToolResult:
+    return CallToolResult(content=[TextContent(type="text", text=message)], is_error=True)
+
+
+def serve_stdio(engine: SearchEngine) -> None:
+    """Answers the client at standard input and output until it closes them."""
+    server = catalog_server(engine)
+
+    async def run() -> None:
+        async with stdio_server() as (received, sent):
+            await server.run(received, sent, server.create_initialization_options())
+
+    anyio.run(run)

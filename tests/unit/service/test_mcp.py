@@ -1,0 +1,127 @@
+"""`shelfwise mcp` as a process, called by the client of the MCP SDK over stdio."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
+from mcp.server import Server
+from mcp.shared.exceptions import MCPError
+from mcp.types import CallToolResult, TextContent
+
+from service.curation.relevance import Relevance
+from service.engine.engine import SearchEngine
+from service.mcp import catalog_server
+
+TOOLS = ("search", "facets", "product", "similar", "recommend")
+
+
+def with_client(server: Server[Any] | StdioServerParameters, use: Callable[[Client], Awaitable[None]]) -> None:
+    async def run() -> None:
+        async with Client(server) as client:
+            await use(client)
+
+    anyio.run(run)
+
+
+def message_of(result: CallToolResult) -> str:
+    (content,) = result.content
+    assert result.is_error
+    assert isinstance(content, TextContent)
+    return content.text
+
+
+async def answer_of(client: Client, tool: str, **arguments: object) -> dict[str, Any]:
+    result = await client.call_tool(tool, arguments)
+    assert not result.is_error, result.content
+    assert isinstance(result.structured_content, dict)
+    return result.structured_content
+
+
+def test_a_client_searches_and_reads_products_over_stdio(demo_index: Path) -> None:
+    program = ["-c", "from service.cli.main import main; main()", "mcp", str(demo_index)]
+    command = StdioServerParameters(command=sys.executable, args=program, env={"HF_HUB_OFFLINE": "1"}, cwd=Path.cwd())
+
+    async def shop(client: Client) -> None:
+        tools = (await client.list_tools()).tools
+        assert [each.name for each in tools] == list(TOOLS)
+        assert all(each.annotations and each.annotations.read_only_hint for each in tools)
+        page = await answer_of(
+            client, "search", query="cordless drill", size=3, filters="price < 500", facets=["brand"]
+        )
+        assert len(page["hits"]) == 3 <= page["total"]
+        assert "drill" in page["hits"][0]["title"].lower()
+        assert all(each["price"] < 500 for each in page["hits"])
+        assert page["facets"]["brand"]["counts"][0]["count"] > 0
+        first = page["hits"][0]["id"]
+        product = await answer_of(client, "product", id=first)
+        assert product["attributes"]
+        similar = await answer_of(client, "similar", id=first, size=4)
+        assert first not in {each["id"] for each in similar["hits"]}
+        acts = [{"product_id": first, "kind": "cart"}]
+        recommended = await answer_of(client, "recommend", history=acts, size=5)
+        assert len(recommended["hits"]) == 5
+
+    with_client(command, shop)
+
+
+@pytest.fixture
+def server(engine: SearchEngine) -> Server[Any]:
+    return catalog_server(engine)
+
+
+def test_facets_list_the_fields_and_count_their_values(server: Server[Any]) -> None:
+    async def use(client: Client) -> None:
+        listed = await answer_of(client, "facets")
+        kinds = {each["name"]: each["kinds"] for each in listed["fields"]}
+        assert kinds["brand"] == ["text"]
+        assert kinds["price"] == ["number"]
+        assert listed["total"] >= len(kinds)
+        counted = await answer_of(client, "facets", fields=["brand", "price"], filters="price < 50", values=2)
+        assert len(counted["brand"]["counts"]) == 2
+        assert counted["price"]["maximum"] < 50
+
+    with_client(server, use)
+
+
+WRONG = (
+    ("search", {"size": 51}, "size: Input should be less than or equal to 50"),
+    ("search", {"query": "x" * 1_001}, "query: String should have at most 1000 characters"),
+    ("search", {"page": 0}, "page: Input should be greater than or equal to 1"),
+    ("search", {"q": "drill"}, "there is no field q"),
+    ("search", {"filters": "price <"}, "column 8: expected a value"),
+    ("search", {"sort": "brand"}, "sort: brand holds text"),
+    ("search", {"facets": ["brnd"]}, "did you mean brand?"),
+    ("search", {"facets": ["brand"] * 11}, "facets: List should have at most 10 items"),
+    ("product", {}, "id: Field required"),
+    ("product", {"id": "no such"}, "no product with the id 'no such'"),
+    ("similar", {"id": "no such"}, "no product with the id 'no such'"),
+    ("recommend", {"history": [{"product_id": "a", "kind": "stolen"}]}, "history.0.kind: Input should be"),
+)
+
+
+def test_a_wrong_argument_is_named_and_an_unknown_tool_is_an_error(server: Server[Any]) -> None:
+    async def use(client: Client) -> None:
+        for tool, arguments, message in WRONG:
+            assert message in message_of(await client.call_tool(tool, arguments))
+        with pytest.raises(MCPError, match="there is no tool 'delete'; the tools are search, facets"):
+            await client.call_tool("delete", {})
+
+    with_client(server, use)
+
+
+def test_products_are_without_hidden_fields(live: SearchEngine) -> None:
+    live.relevance.put(Relevance(hidden=("price", "description")), who="test")
+
+    async def use(client: Client) -> None:
+        (hit,) = (await answer_of(client, "search", size=1))["hits"]
+        assert hit["price"] is None
+        assert (await answer_of(client, "product", id=hit["id"]))["description"] == ""
+
+    with_client(catalog_server(live), use)
