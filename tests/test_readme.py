@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import shlex
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.main import get_command
 
-from retrieval.records import Product
-from retrieval.store.products import product_to_json
 from service.cli.main import app
 from service.demo import DemoFiles
 from tests.conftest import ENCODER
 from tests.unit.service.cli import commands
 
-README = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text("utf-8")
 _BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 COMMANDS = [
     shlex.split(line.partition("shelfwise ")[2], comments=True)
@@ -36,7 +35,7 @@ PRINTED = {
     ("index", "upsert"): "1 product added",
     ("index", "delete"): "2 products deleted",
     ("index", "versions"): "v000001",
-    ("index", "verify"): "605 products against",
+    ("index", "verify"): "600 products against",
     ("index", "prune"): "Nothing to remove",
     ("keys", "create"): "only this once",
     ("rules", "preview"): "rules now: none; then: week",
@@ -75,20 +74,23 @@ def test_the_readme_names_commands() -> None:
 
 @pytest.fixture(scope="module")
 def shop(demo: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the files that the README's commands name; its products have the ids of the README."""
+    """A folder beside the demo store where the README's commands that make files have run."""
     folder = tmp_path_factory.mktemp("readme")
-    named = ["p000001", "p000002", "p000003", "3920564", "1187"]
-    lines = gzip.decompress(demo.products.read_bytes()).splitlines(keepends=True)
-    more = [product_to_json(Product(each, "Cordless Drill 12V", brand="Bosch", price=99.0)) + b"\n" for each in named]
-    (folder / "products.jsonl.gz").write_bytes(gzip.compress(b"".join(lines + more)))
-    shutil.copy(demo.judgments, folder / "judgments.tsv")
-    (folder / "new-products.csv").write_text("id,title,price\nn1,Cordless Drill 40V,99\n")
-    (folder / "week.toml").write_text("""[[rules]]
-id = "week"
-when = { query = "cordless drill", match = "contains" }
-actions = [{ kind = "pin", products = ["p000001"] }]
-""")
+    shutil.copytree(demo.products.parent, folder / "demo-store")
+    (folder / "demo-store/events.jsonl.gz").touch()  # the tests' demo store has no sessions
+    makers = re.findall(r"^(?:cp|printf) [^\n]*|^cat > .*?^END$", README, re.MULTILINE | re.DOTALL)
+    for command in makers:
+        subprocess.run(["/bin/sh", "-c", command], cwd=folder, check=True)  # noqa: S603 - our own document
+    assert len(makers) == 3
     return folder
+
+
+def test_every_file_that_a_command_reads_is_there(shop: Path) -> None:
+    named = {each.partition("=")[2] or each for arguments in COMMANDS for each in arguments if not each.startswith("-")}
+    files = {each for each in named if re.fullmatch(r"[\w/-]+\.(tsv|csv|toml|jsonl)(\.gz)?", each)}
+    assert len(files) > 5
+    made = {"store/rejected.jsonl"}  # by the rebuild before it
+    assert not [each for each in files - made if not (shop / each).exists() and not (ROOT / each).exists()]
 
 
 def test_fast_commands_print_the_expected_output(shop: Path, monkeypatch: pytest.MonkeyPatch) -> None:

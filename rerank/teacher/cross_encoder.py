@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from tokenizers import Tokenizer
 from rerank.teacher.pairs import DEFAULT_TEACHER, Batch, PairTokenizer
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
 from retrieval.encoders.folder import identity_of
-from retrieval.encoders.weights import ModelSource, fetch_model
+from retrieval.encoders.weights import ModelSource, fetch_model, hub_problem
 from retrieval.errors import EncoderError, EncoderUnavailableError
 
 if TYPE_CHECKING:
@@ -143,12 +144,25 @@ def _from_hub(name: str, cache: Path) -> Path:
 
         CrossEncoder(name, device="cpu", model_kwargs=_SAFE).save(str(folder))
 
-    def not_found(message: str) -> str:
-        tried = f"no folder {name!r}; {message}"
-        return f"cross-encoder {name!r} was not found: {tried}; name a folder that CrossEncoder.save wrote"
+    return fetch_model(name, _cached(name, cache), download, partial(_not_found, name))
 
+
+def check_obtainable(name: str, cache: Path) -> None:
+    """Raises EncoderUnavailableError, before any work, for a model that is not on this machine while the hub cannot be
+    reached; the message says how to get it."""
+    if not Path(name).expanduser().is_dir() and not _cached(name, cache).is_dir() and (problem := hub_problem(name)):
+        raise EncoderUnavailableError(_not_found(name, problem))
+
+
+def _cached(name: str, cache: Path) -> Path:
     # Apart from encoders: the same name may have been opened as one, and saved with a pooling.
-    return fetch_model(cache / "cross-encoders" / name.replace("/", "--"), download, not_found)
+    return cache / "cross-encoders" / name.replace("/", "--")
+
+
+def _not_found(name: str, problem: str) -> str:
+    save = f"from sentence_transformers import CrossEncoder; CrossEncoder('{name}').save('teacher')"
+    cure = f'where the hub can be reached, run python -c "{save}"; copy the folder and name it: --teacher teacher'
+    return f"cross-encoder {name!r} was not found: no folder {name!r}; {problem}; {cure}"
 
 
 def _check(folder: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from retrieval.encoders.folder import folder_fingerprint
 from retrieval.errors import EncoderUnavailableError
@@ -15,6 +18,7 @@ from retrieval.store.files import atomic_folder
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
 """The default for catalogs with Chinese; reads about a hundred languages."""
+_REACH_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,19 @@ def _from_hub(name: str, cache: Path) -> Path:
 
         SentenceTransformer(name, device="cpu").save(str(folder))
 
-    return fetch_model(cache / "models" / name.replace("/", "--"), download, lambda answer: _not_found(name, answer))
+    target = cache / "models" / name.replace("/", "--")
+    return fetch_model(name, target, download, lambda answer: _not_found(name, answer))
 
 
-def fetch_model(target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
+def fetch_model(name: str, target: Path, download: Callable[[Path], None], not_found: Callable[[str], str]) -> Path:
     """The folder `target`, filled by `download` from the model hub unless it exists, atomically.
 
     Raises EncoderUnavailableError with the message that `not_found` makes of the hub's error.
     """
     if target.is_dir():
         return target
+    if problem := hub_problem(name):
+        raise EncoderUnavailableError(not_found(problem))
     try:
         with atomic_folder(target) as scratch:
             download(scratch)
@@ -109,6 +116,26 @@ def fetch_model(target: Path, download: Callable[[Path], None], not_found: Calla
         reason = f"the download from the model hub failed ({type(error).__name__}: {answer})"
         raise EncoderUnavailableError(not_found(reason)) from error
     return target
+
+
+def hub_problem(name: str) -> str:
+    """The reason why the model hub cannot give a model, found within seconds; its client retries for minutes. Empty
+    where it may, also through a proxy."""
+    from huggingface_hub import constants, try_to_load_from_cache
+
+    names = (name, f"sentence-transformers/{name}")
+    if any(isinstance(try_to_load_from_cache(each, "config.json"), str) for each in names if each.count("/") == 1):
+        return ""
+    if constants.HF_HUB_OFFLINE:
+        return "the model hub is not asked, since HF_HUB_OFFLINE is set"
+    hub = urlsplit(constants.ENDPOINT)
+    if getproxies() or hub.hostname is None:
+        return ""
+    try:
+        socket.create_connection((hub.hostname, hub.port or 443), _REACH_SECONDS).close()
+    except OSError as error:
+        return f"the model hub {hub.hostname} cannot be reached ({error})"
+    return ""
 
 
 def _not_found(name: str, answer: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -97,6 +97,28 @@ def create_key(
     _key_file(index, settings).add(stored)
     say("The key is shown only this once; the file stores its hash:", to=output.err)
     say(key)
+    for line in _next_steps(index, stored.scopes, settings):
+        say(line, to=output.err)
+
+
+def _next_steps(index: Path, scopes: Collection[Scope], settings: Path | None) -> Iterator[str]:
+    """What a key changes, and how to use it; KEY stands for it."""
+    from service.http.auth import Scope
+    from service.settings import load_settings
+
+    service = load_settings(settings).service
+    address = f"http://{service.host}:{service.port}"
+    yield "Every request now needs a key, also from this machine and of the store page."
+    if not {Scope.SEARCH, Scope.ADMIN}.isdisjoint(scopes):
+        yield f"Search with this one:  curl -H 'Authorization: Bearer KEY' '{address}/v1/search?q=drill'"
+    if service.pages and not service.page_key:
+        if set(scopes) == {Scope.SEARCH, Scope.EVENTS}:
+            serve_page = f"SHELFWISE_SERVICE__PAGE_KEY=KEY shelfwise serve {index}"
+            yield f"Let the store page send it, where visitors can read it:  {serve_page}"
+        else:
+            yield f"Make one for the store page:  shelfwise keys create {index} page --scope search,events"
+    if service.pages and Scope.ADMIN in scopes:
+        yield f"The admin page prompts for it:  {address}/admin"
 
 
 @command("keys list store")

@@ -67,6 +67,12 @@ class TeacherOptions:
     teacher: Teacher = DEFAULT_TEACHER
     runtime: Runtime = "auto"
 
+    def check(self) -> None:
+        """Raises EncoderUnavailableError where the teacher is not on this machine and the model hub is out of reach."""
+        from rerank.teacher.cross_encoder import check_obtainable
+
+        check_obtainable(self.teacher, cache_folder())
+
     def catalog(self, queries: int, seed: int) -> CatalogOptions:
         """How to learn from queries generated from a catalog."""
         from service.training.ranker_dataset import CatalogOptions
@@ -88,6 +94,8 @@ def ranker(
 ) -> None:
     """Train a ranker on clicks, and let it serve if it is better than what does; an interrupted training resumes."""
     check_index(index)
+    if from_catalog:
+        teacher.check()
     from rerank.training.distillation import DistilOptions
     from rerank.training.trainer import LoopOptions
     from service.training.training_session import train_from_catalog, train_from_clicks
@@ -112,6 +120,7 @@ def default(
 ) -> None:
     """Train one ranker on the catalogs of several stores, for stores that have none of their own: how the one that
     comes with the program was made."""
+    teacher.check()
     from rerank.training.distillation import DistilOptions
     from rerank.training.trainer import LoopOptions
     from service.training.default_ranker import DefaultOptions, train_default

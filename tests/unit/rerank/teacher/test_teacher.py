@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from scipy.stats import spearmanr
 from sentence_transformers import CrossEncoder
 
+from rerank.teacher.cross_encoder import check_obtainable
 from rerank.teacher.teacher import Teacher, open_teacher
 from retrieval.errors import EncoderUnavailableError, SettingError
 from tests.unit.rerank.teacher.tiny_cross_encoder import changed_config, make_cross_encoder, pairs_of
@@ -196,10 +197,19 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_offline_error_says_what_to_name(tmp_path: Path) -> None:
     with pytest.raises(
-        EncoderUnavailableError, match=r"'cross-encoder/none' was not found.*from the model hub failed.*name a folder"
+        EncoderUnavailableError, match=r"'cross-encoder/none' was not found.*the model hub.*name it: --teacher teacher"
     ):
         open_teacher("cross-encoder/none", "torch", tmp_path)
-    assert list((tmp_path / "cross-encoders").iterdir()) == []
+    assert not (tmp_path / "cross-encoders").exists()
+
+
+def test_unreachable_hub_is_noticed_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://nowhere.invalid")
+    monkeypatch.setattr("retrieval.encoders.weights.getproxies", dict)
+    with pytest.raises(EncoderUnavailableError, match=r"nowhere\.invalid cannot be reached .*--teacher teacher"):
+        check_obtainable("cross-encoder/none", tmp_path)
+    check_obtainable(str(tmp_path), tmp_path)
 
 
 @pytest.fixture
