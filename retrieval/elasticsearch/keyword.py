@@ -300,13 +300,20 @@ class ElasticsearchIndex:
         return rows if len(rows) <= MOST_SHARING else NO_ROWS
 
     def _sorted(self, selected: Query, by: Sort) -> Search:
-        key = f"numbers.n{self._catalog.fields[by.field].slot}"
-        order = "desc" if by.descending else "asc"
-        wanted = [{key: {"order": order, "mode": "min", "missing": "_last"}}, {"row": "asc"}]
-        return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": wanted}
+        wanted: list[dict[str, Any]] = [
+            {
+                f"numbers.n{self._catalog.fields[key.field].slot}": {
+                    "order": "desc" if key.descending else "asc",
+                    "mode": "min",
+                    "missing": "_last",
+                }
+            }
+            for key in by.keys
+        ]
+        return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": [*wanted, {"row": "asc"}]}
 
     def _ordered(self, answer: Mapping[str, Any]) -> SortedRows:
-        return SortedRows(self._known(_rows(answer, 1)), _total(answer))
+        return SortedRows(self._known(_rows(answer, -1)), _total(answer))
 
     def _known(self, rows: Rows) -> Rows:
         return rows[self._are_known(rows)]

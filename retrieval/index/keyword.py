@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple, Protocol
@@ -92,12 +92,29 @@ class SortedRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Sort:
-    """An order by a numeric field: the first `limit` products of it; those without the field come last, ties by row."""
+class SortKey:
+    """A numeric field to sort by; products without it come last."""
 
     field: str
-    descending: bool
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """An order by numeric fields, the first one first, ties by row: the first `limit` products of it."""
+
+    keys: tuple[SortKey, ...]
     limit: int
+
+
+def sort_rows(rows: Rows, by: Sort, values: Callable[[str], NDArray[np.float64]]) -> SortedRows:
+    """Some rows (n,) in an order; `values` gives those of a field (n,), NaN where there is none."""
+    columns: list[NDArray[np.generic]] = [rows]
+    for key in reversed(by.keys):
+        # NaN sorts last whichever way the numbers go.
+        found = values(key.field)
+        columns.append(-found if key.descending else found)
+    return SortedRows(rows[np.lexsort(columns)[: by.limit]], len(rows))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +202,7 @@ class KeywordIndex(Protocol):
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
-        """The first products of a selection in an order by a sortable field."""
+        """The first products of a selection in an order by sortable fields."""
 
 
 NO_ROWS: Rows = np.empty(0, dtype=np.int64)

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import tantivy
+from numpy.typing import NDArray
 from tantivy import Occur, Query
 
 from retrieval.errors import StoreDamagedError, StoreError
@@ -52,6 +53,7 @@ from retrieval.index.keyword import (
     minimum_matches,
     rank_matches,
     round_scores,
+    sort_rows,
     split_optional,
     synonym_boosts,
 )
@@ -179,11 +181,13 @@ class TantivyIndex(SequentialQueries):
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         hits = self._searcher.search(self._selected(selection), max(self.size, 1), count=False).hits
         rows = self._row_numbers(hits)
-        column = f"n{self._catalog.fields[by.field].slot}"
-        values = np.array(self._searcher.fast_field_values(column, [address for _, address in hits]), np.float64)
-        # None became NaN, and NaN sorts last whichever way the numbers go.
-        order = np.lexsort((rows, -values if by.descending else values))
-        return SortedRows(rows[order[: by.limit]], len(rows))
+        addresses = [address for _, address in hits]
+
+        def values(field: str) -> NDArray[np.float64]:
+            column = f"n{self._catalog.fields[field].slot}"
+            return np.array(self._searcher.fast_field_values(column, addresses), np.float64)  # None becomes NaN
+
+        return sort_rows(rows, by, values)
 
     def _match(self, groups: tuple[TermGroup, ...]) -> Query | None:
         needed, optional = (list(map(self._group, each)) for each in split_optional(groups))

@@ -59,7 +59,7 @@ class RankingOptions:
             metavar="FILTER",
         ),
     ] = None
-    sort: Annotated[str, Option(help="A numeric field; -price for descending.")] = ""
+    sort: Annotated[str, Option(help="Numeric fields with commas; -price for descending.")] = ""
     all_types: Annotated[
         bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
     ] = False

@@ -23,6 +23,7 @@ MAX_DEPTH = 100_000
 """The last rank that a page may reach."""
 MAX_FACETS = 50
 MAX_SEARCH_FIELDS = 20
+MAX_SORT_KEYS = 5
 MAX_PHRASES = 20
 MAX_CONTEXTS = 20
 MAX_OPTIONAL_FILTERS = 20
@@ -97,7 +98,7 @@ class SearchRequest:
     """The fields that must have the text's words: title, brand, category, description, or attributes of text; empty for
     all. It selects products; the order counts all fields."""
     sort: str = ""
-    """A numeric field, with a leading "-" for descending; empty sorts by relevance."""
+    """Numeric fields, with commas, each with a leading "-" for descending; empty sorts by relevance."""
     all_types: bool = False
     """Whether `sort` also shows products of other types than the one that the text names."""
     stage: str = "ranked"

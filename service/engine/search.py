@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
 from retrieval.filters.conditions import Condition, NotThat, all_of, fields_of
 from retrieval.filters.parser import parse_filter
+from retrieval.filters.schema import FieldCatalog
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
-from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, has_phrase, words_within
+from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.vectors import NearestRows, Vectors
 from retrieval.records import Facet, Hit, Page, Product
 from retrieval.text.analysis import TermGroup
@@ -33,7 +34,7 @@ from service.engine.candidates import (
     Stages,
     joined_groups,
 )
-from service.engine.request import MAX_FACET_VALUES, SearchRequest
+from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, SearchRequest
 from service.engine.snapshot import Products, Snapshot
 from service.engine.spelling import Completion
 
@@ -364,8 +365,8 @@ class Search:
             ) from None
 
     def _sorted_by(self, name: str) -> Sort:
-        field = self._snapshot.catalog.resolve_sortable(name.removeprefix("-")).name
-        return Sort(field, name.startswith("-"), self._query.page * self._query.size)
+        keys = parse_sort(name, self._snapshot.catalog)
+        return Sort(keys, self._query.page * self._query.size)
 
     def _empty(self) -> dict[str, Facet]:
         """Facets that count nothing."""
@@ -443,6 +444,15 @@ def nearest_to(
     nearest = snapshot.vectors.search(vector, FILTERED_DEPTH)
     kept = np.isin(nearest.rows, snapshot.keyword.select(Selection(rows=nearest.rows, where=where)))
     return NearestRows(nearest.rows[kept][:limit], nearest.scores[kept][:limit])
+
+
+def parse_sort(text: str, catalog: FieldCatalog) -> tuple[SortKey, ...]:
+    """The keys of an order such as "-rating,price"; raises UnknownFieldError for a field that is not numeric,
+    QueryError for more keys than MAX_SORT_KEYS, and for an empty one."""
+    names = [each.strip() for each in text.split(",")]
+    if len(names) > MAX_SORT_KEYS or not all(name.removeprefix("-") for name in names):
+        raise QueryError(f"sort is {text[:100]!r}, it can be 1 to {MAX_SORT_KEYS} fields, such as -rating,price")
+    return tuple(SortKey(catalog.resolve_sortable(name.removeprefix("-")).name, name.startswith("-")) for name in names)
 
 
 def _optional(snapshot: Snapshot, expression: str) -> Lift:

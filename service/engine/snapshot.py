@@ -41,6 +41,7 @@ from retrieval.index.keyword import (
     Sort,
     SortedRows,
     make_facet,
+    sort_rows,
 )
 from retrieval.index.token_states import StoredStates, TokenStates
 from retrieval.index.vectors import VectorIndex, measure_background
@@ -190,9 +191,8 @@ class NullKeywordIndex(SequentialQueries):
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         rows = self.select(selection)
-        values = np.array([min(self._columns(row).numbers.get(by.field, [np.nan])) for row in rows.tolist()])
-        order = np.lexsort((rows, -values if by.descending else values))
-        return SortedRows(rows[order[: by.limit]], len(rows))
+        columns = [self._columns(row).numbers for row in rows.tolist()]
+        return sort_rows(rows, by, lambda field: np.array([min(each.get(field, [np.nan])) for each in columns]))
 
     def _through(self, rows: Rows, where: Condition | None) -> Rows:
         if where is None:

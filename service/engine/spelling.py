@@ -21,7 +21,7 @@ from rapidfuzz.distance import OSA
 from retrieval.filters.ast import Comparison, Exists, Filter
 from retrieval.filters.conditions import AllOf, Condition
 from retrieval.filters.schema import FieldCatalog, FieldInfo
-from retrieval.index.keyword import Rows, Selection, Sort
+from retrieval.index.keyword import Rows, Selection, Sort, SortKey
 from retrieval.records import Product
 from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
 from retrieval.text.vocabulary import (
@@ -234,7 +234,7 @@ class VisibleCatalog:
 
     def _count(self, tree: Filter, where: Condition) -> int:
         selected = Selection(where=AllOf((where, self._snapshot.catalog.compile(tree))), everything=True)
-        return self._snapshot.keyword.sort(selected, Sort("rating_count", descending=True, limit=0)).total
+        return self._snapshot.keyword.sort(selected, Sort((SortKey("rating_count"),), limit=0)).total
 
     def visible_rows(self, rows: Rows) -> frozenset[int]:
         """The rows among `rows` (n,) whose products pass."""

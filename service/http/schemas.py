@@ -52,7 +52,11 @@ class SearchParameters(RequestBody):
         description="Fields that must have the query's words: title, brand, category, description or an attribute.",
         examples=[["title", "brand"]],
     )
-    sort: Name = Field("", description='A numeric field, "-" before it for descending.', examples=["-price"])
+    sort: Name = Field(
+        "",
+        description='Numeric fields with commas, "-" before one for descending.',
+        examples=["-price", "-rating,price"],
+    )
     all_types: bool = Field(False, description="With sort: show products of other types than the query names, too.")
     group: Name = Field(
         "",

@@ -34,6 +34,7 @@ from retrieval.index.keyword import (
     KeywordIndex,
     Selection,
     Sort,
+    SortKey,
     has_phrase,
     words_within,
 )
@@ -299,7 +300,7 @@ class TestKeywordIndex:
         self, backend: Backend, products: list[Product], descending: bool
     ) -> None:
         with backend(products) as (index, _):
-            rows = index.sort(Selection(everything=True), Sort("price", descending, 100)).rows.tolist()
+            rows = index.sort(Selection(everything=True), Sort((SortKey("price", descending),), 100)).rows.tolist()
         sign = -1 if descending else 1
 
         def key(row: int) -> tuple[bool, float, int]:
@@ -394,7 +395,7 @@ class TestKeywordIndex:
         self, backend: Backend, products: list[Product], query: list[str]
     ) -> None:
         groups, every = ANALYZER.groups(" ".join(query)), np.arange(len(products))
-        by = Sort("price", descending=True, limit=5)
+        by = Sort((SortKey("price", descending=True),), limit=5)
         with backend(products) as (index, catalog):
             where = condition(catalog, "price EXISTS")
             retrieved = index.retrieve(groups, identifier_key("ab12"), 3, where)

@@ -17,7 +17,7 @@ from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.keyword import ElasticsearchIndex
 from retrieval.elasticsearch.versions import load_keyword
 from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort
+from retrieval.index.keyword import DetailsRequest, KeywordIndex, Sort, SortKey
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.judgments import read_judgments
 from retrieval.store.products import keyword_document, product_to_json
@@ -197,7 +197,7 @@ def icecat(cluster: Cluster, folder: Path) -> Iterator[tuple[KeywordIndex, Keywo
 @pytest.mark.skipif(not ICECAT.is_dir(), reason="the real catalogs are not beside the checkout")
 def test_queries_of_a_real_catalog_are_equal(cluster: Cluster, tmp_path: Path) -> None:
     queries = list(read_judgments(ICECAT / "judgments.tsv").grades)
-    by = Sort("rating_count", descending=True, limit=50)
+    by = Sort((SortKey("rating_count", descending=True), SortKey("price")), limit=50)
     with icecat(cluster, tmp_path) as (here, there, analyzer, catalog):
         commonest = sorted(catalog.fields.values(), key=lambda info: -info.products)
         facets = tuple(info.name for info in commonest if info.name != "id")[:12]

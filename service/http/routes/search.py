@@ -13,6 +13,7 @@ from retrieval.index.grouping import VARIANTS
 from retrieval.records import Hit, Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.request import MAX_TEXT, SearchRequest
+from service.engine.search import parse_sort
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
@@ -159,7 +160,7 @@ def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> 
         for expression in body.optional_filters:
             context.narrow(permit, expression.removeprefix("-"))
         if body.sort:
-            fields.resolve_sortable(body.sort.removeprefix("-"))
+            parse_sort(body.sort, fields)
     return HighlightedFields.of(body.highlight, fields, body.highlight_words)
 
 

@@ -170,6 +170,16 @@ def test_sort_orders_all_hits_by_the_field(engine: SearchEngine) -> None:
         assert sorted(ids(page)) == sorted(ids(relevant))
 
 
+@pytest.mark.parametrize("query", ["drill", ""])
+def test_further_sort_keys_order_what_is_equal_in_the_first(engine: SearchEngine, query: str) -> None:
+    page = engine.search(query, size=600, sort="-rating, price", all_types=True)
+    key = [(-(hit.product.rating or 0), hit.product.price or 1e9) for hit in page.hits]
+    assert key == sorted(key) and len({rating for rating, _ in key}) < len(key)
+    for sort in ("price,", "-", "price,rating,price,rating,price,rating"):
+        with pytest.raises(QueryError, match="it can be 1 to 5 fields"):
+            engine.search("drill", sort=sort)
+
+
 def test_sort_shows_the_type_that_the_query_names_with_its_own_total_and_facets(engine: SearchEngine) -> None:
     everything = engine.search("drill", size=600, sort="price", all_types=True)
     page = engine.search("drill", size=600, sort="price", facets=["brand"])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from retrieval.errors import ClusterUnavailableError
 from retrieval.filters.ast import Filter
 from retrieval.filters.schema import FieldCatalog, FieldCounter
-from retrieval.index.keyword import Selection, Sort, has_phrase, words_within
+from retrieval.index.keyword import Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.tantivy import TantivyBuilder, TantivyIndex
 from retrieval.records import Product
 from retrieval.store.products import ProductStore, keyword_document, searched_fields
@@ -69,7 +69,7 @@ def test_facets_and_orders_equal_a_real_index(products: list[Product], descendin
     catalog, analyzer = counted(products), Analyzer()
     selection = Selection(rows=np.arange(0, len(products), 2))
     names = ["brand", "category", "price", "created", "attributes.colour"]
-    by = Sort("price", descending, 5)
+    by = Sort((SortKey("rating_count"), SortKey("price", descending)), 5)
     with TemporaryDirectory() as folder:
         keyword = lost(Path(folder), products)
         builder = TantivyBuilder(Path(folder, "keyword"), catalog)
