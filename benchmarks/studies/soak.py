@@ -283,7 +283,7 @@ class ClientLoad:
             made = {"id": self._live[-1], "title": f"{self._query()} {number}", "price": price}
             return self._live[-1], price, {"put": made}
         product = str(self.dice.choice(self.rows[:_CHANGED])["id"])
-        return product, price, {"patch": {"id": product, "values": {"price": price}}}
+        return product, price, {"patch": {"id": product, "price": price}}
 
     async def _swap(self, until: float, pause: float) -> None:
         """A rebuild from the next edition of the feed, again and again."""

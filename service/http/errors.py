@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -61,12 +62,25 @@ _CODES = {
 }
 
 
+_MOST_FAULTS = 50
+
+
+class Fault(BaseModel):
+    """A field that is wrong."""
+
+    field: str
+    message: str
+
+
 class ErrorDetail(BaseModel):
     """Content of an error response."""
 
     code: str = Field(description="A code for programs.", examples=["bad_filter"])
     message: str = Field(description="A message for people: what is wrong, and what is right.")
     field: str = Field("", description="The field of the request that is wrong, if it is one.", examples=["filters"])
+    faults: list[Fault] = Field(
+        [], description="All faults of a request with more than one, the first of which is that of the message."
+    )
     request_id: str = Field(description="The id of the request in the log.")
 
 
@@ -96,6 +110,8 @@ class RequestError(Exception):
         self.code = code or _CODES.get(status, "error")
         self.retry_after = retry_after
         self.allow = allow
+        self.faults: list[Fault] = []
+        """All faults, where there are several."""
 
 
 def error_response(error: RequestError, identity: str, *, in_protocol: bool = False) -> Response:
@@ -110,9 +126,12 @@ def error_response(error: RequestError, identity: str, *, in_protocol: bool = Fa
         body = ProtocolErrorResponse(message=error.message, status=error.status)
     else:
         field = error.field.encode("utf-8", "replace").decode()  # of a body that may name half a character
-        detail = ErrorDetail(code=error.code, message=error.message, field=field, request_id=identity)
+        detail = ErrorDetail(
+            code=error.code, message=error.message, field=field, faults=error.faults, request_id=identity
+        )
         body = ErrorResponse(error=detail)
-    return Response(body.model_dump_json(), error.status, headers, "application/json")
+    content = body.model_dump_json(exclude=None if error.faults else {"error": {"faults"}})
+    return Response(content, error.status, headers, "application/json")
 
 
 def handle_errors(app: FastAPI) -> None:
@@ -162,15 +181,23 @@ def _server_error(status: int, code: str, retry_after: int = 0) -> RequestError:
 
 
 def _from_validation_error(error: RequestValidationError) -> RequestError:
-    """Reports the first fault: the others often follow from it."""
-    faults = error.errors()
-    first = faults[0]
-    place = [str(part) for part in first["loc"]]
-    field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
-    if first["type"] == "json_invalid":
-        message = f"the body is not valid JSON: {first.get('ctx', {}).get('error', first['msg'])}"
+    found = error.errors()
+    if found[0]["type"] == "json_invalid":
+        message = f"the body is not valid JSON: {found[0].get('ctx', {}).get('error', found[0]['msg'])}"
         return RequestError(400, message, field="body")
-    is_unknown = first["type"] == "extra_forbidden"
-    message = f"there is no field {field}" if is_unknown else f"{field or 'the request'}: {first['msg']}"
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return RequestError(400, message + more, field=field, code="unknown_field" if is_unknown else "bad_request")
+    faults = list(map(_fault, found[:_MOST_FAULTS]))
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    code = "unknown_field" if found[0]["type"] == "extra_forbidden" else "bad_request"
+    refused = RequestError(400, faults[0].message + more, field=faults[0].field, code=code)
+    refused.faults = faults if len(found) > 1 else []
+    return refused
+
+
+def _fault(error: Mapping[str, Any]) -> Fault:
+    place = [str(part) for part in error["loc"]]
+    field = ".".join(place[1:] if place and place[0] in ("body", "query", "path", "header") else place)
+    field = field.encode("utf-8", "replace").decode()
+    is_unknown = error["type"] == "extra_forbidden"
+    return Fault(
+        field=field, message=f"there is no field {field}" if is_unknown else f"{field or 'the request'}: {error['msg']}"
+    )

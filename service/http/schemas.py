@@ -42,6 +42,7 @@ class SearchParameters(RequestBody):
     """One search, as in a query string."""
 
     q: str = Field("", max_length=MAX_TEXT, description="The shopper's query; empty browses all products.")
+    query: str = Field("", max_length=MAX_TEXT, description="Another name of q.")
     size: int = Field(20, ge=0, le=MAX_SIZE, description="Hits on a page.")
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
@@ -90,6 +91,17 @@ class SearchParameters(RequestBody):
     shopper: Name = Field("", description="The shopper's id in the store; stored as a pseudonym.")
     session: Name = Field("", description="The shopper's session. With either, the search is recorded for learning.")
 
+    @model_validator(mode="after")
+    def _names_one_query(self) -> Self:
+        if self.q and self.query and self.q != self.query:
+            raise ValueError("q and query are two names of the shopper's query, and they differ; leave out one")
+        return self
+
+    @property
+    def text(self) -> str:
+        """The shopper's query."""
+        return self.q or self.query
+
 
 class PastActBody(RequestBody):
     """An earlier act of the shopper."""
@@ -125,26 +137,27 @@ class RecommendBody(RequestBody):
     )
 
 
-class ProductBody(RequestBody):
+@dataclass(frozen=True, slots=True)
+class ProductBody(Product):
     """A whole product."""
 
-    product: Product
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
-
-class PatchValues(RequestBody):
-    """New values of some fields of a product."""
-
-    id: ProductId
-    values: dict[Name, Any] = Field(
-        min_length=1, max_length=200, examples=[{"price": 9.99, "attributes.colour": "red", "description": None}]
-    )
+    def to_product(self) -> Product:
+        return Product(**{each.name: getattr(self, each.name) for each in fields(Product)})
 
 
 class ChangeOperation(RequestBody):
     """One change: exactly one of the three fields."""
 
     put: Product | None = Field(None, description="Adds a product, or replaces the one with its id.")
-    patch: PatchValues | None = Field(None, description="Changes some fields of a product.")
+    patch: dict[Name, Any] | None = Field(
+        None,
+        min_length=2,
+        max_length=201,
+        description="The id of a product, and new values of some of its fields.",
+        examples=[{"id": "p000001", "price": 9.99, "attributes.colour": "red", "description": None}],
+    )
     delete: ProductId | None = Field(None, description="Deletes a product, if it exists.")
 
     @model_validator(mode="after")
@@ -152,12 +165,16 @@ class ChangeOperation(RequestBody):
         given = self.model_fields_set
         if len(given) != 1 or getattr(self, *given) is None:
             raise ValueError("an operation has exactly one of put, patch and delete")
+        if self.patch is not None and not (isinstance(self.patch.get("id"), str) and self.patch["id"]):
+            raise ValueError("patch needs the id of the product beside the new values")
         return self
 
     def to_change(self) -> Change:
         if self.put is not None:
             return Upsert(self.put)
-        return Patch(self.patch.id, self.patch.values) if self.patch is not None else Delete(self.delete or "")
+        if self.patch is not None:
+            return Patch(self.patch["id"], {name: value for name, value in self.patch.items() if name != "id"})
+        return Delete(self.delete or "")
 
 
 class ChangesBody(RequestBody):

@@ -29,10 +29,10 @@ def change(context: Contextual, permit: MayWrite, body: ChangesBody) -> ChangesR
 @product_router.put("/products/{product_id:path}", summary="Add or replace a product")
 def put(context: Contextual, permit: MayWrite, product_id: ProductPath, body: ProductBody) -> ChangesResponse:
     """The whole product; its id must be the one in the path."""
-    if body.product.id != product_id:
-        message = f"the product's id is {body.product.id!r}, in the path it is {product_id!r}"
-        raise RequestError(400, message, field="product.id")
-    return _apply(context, permit, Upsert(body.product))
+    if body.id != product_id:
+        message = f"the product's id is {body.id!r}, in the path it is {product_id!r}"
+        raise RequestError(400, message, field="id")
+    return _apply(context, permit, Upsert(body.to_product()))
 
 
 @product_router.patch("/products/{product_id:path}", summary="Change some fields")

@@ -115,7 +115,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     started = time.perf_counter()
     highlights = _parse_fields(context, permit, body)
     request = SearchRequest(
-        body.q,
+        body.text,
         size=body.size,
         page=body.page,
         filters=context.narrow(permit, body.filters),
@@ -137,12 +137,12 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
     page = context.shown_page(permit, found.page)
-    hits = _highlight_hits(context, page, body.q, highlights)
+    hits = _highlight_hits(context, page, body.text, highlights)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
     if not is_private:
-        context.impressions.record_page(found.query_id, body.q, page, shopper=shopper, session=session)
-    return search_response(found.query_id, body.q, page, hits, took)
+        context.impressions.record_page(found.query_id, body.text, page, shopper=shopper, session=session)
+    return search_response(found.query_id, body.text, page, hits, took)
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:

@@ -81,8 +81,8 @@ def test_blocked_server_is_reported(monkeypatch: pytest.MonkeyPatch, held: threa
 
     async def pressed() -> None:
         params = [asyncio.create_task(workers.run(held.wait)) for _ in range(3)]
-        await asyncio.sleep(0.05)
-        assert workers.is_pressed
+        while not workers.is_pressed:
+            await asyncio.sleep(0.01)
         held.set()
         await asyncio.gather(*params)
         while workers.in_progress:

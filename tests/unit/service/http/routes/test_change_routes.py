@@ -15,8 +15,8 @@ from service.http.impressions import ImpressionRecorder
 
 def test_product_is_upserted_patched_found_and_deleted(client: TestClient) -> None:
     drill = {"id": "new/1", "title": "Zorvex drill 9000", "price": 20.0}
-    assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 1
-    assert client.put("/v1/products/new/1", json={"product": drill}).json()["products"] == 0
+    assert client.put("/v1/products/new/1", json=drill).json()["products"] == 1
+    assert client.put("/v1/products/new/1", json=drill).json()["products"] == 0
     assert client.patch("/v1/products/new/1", json={"price": 9.99, "attributes.colour": "red"}).status_code == 200
     found = client.get("/v1/search", params={"q": "zorvex"}).json()["hits"][0]["product"]
     assert (found["id"], found["price"], found["attributes"]["colour"]) == ("new/1", 9.99, "red")
@@ -27,11 +27,11 @@ def test_product_is_upserted_patched_found_and_deleted(client: TestClient) -> No
 
 def test_batch_of_changes_is_atomic(client: TestClient) -> None:
     good = {"put": {"id": "b1", "title": "Blarn saw"}}
-    bad = {"patch": {"id": "nosuch", "values": {"price": 1}}}
+    bad = {"patch": {"id": "nosuch", "price": 1}}
     answer = client.post("/v1/products/changes", json={"operations": [good, bad]})
     assert answer.status_code == 404
     assert client.get("/v1/products/b1").status_code == 404
-    both = [good, {"patch": {"id": "b1", "values": {"price": 3}}}]
+    both = [good, {"patch": {"id": "b1", "price": 3}}]
     assert client.post("/v1/products/changes", json={"operations": [good]}).json()["products"] == 1
     assert client.post("/v1/products/changes", json={"operations": both[1:]}).json()["products"] == 1
     assert client.get("/v1/products/b1").json()["product"]["price"] == 3
@@ -44,7 +44,8 @@ def test_batch_of_changes_is_atomic(client: TestClient) -> None:
         ({"operations": [{"put": {"id": "x"}}]}, "title"),
         ({"operations": [{"put": {"id": "x", "title": "y", "colour": "red"}}]}, "colour"),
         ({"operations": [{"put": {"id": "x", "title": "y", "price": "much"}}]}, "price"),
-        ({"operations": [{"patch": {"id": "x", "values": {}}}]}, "values"),
+        ({"operations": [{"patch": {"id": "x"}}]}, "patch"),
+        ({"operations": [{"patch": {"price": 3, "brand": "x"}}]}, "operations"),
         ({"operations": [{"delete": ""}]}, "delete"),
         ({"operations": [{"drop": "x"}]}, "operations"),
         ({"operations": [{"delete": "x"}] * 1_001}, "operations"),
@@ -57,8 +58,8 @@ def test_invalid_change_error_names_the_field(client: TestClient, body: object, 
 
 
 def test_mismatched_id_and_invalid_value_are_named(client: TestClient, store: SearchEngine) -> None:
-    answer = client.put("/v1/products/a", json={"product": {"id": "b", "title": "Lamp"}})
-    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "product.id")
+    answer = client.put("/v1/products/a", json={"id": "b", "title": "Lamp"})
+    assert (answer.status_code, answer.json()["error"]["field"]) == (400, "id")
     product = store.search("drill").hits[0].product.id
     answer = client.patch(f"/v1/products/{product}", json={"price": -1})
     assert (answer.status_code, answer.json()["error"]["field"]) == (400, "price")

@@ -74,6 +74,7 @@ def test_multi_search_keeps_the_order(client: TestClient) -> None:
         ({"group": "nosuch"}, "nosuch"),
         ({"diversity": 2}, "diversity"),
         ({"search_fields": "nosuch"}, "nosuch"),
+        ({"sort": "price,nosuch"}, "nosuch"),
     ],
 )
 def test_invalid_parameter_error_names_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
@@ -83,6 +84,21 @@ def test_invalid_parameter_error_names_the_field(client: TestClient, parameters:
     assert fault["field"] == field
     assert fault["message"]
     assert fault["request_id"] == answer.headers["X-Request-ID"]
+
+
+def test_all_faults_of_a_body_are_named(client: TestClient) -> None:
+    fault = client.post("/v1/search", json={"size": -1, "colour": "red", "page": "x"}).json()["error"]
+    assert fault["message"].endswith("(and 2 more)")
+    assert [each["field"] for each in fault["faults"]] == ["size", "page", "colour"]
+    assert client.post("/v1/search", json={"size": -1}).json()["error"].keys().isdisjoint({"faults"})
+
+
+def test_q_and_query_are_one_parameter(client: TestClient) -> None:
+    one, other = (client.post("/v1/search", json={name: "drill"}).json() for name in ("q", "query"))
+    assert (one["total"], one["query"]) == (other["total"], other["query"])
+    assert client.get("/v1/search", params={"query": "drill"}).json()["total"] == one["total"]
+    refused = client.get("/v1/search", params={"q": "drill", "query": "saw"})
+    assert refused.status_code == 400 and "they differ" in refused.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b'{"q": "\\ud800"}', b'"text"', b""])
