@@ -17,6 +17,7 @@ from indexer.cleaning.text import all_plain, clean_text, drop_invisible, is_plac
 from indexer.feeds.values import currency_code
 from retrieval.filters.schema import fold_value
 from retrieval.records import AttributeValue, Product, Variant
+from retrieval.updates.validation import is_address_name, is_web_address
 
 _TEXTUAL = frozenset({str, tuple})
 Identifiers = Mapping[str, tuple[str, ...]]
@@ -340,6 +341,22 @@ def _images(images: tuple[str, ...], counts: Counter[str]) -> tuple[str, ...]:
     return kept
 
 
+def _links(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
+    """The attributes, without what a link must not lead to."""
+    unusable = {
+        name
+        for name, value in attributes.items()
+        if is_address_name(name)
+        and not all(
+            is_web_address(each) for each in (value if isinstance(value, tuple) else (value,)) if type(each) is str
+        )
+    }
+    if not unusable:
+        return attributes
+    counts["unusable-links"] += len(unusable)
+    return {name: value for name, value in attributes.items() if name not in unusable}
+
+
 def _add_measures(attributes: Mapping[str, AttributeValue], counts: Counter[str]) -> Mapping[str, AttributeValue]:
     """The attributes, with a number beside each text that is one quantity; what the feed has under that name stays."""
     candidates = [name for name, value in attributes.items() if type(value) is str and value[:1] in _DIGITS]
@@ -379,7 +396,7 @@ _FIELD_RULES: tuple[tuple[str, Callable[[Any, Counter[str]], object]], ...] = (
     ("category", _category),
     ("identifiers", _identifiers),
     ("images", _images),
-    ("attributes", _add_measures),
+    ("attributes", lambda attributes, counts: _add_measures(_links(attributes, counts), counts)),
     ("currency", lambda text, counts: _counted("currency", text, clean_currency(text), counts)),
     ("language", lambda text, counts: _counted("language-code", text, clean_language(text), counts)),
     ("variants", _variants),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from numbers import Real
 from types import NoneType
 from typing import Any
@@ -77,6 +77,39 @@ def texts(value: object) -> tuple[str, ...]:
     return tuple(map(nonblank_text, value))
 
 
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE | re.ASCII)
+_NOT_IN_SCHEMES = re.compile(r"[\x00-\x20]+")
+_ADDRESS_NAME = re.compile(
+    r"(?:^|[\W_])(?i:url|uri|link|href|permalink|image)s?$|(?:Url|URL|Uri|URI|Link|Href|Image)s?$"
+)
+
+
+def is_web_address(address: str) -> bool:
+    """Whether a page may link to an address: it is of http or https, or relative. Browsers drop blanks and control
+    characters before they read the scheme."""
+    scheme = _SCHEME.match(_NOT_IN_SCHEMES.sub("", address))
+    return scheme is None or scheme[1].lower() in ("http", "https")
+
+
+@lru_cache(maxsize=1 << 12)
+def is_address_name(name: str) -> bool:
+    """Whether an attribute of this name has addresses, such as `link`, `product_url` or `sizeChartUrl`."""
+    return _ADDRESS_NAME.search(name) is not None
+
+
+def web_address(value: object) -> str:
+    """A relative address, or one of http or https; or an empty text."""
+    found = text(value)
+    if not is_web_address(found):
+        raise ValueError
+    return found
+
+
+def web_addresses(value: object) -> tuple[str, ...]:
+    """Addresses that are not blank."""
+    return tuple(map(web_address, texts(value)))
+
+
 def number(value: object, least: float = -math.inf, most: float = math.inf) -> float:
     """A finite number between two bounds, both included."""
     if isinstance(value, bool) or not isinstance(value, Real | Decimal):
@@ -136,6 +169,21 @@ def attribute(value: object) -> AttributeValue | None:
     return str(value) if isinstance(value, int) and abs(value) > EXACT else number(value)
 
 
+def attributes(value: object) -> dict[str, Any]:
+    """Free attributes by name; those whose names say so hold addresses."""
+    found = mapping(value, attribute)
+    return {name: link(member) if is_address_name(name) else member for name, member in found.items()}
+
+
+def link(value: object) -> AttributeValue | None:
+    """A free attribute whose texts are addresses."""
+    found = attribute(value)
+    for each in found if isinstance(found, tuple) else (found,):
+        if isinstance(each, str):
+            web_address(each)
+    return found
+
+
 def identifier(value: object) -> tuple[str, ...] | None:
     """The values of one kind of identifier, None where there is none."""
     return texts(value) or None
@@ -159,7 +207,7 @@ def _variant(value: object) -> Variant:
         None if value.price is None else price(value.price),
         None if value.availability is None else availability(value.availability),
         mapping(value.identifiers, identifier),
-        text(value.image),
+        web_address(value.image),
     )
 
 
@@ -189,21 +237,30 @@ _RULES: Mapping[str, _FieldRule] = {
     "availability": _FieldRule(availability, f"one of {', '.join(Availability)}"),
     "rating": _FieldRule(partial(number, least=0, most=5), "a number from 0 to 5"),
     "rating_count": _FieldRule(count, "a whole number from 0"),
-    "images": _TEXTS,
+    "images": _FieldRule(
+        web_addresses, 'a tuple of addresses of http or https, such as ("https://shop.example/1.jpg",)', tuple
+    ),
     "identifiers": _FieldRule(partial(mapping, check=identifier), "a mapping from kinds to tuples of texts", dict),
     "attributes": _FieldRule(
-        partial(mapping, check=attribute), "a mapping from names to texts, finite numbers, booleans, tuples", dict
+        attributes,
+        "a mapping from names to texts, finite numbers, booleans, tuples; links have addresses of http or https",
+        dict,
     ),
     "created": _TIME,
     "updated": _TIME,
     "language": _FieldRule(partial(code, pattern="[a-z]{2}"), "an ISO 639-1 code such as en", str),
-    "variants": _FieldRule(variants, "a tuple of variants, each value right for its field", tuple),
+    "variants": _FieldRule(
+        variants, "a tuple of variants, each value right for its field, images of http or https", tuple
+    ),
     "expires": _TIME,
 }
 _MEMBERS = {
     "identifiers": _FieldRule(identifier, _TEXTS.right),
     "attributes": _FieldRule(attribute, "a text, a finite number, True or False, or a tuple of texts"),
 }
+
+
+_LINK = _FieldRule(link, "an address of http or https, such as https://shop.example/p/1, or several")
 
 
 def validate_id(product_id: object) -> str:
@@ -263,7 +320,7 @@ def _rule(product_id: str, name: str) -> _FieldRule:
         return _RULES[name]
     container, _, member = name.partition(".")
     if container in _MEMBERS and member.strip() and is_writable(member):
-        return _MEMBERS[container]
+        return _LINK if container == "attributes" and is_address_name(member) else _MEMBERS[container]
     if name == "id":
         message = f"product {product_id!r}: the id stays; delete the product and upsert it under the new one"
         raise ChangeError(message, product_id, name)

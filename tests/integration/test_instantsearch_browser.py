@@ -62,7 +62,7 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
         page_server(packages) as page,
         opened_browser() as browser,
     ):
-        engine.upsert([Product("hostile", HOSTILE, price=1.0, attributes={"url": "javascript:window.hacked=1"})])
+        engine.upsert([Product("hostile", HOSTILE, price=1.0, attributes={"url": '/"onclick="window.hacked=1'})])
         yield Shop(engine, urlsplit(address).netloc, page, key, browser)
 
 

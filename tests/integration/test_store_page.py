@@ -29,7 +29,7 @@ HOSTILE = Product(
     category=("<i>Odd</i>", "javascript:window.hacked=1"),
     price=12.5,
     currency="XXX",
-    images=("javascript:window.hacked=1", "data:text/html,<script>window.hacked=1</script>"),
+    images=('https://["onerror="window.hacked=1', "https://[<script>window.hacked=1</script>"),
     attributes={"<u>colour</u>": "<script>window.hacked=1</script>", "color": "url(https://elsewhere.example/x)"},
     variants=(
         Variant("v1", {"<s>Size</s>": "<img src=x onerror=window.hacked=1>"}, 12.5),

@@ -51,6 +51,7 @@ def example(rule: CleaningRule) -> Product:
         "image": {"images": (rule.before,)},
         "ean": {"identifiers": {"ean": (rule.before,)}},
         "weight": {"attributes": {"weight": rule.before}},
+        "link": {"attributes": {"link": rule.before}},
         "currency": {"currency": rule.before},
         "language": {"language": rule.before},
     }
@@ -66,6 +67,7 @@ def shown(rule: CleaningRule, product: Product) -> str:
         "category": " / ".join(product.category),
         "image": "".join(product.images),
         "ean": "".join(product.identifiers.get("ean", ())),
+        "link": str(product.attributes.get("link", "")),
     }
     return fields[rule.field] if rule.field in fields else str(getattr(product, rule.field))
 
@@ -91,7 +93,7 @@ def test_spelling_rule_matches_its_documented_example(name: str) -> None:
 
 
 def test_counts_use_documented_rules_only() -> None:
-    assert len(CLEANING_RULES) == 20
+    assert len(CLEANING_RULES) == 21
     counted: Counter[str] = Counter()
     for rule in CLEANING_RULES.values():
         counted.update(Cleaner().clean([example(rule)]).counts)

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from retrieval.errors import ChangeError
 from retrieval.records import Availability, Product, Variant
 from retrieval.store.products import product_from_json, product_to_json
-from retrieval.updates.validation import MAX_ID_BYTES, apply_patch, validate_id, validate_patch, validate_product
+from retrieval.updates.validation import (
+    MAX_ID_BYTES,
+    apply_patch,
+    is_address_name,
+    validate_id,
+    validate_patch,
+    validate_product,
+)
 from tests.catalogs import products
 
 DRILL = Product(
@@ -252,3 +259,55 @@ class TestPatches:
             return
         assert validate_patch("a1", once) == once, "checking twice is checking once"
         assert validate_product(apply_patch(DRILL, values)) == apply_patch(DRILL, values)
+
+
+SCRIPTS = (
+    "javascript:alert(1)",
+    " JavaScript:alert(1)",
+    "java\tscript:alert(1)",
+    "\x01javascript:alert(1)",
+    "data:text/html,<script>",
+    "data:image/png;base64,AAAA",
+    "vbscript:x",
+    "file:///etc/passwd",
+    "ftp://shop.example/1.jpg",
+)
+
+
+@pytest.mark.parametrize("address", SCRIPTS)
+@pytest.mark.parametrize("field", ["images", "variants", "link", "size_chart_url"])
+def test_address_with_another_scheme_is_refused(field: str, address: str) -> None:
+    values: dict[str, Any] = {
+        "images": {"images": ("https://shop.example/1.jpg", address)},
+        "variants": {"variants": (Variant("v", image=address),)},
+        "link": {"attributes": {"link": address}},
+        "size_chart_url": {"attributes": {"size_chart_url": ("https://shop.example/1.jpg", address)}},
+    }[field]
+    with pytest.raises(ChangeError, match="http"):
+        validate_product(dataclasses.replace(DRILL, **values))
+    attributes = values.pop("attributes", {})
+    with pytest.raises(ChangeError, match="http"):
+        validate_patch("a1", values | {f"attributes.{name}": each for name, each in attributes.items()})
+
+
+@pytest.mark.parametrize(
+    "address", ["https://a.example/x:1", "HTTP://a.example", "//a.example/1", "/p/1", "1.jpg", "?q=a:b"]
+)
+def test_web_address_and_relative_address_are_accepted(address: str) -> None:
+    product = dataclasses.replace(DRILL, images=(address,), attributes={"link": address, "note": "data: 5 GB"})
+    assert validate_product(product) == product
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("link", True),
+        ("product_url", True),
+        ("sizeChartUrl", True),
+        ("image links", True),
+        ("curl", False),
+        ("links_to", False),
+    ],
+)
+def test_names_of_attributes_with_addresses(name: str, expected: bool) -> None:
+    assert is_address_name(name) is expected

@@ -114,6 +114,26 @@ def test_time_beyond_the_calendar_is_refused(client: TestClient, store: SearchEn
     assert client.patch(f"/v1/products/{product}", json={"attributes.made": None}).status_code == 200
 
 
+def test_address_with_a_script_is_refused_at_every_way_in(client: TestClient, store: SearchEngine) -> None:
+    product, script = store.search("drill").hits[0].product.id, "javascript:alert(1)"
+    whole = {"id": "new", "title": "New", "images": [script]}
+    for method, path, body in (
+        ("PUT", "/v1/products/new", {"product": whole}),
+        ("PATCH", f"/v1/products/{product}", {"attributes.link": script}),
+        ("POST", "/v1/products/changes", {"operations": [{"put": whole}]}),
+        ("POST", "/v1/products/changes", {"operations": [{"patch": {"id": product, "values": {"images": [script]}}}]}),
+        ("PUT", "/1/indexes/p/new", {"title": "New", "image": script}),
+        ("POST", f"/1/indexes/p/{product}/partial", {"url": script}),
+        (
+            "POST",
+            "/1/indexes/p/batch",
+            {"requests": [{"action": "addObject", "body": {"title": "New", "url": script}}]},
+        ),
+    ):
+        answer = client.request(method, path, json=body)
+        assert (answer.status_code, "http or https" in answer.text) == (400, True), (path, answer.text)
+
+
 def test_metrics_describe_the_serving_version(client: TestClient, store: SearchEngine) -> None:
     client.get("/v1/search", params={"q": "drill"})
     result = client.get("/metrics").text
