@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import shutil
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from retrieval.records import Product, Variant
+from service.demo.catalog import make_catalog
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
 from tests.browsers import serious_faults, served, visiting
@@ -38,11 +41,17 @@ HOSTILE = Product(
 )
 
 
+PICTURED = Product(
+    "pictured", "Quokka Kettle", price=12.5, images=("http://pictures.example/a.gif", "http://pictures.example/b.gif")
+)
+PIXEL = base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==")
+
+
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("page") / "store"))
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        engine.upsert([HOSTILE])
+        engine.upsert([HOSTILE, PICTURED])
         yield engine
 
 
@@ -308,6 +317,42 @@ def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> Non
         assert visit.page.evaluate("window.hacked") is None
         assert visit.page.locator("main script, main [onerror], main [onload], a[href^='javascript']").count() == 0
         assert not [each.url for each in visit.sent if "elsewhere.example" in each.url]
+
+
+def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.route("**/a.gif", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+        visit.page.route("**/b.gif", lambda route: route.fulfill(status=404))
+        visit.page.goto("/?product=pictured")
+        visit.page.locator(".photo img").wait_for()
+        visit.page.locator(".thumbnails .drawn path").first.wait_for()
+        asked = {each.url for each in visit.sent if "pictures.example" in each.url}
+        assert asked == {"https://pictures.example/a.gif", "https://pictures.example/b.gif"}
+        visit.faults = [each for each in visit.faults if "404" not in each]
+
+
+def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: str) -> None:
+    products = make_catalog(7, 600).products
+    with visiting(browser, address) as visit:
+        visit.page.goto("/")
+        drawn = visit.page.evaluate(
+            """async (products) => {
+                const { drawingOf } = await import("/assets/drawings.js");
+                return products.map((each) => drawingOf(each)[1]);
+            }""",
+            [{"title": each.product.title, "category": each.product.category} for each in products],
+        )
+        parcel = visit.page.evaluate(
+            """async () => (await import("/assets/drawings.js")).drawingOf({ title: "Xyzzy", category: [] })[1]"""
+        )
+    kinds: dict[str, Counter[str]] = defaultdict(Counter)
+    for item, drawing in zip(products, drawn, strict=True):
+        kinds[item.line.kind.key][drawing] += 1
+    assert [kind for kind, drawings in kinds.items() if parcel in drawings] == []
+    usual = {kind: drawings.most_common(1)[0][0] for kind, drawings in kinds.items()}
+    assert len(set(usual.values())) > 80
+    assert usual["drill_bits"] != usual["cordless_drill"] != usual["tool_battery"]
+    assert usual["zh_headphones"] == usual["headphones"]
 
 
 VIEWS = ("/", "/?q=drill&brand=Kessholt", "/?q=zzqqxx&price=1-2", "/?product={id}", "/?product=nosuch", "/?show=basket")

@@ -21,10 +21,11 @@ export function fill(parent, ...children) {
   parent.replaceChildren(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
 }
 
-/** An address of a picture that may be loaded, else an empty text: nothing but https, this server and inline pictures. */
+/** An address of a picture that may be loaded, else an empty text: nothing but https, this server and inline pictures.
+ * A picture at http: is tried at https:. */
 export function pictureUrl(text) {
   if (/^data:image\/(png|jpeg|gif|webp|avif)[;,]/i.test(text)) return text;
-  return webUrl(text, ["https:"]);
+  return webUrl(text, ["https:"]) || webUrl(text.replace(/^http:/i, "https:"), ["https:"]);
 }
 
 /** An address that a link may lead to, else an empty text: of this server, or with one of the schemes. */

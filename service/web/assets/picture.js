@@ -1,11 +1,18 @@
-// The picture of a product; where there is none, a calm one: the first letter of its kind, in its category's hue.
+// The picture of a product; where there is none, a drawing of its kind, in its own colour.
 
 import { el, pictureUrl } from "./dom.js";
+import { drawingOf } from "./drawings.js";
 
-const CHINESE_COLOURS = {
-  黑: "#3a3d42", 白: "#f4f4f1", 灰: "#9aa0a6", 红: "#c8524d", 橙: "#dd8a45", 黄: "#e2bd55", 绿: "#5d9a6a", 蓝: "#5a86b8",
-  紫: "#8b6fae", 粉: "#e3a3b4", 棕: "#8a6448", 米: "#e6dcc6",
-};
+/** Words for colours and materials, and how they are drawn. */
+const PAINTS = [
+  ["black oxide|iron|铸铁|graphite", "#4a4e52"],
+  ["black|黑", "#3a3d42"], ["white|ivory|白|ceramic|porcelain|陶瓷|搪瓷", "#f4f4f1"], ["gr[ae]y|silver|灰|银", "#9aa0a6"],
+  ["red|红", "#c8524d"], ["orange|橙", "#dd8a45"], ["yellow|gold|黄|金色", "#e2bd55"], ["green|绿", "#5d9a6a"],
+  ["blue|navy|蓝", "#5a86b8"], ["purple|violet|紫", "#8b6fae"], ["pink|粉", "#e3a3b4"], ["brown|棕|咖", "#8a6448"],
+  ["beige|cream|米|linen|亚麻|棉麻", "#e6dcc6"], ["terracotta|红陶|clay", "#c4714b"], ["glass|玻璃", "#bcd6dc"],
+  ["leather|真皮|walnut|acacia|乌檀木", "#8a5f3c"], ["bamboo|oak|pine|竹木", "#cda56c"], ["concrete|水泥", "#b3b3ae"],
+  ["steel|alumini?um|titanium|cobalt|carbide|钢|铝|钛|合金", "#aab2ba"],
+].map(([words, paint]) => [new RegExp(words, "i"), paint]);
 
 /** A picture of fixed proportions; `eager` for one that is seen at once. */
 export function picture(product, { eager = false } = {}) {
@@ -13,7 +20,12 @@ export function picture(product, { eager = false } = {}) {
   if (!url) return drawn(product);
   const loading = eager ? "eager" : "lazy";
   const image = el("img", { class: "picture", src: url, alt: "", loading, decoding: "async", referrerpolicy: "no-referrer" });
-  image.addEventListener("error", () => image.replaceWith(drawn(product)), { once: true });
+  const replace = () => {
+    const other = drawn(product);
+    if (image.classList.contains("mark")) other.classList.add("mark");
+    image.replaceWith(other);
+  };
+  image.addEventListener("error", replace, { once: true });
   return image;
 }
 
@@ -25,15 +37,12 @@ export function mark(product) {
 }
 
 function drawn(product) {
-  const kind = product.category.at(-1) || product.title;
   const root = product.category[0] || product.brand || product.title;
-  const turn = hash(product.id || product.title) % 360;
-  const colour = colourOf(product.attributes);
+  const parts = drawingOf(product);
   return el(
     "div",
-    { class: "picture drawn", "aria-hidden": "true", "--hue": hueOf(root), "--turn": `${turn}deg`, "--paint": colour },
-    el("i"),
-    el("span", { text: Array.from(kind)[0] || "·" }),
+    { class: "picture drawn", "aria-hidden": "true", "--hue": hueOf(root), "--paint": paintOf(product.attributes) },
+    el("svg", { viewBox: "0 0 64 64", focusable: "false" }, parts.map((part, at) => (at % 2 ? el("path", { class: parts[at - 1], d: part }) : null))),
   );
 }
 
@@ -42,13 +51,17 @@ function hueOf(text) {
   return ((hash(text) >>> 9) % 24) * 15;
 }
 
-/** A colour that CSS knows by the product's word for it, or undefined. */
-function colourOf(attributes) {
-  const value = attributes.color ?? attributes.colour;
-  const colour = String(Array.isArray(value) ? value[0] : (value ?? "")).trim();
-  const chinese = Array.from(colour).reverse().find((letter) => letter in CHINESE_COLOURS);
-  if (chinese) return CHINESE_COLOURS[chinese];
-  return /^[a-z]{3,20}$/i.test(colour) && CSS.supports("color", colour) ? colour.toLowerCase() : undefined;
+/** The paint for a word of a colour or material, else the colour that CSS knows by it, else undefined. */
+export function paintOfWord(word) {
+  const known = PAINTS.find(([words]) => words.test(word));
+  if (known) return known[1];
+  return /^[a-z]{3,20}$/i.test(word) && CSS.supports("color", word) ? word.toLowerCase() : undefined;
+}
+
+function paintOf(attributes) {
+  const names = ["color", "colour", "product_colour", "ink_color", "material"];
+  const words = names.map((name) => [attributes[name]].flat()[0]).filter((each) => typeof each === "string");
+  return words.map((each) => paintOfWord(each.trim())).find(Boolean);
 }
 
 function hash(text) {

@@ -185,6 +185,14 @@ def test_check_fails_for_the_expected_products(one: QualityRule, expected: list[
     assert failing([DRILL, BARE], one, tmp_path) == expected
 
 
+def test_images_that_a_browser_does_not_show_are_found(tmp_path: Path) -> None:
+    addresses = ("https://a.example/1.jpg", "http://a.example/1.jpg", "HTTP://a.example/1.jpg", "/1.jpg", "ftp://a/1")
+    products = [Product(f"p{at}", "Lamp", images=(address,)) for at, address in enumerate(addresses)]
+    rules = {rule.name: rule for rule in built_in_rules()}
+    assert failing(products, rules["insecure_image"], tmp_path) == ["p1", "p2"]
+    assert failing(products, rules["broken_image"], tmp_path) == ["p3", "p4"]
+
+
 @pytest.mark.parametrize(
     ("when", "expected"),
     [
