@@ -444,13 +444,17 @@ class SearchEngine:
         an upsert under the id of one that does not pass.
         """
         checked = [validate_change(change) for change in changes]
-        return self.edit(lambda _find: [self._with_measures(change) for change in checked], filters=filters)
+        return self._version.change(lambda _: [self._with_measures(change) for change in checked], filters)
 
-    def edit(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
-        """Applies the changes that a plan makes of the products as they are then, as `change` does: no other change of
-        this engine comes between."""
+    def append(self, plan: Plan, *, filters: str = "") -> AppliedChanges:
+        """Stores the changes that a plan makes of the products as they are, durably, all or none, without waiting until
+        their texts are encoded: searches find them once `live_sequence` has reached the number that is returned."""
         self._check_open()
-        return self._version.change(plan, filters)
+        return self._version.append(plan, filters)
+
+    def wait_for(self, sequence: int, seconds: float) -> bool:
+        """Waits until searches find a live change, for so long at most; returns whether they do."""
+        return self._version.wait_for(sequence, seconds)
 
     def _with_measures(self, change: Change) -> Change:
         """A patch with the measures that follow from it; raises UnknownProductError where there is no such product."""

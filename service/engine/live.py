@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -33,7 +33,7 @@ from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Upsert, apply_change
 from retrieval.updates.journal import Journal, JournalEntry
 from retrieval.updates.three_way_merge import same_product
-from service.engine.search import condition_of, unknown_product
+from service.engine.search import condition_of, ordered_ids, unknown_product
 from service.engine.snapshot import Connection, Products, Snapshot, open_snapshot
 
 _MOST_PASSED_OVER = 500
@@ -259,13 +259,9 @@ class _EncodedText:
     tokens: TokenRuns | None = None
 
 
-Plan = Callable[[Callable[[str], Product | None]], Sequence[Change]]
-"""Makes live changes of the products as they are, which it finds by their ids; None where there is none."""
-
-
 @dataclass(frozen=True, slots=True)
 class AppliedChanges:
-    """Changes that are durable and that searches of this engine find."""
+    """Changes that are durable."""
 
     sequence: int
     """The journal's number of the last change; 0 where there was nothing to change."""
@@ -288,43 +284,19 @@ class LiveSnapshot:
         self._groups = base.groups
         self._texts: dict[str, _EncodedText] = {}
 
-    def product(self, product_id: str, where: Condition | None = None) -> Product | None:
-        """A product as it is now; None where there is none, or it does not pass a filter."""
+    def product(self, product_id: str) -> Product | None:
+        """A product as it is now."""
         row = self._products.row_of(product_id)
-        product = None if row is None else self._products[row]
-        return product if product is None or where is None or self._passes(product, where) else None
+        return None if row is None else self._products[row]
 
-    def effective(self, changes: Sequence[Change]) -> list[Change]:
-        """The changes whose product is another one after all of them.
+    def has(self, product_id: str) -> bool:
+        """Whether there is such a product, without reading it."""
+        return self._products.row_of(product_id) is not None
 
-        Their texts are encoded at once, so that a failing encoder refuses them before they are in the journal.
-        """
-        outcome = self._outcome(changes)
-        found = {key: each for key, each in outcome.items() if not same_product(each, self.product(key))}
+    def prepare(self, found: Found) -> None:
+        """Encodes the texts of changed products, so that a failing encoder refuses them before they are in the
+        journal."""
         self._texts = self._encoded(found)
-        return [change for change in changes if change.id in found]
-
-    def check_within(self, where: Condition, changes: Iterable[Change]) -> None:
-        """Raises UnknownProductError for a patch or a delete of a product that does not pass a filter, and
-        OutsideFilterError for an upsert that would replace one, and for a product that would not pass after its change.
-        """
-        found: dict[str, Product | None] = {}
-        for change in changes:
-            known = found[change.id] if change.id in found else self.product(change.id)
-            is_visible = known is not None and self._passes(known, where)
-            if not is_visible and not isinstance(change, Upsert):
-                raise unknown_product(self.snapshot, change.id)
-            if known is not None and not is_visible:
-                raise OutsideFilterError(f"product {change.id!r}: another product has this id; choose another one")
-            product = found[change.id] = apply_change(known, change)
-            if product is not None and not self._passes(product, where):
-                raise OutsideFilterError(
-                    f"product {change.id!r} would not pass the filter of this key after the change; keep the values "
-                    "that the filter requires, or use a key without that filter"
-                )
-
-    def _passes(self, product: Product, where: Condition) -> bool:
-        return matches(where, product_columns(product, self.snapshot.catalog.category_roots, fields_of(where)))
 
     def apply(self, entries: Iterable[JournalEntry]) -> None:
         """Lays more entries of the journal over the version; raises EncoderError where a text cannot be encoded.
@@ -334,7 +306,7 @@ class LiveSnapshot:
         pending = list(entries)
         if not pending:
             return
-        found = self._outcome(entry.change for entry in pending)
+        found = outcome_of((entry.change for entry in pending), self.product)
         nothing = _EncodedText(np.zeros(self.snapshot.vectors.dimension, np.float32))
         encoded = dict.fromkeys(self._new_texts(found), nothing)
         with suppress(EncoderUnavailableError):
@@ -343,14 +315,6 @@ class LiveSnapshot:
         self._lay(found, encoded, {entry.change.id: entry.seq for entry in pending}, self._added(pending))
         self.sequence = pending[-1].seq
         self._texts = {}
-
-    def _outcome(self, changes: Iterable[Change]) -> dict[str, Product | None]:
-        """What the products that changes name are after all of them."""
-        found: dict[str, Product | None] = {}
-        for change in changes:
-            known = found[change.id] if change.id in found else self.product(change.id)
-            found[change.id] = apply_change(known, change)
-        return found
 
     def _encoded(self, found: Found) -> dict[str, _EncodedText]:
         """The vectors and tokens of the texts that are new: a price changes none."""
@@ -433,6 +397,79 @@ class LiveSnapshot:
         return FieldCatalog(fields, catalog.category_roots)
 
 
+def outcome_of(changes: Iterable[Change], find: Callable[[str], Product | None]) -> dict[str, Product | None]:
+    """What the products that changes name are after all of them; `find` gives what they are before."""
+    found: dict[str, Product | None] = {}
+    for change in changes:
+        known = found[change.id] if change.id in found else find(change.id)
+        found[change.id] = apply_change(known, change)
+    return found
+
+
+class CurrentProducts:
+    """The products of an engine as they are, with changes that are stored and that searches do not show yet."""
+
+    def __init__(self, live: LiveSnapshot, pending: Found, filters: str) -> None:
+        """`pending` are the products of changes that are not shown; those that do not pass `filters` are not there."""
+        self._live = live
+        self._pending = pending
+        self._where = condition_of(live.snapshot, filters)
+
+    def find(self, product_id: str) -> Product | None:
+        """A product by its id; None where there is none."""
+        product = self._product(product_id)
+        return product if product is None or self._passes(product, self._where) else None
+
+    def ids(self, filters: str) -> Iterator[str]:
+        """The ids of the products that pass another filter, which includes that of these products."""
+        where = condition_of(self._live.snapshot, filters)
+        shown = ordered_ids(self._live.snapshot, filters).rest
+        yield from (each for each in shown if each not in self._pending)
+        yield from (key for key, product in self._pending.items() if product and self._passes(product, where))
+
+    def check(self, changes: Iterable[Change]) -> None:
+        """Raises UnknownProductError for a patch or a delete of a product that does not pass the filter, and
+        OutsideFilterError for an upsert that would replace one, and for a product that would not pass after its change.
+        """
+        if self._where is None:
+            return
+        found: dict[str, Product | None] = {}
+        for change in changes:
+            known = found[change.id] if change.id in found else self._product(change.id)
+            is_visible = known is not None and self._passes(known, self._where)
+            if not is_visible and not isinstance(change, Upsert):
+                raise unknown_product(self._live.snapshot, change.id)
+            if known is not None and not is_visible:
+                raise OutsideFilterError(f"product {change.id!r}: another product has this id; choose another one")
+            product = found[change.id] = apply_change(known, change)
+            if product is not None and not self._passes(product, self._where):
+                raise OutsideFilterError(
+                    f"product {change.id!r} would not pass the filter of this key after the change; keep the values "
+                    "that the filter requires, or use a key without that filter"
+                )
+
+    def changed(self, changes: Iterable[Change]) -> Found:
+        """The products that are others after all of some changes."""
+        outcome = outcome_of(changes, self._product)
+        return {key: product for key, product in outcome.items() if self._differs(key, product)}
+
+    def _differs(self, product_id: str, product: Product | None) -> bool:
+        if product is None and product_id not in self._pending:
+            return self._live.has(product_id)
+        return not same_product(product, self._product(product_id))
+
+    def _product(self, product_id: str) -> Product | None:
+        return self._pending[product_id] if product_id in self._pending else self._live.product(product_id)
+
+    def _passes(self, product: Product, where: Condition | None) -> bool:
+        if where is None:
+            return True
+        return matches(where, product_columns(product, self._live.snapshot.catalog.category_roots, fields_of(where)))
+
+
+Plan = Callable[[CurrentProducts], Sequence[Change]]
+"""Makes validated live changes of the products as they are."""
+
 _AGAIN_SECONDS = 5.0
 """After which a version that could not be opened is tried again."""
 
@@ -449,6 +486,11 @@ class FollowedVersion:
         self._journal = Journal(store.root)
         self._swap = threading.Lock()
         """Held while the snapshot is replaced: by a live change, or by a new version."""
+        self._appending = threading.Lock()
+        """Held while changes are planned and stored that are shown later."""
+        self._pending: dict[str, tuple[int, Product | None]] = {}
+        """The products of such changes, with the number of the change, until searches show them."""
+        self._shown = threading.Condition()
         self._opening = threading.Lock()
         """Held while a new version is opened."""
         self._is_closed = False
@@ -497,23 +539,55 @@ class FollowedVersion:
         return max(self._journal.last(), self.sequence)
 
     def change(self, plan: Plan, filters: str = "") -> AppliedChanges:
-        """Takes the validated changes that a plan makes durably, all or none of them. Raises what the plan does, and
-        UnknownProductError or OutsideFilterError for a change outside `filters`."""
-        if not self._follow:
-            raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
+        """Takes the changes that a plan makes durably, all or none of them; searches show them. Raises what the plan
+        does, and UnknownProductError or OutsideFilterError for a change outside `filters`."""
+        self._check_following()
         with self._swap:
             self._apply_new()
-            # Refused before it is taken: once it is in the journal it stands.
-            self.snapshot.keyword.check_changeable()
-            where = condition_of(self.snapshot, filters)
-            whole = plan(lambda product_id: self._live.product(product_id, where))
-            if where is not None:
-                self._live.check_within(where, whole)
-            wanted = self._live.effective(whole)
-            numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change)
+            products = CurrentProducts(self._live, {}, filters)
+            whole, found = self._planned(plan, products)
+            self._live.prepare(found)
+            applied = self._stored(whole, found)
             # It is taken, whatever comes next: an error would say that it is not.
             self._try_apply()
-        return AppliedChanges(numbers[-1] if numbers else 0, len({change.id for change in wanted}))
+        return applied
+
+    def append(self, plan: Plan, filters: str = "") -> AppliedChanges:
+        """As `change`, but searches show the changes only once their texts are encoded, which `wait_for` waits for: a
+        thousand of them take seconds. `sequence` is never 0: changes without an effect have that of the last ones."""
+        self._check_following()
+        with self._appending:
+            shown = self.sequence
+            self._pending = {key: each for key, each in self._pending.items() if each[0] > shown}
+            pending = {key: product for key, (_, product) in self._pending.items()}
+            whole, found = self._planned(plan, CurrentProducts(self._live, pending, filters))
+            applied = self._stored(whole, found)
+            if applied.sequence:
+                self._pending |= {key: (applied.sequence, product) for key, product in found.items()}
+                return applied
+            return AppliedChanges(max((each[0] for each in self._pending.values()), default=shown), 0)
+
+    def _planned(self, plan: Plan, products: CurrentProducts) -> tuple[Sequence[Change], Found]:
+        """The changes of a plan, and the products that they change."""
+        # Refused before it is taken: once it is in the journal it stands.
+        self.snapshot.keyword.check_changeable()
+        whole = plan(products)
+        products.check(whole)
+        return whole, products.changed(whole)
+
+    def _stored(self, whole: Sequence[Change], found: Found) -> AppliedChanges:
+        wanted = [change for change in whole if change.id in found]
+        numbers = self._journal.append(wanted, above=self.snapshot.manifest.last_merged_change)
+        return AppliedChanges(numbers[-1] if numbers else 0, len(found))
+
+    def _check_following(self) -> None:
+        if not self._follow:
+            raise SettingError("this engine was opened with follow=False, which answers from the version as it is")
+
+    def wait_for(self, sequence: int, seconds: float) -> bool:
+        """Waits until searches show a live change, for so long at most; returns whether they do."""
+        with self._shown:
+            return self._shown.wait_for(lambda: self.sequence >= sequence, seconds)
 
     def refresh(self) -> bool:
         """Swaps to the version that is published now; whether that is another one. The old one serves on where the new
@@ -561,6 +635,8 @@ class FollowedVersion:
         self._live.apply(self._journal.since(before))
         if self._live.sequence > before:
             self.changed = time.time()
+            with self._shown:
+                self._shown.notify_all()
 
 
 _ATTRIBUTE = "attributes."

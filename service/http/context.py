@@ -41,6 +41,8 @@ _FORWARDING = frozenset(
     ("forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip")
 )
 """Headers of proxies, besides those that begin with X-Forwarded."""
+_SHOWN_SECONDS = 0.5
+"""For which a write of the protocol waits: clients want the response to begin within two seconds."""
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
@@ -117,9 +119,12 @@ class ServiceContext:
         """Applies live changes; for a key with filters, only of products that pass them before and after."""
         return self.engine.change(changes, filters=combine_filters(permit.filters))
 
-    def edit(self, permit: Permit, plan: Plan) -> AppliedChanges:
-        """Applies the live changes that a plan makes; a key with filters finds only the products that pass them."""
-        return self.engine.edit(plan, filters=combine_filters(permit.filters))
+    def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
+        """Stores the live changes that a plan makes, and waits a moment until searches show them; a key with filters
+        finds only the products that pass them."""
+        stored = self.engine.append(plan, filters=combine_filters(permit.filters))
+        self.engine.wait_for(stored.sequence, _SHOWN_SECONDS)
+        return stored
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; for a key with filters, only about products that pass them."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -11,11 +11,10 @@ from fastapi import Path, Query
 from msgspec import Struct, field, structs
 
 from retrieval.errors import QueryError, UnknownTaskError
-from retrieval.records import Product
 from retrieval.store.versions import Store
 from retrieval.updates.changes import Change, Delete, Upsert
 from service.engine.engine import SearchEngine
-from service.engine.live import Plan
+from service.engine.live import CurrentProducts
 from service.engine.versions import list_versions
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, check_right
@@ -45,6 +44,7 @@ MOVE = "move"
 """The kind of the task that replaces all products by those of a temporary index."""
 _SCOPES = ("settings", "synonyms", "rules")
 _FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters"})
+_SHOWN_SECONDS = 1.0
 _PENDING = (TaskState.WAITING, TaskState.RUNNING)
 
 TaskId = Annotated[int, Path(ge=0, lt=2**53)]
@@ -146,7 +146,8 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
     payload = merge_params(payload)
     if strange := sorted(set(payload) - _FILTERS):
         raise QueryError(f"{strange[0]} cannot select what is deleted; it can be {', '.join(sorted(_FILTERS))}")
-    engine = context.engine
+    # Only then are the attributes of objects that were just saved known.
+    context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
     expression = FilterTranslator(AttributeCatalog(context.visible(permit).fields)).expression(
         parse_refinements(payload)
     )
@@ -156,7 +157,7 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
         raise QueryError("a temporary index cannot be filtered; delete its objects by their objectID")
     check_writable(stored, index)
     where = combine_filters((*permit.filters, expression))
-    applied = context.edit(permit, lambda _find: [Delete(each) for each in engine.ids(filters=where).rest])
+    applied = context.append(permit, lambda products: [Delete(each) for each in products.ids(where)])
     stored.adopt_name(index)
     return WriteResult(published_task(context, applied.sequence), deleted=now_text())
 
@@ -289,8 +290,8 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
         raise RequestError(400, "the index of a service goes with its directory; the action clear deletes its objects")
     check_writable(stored, index)
     filters = combine_filters(permit.filters)
-    applied = context.edit(
-        permit, lambda find: WritePlan(find, lambda: context.engine.ids(filters=filters).rest).add_all(writes)
+    applied = context.append(
+        permit, lambda products: WritePlan(products.find, lambda: products.ids(filters)).add_all(writes)
     )
     stored.adopt_name(index)
     return published_task(context, applied.sequence)
@@ -318,18 +319,14 @@ def replace_products(
     """Runs a task of the kind MOVE, as one live change; returns its number. Begun again, it has no further effect."""
     index, filters = arguments["index"], arguments["filters"]
     products = stored.temporary_products(index)
-    if products is None:
+    if products is None:  # it is moved already
         return {"sequence": engine.live_sequence, "products": 0}
-    applied = engine.edit(_replacement(engine, products, filters), filters=filters)
-    stored.delete_temporary(index)
-    return {"sequence": applied.sequence or engine.live_sequence, "products": applied.products}
-
-
-def _replacement(engine: SearchEngine, products: Iterable[Product], filters: str) -> Plan:
     put = {each.id: each for each in products}
 
-    def plan(_find: object) -> list[Change]:
-        gone = [Delete(each) for each in engine.ids(filters=filters).rest if each not in put]
+    def plan(current: CurrentProducts) -> list[Change]:
+        gone = [Delete(each) for each in current.ids(filters) if each not in put]
         return [*gone, *map(Upsert, put.values())]
 
-    return plan
+    applied = engine.append(plan, filters=filters)
+    stored.delete_temporary(index)
+    return {"sequence": applied.sequence, "products": applied.products}

@@ -97,7 +97,7 @@ class WritePlan:
     """Makes live changes of writes, each by the products as the ones before leave them."""
 
     def __init__(self, find: Callable[[str], Product | None], ids: Callable[[], Iterable[str]]) -> None:
-        """`find` gives a product as it is before the plan, `ids` all of them."""
+        """`find` gives a product as it is before the plan, and `ids` all of them."""
         self._find = find
         self._ids = ids
         self.changes: list[Change] = []
@@ -114,8 +114,8 @@ class WritePlan:
         record = write.record or {}
         match write.action:
             case "clear" | "delete":
-                known = {*self._ids(), *self.outcome}
-                for each in sorted(each for each in known if self._product(each)):
+                known = dict.fromkeys(self._ids(), True) | {each: bool(made) for each, made in self.outcome.items()}
+                for each in sorted(each for each, is_there in known.items() if is_there):
                     self._add(Delete(each))
             case "deleteObject":
                 self._add(Delete(write.id))
@@ -148,7 +148,8 @@ class WritePlan:
     def _add(self, change: Change) -> None:
         change = validate_change(change)
         self.changes.append(change)
-        self.outcome[change.id] = apply_change(self._product(change.id), change)
+        known = self._product(change.id) if isinstance(change, Patch) else None
+        self.outcome[change.id] = apply_change(known, change)
 
 
 def record_product(product_id: str, record: JsonObject) -> Product:

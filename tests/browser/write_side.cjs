@@ -42,18 +42,28 @@ async function newer() {
     return found.map((each) => each.objectID);
   };
 
+  // A write is shown once its task is published.
+  const store = {};
+  for (const method of ['saveObject', 'addOrUpdateObject', 'partialUpdateObject', 'batch', 'deleteObject', 'deleteBy', 'clearObjects']) {
+    store[method] = async (request) => {
+      const response = await client[method](request);
+      await client.waitForTask({ indexName, taskID: response.taskID });
+      return response;
+    };
+  }
+
   // Objects
   await call('indexExists before', () => client.indexExists({ indexName: 'any' }));
   await call('saveObject', async () => ({
-    ...(await client.saveObject({ indexName, body: kettle })),
+    ...(await store.saveObject({ indexName, body: kettle })),
     record: await read('kettle'),
   }));
-  await call('saveObject of another index', () => client.saveObject({ indexName: 'articles', body: kettle }));
-  await call('saveObject without a name', () => client.saveObject({ indexName, body: { objectID: 'nameless' } }));
+  await call('saveObject of another index', () => store.saveObject({ indexName: 'articles', body: kettle }));
+  await call('saveObject without a name', () => store.saveObject({ indexName, body: { objectID: 'nameless' } }));
   await call('saveObject of a wrong type', () =>
-    client.saveObject({ indexName, body: { ...kettle, price: 'cheap' } }),
+    store.saveObject({ indexName, body: { ...kettle, price: 'cheap' } }),
   );
-  await call('saveObject to a view', () => client.saveObject({ indexName: 'products_price_asc', body: kettle }));
+  await call('saveObject to a view', () => store.saveObject({ indexName: 'products_price_asc', body: kettle }));
   await call('saveObjects', async () => ({
     responses: await client.saveObjects({
       indexName,
@@ -64,16 +74,16 @@ async function newer() {
     ids: await ids({ filters: 'brand:Torvald' }),
   }));
   await call('saveObject back', async () => {
-    await client.saveObject({ indexName, body: await read('kettle') });
+    await store.saveObject({ indexName, body: await read('kettle') });
     return read('kettle');
   });
   await call('addOrUpdateObject', async () => ({
-    ...(await client.addOrUpdateObject({ indexName, objectID: 'pot/9', body: { name: 'Lid', price: 2 } })),
+    ...(await store.addOrUpdateObject({ indexName, objectID: 'pot/9', body: { name: 'Lid', price: 2 } })),
     record: await read('pot/9'),
   }));
   await call('partialUpdateObject', async () => {
     const update = (attributesToUpdate, createIfNotExists, objectID = 'kettle') =>
-      client.partialUpdateObject({ indexName, objectID, attributesToUpdate, createIfNotExists });
+      store.partialUpdateObject({ indexName, objectID, attributesToUpdate, createIfNotExists });
     await update({ stock: { _operation: 'Increment', value: 2 }, price: 45, size: { height: 30 } });
     await update({ tags: { _operation: 'Add', value: 'new' }, stock: { _operation: 'Decrement', value: 1 } });
     await update({ tags: { _operation: 'AddUnique', value: 'blue' }, sold: { _operation: 'Increment', value: 1 } });
@@ -85,7 +95,7 @@ async function newer() {
   });
   await call('partialUpdateObject of nothing', () => read('ghost'));
   await call('partialUpdateObject by a wrong operation', () =>
-    client.partialUpdateObject({
+    store.partialUpdateObject({
       indexName,
       objectID: 'kettle',
       attributesToUpdate: { brand: { _operation: 'Increment', value: 1 } },
@@ -93,7 +103,12 @@ async function newer() {
   );
   await call('partialUpdateObjects', async () => {
     const objects = [{ objectID: 'pot-0', price: 10 }, { objectID: 'pot-100', price: 11 }];
-    const responses = await client.partialUpdateObjects({ indexName, objects, createIfNotExists: false });
+    const responses = await client.partialUpdateObjects({
+      indexName,
+      objects,
+      createIfNotExists: false,
+      waitForTasks: true,
+    });
     return { responses, price: (await read('pot-0', 'price')).price, ids: await ids({ filters: 'brand:Torvald' }) };
   });
   await call('getObject', () => read('kettle', 'name', 'price'));
@@ -113,11 +128,11 @@ async function newer() {
       { action: 'partialUpdateObjectNoCreate', body: { objectID: 'ghost', price: 1 } },
       { action: 'deleteObject', body: { objectID: 'pot-4' } },
     ];
-    const response = await client.batch({ indexName, batchWriteParams: { requests } });
+    const response = await store.batch({ indexName, batchWriteParams: { requests } });
     return { ...response, pot: await read('pot-1'), whisk: await read(response.objectIDs[0]) };
   });
   await call('batch with a fault', () =>
-    client.batch({
+    store.batch({
       indexName,
       batchWriteParams: { requests: [{ action: 'addObject', body: pot(77) }, { action: 'paint', body: {} }] },
     }),
@@ -125,13 +140,14 @@ async function newer() {
   await call('multipleBatch', async () => {
     const requests = [{ action: 'addObject', indexName, body: pot(50) }];
     const response = await client.multipleBatch({ requests });
+    await client.waitForTask({ indexName, taskID: response.taskID[indexName] });
     return { ...response, pot: await read('pot-50') };
   });
   await call('chunkedBatch', () =>
     client.chunkedBatch({ indexName, objects: [pot(51), pot(52)], batchSize: 1, waitForTasks: true }),
   );
   await call('deleteObject', async () => ({
-    ...(await client.deleteObject({ indexName, objectID: 'pot-0' })),
+    ...(await store.deleteObject({ indexName, objectID: 'pot-0' })),
     ids: await ids({ filters: 'brand:Torvald' }),
   }));
   await call('deleteObjects', async () => ({
@@ -139,12 +155,12 @@ async function newer() {
     ids: await ids({ filters: 'brand:Torvald' }),
   }));
   await call('deleteBy', async () => ({
-    ...(await client.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald AND price > 50' } })),
+    ...(await store.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald AND price > 50' } })),
     ids: await ids({ filters: 'brand:Torvald' }),
   }));
-  await call('deleteBy without filters', () => client.deleteBy({ indexName, deleteByParams: {} }));
+  await call('deleteBy without filters', () => store.deleteBy({ indexName, deleteByParams: {} }));
   await call('deleteBy by a place', () =>
-    client.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald', aroundLatLng: '1,2' } }),
+    store.deleteBy({ indexName, deleteByParams: { filters: 'brand:Torvald', aroundLatLng: '1,2' } }),
   );
   await call('getTask', async () => {
     const { taskID } = await client.saveObject({ indexName, body: pot(3) });
@@ -358,7 +374,7 @@ async function newer() {
   });
   await call('deleteIndex', () => client.deleteIndex({ indexName }));
   await call('deleteIndex of another', () => client.deleteIndex({ indexName: 'products_tmp_1' }));
-  await call('clearObjects', async () => ({ ...(await client.clearObjects({ indexName })), ids: await ids({}) }));
+  await call('clearObjects', async () => ({ ...(await store.clearObjects({ indexName })), ids: await ids({}) }));
   await call('an unknown method', () => client.getLogs());
   await call('another unknown method', () => client.customDelete({ path: '1/dictionaries/stopwords' }));
   await call('customGet', () => client.customGet({ path: '1/indexes' }));

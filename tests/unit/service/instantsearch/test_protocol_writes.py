@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -173,6 +174,12 @@ def test_batch_that_cannot_be_read_is_refused_by_place(requests: object, named: 
     assert named in str(refused.value)
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes wait until searches show them, on a slow machine, too."""
+    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 60.0)
+
+
 @pytest.fixture
 def served(live: SearchEngine) -> Iterator[TestClient]:
     with local_client(create_app(live, ServiceSettings())) as client:
@@ -191,6 +198,48 @@ def test_batch_is_one_durable_change(served: TestClient, live: SearchEngine, roo
     assert live.last_sequence == before
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as other:
         assert other.product("n29").title == "Lamp 29"
+
+
+def test_write_does_not_wait_for_the_encoder(
+    served: TestClient, live: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients give up after two seconds, in which a batch of new products may not be encoded."""
+    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0.0)
+    lamps = [{"action": "addObject", "body": {"objectID": f"n{at}", "name": "Lamp", "stock": at}} for at in range(3)]
+    one_more = {
+        "action": "partialUpdateObject",
+        "body": {"objectID": "n1", "stock": {"_operation": "Increment", "value": 5}},
+    }
+    with live._version._swap:  # what the thread that encodes holds
+        tasks = [
+            served.post(f"{INDEX}/batch", json={"requests": each}).json()["taskID"] for each in (lamps, [one_more])
+        ]
+        assert served.get(f"{INDEX}/task/{tasks[0]}").json() == {"status": "notPublished", "pendingTask": True}
+        assert served.get(f"{INDEX}/n1").status_code == 404
+        # Later writes see it all the same.
+        tasks.append(served.delete(f"{INDEX}/n0").json()["taskID"])
+        assert tasks == sorted(set(tasks))
+        assert served.delete(f"{INDEX}/n0").json()["taskID"] == tasks[-1], "nothing more to do than the deletion before"
+    assert within(20, lambda: served.get(f"{INDEX}/task/{tasks[-1]}").json()["status"] == "published")
+    assert served.get(f"{INDEX}/n0").status_code == 404
+    assert served.get(f"{INDEX}/n1").json()["stock"] == 1 + 5
+    with live._version._swap:
+        served.post(f"{INDEX}/n3/partial", json={"name": "Lamp", "stock": 3})
+        cleared = served.post(f"{INDEX}/clear").json()["taskID"]
+    assert within(20, lambda: served.get(f"{INDEX}/task/{cleared}").json()["status"] == "published")
+    assert live.ids().total == 0, "the product that was not shown yet is gone, too"
+
+
+def test_increments_of_several_clients_all_count(served: TestClient, live: SearchEngine) -> None:
+    live.upsert([Product("p", "Lamp")])
+
+    def count(_: int) -> None:
+        change = {"sold": {"_operation": "Increment", "value": 1}}
+        assert served.post(f"{INDEX}/p/partial", json=change).status_code == 200
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(count, range(12)))
+    assert live.product("p").attributes["sold"] == 12
 
 
 def test_tasks_settings_and_name_are_shared_by_replicas(served: TestClient, root: Path) -> None:
@@ -232,7 +281,7 @@ def test_move_that_was_interrupted_is_completed(root: Path) -> None:
         local_client(create_app(engine, ServiceSettings())) as client,
     ):
         assert within(20, lambda: queue.get(task.id).state is TaskState.DONE)
-        assert list(engine.ids().rest) == ["kettle"]
+        assert within(20, lambda: list(engine.ids().rest) == ["kettle"])
         assert client.get(f"{INDEX}/task/{2 * task.number + 1}").json()["status"] == "published"
         again = queue.add(MOVE, {"index": "tmp", "filters": ""})
         assert within(20, lambda: queue.get(again.id).state is TaskState.DONE)
@@ -246,7 +295,7 @@ def test_move_that_fails_says_so(served: TestClient, live: SearchEngine, monkeyp
     def fail(*_arguments: object, **_options: object) -> None:
         raise ChangeError("no room for the kettle")
 
-    monkeypatch.setattr(live, "edit", fail)
+    monkeypatch.setattr(live, "append", fail)
     moved = served.post("/1/indexes/tmp/operation", json={"operation": "move", "destination": "products"}).json()[
         "taskID"
     ]
