@@ -38,7 +38,7 @@ from service.instantsearch import routes as instantsearch
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
-from service.web import pages
+from service.web import docs, pages
 
 if TYPE_CHECKING:
     from service.http.otlp import OpenTelemetry
@@ -101,7 +101,7 @@ def create_app(
         summary="Product search for web stores",
         version="1",
         lifespan=lifespan,
-        docs_url="/docs",
+        docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
@@ -125,7 +125,7 @@ def create_app(
     app.state.settings = describe_settings(sourced)
     app.state.protocol = protocol
     app.state.statistics = PurchaseStatistics(engine.root)
-    for router in _ROUTERS:
+    for router in (*_ROUTERS, docs.router):
         app.include_router(router)
     if settings.pages:
         app.state.page_key = settings.page_key

@@ -19,7 +19,7 @@ from service.settings import StoreSettings
 
 router = APIRouter(include_in_schema=False)
 
-_ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "assets"
 _TYPES: Mapping[str, str] = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -51,13 +51,13 @@ _LEAST_SHARE = 0.05
 @router.get("/")
 async def store(request: Request) -> Response:
     """The store page."""
-    return _send(request, page_files()["store.html"])
+    return send_file(request, page_files()["store.html"])
 
 
 @router.get("/admin")
 async def admin(request: Request) -> Response:
     """The admin page, which prompts for a key with the scope admin."""
-    return _send(request, page_files()["admin.html"])
+    return send_file(request, page_files()["admin.html"])
 
 
 @router.get("/assets/store.json")
@@ -75,13 +75,13 @@ async def facts(context: Contextual, request: Request) -> Response:
 async def logo(request: Request) -> Response:
     """The logo of the settings, or the icon of the program."""
     picture: PageFile | None = request.app.state.look.logo
-    return _send(request, picture, _LOGO_POLICY) if picture else _send(request, page_files()["icon.svg"])
+    return send_file(request, picture, _LOGO_POLICY) if picture else send_file(request, page_files()["icon.svg"])
 
 
 @router.get("/assets/look.css")
 async def look(request: Request) -> Response:
     """The colours of the settings, as a style sheet."""
-    return _send(request, request.app.state.look.style)
+    return send_file(request, request.app.state.look.style)
 
 
 @router.get("/assets/{name}")
@@ -90,7 +90,7 @@ async def asset(request: Request, name: str) -> Response:
     file = page_files().get(name)
     if file is None:
         raise RequestError(404, f"there is no file {name[:100]!r} here")
-    return _send(request, file)
+    return send_file(request, file)
 
 
 @router.get("/favicon.ico")
@@ -99,7 +99,7 @@ async def icon(request: Request) -> Response:
     return await logo(request)
 
 
-def _send(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
+def send_file(request: Request, file: PageFile, policy: str = _POLICY) -> Response:
     """The file, or 304. Browsers revalidate on each use, so that a new version of the program is seen at once."""
     headers = {"ETag": file.tag, "Cache-Control": "no-cache", "Content-Security-Policy": policy}
     if matches_tag(request, file.tag):
@@ -121,11 +121,12 @@ class PageFile:
 @cache
 def page_files() -> Mapping[str, PageFile]:
     """Every file by its name, read once."""
-    found = sorted(path for path in _ASSETS.iterdir() if path.suffix in _TYPES)
-    return {path.name: _read(path) for path in found}
+    found = sorted(path for path in ASSETS.iterdir() if path.suffix in _TYPES)
+    return {path.name: read_page_file(path) for path in found}
 
 
-def _read(path: Path) -> PageFile:
+def read_page_file(path: Path) -> PageFile:
+    """A file, its type by its name."""
     return _file(path.read_bytes(), _TYPES[path.suffix])
 
 

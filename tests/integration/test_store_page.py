@@ -398,3 +398,14 @@ def test_first_results_appear_within_300_ms(browser: Browser, address: str) -> N
                 )
             )
         assert min(took) < 300
+
+
+def test_api_description_needs_no_other_server(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        policy = visit.page.goto("/docs").headers["content-security-policy"]  # type: ignore[union-attr]
+        assert "script-src" not in policy and policy.startswith("default-src 'self'")
+        visit.page.locator(".opblock-summary-path", has_text="/v1/multi-search").wait_for(timeout=30_000)
+        visit.page.locator("#operations-search-search_v1_search_get .opblock-summary-control").click()
+        visit.page.get_by_text("The shopper's query; empty browses all products.").first.wait_for()
+        assert visit.page.locator(".opblock").count() > 20
+        assert all(urlsplit(each.url).netloc in ("", urlsplit(address).netloc) for each in visit.sent)
