@@ -92,6 +92,7 @@ class TestPlantedErrors:
             check_verified(root)
 
 
+@pytest.mark.slow
 def test_round_with_a_problem_is_a_failure(processes: Processes, tmp_path: Path) -> None:
     tally = Tally()
     life = Life(tmp_path / "life", [write_encoder(tmp_path / "one", "one", 16)], processes, tally)
@@ -106,7 +107,8 @@ def test_round_with_a_problem_is_a_failure(processes: Processes, tmp_path: Path)
 SEED = 11
 
 
-@pytest.mark.parametrize("rounds", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("rounds", [5, 50])
 def test_index_serves_a_whole_version_with_all_acknowledged_changes_after_faults(tmp_path: Path, rounds: int) -> None:
     over: list[None] = []
     report = run_faults(tmp_path, rounds, SEED, lambda: over.append(None))

@@ -259,6 +259,7 @@ def replayed(client: httpx2.Client, made: Recording, number: int) -> None:
     client.post("/v1/events", json={"events": events}).raise_for_status()
 
 
+@pytest.mark.slow
 def test_labels_follow_the_preference_of_three_hundred_shoppers(
     browser: Browser, address: str, store: SearchEngine
 ) -> None:

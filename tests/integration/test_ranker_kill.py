@@ -11,6 +11,8 @@ import signal
 import sys
 from pathlib import Path
 
+import pytest
+
 from rerank.ranker.spec import ranker_store
 from retrieval.records import Product
 from retrieval.store.lock import HOLDER, LOCK
@@ -52,6 +54,7 @@ def _whole(root: Path) -> tuple[str, list[str]]:
     return found.model.name, registry.names()
 
 
+@pytest.mark.slow
 def test_publish_after_a_kill_leaves_no_leftovers(tmp_path: Path) -> None:
     context = fork_context()
     before = tmp_path / "before"

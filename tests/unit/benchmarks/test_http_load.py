@@ -11,6 +11,7 @@ from benchmarks.tables import show_http
 from retrieval.errors import StoreError
 
 
+@pytest.mark.slow
 def test_every_request_of_a_load_is_counted(demo_index: Path, capsys: pytest.CaptureFixture[str]) -> None:
     lines: list[str] = []
     with serve_index(demo_index) as server:

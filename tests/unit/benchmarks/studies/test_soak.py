@@ -17,6 +17,7 @@ def page(version: str, *editions: int) -> dict[str, object]:
     return {"version": version, "hits": [*hits, {"product": {}}]}
 
 
+@pytest.mark.slow
 def test_all_kinds_of_requests_during_a_version_change(
     tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
