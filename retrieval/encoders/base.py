@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
-
 
 Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8"]
 """The runtime of a model. Each has an identity of its own, since the last digits of vectors differ."""
@@ -79,6 +75,17 @@ class TokenSpans:
     """(t, 2): the range of characters of each token."""
 
 
+class TextTokens(Protocol):
+    """The tokens of a text before the model, as `tokenizers.Encoding` has them."""
+
+    @property
+    def ids(self) -> list[int]: ...
+    @property
+    def offsets(self) -> list[tuple[int, int]]: ...
+    @property
+    def special_tokens_mask(self) -> list[int]: ...
+
+
 @runtime_checkable
 class TokenEncoder(Encoder, Protocol):
     """An encoder that also gives the states of tokens, from the same run of the model and with the same vectors."""
@@ -139,7 +146,7 @@ def unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def text_token_indices(encoding: Encoding, prompt: str) -> list[int]:
+def text_token_indices(encoding: TextTokens, prompt: str) -> list[int]:
     """The positions of the text's own tokens in an encoding of `prompt` and text.
 
     A token over the boundary belongs to the text.
@@ -148,7 +155,7 @@ def text_token_indices(encoding: Encoding, prompt: str) -> list[int]:
     return [place for place, ((_, end), is_special) in enumerate(covered) if end > len(prompt) and not is_special]
 
 
-def token_spans(encoding: Encoding, ready: str, prompt: str) -> TokenSpans:
+def token_spans(encoding: TextTokens, ready: str, prompt: str) -> TokenSpans:
     """The spans of the own tokens of `ready`, which is prompt and text."""
     own = text_token_indices(encoding, prompt)
     spans = np.array([encoding.offsets[place] for place in own], np.int64).reshape(len(own), 2) - len(prompt)

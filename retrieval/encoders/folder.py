@@ -5,18 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from retrieval.encoders.base import Runtime, Tokens, TokenSpans, prepare_text, token_spans
+from retrieval.encoders.base import Runtime, TextTokens, Tokens, TokenSpans, prepare_text, token_spans
 from retrieval.errors import EncoderUnavailableError
-
-if TYPE_CHECKING:
-    from tokenizers import Encoding
 
 Vectors = NDArray[np.float32]
 ProgressCallback = Callable[[int], None] | None
@@ -101,8 +97,8 @@ class PromptedEncoder(ABC):
         """Unit vectors (n, dimension) and the tokens of each text, likewise."""
 
     @abstractmethod
-    def _tokenize(self, ready: list[str]) -> list[Encoding]:
-        """Encodings of texts that have their prompt before them."""
+    def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
+        """The tokens of texts that have their prompt before them."""
 
 
 def read_spec(folder: Path) -> EncoderSpec:

