@@ -15,6 +15,7 @@ from rerank.click_models.click_log import Floats
 
 _SHORTEST_MS = 50
 """The least dwell, the resolution of clocks."""
+_LOOKS = ("impression", "click", "consultation", "cart")
 LAST_POSITION = 50
 """Positions from here on count as one."""
 
@@ -28,13 +29,17 @@ class SessionFeatures:
     click to the next act. `shown`: a row for each product of each answer in a session: session_number, source, answer,
     product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two successive clicks of one
     answer: session_number, source, next (whether the second is on the next position). `clicked`: source, product_id,
-    times (answers in which it was clicked).
+    times (answers in which it was clicked). `bought`: a row for each purchase: session_number, source, product_id,
+    unseen (whether the source never looked at the product: no impression, click, page or cart). `lookers`: product_id,
+    lookers (sources that looked at it).
     """
 
     sessions: pl.DataFrame
     shown: pl.DataFrame
     steps: pl.DataFrame
     clicked: pl.DataFrame
+    bought: pl.DataFrame
+    lookers: pl.DataFrame
 
 
 def session_features(events: pl.DataFrame) -> SessionFeatures:
@@ -44,9 +49,17 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     kept = _without_opened_pages(kept).with_columns(_next=pl.col("time").shift(-1).over("session_number"))
     kept = kept.join(sources, on="session_number", how="left")
     clicks = kept.filter(pl.col("kind") == "click")
-    sessions = _sessions(events, kept, clicks).join(sources, on="session_number", how="left").sort("session_number")
+    looks = events.filter(pl.col("kind").is_in(_LOOKS)).join(sources, on="session_number")
+    looks = looks.select("source", "product_id", unseen=pl.lit(False)).unique()
+    bought = events.filter(pl.col("kind") == "purchase").select("session_number", "product_id")
+    bought = bought.join(sources, on="session_number").join(looks, on=["source", "product_id"], how="left")
+    bought = bought.with_columns(pl.col("unseen").fill_null(True))
+    sessions = _sessions(events, kept, clicks, bought).join(sources, on="session_number", how="left")
     clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("session_number", "query_id").n_unique())
-    return SessionFeatures(sessions, _shown(kept, clicks), _steps(clicks), clicked)
+    lookers = looks.group_by("product_id").agg(lookers=pl.len())
+    return SessionFeatures(
+        sessions.sort("session_number"), _shown(kept, clicks), _steps(clicks), clicked, bought, lookers
+    )
 
 
 def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
@@ -66,7 +79,9 @@ def _sources(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
+def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
+    """`purchases` are those of products that were looked at: others cost a bot nothing."""
+
     def first_filled(column: str) -> pl.Expr:
         return pl.col(column).filter(pl.col(column) != "").first().fill_null("").alias(column)
 
@@ -76,8 +91,8 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) ->
         first=pl.col("time").min(),
         events=pl.len(),
         clicks=(pl.col("kind") == "click").sum(),
-        purchases=(pl.col("kind") == "purchase").sum(),
     )
+    seen = bought.filter(~pl.col("unseen")).group_by("session_number").agg(purchases=pl.len())
     answered = (
         kept.filter(pl.col("query_id") != "").group_by("session_number").agg(answers=pl.col("query_id").n_unique())
     )
@@ -94,7 +109,8 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame) ->
         )
     )
     joined = whole.join(answered, on="session_number", how="left").join(paced, on="session_number", how="left")
-    return joined.with_columns(pl.col("answers", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
+    joined = joined.join(seen, on="session_number", how="left")
+    return joined.with_columns(pl.col("purchases", "answers", "dwells", "dwell_sum", "dwell_ss").fill_null(0))
 
 
 def _shown(kept: pl.DataFrame, clicks: pl.DataFrame) -> pl.DataFrame:
@@ -324,6 +340,50 @@ def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.spar
     return clicked, scipy.sparse.csr_array((ratio, at), shape=shape), busy["source"]
 
 
+_ORDINARY = 0.9
+"""The share of looks at products whose purchases without a look are taken for ordinary."""
+_UNSEEN = 0.05
+"""Purchases without a look: their share, and their number for each source that looks at a product."""
+_LEAST_UNSEEN = 0.01
+"""The least of the latter."""
+_PROMOTED = 2.0
+"""Bans from which on a product's purchases tell nothing about ordinary ones."""
+
+
+def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> dict[Signal, Floats]:
+    """For each of `units` (sessions or sources), in bans (n,): the evidence that it buys to promote a product.
+
+    `PROMOTED`: purchases of a product by sources that never looked at it, more than the looks of others explain, by a
+    geometric distribution. Its mean is that of the products below which `_ORDINARY` of all looks are, so that a few
+    promoted products do not raise it. `UNSEEN`: all purchases are such ones; worth the inverse of their share among the
+    purchases of products that are not promoted.
+    """
+    unseen = acts.bought.filter("unseen").group_by("product_id").agg(_unseen=pl.len())
+    products = acts.lookers.join(unseen, on="product_id", how="full", coalesce=True).fill_null(0)
+    looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_unseen"))
+    mean = _ordinary(count / (looks + 1), looks + 1) * (looks + 1)
+    promoted = products.select("product_id", _bans=pl.Series(bans((mean / (1 + mean)) ** count)))
+    bought = acts.bought.join(promoted, on="product_id", how="left", maintain_order="left")
+    ordinary = bought.filter(pl.col("_bans") < _PROMOTED)
+    share = _share(float(ordinary["unseen"].sum()), float(len(ordinary)), _UNSEEN)
+    found = bought.group_by(unit).agg(
+        _promoted=pl.when("unseen").then("_bans").otherwise(0.0).max(), _all=pl.col("unseen").all()
+    )
+    joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
+    return {
+        Signal.PROMOTED: joined["_promoted"].fill_null(0.0).to_numpy(),
+        Signal.UNSEEN: -np.log10(share) * joined["_all"].fill_null(False).to_numpy(),
+    }
+
+
+def _ordinary(rates: Floats, weights: Floats) -> float:
+    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by a product with the rate `_UNSEEN`."""
+    rates, weights = np.append(rates, _UNSEEN), np.append(weights, _WORTH)
+    order = np.argsort(rates, kind="stable")
+    reached = np.cumsum(weights[order])
+    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST_UNSEEN)
+
+
 class Signal(StrEnum):
     """The signals of bots and click fraud, as a report names them.
 
@@ -342,6 +402,8 @@ class Signal(StrEnum):
     ALIKE = "clicks the same products as another shopper, where others do not"
     COMPANY = "clicks the products that suspects click, more than others"
     NEVER_BUYS = "clicks much and does not buy"
+    PROMOTED = "buys a product that many buy without a look at it, and few look at"
+    UNSEEN = "buys nothing that it looked at"
 
 
 _VARIED = 8
@@ -470,8 +532,9 @@ TOGETHER = "seen over all sessions of this shopper"
 _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "pace": (Signal.FAST, Signal.EVEN),
     "place": (Signal.MUCH, Signal.DEEP, Signal.SWEEP, Signal.MANY),
-    "aim": (Signal.AGAIN, Signal.ALIKE, Signal.COMPANY),
+    "aim": (Signal.AGAIN, Signal.ALIKE, Signal.COMPANY, Signal.PROMOTED),
     "end": (Signal.NEVER_BUYS,),
+    "sale": (Signal.UNSEEN,),
 }
 _PASSES = 3
 _LEAST_REASON = 0.5
@@ -513,14 +576,17 @@ def score_sessions(events: pl.DataFrame, options: BotOptions | None = None) -> p
     # The row of each session's source in `units`.
     source = acts.sessions["source"].to_numpy()
     alike = coordinated_accounts(units, acts)
+    sold, sold_in_session = (
+        purchase_signals(*unit, acts) for unit in (("source", units), ("session_number", acts.sessions))
+    )
     suspects = pl.Series("session_number", [], dtype=pl.UInt32)
     for _ in range(_PASSES):
         baseline = fit_baseline(acts, suspects)
         by_source = signals(sums_by("source", units, acts, baseline), baseline)
-        by_source |= {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
+        by_source |= sold | {Signal.AGAIN: again(units, acts, baseline), Signal.ALIKE: alike}
         by_source[Signal.COMPANY] = suspect_products("source", units, acts, baseline, suspects)
         sums = sums_by("session_number", acts.sessions, acts, baseline)
-        by_session = signals(sums, baseline) | {Signal.MANY: many(sums, baseline)}
+        by_session = signals(sums, baseline) | sold_in_session | {Signal.MANY: many(sums, baseline)}
         by_session[Signal.COMPANY] = suspect_products("session_number", acts.sessions, acts, baseline, suspects)
         # Purchases in other sessions of the source count for this one.
         bought = by_source[Signal.NEVER_BUYS][source]

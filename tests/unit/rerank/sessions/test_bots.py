@@ -424,6 +424,53 @@ def test_coordinated_accounts_are_found_at_a_human_pace() -> None:
     assert not any(any(sessions) for sessions in found.values())
 
 
+def forge(shop: Shop, count: int, accounts: int, product: str = "0j") -> None:
+    """Purchases that one client sends under names of its own, a second or more apart for each."""
+    for number in range(count):
+        who = {"shopper": f"forged {number % accounts}", "session": f"forged {number % accounts}"}
+        shop.events.append(event(40_000 + 2.0 * (number // accounts), "purchase", product_id=product, **who))
+
+
+@pytest.mark.parametrize(
+    ("count", "accounts"), [(600, 600), (600, 20), pytest.param(60_000, 60_000, marks=pytest.mark.slow)]
+)
+def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int) -> None:
+    """Purchases relieved every bot, and many of them made honest shoppers seem to buy too little."""
+    forge(shop, count, accounts)
+    scores = score_sessions(shop.cleaned())
+    is_forged = pl.col("shopper").str.starts_with("forged")
+    forged = scores.filter(is_forged)
+    assert len(forged) == accounts
+    assert forged["is_fraud"].all()
+    assert {reason for each in forged["reasons"] for reason in each} == {Signal.PROMOTED.value, Signal.UNSEEN.value}
+    assert not scores.filter(~is_forged)["is_fraud"].any()
+
+
+def test_forged_purchases_alone_are_flagged() -> None:
+    shop = Shop()
+    forge(shop, 600, 600)
+    assert score_sessions(shop.cleaned())["is_fraud"].all()
+
+
+@pytest.mark.parametrize("share", [0.3, 1.0])
+def test_purchases_that_a_server_sends_are_not_flagged(share: float) -> None:
+    """Under other names than those of the shoppers' clicks, and some products are bought more than others."""
+    shop = Shop()
+    shop.honest(60)
+    for number in range(400):
+        product = f"{shop.random.geometric(0.2) % 30}{'abcdefghij'[number % 10]}"
+        if shop.random.random() < share:
+            who = {"shopper": f"server {number}", "session": f"server {number}"}
+            shop.events.append(event(40_000 + 60.0 * number, "purchase", product_id=product, **who))
+    assert not score_sessions(shop.cleaned())["is_fraud"].any()
+
+
+def test_purchase_without_a_look_relieves_no_bot(shop: Shop) -> None:
+    crawl(shop, "crawler")
+    shop.events.append(event(50_000, "purchase", shopper="crawler", session="till", product_id="other"))
+    assert all(flagged(shop)["crawler"])
+
+
 @pytest.mark.parametrize("kind", ["impression", "click", "purchase"])
 def test_log_with_one_kind_of_event_flags_nothing(shop: Shop, kind: str) -> None:
     events = shop.cleaned().filter(pl.col("kind") == kind)
