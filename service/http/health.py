@@ -62,10 +62,11 @@ def readiness_error(app: FastAPI) -> RequestError | None:
 
 
 def service_notices(app: FastAPI) -> tuple[str, ...]:
-    """Problems that do not stop searches, of the engine, the experiments and the tables of purchases."""
+    """Problems that do not stop searches, of the engine, the experiments, the protocol's settings and the tables of
+    purchases."""
     context: ServiceContext = app.state.context
     experiments = assignment.notices(context.engine, context.experiments)
-    return (*context.engine.notices, *experiments, *app.state.statistics.notices)
+    return (*context.engine.notices, *experiments, *app.state.protocol.notices, *app.state.statistics.notices)
 
 
 async def follow_notices(app: FastAPI) -> None:

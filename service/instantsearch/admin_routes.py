@@ -205,7 +205,8 @@ def delete_synonym(
     """It stays in the history."""
     _check_administered(stored, index)
     _known(lambda each: context.engine.synonyms.delete([each], who=permit.id), synonym_id)
-    return _written(context, stored, index)
+    stored.adopt_name(index)
+    return WriteResult(published_task(context), deleted=now_text())
 
 
 @router.get("/keys", response_model=None, summary="The keys")

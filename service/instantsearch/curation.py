@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any
 
 from retrieval.errors import FilterError, QueryError, RuleError, SynonymError
 from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, format_filter, leaves, value_text
 from retrieval.filters.parser import parse_filter
+from retrieval.records import Product
 from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When, validate_rule
 from service.curation.synonyms import Synonym, SynonymKind, validate_synonym
 from service.instantsearch.filters import NOTHING, FilterTranslator
@@ -29,6 +31,7 @@ _SCORED = re.compile(r"(?P<filter>.+?)(?:<score=(?P<score>\d+(?:\.\d+)?)>)?", re
 _BARE_NAME = re.compile(r"[^\s():<>=!\"']+")
 _TYPES = {"synonym": SynonymKind.TWO_WAY, "onewaysynonym": SynonymKind.ONE_WAY}
 _HIGHEST_PRIORITY = 1_000_000
+_FIELDS = frozenset(each.name for each in fields(Product)) | {"categories", "hierarchicalCategories", "objectID"}
 
 
 class RuleTranslator:
@@ -64,7 +67,8 @@ class RuleTranslator:
         )
 
     def _when(self, rule_id: str, document: JsonObject) -> When:
-        conditions = _list(document, "conditions") or ([document["condition"]] if document.get("condition") else [])
+        single = _object(document, "condition")
+        conditions = _list(document, "conditions") or ([single] if single else [])
         ranges = _list(document, "validity")
         for name, given in (("conditions", conditions), ("validity", ranges)):
             if len(given) > 1:
@@ -191,8 +195,8 @@ def _format_expression(filters: str) -> str:
 def _format_tree(tree: Filter) -> str:
     match tree:
         case Comparison(name, "=" | "!=" as operator, value) if isinstance(value, str | bool):
-            quoted = value_text(value).replace("\\", "\\\\").replace('"', '\\"')
-            return f'{"NOT " if operator == "!=" else ""}{_format_name(name)}:"{quoted}"'
+            equal = f"{_format_name(name)}:{_quoted(value_text(value))}"
+            return f"NOT ({equal})" if operator == "!=" else equal
         case Comparison(name, operator, value):
             number = datetime.fromisoformat(value).timestamp() if isinstance(value, str) else value
             return f"{_format_name(name)} {operator} {value_text(number)}"
@@ -209,8 +213,15 @@ def _format_tree(tree: Filter) -> str:
 
 
 def _format_name(name: str) -> str:
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return name if _BARE_NAME.fullmatch(name) else f'"{escaped}"'
+    """An attribute without its prefix, unless a field has the name."""
+    bare = name.removeprefix("attributes.")
+    name = name if bare in _FIELDS else bare
+    return name if _BARE_NAME.fullmatch(name) else _quoted(name)
+
+
+def _quoted(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def parse_synonym(document: JsonObject) -> Synonym:

@@ -64,6 +64,12 @@ class ProtocolStore:
         )
 
     @property
+    def notices(self) -> tuple[str, ...]:
+        """The reason why the settings are not the newest."""
+        self._settings.current()
+        return self._settings.notices
+
+    @property
     def settings(self) -> IndexSettings:
         """The settings, reloaded when they change."""
         return self._settings.current()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Path, Query
-from msgspec import Struct, field, structs
+from msgspec import UNSET, Struct, UnsetType, field, structs
 
 from retrieval.errors import QueryError, UnknownTaskError
 from retrieval.store.versions import Store
@@ -58,7 +58,7 @@ class WriteResult(Struct, frozen=True, omit_defaults=True):
     task_id: int | Mapping[str, int] = field(name="taskID")
     """By the name of the index, of a batch over several."""
     object_id: str = field(name="objectID", default="")
-    object_ids: tuple[str, ...] = field(name="objectIDs", default=())
+    object_ids: tuple[str, ...] | UnsetType = field(name="objectIDs", default=UNSET)
     created: str = field(name="createdAt", default="")
     updated: str = field(name="updatedAt", default="")
     deleted: str = field(name="deletedAt", default="")
@@ -159,7 +159,7 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
     where = combine_filters((*permit.filters, expression))
     applied = context.append(permit, lambda products: [Delete(each) for each in products.ids(where)])
     stored.adopt_name(index)
-    return WriteResult(published_task(context, applied.sequence), deleted=now_text())
+    return WriteResult(published_task(context, applied.sequence), updated=now_text())
 
 
 @router.post("/indexes/{index}/clear", response_model=None, summary="Delete all objects")

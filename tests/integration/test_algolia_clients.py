@@ -156,6 +156,21 @@ def test_tasks_are_published(newer: Answers, method: str) -> None:
     assert newer["getTask of an unknown one"]["status"] == 404
 
 
+@pytest.mark.parametrize(
+    ("field", "methods"),
+    [
+        ("createdAt", "saveObject addApiKey"),
+        ("updatedAt", "addOrUpdateObject deleteBy clearObjects setSettings saveRule saveRules deleteRule clearRules"),
+        ("updatedAt", "saveSynonym saveSynonyms clearSynonyms updateApiKey"),
+        ("deletedAt", "deleteObject deleteSynonym deleteApiKey"),
+    ],
+)
+def test_responses_have_the_time_that_typed_clients_require(newer: Answers, field: str, methods: str) -> None:
+    """The Python client raised an error for `deleteBy`, which had another field."""
+    for method in methods.split():
+        assert value(newer, method)[field].endswith("Z"), method
+
+
 def test_faults_name_the_object_and_the_attribute(newer: Answers) -> None:
     assert "'nameless': name is missing" in newer["saveObject without a name"]["error"]
     assert "price is 'cheap'" in newer["saveObject of a wrong type"]["error"]

@@ -54,9 +54,8 @@ FULL = Product(
 def test_record_becomes_the_product_that_it_was_made_of(store: SearchEngine) -> None:
     products = [store.snapshot.products[row] for row in range(0, 600, 7)]
     for product in (FULL, *products):
-        whole = replace(
-            product, **{name: _to_second(getattr(product, name)) for name in ("created", "updated", "expires")}
-        )
+        created, updated, expires = map(_to_second, (product.created, product.updated, product.expires))
+        whole = replace(product, created=created, updated=updated, expires=expires)
         record = json.loads(json.dumps(product_record(whole)))
         assert record_product(product.id, record) == whole
 
