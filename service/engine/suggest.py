@@ -208,6 +208,8 @@ class Completer:
 
     def complete(self, typed: TypedText, size: int, known: str) -> Suggestions:
         """At most `size` queries, none of them the `known` one, and half as many of each other kind."""
+        if not known.strip() and size:
+            return Suggestions(tuple(islice(_distinct("", self._popular_queries(typed)), size)))
         if not typed.words or typed.is_too_long or size < 1:
             return Suggestions()
         half = (size + 1) // 2
@@ -229,13 +231,16 @@ class Completer:
         return phrases, brands - bounds[0], categories - bounds[1], products - bounds[2]
 
     def _popular_queries(self, typed: TypedText) -> Iterator[SuggestedQuery]:
-        for at in self.popular.postings.matching(typed.lookups)[:_MAX_EXAMINED]:
+        places = self.popular.postings.matching(typed.lookups) if typed.words else range(len(self.popular.queries))
+        for at in places[:_MAX_EXAMINED]:
             query = self.popular.queries[at]
-            spans = typed.spans_in(query.text) if query.is_suggested else None
+            spans = typed.spans_in(query.text) if query.is_suggested and typed.words else ()
+            if not query.is_suggested or (typed.words and not spans):
+                continue
             # A misspelling that many make is not taught to others.
             is_right = query.has_purchases or not (self.corrector and self.corrector.is_misspelled(query.text))
-            if spans and is_right and self.visible.has_words(query.text):
-                yield SuggestedQuery(query.text, QuerySource.POPULAR, spans)
+            if is_right and self.visible.has_words(query.text):
+                yield SuggestedQuery(query.text, QuerySource.POPULAR, spans or ())
 
     def _phrases(self, typed: TypedText, found: Offsets) -> Iterator[SuggestedQuery]:
         for at in found[:_MAX_EXAMINED]:

@@ -17,7 +17,15 @@ from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.highlight import MOST_FIELDS, MOST_WORDS, WORDS
-from service.engine.request import MAX_CONTEXTS, MAX_FACETS, MAX_OPTIONAL_FILTERS, MAX_SEARCH_FIELDS, MAX_SIZE, MAX_TEXT
+from service.engine.request import (
+    FACET_VALUES,
+    MAX_CONTEXTS,
+    MAX_FACETS,
+    MAX_OPTIONAL_FILTERS,
+    MAX_SEARCH_FIELDS,
+    MAX_SIZE,
+    MAX_TEXT,
+)
 from service.http.errors import ErrorResponse
 
 MOST_SEARCHES = 20
@@ -27,6 +35,7 @@ MOST_ID = 1_000
 """Characters of a product's id."""
 _MOST_NAME = 200
 _MOST_EXPRESSION = 10_000
+_MOST_FACET_VALUES = 1_000
 
 Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
@@ -47,6 +56,7 @@ class SearchParameters(RequestBody):
     page: int = Field(1, ge=1, le=100_000, description="Page number, from 1.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
+    facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Values of each facet, at most.")
     search_fields: list[Name] = Field(
         [],
         max_length=MAX_SEARCH_FIELDS,

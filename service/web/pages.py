@@ -41,7 +41,7 @@ _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """A logo that is opened by itself runs and loads nothing."""
 _OPTIONAL_PATHS = {"suggest": "/v1/suggest", "recommend": "/v1/recommend"}
 """Paths that the store page can do without."""
-_CORE = ("brand", "price", "availability")
+_CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
 _MOST_ATTRIBUTES = 3
 _LEAST_SHARE = 0.05

@@ -42,7 +42,12 @@ HOSTILE = Product(
 
 
 PICTURED = Product(
-    "pictured", "Quokka Kettle", price=12.5, images=("http://pictures.example/a.gif", "http://pictures.example/b.gif")
+    "pictured",
+    "Quokka Kettle",
+    price=12.5,
+    currency="USD",
+    images=("http://pictures.example/a.gif", "http://pictures.example/b.gif"),
+    attributes={"regular_price": 20.0},
 )
 PIXEL = base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==")
 
@@ -214,6 +219,79 @@ def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, sto
         assert visit.ids() == [hit.product.id for hit in found.hits]
 
 
+def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?q=backpack")
+        visit.results("“backpack”")
+        visit.page.get_by_role("radio", name="4 stars and up").check()
+        visit.page.wait_for_url(re.compile("rating=4"))
+        visit.page.get_by_label("Products per page").select_option("48")
+        visit.page.wait_for_url(re.compile("size=48"))
+        visit.page.reload()
+        visit.results("“backpack”")
+        found = store.search("backpack", size=48, filters="rating >= 4", group="variants")
+        assert visit.ids() == [hit.product.id for hit in found.hits]
+        visit.page.get_by_role("button", name="Remove 4 stars and up").click()
+        visit.page.wait_for_url(lambda url: "rating" not in url)
+
+
+def test_values_of_a_facet_are_found_by_a_part_of_their_name(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?all=1")
+        visit.results("products")
+        brands = visit.page.get_by_role("group", name="Brand")
+        brands.get_by_role("searchbox", name="Find in Brand").fill("sshol")
+        brands.get_by_role("checkbox", name="Kessholt").check()
+        visit.page.wait_for_url(re.compile("brand=Kessholt"))
+        visit.results("products")
+        assert brands.get_by_role("searchbox").input_value() == "sshol"
+        assert brands.get_by_role("checkbox").count() == 1
+        brands.get_by_role("searchbox").fill("<b>")
+        brands.get_by_text("Nothing found").wait_for()
+
+
+def test_page_in_one_language_shows_its_categories(browser: Browser, address: str) -> None:
+    for locale, hidden in (("en-US", "[\u4e00-\u9fff]"), ("zh-CN", "[A-Za-z]{2}")):
+        with visiting(browser, address, locale=locale) as visit:
+            visit.page.goto("/?all=1")
+            visit.page.locator(".group").first.wait_for()
+            names = visit.page.locator(".group >> nth=0").locator(".choice span").all_inner_texts()
+            visit.page.goto("/")
+            tiles = visit.page.locator(".tile > span")
+            tiles.first.wait_for()
+            names += tiles.all_inner_texts()
+            assert len(names) > 10
+            assert [name for name in names if re.search(hidden, name) and "<i>" not in name] == []
+
+
+def test_recent_and_popular_searches_are_suggested_before_typing(browser: Browser, address: str) -> None:
+    popular = {"queries": [{"text": "yoga mat", "source": "popular", "spans": []}]}
+    nothing = {"categories": [], "brands": [], "products": [], "corrected": "", "degraded": []}
+    with visiting(browser, address, consent=True) as visit:
+        visit.page.route("**/v1/suggest?size=6", lambda route: route.fulfill(json=popular | nothing))
+        visit.page.goto("/?q=lamp")
+        visit.results("“lamp”")
+        visit.page.keyboard.press("/")
+        field = visit.page.get_by_role("combobox", name="Search")
+        assert field.evaluate("each => document.activeElement === each")
+        field.fill("tent")
+        field.press("Enter")
+        visit.results("“tent”")
+        visit.page.goto("/")
+        visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
+        visit.page.keyboard.press("/")
+        visit.page.get_by_role("group", name="Popular searches").get_by_role("option", name="yoga mat").wait_for()
+        recent = visit.page.get_by_role("group", name="Recent searches").get_by_role("option")
+        assert recent.all_inner_texts() == ["tent", "Clear recent searches"]
+        assert serious_faults(visit.page) == []
+        recent.last.click()
+        assert visit.page.evaluate("localStorage.getItem('shelfwise.recent')") is None
+        field.press("ArrowDown")
+        field.press("ArrowDown")
+        field.press("Enter")
+        visit.results("“yoga mat”")
+
+
 def test_acts_are_recorded_with_their_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/?q=tent")
@@ -326,6 +404,7 @@ def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browse
         visit.page.goto("/?product=pictured")
         visit.page.locator(".photo img").wait_for()
         visit.page.locator(".thumbnails .drawn path").first.wait_for()
+        assert visit.page.locator(".cost").inner_text() == "$12.50 Regular price $20.00−38%"
         asked = {each.url for each in visit.sent if "pictures.example" in each.url}
         assert asked == {"https://pictures.example/a.gif", "https://pictures.example/b.gif"}
         visit.faults = [each for each in visit.faults if "404" not in each]

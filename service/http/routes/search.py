@@ -121,6 +121,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         filters=context.narrow(permit, body.filters),
         visible=combine_filters(permit.filters),
         facets=body.facets,
+        facet_values=body.facet_values,
         search_fields=body.search_fields,
         sort=body.sort,
         all_types=body.all_types,

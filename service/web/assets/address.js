@@ -1,6 +1,11 @@
 // What is shown, as the address says it: so back, forward, reload and bookmarks work.
 
 const MOST_VALUES = 50;
+/** Hits per page that a visitor may choose; the first is the usual number. */
+export const SIZES = [24, 48, 96];
+
+/** Fields that are filtered by a range, not by values. */
+const RANGES = ["price", "rating"];
 
 /** Where an address leads: view, query, page, order and filters. `facets` are the store's fields. */
 export function placeOf(address, facets) {
@@ -11,9 +16,11 @@ export function placeOf(address, facets) {
   place.page = page > 0 && page <= 1000 ? page : 1;
   place.category = given.get("category") || "";
   place.price = priceOf(given.get("price") || "");
+  place.rating = /^[1-5]$/.test(given.get("rating")) ? Number(given.get("rating")) : 0;
+  place.size = SIZES.find((size) => String(size) === given.get("size")) || SIZES[0];
   place.chosen = {};
   for (const field of facets) {
-    const values = field === "price" ? [] : given.getAll(field).slice(0, MOST_VALUES);
+    const values = RANGES.includes(field) ? [] : given.getAll(field).slice(0, MOST_VALUES);
     if (values.length) place.chosen[field] = [...new Set(values)];
   }
   if (given.get("product")) return { ...place, view: "product", product: given.get("product") };
@@ -32,28 +39,37 @@ export function addressOf(place) {
   for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => parameters.append(field, value));
   const [low, high] = place.price || [];
   if (isNumber(low) || isNumber(high)) parameters.set("price", `${low ?? ""}-${high ?? ""}`);
+  if (place.rating) parameters.set("rating", String(place.rating));
   if (place.sort) parameters.set("sort", place.sort);
   if (place.sort && place.allTypes) parameters.set("types", "all");
   if (place.view === "search" && ![...parameters].length) parameters.set("all", "1");
+  if (place.size > SIZES[0]) parameters.set("size", String(place.size));
   if (place.page > 1) parameters.set("page", String(place.page));
   const text = parameters.toString();
   return text ? `/?${text}` : "/";
 }
 
 export function isNarrowed(place) {
-  return Boolean(place.category || place.price.some(isNumber) || Object.keys(place.chosen).length);
+  return Boolean(place.category || place.price.some(isNumber) || place.rating || Object.keys(place.chosen).length);
 }
 
 /** The same search without filters. */
 export function widened(place) {
-  return { ...place, category: "", price: [null, null], chosen: {}, page: 1 };
+  return { ...place, category: "", price: [null, null], rating: 0, chosen: {}, page: 1 };
+}
+
+/** The fields that a place filters by, other than the category. */
+export function filteredFields(place) {
+  const ranges = [place.price.some(isNumber) && "price", place.rating && "rating"].filter(Boolean);
+  return [...Object.keys(place.chosen), ...ranges];
 }
 
 /** The filters as the API's expression; `without` leaves one field out, to count what else it could be. */
 export function filtersOf(place, without = "") {
   const parts = [];
   if (place.category) parts.push(`category = ${quoted(place.category)}`);
-  const [low, high] = place.price;
+  const [low, high] = without === "price" ? [] : place.price;
+  if (place.rating && without !== "rating") parts.push(`rating >= ${place.rating}`);
   if (isNumber(low)) parts.push(`price >= ${low}`);
   if (isNumber(high)) parts.push(`price <= ${high}`);
   for (const [field, values] of Object.entries(place.chosen)) {

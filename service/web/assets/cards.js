@@ -28,7 +28,7 @@ function card(product, { onchoose, onadd, more = null, eager = false, level = "h
       el(level, {}, link),
       more,
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
-      el("p", { class: "price-line" }, price(product), availability(product)),
+      el("p", { class: "price-line" }, price(product), regularPrice(product), availability(product)),
       addButton(product, { onadd }),
     ),
   );
@@ -63,6 +63,17 @@ export function stars(product) {
   return el("p", { class: "stars" }, el("span", { class: "sr", text: label }),
     el("span", { "aria-hidden": "true" }, el("b", { text: "★" }), ` ${product.rating.toFixed(1)}`,
       product.rating_count === null ? null : el("small", { text: ` (${number(product.rating_count)})` })));
+}
+
+const REGULAR = ["regular_price", "list_price", "compare_at_price", "msrp"];
+
+/** The regular price, struck through, where the product costs less than it. */
+export function regularPrice(product) {
+  const regular = REGULAR.map((name) => product.attributes[name]).find((value) => typeof value === "number");
+  if (!regular || product.price === null || regular <= product.price) return null;
+  const saved = Math.round(100 * (1 - product.price / regular));
+  return [el("s", { class: "regular" }, el("span", { class: "sr", text: t("regular price") }), money(regular, product.currency)),
+    saved ? el("span", { class: "tag saved", text: `−${saved}%` }) : null];
 }
 
 function price(product) {

@@ -1,18 +1,25 @@
 // Narrowing a search: categories, values with their counts, a range of prices; and what of it is chosen.
 
 import { isNarrowed, widened } from "./address.js";
-import { ICONS, el, icon } from "./dom.js";
+import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
 
 const SHOWN = 8;
 const PATH = " > ";
+const MOST_KNOWN = 100;
+const MOST_FOUND = 50;
 const opened = new Set();
+/** What is looked for among the values of each field. */
+const sought = new Map();
 
-/** The groups of filters; `go` is called with the place that a choice leads to. */
-export function facetGroups(place, facets, facts, go) {
-  const made = [categories(place, facets.category, go)];
-  for (const field of facts.facets) {
-    made.push(field === "price" ? prices(place, facets.price, go) : values(place, field, facets[field], go));
+/** The groups of filters. Of the store, `fields` are the fields, `isForeign` tells a category of another language, and
+ * `more` gives the counts of more values of a field. `go` is called with the place that a choice leads to. */
+export function facetGroups(place, facets, store, go) {
+  const made = [categories(place, facets.category, store.isForeign, go)];
+  for (const field of store.fields) {
+    if (field === "price") made.push(prices(place, facets.price, go));
+    else if (field === "rating") made.push(ratings(place, facets.rating, go));
+    else made.push(values(place, field, facets[field], { go, more: store.more }));
   }
   return made.filter(Boolean);
 }
@@ -24,6 +31,7 @@ export function chips(place, go) {
   if (place.category) made.push([place.category, { ...place, category: "", page: 1 }]);
   const price = priceText(place.price);
   if (price) made.push([price, { ...place, price: [null, null], page: 1 }]);
+  if (place.rating) made.push([t("stars up", { count: place.rating }), { ...place, rating: 0, page: 1 }]);
   for (const [field, chosen] of Object.entries(place.chosen)) {
     for (const value of chosen) made.push([valueName(field, value), without(place, field, value)]);
   }
@@ -39,18 +47,20 @@ export function chips(place, go) {
 /** How many filters are chosen. */
 export function chosenCount(place) {
   const values = Object.values(place.chosen).reduce((sum, each) => sum + each.length, 0);
-  return values + (place.category ? 1 : 0) + (priceText(place.price) ? 1 : 0);
+  return values + (place.category ? 1 : 0) + (priceText(place.price) ? 1 : 0) + (place.rating ? 1 : 0);
 }
 
 function group(name, ...children) {
   return el("fieldset", { class: "group" }, el("legend", { text: name }), children);
 }
 
-function categories(place, facet, go) {
+function categories(place, facet, isForeign, go) {
   const chosen = place.category ? place.category.split(PATH) : [];
   const start = chosen.length ? place.category + PATH : "";
   const isNext = ({ value }) => value.startsWith(start) && !value.slice(start.length).includes(PATH);
-  const next = (facet?.counts || []).filter(isNext);
+  const all = (facet?.counts || []).filter(isNext);
+  const own = all.filter(({ value }) => !isForeign(value));
+  const next = own.length && !chosen.length ? own : all;
   if (!next.length && !chosen.length) return null;
   const to = (category) => () => go({ ...place, category, page: 1 });
   const up = chosen.map((name, depth) => {
@@ -58,10 +68,10 @@ function categories(place, facet, go) {
     if (path === place.category) return el("li", {}, el("b", { class: "here", "aria-current": "true", text: name }));
     return el("li", {}, choice(name, null, `category ${path}`, to(path), ICONS.back));
   });
-  const all = chosen.length ? [el("li", {}, choice(t("all categories"), null, "category", to(""), ICONS.back))] : [];
+  const top = chosen.length ? [el("li", {}, choice(t("all categories"), null, "category", to(""), ICONS.back))] : [];
   const down = next.map(({ value, count }) =>
     el("li", {}, choice(value.slice(start.length), count, `category ${value}`, to(value))));
-  return group(t("category"), el("ul", { role: "list" }, all, up), long("category", down));
+  return group(t("category"), el("ul", { role: "list" }, top, up), long("category", down));
 }
 
 function choice(name, count, key, onclick, path) {
@@ -70,7 +80,22 @@ function choice(name, count, key, onclick, path) {
   return el("button", { type: "button", class: "choice", "data-key": key, onclick }, mark, el("span", { text: name }), counted);
 }
 
-function values(place, field, facet, go) {
+/** The least number of stars. */
+function ratings(place, facet, go) {
+  const counts = facet?.counts || [];
+  if (!counts.length && !place.rating) return null;
+  const options = [4, 3, 2, 0].map((least) => {
+    const isOn = place.rating === least;
+    const isEmpty = !isOn && least > 0 && !counts.some(({ value }) => value >= least);
+    const set = () => go({ ...place, rating: least, page: 1 });
+    const props = { type: "radio", name: "rating", value: least, "data-key": `rating ${least}`, checked: isOn, disabled: isEmpty, onchange: set };
+    const stars = least ? el("span", { class: "stars", "aria-hidden": "true" }, el("b", { text: "★".repeat(least) }), "★".repeat(5 - least)) : null;
+    return el("label", { class: "choice" }, el("input", props), stars, el("span", { text: least ? t("stars up", { count: least }) : t("any rating") }));
+  });
+  return group(fieldName("rating"), options);
+}
+
+function values(place, field, facet, { go, more }) {
   const chosen = place.chosen[field] || [];
   const counts = (facet?.counts || []).map(({ value, count }) => ({ value: String(value), count }));
   const missing = chosen.filter((value) => !counts.some((each) => each.value === value));
@@ -78,14 +103,38 @@ function values(place, field, facet, go) {
   if (!all.length || (all.length === 1 && !chosen.length)) return null;
   // What is chosen stands first, so that it is never behind "show all".
   const ordered = [...all.filter((each) => chosen.includes(each.value)), ...all.filter((each) => !chosen.includes(each.value))];
-  const items = ordered.map(({ value, count }) => {
+  const item = ({ value, count }) => {
     const isOn = chosen.includes(value);
     const change = () => go(isOn ? without(place, field, value) : within(place, field, value));
     const box = el("input", { type: "checkbox", "data-key": `${field} ${value}`, checked: isOn, onchange: change });
     const text = el("span", { text: valueName(field, value) });
     return el("li", {}, el("label", { class: "choice" }, box, text, count === null ? null : el("small", { text: number(count) })));
-  });
-  return group(fieldName(field), long(field, items));
+  };
+  const parts = long(field, ordered.map(item));
+  return group(fieldName(field), all.length > SHOWN + 2 ? finder(field, ordered, parts, item, more) : parts);
+}
+
+/** A field that finds among the values of a filter, with the list that it changes. */
+function finder(field, known, parts, item, more) {
+  const holder = el("div", {}, parts);
+  const label = t("find in", { name: fieldName(field) });
+  const input = el("input", { type: "search", class: "find", "aria-label": label, placeholder: label, maxlength: 100, "data-key": `find ${field}` });
+  let every = known.length < MOST_KNOWN ? Promise.resolve(known) : null;
+  const find = async () => {
+    const text = input.value.trim().toLowerCase();
+    sought.set(field, input.value);
+    if (!text) return fill(holder, parts);
+    every ||= more(field).then((counts) => counts.map(({ value, count }) => ({ value: String(value), count }))).catch(() => known);
+    const found = (await every).filter(({ value }) => valueName(field, value).toLowerCase().includes(text));
+    if (input.value.trim().toLowerCase() !== text) return undefined;
+    return fill(holder, found.length ? el("ul", { role: "list" }, found.slice(0, MOST_FOUND).map(item)) : el("p", { class: "brand", text: t("find none") }));
+  };
+  input.addEventListener("input", find);
+  if (sought.get(field)) {
+    input.value = sought.get(field);
+    find();
+  }
+  return [input, holder];
 }
 
 /** A list that shows its first ones until all are asked for. */

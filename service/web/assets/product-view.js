@@ -1,7 +1,7 @@
 // The page of one product: what it is, its variants, what is like it.
 
 import { api } from "./api.js";
-import { addButton, availability, row, stars } from "./cards.js";
+import { addButton, availability, regularPrice, row, stars } from "./cards.js";
 import { addressOf } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
@@ -46,7 +46,7 @@ function page(product, shop) {
   const update = () => {
     const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
     if (state.variant?.image) now.images = [state.variant.image, ...product.images];
-    cost.textContent = money(now.price, now.currency);
+    fill(cost, money(now.price, now.currency), " ", regularPrice(now));
     fill(stock, availability(now, { always: true }));
     fill(image, picture(now, { eager: true }));
     button.disabled = now.availability === "out_of_stock";

@@ -1,14 +1,14 @@
 // The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
 
-import { addressOf, isNarrowed, widened } from "./address.js";
-import { cachedResults, search, searchSiblings } from "./search-request.js";
+import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
+import { cachedResults, countValues, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
 import { chips, chosenCount, facetGroups } from "./facets.js";
 import { announceCount } from "./announce.js";
 import { errorNotice } from "./error-notice.js";
-import { t } from "./words.js";
+import { number, t } from "./words.js";
 
 const LOOKED_AT_MS = 1500;
 const WIDE = matchMedia("(min-width: 900px)");
@@ -24,7 +24,8 @@ export function resultsView(shop) {
   const chosen = el("div", { class: "chosen" });
   const notices = el("div", { class: "notices" });
   const hits = el("div", { class: "hits" }, skeletons(12));
-  const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort);
+  const size = el("select", { id: "size", "aria-label": t("per page") }, SIZES.map((each) => el("option", { value: each, text: t("hits per page", { size: number(each) }) })));
+  const order = el("div", { class: "order" }, el("label", { for: "sort", text: t("sort") }), sort, size);
   const element = el("div", { class: "results" }, el("div", { class: "results-head" }, head, order),
     el("aside", { "aria-label": t("filters") }, filters), el("section", { class: "found", "aria-labelledby": "view-title" }, chosen, notices, hits));
   let place = null;
@@ -40,16 +41,20 @@ export function resultsView(shop) {
   });
   sort.addEventListener("change", () => shop.go({ ...place, sort: sort.value, page: 1 }));
 
+  size.addEventListener("change", () => shop.go({ ...place, size: Number(size.value), page: 1 }));
+
   const render = (found, isTyping) => {
     const { answer, facets } = found;
     const title = titleOf(place, answer);
     head.textContent = title;
     fill(sort, ["", ...sorts(shop.facts)].map((each) => el("option", { value: each, text: t(`sort.${each}`) })));
     sort.value = place.sort;
+    size.value = String(place.size);
     summary.lastChild.textContent = chosenCount(place) ? t("filters chosen", { count: chosenCount(place) }) : t("filters");
     done.textContent = t("show results", { count: answer.total });
     withFocus(element, () => {
-      fill(groups, facetGroups(place, facets, shop.facts, shop.go));
+      const more = (field) => countValues(place, field);
+      fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign, more }, shop.go));
       fill(chosen, chips(place, shop.go));
     });
     fill(notices, noticesOf(place, answer, shop));
@@ -77,7 +82,8 @@ export function resultsView(shop) {
       if (before) return render(before, false);
       element.setAttribute("aria-busy", "true");
       try {
-        const found = await search(place, address, shop.facts, { signal, isTyping });
+        // Whose language a category has is known before it is shown.
+        const [found] = await Promise.all([search(place, address, shop.facts, { signal, isTyping }), shop.start().catch(() => null)]);
         if (!signal.aborted) render(found, isTyping);
         return found.answer;
       } catch (error) {

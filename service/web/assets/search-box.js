@@ -3,6 +3,7 @@
 import { api } from "./api.js";
 import { ICONS, el, fill, icon, marked } from "./dom.js";
 import { mark } from "./picture.js";
+import { forgetSearches, recentSearches, rememberSearch } from "./visitor.js";
 import { money, t } from "./words.js";
 
 const PAUSE_MS = 90;
@@ -36,28 +37,34 @@ export function searchBox(form, { suggests, on }) {
   const choose = (option) => {
     close();
     clearTimeout(pause);
-    if (option.kind === "query") {
+    if (option.kind === "forget") forgetSearches();
+    else if (option.text !== undefined) {
       field.value = option.text;
-      shown();
-      on.submitted(option.text);
+      submit();
     } else on.chosen(option);
+  };
+  const submit = () => {
+    shown();
+    rememberSearch(field.value);
+    on.submitted(field.value);
   };
   const shown = () => (clear.hidden = !field.value);
   const suggest = async (text) => {
     request.abort();
-    if (!suggests || !text.trim()) return close();
+    const recent = text.trim() ? [] : recentSearches();
+    if (!suggests && !recent.length) return close();
     request = new AbortController();
     const { signal } = request;
     try {
-      const found = await api.suggest(text, signal);
+      const found = suggests ? await api.suggest(text, signal) : NOTHING;
       if (signal.aborted || document.activeElement !== field) return;
-      options = optionsOf(found);
+      options = optionsOf(found, recent);
       options.forEach((option, at) => {
         option.element.id = `option-${at}`;
         option.element.addEventListener("pointerdown", (event) => event.preventDefault());
         option.element.addEventListener("click", () => choose(option));
       });
-      fill(list, groups(options));
+      fill(list, groups(options, Boolean(text.trim())));
       list.hidden = !options.length;
       field.setAttribute("aria-expanded", String(options.length > 0));
       activate(-1);
@@ -97,18 +104,26 @@ export function searchBox(form, { suggests, on }) {
     } else if (event.key === "Tab") close();
   });
   field.addEventListener("blur", close);
+  field.addEventListener("focus", () => field.value.trim() || suggest(""));
+  document.addEventListener("keydown", (event) => {
+    const isWritten = event.target.closest?.("input, textarea, select, [contenteditable]");
+    if (event.key !== "/" || isWritten || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    field.focus();
+    field.select();
+  });
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     clearTimeout(pause);
     close();
-    on.submitted(field.value);
+    submit();
   });
   clear.addEventListener("click", () => {
     field.value = "";
     shown();
     close();
-    field.focus();
     on.typed("");
+    field.focus();
   });
   return {
     close,
@@ -119,11 +134,13 @@ export function searchBox(form, { suggests, on }) {
   };
 }
 
-function optionsOf(found) {
+function optionsOf(found, recent) {
   const made = [];
   const option = (kind, content, more) => {
     made.push({ kind, element: el("div", { role: "option", "aria-selected": "false", class: kind }, content), ...more });
   };
+  recent.forEach((text) => option("recent", [icon(ICONS.clock), el("span", { text })], { text }));
+  if (recent.length) option("forget", [icon(ICONS.close), el("span", { text: t("forget searches") })], {});
   found.queries.slice(0, 5).forEach(({ text, spans }) =>
     option("query", [icon(ICONS.search), el("span", {}, marked(text, spans))], { text }));
   found.categories.slice(0, 2).forEach(({ path, text, spans }) =>
@@ -136,11 +153,13 @@ function optionsOf(found) {
   return made;
 }
 
-const GROUPS = { query: "suggested queries", category: "suggested categories", brand: "suggested brands", product: "suggested products" };
+const NOTHING = { queries: [], categories: [], brands: [], products: [] };
+const GROUPS = { recent: "recent searches", query: "suggested queries", category: "suggested categories", brand: "suggested brands", product: "suggested products" };
 
-function groups(options) {
-  return Object.entries(GROUPS).map(([kind, name]) => {
-    const own = options.filter((option) => option.kind === kind).map((option) => option.element);
+function groups(options, isTyped) {
+  return Object.entries(GROUPS).map(([kind, usual]) => {
+    const name = kind === "query" && !isTyped ? "popular searches" : usual;
+    const own = options.filter((option) => option.kind === kind || (kind === "recent" && option.kind === "forget")).map((option) => option.element);
     if (!own.length) return null;
     const head = el("div", { class: "head", "aria-hidden": "true", text: t(name) });
     return el("div", { role: "group", "aria-label": t(name) }, head, own);

@@ -1,11 +1,11 @@
 // A search of the store page: its hits, and for each filter the counts of its other values.
 
-import { filtersOf, quoted } from "./address.js";
+import { filteredFields, filtersOf, quoted } from "./address.js";
 import { api } from "./api.js";
 import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
 
-const PAGE_SIZE = 24;
+const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
 const cache = new Map();
 
@@ -13,11 +13,11 @@ const cache = new Map();
  * The server records a search with the visitor's names; a search while typing has none. */
 export async function search(place, address, facts, { signal, isTyping }) {
   const who = isTyping ? {} : names();
-  const fields = Object.keys(place.chosen);
+  const fields = filteredFields(place);
   const whole = {
     q: place.q,
     page: place.page,
-    size: PAGE_SIZE,
+    size: place.size,
     sort: place.sort,
     prefix: isTyping,
     group: "variants",
@@ -28,8 +28,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     ...who,
   };
   // A chosen brand must not hide the others: they are counted without it.
-  const { q, sort, prefix, all_types, group } = whole;
-  const others = fields.map((field) => ({ q, sort, prefix, all_types, group, size: 0, filters: filtersOf(place, field), facets: [field] }));
+  const others = fields.map((field) => counting(place, field, isTyping));
   const { results } = await api.searches([whole, ...others], signal);
   if (who.shopper) recordSearch(results[0]);
   const facets = { ...results[0].facets };
@@ -39,6 +38,18 @@ export async function search(place, address, facts, { signal, isTyping }) {
   cache.set(address, found);
   if (cache.size > MOST_CACHED) cache.delete(cache.keys().next().value);
   return found;
+}
+
+/** A search that counts the values of a field among the hits without the filter of that field. */
+function counting(place, field, isTyping = false) {
+  const { q, sort, allTypes } = place;
+  return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, filters: filtersOf(place, field), facets: [field] };
+}
+
+/** The counts of a field's values, more of them than a search has. */
+export async function countValues(place, field) {
+  const { results } = await api.searches([{ ...counting(place, field), facet_values: MOST_VALUES }]);
+  return results[0].facets[field]?.counts || [];
 }
 
 /** The answer with the other products of a hit's group, in the order of the place. */

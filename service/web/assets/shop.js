@@ -11,7 +11,7 @@ import { productView } from "./product-view.js";
 import { resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
 import { errorNotice } from "./error-notice.js";
-import { isChoice, language, speak, t, translate, useLook } from "./words.js";
+import { isChoice, language, otherLanguages, speak, t, translate, useLook } from "./words.js";
 
 const main = document.getElementById("view");
 let view = null;
@@ -20,7 +20,9 @@ let isTypingOn = false;
 let box = null;
 let start = null;
 
-const shop = { facts: { key: "", facets: [], sorts: [], offers: [] }, go, start: whatThereIs, popular };
+let roots = null;
+
+const shop = { facts: { key: "", facets: [], sorts: [], offers: [] }, go, start: whatThereIs, popular, isForeign };
 
 /** Goes to a place and shows it. Letters typed one after the other are one step back. */
 function go(next, { isTyping = false } = {}) {
@@ -58,11 +60,25 @@ function viewOf({ view: name, product }) {
   return name === "search" ? resultsView(shop) : homeView(shop);
 }
 
-/** Facts about the store, requested once. */
+/** The categories and the first products, without those in the other languages of the page; requested once. */
 function whatThereIs() {
-  start ||= api.searches([{ q: "", size: 12, facets: ["category"] }]).then(({ results }) => results[0]);
+  start ||= firstProducts();
   start.catch(() => (start = null));
   return start;
+}
+
+async function firstProducts() {
+  const whole = { q: "", size: 12, facets: ["category"] };
+  const foreign = otherLanguages().map((each) => `NOT language = "${each}"`).join(" AND ");
+  const [all, own] = (await api.searches([whole, { ...whole, filters: foreign }])).results;
+  const shown = own.total ? own : all;
+  roots = new Set((shown.facets.category?.counts || []).map(({ value }) => value.split(" > ")[0]));
+  return { ...shown, total: all.total };
+}
+
+/** Whether a category has only products in another language of the page. */
+function isForeign(category) {
+  return roots !== null && !roots.has(category.split(" > ")[0]);
 }
 
 async function popular() {
@@ -126,6 +142,7 @@ function tellBasket() {
 function again() {
   translate();
   tellBasket();
+  start = null;
   if (view) {
     view.leave();
     view = null;

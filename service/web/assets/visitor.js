@@ -7,6 +7,8 @@ const SESSION_MS = 30 * 60 * 1000;
 const ORIGIN_MS = 24 * 60 * 60 * 1000;
 const MOST_ACTS = 50;
 const MOST_SEEN = 12;
+const MOST_RECENT = 6;
+const MOST_LETTERS = 200;
 
 /** Whether the browser asks for privacy: then nobody is asked, and nothing is remembered. */
 export function requestsPrivacy() {
@@ -25,7 +27,7 @@ export function mayRemember() {
 /** Takes down what was chosen; "no" forgets whatever was remembered. */
 export function choose(agreed) {
   browser.write("consent", agreed ? "yes" : "no");
-  if (!agreed) ["visitor", "session", "acts", "seen", "origins"].forEach(browser.remove);
+  if (!agreed) ["visitor", "session", "acts", "seen", "recent", "origins"].forEach(browser.remove);
 }
 
 /** The names that events carry; empty without consent. */
@@ -61,6 +63,21 @@ export function seen() {
 
 export function rememberSeen(productId) {
   if (mayRemember()) browser.write("seen", [productId, ...seen().filter((id) => id !== productId)].slice(0, MOST_SEEN));
+}
+
+/** Queries that were searched for, newest first; they stay in this browser. */
+export function recentSearches() {
+  return mayRemember() ? browser.read("recent", []) : [];
+}
+
+export function rememberSearch(query) {
+  const text = query.trim().slice(0, MOST_LETTERS);
+  const others = recentSearches().filter((each) => each.toLowerCase() !== text.toLowerCase());
+  if (text && mayRemember()) browser.write("recent", [text, ...others].slice(0, MOST_RECENT));
+}
+
+export function forgetSearches() {
+  browser.remove("recent");
 }
 
 /** The answer by which a product was reached within a day, so that a basket is known to come of it. */

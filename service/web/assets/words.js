@@ -37,6 +37,11 @@ export function language() {
   return now;
 }
 
+/** The languages of the page that are not spoken now. */
+export function otherLanguages() {
+  return Object.keys(WORDS).filter((each) => each !== now);
+}
+
 export function speak(wanted) {
   now = wanted in WORDS ? wanted : "en";
   browser.write("language", now);

@@ -512,6 +512,9 @@ class TestPopularQueries:
         with SearchEngine.open(visited) as engine:
             suggested = {query.text: query.source for query in engine.suggest("pan st").queries}
             assert suggested["steel pan"] is QuerySource.POPULAR
+            popular = engine.suggest(" ", size=2)
+            assert [(query.source, query.spans) for query in popular.queries] == [(QuerySource.POPULAR, ())] * 2
+            assert not popular.products
             assert engine.related("Steel  PAN")[0] == "frying pan"
             assert engine.related("pan steel", size=1) == ("frying pan",)
             assert set(engine.related("pan")) == {"steel pan", "frying pan"}, "nobody asked it: what says more"
