@@ -21,10 +21,10 @@ FILE = "protocol.sqlite"
 _LAYOUT = Layout(
     "settings of the InstantSearch protocol",
     0x53575049,
-    1,
+    2,
     """
 CREATE TABLE settings (one INTEGER PRIMARY KEY CHECK (one = 1), document TEXT NOT NULL);
-CREATE TABLE temporary (name TEXT PRIMARY KEY, created REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE temporary (name TEXT PRIMARY KEY, created REAL NOT NULL, filters TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE products (name TEXT NOT NULL, id TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (name, id)) WITHOUT ROWID;
 """,
 )
@@ -102,11 +102,16 @@ class ProtocolStore:
 
     def is_temporary(self, name: str) -> bool:
         """Whether a name is that of a temporary index."""
-        with self._file.reading() as cursor:
-            query = "SELECT 1 FROM temporary WHERE name = ?"
-            return cursor is not None and cursor.execute(query, (name,)).fetchone() is not None
+        return self.filters_of(name) is not None
 
-    def create_temporary(self, name: str) -> None:
+    def filters_of(self, name: str) -> str | None:
+        """The filter of the key that made a temporary index; None where there is none of this name."""
+        with self._file.reading() as cursor:
+            query = "SELECT filters FROM temporary WHERE name = ?"
+            row = cursor.execute(query, (name,)).fetchone() if cursor else None
+        return row[0] if row else None
+
+    def create_temporary(self, name: str, filters: str = "") -> None:
         """Makes an empty temporary index, unless it is there, and deletes abandoned ones."""
         now = time.time()
         with self._file.writing() as cursor:
@@ -114,7 +119,7 @@ class ProtocolStore:
             for (each,) in cursor.execute(old, (now - _ABANDONED_SECONDS,)).fetchall():
                 cursor.execute("DELETE FROM temporary WHERE name = ?", (each,))
                 cursor.execute("DELETE FROM products WHERE name = ?", (each,))
-            cursor.execute("INSERT OR IGNORE INTO temporary VALUES (?, ?)", (name, now))
+            cursor.execute("INSERT OR IGNORE INTO temporary VALUES (?, ?, ?)", (name, now, filters))
 
     def delete_temporary(self, name: str) -> None:
         """Deletes a temporary index, if it is there."""

@@ -176,8 +176,10 @@ def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payl
     if kind not in ("copy", "move") or not destination:
         raise QueryError("operation must be copy or move, and destination the name of an index")
     task = published_task(context)
+    for name in (index, destination):
+        _check_owner(stored, permit, name)
     if kind == "copy":
-        _begin_temporary(stored, index, destination, names(payload, "scope"))
+        _begin_temporary(stored, permit, index, destination, names(payload, "scope"))
     elif stored.is_temporary(index):
         check_writable(stored, destination)
         arguments = {"index": index, "filters": combine_filters(permit.filters)}
@@ -190,7 +192,15 @@ def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payl
     return WriteResult(task, updated=now_text())
 
 
-def _begin_temporary(stored: ProtocolStore, index: str, destination: str, scope: tuple[str, ...]) -> None:
+def _check_owner(stored: ProtocolStore, permit: Permit, name: str) -> None:
+    """Raises RequestError (403) for a temporary index of keys with another filter: its products pass that one alone."""
+    if stored.filters_of(name) not in (None, combine_filters(permit.filters)):
+        raise RequestError(403, f"a key with another filter made {name[:100]!r}; choose another name")
+
+
+def _begin_temporary(
+    stored: ProtocolStore, permit: Permit, index: str, destination: str, scope: tuple[str, ...]
+) -> None:
     check_writable(stored, index)
     if not scope or not set(scope) <= set(_SCOPES):
         message = f"a copy with its objects needs a directory of its own; scope can be some of {', '.join(_SCOPES)}"
@@ -198,7 +208,7 @@ def _begin_temporary(stored: ProtocolStore, index: str, destination: str, scope:
     if destination in (index, stored.settings.name):
         raise RequestError(400, f"destination {destination[:100]!r} is the index itself", field="destination")
     stored.adopt_name(index)
-    stored.create_temporary(destination)
+    stored.create_temporary(destination, combine_filters(permit.filters))
 
 
 @router.get("/indexes/{index}/task/{task_id}", response_model=None, summary="Progress of a task")
@@ -253,8 +263,9 @@ def list_indexes(
 
 
 @router.delete("/indexes/{index}", response_model=None, summary="Delete an index")
-def delete_index(context: Contextual, _permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
     """Deletes a temporary index, if it is there."""
+    _check_owner(stored, permit, index)
     if index == stored.settings.name:
         raise RequestError(400, "the index of a service goes with its directory; clearObjects deletes its objects")
     stored.delete_temporary(index)
@@ -283,6 +294,7 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
     """Applies writes to one index, all or none; returns the id of their task. Raises RequestError or ChangeError."""
     for right in {write.right for write in writes}:
         check_right(permit, Scope.WRITE, (right,))
+    _check_owner(stored, permit, index)
     if stored.is_temporary(index):
         stored.write_temporary(index, writes)
         return published_task(context)

@@ -277,12 +277,13 @@ SCRIPTS = (
 @pytest.mark.parametrize("address", SCRIPTS)
 @pytest.mark.parametrize("field", ["images", "variants", "link", "size_chart_url"])
 def test_address_with_another_scheme_is_refused(field: str, address: str) -> None:
-    values: dict[str, Any] = {
+    wrong: dict[str, dict[str, Any]] = {
         "images": {"images": ("https://shop.example/1.jpg", address)},
         "variants": {"variants": (Variant("v", image=address),)},
         "link": {"attributes": {"link": address}},
         "size_chart_url": {"attributes": {"size_chart_url": ("https://shop.example/1.jpg", address)}},
-    }[field]
+    }
+    values = wrong[field]
     with pytest.raises(ChangeError, match="http"):
         validate_product(dataclasses.replace(DRILL, **values))
     attributes = values.pop("attributes", {})

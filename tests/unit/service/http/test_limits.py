@@ -148,10 +148,11 @@ def test_batches_of_a_client_follow_one_another() -> None:
 def test_failed_batch_begins_no_more_work() -> None:
     workers = WorkerThreads(1, 6)
     done: list[int] = []
+    works: list[Callable[[], object]] = [lambda: 1 // 0, *(partial(done.append, at) for at in range(50))]
 
     async def fail() -> None:
         with pytest.raises(ZeroDivisionError):
-            await workers.run_all([lambda: 1 // 0, *(partial(done.append, at) for at in range(50))])
+            await workers.run_all(works)
         await workers.run(lambda: None)
 
     asyncio.run(fail())

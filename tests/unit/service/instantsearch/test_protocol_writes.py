@@ -366,6 +366,26 @@ def test_narrowed_key_writes_only_within_its_filter(
     assert live.ids().total == others
 
 
+def test_narrowed_key_puts_nothing_into_a_temporary_index_of_others(
+    root: Path, dealer: tuple[TestClient, dict[str, str], str]
+) -> None:
+    """Moved by a key without a filter, it would be published although the filter excludes it."""
+    client, key, _ = dealer
+    owner = {"x-algolia-api-key": made(KeyFile(root / KEYS_FILE), Scope.ADMIN)}
+    copy = {"operation": "copy", "destination": "tmp", "scope": ["settings"]}
+    with client:
+        assert within(5, lambda: client.post(f"{INDEX}/operation", json=copy, headers=owner).status_code == 200)
+        move = {"operation": "move", "destination": INDEX.rpartition("/")[2]}
+        for method, path, body in (
+            ("POST", "/1/indexes/tmp", {**KETTLE, "brand": "Other"}),
+            ("POST", "/1/indexes/tmp/operation", move),
+            ("POST", f"{INDEX}/operation", copy),
+            ("DELETE", "/1/indexes/tmp", None),
+        ):
+            assert client.request(method, path, json=body, headers=key).status_code == 403, (method, path)
+        assert client.post("/1/indexes/tmp", json=KETTLE, headers=owner).status_code == 200
+
+
 def test_keys_of_the_protocol_have_no_more_rights_elsewhere(live: SearchEngine, root: Path) -> None:
     admin = made(KeyFile(root / KEYS_FILE), Scope.ADMIN)
     with local_client(create_app(live, ServiceSettings())) as client:
