@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from service.curation.relevance import Relevance, Signal, TypoTolerance
+from service.curation.rules import Pin
 from service.engine.engine import SearchEngine
 from service.http.auth import KeyFile, Scope
 from service.settings import ServiceSettings, Settings
@@ -110,7 +112,8 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.page.get_by_label("When the query").select_option("contains")
         visit.page.get_by_label("Query", exact=True).fill("drill")
         visit.page.get_by_role("button", name="Add", exact=True).click()
-        visit.page.get_by_label("Ids, with commas").fill(last.id)
+        visit.page.get_by_role("searchbox", name="Products").fill(last.title)
+        visit.page.get_by_role("button", name=f"({last.id})").click()
         visit.page.get_by_label("Try it on").fill("drill")
         visit.page.get_by_role("button", name="What would this change?").click()
         rows = visit.page.get_by_role("region", name="What would change").get_by_role("row")
@@ -136,6 +139,30 @@ def test_rule_is_previewed_saved_disabled_and_restored(browser: Browser, address
         visit.page.get_by_role("button", name="Remove drills-first").click()
         visit.page.get_by_text("There are no rules yet.").wait_for()
         visit.faults = [each for each in visit.faults if "400" not in each]
+
+
+def test_pinned_products_are_picked_and_moved(browser: Browser, address: str, store: SearchEngine) -> None:
+    one, other = (store.search("tent", size=15).hits[place].product for place in (2, -1))
+    with visiting(browser, address, timezone_id="Asia/Tokyo") as visit:
+        visit.page.goto("/admin#rules")
+        visit.page.get_by_role("button", name="New rule").click()
+        visit.page.get_by_label("Id", exact=True).fill("tents")
+        visit.page.get_by_label("Until", exact=True).fill("2100-01-31T12:00")
+        visit.page.get_by_role("button", name="Add", exact=True).click()
+        picker = visit.page.get_by_role("searchbox", name="Products")
+        picker.fill(one.title)
+        visit.page.get_by_role("button", name=f"({one.id})").click()
+        picker.fill(other.id)
+        picker.press("Enter")
+        visit.page.get_by_role("button", name=f"Up: {other.title}").click()
+        assert serious_faults(visit.page) == []
+        visit.page.get_by_role("button", name="Save").click()
+        visit.page.get_by_role("button", name="Edit tents").click()
+        visit.page.get_by_text(f"{other.title} ({other.id})").wait_for()
+        assert visit.page.get_by_label("Until", exact=True).input_value() == "2100-01-31T12:00"
+    rule = store.rules.get("tents")
+    assert (rule.actions, rule.when.ends) == ((Pin((other.id, one.id)),), datetime(2100, 1, 31, 3, tzinfo=UTC))
+    store.rules.delete(["tents"])
 
 
 def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: SearchEngine) -> None:

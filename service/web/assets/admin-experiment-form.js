@@ -1,7 +1,7 @@
 // The form of an experiment.
 
 import { editor } from "./admin-editor.js";
-import { button, check, field, place } from "./admin-ui.js";
+import { button, check, field, momentField, place } from "./admin-ui.js";
 import { el } from "./dom.js";
 
 const AS_IT_IS = ["", "as it is"];
@@ -25,8 +25,8 @@ function formOf(values, rankers) {
     mode: field("How", { value: values.mode || "split" }, MODES),
     unit: field("A lot for", { value: values.unit || "shopper" }, UNITS),
     share: numeric("Share of all", values.share, { placeholder: 1, max: 1 }),
-    starts: field("From (with its zone)", { value: values.starts, placeholder: "2030-01-31T00:00:00Z" }),
-    ends: field("Until", { value: values.ends, placeholder: "2030-02-28T00:00:00Z" }),
+    starts: momentField("From", values.starts),
+    ends: momentField("Until", values.ends),
     goal: field("What decides", { value: values.goal || "click_through" }, Object.entries(GOALS)),
     planned: numeric("Shoppers hoped for", values.planned, { placeholder: 10_000, step: 1 }),
     least_effect: numeric("Least difference that matters", values.least_effect, { placeholder: 0.02 }),
@@ -115,7 +115,7 @@ function numeric(name, value, props) {
 
 /** What fields say, those that are left empty not. */
 function given(fields, numbers) {
-  const values = Object.entries(fields).map(([name, { input }]) => [name, input.value.trim()]).filter(([, text]) => text);
+  const values = Object.entries(fields).map(([name, part]) => [name, part.value ? part.value() : part.input.value.trim()]).filter(([, text]) => text);
   return Object.fromEntries(values.map(([name, text]) => [name, numbers.includes(name) ? Number(text) : text]));
 }
 

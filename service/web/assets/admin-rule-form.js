@@ -1,19 +1,20 @@
 // The form of a rule.
 
 import { editor } from "./admin-editor.js";
-import { button, check, field, place } from "./admin-ui.js";
+import { productPicker } from "./admin-product-picker.js";
+import { button, check, field, momentField, place } from "./admin-ui.js";
 import { el } from "./dom.js";
 
 const MATCHES = [["any", "any query"], ["exact", "exactly this"], ["contains", "contains these words"]];
 const KINDS = {
-  pin: { name: "Pin products", fields: { products: "Ids, with commas", position: "At place" } },
+  pin: { name: "Pin products", fields: { products: "Products", position: "At place" } },
   boost: { name: "Move up", fields: { filters: "What this lets through", strength: "How much" } },
   bury: { name: "Move down", fields: { filters: "What this lets through", strength: "How much" } },
-  hide: { name: "Hide", fields: { products: "Ids, with commas", filters: "What this lets through" } },
+  hide: { name: "Hide", fields: { products: "Products", filters: "What this lets through" } },
   restrict: { name: "Show only", fields: { filters: "What this lets through" } },
   redirect: { name: "Redirect", fields: { url: "Address" } },
   data: { name: "Data for the page", fields: { values: "An object as JSON" } },
-  classify: { name: "Give a type", fields: { type: "Type", products: "Ids, with commas", filters: "What this lets through" } },
+  classify: { name: "Give a type", fields: { type: "Type", products: "Products", filters: "What this lets through" } },
 };
 const NUMBERS = new Set(["position", "strength"]);
 
@@ -32,8 +33,8 @@ function formOf(rule) {
   const query = field("Query", { value: when.query });
   const filters = field("And the shopper's filter has", { value: when.filters, placeholder: 'category = "Tools"' });
   const contexts = field("In one of the contexts", { value: (when.contexts || []).join(", "), placeholder: "mobile, newsletter" });
-  const starts = field("From (with its zone)", { value: when.starts, placeholder: "2030-01-31T00:00:00Z" });
-  const ends = field("Until", { value: when.ends, placeholder: "2030-02-28T00:00:00Z" });
+  const starts = momentField("From", when.starts);
+  const ends = momentField("Until", when.ends);
   const actions = [];
   const list = place();
   const add = (action) => {
@@ -52,7 +53,7 @@ function formOf(rule) {
   return {
     element,
     value() {
-      const conditions = { match: match.input.value, ...filled({ query, filters, starts, ends }) };
+      const conditions = { match: match.input.value, ...filled({ query, filters }), starts: starts.value(), ends: ends.value() };
       if (conditions.match === "any") delete conditions.query;
       const named = contexts.input.value.split(",").map((each) => each.trim()).filter(Boolean);
       if (named.length) conditions.contexts = named;
@@ -72,7 +73,8 @@ function filled(fields) {
 function actionOf(action, remove) {
   const { name, fields } = KINDS[action.kind] || { name: action.kind, fields: {} };
   const inputs = Object.entries(fields).map(([key, label]) => {
-    const value = Array.isArray(action[key]) ? action[key].join(", ") : key === "values" ? JSON.stringify(action[key]) : action[key];
+    if (key === "products") return [key, productPicker(label, action.products)];
+    const value = key === "values" ? JSON.stringify(action[key]) : action[key];
     const type = NUMBERS.has(key) ? { type: "number", step: key === "strength" ? "any" : 1, min: key === "strength" ? 0 : 1, placeholder: 1 } : {};
     return [key, field(label, { value, wide: !NUMBERS.has(key), ...type })];
   });
@@ -80,12 +82,12 @@ function actionOf(action, remove) {
     element: el("fieldset", { class: "action" }, el("legend", { text: name }), inputs.map(([, { element }]) => element), button("Remove", remove, "small", { "aria-label": `Remove: ${name}` })),
     value() {
       const made = { kind: action.kind };
-      for (const [key, { input }] of inputs) {
-        const text = input.value.trim();
-        if (!text) continue;
+      for (const [key, part] of inputs) {
+        const text = key === "products" ? part.value() : part.input.value.trim();
+        if (!text.length) continue;
         if (NUMBERS.has(key)) made[key] = Number(text);
         else if (key === "values") made[key] = objectOf(text);
-        else made[key] = key === "products" ? text.split(/[,\s]+/).filter(Boolean) : text;
+        else made[key] = text;
       }
       return made;
     },

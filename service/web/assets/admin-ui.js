@@ -22,6 +22,16 @@ export function field(name, props = {}, options = null) {
   return { input, element: el("div", { class: wide ? "field wide" : "field" }, el("label", { for: id, text: name }), input) };
 }
 
+/** A moment under its label, chosen in this browser's time; `value()` is its text with the zone, undefined for none. */
+export function momentField(name, text) {
+  const local = (moment) => new Date(moment - moment.getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+  const began = text ? local(new Date(text)) : "";
+  const made = field(name, { type: "datetime-local", value: began });
+  // One that nobody changed keeps its seconds and its zone.
+  made.value = () => (made.input.value === began ? text : made.input.value && new Date(made.input.value).toISOString()) || undefined;
+  return made;
+}
+
 /** Shows the error of a field, or removes it if the text is empty. */
 export function showFault({ input, element }, text) {
   const id = `${input.id}-fault`;

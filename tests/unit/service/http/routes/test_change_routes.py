@@ -100,7 +100,7 @@ def test_time_beyond_the_calendar_is_refused(client: TestClient, store: SearchEn
         ("POST", "/v1/events", {"events": [click]}),
         ("POST", "/1/events", {"events": [sent | {"timestamp": time}]}),
         ("PATCH", f"/v1/products/{product}", {"created": time}),
-        ("PUT", "/v1/products/late", {"product": {"id": "late", "title": "Late", "expires": time}}),
+        ("PUT", "/v1/products/late", {"id": "late", "title": "Late", "expires": time}),
         ("POST", f"/1/indexes/p/{product}/partial", {"updated": time}),
         ("POST", "/v1/search", {"filters": f'created > "{time}"'}),
         ("POST", "/1/indexes/p/query", {"filters": f'created > "{time}"'}),
