@@ -404,7 +404,7 @@ def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browse
         visit.page.goto("/?product=pictured")
         visit.page.locator(".photo img").wait_for()
         visit.page.locator(".thumbnails .drawn path").first.wait_for()
-        assert visit.page.locator(".cost").inner_text() == "$12.50 Regular price $20.00−38%"
+        assert visit.page.locator(".cost").text_content() == "$12.50 Regular price $20.00−38%"
         asked = {each.url for each in visit.sent if "pictures.example" in each.url}
         assert asked == {"https://pictures.example/a.gif", "https://pictures.example/b.gif"}
         visit.faults = [each for each in visit.faults if "404" not in each]
