@@ -3,6 +3,7 @@
 # make test-all - the same with the slow tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
 #                for those of alert rules; make test runs it first
+# make release - checks version and changelog, runs all tests, builds dist/ and tags the commit
 # make lock  - renews requirements.lock from setup.cfg
 # make gpu   - the same environment with FAISS for NVIDIA GPUs
 # make clean - removes what make made
@@ -15,6 +16,8 @@ UV_VERSION := 0.13.9
 # Both packages fill one folder, so one must go before the other comes.
 USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
+VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
+
 # The marker is described in setup.cfg.
 SELECTED = -m "not slow"
 
@@ -25,7 +28,7 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-re
 # Without bytecode every process compiles all that it imports; uv, unlike pip, leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint types imports servers tests lock gpu clean
+.PHONY: demo test test-all lint types imports servers tests release releasable lock gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/shelfwise demo
@@ -68,6 +71,21 @@ servers: $(VENV)/.installed
 
 tests: servers
 	HF_HUB_OFFLINE=1 $(BIN)/pytest -n auto --dist worksteal $(SELECTED)
+
+release: releasable $(VENV)/.installed
+	$(MAKE) test-all
+	rm -rf dist
+	$(UV) build --quiet
+	git tag --annotate v$(VERSION) --message "Shelfwise $(VERSION)"
+	@echo "dist/ has the wheel; now: git push origin main v$(VERSION)"
+
+# What must be true of a commit before it is released.
+releasable:
+	@test -z "$$(git status --porcelain)" || { echo "there are changes: commit them first"; exit 1; }
+	@! git rev-parse --quiet --verify refs/tags/v$(VERSION) >/dev/null || \
+		{ echo "v$(VERSION) is tagged already: raise the version in setup.cfg"; exit 1; }
+	@grep --quiet "^## $(VERSION) - 20" CHANGELOG.md || \
+		{ echo "CHANGELOG.md has no \"## $(VERSION) - YYYY-MM-DD\": describe the version and give its date"; exit 1; }
 
 lock: $(BIN)/uv
 	$(UV) pip compile setup.cfg --extra demo --extra test --universal --python-version 3.11 --generate-hashes \

@@ -8,7 +8,7 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,7 +25,7 @@ from service.http.auth import KeyFile, Scope, new_key
 from service.settings import Settings
 from tests.machine import within
 
-_PROGRAM = "from service.cli.main import main; main()"
+_PROGRAM = (sys.executable, "-c", "from service.cli.main import main; main()")
 _STARTING_SECONDS = 60
 _TLS = ssl.create_default_context()
 """Shared by all requests: each would load the certificates again, which takes longer than the request."""
@@ -63,12 +63,14 @@ class Service:
 
 
 @contextmanager
-def service(index: Path, log: Path, *options: str, **settings: object) -> Iterator[Service]:
+def service(
+    index: Path, log: Path, *options: str, program: Sequence[str] = _PROGRAM, **settings: object
+) -> Iterator[Service]:
     """Serves an index until the context ends; `settings` are those of the table `service`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = [sys.executable, "-c", _PROGRAM, "serve", str(index), "--port", str(port), *options]
+    command = [*program, "serve", str(index), "--port", str(port), *options]
     output = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as written:
         process = subprocess.Popen(command, env={**os.environ, **output}, stderr=written)  # noqa: S603 - this interpreter

@@ -10,7 +10,13 @@ import pytest
 from tests.architecture import banned_words, figures
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))))
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").rglob("*.md"))),
+)
 _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|tests|docs)/[\w./-]*\w)")
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 

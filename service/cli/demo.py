@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import shutil
+import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -105,6 +107,15 @@ def _next_steps(folder: Path, files: DemoFiles) -> str:
         ("use your own", "rebuild store YOUR-CATALOG.jsonl"),
         ("open it", f"serve {index}"),
     )
-    lines = "\n".join(f"  {purpose:<18} .venv/bin/shelfwise {command}" for purpose, command in commands)
+    program = _program()
+    lines = "\n".join(f"  {purpose:<18} {program} {command}" for purpose, command in commands)
     page = "and then in a browser: http://127.0.0.1:8080/, with what is behind it at http://127.0.0.1:8080/admin"
     return f"\nThe demo store is in {folder}. Next:\n{lines}\n{'':<21}{page}"
+
+
+def _program() -> str:
+    """The program as a shell here finds it."""
+    path = Path(sys.argv[0])
+    if shutil.which(path.name) == str(path):
+        return path.name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -231,9 +231,19 @@ def main() -> None:
 
 
 def run(program: typer.Typer) -> None:
-    """Runs an app; an error that the program raises is printed in one line, and the exit code is 1."""
+    """Runs an app; an error that the program raises is printed in one line, and the exit code is 1.
+
+    So is the lack of torch, which an environment that serves does without.
+    """
     try:
         program()
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from service.cli.output import show_error
+
+        show_error("this needs torch, which is not installed; the README says how to install it without CUDA")
+        sys.exit(1)
     except (ShelfwiseError, OSError) as error:
         from service.cli.output import show_error
 

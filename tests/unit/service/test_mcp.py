@@ -90,7 +90,7 @@ def test_facets_list_the_fields_and_count_their_values(server: Server[Any]) -> N
     with_client(server, use)
 
 
-WRONG = (
+WRONG: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("search", {"size": 51}, "size: Input should be less than or equal to 50"),
     ("search", {"query": "x" * 1_001}, "query: String should have at most 1000 characters"),
     ("search", {"page": 0}, "page: Input should be greater than or equal to 1"),

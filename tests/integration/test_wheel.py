@@ -1,0 +1,89 @@
+"""The wheel, installed into an environment of its own with the locked versions, runs outside the checkout."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import service
+
+ROOT = Path(__file__).parents[2]
+UV = Path(sys.prefix, "bin", "uv")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not UV.exists(), reason="make installs uv into the environment")]
+
+
+class Installation:
+    """An environment with the program of a wheel, and a folder to run it in."""
+
+    def __init__(self, folder: Path, wheel: Path) -> None:
+        self.folder, self._environment = folder, folder / "environment"
+        self.program = self._environment / "bin" / "shelfwise"
+        _run(UV, "venv", "--quiet", "--python", sys.executable, self._environment)
+        self.pip("install", "--require-hashes", "-r", ROOT / "requirements.lock")
+        self.pip("install", "--no-deps", wheel)
+
+    def pip(self, *arguments: str | Path) -> None:
+        _run(UV, "pip", "--quiet", *arguments, VIRTUAL_ENV=str(self._environment))
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        given = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        given |= {"XDG_CACHE_HOME": str(self.folder / "cache"), "HF_HUB_OFFLINE": "1"}
+        command = [str(self.program), *arguments]
+        return subprocess.run(command, cwd=self.folder, env=given, capture_output=True, text=True, check=False)  # noqa: S603
+
+    def done(self, *arguments: str) -> str:
+        run = self.run(*arguments)
+        assert run.returncode == 0, run.stderr
+        return run.stdout
+
+
+def _run(*command: str | Path, **environment: str) -> None:
+    subprocess.run(list(map(str, command)), check=True, env={**os.environ, **environment})  # noqa: S603
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    _run(UV, "build", "--quiet", "--out-dir", folder, ROOT)
+    assert list(folder.glob("shelfwise-*.tar.gz"))
+    (built,) = folder.glob("shelfwise-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def installation(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    yield Installation(tmp_path_factory.mktemp("outside"), wheel)
+
+
+def test_the_wheel_has_every_file_of_its_packages(wheel: Path) -> None:
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    folders = ("retrieval", "rerank", "indexer", "service", "benchmarks")
+    listed = subprocess.check_output(["git", "ls-files", *folders], cwd=ROOT, text=True).split()  # noqa: S603, S607 - ours
+    development = ("benchmarks/studies", "benchmarks/cases")
+    assert not [each for each in listed if each not in packed and not each.startswith(development)]
+
+
+def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation: Installation) -> None:
+    printed = installation.done("demo", "--products", "200", "--sessions", "50")
+    assert "The demo store is in demo-store" in printed
+    assert "environment/bin/shelfwise serve demo-store/index" in printed
+    installation.done("rebuild", "store", "demo-store/products.jsonl.gz")
+    hits = json.loads(installation.done("search", "store", "cordless drill", "--json"))["hits"]
+    assert "drill" in hits[0]["product"]["title"].lower()
+    installation.pip("uninstall", "torch")
+    assert json.loads(installation.done("search", "store", "cordless drill", "--json"))["hits"] == hits
+    installation.done("rebuild", "again", "demo-store/products.jsonl.gz")
+    refused = installation.run("train", "ranker", "store", "--from-catalog")
+    assert refused.returncode == 1
+    assert "error: this needs torch, which is not installed" in refused.stderr
+    program = [str(installation.program)]
+    with service(installation.folder / "store", installation.folder / "log", program=program) as running:
+        assert running.get("/v1/search?q=cordless+drill").json()["hits"]
+        assert all(running.get(path).status_code == 200 for path in ("/", "/admin", "/assets/store.css"))
