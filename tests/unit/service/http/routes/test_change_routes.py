@@ -118,7 +118,7 @@ def test_address_with_a_script_is_refused_at_every_way_in(client: TestClient, st
     product, script = store.search("drill").hits[0].product.id, "javascript:alert(1)"
     whole = {"id": "new", "title": "New", "images": [script]}
     for method, path, body in (
-        ("PUT", "/v1/products/new", {"product": whole}),
+        ("PUT", "/v1/products/new", whole),
         ("PATCH", f"/v1/products/{product}", {"attributes.link": script}),
         ("POST", "/v1/products/changes", {"operations": [{"put": whole}]}),
         ("POST", "/v1/products/changes", {"operations": [{"patch": {"id": product, "values": {"images": [script]}}}]}),
