@@ -247,8 +247,12 @@ class SearchEngine:
             return find(text, completions)
 
         page = self._answer(answer)
-        # Whether products that are not visible fit is not the caller's to know.
-        return replace(page, nothing_fits=not page.total and bool(request.text.strip())) if request.visible else page
+        if not request.visible:
+            return page
+        # Whether products that are not visible fit, and which values they have, is not the caller's to know.
+        visible = self.visible(request.visible)
+        nothing_fits = not page.total and bool(request.text.strip())
+        return replace(page, nothing_fits=nothing_fits, preferred=tuple(visible.preferences(page.preferred)))
 
     def suggest(self, text: str, *, size: int = 8, filters: str = "") -> Suggestions:
         """What a shopper may mean who has typed so much: queries, at most `size` of them, and half as many categories,

@@ -18,11 +18,11 @@ import numpy as np
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from retrieval.filters.ast import Comparison, Exists, Filter
+from retrieval.filters.ast import Comparison, Exists, Filter, In, format_filter
 from retrieval.filters.conditions import AllOf, Condition
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from retrieval.index.keyword import Rows, Selection, Sort, SortKey
-from retrieval.records import Product
+from retrieval.records import Preference, Product
 from retrieval.text.analysis import TermGroup, chinese_words, contains_chinese, identifier_key, word_term
 from retrieval.text.vocabulary import (
     RAW_WORD,
@@ -220,6 +220,15 @@ class VisibleCatalog:
     def count_value(self, field: str, value: str, total: int) -> int:
         """The products that have a value of a field; `total` are those of the whole catalog."""
         return total if self.where is None else self._count(Comparison(field, "=", value), self.where)
+
+    def preferences(self, found: Iterable[Preference]) -> Iterator[Preference]:
+        """Preferences of a query with the values that these products have; those without any are left out."""
+        for each in found:
+            values = tuple(value for value in each.values if self.count_value(each.field, value, 1))
+            if values:
+                yield replace(each, values=values, filter=format_filter(In(each.field, values)))
+            elif not each.values:
+                yield each
 
     @cached_property
     def fields(self) -> FieldCatalog:

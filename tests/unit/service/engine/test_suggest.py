@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import FilterError, QueryError, StoreDamagedError
-from retrieval.records import Event, EventKind, Page, Product
+from retrieval.records import Event, EventKind, Page, Preference, Product
 from retrieval.store.files import checksum
 from retrieval.store.manifest import POPULAR_QUERIES_FILE, SEAL, WORDS_FOLDER
 from retrieval.text.analysis import contains_chinese
@@ -285,6 +286,13 @@ class TestCorrection:
         assert correction_of(store.search("drilx", visible=makita)) == ("drill", True), "the identifier is of another"
         with pytest.raises(FilterError):
             store.suggest("d", filters="brand =")
+
+    def test_preferences_have_only_values_of_visible_products(self, store: SearchEngine) -> None:
+        both = Preference("brand", "brand IN (Bosch, Makita)", ("Bosch", "Makita"))
+        price = Preference("price", "price <= 9", high=9.0)
+        found = list(store.visible("brand = Makita").preferences([both, price]))
+        assert found == [replace(both, values=("Makita",), filter="brand IN (Makita)"), price]
+        assert list(store.visible("brand = 牧田").preferences([both])) == []
 
 
 class TestCommands:
