@@ -121,7 +121,7 @@ def test_address_with_a_script_is_refused_at_every_way_in(client: TestClient, st
         ("PUT", "/v1/products/new", whole),
         ("PATCH", f"/v1/products/{product}", {"attributes.link": script}),
         ("POST", "/v1/products/changes", {"operations": [{"put": whole}]}),
-        ("POST", "/v1/products/changes", {"operations": [{"patch": {"id": product, "values": {"images": [script]}}}]}),
+        ("POST", "/v1/products/changes", {"operations": [{"patch": {"id": product, "images": [script]}}]}),
         ("PUT", "/1/indexes/p/new", {"title": "New", "image": script}),
         ("POST", f"/1/indexes/p/{product}/partial", {"url": script}),
         (
