@@ -12,7 +12,20 @@ from retrieval.errors import FilterError, QueryError, RuleError, SynonymError
 from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, format_filter, leaves, value_text
 from retrieval.filters.parser import parse_filter
 from retrieval.records import Product
-from service.curation.rules import Action, Boost, Bury, Hide, Match, Pin, Redirect, Restrict, Rule, When, validate_rule
+from service.curation.rules import (
+    Action,
+    Boost,
+    Bury,
+    Data,
+    Hide,
+    Match,
+    Pin,
+    Redirect,
+    Restrict,
+    Rule,
+    When,
+    validate_rule,
+)
 from service.curation.synonyms import Synonym, SynonymKind, validate_synonym
 from service.instantsearch.filters import NOTHING, FilterTranslator
 from service.instantsearch.request import JsonObject, Refinements, flag, integer, text
@@ -25,7 +38,8 @@ _WITHOUT_EFFECT = frozenset({"tags", "scope"})
 _READ_ONLY = frozenset({"_metadata", "_highlightResult"})
 _ANCHORING = {"is": Match.EXACT, "contains": Match.CONTAINS}
 _TO_ANCHORING = {match: name for name, match in _ANCHORING.items()}
-_CONSEQUENCES = frozenset({"params", "promote", "hide", "filterPromotes", "redirect"})
+_CONSEQUENCES = frozenset({"params", "promote", "hide", "filterPromotes", "redirect", "userData"})
+_CONDITIONS = frozenset({"pattern", "anchoring", "filters", "alternatives", "context"})
 _PARAMS = frozenset({"filters", "optionalFilters", "renderingContent"})
 _SCORED = re.compile(r"(?P<filter>.+?)(?:<score=(?P<score>\d+(?:\.\d+)?)>)?", re.DOTALL | re.ASCII)
 _BARE_NAME = re.compile(r"[^\s():<>=!\"']+")
@@ -74,10 +88,11 @@ class RuleTranslator:
             if len(given) > 1:
                 raise QueryError(f"{name} has {len(given)} entries, a rule can have one; make a rule of each")
         condition = conditions[0] if conditions else {}
-        _check_names(condition, {"pattern", "anchoring", "filters", "alternatives"}, "conditions[0].")
+        _check_names(condition, _CONDITIONS, "conditions[0].")
         if flag(condition, "alternatives", default=False):
             self.notes.append(f"rule {rule_id!r}: alternatives: contains always finds other forms, and no synonyms")
         pattern, anchoring = text(condition, "pattern"), text(condition, "anchoring")
+        context = text(condition, "context")
         if pattern and anchoring not in _ANCHORING:
             raise QueryError(f"conditions[0].anchoring is {anchoring[:40]!r}, it can be {', '.join(_ANCHORING)}")
         if "{facet:" in pattern:
@@ -89,6 +104,7 @@ class RuleTranslator:
             self._expression("conditions[0].filters", text(condition, "filters")),
             _moment(time_range, "from"),
             _moment(time_range, "until"),
+            (context,) if context else (),
         )
 
     def _actions(self, rule_id: str, consequence: JsonObject) -> Iterable[Action]:
@@ -112,6 +128,8 @@ class RuleTranslator:
         for redirect in (_object(consequence, "redirect"), _object(rendering, "redirect")):
             if redirect:
                 yield Redirect(text(redirect, "url"))
+        if data := _object(consequence, "userData"):
+            yield Data(dict(data))
 
     def _lift(self, entry: str) -> Boost | Bury:
         """`brand:Bosch<score=2>` is a boost, `brand:-Bosch` a burial; so is an expression, `-(price < 10)`."""
@@ -164,6 +182,8 @@ def rule_document(rule: Rule) -> Document | None:
                     parameters.setdefault("optionalFilters", []).append(entry)
                 case Redirect(url) if "redirect" not in consequence:
                     consequence["redirect"] = {"url": url}
+                case Data(values) if "userData" not in consequence:
+                    consequence["userData"] = values
                 case _:
                     return None
         condition = _condition(rule.when)
@@ -183,6 +203,10 @@ def _condition(when: When) -> Document:
     condition: Document = {}
     if when.match is not Match.ANY:
         condition |= {"pattern": when.query, "anchoring": _TO_ANCHORING[when.match]}
+    if len(when.contexts) > 1:
+        raise ValueError("the protocol has one context in a condition")
+    if when.contexts:
+        condition["context"] = when.contexts[0]
     return condition | ({"filters": _format_expression(when.filters)} if when.filters else {})
 
 

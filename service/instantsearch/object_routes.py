@@ -227,6 +227,8 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
     sequence, is_queued = divmod(task_id, 2)
     if is_queued:
         task = context.tasks.queue.numbered(sequence)
+        if task.kind != MOVE:
+            raise UnknownTaskError(f"there is no task {task_id}")
         if task.state is TaskState.FAILED:
             raise RequestError(409, f"the task failed: {task.error}")
         if task.state in _PENDING:

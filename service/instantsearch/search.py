@@ -57,7 +57,14 @@ MOST_FACET_HITS = 100
 _MOST_CURSOR = 100_000
 _BROWSED = 1_000
 """Records of one browse request, by default."""
-_WHOLE_RECORDS: JsonObject = {"attributesToHighlight": [], "attributesToSnippet": [], "distinct": False}
+_WHOLE_RECORDS: JsonObject = {
+    "attributesToHighlight": [],
+    "attributesToSnippet": [],
+    "distinct": False,
+    "enableRules": False,
+    "getRankingInfo": False,
+    "optionalFilters": [],
+}
 """Parameters of each browse request."""
 _NO_FACETS = RequestedFacets({}, 1)
 

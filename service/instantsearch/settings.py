@@ -18,7 +18,8 @@ from service.instantsearch.request import COUNTING, JsonObject, names, parse_sea
 
 _OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clickAnalytics", "analytics", "userToken"})
 _FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
-DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS
+_RANKING_OPTIONS = frozenset({"getRankingInfo", "ruleContexts", "optionalFilters"})
+DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS - _RANKING_OPTIONS
 """Search parameters that are settings, too."""
 _WEIGHTS = (5, 3, 2)
 """Of searchable attributes by their place; 1 for later ones."""

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from retrieval.errors import RuleError, SynonymError
 from service.curation.relevance import Relevance, Signal, TypoTolerance
-from service.curation.rules import Boost, Bury, Classify, Hide, Match, Pin, Redirect, Restrict, Rule, When
+from service.curation.rules import Boost, Bury, Classify, Data, Hide, Match, Pin, Redirect, Restrict, Rule, When
 from service.curation.synonyms import Synonym, SynonymKind
 from service.engine.engine import SearchEngine
 from service.instantsearch.curation import RuleTranslator, parse_synonym, rule_document, synonym_document
@@ -62,7 +62,7 @@ def test_filter_of_a_rule_selects_the_same_products_after_both_translations(
             When("drill", Match.EXACT, starts=NOON, ends=NOON.replace(year=2027)),
             enabled=False,
         ),
-        Rule("away", (Redirect("/help"),), When(starts=NOON)),
+        Rule("away", (Redirect("/help"), Data({"banner": "sale"})), When(starts=NOON, contexts=("mobile",))),
     ],
 )
 def test_rule_is_the_same_after_both_translations(translator: RuleTranslator, rule: Rule) -> None:
@@ -77,6 +77,7 @@ def test_rule_is_the_same_after_both_translations(translator: RuleTranslator, ru
     [
         Rule("type", (Classify("drill", ("a",)),)),
         Rule("hidden", (Hide(filters="brand = Bosch"),)),
+        Rule("everywhere", (Hide(("a",)),), When(contexts=("mobile", "desktop"))),
         Rule("rated", (Restrict("rating EXISTS"),)),
         Rule("twice", (Restrict("price < 5"), Restrict("price > 1"))),
     ],
@@ -93,7 +94,7 @@ def rule(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
     ("document", "named"),
     [
         (rule(consequence={}), "consequence does nothing"),
-        (rule(consequence={"userData": {}}), "consequence.userData is not supported"),
+        (rule(consequence={"userData": "sale"}), "userData must be an object"),
         (rule(consequence={"params": {"ignorePlurals": True}}), "consequence.params.ignorePlurals is not supported"),
         (
             rule(consequence={"params": {"filters": "nosuch:1"}}),
@@ -106,7 +107,7 @@ def rule(**parts: Any) -> dict[str, Any]:  # noqa: ANN401 - JSON
         (rule(consequence={"promote": [{"objectID": "a", "position": -1}]}), "position is -1"),
         (rule(consequence={"redirect": {"url": "javascript:x"}}), "url"),
         (rule(conditions=[{}, {}]), "conditions has 2 entries"),
-        (rule(conditions=[{"context": "mobile"}]), "conditions[0].context is not supported"),
+        (rule(conditions=[{"device": "mobile"}]), "conditions[0].device is not supported"),
         (rule(conditions=[{"pattern": "x", "anchoring": "startsWith"}]), "anchoring is 'startsWith'"),
         (rule(conditions=[{"pattern": "{facet:brand}", "anchoring": "is"}]), "pattern must be words"),
         (rule(validity=[{}, {}]), "validity has 2 entries"),

@@ -282,6 +282,9 @@ def test_move_that_was_interrupted_is_completed(root: Path) -> None:
         assert within(20, lambda: queue.get(task.id).state is TaskState.DONE)
         assert within(20, lambda: list(engine.ids().rest) == ["kettle"])
         assert client.get(f"{INDEX}/task/{2 * task.number + 1}").json()["status"] == "published"
+        other = queue.add("nosuch", {})
+        assert within(20, lambda: queue.get(other.id).state is TaskState.FAILED)
+        assert client.get(f"{INDEX}/task/{2 * other.number + 1}").status_code == 404, "of another kind"
         again = queue.add(MOVE, {"index": "tmp", "filters": ""})
         assert within(20, lambda: queue.get(again.id).state is TaskState.DONE)
         assert list(engine.ids().rest) == ["kettle"], "an index that is moved already replaces nothing"
