@@ -61,6 +61,13 @@ class StoredGroups:
         found[is_stored] = self._variants[rows[is_stored]]
         return found
 
+    def siblings(self, row: int) -> Rows:
+        """The other rows in the group of a row, ascending; raises StoreDamagedError as `variants` does."""
+        if row >= self._count:
+            return NO_ROWS
+        found = np.flatnonzero(self._variants == self._variants[row])
+        return found[found != row]
+
     def values(self, name: str) -> FieldValues:
         """The values of a field."""
         if name not in self._values:

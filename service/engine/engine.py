@@ -43,7 +43,7 @@ from service.engine.live import AppliedChanges, FollowedVersion, Plan, add_measu
 from service.engine.models import ServedRanker, ServedUserTower
 from service.engine.recommend import PopularProducts, recommend_by_history, similar_products
 from service.engine.request import MAX_SIZE, STAGES, SearchOptions, SearchRequest, apply_operators
-from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of
+from service.engine.search import MatchingIds, Search, condition_of, ordered_ids, row_of, siblings_of
 from service.engine.snapshot import Connection, Snapshot, open_snapshot
 from service.engine.spelling import Completion, Suggestions, VisibleCatalog
 from service.engine.suggest import Suggester
@@ -386,6 +386,11 @@ class SearchEngine:
         """One product; raises UnknownProductError where there is none of this id that the filter lets through."""
         snapshot = self.snapshot
         return snapshot.products[row_of(snapshot, product_id, filters)]
+
+    def siblings(self, product_id: str, *, filters: str = "") -> tuple[str, ...]:
+        """The ids of the other variants and near copies of a product that the filter lets through, at most 100; raises
+        UnknownProductError where there is none of this id."""
+        return siblings_of(self.snapshot, product_id, filters)
 
     def visible(self, filters: str) -> VisibleCatalog:
         """The products that a filter lets through: their fields, words, values and ids."""

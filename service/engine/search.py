@@ -502,6 +502,25 @@ def row_of(snapshot: Snapshot, product_id: str, filters: str = "") -> int:
     return row
 
 
+def siblings_of(snapshot: Snapshot, product_id: str, filters: str = "") -> tuple[str, ...]:
+    """The ids of a product's siblings that the filter lets through, at most `MOST_SIBLINGS`; raises
+    UnknownProductError where there is no such product."""
+    rows = snapshot.groups.stored.siblings(row_of(snapshot, product_id, filters))[:MOST_SIBLINGS]
+    where = condition_of(snapshot, filters)
+    if where is not None and len(rows):
+        rows = snapshot.keyword.select(Selection(rows=rows, where=where))
+    ids = (_id_at(snapshot, row) for row in rows.tolist())
+    return tuple(filter(None, ids))
+
+
+def _id_at(snapshot: Snapshot, row: int) -> str:
+    """The id of a row; empty where a live change deleted the product."""
+    try:
+        return snapshot.products.id_of(row)
+    except IndexError:
+        return ""
+
+
 def unknown_product(snapshot: Snapshot, product_id: str) -> UnknownProductError:
     """The error for an id that a version does not have, or that a filter hides."""
     return UnknownProductError(f"there is no product with the id {product_id!r} in {snapshot.manifest.version}")

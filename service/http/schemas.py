@@ -357,6 +357,8 @@ class ProductResponse:
     product: Product
     types: TypeNames
     """The types of product that it has."""
+    siblings: tuple[str, ...]
+    """The ids of the other products of its group of variants, at most 100."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import shutil
 from collections import Counter, defaultdict
@@ -13,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from retrieval.records import Product, Variant
+from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
@@ -49,14 +48,24 @@ PICTURED = Product(
     images=("http://pictures.example/a.gif", "http://pictures.example/b.gif"),
     attributes={"regular_price": 20.0},
 )
-PIXEL = base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==")
+JACKET = Product(
+    "jacket",
+    "Quokka Rain Jacket",
+    price=49.0,
+    currency="USD",
+    variants=(
+        Variant("red-s", {"Color": "Red", "Size": "S"}, 49.0, Availability.IN_STOCK),
+        Variant("red-m", {"Color": "Red", "Size": "M"}, 52.0, Availability.OUT_OF_STOCK),
+        Variant("navy-m", {"Color": "Navy", "Size": "M"}, 55.0, Availability.IN_STOCK),
+    ),
+)
 
 
 @pytest.fixture(scope="module")
 def store(demo_index: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SearchEngine]:
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("page") / "store"))
     with SearchEngine.open(root, settings=Settings(backend="embedded")) as engine:
-        engine.upsert([HOSTILE, PICTURED])
+        engine.upsert([HOSTILE, PICTURED, JACKET])
         yield engine
 
 
@@ -199,6 +208,43 @@ def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address:
         assert sorted(str(each.get_attribute("data-product")) for each in siblings.all()) == sorted(hit.siblings)
         button.click()
         assert siblings.count() == 0
+
+
+def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: str) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?product=jacket")
+        colours, sizes = (visit.page.get_by_role("group", name=name) for name in ("Color", "Size"))
+        cost = visit.page.locator(".cost")
+        assert colours.get_by_role("radio", name="Red").is_checked()
+        sizes.get_by_role("radio", name="M").check()
+        assert cost.inner_text() == "$52.00"
+        assert visit.page.locator(".product-text .add").is_disabled(), "it is sold out"
+        colours.get_by_role("radio", name="Navy").check()
+        assert cost.inner_text() == "$55.00"
+        sizes.get_by_role("radio", name="S").check()
+        assert colours.get_by_role("radio", name="Red").is_checked(), "there is no small one in navy"
+        visit.page.locator(".product-text .add").click()
+        visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.page.get_by_text("Red, S").wait_for()
+
+
+def test_siblings_are_chosen_by_what_tells_them_apart(browser: Browser, address: str, store: SearchEngine) -> None:
+    found = store.search("backpack", size=24, group="variants").hits
+    hit = next(hit for hit in found if hit.group_size > 3)
+    others = [store.product(each) for each in hit.siblings]
+    assert set(store.siblings(hit.product.id)) == set(hit.siblings)
+    visible = f"id IN ({hit.product.id}, {hit.siblings[0]})"
+    assert store.siblings(hit.product.id, filters=visible) == (hit.siblings[0],)
+    wanted = next(each for each in others if each.attributes["volume_l"] != hit.product.attributes["volume_l"])
+    with visiting(browser, address) as visit:
+        visit.page.goto(f"/?product={hit.product.id}")
+        volumes = visit.page.get_by_role("region", name="Volume, l").get_by_role("link")
+        volumes.first.wait_for()
+        values = {each.attributes["volume_l"] for each in (hit.product, *others)}
+        assert [float(each) for each in volumes.all_inner_texts()] == sorted(values)
+        assert visit.page.get_by_role("region", name="Package weight, kg").count() == 0
+        volumes.get_by_text(f"{wanted.attributes['volume_l']:g}", exact=True).click()
+        visit.page.get_by_role("heading", level=1).and_(visit.page.get_by_text(wanted.title)).wait_for()
 
 
 def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -399,7 +445,6 @@ def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> Non
 
 def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
-        visit.page.route("**/a.gif", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
         visit.page.route("**/b.gif", lambda route: route.fulfill(status=404))
         visit.page.goto("/?product=pictured")
         visit.page.locator(".photo img").wait_for()

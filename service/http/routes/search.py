@@ -107,7 +107,8 @@ def product(context: Contextual, permit: MaySearch, request: Request, product_id
     """All fields of a product; 304 if it matches If-None-Match."""
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
     types = context.engine.product_types(product_id)
-    return tagged_response(request, ProductResponse(context.shown(permit, found), types))
+    siblings = context.engine.siblings(product_id, filters=combine_filters(permit.filters))
+    return tagged_response(request, ProductResponse(context.shown(permit, found), types, siblings))
 
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:

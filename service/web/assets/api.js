@@ -64,6 +64,8 @@ export const api = {
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),
   suggest: (q, signal) => call(withParameters("/v1/suggest", { q, size: 6 }), { signal }),
   product: async (id, signal) => (await call(productPath(id), { signal })).product,
+  /** A product with the ids of its siblings. */
+  productWithSiblings: (id, signal) => call(productPath(id), { signal }),
   similar: async (id, size) => (await call(withParameters(`${productPath(id)}/similar`, { size }))).hits,
   recommend: async (history, size) => (await call("/v1/recommend", { method: "POST", body: { history, size } })).hits,
 };

@@ -5,6 +5,7 @@ import { addressOf } from "./address.js";
 import { ICONS, el, icon } from "./dom.js";
 import { picture } from "./picture.js";
 import { announce } from "./announce.js";
+import { optionsInShort } from "./variants.js";
 import { money, number, t } from "./words.js";
 
 /** The address of a product's page. */
@@ -26,7 +27,7 @@ function card(product, { onchoose, onadd, more = null, eager = false, level = "h
       { class: "card-text" },
       el("p", { class: "brand", text: product.brand || "\u00a0" }),
       el(level, {}, link),
-      more,
+      more || optionsInShort(product),
       stars(product) || el("p", { class: "stars", text: "\u00a0" }),
       el("p", { class: "price-line" }, price(product), regularPrice(product), availability(product)),
       addButton(product, { onadd }),

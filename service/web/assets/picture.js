@@ -41,7 +41,7 @@ function drawn(product) {
   const parts = drawingOf(product);
   return el(
     "div",
-    { class: "picture drawn", "aria-hidden": "true", "--hue": hueOf(root), "--paint": paintOf(product.attributes) },
+    { class: "picture drawn", "aria-hidden": "true", "--hue": hueOf(root), "--paint": paintOf(product) },
     el("svg", { viewBox: "0 0 64 64", focusable: "false" }, parts.map((part, at) => (at % 2 ? el("path", { class: parts[at - 1], d: part }) : null))),
   );
 }
@@ -58,9 +58,12 @@ export function paintOfWord(word) {
   return /^[a-z]{3,20}$/i.test(word) && CSS.supports("color", word) ? word.toLowerCase() : undefined;
 }
 
-function paintOf(attributes) {
+/** The paint of a product, or of its first variant. */
+function paintOf({ attributes, variants = [] }) {
+  const options = Object.entries(variants[0]?.options || {}).map(([name, value]) => [name.toLowerCase(), value]);
+  const values = { ...attributes, ...Object.fromEntries(options) };
   const names = ["color", "colour", "product_colour", "ink_color", "material"];
-  const words = names.map((name) => [attributes[name]].flat()[0]).filter((each) => typeof each === "string");
+  const words = names.map((name) => [values[name]].flat()[0]).filter((each) => typeof each === "string");
   return words.map((each) => paintOfWord(each.trim())).find(Boolean);
 }
 

@@ -6,6 +6,8 @@ import { addressOf } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
 import { picture } from "./picture.js";
+import { productsOf } from "./search-request.js";
+import { siblingChoices, variantChoices } from "./variants.js";
 import { errorNotice } from "./error-notice.js";
 import { rememberSeen } from "./visitor.js";
 import { fieldName, money, t, valueName } from "./words.js";
@@ -20,9 +22,11 @@ export function productView(shop, id) {
 
   const show = async ({ isBack = false } = {}) => {
     try {
-      const product = await api.product(id, request.signal);
+      const { product, siblings } = await api.productWithSiblings(id, request.signal);
       title = product.title;
-      fill(element, page(product, shop));
+      const choices = el("div", { class: "choices" });
+      fill(element, page(product, shop, choices));
+      if (siblings.length) productsOf(siblings, request.signal).then((others) => fill(choices, siblingChoices(product, others))).catch(() => {});
       if (!isBack) note("consultation", id);
       rememberSeen(id);
       const similar = await api.similar(id, SIMILAR);
@@ -36,7 +40,7 @@ export function productView(shop, id) {
   return { element, show, title: () => title, leave: () => request.abort() };
 }
 
-function page(product, shop) {
+function page(product, shop, choices) {
   const language = product.language || undefined;
   const state = { variant: null };
   const cost = el("p", { class: "cost" });
@@ -45,6 +49,7 @@ function page(product, shop) {
   const button = addButton(product, { variantOf: () => state.variant });
   const update = () => {
     const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
+    if (state.variant) now.variants = [state.variant];
     if (state.variant?.image) now.images = [state.variant.image, ...product.images];
     fill(cost, money(now.price, now.currency), " ", regularPrice(now));
     fill(stock, availability(now, { always: true }));
@@ -64,7 +69,7 @@ function page(product, shop) {
     el("div", { class: "product-main" }, el("div", { class: "photos" }, image, thumbnails(product, image)),
       el("div", { class: "product-text" }, brand,
         el("h1", { id: "view-title", tabindex: "-1", text: product.title, lang: language }), stars(product), cost, stock,
-        variants(product, pick), button, description(product, language))),
+        choices, variantChoices(product, pick), button, description(product, language))),
     details(product),
   ];
 }
@@ -91,21 +96,6 @@ function thumbnails(product, image) {
     return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(small)));
   };
   return el("ul", { class: "thumbnails", role: "list" }, product.images.slice(0, 8).map(one));
-}
-
-function variants(product, pick) {
-  if (product.variants.length < 2) {
-    if (product.variants.length === 1) pick(product.variants[0]);
-    return null;
-  }
-  const choices = product.variants.map((variant, index) => {
-    const name = Object.values(variant.options).join(", ") || variant.id;
-    const isOut = variant.availability === "out_of_stock";
-    const box = el("input", { type: "radio", name: "variant", value: variant.id, checked: index === 0, onchange: () => pick(variant) });
-    return el("label", { class: isOut ? "variant out" : "variant" }, box, el("span", { text: name }));
-  });
-  pick(product.variants[0]);
-  return el("fieldset", { class: "variants" }, el("legend", { text: Object.keys(product.variants[0].options).join(", ") || t("variants") }), choices);
 }
 
 function description(product, language) {

@@ -59,6 +59,12 @@ export async function searchSiblings(place, hit) {
   return results[0];
 }
 
+/** The products of some ids. */
+export async function productsOf(ids, signal) {
+  const { results } = await api.searches([{ q: "", size: ids.length, filters: `id IN (${ids.map(quoted).join(", ")})` }], signal);
+  return results[0].hits.map((hit) => hit.product);
+}
+
 /** The cached results of an address. */
 export function cachedResults(address) {
   return cache.get(address);
