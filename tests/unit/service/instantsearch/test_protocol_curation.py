@@ -179,7 +179,8 @@ def test_all_rules_of_a_request_are_stored_or_none(client: TestClient, store: Se
     refused = client.post(f"{INDEX}/rules/batch", json=[rule(), rule(objectID="bad", consequence={})])
     assert (refused.status_code, "'bad'" in refused.json()["message"]) == (400, True)
     assert not store.rules.list()
-    for body in ({}, [1], [rule()] * 1_001):
+    bodies: tuple[object, ...] = ({}, [1], [rule()] * 1_001)
+    for body in bodies:
         assert client.post(f"{INDEX}/rules/batch", json=body).status_code == 400
 
 
