@@ -7,6 +7,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
 
 DRAIN_SECONDS = 30
 """Time for requests in progress after the signal to stop."""
+_SWITCH_SECONDS = 0.0005
+"""For which the thread that accepts and refuses requests waits for Python's lock while searches run, several times for
+each request. The default is ten times as much."""
 _QUEUE_SECONDS = 0.5
 """Time to accept the connections whose clients connected before the server stopped listening."""
 _KEEP_ALIVE_SECONDS = 65
@@ -139,7 +143,15 @@ def create_app(
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
     """The last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
+    limits = RequestLimits(
+        settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes, settings.write_deadline
+    )
+    threads: WorkerThreads = app.state.context.threads
+    app.add_middleware(
+        RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing, check_room=threads.check_room
+    )
     if settings.origins:
+        # Around it, so that pages of these origins can read why a request was refused.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(settings.origins),
@@ -147,10 +159,6 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
             allow_headers=["*"],
             expose_headers=["X-Request-ID", "Retry-After", "ETag"],
         )
-    limits = RequestLimits(
-        settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes, settings.write_deadline
-    )
-    app.add_middleware(RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing)
     app.add_middleware(ProtocolCorsMiddleware)
 
 
@@ -167,6 +175,7 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
             f"(shelfwise keys create {engine.root} web --scope search), or serve 127.0.0.1"
         )
     configure_logs()
+    sys.setswitchinterval(_SWITCH_SECONDS)
     app = create_app(engine, settings, open_tracing(settings.traces) if settings.traces else None, sourced)
     limits = ConnectionLimits(
         head_seconds=settings.body_seconds,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from rerank.model_store import ModelStore
 from rerank.ranker.spec import ranker_store
@@ -38,7 +39,7 @@ from service.events.signals import CURE, read_coviews, read_popularity
 from service.experiments.store import ExperimentStore
 from service.http.auth import KEYS_FILE, KeyFile
 
-_DOCUMENTS: tuple[type[DocumentStore], ...] = (RuleStore, RelevanceStore, SynonymStore, ExperimentStore)
+_DOCUMENTS: tuple[type[DocumentStore[Any, Any]], ...] = (RuleStore, RelevanceStore, SynonymStore, ExperimentStore)
 _TABLES: dict[str, Callable[[Path], object]] = {
     POPULARITY_FILE: read_popularity,
     COVIEWS_FILE: read_coviews,
@@ -46,7 +47,7 @@ _TABLES: dict[str, Callable[[Path], object]] = {
     PROPOSALS_FILE: read_proposals,
 }
 """Files that each refresh writes beside the derived tables."""
-_MODEL_STORES: tuple[Callable[[Path], ModelStore], ...] = (ranker_store, user_tower_store)
+_MODEL_STORES: tuple[Callable[[Path], ModelStore[Any, Any]], ...] = (ranker_store, user_tower_store)
 _MOST_REPORT_BYTES = 1 << 30
 _RESTORE = "restore it from a backup"
 
@@ -82,7 +83,7 @@ def _problem(root: Path, path: Path, check: Callable[[], object]) -> Iterator[tu
         yield path.relative_to(root).as_posix(), str(error)
 
 
-def _check_pointer(models: ModelStore) -> None:
+def _check_pointer(models: ModelStore[Any, Any]) -> None:
     """Raises ValueError where the pointer names a model that does not exist."""
     if (name := models.current()) and name not in models.names():
         raise ValueError(f"it names {name}, which is not there; let another one serve: shelfwise models rollback")

@@ -324,7 +324,7 @@ class UnigramTokenizer:
             bare.pre_tokenizer,
             bare.post_processor,
         )
-        self.vocabulary = 1 + max(len(self._pieces) - 1, *self._added_ids.values())
+        self.vocabulary: int = 1 + max(len(self._pieces) - 1, *self._added_ids.values())
         """All token ids are below it."""
 
     def encode(self, text: str) -> TokenizedText:

@@ -134,7 +134,7 @@ class ServiceContext:
         return self.engine.record(*events)
 
 
-def context_of(request: Request) -> ServiceContext:
+async def context_of(request: Request) -> ServiceContext:
     """The context of a request's application."""
     context: ServiceContext = request.app.state.context
     return context

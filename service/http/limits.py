@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -14,10 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
-
-from limits import RateLimitItemPerMinute
-from limits.storage import MemoryStorage
-from limits.strategies import SlidingWindowCounterRateLimiter
 
 from service.http.errors import RequestError
 
@@ -78,19 +74,30 @@ class FairQueue:
     def displace(self, client: Client) -> _Job | None:
         """Removes the newest work of the key that has most, and of that of the address that has most; None where a
         client has as much, so that its work is to be refused."""
-        sizes = {key: sum(map(len, addresses.values())) for key, addresses in self._waiting.items()}
-        key = max(sizes, key=sizes.__getitem__, default=client.key)
-        addresses = self._waiting.get(key, {})
-        address = max(addresses, key=lambda each: len(addresses[each]), default=client.address)
-        own = len(addresses.get(client.address, ())) if key == client.key else sizes.get(client.key, 0)
-        if own + 1 >= (len(addresses.get(address, ())) if key == client.key else sizes[key]):
+        if (largest := self._largest(client)) is None:
             return None
+        key, address = largest
+        addresses = self._waiting[key]
         job = addresses[address].pop()
         if not addresses[address]:
             del addresses[address]
         if not addresses:
             del self._waiting[key]
         return job
+
+    def is_displaceable(self, client: Client) -> bool:
+        """Whether `displace` would find work to remove."""
+        return self._largest(client) is not None
+
+    def _largest(self, client: Client) -> tuple[str, str] | None:
+        """The key and the address with the most work, if a client has less."""
+        sizes = {key: sum(map(len, addresses.values())) for key, addresses in self._waiting.items()}
+        key = max(sizes, key=sizes.__getitem__, default=client.key)
+        addresses = self._waiting.get(key, {})
+        address = max(addresses, key=lambda each: len(addresses[each]), default=client.address)
+        own = len(addresses.get(client.address, ())) if key == client.key else sizes.get(client.key, 0)
+        most = len(addresses.get(address, ())) if key == client.key else sizes[key]
+        return (key, address) if own + 1 < most else None
 
 
 class WorkerThreads:
@@ -161,9 +168,18 @@ class WorkerThreads:
             for task in tasks:
                 task.cancel()
 
+    def check_room(self, client: Client) -> None:
+        """Raises RequestError (503) where `run` would refuse the client's work: before anything else is done for it."""
+        if self.in_progress >= self.places:
+            with self._lock:
+                is_displaceable = self._queue.is_displaceable(client)
+            if not is_displaceable:
+                self.refused += 1
+                raise _no_place()
+
     def _make_room(self, client: Client) -> None:
         self.refused += 1
-        error = RequestError(503, "the server is at its limit of requests; try again", retry_after=1)
+        error = _no_place()
         while True:
             with self._lock:
                 displaced = self._queue.displace(client)
@@ -200,6 +216,10 @@ class WorkerThreads:
             job.future.cancel()
 
 
+def _no_place() -> RequestError:
+    return RequestError(503, "the server is at its limit of requests; try again", retry_after=1)
+
+
 def search_cost(*, hits: int, page: int = 1, facets: int = 0, characters: int = 0) -> int:
     """The work of a search in searches with 20 hits: one more for each 50 hits, 5,000 places that it reaches down to,
     25 facets and 1,000 characters, their shares added."""
@@ -224,8 +244,11 @@ class RateLimiter:
     several (`search_cost`)."""
 
     def __init__(self, per_key: int, per_address: int) -> None:
-        self._limiter = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._per_key, self._per_address = per_key, per_address
+        self._minute = 0
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._before: Counter[tuple[str, str]] = Counter()
+        """The counts of this minute and of the one before, of which the share counts that is in the last 60 seconds."""
 
     def count_key(self, identity: str, own: int | None, cost: int = 1) -> None:
         """Raises RequestError (429) for a key above its own limit, or the limit of all keys."""
@@ -236,10 +259,13 @@ class RateLimiter:
         self._count(self._per_address, "address", address, cost)
 
     def _count(self, most: int, kind: str, name: str, cost: int) -> None:
-        item = RateLimitItemPerMinute(most)
-        if not self._limiter.hit(item, kind, name, cost=cost):
-            reset = self._limiter.get_window_stats(item, kind, name).reset_time
-            wait = max(1, min(60, round(reset - time.time())))
+        minute, passed = divmod(time.time(), 60)
+        if minute != self._minute:
+            self._before = self._counts if minute == self._minute + 1 else Counter()
+            self._counts, self._minute = Counter(), int(minute)
+        if self._counts[kind, name] + self._before[kind, name] * (1 - passed / 60) + cost > most:
+            wait = max(1, round(60 - passed))
             counted = f"; this request counts as {cost + 1:,}" if cost > 1 else ""
             message = f"more than {most:,} searches or other requests a minute by one {kind}{counted}; slow down"
             raise RequestError(429, message, retry_after=wait)
+        self._counts[kind, name] += cost

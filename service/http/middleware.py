@@ -8,6 +8,7 @@ time until the response. It adds the security headers and writes one line to the
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 import zlib
@@ -23,6 +24,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.errors import RequestError, error_response, to_request_error
+from service.http.limits import Client
 from service.http.request import (
     EXTENSION,
     REQUEST_ID,
@@ -44,6 +46,7 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
+_SEARCHES = re.compile(r"/v1/(search|multi-search|suggest|related|recommend)|/1/indexes/[^/]+/(query|queries)")
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
 _PREFLIGHT = {
     **_ANY_ORIGIN,
@@ -80,12 +83,17 @@ class RequestMiddleware:
         limits: RequestLimits,
         draining: threading.Event | None = None,
         tracing: OpenTelemetry | None = None,
+        check_room: Callable[[Client], None] = lambda _: None,
     ) -> None:
-        """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere."""
+        """While `draining` is set, each response closes its connection, so that the client reconnects elsewhere.
+
+        `check_room` raises RequestError for a search without a place to wait; nothing else is done for it.
+        """
         self._app = app
         self._tracing = tracing
         self._limits = limits
         self._draining = draining or threading.Event()
+        self._check_room = check_room
         self._budget = _BodyBudget(limits.total_body_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,6 +101,11 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         response = _ResponseSender(send, request_id(scope), self._draining)
+        if (refusal := self._no_room(scope)) is not None:
+            # Without a line in the log: each write waits for the threads that search.
+            record_request(scope, refusal.status, 0.0)
+            await self._respond_with_error(refusal, scope, receive, response)
+            return
         started = time.perf_counter()
         trace = self._tracing.begin(scope) if self._tracing else None
         CURRENT_TRACE.set(trace)
@@ -114,6 +127,15 @@ class RequestMiddleware:
                 status=response.status,
                 ms=round(seconds * 1_000, 1),
             )
+
+    def _no_room(self, scope: Scope) -> RequestError | None:
+        """Why a search is refused before anything is done for it; None where it is not."""
+        if _SEARCHES.fullmatch(scope["path"]) and (client := _sender(scope)):
+            try:
+                self._check_room(client)
+            except RequestError as error:
+                return error
+        return None
 
     async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
@@ -142,6 +164,18 @@ class RequestMiddleware:
             in_protocol = is_protocol_path(scope)
             send_error = error_response(to_request_error(error), response.identity, in_protocol=in_protocol)
             await send_error(scope, receive, response.send)
+
+
+def _sender(scope: Scope) -> Client | None:
+    """The client of a request, before its key is verified; None for a key in the query string."""
+    headers = dict(scope["headers"])
+    if b"x-algolia-api-key" in scope.get("query_string", b"").lower():
+        return None
+    kind, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+    keys = (bearer if kind.lower() == b"bearer" else b"", headers.get(b"x-api-key"), headers.get(b"x-algolia-api-key"))
+    return Client(
+        next((key.decode("latin-1") for key in keys if key), ""), scope["client"][0] if scope["client"] else ""
+    )
 
 
 def _check_address(scope: Scope) -> None:

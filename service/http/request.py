@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import random
 import re
-import uuid
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Scope
@@ -24,7 +24,8 @@ def request_id(scope: Scope) -> str:
     if known is None:
         header = next((value for name, value in scope["headers"] if name == REQUEST_ID.lower().encode()), b"")
         given = header.decode("latin-1")
-        known = given if _VALID_ID.fullmatch(given) else uuid.uuid4().hex
+        # Of no secret: the system's random bytes would let go of Python's lock while the service is busy.
+        known = given if _VALID_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
         scope[_SCOPE_KEY] = known
     return str(known)
 

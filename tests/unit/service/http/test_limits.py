@@ -12,7 +12,7 @@ import pytest
 
 from service.http import limits as workers_module
 from service.http.errors import RequestError
-from service.http.limits import CURRENT_CLIENT, Client, WorkerThreads, search_cost
+from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 
 
 @pytest.fixture
@@ -191,3 +191,43 @@ def test_cancelled_work_waits_no_longer(held: threading.Event) -> None:
 )
 def test_large_search_counts_as_several(size: int, page: int, facets: int, characters: int, cost: int) -> None:
     assert search_cost(hits=size, page=page, facets=facets, characters=characters) == cost
+
+
+def test_room_is_checked_as_the_queue_would_give_it(held: threading.Event) -> None:
+    workers = WorkerThreads(1, 2)
+    flood, other = Client("flood"), Client("other")
+
+    async def both() -> None:
+        workers.check_room(flood)
+        CURRENT_CLIENT.set(flood)
+        running = [asyncio.ensure_future(workers.run(held.wait)) for _ in range(3)]
+        await asyncio.sleep(0)
+        with pytest.raises(RequestError) as refused:
+            workers.check_room(flood)
+        assert (refused.value.status, refused.value.retry_after) == (503, 1)
+        workers.check_room(other)
+        assert workers.refused == 1
+        held.set()
+        await asyncio.gather(*running)
+
+    asyncio.run(both())
+    workers.close()
+
+
+def test_rate_slides_from_minute_to_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 600.0
+    monkeypatch.setattr("service.http.limits.time.time", lambda: now)
+    rates = RateLimiter(10, 10)
+    for _ in range(10):
+        rates.count_address("a")
+    with pytest.raises(RequestError) as refused:
+        rates.count_address("a")
+    assert (refused.value.status, refused.value.retry_after) == (429, 60)
+    rates.count_address("b")
+    now = 660.0 + 30  # half of the ten are in the last 60 seconds
+    for _ in range(5):
+        rates.count_address("a")
+    with pytest.raises(RequestError):
+        rates.count_address("a")
+    now = 660.0 + 180
+    rates.count_address("a", cost=10)

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from starlette.types import Message, Receive, Scope, Send
 
 from retrieval.errors import StoreDamagedError
-from service.http.errors import handle_errors
+from service.http.errors import RequestError, handle_errors
+from service.http.limits import Client
 from service.http.middleware import RequestLimits, RequestMiddleware
 from service.http.request import EXTENSION
 
@@ -155,6 +156,32 @@ def test_memory_of_all_bodies_is_limited() -> None:
 
     asyncio.run(both())
     assert occupied == [503, 200, 200]
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "client"),
+    [
+        ("/v1/search?q=drill", {"Authorization": "Bearer k1"}, Client("k1", "testclient")),
+        ("/v1/suggest?q=dr", {"X-API-Key": "k2"}, Client("k2", "testclient")),
+        ("/1/indexes/products/query", {"x-algolia-api-key": "k3"}, Client("k3", "testclient")),
+        ("/v1/search", {}, Client("", "testclient")),
+    ],
+)
+def test_search_without_a_place_is_refused_before_anything_is_done_for_it(
+    path: str, headers: dict[str, str], client: Client
+) -> None:
+    checked: list[Client] = []
+
+    def check_room(sender: Client) -> None:
+        checked.append(sender)
+        raise RequestError(503, "full", retry_after=1)
+
+    edge = RequestMiddleware(FastAPI(), RequestLimits(1_000, 5.0, 5.0), check_room=check_room)
+    calling = TestClient(edge)
+    answer = calling.get(path, headers=headers)
+    assert (answer.status_code, answer.headers["retry-after"], len(answer.headers["x-request-id"])) == (503, "1", 32)
+    assert calling.get("/health/live").status_code == calling.get("/v1/events").status_code == 404
+    assert checked == [client]
 
 
 def test_draining_responses_close_their_connection() -> None:
