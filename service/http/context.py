@@ -28,7 +28,7 @@ from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.impressions import ImpressionRecorder
-from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads
+from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 from service.http.request import EXTENSION
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
@@ -117,6 +117,7 @@ class ServiceContext:
 
     def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
         """Applies live changes; for a key with filters, only of products that pass them before and after."""
+        self.charge(permit, search_cost(hits=len(changes)))
         return self.engine.change(changes, filters=combine_filters(permit.filters))
 
     def append(self, permit: Permit, plan: Plan) -> AppliedChanges:
@@ -128,6 +129,7 @@ class ServiceContext:
 
     def record(self, permit: Permit, events: Sequence[Event]) -> RecordResult:
         """Records events; for a key with filters, only about products that pass them."""
+        self.charge(permit, search_cost(hits=len(events)))
         ids = {each.product_id for each in events if each.product_id}
         if permit.filters and (hidden := ids - self.visible(permit).visible_ids(ids)):
             raise unknown_product(self.engine.snapshot, min(hidden))

@@ -19,6 +19,7 @@ from service.engine.versions import list_versions
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, check_right
 from service.http.errors import RequestError
+from service.http.limits import search_cost
 from service.http.tasks import TaskState
 from service.instantsearch.access import (
     BODY,
@@ -297,6 +298,7 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
     for right in {write.right for write in writes}:
         check_right(permit, Scope.WRITE, (right,))
     _check_owner(stored, permit, index)
+    context.charge(permit, search_cost(hits=len(writes)))
     if stored.is_temporary(index):
         stored.write_temporary(index, writes)
         return published_task(context)

@@ -386,6 +386,8 @@ def test_rate_limited_key_gets_retry_after(guarded: TestClient, keys: KeyFile, m
         ("/1/indexes/*/queries", {"requests": [{"indexName": "p"}] * 20}, 20),
         ("/v1/search", {"size": 1_000}, 21),
         ("/1/indexes/p/query", {"hitsPerPage": 1_000}, 21),
+        ("/v1/products/changes", {"operations": [{"delete": "nosuch"}] * 1_000}, 21),
+        ("/v1/events", {"events": [{"kind": "click", "product_id": "x", "session": "s", "event_id": "e"}] * 1_000}, 21),
         ("/1/indexes/*/recommendations", {"requests": [{"model": "trending-items"}] * 20}, 20),
     ],
 )
@@ -393,7 +395,7 @@ def test_searches_and_hits_are_charged(
     guarded: TestClient, keys: KeyFile, path: str, body: dict[str, object], cost: int
 ) -> None:
     """A batch of many searches counted as one request."""
-    key = made(keys, Scope.SEARCH)
+    key = made(keys, Scope.SEARCH, Scope.WRITE, Scope.EVENTS)
     headers = bearer(key) | {"X-Algolia-API-Key": key}
     statuses = [guarded.post(path, json=body, headers=headers).status_code for _ in range(3)]
     assert statuses == [200, 200, 429], f"50 a minute are allowed, {cost} each are counted"
