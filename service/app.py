@@ -32,7 +32,7 @@ from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
-from service.http.routes import curation, ingest, search, store
+from service.http.routes import curation, ingest, search, store, webhooks
 from service.http.tasks import TaskService
 from service.instantsearch import admin_routes, object_routes
 from service.instantsearch import routes as instantsearch
@@ -64,6 +64,7 @@ _ROUTERS = (
     search.search_router,
     ingest.product_router,
     ingest.event_router,
+    webhooks.router,
     curation.experiment_router,
     curation.rule_router,
     curation.synonym_router,
@@ -125,6 +126,7 @@ def create_app(
     )
     app.state.context = context
     app.state.draining = threading.Event()
+    app.state.webhook_secrets = {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret}
     sourced = sourced or SourcedSettings.of_service(settings)
     app.state.settings = describe_settings(sourced)
     app.state.protocol = protocol

@@ -196,6 +196,10 @@ class ServiceSettings(SettingsTable):
     page_key: str = Field(default="", json_schema_extra={"is_secret": True})
     """key that the store page sends if the service has keys; every visitor can read it, so it should have the
     scopes search and events alone"""
+    shopify_secret: SecretStr = SecretStr("")
+    """secret that Shopify signs webhooks with"""
+    woocommerce_secret: SecretStr = SecretStr("")
+    """secret that WooCommerce signs webhooks with"""
     traces: str = _address_field("", pattern="^(https?://.+)?$")
     """OTLP endpoint that receives traces, as in http://collector:4318/v1/traces"""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 from indexer.feeds.base import Feed, FeedFormat, Record, RejectedRow, Row
 from indexer.feeds.csv import Table, has_typical_columns, is_for_sale, read_table, table_rows
@@ -24,6 +25,7 @@ from indexer.feeds.variants import (
     price_columns,
     unique_texts,
 )
+from retrieval.errors import RowError
 from retrieval.records import Availability, Variant
 
 _TRACKER = "Variant Inventory Tracker"
@@ -75,6 +77,7 @@ RULES: Mapping[str, MappingRule] = {
     "price": first_of("Variant Price"),
     "availability": first_of("availability"),
     "images": first_of("Image Src"),
+    "identifiers.shopify": first_of("Shopify ID"),
     "identifiers.sku": first_of("Variant SKU"),
     "identifiers.gtin": first_of("Variant Barcode"),
     "identifiers.mpn": first_of("Google Shopping / MPN"),
@@ -109,6 +112,56 @@ def read_shopify(feed: Feed) -> Iterator[Record | RejectedRow]:
         product = VariantRows(line, filled)
     if product and is_for_sale(feed, product.line, product.rows[0], _NOT_FOR_SALE):
         yield product.record(path, "shopify")
+
+
+def is_shopify_product_hidden(row: Row) -> bool:
+    """Whether a product's own row says that it is not for sale."""
+    return any(str(row.get(name, "")).strip().lower() in values for name, values in _NOT_FOR_SALE.items())
+
+
+def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]]:
+    """A product of the Admin API, as webhooks send it, as the rows of the CSV: each variant's, then those of images.
+
+    Raises RowError without a handle; other values that are missing are blank cells.
+    """
+    if not product.get("handle"):
+        raise RowError("no id", "a product of Shopify needs its handle; send all fields")
+    category = product.get("category")
+    pictures = {each.get("id"): each.get("src") for each in product.get("images") or []}
+    own: dict[str, object] = {
+        "Handle": product["handle"],
+        "Shopify ID": str(product.get("id") or ""),
+        "Title": product.get("title"),
+        "Body (HTML)": product.get("body_html"),
+        "Vendor": product.get("vendor"),
+        "Product Category": category.get("full_name")
+        if isinstance(category := product.get("category"), dict)
+        else None,
+        "Type": product.get("product_type"),
+        "Tags": product.get("tags") or "",
+        "Status": product.get("status") or "",
+        "Published": "false" if product.get("published_at", "") is None else "true",
+        "created_at": product.get("created_at"),
+        "updated_at": product.get("updated_at"),
+    }
+    own |= {f"Option{place} Name": each.get("name") for place, each in enumerate(product.get("options") or [], 1)}
+    rows = [_variant_cells(each, pictures) for each in product.get("variants") or [{}]]
+    return [own | rows[0], *rows[1:], *({"Image Src": each} for each in pictures.values())]
+
+
+def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[object, object]) -> dict[str, object]:
+    cells = {
+        "Variant SKU": variant.get("sku"),
+        "Variant Barcode": variant.get("barcode"),
+        "Variant Price": variant.get("price"),
+        "Variant Compare At Price": variant.get("compare_at_price"),
+        "Variant Inventory Qty": variant.get("inventory_quantity"),
+        "Variant Inventory Policy": variant.get("inventory_policy"),
+        "Variant Image": pictures.get(variant.get("image_id")),
+        **{f"Option{place} Value": variant.get(f"option{place}") for place in (1, 2, 3)},
+    }
+    filled = {name: str(value) for name, value in cells.items() if value is not None}
+    return filled | ({_TRACKER: variant["inventory_management"] or ""} if "inventory_management" in variant else {})
 
 
 def assemble_shopify(rows: Sequence[Row], _note: DropHandler, _now: datetime) -> tuple[Row, tuple[Variant, ...]]:

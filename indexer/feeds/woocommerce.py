@@ -7,9 +7,10 @@ other products are yielded at once. What is not for sale (Published 0 or -1, hid
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -161,6 +162,58 @@ def _products(feed: Feed, waiting: VariationStore) -> Iterator[Record | Rejected
             yield product.record(path, "woocommerce")
     for line, one in waiting.orphans():
         yield RejectedRow(path, line, NO_PARENT, f"no product is {one.get('Parent', '')!r}", "woocommerce", [one])
+
+
+def is_woocommerce_product_hidden(row: Row) -> bool:
+    """Whether a product's own row says that it is not for sale."""
+    return any(str(row.get(name, "")).strip().lower() in values for name, values in _HIDDEN.items())
+
+
+_STOCK_CELLS = {"instock": "1", "outofstock": "0", "onbackorder": "backorder"}
+
+
+def row_of_woocommerce_object(product: Mapping[str, Any]) -> dict[str, object]:
+    """A product of the REST API, as webhooks send it, as its own row of the CSV; it holds no variations."""
+    attributes = enumerate(product.get("attributes") or [], 1)
+    cells = {
+        "ID": str(product.get("id") or ""),
+        "Type": product.get("type"),
+        "SKU": product.get("sku"),
+        "GTIN, UPC, EAN, or ISBN": product.get("global_unique_id"),
+        "Name": product.get("name"),
+        "Published": "1" if product.get("status", "publish") == "publish" else "0",
+        "Visibility in catalog": product.get("catalog_visibility"),
+        "Short description": product.get("short_description"),
+        "Description": product.get("description"),
+        "In stock?": _STOCK_CELLS.get(str(product.get("stock_status"))),
+        "Stock": product.get("stock_quantity"),
+        "Backorders allowed?": product.get("backorders"),
+        "Regular price": product.get("regular_price") or product.get("price"),
+        "Sale price": product.get("sale_price"),
+        "Date sale price starts": product.get("date_on_sale_from"),
+        "Date sale price ends": product.get("date_on_sale_to"),
+        "Categories": _cell(each.get("name") for each in product.get("categories") or []),
+        "Tags": _cell(each.get("name") for each in product.get("tags") or [] if isinstance(each, dict)),
+        "Brands": _cell(each.get("name") for each in product.get("brands") or []),
+        "Images": _cell(each.get("src") for each in product.get("images") or []),
+        "average_rating": product.get("average_rating") if product.get("rating_count") else None,
+        "rating_count": product.get("rating_count"),
+        "created_at": _utc(product.get("date_created_gmt")),
+        "updated_at": _utc(product.get("date_modified_gmt")),
+    }
+    for place, each in attributes:
+        cells[f"Attribute {place} name"] = each.get("name")
+        cells[f"Attribute {place} value(s)"] = _cell(each.get("options") or ())
+    return {name: str(value) for name, value in cells.items() if value not in (None, "")}
+
+
+def _cell(values: Iterable[object]) -> str:
+    """Several values in a cell, as `_several` reads it."""
+    return ", ".join(str(value).replace(",", "\\,") for value in values if value)
+
+
+def _utc(time: object) -> str:
+    return f"{time}Z" if time else ""
 
 
 def assemble_woocommerce(rows: Sequence[Row], note: DropHandler, now: datetime) -> tuple[Row, tuple[Variant, ...]]:

@@ -80,7 +80,7 @@ def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation
     installation.pip("uninstall", "torch")
     assert json.loads(installation.done("search", "store", "cordless drill", "--json"))["hits"] == hits
     installation.done("rebuild", "again", "demo-store/products.jsonl.gz")
-    refused = installation.run("train", "ranker", "store", "--from-catalog")
+    refused = installation.run("rebuild", "exact", "demo-store/products.jsonl.gz", "--runtime", "onnx-fp32")
     assert refused.returncode == 1
     assert "error: this needs torch, which is not installed" in refused.stderr
     program = [str(installation.program)]

@@ -68,6 +68,8 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.requests_per_minute_address": ("60", "60", 60, "0", "few"),
     "service.pages": ("false", "no", False, "2", "perhaps"),
     "service.page_key": ('"sw_abc"', "sw_abc", "sw_abc", "5", None),
+    "service.shopify_secret": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
+    "service.woocommerce_secret": (f'"{SECRET}"', SECRET, SecretStr(SECRET), "5", None),
     "service.traces": (f'"{TRACES}"', TRACES, TRACES, '"otel:4318"', "otel:4318"),
     "store.name": ('"Nordlys"', "Nordlys", "Nordlys", "5", "x" * 81),
     "store.name_zh": ('"北光"', "北光", "北光", "5", "x" * 81),

@@ -1,0 +1,183 @@
+"""Routes of webhooks: Shopify and WooCommerce report changes of products, which become live changes.
+
+A request is authorized by its signature, the HMAC-SHA256 of the raw body, instead of a key. Bodies are mapped by the
+columns of the vendors' CSV exports, so that a product is the same as in the next feed. See docs/webhooks.md.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import Depends, Header, Request
+from pydantic import SecretStr
+
+from indexer.feeds.base import Record
+from indexer.feeds.mapping import FeedMapping
+from indexer.feeds.reader import RecordReader
+from indexer.feeds.shopify import is_shopify_product_hidden, rows_of_shopify_object
+from indexer.feeds.variants import add_variants
+from indexer.feeds.woocommerce import is_woocommerce_product_hidden, row_of_woocommerce_object
+from retrieval.errors import RowError, UnknownFieldError
+from retrieval.records import Product
+from retrieval.updates.changes import Change, Delete, Upsert, validate_change
+from service.engine.live import CurrentProducts
+from service.http.auth import Permit
+from service.http.context import Contextual, ServiceContext, WorkerRouter
+from service.http.errors import RequestError
+from service.http.schemas import RESPONSES, ChangesResponse
+
+router = WorkerRouter(writes=True, prefix="/v1/webhooks", tags=["webhooks"], responses=RESPONSES)
+
+_PING = re.compile(rb"webhook_id=\d{1,20}")
+"""The unsigned body by which WooCommerce checks an address; it must be answered with 200."""
+_SHOPIFY = ("products/create", "products/update", "products/delete")
+_WOOCOMMERCE = ("product.created", "product.updated", "product.restored", "product.deleted")
+
+_LISTS = ("options", "variants", "images", "categories", "brands", "attributes")
+_EVERYTHING = Permit("", frozenset())
+
+_BODY = {"content": {"application/json": {"schema": {"type": "object", "required": ["id"]}}}, "required": True}
+
+Topic = Annotated[str, Header(max_length=100, description="What happened.")]
+
+
+def _signed_body(vendor: str, header: str) -> Callable[[Request, Contextual], Awaitable[bytes]]:
+    """A dependency that gives the raw body; it raises RequestError without a secret (404) or its signature (401)."""
+
+    async def read(request: Request, context: Contextual) -> bytes:
+        context.rates.count_address(request.client.host if request.client else "")
+        secret: SecretStr = request.app.state.webhook_secrets[vendor]
+        if not secret.get_secret_value():
+            raise RequestError(404, f"webhooks are not received here: set service.{vendor}_secret")
+        body = await request.body()
+        if vendor == "woocommerce" and _PING.fullmatch(body):
+            return b""
+        digest = hmac.digest(secret.get_secret_value().encode(), body, hashlib.sha256)
+        if not hmac.compare_digest(base64.b64encode(digest), request.headers.get(header, "").encode("latin-1")):
+            message = f"{header} is not the signature of this body; check service.{vendor}_secret"
+            raise RequestError(401, message, code="bad_signature", field=header)
+        return body
+
+    return read
+
+
+ShopifyBody = Annotated[bytes, Depends(_signed_body("shopify", "X-Shopify-Hmac-Sha256"))]
+WooCommerceBody = Annotated[bytes, Depends(_signed_body("woocommerce", "X-WC-Webhook-Signature"))]
+
+
+@router.post("/shopify", summary="Receive a webhook of Shopify", openapi_extra={"requestBody": _BODY})
+def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "") -> ChangesResponse:
+    """Takes over a product that was created, updated or deleted; older than the present one, it has no effect."""
+    _check_topic("X-Shopify-Topic", x_shopify_topic, _SHOPIFY)
+    sent = _decode(body)
+    if x_shopify_topic == "products/delete":
+        return _edit(context, lambda current: _deletes(current, sent["id"]))
+    rows = rows_of_shopify_object(sent)
+    product = _read("shopify", rows)
+    is_hidden = is_shopify_product_hidden(rows[0])
+
+    def plan(current: CurrentProducts) -> Sequence[Change]:
+        known = current.find(product.id)
+        if _is_outdated(product, known):
+            return ()
+        # Its handle may be another one now.
+        others = [each for each in _deletes(current, sent["id"]) if is_hidden or each.id != product.id]
+        return [*others, *([Delete(product.id)] if is_hidden else [_upsert(context, product, known)])]
+
+    return _edit(context, plan)
+
+
+@router.post("/woocommerce", summary="Receive a webhook of WooCommerce", openapi_extra={"requestBody": _BODY})
+def woocommerce(context: Contextual, body: WooCommerceBody, x_wc_webhook_topic: Topic = "") -> ChangesResponse:
+    """Takes over a product that was created, updated, restored or deleted; older than the present one, it has no
+    effect. Variations of a product stay as they are: this message has none."""
+    if not body:
+        return ChangesResponse(0, 0)
+    _check_topic("X-WC-Webhook-Topic", x_wc_webhook_topic, _WOOCOMMERCE)
+    sent = _decode(body)
+    if x_wc_webhook_topic == "product.deleted":
+        return _edit(context, lambda _: [Delete(str(sent["id"]))])
+    if sent.get("type") == "variation":
+        return ChangesResponse(0, 0)
+    row = row_of_woocommerce_object(sent)
+    product = _read("woocommerce", [row])
+
+    def plan(current: CurrentProducts) -> Sequence[Change]:
+        known = current.find(product.id)
+        if _is_outdated(product, known):
+            return ()
+        if is_woocommerce_product_hidden(row):
+            return [Delete(product.id)]
+        return [_upsert(context, _with_feed_values(product, known), known)]
+
+    return _edit(context, plan)
+
+
+def _edit(context: ServiceContext, plan: Callable[[CurrentProducts], Sequence[Change]]) -> ChangesResponse:
+    stored = context.append(_EVERYTHING, plan)
+    return ChangesResponse(stored.sequence, stored.products)
+
+
+def _check_topic(header: str, topic: str, known: Sequence[str]) -> None:
+    if topic not in known:
+        message = f"{header} is {topic!r}; subscribe to {', '.join(known)}"
+        raise RequestError(400, message, field=header)
+
+
+def _decode(body: bytes) -> Mapping[str, Any]:
+    try:
+        sent = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise RequestError(400, f"the body is not valid JSON: {error}", field="body") from None
+    if not isinstance(sent, dict) or not isinstance(sent.get("id"), int):
+        raise RequestError(400, "the body is a product as an object, with its number as id", field="id")
+    for name in _LISTS:
+        if not isinstance(values := sent.get(name) or [], list) or not all(isinstance(each, dict) for each in values):
+            raise RequestError(400, f"{name} is a list of objects", field=name)
+    return sent
+
+
+def _read(vendor: str, rows: Sequence[Mapping[str, object]]) -> Product:
+    try:
+        filled = [{name: value for name, value in row.items() if value is not None} for row in rows]
+        return RecordReader(FeedMapping()).read_product(Record(f"webhook of {vendor}", 1, vendor, filled))
+    except RowError as error:
+        raise RequestError(400, f"the product cannot be used: {error}", field="body") from None
+
+
+def _deletes(current: CurrentProducts, shopify_id: int) -> list[Delete]:
+    """Deletes of the products with a number of Shopify; those that came from a CSV alone have none."""
+    try:
+        return [Delete(each) for each in current.ids(f'identifiers.shopify = "{shopify_id}"')]
+    except UnknownFieldError:
+        return []
+
+
+def _is_outdated(product: Product, known: Product | None) -> bool:
+    """Whether a message that came late, or again, is older than what is known."""
+    return bool(known and known.updated and product.updated and product.updated < known.updated)
+
+
+def _upsert(context: ServiceContext, product: Product, known: Product | None) -> Change:
+    """The product, in the currency that it has or else all have: messages name none."""
+    if not product.currency:
+        facet = context.engine.search("", size=0, facets=["currency"]).facets["currency"]
+        shared = str(facet.counts[0].value) if len(facet.counts) == 1 else ""
+        product = replace(product, currency=known.currency if known else shared)
+    return validate_change(Upsert(product))
+
+
+def _with_feed_values(product: Product, known: Product | None) -> Product:
+    """The product with what a message of WooCommerce lacks: the path to its category, and its variations."""
+    if known is None:
+        return product
+    is_path = bool(known.category) and known.category[-1:] == product.category[-1:]
+    product = replace(product, category=known.category if is_path else product.category)
+    return add_variants(product, known.variants) if known.variants else product

@@ -1,0 +1,241 @@
+"""Webhooks of Shopify and WooCommerce: signatures, and that their messages become the products of the next feed."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx2 import Response
+from pydantic import SecretStr
+
+from service.app import create_app
+from service.engine.engine import SearchEngine
+from service.settings import ServiceSettings
+from tests.services import local_client
+
+SECRET = "hush"
+
+# The examples of both vendors' documentation, without fields that no product is made of.
+SHIRT: dict[str, Any] = {
+    "admin_graphql_api_id": "gid://shopify/Product/788032119674292922",
+    "body_html": "An example T-Shirt",
+    "created_at": None,
+    "handle": "example-t-shirt",
+    "id": 788032119674292922,
+    "product_type": "Shirts",
+    "published_at": "2021-12-31T19:00:00-05:00",
+    "title": "Example T-Shirt",
+    "updated_at": "2021-12-31T19:00:00-05:00",
+    "vendor": "Acme",
+    "status": "active",
+    "tags": "example, mens, t-shirt",
+    "variants": [
+        {
+            "barcode": None,
+            "compare_at_price": "24.99",
+            "id": 642667041472713922,
+            "inventory_policy": "deny",
+            "price": "19.99",
+            "sku": "example-shirt-s",
+            "option1": "Small",
+            "option2": None,
+            "image_id": None,
+            "inventory_quantity": 75,
+        },
+        {
+            "compare_at_price": "24.99",
+            "id": 757650484644203962,
+            "inventory_policy": "deny",
+            "price": "19.99",
+            "sku": "example-shirt-m",
+            "option1": "Medium",
+            "image_id": 9,
+            "inventory_quantity": 0,
+        },
+    ],
+    "options": [{"name": "Size", "position": 1, "values": ["Small", "Medium"]}],
+    "images": [{"id": 9, "src": "https://shop.example/shirt.png"}],
+    "category": {"name": "T-Shirts", "full_name": "Apparel > Tops > T-Shirts"},
+}
+PREMIUM: dict[str, Any] = {
+    "id": 794,
+    "name": "Premium Quality",
+    "slug": "premium-quality-19",
+    "date_created_gmt": "2017-03-23T20:01:14",
+    "date_modified_gmt": "2017-03-23T20:01:14",
+    "type": "simple",
+    "status": "publish",
+    "catalog_visibility": "visible",
+    "description": "<p>Pellentesque habitant morbi tristique senectus.</p>",
+    "short_description": "<p>Pellentesque.</p>",
+    "sku": "pq-1",
+    "price": "21.99",
+    "regular_price": "21.99",
+    "sale_price": "",
+    "date_on_sale_from": None,
+    "stock_quantity": None,
+    "stock_status": "instock",
+    "backorders": "no",
+    "average_rating": "0.00",
+    "rating_count": 0,
+    "categories": [{"id": 9, "name": "Clothing", "slug": "clothing"}, {"id": 14, "name": "T-shirts"}],
+    "tags": [],
+    "images": [{"id": 792, "src": "https://example.com/T_2_front.jpg", "name": ""}],
+    "attributes": [{"id": 6, "name": "Color", "options": ["Black", "Green, dark"]}],
+    "variations": [],
+}
+
+
+@pytest.fixture(scope="module")
+def receiver(store: SearchEngine) -> Iterator[TestClient]:
+    secret = SecretStr(SECRET)
+    with local_client(create_app(store, ServiceSettings(shopify_secret=secret, woocommerce_secret=secret))) as calling:
+        yield calling
+
+
+def signature(body: bytes, secret: str = SECRET) -> str:
+    return base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256)).decode()
+
+
+def shopify(receiver: TestClient, topic: str, sent: object) -> Response:
+    body = json.dumps(sent).encode()
+    headers = {"X-Shopify-Topic": topic, "X-Shopify-Hmac-Sha256": signature(body)}
+    return receiver.post("/v1/webhooks/shopify", content=body, headers=headers)
+
+
+def woocommerce(receiver: TestClient, topic: str, sent: object) -> Response:
+    body = json.dumps(sent).encode()
+    headers = {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": signature(body)}
+    return receiver.post("/v1/webhooks/woocommerce", content=body, headers=headers)
+
+
+def product(receiver: TestClient, product_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = receiver.get(f"/v1/products/{product_id}").json()["product"]
+    return found
+
+
+def is_there(receiver: TestClient, product_id: str) -> bool:
+    return receiver.get(f"/v1/products/{product_id}").status_code == 200
+
+
+def test_shopify_creates_updates_and_deletes_a_product(receiver: TestClient) -> None:
+    assert shopify(receiver, "products/create", SHIRT).json()["products"] == 1
+    found = product(receiver, "example-t-shirt")
+    assert (found["title"], found["brand"], found["price"]) == ("Example T-Shirt", "Acme", 19.99)
+    assert found["category"] == ["Apparel", "Tops", "T-Shirts"]
+    assert found["identifiers"]["sku"] == ["example-shirt-s", "example-shirt-m"]
+    assert [each["availability"] for each in found["variants"]] == ["in_stock", "out_of_stock"]
+    assert found["images"] == ["https://shop.example/shirt.png"]
+    later = {**SHIRT, "title": "Example Tee", "handle": "example-tee", "updated_at": "2022-01-02T00:00:00Z"}
+    assert shopify(receiver, "products/update", later).status_code == 200
+    assert product(receiver, "example-tee")["title"] == "Example Tee"
+    assert not is_there(receiver, "example-t-shirt"), "the product has another handle now"
+    assert shopify(receiver, "products/delete", {"id": SHIRT["id"]}).json()["products"] == 1
+    assert not is_there(receiver, "example-tee")
+
+
+def test_a_repeated_or_older_message_changes_nothing(receiver: TestClient) -> None:
+    new = {**SHIRT, "id": 5, "handle": "kept", "updated_at": "2024-05-02T10:00:00Z"}
+    shopify(receiver, "products/create", new)
+    assert shopify(receiver, "products/update", new).json()["products"] == 0
+    old = {**new, "title": "An older title", "updated_at": "2024-05-01T10:00:00Z"}
+    assert shopify(receiver, "products/update", old).json()["products"] == 0
+    assert product(receiver, "kept")["title"] == "Example T-Shirt"
+    assert shopify(receiver, "products/delete", {"id": 404}).json()["products"] == 0
+
+
+def test_a_product_that_is_no_longer_for_sale_is_removed(receiver: TestClient) -> None:
+    shopify(receiver, "products/create", {**SHIRT, "id": 6, "handle": "drafted"})
+    assert shopify(receiver, "products/update", {**SHIRT, "id": 6, "handle": "drafted", "status": "draft"}).is_success
+    woocommerce(receiver, "product.created", {**PREMIUM, "id": 795})
+    woocommerce(receiver, "product.updated", {**PREMIUM, "id": 795, "status": "private"})
+    assert not is_there(receiver, "drafted")
+    assert not is_there(receiver, "795")
+
+
+def test_woocommerce_creates_updates_and_deletes_a_product(receiver: TestClient) -> None:
+    assert woocommerce(receiver, "product.created", PREMIUM).json()["products"] == 1
+    found = product(receiver, "794")
+    assert (found["title"], found["price"], found["availability"]) == ("Premium Quality", 21.99, "in_stock")
+    assert found["attributes"]["Color"] == ["Black", "Green, dark"]
+    assert found["rating"] is None
+    sold_out = {
+        **PREMIUM,
+        "stock_status": "outofstock",
+        "sale_price": "9.99",
+        "date_modified_gmt": "2018-01-01T00:00:00",
+    }
+    assert woocommerce(receiver, "product.updated", sold_out).json()["products"] == 1
+    found = product(receiver, "794")
+    assert (found["availability"], found["price"]) == ("out_of_stock", 9.99)
+    assert woocommerce(receiver, "product.updated", sold_out).json()["products"] == 0
+    assert woocommerce(receiver, "product.deleted", {"id": 794}).json()["products"] == 1
+    assert not is_there(receiver, "794")
+
+
+def test_variations_and_the_path_of_the_category_come_from_the_feed(receiver: TestClient) -> None:
+    feed = {
+        "id": "900",
+        "title": "Tee",
+        "category": ["Apparel", "T-shirts"],
+        "currency": "EUR",
+        "variants": [{"id": "901", "options": {"Color": "Red"}, "price": 5, "identifiers": {"sku": ["tee-red"]}}],
+    }
+    receiver.put("/v1/products/900", json=feed)
+    sent = {**PREMIUM, "id": 900, "type": "variable", "regular_price": "", "categories": [{"name": "T-shirts"}]}
+    woocommerce(receiver, "product.updated", sent)
+    found = product(receiver, "900")
+    assert found["category"] == ["Apparel", "T-shirts"]
+    assert found["currency"] == "EUR"
+    assert [each["id"] for each in found["variants"]] == ["901"]
+    assert "tee-red" in found["identifiers"]["sku"]
+    assert woocommerce(receiver, "product.updated", {"id": 901, "type": "variation"}).json()["products"] == 0
+    assert not is_there(receiver, "901")
+
+
+@pytest.mark.parametrize("vendor", ["shopify", "woocommerce"])
+def test_only_signed_bodies_are_taken(receiver: TestClient, client: TestClient, vendor: str) -> None:
+    header = {"shopify": "X-Shopify-Hmac-Sha256", "woocommerce": "X-WC-Webhook-Signature"}[vendor]
+    body = json.dumps(SHIRT).encode()
+    for wrong in (signature(body, "other"), signature(body + b" "), "", "é"):
+        answer = receiver.post(f"/v1/webhooks/{vendor}", content=body, headers={header.encode(): wrong.encode()})
+        assert answer.status_code == 401
+        assert answer.json()["error"]["field"] == header
+        assert SECRET not in answer.text
+    answer = client.post(f"/v1/webhooks/{vendor}", content=body, headers={header: signature(body, "")})
+    assert answer.status_code == 404
+    assert f"set service.{vendor}_secret" in answer.json()["error"]["message"]
+
+
+def test_the_ping_of_woocommerce_is_answered(receiver: TestClient) -> None:
+    answer = receiver.post("/v1/webhooks/woocommerce", content=b"webhook_id=12")
+    assert (answer.status_code, answer.json()["products"]) == (200, 0)
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        ([], "the body is a product as an object"),
+        ({"handle": "x"}, "with its number as id"),
+        ({"id": 7}, "needs its handle"),
+        ({**SHIRT, "title": ""}, "no title"),
+        ({**SHIRT, "variants": ["Small"]}, "variants is a list of objects"),
+        ({**SHIRT, "variants": [{"price": "cheap"}]}, "price"),
+    ],
+)
+def test_an_unusable_body_is_named(receiver: TestClient, sent: object, message: str) -> None:
+    answer = shopify(receiver, "products/update", sent)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+def test_another_topic_is_refused_with_those_that_are_known(receiver: TestClient) -> None:
+    assert "products/create, products/update" in shopify(receiver, "orders/create", SHIRT).json()["error"]["message"]
+    answer = woocommerce(receiver, "order.created", PREMIUM)
+    assert "product.created, product.updated" in answer.json()["error"]["message"]
