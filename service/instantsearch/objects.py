@@ -200,7 +200,7 @@ def _category(product_id: str, name: str, value: object) -> list[str]:
     if isinstance(value, dict):
         levels = sorted(key for key, level in value.items() if level)
         value = value[levels[-1]] if levels else []
-        if isinstance(value, list):  # a record in several categories
+        if isinstance(value, list) and value:  # a record in several categories
             value = value[0]
     if isinstance(value, str):
         value = value.split(CATEGORY_SEPARATOR)

@@ -103,6 +103,8 @@ def test_record_that_is_no_product_is_refused_by_name(record: dict[str, Any], na
             ("Tools", "Drills"),
         ),
         ({"categories": None}, ()),
+        ({"categories": {}}, ()),
+        ({"hierarchicalCategories": {"lvl0": []}}, ()),
     ],
 )
 def test_categories_of_every_form_become_a_path(record: dict[str, Any], path: tuple[str, ...]) -> None:
