@@ -265,6 +265,27 @@ def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, sto
         assert visit.ids() == [hit.product.id for hit in found.hits]
 
 
+def test_price_is_chosen_by_slider(browser: Browser, address: str, store: SearchEngine) -> None:
+    with visiting(browser, address) as visit:
+        visit.page.goto("/?q=backpack")
+        visit.results("“backpack”")
+        lowest = visit.page.get_by_role("slider", name="Lowest price")
+        everything = visit.page.locator(".bars .within").count()
+        assert everything > 10
+        lowest.focus()
+        for _ in range(8):
+            lowest.press("ArrowRight")
+        visit.page.wait_for_url(re.compile(r"price="))
+        visit.results("“backpack”")
+        low, high = parse_qs(urlsplit(visit.page.url).query)["price"][0].split("-")
+        assert (lowest.get_attribute("aria-valuetext") or "").startswith(low)
+        assert high == ""
+        assert lowest.evaluate("each => document.activeElement === each"), "results came, the focus stays"
+        assert visit.page.locator(".bars .within").count() < everything
+        found = store.search("backpack", size=24, filters=f"price >= {low}", group="variants")
+        assert visit.ids() == [hit.product.id for hit in found.hits]
+
+
 def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=backpack")

@@ -1,25 +1,26 @@
 // Narrowing a search: categories, values with their counts, a range of prices; and what of it is chosen.
 
 import { isNarrowed, widened } from "./address.js";
+import { MOST_VALUES } from "./search-request.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
 
 const SHOWN = 8;
 const PATH = " > ";
-const MOST_KNOWN = 100;
-const MOST_FOUND = 50;
+const MOST_LISTED = 100;
+const BARS = 24;
 const opened = new Set();
 /** What is looked for among the values of each field. */
 const sought = new Map();
 
-/** The groups of filters. Of the store, `fields` are the fields, `isForeign` tells a category of another language, and
- * `more` gives the counts of more values of a field. `go` is called with the place that a choice leads to. */
+/** The groups of filters. Of the store, `fields` are the fields, `isForeign` tells a category of another language.
+ * `go` is called with the place that a choice leads to. */
 export function facetGroups(place, facets, store, go) {
   const made = [categories(place, facets.category, store.isForeign, go)];
   for (const field of store.fields) {
     if (field === "price") made.push(prices(place, facets.price, go));
     else if (field === "rating") made.push(ratings(place, facets.rating, go));
-    else made.push(values(place, field, facets[field], { go, more: store.more }));
+    else made.push(values(place, field, facets[field], go));
   }
   return made.filter(Boolean);
 }
@@ -69,9 +70,8 @@ function categories(place, facet, isForeign, go) {
     return el("li", {}, choice(name, null, `category ${path}`, to(path), ICONS.back));
   });
   const top = chosen.length ? [el("li", {}, choice(t("all categories"), null, "category", to(""), ICONS.back))] : [];
-  const down = next.map(({ value, count }) =>
-    el("li", {}, choice(value.slice(start.length), count, `category ${value}`, to(value))));
-  return group(t("category"), el("ul", { role: "list" }, top, up), long("category", down));
+  const down = ({ value, count }) => el("li", {}, choice(value.slice(start.length), count, `category ${value}`, to(value)));
+  return group(t("category"), el("ul", { role: "list" }, top, up), long("category", next, down));
 }
 
 function choice(name, count, key, onclick, path) {
@@ -95,7 +95,7 @@ function ratings(place, facet, go) {
   return group(fieldName("rating"), options);
 }
 
-function values(place, field, facet, { go, more }) {
+function values(place, field, facet, go) {
   const chosen = place.chosen[field] || [];
   const counts = (facet?.counts || []).map(({ value, count }) => ({ value: String(value), count }));
   const missing = chosen.filter((value) => !counts.some((each) => each.value === value));
@@ -110,24 +110,21 @@ function values(place, field, facet, { go, more }) {
     const text = el("span", { text: valueName(field, value) });
     return el("li", {}, el("label", { class: "choice" }, box, text, count === null ? null : el("small", { text: number(count) })));
   };
-  const parts = long(field, ordered.map(item));
-  return group(fieldName(field), all.length > SHOWN + 2 ? finder(field, ordered, parts, item, more) : parts);
+  const parts = long(field, ordered, item);
+  return group(fieldName(field), all.length > SHOWN + 2 ? finder(field, ordered, parts, item) : parts);
 }
 
 /** A field that finds among the values of a filter, with the list that it changes. */
-function finder(field, known, parts, item, more) {
+function finder(field, known, parts, item) {
   const holder = el("div", {}, parts);
   const label = t("find in", { name: fieldName(field) });
   const input = el("input", { type: "search", class: "find", "aria-label": label, placeholder: label, maxlength: 100, "data-key": `find ${field}` });
-  let every = known.length < MOST_KNOWN ? Promise.resolve(known) : null;
-  const find = async () => {
+  const find = () => {
     const text = input.value.trim().toLowerCase();
     sought.set(field, input.value);
     if (!text) return fill(holder, parts);
-    every ||= more(field).then((counts) => counts.map(({ value, count }) => ({ value: String(value), count }))).catch(() => known);
-    const found = (await every).filter(({ value }) => valueName(field, value).toLowerCase().includes(text));
-    if (input.value.trim().toLowerCase() !== text) return undefined;
-    return fill(holder, found.length ? el("ul", { role: "list" }, found.slice(0, MOST_FOUND).map(item)) : el("p", { class: "brand", text: t("find none") }));
+    const found = known.filter(({ value }) => valueName(field, value).toLowerCase().includes(text));
+    return fill(holder, found.length ? el("ul", { role: "list" }, found.slice(0, MOST_LISTED).map(item)) : el("p", { class: "brand", text: t("find none") }));
   };
   input.addEventListener("input", find);
   if (sought.get(field)) {
@@ -138,15 +135,16 @@ function finder(field, known, parts, item, more) {
 }
 
 /** A list that shows its first ones until all are asked for. */
-function long(name, items) {
-  const list = el("ul", { role: "list" }, items);
-  if (items.length <= SHOWN + 2 || opened.has(name)) return list;
-  items.slice(SHOWN).forEach((item) => (item.hidden = true));
-  const more = el("button", { type: "button", class: "quiet", text: t("more values", { count: items.length }) });
+function long(name, every, item) {
+  const all = every.slice(0, MOST_LISTED);
+  if (all.length <= SHOWN + 2 || opened.has(name)) return el("ul", { role: "list" }, all.map(item));
+  const list = el("ul", { role: "list" }, all.slice(0, SHOWN).map(item));
+  const text = all.length === every.length ? t("more values", { count: all.length }) : t("first values", { count: all.length });
+  const more = el("button", { type: "button", class: "quiet", text });
   more.addEventListener("click", () => {
     opened.add(name);
-    items.forEach((item) => (item.hidden = false));
-    items[SHOWN].querySelector("button, input").focus();
+    list.append(...all.slice(SHOWN).map(item));
+    list.children[SHOWN].querySelector("button, input").focus();
     more.remove();
   });
   return [list, more];
@@ -159,13 +157,65 @@ function prices(place, facet, go) {
   }));
   const low = input(0, "price from", facet.minimum === null ? "" : Math.floor(facet.minimum));
   const high = input(1, "price to", facet.maximum === null ? "" : Math.ceil(facet.maximum));
+  const fields = [low, high].map((label) => label.querySelector("input"));
   const submit = (event) => {
-    event.preventDefault();
-    const [from, to] = [low, high].map((label) => label.querySelector("input").valueAsNumber);
+    event?.preventDefault();
+    const [from, to] = fields.map((field) => field.valueAsNumber);
     go({ ...place, price: [from, to].map((value) => (value >= 0 ? value : null)), page: 1 });
   };
   const apply = el("button", { class: "small", text: t("price set"), "data-key": "price set" });
-  return group(t("price"), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
+  return group(t("price"), slider(place, facet, fields, submit), el("form", { class: "prices", onsubmit: submit }, low, high, apply));
+}
+
+/** Two sliders over bars that show how many hits there are at each price; nothing where all have one price. */
+function slider(place, facet, fields, submit) {
+  const edges = priceEdges(facet.minimum, facet.maximum);
+  if (!edges) return null;
+  const last = edges.length - 1;
+  const bars = barsOf(facet, edges);
+  const start = [
+    place.price[0] === null ? 0 : Math.max(0, edges.findLastIndex((edge) => edge <= place.price[0])),
+    place.price[1] === null ? last : edges.findIndex((edge) => edge >= place.price[1]),
+  ].map((at) => (at < 0 ? last : at));
+  const show = () => {
+    const [from, to] = thumbs.map((thumb) => thumb.valueAsNumber);
+    bars.forEach((bar, at) => bar.classList.toggle("within", at >= from && at < to));
+    thumbs.forEach((thumb) => thumb.setAttribute("aria-valuetext", money(edges[thumb.valueAsNumber], "")));
+  };
+  const move = (at) => {
+    const [from, to] = thumbs.map((thumb) => thumb.valueAsNumber);
+    // At least one bar stays between the two.
+    if (from >= to) thumbs[at].value = String(at ? from + 1 : to - 1);
+    const position = thumbs[at].valueAsNumber;
+    fields[at].value = position === (at ? last : 0) ? "" : String(edges[position]);
+    show();
+  };
+  const thumbs = ["price lowest", "price highest"].map((name, at) => el("input", {
+    type: "range", min: 0, max: last, step: 1, value: start[at], "aria-label": t(name), "data-key": name, oninput: () => move(at), onchange: () => submit(),
+  }));
+  show();
+  return el("div", { class: "slider" }, bars.length ? el("div", { class: "bars", "aria-hidden": "true" }, bars) : null, el("div", { class: "thumbs" }, thumbs));
+}
+
+/** The bounds of the bars, in equal steps or, where prices differ widely, in equal ratios; null for a single price. */
+function priceEdges(minimum, maximum) {
+  if (minimum === null || maximum <= minimum) return null;
+  const low = Math.floor(minimum);
+  const high = Math.ceil(maximum);
+  const base = Math.max(low, high / 1000);
+  const isWide = high / base > 20;
+  const at = (step) => (isWide ? base * (high / base) ** (step / BARS) : low + ((high - low) * step) / BARS);
+  const inner = Array.from({ length: BARS - 1 }, (_, step) => Number(at(step + 1).toPrecision(2)));
+  return [...new Set([low, ...inner.filter((edge) => edge > low && edge < high), high])];
+}
+
+/** A bar for each step; none where the price has more values than were counted. */
+function barsOf(facet, edges) {
+  if (facet.counts.length >= MOST_VALUES) return [];
+  const sums = edges.slice(1).map(() => 0);
+  for (const { value, count } of facet.counts) sums[Math.min(sums.length - 1, edges.findLastIndex((edge) => edge <= value))] += count;
+  const most = Math.max(1, ...sums);
+  return sums.map((sum) => el("i", { "--share": sum ? Math.max(0.06, sum / most) : 0 }));
 }
 
 function priceText([low, high]) {

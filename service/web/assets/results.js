@@ -1,7 +1,7 @@
 // The results view: filters, notices, hits and pages. It changes in place, so nothing jumps while one types.
 
 import { SIZES, addressOf, isNarrowed, widened } from "./address.js";
-import { cachedResults, countValues, search, searchSiblings } from "./search-request.js";
+import { cachedResults, search, searchSiblings } from "./search-request.js";
 import { grid, skeletons } from "./cards.js";
 import { ICONS, el, fill, icon, webUrl } from "./dom.js";
 import { noteClick, noteReached, noteShown } from "./events.js";
@@ -53,8 +53,7 @@ export function resultsView(shop) {
     summary.lastChild.textContent = chosenCount(place) ? t("filters chosen", { count: chosenCount(place) }) : t("filters");
     done.textContent = t("show results", { count: answer.total });
     withFocus(element, () => {
-      const more = (field) => countValues(place, field);
-      fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign, more }, shop.go));
+      fill(groups, facetGroups(place, facets, { fields: shop.facts.facets, isForeign: shop.isForeign }, shop.go));
       fill(chosen, chips(place, shop.go));
     });
     fill(notices, noticesOf(place, answer, shop));

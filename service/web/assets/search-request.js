@@ -5,7 +5,8 @@ import { api } from "./api.js";
 import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
 
-const MOST_VALUES = 1000;
+/** Values of a facet: enough to draw how prices are spread, and to find among brands. */
+export const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
 const cache = new Map();
 
@@ -24,6 +25,7 @@ export async function search(place, address, facts, { signal, isTyping }) {
     all_types: place.allTypes,
     filters: filtersOf(place),
     facets: ["category", ...facts.facets],
+    facet_values: MOST_VALUES,
     history: history(),
     ...who,
   };
@@ -43,13 +45,8 @@ export async function search(place, address, facts, { signal, isTyping }) {
 /** A search that counts the values of a field among the hits without the filter of that field. */
 function counting(place, field, isTyping = false) {
   const { q, sort, allTypes } = place;
-  return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, filters: filtersOf(place, field), facets: [field] };
-}
-
-/** The counts of a field's values, more of them than a search has. */
-export async function countValues(place, field) {
-  const { results } = await api.searches([{ ...counting(place, field), facet_values: MOST_VALUES }]);
-  return results[0].facets[field]?.counts || [];
+  const counted = { filters: filtersOf(place, field), facets: [field], facet_values: MOST_VALUES };
+  return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, ...counted };
 }
 
 /** The answer with the other products of a hit's group, in the order of the place. */
