@@ -65,7 +65,7 @@ class StoredGroups:
         """The other rows in the group of a row, ascending; raises StoreDamagedError as `variants` does."""
         if row >= self._count:
             return NO_ROWS
-        found = np.flatnonzero(self._variants == self._variants[row])
+        found: Rows = np.flatnonzero(self._variants == self._variants[row])
         return found[found != row]
 
     def values(self, name: str) -> FieldValues:
