@@ -244,7 +244,7 @@ def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_pa
         asking = [threading.Thread(target=ask, args=(running,)) for _ in range(8)]
         for each in asking:
             each.start()
-        assert within(10, lambda: _in_progress(running) >= 6)
+        assert within(10, lambda: _in_progress(running) >= 4)  # of one client's batches, so many at once
         assert running.end() == 0
         for each in asking:
             each.join()
