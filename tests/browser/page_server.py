@@ -1,30 +1,30 @@
-"""Serves a page of this folder and the files of npm packages, at another origin than the search service."""
+"""Serves the pages of this folder and of others, npm packages among them, at another origin than the service."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 _HERE = Path(__file__).parent
-_NPM = "/npm/"
 
 
 class _Files(SimpleHTTPRequestHandler):
-    def __init__(self, *args: object, packages: Path, **more: object) -> None:
-        self._packages = packages
+    def __init__(self, *args: object, folders: Mapping[str, Path], **more: object) -> None:
+        self._folders = folders
         super().__init__(*args, directory=str(_HERE), **more)  # type: ignore[arg-type]
 
     def translate_path(self, path: str) -> str:
-        """Of the packages what is asked for below /npm/."""
-        if not path.startswith(_NPM):
+        """The file of the folder that the path begins with, or of this one."""
+        _, first, *rest = path.split("/", 2)
+        if first not in self._folders or not rest:
             return super().translate_path(path)
-        self.directory, before = str(self._packages), self.directory
+        self.directory, before = str(self._folders[first]), self.directory
         try:
-            return super().translate_path(path.removeprefix(_NPM.rstrip("/")))
+            return super().translate_path(f"/{rest[0]}")
         finally:
             self.directory = before
 
@@ -33,9 +33,9 @@ class _Files(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def page_server(packages: Path) -> Iterator[str]:
-    """The address of the folder."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, packages=packages))
+def page_server(**folders: Path) -> Iterator[str]:
+    """The address of this folder, with others below their names."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Files, folders=folders))
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

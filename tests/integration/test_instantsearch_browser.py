@@ -14,9 +14,9 @@ from playwright.sync_api import Browser, Page, expect
 from retrieval.records import EventKind, Product
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
-from service.settings import Settings
+from service.settings import ServiceSettings, Settings
 from tests.browser import PackagesUnavailableError
-from tests.browser.packages import node_modules
+from tests.browser.packages import bundle, node_modules
 from tests.browser.page_server import page_server
 from tests.browsers import opened_browser, served
 from tests.machine import within
@@ -25,6 +25,7 @@ from tests.services import made, recorded_events
 
 HOSTILE = "<img src=x onerror='window.hacked=1'> __ais-highlight__ <b>Ladder</b> \"quoted\" & done"
 CLIENTS = ("v5", "v4")
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,13 @@ def shop(demo_index: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
         skip_for(missing)
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shop") / "store"))
     key = made(KeyFile(root / KEYS_FILE), Scope.SEARCH, Scope.EVENTS)
+    react = tmp_path_factory.mktemp("react")
+    shutil.copy(EXAMPLES / "react/index.html", react)
+    bundle(packages, EXAMPLES / "react/shop.jsx", react / "shop.js")
     with (
         SearchEngine.open(root, settings=Settings(backend="embedded")) as engine,
-        served(engine) as address,
-        page_server(packages) as page,
+        served(engine, ServiceSettings(cors_origins="*")) as address,
+        page_server(npm=packages, html=EXAMPLES / "html", react=react) as page,
         opened_browser() as browser,
     ):
         engine.upsert([Product("hostile", HOSTILE, price=1.0, attributes={"url": '/"onclick="window.hacked=1'})])
@@ -232,3 +236,50 @@ def recorded(shop: Shop, product: str) -> dict[EventKind, dict[str, object]]:
 
     within(10, are_there)
     return found
+
+
+def example(shop: Shop, name: str, **parameters: str) -> Page:
+    page = shop.browser.new_page()
+    page.set_default_timeout(30_000)
+    parameters |= {"service": f"http://{shop.address}", "key": shop.key}
+    page.goto(f"{shop.page}/{name}/index.html?{urlencode(parameters)}")
+    return page
+
+
+def test_the_example_on_react_searches_refines_and_sorts(shop: Shop) -> None:
+    page = example(shop, "react")
+    page.get_by_placeholder("Search products").fill("garden")
+    first = shop.engine.search("garden", size=12).hits[0].product.id
+    expect(page.locator("article").first).to_have_attribute("data-id", first, timeout=30_000)
+    brand = page.locator(".ais-RefinementList-item").first
+    announced = brand.locator(".ais-RefinementList-count").inner_text()
+    named = brand.locator(".ais-RefinementList-labelText").inner_text()
+    brand.locator("input").check()
+    expect(page.locator(".ais-Stats-text")).to_contain_text(f"{announced} results", timeout=30_000)
+    page.locator(".ais-SortBy select").select_option("products_price_asc")
+    cheapest = shop.engine.search("garden", size=1, sort="price", filters=f'brand = "{named}"').hits[0].product.id
+    expect(page.locator("article").first).to_have_attribute("data-id", cheapest, timeout=30_000)
+    before = len(recorded_clicks(shop))
+    page.locator("article button").first.click()
+    assert within(30, lambda: len(recorded_clicks(shop)) > before)
+
+
+def test_the_example_on_plain_html_searches_refines_pages_and_records(shop: Shop) -> None:
+    page = example(shop, "html", session="example-visit")
+    page.get_by_label("Search products").fill("gard")
+    found = shop.engine.search("gard", size=12, prefix=True, facets=["brand"])
+    expect(page.locator("#total")).to_have_text(f"{found.total} products", timeout=30_000)
+    assert page.locator("#hits li").first.get_attribute("data-id") == found.hits[0].product.id
+    page.locator("#next").click()
+    second = shop.engine.search("gard", size=12, page=2, prefix=True).hits[0].product.id
+    expect(page.locator("#hits li").first).to_have_attribute("data-id", second, timeout=30_000)
+    page.locator("#brands input").first.check()
+    count = found.facets["brand"].counts[0].count
+    expect(page.locator("#total")).to_have_text(f"{count} products", timeout=30_000)
+    before = len(recorded_clicks(shop))
+    page.locator("#hits button").first.click()
+    assert within(30, lambda: len(recorded_clicks(shop)) > before)
+
+
+def recorded_clicks(shop: Shop) -> list[str]:
+    return [each["product_id"] for each in recorded_events(shop.engine.root) if each["kind"] == EventKind.CLICK]

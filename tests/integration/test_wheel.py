@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.services import service
+from tests.services import serving
 
 ROOT = Path(__file__).parents[2]
 UV = Path(sys.prefix, "bin", "uv")
@@ -84,6 +84,6 @@ def test_it_makes_a_store_searches_and_serves_it_also_without_torch(installation
     assert refused.returncode == 1
     assert "error: this needs torch, which is not installed" in refused.stderr
     program = [str(installation.program)]
-    with service(installation.folder / "store", installation.folder / "log", program=program) as running:
+    with serving(program, installation.folder / "log", str(installation.folder / "store")) as running:
         assert running.get("/v1/search?q=cordless+drill").json()["hits"]
         assert all(running.get(path).status_code == 200 for path in ("/", "/admin", "/assets/store.css"))
