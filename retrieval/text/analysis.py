@@ -300,15 +300,20 @@ class Analyzer:
     with.
     """
 
-    __slots__ = ("_expansions", "_longest", "analyze", "identity", "synonyms")
-
     def __init__(self, synonyms: Synonyms | None = None) -> None:
         self.synonyms = synonyms = synonyms or Synonyms()
         self.identity = f"{RULES}+{synonyms.fingerprint}"
-        self._expansions = _expansions(synonyms)
-        self._longest = max(map(len, self._expansions), default=0)
         self.analyze: Callable[[str], AnalyzedText] = lru_cache(maxsize=256)(partial(AnalyzedText, self))
         """The analysis of a query, shared by all parts of a search."""
+
+    @cached_property
+    def _expansions(self) -> _Expansions:
+        # Made for the first query: Chinese synonyms load the dictionary, which a change of a price does without.
+        return _expansions(self.synonyms)
+
+    @cached_property
+    def _longest(self) -> int:
+        return max(map(len, self._expansions), default=0)
 
     def __reduce__(self) -> tuple[type[Analyzer], tuple[Synonyms]]:
         return Analyzer, (self.synonyms,)  # not its cache; workers of a rebuild get one

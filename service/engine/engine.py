@@ -89,6 +89,8 @@ class SearchEngine:
         self._coviews = follow_coviews(store.root)
         self._settings = settings
         self._has_models = models
+        if models:
+            snapshot.analyzer.groups("a")  # loads what the first query would wait for
         self._suggester = Suggester(store.root, self._popularity)
         self._rules = ServedRules(store.root)
         self._relevance = ServedRelevance(store.root)

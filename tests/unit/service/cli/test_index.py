@@ -334,7 +334,7 @@ def test_patch_changes_the_named_fields(index: Path) -> None:
 def test_patch_of_a_price_loads_no_encoder_and_no_table_library(index: Path) -> None:
     program = (
         "import sys\nfrom service.cli.main import app\ntry: app(sys.argv[1:])\nexcept SystemExit: pass\n"
-        "print([name for name in ('onnxruntime', 'tokenizers', 'torch', 'polars', 'scipy') if name in sys.modules])"
+        "print([name for name in ('onnxruntime', 'tokenizers', 'rjieba', 'polars', 'scipy') if name in sys.modules])"
     )
     run(
         "index", "patch", index, "d000001", "title=Bamboo cutting board"
