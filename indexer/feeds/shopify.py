@@ -127,7 +127,8 @@ def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]
     if not product.get("handle"):
         raise RowError("no id", "a product of Shopify needs its handle; send all fields")
     category = product.get("category")
-    pictures = {each.get("id"): each.get("src") for each in product.get("images") or []}
+    images = product.get("images") or []
+    pictures = {str(each["id"]): each.get("src") for each in images if "id" in each}
     own: dict[str, object] = {
         "Handle": product["handle"],
         "Shopify ID": str(product.get("id") or ""),
@@ -146,10 +147,10 @@ def rows_of_shopify_object(product: Mapping[str, Any]) -> list[dict[str, object]
     }
     own |= {f"Option{place} Name": each.get("name") for place, each in enumerate(product.get("options") or [], 1)}
     rows = [_variant_cells(each, pictures) for each in product.get("variants") or [{}]]
-    return [own | rows[0], *rows[1:], *({"Image Src": each} for each in pictures.values())]
+    return [own | rows[0], *rows[1:], *({"Image Src": each.get("src")} for each in images)]
 
 
-def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[object, object]) -> dict[str, object]:
+def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[str, object]) -> dict[str, object]:
     cells = {
         "Variant SKU": variant.get("sku"),
         "Variant Barcode": variant.get("barcode"),
@@ -157,7 +158,7 @@ def _variant_cells(variant: Mapping[str, Any], pictures: Mapping[object, object]
         "Variant Compare At Price": variant.get("compare_at_price"),
         "Variant Inventory Qty": variant.get("inventory_quantity"),
         "Variant Inventory Policy": variant.get("inventory_policy"),
-        "Variant Image": pictures.get(variant.get("image_id")),
+        "Variant Image": pictures.get(str(variant.get("image_id"))),
         **{f"Option{place} Value": variant.get(f"option{place}") for place in (1, 2, 3)},
     }
     filled = {name: str(value) for name, value in cells.items() if value is not None}

@@ -42,6 +42,8 @@ _WOOCOMMERCE = ("product.created", "product.updated", "product.restored", "produ
 
 _LISTS = ("options", "variants", "images", "categories", "brands", "attributes")
 _EVERYTHING = Permit("", frozenset())
+_SHOWN_SECONDS = 4.0
+"""Shopify waits five seconds for an answer."""
 
 _BODY = {"content": {"application/json": {"schema": {"type": "object", "required": ["id"]}}}, "required": True}
 
@@ -77,6 +79,8 @@ def shopify(context: Contextual, body: ShopifyBody, x_shopify_topic: Topic = "")
     """Takes over a product that was created, updated or deleted; older than the present one, it has no effect."""
     _check_topic("X-Shopify-Topic", x_shopify_topic, _SHOPIFY)
     sent = _decode(body)
+    # Products are found by the number of Shopify, which is a field only once searches show a product that has one.
+    context.engine.wait_for(context.engine.last_sequence, _SHOWN_SECONDS)
     if x_shopify_topic == "products/delete":
         return _edit(context, lambda current: _deletes(current, sent["id"]))
     rows = rows_of_shopify_object(sent)

@@ -103,16 +103,23 @@ def signature(body: bytes, secret: str = SECRET) -> str:
     return base64.b64encode(hmac.digest(secret.encode(), body, hashlib.sha256)).decode()
 
 
+def shown(receiver: TestClient, answer: Response) -> Response:
+    """An answer, once searches show its changes."""
+    if answer.is_success:
+        assert receiver.app.state.context.engine.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
+    return answer
+
+
 def shopify(receiver: TestClient, topic: str, sent: object) -> Response:
     body = json.dumps(sent).encode()
     headers = {"X-Shopify-Topic": topic, "X-Shopify-Hmac-Sha256": signature(body)}
-    return receiver.post("/v1/webhooks/shopify", content=body, headers=headers)
+    return shown(receiver, receiver.post("/v1/webhooks/shopify", content=body, headers=headers))
 
 
 def woocommerce(receiver: TestClient, topic: str, sent: object) -> Response:
     body = json.dumps(sent).encode()
     headers = {"X-WC-Webhook-Topic": topic, "X-WC-Webhook-Signature": signature(body)}
-    return receiver.post("/v1/webhooks/woocommerce", content=body, headers=headers)
+    return shown(receiver, receiver.post("/v1/webhooks/woocommerce", content=body, headers=headers))
 
 
 def product(receiver: TestClient, product_id: str) -> dict[str, Any]:
@@ -122,6 +129,18 @@ def product(receiver: TestClient, product_id: str) -> dict[str, Any]:
 
 def is_there(receiver: TestClient, product_id: str) -> bool:
     return receiver.get(f"/v1/products/{product_id}").status_code == 200
+
+
+def test_a_product_is_deleted_that_searches_do_not_show_yet(
+    receiver: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It must be the first: no product has a number of Shopify yet, so none could be found by one."""
+    monkeypatch.setattr("service.http.context._SHOWN_SECONDS", 0)
+    body = json.dumps({**SHIRT, "id": 1, "handle": "brief"}).encode()
+    headers = {"X-Shopify-Topic": "products/create", "X-Shopify-Hmac-Sha256": signature(body)}
+    assert receiver.post("/v1/webhooks/shopify", content=body, headers=headers).json()["products"] == 1
+    assert shopify(receiver, "products/delete", {"id": 1}).json()["products"] == 1
+    assert not is_there(receiver, "brief")
 
 
 def test_shopify_creates_updates_and_deletes_a_product(receiver: TestClient) -> None:
@@ -227,6 +246,7 @@ def test_the_ping_of_woocommerce_is_answered(receiver: TestClient) -> None:
         ({**SHIRT, "title": ""}, "no title"),
         ({**SHIRT, "variants": ["Small"]}, "variants is a list of objects"),
         ({**SHIRT, "variants": [{"price": "cheap"}]}, "price"),
+        ({**SHIRT, "title": {}, "images": [{"id": []}], "variants": [{"image_id": {}}]}, "no title"),
     ],
 )
 def test_an_unusable_body_is_named(receiver: TestClient, sent: object, message: str) -> None:
