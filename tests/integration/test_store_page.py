@@ -331,6 +331,21 @@ def test_page_in_one_language_shows_its_categories(browser: Browser, address: st
             assert [name for name in names if re.search(hidden, name) and "<i>" not in name] == []
 
 
+def test_start_needs_no_filter_by_language(browser: Browser, address: str) -> None:
+    def refuse(route: Route) -> None:
+        if "NOT language" in (route.request.post_data or ""):
+            route.fulfill(status=400, json={"error": {"code": "bad_filter", "message": "there is no field language"}})
+        else:
+            route.continue_()
+
+    with visiting(browser, address) as visit:
+        visit.page.route("**/v1/multi-search", refuse)
+        visit.page.goto("/")
+        visit.page.locator(".tile").first.wait_for()
+        assert visit.page.get_by_role("alert").count() == 0
+        visit.faults = [each for each in visit.faults if "400" not in each]
+
+
 def test_recent_and_popular_searches_are_suggested_before_typing(browser: Browser, address: str) -> None:
     popular = {"queries": [{"text": "yoga mat", "source": "popular", "spans": []}]}
     nothing = {"categories": [], "brands": [], "products": [], "corrected": "", "degraded": []}

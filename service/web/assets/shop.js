@@ -70,8 +70,10 @@ function whatThereIs() {
 async function firstProducts() {
   const whole = { q: "", size: 12, facets: ["category"] };
   const foreign = otherLanguages().map((each) => `NOT language = "${each}"`).join(" AND ");
-  const [all, own] = (await api.searches([whole, { ...whole, filters: foreign }])).results;
-  const shown = own.total ? own : all;
+  // A key may see no language to filter by.
+  const both = api.searches([whole, { ...whole, filters: foreign }]).catch(() => api.searches([whole]));
+  const [all, own] = (await both).results;
+  const shown = own?.total ? own : all;
   roots = new Set((shown.facets.category?.counts || []).map(({ value }) => value.split(" > ")[0]));
   return { ...shown, total: all.total };
 }
