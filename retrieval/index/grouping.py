@@ -65,8 +65,9 @@ class StoredGroups:
         """The other rows in the group of a row, ascending; raises StoreDamagedError as `variants` does."""
         if row >= self._count:
             return NO_ROWS
-        found: Rows = np.flatnonzero(self._variants == self._variants[row])
-        return found[found != row]
+        found = np.flatnonzero(self._variants == self._variants[row])
+        others: Rows = found[found != row]
+        return others
 
     def values(self, name: str) -> FieldValues:
         """The values of a field."""
