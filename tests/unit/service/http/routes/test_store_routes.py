@@ -92,6 +92,8 @@ def test_secrets_are_masked(calling: TestClient, tmp_path: Path) -> None:
         "elasticsearch.password",
         "elasticsearch.api_key",
         "service.page_key",
+        "service.shopify_secret",
+        "service.woocommerce_secret",
     }
     password, api_key = found["elasticsearch"]["password"], found["elasticsearch"]["api_key"]
     assert (password["value"], password["default"], password["source"]) == (None, None, "environment")
