@@ -77,8 +77,12 @@ def clustered(request: pytest.FixtureRequest, *, reopens: bool) -> Backend:
 
 BACKENDS = [
     pytest.param(partial(make, reopens=reopens), id=f"{make.__name__}{' reopened' * reopens}", marks=marks)
-    for make, marks in ((sqlite, ()), (clustered, pytest.mark.elasticsearch))
-    for reopens in (False, True)
+    for make, reopens, marks in (
+        (sqlite, False, ()),
+        (sqlite, True, ()),
+        (clustered, False, pytest.mark.elasticsearch),
+        (clustered, True, (pytest.mark.elasticsearch, pytest.mark.slow)),
+    )
 ]
 
 

@@ -183,7 +183,7 @@ def asked(**strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]
     def decorated(test: Callable[..., None]) -> Callable[..., None]:
         # Not wrapped: pytest is not to look for what hypothesis gives.
         def run(self: object, backend: Backend) -> None:
-            most = settings().max_examples // (10 if isinstance(backend, partial) else 1)
+            most = settings().max_examples // (10 if isinstance(backend, partial) else 1 if backend is tantivy else 2)
 
             @settings(max_examples=most)
             @given(**strategies)

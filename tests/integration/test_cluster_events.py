@@ -178,7 +178,14 @@ def _content(path: Path) -> bytes:
 class TestInterruption:
     EVENTS = tuple(event(n, time=at(n % 2), kind="query" if n % 3 else "click") for n in range(2_500))
 
-    @pytest.mark.parametrize(("write", "is_heard"), [(1, False), (2, False), (2, True), (3, True), (6, True)])
+    @pytest.mark.parametrize(
+        ("write", "is_heard"),
+        [
+            (1, False),
+            *(pytest.param(*each, marks=pytest.mark.slow) for each in ((2, False), (2, True), (3, True))),
+            (6, True),
+        ],
+    )
     def test_resent_events_are_stored_once_after_interruption(
         self, write: int, is_heard: bool, elasticsearch: Server, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -261,6 +268,7 @@ class TestRights:
         password = secured_elasticsearch.passwords["reader"]
         return Alias(dataclasses.replace(secured.settings, username="reader", password=password))
 
+    @pytest.mark.slow
     def test_read_only_user_cannot_create_write_or_delete(self, secured: Alias, reader: Alias) -> None:
         refused = r"user \[reader\].*; grant this user the privilege"
         with closing(reader.open()) as reading, closing(secured.open()) as store:

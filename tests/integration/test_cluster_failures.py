@@ -187,6 +187,7 @@ class TestUnavailable:
 class TestSlow:
     DEADLINE = 2.0
 
+    @pytest.mark.slow
     def test_search_waits_for_the_deadline_until_the_circuit_opens(self, served: Served) -> None:
         with served.opened(deadline=self.DEADLINE) as engine:
             assert eventually(lambda: is_whole(engine))
@@ -416,6 +417,7 @@ def test_engine_opens_without_cluster_and_recovers(served: Served, live: SearchE
         assert eventually(lambda: is_whole(engine))
 
 
+@pytest.mark.slow
 def test_concurrent_pages_are_whole_or_marked_degraded(served: Served, engine: SearchEngine) -> None:
     expected = {(): ids(engine.search(TEXT, stage="merged")), ("bm25",): vector_order(engine)}
     with served.opened(deadline=0.5) as live:

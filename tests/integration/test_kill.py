@@ -121,7 +121,7 @@ def _start(forks: ForkServerContext, *arguments: object) -> ForkServerProcess:
     return process
 
 
-@pytest.mark.parametrize("stride", [17, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("stride", [40, pytest.param(1, marks=pytest.mark.slow)])
 def test_run_after_a_kill_leaves_no_leftovers(
     forks: ForkServerContext, tmp_path: Path, cache: Path, stride: int
 ) -> None:

@@ -68,8 +68,8 @@ def engines(
 @pytest.mark.parametrize(
     ("server", "shards", "vectors"),
     [
-        ("elasticsearch", 1, "faiss"),
         ("elasticsearch", 3, "elasticsearch"),
+        pytest.param("elasticsearch", 1, "faiss", marks=pytest.mark.slow),
         pytest.param("elasticsearch_9", 2, "faiss", marks=pytest.mark.slow),
         pytest.param("elasticsearch_9", 1, "elasticsearch", marks=pytest.mark.slow),
     ],

@@ -518,7 +518,10 @@ def test_every_type_of_the_demo_store_has_a_drawing(browser: Browser, address: s
 VIEWS = ("/", "/?q=drill&brand=Kessholt", "/?q=zzqqxx&price=1-2", "/?product={id}", "/?product=nosuch", "/?show=basket")
 
 
-@pytest.mark.parametrize(("language", "theme", "width"), [("en-US", "light", 1_440), ("zh-CN", "dark", 320)])
+@pytest.mark.parametrize(
+    ("language", "theme", "width"),
+    [("zh-CN", "dark", 320), pytest.param("en-US", "light", 1_440, marks=pytest.mark.slow)],
+)
 def test_every_view_is_accessible_and_fits(
     browser: Browser, address: str, store: SearchEngine, language: str, theme: str, width: int
 ) -> None:

@@ -107,6 +107,7 @@ def test_acts_on_removed_products_are_ignored_and_views_merged() -> None:
     assert "1 on products that no longer exist" in str(made)
 
 
+@pytest.mark.slow
 def test_unusable_serving_tower_does_not_block_promotion(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = train_users(root, SETTINGS, replace(OPTIONS, epochs=1), NullProgress()).tower
     registry = user_tower_store(root)

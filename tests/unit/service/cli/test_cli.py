@@ -168,6 +168,7 @@ class TestOneJsonDocument:
         assert written == ["run.bm25.txt", "run.dense.txt", "run.merged.txt"]
         assert (tmp_path / "run.merged.txt").read_text().startswith("1 Q0 1 1 100 shelfwise-merged\n")
 
+    @pytest.mark.slow
     def test_bench_latency_prints_one_json_document(self, run: Run, built: Built) -> None:
         result = run("bench", "latency", built.index, "--count", "100", "--threads", "2", "--json").document()
         assert (result["products"], result["searches"], result["threads"]) == (4, 100, 2)
