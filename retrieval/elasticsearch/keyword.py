@@ -127,8 +127,12 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
     numbers: dict[str, list[str]] = {}
     for place, number in line.numbers:
         numbers.setdefault(f"n{place}", []).append(sortable(number))
-    made: dict[str, object] = {"row": row, "text": line.repeated, "tagged": line.tagged}
-    made["identifiers"] = line.identifiers
+    made: dict[str, object] = {
+        "row": row,
+        "text": line.repeated,
+        "tagged": line.tagged,
+        "identifiers": line.identifiers,
+    }
     if line.texts:
         made["filter"] = msgspec.Raw(line.texts.encode())
     if line.shown:

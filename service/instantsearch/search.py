@@ -135,23 +135,13 @@ class SearchBatch:
             return _result(payload, index, search, Page((), len(hits), 1, len(hits)), hits, _NO_FACETS, started)
         facets = RequestedFacets.of(search.facets, search.most_values, self._attributes)
         window = hit_window(search)
-        wanted = _request(
-            search.query,
+        wanted = self._request(
+            search,
+            facets,
             size=window.size,
             page=window.page,
-            filters=self._filter_expression(search),
-            visible=self._hooks.narrow(""),
-            facets=facets.fields,
-            search_fields=self._searched_fields(search),
             sort=parse_sort(index, self._fields),
-            facet_values=facets.values,
             optional_filters=self._filters.optional(search.optional),
-            group=self._group(search),
-            prefix=search.is_prefix,
-            advanced_syntax=search.has_operators,
-            correct=search.may_correct,
-            rules=search.has_rules,
-            contexts=search.contexts,
         )
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
@@ -176,22 +166,7 @@ class SearchBatch:
         most = integer(payload, "maxFacetHits", 10, 1, MOST_FACET_HITS)
         search = parse_search({**self._hooks.defaults, **payload})
         facets = RequestedFacets.of((facet,), MAX_FACET_VALUES, self._attributes)
-        filters = self._filter_expression(search)
-        wanted = _request(
-            search.query,
-            size=0,
-            filters=filters,
-            visible=self._hooks.narrow(""),
-            facets=facets.fields,
-            search_fields=self._searched_fields(search),
-            facet_values=MAX_FACET_VALUES,
-            group=self._group(search),
-            prefix=search.is_prefix,
-            advanced_syntax=search.has_operators,
-            correct=search.may_correct,
-            rules=search.has_rules,
-            contexts=search.contexts,
-        )
+        wanted = self._request(search, facets, size=0)
         found = facets.hits(self._page(wanted).facets, typed, most, search.view.marks)
         return FacetResult(found, elapsed_ms(started))
 
@@ -237,6 +212,28 @@ class SearchBatch:
         except UnknownProductError:
             return None
         return select_attributes(product_record(self._hooks.show(product)), wanted)
+
+    def _request(
+        self, search: ProtocolSearch, counted: RequestedFacets, **options: Unpack[SearchOptions]
+    ) -> SearchRequest:
+        """A request in the merged order where only counts are wanted or the order names a field."""
+        is_ranked = options.get("size") and not options.get("sort")
+        shared: SearchOptions = {
+            "filters": self._filter_expression(search),
+            "visible": self._hooks.narrow(""),
+            "facets": counted.fields,
+            "facet_values": counted.values,
+            "search_fields": self._searched_fields(search),
+            "group": self._group(search),
+            "prefix": search.is_prefix,
+            "advanced_syntax": search.has_operators,
+            "correct": search.may_correct,
+            "rules": search.has_rules,
+            "contexts": search.contexts,
+            "stage": "ranked" if is_ranked else "merged",
+        }
+        shared.update(options)
+        return SearchRequest(search.query, **shared)
 
     def _group(self, search: ProtocolSearch) -> str:
         """The groups of which one hit each is wanted; none by an attribute that no product has."""
@@ -341,13 +338,6 @@ def _encode_parameters(payload: JsonObject) -> str:
     """The parameters with an effect as URL-encoded text."""
     sent = {name: value for name, value in payload.items() if name in COUNTING}
     return urlencode({name: value if isinstance(value, str) else json.dumps(value) for name, value in sent.items()})
-
-
-def _request(text: str, **options: Unpack[SearchOptions]) -> SearchRequest:
-    """A request in the merged order where only counts are wanted or the order names a field."""
-    is_ranked = options.get("size") and not options.get("sort")
-    options["stage"] = "ranked" if is_ranked else "merged"
-    return SearchRequest(text, **options)
 
 
 def hit_window(search: ProtocolSearch) -> HitWindow:
