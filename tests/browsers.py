@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 PIXEL = base64.b64decode("R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw==")
 """What every address of pictures.example shows."""
+WAIT_MS = 30_000
+"""Milliseconds that a page may take for one step on a busy machine."""
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 _FLAGS = (
     "--no-sandbox",
@@ -40,8 +42,9 @@ _FLAGS = (
 def opened_browser() -> Iterator[Browser]:
     """A browser with a profile of its own; where there is none the test is skipped, and the summary says so."""
     program = program_or_skip("chromium", "chromium")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=WAIT_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=list(_FLAGS))
         try:
@@ -98,7 +101,7 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
     """A visitor who has agreed, declined, or (None) was not asked yet; a fault on the page fails the test."""
     wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, **options}
     context = browser.new_context(base_url=address, **wanted)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(WAIT_MS)
     context.route("https://pictures.example/**", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
     if consent is not None:
         context.add_init_script(f"localStorage.setItem('shelfwise.consent', '\"{'yes' if consent else 'no'}\"')")

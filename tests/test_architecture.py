@@ -21,7 +21,7 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 23, "lines": 7_700, "lines of code": 6_150, "lines of tests": 5_500}
+_ADDED = {"modules": 43, "lines": 16_000, "lines of code": 12_500, "lines of tests": 10_500}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); the write side of the InstantSearch protocol (docs/instantsearch.md) and narrowed keys

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from playwright.sync_api import expect
 
 from service.engine.engine import SearchEngine
 from service.experiments import Experiment, ExperimentStore, Mode, Unit, Variant, VariantOptions
@@ -96,8 +97,6 @@ def test_cancelled_stop_leaves_the_experiment_running(browser: Browser, address:
 
 
 def refused(visit: Visit, field: Locator, message: str) -> None:
-    from playwright.sync_api import expect
-
     visit.page.get_by_role("button", name="Save").click()
     expect(visit.page.get_by_role("alert")).to_contain_text(message)
     expect(field).to_have_attribute("aria-invalid", "true")
@@ -131,8 +130,6 @@ def test_errors_are_shown_next_to_their_field(browser: Browser, address: str, ro
 
 
 def test_experiment_is_edited_as_json(browser: Browser, address: str) -> None:
-    from playwright.sync_api import expect
-
     with visiting(browser, address) as visit:
         visit.page.goto("/admin#experiments")
         visit.page.get_by_role("button", name="New experiment").click()
@@ -178,7 +175,7 @@ def test_report_shows_result_in_words_and_figures(
         page.get_by_role("button", name="Report on draft").click()
         wins = report.get_by_role("region", name="Wins").get_by_role("row").filter(has_text="merged over now")
         assert "100.0%" in wins.inner_text()
-        assert page.title() == "Experiments · Shelfwise admin"
+        expect(page).to_have_title("Experiments · Shelfwise admin")
         page.get_by_role("button", name="Edit later").click()
         shown = page.get_by_label("From", exact=True)
         assert shown.evaluate("input => new Date(input.value).toISOString()") == "2100-01-01T00:00:00.000Z"

@@ -18,7 +18,7 @@ from service.settings import ServiceSettings, Settings
 from tests.browser import PackagesUnavailableError
 from tests.browser.packages import bundle, node_modules
 from tests.browser.page_server import page_server
-from tests.browsers import opened_browser, served
+from tests.browsers import WAIT_MS, opened_browser, served
 from tests.machine import within
 from tests.servers.skips import skip_for
 from tests.services import made, recorded_events
@@ -42,7 +42,7 @@ class Shop:
         parameters = {"client": client, "host": self.address, "key": self.key, "product": product}
         shown.goto(f"{self.page}/shop.html?{urlencode(parameters)}")
         expect(shown.locator("#hits article").first).to_be_visible(timeout=60_000)
-        shown.set_default_timeout(10_000)
+        shown.set_default_timeout(WAIT_MS)
         return shown
 
 
@@ -240,7 +240,7 @@ def recorded(shop: Shop, product: str) -> dict[EventKind, dict[str, object]]:
 
 def example(shop: Shop, name: str, **parameters: str) -> Page:
     page = shop.browser.new_page()
-    page.set_default_timeout(30_000)
+    page.set_default_timeout(WAIT_MS)
     parameters |= {"service": f"http://{shop.address}", "key": shop.key}
     page.goto(f"{shop.page}/{name}/index.html?{urlencode(parameters)}")
     return page

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from playwright.sync_api import expect
 
 from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
@@ -141,7 +142,7 @@ def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: S
         visit.page.goto("/")
         visit.page.get_by_role("heading", name="{count} <b>lamps</b>").wait_for()
         assert visit.page.locator(".home-link").inner_text() == name
-        assert visit.page.title() == name
+        expect(visit.page).to_have_title(name)
         assert visit.page.get_by_role("button", name="中文").count() == 0
         visit.page.goto("/?q=lamp")
         visit.results("“lamp”")
@@ -157,7 +158,7 @@ def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> N
     with visiting(browser, address) as visit:
         visit.page.goto("/")
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
-        assert visit.page.title() == "Store"
+        expect(visit.page).to_have_title("Store")
         assert "invented" not in visit.page.locator("body").inner_text()
 
 
