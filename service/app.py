@@ -71,6 +71,7 @@ _ROUTERS = (
     curation.relevance_router,
     store.settings_router,
     store.store_router,
+    store.key_router,
     store.task_router,
     admin_routes.router,
     object_routes.router,

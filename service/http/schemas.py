@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 import xxhash
 from fastapi import Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product
 from retrieval.text.product_types import TypeNames
@@ -26,6 +26,7 @@ from service.engine.request import (
     MAX_SIZE,
     MAX_TEXT,
 )
+from service.http.auth import Scope
 from service.http.errors import ErrorResponse
 
 MOST_SEARCHES = 20
@@ -261,6 +262,16 @@ class RollbackBody(RequestBody):
     """The version or model to serve; by default the previous one."""
 
     name: Name = ""
+
+
+class KeyBody(RequestBody):
+    """An API key to create."""
+
+    name: str = Field(min_length=1, max_length=100, description="A label, to tell it from other keys.")
+    scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["search", "events"]])
+    expires: AwareDatetime | None = Field(None, description="By default never.")
+    filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
+    requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as set.")
 
 
 class RebuildBody(RequestBody):

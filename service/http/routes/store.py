@@ -1,8 +1,10 @@
-"""Routes of administration: versions, models, reports, settings and tasks."""
+"""Routes of administration: versions, models, reports, settings, keys and tasks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from fastapi import APIRouter, Path, Request, Response
@@ -15,11 +17,13 @@ from retrieval.store.versions import Store
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
+from service.http.auth import Scope, StoredKey, new_key
 from service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.schemas import (
     RESPONSES,
     ForgetBody,
+    KeyBody,
     LearnBody,
     RebuildBody,
     RollbackBody,
@@ -32,6 +36,7 @@ from service.settings import SettingDescription, SettingSections, SettingSource
 
 store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
 settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
+key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
@@ -117,6 +122,81 @@ async def change(_permit: MayAdminister) -> NoReturn:
         "GET shows what each of them is called there",
         allow="GET",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class KeyResponse:
+    """A key without its secret."""
+
+    id: str
+    name: str
+    scopes: tuple[Scope, ...]
+    rights: tuple[str, ...]
+    """Of a key of the InstantSearch protocol: its `acl`."""
+    indexes: tuple[str, ...]
+    """The indexes that it is bound to; none for all."""
+    filters: str
+    requests_per_minute: int | None
+    created: datetime
+    expires: datetime | None
+    current: bool
+    """Whether the request was sent with this key."""
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedKey(KeyResponse):
+    """A new key with its secret, which is sent only in this response."""
+
+    key: str
+
+
+@key_router.get("", response_model=list[KeyResponse], summary="The API keys")
+def keys(context: Contextual, permit: MayAdminister) -> list[KeyResponse]:
+    """All keys, oldest first, expired ones among them."""
+    stored = sorted(context.keys.keys().values(), key=lambda each: each.created)
+    return [KeyResponse(**_key_facts(each, permit.id)) for each in stored]
+
+
+@key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
+def create_key(context: Contextual, permit: MayAdminister, body: KeyBody) -> Response:
+    """The service accepts it at once. The first key needs the scope admin, since without it nobody could make another
+    one here."""
+    now = datetime.now(UTC)
+    if not context.keys.exists and Scope.ADMIN not in body.scopes:
+        raise RequestError(
+            400, "the first key needs the scope admin: from then on each request needs a key", field="scopes"
+        )
+    if body.expires is not None and body.expires <= now:
+        raise RequestError(400, "expires is in the past; a key ends later than now", field="expires")
+    context.engine.visible(body.filters)
+    key, stored = new_key(
+        body.name,
+        tuple(dict.fromkeys(body.scopes)),
+        now=now,
+        expires=body.expires,
+        filters=body.filters,
+        requests_per_minute=body.requests_per_minute,
+    )
+    context.keys.add(stored)
+    return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
+
+
+@key_router.delete("/{key_id}", summary="Withdraw an API key")
+def withdraw_key(context: Contextual, permit: MayAdminister, key_id: str = Path(max_length=100)) -> KeyResponse:
+    """It ends within a second, and with it the keys narrowed from it. The last key that administers stays."""
+    known = context.keys.keys()
+    if key_id not in known:
+        raise RequestError(404, f"there is no key {key_id!r}", code="unknown_key")
+    now = datetime.now(UTC)
+    left = (each for each in known.values() if each.id != key_id and not each.filters and not each.is_expired(now))
+    if not any(Scope.ADMIN in each.scopes for each in left):
+        raise RequestError(409, "this is the last key with the scope admin; make another one first")
+    return KeyResponse(**_key_facts(context.keys.withdraw(key_id), permit.id))
+
+
+def _key_facts(stored: StoredKey, current: str) -> dict[str, Any]:
+    names = (each.name for each in fields(KeyResponse) if each.name != "current")
+    return {name: getattr(stored, name) for name in names} | {"current": stored.id == current}
 
 
 @task_router.get("/tasks", response_model=list[Task], summary="The last tasks")

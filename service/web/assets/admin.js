@@ -4,6 +4,7 @@ import { call, useKey } from "./api.js";
 import { eventsPart } from "./admin-events.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { healthPart } from "./admin-health.js";
+import { keysPart } from "./admin-keys.js";
 import { productsPart } from "./admin-products.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
@@ -24,6 +25,7 @@ const PARTS = [
   ["products", "Products", "/v1/products/{product_id}", productsPart],
   ["versions", "Versions", "/v1/versions", versionsPart],
   ["models", "Models", "/v1/models", modelsPart],
+  ["keys", "Keys", "/v1/keys", keysPart],
   ["health", "Health", "/metrics", healthPart],
 ];
 const view = document.getElementById("view");

@@ -225,3 +225,45 @@ def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
     assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
     for path in (tmp_path / "index").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()
+
+
+def test_key_is_created_listed_and_withdrawn(store: SearchEngine, keys: KeyFile) -> None:
+    with local_client(create_app(store, ServiceSettings(keys=keys.path))) as client:
+        assert client.get("/v1/keys").json() == []
+        refused = client.post("/v1/keys", json={"name": "web", "scopes": ["search"]})
+        assert (refused.status_code, refused.json()["error"]["field"]) == (400, "scopes")
+        first = client.post("/v1/keys", json={"name": "me", "scopes": ["admin"]}).json()
+        assert client.get("/v1/keys").status_code == 401
+        client.headers["X-API-Key"] = first["key"]
+        body = {"name": "web", "scopes": ["search"], "filters": "price < 100", "expires": "2100-01-01T00:00:00Z"}
+        web = client.post("/v1/keys", json=body).json()
+        found = client.get("/v1/keys")
+        assert [(each["name"], each["current"]) for each in found.json()] == [("me", True), ("web", False)]
+        assert found.json()[1] == {name: value for name, value in web.items() if name != "key"}
+        assert all(each not in found.text for each in (first["key"], "sha256", "public"))
+        assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 200
+        assert client.get("/v1/keys", headers={"X-API-Key": web["key"]}).status_code == 403
+        assert client.delete(f"/v1/keys/{first['id']}").status_code == 409  # nobody could make another one
+        assert client.delete(f"/v1/keys/{web['id']}").json()["name"] == "web"
+        assert client.get("/v1/search", headers={"X-API-Key": web["key"]}).status_code == 401
+        assert client.delete(f"/v1/keys/{web['id']}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"name": ""}, "name"),
+        ({"scopes": []}, "scopes"),
+        ({"scopes": ["all"]}, "scopes"),
+        ({"expires": "2020-01-01T00:00:00Z"}, "expires"),
+        ({"expires": "2100-01-01T00:00:00"}, "expires"),
+        ({"filters": "price <"}, "filters"),
+        ({"filters": "nosuch = 1"}, "nosuch"),
+        ({"secret": "mine"}, "secret"),
+    ],
+)
+def test_invalid_key_names_the_field(calling: TestClient, changed: dict[str, Any], field: str) -> None:
+    answer = calling.post("/v1/keys", json={"name": "web", "scopes": ["admin"], **changed})
+    assert answer.status_code == 400
+    assert field in answer.json()["error"]["field"]
+    assert calling.get("/v1/keys").json() == []

@@ -1,0 +1,102 @@
+// API keys: those that there are, a new one, withdrawing.
+
+import { call, useKey } from "./api.js";
+import { attempt, button, check, field, head, moment, momentField, number, place, showFault, sure, table } from "./admin-ui.js";
+import { announce } from "./announce.js";
+import { el, fill } from "./dom.js";
+import { tab } from "./storage.js";
+
+const SCOPES = {
+  search: "find and show products",
+  events: "record what shoppers do",
+  write: "change products and prices",
+  metrics: "read the figures of the service",
+  admin: "everything, this page among it",
+};
+
+export function keysPart() {
+  const status = place();
+  const list = place();
+  const made = place();
+  const editor = place();
+  const refresh = () => attempt(status, async () => {
+    const keys = await call("/v1/keys");
+    fill(list, keys.length ? tableOf(keys) : el("p", { class: "notice", text: "There is no key: only this computer can use the service. Once there is one, every program and page needs a key, the store page among them (setting service.page_key). So make one with the scope admin for yourself first." }));
+    fill(editor, formOf(!keys.length, created));
+  });
+  const created = async (answer) => {
+    // Where no key was needed until now, this page needs the first one for its next request.
+    if (!tab.read("admin-key", "")) {
+      tab.write("admin-key", answer.key);
+      useKey(answer.key);
+    }
+    const text = el("code", { class: "secret", tabindex: "0", text: answer.key });
+    const copy = async () => {
+      await navigator.clipboard.writeText(answer.key);
+      announce("Copied");
+    };
+    await refresh();
+    fill(made, el("section", { "aria-label": "The new key" }, el("h2", { tabindex: "-1", text: `The key ${answer.name}` }),
+      el("p", { class: "notice", text: "Copy it now and keep it in a safe place. It is shown this once: the service stores only its hash." }), text,
+      el("div", { class: "buttons" }, navigator.clipboard ? button("Copy", copy, "primary") : null, button("I have it", () => fill(made), "primary plain"))));
+    made.querySelector("h2").focus();
+  };
+  const withdraw = (key) => sure(`Withdraw the key ${key.name}? Whatever uses it, or a key narrowed from it, stops working at once.${key.current ? " This page uses it, too." : ""}`)
+    && attempt(status, async () => {
+      await call(`/v1/keys/${encodeURIComponent(key.id)}`, { method: "DELETE" });
+      announce(`${key.name} is withdrawn`);
+      if (key.current) location.reload();
+      else await refresh();
+    });
+  const tableOf = (keys) => table("Keys", [
+    ["name", (key) => [key.name, key.current ? el("span", { class: "tag in_stock", text: "this page" }) : null].filter(Boolean)],
+    ["id", ({ id }) => el("code", { text: id })],
+    ["may", ({ rights, scopes }) => (rights.length ? rights : scopes).join(", ")],
+    ["only products with", ({ filters }) => filters || "all"],
+    ["indexes", ({ indexes }) => indexes.join(", ") || "all"],
+    ["a minute", (key) => (key.requests_per_minute ? number(key.requests_per_minute) : "as set"), true],
+    ["created", (key) => moment(key.created)],
+    ["ends", endOf],
+    ["", (key) => button("Withdraw", () => withdraw(key), "small", { "aria-label": `Withdraw ${key.name}` })],
+  ], keys);
+  refresh();
+  return [...head("Keys", "A key lets a program or a page use this service, for what its scopes say."), status, made, list, editor];
+}
+
+function endOf({ expires }) {
+  if (!expires) return "never";
+  return new Date(expires) > new Date() ? moment(expires) : el("span", { class: "tag out_of_stock", text: `ended ${moment(expires)}` });
+}
+
+function formOf(isFirst, created) {
+  const status = place();
+  const fields = {
+    name: field("Name", { required: true, maxlength: 100, placeholder: "web shop", value: isFirst ? "admin" : "" }),
+    expires: momentField("Until"),
+    requests_per_minute: field("Requests a minute", { type: "number", min: 1, placeholder: "as set" }),
+    filters: field("Only products with", { placeholder: "brand = Bosch", wide: true }),
+  };
+  const scopes = Object.entries(SCOPES).map(([scope, text]) => [scope, check(`${scope}: ${text}`, isFirst ? scope === "admin" : ["search", "events"].includes(scope))]);
+  const group = el("fieldset", { class: "action scopes" }, el("legend", { text: "What it may do" }), scopes.map(([, { element }]) => element));
+  fields.scopes = { input: scopes[0][1].input, element: group };
+  const save = (event) => {
+    event.preventDefault();
+    Object.values(fields).forEach((each) => showFault(each, ""));
+    return attempt(status, async () => {
+      const { name, expires, filters, requests_per_minute: rate } = fields;
+      const body = { name: name.input.value.trim(), scopes: scopes.filter(([, { input }]) => input.checked).map(([scope]) => scope), filters: filters.input.value.trim(), expires: expires.value(), requests_per_minute: rate.input.value ? Number(rate.input.value) : undefined };
+      try {
+        await created(await call("/v1/keys", { method: "POST", body }));
+      } catch (error) {
+        // The field of a filter that no product has is named by itself.
+        const shown = fields[error.field] || (error.code === "unknown_field" ? fields.filters : null);
+        if (!shown) throw error;
+        showFault(shown, error.message);
+        shown.input.focus();
+      }
+    });
+  };
+  return el("section", { "aria-label": "New key" }, el("h2", { text: "New key" }),
+    el("form", { class: "rule", onsubmit: save, novalidate: true }, el("div", { class: "line" }, fields.name.element, fields.expires.element, fields.requests_per_minute.element),
+      fields.filters.element, group, status, el("div", { class: "buttons" }, el("button", { class: "primary", text: "Create the key" }))));
+}
