@@ -27,6 +27,7 @@ from service.engine.spelling import Suggestions, VisibleCatalog
 from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
+from service.http.fields import ReturnedFields
 from service.http.impressions import ImpressionRecorder
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
 from service.http.request import EXTENSION
@@ -114,6 +115,10 @@ class ServiceContext:
             for each in (page.hits, page.nearest)
         )
         return replace(page, hits=hits, nearest=nearest)
+
+    def returned_fields(self, permit: Permit, names: Sequence[str]) -> ReturnedFields:
+        """The fields of products to return; raises UnknownFieldError for one that no product has which a key sees."""
+        return ReturnedFields.of(names, self.visible(permit).fields) if names else ReturnedFields()
 
     def change(self, permit: Permit, changes: Sequence[Change]) -> AppliedChanges:
         """Applies live changes; for a key with filters, only of products that pass them before and after."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 import xxhash
 from fastapi import Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product
 from retrieval.text.product_types import TypeNames
@@ -28,18 +28,37 @@ from service.engine.request import (
 )
 from service.http.auth import Scope
 from service.http.errors import ErrorResponse
+from service.http.fields import ReturnedFields, SelectedProduct
 
 MOST_SEARCHES = 20
 MOST_CHANGES = 1_000
 MOST_EVENTS = 1_000
 MOST_ID = 1_000
 """Characters of a product's id."""
+MOST_RETURNED = 50
 _MOST_NAME = 200
 _MOST_EXPRESSION = 10_000
 _MOST_FACET_VALUES = 1_000
 
 Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
 ProductId = Annotated[str, StringConstraints(min_length=1, max_length=MOST_ID)]
+
+
+def _split_names(value: object) -> object:
+    """The names of a list whose texts may have several, separated by commas."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(each, str) for each in texts):
+        return value
+    return [name.strip() for each in texts for name in each.split(",") if name.strip()]
+
+
+FieldNames = Annotated[list[Name], BeforeValidator(_split_names)]
+_FIELDS = Field(
+    [],
+    max_length=MOST_RETURNED,
+    description="Fields of each product to return, besides its id; empty for all.",
+    examples=[["title", "price", "attributes.color"]],
+)
 
 
 class RequestBody(BaseModel):
@@ -84,6 +103,7 @@ class SearchParameters(RequestBody):
         examples=[["title", "description"]],
     )
     highlight_words: int = Field(WORDS, ge=1, le=MOST_WORDS, description="Length of a highlighted excerpt in words.")
+    fields: FieldNames = _FIELDS
     explain: bool = Field(False, description="Explain the ranker's score of each hit.")
     correct: bool = Field(True, description="Search for the correction of a misspelled query if it is certain.")
     prefix: bool = Field(False, description="The last word is still being typed: it finds the words that it begins.")
@@ -146,6 +166,7 @@ class RecommendBody(RequestBody):
     include_seen: bool | None = Field(
         None, description="Whether products of the history may be recommended; by default as in the settings."
     )
+    fields: FieldNames = _FIELDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +319,14 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit(Hit):
+class ProductHit(Hit):
+    """A hit with the product, or the fields of it that the request names."""
+
+    product: Product | SelectedProduct  # type: ignore[assignment]  # a hit of the engine has all of it
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit(ProductHit):
     """A hit of a search."""
 
     highlights: Mapping[str, str] = field(default_factory=dict)
@@ -356,7 +384,7 @@ class MultiSearchResponse:
 class SimilarResponse:
     """Products similar to one."""
 
-    hits: tuple[Hit, ...]
+    hits: tuple[ProductHit, ...]
     degraded: tuple[str, ...]
     version: str
 
@@ -365,7 +393,7 @@ class SimilarResponse:
 class ProductResponse:
     """One product."""
 
-    product: Product
+    product: Product | SelectedProduct
     types: TypeNames
     """The types of product that it has."""
     siblings: tuple[str, ...]
@@ -405,16 +433,24 @@ class HealthResponse:
     """Problems that do not stop searches."""
 
 
-def search_hit(hit: Hit, highlights: Mapping[str, str]) -> SearchHit:
-    """A hit with its highlights."""
-    return SearchHit(**{each.name: getattr(hit, each.name) for each in fields(Hit)}, highlights=highlights)
+def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:
+    """Hits with the returned fields of their products."""
+    return tuple(ProductHit(**_hit_values(hit, returned)) for hit in hits)
+
+
+def search_hit(hit: Hit, returned: ReturnedFields, highlights: Mapping[str, str]) -> SearchHit:
+    """A hit with the returned fields of its product, and its highlights."""
+    return SearchHit(**_hit_values(hit, returned), highlights=highlights)
+
+
+def _hit_values(hit: Hit, returned: ReturnedFields) -> dict[str, Any]:
+    return {each.name: getattr(hit, each.name) for each in fields(Hit)} | {"product": returned.select(hit.product)}
 
 
 def search_response(
-    query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], took_ms: float
+    query_id: str, text: str, page: Page, hits: tuple[SearchHit, ...], nearest: tuple[SearchHit, ...], took_ms: float
 ) -> SearchResponse:
     """The response for a page of the engine."""
-    nearest = tuple(search_hit(hit, {}) for hit in page.nearest)
     took = round(took_ms, 2)
     own: dict[str, Any] = {"query_id": query_id, "query": text, "hits": hits, "nearest": nearest, "took_ms": took}
     shared = {each.name: getattr(page, each.name) for each in fields(SearchResponse) if each.name not in own}

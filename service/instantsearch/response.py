@@ -19,6 +19,7 @@ from retrieval.records import AttributeValue, Facet, Product, Variant
 from service.engine.highlight import MOST_WORDS, Marks, Match, Matcher, excerpt, marked
 from service.engine.request import MAX_FACET_VALUES
 from service.engine.spelling import TypedText
+from service.http.fields import select_fields
 from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from service.instantsearch.request import RecordView
 
@@ -65,14 +66,10 @@ def _set_nested(record: Record, name: str, value: object) -> None:
 
 def select_attributes(record: Record, wanted: Sequence[str]) -> Record:
     """The wanted attributes ("*" for all, "-name" for all but one), and always the id."""
-    kept = {name.partition(".")[0] for name in wanted}
     dropped = {name[1:] for name in wanted if name.startswith("-")}
-    is_all = "*" in kept or (bool(kept) and all(name.startswith("-") for name in kept))
-    return {
-        name: value
-        for name, value in record.items()
-        if name == "objectID" or ((is_all or name in kept) and name not in dropped)
-    }
+    is_all = "*" in wanted or (bool(wanted) and all(name.startswith("-") for name in wanted))
+    kept = record if is_all else select_fields(record, ("objectID", *wanted))
+    return {name: value for name, value in kept.items() if name == "objectID" or name not in dropped}
 
 
 def _product_fields(product: Product) -> Iterator[tuple[str, object]]:

@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Header, Path, Query, Request, Response
 
 from retrieval.index.grouping import VARIANTS
-from retrieval.records import Hit, Page
+from retrieval.records import Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.search import parse_sort
@@ -19,12 +19,16 @@ from service.experiments.assignment import ShopperSearch, answer_search
 from service.http.auth import Permit, combine_filters
 from service.http.context import Contextual, MaySearch, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
+from service.http.fields import ReturnedFields
 from service.http.limits import check_batch_hits, search_cost
 from service.http.schemas import (
     MOST_ID,
+    MOST_RETURNED,
     RESPONSES,
+    FieldNames,
     MultiSearchBody,
     MultiSearchResponse,
+    ProductHit,
     ProductResponse,
     RecommendBody,
     SearchBody,
@@ -33,6 +37,7 @@ from service.http.schemas import (
     SearchResponse,
     SimilarResponse,
     json_response,
+    product_hits,
     search_hit,
     search_response,
     tagged_response,
@@ -48,6 +53,11 @@ PrivacyHeader = Annotated[
 ]
 Typed = Annotated[str, Query(max_length=MAX_TEXT, description="The text typed so far.")]
 Size = Annotated[int, Query(ge=1, le=50)]
+Fields = Annotated[
+    FieldNames,
+    Query(max_length=MOST_RETURNED, description="Fields of each product to return, besides its id; empty for all."),
+]
+_ALL_FIELDS: list[str] = []
 
 
 @search_router.get("/search", summary="Search products")
@@ -94,27 +104,33 @@ def similar(
     product_id: ProductPath,
     size: Annotated[int, Query(ge=1, le=100)] = 10,
     filters: Annotated[str, Query(max_length=10_000)] = "",
+    fields: Fields = _ALL_FIELDS,
 ) -> SimilarResponse:
     """The products nearest in meaning, or viewed by the same shoppers, without the product itself."""
+    returned = context.returned_fields(permit, fields)
     context.engine.product(product_id, filters=combine_filters(permit.filters))
     page = context.engine.similar(product_id, size=size, filters=context.narrow(permit, filters))
     page = context.shown_page(permit, page)
-    return SimilarResponse(page.hits, page.degraded, page.version)
+    return SimilarResponse(product_hits(page.hits, returned), page.degraded, page.version)
 
 
 @search_router.get("/products/{product_id:path}", response_model=ProductResponse, summary="One product")
-def product(context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath) -> Response:
-    """All fields of a product; 304 if it matches If-None-Match."""
+def product(
+    context: Contextual, permit: MaySearch, request: Request, product_id: ProductPath, fields: Fields = _ALL_FIELDS
+) -> Response:
+    """A product; 304 if it matches If-None-Match."""
+    returned = context.returned_fields(permit, fields)
     found = context.engine.product(product_id, filters=combine_filters(permit.filters))
     types = context.engine.product_types(product_id)
     siblings = context.engine.siblings(product_id, filters=combine_filters(permit.filters))
-    return tagged_response(request, ProductResponse(context.shown(permit, found), types, siblings))
+    shown = returned.select(context.shown(permit, found))
+    return tagged_response(request, ProductResponse(shown, types, siblings))
 
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
     """Searches within the filters of a permit, and records the search unless it is private."""
     started = time.perf_counter()
-    highlights = _parse_fields(context, permit, body)
+    highlights, returned = _parse_fields(context, permit, body), context.returned_fields(permit, body.fields)
     request = SearchRequest(
         body.text,
         size=body.size,
@@ -139,12 +155,13 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     shopper, session = ("", "") if is_private else (body.shopper, body.session)
     found = answer_search(context.engine, context.experiments.running(), ShopperSearch(request, shopper, session))
     page = context.shown_page(permit, found.page)
-    hits = _highlight_hits(context, page, body.text, highlights)
+    hits = _highlight_hits(context, page, body.text, highlights, returned)
+    nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
     if not is_private:
         context.impressions.record_page(found.query_id, body.text, page, shopper=shopper, session=session)
-    return search_response(found.query_id, body.text, page, hits, took)
+    return search_response(found.query_id, body.text, page, hits, nearest, took)
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
@@ -167,13 +184,13 @@ def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> 
 
 
 def _highlight_hits(
-    context: ServiceContext, page: Page, typed: str, highlights: HighlightedFields
+    context: ServiceContext, page: Page, typed: str, highlights: HighlightedFields, returned: ReturnedFields
 ) -> tuple[SearchHit, ...]:
     """The hits, with matches of the query or its correction marked."""
     if not highlights.fields:
-        return tuple(search_hit(hit, {}) for hit in page.hits)
+        return tuple(search_hit(hit, returned, {}) for hit in page.hits)
     matcher = Matcher(context.engine.snapshot.analyzer, page.suggestion if page.corrected else page.completion or typed)
-    return tuple(search_hit(hit, highlights.marked_of(hit.product, matcher)) for hit in page.hits)
+    return tuple(search_hit(hit, returned, highlights.marked_of(hit.product, matcher)) for hit in page.hits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +204,7 @@ class RelatedResponse:
 class RecommendResponse:
     """Recommended products."""
 
-    hits: tuple[Hit, ...]
+    hits: tuple[ProductHit, ...]
     degraded: tuple[str, ...]
     version: str
 
@@ -210,8 +227,9 @@ def recommend(
 ) -> RecommendResponse:
     """Products predicted by the user tower if one serves, else products similar to the last ones of the history;
     without a history, popular products."""
+    returned = context.returned_fields(permit, body.fields)
     acts = [] if privacy == "1" else [each.to_past_act() for each in body.history]
     history, filters = context.visible_history(permit, acts), context.narrow(permit, body.filters)
     page = context.engine.recommend(history, size=body.size, filters=filters, include_seen=body.include_seen)
     page = context.shown_page(permit, page)
-    return RecommendResponse(page.hits, page.degraded, page.version)
+    return RecommendResponse(product_hits(page.hits, returned), page.degraded, page.version)

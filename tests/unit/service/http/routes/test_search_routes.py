@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from retrieval.records import EventKind
 from service.engine.engine import SearchEngine
+from service.http.fields import select_fields
 from tests.catalogs import ids
 from tests.services import events_of_query
 
@@ -75,6 +76,8 @@ def test_multi_search_keeps_the_order(client: TestClient) -> None:
         ({"diversity": 2}, "diversity"),
         ({"search_fields": "nosuch"}, "nosuch"),
         ({"sort": "price,nosuch"}, "nosuch"),
+        ({"fields": "title,nosuch"}, "nosuch"),
+        ({"fields": ",".join(["title"] * 51)}, "fields"),
     ],
 )
 def test_invalid_parameter_error_names_the_field(client: TestClient, parameters: dict[str, str], field: str) -> None:
@@ -122,6 +125,31 @@ def test_similar_products_exclude_the_product(client: TestClient, store: SearchE
     hits = client.get(f"/v1/products/{product.id}/similar", params={"size": 3}).json()["hits"]
     assert len(hits) == 3
     assert product.id not in {hit["product"]["id"] for hit in hits}
+
+
+def test_only_the_named_fields_are_returned(client: TestClient, store: SearchEngine) -> None:
+    product = store.search("backpack", filters="color EXISTS").hits[0].product
+    expected = {"id": product.id, "title": product.title, "attributes": {"color": product.attributes["color"]}}
+    parameters = {"q": "backpack", "filters": "color EXISTS", "fields": "title,color"}
+    named = {**parameters, "fields": ["title", "attributes.color"]}
+    history = {"history": [{"product_id": product.id}], "fields": "price"}
+    found = client.get("/v1/search", params=parameters).json()
+    assert found["hits"][0]["product"] == expected
+    assert found["hits"] == client.post("/v1/multi-search", json={"searches": [named]}).json()["results"][0]["hits"]
+    assert client.get(f"/v1/products/{product.id}", params={"fields": "title,color"}).json()["product"] == expected
+    similar = client.get(f"/v1/products/{product.id}/similar", params={"fields": "price"}).json()["hits"]
+    recommended = client.post("/v1/recommend", json=history).json()["hits"]
+    assert {(*hit["product"],) for hit in (*similar, *recommended)} == {("id", "price")}
+
+
+def test_object_of_attributes_is_returned_whole() -> None:
+    document = {"id": "p", "attributes": {"size.width": 2, "size.height": 3, "sizes": 4}, "size": {"width": 5}}
+    assert select_fields(document, ["attributes.size"]) == {"attributes": {"size.width": 2, "size.height": 3}}
+    assert select_fields(document, ["size.width", "attributes.size.width"]) == {
+        "attributes": {"size.width": 2},
+        "size": {"width": 5},
+    }
+    assert select_fields(document, ["size.depth", "id.length"]) == {}
 
 
 def test_missing_product_is_a_404(client: TestClient) -> None:
