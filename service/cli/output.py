@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from itertools import chain
@@ -158,10 +159,15 @@ def show_notices(notices: Iterable[str]) -> None:
         say(("warning: ", "bold yellow"), notice, to=err)
 
 
+_LINE_SECONDS = 5.0
+
+
 class TerminalProgress:
-    """A progress drawn on standard error: a bar while a phase runs, and one line when it is over."""
+    """A progress drawn on standard error: a bar while a phase runs, and one line when it is over. Where that is no
+    terminal, a line every five seconds stands for the bar."""
 
     def __init__(self) -> None:
+        self._due = 0.0
         self._progress = Progress(
             SpinnerColumn(),
             TextColumn("{task.description:<13}"),
@@ -187,11 +193,18 @@ class TerminalProgress:
         """Starts a bar."""
         self._phase = phase
         self._task = self._progress.add_task(phase, total=total, unit=unit)
+        self._due = time.monotonic() + _LINE_SECONDS
 
     def advance(self, amount: int) -> None:
         """Moves the bar."""
-        if self._task is not None:
-            self._progress.advance(self._task, amount)
+        if self._task is None:
+            return
+        self._progress.advance(self._task, amount)
+        if not err.is_terminal and time.monotonic() >= self._due:
+            task = self._progress.tasks[-1]
+            whole = "" if task.total is None else f" of {task.total:,.0f}"
+            say(f"· {self._phase:<13} {task.completed:,.0f}{whole} {task.fields['unit']}", to=err)
+            self._due = time.monotonic() + _LINE_SECONDS
 
     def end(self, summary: str) -> None:
         """Replaces the bar by a line."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -27,27 +27,31 @@ TASKS_FILE = "tasks.sqlite"
 LOCK_FILE = "tasks.lock"
 PERSONAL = frozenset({"forget"})
 """Kinds of tasks whose arguments are about a person: they are deleted when the task is over."""
+CANCELLABLE = frozenset({"rebuild", "refresh", "learn"})
+"""Kinds of tasks that may end before they are done: the next one continues their work."""
 _MOST_KEPT = 1_000
 """Tasks that are over; older ones are deleted."""
 _LAYOUT = Layout(
     "tasks",
     0x5357544B,
-    1,
+    2,
     """
 CREATE TABLE tasks (
     number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, arguments TEXT NOT NULL,
     state TEXT NOT NULL, created REAL NOT NULL, started REAL, ended REAL,
-    result TEXT NOT NULL DEFAULT 'null', error TEXT NOT NULL DEFAULT ''
+    result TEXT NOT NULL DEFAULT 'null', error TEXT NOT NULL DEFAULT '', progress TEXT NOT NULL DEFAULT ''
 );
 """,
 )
-_COLUMNS = "number, id, kind, arguments, state, created, started, ended, result, error"
+_COLUMNS = "number, id, kind, arguments, state, created, started, ended, result, error, progress"
 _PROGRAM = "import os; os.nice(10); from service.cli.main import main; main()"
 """Runs a command with a lower priority than searches."""
 _POLL_SECONDS = 0.2
 _IDLE_POLL_SECONDS = 0.5
-_MOST_ERROR = 2_000
+_MOST_ERROR = 10_000
 """Characters of a failed command's error message."""
+_MOST_PROGRESS = 4_000
+"""Characters of the last messages of a command."""
 
 
 class TaskState(StrEnum):
@@ -57,6 +61,7 @@ class TaskState(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,8 @@ class Task:
     result: Any = None
     """The JSON that the command printed."""
     error: str = ""
+    progress: str = ""
+    """The last messages of the command, one a line: the steps that are over."""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     """Deleted when the task is over if they are about a person."""
 
@@ -132,16 +139,30 @@ class TaskQueue:
             return _select(cursor, found[0])
 
     def finish(self, identity: str, *, result: object = None, error: str = "", forget: bool = False) -> None:
-        """Ends a task as done, or as failed with an `error`; `forget` deletes its arguments."""
+        """Ends a running task as done, or as failed with an `error`; `forget` deletes its arguments."""
         state = TaskState.FAILED if error else TaskState.DONE
         encoded = msgspec.json.encode(result).decode()
         with self._file.writing() as cursor:
-            values = (state, time.time(), encoded, error, forget, identity)
+            values = (state, time.time(), encoded, error, forget, identity, TaskState.RUNNING)
             cursor.execute(
                 "UPDATE tasks SET state = ?, ended = ?, result = ?, error = ?, "
-                "arguments = CASE WHEN ? THEN '{}' ELSE arguments END WHERE id = ?",
+                "arguments = CASE WHEN ? THEN '{}' ELSE arguments END "
+                "WHERE id = ? AND state = ?",
                 values,
             )
+
+    def report(self, identity: str, progress: str) -> None:
+        """Stores the progress of a task."""
+        with self._file.writing() as cursor:
+            cursor.execute("UPDATE tasks SET progress = ? WHERE id = ?", (progress, identity))
+
+    def cancel(self, identity: str) -> bool:
+        """Ends a waiting or running task; False if it is over. Raises UnknownTaskError."""
+        self.get(identity)
+        with self._file.writing() as cursor:
+            values = (TaskState.CANCELLED, time.time(), identity, TaskState.WAITING, TaskState.RUNNING)
+            update = "UPDATE tasks SET state = ?, ended = ? WHERE id = ? AND state IN (?, ?)"
+            return cursor.execute(update, values).rowcount > 0
 
     def resume(self) -> int:
         """Returns tasks that were running when their process ended to the queue, and counts them.
@@ -164,7 +185,7 @@ def _select(cursor: sqlite3.Cursor | None, identity: str | int, column: str = "i
 
 
 def _to_task(row: tuple[Any, ...]) -> Task:
-    number, identity, kind, arguments, state, created, started, ended, result, error = row
+    number, identity, kind, arguments, state, created, started, ended, result, error, progress = row
     return Task(
         number,
         identity,
@@ -175,6 +196,7 @@ def _to_task(row: tuple[Any, ...]) -> Task:
         _moment(ended) if ended else None,
         msgspec.json.decode(result),
         error,
+        progress,
         msgspec.json.decode(arguments),
     )
 
@@ -217,10 +239,20 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
             raise InputError(f"there is no task of the kind {kind!r}")
 
 
-def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: ANN401 - the JSON of the command
+class RunningTask(Protocol):
+    """A task in progress, as its job sees it."""
+
+    def is_stopped(self) -> bool:
+        """Whether it was cancelled, or the service ends."""
+
+    def report(self, progress: str) -> None:
+        """Stores what it has done."""
+
+
+def run_command(command: Sequence[str], task: RunningTask) -> Any:  # noqa: ANN401 - the JSON of the command
     """Runs a command of the program in a process, and decodes the JSON that it prints; raises TaskFailedError.
 
-    If `stop` is set, ends it and returns None: the next run continues its work.
+    If the task is stopped, ends it and returns None: the next run continues its work.
     """
     process = subprocess.Popen(
         [sys.executable, "-c", _PROGRAM, *command],
@@ -230,26 +262,39 @@ def run_command(command: Sequence[str], stop: threading.Event) -> Any:  # noqa: 
         start_new_session=True,
     )
     output: list[str] = []
-    reading = threading.Thread(target=lambda: output.extend(process.communicate()), daemon=True)
-    reading.start()
-    while reading.is_alive() and not stop.wait(_POLL_SECONDS):
-        reading.join(_POLL_SECONDS)
-    if reading.is_alive():
+    messages: list[str] = []
+    readers = [
+        threading.Thread(target=lines.extend, args=(pipe or (),), daemon=True)
+        for lines, pipe in ((output, process.stdout), (messages, process.stderr))
+    ]
+    for reader in readers:
+        reader.start()
+    reported = 0
+    while any(reader.is_alive() for reader in readers) and not task.is_stopped():
+        if len(messages) > reported:
+            reported = len(messages)
+            task.report("".join(messages)[-_MOST_PROGRESS:])
+        readers[0].join(_POLL_SECONDS)
+    if is_stopped := any(reader.is_alive() for reader in readers):
         os.killpg(process.pid, signal.SIGTERM)
-        reading.join()
+    for reader in readers:
+        reader.join()
+    process.wait()
+    if is_stopped:
         return None
-    out, err = output
     if process.returncode:
-        message = err.strip().removeprefix("error: ")[-_MOST_ERROR:]
-        raise TaskFailedError(message or f"exit status {process.returncode}")
+        # The lines before it are the steps that were done.
+        message = f"\n{''.join(messages)}".rpartition("\nerror: ")[2].strip()
+        raise TaskFailedError(message[-_MOST_ERROR:] or f"exit status {process.returncode}")
+    out = "".join(output)
     return msgspec.json.decode(out) if out.strip() else None
 
 
-Job = Callable[[str, Mapping[str, Any], threading.Event], Any]
-"""Runs a task of a kind with its arguments, and returns its result; it may end early when the event is set."""
+Job = Callable[[str, Mapping[str, Any], RunningTask], Any]
+"""Runs a task of a kind with its arguments, and returns its result; it may end early when the task is stopped."""
 
 
-OwnJob = Callable[[Mapping[str, Any], threading.Event], Any]
+OwnJob = Callable[[Mapping[str, Any], RunningTask], Any]
 """The same for one kind."""
 
 
@@ -295,7 +340,7 @@ class TaskRunner:
     def _run_task(self, task: Task) -> None:
         forget = task.kind in self._personal
         try:
-            result = self._job(task.kind, task.arguments, self._stop)
+            result = self._job(task.kind, task.arguments, _QueuedTask(self.queue, task.id, self._stop))
         except (ShelfwiseError, OSError) as error:
             self.queue.finish(task.id, error=str(error) or type(error).__name__, forget=forget)
         except Exception as error:  # an unexpected error must not end the runner
@@ -307,6 +352,21 @@ class TaskRunner:
                 self.queue.finish(task.id, result=result, forget=forget)
 
 
+@dataclass(frozen=True, slots=True)
+class _QueuedTask:
+    """A running task of a queue, which another process may cancel."""
+
+    queue: TaskQueue
+    id: str
+    closing: threading.Event
+
+    def is_stopped(self) -> bool:
+        return self.closing.is_set() or self.queue.get(self.id).state is TaskState.CANCELLED
+
+    def report(self, progress: str) -> None:
+        self.queue.report(self.id, progress)
+
+
 class TaskService(TaskRunner):
     """Queues commands of the program for an index directory, and runs them."""
 
@@ -314,10 +374,10 @@ class TaskService(TaskRunner):
         """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process."""
         self.feeds = feeds
 
-        def run(kind: str, arguments: Mapping[str, Any], stop: threading.Event) -> Any:  # noqa: ANN401 - JSON
+        def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
             if kind in own:
-                return own[kind](arguments, stop)
-            return run_command(task_command(kind, arguments, root, feeds), stop)
+                return own[kind](arguments, task)
+            return run_command(task_command(kind, arguments, root, feeds), task)
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,7 +19,7 @@ from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext, check_right
 from service.http.errors import RequestError
 from service.http.limits import search_cost
-from service.http.tasks import TaskState
+from service.http.tasks import RunningTask, TaskState
 from service.instantsearch.access import (
     BODY,
     Index,
@@ -330,7 +329,7 @@ def delete(context: Contextual, permit: MayDelete, stored: Stored, index: Index,
 
 
 def replace_products(
-    engine: SearchEngine, stored: ProtocolStore, arguments: Mapping[str, Any], _stop: threading.Event
+    engine: SearchEngine, stored: ProtocolStore, arguments: Mapping[str, Any], _task: RunningTask
 ) -> Mapping[str, int]:
     """Runs a task of the kind MOVE, as one live change; returns its number. Begun again, it has no further effect."""
     index, filters = arguments["index"], arguments["filters"]

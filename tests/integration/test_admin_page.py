@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TABS = {
     *("Search", "Rules", "Synonyms", "Relevance", "Experiments", "Events", "Products", "Versions", "Models"),
-    *("Keys", "Health"),
+    *("Tasks", "Keys", "Health"),
 }
 
 

@@ -30,7 +30,7 @@ from service.http.schemas import (
     json_response,
     tagged_response,
 )
-from service.http.tasks import Task, feed_paths
+from service.http.tasks import CANCELLABLE, Task, feed_paths
 from service.reports.events import EventReport, stored_report
 from service.settings import SettingDescription, SettingSections, SettingSource
 
@@ -209,6 +209,18 @@ def tasks(context: Contextual, _permit: MayAdminister) -> tuple[Task, ...]:
 def task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
     """The state and the result of a task."""
     return context.tasks.queue.get(task_id)
+
+
+@task_router.post("/tasks/{task_id}/cancel", summary="Cancel a task")
+def cancel_task(context: Contextual, _permit: MayAdminister, task_id: str = Path(max_length=100)) -> Task:
+    """Ends a rebuild, a refresh or learning. What serves stays as it is, and the next one continues the work."""
+    queue = context.tasks.queue
+    known = queue.get(task_id)
+    if known.kind not in CANCELLABLE:
+        raise RequestError(409, f"a task of the kind {known.kind} is not cancelled: it must end")
+    if not queue.cancel(task_id):
+        raise RequestError(409, f"the task is over: it is {queue.get(task_id).state}")
+    return queue.get(task_id)
 
 
 @task_router.post("/rebuild", status_code=202, response_model=Task, summary="Rebuild the index from feeds")

@@ -1,7 +1,7 @@
-// Whether the service is well: what it says of itself, its slowest paths, its tasks.
+// Whether the service is well: what it says of itself, its slowest paths.
 
 import { call } from "./api.js";
-import { attempt, button, figures, head, moment, number, place, table } from "./admin-ui.js";
+import { attempt, button, figures, head, number, place, table } from "./admin-ui.js";
 import { el, fill } from "./dom.js";
 
 const GAUGES = {
@@ -11,13 +11,12 @@ const GAUGES = {
   shelfwise_events_lost: "events lost",
 };
 
-export function healthPart(paths) {
+export function healthPart() {
   const status = place();
   const content = place();
   const refresh = () => attempt(status, async () => {
     const [health, text] = await Promise.all([call("/health/ready"), call("/metrics")]);
-    const tasks = "/v1/tasks" in paths ? await call("/v1/tasks") : [];
-    fill(content, shown(health, read(text)), tasks.length ? tasksOf(tasks) : null);
+    fill(content, shown(health, read(text)));
   });
   refresh();
   return [...head("Health"), el("div", { class: "buttons" }, button("Refresh", refresh)), status, content];
@@ -49,16 +48,6 @@ function shown(health, samples) {
       ["mean, ms", ({ mean }) => number(mean, 1), true],
     ], [...routes.values()].sort((one, other) => other.requests - one.requests).slice(0, 30))),
   ];
-}
-
-function tasksOf(tasks) {
-  return el("section", {}, el("h2", { text: "Tasks" }), table("Tasks", [
-    ["kind", ({ kind }) => kind],
-    ["state", ({ state }) => state],
-    ["requested", ({ created }) => moment(created)],
-    ["ended", ({ ended }) => moment(ended)],
-    ["", ({ error }) => error],
-  ], tasks.slice(0, 20)));
 }
 
 /** The samples of a Prometheus page. */

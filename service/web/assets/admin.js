@@ -10,6 +10,7 @@ import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
 import { searchPart } from "./admin-search.js";
 import { synonymsPart } from "./admin-synonyms.js";
+import { tasksPart } from "./admin-tasks.js";
 import { field, head } from "./admin-ui.js";
 import { modelsPart, versionsPart } from "./admin-versions.js";
 import { el, fill } from "./dom.js";
@@ -25,6 +26,7 @@ const PARTS = [
   ["products", "Products", "/v1/products/{product_id}", productsPart],
   ["versions", "Versions", "/v1/versions", versionsPart],
   ["models", "Models", "/v1/models", modelsPart],
+  ["tasks", "Tasks", "/v1/tasks", tasksPart],
   ["keys", "Keys", "/v1/keys", keysPart],
   ["health", "Health", "/metrics", healthPart],
 ];

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from retrieval.errors import InputError, TaskFailedError, UnknownTaskError
-from service.http.tasks import TASKS_FILE, Task, TaskQueue, TaskRunner, TaskState, feed_paths, run_command, task_command
+from service.http.tasks import (
+    TASKS_FILE,
+    RunningTask,
+    Task,
+    TaskQueue,
+    TaskRunner,
+    TaskState,
+    feed_paths,
+    run_command,
+    task_command,
+)
 from tests.machine import within
 
 
@@ -40,7 +51,7 @@ def test_waiting_task_is_not_added_twice(tmp_path: Path) -> None:
 def test_tasks_run_in_order_and_report_results(tmp_path: Path) -> None:
     book, done = TaskQueue(tmp_path), []
 
-    def job(kind: str, arguments: Mapping[str, Any], _stop: threading.Event) -> object:
+    def job(kind: str, arguments: Mapping[str, Any], _task: RunningTask) -> object:
         done.append(kind)
         if kind == "b":
             raise TaskFailedError("no room")
@@ -74,9 +85,9 @@ def test_interrupted_task_is_restarted(tmp_path: Path) -> None:
 def test_task_stopped_with_the_service_resumes_with_the_next(tmp_path: Path) -> None:
     book, begun = TaskQueue(tmp_path), threading.Event()
 
-    def job(_kind: str, _arguments: Mapping[str, Any], stop: threading.Event) -> None:
+    def job(_kind: str, _arguments: Mapping[str, Any], task: RunningTask) -> None:
         begun.set()
-        stop.wait()
+        assert within(10, task.is_stopped)
 
     identity = book.add("learn", {}).id
     runner = TaskRunner(tmp_path, book, job)
@@ -114,8 +125,51 @@ def test_feeds_must_be_in_the_feed_folder(tmp_path: Path) -> None:
         feed_paths(["products.csv"], None)
 
 
+@dataclass
+class Running:
+    """A task that is or is not stopped."""
+
+    is_over: bool = False
+    progress: str = ""
+
+    def is_stopped(self) -> bool:
+        return self.is_over
+
+    def report(self, progress: str) -> None:
+        self.progress = progress
+
+
 def test_task_result_is_the_json_or_the_error(tmp_path: Path) -> None:
-    with pytest.raises(TaskFailedError, match="is empty; run: shelfwise rebuild"):
-        run_command(task_command("learn", {}, tmp_path, None), threading.Event())
+    with pytest.raises(TaskFailedError, match=r"^\S+ is empty; run: shelfwise rebuild"):
+        run_command(task_command("learn", {}, tmp_path, None), Running())
     with pytest.raises(InputError, match="no task of the kind"):
         task_command("drop", {}, tmp_path, None)
+
+
+def test_cancelled_task_ends_its_command(tmp_path: Path) -> None:
+    assert run_command(task_command("learn", {}, tmp_path, None), Running(is_over=True)) is None
+
+
+def test_waiting_and_running_tasks_are_cancelled(tmp_path: Path) -> None:
+    book, begun = TaskQueue(tmp_path), threading.Event()
+
+    def job(_kind: str, _arguments: Mapping[str, Any], task: RunningTask) -> str:
+        task.report("half")
+        begun.set()
+        assert within(10, task.is_stopped)
+        return "whole"
+
+    running, waiting, last = (book.add(kind, {}).id for kind in ("learn", "refresh", "rebuild"))
+    runner = TaskRunner(tmp_path, book, job)
+    assert begun.wait(10)
+    assert TaskQueue(tmp_path).cancel(waiting)  # as another process does
+    begun.clear()
+    assert book.cancel(running)
+    assert begun.wait(10)  # the last one begins
+    assert book.cancel(last)
+    runner.close()
+    assert [book.get(each).state for each in (running, waiting, last)] == [TaskState.CANCELLED] * 3
+    assert (book.get(running).progress, book.get(running).result) == ("half", None)
+    assert not book.cancel(running)
+    with pytest.raises(UnknownTaskError):
+        book.cancel("nosuch")

@@ -212,6 +212,7 @@ def test_invalid_rebuild_request_is_refused(own: TestClient) -> None:
         assert "feeds" in answer.json()["error"]["message"]
     assert own.get("/v1/tasks").json() == []
     assert own.get("/v1/tasks/nosuch").status_code == 404
+    assert own.post("/v1/tasks/nosuch/cancel").status_code == 404
 
 
 def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
@@ -223,6 +224,7 @@ def test_erased_shopper_is_in_no_file(own: TestClient, tmp_path: Path) -> None:
     finished = ended(own, accepted.headers["Location"])
     assert finished["state"] == "done", finished
     assert (finished["result"]["events"], finished["result"]["remaining_events"], finished["arguments"]) == (1, 0, {})
+    assert own.post(f"{accepted.headers['Location']}/cancel").status_code == 409  # erasing is not cancelled
     for path in (tmp_path / "index").rglob("*"):
         assert not path.is_file() or b"anna@example.com" not in path.read_bytes()
 
