@@ -27,9 +27,10 @@ from service.experiments.store import ServedExperiments
 from service.http import health
 from service.http.auth import KEYS_FILE, KeyFile
 from service.http.connections import ConnectionLimiter, ConnectionLimits, LimitedProtocol, refuse_new_connections
-from service.http.context import ServiceContext, is_loopback
+from service.http.context import ServiceContext, SharedParts, is_loopback
 from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
+from service.http.indexes import IndexRegistry
 from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.routes import curation, ingest, search, store, webhooks
@@ -95,12 +96,10 @@ def create_app(
         notices = asyncio.create_task(health.follow_notices(app))
         yield
         notices.cancel()
-        context.threads.close()
-        context.writer.close()
-        context.impressions.close()
+        shared.close()
         if tracing is not None:
             tracing.close()
-        context.tasks.close()
+        app.state.indexes.close()
 
     app = FastAPI(
         title="Shelfwise",
@@ -112,26 +111,19 @@ def create_app(
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
     )
-    protocol = ProtocolStore(engine.root)
-    jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
-    context = ServiceContext(
-        engine,
+    shared = SharedParts(
         KeyFile(settings.keys or engine.root / KEYS_FILE),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
-        ImpressionRecorder(engine.record),
-        ServedExperiments(engine.root),
-        TaskService(engine.root, settings.feeds, jobs),
         settings.origins,
+        {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
     )
-    app.state.context = context
+    app.state.shared = shared
+    app.state.indexes = IndexRegistry.of_one(_open_context(engine, shared, settings))
     app.state.draining = threading.Event()
-    app.state.webhook_secrets = {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret}
     sourced = sourced or SourcedSettings.of_service(settings)
     app.state.settings = describe_settings(sourced)
-    app.state.protocol = protocol
-    app.state.statistics = PurchaseStatistics(engine.root)
     for router in (*_ROUTERS, docs.router):
         app.include_router(router)
     if settings.pages:
@@ -143,15 +135,29 @@ def create_app(
     return app
 
 
+def _open_context(engine: SearchEngine, shared: SharedParts, settings: ServiceSettings) -> ServiceContext:
+    protocol = ProtocolStore(engine.root)
+    jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
+    return ServiceContext(
+        engine.root.resolve().name,
+        engine,
+        shared,
+        ImpressionRecorder(engine.record),
+        ServedExperiments(engine.root),
+        TaskService(engine.root, settings.feeds, jobs),
+        (protocol, PurchaseStatistics(engine.root)),
+    )
+
+
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
     """The last one added sees a request first."""
     app.add_middleware(GZipMiddleware, minimum_size=_LEAST_COMPRESSED, compresslevel=4)
     limits = RequestLimits(
         settings.body_bytes, settings.body_seconds, settings.deadline, settings.bodies_bytes, settings.write_deadline
     )
-    threads: WorkerThreads = app.state.context.threads
+    check_room = app.state.shared.threads.check_room
     app.add_middleware(
-        RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing, check_room=threads.check_room
+        RequestMiddleware, limits=limits, draining=app.state.draining, tracing=tracing, check_room=check_room
     )
     if settings.origins:
         # Around it, so that pages of these origins can read why a request was refused.

@@ -16,6 +16,7 @@ import time
 from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import msgspec
@@ -82,12 +83,23 @@ class Permit(msgspec.Struct, frozen=True):
     requests_per_minute: int | None = None
     rights: frozenset[str] = frozenset()
     """Of a key of the InstantSearch protocol; empty for any other."""
+    indexes: tuple[tuple[str, ...], ...] = ()
+    """Patterns of names, one of each group for an index that the key may use."""
+
+    def sees(self, *names: str) -> bool:
+        """Whether the key may use the index that has these names."""
+        return all(any(matches_index(each, name) for name in names for each in group) for group in self.indexes)
 
     def allows(self, scope: Scope, rights: Collection[str] = ()) -> bool:
         """Whether the key has the scope; a key of the InstantSearch protocol needs one of `rights` where there are."""
         if rights and self.rights:
             return not self.rights.isdisjoint(rights)
         return scope in self.scopes or Scope.ADMIN in self.scopes
+
+
+def matches_index(pattern: str, name: str) -> bool:
+    """Whether a pattern, in which "*" stands for any characters, is that of a name."""
+    return fnmatchcase(name, pattern.replace("[", "[[]").replace("?", "[?]"))
 
 
 class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

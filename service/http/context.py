@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
+from pydantic import SecretStr
 
 from retrieval.errors import FilterError, UnknownFieldError
 from retrieval.filters.parser import parse_filter
@@ -24,13 +26,15 @@ from service.engine.engine import SearchEngine
 from service.engine.live import AppliedChanges, Plan
 from service.engine.search import unknown_product
 from service.engine.spelling import Suggestions, VisibleCatalog
+from service.experiments import assignment
 from service.experiments.store import ServedExperiments
 from service.http.auth import KeyFile, Permit, Scope, combine_filters
 from service.http.errors import RequestError
 from service.http.fields import ReturnedFields
 from service.http.impressions import ImpressionRecorder
+from service.http.indexes import IndexRegistry, IndexUnavailableError, UnknownIndexError
 from service.http.limits import CURRENT_CLIENT, Client, RateLimiter, WorkerThreads, search_cost
-from service.http.request import EXTENSION
+from service.http.request import EXTENSION, INDEX
 from service.http.schemas import json_response
 from service.http.tasks import TaskService
 
@@ -44,27 +48,74 @@ _FORWARDING = frozenset(
 """Headers of proxies, besides those that begin with X-Forwarded."""
 _SHOWN_SECONDS = 0.5
 """For which a write of the protocol waits: clients want the response to begin within two seconds."""
+_MOST_NAMES = 20
+"""Indexes that an error names."""
 _STORE_WIDE = frozenset({Scope.METRICS, Scope.ADMIN})
 _EVERYTHING = Permit("", frozenset({Scope.ADMIN}))
 _BEARER = HTTPBearer(auto_error=False, description="A key made by `shelfwise keys create`.")
 _HEADER = APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, for clients that set no bearer.")
 
 
-@dataclass(frozen=True, slots=True)
-class ServiceContext:
-    """Shared state of one service's routes."""
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedParts:
+    """Parts of a service that all of its indexes share."""
 
-    engine: SearchEngine
     keys: KeyFile
     rates: RateLimiter
     threads: WorkerThreads
     writer: WorkerThreads
     """One thread for live changes."""
+    origins: tuple[str, ...] = ()
+    """Origins whose pages may send requests without a key, while there is none."""
+    webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    """By vendor."""
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self.threads.close()
+        self.writer.close()
+
+
+class Companion(Protocol):
+    """A part of an index that one of the interfaces adds."""
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Problems that do not stop searches."""
+
+
+C = TypeVar("C", bound=Companion)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ServiceContext:
+    """One index, as the routes use it."""
+
+    name: str
+    """Of the directory."""
+    engine: SearchEngine
+    shared: SharedParts
     impressions: ImpressionRecorder
     experiments: ServedExperiments
     tasks: TaskService
-    origins: tuple[str, ...] = ()
-    """Origins whose pages may send requests without a key, while there is none."""
+    companions: tuple[Companion, ...] = ()
+    called: str = ""
+    """The name in the request; empty if it has none."""
+
+    def companion(self, kind: type[C]) -> C:
+        """The companion of a class."""
+        return next(each for each in self.companions if isinstance(each, kind))
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Problems that do not stop searches, of the engine, the experiments and the companions."""
+        of_companions = (notice for each in self.companions for notice in each.notices)
+        return (*self.engine.notices, *assignment.notices(self.engine, self.experiments), *of_companions)
+
+    def close(self) -> None:
+        """Writes what is recorded, and interrupts the running task; the engine is closed by whoever opened it."""
+        self.impressions.close()
+        self.tasks.close()
 
     def visible(self, permit: Permit) -> VisibleCatalog:
         """The part of the catalog that a key sees."""
@@ -89,9 +140,9 @@ class ServiceContext:
         """Counts the work of a request, in searches, for its key and for its address with this key; its authorization
         counted the first. Raises RequestError (429) where it is too much."""
         if cost > 1:
-            self.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
+            self.shared.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
             if permit.id:
-                self.rates.count_key(permit.id, permit.requests_per_minute, cost - 1)
+                self.shared.rates.count_key(permit.id, permit.requests_per_minute, cost - 1)
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
@@ -141,13 +192,54 @@ class ServiceContext:
         return self.engine.record(*events)
 
 
-async def context_of(request: Request) -> ServiceContext:
-    """The context of a request's application."""
-    context: ServiceContext = request.app.state.context
-    return context
+class RequestIndexes:
+    """The indexes of a service, as one request uses them: none that it has is closed before it is over."""
+
+    def __init__(self, registry: IndexRegistry[ServiceContext], shared: SharedParts, held: ExitStack) -> None:
+        self.registry = registry
+        self.shared = shared
+        self._held = held
+
+    def get(self, name: str = "") -> ServiceContext:
+        """An index by name, or the default one; raises UnknownIndexError or IndexUnavailableError."""
+        context = self._held.enter_context(self.registry.use(name))
+        return replace(context, called=name)
+
+    def choose(self, request: Request, name: str = "") -> ServiceContext:
+        """The same; raises RequestError, after the request's key is verified: 403 for a name that is not the key's."""
+        try:
+            return self.get(name)
+        except (UnknownIndexError, IndexUnavailableError) as error:
+            permit = identify(self.shared, request, _any_key(request))
+            raise self.refusal(permit, name, error) from None
+
+    def refusal(self, permit: Permit, name: str, error: Exception) -> RequestError:
+        """The error for an index that a request names and that is not there, or cannot be opened."""
+        if name and not permit.sees(name):
+            return _not_its_index(permit, name)
+        if isinstance(error, IndexUnavailableError):
+            return RequestError(503, f"the index {error} cannot be opened now; the log says why", retry_after=5)
+        names = [each for each in self.registry.names if permit.sees(each)]
+        there = f"{', '.join(names[:_MOST_NAMES])}{', ...' if len(names) > _MOST_NAMES else ''}" or "none"
+        if not name:
+            return RequestError(404, f"name an index, as in /v1/indexes/NAME/search: there is {there}", field="index")
+        return RequestError(404, f"there is no index {name[:100]!r}; there is {there}", field="index")
 
 
-Contextual = Annotated[ServiceContext, Depends(context_of)]
+async def _indexes_of(request: Request) -> AsyncIterator[RequestIndexes]:
+    state = request.app.state
+    with ExitStack() as held:
+        yield RequestIndexes(state.indexes, state.shared, held)
+
+
+Indexes = Annotated[RequestIndexes, Depends(_indexes_of)]
+
+
+async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
+    return indexes.choose(request, request.scope.get(INDEX, ""))
+
+
+Contextual = Annotated[ServiceContext, Depends(_context_of)]
 
 
 class WorkerRouter(APIRouter):
@@ -161,49 +253,92 @@ class WorkerRouter(APIRouter):
         self._writes = writes
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
-        """Adds a route; a plain function takes the ServiceContext as `context`."""
+        """Adds a route; a plain function takes the ServiceContext as `context`, or the RequestIndexes as `indexes`."""
 
         @wraps(endpoint)
-        async def respond(context: ServiceContext, **arguments: object) -> Response:
-            threads = context.writer if self._writes else context.threads
-            result = await threads.run(partial(endpoint, context=context, **arguments))
+        async def respond(**arguments: Any) -> Response:  # noqa: ANN401 - as the endpoint
+            shared: SharedParts = (arguments.get("context") or arguments["indexes"]).shared
+            threads = shared.writer if self._writes else shared.threads
+            result = await threads.run(partial(endpoint, **arguments))
             return result if isinstance(result, Response) else json_response(result)
 
         super().add_api_route(path, endpoint if iscoroutinefunction(endpoint) else respond, **options)
 
 
-def authorize(
-    context: ServiceContext, request: Request, key: str, scope: Scope, rights: Collection[str] = ()
-) -> Permit:
-    """The permit of a request's key; raises RequestError (401, 403, 429) if it lacks the scope, or, made through the
-    InstantSearch protocol, all of `rights`.
+def identify(shared: SharedParts, request: Request, key: str, scope: Scope = Scope.SEARCH) -> Permit:
+    """The permit of a request's key, whatever it is for; raises RequestError (401, 429).
 
-    The scopes `metrics` and `admin` are about the whole store: a key with a filter never has them. Its searches, events
-    and writes go through `ServiceContext`, which applies the filter.
     While the service has no key at all, requests from this machine may do everything and others nothing.
     """
     address = request.client.host if request.client else ""
     CURRENT_CLIENT.set(Client(key, address))
-    context.rates.count_address(address)
+    shared.rates.count_address(address)
     if scope is Scope.WRITE:
         request.scope[EXTENSION]()
-    if not context.keys.exists:
-        return _authorize_loopback(context, request, address)
+    if not shared.keys.exists:
+        return _authorize_loopback(shared, request, address)
     if not key:
         raise RequestError(401, "a key is needed: send it as Authorization: Bearer KEY, or as X-API-Key")
-    permit = context.keys.permit(key, datetime.now(UTC))
+    permit = shared.keys.permit(key, datetime.now(UTC))
     if permit is None:
         raise RequestError(401, "this key is unknown, was withdrawn, or has expired", code="bad_key")
-    context.rates.count_key(permit.id, permit.requests_per_minute)
+    shared.rates.count_key(permit.id, permit.requests_per_minute)
+    return permit
+
+
+def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
+    """Raises RequestError (403) where a permit lacks the scope, or, made through the InstantSearch protocol, all of
+    `rights`; or is for other indexes.
+
+    The scopes `metrics` and `admin` are about the whole store: a key with a filter never has them. Its searches, events
+    and writes go through `ServiceContext`, which applies the filter.
+    """
     check_right(permit, scope, rights)
+    if not permit.sees(context.name, context.called):
+        raise _not_its_index(permit, context.called or context.name)
     try:
         context.visible(permit)
     except (FilterError, UnknownFieldError):
         message = "the filter of this key names a field that no product has now; make a key with another filter"
         raise RequestError(403, message, code="bad_key_filter") from None
-    if permit.filters and scope in _STORE_WIDE:
-        raise RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
+    if scope in _STORE_WIDE and permit.filters:
+        raise _filtered(scope)
+
+
+def authorize(
+    context: ServiceContext, request: Request, key: str, scope: Scope, rights: Collection[str] = ()
+) -> Permit:
+    """The permit of a request's key for an index; raises RequestError as `identify` and `admit` do."""
+    permit = identify(context.shared, request, key, scope)
+    admit(context, permit, scope, rights)
     return permit
+
+
+def check_whole(permit: Permit, scope: Scope) -> None:
+    """Raises RequestError (403) for a key with a filter, or for some indexes."""
+    if permit.filters:
+        raise _filtered(scope)
+    if not permit.sees(""):
+        raise RequestError(403, "this is about the whole service: it needs a key for all indexes", code="other_index")
+
+
+def _filtered(scope: Scope) -> RequestError:
+    return RequestError(403, f"this is about the whole store: it needs a key with the scope {scope} and no filter")
+
+
+def _not_its_index(permit: Permit, name: str) -> RequestError:
+    """The same whether there is such an index or not."""
+    patterns = ", ".join(dict.fromkeys(each for group in permit.indexes for each in group))
+    return RequestError(403, f"this key is not for the index {name[:100]!r}; it is for {patterns}", code="other_index")
+
+
+def _any_key(request: Request) -> str:
+    """The key of a request, in whichever header an interface has it, or in the query string."""
+    headers = request.headers
+    kind, _, bearer = headers.get("authorization", "").partition(" ")
+    named = {name.lower(): value for name, value in request.query_params.items()}
+    found = (headers.get("x-api-key"), headers.get("x-algolia-api-key"), named.get("x-algolia-api-key"))
+    return next((each for each in (bearer if kind.lower() == "bearer" else "", *found) if each), "")
 
 
 def check_right(permit: Permit, scope: Scope, rights: Collection[str] = ()) -> None:
@@ -217,16 +352,33 @@ def check_right(permit: Permit, scope: Scope, rights: Collection[str] = ()) -> N
     raise RequestError(403, message)
 
 
-def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
-    """A dependency of the routes that need a scope."""
+async def _sent_key(
+    bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
+    header: Annotated[str | None, Depends(_HEADER)],
+) -> str:
+    return bearer.credentials if bearer else header or ""
 
-    async def check(
-        request: Request,
-        context: Contextual,
-        bearer: Annotated[HTTPAuthorizationCredentials | None, Depends(_BEARER)],
-        header: Annotated[str | None, Depends(_HEADER)],
-    ) -> Permit:
-        return authorize(context, request, bearer.credentials if bearer else header or "", scope)
+
+SentKey = Annotated[str, Depends(_sent_key)]
+
+
+def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
+    """A dependency of the routes of an index that need a scope."""
+
+    async def check(request: Request, context: Contextual, key: SentKey) -> Permit:
+        return authorize(context, request, key, scope)
+
+    return check
+
+
+def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
+    """A dependency of the routes about the whole service, which a key for some indexes or products may not use."""
+
+    async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
+        permit = identify(indexes.shared, request, key, scope)
+        check_right(permit, scope)
+        check_whole(permit, scope)
+        return permit
 
     return check
 
@@ -234,11 +386,12 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 MaySearch = Annotated[Permit, Depends(require_scope(Scope.SEARCH))]
 MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
-MayReadMetrics = Annotated[Permit, Depends(require_scope(Scope.METRICS))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]
+MayReadMetrics = Annotated[Permit, Depends(require_service_scope(Scope.METRICS))]
+MayAdministerService = Annotated[Permit, Depends(require_service_scope(Scope.ADMIN))]
 
 
-def _authorize_loopback(context: ServiceContext, request: Request, address: str) -> Permit:
+def _authorize_loopback(shared: SharedParts, request: Request, address: str) -> Permit:
     # The host name is checked, too: a page of another site may have a name that resolves to this machine.
     name = request.headers.get("host", "").lower()
     name = name if name.endswith("]") else name.rpartition(":")[0] or name
@@ -247,7 +400,7 @@ def _authorize_loopback(context: ServiceContext, request: Request, address: str)
     if any(each in _FORWARDING or each.startswith("x-forwarded") for each in request.headers):
         # The proxy is on this machine, its client may be anywhere.
         raise RequestError(401, "a request through a proxy needs a key; make one: shelfwise keys create")
-    if _is_cross_site(request, context.origins):
+    if _is_cross_site(request, shared.origins):
         raise RequestError(401, "without a key only pages of this machine are served; make one: shelfwise keys create")
     return _EVERYTHING
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 
 import structlog
@@ -14,9 +15,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from retrieval.store.manifest import POPULARITY_FILE
-from service.experiments import assignment
-from service.http.context import Contextual, MayReadMetrics, ServiceContext
+from service.http.context import Indexes, MayReadMetrics, ServiceContext, SharedParts
 from service.http.errors import RequestError
+from service.http.indexes import IndexRegistry
+from service.http.limits import WorkerThreads
 from service.http.schemas import RESPONSES, HealthResponse, json_response
 
 router = APIRouter(tags=["health"])
@@ -31,16 +33,17 @@ async def live() -> Response:
 
 
 @router.get("/health/ready", response_model=HealthResponse, summary="Readiness", responses=RESPONSES)
-async def ready(context: Contextual, request: Request) -> Response:
+async def ready(indexes: Indexes, request: Request) -> Response:
     """503, with the reason, while the server drains or half of its queue is full."""
     error = readiness_error(request.app)
     if error is not None:
         raise error
-    engine = context.engine
-    manifest, ranker = engine.manifest, engine.ranker
+    engines = [each.engine for each in indexes.registry.opened]
+    products = sum(each.manifest.products for each in engines)
     # Not in a worker thread: it may open a ranker, and must respond while the workers are busy.
     warnings = await asyncio.to_thread(service_notices, request.app)
-    return json_response(HealthResponse("ready", manifest.version, manifest.products, ranker, warnings))
+    served, ranker = (engines[0].manifest.version, engines[0].ranker) if len(engines) == 1 else ("", "")
+    return json_response(HealthResponse("ready", served, products, ranker, warnings, len(engines)))
 
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response)
@@ -52,21 +55,19 @@ async def metrics(request: Request, _permit: MayReadMetrics) -> Response:
 
 def readiness_error(app: FastAPI) -> RequestError | None:
     """The reason why no requests should be sent here; None if the server is ready."""
-    context: ServiceContext = app.state.context
+    shared: SharedParts = app.state.shared
     if app.state.draining.is_set():
         message = "the server is shutting down; send requests to another one"
         return RequestError(503, message, code="draining", retry_after=5)
-    if context.threads.is_pressed:
+    if shared.threads.is_pressed:
         return RequestError(503, "requests wait here; send new ones to another server", code="busy", retry_after=1)
     return None
 
 
 def service_notices(app: FastAPI) -> tuple[str, ...]:
-    """Problems that do not stop searches, of the engine, the experiments, the protocol's settings and the tables of
-    purchases."""
-    context: ServiceContext = app.state.context
-    experiments = assignment.notices(context.engine, context.experiments)
-    return (*context.engine.notices, *experiments, *app.state.protocol.notices, *app.state.statistics.notices)
+    """Problems that do not stop searches, of all indexes."""
+    notices: tuple[str, ...] = app.state.indexes.notices
+    return notices
 
 
 async def follow_notices(app: FastAPI) -> None:
@@ -90,40 +91,38 @@ def render_metrics(app: FastAPI) -> bytes:
 
 
 class ServiceCollector(Collector):
-    """Measures an application on each scrape."""
+    """Measures an application on each scrape. Of a directory of indexes, what is of one has the label `index`."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._context: ServiceContext = app.state.context
+        self._indexes: IndexRegistry[ServiceContext] = app.state.indexes
 
     def collect(self) -> Iterator[Metric]:
-        yield from self._index()
+        contexts = self._indexes.opened
+        yield from self._index(contexts)
         yield from self._load()
-        yield from self._events()
+        yield from self._events(contexts)
 
-    def _index(self) -> Iterator[Metric]:
-        engine = self._context.engine
-        snapshot = engine.snapshot
-        manifest = snapshot.manifest
-        age = max(0.0, time.time() - snapshot.built)
-        yield _gauge("shelfwise_index_age_seconds", "Age of the version that serves", age)
-        yield _gauge("shelfwise_index_products", "Products of the version that serves", manifest.products)
-        labels = {
-            "version": manifest.version,
-            "ranker": engine.ranker,
-            "encoder": manifest.encoder_name,
-            "program": version("shelfwise"),
-        }
-        info = GaugeMetricFamily("shelfwise_serving_info", "1, with labels for what serves", labels=list(labels))
-        info.add_metric(list(labels.values()), 1)
+    def _index(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
+        built = {each: max(0.0, time.time() - each.engine.snapshot.built) for each in contexts}
+        yield self._gauges("shelfwise_index_age_seconds", "Age of the version that serves", built)
+        products = {each: each.engine.manifest.products for each in contexts}
+        yield self._gauges("shelfwise_index_products", "Products of the version that serves", products)
+        names = [*self._labels, "version", "ranker", "encoder", "program"]
+        info = GaugeMetricFamily("shelfwise_serving_info", "1, with labels for what serves", labels=names)
+        for each in contexts:
+            manifest, ranker = each.engine.manifest, each.engine.ranker
+            own = (manifest.version, ranker, manifest.encoder_name, version("shelfwise"))
+            info.add_metric([*self._values(each), *own], 1)
         yield info
-        if engine.live_changed is not None:
+        changed = {each: when for each in contexts if (when := each.engine.live_changed) is not None}
+        if changed:
             text = "Time of the last live change, in seconds since 1970"
-            yield _gauge("shelfwise_live_changes_timestamp_seconds", text, engine.live_changed)
+            yield self._gauges("shelfwise_live_changes_timestamp_seconds", text, changed)
         yield _gauge("shelfwise_notices", "Problems that do not stop searches", len(service_notices(self._app)))
 
     def _load(self) -> Iterator[Metric]:
-        threads = self._context.threads
+        threads: WorkerThreads = self._app.state.shared.threads
         is_ready = readiness_error(self._app) is None
         yield _gauge("shelfwise_ready", "1 if the server is ready for requests", float(is_ready))
         yield _gauge("shelfwise_threads", "Worker threads", threads.count)
@@ -131,17 +130,33 @@ class ServiceCollector(Collector):
         yield _gauge("shelfwise_requests_in_progress", "Requests that run or wait", threads.in_progress)
         yield _counter("shelfwise_requests_refused", "Requests refused because the queue was full", threads.refused)
 
-    def _events(self) -> Iterator[Metric]:
-        impressions = self._context.impressions
-        yield _gauge("shelfwise_events_waiting", "Events of searches that are not on disk yet", impressions.waiting)
-        yield _gauge("shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", impressions.lag)
-        yield _counter("shelfwise_events_lost", "Events of searches that could not be recorded", impressions.lost)
-        try:
-            refreshed = (self._context.engine.root / POPULARITY_FILE).stat().st_mtime  # every refresh writes it
-        except OSError:
-            return
-        age = max(0.0, time.time() - refreshed)
-        yield _gauge("shelfwise_tables_age_seconds", "Time since tables were last made from events", age)
+    def _events(self, contexts: Sequence[ServiceContext]) -> Iterator[Metric]:
+        recorders = [each.impressions for each in contexts]
+        waiting, lost = sum(each.waiting for each in recorders), sum(each.lost for each in recorders)
+        lag = max((each.lag for each in recorders), default=0.0)
+        yield _gauge("shelfwise_events_waiting", "Events of searches that are not on disk yet", waiting)
+        yield _gauge("shelfwise_events_lag_seconds", "Age of the oldest event that is not on disk yet", lag)
+        yield _counter("shelfwise_events_lost", "Events of searches that could not be recorded", lost)
+        ages = {}
+        for each in contexts:
+            with suppress(OSError):
+                refreshed = (each.engine.root / POPULARITY_FILE).stat().st_mtime  # every refresh writes it
+                ages[each] = max(0.0, time.time() - refreshed)
+        if ages:
+            yield self._gauges("shelfwise_tables_age_seconds", "Time since tables were last made from events", ages)
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return () if self._indexes.root is None else ("index",)
+
+    def _values(self, context: ServiceContext) -> tuple[str, ...]:
+        return (context.name,) if self._labels else ()
+
+    def _gauges(self, name: str, text: str, values: Mapping[ServiceContext, float]) -> GaugeMetricFamily:
+        family = GaugeMetricFamily(name, text, labels=self._labels)
+        for context, value in values.items():
+            family.add_metric(self._values(context), value)
+        return family
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:

@@ -14,6 +14,8 @@ PREFIX = "/1/"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXTENSION = "shelfwise_extend_deadline"
 """The key of a request's scope under which is the function that gives it the time of a write."""
+INDEX = "shelfwise_index"
+"""The key of a request's scope under which is the name of the index in its path."""
 _SCOPE_KEY = "shelfwise_request_id"
 _MOST_NAME = 100
 

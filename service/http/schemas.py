@@ -431,6 +431,8 @@ class HealthResponse:
     """The ranker that serves, if one does."""
     notices: tuple[str, ...] = field(default_factory=tuple)
     """Problems that do not stop searches."""
+    indexes: int = 1
+    """Of several, `products` is the sum, `version` and `ranker` are empty."""
 
 
 def product_hits(hits: Iterable[Hit], returned: ReturnedFields) -> tuple[ProductHit, ...]:

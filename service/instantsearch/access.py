@@ -92,13 +92,12 @@ MayAdminister = Annotated[Permit, Depends(_require(Scope.ADMIN, "admin"))]
 """No key of the protocol has this right."""
 
 
-def protocol_of(request: Request) -> ProtocolStore:
-    """The protocol's store of a request's application."""
-    store: ProtocolStore = request.app.state.protocol
-    return store
+async def _protocol_of(context: Contextual) -> ProtocolStore:
+    """The protocol's store of the index."""
+    return context.companion(ProtocolStore)
 
 
-Stored = Annotated[ProtocolStore, Depends(protocol_of)]
+Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
 
 
 def check_index(stored: ProtocolStore, name: str) -> None:

@@ -213,13 +213,13 @@ def delete_synonym(
 def keys(context: Contextual, _permit: MayAdminister) -> KeyList:
     """Keys without their secrets: `value` is `sw_ID`."""
     now = datetime.now(UTC)
-    return KeyList([key_document(each, now) for each in context.keys.keys().values()])
+    return KeyList([key_document(each, now) for each in context.shared.keys.keys().values()])
 
 
 @router.post("/keys", response_model=None, summary="Make a key", openapi_extra=BODY)
 def make_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload) -> KeyResult:
     """The key is sent only once."""
-    key = add_key(context.keys, payload, stored.settings.name, datetime.now(UTC))
+    key = add_key(context.shared.keys, payload, stored.settings.name, datetime.now(UTC))
     return KeyResult(key, created=now_text())
 
 
@@ -227,20 +227,20 @@ def make_key(context: Contextual, _permit: MayAdminister, stored: Stored, payloa
 def key(context: Contextual, _permit: MayAdminister, key: Key) -> dict[str, Any]:
     """The rights of a key."""
     now = datetime.now(UTC)
-    return key_document(find_key(context.keys, key, now), now, key)
+    return key_document(find_key(context.shared.keys, key, now), now, key)
 
 
 @router.put("/keys/{key}", response_model=None, summary="Change a key", openapi_extra=BODY)
 def change_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload, key: Key) -> KeyResult:
     """Its rights are those that are sent; the key stays the same."""
-    update_key(context.keys, key, payload, stored.settings.name, datetime.now(UTC))
+    update_key(context.shared.keys, key, payload, stored.settings.name, datetime.now(UTC))
     return KeyResult(key, updated=now_text())
 
 
 @router.delete("/keys/{key}", response_model=None, summary="Withdraw a key")
 def delete_key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyResult:
     """Takes effect within a second, also for keys that were narrowed from it."""
-    context.keys.withdraw(find_key(context.keys, key, datetime.now(UTC)).id)
+    context.shared.keys.withdraw(find_key(context.shared.keys, key, datetime.now(UTC)).id)
     return KeyResult(deleted=now_text())
 
 

@@ -17,9 +17,10 @@ from service.http.context import Contextual, ServiceContext
 from service.http.limits import check_batch_hits, search_cost
 from service.http.schemas import json_response
 from service.http.telemetry import record_ignored, record_search
-from service.instantsearch.access import BODY, Index, ObjectId, Payload, permit_of, protocol_of, protocol_router
+from service.instantsearch.access import BODY, Index, ObjectId, Payload, permit_of, protocol_router
 from service.instantsearch.events import parse_events
-from service.instantsearch.recommend import Recommender
+from service.instantsearch.index_store import ProtocolStore
+from service.instantsearch.recommend import PurchaseStatistics, Recommender
 from service.instantsearch.request import Hooks, JsonObject, merge_params, names, objects, parse_search, text
 from service.instantsearch.response import (
     BatchResults,
@@ -63,7 +64,7 @@ MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
     """The hooks of a request with this permit."""
     is_private = _is_private(request)
-    running, settings = context.experiments.running(), protocol_of(request).settings
+    running, settings = context.experiments.running(), context.companion(ProtocolStore).settings
 
     def record_impressions(query_id: str, text: str, page: Page, shopper: str) -> None:
         if not is_private:
@@ -108,7 +109,7 @@ async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload:
 async def recommendations(context: Contextual, permit: MayRecommend, request: Request, payload: Payload) -> Response:
     """Products similar to one, bought with it, or popular of late; popular values of a facet."""
     hooks = _hooks(context, request, permit)
-    recommender = Recommender(context.engine, hooks, request.app.state.statistics)
+    recommender = Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
     requests = objects(payload, "requests", _MOST_SEARCHES)
     context.charge(permit, len(requests))
     return await _run_all(context, recommender.answer, requests)
@@ -163,7 +164,7 @@ async def events(context: Contextual, request: Request, payload: Payload) -> Res
     permit = permit_of(context, request, Scope.EVENTS, "search", payload=payload)
     found = parse_events(payload, is_private=_is_private(request))
     if found:
-        await context.threads.run(partial(context.record, permit, found))
+        await context.shared.threads.run(partial(context.record, permit, found))
     return json_response(EventsAcknowledgement())
 
 
@@ -183,8 +184,8 @@ async def _run_all(
     context: ServiceContext, answer: Callable[[JsonObject], T], requests: Sequence[JsonObject]
 ) -> Response:
     """The results of all requests of a batch, in their order."""
-    results = await context.threads.run_all(partial(answer, each) for each in requests)
-    return await context.threads.run(lambda: json_response(BatchResults(results)))
+    results = await context.shared.threads.run_all(partial(answer, each) for each in requests)
+    return await context.shared.threads.run(lambda: json_response(BatchResults(results)))
 
 
 def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:

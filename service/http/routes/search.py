@@ -89,8 +89,8 @@ async def multi_search(
     check_batch_hits(sum(each.size for each in body.searches), "searches")
     context.charge(permit, sum(map(_cost, body.searches)))
     search = partial(run_search, context, permit, is_private=privacy == "1")
-    pages = await context.threads.run_all(partial(search, each) for each in body.searches)
-    return await context.threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
+    pages = await context.shared.threads.run_all(partial(search, each) for each in body.searches)
+    return await context.shared.threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
 
 
 def _cost(body: SearchBody) -> int:

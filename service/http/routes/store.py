@@ -18,7 +18,7 @@ from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
 from service.http.auth import Scope, StoredKey, new_key
-from service.http.context import Contextual, MayAdminister, ServiceContext, WorkerRouter
+from service.http.context import Contextual, Indexes, MayAdminister, MayAdministerService, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.schemas import (
     RESPONSES,
@@ -107,7 +107,7 @@ def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
     responses=_SETTINGS_RESPONSES,
     summary="The settings of the service",
 )
-async def settings(request: Request, _permit: MayAdminister) -> Response:
+async def settings(request: Request, _permit: MayAdministerService) -> Response:
     """The value, default and source of each setting, read at start. Secrets are not shown."""
     sections: SettingSections = request.app.state.settings
     return tagged_response(request, sections)
@@ -151,24 +151,25 @@ class CreatedKey(KeyResponse):
 
 
 @key_router.get("", response_model=list[KeyResponse], summary="The API keys")
-def keys(context: Contextual, permit: MayAdminister) -> list[KeyResponse]:
+def keys(indexes: Indexes, permit: MayAdministerService) -> list[KeyResponse]:
     """All keys, oldest first, expired ones among them."""
-    stored = sorted(context.keys.keys().values(), key=lambda each: each.created)
+    stored = sorted(indexes.shared.keys.keys().values(), key=lambda each: each.created)
     return [KeyResponse(**_key_facts(each, permit.id)) for each in stored]
 
 
 @key_router.post("", status_code=201, response_model=CreatedKey, summary="Create an API key")
-def create_key(context: Contextual, permit: MayAdminister, body: KeyBody) -> Response:
+def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) -> Response:
     """The service accepts it at once. The first key needs the scope admin, since without it nobody could make another
     one here."""
     now = datetime.now(UTC)
-    if not context.keys.exists and Scope.ADMIN not in body.scopes:
+    if not indexes.shared.keys.exists and Scope.ADMIN not in body.scopes:
         raise RequestError(
             400, "the first key needs the scope admin: from then on each request needs a key", field="scopes"
         )
     if body.expires is not None and body.expires <= now:
         raise RequestError(400, "expires is in the past; a key ends later than now", field="expires")
-    context.engine.visible(body.filters)
+    for each in indexes.registry.opened:
+        each.engine.visible(body.filters)
     key, stored = new_key(
         body.name,
         tuple(dict.fromkeys(body.scopes)),
@@ -177,21 +178,21 @@ def create_key(context: Contextual, permit: MayAdminister, body: KeyBody) -> Res
         filters=body.filters,
         requests_per_minute=body.requests_per_minute,
     )
-    context.keys.add(stored)
+    indexes.shared.keys.add(stored)
     return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
 
 
 @key_router.delete("/{key_id}", summary="Withdraw an API key")
-def withdraw_key(context: Contextual, permit: MayAdminister, key_id: str = Path(max_length=100)) -> KeyResponse:
+def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = Path(max_length=100)) -> KeyResponse:
     """It ends within a second, and with it the keys narrowed from it. The last key that administers stays."""
-    known = context.keys.keys()
+    known = indexes.shared.keys.keys()
     if key_id not in known:
         raise RequestError(404, f"there is no key {key_id!r}", code="unknown_key")
     now = datetime.now(UTC)
     left = (each for each in known.values() if each.id != key_id and not each.filters and not each.is_expired(now))
     if not any(Scope.ADMIN in each.scopes for each in left):
         raise RequestError(409, "this is the last key with the scope admin; make another one first")
-    return KeyResponse(**_key_facts(context.keys.withdraw(key_id), permit.id))
+    return KeyResponse(**_key_facts(indexes.shared.keys.withdraw(key_id), permit.id))
 
 
 def _key_facts(stored: StoredKey, current: str) -> dict[str, Any]:

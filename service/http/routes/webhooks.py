@@ -54,8 +54,8 @@ def _signed_body(vendor: str, header: str) -> Callable[[Request, Contextual], Aw
     """A dependency that gives the raw body; it raises RequestError without a secret (404) or its signature (401)."""
 
     async def read(request: Request, context: Contextual) -> bytes:
-        context.rates.count_address(request.client.host if request.client else "")
-        secret: SecretStr = request.app.state.webhook_secrets[vendor]
+        context.shared.rates.count_address(request.client.host if request.client else "")
+        secret: SecretStr = context.shared.webhook_secrets[vendor]
         if not secret.get_secret_value():
             raise RequestError(404, f"webhooks are not received here: set service.{vendor}_secret")
         body = await request.body()

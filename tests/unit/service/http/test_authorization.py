@@ -196,7 +196,7 @@ def test_page_of_another_site_sends_nothing_without_a_key(
         assert (calling.request(method, path, headers=headers).status_code == 200) is allowed, (method, path)
     if not allowed:
         assert calling.post("/v1/events/refresh", headers=headers).status_code == 401
-        assert app.state.context.tasks.queue.list() == ()
+        assert app.state.indexes.opened[0].tasks.queue.list() == ()
 
 
 @pytest.mark.parametrize("key", ["", "wrong", "sw_000000000000_" + "A" * 43, "sws_e30.AAAA", "\u00e9" * 10])

@@ -47,7 +47,7 @@ def test_a_server_that_drains_is_alive_and_not_ready(client: TestClient) -> None
 
 
 def test_refusals_and_search_outcomes_are_counted(client: TestClient) -> None:
-    client.app.state.context.threads.refused = 41  # type: ignore[attr-defined]
+    client.app.state.shared.threads.refused = 41  # type: ignore[attr-defined]
     assert value(client, "shelfwise_requests_refused_total") == 41
     for outcome in ("answered", "nothing", "degraded"):
         assert value(client, f'shelfwise_searches_total{{outcome="{outcome}"}}') >= 0

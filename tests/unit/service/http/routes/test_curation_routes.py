@@ -317,7 +317,7 @@ def test_unreadable_experiments_are_reported(client: TestClient, store: SearchEn
     kept = file.read_bytes() if file.is_file() else b""
     file.write_bytes(b"no database" * 100)
     try:
-        client.app.state.context.experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
+        client.app.state.indexes.opened[0].experiments.reload_if_changed()  # type: ignore[attr-defined]  # TestClient's app is any application
         (notice,) = client.get("/health/ready").json()["notices"]
         assert notice.startswith("changes of the experiments are not loaded: ")
     finally:

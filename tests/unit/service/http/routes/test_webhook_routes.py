@@ -106,7 +106,7 @@ def signature(body: bytes, secret: str = SECRET) -> str:
 def shown(receiver: TestClient, answer: Response) -> Response:
     """An answer, once searches show its changes."""
     if answer.is_success:
-        assert receiver.app.state.context.engine.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
+        assert receiver.app.state.indexes.opened[0].engine.wait_for(answer.json()["sequence"], 60)  # type: ignore[attr-defined]
     return answer
 
 

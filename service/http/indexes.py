@@ -1,0 +1,201 @@
+"""The indexes of a service by name: one, or those of a directory, which are opened and closed as they come and go."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from retrieval.errors import ShelfwiseError
+from retrieval.store.manifest import CURRENT
+
+_FOLLOW_SECONDS = 1.0
+_RETRY_SECONDS = 5.0
+"""After which an index that could not be opened is tried again."""
+
+
+class ServedIndex(Protocol):
+    """An opened index."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def notices(self) -> tuple[str, ...]: ...
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=ServedIndex)
+
+
+class UnknownIndexError(Exception):
+    """No index has this name; or none is named, and there are several."""
+
+
+class IndexUnavailableError(Exception):
+    """An index cannot be opened now."""
+
+
+@dataclass(slots=True)
+class _Place(Generic[T]):
+    index: T | None
+    inode: int
+    """Of its directory: another one of the same name is another index."""
+    problem: str = ""
+    """The reason why it cannot be opened."""
+    retry: float = 0.0
+    """When it is tried again."""
+    users: int = 0
+    """Requests in progress."""
+
+
+class IndexRegistry(Generic[T]):
+    """Indexes by name. Thread-safe.
+
+    Those of a directory are followed in a thread: one that appears is opened, one that disappears is closed when no
+    request uses it. An index that cannot be opened is unavailable, the others are not.
+    """
+
+    def __init__(self, root: Path, open_index: Callable[[Path], T], default: str = "") -> None:
+        """`open_index` opens the index of a directory, or raises ShelfwiseError. `default` is used where none is
+        named; with a single index that one is."""
+        self.root: Path | None = root
+        self.default = default
+        self._open = open_index
+        self._entries: dict[str, _Place[T]] = {}
+        self._retired: list[_Place[T]] = []
+        self._lock = threading.Lock()
+        """Held while entries and their users change."""
+        self._refreshing = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    @classmethod
+    def of_one(cls, index: T) -> IndexRegistry[T]:
+        """A registry of one index."""
+
+        def never(_: Path) -> T:
+            raise NotImplementedError
+
+        registry = cls(Path(), never)
+        registry.root = None
+        registry._entries[index.name] = _Place(index, 0)
+        return registry
+
+    def follow(self) -> None:
+        """Follows the directory in a thread from now on."""
+        self.refresh()
+        self._thread = threading.Thread(target=self._run, name="indexes", daemon=True)
+        self._thread.start()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all indexes, those that cannot be opened among them."""
+        return tuple(sorted(self._entries))
+
+    @property
+    def opened(self) -> tuple[T, ...]:
+        """The indexes that can be used, by name."""
+        entries = sorted(self._entries.items())
+        return tuple(entry.index for _, entry in entries if entry.index is not None)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """Problems that do not stop searches of all indexes; of several, each with the index's name."""
+        found = [(each.name, notice) for each in self.opened for notice in each.notices]
+        if self.root is None:
+            return tuple(notice for _, notice in found)
+        unopened = [(name, entry.problem) for name, entry in sorted(self._entries.items()) if entry.problem]
+        return tuple(f"{name}: {notice}" for name, notice in (*found, *unopened))
+
+    def resolve(self, name: str = "") -> str:
+        """The name of the index for a request's name; raises UnknownIndexError."""
+        entries = self._entries
+        if not name:
+            name = next(iter(entries)) if len(entries) == 1 else self.default
+        if name not in entries:
+            raise UnknownIndexError(name)
+        return name
+
+    @contextmanager
+    def use(self, name: str = "") -> Iterator[T]:
+        """An index, which is not closed meanwhile. Raises UnknownIndexError or IndexUnavailableError."""
+        with self._lock:
+            resolved = self.resolve(name)
+            entry = self._entries[resolved]
+            if entry.index is None:
+                raise IndexUnavailableError(resolved)
+            entry.users += 1
+        try:
+            yield entry.index
+        finally:
+            with self._lock:
+                entry.users -= 1
+
+    def refresh(self) -> None:
+        """Opens the indexes that appeared, and closes those that disappeared and that no request uses."""
+        if self.root is None:
+            return
+        with self._refreshing:
+            present = index_directories(self.root)
+            for name in self._entries.keys() - present.keys():
+                self._replace(name, None)
+            for name, inode in present.items():
+                entry = self._entries.get(name)
+                if entry is None or entry.inode != inode or (entry.problem and time.monotonic() > entry.retry):
+                    self._replace(name, self._opened(self.root / name, inode))
+            self._close_retired()
+
+    def close(self) -> None:
+        """Closes all indexes."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._refreshing:
+            for name in self.names:
+                self._replace(name, None)
+            for entry in self._retired:
+                entry.users = 0
+            self._close_retired()
+
+    def _opened(self, path: Path, inode: int) -> _Place[T]:
+        try:
+            return _Place(self._open(path), inode)
+        except (ShelfwiseError, OSError) as error:
+            return _Place(None, inode, f"it cannot be opened: {error}", time.monotonic() + _RETRY_SECONDS)
+
+    def _replace(self, name: str, entry: _Place[T] | None) -> None:
+        with self._lock:
+            entries = {**self._entries, name: entry} if entry else {**self._entries}
+            previous = self._entries.get(name)
+            if entry is None:
+                entries.pop(name, None)
+            self._entries = entries
+            if previous is not None and previous.index is not None:
+                self._retired.append(previous)
+
+    def _close_retired(self) -> None:
+        with self._lock:
+            unused = [entry for entry in self._retired if not entry.users]
+            self._retired = [entry for entry in self._retired if entry.users]
+        for entry in unused:
+            if entry.index is not None:
+                entry.index.close()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_FOLLOW_SECONDS):
+            self.refresh()
+
+
+def index_directories(root: Path) -> Mapping[str, int]:
+    """The index directories of a directory by name, with their inodes; hidden ones are not counted."""
+    try:
+        found = [each for each in root.iterdir() if not each.name.startswith(".") and (each / CURRENT).is_file()]
+        return {each.name: each.stat().st_ino for each in found}
+    except OSError:
+        return {}
