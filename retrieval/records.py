@@ -223,6 +223,19 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True)
+class RangeCount:
+    """A range of a numeric field, from `low` to below `high`, and the number of hits in it."""
+
+    low: float | None
+    """None for no lower end."""
+    high: float | None
+    """None for no upper end."""
+    count: int
+    filter: str
+    """The products in it: `price >= 50 AND price < 100`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Preference:
     """Values of a field that a query names: the products that have one come first, and others after them."""
 
@@ -237,13 +250,14 @@ class Preference:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of results. `total` and `facets` are about all hits: groups, where results are grouped."""
+    """A page of results. `total`, `facets` and `ranges` are about all hits: groups, where results are grouped."""
 
     hits: tuple[Hit, ...]
     total: int
     page: int
     size: int
     facets: Mapping[str, Facet] = field(default_factory=dict)
+    ranges: Mapping[str, tuple[RangeCount, ...]] = field(default_factory=dict)
     degraded: tuple[str, ...] = ()
     """Stages that failed; empty for a complete response."""
     nearest: tuple[Hit, ...] = ()

@@ -239,6 +239,9 @@ class ElasticsearchIndex:
             pages.append(_rows(answer, 0))
         return self._known(np.concatenate(pages))
 
+    def count(self, selections: Sequence[Selection]) -> list[int]:
+        return list(map(_total, self._ask([_rows_only(self._selected(each), 0) for each in selections])))
+
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         (answer,) = self._ask([self._counted(self._selected(selection), fields)])
         return self._facets(answer, fields, size)

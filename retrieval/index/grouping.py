@@ -175,6 +175,10 @@ class CandidateGroups:
         """The number of groups."""
         return len(self._groups)
 
+    def count(self, rows: Rows) -> int:
+        """The number of groups that some candidates (n,) are of."""
+        return len(np.unique(self._keys_of(rows)))
+
     def members(self, row: int) -> Rows:
         """The candidates of a row's group, ascending."""
         members: Rows = self._rows[self._keys == self._keys_of(np.array([row]))[0]]

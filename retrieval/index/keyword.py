@@ -198,6 +198,9 @@ class KeywordIndex(Protocol):
     def select(self, selection: Selection) -> Rows:
         """Every row of the selection, ascending."""
 
+    def count(self, selections: Sequence[Selection]) -> list[int]:
+        """The number of products of each selection."""
+
     def facets(self, selection: Selection, fields: Sequence[str], size: int) -> dict[str, Facet]:
         """For each field its `size` most frequent values in the selection, and the range of a numeric one."""
 
@@ -224,6 +227,9 @@ class SequentialQueries:
         candidates = self.score(wanted.rows, wanted.groups, wanted.where) if wanted.is_scored else NO_MATCHES
         facets = self.facets(selection, wanted.facets, wanted.facet_size) if wanted.facets else {}
         return CandidateDetails(candidates, facets, self.sort(selection, wanted.sort) if wanted.sort else None)
+
+    def count(self: KeywordIndex, selections: Sequence[Selection]) -> list[int]:
+        return [len(self.select(each)) for each in selections]
 
 
 _STEPS = np.float32(1 << 14)

@@ -14,7 +14,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from retrieval.html_report import printable
-from retrieval.records import Explanation, Facet, Hit, Page, Product
+from retrieval.records import Explanation, Facet, Hit, Page, Product, RangeCount
 from service.cli import output
 from service.cli.options import Filter, Index, SettingsFile, command
 from service.cli.output import emit, plain_table, price_text, say, show_notices, show_table
@@ -39,7 +39,7 @@ class PageOptions:
 
 @dataclass(frozen=True, slots=True)
 class RankingOptions:
-    """Fields of a `SearchRequest`: how the hits are found and ordered."""
+    """Fields of a `SearchRequest`: how the hits are found, ordered and counted."""
 
     search_fields: Annotated[
         list[str] | None,
@@ -67,6 +67,10 @@ class RankingOptions:
     group: Annotated[
         str, Option(help="One hit for each group: variants, or a field, such as brand.", metavar="FIELD")
     ] = ""
+    ranges: Annotated[
+        list[str] | None,
+        Option(help="A numeric field to count ranges of: price, or price:0,50,100. Repeatable.", metavar="FIELD"),
+    ] = None
     diversity: Annotated[float, Option(help="How far the first 100 hits are spread over products, 0 to 1.")] = 0.0
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")
@@ -226,8 +230,9 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.nearest:
         say("Nothing fits; the nearest products:" if page.nothing_fits else "Nearest products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest), explain=explain)
-    for facet in page.facets.values():
-        say(_facet_line(facet))
+    counted = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
+    for line in (*map(_facet_line, page.facets.values()), *counted):
+        say(line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +336,12 @@ def _took(page: Page) -> str:
     spent = page.timings
     retrieval = max(spent.get("bm25", 0.0), spent.get("encode", 0.0) + spent.get("dense", 0.0))
     return f", ranked in {retrieval + spent['merge'] + spent.get('rerank', 0.0):.1f} ms" if spent else ""
+
+
+def _range_text(each: RangeCount) -> str:
+    low, high = ("" if bound is None else f"{bound:,.10g}" for bound in (each.low, each.high))
+    bounds = f"{low} to {high}" if low and high else f"from {low}" if low else f"below {high}"
+    return f"{bounds} ({each.count:,})"
 
 
 def _facet_line(facet: Facet) -> str:

@@ -22,6 +22,7 @@ MAX_SIZE = 1_000
 MAX_DEPTH = 100_000
 """The last rank that a page may reach."""
 MAX_FACETS = 50
+MAX_RANGES = 10
 MAX_SEARCH_FIELDS = 20
 MAX_SORT_KEYS = 5
 MAX_PHRASES = 20
@@ -29,6 +30,7 @@ MAX_CONTEXTS = 20
 MAX_OPTIONAL_FILTERS = 20
 _LISTS = {
     "facets": ("field names", MAX_FACETS),
+    "ranges": ("fields, with or without bounds,", MAX_RANGES),
     "search_fields": ("field names", MAX_SEARCH_FIELDS),
     "phrases": ("texts", MAX_PHRASES),
     "excluded": ("texts", MAX_PHRASES),
@@ -53,6 +55,7 @@ class SearchOptions(TypedDict, total=False):
     filters: str
     visible: str
     facets: Sequence[str]
+    ranges: Sequence[str]
     search_fields: Sequence[str]
     sort: str
     all_types: bool
@@ -94,6 +97,8 @@ class SearchRequest:
     hits need not pass it."""
     facets: Sequence[str] = ()
     """Fields to count."""
+    ranges: Sequence[str] = ()
+    """Numeric fields to count ranges of: `price:0,50,100` from 0, 50 and 100 on; `price` at most six by quantiles."""
     search_fields: Sequence[str] = ()
     """The fields that must have the text's words: title, brand, category, description, or attributes of text; empty for
     all. It selects products; the order counts all fields."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,9 @@ from retrieval.filters.schema import FieldCatalog
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
+from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Facet, Hit, Page, Product
+from retrieval.records import Facet, Hit, Page, Product, RangeCount
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
@@ -198,6 +200,7 @@ class Search:
         self._query = request
         self._facets = {name: snapshot.catalog.resolve(name).name for name in request.facets}
         self._counted = tuple(sorted(set(self._facets.values())))
+        self._ranges = [parse_ranges(each, snapshot.catalog) for each in request.ranges]
         self._sort = self._sorted_by(request.sort) if request.sort else None
         where = condition_of(snapshot, request.filters)
         filtered: frozenset[str] = fields_of(where) if where else frozenset()
@@ -282,9 +285,8 @@ class Search:
         rows = self._cut(arranged.rows)
         hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
         facets = self._facets_of(ranking.facets, groups) or self._empty()
-        return self._answer(
-            self._grouped(hits, rows, groups), groups.total if groups else ranking.total, facets, ranking
-        )
+        total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
+        return self._answer(self._grouped(hits, rows, groups), total, facets, ranking, ranges)
 
     def _browsed(self) -> Page:
         """Everything that the filter lets through: the best known products first, unless asked otherwise."""
@@ -309,7 +311,10 @@ class Search:
         if self._counted:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
         total = groups.total if groups else ordered.total
-        return self._answer(self._grouped(hits, rows, groups), total, self._facets_of(facets, groups))
+        counted = self._facets_of(facets, groups)
+        return self._answer(
+            self._grouped(hits, rows, groups), total, counted, ranges=self._ranges_of(everything, groups)
+        )
 
     def _in_order(self, selection: Selection, by: Sort, count: int) -> Rows:
         return self._snapshot.keyword.sort(selection, replace(by, limit=count)).rows
@@ -342,6 +347,21 @@ class Search:
             return facets
         repeated = partial(self._snapshot.groups.repeated, product_of=self._snapshot.products.__getitem__)
         return groups.facets(facets, self._query.facet_values, repeated)
+
+    def _ranges_of(
+        self, selection: Selection, groups: CandidateGroups | None = None
+    ) -> dict[str, tuple[RangeCount, ...]]:
+        """The requested ranges, with their number of products, or of groups, in a candidate set."""
+        keyword, found = self._snapshot.keyword, {}
+        for each in self._ranges:
+            bounds = each.bounds
+            if not bounds:
+                bounds = quantile_bounds(keyword.facets(selection, (each.field,), sys.maxsize)[each.field])
+            ranges = list(conditions(each.field, bounds)) if bounds else []
+            within = [replace(selection, where=all_of(selection.where, (one,))) for one in ranges]
+            counts = [groups.count(keyword.select(one)) for one in within] if groups else keyword.count(within)
+            found[each.request] = tuple(map(range_count, ranges, counts))
+        return found
 
     def _spread(self, rows: Rows, scores: Mapping[int, float], leading: int) -> Rows:
         """The rows (n,), the head of those that have scores reordered by diversity."""
@@ -403,7 +423,12 @@ class Search:
         return [replace(hit, explanation=explanations.get(row)) for hit, row in zip(hits, rows, strict=True)]
 
     def _answer(
-        self, hits: Sequence[Hit], total: int, facets: Mapping[str, Facet], ranking: Ranking | None = None
+        self,
+        hits: Sequence[Hit],
+        total: int,
+        facets: Mapping[str, Facet],
+        ranking: Ranking | None = None,
+        ranges: Mapping[str, tuple[RangeCount, ...]] | None = None,
     ) -> Page:
         nearest: tuple[Hit, ...] = ()
         if ranking and not ranking.total and self._query.page == 1:
@@ -418,6 +443,7 @@ class Search:
             self._query.page,
             self._query.size,
             {requested: facets[name] for requested, name in self._facets.items()},
+            self._ranges_of(Selection()) if ranges is None else ranges,
             ranking.degraded if ranking else self._request.unavailable,
             nearest,
             ranking.timings if ranking else {},

@@ -12,7 +12,7 @@ import xxhash
 from fastapi import Request, Response
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
-from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product
+from retrieval.records import Event, EventKind, Facet, Hit, Page, PastAct, Preference, Product, RangeCount
 from retrieval.text.product_types import TypeNames
 from retrieval.updates.changes import Change, Delete, Patch, Upsert
 from service.curation.synonyms import Synonym, SynonymKind
@@ -22,6 +22,7 @@ from service.engine.request import (
     MAX_CONTEXTS,
     MAX_FACETS,
     MAX_OPTIONAL_FILTERS,
+    MAX_RANGES,
     MAX_SEARCH_FIELDS,
     MAX_SIZE,
     MAX_TEXT,
@@ -38,6 +39,8 @@ MOST_ID = 1_000
 MOST_RETURNED = 50
 _MOST_NAME = 200
 _MOST_EXPRESSION = 10_000
+_MOST_RANGE = 3_000
+"""Characters of a field with the bounds of its ranges."""
 _MOST_FACET_VALUES = 1_000
 
 Name = Annotated[str, StringConstraints(max_length=_MOST_NAME)]
@@ -77,6 +80,12 @@ class SearchParameters(RequestBody):
     filters: str = Field("", max_length=_MOST_EXPRESSION, examples=["price < 100 AND brand IN (Bosch, Makita)"])
     facets: list[Name] = Field([], max_length=MAX_FACETS, description="Fields to count.", examples=[["brand"]])
     facet_values: int = Field(FACET_VALUES, ge=1, le=_MOST_FACET_VALUES, description="Values of each facet, at most.")
+    ranges: list[Annotated[str, StringConstraints(max_length=_MOST_RANGE)]] = Field(
+        [],
+        max_length=MAX_RANGES,
+        description="Numeric fields to count ranges of: with the bounds where they begin, or at most six by quantiles.",
+        examples=[["price:0,50,100", "rating"]],
+    )
     search_fields: list[Name] = Field(
         [],
         max_length=MAX_SEARCH_FIELDS,
@@ -346,6 +355,7 @@ class SearchResponse:
     page: int
     size: int
     facets: Mapping[str, Facet]
+    ranges: Mapping[str, tuple[RangeCount, ...]]
     degraded: tuple[str, ...]
     """Stages that failed or were too slow."""
     nearest: tuple[SearchHit, ...]

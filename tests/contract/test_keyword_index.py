@@ -276,9 +276,10 @@ class TestKeywordIndex:
         groups = ANALYZER.groups("drill")
         with backend(products) as (index, catalog):
             facet = index.facets(Selection(groups), [field], 100)[field]
-            for each in facet.counts:
-                where = catalog.compile(In(field, (each.value,)))
-                assert len(index.select(Selection(groups, where=where))) == each.count > 0
+            chosen = [Selection(groups, where=catalog.compile(In(field, (each.value,)))) for each in facet.counts]
+            counts = index.count(chosen)
+            assert counts == [len(index.select(each)) for each in chosen] == [each.count for each in facet.counts]
+            assert all(counts)
         order = [(-each.count, each.value) for each in facet.counts]
         assert order == sorted(order)
 

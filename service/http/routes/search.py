@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import Header, Path, Query, Request, Response
 
 from retrieval.index.grouping import VARIANTS
+from retrieval.index.ranges import parse_ranges
 from retrieval.records import Page
 from service.engine.highlight import MOST_HITS, HighlightedFields, Matcher
 from service.engine.request import MAX_TEXT, SearchRequest
@@ -94,7 +95,9 @@ async def multi_search(
 
 
 def _cost(body: SearchBody) -> int:
-    return search_cost(hits=body.size, page=body.page, facets=len(body.facets), characters=len(body.q))
+    return search_cost(
+        hits=body.size, page=body.page, facets=len(body.facets) + len(body.ranges), characters=len(body.q)
+    )
 
 
 @search_router.get("/products/{product_id:path}/similar", summary="Similar products")
@@ -139,6 +142,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         visible=combine_filters(permit.filters),
         facets=body.facets,
         facet_values=body.facet_values,
+        ranges=body.ranges,
         search_fields=body.search_fields,
         sort=body.sort,
         all_types=body.all_types,
@@ -174,6 +178,8 @@ def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> 
     if permit.filters:
         for name in (*body.facets, *filter(None, [body.group.removeprefix(VARIANTS)])):
             fields.resolve(name)
+        for each in body.ranges:
+            parse_ranges(each, fields)
         for name in body.search_fields:
             fields.resolve_searched(name)
         for expression in body.optional_filters:

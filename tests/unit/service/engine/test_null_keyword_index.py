@@ -76,6 +76,7 @@ def test_facets_and_orders_equal_a_real_index(products: list[Product], descendin
         builder.add(keyword_document(row, product, analyzer, catalog) for row, product in enumerate(products))
         whole = TantivyIndex(builder.finish(), catalog)
         assert keyword.facets(selection, names, 10) == whole.facets(selection, names, 10)
+        assert keyword.count([selection]) == whole.count([selection])
         ours, theirs = keyword.sort(selection, by), whole.sort(selection, by)
     assert ours.rows.tolist() == theirs.rows.tolist()
     assert ours.total == theirs.total

@@ -316,7 +316,7 @@ def tailor(keys: KeyFile, store: SearchEngine) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("parameter", "hidden"),
     [
-        *((each, "lumens") for each in ("filters", "facets", "sort", "group", "fields")),
+        *((each, "lumens") for each in ("filters", "facets", "sort", "group", "fields", "ranges")),
         *((each, "hair_type") for each in ("highlight", "search_fields")),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 from fastapi.testclient import TestClient
 
@@ -13,11 +15,13 @@ from tests.services import events_of_query
 
 
 def test_search_response_equals_the_engine_result(client: TestClient, store: SearchEngine) -> None:
-    page = store.search("cordless drill", size=5, facets=["brand"])
-    found = client.get("/v1/search", params={"q": "cordless drill", "size": 5, "facets": "brand"}).json()
+    page = store.search("cordless drill", size=5, facets=["brand"], ranges=["price:0,50"])
+    parameters = {"q": "cordless drill", "size": 5, "facets": "brand", "ranges": "price:0,50"}
+    found = client.get("/v1/search", params=parameters).json()
     assert [hit["product"]["id"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert (found["total"], found["page"], found["size"], found["version"]) == (page.total, 1, 5, page.version)
     assert found["facets"]["brand"]["counts"][0]["count"] == page.facets["brand"].counts[0].count
+    assert found["ranges"] == {"price": [asdict(each) for each in page.ranges["price"]]}
     assert len(found["query_id"]) == 32
 
 
@@ -77,6 +81,7 @@ def test_multi_search_keeps_the_order(client: TestClient) -> None:
         ({"search_fields": "nosuch"}, "nosuch"),
         ({"sort": "price,nosuch"}, "nosuch"),
         ({"fields": "title,nosuch"}, "nosuch"),
+        ({"ranges": "nosuch:1,2"}, "nosuch"),
         ({"fields": ",".join(["title"] * 51)}, "fields"),
     ],
 )
