@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from retrieval.encoders.registry import open_encoder
+from retrieval.encoders.registry import NETWORK_RUNTIMES, TABLE_RUNTIMES, open_encoder
+from retrieval.encoders.weights import find_model
 from retrieval.index.vectors import Rows, VectorIndex, Vectors
 from retrieval.text.analysis import Analyzer
 from service.engine.engine import SearchEngine
@@ -142,12 +143,10 @@ def _exact(vectors: Vectors, query: NDArray[np.float32], allowed: Rows | None) -
 
 # How fast texts become terms and vectors, every runtime of the encoder beside the others.
 
-RUNTIMES = ("torch", "torch-bf16", "onnx-fp32", "onnx-int8")
-
 
 @dataclass(frozen=True, slots=True)
 class Throughput:
-    """One runtime: products a second on all cores, milliseconds of one query, mean cosine with torch in float32."""
+    """One runtime: products a second on all cores, milliseconds of one query, mean cosine with the first runtime."""
 
     runtime: str
     products_per_second: float
@@ -166,10 +165,11 @@ def terms_per_second(titles: Sequence[str]) -> float:
 
 
 def measure_runtimes(model: str, texts: Sequence[str], cache: Path) -> list[Throughput]:
-    """Each of `RUNTIMES` over the same product texts, in one process."""
+    """Each runtime that can run the model, over the same product texts, in one process."""
+    runtimes = TABLE_RUNTIMES if find_model(model, cache).is_table else NETWORK_RUNTIMES
     measured: list[Throughput] = []
     reference = np.empty((0, 0), dtype=np.float32)
-    for runtime in RUNTIMES:
+    for runtime in runtimes:
         encoder = open_encoder(model, runtime, cache)
         encoder.encode_products(texts[:64])
         started = time.perf_counter()

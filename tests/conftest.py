@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, settings
 from indexer.build import RebuildOptions, rebuild
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.encoders import onnx
+from retrieval.encoders import onnx, tokenizer
 from service.demo import DemoFiles, write_demo_store
 from service.engine import models
 from service.engine.engine import SearchEngine
@@ -68,7 +68,7 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
 
 _PATCHES = pytest.MonkeyPatch()
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
-_PATCHES.setattr(onnx, "open_tokenizer", opened_once(onnx.open_tokenizer))
+_PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.
 _PATCHES.setattr(os, "fsync", lambda _descriptor: None)
 # A busy machine misses the deadline of a ranker now and then: what a test sets itself stays.

@@ -1,15 +1,22 @@
-"""A tokenizer that a test makes in a moment, and an encoder that fails at its work."""
+"""A tokenizer and a table that a test makes in a moment, and an encoder that fails at its work."""
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, PreTrainedTokenizerFast
 
+from retrieval.encoders.folder import TOKENIZER_FILE
+from retrieval.encoders.weights import DEFAULT_MODEL, MODULES_FILE, find_model
 from retrieval.errors import EncoderError
+from retrieval.store.files import atomic_folder
 from service.engine.engine import SearchEngine
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -59,3 +66,16 @@ class BrokenEncoder:
 
     def encode_products(self, texts: Sequence[str], progress: object = None) -> NDArray[np.float32]:
         raise EncoderError("the device is gone")
+
+
+def word_table(folder: Path, cache: Path) -> Path:
+    """A folder of sentence-transformers' StaticEmbedding: the default model's rows for tokens, without its layers."""
+    source = find_model(DEFAULT_MODEL, cache).folder
+    if not folder.is_dir():
+        with atomic_folder(folder) as scratch:
+            rows = load_file(source / "model.safetensors")["embeddings.word_embeddings.weight"]
+            save_file({"embedding.weight": rows}, scratch / "model.safetensors")
+            shutil.copyfile(source / TOKENIZER_FILE, scratch / TOKENIZER_FILE)
+            part = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
+            (scratch / MODULES_FILE).write_text(json.dumps([part]))
+    return folder

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from rerank.teacher.cross_encoder import TeacherSpec, read_spec
 from rerank.teacher.pairs import Batch, PairTokenizer
 from retrieval.encoders.folder import MODEL_FILE, TOKENIZER_FILE
-from retrieval.encoders.onnx import open_session, open_tokenizer
+from retrieval.encoders.onnx import open_session
+from retrieval.encoders.tokenizer import open_tokenizer
 from retrieval.errors import EncoderError, EncoderUnavailableError
 
 _BATCH_TOKENS = 320

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rerank.teacher.cross_encoder import SPEC_FILE, find_cross_encoder, identity_for, read_spec
 from rerank.teacher.pairs import DEFAULT_TEACHER
 from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime
-from retrieval.encoders.registry import detect_runtime, parse_runtime
+from retrieval.encoders.registry import NETWORK_RUNTIMES, detect_runtime, parse_runtime
 from retrieval.errors import SettingError
 
 
@@ -50,7 +50,7 @@ def open_teacher(
     is not a cross-encoder with one output, SettingError for a runtime that does not exist or that differs from the
     runtime of an exported folder.
     """
-    wanted = parse_runtime(runtime)
+    wanted = parse_runtime(runtime, NETWORK_RUNTIMES)
     exported = Path(name_or_folder).expanduser()
     if (exported / SPEC_FILE).is_file():
         _check_runtime(exported, wanted)

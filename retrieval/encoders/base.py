@@ -9,7 +9,7 @@ from typing import Literal, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8"]
+Runtime = Literal["torch", "torch-bf16", "onnx-fp32", "onnx-int8", "static-fp32", "static-int8"]
 """The runtime of a model. Each has an identity of its own, since the last digits of vectors differ."""
 
 DEFAULT_MAX_LENGTH = 128

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -101,6 +101,14 @@ class PromptedEncoder(ABC):
         """The tokens of texts that have their prompt before them."""
 
 
+def choose_prompts(prompts: Mapping[str, str | None], default_name: str | None) -> tuple[str, str]:
+    """The prompts of queries and of product texts among those that a model names, empty where it has none."""
+    known = {name: text for name, text in prompts.items() if text}
+    default = known.get(default_name or "", "")
+    document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
+    return known.get("query", default), document
+
+
 def read_spec(folder: Path) -> EncoderSpec:
     """The spec of a stored encoder.
 
@@ -121,6 +129,12 @@ def read_spec(folder: Path) -> EncoderSpec:
 def write_spec(spec: EncoderSpec, folder: Path) -> None:
     """Writes encoder.json."""
     (folder / SPEC_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
+
+
+def describe_damage(path: Path, error: Exception) -> str:
+    """A message about a file of a stored encoder that cannot be opened, and what to do."""
+    state = f"cannot be loaded ({str(error)[:300]})" if path.is_file() else "is missing"
+    return f"{path} {state}; rebuild the index, or remove the folder to have it made again"
 
 
 def identity_of(

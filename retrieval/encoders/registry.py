@@ -27,9 +27,13 @@ from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 if TYPE_CHECKING:
     from retrieval.encoders.onnx import OnnxEncoder
     from retrieval.encoders.onnx_export import Precision
+    from retrieval.encoders.static import StaticEncoder
     from retrieval.encoders.torch import TorchEncoder
 
-RUNTIMES = ("auto", *get_args(Runtime))
+RUNTIMES = get_args(Runtime)
+TABLE_RUNTIMES = ("static-fp32", "static-int8")
+"""Of models that are a table."""
+NETWORK_RUNTIMES = tuple(each for each in RUNTIMES if each not in TABLE_RUNTIMES)
 
 
 @runtime_checkable
@@ -47,10 +51,11 @@ def open_encoder(
 ) -> Encoder:
     """The encoder of a model's name or folder (see `retrieval.encoders.weights.find_model`), or of a stored encoder.
 
-    "auto" is torch where it sees a GPU, else ONNX in int8. An ONNX export is made once, cached by the fingerprint of
-    the model's files, and opened without torch; a second process waits for it. `dimension` cuts vectors to their first
-    columns, for models trained for it (Matryoshka). Raises EncoderUnavailableError where the model cannot be found,
-    loaded or exported, SettingError for an unknown runtime or too many dimensions.
+    "auto" is "static-int8" for a model that is a table, else torch where it sees a GPU, else ONNX in int8. An export is
+    made once, cached by the fingerprint of the model's files, and opened without torch; a second process waits for it.
+    `dimension` cuts vectors to their first columns, for models trained for it (Matryoshka). Raises
+    EncoderUnavailableError where the model cannot be found, loaded or exported, SettingError for an unknown runtime or
+    too many dimensions.
     """
     wanted = parse_runtime(runtime)
     stored = Path(name_or_folder).expanduser()
@@ -61,7 +66,7 @@ def open_encoder(
             raise SettingError(f"{there}, not {dimension}: name the model that it was exported from")
         return encoder
     source = find_model(name_or_folder, cache)
-    chosen = wanted or detect_runtime()
+    chosen = _runtime_of(source, wanted)
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoders.torch import TorchEncoder
 
@@ -69,20 +74,35 @@ def open_encoder(
     return load_encoder(_exported(source, chosen, cache, max_length, dimension))
 
 
-def parse_runtime(name: str) -> Runtime | None:
-    """The runtime of this name; None for "auto"."""
-    if name not in RUNTIMES:
-        raise SettingError(f"runtime {name!r} does not exist; it is one of {', '.join(RUNTIMES)}")
+def _runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
+    """The runtime of a model, by default the fastest."""
+    if not source.is_table:
+        if wanted in TABLE_RUNTIMES:
+            raise SettingError(f"runtime {wanted!r} is for models that are a table; {source.name} is a network")
+        return wanted or detect_runtime()
+    if wanted not in (None, *TABLE_RUNTIMES):
+        raise SettingError(f"{source.name} is a table, its runtime is {' or '.join(TABLE_RUNTIMES)}, not {wanted!r}")
+    return wanted or "static-int8"
+
+
+def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
+    """The runtime of this name; None for "auto". Raises SettingError for one that is not `known`."""
+    if name not in ("auto", *known):
+        raise SettingError(f"runtime {name!r} does not exist; it is one of auto, {', '.join(known)}")
     return None if name == "auto" else cast(Runtime, name)
 
 
-def load_encoder(folder: Path) -> OnnxEncoder | TorchEncoder:
+def load_encoder(folder: Path) -> OnnxEncoder | StaticEncoder | TorchEncoder:
     """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
     spec = read_spec(folder)
     if spec.runtime in ("onnx-fp32", "onnx-int8"):
         from retrieval.encoders.onnx import OnnxEncoder
 
         return OnnxEncoder(folder)
+    if spec.runtime in TABLE_RUNTIMES:
+        from retrieval.encoders.static import StaticEncoder
+
+        return StaticEncoder(folder)
     from retrieval.encoders.torch import TorchEncoder
 
     source = ModelSource(spec.name, folder / TORCH_FOLDER)
@@ -104,7 +124,7 @@ class LazyEncoder(PromptedEncoder):
         self._folder = folder
 
     @cached_property
-    def _loaded(self) -> OnnxEncoder | TorchEncoder:
+    def _loaded(self) -> OnnxEncoder | StaticEncoder | TorchEncoder:
         return load_encoder(self._folder)
 
     @property
@@ -160,6 +180,11 @@ def _exported(source: ModelSource, runtime: Runtime, cache: Path, max_length: in
     # An export takes half a minute and a GB of memory: nobody is to make the same at the same time.
     with filelock.FileLock(folder.with_name(f".{folder.name}.lock")):
         if not folder.is_dir():
+            if runtime in TABLE_RUNTIMES:
+                from retrieval.encoders.static import export_table
+
+                export_table(source, folder, runtime, max_length=max_length, dimension=dimension)
+                return folder
             from retrieval.encoders.onnx_export import export_onnx
 
             precision: Precision = "int8" if runtime == "onnx-int8" else "fp32"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
-from importlib.resources import files
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +33,11 @@ from retrieval.encoders.folder import (
     ProgressCallback,
     PromptedEncoder,
     Vectors,
+    choose_prompts,
     identity_of,
     write_spec,
 )
+from retrieval.encoders.projection import PROJECTION_FILE, principal_directions, sample_texts, stored_projection
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import EncoderError, EncoderUnavailableError, SettingError
 from retrieval.store.files import atomic_folder
@@ -221,10 +222,7 @@ def gpu_ready() -> bool:
 
 def prompts(model: SentenceTransformer) -> tuple[str, str]:
     """The prompts of queries and of product texts, empty where the model has none."""
-    known = {name: text for name, text in model.prompts.items() if text}
-    default = known.get(model.default_prompt_name or "", "")
-    document = next((known[name] for name in ("document", "passage", "corpus") if name in known), default)
-    return known.get("query", default), document
+    return choose_prompts(model.prompts, model.default_prompt_name)
 
 
 def model_length(model: SentenceTransformer) -> int:
@@ -270,42 +268,3 @@ def model_spec(
 def vector_dimension(model: SentenceTransformer) -> int:
     """The dimension of the model's vectors, from encoding a word."""
     return int(np.asarray(model.encode(["a"], show_progress_bar=False)).shape[1])
-
-
-# Token states are projected to few dimensions by directions that are found once per encoder, on fixed texts. A store's
-# own catalog would give slightly better directions, but then no ranker could be trained for more than one store.
-
-PROJECTED = 128
-"""The columns of a projection; fewer where the states have fewer."""
-PROJECTION_FILE = "token_projection.npy"
-"""The file of the projection beside a model's weights."""
-
-
-@cache
-def sample_texts() -> tuple[str, ...]:
-    """Sample texts of products and queries, English and Chinese, the same in every installation."""
-    return tuple((files("retrieval.encoders") / "token_sample.txt").read_text("utf-8").splitlines())
-
-
-def principal_directions(states: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The projection (hidden, at most PROJECTED) of states, given as pieces (any, hidden).
-
-    Its columns are the orthonormal directions, largest first, that keep most of the states' squared length: the
-    eigenvectors of their uncentred second moment (Jolliffe 2002, Principal Component Analysis, section 14.2.3), as dot
-    products of states are to be kept. Signs are fixed, so that machines agree.
-    """
-    moment = sum(piece.astype(np.float64).T @ piece.astype(np.float64) for piece in states)
-    _, ascending = np.linalg.eigh(moment)
-    directions = ascending[:, ::-1][:, :PROJECTED]
-    largest = np.take_along_axis(directions, np.abs(directions).argmax(axis=0)[None], axis=0)
-    return np.ascontiguousarray(directions * np.sign(largest), dtype=np.float32)
-
-
-def stored_projection(folder: Path, hidden: int) -> NDArray[np.float32] | None:
-    """The stored projection of a model; None where there is none for `hidden` columns."""
-    try:
-        found = np.load(folder / PROJECTION_FILE, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    fits = found.ndim == 2 and found.dtype == np.float32 and found.shape == (hidden, min(PROJECTED, hidden))
-    return found if fits else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from retrieval.store.files import atomic_folder
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEFAULT_CHINESE_MODEL = "multilingual-e5-small"
 """The default for catalogs with Chinese; reads about a hundred languages."""
+MODULES_FILE = "modules.json"
+"""The file of sentence-transformers that names the parts of a model."""
 _REACH_SECONDS = 3.0
 
 
@@ -33,6 +36,15 @@ class ModelSource:
         """XXH3 over weights, tokenizer, pooling and prompts (128 bits, hexadecimal)."""
         return folder_fingerprint(self.folder)
 
+    @cached_property
+    def is_table(self) -> bool:
+        """Whether it is a table of rows for tokens, sentence-transformers' StaticEmbedding, and no network."""
+        try:
+            modules = json.loads((self.folder / MODULES_FILE).read_bytes())
+            return str(modules[0]["type"]).endswith(".StaticEmbedding")
+        except (OSError, ValueError, LookupError, TypeError):
+            return False
+
 
 def find_model(name: str, cache: Path) -> ModelSource:
     """The model of this name: a folder's path, a name that an installed package ships, or one on the model hub.
@@ -41,7 +53,7 @@ def find_model(name: str, cache: Path) -> ModelSource:
     EncoderUnavailableError, which says what was tried.
     """
     folder = Path(name).expanduser()
-    if (folder / "modules.json").is_file():
+    if (folder / MODULES_FILE).is_file():
         return ModelSource(folder.resolve().name, folder)
     if folder.is_dir():
         message = (
@@ -54,7 +66,7 @@ def find_model(name: str, cache: Path) -> ModelSource:
 def resolve_model_name(name: str) -> str:
     """A name of the model that is valid in any working directory: the absolute path of a folder, else the name."""
     folder = Path(name).expanduser()
-    return str(folder.resolve()) if (folder / "modules.json").is_file() else name
+    return str(folder.resolve()) if (folder / MODULES_FILE).is_file() else name
 
 
 @dataclass(frozen=True, slots=True)

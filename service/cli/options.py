@@ -122,7 +122,8 @@ def cache_folder() -> Path:
 
 
 Teacher = Annotated[str, Option("--teacher", help="A cross-encoder's name or folder.")]
-Runtime = Annotated[str, Option("--runtime", help="auto, torch, torch-bf16, onnx-fp32 or onnx-int8.")]
+_RUNTIMES = "auto, torch, torch-bf16, onnx-fp32 or onnx-int8; for a table static-fp32 or static-int8."
+Runtime = Annotated[str, Option("--runtime", help=_RUNTIMES)]
 _share = partial(Option, min=0, max=1)
 _up_to_a_million = partial(Option, min=0, max=1_000_000)
 

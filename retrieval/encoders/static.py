@@ -1,0 +1,247 @@
+"""The encoder that is a table: a text's vector is the sum of its tokens' rows, normalised. It needs no model to run.
+
+A folder of sentence-transformers' StaticEmbedding, or of model2vec, is stored as
+
+  table.npy      (vocabulary, dimension) int8 or float32: the rows
+  scales.npy     (vocabulary,) float32: what each row is multiplied by
+  states.npy     (vocabulary, at most 128) int8: the states of tokens, unit vectors times 127
+
+with tokenizer.json and encoder.json. The table and the states are mapped: only the rows that texts use are in memory.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+from scipy.sparse import csr_array
+
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime, TextTokens, Tokens, text_token_indices, unit_rows
+from retrieval.encoders.folder import (
+    FORMAT,
+    TOKENIZER_FILE,
+    EncoderSpec,
+    ProgressCallback,
+    PromptedEncoder,
+    Vectors,
+    choose_prompts,
+    identity_of,
+    read_spec,
+    write_spec,
+)
+from retrieval.encoders.projection import principal_directions, sample_texts, stored_projection
+from retrieval.encoders.tokenizer import open_tokenizer
+from retrieval.encoders.weights import MODULES_FILE, ModelSource
+from retrieval.errors import EncoderUnavailableError, SettingError, StoreDamagedError
+from retrieval.store.files import atomic_folder, load_array
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+_TABLE_FILE, _SCALES_FILE, _STATES_FILE = "table.npy", "scales.npy", "states.npy"
+_SCALE = 127
+_CHUNK = 4_096
+"""Texts that are summed at a time."""
+_MOST_WORDS = 1 << 18
+"""Words whose tokens are kept."""
+
+
+class StaticEncoder(PromptedEncoder):
+    """A table that `store_table` wrote. A text's vector does not depend on the texts encoded with it. Thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        """Opens a folder; raises EncoderUnavailableError naming the file that is missing or damaged."""
+        self.spec = read_spec(folder)
+        self._folder = folder
+        self._words = _WordTokens(open_tokenizer(folder / TOKENIZER_FILE, self.spec.max_length), self.spec.max_length)
+        try:
+            self._table, self._states = (load_array(folder / name, mapped=True) for name in (_TABLE_FILE, _STATES_FILE))
+            self._scales = load_array(folder / _SCALES_FILE)
+        except StoreDamagedError as error:
+            raise EncoderUnavailableError(str(error)) from error
+        self.vocabulary = len(self._table)
+        self.state_dimension = self._states.shape[-1]
+        shapes = (self._table.shape, self._scales.shape, self._states.shape)
+        if shapes != ((self.vocabulary, self.dimension), (self.vocabulary,), (self.vocabulary, self.state_dimension)):
+            raise EncoderUnavailableError(f"{folder}: {_TABLE_FILE}, {_SCALES_FILE} and {_STATES_FILE} do not fit")
+
+    def save(self, folder: Path) -> None:
+        with atomic_folder(folder) as scratch:
+            shutil.copytree(self._folder, scratch, dirs_exist_ok=True)
+
+    def _encode(self, texts: Sequence[str], prompt: str, progress: ProgressCallback, *, parallel: bool) -> Vectors:
+        result = np.empty((len(texts), self.dimension), np.float32)
+
+        def run(start: int) -> int:
+            ready = self._prepare(texts[start : start + _CHUNK], prompt)
+            result[start : start + len(ready)] = self._sums(self._words.ids(ready))
+            return len(ready)
+
+        workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
+        with workers or nullcontext():
+            for done in (workers.map if workers else map)(run, range(0, len(texts), _CHUNK)):
+                if progress:
+                    progress(done)
+        return result
+
+    def _encode_with_tokens(
+        self,
+        texts: Sequence[str],
+        prompt: str,
+        progress: ProgressCallback,
+        *,
+        parallel: bool,  # noqa: ARG002
+    ) -> tuple[Vectors, list[Tokens]]:
+        vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
+        for start in range(0, len(texts), _CHUNK):
+            encodings = self._tokenize(self._prepare(texts[start : start + _CHUNK], prompt))
+            vectors[start : start + len(encodings)] = self._sums([encoding.ids for encoding in encodings])
+            for encoding in encodings:
+                ids = np.array(encoding.ids, np.int32)[text_token_indices(encoding, prompt)]
+                tokens.append(Tokens(ids, unit_rows(self._states[ids])))
+            if progress:
+                progress(len(encodings))
+        return vectors, tokens
+
+    def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
+        return self._words.encode(ready)
+
+    def _sums(self, ids: Sequence[Sequence[int]]) -> Vectors:
+        """The normalised sums (n, dimension) of the rows of each text's tokens, added in their order."""
+        ends = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum([len(each) for each in ids], out=ends[1:])
+        tokens = np.fromiter(itertools.chain.from_iterable(ids), np.int64, ends[-1])
+        if len(ids) == 1:
+            return unit_rows((self._table[tokens] * self._scales[tokens, None]).sum(axis=0, keepdims=True))
+        distinct, places = np.unique(tokens, return_inverse=True)
+        rows = self._table[distinct] * self._scales[distinct, None]
+        chosen = csr_array((np.ones(len(tokens), np.float32), places, ends), shape=(len(ids), len(distinct)))
+        return unit_rows(chosen @ rows)
+
+
+class _WordTokens:
+    """The tokens of texts, without special tokens. Those of a word are looked up once where the tokenizer reads each
+    word by itself: a hundred times as fast."""
+
+    def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._max_length = max_length
+        self._known: dict[str, list[int]] = {}
+
+    def encode(self, ready: list[str]) -> Sequence[TextTokens]:
+        return self._tokenizer.encode_batch(ready, add_special_tokens=False)
+
+    def ids(self, ready: list[str]) -> list[list[int]]:
+        """The token ids of each text."""
+        if not self._reads_words:
+            return [encoding.ids for encoding in self.encode(ready)]
+        known = self._known if len(self._known) < _MOST_WORDS else {}
+        words = [text.split() for text in ready]
+        if new := [word for word in set(itertools.chain.from_iterable(words)) if word not in known]:
+            known.update(zip(new, (encoding.ids for encoding in self.encode(new)), strict=True))
+        self._known = known
+        whole = (itertools.chain.from_iterable(map(known.__getitem__, each)) for each in words)
+        return [list(itertools.islice(each, self._max_length)) for each in whole]
+
+    @cached_property
+    def _reads_words(self) -> bool:
+        texts = list(sample_texts())
+        words = list(itertools.chain.from_iterable(text.split() for text in texts))
+        one_by_one = (encoding.ids for encoding in self.encode(words))
+        return list(itertools.chain.from_iterable(one_by_one)) == list(
+            itertools.chain.from_iterable(encoding.ids for encoding in self.encode(texts))
+        )
+
+
+def export_table(
+    source: ModelSource,
+    folder: Path,
+    runtime: Runtime,
+    *,
+    max_length: int = DEFAULT_MAX_LENGTH,
+    dimension: int | None = None,
+) -> EncoderSpec:
+    """Stores a model that is a table in `folder`, atomically, for `StaticEncoder`; "static-int8" gives each row its own
+    scale. `dimension` cuts vectors to their first columns.
+
+    Raises EncoderUnavailableError for a model that cannot be read, SettingError for too many dimensions.
+    """
+    rows, tokenizer, (query, document) = _read_model(source, max_length)
+    there = rows.shape[1]
+    if dimension is not None and not 1 <= dimension <= there:
+        raise SettingError(f"vectors of {dimension} columns were requested; the model has {there}: choose 1 to {there}")
+    cut = None if dimension == there else dimension
+    spec = EncoderSpec(
+        format=FORMAT,
+        identity=identity_of(source.name, source.fingerprint, runtime, max_length, dimension=cut),
+        name=source.name,
+        runtime=runtime,
+        dimension=cut or there,
+        max_length=max_length,
+        query_prompt=query,
+        document_prompt=document,
+        pooling="StaticEmbedding",
+    )
+    projection = stored_projection(source.folder, there)
+    if projection is None:
+        words = _WordTokens(tokenizer, max_length)
+        projection = principal_directions(rows[encoding.ids] for encoding in words.encode(list(sample_texts())))
+    table, scales = quantise_rows(rows[:, :cut]) if runtime == "static-int8" else (rows[:, :cut], np.ones(len(rows)))
+    states = np.rint(unit_rows(rows @ projection) * _SCALE).astype(np.int8)
+    with atomic_folder(folder) as scratch:
+        for name, array in ((_TABLE_FILE, table), (_SCALES_FILE, scales.astype(np.float32)), (_STATES_FILE, states)):
+            np.save(scratch / name, np.ascontiguousarray(array))
+        tokenizer.save(str(scratch / TOKENIZER_FILE))
+        write_spec(spec, scratch)
+    return spec
+
+
+def quantise_rows(rows: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Rows (n, d) as int8 and a scale for each (n,), the largest value of a row being 127."""
+    scales = np.abs(rows).max(axis=1, initial=0) / _SCALE
+    scales[scales == 0] = 1
+    return np.rint(rows / scales[:, None]).astype(np.int8), scales
+
+
+def _read_model(source: ModelSource, max_length: int) -> tuple[Vectors, Tokenizer, tuple[str, str]]:
+    """The rows (vocabulary, dimension) of a model, its tokenizer and its prompts."""
+    try:
+        modules = json.loads((source.folder / MODULES_FILE).read_bytes())
+        inner = source.folder / modules[0]["path"]
+        weights = load_file(inner / "model.safetensors")
+        settings = source.folder / "config_sentence_transformers.json"
+        config: dict[str, Any] = json.loads(settings.read_bytes()) if settings.is_file() else {}
+        rows = weights["embedding.weight"] if "embedding.weight" in weights else _model2vec_rows(weights)
+        prompts = choose_prompts(config.get("prompts") or {}, config.get("default_prompt_name"))
+    except (OSError, ValueError, LookupError, TypeError, SafetensorError) as error:
+        reason = f"{type(error).__name__}: {str(error)[:300]}"
+        raise EncoderUnavailableError(f"{source.folder} cannot be loaded ({reason}); fetch it again") from error
+    tokenizer = open_tokenizer(inner / TOKENIZER_FILE, max_length)
+    if rows.ndim != 2 or len(rows) < tokenizer.get_vocab_size():
+        shape = "x".join(map(str, rows.shape))
+        message = f"{source.folder} has a table of {shape}, and a tokenizer of {tokenizer.get_vocab_size():,} tokens"
+        raise EncoderUnavailableError(message)
+    if others := [each["type"] for each in modules[1:] if not str(each["type"]).endswith(".Normalize")]:
+        raise EncoderUnavailableError(
+            f"{source.folder} has {', '.join(others)} behind its table, which is not supported"
+        )
+    return np.nan_to_num(np.asarray(rows, np.float32)), tokenizer, prompts
+
+
+def _model2vec_rows(weights: dict[str, NDArray[Any]]) -> NDArray[Any]:
+    """The row of each token of model2vec's weights, which may share rows among tokens and weigh them."""
+    rows = weights["embeddings"]
+    rows = rows[weights["mapping"]] if "mapping" in weights else rows
+    return rows * weights["weights"][:, None] if "weights" in weights else rows
