@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -73,14 +73,31 @@ def served(
 
 @dataclass
 class Visit:
-    """One visitor: a page, what it said that was wrong, and what it sent."""
+    """One visitor: a page, what it said that was wrong, what it sent, and what of that has no answer yet."""
 
     page: Page
     faults: list[str] = field(default_factory=list)
     sent: list[Request] = field(default_factory=list)
+    pending: set[Request] = field(default_factory=set)
 
     def saw(self, request: Request) -> None:
+        if request.is_navigation_request():
+            self.pending.clear()
         self.sent.append(request)
+        self.pending.add(request)
+
+    def heard(self, request: Request) -> None:
+        self.pending.discard(request)
+
+    def settle(self) -> None:
+        """Waits until the page has the answers to all of its requests, and has shown them."""
+
+        def is_settled() -> bool:
+            before = len(self.pending)
+            self.page.evaluate("new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))")
+            return before + len(self.pending) == 0
+
+        assert within(WAIT_MS / 1_000, is_settled)
 
     def bodies(self, path: str) -> list[Any]:
         return [json.loads(each.post_data or "null") for each in self.sent if urlsplit(each.url).path == path]
@@ -93,13 +110,20 @@ class Visit:
 
     def ids(self) -> list[str]:
         cards = self.page.locator(".hits .card[data-product]")
-        return [str(card.get_attribute("data-product")) for card in cards.all()]
+        shown: list[str] = cards.evaluate_all("each => each.map(one => one.dataset.product)")
+        return shown
+
+    def expect_ids(self, products: Sequence[str]) -> None:
+        """Waits for these hits, in this order."""
+        within(WAIT_MS / 1_000, lambda: self.ids() == products)
+        assert self.ids() == products
 
 
 @contextmanager
 def visiting(browser: Browser, address: str, *, consent: bool | None = False, **options: object) -> Iterator[Visit]:
     """A visitor who has agreed, declined, or (None) was not asked yet; a fault on the page fails the test."""
-    wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, **options}
+    # What fades in would have its colours only after a while.
+    wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=address, **wanted)
     context.set_default_timeout(WAIT_MS)
     context.route("https://pictures.example/**", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
@@ -109,6 +133,8 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
     visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
     visit.page.on("console", lambda message: visit.faults.append(message.text) if message.type == "error" else None)
     visit.page.on("request", visit.saw)
+    for over in ("requestfinished", "requestfailed"):
+        visit.page.on(over, visit.heard)
     try:
         yield visit
         assert visit.faults == []

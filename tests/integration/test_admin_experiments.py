@@ -63,7 +63,7 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         second.get_by_label("Ranker").select_option("off")
         visit.page.get_by_label("One more variant").fill("third")
         visit.page.get_by_role("button", name="Add", exact=True).click()
-        assert visit.page.get_by_role("group", name="Variant 3").get_by_label("Name").input_value() == "third"
+        expect(visit.page.get_by_role("group", name="Variant 3").get_by_label("Name")).to_have_value("third")
         visit.page.get_by_role("button", name="Remove variant 3").click()
         assert serious_faults(visit.page) == []
         visit.page.get_by_role("button", name="Save").click()
@@ -71,8 +71,8 @@ def test_experiment_is_saved_copied_and_stopped(browser: Browser, address: str, 
         (stored,) = store.read().documents
         variants = Variant("now"), Variant("merged", VariantOptions(ranker="off"))
         assert stored.experiment == Experiment("order", variants, unit=Unit.SESSION, share=0.5)
-        text = row(visit, "order").inner_text()
-        assert all(each in text for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"))
+        for each in ("split by session of 50.0%", "now: as it is", "merged: ranker off"):
+            expect(row(visit, "order")).to_contain_text(each)
         visit.page.get_by_role("button", name="Copy order").click()
         visit.page.get_by_label("Id", exact=True).fill("order-2")
         visit.page.get_by_role("checkbox", name="Enabled").uncheck()
@@ -143,7 +143,7 @@ def test_experiment_is_edited_as_json(browser: Browser, address: str) -> None:
         area.fill('{"id": "other", "enabled": false, "variants": [{"name": "a"}, {"name": "b", "weight": 3}]}')
         visit.page.get_by_role("button", name="As a form").click()
         weight = visit.page.get_by_role("group", name="Variant 2").get_by_label("Weight")
-        assert weight.input_value() == "3"
+        expect(weight).to_have_value("3")
         visit.page.get_by_role("button", name="Save").click()
         row(visit, "other").get_by_text("draft").wait_for()
         expect(visit.page.get_by_role("alert")).to_have_count(0)
@@ -162,24 +162,29 @@ def test_report_shows_result_in_words_and_figures(
         page = visit.page
         page.goto("/admin#experiments")
         page.get_by_role("button", name="Edit later").wait_for()
-        assert HOSTILE in row(visit, "merging").inner_text()
+        expect(row(visit, "merging")).to_contain_text(HOSTILE)
         page.get_by_role("button", name="Report on merging").click()
         report = page.get_by_role("region", name="Report")
         report.get_by_text("not yet:").wait_for()
-        rrf = report.get_by_role("region", name="Variants").get_by_role("row").filter(has_text="rrf").inner_text()
-        assert rrf.split()[:5] == ["rrf", "20", "20", "20", "100.0%"]
+        rrf = (
+            report.get_by_role("region", name="Variants").get_by_role("row").filter(has_text="rrf").get_by_role("cell")
+        )
+        for place, figure in enumerate(["rrf", "20", "20", "20", "100.0%"]):
+            expect(rrf.nth(place)).to_have_text(figure)
         seen = report.get_by_role("region", name="Differences").get_by_role("row").filter(has_text="clicked searches")
-        assert "+100.00 points" in seen.inner_text()
+        expect(seen).to_contain_text("+100.00 points")
+        visit.settle()
         assert serious_faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         page.get_by_role("button", name="Report on draft").click()
         wins = report.get_by_role("region", name="Wins").get_by_role("row").filter(has_text="merged over now")
-        assert "100.0%" in wins.inner_text()
+        expect(wins).to_contain_text("100.0%")
         expect(page).to_have_title("Experiments · Shelfwise admin")
         page.get_by_role("button", name="Edit later").click()
         shown = page.get_by_label("From", exact=True)
         assert shown.evaluate("input => new Date(input.value).toISOString()") == "2100-01-01T00:00:00.000Z"
-        assert page.get_by_label("Id", exact=True).get_attribute("readonly") == ""
+        expect(page.get_by_label("Id", exact=True)).to_have_attribute("readonly", "")
+        visit.settle()
         assert serious_faults(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from retrieval.records import EventKind, Product
+from retrieval.records import EventKind, Hit, Product
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope
 from service.settings import ServiceSettings, Settings
@@ -75,9 +75,16 @@ def searched(page: Page, text: str) -> None:
     expect(page.locator("#hits article h2 mark").first).to_be_visible()
 
 
-def ids(page: Page) -> list[str]:
-    shown: list[str] = page.locator("#hits article").evaluate_all("each => each.map(one => one.dataset.id)")
-    return shown
+def expect_ids(page: Page, hits: Sequence[Hit]) -> None:
+    """Waits for these hits, in this order."""
+    wanted = [hit.product.id for hit in hits]
+
+    def ids() -> list[str]:
+        shown: list[str] = page.locator("#hits article").evaluate_all("each => each.map(one => one.dataset.id)")
+        return shown
+
+    within(WAIT_MS / 1_000, lambda: ids() == wanted)
+    assert ids() == wanted
 
 
 def prices_of(page: Page) -> list[float]:
@@ -85,17 +92,13 @@ def prices_of(page: Page) -> list[float]:
     return [float(price) for price in shown]
 
 
-def count(page: Page) -> int:
-    return int(page.locator("#stats .ais-Stats-text").inner_text())
-
-
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_shopper_searches_refines_pages_and_sorts(shop: Shop, client: str) -> None:
     page = shop.open(client)
     searched(page, "garden")
     found = shop.engine.search("garden", size=8, facets=["brand"])
-    assert ids(page) == [hit.product.id for hit in found.hits]
-    assert count(page) == found.total
+    expect_ids(page, found.hits)
+    expect(page.locator("#stats .ais-Stats-text")).to_have_text(str(found.total))
     assert {each.lower().rstrip("s") for each in page.locator("#hits h2 mark").all_inner_texts()} == {"garden"}
 
     # The hits of a facet's value are as many as it announced, and its sisters stay to be chosen.
@@ -114,12 +117,12 @@ def test_a_shopper_searches_refines_pages_and_sorts(shop: Shop, client: str) -> 
     page.locator("#pages a", has_text="2").first.click()
     second_page = shop.engine.search("garden", size=8, page=2)
     expect(page.locator(f"#hits article[data-id='{second_page.hits[0].product.id}']")).to_be_visible()
-    assert ids(page) == [hit.product.id for hit in second_page.hits]
+    expect_ids(page, second_page.hits)
 
     page.locator("#sort select").select_option("products_price_asc")
     cheapest = shop.engine.search("garden", size=8, sort="price").hits[0].product.id
     expect(page.locator("#hits article").first).to_have_attribute("data-id", cheapest)
-    assert prices_of(page) == sorted(prices_of(page))
+    expect_ids(page, shop.engine.search("garden", size=8, sort="price").hits)
     assert page.evaluate("window.failed") is None
 
 
@@ -138,7 +141,7 @@ def test_categories_open_by_level_and_prices_narrow(shop: Shop, client: str) -> 
     page.locator("#price .ais-RangeInput-submit").click()
     expect(page.locator("#current")).to_contain_text("50")
     # The page shows that it was requested before it shows what came of it.
-    assert within(10, lambda: 0 < max(prices_of(page), default=0) <= 50)
+    assert within(60, lambda: 0 < max(prices_of(page), default=0) <= 50)
     assert page.evaluate("window.failed") is None
 
 
@@ -173,14 +176,14 @@ def test_dynamic_widgets_use_facets_of_the_store(shop: Shop) -> None:
     )
     brand = page.locator("#brand li .ais-RefinementList-labelText").first.inner_text()
     expect(page.locator("#dynamic").get_by_text(brand, exact=True)).to_be_visible()
-    assert page.locator("#dynamic .ais-RefinementList").count() > 5
+    page.locator("#dynamic .ais-RefinementList >> nth=5").wait_for(state="attached")
 
 
 def test_related_and_trending_products_are_shown(shop: Shop) -> None:
     page = shop.open("v5")
     product = shop.engine.search("lamp").hits[0].product.id
     expect(page.locator("#related b[data-id]")).to_have_count(4)
-    shown = [str(each.get_attribute("data-id")) for each in page.locator("#related b[data-id]").all()]
+    shown = page.locator("#related b[data-id]").evaluate_all("each => each.map(one => one.dataset.id)")
     assert shown == [hit.product.id for hit in shop.engine.similar(product, size=4).hits]
     expect(page.locator("#trending b[data-id]")).to_have_count(4)
 
@@ -191,10 +194,9 @@ def test_hostile_title_is_shown_as_text(shop: Shop, client: str) -> None:
     searched(page, "ladder quoted done")
     title = page.locator("#hits article[data-id='hostile'] h2")
     expect(title).to_be_visible()
-    assert "<img src=x onerror=" in title.inner_text()
-    assert title.locator("img").count() == 0
-    assert title.locator("b").count() == 0
-    assert "Ladder" in title.locator("mark").all_inner_texts()
+    expect(title).to_contain_text("<img src=x onerror=")
+    expect(title.locator("img, b")).to_have_count(0)
+    expect(title.locator("mark").get_by_text("Ladder", exact=True)).to_be_visible()
     assert page.evaluate("window.hacked") is None
 
 
@@ -234,7 +236,7 @@ def recorded(shop: Shop, product: str) -> dict[EventKind, dict[str, object]]:
         )
         return len(found) >= 4
 
-    within(10, are_there)
+    within(60, are_there)
     return found
 
 
@@ -248,37 +250,38 @@ def example(shop: Shop, name: str, **parameters: str) -> Page:
 
 def test_the_example_on_react_searches_refines_and_sorts(shop: Shop) -> None:
     page = example(shop, "react")
+    expect(page.locator("article").first).to_be_visible()  # the library loses what is typed before its first search
     page.get_by_placeholder("Search products").fill("garden")
     first = shop.engine.search("garden", size=12).hits[0].product.id
-    expect(page.locator("article").first).to_have_attribute("data-id", first, timeout=30_000)
+    expect(page.locator("article").first).to_have_attribute("data-id", first)
     brand = page.locator(".ais-RefinementList-item").first
     announced = brand.locator(".ais-RefinementList-count").inner_text()
     named = brand.locator(".ais-RefinementList-labelText").inner_text()
     brand.locator("input").check()
-    expect(page.locator(".ais-Stats-text")).to_contain_text(f"{announced} results", timeout=30_000)
+    expect(page.locator(".ais-Stats-text")).to_contain_text(f"{announced} results")
     page.locator(".ais-SortBy select").select_option("products_price_asc")
     cheapest = shop.engine.search("garden", size=1, sort="price", filters=f'brand = "{named}"').hits[0].product.id
-    expect(page.locator("article").first).to_have_attribute("data-id", cheapest, timeout=30_000)
+    expect(page.locator("article").first).to_have_attribute("data-id", cheapest)
     before = len(recorded_clicks(shop))
     page.locator("article button").first.click()
-    assert within(30, lambda: len(recorded_clicks(shop)) > before)
+    assert within(60, lambda: len(recorded_clicks(shop)) > before)
 
 
 def test_the_example_on_plain_html_searches_refines_pages_and_records(shop: Shop) -> None:
     page = example(shop, "html", session="example-visit")
     page.get_by_label("Search products").fill("gard")
     found = shop.engine.search("gard", size=12, prefix=True, facets=["brand"])
-    expect(page.locator("#total")).to_have_text(f"{found.total} products", timeout=30_000)
-    assert page.locator("#hits li").first.get_attribute("data-id") == found.hits[0].product.id
+    expect(page.locator("#total")).to_have_text(f"{found.total} products")
+    expect(page.locator("#hits li").first).to_have_attribute("data-id", found.hits[0].product.id)
     page.locator("#next").click()
     second = shop.engine.search("gard", size=12, page=2, prefix=True).hits[0].product.id
-    expect(page.locator("#hits li").first).to_have_attribute("data-id", second, timeout=30_000)
+    expect(page.locator("#hits li").first).to_have_attribute("data-id", second)
     page.locator("#brands input").first.check()
     count = found.facets["brand"].counts[0].count
-    expect(page.locator("#total")).to_have_text(f"{count} products", timeout=30_000)
+    expect(page.locator("#total")).to_have_text(f"{count} products")
     before = len(recorded_clicks(shop))
     page.locator("#hits button").first.click()
-    assert within(30, lambda: len(recorded_clicks(shop)) > before)
+    assert within(60, lambda: len(recorded_clicks(shop)) > before)
 
 
 def recorded_clicks(shop: Shop) -> list[str]:

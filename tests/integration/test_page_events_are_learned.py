@@ -70,7 +70,7 @@ def pseudonym(store: SearchEngine, visit: Visit) -> str:
 
 
 def sent_events(visit: Visit, *kinds: str) -> list[dict[str, Any]]:
-    visit.page.wait_for_timeout(50)  # requests are heard of while the browser is waited for
+    visit.settle()  # requests are heard of while the browser is waited for
     return [each for body in visit.bodies("/v1/events") for each in body["events"] if each["kind"] in kinds]
 
 
@@ -82,6 +82,7 @@ def searched(visit: Visit, query: str) -> list[str]:
 
 def bought(visit: Visit) -> None:
     visit.page.locator("#basket-link").click()
+    visit.settle()  # the lines are made anew when their products are known
     visit.page.get_by_role("button", name="Buy").click()
     visit.page.get_by_role("heading", name="Thank you").wait_for()
 
@@ -106,12 +107,12 @@ def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address
         visit.page.get_by_role("link", name="Next").click()
         visit.page.wait_for_url("**page=2")
         visit.results("“set”")
-        assert within(10, lambda: visit.ids() != shown)
+        assert within(60, lambda: visit.ids() != shown)
         deeper = visit.ids()
         visit.page.locator(".hits .card a").nth(1).click()
         visit.page.locator(".product h1").wait_for()
         product = chosen_and_bought(visit, "tent", 3)
-        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert within(60, lambda: recorded(store)["purchase"] == 1)
         name = pseudonym(store, visit)
         tent = store.search("tent", size=24, group="variants")
         expected = [(hit.product.id, place) for place, hit in enumerate(tent.hits, 1)]
@@ -147,12 +148,12 @@ def test_page_events_of_a_shopper_are_read_by_learning(browser: Browser, address
 def test_cart_from_results_is_attributed_to_the_search(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
-        visit.page.locator("#search input").press_sequentially("tent", delay=10)
+        visit.page.locator("#search input").fill("tent")
         visit.results("“tent”")  # typed, and not yet told as a search
         product = visit.ids()[4]
         visit.page.locator(".hits .card").nth(4).locator(".add").click()
         bought(visit)
-        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert within(60, lambda: recorded(store)["purchase"] == 1)
     refreshed, derived = tables(store)
     acts = derived.lists().filter(pl.col("kind") != "impression")
     assert rows(acts, "query", "product_id", "position", "kind") == [
@@ -179,7 +180,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
         )
         visit.page.goto(f"/?product={product}")
         visit.page.locator(".product-text .add").click()
-        assert within(10, lambda: recorded(store)["cart"] == 1)
+        assert within(60, lambda: recorded(store)["cart"] == 1)
         assert ["query_id" in each for each in sent_events(visit, "cart")] == [False]
     refreshed, derived = tables(store)
     assert refreshed.rejected == {}
@@ -197,7 +198,7 @@ def test_events_of_a_wrong_clock_are_used(browser: Browser, address: str, store:
         )
         product = chosen_and_bought(visit, "tent", 2)
         searched(visit, "lamp")  # with a history that is told by that clock
-        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert within(60, lambda: recorded(store)["purchase"] == 1)
     refreshed, derived = tables(store)
     acts = derived.lists().filter(pl.col("kind") != "impression")
     assert rows(acts, "query", "product_id", "position", "kind") == [
@@ -216,7 +217,7 @@ def test_two_variants_of_a_product_are_bought_as_one(browser: Browser, address: 
         visit.page.get_by_role("radio").nth(1).check()
         visit.page.locator(".product-text .add").click()
         bought(visit)
-        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert within(60, lambda: recorded(store)["purchase"] == 1)
         assert [each["quantity"] for each in sent_events(visit, "purchase")] == [2]
 
 
@@ -227,7 +228,7 @@ def test_long_query_is_recorded(browser: Browser, address: str, store: SearchEng
         visit.page.locator(".results:not([aria-busy]) .hits .card").first.wait_for()
         shown = visit.ids()
         visit.page.locator(".hits .card .add").first.click()
-        assert within(10, lambda: recorded(store) == {"query": 1, "impression": len(shown), "cart": 1})
+        assert within(60, lambda: recorded(store) == {"query": 1, "impression": len(shown), "cart": 1})
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,12 +267,12 @@ def test_labels_follow_the_preference_of_three_hundred_shoppers(
     with visiting(browser, address, consent=True) as visit:
         loved = chosen_and_bought(visit, "tent", LOVED)
         first = store.search("tent", group="variants").hits[FIRST - 1].product.id
-        assert within(10, lambda: recorded(store)["purchase"] == 1)
+        assert within(60, lambda: recorded(store)["purchase"] == 1)
         made = recording(visit)
         assert [each["kind"] for each in made.events] == ["click", "consultation", "cart", "purchase"]
     with httpx2.Client(base_url=address, timeout=60) as client, ThreadPoolExecutor(2) as shoppers:
         list(shoppers.map(lambda number: replayed(client, made, number), range(VISITS)))
-    assert within(20, lambda: recorded(store)["query"] == VISITS + 1)
+    assert within(60, lambda: recorded(store)["query"] == VISITS + 1)
     refreshed, derived = tables(store, after=timedelta(minutes=2))
     assert refreshed.rejected == {}
     assert refreshed.flagged_sessions == 0

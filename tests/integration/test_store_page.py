@@ -6,6 +6,7 @@ import re
 import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -82,8 +83,8 @@ def test_results_update_while_typing(browser: Browser, address: str, store: Sear
         field = visit.page.get_by_role("combobox", name="Search")
         field.press_sequentially("cordless drill", delay=20)
         visit.results("“cordless drill”")
-        assert visit.ids() == [hit.product.id for hit in store.search("cordless drill", size=24, group="variants").hits]
-        assert parse_qs(urlsplit(visit.page.url).query) == {"q": ["cordless drill"]}
+        visit.expect_ids([hit.product.id for hit in store.search("cordless drill", size=24, group="variants").hits])
+        expect(visit.page).to_have_url(re.compile(r"/\?q=cordless\+drill$"))
         visit.page.go_back()  # letters typed one after the other are one step
         visit.page.wait_for_url(f"{address}/")
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
@@ -96,25 +97,25 @@ def test_a_suggestion_is_chosen_by_keyboard(browser: Browser, address: str) -> N
         field.press_sequentially("drill", delay=20)
         options = visit.page.get_by_role("option")
         options.first.wait_for()
-        assert field.get_attribute("aria-expanded") == "true"
+        expect(field).to_have_attribute("aria-expanded", "true")
         field.press("ArrowDown")
         active = options.and_(visit.page.locator("[aria-selected=true]"))
-        assert active.get_attribute("id") == field.get_attribute("aria-activedescendant")
+        expect(field).to_have_attribute("aria-activedescendant", str(active.get_attribute("id")))
         chosen = active.inner_text()
         field.press("Enter")
         visit.results(f"“{chosen}”")
-        assert field.input_value() == chosen
+        expect(field).to_have_value(chosen)
         field.press("ArrowDown")
         options.first.wait_for()
         field.press("Escape")
-        assert visit.page.get_by_role("listbox").is_hidden()
+        expect(visit.page.get_by_role("listbox")).to_be_hidden()
 
 
 def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/")
         field = visit.page.get_by_role("combobox", name="Search")
-        field.press_sequentially("dri")
+        field.fill("dri")
         visit.page.get_by_role("option").first.wait_for()
         held: list[Route] = []
 
@@ -123,13 +124,13 @@ def test_late_suggestions_keep_the_keyboard_selection(browser: Browser, address:
 
         visit.page.route("**/v1/suggest*", hold)
         with visit.page.expect_request("**/v1/suggest*"):
-            field.press_sequentially("ll")
+            field.fill("drill")
         field.press("ArrowDown")
         for route in held:
             route.fulfill(json={"queries": [], "categories": [], "brands": [], "products": []})
-        visit.page.wait_for_timeout(200)
+        visit.settle()
         chosen = visit.page.locator("[role=option][aria-selected=true]")
-        assert chosen.get_attribute("id") == field.get_attribute("aria-activedescendant")
+        expect(field).to_have_attribute("aria-activedescendant", str(chosen.get_attribute("id")))
 
 
 def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: SearchEngine) -> None:
@@ -141,17 +142,19 @@ def test_store_has_the_name_and_texts_of_the_settings(browser: Browser, store: S
     ):
         visit.page.goto("/")
         visit.page.get_by_role("heading", name="{count} <b>lamps</b>").wait_for()
-        assert visit.page.locator(".home-link").inner_text() == name
+        expect(visit.page.locator(".home-link")).to_have_text(name)
         expect(visit.page).to_have_title(name)
-        assert visit.page.get_by_role("button", name="中文").count() == 0
+        expect(visit.page.get_by_role("button", name="中文")).to_have_count(0)
         visit.page.goto("/?q=lamp")
         visit.results("“lamp”")
+        visit.settle()
         assert serious_faults(visit.page) == []
         assert visit.page.evaluate("window.hacked") is None
-        consent, first = (visit.page.locator(each).bounding_box() for each in ("#consent", ".hits .card >> nth=0"))
-        assert consent is not None
-        assert first is not None
-        assert consent["y"] + consent["height"] <= first["y"], "the question covers no product"
+        bottom, top = visit.page.evaluate(
+            """[document.querySelector("#consent").getBoundingClientRect().bottom,
+                document.querySelector(".hits .card").getBoundingClientRect().top]"""
+        )
+        assert bottom <= top, "the question covers no product"
 
 
 def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> None:
@@ -159,7 +162,8 @@ def test_store_without_a_name_is_not_a_demo(browser: Browser, address: str) -> N
         visit.page.goto("/")
         visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
         expect(visit.page).to_have_title("Store")
-        assert "invented" not in visit.page.locator("body").inner_text()
+        visit.settle()
+        expect(visit.page.locator("body")).not_to_contain_text("invented")
 
 
 def test_numeric_facet_shows_its_unit(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -179,9 +183,9 @@ def test_facets_match_hits_and_keep_alternatives(browser: Browser, address: str)
         name, count = brands.first.inner_text().split("\n")
         brands.first.get_by_role("checkbox").check()
         visit.results(f"{count} products for")
-        assert brands.count() == before
+        expect(brands).to_have_count(before)
         assert set(visit.page.locator(".hits .brand").all_inner_texts()) == {name}
-        assert parse_qs(urlsplit(visit.page.url).query)["brand"] == [name]
+        assert parse_qs(visit.page.evaluate("location.search.slice(1)"))["brand"] == [name]
         category = visit.page.get_by_role("group", name="Category").get_by_role("button").first
         total = re.findall(r"\d+", category.inner_text())[-1]
         category.click()
@@ -199,7 +203,7 @@ def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address:
         visit.page.goto("/?q=backpack")
         visit.results("“backpack”")
         page = store.search("backpack", size=24, group="variants")
-        assert visit.ids() == [hit.product.id for hit in page.hits]
+        visit.expect_ids([hit.product.id for hit in page.hits])
         hit = next(hit for hit in page.hits if hit.group_size > 2)
         card = visit.page.locator(f".hits [data-product='{hit.product.id}']")
         button = card.get_by_role("button", name=f"{hit.group_size} variants")
@@ -208,7 +212,7 @@ def test_variants_are_shown_as_one_hit_and_on_request(browser: Browser, address:
         siblings.first.wait_for()
         assert sorted(str(each.get_attribute("data-product")) for each in siblings.all()) == sorted(hit.siblings)
         button.click()
-        assert siblings.count() == 0
+        expect(siblings).to_have_count(0)
 
 
 def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: str) -> None:
@@ -216,14 +220,14 @@ def test_options_of_variants_are_chosen_one_by_one(browser: Browser, address: st
         visit.page.goto("/?product=jacket")
         colours, sizes = (visit.page.get_by_role("group", name=name) for name in ("Color", "Size"))
         cost = visit.page.locator(".cost")
-        assert colours.get_by_role("radio", name="Red").is_checked()
+        expect(colours.get_by_role("radio", name="Red")).to_be_checked()
         sizes.get_by_role("radio", name="M").check()
-        assert cost.inner_text() == "$52.00"
-        assert visit.page.locator(".product-text .add").is_disabled(), "it is sold out"
+        expect(cost).to_have_text("$52.00 ")
+        expect(visit.page.locator(".product-text .add"), "it is sold out").to_be_disabled()
         colours.get_by_role("radio", name="Navy").check()
-        assert cost.inner_text() == "$55.00"
+        expect(cost).to_have_text("$55.00 ")
         sizes.get_by_role("radio", name="S").check()
-        assert colours.get_by_role("radio", name="Red").is_checked(), "there is no small one in navy"
+        expect(colours.get_by_role("radio", name="Red"), "there is no small one in navy").to_be_checked()
         visit.page.locator(".product-text .add").click()
         visit.page.get_by_role("link", name="Basket, 1 item").click()
         visit.page.get_by_text("Red, S").wait_for()
@@ -243,7 +247,7 @@ def test_siblings_are_chosen_by_what_tells_them_apart(browser: Browser, address:
         volumes.first.wait_for()
         values = {each.attributes["volume_l"] for each in (hit.product, *others)}
         assert [float(each) for each in volumes.all_inner_texts()] == sorted(values)
-        assert visit.page.get_by_role("region", name="Package weight, kg").count() == 0
+        expect(visit.page.get_by_role("region", name="Package weight, kg")).to_have_count(0)
         volumes.get_by_text(f"{wanted.attributes['volume_l']:g}", exact=True).click()
         visit.page.get_by_role("heading", level=1).and_(visit.page.get_by_text(wanted.title)).wait_for()
 
@@ -262,8 +266,7 @@ def test_price_order_and_page_are_in_the_url(browser: Browser, address: str, sto
         visit.page.wait_for_url(re.compile(r"page=2"))
         visit.results("products")
         found = store.search("", size=24, page=2, sort="price", filters="price >= 20 AND price <= 60", group="variants")
-        within(5, lambda: visit.ids() == [hit.product.id for hit in found.hits])
-        assert visit.ids() == [hit.product.id for hit in found.hits]
+        visit.expect_ids([hit.product.id for hit in found.hits])
 
 
 def test_price_is_chosen_by_slider(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -278,13 +281,13 @@ def test_price_is_chosen_by_slider(browser: Browser, address: str, store: Search
             lowest.press("ArrowRight")
         visit.page.wait_for_url(re.compile(r"price="))
         visit.results("“backpack”")
-        low, high = parse_qs(urlsplit(visit.page.url).query)["price"][0].split("-")
-        assert (lowest.get_attribute("aria-valuetext") or "").startswith(low)
+        low, high = parse_qs(visit.page.evaluate("location.search.slice(1)"))["price"][0].split("-")
+        expect(lowest).to_have_attribute("aria-valuetext", re.compile(f"^{re.escape(low)}"))
         assert high == ""
-        assert lowest.evaluate("each => document.activeElement === each"), "results came, the focus stays"
+        expect(lowest, "results came, the focus stays").to_be_focused()
         assert visit.page.locator(".bars .within").count() < everything
         found = store.search("backpack", size=24, filters=f"price >= {low}", group="variants")
-        assert visit.ids() == [hit.product.id for hit in found.hits]
+        visit.expect_ids([hit.product.id for hit in found.hits])
 
 
 def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
@@ -298,7 +301,7 @@ def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, sto
         visit.page.reload()
         visit.results("“backpack”")
         found = store.search("backpack", size=48, filters="rating >= 4", group="variants")
-        assert visit.ids() == [hit.product.id for hit in found.hits]
+        visit.expect_ids([hit.product.id for hit in found.hits])
         visit.page.get_by_role("button", name="Remove 4 stars and up").click()
         visit.page.wait_for_url(lambda url: "rating" not in url)
 
@@ -312,8 +315,8 @@ def test_values_of_a_facet_are_found_by_a_part_of_their_name(browser: Browser, a
         brands.get_by_role("checkbox", name="Kessholt").check()
         visit.page.wait_for_url(re.compile("brand=Kessholt"))
         visit.results("products")
-        assert brands.get_by_role("searchbox").input_value() == "sshol"
-        assert brands.get_by_role("checkbox").count() == 1
+        expect(brands.get_by_role("searchbox")).to_have_value("sshol")
+        expect(brands.get_by_role("checkbox")).to_have_count(1)
         brands.get_by_role("searchbox").fill("<b>")
         brands.get_by_text("Nothing found").wait_for()
 
@@ -343,7 +346,8 @@ def test_start_needs_no_filter_by_language(browser: Browser, address: str) -> No
         visit.page.route("**/v1/multi-search", refuse)
         visit.page.goto("/")
         visit.page.locator(".tile").first.wait_for()
-        assert visit.page.get_by_role("alert").count() == 0
+        visit.settle()
+        expect(visit.page.get_by_role("alert")).to_have_count(0)
         visit.faults = [each for each in visit.faults if "400" not in each]
 
 
@@ -356,7 +360,7 @@ def test_recent_and_popular_searches_are_suggested_before_typing(browser: Browse
         visit.results("“lamp”")
         visit.page.keyboard.press("/")
         field = visit.page.get_by_role("combobox", name="Search")
-        assert field.evaluate("each => document.activeElement === each")
+        expect(field).to_be_focused()
         field.fill("tent")
         field.press("Enter")
         visit.results("“tent”")
@@ -365,11 +369,13 @@ def test_recent_and_popular_searches_are_suggested_before_typing(browser: Browse
         visit.page.keyboard.press("/")
         visit.page.get_by_role("group", name="Popular searches").get_by_role("option", name="yoga mat").wait_for()
         recent = visit.page.get_by_role("group", name="Recent searches").get_by_role("option")
-        assert recent.all_inner_texts() == ["tent", "Clear recent searches"]
+        expect(recent).to_have_text(["tent", "Clear recent searches"])
         assert serious_faults(visit.page) == []
         recent.last.click()
+        expect(visit.page.get_by_role("listbox")).to_be_hidden()
         assert visit.page.evaluate("localStorage.getItem('shelfwise.recent')") is None
         field.press("ArrowDown")
+        visit.page.get_by_role("option", name="yoga mat").wait_for()
         field.press("ArrowDown")
         field.press("Enter")
         visit.results("“yoga mat”")
@@ -385,6 +391,7 @@ def test_acts_are_recorded_with_their_search(browser: Browser, address: str, sto
         visit.page.get_by_role("region", name="Similar products").get_by_role("listitem").first.wait_for()
         visit.page.locator(".product-text").get_by_role("button").click()
         visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.settle()
         visit.page.get_by_role("button", name="One more of").click()
         visit.page.get_by_role("button", name="One fewer of").click()
         visit.page.get_by_role("button", name="Buy").click()
@@ -394,7 +401,7 @@ def test_acts_are_recorded_with_their_search(browser: Browser, address: str, sto
             return {row["kind"]: row for row in recorded_events(store.root) if row["product_id"] == third}
 
         kinds = {"impression", "click", "consultation", "cart", "removal", "purchase"}
-        assert within(10, lambda: kinds <= set(of_third()))
+        assert within(60, lambda: kinds <= set(of_third()))
         rows = of_third()
         assert len({row["query_id"] for row in rows.values()}) == 1
         assert all(row["position"] == 3 and row["query"] == "tent" and row["shopper"] for row in rows.values())
@@ -407,28 +414,33 @@ def test_acts_are_recorded_with_their_search(browser: Browser, address: str, sto
         visit.page.goto("/")
         own = visit.page.get_by_role("region", name="For you").get_by_role("article")
         own.first.wait_for()
-        assert third not in [each.get_attribute("data-product") for each in own.all()]
+        assert third not in own.evaluate_all("each => each.map(one => one.dataset.product)")
         visit.page.get_by_role("region", name="Recently viewed").locator(f"[data-product='{third}']").wait_for()
 
 
 def test_intermediate_queries_are_not_recorded(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address, consent=True) as visit:
+        visit.page.clock.install()
         visit.page.goto("/")
+        visit.page.get_by_role("heading", name="What are you looking for?").wait_for()
+        # The time of the page stands from here on: how long it takes to type is no matter of the machine.
+        visit.page.clock.pause_at(datetime.now(UTC) + timedelta(hours=1))
         field = visit.page.get_by_role("combobox", name="Search")
-        field.press_sequentially("yoga", delay=150)
-        visit.results("“yoga”")
-        field.press_sequentially(" mat", delay=150)
-        visit.results("“yoga mat”")
+        for typed in ("yoga", "yoga mat"):
+            field.fill(typed)
+            visit.page.clock.run_for(1_000)
+            visit.results(f"“{typed}”")
+        visit.page.clock.run_for(2_000)
 
         def searched() -> list[str]:
             return [
                 row["query"] for row in recorded_events(store.root) if row["kind"] == "query" and "yo" in row["query"]
             ]
 
-        assert within(10, lambda: bool(searched()))  # it was looked at for a while
+        assert within(60, lambda: bool(searched()))  # it was looked at for a while
         assert searched() == ["yoga mat"]
         field.press("Enter")  # the server records this one itself
-        assert within(10, lambda: searched() == ["yoga mat", "yoga mat"])
+        assert within(60, lambda: searched() == ["yoga mat", "yoga mat"])
 
 
 def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: str) -> None:
@@ -439,7 +451,9 @@ def test_nothing_is_sent_or_stored_without_consent(browser: Browser, address: st
         visit.page.locator(".hits .card a").first.click()
         visit.page.locator(".product-text").get_by_role("button").click()
         visit.page.get_by_role("link", name="Basket, 1 item").click()
+        visit.settle()
         visit.page.get_by_role("button", name="Buy").click()
+        visit.page.get_by_role("heading", name="Thank you").wait_for()
         visit.page.goto("/?q=lamp")
         visit.results("“lamp”")
         assert visit.bodies("/v1/events") == []
@@ -457,7 +471,7 @@ def test_privacy_signal_suppresses_the_consent_banner(browser: Browser, address:
         visit.results("“tent”")
         visit.page.locator(".hits .card a").first.click()
         visit.page.locator(".product h1").wait_for()
-        assert visit.page.locator("#consent").count() == 0
+        expect(visit.page.locator("#consent")).to_have_count(0)
         visit.page.get_by_role("button", name="Privacy choices").click()
         visit.page.get_by_text("Your browser asks for privacy").wait_for()
         assert visit.bodies("/v1/events") == []
@@ -466,7 +480,7 @@ def test_privacy_signal_suppresses_the_consent_banner(browser: Browser, address:
 def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.goto("/")
-        visit.page.locator("#search input").press_sequentially("wombat lamp", delay=10)
+        visit.page.locator("#search input").fill("wombat lamp")
         visit.results("“wombat lamp”")
         visit.page.get_by_role("link", name=HOSTILE.title).click()
         visit.page.get_by_role("heading", name=HOSTILE.title).wait_for()
@@ -476,7 +490,7 @@ def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> Non
         visit.page.get_by_role("link", name="Basket, 1 item").click()
         visit.page.get_by_role("button", name="Buy").wait_for()
         assert visit.page.evaluate("window.hacked") is None
-        assert visit.page.locator("main script, main [onerror], main [onload], a[href^='javascript']").count() == 0
+        expect(visit.page.locator("main script, main [onerror], main [onload], a[href^='javascript']")).to_have_count(0)
         assert not [each.url for each in visit.sent if "elsewhere.example" in each.url]
 
 
@@ -486,7 +500,8 @@ def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browse
         visit.page.goto("/?product=pictured")
         visit.page.locator(".photo img").wait_for()
         visit.page.locator(".thumbnails .drawn path").first.wait_for()
-        assert visit.page.locator(".cost").text_content() == "$12.50 Regular price $20.00−38%"
+        expect(visit.page.locator(".cost")).to_have_text("$12.50 Regular price $20.00−38%")
+        visit.settle()
         asked = {each.url for each in visit.sent if "pictures.example" in each.url}
         assert asked == {"https://pictures.example/a.gif", "https://pictures.example/b.gif"}
         visit.faults = [each for each in visit.faults if "404" not in each]
@@ -532,12 +547,13 @@ def test_every_view_is_accessible_and_fits(
     ) as visit:
         for number, view in enumerate(VIEWS):
             visit.page.goto(view.format(id=product))
-            visit.page.wait_for_load_state("networkidle")
+            visit.page.locator("#view-title").wait_for()
+            visit.settle()
             if number == 1:
                 visit.page.locator(".hits .add:enabled").first.click()
                 visit.page.locator("#search input").press_sequentially(" ")
                 visit.page.get_by_role("option").first.wait_for()
-            visit.page.wait_for_timeout(250)  # what fades in is there
+            visit.settle()
             assert serious_faults(visit.page) == [], view
             assert visit.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), view
             if number == 0:
@@ -571,5 +587,5 @@ def test_api_description_needs_no_other_server(browser: Browser, address: str) -
         visit.page.locator(".opblock-summary-path", has_text="/v1/multi-search").wait_for(timeout=30_000)
         visit.page.locator("#operations-search-search_v1_search_get .opblock-summary-control").click()
         visit.page.get_by_text("The shopper's query; empty browses all products.").first.wait_for()
-        assert visit.page.locator(".opblock").count() > 20
+        visit.page.locator(".opblock >> nth=20").wait_for()
         assert all(urlsplit(each.url).netloc in ("", urlsplit(address).netloc) for each in visit.sent)
