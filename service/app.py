@@ -33,6 +33,7 @@ from service.http.impressions import ImpressionRecorder
 from service.http.indexes import IndexRegistry
 from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
+from service.http.openapi import DescribedApp
 from service.http.routes import curation, ingest, search, store, webhooks
 from service.http.tasks import TaskService
 from service.instantsearch import admin_routes, object_routes
@@ -101,7 +102,7 @@ def create_app(
             tracing.close()
         app.state.indexes.close()
 
-    app = FastAPI(
+    app = DescribedApp(
         title="Shelfwise",
         summary="Product search for web stores",
         version="1",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -23,6 +24,10 @@ from service.http.schemas import RESPONSES, HealthResponse, json_response
 
 router = APIRouter(tags=["health"])
 _log = structlog.get_logger("shelfwise.notices")
+_METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
+    **RESPONSES,
+    200: {"description": "The metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}},
+}
 _NOTICE_SECONDS = 1.0
 
 
@@ -46,7 +51,7 @@ async def ready(indexes: Indexes, request: Request) -> Response:
     return json_response(HealthResponse("ready", served, products, ranker, warnings, len(engines)))
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=_METRICS_RESPONSES)
 async def metrics(request: Request, _permit: MayReadMetrics) -> Response:
     """Needs the scope metrics."""
     content = await asyncio.to_thread(render_metrics, request.app)

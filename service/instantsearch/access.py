@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_type_hints
 
 from fastapi import Depends, Path, Request
 
@@ -11,6 +11,7 @@ from retrieval.errors import QueryError
 from service.http.auth import Permit, Scope
 from service.http.context import Contextual, ServiceContext, WorkerRouter, authorize
 from service.http.errors import ProtocolErrorResponse, RequestError
+from service.http.openapi import struct_response
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID
 from service.instantsearch.index_store import ProtocolStore
@@ -40,9 +41,18 @@ Index = Annotated[str, Path(max_length=500, description="Any name; one that ends
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
 
 
-def protocol_router(*, writes: bool = False) -> WorkerRouter:
-    """A router of paths of the protocol."""
-    return WorkerRouter(writes=writes, prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
+class ProtocolRouter(WorkerRouter):
+    """Routes of the protocol, whose functions return types of msgspec, or a response that `responses` describes."""
+
+    def __init__(self, *, writes: bool = False) -> None:
+        super().__init__(writes=writes, prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
+        """Adds a route."""
+        responses = options.pop("responses", None) or {
+            200: struct_response(get_type_hints(endpoint, None, None, True)["return"])
+        }
+        super().add_api_route(path, endpoint, **options | {"response_model": None, "responses": responses})
 
 
 async def _read_payload(request: Request) -> JsonObject:

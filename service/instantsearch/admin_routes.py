@@ -23,15 +23,15 @@ from service.instantsearch.access import (
     MayReadSettings,
     ObjectId,
     Payload,
+    ProtocolRouter,
     Stored,
     check_index,
     check_writable,
-    protocol_router,
 )
 from service.instantsearch.curation import Document, RuleTranslator, parse_synonym, rule_document, synonym_document
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
-from service.instantsearch.keys import add_key, find_key, key_document, update_key
+from service.instantsearch.keys import KeyDocument, add_key, find_key, key_document, update_key
 from service.instantsearch.object_routes import WriteResult, now_text, published_task
 from service.instantsearch.request import JsonObject, flag, integer, text
 from service.instantsearch.settings import read_settings, write_settings
@@ -46,7 +46,7 @@ ReplacesSynonyms = Annotated[
     bool, Query(alias="replaceExistingSynonyms", description="Whether all other synonyms are deleted.")
 ]
 
-router = protocol_router()
+router = ProtocolRouter()
 
 
 class DocumentList(Struct, frozen=True, rename="camel"):
@@ -70,17 +70,17 @@ class KeyResult(Struct, frozen=True, omit_defaults=True):
 class KeyList(Struct, frozen=True):
     """All keys."""
 
-    keys: list[dict[str, Any]]
+    keys: list[KeyDocument]
 
 
-@router.get("/indexes/{index}/settings", response_model=None, summary="The settings")
+@router.get("/indexes/{index}/settings", summary="The settings")
 def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
     """The settings that hold, by their names in the protocol."""
     check_index(stored, index)
     return read_settings(context.engine, stored)
 
 
-@router.put("/indexes/{index}/settings", response_model=None, summary="Change settings", openapi_extra=BODY)
+@router.put("/indexes/{index}/settings", summary="Change settings", openapi_extra=BODY)
 def put_settings(
     context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
@@ -90,9 +90,7 @@ def put_settings(
     return _written(context, stored, index, message="; ".join(notes))
 
 
-@router.post(
-    "/indexes/{index}/rules/batch", response_model=None, summary="Add or replace rules", openapi_extra=LIST_BODY
-)
+@router.post("/indexes/{index}/rules/batch", summary="Add or replace rules", openapi_extra=LIST_BODY)
 def save_rules(
     context: Contextual, permit: MayEditSettings, stored: Stored, items: Items, index: Index, clear: Replaces = False
 ) -> WriteResult:
@@ -100,7 +98,7 @@ def save_rules(
     return _put_rules(context, stored, index, items, permit.id, clear=clear)
 
 
-@router.post("/indexes/{index}/rules/search", response_model=None, summary="Find rules", openapi_extra=BODY)
+@router.post("/indexes/{index}/rules/search", summary="Find rules", openapi_extra=BODY)
 def search_rules(
     context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
 ) -> DocumentList:
@@ -113,13 +111,13 @@ def search_rules(
     return _listed(found, payload)
 
 
-@router.post("/indexes/{index}/rules/clear", response_model=None, summary="Delete all rules")
+@router.post("/indexes/{index}/rules/clear", summary="Delete all rules")
 def clear_rules(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
     """Rules that the protocol cannot express stay."""
     return _put_rules(context, stored, index, [], permit.id, clear=True)
 
 
-@router.get("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="One rule")
+@router.get("/indexes/{index}/rules/{rule_id:path}", summary="One rule")
 def rule(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, rule_id: ObjectId) -> Document:
     """A rule, as it was sent but for what has no effect."""
     check_index(stored, index)
@@ -129,7 +127,7 @@ def rule(context: Contextual, _permit: MayReadSettings, stored: Stored, index: I
     return document
 
 
-@router.put("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="Add a rule", openapi_extra=BODY)
+@router.put("/indexes/{index}/rules/{rule_id:path}", summary="Add a rule", openapi_extra=BODY)
 def save_rule(
     context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, rule_id: ObjectId
 ) -> WriteResult:
@@ -137,7 +135,7 @@ def save_rule(
     return _put_rules(context, stored, index, [{**payload, "objectID": rule_id}], permit.id)
 
 
-@router.delete("/indexes/{index}/rules/{rule_id:path}", response_model=None, summary="Delete a rule")
+@router.delete("/indexes/{index}/rules/{rule_id:path}", summary="Delete a rule")
 def delete_rule(
     context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, rule_id: ObjectId
 ) -> WriteResult:
@@ -147,9 +145,7 @@ def delete_rule(
     return _written(context, stored, index)
 
 
-@router.post(
-    "/indexes/{index}/synonyms/batch", response_model=None, summary="Add or replace synonyms", openapi_extra=LIST_BODY
-)
+@router.post("/indexes/{index}/synonyms/batch", summary="Add or replace synonyms", openapi_extra=LIST_BODY)
 def save_synonyms(
     context: Contextual,
     permit: MayEditSettings,
@@ -162,7 +158,7 @@ def save_synonyms(
     return _put_synonyms(context, stored, index, items, permit.id, clear=replaces)
 
 
-@router.post("/indexes/{index}/synonyms/search", response_model=None, summary="Find synonyms", openapi_extra=BODY)
+@router.post("/indexes/{index}/synonyms/search", summary="Find synonyms", openapi_extra=BODY)
 def search_synonyms(
     context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
 ) -> DocumentList:
@@ -173,13 +169,13 @@ def search_synonyms(
     return _listed([each for each in found if not types or each["type"] in types], payload)
 
 
-@router.post("/indexes/{index}/synonyms/clear", response_model=None, summary="Delete all synonyms")
+@router.post("/indexes/{index}/synonyms/clear", summary="Delete all synonyms")
 def clear_synonyms(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
     """Those that the version was built with stay."""
     return _put_synonyms(context, stored, index, [], permit.id, clear=True)
 
 
-@router.get("/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="One synonym")
+@router.get("/indexes/{index}/synonyms/{synonym_id:path}", summary="One synonym")
 def synonym(
     context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, synonym_id: ObjectId
 ) -> Document:
@@ -188,9 +184,7 @@ def synonym(
     return synonym_document(_known(context.engine.synonyms.get, synonym_id))
 
 
-@router.put(
-    "/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="Add a synonym", openapi_extra=BODY
-)
+@router.put("/indexes/{index}/synonyms/{synonym_id:path}", summary="Add a synonym", openapi_extra=BODY)
 def save_synonym(
     context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, synonym_id: ObjectId
 ) -> WriteResult:
@@ -198,7 +192,7 @@ def save_synonym(
     return _put_synonyms(context, stored, index, [{**payload, "objectID": synonym_id}], permit.id, name=synonym_id)
 
 
-@router.delete("/indexes/{index}/synonyms/{synonym_id:path}", response_model=None, summary="Delete a synonym")
+@router.delete("/indexes/{index}/synonyms/{synonym_id:path}", summary="Delete a synonym")
 def delete_synonym(
     context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, synonym_id: ObjectId
 ) -> WriteResult:
@@ -209,35 +203,35 @@ def delete_synonym(
     return WriteResult(published_task(context), deleted=now_text())
 
 
-@router.get("/keys", response_model=None, summary="The keys")
+@router.get("/keys", summary="The keys")
 def keys(context: Contextual, _permit: MayAdminister) -> KeyList:
     """Keys without their secrets: `value` is `sw_ID`."""
     now = datetime.now(UTC)
     return KeyList([key_document(each, now) for each in context.shared.keys.keys().values()])
 
 
-@router.post("/keys", response_model=None, summary="Make a key", openapi_extra=BODY)
+@router.post("/keys", summary="Make a key", openapi_extra=BODY)
 def make_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload) -> KeyResult:
     """The key is sent only once."""
     key = add_key(context.shared.keys, payload, stored.settings.name, datetime.now(UTC))
     return KeyResult(key, created=now_text())
 
 
-@router.get("/keys/{key}", response_model=None, summary="One key")
-def key(context: Contextual, _permit: MayAdminister, key: Key) -> dict[str, Any]:
+@router.get("/keys/{key}", summary="One key")
+def key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyDocument:
     """The rights of a key."""
     now = datetime.now(UTC)
     return key_document(find_key(context.shared.keys, key, now), now, key)
 
 
-@router.put("/keys/{key}", response_model=None, summary="Change a key", openapi_extra=BODY)
+@router.put("/keys/{key}", summary="Change a key", openapi_extra=BODY)
 def change_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload, key: Key) -> KeyResult:
     """Its rights are those that are sent; the key stays the same."""
     update_key(context.shared.keys, key, payload, stored.settings.name, datetime.now(UTC))
     return KeyResult(key, updated=now_text())
 
 
-@router.delete("/keys/{key}", response_model=None, summary="Withdraw a key")
+@router.delete("/keys/{key}", summary="Withdraw a key")
 def delete_key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyResult:
     """Takes effect within a second, also for keys that were narrowed from it."""
     context.shared.keys.withdraw(find_key(context.shared.keys, key, datetime.now(UTC)).id)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from retrieval.errors import FilterError, QueryError, RuleError, SynonymError
 from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, format_filter, leaves, value_text
@@ -30,7 +32,7 @@ from service.curation.synonyms import Synonym, SynonymKind, validate_synonym
 from service.instantsearch.filters import NOTHING, FilterTranslator
 from service.instantsearch.request import JsonObject, Refinements, flag, integer, text
 
-Document = dict[str, Any]
+Document = Annotated[dict[str, Any], Meta(title="Rule or synonym", extra_json_schema={"required": ["objectID"]})]
 _RULE_FIELDS = frozenset({"objectID", "conditions", "condition", "consequence", "description", "enabled", "validity"})
 _OWN_FIELDS = frozenset({"priority"})
 """Which the protocol does not have."""

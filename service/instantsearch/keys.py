@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from retrieval.errors import QueryError
 from service.http.auth import KeyFile, Scope, StoredKey, new_key, verify_key
@@ -70,16 +69,29 @@ def find_key(keys: KeyFile, key: str, now: datetime) -> StoredKey:
     return stored
 
 
-def key_document(stored: StoredKey, now: datetime, value: str = "") -> dict[str, Any]:
-    """A key as the protocol has it; without its `value`, which the file does not hold, `sw_ID` stands for it."""
-    return {
-        "value": value or f"sw_{stored.id}",
-        "createdAt": int(stored.created.timestamp()),
-        "acl": list(stored.rights or _rights_of(stored.scopes)),
-        "description": stored.name,
-        "indexes": list(stored.indexes),
-        "validity": max(1, int((stored.expires - now).total_seconds())) if stored.expires else 0,
-    }
+class KeyDocument(Struct, frozen=True, rename="camel"):
+    """A key as the protocol has it."""
+
+    value: str
+    """The key, or `sw_ID` in lists: the file does not hold it."""
+    created_at: int
+    acl: tuple[str, ...]
+    description: str
+    indexes: tuple[str, ...]
+    validity: int
+    """Seconds until it expires; 0 for never."""
+
+
+def key_document(stored: StoredKey, now: datetime, value: str = "") -> KeyDocument:
+    """The description of a key, whose `value` is `sw_ID` by default."""
+    return KeyDocument(
+        value or f"sw_{stored.id}",
+        int(stored.created.timestamp()),
+        stored.rights or _rights_of(stored.scopes),
+        stored.name,
+        stored.indexes,
+        max(1, int((stored.expires - now).total_seconds())) if stored.expires else 0,
+    )
 
 
 def _parse(

@@ -30,10 +30,10 @@ from service.instantsearch.access import (
     MayWrite,
     ObjectId,
     Payload,
+    ProtocolRouter,
     Stored,
     check_index,
     check_writable,
-    protocol_router,
 )
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
@@ -49,7 +49,7 @@ _PENDING = (TaskState.WAITING, TaskState.RUNNING)
 
 TaskId = Annotated[int, Path(ge=0, lt=2**53)]
 
-router = protocol_router(writes=True)
+router = ProtocolRouter(writes=True)
 
 
 class WriteResult(Struct, frozen=True, omit_defaults=True):
@@ -109,7 +109,7 @@ def published_task(context: ServiceContext, sequence: int = 0) -> int:
     return 2 * (sequence or context.engine.live_sequence)
 
 
-@router.post("/indexes/*/batch", response_model=None, summary="Writes to several indexes", openapi_extra=BODY)
+@router.post("/indexes/*/batch", summary="Writes to several indexes", openapi_extra=BODY)
 def multiple_batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload) -> WriteResult:
     """The writes of each index are applied together or not at all."""
     writes = parse_writes(payload)
@@ -124,7 +124,7 @@ def multiple_batch(context: Contextual, permit: MayWrite, stored: Stored, payloa
     return WriteResult(tasks, object_ids=tuple(each.id for each in writes if each.id))
 
 
-@router.post("/indexes/{index}/batch", response_model=None, summary="Several writes", openapi_extra=BODY)
+@router.post("/indexes/{index}/batch", summary="Several writes", openapi_extra=BODY)
 def batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """Applies all writes in their order, or none."""
     writes = parse_writes(payload)
@@ -132,7 +132,7 @@ def batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payloa
     return WriteResult(task, object_ids=tuple(each.id for each in writes if each.id))
 
 
-@router.post("/indexes/{index}", response_model=None, summary="Add an object", openapi_extra=BODY)
+@router.post("/indexes/{index}", summary="Add an object", openapi_extra=BODY)
 def save(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """Adds a product, or replaces the one with its id; without an id it gets a new one."""
     write = Write("addObject", object_id(payload, "the body", makes_id=True), payload)
@@ -140,7 +140,7 @@ def save(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, 
     return WriteResult(task, object_id=write.id, created=now_text())
 
 
-@router.post("/indexes/{index}/deleteByQuery", response_model=None, summary="Delete by filters", openapi_extra=BODY)
+@router.post("/indexes/{index}/deleteByQuery", summary="Delete by filters", openapi_extra=BODY)
 def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """Deletes all products that pass the filters, of which there must be one."""
     payload = merge_params(payload)
@@ -162,13 +162,13 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
     return WriteResult(published_task(context, applied.sequence), updated=now_text())
 
 
-@router.post("/indexes/{index}/clear", response_model=None, summary="Delete all objects")
+@router.post("/indexes/{index}/clear", summary="Delete all objects")
 def clear(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
     """Rules, synonyms and settings stay."""
     return WriteResult(_apply(context, permit, stored, index, [Write("clear")]), updated=now_text())
 
 
-@router.post("/indexes/{index}/operation", response_model=None, summary="Copy or move an index", openapi_extra=BODY)
+@router.post("/indexes/{index}/operation", summary="Copy or move an index", openapi_extra=BODY)
 def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
     """A copy of the settings begins a temporary index; moved back, its products replace all others. A move of the index
     itself changes its name."""
@@ -211,13 +211,13 @@ def _begin_temporary(
     stored.create_temporary(destination, combine_filters(permit.filters))
 
 
-@router.get("/indexes/{index}/task/{task_id}", response_model=None, summary="Progress of a task")
+@router.get("/indexes/{index}/task/{task_id}", summary="Progress of a task")
 def index_task(context: Contextual, _permit: MayWrite, index: Index, task_id: TaskId) -> TaskResult:  # noqa: ARG001
     """Changes are published at once in the process that made them, and within a second in others."""
     return _task_result(context, task_id)
 
 
-@router.get("/task/{task_id}", response_model=None, summary="Progress of a task of the application")
+@router.get("/task/{task_id}", summary="Progress of a task of the application")
 def application_task(context: Contextual, _permit: MayWrite, task_id: TaskId) -> TaskResult:
     """The same, without the name of an index."""
     return _task_result(context, task_id)
@@ -241,7 +241,7 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
     return TaskResult("notPublished", pending=True)
 
 
-@router.get("/indexes", response_model=None, summary="The indexes")
+@router.get("/indexes", summary="The indexes")
 def list_indexes(
     context: Contextual, permit: MayList, stored: Stored, page: Annotated[int, Query(ge=0)] = 0
 ) -> IndexList:
@@ -264,7 +264,7 @@ def list_indexes(
     return IndexList([] if page else [own, *temporary])
 
 
-@router.delete("/indexes/{index}", response_model=None, summary="Delete an index")
+@router.delete("/indexes/{index}", summary="Delete an index")
 def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
     """Deletes a temporary index, if it is there."""
     _check_owner(stored, permit, index)
@@ -274,9 +274,7 @@ def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: I
     return WriteResult(published_task(context), deleted=now_text())
 
 
-@router.post(
-    "/indexes/{index}/{object_id:path}/partial", response_model=None, summary="Change attributes", openapi_extra=BODY
-)
+@router.post("/indexes/{index}/{object_id:path}/partial", summary="Change attributes", openapi_extra=BODY)
 def update(
     context: Contextual,
     permit: MayAdd,
@@ -312,7 +310,7 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
     return published_task(context, applied.sequence)
 
 
-@router.put("/indexes/{index}/{object_id:path}", response_model=None, summary="Add or replace an object")
+@router.put("/indexes/{index}/{object_id:path}", summary="Add or replace an object", openapi_extra=BODY)
 def put(
     context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index, object_id: ObjectId
 ) -> WriteResult:
@@ -321,7 +319,7 @@ def put(
     return WriteResult(task, object_id=object_id, updated=now_text())
 
 
-@router.delete("/indexes/{index}/{object_id:path}", response_model=None, summary="Delete an object")
+@router.delete("/indexes/{index}/{object_id:path}", summary="Delete an object")
 def delete(context: Contextual, permit: MayDelete, stored: Stored, index: Index, object_id: ObjectId) -> WriteResult:
     """A product that does not exist is no error."""
     task = _apply(context, permit, stored, index, [Write("deleteObject", object_id)])

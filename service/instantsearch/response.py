@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import UNSET, Struct, UnsetType, field
+from msgspec import UNSET, Meta, Struct, UnsetType, field
 
 from retrieval.filters.ast import value_text
 from retrieval.filters.schema import CATEGORY_SEPARATOR
@@ -23,7 +23,14 @@ from service.http.fields import select_fields
 from service.instantsearch.filters import AttributeCatalog, ProtocolAttribute
 from service.instantsearch.request import RecordView
 
-Record = dict[str, Any]
+_RECORD_SCHEMA: dict[str, Any] = {
+    "required": ["objectID"],
+    "properties": {
+        **{name: {"type": "string"} for name in ("objectID", "name", "title", "url", "image")},
+        **{name: {"type": "object"} for name in ("_highlightResult", "_snippetResult", "_rankingInfo")},
+    },
+}
+Record = Annotated[dict[str, Any], Meta(title="Record", extra_json_schema=_RECORD_SCHEMA)]
 """A product as one JSON object, its free attributes next to its fields."""
 ADDRESSES = ("url", "link", "product_url", "product_link", "permalink")
 _SAFE_BEGINNINGS = ("https://", "http://", "/")
@@ -149,7 +156,7 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     index: str
     facets: Mapping[str, Mapping[str, int]]
     facets_stats: Mapping[str, FacetRange] = field(name="facets_stats")
-    rendering_content: Mapping[str, object]
+    rendering_content: Mapping[str, Any]
     processing_time_ms: int = field(name="processingTimeMS")
     exhaustive: ExhaustiveCounts = ExhaustiveCounts()
     exhaustive_nb_hits: bool = True
@@ -161,7 +168,7 @@ class SearchResult(Struct, frozen=True, rename="camel"):
     """A note on failed stages, on a query that nothing fits, or on its correction."""
     nearest: list[Record] | UnsetType = UNSET
     """Where there is no hit: the nearest products that pass the filters."""
-    user_data: list[Mapping[str, object]] | UnsetType = UNSET
+    user_data: list[Mapping[str, Any]] | UnsetType = UNSET
     """The objects that merchandising rules add."""
     ignored_parameters: list[str] | UnsetType = UNSET
     """The parameters of the request that have no effect."""
@@ -201,7 +208,8 @@ class FacetResult(Struct, frozen=True, rename="camel"):
 class RecommendResult(Struct, frozen=True, rename="camel"):
     """Recommendations of one model."""
 
-    hits: list[Record]
+    hits: list[dict[str, Any]]
+    """Records, or values of a facet."""
     nb_hits: int
     processing_time_ms: int = field(name="processingTimeMS")
     exhaustive_nb_hits: bool = True

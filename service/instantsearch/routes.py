@@ -15,9 +15,10 @@ from service.experiments.assignment import MarkedPage, ShopperSearch, answer_sea
 from service.http.auth import Permit, Scope, combine_filters
 from service.http.context import Contextual, ServiceContext
 from service.http.limits import check_batch_hits, search_cost
+from service.http.openapi import batch_response, struct_response
 from service.http.schemas import json_response
 from service.http.telemetry import record_ignored, record_search
-from service.instantsearch.access import BODY, Index, ObjectId, Payload, permit_of, protocol_router
+from service.instantsearch.access import BODY, Index, ObjectId, Payload, ProtocolRouter, permit_of
 from service.instantsearch.events import parse_events
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
@@ -37,7 +38,7 @@ _MOST_SEARCHES = 50
 _MOST_OBJECTS = 1_000
 T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
 
-router = protocol_router()
+router = ProtocolRouter()
 
 
 def _is_private(request: Request) -> bool:
@@ -97,7 +98,12 @@ async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse
 Batch = Annotated[SearchBatch, Depends(_search_batch)]
 
 
-@router.post("/indexes/*/queries", summary="Several searches", openapi_extra=BODY)
+@router.post(
+    "/indexes/*/queries",
+    summary="Several searches",
+    responses={200: batch_response(SearchResult, FacetResult)},
+    openapi_extra=BODY,
+)
 async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> Response:
     """Results of searches, and of searches among facet values, in their order; at most 5,000 hits together."""
     requests = objects(payload, "requests", _MOST_SEARCHES)
@@ -105,7 +111,12 @@ async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload:
     return await _run_all(context, batch.answer, requests)
 
 
-@router.post("/indexes/*/recommendations", summary="Several recommendations", openapi_extra=BODY)
+@router.post(
+    "/indexes/*/recommendations",
+    summary="Several recommendations",
+    responses={200: batch_response(RecommendResult)},
+    openapi_extra=BODY,
+)
 async def recommendations(context: Contextual, permit: MayRecommend, request: Request, payload: Payload) -> Response:
     """Products similar to one, bought with it, or popular of late; popular values of a facet."""
     hooks = _hooks(context, request, permit)
@@ -115,7 +126,9 @@ async def recommendations(context: Contextual, permit: MayRecommend, request: Re
     return await _run_all(context, recommender.answer, requests)
 
 
-@router.post("/indexes/*/objects", response_model=None, summary="Several records", openapi_extra=BODY)
+@router.post(
+    "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
+)
 def records(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> BatchResults:
     """Records by their ids; null for an unknown id."""
     requests = objects(payload, "requests", _MOST_OBJECTS)
@@ -123,14 +136,14 @@ def records(context: Contextual, permit: MaySearch, batch: Batch, payload: Paylo
     return BatchResults([_record_or_none(batch, each) for each in requests])
 
 
-@router.post("/indexes/{index}/query", response_model=None, summary="One search", openapi_extra=BODY)
+@router.post("/indexes/{index}/query", summary="One search", openapi_extra=BODY)
 def query(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload, index: Index) -> SearchResult:
     """A page of records, with facet counts."""
     _charge(context, permit, payload)
     return batch.search(payload, index)
 
 
-@router.post("/indexes/{index}/browse", response_model=None, summary="All records", openapi_extra=BODY)
+@router.post("/indexes/{index}/browse", summary="All records", openapi_extra=BODY)
 def browse(
     context: Contextual,
     permit: MayBrowse,
@@ -144,21 +157,24 @@ def browse(
     return batch.browse(payload)
 
 
-@router.post(
-    "/indexes/{index}/facets/{facet}/query", response_model=None, summary="Values of a facet", openapi_extra=BODY
-)
+@router.post("/indexes/{index}/facets/{facet}/query", summary="Values of a facet", openapi_extra=BODY)
 def facet_query(context: Contextual, batch: Batch, payload: Payload, index: Index, facet: str) -> FacetResult:  # noqa: ARG001
     """The values of a facet that match the typed words."""
     return batch.facet_search(payload, facet)
 
 
-@router.get("/indexes/{index}/{object_id:path}", response_model=None, summary="One record")
+@router.get("/indexes/{index}/{object_id:path}", summary="One record")
 def record(context: Contextual, batch: Batch, request: Request, index: Index, object_id: ObjectId) -> Record:  # noqa: ARG001
     """The attributes of a product, or those that `attributesToRetrieve` names."""
     return batch.record(object_id, names(dict(request.query_params), "attributesToRetrieve", ("*",)))
 
 
-@router.post("/events", response_model=None, summary="Record events of shoppers", openapi_extra=BODY)
+@router.post(
+    "/events",
+    summary="Record events of shoppers",
+    responses={200: struct_response(EventsAcknowledgement)},
+    openapi_extra=BODY,
+)
 async def events(context: Contextual, request: Request, payload: Payload) -> Response:
     """Stores all events or none; they are durable when the response is sent."""
     permit = permit_of(context, request, Scope.EVENTS, "search", payload=payload)

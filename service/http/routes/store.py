@@ -20,6 +20,7 @@ from service.engine.versions import Rollback, VersionInfo, list_versions, roll_b
 from service.http.auth import Scope, StoredKey, new_key
 from service.http.context import Contextual, Indexes, MayAdminister, MayAdministerService, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
+from service.http.openapi import struct_response
 from service.http.schemas import (
     RESPONSES,
     ForgetBody,
@@ -59,13 +60,23 @@ _SETTINGS_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@store_router.get("/versions", response_model=list[Document], summary="The published versions")
+@store_router.get(
+    "/versions",
+    response_model=None,
+    responses={200: struct_response(list[VersionInfo])},
+    summary="The published versions",
+)
 def versions(context: Contextual, _permit: MayAdminister) -> list[VersionInfo]:
     """The content and the changes of each version, oldest first, and which one serves."""
     return list_versions(Store(context.engine.root))
 
 
-@store_router.post("/versions/rollback", response_model=Document, summary="Serve an earlier version")
+@store_router.post(
+    "/versions/rollback",
+    response_model=None,
+    responses={200: struct_response(Rollback)},
+    summary="Serve an earlier version",
+)
 def rollback_version(context: Contextual, _permit: MayAdminister, body: RollbackBody) -> Rollback:
     """The named version, or the newest complete one before the current; 409 during a rebuild."""
     store = Store(context.engine.root)
@@ -95,7 +106,12 @@ def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBo
     return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
 
 
-@store_router.get("/reports/events", response_model=Document, summary="Report of shoppers' events")
+@store_router.get(
+    "/reports/events",
+    response_model=None,
+    responses={200: struct_response(EventReport)},
+    summary="Report of shoppers' events",
+)
 def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
     """The report on the tables that shelfwise events refresh made last."""
     return stored_report(context.engine.root)

@@ -1,0 +1,88 @@
+"""The OpenAPI document: schemas of msgspec's types, which FastAPI does not describe, and examples of all operations."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI
+
+EXAMPLES = Path(__file__).parent / "examples.json"
+"""By operation ("GET /v1/search"): `parameters`, `request` and `response`, as the demo store answered.
+`python -m tests.openapi_examples` records the responses again."""
+_JSON = "application/json"
+_SCHEMAS = "#/components/schemas/{name}"
+_METHODS = ("get", "put", "post", "patch", "delete")
+
+
+def struct_response(kind: object) -> dict[str, Any]:
+    """A response of a type of msgspec, for `responses` of a route."""
+    (schema,), definitions = _schemas(kind)
+    return _response(schema, definitions)
+
+
+def batch_response(*kinds: object) -> dict[str, Any]:
+    """A response with `results`, each of one of these types."""
+    schemas, definitions = _schemas(*kinds)
+    results = {"type": "array", "items": {"anyOf": list(schemas)}}
+    return _response({"type": "object", "properties": {"results": results}, "required": ["results"]}, definitions)
+
+
+def _schemas(*kinds: object) -> tuple[tuple[dict[str, Any], ...], dict[str, Any]]:
+    return msgspec.json.schema_components(kinds, ref_template=_SCHEMAS)
+
+
+def _response(schema: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
+    return {"description": "Successful Response", "content": {_JSON: {"schema": schema | {"$defs": definitions}}}}
+
+
+class DescribedApp(FastAPI):
+    """An application whose document has the schemas of `struct_response`, and the examples."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The document, made once."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            for name, operation in operations(document):
+                for media in (each for each in _contents(operation) if "schema" in each):
+                    document["components"]["schemas"] |= media["schema"].pop("$defs", {})
+                _add_example(operation, _examples().get(name, {}))
+        return self.openapi_schema or {}
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The operations of a document by method and path."""
+    for path, methods in document["paths"].items():
+        for method in _METHODS:
+            if method in methods:
+                yield f"{method.upper()} {path}", methods[method]
+
+
+def success_of(operation: dict[str, Any]) -> dict[str, Any]:
+    """The description of the response of a request that succeeds."""
+    found: dict[str, Any] = next(each for status, each in operation["responses"].items() if status.startswith("2"))
+    return found
+
+
+def _examples() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(EXAMPLES.read_bytes())
+    return found
+
+
+def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from success_of(operation).get("content", {}).values()
+
+
+def _add_example(operation: dict[str, Any], example: dict[str, Any]) -> None:
+    for parameter in operation.get("parameters", ()):
+        if parameter["name"] in example.get("parameters", {}):
+            parameter["example"] = example["parameters"][parameter["name"]]
+    if "request" in example:
+        for media in operation["requestBody"]["content"].values():
+            media["example"] = example["request"]
+    if "response" in example:
+        for media in _contents(operation):
+            media["example"] = example["response"]
