@@ -37,6 +37,8 @@ _MOST_LINES = 6
 """Of the metrics."""
 _EARLIER = {
     "GET /v1/tasks/{task_id}": ("task_id", "POST /v1/rebuild", ("id",)),
+    "POST /v1/tasks/{task_id}/cancel": ("task_id", "POST /v1/rebuild", ("id",)),
+    "DELETE /v1/keys/{key_id}": ("key_id", "POST /v1/keys", ("id",)),
     "POST /v1/synonyms/proposals/{proposal_id}/accept": (
         "proposal_id",
         "GET /v1/synonyms/proposals",

@@ -71,4 +71,5 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
         "POST /v1/models/rollback",
         "GET /v1/reports/events",
         "GET /v1/tasks/{task_id}",
+        "POST /v1/tasks/{task_id}/cancel",
     ]
