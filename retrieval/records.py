@@ -197,6 +197,8 @@ class Hit:
     """The number of candidates in the hit's group, including itself, where results are grouped."""
     siblings: tuple[str, ...] = ()
     """The ids of the others, in their order; at most 100."""
+    group_rank: int = 1
+    """Its rank in its group."""
     product_type: str = ""
     """The type of the product, where a search found it: "cordless drill"."""
 

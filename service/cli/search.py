@@ -71,6 +71,7 @@ class RankingOptions:
         list[str] | None,
         Option(help="A numeric field to count ranges of: price, or price:0,50,100. Repeatable.", metavar="FIELD"),
     ] = None
+    per_group: Annotated[int, Option(help="With --group, hits of each group, at most.")] = 1
     diversity: Annotated[float, Option(help="How far the first 100 hits are spread over products, 0 to 1.")] = 0.0
     explain: Annotated[
         bool, Option("--explain", help="Show each stage's score of each hit, and the parts of the ranker's.")

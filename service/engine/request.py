@@ -26,6 +26,7 @@ MAX_RANGES = 10
 MAX_SEARCH_FIELDS = 20
 MAX_SORT_KEYS = 5
 MAX_PHRASES = 20
+MAX_PER_GROUP = 20
 MAX_CONTEXTS = 20
 MAX_OPTIONAL_FILTERS = 20
 _LISTS = {
@@ -74,6 +75,7 @@ class SearchOptions(TypedDict, total=False):
     ranker: str
     facet_values: int
     group: str
+    per_group: int
     diversity: float
     relevance: Relevance | None
 
@@ -139,6 +141,8 @@ class SearchRequest:
     group: str = ""
     """Shows one hit for each group, the best of it: "variants" for variants and near copies, or a field whose values
     are the groups. Total and facets then count groups."""
+    per_group: int = 1
+    """Hits of each group, at most: its best follows at once by its next ones. `size`, `page` and total count groups."""
     diversity: float = 0.0
     """How far the first 100 hits are spread over different products, 0 to 1, by maximal marginal relevance."""
     relevance: Relevance | None = None
@@ -164,15 +168,27 @@ class SearchRequest:
             raise QueryError(f"merge is {self.merge!r}, it can be {', '.join(METHODS)}")
         if not 1 <= self.facet_values <= MAX_FACET_VALUES:
             raise QueryError(f"facet_values is {self.facet_values}, it can be 1 to {MAX_FACET_VALUES}")
+        self._check_groups()
         if not 0 <= self.diversity <= 1:
             raise QueryError(f"diversity is {self.diversity}, it can be 0 to 1")
         if self.diversity and self.sort:
             raise QueryError(f"diversity is {self.diversity} and sort is {self.sort!r}; leave out one of them")
 
+    def _check_groups(self) -> None:
+        if not 1 <= self.per_group <= MAX_PER_GROUP:
+            raise QueryError(f"per_group is {self.per_group}, it can be 1 to {MAX_PER_GROUP}")
+        if self.per_group > 1 and not self.group:
+            raise QueryError(f"per_group is {self.per_group} without group; name a field to group by, or variants")
+        if (hits := self.size * self.per_group) > MAX_SIZE:
+            message = f"a page of {self.size} groups with per_group {self.per_group} may have {hits:,} hits"
+            raise QueryError(f"{message}; a page can have {MAX_SIZE:,}")
+
     def _check_types(self) -> None:
         """A caller without a type checker gets messages as clear as one with it."""
         names = ("text", "filters", "visible", "sort", "stage", "ranker", "merge", "group")
-        wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(("size", "page", "facet_values"), int)
+        wanted: dict[str, type] = dict.fromkeys(names, str) | dict.fromkeys(
+            ("size", "page", "facet_values", "per_group"), int
+        )
         wanted |= dict.fromkeys(("explain", "correct", "prefix", "all_types", "advanced_syntax"), bool)
         for name, kind in wanted.items():
             value = getattr(self, name)

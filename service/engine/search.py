@@ -6,6 +6,7 @@ import bisect
 import heapq
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -55,6 +56,8 @@ class RuleOrder:
     """The scores that rules changed, by row."""
     rules: Mapping[int, str] = field(default_factory=dict)
     """The rule that moved a row."""
+    ranked: Rows = field(default_factory=lambda: NO_ROWS)
+    """The ranked part in its order, with all products of each group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,8 @@ class RuleArranger:
         if self._diversity:
             rows = rows[~np.isin(rows, [pin.row for pin in pins])]
             rows = self._diversity(rows, dict(zip(ranking.rows.tolist(), scores.tolist(), strict=True)), leading)
-        return RuleOrder(weave(rows, pins, leading)[:end], changed, moved | {pin.row: pin.rule for pin in pins})
+        rules = moved | {pin.row: pin.rule for pin in pins}
+        return RuleOrder(weave(rows, pins, leading)[:end], changed, rules, ranking.rows[order])
 
     def browsed(self, selection: Selection, fetch: Fetch, end: int, groups: CandidateGroups | None) -> RuleOrder:
         """The rows up to place `end`: the pinned of `selection` at theirs, those that `fetch` gives in their order
@@ -282,7 +286,7 @@ class Search:
         else:
             further = partial(self._stages.further, self._request, ranking)
             arranged = self._arranging.ranked(ranking, further, end, groups)
-        rows = self._cut(arranged.rows)
+        rows = self._with_companions(self._cut(arranged.rows), groups, partial(self._ranked_order, arranged, ranking))
         hits = self._explained([self._hit(row, arranged, ranking) for row in rows], rows, ranking)
         facets = self._facets_of(ranking.facets, groups) or self._empty()
         total, ranges = groups.total if groups else ranking.total, self._ranges_of(ranking.selection, groups)
@@ -304,7 +308,8 @@ class Search:
             arranged = self._arranging.browsed(everything, fetch, by.limit, groups)
         else:
             arranged = RuleOrder(_first(fetch, by.limit, groups))
-        rules, rows = arranged.rules, self._cut(arranged.rows)
+        rules, order = arranged.rules, partial(self._sorted_order, by)
+        rows = self._with_companions(self._cut(arranged.rows), groups, order)
         found = ((row, *self._product(row)) for row in rows)
         hits = [Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named) for row, product, named in found]
         facets: Mapping[str, Facet] = {}
@@ -334,13 +339,38 @@ class Search:
         """The hits with the size of their groups and their siblings."""
         if groups is None:
             return hits
-        found = []
+        found, ranks = [], Counter[int]()
         for hit, row in zip(hits, rows, strict=True):
             members = groups.members(row)
+            ranks[first := int(members[0])] += 1
             others = members[members != row][:MOST_SIBLINGS].tolist()
             siblings = tuple(map(self._snapshot.products.id_of, others))
-            found.append(replace(hit, group_size=len(members), siblings=siblings))
+            found.append(replace(hit, group_size=len(members), siblings=siblings, group_rank=ranks[first]))
         return found
+
+    def _with_companions(
+        self, rows: list[int], groups: CandidateGroups | None, order: Callable[[Rows], Rows]
+    ) -> list[int]:
+        """The rows, each followed by the next ones of its group, as many as are requested; `order` orders some rows."""
+        if groups is None or self._query.per_group == 1 or not rows:
+            return rows
+        members = [groups.members(row) for row in rows]
+        ordered, found = order(np.setdiff1d(np.concatenate(members), rows)), []
+        for row, group in zip(rows, members, strict=True):
+            companions = ordered[np.isin(ordered, group)]
+            found += [row, *companions[: self._query.per_group - 1].tolist()]
+        return found
+
+    def _ranked_order(self, arranged: RuleOrder, ranking: Ranking, rows: Rows) -> Rows:
+        """Some candidates (n,) in the order of a search."""
+        if self._sort:
+            return self._sorted_order(self._sort, rows)
+        ranked = arranged.ranked[np.isin(arranged.ranked, rows)]
+        behind = self._snapshot.keyword.score(np.setdiff1d(rows, ranked), ranking.selection.groups)
+        return np.concatenate([ranked, behind.rows[np.lexsort((behind.rows, -behind.scores))]])
+
+    def _sorted_order(self, by: Sort, rows: Rows) -> Rows:
+        return self._in_order(Selection(rows=rows), by, len(rows))
 
     def _facets_of(self, facets: Mapping[str, Facet], groups: CandidateGroups | None) -> Mapping[str, Facet]:
         if groups is None:

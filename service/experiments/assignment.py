@@ -236,7 +236,7 @@ class MarkedPage:
 
 def answer_search(engine: SearchEngine, running: StoredExperiments, search: ShopperSearch) -> MarkedPage:
     """Answers a search. Searches without a shopper or a session take no part in experiments, nor those with a sort
-    order, an explanation or no hits; raises as `SearchEngine.search` does.
+    order, an explanation, several hits of a group or no hits; raises as `SearchEngine.search` does.
 
     Where a ranker of an experiment cannot serve, all of its units get its first variant, and the query id does not
     name the experiment.
@@ -275,7 +275,8 @@ def _assign_and_search(engine: SearchEngine, running: StoredExperiments, search:
 
 def _assignments(running: StoredExperiments, search: ShopperSearch) -> list[tuple[StoredExperiment, str]]:
     """The experiments that a search takes part in, with its unit there."""
-    if search.request.sort or search.request.explain or not search.request.size:
+    request = search.request
+    if request.sort or request.explain or request.per_group > 1 or not request.size:
         return []
     units = [
         (each, unit_of(each.experiment, search.shopper, search.session, search.query)) for each in running.documents
@@ -303,7 +304,7 @@ def _interleave(engine: SearchEngine, search: ShopperSearch, stored: StoredExper
         return engine.search(first), None
     pages = (
         engine.search(replace(first, size=depth, page=1)),
-        engine.search(replace(second, size=depth, page=1, facets=())),
+        engine.search(replace(second, size=depth, page=1, facets=(), ranges=())),
     )
     lists = [list(map(_group_of, page.hits)) for page in pages]
     draft = team_draft(lists[0], lists[1], depth, _seed(stored.salt, search), _held(*pages))

@@ -22,6 +22,7 @@ from service.engine.request import (
     MAX_CONTEXTS,
     MAX_FACETS,
     MAX_OPTIONAL_FILTERS,
+    MAX_PER_GROUP,
     MAX_RANGES,
     MAX_SEARCH_FIELDS,
     MAX_SIZE,
@@ -103,6 +104,9 @@ class SearchParameters(RequestBody):
         description='One hit for each group: "variants" for variants and near copies, or a field whose values are the '
         "groups. Total and facets count groups.",
         examples=["variants", "brand"],
+    )
+    per_group: int = Field(
+        1, ge=1, le=MAX_PER_GROUP, description="With group: hits of each group, at most; size and page count groups."
     )
     diversity: float = Field(0.0, ge=0, le=1, description="How far the first 100 hits are spread over products.")
     highlight: list[Name] = Field(

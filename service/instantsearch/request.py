@@ -17,7 +17,7 @@ from retrieval.errors import QueryError, UnknownFieldError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.records import Page, Product
 from service.engine.highlight import Marks
-from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_SIZE
+from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import MarkedPage, ShopperSearch
 from service.http.request import describe_undecodable, find_undecodable
@@ -270,7 +270,8 @@ class ProtocolSearch:
     searched: tuple[str, ...] = ()
     """The attributes that must have the query's words; empty for all."""
     distinct: str | None = None
-    """The attribute whose values are the groups of which one hit each is wanted; empty for variants, None for none."""
+    """The attribute whose values are the groups of which hits are wanted; empty for variants, None for none."""
+    per_group: int = 1
     is_prefix: bool = True
     """Whether the last word may still be being typed, as the protocol has it by default."""
     may_correct: bool = True
@@ -288,7 +289,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
     # offset and length count only together.
     length = integer(payload, "length", 0, 0, MAX_SIZE)
     has_offset = offset >= 0 and length > 0
-    is_distinct = flag(payload, "distinct", default=False)
+    per_group = _parse_distinct(payload)
     return ProtocolSearch(
         query=text(payload, "query"),
         page=integer(payload, "page", 0, 0, 10**9),
@@ -303,7 +304,8 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         has_rules=flag(payload, "enableRules", default=True),
         has_ranking=flag(payload, "getRankingInfo", default=False),
         searched=names(payload, "restrictSearchableAttributes"),
-        distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if is_distinct else None,
+        distinct=text(payload, "attributeForDistinct", most=MOST_NAME) if per_group else None,
+        per_group=max(per_group, 1),
         is_prefix=_is_prefix(payload),
         may_correct=payload.get("typoTolerance") in ("min", "strict") or flag(payload, "typoTolerance", default=True),
         has_operators=flag(payload, "advancedSyntax", default=False),
@@ -327,6 +329,14 @@ def ignored_parameters(payload: JsonObject) -> list[str]:
     """The names of parameters that have no effect, at most 20 of them."""
     unknown = (name[:MOST_NAME] for name, value in payload.items() if value is not None)
     return sorted(name for name in unknown if name not in COUNTING and name not in _ADDRESSING)[:_MOST_IGNORED]
+
+
+def _parse_distinct(payload: JsonObject) -> int:
+    """The hits of each group; 0 for no groups."""
+    value = payload.get("distinct")
+    if isinstance(value, bool) or value in ("true", "false"):
+        return int(flag(payload, "distinct", default=False))
+    return integer(payload, "distinct", 0, 0, MAX_PER_GROUP)
 
 
 def _is_prefix(payload: JsonObject) -> bool:

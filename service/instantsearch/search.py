@@ -146,7 +146,9 @@ class SearchBatch:
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
             # The window begins where a page of as many hits would end.
-            page = replace(page, hits=page.hits[window.skipped :], page=2, size=window.skipped)
+            first = [at for at, hit in enumerate(page.hits) if hit.group_rank == 1][window.skipped :]
+            hits = page.hits[first[0] :] if first else ()
+            page = replace(page, hits=hits, page=2, size=window.skipped)
         records = self._records(page.hits, page, search)
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)
@@ -224,7 +226,8 @@ class SearchBatch:
             "facets": counted.fields,
             "facet_values": counted.values,
             "search_fields": self._searched_fields(search),
-            "group": self._group(search),
+            "group": (group := self._group(search)),
+            "per_group": search.per_group if group else 1,
             "prefix": search.is_prefix,
             "advanced_syntax": search.has_operators,
             "correct": search.may_correct,
@@ -254,7 +257,11 @@ class SearchBatch:
         records = []
         for hit in hits:
             record = view_record(product_record(self._hooks.show(hit.product)), search.view, matcher)
-            groups = {"_distinctSeqID": 0, "_groupSize": hit.group_size, "_siblings": list(hit.siblings)}
+            groups = {
+                "_distinctSeqID": hit.group_rank - 1,
+                "_groupSize": hit.group_size,
+                "_siblings": list(hit.siblings),
+            }
             if search.has_ranking:
                 stages = {name: {"rank": each.rank, "score": each.score} for name, each in hit.stages.items()}
                 record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule}

@@ -101,13 +101,18 @@ def test_demo_store_results_are_equal(
 @pytest.mark.parametrize("group", ["variants", "brand"])
 @pytest.mark.parametrize("sort", ["", "-price"])
 def test_groups_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
-    counted: SearchOptions = {"facets": FACETS, "facet_values": 5, "ranges": ("price", "price:0,20,100")}
+    counted: SearchOptions = {
+        "facets": FACETS,
+        "facet_values": 5,
+        "ranges": ("price", "price:0,20,100"),
+        "per_group": 2,
+    }
     for page in (1, 3):
         here, there = (
             each.search(query, size=7, page=page, sort=sort, group=group, stage="merged", **counted) for each in engines
         )
-        assert [(hit.product.id, hit.group_size, hit.siblings) for hit in there.hits] == [
-            (hit.product.id, hit.group_size, hit.siblings) for hit in here.hits
+        assert [(hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in there.hits] == [
+            (hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in here.hits
         ]
         assert (there.total, there.facets, there.ranges) == (here.total, here.facets, here.ranges)
         assert not there.degraded

@@ -87,7 +87,7 @@ async def multi_search(
 ) -> Response:
     """Results in the order of the searches; if one search is invalid, all are refused. They have at most 5,000 hits
     together, and are worked on one by one, in turns with other requests."""
-    check_batch_hits(sum(each.size for each in body.searches), "searches")
+    check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
     context.charge(permit, sum(map(_cost, body.searches)))
     search = partial(run_search, context, permit, is_private=privacy == "1")
     pages = await context.shared.threads.run_all(partial(search, each) for each in body.searches)
@@ -95,9 +95,8 @@ async def multi_search(
 
 
 def _cost(body: SearchBody) -> int:
-    return search_cost(
-        hits=body.size, page=body.page, facets=len(body.facets) + len(body.ranges), characters=len(body.q)
-    )
+    hits, facets = body.size * body.per_group, len(body.facets) + len(body.ranges)
+    return search_cost(hits=hits, page=body.page, facets=facets, characters=len(body.text))
 
 
 @search_router.get("/products/{product_id:path}/similar", summary="Similar products")
@@ -153,6 +152,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
         contexts=body.contexts,
         optional_filters=body.optional_filters,
         group=body.group,
+        per_group=body.per_group,
         diversity=body.diversity,
         history=() if is_private else context.visible_history(permit, (each.to_past_act() for each in body.history)),
     )
@@ -171,8 +171,8 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:
     """The fields to highlight. For a key with filters, all fields are looked up among those that it sees: the errors of
     the engine name others."""
-    if body.highlight and body.size > MOST_HITS:
-        message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {body.size:,}"
+    if body.highlight and (hits := body.size * body.per_group) > MOST_HITS:
+        message = f"highlight: at most {MOST_HITS} hits of a search can be highlighted, not {hits:,}"
         raise RequestError(400, message, field="highlight")
     fields = context.visible(permit).fields
     if permit.filters:

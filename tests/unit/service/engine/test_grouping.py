@@ -65,6 +65,37 @@ def test_the_first_of_each_group_is_shown(engine: SearchEngine, query: str, grou
 
 
 @pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("group", [VARIANTS, "brand"])
+@pytest.mark.parametrize(("sort", "depth"), [("", 1_000), ("", 5), ("-price", 1_000)])
+def test_several_of_each_group_are_shown(
+    engine: SearchEngine, query: str, group: str, sort: str, depth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.engine.candidates, "KEYWORD_DEPTH", depth)
+    first: dict[object, list[str]] = {}
+    for product in ids(everything(engine, query, sort=sort)):
+        first.setdefault(key_of(engine, group, product), []).append(product)
+    groups = list(first.values())
+    for at, size in ((1, 7), (2, 7), (2, 300)):
+        page = engine.search(query, size=size, page=at, sort=sort, group=group, per_group=3)
+        shown = groups[(at - 1) * size : at * size]
+        assert ids(page) == [product for members in shown for product in members[:3]]
+        assert [hit.group_rank for hit in page.hits] == [
+            rank for members in shown for rank, _ in enumerate(members[:3], 1)
+        ]
+        assert page.total == len(groups)
+
+
+def test_invalid_numbers_of_hits_per_group_are_refused(engine: SearchEngine) -> None:
+    for options, message in (
+        ({"per_group": 2}, "per_group is 2 without group"),
+        ({"per_group": 21, "group": "brand"}, "per_group is 21, it can be 1 to 20"),
+        ({"per_group": 3, "group": "brand", "size": 400}, "may have 1,200 hits; a page can have 1,000"),
+    ):
+        with pytest.raises(QueryError, match=message):
+            engine.search("", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("depth", [1_000, 5])
 @pytest.mark.parametrize("size", [1, 7])
 def test_pages_neither_repeat_nor_skip_groups(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -97,6 +98,21 @@ def test_search_of_a_shopper_follows_experiments(store: SearchEngine, facets: li
     assert set(found.facets) == set(plain.facets) == set(facets)
 
 
+def test_distinct_returns_several_hits_per_group_with_their_rank(store: SearchEngine) -> None:
+    batch = SearchBatch(store, HookRecorder().hooks)
+    payload = {"query": "backpack", "distinct": 3, "hitsPerPage": 2}
+    found, page = batch.search(payload, "a"), store.search("backpack", group="variants", per_group=3, size=2)
+    shown = [(hit.product.id, hit.group_rank - 1) for hit in page.hits]
+    assert [(hit["objectID"], hit["_distinctSeqID"]) for hit in found.hits] == shown
+    assert (found.nb_hits, found.nb_pages) == (page.total, math.ceil(page.total / 2))
+    assert 2 < len(shown) <= 6
+    # A window that begins inside a page begins with a group, too.
+    whole = batch.search({**payload, "hitsPerPage": 3}, "a").hits
+    rest = batch.search({"query": "backpack", "distinct": 3, "offset": 1, "length": 2}, "a").hits
+    assert [hit["objectID"] for hit in rest] == [hit["objectID"] for hit in whole[-len(rest) :]]
+    assert [hit["_distinctSeqID"] for hit in rest].count(0) == 2
+
+
 def test_failed_search_fails_for_all_waiting_requests(store: SearchEngine) -> None:
     batch = SearchBatch(store, HookRecorder().hooks)
     for _ in range(2):
@@ -112,6 +128,7 @@ def test_failed_search_fails_for_all_waiting_requests(store: SearchEngine) -> No
         ({"params": "distinct=1&attributeForDistinct=color"}, "color"),
         ({"distinct": False, "attributeForDistinct": "brand"}, ""),
         ({"distinct": True, "attributeForDistinct": "nosuch"}, ""),
+        ({"distinct": "2", "attributeForDistinct": "nosuch"}, ""),
     ],
 )
 def test_distinct_returns_one_hit_per_group(store: SearchEngine, parameters: JsonObject, group: str) -> None:
@@ -208,7 +225,7 @@ def test_last_word_is_a_prefix(store: SearchEngine, kind: JsonObject, finds: boo
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"distinct": 3}, "distinct is 3, it can be true or false"),
+        ({"distinct": 21}, "distinct is 21, it can be 0 to 20"),
         ({"queryType": "all"}, "queryType is 'all', it can be prefixLast, prefixAll, prefixNone"),
     ],
 )
