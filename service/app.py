@@ -34,7 +34,7 @@ from service.http.indexes import IndexRegistry
 from service.http.limits import RateLimiter, WorkerThreads
 from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.openapi import DescribedApp
-from service.http.routes import curation, ingest, search, store, webhooks
+from service.http.routes import curation, feeds, ingest, search, store, webhooks
 from service.http.tasks import TaskService
 from service.instantsearch import admin_routes, object_routes
 from service.instantsearch import routes as instantsearch
@@ -74,6 +74,7 @@ _ROUTERS = (
     store.settings_router,
     store.store_router,
     store.key_router,
+    feeds.router,
     store.task_router,
     admin_routes.router,
     object_routes.router,
@@ -118,6 +119,8 @@ def create_app(
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
         settings.origins,
+        settings.feed_bytes,
+        settings.body_seconds,
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
     )
     app.state.shared = shared

@@ -177,6 +177,8 @@ class ServiceSettings(SettingsTable):
     """time limit of a request that changes products in seconds"""
     feeds: Path | None = None
     """folder that a rebuild over HTTP reads feeds from"""
+    feed_bytes: int = Field(default=1_000_000_000, ge=1_000)
+    """largest feed in bytes that is uploaded to that folder"""
     body_bytes: int = Field(default=4_000_000, ge=1_000, le=1_000_000_000)
     """largest request body in bytes, after decompression"""
     body_seconds: float = Field(default=10.0, gt=0, le=600)

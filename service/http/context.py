@@ -67,6 +67,10 @@ class SharedParts:
     """One thread for live changes."""
     origins: tuple[str, ...] = ()
     """Origins whose pages may send requests without a key, while there is none."""
+    upload_bytes: int = 0
+    """Of a feed that is uploaded, at most."""
+    upload_pause: float = 0.0
+    """Seconds without any part of an upload after which it ends."""
     webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
     """By vendor."""
 

@@ -31,6 +31,7 @@ from service.http.request import (
     describe_undecodable,
     find_undecodable,
     is_protocol_path,
+    is_upload,
     is_utf8,
     request_id,
 )
@@ -146,12 +147,14 @@ class RequestMiddleware:
                 400, "a request has Content-Length or Transfer-Encoding, not both", field="Content-Length"
             )
         with self._budget.share() as hold:
-            body = await _read_body(scope, receive, self._limits, hold)
+            streams = is_upload(scope)
+            if not streams:
+                receive = _BodyReplay(await _read_body(scope, receive, self._limits, hold), receive)
             try:
-                async with asyncio.timeout(self._limits.response_seconds) as deadline:
+                async with asyncio.timeout(None if streams else self._limits.response_seconds) as deadline:
                     ends = asyncio.get_running_loop().time() + self._limits.write_seconds
                     scope[EXTENSION] = partial(deadline.reschedule, ends)
-                    await self._app(scope, _BodyReplay(body, receive), response.send)
+                    await self._app(scope, receive, response.send)
             except TimeoutError:
                 raise RequestError(504, "there was no response within the time limit", retry_after=1) from None
 

@@ -11,6 +11,7 @@ from starlette.types import Scope
 REQUEST_ID = "X-Request-ID"
 PREFIX = "/1/"
 """The paths of the InstantSearch protocol, which pages of any origin may call."""
+UPLOAD_PREFIX = "/v1/feeds/uploads/"
 _VALID_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 EXTENSION = "shelfwise_extend_deadline"
 """The key of a request's scope under which is the function that gives it the time of a write."""
@@ -35,6 +36,11 @@ def request_id(scope: Scope) -> str:
 def is_protocol_path(scope: Scope) -> bool:
     """Whether a request is for an InstantSearch path."""
     return scope["type"] == "http" and str(scope["path"]).startswith(PREFIX)
+
+
+def is_upload(scope: Scope) -> bool:
+    """Whether a request's body is a file, which its route writes to the disk as it arrives."""
+    return scope["type"] == "http" and scope["method"] == "PUT" and str(scope["path"]).startswith(UPLOAD_PREFIX)
 
 
 def is_utf8(text: bytes) -> bool:

@@ -316,6 +316,16 @@ class RebuildBody(RequestBody):
     force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
 
 
+class PublishBody(RequestBody):
+    """How to publish an upload."""
+
+    feeds: list[Annotated[str, StringConstraints(min_length=1, max_length=1_000)]] = Field(
+        [], max_length=100, description="Other feeds of the catalog; products of feeds that are not named are removed."
+    )
+    map: list[Name] = Field([], max_length=100, examples=[["title=product_name"]])
+    force: bool = Field(False, description="Publish even if much of the catalog would be lost.")
+
+
 class LearnBody(RequestBody):
     """Condition for learning."""
 

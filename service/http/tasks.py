@@ -25,9 +25,11 @@ from service.curation.document_store import Layout, SqliteFile
 
 TASKS_FILE = "tasks.sqlite"
 LOCK_FILE = "tasks.lock"
+UPLOADS = ".uploads"
+"""The folder of uploads, in the folder of feeds: no rebuild reads it by itself."""
 PERSONAL = frozenset({"forget"})
 """Kinds of tasks whose arguments are about a person: they are deleted when the task is over."""
-CANCELLABLE = frozenset({"rebuild", "refresh", "learn"})
+CANCELLABLE = frozenset({"rebuild", "check", "refresh", "learn"})
 """Kinds of tasks that may end before they are done: the next one continues their work."""
 _MOST_KEPT = 1_000
 """Tasks that are over; older ones are deleted."""
@@ -227,6 +229,9 @@ def task_command(kind: str, arguments: Mapping[str, Any], root: Path, feeds: Pat
             maps = [part for each in arguments.get("map", ()) for part in ("--map", each)]
             paths = map(str, feed_paths(arguments["feeds"], feeds))
             return ["rebuild", index, *paths, *maps, *flags, "--json"]
+        case "check":
+            (path,) = feed_paths([f"{UPLOADS}/{arguments['upload']}"], feeds)
+            return ["check", str(path), "--json"]
         case "refresh":
             return ["events", "refresh", index, "--json"]
         case "learn":

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 TABS = {
-    *("Search", "Rules", "Synonyms", "Relevance", "Experiments", "Events", "Products", "Versions", "Models"),
+    *("Search", "Rules", "Synonyms", "Relevance", "Experiments", "Events", "Products", "Feeds", "Versions", "Models"),
     *("Tasks", "Keys", "Health"),
 }
 

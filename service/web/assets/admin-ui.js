@@ -54,7 +54,7 @@ export function button(text, onclick, kind = "small", props = {}) {
 
 /** A table: columns are [name, of(row), isNumber]; what `of` gives is a text or an element. */
 export function table(caption, columns, rows) {
-  const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name && "col", class: isNumber && "number", text: name })));
+  const first = el("tr", {}, columns.map(([name, , isNumber]) => el(name ? "th" : "td", { scope: name ? "col" : undefined, class: isNumber && "number", text: name })));
   const body = rows.map((row) => el("tr", {}, columns.map(([, of, isNumber]) => el("td", { class: isNumber && "number" }, of(row) ?? ""))));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("caption", { class: "sr", text: caption }), el("thead", {}, first), el("tbody", {}, body)));

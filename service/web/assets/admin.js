@@ -3,6 +3,7 @@
 import { call, useKey } from "./api.js";
 import { eventsPart } from "./admin-events.js";
 import { experimentsPart } from "./admin-experiments.js";
+import { feedsPart } from "./admin-feeds.js";
 import { healthPart } from "./admin-health.js";
 import { keysPart } from "./admin-keys.js";
 import { productsPart } from "./admin-products.js";
@@ -24,6 +25,7 @@ const PARTS = [
   ["experiments", "Experiments", "/v1/experiments", experimentsPart],
   ["events", "Events", "/v1/reports/events", eventsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],
+  ["feeds", "Feeds", "/v1/feeds", feedsPart],
   ["versions", "Versions", "/v1/versions", versionsPart],
   ["models", "Models", "/v1/models", modelsPart],
   ["tasks", "Tasks", "/v1/tasks", tasksPart],

@@ -42,6 +42,30 @@ export async function call(path, { method = "GET", body, signal, keepalive = fal
   throw new Refusal(answer.status, fault || {});
 }
 
+/** Sends a file as it is; `progress` gets the share that is sent. Only XMLHttpRequest reports it. */
+export function send(path, file, signal, progress) {
+  return new Promise((done, fail) => {
+    const request = new XMLHttpRequest();
+    request.open("PUT", path);
+    if (key) request.setRequestHeader("X-API-Key", key);
+    request.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 1));
+    request.addEventListener("load", () => {
+      let answer = {};
+      try {
+        answer = JSON.parse(request.responseText);
+      } catch {
+        // A proxy may answer with something else.
+      }
+      if (request.status < 400) done(answer);
+      else fail(new Refusal(request.status, answer.error || {}));
+    });
+    request.addEventListener("error", () => fail(new TypeError("The server was not reached, or did not take the file.")));
+    request.addEventListener("abort", () => fail(new Error("The upload was stopped; nothing of it is kept.")));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}
+
 /** A path with parameters; lists are repeated, what is empty is left out. */
 export function withParameters(path, parameters) {
   const query = new URLSearchParams();

@@ -59,6 +59,7 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "service.deadline": ("2.5", "2.5", 2.5, "0", "soon"),
     "service.write_deadline": ("2.5", "2.5", 2.5, "0", "soon"),
     "service.feeds": ('"/srv/feeds"', "/srv/feeds", Path("/srv/feeds"), "5", None),
+    "service.feed_bytes": ("2000000", "2000000", 2_000_000, "999", "much"),
     "service.body_bytes": ("1000", "1000", 1_000, "999", "much"),
     "service.body_seconds": ("2.5", "2.5", 2.5, "0", "soon"),
     "service.bodies_bytes": ("1000", "1000", 1_000, "999", "much"),

@@ -13,7 +13,10 @@ from service.engine.engine import SearchEngine
 from service.http.openapi import operations, success_of
 from tests.openapi_examples import read_examples, replay, service_of
 
-_PERSONAL_OR_LONG = ("POST /v1/rebuild", "POST /v1/events/refresh", "POST /v1/learn", "POST /v1/events/forget")
+_PERSONAL_OR_LONG = (
+    *("POST /v1/rebuild", "POST /v1/events/refresh", "POST /v1/learn", "POST /v1/events/forget"),
+    "PUT /v1/feeds/uploads/{name}",
+)
 """Each starts a process."""
 
 
@@ -70,6 +73,8 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
         "POST /v1/versions/rollback",
         "POST /v1/models/rollback",
         "GET /v1/reports/events",
+        "POST /v1/feeds/uploads/{name}/publish",
+        "DELETE /v1/feeds/uploads/{name}",
         "GET /v1/tasks/{task_id}",
         "POST /v1/tasks/{task_id}/cancel",
     ]

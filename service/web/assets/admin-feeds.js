@@ -1,0 +1,203 @@
+// Feeds: uploading one, its check, publishing it, and the quality report of the last rebuild.
+
+import { call, send } from "./api.js";
+import { attempt, button, check, field, figures, head, moment, number, percent, place, sure, table } from "./admin-ui.js";
+import { announce } from "./announce.js";
+import { el, fill } from "./dom.js";
+import { follow } from "./admin-tasks.js";
+
+const TAGS = { error: "tag out_of_stock", warning: "tag preorder", info: "tag" };
+const FORMATS = "Google Merchant (XML, TSV), Shopify or WooCommerce CSV, JSON, any CSV or TSV, Parquet; plain, gzip or zstd";
+/** Field and cure of the common reasons why a row is rejected. */
+const CURES = {
+  "no id": ["id", "give every row an id of its own"],
+  "bad id": ["id", "an id has no control characters and at most 512 bytes"],
+  "duplicate id": ["id", "each id occurs once in all feeds together"],
+  "no title": ["title", "give the product a title"],
+  "broken price": ["price", "a price is a number from 0, such as 19.90"],
+  "wrong number of cells": ["the row", "it has one cell for each column; a text with commas or line breaks stands in quotes"],
+  "not JSON": ["the line", "each line is one JSON object"],
+  "not UTF-8": ["the text", "save the file as UTF-8"],
+};
+
+export function feedsPart() {
+  const status = place();
+  const content = place();
+  const report = place();
+  const refresh = () => attempt(status, async () => {
+    const found = await call("/v1/feeds");
+    const last = await call("/v1/reports/quality").catch(() => null);
+    fill(content, found.enabled ? partsOf(found, last, refresh)
+      : el("p", { class: "notice", text: "The setting service.feeds names no folder: without one, feeds are neither listed nor uploaded here." }));
+    fill(report, last ? el("section", {}, el("h2", { text: `Quality of what was read last (${moment(last.created)})` }), qualityOf(last, "the last rebuild")) : null);
+  });
+  refresh();
+  return [...head("Feeds", "A feed is a file with the products of the catalog. An upload is checked first, and shoppers see it once you publish it."), status, content, report];
+}
+
+function partsOf(found, last, refresh) {
+  return [uploadOf(found, refresh),
+    found.uploads.map((each) => pendingOf(each, found, last, refresh)),
+    el("section", {}, el("h2", { text: "Feeds of this service" }), found.feeds.length ? [feedsOf(found.feeds, last), rebuildOf(found.feeds, last, refresh)] : el("p", { text: "There is none yet." }))];
+}
+
+function uploadOf({ most_bytes: most }, refresh) {
+  const status = place();
+  const file = field("File", { type: "file", required: true, wide: true });
+  const bar = el("progress", { max: 1, value: 0, "aria-label": "Upload", hidden: true });
+  const share = el("span", { class: "hint" });
+  let stop = null;
+  const cancel = button("Stop", () => stop?.abort(), "primary plain", { hidden: true });
+  const start = (event) => {
+    event.preventDefault();
+    const chosen = file.input.files[0];
+    return attempt(status, async () => {
+      if (!chosen) throw new Error("Choose a file first.");
+      if (chosen.size > most) throw new Error(`The file has ${bytes(chosen.size)}; a feed can have ${bytes(most)} (setting service.feed_bytes).`);
+      stop = new AbortController();
+      bar.hidden = cancel.hidden = false;
+      try {
+        await send(`/v1/feeds/uploads/${encodeURIComponent(chosen.name)}`, chosen, stop.signal, (done) => {
+          bar.value = done;
+          share.textContent = percent(done);
+        });
+        announce("The feed is uploaded and is being checked");
+        await refresh();
+      } finally {
+        bar.hidden = cancel.hidden = true;
+        share.textContent = "";
+      }
+    });
+  };
+  return el("section", { "aria-label": "Upload" }, el("h2", { text: "Upload a feed" }),
+    el("p", { class: "hint", text: `${FORMATS}. At most ${bytes(most)}.` }),
+    el("form", { class: "line", onsubmit: start, novalidate: true }, file.element, el("button", { class: "primary", text: "Upload and check" }), cancel),
+    el("div", { class: "line" }, bar, share), status);
+}
+
+/** An upload that waits: its check, then what was found and the way to publish it. */
+function pendingOf({ file, check: task }, { feeds }, last, refresh) {
+  const status = place();
+  const shown = place();
+  const path = `/v1/feeds/uploads/${encodeURIComponent(file.name)}`;
+  const discard = button("Discard it", () => sure(`Delete the upload ${file.name}?`) && attempt(status, async () => {
+    await call(path, { method: "DELETE" });
+    announce("It is deleted");
+    await refresh();
+  }), "primary plain");
+  const checked = (done) => {
+    if (done.state !== "done") return fill(shown, el("p", { class: "notice faults", role: "alert", text: done.error || `The check was ${done.state}. Upload the feed again.` }), el("div", { class: "buttons" }, discard));
+    const others = choiceOf(feeds.filter(({ name }) => name !== file.name), last, "Other feeds of the catalog: products of a feed that is left out are removed");
+    const publish = button("Publish", () => sure(`Build the index from ${file.name} and let it serve?`) && attempt(status, async () => {
+      await rebuilt(await call(`${path}/publish`, { method: "POST", body: others.value() }), shown, refresh);
+    }), "primary");
+    return fill(shown, qualityOf(done.result, file.name),
+      others.element, el("div", { class: "buttons" }, publish, discard));
+  };
+  if (!task) checked({ state: "lost" });
+  else attempt(status, async () => checked(await follow(task.id, shown)));
+  return el("section", { "aria-label": `Upload ${file.name}` }, el("h2", { text: `${file.name}, not published yet` }),
+    el("p", { class: "hint", text: `${bytes(file.bytes)}, uploaded ${moment(file.modified)}` }), shown, status);
+}
+
+/** The feeds of a rebuild, those of the last one chosen. */
+function choiceOf(feeds, last, legend) {
+  const read = namesOf(last);
+  const boxes = feeds.map(({ name }) => [name, check(name, read.has(name))]);
+  const force = check("Publish even if many products would be lost", false);
+  return {
+    element: el("div", {}, boxes.length ? el("fieldset", { class: "action scopes" }, el("legend", { text: legend }), boxes.map(([, { element }]) => element)) : null, force.element),
+    value: () => ({ feeds: boxes.filter(([, { input }]) => input.checked).map(([name]) => name), force: force.input.checked }),
+  };
+}
+
+function rebuildOf(feeds, last, refresh) {
+  const status = place();
+  const shown = place();
+  const choice = choiceOf(feeds, last, "Build the index from");
+  const start = () => sure("Build the index from these feeds and let it serve?") && attempt(status, async () => {
+    await rebuilt(await call("/v1/rebuild", { method: "POST", body: choice.value() }), shown, refresh);
+  });
+  return el("details", {}, el("summary", { text: "Rebuild without an upload" }), choice.element, el("div", { class: "buttons" }, button("Rebuild", start, "primary")), shown, status);
+}
+
+/** Follows a rebuild to its end; raises Error where it was not published. */
+async function rebuilt({ id }, shown, refresh) {
+  const over = await follow(id, shown);
+  if (over.state !== "done") throw new Error(over.error || `The rebuild was ${over.state}.`);
+  announce("The new version serves");
+  await refresh();
+}
+
+function namesOf(last) {
+  return new Set((last?.feeds || []).map(nameOf));
+}
+
+function feedsOf(feeds, last) {
+  const read = namesOf(last);
+  return table("Feeds", [
+    ["feed", ({ name }) => name],
+    ["size", (each) => bytes(each.bytes), true],
+    ["changed", ({ modified }) => moment(modified)],
+    ["in the index", ({ name, modified }) => {
+      if (!read.has(name)) return "no";
+      return new Date(modified) > new Date(last.created) ? el("span", { class: "tag preorder", text: "an earlier state" }) : el("span", { class: "tag in_stock", text: "yes" });
+    }],
+  ], feeds);
+}
+
+/** A quality report: scores, findings with examples, and rows that were rejected. */
+function qualityOf(report, of) {
+  const rejected = rowsOf(report.rejected);
+  const noted = rowsOf(report.noted);
+  return [
+    figures([["rows read", number(report.read)], ["products", number(report.products)], ["rows rejected", number(countOf(report.rejected))],
+      ...report.scores.map(({ measure, score }) => [measure, percent(score)])]),
+    rejected.length ? el("section", {}, el("h3", { text: `Rejected rows (${number(countOf(report.rejected))})` }), table(`Rejected rows of ${of}`, [
+      ["line", ({ line }) => number(line), true],
+      ["file", ({ file }) => nameOf(file)],
+      ["field", ({ reason }) => CURES[reason]?.[0] || ""],
+      ["what is wrong", ({ reason, title }) => (title ? `${reason}: ${title}` : reason)],
+      ["what is right", ({ reason }) => CURES[reason]?.[1] || ""],
+    ], rejected), moreOf(report.rejected, rejected)) : null,
+    noted.length ? el("section", {}, el("h3", { text: `Values that were left out (${number(countOf(report.noted))})` }), table(`Values left out of ${of}`, [
+      ["line", ({ line }) => number(line), true],
+      ["file", ({ file }) => nameOf(file)],
+      ["field and reason", ({ reason }) => reason],
+      ["what is wrong", ({ title }) => title],
+    ], noted), moreOf(report.noted, noted)) : null,
+    report.findings.length ? el("section", {}, el("h3", { text: "Findings" }), table(`Findings in ${of}`, [
+      ["kind", ({ severity }) => el("span", { class: TAGS[severity], text: severity })],
+      ["a product", ({ says, advice }) => [says, el("p", { class: "hint", text: advice })]],
+      ["products", ({ count }) => number(count), true],
+      ["share", (row) => percent(row.share), true],
+      ["examples", examplesOf],
+    ], report.findings)) : el("p", { text: "No rule found anything." }),
+  ];
+}
+
+function examplesOf({ examples }) {
+  return el("details", {}, el("summary", { text: `${examples.length}` }), el("ul", {}, examples.map(({ file, line, id, title, value }) =>
+    el("li", { text: `${nameOf(file)}, line ${number(line)}: ${id} ${title}${value ? ` (${value})` : ""}` }))));
+}
+
+function rowsOf(counts) {
+  return Object.entries(counts).flatMap(([reason, { examples }]) => examples.map((each) => ({ ...each, reason })));
+}
+
+function countOf(counts) {
+  return Object.values(counts).reduce((sum, { count }) => sum + count, 0);
+}
+
+function moreOf(counts, shown) {
+  const left = countOf(counts) - shown.length;
+  return left > 0 ? el("p", { class: "hint", text: `${number(left)} more, for the same reasons.` }) : null;
+}
+
+function nameOf(path) {
+  return path.split("/").at(-1);
+}
+
+function bytes(size) {
+  return size < 1e6 ? `${number(size / 1e3, 1)} kB` : `${number(size / 1e6, 1)} MB`;
+}
