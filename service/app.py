@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
@@ -51,6 +52,9 @@ DRAIN_SECONDS = 30
 _SWITCH_SECONDS = 0.0005
 """For which the thread that accepts and refuses requests waits for Python's lock while searches run, several times for
 each request. The default is ten times as much."""
+_COLLECTIONS = (2_000, 10, 5_000)
+"""Thresholds of Python's garbage collector. It stops all threads, for a second where it looks at the objects of 20,000
+changed products: it seldom looks at old ones, and reference counts free nearly all that there is to free."""
 _QUEUE_SECONDS = 0.5
 """Time to accept the connections whose clients connected before the server stopped listening."""
 _KEEP_ALIVE_SECONDS = 65
@@ -198,7 +202,17 @@ def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0
     )
     raise_file_limit(2 * limits.total + _OTHER_FILES)
     config = server_config(app, settings, ConnectionLimiter(limits))
+    prevent_pauses(app)
     DrainingServer(config, app.state.draining, notice).run()
+
+
+def prevent_pauses(app: FastAPI) -> None:
+    """Builds the routes, which FastAPI does at the first request, and exempts all objects from garbage collections."""
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*_COLLECTIONS)
 
 
 class DrainingServer(uvicorn.Server):
