@@ -13,6 +13,7 @@ import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, cast
 
@@ -33,7 +34,7 @@ from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
 from service.http.indexes import IndexRegistry
 from service.http.limits import RateLimiter, WorkerThreads
-from service.http.middleware import ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
+from service.http.middleware import IndexPathMiddleware, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.openapi import DescribedApp
 from service.http.routes import curation, feeds, ingest, search, store, webhooks
 from service.http.tasks import TaskService
@@ -75,6 +76,7 @@ _ROUTERS = (
     curation.rule_router,
     curation.synonym_router,
     curation.relevance_router,
+    store.index_router,
     store.settings_router,
     store.store_router,
     store.key_router,
@@ -87,12 +89,13 @@ _ROUTERS = (
 
 
 def create_app(
-    engine: SearchEngine,
+    source: SearchEngine | Path,
     settings: ServiceSettings,
     tracing: OpenTelemetry | None = None,
     sourced: SourcedSettings | None = None,
 ) -> FastAPI:
-    """An ASGI application for an engine, which the caller closes after the application has ended.
+    """An ASGI application for an engine, which the caller closes after the application has ended, or for all indexes of
+    a directory.
 
     `sourced` are all settings of the process, which the settings route shows. Any ASGI server can run it.
     """
@@ -117,8 +120,9 @@ def create_app(
         openapi_url="/v1/openapi.json",
         redirect_slashes=False,
     )
+    root = source if isinstance(source, Path) else source.root
     shared = SharedParts(
-        KeyFile(settings.keys or engine.root / KEYS_FILE),
+        KeyFile(settings.keys or root / KEYS_FILE),
         RateLimiter(settings.requests_per_minute_key, settings.requests_per_minute_address),
         WorkerThreads(settings.worker_threads, settings.queue),
         WorkerThreads(1, settings.queue),
@@ -128,9 +132,9 @@ def create_app(
         {"shopify": settings.shopify_secret, "woocommerce": settings.woocommerce_secret},
     )
     app.state.shared = shared
-    app.state.indexes = IndexRegistry.of_one(_open_context(engine, shared, settings))
-    app.state.draining = threading.Event()
     sourced = sourced or SourcedSettings.of_service(settings)
+    app.state.indexes = _open_indexes(source, shared, sourced)
+    app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced)
     for router in (*_ROUTERS, docs.router):
         app.include_router(router)
@@ -143,18 +147,33 @@ def create_app(
     return app
 
 
-def _open_context(engine: SearchEngine, shared: SharedParts, settings: ServiceSettings) -> ServiceContext:
-    protocol = ProtocolStore(engine.root)
-    jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
-    return ServiceContext(
-        engine.root.resolve().name,
-        engine,
-        shared,
-        ImpressionRecorder(engine.record),
-        ServedExperiments(engine.root),
-        TaskService(engine.root, settings.feeds, jobs),
-        (protocol, PurchaseStatistics(engine.root)),
-    )
+def _open_indexes(
+    source: SearchEngine | Path, shared: SharedParts, sourced: SourcedSettings
+) -> IndexRegistry[ServiceContext]:
+    settings = sourced.settings
+
+    def context_of(engine: SearchEngine, *, is_only: bool = False) -> ServiceContext:
+        protocol = ProtocolStore(engine.root)
+        jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
+        return ServiceContext(
+            engine.root.resolve().name,
+            engine,
+            shared,
+            ImpressionRecorder(engine.record),
+            ServedExperiments(engine.root),
+            TaskService(engine.root, settings.service.feeds, jobs, shared.turn),
+            (protocol, PurchaseStatistics(engine.root)),
+            protocol_name=(lambda: protocol.settings.name) if is_only else str,
+            on_close=(lambda: None) if is_only else engine.close,
+        )
+
+    if isinstance(source, Path):
+        indexes = IndexRegistry(
+            source, lambda path: context_of(SearchEngine.open(path, settings=settings)), settings.service.default_index
+        )
+        indexes.follow()
+        return indexes
+    return IndexRegistry.of_one(context_of(source, is_only=True))
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:
@@ -177,23 +196,25 @@ def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTeleme
             expose_headers=["X-Request-ID", "Retry-After", "ETag"],
         )
     app.add_middleware(ProtocolCorsMiddleware)
+    app.add_middleware(IndexPathMiddleware)
 
 
-def serve(engine: SearchEngine, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
+def serve(source: SearchEngine | Path, sourced: SourcedSettings, *, notice: float = 0.0) -> None:
     """Serves until SIGTERM or SIGINT. For `notice` seconds after it, the server still answers but is not ready.
 
     Raises SettingError if it would listen on a public address without a key.
     """
     settings = sourced.settings.service
-    keys = KeyFile(settings.keys or engine.root / KEYS_FILE)
+    root = source if isinstance(source, Path) else source.root
+    keys = KeyFile(settings.keys or root / KEYS_FILE)
     if not keys.exists and not is_loopback(settings.host):
         raise SettingError(
             f"service.host is {settings.host}, which others reach, and there is no key: make one first "
-            f"(shelfwise keys create {engine.root} web --scope search), or serve 127.0.0.1"
+            f"(shelfwise keys create {root} web --scope search), or serve 127.0.0.1"
         )
     configure_logs()
     sys.setswitchinterval(_SWITCH_SECONDS)
-    app = create_app(engine, settings, open_tracing(settings.traces) if settings.traces else None, sourced)
+    app = create_app(source, settings, open_tracing(settings.traces) if settings.traces else None, sourced)
     limits = ConnectionLimits(
         head_seconds=settings.body_seconds,
         total=settings.connections,

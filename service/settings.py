@@ -162,7 +162,9 @@ class ServiceSettings(SettingsTable):
     port: int = Field(default=8080, ge=0, le=65_535)
     """the port; 0 selects a free one"""
     keys: Path | None = None
-    """file of API keys, by default keys.json in the index directory"""
+    """file of API keys, by default keys.json in the index directory, or in the directory of several"""
+    default_index: str = Field(default="", max_length=200)
+    """of a directory of indexes, the one that answers requests that name none"""
     cors_origins: str | tuple[str, ...] = _address_field(())
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())

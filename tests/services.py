@@ -88,8 +88,10 @@ def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: o
         process.wait()
 
 
-def made(keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None) -> str:
-    key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires)
+def made(
+    keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None, indexes: tuple[str, ...] = ()
+) -> str:
+    key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires, indexes=indexes)
     keys.add(stored)
     return key
 

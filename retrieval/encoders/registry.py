@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import shutil
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
+from weakref import WeakValueDictionary
 
 import filelock
 
@@ -110,6 +112,20 @@ def load_encoder(folder: Path) -> OnnxEncoder | StaticEncoder | TorchEncoder:
     if encoder.identity != spec.identity:
         message = f"{folder} contains the model {encoder.identity}, its spec names {spec.identity}; rebuild the index"
         raise EncoderUnavailableError(message)
+    return encoder
+
+
+_SHARED: WeakValueDictionary[str, OnnxEncoder | TorchEncoder] = WeakValueDictionary()
+_SHARING = threading.Lock()
+
+
+def shared_encoder(folder: Path) -> OnnxEncoder | TorchEncoder:
+    """The same, loaded once for all folders with one identity as long as one of them is in use."""
+    identity = read_spec(folder).identity
+    with _SHARING:
+        encoder = _SHARED.get(identity)
+        if encoder is None:
+            encoder = _SHARED[identity] = load_encoder(folder)
     return encoder
 
 

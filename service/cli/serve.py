@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 from typer import Argument, Option
 
-from retrieval.errors import SettingError
+from retrieval.errors import SettingError, StoreMissingError
 from service.cli import output
 from service.cli.options import Index, SettingsFile, command
 from service.cli.output import emit, plain_table, say, show_notices, show_table
@@ -24,20 +24,34 @@ if TYPE_CHECKING:
 Expires = Annotated[
     datetime | None, Option("--expires", help="When it ends, in UTC.", formats=["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"])
 ]
+KeyIndexes = Annotated[
+    list[str] | None, Option("--index", help="Only indexes with this name, where * stands for any characters.")
+]
 KeyFilter = Annotated[str, Option("--filter", help="An expression that restricts every search with the key.")]
+
+
+Stores = Annotated[
+    Path, Argument(help="An index directory, or a directory of several, each under its name.", metavar="INDEX")
+]
 
 
 @command("serve store --port 8080", json=False)
 def serve(
-    index: Index,
+    index: Stores,
     host: Annotated[str | None, Option(help="The address to listen at; by default as set, 127.0.0.1.")] = None,
     port: Annotated[int | None, Option(help="The port; by default as set, 8080.", min=0, max=65_535)] = None,
+    default: Annotated[
+        str, Option(help="Of several indexes, the one that answers requests that name none; by default as set.")
+    ] = "",
     notice: Annotated[
         float, Option(help="Seconds between not being ready and ending, for a load balancer to notice.", min=0, max=600)
     ] = 0.0,
     settings: SettingsFile = None,
 ) -> None:
-    """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first."""
+    """Answer searches over HTTP, until Ctrl-C or SIGTERM; requests under way are answered first.
+
+    Several indexes in one directory are served together.
+    """
     limit_malloc_arenas()  # before what follows starts threads
     from service.app import serve as run
     from service.engine.engine import SearchEngine
@@ -47,9 +61,14 @@ def serve(
     read = SourcedSettings.read(settings)
     if settings is not None:
         os.environ[FILE_VARIABLE] = str(settings.resolve())  # for the commands that do its tasks
-    given = {name: value for name, value in (("host", host), ("port", port)) if value is not None}
-    sourced = read.with_service(given)
+    options = (("host", host), ("port", port), ("default_index", default or None))
+    sourced = read.with_service({name: value for name, value in options if value is not None})
     wanted = sourced.settings.service
+    if names := _indexes_of(index):
+        address = f"http://{wanted.host}:{wanted.port}"
+        say(f"{', '.join(names)}: the API is described at {address}/docs, as /v1/indexes/NAME/...", to=output.err)
+        run(index, sourced, notice=notice)
+        return
     with SearchEngine.open(index, settings=sourced.settings) as engine:
         show_notices(engine.notices)
         products, version = engine.manifest.products, engine.manifest.version
@@ -57,6 +76,22 @@ def serve(
         pages = f"; a store page is at {address}/, the admin page at {address}/admin" if wanted.pages else ""
         say(f"{products:,} products of {version}; the API is described at {address}/docs{pages}", to=output.err)
         run(engine, sourced, notice=notice)
+
+
+def _indexes_of(path: Path) -> tuple[str, ...]:
+    """The names of the indexes in a directory that is none itself; empty for one that is an index, or was one."""
+    from retrieval.store.manifest import MARKER
+    from service.http.indexes import index_directories
+
+    if (path / MARKER).exists() or not path.is_dir():
+        return ()
+    names = tuple(sorted(index_directories(path)))
+    if not names:
+        raise StoreMissingError(
+            f"{path} is no index directory, and no directory in it is one; build an index (shelfwise rebuild {path} "
+            f"FEED), or several (shelfwise rebuild {path / 'NAME'} FEED)"
+        )
+    return names
 
 
 @command("mcp store", json=False)
@@ -80,6 +115,7 @@ def create_key(
     ] = "search",
     expires: Expires = None,
     filters: KeyFilter = "",
+    indexes: KeyIndexes = None,
     requests_per_minute: Annotated[int | None, Option(help="By default as set.", min=1)] = None,
     settings: SettingsFile = None,
 ) -> None:
@@ -93,6 +129,7 @@ def create_key(
         expires=_in_utc(expires),
         filters=filters,
         requests_per_minute=requests_per_minute,
+        indexes=tuple(indexes or ()),
     )
     _key_file(index, settings).add(stored)
     say("The key is shown only this once; the file stores its hash:", to=output.err)
@@ -137,12 +174,11 @@ def _show_keys(keys: list[StoredKey]) -> None:
     if not keys:
         say("There is no key: only requests from this machine are answered.")
         return
-    table = plain_table("id", "name", "scopes", "created", "expires", "filter")
+    table = plain_table("id", "name", "scopes", "created", "expires", "indexes", "filter")
     for key in keys:
         ends = f"{key.expires:%Y-%m-%d %H:%M}" if key.expires else "never"
-        table.add_row(
-            key.id, key.name, ", ".join(key.rights or key.scopes), f"{key.created:%Y-%m-%d}", ends, key.filters
-        )
+        scopes, indexes = ", ".join(key.rights or key.scopes), ", ".join(key.indexes) or "all"
+        table.add_row(key.id, key.name, scopes, f"{key.created:%Y-%m-%d}", ends, indexes, key.filters)
     show_table(table)
 
 
@@ -161,13 +197,16 @@ def withdraw_key(
 def narrow(
     scope: Annotated[str, Option(help="Only these of its scopes; by default all of them.")] = "",
     filters: KeyFilter = "",
+    indexes: KeyIndexes = None,
     expires: Expires = None,
 ) -> None:
     """Sign a narrower key with the one that is read from standard input; no server is contacted."""
     from service.http.auth import narrow_key
 
     key = sys.stdin.readline().strip()
-    say(narrow_key(key, scopes=_scopes(scope) if scope else (), filters=filters, expires=_in_utc(expires)))
+    scopes = _scopes(scope) if scope else ()
+    patterns = tuple(indexes or ())
+    say(narrow_key(key, scopes=scopes, filters=filters, indexes=patterns, expires=_in_utc(expires)))
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:

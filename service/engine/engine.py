@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self, Unpack
 
 from prometheus_client import Counter
 
-from retrieval.encoders.registry import LazyEncoder, load_encoder
+from retrieval.encoders.registry import LazyEncoder, shared_encoder
 from retrieval.errors import ClusterError, QueryError, ShelfwiseError, StoreDamagedError
 from retrieval.records import Event, Page, PastAct, Product
 from retrieval.store.files import file_stamp
@@ -127,7 +127,7 @@ class SearchEngine:
         store = Store(Path(path))
         connection = Connection(store, settings)
         try:
-            snapshot = open_snapshot(store, connection, load=load_encoder if models else LazyEncoder)
+            snapshot = open_snapshot(store, connection, load=shared_encoder if models else LazyEncoder)
             return cls(store, snapshot, connection, settings=settings, follow=follow, models=models)
         except BaseException:
             connection.close()

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import load_encoder
+from retrieval.encoders.registry import shared_encoder
 from retrieval.errors import (
     ClusterUnavailableError,
     EncoderMismatchError,
@@ -261,7 +261,7 @@ def open_snapshot(
     connection: Connection,
     *,
     encoder: Encoder | None = None,
-    load: Callable[[Path], Encoder] = load_encoder,
+    load: Callable[[Path], Encoder] = shared_encoder,
 ) -> Snapshot:
     """Opens the version that serves; `encoder` is used again where it is the one that made its vectors, and `load`
     opens another one.

@@ -36,6 +36,7 @@ MOST_CHARACTERS = 4_096
 _CHECK_SECONDS = 0.5
 _PREFIX, _SIGNED_PREFIX = "sw_", "sws_"
 _SECRET_BYTES = 32
+_MOST_PATTERN = 200
 
 
 class Scope(StrEnum):
@@ -66,7 +67,7 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rights: tuple[str, ...] = ()
     """Of a key that was made through the InstantSearch protocol: its `acl`, which holds there in place of scopes."""
     indexes: tuple[str, ...] = ()
-    """The names of indexes that such a key was made for; a service has one."""
+    """Patterns of the names of indexes that it may use, with "*" for any characters; none for all."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -108,6 +109,7 @@ class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
     key: str
     scopes: tuple[Scope, ...] = ()
     filters: str = ""
+    indexes: tuple[str, ...] = ()
     expires: int = 0
     """Seconds since 1970; 0 for never."""
 
@@ -195,6 +197,7 @@ def new_key(
     if not name.strip() or len(name) > 100:
         raise SettingError("the name of a key has 1 to 100 characters")
     parse_filter(filters)
+    check_patterns(indexes)
     identity = secrets.token_hex(6)
     secret = secrets.token_bytes(_SECRET_BYTES)
     key = f"{_PREFIX}{identity}_{_to_text(secret)}"
@@ -214,8 +217,15 @@ def new_key(
     return key, stored
 
 
-def narrow_key(key: str, *, scopes: tuple[Scope, ...] = (), filters: str = "", expires: datetime | None = None) -> str:
-    """Signs a key with at most the rights of `key`: fewer scopes, one more filter, an expiry.
+def narrow_key(
+    key: str,
+    *,
+    scopes: tuple[Scope, ...] = (),
+    filters: str = "",
+    indexes: tuple[str, ...] = (),
+    expires: datetime | None = None,
+) -> str:
+    """Signs a key with at most the rights of `key`: fewer scopes, one more filter, fewer indexes, an expiry.
 
     Needs no server. Raises SettingError for an incomplete key.
     """
@@ -227,7 +237,9 @@ def narrow_key(key: str, *, scopes: tuple[Scope, ...] = (), filters: str = "", e
     if not key.startswith(_PREFIX) or len(secret) != _SECRET_BYTES:
         raise SettingError("this is not a complete key: a key begins with sw_ and is printed when it is created")
     parse_filter(filters)
-    restriction = _KeyRestriction(identity, scopes, filters, 0 if expires is None else int(expires.timestamp()))
+    check_patterns(indexes)
+    ends = 0 if expires is None else int(expires.timestamp())
+    restriction = _KeyRestriction(identity, scopes, filters, indexes, ends)
     payload = msgspec.json.encode(restriction)
     signature = Ed25519PrivateKey.from_private_bytes(secret).sign(payload)
     return f"{_SIGNED_PREFIX}{_to_text(payload)}.{_to_text(signature)}"
@@ -248,7 +260,8 @@ def _verify_plain(key: str, stored: dict[str, StoredKey], now: datetime) -> Perm
     if found is None or not is_right or found.is_expired(now):
         return None
     scopes, rights = frozenset(found.scopes), frozenset(found.rights)
-    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights)
+    indexes = _groups(found.indexes)
+    return Permit(found.id, scopes, _filters(found.filters), found.requests_per_minute, rights, indexes)
 
 
 def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Permit | None:
@@ -270,11 +283,23 @@ def _verify_signed(key: str, stored: dict[str, StoredKey], now: datetime) -> Per
         scopes = wanted if Scope.ADMIN in scopes else scopes & wanted
     rights = frozenset[str]() if wanted else frozenset(found.rights)
     filters = _filters(found.filters, restriction.filters)
-    return Permit(found.id, scopes, filters, found.requests_per_minute, rights)
+    indexes = _groups(found.indexes, restriction.indexes)
+    return Permit(found.id, scopes, filters, found.requests_per_minute, rights, indexes)
 
 
 def _filters(*expressions: str) -> tuple[str, ...]:
     return tuple(each for each in expressions if each.strip())
+
+
+def _groups(*patterns: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    return tuple(each for each in patterns if each)
+
+
+def check_patterns(patterns: Collection[str]) -> None:
+    """Raises SettingError for a pattern that no name of an index can have."""
+    for each in patterns:
+        if not 0 < len(each) <= _MOST_PATTERN or "/" in each:
+            raise SettingError(f"{each[:40]!r} is no name of an index: 1 to {_MOST_PATTERN} characters, * for any")
 
 
 def _to_text(raw: bytes) -> str:

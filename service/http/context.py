@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import APIKeyHeader, HTTPBearer
@@ -73,6 +74,16 @@ class SharedParts:
     """Seconds without any part of an upload after which it ends."""
     webhook_secrets: Mapping[str, SecretStr] = field(default_factory=dict)
     """By vendor."""
+    turn: threading.Lock = field(default_factory=threading.Lock)
+    """Held by the task that runs as a command."""
+
+    def charge(self, permit: Permit, cost: int) -> None:
+        """Counts the work of a request, in searches, for its key and for its address with this key; its authorization
+        counted the first. Raises RequestError (429) where it is too much."""
+        if cost > 1:
+            self.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
+            if permit.id:
+                self.rates.count_key(permit.id, permit.requests_per_minute, cost - 1)
 
     def close(self) -> None:
         """Ends the threads."""
@@ -105,6 +116,15 @@ class ServiceContext:
     companions: tuple[Companion, ...] = ()
     called: str = ""
     """The name in the request; empty if it has none."""
+    protocol_name: Callable[[], str] = str
+    """The name that a write of the InstantSearch protocol gave to the only index of a service, or empty."""
+    on_close: Callable[[], None] = lambda: None
+    """Called at last when it is closed."""
+
+    @property
+    def path(self) -> str:
+        """The begin of the paths of its routes."""
+        return f"/v1/indexes/{quote(self.called, safe='')}" if self.called else "/v1"
 
     def companion(self, kind: type[C]) -> C:
         """The companion of a class."""
@@ -117,9 +137,10 @@ class ServiceContext:
         return (*self.engine.notices, *assignment.notices(self.engine, self.experiments), *of_companions)
 
     def close(self) -> None:
-        """Writes what is recorded, and interrupts the running task; the engine is closed by whoever opened it."""
+        """Writes what is recorded, and interrupts the running task."""
         self.impressions.close()
         self.tasks.close()
+        self.on_close()
 
     def visible(self, permit: Permit) -> VisibleCatalog:
         """The part of the catalog that a key sees."""
@@ -141,12 +162,8 @@ class ServiceContext:
         return [act for act in acts if act.product_id in visible]
 
     def charge(self, permit: Permit, cost: int) -> None:
-        """Counts the work of a request, in searches, for its key and for its address with this key; its authorization
-        counted the first. Raises RequestError (429) where it is too much."""
-        if cost > 1:
-            self.shared.rates.count_address(f"{CURRENT_CLIENT.get().address} {permit.id}", cost - 1)
-            if permit.id:
-                self.shared.rates.count_key(permit.id, permit.requests_per_minute, cost - 1)
+        """As `SharedParts.charge`."""
+        self.shared.charge(permit, cost)
 
     def suggest(self, permit: Permit, typed: str, size: int) -> Suggestions:
         """Suggestions for typed text; for a key with filters, by the products that pass them alone."""
@@ -196,28 +213,56 @@ class ServiceContext:
         return self.engine.record(*events)
 
 
+FindIndex = Callable[[str], "ServiceContext"]
+"""Finds an index by a name of an interface; raises UnknownIndexError or IndexUnavailableError."""
+
+
 class RequestIndexes:
     """The indexes of a service, as one request uses them: none that it has is closed before it is over."""
 
-    def __init__(self, registry: IndexRegistry[ServiceContext], shared: SharedParts, held: ExitStack) -> None:
-        self.registry = registry
-        self.shared = shared
+    def __init__(self, request: Request, held: ExitStack) -> None:
+        self.registry: IndexRegistry[ServiceContext] = request.app.state.indexes
+        self.shared: SharedParts = request.app.state.shared
+        self.name: str = request.scope.get(INDEX, "")
+        """Of the index in the path."""
+        self._request = request
         self._held = held
 
-    def get(self, name: str = "") -> ServiceContext:
+    def get(self, name: str) -> ServiceContext:
         """An index by name, or the default one; raises UnknownIndexError or IndexUnavailableError."""
         context = self._held.enter_context(self.registry.use(name))
         return replace(context, called=name)
 
-    def choose(self, request: Request, name: str = "") -> ServiceContext:
-        """The same; raises RequestError, after the request's key is verified: 403 for a name that is not the key's."""
+    def choose(self, name: str, find: FindIndex | None = None) -> ServiceContext:
+        """An index by name, as `find` or else `get` finds it. Raises RequestError, after the request's key is verified:
+        403 for a name that is not the key's, 404 or 503."""
         try:
-            return self.get(name)
+            return (find or self.get)(name)
         except (UnknownIndexError, IndexUnavailableError) as error:
-            permit = identify(self.shared, request, _any_key(request))
-            raise self.refusal(permit, name, error) from None
+            permit = identify(self.shared, self._request, _any_key(self._request))
+            raise self._refusal(permit, name, error) from None
 
-    def refusal(self, permit: Permit, name: str, error: Exception) -> RequestError:
+    def admitted(
+        self, permit: Permit, name: str, scope: Scope, rights: Collection[str] = (), find: FindIndex | None = None
+    ) -> ServiceContext:
+        """The same for a permit that is known, if it admits to the index; by default that of the path."""
+        name = name or self.name
+        try:
+            context = (find or self.get)(name)
+        except (UnknownIndexError, IndexUnavailableError) as error:
+            raise self._refusal(permit, name, error) from None
+        admit(context, permit, scope, rights)
+        return context
+
+    def visible(self, permit: Permit) -> Iterator[ServiceContext]:
+        """The indexes that a permit may use, by name."""
+        for name in self.registry.names:
+            with suppress(UnknownIndexError, IndexUnavailableError, RequestError):
+                context = self.get(name)
+                admit(context, permit, Scope.SEARCH, permit.rights)
+                yield context
+
+    def _refusal(self, permit: Permit, name: str, error: Exception) -> RequestError:
         """The error for an index that a request names and that is not there, or cannot be opened."""
         if name and not permit.sees(name):
             return _not_its_index(permit, name)
@@ -231,16 +276,15 @@ class RequestIndexes:
 
 
 async def _indexes_of(request: Request) -> AsyncIterator[RequestIndexes]:
-    state = request.app.state
     with ExitStack() as held:
-        yield RequestIndexes(state.indexes, state.shared, held)
+        yield RequestIndexes(request, held)
 
 
 Indexes = Annotated[RequestIndexes, Depends(_indexes_of)]
 
 
-async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
-    return indexes.choose(request, request.scope.get(INDEX, ""))
+async def _context_of(indexes: Indexes) -> ServiceContext:
+    return indexes.choose(indexes.name)
 
 
 Contextual = Annotated[ServiceContext, Depends(_context_of)]
@@ -298,7 +342,7 @@ def admit(context: ServiceContext, permit: Permit, scope: Scope, rights: Collect
     and writes go through `ServiceContext`, which applies the filter.
     """
     check_right(permit, scope, rights)
-    if not permit.sees(context.name, context.called):
+    if not permit.sees(context.name, context.called, context.protocol_name()):
         raise _not_its_index(permit, context.called or context.name)
     try:
         context.visible(permit)
@@ -375,6 +419,19 @@ def require_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     return check
 
 
+def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
+    """A dependency of the routes that choose their indexes by themselves."""
+
+    async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
+        permit = identify(indexes.shared, request, key, scope)
+        check_right(permit, scope)
+        if indexes.name:
+            indexes.admitted(permit, "", scope)
+        return permit
+
+    return check
+
+
 def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     """A dependency of the routes about the whole service, which a key for some indexes or products may not use."""
 
@@ -388,6 +445,7 @@ def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
 
 MaySearch = Annotated[Permit, Depends(require_scope(Scope.SEARCH))]
+MaySearchAny = Annotated[Permit, Depends(require_any_scope(Scope.SEARCH))]
 MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]

@@ -2,7 +2,7 @@
 
 `RequestMiddleware` gives a request an id, checks that its address is UTF-8, reads its body within limits and bounds the
 time until the response. It adds the security headers and writes one line to the log, without query, key or name.
-`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths.
+`ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths, `IndexPathMiddleware` chooses the index.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from service.http.errors import RequestError, error_response, to_request_error
 from service.http.limits import Client
 from service.http.request import (
     EXTENSION,
+    INDEX,
     REQUEST_ID,
     describe_undecodable,
     find_undecodable,
@@ -48,6 +49,9 @@ _SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
 }
 _SEARCHES = re.compile(r"/v1/(search|multi-search|suggest|related|recommend)|/1/indexes/[^/]+/(query|queries)")
+_OF_INDEX = re.compile(
+    r"/v1/indexes/(?P<index>[^/]+)(?P<route>/.+)|/stores/(?P<store>[^/]+)(?P<page>/(?:admin|assets/.+)?)", re.DOTALL
+)
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
 _PREFLIGHT = {
     **_ANY_ORIGIN,
@@ -247,6 +251,19 @@ class ProtocolCorsMiddleware:
             await Response(None, 204, _PREFLIGHT)(scope, receive, send)
         else:
             await self._app(scope, receive, send_with_headers)
+
+
+class IndexPathMiddleware:
+    """Takes the name of an index out of a path, so that its routes are those of a service with one index."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (found := _OF_INDEX.fullmatch(scope["path"])):
+            path = found["page"] or f"/v1{found['route']}"
+            scope = {**scope, "path": path, INDEX: found["index"] or found["store"]}
+        await self._app(scope, receive, send)
 
 
 class _BodyBudget:

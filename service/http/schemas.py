@@ -164,10 +164,16 @@ class SearchBody(SearchParameters):
     history: list[PastActBody] = Field([], max_length=500, description="Earlier acts of the shopper, oldest first.")
 
 
+class IndexSearchBody(SearchBody):
+    """One search of an index."""
+
+    index: str = Field("", max_length=_MOST_NAME, description="By default that of the path, or the only one.")
+
+
 class MultiSearchBody(RequestBody):
     """Several searches."""
 
-    searches: list[SearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+    searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
 
 
 class RecommendBody(RequestBody):
@@ -305,6 +311,7 @@ class KeyBody(RequestBody):
     scopes: list[Scope] = Field(min_length=1, max_length=len(Scope), examples=[["search", "events"]])
     expires: AwareDatetime | None = Field(None, description="By default never.")
     filters: str = Field("", max_length=_MOST_EXPRESSION, description="The key finds no other products.")
+    indexes: list[Name] = Field([], max_length=100, description="Names, with * for any characters; by default all.")
     requests_per_minute: int | None = Field(None, ge=1, le=10_000_000, description="By default as set.")
 
 

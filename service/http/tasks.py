@@ -375,14 +375,24 @@ class _QueuedTask:
 class TaskService(TaskRunner):
     """Queues commands of the program for an index directory, and runs them."""
 
-    def __init__(self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}) -> None:
-        """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process."""
+    def __init__(
+        self, root: Path, feeds: Path | None, own: Mapping[str, OwnJob] = {}, turn: threading.Lock | None = None
+    ) -> None:
+        """`feeds` is the folder that feeds are read from; `own` are the kinds that run in this process. Services that
+        share a `turn` run one command at a time."""
         self.feeds = feeds
+        turn = turn or threading.Lock()
 
         def run(kind: str, arguments: Mapping[str, Any], task: RunningTask) -> Any:  # noqa: ANN401 - JSON
             if kind in own:
                 return own[kind](arguments, task)
-            return run_command(task_command(kind, arguments, root, feeds), task)
+            while not turn.acquire(timeout=_POLL_SECONDS):
+                if task.is_stopped():
+                    return None
+            try:
+                return run_command(task_command(kind, arguments, root, feeds), task)
+            finally:
+                turn.release()
 
         super().__init__(root, TaskQueue(root), run, PERSONAL)
 

@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, cast, get_type_hints
 
 from fastapi import Depends, Path, Request
 
 from retrieval.errors import QueryError
 from service.http.auth import Permit, Scope
-from service.http.context import Contextual, ServiceContext, WorkerRouter, authorize
+from service.http.context import (
+    Indexes,
+    RequestIndexes,
+    ServiceContext,
+    SharedParts,
+    WorkerRouter,
+    authorize,
+    check_right,
+    check_whole,
+    identify,
+)
 from service.http.errors import ProtocolErrorResponse, RequestError
+from service.http.indexes import UnknownIndexError
 from service.http.openapi import struct_response
 from service.http.request import PREFIX
 from service.http.schemas import MOST_ID
@@ -20,6 +35,7 @@ from service.instantsearch.request import SORTED_INDEX, JsonObject, is_suggestio
 MOST_ITEMS = 1_000
 """Rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
+_WRITING = ("addObject", "deleteObject", "deleteIndex", "editSettings")
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     **{status: {"model": ProtocolErrorResponse} for status in (400, 401, 403, 404, 405, 409, 413, 429, 500, 503, 504)},
     422: {"model": ProtocolErrorResponse, "description": "Never sent: an invalid request is a 400."},
@@ -72,16 +88,78 @@ Payload = Annotated[JsonObject, Depends(_read_payload)]
 Items = Annotated[Sequence[JsonObject], Depends(_read_items)]
 
 
+def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
+    """The index of a name in the protocol: its own, an alias, a view of it, or a temporary index of it. A service with
+    one index has it under every name. Raises UnknownIndexError or IndexUnavailableError.
+    """
+    registry = indexes.registry
+    if registry.root is None:
+        context = indexes.get("")
+        return replace(context, called="" if context.protocol_name() else name)
+    is_view = SORTED_INDEX.fullmatch(name) or is_suggestions_index(name)
+    for end in (len(name), *(each.start() for each in reversed([*re.finditer("_", name)]) if is_view)):
+        with suppress(UnknownIndexError):
+            return indexes.get(name[:end])
+    for each in registry.opened:
+        if each.companion(ProtocolStore).is_temporary(name):
+            return indexes.get(each.name)
+    raise UnknownIndexError(name)
+
+
+async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
+    name: str = request.path_params.get("index", "")
+    return indexes.choose(name, partial(find_index, indexes) if name else None)
+
+
+Contextual = Annotated[ServiceContext, Depends(_context_of)]
+
+
+def _key_of(request: Request, payload: JsonObject | None) -> str:
+    """The key in the headers, the query string or the body; names in the query string have no case."""
+    parameters = {name.lower(): value for name, value in request.query_params.items()}
+    return request.headers.get(_KEY) or parameters.get(_KEY) or text(payload or {}, "apiKey")
+
+
 def permit_of(
     context: ServiceContext, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
 ) -> Permit:
-    """Authorizes by the key in the headers, the query string or the body; names in the query string have no case.
+    """The permit of a request's key for an index; raises RequestError.
 
-    A key that was made through the protocol needs one of `rights`, any other the scope. Raises RequestError.
+    A key that was made through the protocol needs one of `rights`, any other the scope.
     """
-    parameters = {name.lower(): value for name, value in request.query_params.items()}
-    key = request.headers.get(_KEY) or parameters.get(_KEY) or text(payload or {}, "apiKey")
-    return authorize(context, request, key, scope, rights)
+    return authorize(context, request, _key_of(request, payload), scope, rights)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedIndexes:
+    """The indexes that the parts of a request name, for a key that admits to each of them."""
+
+    indexes: RequestIndexes
+    permit: Permit
+    scope: Scope
+    rights: tuple[str, ...]
+
+    @property
+    def shared(self) -> SharedParts:
+        """The parts that all indexes share."""
+        return self.indexes.shared
+
+    def by_name(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
+        """The index of each name; raises RequestError."""
+        return {name: self.get(name) for name in dict.fromkeys(names)}
+
+    def get(self, name: str) -> ServiceContext:
+        """The index of a name; raises RequestError."""
+        return self.indexes.admitted(self.permit, name, self.scope, self.rights, partial(find_index, self.indexes))
+
+
+def named_indexes(
+    indexes: RequestIndexes, request: Request, scope: Scope, *rights: str, payload: JsonObject | None = None
+) -> NamedIndexes:
+    """The indexes of a request whose path names none; raises RequestError as `permit_of` does."""
+    permit = identify(indexes.shared, request, _key_of(request, payload), scope)
+    check_right(permit, scope, rights)
+    return NamedIndexes(indexes, permit, scope, rights)
 
 
 def _require(scope: Scope, *rights: str) -> Callable[..., Awaitable[Permit]]:
@@ -91,15 +169,32 @@ def _require(scope: Scope, *rights: str) -> Callable[..., Awaitable[Permit]]:
     return check
 
 
-MayList = Annotated[Permit, Depends(_require(Scope.SEARCH, "listIndexes"))]
 MayAdd = Annotated[Permit, Depends(_require(Scope.WRITE, "addObject"))]
 MayDelete = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteObject"))]
 MayClear = Annotated[Permit, Depends(_require(Scope.WRITE, "deleteIndex"))]
-MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE, "addObject", "deleteObject", "deleteIndex", "editSettings"))]
+MayWrite = Annotated[Permit, Depends(_require(Scope.WRITE, *_WRITING))]
 MayReadSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "settings", "editSettings"))]
 MayEditSettings = Annotated[Permit, Depends(_require(Scope.ADMIN, "editSettings"))]
-MayAdminister = Annotated[Permit, Depends(_require(Scope.ADMIN, "admin"))]
-"""No key of the protocol has this right."""
+
+
+async def _administer(indexes: Indexes, request: Request) -> Permit:
+    permit = named_indexes(indexes, request, Scope.ADMIN, "admin").permit
+    check_whole(permit, Scope.ADMIN)
+    return permit
+
+
+async def _list(indexes: Indexes, request: Request) -> Permit:
+    return named_indexes(indexes, request, Scope.SEARCH, "listIndexes").permit
+
+
+async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.WRITE, *_WRITING)
+
+
+MayAdministerKeys = Annotated[Permit, Depends(_administer)]
+"""No key of the protocol has the right."""
+MayList = Annotated[Permit, Depends(_list)]
+MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
 
 
 async def _protocol_of(context: Contextual) -> ProtocolStore:
@@ -110,9 +205,9 @@ async def _protocol_of(context: Contextual) -> ProtocolStore:
 Stored = Annotated[ProtocolStore, Depends(_protocol_of)]
 
 
-def check_index(stored: ProtocolStore, name: str) -> None:
-    """Raises RequestError (404) for a name that is not the index's; before the first write every name is."""
-    known = stored.settings.name
+def check_index(context: ServiceContext, name: str) -> None:
+    """Raises RequestError (404) for a name that is not that of the only index; before the first write every name is."""
+    known = context.protocol_name()
     is_replica = name.startswith(f"{known}_") and (SORTED_INDEX.fullmatch(name) or is_suggestions_index(name))
     if known and name != known and not is_replica:
         raise RequestError(
@@ -123,11 +218,11 @@ def check_index(stored: ProtocolStore, name: str) -> None:
         )
 
 
-def check_writable(stored: ProtocolStore, name: str) -> None:
+def check_writable(context: ServiceContext, name: str) -> None:
     """Raises RequestError for a name that cannot be written to: of another index, or of a view of this one."""
-    if stored.is_temporary(name):
+    if context.companion(ProtocolStore).is_temporary(name):
         return
     if SORTED_INDEX.fullmatch(name) or is_suggestions_index(name):
         message = f"{name[:100]!r} is a view of the index, which cannot be written to: write to the index itself"
         raise RequestError(400, message, field="indexName")
-    check_index(stored, name)
+    check_index(context, name)

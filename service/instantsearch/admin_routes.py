@@ -11,14 +11,15 @@ from msgspec import Struct, field
 
 from retrieval.errors import RuleError, SynonymError
 from service.engine.engine import SearchEngine
-from service.http.context import Contextual, ServiceContext
+from service.http.context import Indexes, RequestIndexes, ServiceContext
 from service.http.errors import RequestError
 from service.instantsearch.access import (
     BODY,
     LIST_BODY,
+    Contextual,
     Index,
     Items,
-    MayAdminister,
+    MayAdministerKeys,
     MayEditSettings,
     MayReadSettings,
     ObjectId,
@@ -76,7 +77,7 @@ class KeyList(Struct, frozen=True):
 @router.get("/indexes/{index}/settings", summary="The settings")
 def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
     """The settings that hold, by their names in the protocol."""
-    check_index(stored, index)
+    check_index(context, index)
     return read_settings(context.engine, stored)
 
 
@@ -85,7 +86,7 @@ def put_settings(
     context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
     """Settings that are left out stay. `message` names what was not applied."""
-    _check_administered(stored, index)
+    _check_administered(context, index)
     notes = write_settings(context.engine, stored, payload, who=permit.id)
     return _written(context, stored, index, message="; ".join(notes))
 
@@ -99,11 +100,9 @@ def save_rules(
 
 
 @router.post("/indexes/{index}/rules/search", summary="Find rules", openapi_extra=BODY)
-def search_rules(
-    context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
-) -> DocumentList:
+def search_rules(context: Contextual, _permit: MayReadSettings, payload: Payload, index: Index) -> DocumentList:
     """Rules with all typed words, those with conditions of an `anchoring`, and those that are `enabled` or not."""
-    check_index(stored, index)
+    check_index(context, index)
     anchoring = text(payload, "anchoring")
     found = [rule for rule in _rules(context.engine) if not anchoring or _anchoring_of(rule) == anchoring]
     if payload.get("enabled") is not None:
@@ -118,9 +117,9 @@ def clear_rules(context: Contextual, permit: MayEditSettings, stored: Stored, in
 
 
 @router.get("/indexes/{index}/rules/{rule_id:path}", summary="One rule")
-def rule(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, rule_id: ObjectId) -> Document:
+def rule(context: Contextual, _permit: MayReadSettings, index: Index, rule_id: ObjectId) -> Document:
     """A rule, as it was sent but for what has no effect."""
-    check_index(stored, index)
+    check_index(context, index)
     document = rule_document(_known(context.engine.rules.get, rule_id))
     if document is None:
         raise RequestError(404, f"the rule {rule_id!r} does what the protocol has no words for; see /v1/rules")
@@ -140,7 +139,7 @@ def delete_rule(
     context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, rule_id: ObjectId
 ) -> WriteResult:
     """It stays in the history, and can be restored."""
-    _check_administered(stored, index)
+    _check_administered(context, index)
     _known(lambda each: context.engine.rules.delete([each], who=permit.id), rule_id)
     return _written(context, stored, index)
 
@@ -159,11 +158,9 @@ def save_synonyms(
 
 
 @router.post("/indexes/{index}/synonyms/search", summary="Find synonyms", openapi_extra=BODY)
-def search_synonyms(
-    context: Contextual, _permit: MayReadSettings, stored: Stored, payload: Payload, index: Index
-) -> DocumentList:
+def search_synonyms(context: Contextual, _permit: MayReadSettings, payload: Payload, index: Index) -> DocumentList:
     """Synonyms with all typed words, of the types that `type` lists."""
-    check_index(stored, index)
+    check_index(context, index)
     types = {each.strip().lower() for each in text(payload, "type").split(",") if each.strip()}
     found = map(synonym_document, context.engine.synonyms.list())
     return _listed([each for each in found if not types or each["type"] in types], payload)
@@ -176,11 +173,9 @@ def clear_synonyms(context: Contextual, permit: MayEditSettings, stored: Stored,
 
 
 @router.get("/indexes/{index}/synonyms/{synonym_id:path}", summary="One synonym")
-def synonym(
-    context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index, synonym_id: ObjectId
-) -> Document:
+def synonym(context: Contextual, _permit: MayReadSettings, index: Index, synonym_id: ObjectId) -> Document:
     """A synonym, as it was sent."""
-    check_index(stored, index)
+    check_index(context, index)
     return synonym_document(_known(context.engine.synonyms.get, synonym_id))
 
 
@@ -197,53 +192,58 @@ def delete_synonym(
     context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, synonym_id: ObjectId
 ) -> WriteResult:
     """It stays in the history."""
-    _check_administered(stored, index)
+    _check_administered(context, index)
     _known(lambda each: context.engine.synonyms.delete([each], who=permit.id), synonym_id)
     stored.adopt_name(index)
     return WriteResult(published_task(context), deleted=now_text())
 
 
 @router.get("/keys", summary="The keys")
-def keys(context: Contextual, _permit: MayAdminister) -> KeyList:
+def keys(indexes: Indexes, _permit: MayAdministerKeys) -> KeyList:
     """Keys without their secrets: `value` is `sw_ID`."""
     now = datetime.now(UTC)
-    return KeyList([key_document(each, now) for each in context.shared.keys.keys().values()])
+    return KeyList([key_document(each, now) for each in indexes.shared.keys.keys().values()])
 
 
 @router.post("/keys", summary="Make a key", openapi_extra=BODY)
-def make_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload) -> KeyResult:
+def make_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload) -> KeyResult:
     """The key is sent only once."""
-    key = add_key(context.shared.keys, payload, stored.settings.name, datetime.now(UTC))
+    key = add_key(indexes.shared.keys, payload, _only_name(indexes), datetime.now(UTC))
     return KeyResult(key, created=now_text())
 
 
 @router.get("/keys/{key}", summary="One key")
-def key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyDocument:
+def key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> dict[str, Any]:
     """The rights of a key."""
     now = datetime.now(UTC)
-    return key_document(find_key(context.shared.keys, key, now), now, key)
+    return key_document(find_key(indexes.shared.keys, key, now), now, key)
 
 
 @router.put("/keys/{key}", summary="Change a key", openapi_extra=BODY)
-def change_key(context: Contextual, _permit: MayAdminister, stored: Stored, payload: Payload, key: Key) -> KeyResult:
+def change_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload, key: Key) -> KeyResult:
     """Its rights are those that are sent; the key stays the same."""
-    update_key(context.shared.keys, key, payload, stored.settings.name, datetime.now(UTC))
+    update_key(indexes.shared.keys, key, payload, _only_name(indexes), datetime.now(UTC))
     return KeyResult(key, updated=now_text())
 
 
 @router.delete("/keys/{key}", summary="Withdraw a key")
-def delete_key(context: Contextual, _permit: MayAdminister, key: Key) -> KeyResult:
+def delete_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
     """Takes effect within a second, also for keys that were narrowed from it."""
-    context.shared.keys.withdraw(find_key(context.shared.keys, key, datetime.now(UTC)).id)
+    indexes.shared.keys.withdraw(find_key(indexes.shared.keys, key, datetime.now(UTC)).id)
     return KeyResult(deleted=now_text())
 
 
-def _check_administered(stored: ProtocolStore, index: str) -> None:
+def _only_name(indexes: RequestIndexes) -> str:
+    """The name in the protocol of the only index of a service, or empty."""
+    return "" if indexes.registry.root else indexes.registry.opened[0].protocol_name()
+
+
+def _check_administered(context: ServiceContext, index: str) -> None:
     """Raises RequestError for the name of another index, and of a temporary one: its products have the settings of the
     index that they are moved to."""
-    if stored.is_temporary(index):
+    if context.companion(ProtocolStore).is_temporary(index):
         raise RequestError(400, f"{index[:100]!r} is a temporary index: its settings are those of the index itself")
-    check_writable(stored, index)
+    check_writable(context, index)
 
 
 def _written(
@@ -266,7 +266,7 @@ def _put_rules(
     *,
     clear: bool = False,
 ) -> WriteResult:
-    _check_administered(stored, index)
+    _check_administered(context, index)
     engine = context.engine
     translator = RuleTranslator(FilterTranslator(AttributeCatalog(engine.snapshot.catalog)))
     wanted = [translator.rule(each) for each in documents]
@@ -284,7 +284,7 @@ def _put_synonyms(
     clear: bool = False,
     name: str = "",
 ) -> WriteResult:
-    _check_administered(stored, index)
+    _check_administered(context, index)
     editor = context.engine.synonyms
     wanted = list(map(parse_synonym, documents))
     editor.put(wanted, gone=[each.id for each in editor.list()] if clear else (), who=who)

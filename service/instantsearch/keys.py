@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from msgspec import Struct, structs
 
 from retrieval.errors import QueryError
-from service.http.auth import KeyFile, Scope, StoredKey, new_key, verify_key
+from service.http.auth import KeyFile, Scope, StoredKey, check_patterns, matches_index, new_key, verify_key
 from service.http.errors import RequestError
 from service.instantsearch.request import JsonObject, integer, names, text
 
@@ -54,6 +54,7 @@ def update_key(keys: KeyFile, key: str, payload: JsonObject, known_index: str, n
         raise QueryError(message)
     rights, indexes, expires = _parse(payload, known_index, now)
     name = text(payload, "description") or stored.name
+    check_patterns(indexes)
     changed = {"name": name, "scopes": _scopes_of(rights), "rights": rights, "indexes": indexes, "expires": expires}
     keys.add(structs.replace(stored, **changed))
 
@@ -110,18 +111,10 @@ def _parse(
         if right not in (*_RIGHTS, *_WITHOUT_ROUTES):
             raise QueryError(f"acl: there is no {right[:40]!r}; it can be {', '.join(_RIGHTS)}")
     indexes = names(payload, "indexes")
-    if indexes and known_index and not any(_matches(each, known_index) for each in indexes):
+    if indexes and known_index and not any(matches_index(each, known_index) for each in indexes):
         raise QueryError(f"indexes: none of them is the index of this service, {known_index!r}")
     seconds = integer(payload, "validity", 0, 0, _MOST_SECONDS)
     return rights, indexes, now.astimezone(UTC) + timedelta(seconds=seconds) if seconds else None
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """Whether a pattern, with "*" at its begin or end, has a name, or one of its views."""
-    core = pattern.strip("*")
-    if pattern.startswith("*") or pattern.endswith("*"):
-        return core in name
-    return pattern == name or pattern.startswith(f"{name}_")
 
 
 def _scopes_of(rights: Collection[str]) -> tuple[Scope, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,18 +16,20 @@ from service.engine.engine import SearchEngine
 from service.engine.live import CurrentProducts
 from service.engine.versions import list_versions
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Contextual, ServiceContext, check_right
+from service.http.context import Indexes, ServiceContext, check_right
 from service.http.errors import RequestError
 from service.http.limits import search_cost
 from service.http.tasks import RunningTask, TaskState
 from service.instantsearch.access import (
     BODY,
+    Contextual,
     Index,
     MayAdd,
     MayClear,
     MayDelete,
     MayList,
     MayWrite,
+    MayWriteAny,
     ObjectId,
     Payload,
     ProtocolRouter,
@@ -110,7 +112,7 @@ def published_task(context: ServiceContext, sequence: int = 0) -> int:
 
 
 @router.post("/indexes/*/batch", summary="Writes to several indexes", openapi_extra=BODY)
-def multiple_batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload) -> WriteResult:
+def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
     """The writes of each index are applied together or not at all."""
     writes = parse_writes(payload)
     groups: dict[str, list[Write]] = {}
@@ -118,25 +120,26 @@ def multiple_batch(context: Contextual, permit: MayWrite, stored: Stored, payloa
         if not write.index:
             raise QueryError(f"requests[{number}].indexName is missing")
         groups.setdefault(write.index, []).append(write)
-    for index in groups:
-        check_writable(stored, index)
-    tasks = {index: _apply(context, permit, stored, index, each) for index, each in groups.items()}
+    contexts = indexes.by_name(groups)
+    for index, context in contexts.items():
+        check_writable(context, index)
+    tasks = {index: _apply(contexts[index], indexes.permit, index, each) for index, each in groups.items()}
     return WriteResult(tasks, object_ids=tuple(each.id for each in writes if each.id))
 
 
 @router.post("/indexes/{index}/batch", summary="Several writes", openapi_extra=BODY)
-def batch(context: Contextual, permit: MayWrite, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+def batch(context: Contextual, permit: MayWrite, payload: Payload, index: Index) -> WriteResult:
     """Applies all writes in their order, or none."""
     writes = parse_writes(payload)
-    task = _apply(context, permit, stored, index, writes)
+    task = _apply(context, permit, index, writes)
     return WriteResult(task, object_ids=tuple(each.id for each in writes if each.id))
 
 
 @router.post("/indexes/{index}", summary="Add an object", openapi_extra=BODY)
-def save(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+def save(context: Contextual, permit: MayAdd, payload: Payload, index: Index) -> WriteResult:
     """Adds a product, or replaces the one with its id; without an id it gets a new one."""
     write = Write("addObject", object_id(payload, "the body", makes_id=True), payload)
-    task = _apply(context, permit, stored, index, [write])
+    task = _apply(context, permit, index, [write])
     return WriteResult(task, object_id=write.id, created=now_text())
 
 
@@ -155,7 +158,7 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
         raise QueryError(f"deleteBy needs one of {', '.join(sorted(_FILTERS))}; clearObjects deletes all objects")
     if stored.is_temporary(index):
         raise QueryError("a temporary index cannot be filtered; delete its objects by their objectID")
-    check_writable(stored, index)
+    check_writable(context, index)
     where = combine_filters((*permit.filters, expression))
     applied = context.append(permit, lambda products: [Delete(each) for each in products.ids(where)])
     stored.adopt_name(index)
@@ -163,9 +166,9 @@ def delete_by(context: Contextual, permit: MayClear, stored: Stored, payload: Pa
 
 
 @router.post("/indexes/{index}/clear", summary="Delete all objects")
-def clear(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
+def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
     """Rules, synonyms and settings stay."""
-    return WriteResult(_apply(context, permit, stored, index, [Write("clear")]), updated=now_text())
+    return WriteResult(_apply(context, permit, index, [Write("clear")]), updated=now_text())
 
 
 @router.post("/indexes/{index}/operation", summary="Copy or move an index", openapi_extra=BODY)
@@ -179,15 +182,15 @@ def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payl
     for name in (index, destination):
         _check_owner(stored, permit, name)
     if kind == "copy":
-        _begin_temporary(stored, permit, index, destination, names(payload, "scope"))
+        _begin_temporary(context, permit, index, destination, names(payload, "scope"))
     elif stored.is_temporary(index):
-        check_writable(stored, destination)
+        check_writable(context, destination)
         arguments = {"index": index, "filters": combine_filters(permit.filters)}
         task = 2 * context.tasks.add(MOVE, arguments).number + 1
         stored.adopt_name(destination)
     else:
         check_right(permit, Scope.ADMIN, ("editSettings",))
-        check_index(stored, index)
+        check_index(context, index)
         stored.change_settings(lambda known: structs.replace(known, name=destination))
     return WriteResult(task, updated=now_text())
 
@@ -199,13 +202,14 @@ def _check_owner(stored: ProtocolStore, permit: Permit, name: str) -> None:
 
 
 def _begin_temporary(
-    stored: ProtocolStore, permit: Permit, index: str, destination: str, scope: tuple[str, ...]
+    context: ServiceContext, permit: Permit, index: str, destination: str, scope: tuple[str, ...]
 ) -> None:
-    check_writable(stored, index)
+    stored = context.companion(ProtocolStore)
+    check_writable(context, index)
     if not scope or not set(scope) <= set(_SCOPES):
         message = f"a copy with its objects needs a directory of its own; scope can be some of {', '.join(_SCOPES)}"
         raise RequestError(400, message, field="scope")
-    if destination in (index, stored.settings.name):
+    if destination in (index, context.name, context.protocol_name()):
         raise RequestError(400, f"destination {destination[:100]!r} is the index itself", field="destination")
     stored.adopt_name(index)
     stored.create_temporary(destination, combine_filters(permit.filters))
@@ -242,33 +246,34 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
 
 
 @router.get("/indexes", summary="The indexes")
-def list_indexes(
-    context: Contextual, permit: MayList, stored: Stored, page: Annotated[int, Query(ge=0)] = 0
-) -> IndexList:
-    """The index of this service, under the name that the first write gave it, and temporary ones."""
-    engine, settings = context.engine, stored.settings
+def list_indexes(indexes: Indexes, permit: MayList, page: Annotated[int, Query(ge=0)] = 0) -> IndexList:
+    """The indexes that the key may use, with the temporary ones. The only index of a service has the name that the
+    first write gave it."""
+    found = [] if page else [each for context in indexes.visible(permit) for each in _descriptions(context, permit)]
+    return IndexList(found)
+
+
+def _descriptions(context: ServiceContext, permit: Permit) -> Iterator[IndexDescription]:
+    """An index, and the temporary ones of it."""
+    engine, stored = context.engine, context.companion(ProtocolStore)
     version = next(each for each in list_versions(Store(engine.root)) if each.serves)
     changed = engine.live_changed
     updated = datetime.fromtimestamp(changed, UTC).isoformat() if changed else version.created
     pending = sum(task.kind == MOVE and task.state in _PENDING for task in context.tasks.queue.list())
     shown = engine.ids(filters=combine_filters(permit.filters)).total
-    name, size = settings.name or engine.root.resolve().name, version.bytes
-    replicas = settings.replicas
-    own = IndexDescription(
+    name, size, replicas = context.protocol_name() or context.name, version.bytes, stored.settings.replicas
+    yield IndexDescription(
         name, version.created, updated, shown, size, size, 0, pending, pending_task=bool(pending), replicas=replicas
     )
-    temporary = [
-        IndexDescription(each, updated, updated, entries, 0, 0)
-        for each, entries in ({} if permit.filters else stored.temporary()).items()
-    ]
-    return IndexList([] if page else [own, *temporary])
+    for each, entries in ({} if permit.filters else stored.temporary()).items():
+        yield IndexDescription(each, updated, updated, entries, 0, 0)
 
 
 @router.delete("/indexes/{index}", summary="Delete an index")
 def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: Index) -> WriteResult:
     """Deletes a temporary index, if it is there."""
     _check_owner(stored, permit, index)
-    if index == stored.settings.name:
+    if not stored.is_temporary(index) and index in (context.called, context.name, context.protocol_name()):
         raise RequestError(400, "the index of a service goes with its directory; clearObjects deletes its objects")
     stored.delete_temporary(index)
     return WriteResult(published_task(context), deleted=now_text())
@@ -278,7 +283,6 @@ def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: I
 def update(
     context: Contextual,
     permit: MayAdd,
-    stored: Stored,
     payload: Payload,
     index: Index,
     object_id: ObjectId,
@@ -286,12 +290,13 @@ def update(
 ) -> WriteResult:
     """Attributes that are not named stay. A value may be a built-in operation: `{"_operation": "Increment"}`."""
     action = "partialUpdateObject" if create else "partialUpdateObjectNoCreate"
-    task = _apply(context, permit, stored, index, [Write(action, object_id, payload)])
+    task = _apply(context, permit, index, [Write(action, object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())
 
 
-def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index: str, writes: list[Write]) -> int:
+def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Write]) -> int:
     """Applies writes to one index, all or none; returns the id of their task. Raises RequestError or ChangeError."""
+    stored = context.companion(ProtocolStore)
     for right in {write.right for write in writes}:
         check_right(permit, Scope.WRITE, (right,))
     _check_owner(stored, permit, index)
@@ -301,7 +306,7 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
         return published_task(context)
     if any(write.action == "delete" for write in writes):
         raise RequestError(400, "the index of a service goes with its directory; the action clear deletes its objects")
-    check_writable(stored, index)
+    check_writable(context, index)
     filters = combine_filters(permit.filters)
     applied = context.append(
         permit, lambda products: WritePlan(products.find, lambda: products.ids(filters)).add_all(writes)
@@ -311,18 +316,16 @@ def _apply(context: ServiceContext, permit: Permit, stored: ProtocolStore, index
 
 
 @router.put("/indexes/{index}/{object_id:path}", summary="Add or replace an object", openapi_extra=BODY)
-def put(
-    context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index, object_id: ObjectId
-) -> WriteResult:
+def put(context: Contextual, permit: MayAdd, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
     """The whole product; the id is that of the path."""
-    task = _apply(context, permit, stored, index, [Write("updateObject", object_id, payload)])
+    task = _apply(context, permit, index, [Write("updateObject", object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())
 
 
 @router.delete("/indexes/{index}/{object_id:path}", summary="Delete an object")
-def delete(context: Contextual, permit: MayDelete, stored: Stored, index: Index, object_id: ObjectId) -> WriteResult:
+def delete(context: Contextual, permit: MayDelete, index: Index, object_id: ObjectId) -> WriteResult:
     """A product that does not exist is no error."""
-    task = _apply(context, permit, stored, index, [Write("deleteObject", object_id)])
+    task = _apply(context, permit, index, [Write("deleteObject", object_id)])
     return WriteResult(task, deleted=now_text())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -13,16 +13,26 @@ from retrieval.records import Page
 from service.engine.request import MAX_SIZE
 from service.experiments.assignment import MarkedPage, ShopperSearch, answer_search
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Contextual, ServiceContext
+from service.http.context import Indexes, ServiceContext, SharedParts
 from service.http.limits import check_batch_hits, search_cost
 from service.http.openapi import batch_response, struct_response
 from service.http.schemas import json_response
 from service.http.telemetry import record_ignored, record_search
-from service.instantsearch.access import BODY, Index, ObjectId, Payload, ProtocolRouter, permit_of
-from service.instantsearch.events import parse_events
+from service.instantsearch.access import (
+    BODY,
+    Contextual,
+    Index,
+    NamedIndexes,
+    ObjectId,
+    Payload,
+    ProtocolRouter,
+    named_indexes,
+    permit_of,
+)
+from service.instantsearch.events import MOST_EVENTS, parse_events
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics, Recommender
-from service.instantsearch.request import Hooks, JsonObject, merge_params, names, objects, parse_search, text
+from service.instantsearch.request import MOST_NAME, Hooks, JsonObject, merge_params, names, objects, parse_search, text
 from service.instantsearch.response import (
     BatchResults,
     BrowseResult,
@@ -37,6 +47,7 @@ from service.instantsearch.search import SearchBatch, hit_window, parse_cursor
 _MOST_SEARCHES = 50
 _MOST_OBJECTS = 1_000
 T = TypeVar("T", SearchResult | FacetResult, RecommendResult)
+A = TypeVar("A")
 
 router = ProtocolRouter()
 
@@ -49,16 +60,11 @@ async def _search_permit(context: Contextual, request: Request, payload: Payload
     return permit_of(context, request, Scope.SEARCH, "search", payload=payload)
 
 
-async def _recommend_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
-    return permit_of(context, request, Scope.SEARCH, "search", "recommendation", payload=payload)
-
-
 async def _browse_permit(context: Contextual, request: Request, payload: Payload) -> Permit:
     return permit_of(context, request, Scope.SEARCH, "browse", payload=payload)
 
 
 MaySearch = Annotated[Permit, Depends(_search_permit)]
-MayRecommend = Annotated[Permit, Depends(_recommend_permit)]
 MayBrowse = Annotated[Permit, Depends(_browse_permit)]
 
 
@@ -87,15 +93,45 @@ def _hooks(context: ServiceContext, request: Request, permit: Permit) -> Hooks:
     )
 
 
-async def _search_batch(context: Contextual, request: Request, permit: MaySearch) -> SearchBatch:
+def _batch_of(request: Request, permit: Permit, context: ServiceContext) -> SearchBatch:
     return SearchBatch(context.engine, _hooks(context, request, permit))
+
+
+async def _search_batch(context: Contextual, request: Request, permit: MaySearch) -> SearchBatch:
+    return _batch_of(request, permit, context)
 
 
 async def _browse_batch(context: Contextual, request: Request, permit: MayBrowse) -> SearchBatch:
-    return SearchBatch(context.engine, _hooks(context, request, permit))
+    return _batch_of(request, permit, context)
 
 
 Batch = Annotated[SearchBatch, Depends(_search_batch)]
+
+
+async def _indexes_to_search(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.SEARCH, "search", payload=payload)
+
+
+async def _indexes_to_recommend(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.SEARCH, "search", "recommendation", payload=payload)
+
+
+async def _indexes_to_record(indexes: Indexes, request: Request, payload: Payload) -> NamedIndexes:
+    return named_indexes(indexes, request, Scope.EVENTS, "search", payload=payload)
+
+
+IndexesToSearch = Annotated[NamedIndexes, Depends(_indexes_to_search)]
+IndexesToRecommend = Annotated[NamedIndexes, Depends(_indexes_to_recommend)]
+IndexesToRecord = Annotated[NamedIndexes, Depends(_indexes_to_record)]
+
+
+def _of_indexes(
+    indexes: NamedIndexes, requests: Sequence[JsonObject], make: Callable[[ServiceContext], A]
+) -> Sequence[tuple[A, JsonObject]]:
+    """Each request of a batch with what is made for its index, once for each index."""
+    contexts = indexes.by_name(text(each, "indexName", most=MOST_NAME) for each in requests)
+    made = {context.name: make(context) for context in contexts.values()}
+    return [(made[contexts[text(each, "indexName")].name], each) for each in requests]
 
 
 @router.post(
@@ -104,11 +140,13 @@ Batch = Annotated[SearchBatch, Depends(_search_batch)]
     responses={200: batch_response(SearchResult, FacetResult)},
     openapi_extra=BODY,
 )
-async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> Response:
-    """Results of searches, and of searches among facet values, in their order; at most 5,000 hits together."""
+async def queries(indexes: IndexesToSearch, request: Request, payload: Payload) -> Response:
+    """Results of searches, each of its `indexName`, and of searches among facet values, in their order; at most 5,000
+    hits together."""
     requests = objects(payload, "requests", _MOST_SEARCHES)
-    _charge(context, permit, *requests)
-    return await _run_all(context, batch.answer, requests)
+    _charge(indexes.shared, indexes.permit, *requests)
+    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return await _run_all(indexes.shared, (partial(batch.answer, each) for batch, each in made))
 
 
 @router.post(
@@ -117,29 +155,34 @@ async def queries(context: Contextual, permit: MaySearch, batch: Batch, payload:
     responses={200: batch_response(RecommendResult)},
     openapi_extra=BODY,
 )
-async def recommendations(context: Contextual, permit: MayRecommend, request: Request, payload: Payload) -> Response:
+async def recommendations(indexes: IndexesToRecommend, request: Request, payload: Payload) -> Response:
     """Products similar to one, bought with it, or popular of late; popular values of a facet."""
-    hooks = _hooks(context, request, permit)
-    recommender = Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
+
+    def recommender(context: ServiceContext) -> Recommender:
+        hooks = _hooks(context, request, indexes.permit)
+        return Recommender(context.engine, hooks, context.companion(PurchaseStatistics))
+
     requests = objects(payload, "requests", _MOST_SEARCHES)
-    context.charge(permit, len(requests))
-    return await _run_all(context, recommender.answer, requests)
+    indexes.shared.charge(indexes.permit, len(requests))
+    made = _of_indexes(indexes, requests, recommender)
+    return await _run_all(indexes.shared, (partial(each.answer, one) for each, one in made))
 
 
 @router.post(
     "/indexes/*/objects", summary="Several records", responses={200: batch_response(Record | None)}, openapi_extra=BODY
 )
-def records(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload) -> BatchResults:
-    """Records by their ids; null for an unknown id."""
+def records(indexes: IndexesToSearch, request: Request, payload: Payload) -> BatchResults:
+    """Records by their ids, each of its `indexName`; null for an unknown id."""
     requests = objects(payload, "requests", _MOST_OBJECTS)
-    context.charge(permit, search_cost(hits=len(requests)))
-    return BatchResults([_record_or_none(batch, each) for each in requests])
+    indexes.shared.charge(indexes.permit, search_cost(hits=len(requests)))
+    made = _of_indexes(indexes, requests, partial(_batch_of, request, indexes.permit))
+    return BatchResults([_record_or_none(batch, each) for batch, each in made])
 
 
 @router.post("/indexes/{index}/query", summary="One search", openapi_extra=BODY)
 def query(context: Contextual, permit: MaySearch, batch: Batch, payload: Payload, index: Index) -> SearchResult:
     """A page of records, with facet counts."""
-    _charge(context, permit, payload)
+    _charge(context.shared, permit, payload)
     return batch.search(payload, index)
 
 
@@ -175,16 +218,23 @@ def record(context: Contextual, batch: Batch, request: Request, index: Index, ob
     responses={200: struct_response(EventsAcknowledgement)},
     openapi_extra=BODY,
 )
-async def events(context: Contextual, request: Request, payload: Payload) -> Response:
-    """Stores all events or none; they are durable when the response is sent."""
-    permit = permit_of(context, request, Scope.EVENTS, "search", payload=payload)
-    found = parse_events(payload, is_private=_is_private(request))
-    if found:
-        await context.shared.threads.run(partial(context.record, permit, found))
+async def events(indexes: IndexesToRecord, request: Request, payload: Payload) -> Response:
+    """Stores all events of an index or none; they are durable when the response is sent."""
+    groups: dict[str, list[JsonObject]] = {}
+    for each in objects(payload, "events", MOST_EVENTS):
+        groups.setdefault(text(each, "index", most=MOST_NAME), []).append(each)
+    contexts = indexes.by_name(groups)
+    found = [
+        (contexts[name], parse_events({"events": group}, is_private=_is_private(request)))
+        for name, group in groups.items()
+    ]
+    for context, parsed in found:
+        if parsed:
+            await indexes.shared.threads.run(partial(context.record, indexes.permit, parsed))
     return json_response(EventsAcknowledgement())
 
 
-def _charge(context: ServiceContext, permit: Permit, *payloads: JsonObject) -> None:
+def _charge(shared: SharedParts, permit: Permit, *payloads: JsonObject) -> None:
     """Counts the work of searches; raises RequestError where it is too much, and QueryError for an invalid search."""
     searches = [parse_search(merge_params(each)) for each in payloads]
     check_batch_hits(sum(each.size for each in searches), "hitsPerPage")
@@ -193,15 +243,13 @@ def _charge(context: ServiceContext, permit: Permit, *payloads: JsonObject) -> N
         search_cost(hits=window.size, page=window.page, facets=len(each.facets), characters=len(each.query))
         for each, window in windows
     )
-    context.charge(permit, sum(costs))
+    shared.charge(permit, sum(costs))
 
 
-async def _run_all(
-    context: ServiceContext, answer: Callable[[JsonObject], T], requests: Sequence[JsonObject]
-) -> Response:
+async def _run_all(shared: SharedParts, works: Iterable[Callable[[], T]]) -> Response:
     """The results of all requests of a batch, in their order."""
-    results = await context.shared.threads.run_all(partial(answer, each) for each in requests)
-    return await context.shared.threads.run(lambda: json_response(BatchResults(results)))
+    results = await shared.threads.run_all(works)
+    return await shared.threads.run(lambda: json_response(BatchResults(results)))
 
 
 def _record_or_none(batch: SearchBatch, payload: JsonObject) -> Record | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 
 from retrieval.errors import SettingError
 from retrieval.filters.schema import FieldCatalog, FieldInfo
-from service.http.context import Contextual
+from service.http.context import Contextual, ServiceContext
 from service.http.errors import RequestError
 from service.http.schemas import matches_tag, tagged_response
 from service.settings import StoreSettings
@@ -62,13 +63,24 @@ async def admin(request: Request) -> Response:
 
 @router.get("/assets/store.json")
 async def facts(context: Contextual, request: Request) -> Response:
-    """Facts about this store for the store page."""
+    """Facts about this store for the store page; of several, only those that the key of the pages may search."""
+    _check_page_key(context, request)
     snapshot = context.engine.snapshot
     paths = request.app.openapi()["paths"]
     offers = tuple(name for name, path in _OPTIONAL_PATHS.items() if path in paths)
     state = request.app.state
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
     return tagged_response(request, StoreFacts(state.page_key, facets, sorts, offers, state.look.facts))
+
+
+def _check_page_key(context: ServiceContext, request: Request) -> None:
+    keys, is_one = context.shared.keys, request.app.state.indexes.root is None
+    if is_one or not keys.exists:
+        return
+    permit = keys.permit(request.app.state.page_key, datetime.now(UTC))
+    if permit is None or not permit.sees(context.name, context.called):
+        message = f"service.page_key may not search the index {context.called or context.name!r}"
+        raise RequestError(404, message, field="service.page_key")
 
 
 @router.get("/assets/logo")

@@ -17,8 +17,8 @@ from service.engine.request import MAX_TEXT, SearchRequest
 from service.engine.search import parse_sort
 from service.engine.spelling import Suggestions
 from service.experiments.assignment import ShopperSearch, answer_search
-from service.http.auth import Permit, combine_filters
-from service.http.context import Contextual, MaySearch, ServiceContext, WorkerRouter
+from service.http.auth import Permit, Scope, combine_filters
+from service.http.context import Contextual, Indexes, MaySearch, MaySearchAny, ServiceContext, WorkerRouter
 from service.http.errors import RequestError
 from service.http.fields import ReturnedFields
 from service.http.limits import check_batch_hits, search_cost
@@ -83,15 +83,17 @@ def search_with_body(
 
 @search_router.post("/multi-search", response_model=MultiSearchResponse, summary="Several searches at once")
 async def multi_search(
-    context: Contextual, permit: MaySearch, body: MultiSearchBody, privacy: PrivacyHeader = ""
+    indexes: Indexes, permit: MaySearchAny, body: MultiSearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
-    """Results in the order of the searches; if one search is invalid, all are refused. They have at most 5,000 hits
-    together, and are worked on one by one, in turns with other requests."""
+    """Results in the order of the searches, each of its `index`; if one search is invalid, all are refused. They have
+    at most 5,000 hits together, and are worked on one by one, in turns with other requests."""
     check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
-    context.charge(permit, sum(map(_cost, body.searches)))
-    search = partial(run_search, context, permit, is_private=privacy == "1")
-    pages = await context.shared.threads.run_all(partial(search, each) for each in body.searches)
-    return await context.shared.threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
+    indexes.shared.charge(permit, sum(map(_cost, body.searches)))
+    contexts = {each.index: indexes.admitted(permit, each.index, Scope.SEARCH) for each in body.searches}
+    search = partial(run_search, permit=permit, is_private=privacy == "1")
+    threads = indexes.shared.threads
+    pages = await threads.run_all(partial(search, contexts[each.index], body=each) for each in body.searches)
+    return await threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
 
 
 def _cost(body: SearchBody) -> int:

@@ -17,8 +17,16 @@ from retrieval.store.versions import Store
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
-from service.http.auth import Scope, StoredKey, new_key
-from service.http.context import Contextual, Indexes, MayAdminister, MayAdministerService, ServiceContext, WorkerRouter
+from service.http.auth import Permit, Scope, StoredKey, combine_filters, matches_index, new_key
+from service.http.context import (
+    Contextual,
+    Indexes,
+    MayAdminister,
+    MayAdministerService,
+    MaySearchAny,
+    ServiceContext,
+    WorkerRouter,
+)
 from service.http.errors import RequestError
 from service.http.openapi import struct_response
 from service.http.schemas import (
@@ -37,6 +45,7 @@ from service.settings import SettingDescription, SettingSections, SettingSource
 
 store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
 settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
+index_router = WorkerRouter(prefix="/v1/indexes", tags=["indexes"], responses=RESPONSES)
 key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
@@ -141,6 +150,30 @@ async def change(_permit: MayAdminister) -> NoReturn:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexResponse:
+    """An index of the service."""
+
+    name: str
+    products: int
+    """Those that the key sees."""
+    version: str
+    encoder: str
+    notices: int
+    """Problems that do not stop searches."""
+
+
+@index_router.get("", summary="The indexes")
+def indexes(indexes: Indexes, permit: MaySearchAny) -> list[IndexResponse]:
+    """The indexes that the key may use, by name, without those that cannot be opened now."""
+    return [_to_index(each, permit) for each in indexes.visible(permit)]
+
+
+def _to_index(context: ServiceContext, permit: Permit) -> IndexResponse:
+    manifest, products = context.engine.manifest, context.engine.ids(filters=combine_filters(permit.filters)).total
+    return IndexResponse(context.name, products, manifest.version, manifest.encoder_name, len(context.notices))
+
+
+@dataclass(frozen=True, slots=True)
 class KeyResponse:
     """A key without its secret."""
 
@@ -185,7 +218,8 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
     if body.expires is not None and body.expires <= now:
         raise RequestError(400, "expires is in the past; a key ends later than now", field="expires")
     for each in indexes.registry.opened:
-        each.engine.visible(body.filters)
+        if not body.indexes or any(matches_index(pattern, each.name) for pattern in body.indexes):
+            each.engine.visible(body.filters)
     key, stored = new_key(
         body.name,
         tuple(dict.fromkeys(body.scopes)),
@@ -193,6 +227,7 @@ def create_key(indexes: Indexes, permit: MayAdministerService, body: KeyBody) ->
         expires=body.expires,
         filters=body.filters,
         requests_per_minute=body.requests_per_minute,
+        indexes=tuple(dict.fromkeys(body.indexes)),
     )
     indexes.shared.keys.add(stored)
     return json_response(CreatedKey(**_key_facts(stored, permit.id), key=key), 201)
@@ -205,7 +240,8 @@ def withdraw_key(indexes: Indexes, permit: MayAdministerService, key_id: str = P
     if key_id not in known:
         raise RequestError(404, f"there is no key {key_id!r}", code="unknown_key")
     now = datetime.now(UTC)
-    left = (each for each in known.values() if each.id != key_id and not each.filters and not each.is_expired(now))
+    others = (each for each in known.values() if each.id != key_id and not each.is_expired(now))
+    left = (each for each in others if not each.filters and not each.indexes)
     if not any(Scope.ADMIN in each.scopes for each in left):
         raise RequestError(409, "this is the last key with the scope admin; make another one first")
     return KeyResponse(**_key_facts(indexes.shared.keys.withdraw(key_id), permit.id))
@@ -268,5 +304,5 @@ def forget(context: Contextual, _permit: MayAdminister, body: ForgetBody) -> Res
 def _add_task(context: ServiceContext, kind: str, arguments: Mapping[str, Any]) -> Response:
     added = context.tasks.add(kind, arguments)
     response = json_response(added, 202)
-    response.headers["Location"] = f"/v1/tasks/{added.id}"
+    response.headers["Location"] = f"{context.path}/tasks/{added.id}"
     return response

@@ -1,5 +1,7 @@
 // What is shown, as the address says it: so back, forward, reload and bookmarks work.
 
+/** The begin of the addresses of a store among several, such as "/stores/shop-zh"; empty for the only one. */
+export const BASE = /^\/stores\/[^/]+(?=\/)/.exec(globalThis.location?.pathname || "")?.[0] || "";
 const MOST_VALUES = 50;
 /** Hits per page that a visitor may choose; the first is the usual number. */
 export const SIZES = [24, 48, 96];
@@ -32,8 +34,8 @@ export function placeOf(address, facets) {
 /** The address of a place. */
 export function addressOf(place) {
   const parameters = new URLSearchParams();
-  if (place.view === "product") return `/?${new URLSearchParams({ product: place.product })}`;
-  if (place.view === "basket") return "/?show=basket";
+  if (place.view === "product") return `${BASE}/?${new URLSearchParams({ product: place.product })}`;
+  if (place.view === "basket") return `${BASE}/?show=basket`;
   if (place.q) parameters.set("q", place.q);
   if (place.category) parameters.set("category", place.category);
   for (const [field, values] of Object.entries(place.chosen || {})) values.forEach((value) => parameters.append(field, value));
@@ -46,7 +48,7 @@ export function addressOf(place) {
   if (place.size > SIZES[0]) parameters.set("size", String(place.size));
   if (place.page > 1) parameters.set("page", String(place.page));
   const text = parameters.toString();
-  return text ? `/?${text}` : "/";
+  return text ? `${BASE}/?${text}` : `${BASE}/`;
 }
 
 export function isNarrowed(place) {

@@ -1,5 +1,6 @@
 // The admin page: a key, and the parts that this server's API has.
 
+import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
 import { eventsPart } from "./admin-events.js";
 import { experimentsPart } from "./admin-experiments.js";
@@ -63,12 +64,23 @@ function askKey(message = "") {
   key.input.focus();
 }
 
+/** The index of several that the page is about; without one, the page shows those that there are. */
+async function indexOf(base) {
+  const indexes = await call("/v1/indexes");
+  const others = el("nav", { class: "line", "aria-label": "Indexes" }, indexes.map(({ name }) => el("a", { href: `/stores/${encodeURIComponent(name)}/admin`, text: name })));
+  const found = indexes.find(({ name }) => `/stores/${encodeURIComponent(name)}` === base);
+  if (!found) fill(view, ...head("Indexes", "Each index has an admin page of its own."), others);
+  return found;
+}
+
 async function open() {
   const key = tab.read("admin-key", "");
   useKey(key);
   try {
     const health = await call("/health/ready");
-    document.getElementById("serving").textContent = `${health.version} · ${health.products.toLocaleString("en")} products`;
+    const own = health.indexes > 1 || BASE ? await indexOf(BASE) : health;
+    if (!own) return undefined;
+    document.getElementById("serving").textContent = [own.name, own.version, `${own.products.toLocaleString("en")} products`].filter(Boolean).join(" · ");
     paths = (await call("/v1/openapi.json")).paths;
     await call("/v1/versions"); // only for who may administer
   } catch (error) {

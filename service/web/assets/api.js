@@ -1,5 +1,6 @@
 // The API of this server, as the pages call it.
 
+import { BASE } from "./address.js";
 import { hearTime } from "./clock.js";
 
 const MOST_KEPT_ALIVE = 60_000;
@@ -20,6 +21,12 @@ class Refusal extends Error {
   }
 }
 
+/** A path of the index that the page is about. */
+function pathOf(path) {
+  if (!BASE) return path;
+  return path.startsWith("/v1/") ? path.replace("/v1/", BASE.replace("/stores/", "/v1/indexes/") + "/") : path.startsWith("/assets/") ? BASE + path : path;
+}
+
 /** The JSON of an answer; raises Refusal, or TypeError where the server is not reached. */
 export async function call(path, { method = "GET", body, signal, keepalive = false } = {}) {
   const headers = {};
@@ -29,7 +36,7 @@ export async function call(path, { method = "GET", body, signal, keepalive = fal
   // What is sent while the page is left may have 64 KiB; a browser refuses more.
   const outlives = keepalive && new Blob([content ?? ""]).size < MOST_KEPT_ALIVE;
   const began = Date.now();
-  const answer = await fetch(path, { method, headers, body: content, signal, keepalive: outlives });
+  const answer = await fetch(pathOf(path), { method, headers, body: content, signal, keepalive: outlives });
   if (path.startsWith("/v1/")) hearTime(answer, began);
   const text = await answer.text();
   if (answer.ok) return answer.headers.get("content-type")?.startsWith("application/json") ? JSON.parse(text) : text;

@@ -1,6 +1,6 @@
 // The store page: which view is shown, and how one gets from view to view.
 
-import { addressOf, placeOf } from "./address.js";
+import { BASE, addressOf, placeOf } from "./address.js";
 import { api, useKey } from "./api.js";
 import { basketView } from "./basket-view.js";
 import { count, whenChanged } from "./basket.js";
@@ -123,7 +123,7 @@ function followLinks() {
     const isPlain = event.button === 0 && !event.metaKey && !event.ctrlKey && !event.shiftKey && !event.altKey;
     if (!link || !isPlain || event.defaultPrevented || link.target) return;
     const url = new URL(link.href);
-    if (url.origin !== location.origin || url.pathname !== "/" || link.getAttribute("href").startsWith("#")) return;
+    if (url.origin !== location.origin || url.pathname !== `${BASE}/` || link.getAttribute("href").startsWith("#")) return;
     event.preventDefault();
     go(placeOf(url.search, shop.facts.facets));
   });

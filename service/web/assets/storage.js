@@ -1,5 +1,7 @@
 // The storage of this browser; without it, values last as long as the tab.
 
+import { BASE } from "./address.js";
+
 const instead = new Map();
 
 function attempt(area, work, otherwise) {
@@ -10,10 +12,11 @@ function attempt(area, work, otherwise) {
   }
 }
 
-function storage(area) {
+// What is permanent is of one store, of several.
+function storage(area, prefix) {
   return {
     read(name, missing = null) {
-      const text = attempt(area, (store) => store.getItem(`shelfwise.${name}`), () => instead.get(name) ?? null);
+      const text = attempt(area, (store) => store.getItem(prefix + name), () => instead.get(name) ?? null);
       try {
         return text === null ? missing : JSON.parse(text);
       } catch {
@@ -22,18 +25,18 @@ function storage(area) {
     },
     write(name, value) {
       const text = JSON.stringify(value);
-      attempt(area, (store) => store.setItem(`shelfwise.${name}`, text), () => instead.set(name, text));
+      attempt(area, (store) => store.setItem(prefix + name, text), () => instead.set(name, text));
     },
     remove(name) {
-      attempt(area, (store) => store.removeItem(`shelfwise.${name}`), () => instead.delete(name));
+      attempt(area, (store) => store.removeItem(prefix + name), () => instead.delete(name));
     },
   };
 }
 
 /** Permanent storage. */
-export const browser = storage("localStorage");
+export const browser = storage("localStorage", `shelfwise${BASE}.`);
 /** Storage of this tab. */
-export const tab = storage("sessionStorage");
+export const tab = storage("sessionStorage", "shelfwise.");
 
 /** A random name. */
 export function randomName() {
