@@ -77,6 +77,7 @@ _ROUTERS = (
     curation.synonym_router,
     curation.relevance_router,
     store.index_router,
+    store.alias_router,
     store.settings_router,
     store.store_router,
     store.key_router,

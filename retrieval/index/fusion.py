@@ -6,7 +6,8 @@ filter, a page or a facet never changes the order of the products that remain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import heapq
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -97,6 +98,17 @@ METHODS: Mapping[str, Merge] = {
 }
 """The methods that `shelfwise bench quality` compares, each with the weight that was best over all dev sets."""
 DEFAULT = "per-word"
+
+
+def merge_lists(lengths: Sequence[int], weights: Sequence[float], most: int) -> list[tuple[int, int]]:
+    """One order of the best entries of several lists that share none, as pairs of list and place, both from 0.
+
+    The entry at place r scores weight / (r + 1): a weighted reciprocal rank (Cormack, Clarke and Buettcher 2009) with
+    k = 0. Lists of equal weight take turns, and one with twice the weight has two of three places. A larger k, which
+    damps the ranks of entries that several lists have, would put a list with twice the weight before all others.
+    """
+    entries = ((-weight / (r + 1), i, r) for i, weight in enumerate(weights) for r in range(min(lengths[i], most)))
+    return [(i, r) for _, i, r in heapq.nsmallest(most, entries)]
 
 
 def _standardised(scores: Array) -> Array:

@@ -141,6 +141,14 @@ GROUPS: Mapping[str, Group] = {
             "default": Entry("service.cli.train:default", "Train one ranker for stores without their own."),
         },
     ),
+    "aliases": Group(
+        "Other names of the indexes of a directory.",
+        {
+            "set": Entry("service.cli.serve:set_alias", "Let an alias name an index."),
+            "list": Entry("service.cli.serve:list_aliases", "List the aliases."),
+            "delete": Entry("service.cli.serve:delete_alias", "Delete an alias."),
+        },
+    ),
     "keys": Group(
         "API keys of the HTTP service.",
         {

@@ -1,4 +1,4 @@
-"""The services: `serve` over HTTP with `keys create`, `list`, `withdraw` and `narrow`, and `mcp` for AI assistants."""
+"""The services: `serve` over HTTP with `keys` and `aliases`, and `mcp` for AI assistants."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ KeyFilter = Annotated[str, Option("--filter", help="An expression that restricts
 Stores = Annotated[
     Path, Argument(help="An index directory, or a directory of several, each under its name.", metavar="INDEX")
 ]
+
+
+Directory = Annotated[Path, Argument(help="A directory of several indexes.", metavar="STORES")]
 
 
 @command("serve store --port 8080", json=False)
@@ -207,6 +210,50 @@ def narrow(
     scopes = _scopes(scope) if scope else ()
     patterns = tuple(indexes or ())
     say(narrow_key(key, scopes=scopes, filters=filters, indexes=patterns, expires=_in_utc(expires)))
+
+
+Alias = Annotated[str, Argument(help="Another name of an index.", metavar="ALIAS")]
+
+
+@command("aliases set stores shop shop-2026-11", json=False)
+def set_alias(
+    stores: Directory,
+    alias: Alias,
+    index: Annotated[str, Argument(help="The name of an index in the directory.", metavar="INDEX")],
+) -> None:
+    """Give an index of a directory an alias, or an alias another index. A running service uses it within a second."""
+    from service.http.indexes import AliasFile
+
+    AliasFile(stores).set(alias, index)
+    say(f"{alias} is {index}.")
+
+
+@command("aliases list stores")
+def list_aliases(stores: Directory) -> None:
+    """Show the aliases of a directory of indexes."""
+    from service.http.indexes import AliasFile
+
+    found = dict(AliasFile(stores).all())
+    emit(found, _show_aliases, document=found)
+
+
+def _show_aliases(aliases: Mapping[str, str]) -> None:
+    if not aliases:
+        say("There is no alias.")
+        return
+    table = plain_table("alias", "index")
+    for alias, index in sorted(aliases.items()):
+        table.add_row(alias, index)
+    show_table(table)
+
+
+@command("aliases delete stores shop", json=False)
+def delete_alias(stores: Directory, alias: Alias) -> None:
+    """Delete an alias; its index stays."""
+    from service.http.indexes import AliasFile
+
+    AliasFile(stores).delete(alias)
+    say(f"{alias} is deleted.")
 
 
 def _scopes(text: str) -> tuple[Scope, ...]:

@@ -262,6 +262,15 @@ class RequestIndexes:
                 admit(context, permit, Scope.SEARCH, permit.rights)
                 yield context
 
+    def set_alias(self, permit: Permit, alias: str, name: str) -> None:
+        """Gives an index an alias; raises RequestError for a key that does not see both, or SettingError."""
+        for each in (alias, name):
+            if not permit.sees(each):
+                raise _not_its_index(permit, each)
+        if self.registry.aliases is None:
+            raise RequestError(409, "this service has one index: aliases need a directory of several", field="alias")
+        self.registry.aliases.set(alias, name)
+
     def _refusal(self, permit: Permit, name: str, error: Exception) -> RequestError:
         """The error for an index that a request names and that is not there, or cannot be opened."""
         if name and not permit.sees(name):
@@ -425,6 +434,8 @@ def require_any_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
     async def check(request: Request, indexes: Indexes, key: SentKey) -> Permit:
         permit = identify(indexes.shared, request, key, scope)
         check_right(permit, scope)
+        if scope in _STORE_WIDE and permit.filters:
+            raise _filtered(scope)
         if indexes.name:
             indexes.admitted(permit, "", scope)
         return permit
@@ -446,6 +457,7 @@ def require_service_scope(scope: Scope) -> Callable[..., Awaitable[Permit]]:
 
 MaySearch = Annotated[Permit, Depends(require_scope(Scope.SEARCH))]
 MaySearchAny = Annotated[Permit, Depends(require_any_scope(Scope.SEARCH))]
+MayAdministerAny = Annotated[Permit, Depends(require_any_scope(Scope.ADMIN))]
 MayRecord = Annotated[Permit, Depends(require_scope(Scope.EVENTS))]
 MayWrite = Annotated[Permit, Depends(require_scope(Scope.WRITE))]
 MayAdminister = Annotated[Permit, Depends(require_scope(Scope.ADMIN))]

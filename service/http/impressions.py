@@ -50,12 +50,21 @@ class ImpressionRecorder:
             oldest = next(iter((*self._writing[:1], *self._waiting[:1])), None)
         return 0.0 if oldest is None or oldest.time is None else (datetime.now(UTC) - oldest.time).total_seconds()
 
-    def record_page(self, query_id: str, text: str, page: Page, *, shopper: str = "", session: str = "") -> None:
-        """Adds a search: its query, and an impression of each hit at its position. Shopper and session are as the store
-        names them; nothing is recorded if both are empty."""
+    def record_page(
+        self,
+        query_id: str,
+        text: str,
+        page: Page,
+        *,
+        shopper: str = "",
+        session: str = "",
+        positions: Sequence[int] = (),
+    ) -> None:
+        """Adds a search: its query, and an impression of each hit at its position, by default that on the page. Shopper
+        and session are as the store names them; nothing is recorded if both are empty."""
         if not (shopper or session) or len(text) > _MOST_QUERY:
             return
-        events = _events(query_id, text, page, shopper, session)
+        events = _events(query_id, text, page, (shopper, session), positions)
         with self._changing:
             room = _MOST_WAITING - len(self._waiting)
             self._waiting.extend(events[:room])
@@ -98,9 +107,11 @@ class ImpressionRecorder:
         self.trouble = str(error)
 
 
-def _events(query_id: str, text: str, page: Page, shopper: str, session: str) -> list[Event]:
+def _events(query_id: str, text: str, page: Page, names: tuple[str, str], positions: Sequence[int]) -> list[Event]:
     now = datetime.now(UTC)
-    offset = (page.page - 1) * page.size
+    shopper, session = names
+    first = (page.page - 1) * page.size + 1
+    positions = positions or range(first, first + len(page.hits))
 
     def event(kind: EventKind, name: str, product_id: str = "", position: int | None = None) -> Event:
         return Event(
@@ -117,7 +128,7 @@ def _events(query_id: str, text: str, page: Page, shopper: str, session: str) ->
         )
 
     impressions = [
-        event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in enumerate(page.hits, offset + 1)
+        event(EventKind.IMPRESSION, str(at), hit.product.id, at) for at, hit in zip(positions, page.hits, strict=True)
     ]
     # Browsing has no query text, so there is no query event: its impressions suffice.
     return [event(EventKind.QUERY, "query"), *impressions] if text.strip() else impressions

@@ -1,18 +1,37 @@
-"""The indexes of a service by name: one, or those of a directory, which are opened and closed as they come and go."""
+"""The indexes of a service by name: one, or those of a directory, which are opened and closed as they come and go; and
+the aliases of a directory."""
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
-from retrieval.errors import ShelfwiseError
-from retrieval.store.manifest import CURRENT
+import msgspec
+from filelock import FileLock
 
+from retrieval.errors import SettingError, ShelfwiseError
+from retrieval.store.files import SealedFile
+from retrieval.store.manifest import CURRENT
+from service.engine.hot_reload import ReloadedFile
+
+ALIASES_FILE = "aliases.json"
+"""In the directory of the indexes."""
+_ALIASES = SealedFile(
+    1,
+    "restore it from a backup, or remove it and set the aliases again",
+    "aliases",
+    msgspec.json.Decoder(dict[str, str]),
+)
+_MOST_ALIAS_BYTES = 1 << 22
+_CHECK_SECONDS = 0.25
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FOLLOW_SECONDS = 1.0
 _RETRY_SECONDS = 5.0
 """After which an index that could not be opened is tried again."""
@@ -31,6 +50,67 @@ class ServedIndex(Protocol):
 
 
 T = TypeVar("T", bound=ServedIndex)
+
+
+def check_name(name: str) -> None:
+    """Raises SettingError for a text that no new index or alias can have as its name."""
+    if not _NAME.fullmatch(name):
+        raise SettingError(
+            f"{name[:100]!r} is no name of an index or alias: it has 1 to 100 of the characters a-z, A-Z, 0-9, ., _, - "
+            "and begins with a letter or digit"
+        )
+
+
+class AliasFile:
+    """Other names of the indexes of a directory, reloaded when their file changes. Safe to share between threads and
+    processes; a change is durable and atomic."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._path = root / ALIASES_FILE
+        failure = "changes of the aliases are not loaded"
+        self._file: ReloadedFile[Mapping[str, str]] = ReloadedFile(
+            self._path, lambda _: self._read(), {}, failure, keeps_value=True, interval=_CHECK_SECONDS
+        )
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """The reason why the aliases are not the newest."""
+        self._file.current()
+        return self._file.notices
+
+    def all(self) -> Mapping[str, str]:
+        """The name of the index of each alias."""
+        return self._file.current()
+
+    def set(self, name: str, index: str) -> None:
+        """Gives an index an alias, or an alias another index; raises SettingError where that is not possible."""
+        check_name(name)
+        there = index_directories(self._root)
+        if name in there:
+            raise SettingError(f"{name} is an index of {self._root.name}: an alias has another name")
+        if index not in there:
+            raise SettingError(f"there is no index {index[:100]!r}; there is {', '.join(sorted(there)) or 'none'}")
+        with self._lock():
+            self._write({**self._read(), name: index})
+
+    def delete(self, name: str) -> None:
+        """Deletes an alias; raises SettingError for an unknown one."""
+        with self._lock():
+            known = dict(self._read())
+            if known.pop(name, None) is None:
+                raise SettingError(f"there is no alias {name[:100]!r}; there is {', '.join(sorted(known)) or 'none'}")
+            self._write(known)
+
+    def _read(self) -> Mapping[str, str]:
+        return _ALIASES.read(self._path, _MOST_ALIAS_BYTES) or {}
+
+    def _write(self, aliases: Mapping[str, str]) -> None:
+        _ALIASES.write(self._path, dict(aliases), datetime.now(UTC))
+        self._file.reload_if_changed()
+
+    def _lock(self) -> FileLock:
+        return FileLock(self._path.with_suffix(".lock"))
 
 
 class UnknownIndexError(Exception):
@@ -66,6 +146,8 @@ class IndexRegistry(Generic[T]):
         named; with a single index that one is."""
         self.root: Path | None = root
         self.default = default
+        self.aliases: AliasFile | None = AliasFile(root)
+        """None in a service with one index."""
         self._open = open_index
         self._entries: dict[str, _Place[T]] = {}
         self._retired: list[_Place[T]] = []
@@ -83,7 +165,7 @@ class IndexRegistry(Generic[T]):
             raise NotImplementedError
 
         registry = cls(Path(), never)
-        registry.root = None
+        registry.root = registry.aliases = None
         registry._entries[index.name] = _Place(index, 0)
         return registry
 
@@ -111,16 +193,18 @@ class IndexRegistry(Generic[T]):
         if self.root is None:
             return tuple(notice for _, notice in found)
         unopened = [(name, entry.problem) for name, entry in sorted(self._entries.items()) if entry.problem]
-        return tuple(f"{name}: {notice}" for name, notice in (*found, *unopened))
+        of_aliases = self.aliases.notices if self.aliases else ()
+        return (*(f"{name}: {notice}" for name, notice in (*found, *unopened)), *of_aliases)
 
     def resolve(self, name: str = "") -> str:
-        """The name of the index for a request's name; raises UnknownIndexError."""
+        """The name of the index for its name or alias; raises UnknownIndexError."""
         entries = self._entries
         if not name:
             name = next(iter(entries)) if len(entries) == 1 else self.default
-        if name not in entries:
+        found = name if name in entries or self.aliases is None else self.aliases.all().get(name, name)
+        if found not in entries:
             raise UnknownIndexError(name)
-        return name
+        return found
 
     @contextmanager
     def use(self, name: str = "") -> Iterator[T]:

@@ -168,12 +168,40 @@ class IndexSearchBody(SearchBody):
     """One search of an index."""
 
     index: str = Field("", max_length=_MOST_NAME, description="By default that of the path, or the only one.")
+    weight: float = Field(1.0, gt=0, le=1_000, description="With merge: its share of the places, relative to others.")
+
+
+class MergeBody(RequestBody):
+    """One page of the hits of several searches."""
+
+    size: int = Field(20, ge=1, le=MAX_SIZE, description="Hits on a page.")
+    page: int = Field(1, ge=1, le=MAX_SIZE, description="Page number, from 1.")
+
+    @property
+    def depth(self) -> int:
+        """The hits up to the end of the page."""
+        return self.size * self.page
+
+    @model_validator(mode="after")
+    def _check_depth(self) -> Self:
+        if self.depth > MAX_SIZE:
+            raise ValueError(f"size times page is {self.depth:,}, it can be {MAX_SIZE:,}")
+        return self
 
 
 class MultiSearchBody(RequestBody):
     """Several searches."""
 
     searches: list[IndexSearchBody] = Field(min_length=1, max_length=MOST_SEARCHES)
+    merge: MergeBody | None = Field(None, description="One list of all hits, in place of one for each search.")
+
+    @model_validator(mode="after")
+    def _check_merge(self) -> Self:
+        for number, each in enumerate(self.searches):
+            if self.merge and (given := each.model_fields_set & {"size", "page", "sort", "per_group"}):
+                name = min(given)
+                raise ValueError(f"searches[{number}].{name}: with merge, searches have no {name}: its list is by rank")
+        return self
 
 
 class RecommendBody(RequestBody):
@@ -304,6 +332,12 @@ class RollbackBody(RequestBody):
     name: Name = ""
 
 
+class AliasBody(RequestBody):
+    """The index of an alias."""
+
+    index: str = Field(min_length=1, max_length=_MOST_NAME, examples=["shop-2026-11"])
+
+
 class KeyBody(RequestBody):
     """An API key to create."""
 
@@ -405,10 +439,34 @@ class SearchResponse:
 
 
 @dataclass(frozen=True, slots=True)
+class MergedHit(SearchHit):
+    """A hit of one of several indexes."""
+
+    index: str = ""
+    query_id: str = ""
+    """That of its search, to be sent with clicks to its index."""
+    position: int = 1
+    """Its place in the merged list, from 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class MergedPage:
+    """One page of the hits of several searches."""
+
+    hits: tuple[MergedHit, ...]
+    total: int
+    """The sum over the searches."""
+    page: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class MultiSearchResponse:
     """Pages, in the order of the searches."""
 
     results: tuple[SearchResponse, ...]
+    """Without hits where they are merged."""
+    merged: MergedPage | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -16,8 +17,9 @@ from service.engine.engine import SearchEngine
 from service.engine.live import CurrentProducts
 from service.engine.versions import list_versions
 from service.http.auth import Permit, Scope, combine_filters
-from service.http.context import Indexes, ServiceContext, check_right
+from service.http.context import Indexes, RequestIndexes, ServiceContext, check_right
 from service.http.errors import RequestError
+from service.http.indexes import UnknownIndexError
 from service.http.limits import search_cost
 from service.http.tasks import RunningTask, TaskState
 from service.instantsearch.access import (
@@ -36,6 +38,7 @@ from service.instantsearch.access import (
     Stored,
     check_index,
     check_writable,
+    find_index,
 )
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
@@ -172,9 +175,11 @@ def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
 
 
 @router.post("/indexes/{index}/operation", summary="Copy or move an index", openapi_extra=BODY)
-def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index) -> WriteResult:
+def operation(
+    indexes: Indexes, context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index
+) -> WriteResult:
     """A copy of the settings begins a temporary index; moved back, its products replace all others. A move of the index
-    itself changes its name."""
+    itself changes its name; of several indexes, it gives it an alias."""
     kind, destination = text(payload, "operation"), text(payload, "destination", most=MOST_NAME)
     if kind not in ("copy", "move") or not destination:
         raise QueryError("operation must be copy or move, and destination the name of an index")
@@ -182,8 +187,12 @@ def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payl
     for name in (index, destination):
         _check_owner(stored, permit, name)
     if kind == "copy":
+        if destination in indexes.registry.names:
+            message = f"destination {destination[:100]!r} is an index; a copy makes a temporary one"
+            raise RequestError(400, message, field="destination")
         _begin_temporary(context, permit, index, destination, names(payload, "scope"))
     elif stored.is_temporary(index):
+        _check_same(indexes, context, destination)
         check_writable(context, destination)
         arguments = {"index": index, "filters": combine_filters(permit.filters)}
         task = 2 * context.tasks.add(MOVE, arguments).number + 1
@@ -191,8 +200,20 @@ def operation(context: Contextual, permit: MayAdd, stored: Stored, payload: Payl
     else:
         check_right(permit, Scope.ADMIN, ("editSettings",))
         check_index(context, index)
+        if indexes.registry.root is not None:
+            indexes.set_alias(permit, destination, context.name)
+            return WriteResult(task, updated=now_text())
         stored.change_settings(lambda known: structs.replace(known, name=destination))
     return WriteResult(task, updated=now_text())
+
+
+def _check_same(indexes: RequestIndexes, context: ServiceContext, destination: str) -> None:
+    """Raises RequestError (400) where a temporary index would be moved over another index than its own."""
+    with suppress(UnknownIndexError):
+        if find_index(indexes, destination).name == context.name:
+            return
+    message = f"a temporary index of {context.name!r} can be moved over that index only, not {destination[:100]!r}"
+    raise RequestError(400, message, field="destination")
 
 
 def _check_owner(stored: ProtocolStore, permit: Permit, name: str) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Annotated
 
 from fastapi import Header, Path, Query, Request, Response
 
+from retrieval.index.fusion import merge_lists
 from retrieval.index.grouping import VARIANTS
 from retrieval.index.ranges import parse_ranges
 from retrieval.records import Page
@@ -27,6 +29,10 @@ from service.http.schemas import (
     MOST_RETURNED,
     RESPONSES,
     FieldNames,
+    IndexSearchBody,
+    MergeBody,
+    MergedHit,
+    MergedPage,
     MultiSearchBody,
     MultiSearchResponse,
     ProductHit,
@@ -86,14 +92,74 @@ async def multi_search(
     indexes: Indexes, permit: MaySearchAny, body: MultiSearchBody, privacy: PrivacyHeader = ""
 ) -> Response:
     """Results in the order of the searches, each of its `index`; if one search is invalid, all are refused. They have
-    at most 5,000 hits together, and are worked on one by one, in turns with other requests."""
-    check_batch_hits(sum(each.size * each.per_group for each in body.searches), "searches")
-    indexes.shared.charge(permit, sum(map(_cost, body.searches)))
-    contexts = {each.index: indexes.admitted(permit, each.index, Scope.SEARCH) for each in body.searches}
-    search = partial(run_search, permit=permit, is_private=privacy == "1")
-    threads = indexes.shared.threads
-    pages = await threads.run_all(partial(search, contexts[each.index], body=each) for each in body.searches)
-    return await threads.run(lambda: json_response(MultiSearchResponse(tuple(pages))))
+    at most 5,000 hits together, and are worked on one by one, in turns with other requests. With `merge`, one list of
+    the hits of all searches, by weighted reciprocal rank."""
+    merge, is_private = body.merge, privacy == "1"
+    paging = {"size": merge.depth} if merge else {}
+    searches = [each.model_copy(update=paging) for each in body.searches]
+    check_batch_hits(sum(each.size * each.per_group for each in searches), "searches")
+    indexes.shared.charge(permit, sum(map(_cost, searches)))
+    contexts = [indexes.admitted(permit, each.index, Scope.SEARCH) for each in searches]
+    threads, search = indexes.shared.threads, partial(_find, permit=permit, is_private=is_private)
+    works = (partial(search, context, body=each) for context, each in zip(contexts, searches, strict=True))
+    found = await threads.run_all(works)
+
+    def respond() -> Response:
+        parts = [_Part(*each) for each in zip(contexts, searches, found, strict=True)]
+        if merge:
+            return json_response(_merge(parts, merge, is_private=is_private))
+        for each in parts:
+            each.record(each.page, is_private=is_private)
+        return json_response(MultiSearchResponse(tuple(each.response for each in parts)))
+
+    return await threads.run(respond)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One of several searches, and what it found."""
+
+    context: ServiceContext
+    body: IndexSearchBody
+    found: tuple[SearchResponse, Page]
+
+    @property
+    def response(self) -> SearchResponse:
+        return self.found[0]
+
+    @property
+    def page(self) -> Page:
+        return self.found[1]
+
+    def record(self, page: Page, positions: Sequence[int] = (), *, is_private: bool) -> None:
+        if not is_private:
+            self.context.impressions.record_page(
+                self.response.query_id,
+                self.body.text,
+                page,
+                shopper=self.body.shopper,
+                session=self.body.session,
+                positions=positions,
+            )
+
+
+def _merge(parts: Sequence[_Part], merge: MergeBody, *, is_private: bool) -> MultiSearchResponse:
+    """One page of the hits of all searches; only those on it are recorded, at their positions."""
+    order = merge_lists([len(each.page.hits) for each in parts], [each.body.weight for each in parts], merge.depth)
+    first = merge.depth - merge.size
+    shown = list(enumerate(order[first:], first + 1))
+    for number, part in enumerate(parts):
+        own = [(at, part.page.hits[place]) for at, (i, place) in shown if i == number]
+        part.record(replace(part.page, hits=tuple(hit for _, hit in own)), [at for at, _ in own], is_private=is_private)
+    hits = tuple(_merged_hit(parts[i], place, at) for at, (i, place) in shown)
+    page = MergedPage(hits, sum(each.page.total for each in parts), merge.page, merge.size)
+    return MultiSearchResponse(tuple(replace(each.response, hits=()) for each in parts), page)
+
+
+def _merged_hit(part: _Part, place: int, position: int) -> MergedHit:
+    hit, index = part.response.hits[place], part.context.called or part.context.name
+    own = {each.name: getattr(hit, each.name) for each in fields(hit)}
+    return MergedHit(**own, index=index, query_id=part.response.query_id, position=position)
 
 
 def _cost(body: SearchBody) -> int:
@@ -133,6 +199,15 @@ def product(
 
 def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool) -> SearchResponse:
     """Searches within the filters of a permit, and records the search unless it is private."""
+    response, page = _find(context, permit, body, is_private=is_private)
+    if not is_private:
+        context.impressions.record_page(response.query_id, body.text, page, shopper=body.shopper, session=body.session)
+    return response
+
+
+def _find(
+    context: ServiceContext, permit: Permit, body: SearchBody, *, is_private: bool
+) -> tuple[SearchResponse, Page]:
     started = time.perf_counter()
     highlights, returned = _parse_fields(context, permit, body), context.returned_fields(permit, body.fields)
     request = SearchRequest(
@@ -165,9 +240,7 @@ def run_search(context: ServiceContext, permit: Permit, body: SearchBody, *, is_
     nearest = tuple(search_hit(hit, returned, {}) for hit in page.nearest)
     took = (time.perf_counter() - started) * 1_000
     record_search(page)
-    if not is_private:
-        context.impressions.record_page(found.query_id, body.text, page, shopper=shopper, session=session)
-    return search_response(found.query_id, body.text, page, hits, nearest, took)
+    return search_response(found.query_id, body.text, page, hits, nearest, took), page
 
 
 def _parse_fields(context: ServiceContext, permit: Permit, body: SearchBody) -> HighlightedFields:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 from fastapi import APIRouter, Path, Request, Response
 from msgspec import to_builtins
@@ -22,8 +22,10 @@ from service.http.context import (
     Contextual,
     Indexes,
     MayAdminister,
+    MayAdministerAny,
     MayAdministerService,
     MaySearchAny,
+    RequestIndexes,
     ServiceContext,
     WorkerRouter,
 )
@@ -31,6 +33,7 @@ from service.http.errors import RequestError
 from service.http.openapi import struct_response
 from service.http.schemas import (
     RESPONSES,
+    AliasBody,
     ForgetBody,
     KeyBody,
     LearnBody,
@@ -46,10 +49,12 @@ from service.settings import SettingDescription, SettingSections, SettingSource
 store_router = WorkerRouter(prefix="/v1", tags=["store"], responses=RESPONSES)
 settings_router = APIRouter(prefix="/v1/settings", tags=["store"])
 index_router = WorkerRouter(prefix="/v1/indexes", tags=["indexes"], responses=RESPONSES)
+alias_router = WorkerRouter(prefix="/v1/aliases", tags=["indexes"], responses=RESPONSES)
 key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
+AliasName = Annotated[str, Path(max_length=100)]
 _PORT = SettingDescription(
     8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
 )
@@ -158,19 +163,58 @@ class IndexResponse:
     """Those that the key sees."""
     version: str
     encoder: str
+    aliases: tuple[str, ...]
     notices: int
     """Problems that do not stop searches."""
 
 
 @index_router.get("", summary="The indexes")
-def indexes(indexes: Indexes, permit: MaySearchAny) -> list[IndexResponse]:
+def list_indexes(indexes: Indexes, permit: MaySearchAny) -> list[IndexResponse]:
     """The indexes that the key may use, by name, without those that cannot be opened now."""
-    return [_to_index(each, permit) for each in indexes.visible(permit)]
+    aliases = _visible_aliases(indexes, permit)
+    return [_to_index(each, permit, aliases) for each in indexes.visible(permit)]
 
 
-def _to_index(context: ServiceContext, permit: Permit) -> IndexResponse:
+def _to_index(context: ServiceContext, permit: Permit, aliases: Mapping[str, str]) -> IndexResponse:
     manifest, products = context.engine.manifest, context.engine.ids(filters=combine_filters(permit.filters)).total
-    return IndexResponse(context.name, products, manifest.version, manifest.encoder_name, len(context.notices))
+    own = tuple(sorted(alias for alias, name in aliases.items() if name == context.name))
+    return IndexResponse(context.name, products, manifest.version, manifest.encoder_name, own, len(context.notices))
+
+
+def _visible_aliases(indexes: RequestIndexes, permit: Permit) -> Mapping[str, str]:
+    aliases = indexes.registry.aliases
+    return {each: name for each, name in (aliases.all() if aliases else {}).items() if permit.sees(each, name)}
+
+
+@alias_router.get("", summary="The aliases")
+def list_aliases(indexes: Indexes, permit: MayAdministerAny) -> dict[str, str]:
+    """The name of the index of each alias that the key may use."""
+    return dict(_visible_aliases(indexes, permit))
+
+
+@alias_router.get("/{alias}", summary="One alias")
+def get_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
+    """The name of its index."""
+    name = _visible_aliases(indexes, permit).get(alias)
+    if name is None:
+        raise RequestError(404, f"there is no alias {alias[:100]!r}", field="alias")
+    return AliasBody(index=name)
+
+
+@alias_router.put("/{alias}", summary="Set an alias")
+def set_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName, body: AliasBody) -> AliasBody:
+    """Requests under the alias use the index from now on; those in progress end with the one that they have."""
+    indexes.set_alias(permit, alias, body.index)
+    return body
+
+
+@alias_router.delete("/{alias}", summary="Delete an alias")
+def delete_alias(indexes: Indexes, permit: MayAdministerAny, alias: AliasName) -> AliasBody:
+    """The index stays."""
+    found = get_alias(indexes, permit, alias)
+    if indexes.registry.aliases is not None:
+        indexes.registry.aliases.delete(alias)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -298,7 +298,16 @@ def test_narrowed_key_records_no_event_outside_its_filter(
 def test_narrowed_key_administers_nothing(guarded: TestClient, dealer: dict[str, str]) -> None:
     paths = guarded.get("/v1/openapi.json").json()["paths"]
     routes = [(method, path) for path, methods in paths.items() for method in methods if path.startswith("/v1/")]
-    shared = ("/v1/search", "/v1/multi", "/v1/products", "/v1/suggest", "/v1/related", "/v1/recommend", "/v1/webhooks")
+    shared = (
+        "/v1/search",
+        "/v1/multi",
+        "/v1/products",
+        "/v1/suggest",
+        "/v1/related",
+        "/v1/recommend",
+        "/v1/webhooks",
+        "/v1/indexes",
+    )
     administered = [each for each in routes if not each[1].startswith(shared) and each[1] != "/v1/events"]
     assert len(administered) > 30
     for method, path in [*administered, ("get", "/metrics")]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -14,8 +16,9 @@ from fastapi.testclient import TestClient
 from retrieval.store.manifest import CURRENT
 from service.app import create_app
 from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
+from service.http.indexes import AliasFile
 from service.settings import ServiceSettings
-from tests.services import local_client, made, recorded_events
+from tests.services import events_of_query, local_client, made, recorded_events
 
 _OTHERS = ("/health/", "/docs", "/v1/openapi.json", "/v1/webhooks/")
 """Paths that need no key, or a signature."""
@@ -114,6 +117,56 @@ def test_searches_of_several_indexes(client: TestClient, whole: dict[str, str], 
     assert refused.json()["error"]["code"] == "other_index"
 
 
+def test_merged_searches_share_the_places_by_their_weights(
+    client: TestClient, stores: Path, whole: dict[str, str]
+) -> None:
+    searches = [{"index": "shop-a", "q": "drill", "session": "m", "weight": 2}, {"index": "shop-b", "q": "saw"}]
+    alone = [
+        client.get(f"/v1/indexes/{each['index']}/search", params={"q": each["q"], "size": 9}, headers=whole).json()
+        for each in searches
+    ]
+
+    def merged(page: int) -> dict[str, Any]:
+        body = {"searches": searches, "merge": {"size": 6, "page": page}}
+        found = client.post("/v1/multi-search", json=body, headers=whole)
+        assert found.status_code == 200, found.text
+        assert not any(each["hits"] for each in found.json()["results"])
+        page_of: dict[str, Any] = found.json()["merged"]
+        return page_of
+
+    hits = [hit for page in (1, 2) for hit in merged(page)["hits"]]
+    assert [hit["position"] for hit in hits] == list(range(1, 13))
+    order = [hit["index"] for hit in hits]
+    assert (order[:6].count("shop-a"), order.count("shop-a")) == (4, 8)
+    for name, page in zip(("shop-a", "shop-b"), alone, strict=True):
+        own = [hit["product"]["id"] for hit in hits if hit["index"] == name]
+        assert own == [hit["product"]["id"] for hit in page["hits"]][: len(own)]
+    assert merged(1)["total"] == sum(page["total"] for page in alone)
+    shown = events_of_query(
+        stores / "shop-a", hits[-1]["query_id"] if order[-1] == "shop-a" else hits[6]["query_id"], 5
+    )
+    positions = [each["position"] for each in shown if each["kind"] == "impression"]
+    assert sorted(positions) == [hit["position"] for hit in hits[6:] if hit["index"] == "shop-a"]
+
+
+@pytest.mark.parametrize(
+    ("search", "merge", "message"),
+    [
+        ({"size": 3}, {}, "with merge, searches have no size"),
+        ({"sort": "price"}, {}, "with merge, searches have no sort"),
+        ({}, {"size": 100, "page": 11}, "size times page is 1,100, it can be 1,000"),
+        ({"weight": 0}, {}, "greater than 0"),
+    ],
+)
+def test_searches_that_cannot_be_merged_are_refused(
+    client: TestClient, whole: dict[str, str], search: dict[str, Any], merge: dict[str, Any], message: str
+) -> None:
+    body = {"searches": [{"index": "shop-a", **search}], "merge": merge}
+    answer = client.post("/v1/multi-search", json=body, headers=whole)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
 def test_the_protocol_finds_an_index_by_name_and_by_its_views(client: TestClient, whole: dict[str, str]) -> None:
     names = ("shop-a", "shop-a_price_desc", "shop-b_query_suggestions")
     requests = [{"indexName": name, "query": "dri", "hitsPerPage": 2} for name in names]
@@ -151,7 +204,11 @@ def test_an_event_is_recorded_in_the_index_that_it_names(
     for name, status in (("shop-a", 200), ("shop-c", 404)):
         answer = client.post("/1/events", json={"events": [{**event, "index": name}]}, headers=whole)
         assert answer.status_code == status
-    assert [len(recorded_events(stores / name)) for name in ("shop-a", "shop-b")] == [1, 0]
+    clicks = [
+        [each["product_id"] for each in recorded_events(stores / name) if each["kind"] == "click"]
+        for name in ("shop-a", "shop-b")
+    ]
+    assert clicks == [["new-shop-a"], []]
 
 
 def requests_of_another_index(app: FastAPI) -> Iterator[tuple[str, str]]:
@@ -244,3 +301,61 @@ def test_metrics_have_the_name_of_the_index(client: TestClient, whole: dict[str,
     assert client.get("/metrics", headers=of_a).status_code == 403
     health = client.get("/health/ready").json()
     assert (health["indexes"], health["version"]) == (2, "")
+
+
+def test_an_alias_is_swapped_while_searches_run(client: TestClient, stores: Path, whole: dict[str, str]) -> None:
+    def swap(name: str) -> int:
+        return client.put("/v1/aliases/shop", json={"index": name}, headers=whole).status_code
+
+    assert swap("shop-a") == 200
+    statuses: list[int] = []
+    searching = threading.Thread(
+        target=lambda: statuses.extend(
+            client.get("/v1/indexes/shop/search", params={"size": 1}, headers=whole).status_code for _ in range(30)
+        )
+    )
+    searching.start()
+    swaps = [swap(f"shop-{'ab'[turn % 2]}") for turn in range(20)]
+    searching.join()
+    assert {*statuses, *swaps} == {200}
+    assert AliasFile(stores).all() == {"shop": "shop-b"}
+    listed = client.get("/v1/indexes", headers=whole).json()
+    assert [each["aliases"] for each in listed] == [[], ["shop"]]
+    found = client.post("/1/indexes/shop_price_asc/query", json={"hitsPerPage": 1}, headers=whole)
+    assert found.json()["index"] == "shop_price_asc"
+    assert client.delete("/v1/aliases/shop", headers=whole).json() == {"index": "shop-b"}
+    assert client.get("/v1/indexes/shop/search", headers=whole).status_code == 404
+
+
+def test_an_alias_that_cannot_be_set_is_refused(
+    client: TestClient, whole: dict[str, str], of_a: dict[str, str]
+) -> None:
+    tried = (("shop-a", "shop-b", 400), ("shop", "shop-c", 400), ("..", "shop-a", 404), ("-x", "shop-a", 400))
+    for alias, index, status in tried:
+        answer = client.put(f"/v1/aliases/{alias}", json={"index": index}, headers=whole)
+        assert answer.status_code == status, answer.text
+    assert client.put("/v1/aliases/my-a", json={"index": "shop-a"}, headers=of_a).status_code == 200
+    for alias, index in (("shop", "shop-a"), ("my-a", "shop-b")):
+        assert client.put(f"/v1/aliases/{alias}", json={"index": index}, headers=of_a).status_code == 403
+    assert client.get("/v1/indexes/my-a/search", headers=of_a).status_code == 200
+    assert client.get("/v1/aliases", headers=of_a).json() == {"my-a": "shop-a"}
+    client.delete("/v1/aliases/my-a", headers=of_a)
+
+
+def test_a_move_of_an_index_in_the_protocol_gives_it_an_alias(client: TestClient, whole: dict[str, str]) -> None:
+    path, body = "/1/indexes/shop-b/operation", {"operation": "move", "destination": "moved"}
+    assert client.post(path, json=body, headers=whole).status_code == 200
+    assert client.get("/v1/aliases/moved", headers=whole).json() == {"index": "shop-b"}
+    occupied = client.post(path, json={**body, "destination": "shop-a"}, headers=whole)
+    assert occupied.status_code == 400
+    client.delete("/v1/aliases/moved", headers=whole)
+
+
+def test_a_temporary_index_is_moved_over_its_own_index_only(client: TestClient, whole: dict[str, str]) -> None:
+    copy = {"operation": "copy", "destination": "shop-b_tmp_1", "scope": ["settings", "rules", "synonyms"]}
+    assert client.post("/1/indexes/shop-b/operation", json=copy, headers=whole).status_code == 200
+    added = client.post("/1/indexes/shop-b_tmp_1", json={"objectID": "t1", "name": "Anvil"}, headers=whole)
+    assert added.status_code == 200
+    move = {"operation": "move", "destination": "shop-a"}
+    assert client.post("/1/indexes/shop-b_tmp_1/operation", json=move, headers=whole).status_code == 400
+    assert client.delete("/1/indexes/shop-b_tmp_1", headers=whole).status_code == 200
