@@ -154,15 +154,19 @@ def _open_indexes(
     settings = sourced.settings
 
     def context_of(engine: SearchEngine, *, is_only: bool = False) -> ServiceContext:
-        protocol = ProtocolStore(engine.root)
+        protocol, name = ProtocolStore(engine.root), engine.root.resolve().name
+        feeds = settings.service.feeds
+        if feeds is not None and not is_only:
+            feeds = feeds / name
+            feeds.mkdir(parents=True, exist_ok=True)
         jobs = {object_routes.MOVE: partial(object_routes.replace_products, engine, protocol)}
         return ServiceContext(
-            engine.root.resolve().name,
+            name,
             engine,
             shared,
             ImpressionRecorder(engine.record),
             ServedExperiments(engine.root),
-            TaskService(engine.root, settings.service.feeds, jobs, shared.turn),
+            TaskService(engine.root, feeds, jobs, shared.turn),
             (protocol, PurchaseStatistics(engine.root)),
             protocol_name=(lambda: protocol.settings.name) if is_only else str,
             on_close=(lambda: None) if is_only else engine.close,

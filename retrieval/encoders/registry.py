@@ -123,10 +123,11 @@ def shared_encoder(folder: Path) -> OnnxEncoder | TorchEncoder:
     """The same, loaded once for all folders with one identity as long as one of them is in use."""
     identity = read_spec(folder).identity
     with _SHARING:
-        encoder = _SHARED.get(identity)
-        if encoder is None:
-            encoder = _SHARED[identity] = load_encoder(folder)
-    return encoder
+        known = _SHARED.get(identity)
+        if known is not None:
+            return known
+        loaded = _SHARED[identity] = load_encoder(folder)
+        return loaded
 
 
 class LazyEncoder(PromptedEncoder):

@@ -213,7 +213,7 @@ def make_key(indexes: Indexes, _permit: MayAdministerKeys, payload: Payload) -> 
 
 
 @router.get("/keys/{key}", summary="One key")
-def key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> dict[str, Any]:
+def key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyDocument:
     """The rights of a key."""
     now = datetime.now(UTC)
     return key_document(find_key(indexes.shared.keys, key, now), now, key)
