@@ -21,6 +21,7 @@ from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
+from indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
 from indexer.type_derivation import derive_types
 from indexer.version_writer import VersionWriter
@@ -72,7 +73,7 @@ class RebuildOptions(FeedOptions):
     """Where exported models are kept between rebuilds of any index."""
     encoder: str = ""
     """A model's name or folder; empty keeps the one that was named for the previous version, or else chooses by the
-    catalog's language."""
+    catalog's language. "static" distils one from that choice, "static:NAME" from a model of this name."""
     runtime: str = "auto"
     dimension: int | None = None
     """Columns to cut vectors to, of an encoder that is named; None for all."""
@@ -179,19 +180,23 @@ class Rebuild:
 
     def run(self) -> RebuildReport:
         # Before a long feed is read: the model may be missing.
-        named = self._options.encoder
-        requested = self._open_encoder(named, "as requested", self._options.dimension) if named else None
+        teacher = teacher_name(self._options.encoder)
+        named = self._options.encoder if teacher is None else teacher
+        dimension = self._options.dimension if teacher is None else None
+        requested = self._open_encoder(named, "as requested", dimension) if named else None
         self._timed("read", self._pipeline.read)
         self._previous = open_previous_version(self._store)
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
-        encoder, name, reason = requested or self._choose_encoder()
+        encoder, name, reason = requested or self._choose_encoder(as_before=teacher is None)
         building = self._store.create_build_folder()
         writer = self._timed("index", lambda: self._index(building))
         self._check_products(building, writer)
         quality = self._timed("report", lambda: self._report_quality(building))
         self._check_publish(building)
+        if teacher is not None:
+            encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
         previous = self._previous
         if previous and previous.is_undamaged and self._is_unchanged(previous, building, writer, encoder):
             self._target.restore(previous.manifest, previous.folder, self._progress)
@@ -220,10 +225,15 @@ class Rebuild:
         self._progress.end(f"{name}: {reason}")
         return encoder, resolve_model_name(name), reason
 
-    def _choose_encoder(self) -> tuple[Encoder, str, str]:
+    def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
+        cache, dimension = self._options.cache, self._options.dimension
+        made = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
+        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
+
+    def _choose_encoder(self, *, as_before: bool = True) -> tuple[Encoder, str, str]:
         """The encoder that was named for the previous version, such as trained towers, as it is stored there; else the
         one that suits the catalog's language."""
-        previous = self._previous.manifest if self._previous else None
+        previous = self._previous.manifest if self._previous and as_before else None
         if previous and previous.encoder_name and previous.encoder_name not in _DEFAULTS:
             name, reason = previous.encoder_name, "as for the previous version"
             if self._options.runtime != "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import string
 from collections.abc import Callable, Iterator
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 
 from indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, TokenCache, VectorCache, whole_keys
 from indexer.incremental import cache_version_vectors
-from retrieval.encoders.base import Encoder, as_token_encoder
-from retrieval.index.token_states import StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
+from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder
+from retrieval.index.token_states import MOST_TOKENS, StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
 from retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, Vectors, create_vectors
 from retrieval.progress import Progress
 from retrieval.store.manifest import STATES_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER
@@ -53,10 +54,12 @@ class CatalogEncoder:
 
         `keys` (n, 16) are those of its texts; `previous` names the version whose vectors are used first.
         """
-        cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
-        cache_version_vectors(self._store, self._encoder.identity, cache, previous, self._states)
+        # The tokens of a table encoder are made faster than they are kept.
+        kept = 0 if isinstance(self._encoder, TableEncoder) else self._states
+        cache = VectorCache(self._encoder.dimension, TokenCache() if kept else None)
+        cache_version_vectors(self._store, self._encoder.identity, cache, previous, kept)
         folder = self._store.staging / f"vectors-{self._encoder.identity}"
-        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
+        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, kept)
         checkpoints.load(cache)
         rows = missing_rows(keys, cache)
         self._progress.begin("encode", len(rows), "products")
@@ -71,18 +74,32 @@ class CatalogEncoder:
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
         checkpoints.add_saved_tokens(cache)
-        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
+        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens, products)
         states_text = f"{states.tokens:,} token states" if states else "no token states"
         self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {states_text}")
         return EncodingResult(len(rows), states)
 
-    def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
-        token_encoder = as_token_encoder(self._encoder)
-        if tokens is None or token_encoder is None:
+    def _write_states(
+        self, folder: Path, keys: Keys, tokens: TokenCache | None, products: ProductStore
+    ) -> TokenStatesInfo | None:
+        encoder = as_token_encoder(self._encoder) if self._states else None
+        if encoder is None:
             return None
-        writer = StatesWriter(folder, token_encoder.identity, self._states, token_encoder.vocabulary)
-        tokens.write(keys, writer)
+        shared = encoder.token_states() if isinstance(encoder, TableEncoder) else None
+        writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary, shared=shared)
+        if isinstance(encoder, TableEncoder):
+            _write_token_ids(encoder, products, writer)
+        elif tokens is not None:
+            tokens.write(keys, writer)
         return writer.finish()
+
+
+def _write_token_ids(encoder: TableEncoder, products: ProductStore, writer: StatesWriter) -> None:
+    for start in range(0, len(products), CHUNK):
+        rows = range(start, min(start + CHUNK, len(products)))
+        found = [ids[:MOST_TOKENS] for ids in encoder.product_token_ids([encoder_text(products[row]) for row in rows])]
+        flat = np.fromiter(itertools.chain.from_iterable(found), np.int32)
+        writer.add(flat, None, np.array([len(ids) for ids in found], np.int32))
 
 
 CHUNK = 1_024

@@ -114,6 +114,17 @@ class TokenEncoder(Encoder, Protocol):
         """The spans of a product text's tokens."""
 
 
+@runtime_checkable
+class TableEncoder(TokenEncoder, Protocol):
+    """A token encoder whose token has one state, whatever the text."""
+
+    def token_states(self) -> NDArray[np.float32]:
+        """The state of each token (vocabulary, state_dimension), of length 1."""
+
+    def product_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        """The ids of the tokens of product texts, those of the prompt excepted."""
+
+
 def as_token_encoder(encoder: Encoder) -> TokenEncoder | None:
     """The encoder if it gives states of tokens, else None."""
     return encoder if isinstance(encoder, TokenEncoder) and encoder.state_dimension else None

@@ -6,7 +6,8 @@ A folder of sentence-transformers' StaticEmbedding, or of model2vec, is stored a
   scales.npy     (vocabulary,) float32: what each row is multiplied by
   states.npy     (vocabulary, at most 128) int8: the states of tokens, unit vectors times 127
 
-with tokenizer.json and encoder.json. The table and the states are mapped: only the rows that texts use are in memory.
+with tokenizer.json, encoder.json and model/, a copy of that folder for training. The table and the states are mapped:
+only the rows that texts use are in memory.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from retrieval.encoders.base import DEFAULT_MAX_LENGTH, Runtime, TextTokens, Tok
 from retrieval.encoders.folder import (
     FORMAT,
     TOKENIZER_FILE,
+    TORCH_FOLDER,
     EncoderSpec,
     ProgressCallback,
     PromptedEncoder,
@@ -76,6 +78,14 @@ class StaticEncoder(PromptedEncoder):
         shapes = (self._table.shape, self._scales.shape, self._states.shape)
         if shapes != ((self.vocabulary, self.dimension), (self.vocabulary,), (self.vocabulary, self.state_dimension)):
             raise EncoderUnavailableError(f"{folder}: {_TABLE_FILE}, {_SCALES_FILE} and {_STATES_FILE} do not fit")
+
+    def token_states(self) -> Vectors:
+        return unit_rows(self._states)
+
+    def product_token_ids(self, texts: Sequence[str]) -> Sequence[Sequence[int]]:
+        if not self.spec.document_prompt:
+            return self._words.ids(self._prepare(texts, ""))
+        return [tokens.ids.tolist() for tokens in self.encode_products_with_tokens(texts)[1]]
 
     def save(self, folder: Path) -> None:
         with atomic_folder(folder) as scratch:
@@ -204,6 +214,8 @@ def export_table(
         for name, array in ((_TABLE_FILE, table), (_SCALES_FILE, scales.astype(np.float32)), (_STATES_FILE, states)):
             np.save(scratch / name, np.ascontiguousarray(array))
         tokenizer.save(str(scratch / TOKENIZER_FILE))
+        # For training: what was exported, as sentence-transformers opens it.
+        shutil.copytree(source.folder, scratch / TORCH_FOLDER)
         write_spec(spec, scratch)
     return spec
 

@@ -1,7 +1,8 @@
 """Token states of a version's products: int8, memory-mapped, for the ranker.
 
 states/
-  states.npy     (total, d) int8: the products' tokens end to end, each a unit vector times 127
+  states.npy     (total, d) int8: the products' tokens end to end, each a unit vector times 127; of an encoder whose
+                 token has one state, whatever the text, (vocabulary, d): each token's
   ids.npy        (total,) int32: the tokens' ids in the encoder's vocabulary
   offsets.npy    (n + 1,) int64: where each product's tokens begin
   idf.npy        (vocabulary,) float32: how rare each token is in the catalog
@@ -58,6 +59,8 @@ class TokenStatesInfo(msgspec.Struct, frozen=True):
     """All token ids are below it."""
     most: int = MOST_TOKENS
     """Tokens of a product that are kept."""
+    shared: bool = False
+    """Whether a token has one state in all texts."""
     format: int = FORMAT
 
 
@@ -110,11 +113,12 @@ class TokenRuns:
     ids: NDArray[np.int32]
     """(total,)"""
     states: NDArray[np.int8]
-    """(total, d)"""
+    """(total, d), or (vocabulary, d) where a token's state is shared by all texts"""
     starts: NDArray[np.int64]
     """(m,)"""
     lengths: NDArray[np.int32]
     """(m,)"""
+    shared: bool = False
 
     def gather(self, places: Rows) -> ProductTokens:
         """The tokens of the texts at `places` (c,), padded."""
@@ -123,7 +127,8 @@ class TokenRuns:
         ids = np.full(is_token.shape, PADDING, np.int32)
         states = np.zeros((*is_token.shape, self.states.shape[1]), np.int8)
         at = run_indices(self.starts[places], lengths)
-        ids[is_token], states[is_token] = self.ids[at], self.states[at]
+        ids[is_token] = found = self.ids[at]
+        states[is_token] = self.states[found if self.shared else at]
         return ProductTokens(ids, states)
 
 
@@ -141,9 +146,12 @@ def quantise_tokens(tokens: Sequence[Tokens], dimension: int, most: int = MOST_T
     starts = np.cumsum(lengths, dtype=np.int64) - lengths
     if not lengths.sum():
         return TokenRuns(np.empty(0, np.int32), np.empty((0, dimension), np.int8), starts, lengths)
-    states = unit_rows(np.concatenate([each.states[:most, :dimension] for each in tokens]))
-    ids = np.concatenate([each.ids[:most] for each in tokens])
-    return TokenRuns(ids, np.rint(states * SCALE).astype(np.int8), starts, lengths)
+    states = _quantised(np.concatenate([each.states[:most, :dimension] for each in tokens]))
+    return TokenRuns(np.concatenate([each.ids[:most] for each in tokens]), states, starts, lengths)
+
+
+def _quantised(states: NDArray[np.float32]) -> NDArray[np.int8]:
+    return np.rint(unit_rows(states) * SCALE).astype(np.int8)
 
 
 class StoredStates:
@@ -162,9 +170,12 @@ class StoredStates:
             raise StoreDamagedError(message)
         self.runs = TokenRuns(
             _array(folder / IDS_FILE, (facts.tokens,), np.int32),
-            _array(folder / STATES_FILE, (facts.tokens, facts.dimension), np.int8),
+            _array(
+                folder / STATES_FILE, (facts.vocabulary if facts.shared else facts.tokens, facts.dimension), np.int8
+            ),
             offsets[:-1],
             lengths.astype(np.int32),
+            facts.shared,
         )
         self.idf: NDArray[np.float32] = _array(folder / IDF_FILE, (facts.vocabulary,), np.float32)
         self.encoder, self.dimension, self.size = facts.encoder, facts.dimension, facts.products
@@ -203,19 +214,30 @@ def _array(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> NDArra
 class StatesWriter:
     """Writes the token states of a version, product by product."""
 
-    def __init__(self, folder: Path, encoder: str, dimension: int, vocabulary: int, most: int = MOST_TOKENS) -> None:
-        """`encoder` is the identity of the one whose states these are, `vocabulary` more than any of its ids."""
+    def __init__(
+        self,
+        folder: Path,
+        encoder: str,
+        dimension: int,
+        vocabulary: int,
+        most: int = MOST_TOKENS,
+        shared: NDArray[np.float32] | None = None,
+    ) -> None:
+        """`encoder` is the identity of the one whose states these are, `vocabulary` more than any of its ids. `shared`
+        are the states of all tokens (vocabulary, at least `dimension`), where these are the same in all texts."""
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._made_of = encoder, dimension, vocabulary, most
+        self._facts = TokenStatesInfo(encoder, dimension, 0, 0, vocabulary, most, shared is not None)
         self._ids = GrowingArray(folder / IDS_FILE, np.dtype(np.int32))
         self._states = GrowingArray(folder / STATES_FILE, np.dtype(np.int8), dimension)
+        if shared is not None:
+            self._states.add(_quantised(shared[:, :dimension]))
         self._offsets = array("q", (0,))
         self._frequency = np.zeros(vocabulary, np.int64)
 
-    def add(self, ids: NDArray[np.int32], states: NDArray[np.int8], lengths: NDArray[np.int32]) -> None:
-        """Adds the next m products: their tokens' ids (total,) and states (total, d) end to end, and their numbers of
-        tokens (m,). Raises ValueError for an id outside the vocabulary."""
+    def add(self, ids: NDArray[np.int32], states: NDArray[np.int8] | None, lengths: NDArray[np.int32]) -> None:
+        """Adds the next m products: their tokens' ids (total,) and states (total, d) end to end, None where states are
+        shared, and their numbers of tokens (m,). Raises ValueError for an id outside the vocabulary."""
         vocabulary = len(self._frequency)
         if ids.size and not 0 <= ids.min() <= ids.max() < vocabulary:
             raise ValueError(f"token ids from {ids.min()} to {ids.max()}, of a vocabulary of {vocabulary}")
@@ -223,18 +245,18 @@ class StatesWriter:
         pairs = np.unique(np.repeat(np.arange(len(lengths)), lengths) * vocabulary + ids)
         self._frequency += np.bincount(pairs % vocabulary, minlength=vocabulary)
         self._ids.add(ids)
-        self._states.add(states)
+        if states is not None:
+            self._states.add(states)
         self._offsets.frombytes((self._offsets[-1] + np.cumsum(lengths, dtype=np.int64)).tobytes())
 
     def finish(self) -> TokenStatesInfo:
         """Ends the files and returns what states.json says."""
-        encoder, dimension, vocabulary, most = self._made_of
         products, tokens = len(self._offsets) - 1, self._offsets[-1]
         self._ids.close()
         self._states.close()
         np.save(self._folder / OFFSETS_FILE, np.frombuffer(self._offsets, np.int64))
         np.save(self._folder / IDF_FILE, inverse_frequency(self._frequency, products))
-        facts = TokenStatesInfo(encoder, dimension, products, tokens, vocabulary, most)
+        facts = msgspec.structs.replace(self._facts, products=products, tokens=tokens)
         (self._folder / FACTS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(facts), indent=1))
         return facts
 

@@ -18,14 +18,17 @@ from indexer.quality.findings import Example
 from indexer.quality.page import html
 from indexer.quality.report import Finding, QualityReport
 from indexer.quality.rules import QualityRule, Severity, built_in_rules, merge_custom_rules
+from indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from indexer.targets import MoveReport, ReencodeReport, reencode
 from indexer.targets import move as run_move
 from rerank.ranker.spec import ranker_store
 from retrieval.elasticsearch.settings import ClusterSettings
+from retrieval.encoders.base import Encoder
 from retrieval.encoders.registry import open_encoder
 from retrieval.errors import SettingError
 from retrieval.html_report import printable, share_text
 from retrieval.store.manifest import QUALITY_PAGE
+from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 from service.cli import output
 from service.cli.options import (
@@ -73,7 +76,8 @@ class BackendOptions:
         str,
         Option(
             help="A model's name or folder; by default the one that was named before, or else the catalog decides. "
-            "Without a feed, the version that serves is encoded."
+            "Without a feed, the version that serves is encoded. static distils one on this catalog, static:NAME from "
+            "that model: it encodes a hundred times as fast."
         ),
     ] = ""
     runtime: Runtime = "auto"
@@ -147,10 +151,24 @@ def rebuild(
 
 def _reencode(index: Path, where: BackendOptions, keep: int) -> None:
     cluster = cluster_of(index, load_settings(where.settings))
-    encoder = open_encoder(where.encoder, where.runtime, cache_folder(), dimension=where.dimension)
     with TerminalProgress() as progress:
-        report = reencode(index, encoder, where.encoder, progress, cluster=cluster, keep=keep)
+        encoder, name = _named_encoder(index, where, progress)
+        report = reencode(index, encoder, name, progress, cluster=cluster, keep=keep)
     emit(report, _show_reencoding)
+
+
+def _named_encoder(index: Path, where: BackendOptions, progress: TerminalProgress) -> tuple[Encoder, str]:
+    """The encoder that the options name, and its name."""
+    teacher = teacher_name(where.encoder)
+    if teacher is None:
+        return open_encoder(where.encoder, where.runtime, cache_folder(), dimension=where.dimension), where.encoder
+    store = Store(index)
+    serving = store.find_serving().manifest
+    name = teacher or teacher_name(serving.encoder_name) or serving.encoder_name
+    opened = open_encoder(name, where.runtime, cache_folder())
+    products = ProductStore(store.version_folder(serving.version))
+    made = distil_encoder(opened, name, products, cache_folder(), progress, dimension=where.dimension)
+    return made, f"{STATIC}:{name}"
 
 
 def _cluster(index: Path, where: BackendOptions) -> tuple[ClusterSettings | None, bool]:

@@ -1,0 +1,117 @@
+"""Distillation of an encoder that is a network to a table, on the texts of one catalog.
+
+The row of a token begins as the network's vector of the token alone, weighed by how rare it is (smooth inverse
+frequency: Arora et al. 2017, A Simple but Tough-to-Beat Baseline for Sentence Embeddings). Then the rows are trained to
+give the network's vectors of whole texts and the similarities among them (Reimers & Gurevych 2020, Making Monolingual
+Sentence Embeddings Multilingual; Park et al. 2019, Relational Knowledge Distillation, section 3.2).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch.nn.functional import normalize
+
+from retrieval.encoders.base import DEFAULT_MAX_LENGTH
+from retrieval.encoders.folder import TOKENIZER_FILE, Vectors
+from retrieval.encoders.projection import PROJECTION_FILE
+from retrieval.encoders.tokenizer import open_tokenizer
+from retrieval.encoders.torch import load_model, token_projection
+from retrieval.encoders.weights import MODULES_FILE, ModelSource
+from retrieval.progress import Progress
+from retrieval.store.files import atomic_folder
+
+_MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
+_MOST_PIECES = 32_768
+"""Tokens of the vocabulary whose own vectors the network computes, besides those of the texts; other rows are zero."""
+
+
+@dataclass(frozen=True, slots=True)
+class DistillationOptions:
+    """How a table is trained."""
+
+    epochs: int = 5
+    batch: int = 1_024
+    rate: float = 2e-3
+    similarity: float = 5.0
+    """Weight of the similarities among a batch's texts, beside each text's own vector."""
+    rarity: float = 1e-3
+    """The frequency of a token whose row begins at half its length."""
+    seed: int = 0
+
+
+def distil(
+    source: ModelSource,
+    texts: Sequence[str],
+    vectors: Vectors,
+    encode: Callable[[Sequence[str]], Vectors],
+    folder: Path,
+    progress: Progress,
+    options: DistillationOptions = DistillationOptions(),
+) -> None:
+    """Writes a StaticEmbedding folder of sentence-transformers to `folder`, atomically.
+
+    `vectors` (n, dimension) are those of the network in `source` for `texts`, and `encode` gives those of tokens.
+    Raises EncoderUnavailableError for a network that cannot be loaded.
+    """
+    tokenizer = open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)
+    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+    size = max(tokenizer.get_vocab().values()) + 1
+    counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
+    rows = _initial_rows(tokenizer.decode, counts, encode, vectors.shape[1], options.rarity)
+    seen = np.flatnonzero(counts)
+    rows[seen] = _train(rows[seen], [np.searchsorted(seen, each) for each in ids], vectors, options, progress)
+    projection = token_projection(load_model(source, device="cpu"), source.folder)
+    tokenizer.no_truncation()
+    with atomic_folder(folder) as scratch:
+        save_file({"embedding.weight": rows}, scratch / "model.safetensors")
+        tokenizer.save(str(scratch / TOKENIZER_FILE))
+        np.save(scratch / PROJECTION_FILE, projection)
+        (scratch / MODULES_FILE).write_text(json.dumps([_MODULE], indent=1), "utf-8")
+
+
+def _initial_rows(
+    decode: Callable[[list[int]], str],
+    counts: NDArray[np.int64],
+    encode: Callable[[Sequence[str]], Vectors],
+    dimension: int,
+    rarity: float,
+) -> Vectors:
+    known = np.flatnonzero((counts > 0) | (np.arange(len(counts)) < _MOST_PIECES))
+    pieces = [decode([token]).removeprefix("##") for token in known.tolist()]
+    rows = np.zeros((len(counts), dimension), np.float32)
+    rows[known] = encode(pieces)
+    frequency = counts / max(1, counts.sum())
+    return np.asarray(rows * (rarity / (rarity + frequency))[:, None], np.float32)
+
+
+def _train(
+    rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, options: DistillationOptions, progress: Progress
+) -> Vectors:
+    """The rows (v, dimension) after training on texts, whose tokens are `ids` and whose vectors are `vectors`."""
+    chance = np.random.default_rng(options.seed)
+    usable = np.array([place for place, each in enumerate(ids) if len(each)])
+    bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(rows.copy()), freeze=False, mode="sum")
+    optimizer = torch.optim.Adam(bag.parameters(), options.rate)
+    progress.begin("distil", options.epochs * len(usable), "texts")
+    for _ in range(options.epochs):
+        for batch in np.array_split(chance.permutation(usable), max(1, len(usable) // options.batch)):
+            tokens = [ids[place] for place in batch.tolist()]
+            starts = np.cumsum([0, *(len(each) for each in tokens[:-1])])
+            student = normalize(bag(torch.from_numpy(np.concatenate(tokens)), torch.from_numpy(starts)), dim=1)
+            teacher = torch.from_numpy(vectors[batch])
+            own = 1 - (student * teacher).sum(dim=1).mean()
+            among = (student @ student.T - teacher @ teacher.T).square().mean()
+            optimizer.zero_grad()
+            (own + options.similarity * among).backward()
+            optimizer.step()
+            progress.advance(len(batch))
+    progress.end(f"mean cosine with the network {1 - own.item():.3f}")
+    return np.asarray(bag.weight.detach().numpy())

@@ -1,0 +1,104 @@
+"""Static encoders that a rebuild distils from a teacher."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from indexer.static_encoder import made_queries, teacher_name
+from retrieval.encoders.base import TableEncoder
+from retrieval.encoders.folder import TORCH_FOLDER
+from retrieval.encoders.registry import load_encoder, open_encoder
+from retrieval.encoders.static import StaticEncoder
+from retrieval.errors import SettingError
+from retrieval.index.token_states import MOST_TOKENS, STATES_FILE, StoredStates, quantise_tokens
+from retrieval.records import Product
+from retrieval.store.manifest import STATES_FOLDER
+from retrieval.store.products import ProductStore, encoder_text
+from tests.unit.indexer.conftest import Shop
+from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder
+
+LONG = Product("long", " ".join(f"red lamp {place}" for place in range(40)))
+CATALOG = [*PRODUCTS, LONG]
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_encoder(tmp_path_factory.mktemp("teacher") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def shop(teacher: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    made = Shop(tmp_path_factory.mktemp("static") / "index", cache)
+    report = made.rebuild(CATALOG, encoder=f"static:{teacher}", runtime="torch")
+    assert (report.encoder, report.encoder_reason) == (f"static:{teacher}", f"distilled from {teacher} on this catalog")
+    return made
+
+
+def served(shop: Shop) -> TableEncoder:
+    encoder = load_encoder(shop.store.encoders / shop.store.serving()[0].encoder)
+    assert isinstance(encoder, StaticEncoder)
+    assert isinstance(encoder, TableEncoder)
+    return encoder
+
+
+def texts(shop: Shop) -> list[str]:
+    products = ProductStore(shop.folder)
+    return [encoder_text(products[row]) for row in range(len(products))]
+
+
+def test_the_table_gives_nearly_the_vectors_of_its_teacher(shop: Shop, teacher: Path) -> None:
+    products = texts(shop)[1:]
+    reference = open_encoder(str(teacher), "torch", shop.cache).encode_products(products)
+    cosines = (served(shop).encode_products(products) * reference).sum(axis=1)
+    assert np.median(cosines) > 0.9
+    assert np.array_equal(shop.vectors[1:], served(shop).encode_products(products))
+
+
+def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
+    stored, encoder, products = StoredStates(shop.folder / STATES_FOLDER), served(shop), texts(shop)
+    assert np.load(shop.folder / STATES_FOLDER / STATES_FILE).shape == (encoder.vocabulary, stored.dimension)
+    expected = quantise_tokens(encoder.encode_products_with_tokens(products)[1], stored.dimension)
+    rows = np.arange(len(products))
+    found, wanted = stored.gather(rows), expected.gather(rows)
+    assert np.array_equal(found.ids, wanted.ids)
+    assert np.array_equal(found.states, wanted.states)
+    assert found.ids.shape[1] == MOST_TOKENS
+
+
+def test_later_rebuilds_keep_the_table(shop: Shop, tmp_path: Path) -> None:
+    copied = shop.copy(tmp_path / "copied")
+    report = copied.rebuild([*CATALOG, Product("new", "blue carpet")], encoder="", runtime="auto")
+    assert (report.encoder_reason, report.encoded) == ("as for the previous version", 1)
+    assert copied.store.serving()[0].encoder == shop.store.serving()[0].encoder
+    again = copied.rebuild(CATALOG, encoder=report.encoder, runtime="torch")
+    assert again.encoded == 0, "the same texts give the same table"
+
+
+def test_the_stored_table_is_a_model_of_sentence_transformers(shop: Shop) -> None:
+    folder = shop.store.encoders / shop.store.serving()[0].encoder / TORCH_FOLDER
+    opened = open_encoder(str(folder), "static-int8", shop.cache)
+    assert np.array_equal(opened.encode_queries(["red lamp"]), served(shop).encode_queries(["red lamp"]))
+
+
+def test_a_table_is_no_teacher(shop: Shop, fresh: Shop) -> None:
+    folder = shop.store.encoders / shop.store.serving()[0].encoder / TORCH_FOLDER
+    with pytest.raises(SettingError, match="is a table already: name it as the encoder, without static:"):
+        fresh.rebuild(CATALOG, encoder=f"static:{folder}", runtime="auto")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "teacher"),
+    [("static", ""), ("static:e5", "e5"), ("static:", None), ("statics", None), ("", None), ("e5", None)],
+)
+def test_names_of_static_encoders(encoder: str, teacher: str | None) -> None:
+    assert teacher_name(encoder) == teacher
+
+
+def test_queries_are_neighbouring_words_of_titles() -> None:
+    queries = made_queries([*PRODUCTS, Product("one", "lamp")], random.Random(1))
+    assert queries[-1] == "lamp"
+    assert all(query and query in product.title for query, product in zip(queries, PRODUCTS, strict=False))
