@@ -34,7 +34,13 @@ from service.http.errors import handle_errors
 from service.http.impressions import ImpressionRecorder
 from service.http.indexes import IndexRegistry
 from service.http.limits import RateLimiter, WorkerThreads
-from service.http.middleware import IndexPathMiddleware, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
+from service.http.middleware import (
+    EarlyRefusals,
+    IndexPathMiddleware,
+    ProtocolCorsMiddleware,
+    RequestLimits,
+    RequestMiddleware,
+)
 from service.http.openapi import DescribedApp
 from service.http.routes import curation, feeds, ingest, search, store, webhooks
 from service.http.tasks import TaskService
@@ -227,9 +233,11 @@ def serve(source: SearchEngine | Path, sourced: SourcedSettings, *, notice: floa
         proxies=settings.proxies,
     )
     raise_file_limit(2 * limits.total + _OTHER_FILES)
-    config = server_config(app, settings, ConnectionLimiter(limits))
+    draining: threading.Event = app.state.draining
+    refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
+    config = server_config(app, settings, ConnectionLimiter(limits, refusals))
     prevent_pauses(app)
-    DrainingServer(config, app.state.draining, notice).run()
+    DrainingServer(config, draining, notice).run()
 
 
 def prevent_pauses(app: FastAPI) -> None:

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from service.http.errors import RequestError, error_response
+from service.http.middleware import EarlyRefusals
 from service.http.request import request_id
 from service.http.telemetry import CONNECTIONS_CLOSED
 
@@ -51,8 +52,10 @@ class ConnectionLimits:
 class ConnectionLimiter:
     """Counts the connections of one server by address, for its event loop."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
+    def __init__(self, limits: ConnectionLimits, refusals: EarlyRefusals | None = None) -> None:
+        """`refusals` answer searches without a place, except those of proxies, whose clients have other addresses."""
         self.limits = limits
+        self._refusals = refusals
         self._by_address: Counter[str] = Counter()
         self._total = 0
         networks = map(_parse_network, limits.proxies)
@@ -73,6 +76,10 @@ class ConnectionLimiter:
         self._by_address[address] -= 1
         if not self._by_address[address]:
             del self._by_address[address]
+
+    def refusals_of(self, address: str) -> EarlyRefusals | None:
+        """What may refuse requests of an address before they are parsed."""
+        return None if self._refusals is None or self._is_proxy(address) else self._refusals
 
     @property
     def is_overrun(self) -> bool:
@@ -100,6 +107,7 @@ class LimitedProtocol(H11Protocol):
         super().__init__(config, server_state, app_state, _loop)
         self._limiter = limiter
         self._address = ""
+        self._refusals: EarlyRefusals | None = None
         self._head: asyncio.TimerHandle | None = None
         self._unread: asyncio.TimerHandle | None = None
         self._ending: asyncio.TimerHandle | None = None
@@ -112,6 +120,7 @@ class LimitedProtocol(H11Protocol):
         transport.set_write_buffer_limits(high=0)
         peer = transport.get_extra_info("peername")
         self._address = str(peer[0]) if peer else ""
+        self._refusals = self._limiter.refusals_of(self._address)
         if not self._limiter.enter(self._address):
             CONNECTIONS_CLOSED.labels("too many").inc()
             self.app = _OverCapacity(self.app)
@@ -122,6 +131,11 @@ class LimitedProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Stops the timer when the head is complete; the middleware has a timer for the body."""
+        if self._refusals and self._is_between_requests():
+            refusal = self._refusals.respond(data, self._address, self.server_state.default_headers)
+            if refusal is not None:
+                self._send_refusal(refusal)
+                return
         if self._head is None and self.conn.their_state is h11.IDLE:
             self._head = self._close_after(self._limiter.limits.head_seconds, "head")
         super().data_received(data)
@@ -173,6 +187,18 @@ class LimitedProtocol(H11Protocol):
         self._limiter.leave(self._address)
         for timer in (self._head, self._unread, self._ending, self._last):
             _cancel(timer)
+
+    def _is_between_requests(self) -> bool:
+        states = {self.conn.our_state, self.conn.their_state}
+        return states == {h11.IDLE} and not self.conn.trailing_data[0]
+
+    def _send_refusal(self, response: bytes) -> None:
+        """Sends a whole response, after which the connection waits for the next request."""
+        self._unset_keepalive_if_required()
+        _cancel(self._head)
+        self._head = None
+        self.transport.write(response)
+        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
 
     def _is_waiting(self) -> bool:
         """Whether no request is in progress; the next one may have begun."""

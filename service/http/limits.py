@@ -130,11 +130,16 @@ class WorkerThreads:
         since = self._pressed_since
         return since is not None and time.monotonic() - since > _PRESSED_SECONDS
 
+    @property
+    def is_full(self) -> bool:
+        """Whether all places are occupied."""
+        return self.in_progress >= self.places
+
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`; raises what it raises, and RequestError (503) if all places are occupied and no other
         client has more of them."""
         job = _Job(partial(copy_context().run, work), CURRENT_CLIENT.get())
-        if self.in_progress >= self.places:
+        if self.is_full:
             self._make_room(job.client)
         self._count(1)
         loop = asyncio.get_running_loop()
@@ -170,7 +175,7 @@ class WorkerThreads:
 
     def check_room(self, client: Client) -> None:
         """Raises RequestError (503) where `run` would refuse the client's work: before anything else is done for it."""
-        if self.in_progress >= self.places:
+        if self.is_full:
             with self._lock:
                 is_displaceable = self._queue.is_displaceable(client)
             if not is_displaceable:

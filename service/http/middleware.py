@@ -3,6 +3,7 @@
 `RequestMiddleware` gives a request an id, checks that its address is UTF-8, reads its body within limits and bounds the
 time until the response. It adds the security headers and writes one line to the log, without query, key or name.
 `ProtocolCorsMiddleware` lets pages of any origin call the InstantSearch paths, `IndexPathMiddleware` chooses the index.
+`EarlyRefusals` comes before all of them.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import re
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 import structlog
@@ -24,7 +26,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.errors import RequestError, error_response, to_request_error
-from service.http.limits import Client
+from service.http.limits import Client, WorkerThreads
 from service.http.request import (
     EXTENSION,
     INDEX,
@@ -48,11 +50,19 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-_SEARCHES = re.compile(r"/v1/(search|multi-search|suggest|related|recommend)|/1/indexes/[^/]+/(query|queries)")
 _OF_INDEX = re.compile(
     r"/v1/indexes/(?P<index>[^/]+)(?P<route>/.+)|/stores/(?P<store>[^/]+)(?P<page>/(?:admin|assets/.+)?)", re.DOTALL
 )
+_SEARCHES = re.compile(
+    r"/v1/(indexes/[^/]+/)?(search|multi-search|suggest|related|recommend)|/1/indexes/[^/]+/(query|queries)"
+)
+_REQUEST_LINE = re.compile(rb"(GET|POST) ([^ ?]+)\??([^ ]*) HTTP/1\.1")
+_UNUSUAL = frozenset({b"transfer-encoding", b"expect", b"upgrade"})
+"""Headers that change how a connection goes on."""
 _ANY_ORIGIN = {"Access-Control-Allow-Origin": "*", "Access-Control-Expose-Headers": "X-Request-ID, Retry-After"}
+_RAW_HEADERS, _RAW_PROTOCOL_HEADERS = (
+    tuple(MutableHeaders(each).raw) for each in (_SECURITY_HEADERS, {**_SECURITY_HEADERS, **_ANY_ORIGIN})
+)
 _PREFLIGHT = {
     **_ANY_ORIGIN,
     "Access-Control-Allow-Methods": "*",
@@ -106,7 +116,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
             return
         response = _ResponseSender(send, request_id(scope), self._draining)
-        if (refusal := self._no_room(scope)) is not None:
+        if (refusal := find_refusal(scope, self._check_room)) is not None:
             # Without a line in the log: each write waits for the threads that search.
             record_request(scope, refusal.status, 0.0)
             await self._respond_with_error(refusal, scope, receive, response)
@@ -132,15 +142,6 @@ class RequestMiddleware:
                 status=response.status,
                 ms=round(seconds * 1_000, 1),
             )
-
-    def _no_room(self, scope: Scope) -> RequestError | None:
-        """Why a search is refused before anything is done for it; None where it is not."""
-        if _SEARCHES.fullmatch(scope["path"]) and (client := _sender(scope)):
-            try:
-                self._check_room(client)
-            except RequestError as error:
-                return error
-        return None
 
     async def _handle(self, scope: Scope, receive: Receive, response: _ResponseSender) -> None:
         _check_address(scope)
@@ -171,6 +172,62 @@ class RequestMiddleware:
             in_protocol = is_protocol_path(scope)
             send_error = error_response(to_request_error(error), response.identity, in_protocol=in_protocol)
             await send_error(scope, receive, response.send)
+
+
+def find_refusal(scope: Scope, check_room: Callable[[Client], None]) -> RequestError | None:
+    """Why a search is refused before anything is done for it; None where it is not."""
+    if _SEARCHES.fullmatch(scope["path"]) and (client := _sender(scope)):
+        try:
+            check_room(client)
+        except RequestError as error:
+            return error
+    return None
+
+
+class EarlyRefusals:
+    """Refuses searches without a place by the bytes that a connection received.
+
+    A refusal by the application takes three times as much work, and waits for Python's lock at each step of it: far
+    above the capacity no time would be left for the searches that have a place.
+    """
+
+    def __init__(self, threads: WorkerThreads, draining: threading.Event, *, cross_origin: bool) -> None:
+        """With `cross_origin`, requests of pages are left to the application, whose responses name their origin."""
+        self._threads = threads
+        self._draining = draining
+        self._left = _UNUSUAL | {b"origin"} if cross_origin else _UNUSUAL
+
+    def respond(self, data: bytes, address: str, headers: Iterable[tuple[bytes, bytes]] = ()) -> bytes | None:
+        """The response to `data` with additional headers, if that is one whole search without a place; None otherwise:
+        the application answers."""
+        if not self._threads.is_full or self._draining.is_set() or (scope := self._scope(data, address)) is None:
+            return None
+        error = find_refusal(scope, self._threads.check_room)
+        if error is None:
+            return None
+        record_request(scope, error.status, 0.0)
+        in_protocol = is_protocol_path(scope)
+        response = error_response(error, request_id(scope), in_protocol=in_protocol)
+        more = _RAW_PROTOCOL_HEADERS if in_protocol else _RAW_HEADERS
+        lines = (name + b": " + value for name, value in (*response.raw_headers, *more, *headers))
+        status = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}".encode()
+        return b"\r\n".join((status, *lines, b"", bytes(response.body)))
+
+    def _scope(self, data: bytes, address: str) -> Scope | None:
+        """The ASGI scope of one whole request; None for anything else, or what only a parser can tell."""
+        head, end, body = data.partition(b"\r\n\r\n")
+        first, *lines = head.split(b"\r\n")
+        request = _REQUEST_LINE.fullmatch(first)
+        if request is None or not end:
+            return None
+        headers = {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+        is_usual = len(headers) == len(lines) and self._left.isdisjoint(headers)
+        is_kept = headers.get(b"connection", b"keep-alive").lower() == b"keep-alive"
+        if not (is_usual and is_kept and headers.get(b"content-length", b"0") == str(len(body)).encode()):
+            return None
+        method, path, query = request.groups()
+        text = {"type": "http", "method": method.decode(), "path": path.decode("latin-1")}
+        return {**text, "query_string": query, "headers": list(headers.items()), "client": (address, 0)}
 
 
 def _sender(scope: Scope) -> Client | None:

@@ -18,7 +18,8 @@ from fastapi import FastAPI, Request, Response
 from service.app import DrainingServer, server_config
 from service.http.connections import ConnectionLimiter, ConnectionLimits, refuse_new_connections
 from service.http.errors import handle_errors
-from service.http.middleware import RequestLimits, RequestMiddleware
+from service.http.limits import WorkerThreads
+from service.http.middleware import EarlyRefusals, RequestLimits, RequestMiddleware
 from service.settings import ServiceSettings
 from tests.machine import within
 
@@ -28,8 +29,9 @@ BOUNDS = ConnectionLimits(head_seconds=0.4, unread_seconds=0.6, total=8, per_add
 
 class Served:
     def __init__(self, bounds: ConnectionLimits) -> None:
-        self.limiter = ConnectionLimiter(bounds)
         draining = threading.Event()
+        self.threads = WorkerThreads(1, 1)
+        self.limiter = ConnectionLimiter(bounds, EarlyRefusals(self.threads, draining, cross_origin=False))
         config = server_config(application(draining), ServiceSettings(port=0), self.limiter)
         self._server = DrainingServer(config, draining, notice=0.0)
         self._thread = threading.Thread(target=self._server.run)
@@ -51,6 +53,7 @@ class Served:
     def close(self) -> None:
         self.stop()
         self._thread.join(20)
+        self.threads.close()
 
 
 def application(draining: threading.Event) -> FastAPI:
@@ -124,6 +127,20 @@ def test_unfinished_request_head_times_out(served: Served, first: bytes) -> None
         other.sendall(GET)
         assert status(other) == 200
         assert 0.3 < is_closed_after(slow, b"x" if first else b"") < 3
+
+
+def test_connection_goes_on_after_a_search_without_a_place(served: Served) -> None:
+    search = b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    with served.connected() as client:
+        for places, sent, expected in ((2, search, 503), (2, GET, 200), (2, search, 503), (0, search, 404)):
+            served.threads.in_progress = places
+            client.sendall(sent)
+            assert status(client) == expected
+        served.threads.in_progress = 2
+        client.sendall(search[:-1])
+        time.sleep(0.05)
+        client.sendall(search[-1:])
+        assert status(client) == 404, "in two parts it is the application's"
 
 
 def test_later_request_heads_have_the_same_timeout(served: Served) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import threading
+from collections.abc import Iterator
 from typing import Annotated
 
 import pytest
@@ -15,8 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from retrieval.errors import StoreDamagedError
 from service.http.errors import RequestError, handle_errors
-from service.http.limits import Client
-from service.http.middleware import RequestLimits, RequestMiddleware
+from service.http.limits import Client, WorkerThreads
+from service.http.middleware import EarlyRefusals, ProtocolCorsMiddleware, RequestLimits, RequestMiddleware
 from service.http.request import EXTENSION
 
 
@@ -182,6 +183,68 @@ def test_search_without_a_place_is_refused_before_anything_is_done_for_it(
     assert (answer.status_code, answer.headers["retry-after"], len(answer.headers["x-request-id"])) == (503, "1", 32)
     assert calling.get("/health/live").status_code == calling.get("/v1/events").status_code == 404
     assert checked == [client]
+
+
+@pytest.fixture
+def full() -> Iterator[WorkerThreads]:
+    """Threads all of whose places are occupied, by nobody else's work that could be displaced."""
+    threads = WorkerThreads(1, 1)
+    threads.in_progress = threads.places
+    yield threads
+    threads.close()
+
+
+SEARCH = b"GET /v1/search?q=drill HTTP/1.1\r\nHost: localhost\r\n\r\n"
+QUERIES = (
+    b"POST /1/indexes/*/queries HTTP/1.1\r\nHost: localhost\r\nOrigin: https://a.example\r\nContent-Length: 2\r\n\r\n{}"
+)
+
+
+@pytest.mark.parametrize("data", [SEARCH, QUERIES, SEARCH.replace(b"/v1/", b"/v1/indexes/tools/")])
+def test_early_refusal_is_the_response_of_the_application(full: WorkerThreads, data: bytes) -> None:
+    early = EarlyRefusals(full, threading.Event(), cross_origin=False).respond(data, "testclient")
+    assert early is not None
+    head, _, body = early.decode().partition("\r\n\r\n")
+    status, *lines = head.split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    edge = RequestMiddleware(FastAPI(), RequestLimits(1_000, 5.0, 5.0), check_room=full.check_room)
+    method, path, _ = data.decode().split(" ", 2)
+    identity = {"X-Request-ID": headers["x-request-id"]}
+    answer = TestClient(ProtocolCorsMiddleware(edge)).request(method, path, headers=identity)
+    assert status == "HTTP/1.1 503 Service Unavailable"
+    assert (headers, body) == ({name: value.lower() for name, value in answer.headers.items()}, answer.text)
+    assert full.refused == 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        SEARCH[:-1],
+        SEARCH + SEARCH,
+        SEARCH.replace(b"/v1/search", b"/v1/events"),
+        SEARCH.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        SEARCH.replace(b"Host", b"Connection: close\r\nHost"),
+        SEARCH.replace(b"Host", b"Transfer-Encoding: chunked\r\nHost"),
+        SEARCH.replace(b"Host", b"Host: elsewhere\r\nHost"),
+        SEARCH.replace(b"q=drill", b"x-algolia-api-key=k1"),
+        QUERIES[:-1],
+        b"\x16\x03\x01\xff",
+    ],
+)
+def test_application_answers_what_is_not_one_whole_search(full: WorkerThreads, data: bytes) -> None:
+    assert EarlyRefusals(full, threading.Event(), cross_origin=False).respond(data, "testclient") is None
+    assert full.refused == 0
+
+
+def test_application_answers_with_places_while_draining_and_pages_of_other_origins(full: WorkerThreads) -> None:
+    draining = threading.Event()
+    assert EarlyRefusals(full, draining, cross_origin=True).respond(QUERIES, "testclient") is None
+    refusals = EarlyRefusals(full, draining, cross_origin=False)
+    draining.set()
+    assert refusals.respond(SEARCH, "testclient") is None
+    draining.clear()
+    full.in_progress = 0
+    assert refusals.respond(SEARCH, "testclient") is None
 
 
 def test_draining_responses_close_their_connection() -> None:
