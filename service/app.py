@@ -49,7 +49,7 @@ from service.instantsearch import routes as instantsearch
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, describe_settings
-from service.web import docs, pages
+from service.web import docs, pages, pictures
 
 if TYPE_CHECKING:
     from service.http.otlp import OpenTelemetry
@@ -73,6 +73,7 @@ _OTHER_FILES = 1_000
 """Open files of the process that are not connections."""
 _ROUTERS = (
     health.router,
+    pictures.router,
     search.suggest_router,
     search.search_router,
     ingest.product_router,
@@ -112,6 +113,7 @@ def create_app(
         notices = asyncio.create_task(health.follow_notices(app))
         yield
         notices.cancel()
+        await app.state.pictures.close()
         shared.close()
         if tracing is not None:
             tracing.close()
@@ -143,6 +145,7 @@ def create_app(
     app.state.indexes = _open_indexes(source, shared, sourced)
     app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced)
+    app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
     for router in (*_ROUTERS, docs.router):
         app.include_router(router)
     if settings.pages:

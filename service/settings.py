@@ -129,6 +129,14 @@ class RecommendSettings(SettingsTable):
     same again. shelfwise train users reads it, too: see recommendations"""
 
 
+class PictureSource(StrEnum):
+    """The pictures that the service itself sends."""
+
+    HTTP = "http"
+    ALL = "all"
+    DIRECT = "direct"
+
+
 class StoreSettings(SettingsTable):
     """Name, look and texts of the store page."""
 
@@ -152,6 +160,10 @@ class StoreSettings(SettingsTable):
     """text at the foot of every page, such as the name and address of the company"""
     footer_zh: str = Field(default="", max_length=500)
     """the text at the foot of the page in Chinese"""
+    pictures: PictureSource = PictureSource.HTTP
+    """pictures of other servers that this one fetches, makes smaller and sends: those at http, all, or none: direct"""
+    pictures_bytes: int = Field(default=500_000_000, ge=1_000_000)
+    """size of the folder of small pictures in the index directory"""
 
 
 class ServiceSettings(SettingsTable):

@@ -126,7 +126,8 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
     wanted: dict[str, Any] = {"viewport": {"width": 1_280, "height": 900}, "reduced_motion": "reduce", **options}
     context = browser.new_context(base_url=address, **wanted)
     context.set_default_timeout(WAIT_MS)
-    context.route("https://pictures.example/**", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+    for pictures in ("https://pictures.example/**", "**/v1/products/*/pictures/*"):
+        context.route(pictures, lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
     if consent is not None:
         context.add_init_script(f"localStorage.setItem('shelfwise.consent', '\"{'yes' if consent else 'no'}\"')")
     visit = Visit(context.new_page())
@@ -137,7 +138,7 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
         visit.page.on(over, visit.heard)
     try:
         yield visit
-        assert visit.faults == []
+        assert visit.faults == [], visit.faults
     finally:
         context.close()
 

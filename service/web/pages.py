@@ -16,7 +16,7 @@ from retrieval.filters.schema import FieldCatalog, FieldInfo
 from service.http.context import Contextual, ServiceContext
 from service.http.errors import RequestError
 from service.http.schemas import matches_tag, tagged_response
-from service.settings import StoreSettings
+from service.settings import PictureSource, StoreSettings
 
 router = APIRouter(include_in_schema=False)
 
@@ -70,7 +70,8 @@ async def facts(context: Contextual, request: Request) -> Response:
     offers = tuple(name for name, path in _OPTIONAL_PATHS.items() if path in paths)
     state = request.app.state
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
-    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, offers, state.look.facts))
+    look: StoreLook = state.look
+    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, offers, look.facts, look.pictures))
 
 
 def _check_page_key(context: ServiceContext, request: Request) -> None:
@@ -164,6 +165,7 @@ class StoreLook:
     facts: LookFacts
     logo: PageFile | None
     style: PageFile
+    pictures: PictureSource
 
 
 def read_look(settings: StoreSettings) -> StoreLook:
@@ -176,7 +178,7 @@ def read_look(settings: StoreSettings) -> StoreLook:
     }
     logo = _read_logo(settings.logo) if settings.logo else None
     style = _file(look_style(settings.colour, settings.header_colour).encode(), _TYPES[".css"])
-    return StoreLook(LookFacts(texts, settings.language, logo is not None), logo, style)
+    return StoreLook(LookFacts(texts, settings.language, logo is not None), logo, style, settings.pictures)
 
 
 def _read_logo(path: Path) -> PageFile:
@@ -267,6 +269,8 @@ class StoreFacts:
     offers: tuple[str, ...]
     """Optional parts of the API that the service has, such as "suggest"."""
     look: LookFacts
+    pictures: PictureSource
+    """The pictures of other servers that this one sends."""
 
 
 def used_fields(catalog: FieldCatalog, products: int) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,7 +18,7 @@ from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
-from tests.browsers import serious_faults, served, visiting
+from tests.browsers import PIXEL, serious_faults, served, visiting
 from tests.machine import within
 from tests.services import recorded_events
 
@@ -494,16 +494,19 @@ def test_hostile_product_is_shown_as_text(browser: Browser, address: str) -> Non
         assert not [each.url for each in visit.sent if "elsewhere.example" in each.url]
 
 
-def test_picture_at_http_is_tried_at_https_and_drawn_if_it_fails(browser: Browser, address: str) -> None:
+def test_picture_at_http_is_sent_by_the_service_and_drawn_if_it_fails(browser: Browser, address: str) -> None:
     with visiting(browser, address) as visit:
-        visit.page.route("**/b.gif", lambda route: route.fulfill(status=404))
+        visit.page.route("**/pictures/0?*", lambda route: route.fulfill(body=PIXEL, content_type="image/gif"))
+        visit.page.route("**/pictures/1?*", lambda route: route.fulfill(status=404))
         visit.page.goto("/?product=pictured")
         visit.page.locator(".photo img").wait_for()
         visit.page.locator(".thumbnails .drawn path").first.wait_for()
         expect(visit.page.locator(".cost")).to_have_text("$12.50 Regular price $20.00−38%")
         visit.settle()
-        asked = {each.url for each in visit.sent if "pictures.example" in each.url}
-        assert asked == {"https://pictures.example/a.gif", "https://pictures.example/b.gif"}
+        start = f"{address}/v1/products/pictured/pictures/"
+        sent = {each.url.removeprefix(start) for each in visit.sent if each.url.startswith(start)}
+        assert sent == {"0?width=640", "0?width=160", "1?width=160"}
+        assert not [each.url for each in visit.sent if "pictures.example" in each.url]
         visit.faults = [each for each in visit.faults if "404" not in each]
 
 

@@ -90,6 +90,11 @@ export function productPath(id) {
   return `/v1/products/${id.split("/").map(encodeURIComponent).join("/")}`;
 }
 
+/** The address under which this server sends a picture of a product, by its number. */
+export function sentPicture(id, number, width) {
+  return withParameters(pathOf(`${productPath(id)}/pictures/${number}`), { width, key });
+}
+
 export const api = {
   facts: () => call("/assets/store.json"),
   searches: (searches, signal) => call("/v1/multi-search", { method: "POST", body: { searches }, signal }),

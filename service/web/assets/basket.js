@@ -1,6 +1,7 @@
 // The basket, in this browser; what goes in and out of it is told where the visitor agreed.
 
 import { note } from "./events.js";
+import { picturesOf } from "./picture.js";
 import { browser } from "./storage.js";
 
 const MOST_LINES = 100;
@@ -74,7 +75,9 @@ function facts(product, variant) {
   const { title, brand, currency, category, images, attributes, language } = product;
   const option = variant ? Object.values(variant.options).join(", ") : "";
   const price = variant?.price ?? product.price;
-  const picture = { images: [variant?.image || images[0] || ""].filter(Boolean), attributes: colourOf(attributes) };
+  const image = variant?.image || images[0] || "";
+  const number = picturesOf(product).indexOf(image);
+  const picture = { images: [image].filter(Boolean), number, attributes: colourOf(attributes) };
   return { title, brand, price, currency, category, option, language, ...picture };
 }
 

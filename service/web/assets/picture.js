@@ -1,5 +1,6 @@
 // The picture of a product; where there is none, a drawing of its kind, in its own colour.
 
+import { sentPicture } from "./api.js";
 import { el, pictureUrl } from "./dom.js";
 import { drawingOf } from "./drawings.js";
 
@@ -14,9 +15,27 @@ const PAINTS = [
   ["steel|alumini?um|titanium|cobalt|carbide|钢|铝|钛|合金", "#aab2ba"],
 ].map(([words, paint]) => [new RegExp(words, "i"), paint]);
 
-/** A picture of fixed proportions; `eager` for one that is seen at once. */
-export function picture(product, { eager = false } = {}) {
-  const url = product.images.map(pictureUrl).find(Boolean);
+let sent = /^$/;
+
+/** Which pictures of other servers this one sends itself: "http", "all", or "direct" for none. */
+export function usePictures(source) {
+  sent = { http: /^http:/i, all: /^https?:/i }[source] || /^$/;
+}
+
+/** All pictures of a product, in the order of their numbers. */
+export function picturesOf(product) {
+  return [...new Set([...product.images, ...(product.variants || []).map((each) => each.image).filter(Boolean)])];
+}
+
+/** The address from which a picture of a product is loaded, for a `width` in pixels; empty if it cannot be. */
+export function pictureAddress(product, url, width = 320) {
+  const number = product.number ?? picturesOf(product).indexOf(url);
+  return sent.test(url) && number >= 0 ? sentPicture(product.id, number, width) : pictureUrl(url);
+}
+
+/** A picture of fixed proportions, from the first of the addresses; `eager` for one that is seen at once. */
+export function picture(product, { eager = false, addresses } = {}) {
+  const url = (addresses || product.images.map((each) => pictureAddress(product, each))).find(Boolean);
   if (!url) return drawn(product);
   const loading = eager ? "eager" : "lazy";
   const image = el("img", { class: "picture", src: url, alt: "", loading, decoding: "async", referrerpolicy: "no-referrer" });

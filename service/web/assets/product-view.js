@@ -5,7 +5,7 @@ import { addButton, availability, regularPrice, row, stars } from "./cards.js";
 import { addressOf } from "./address.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { note } from "./events.js";
-import { picture } from "./picture.js";
+import { picture, pictureAddress } from "./picture.js";
 import { productsOf } from "./search-request.js";
 import { siblingChoices, variantChoices } from "./variants.js";
 import { errorNotice } from "./error-notice.js";
@@ -50,10 +50,10 @@ function page(product, shop, choices) {
   const update = () => {
     const now = { ...product, price: state.variant?.price ?? product.price, availability: state.variant?.availability ?? product.availability };
     if (state.variant) now.variants = [state.variant];
-    if (state.variant?.image) now.images = [state.variant.image, ...product.images];
+    const images = [state.variant?.image, ...product.images].filter(Boolean);
     fill(cost, money(now.price, now.currency), " ", regularPrice(now));
     fill(stock, availability(now, { always: true }));
-    fill(image, picture(now, { eager: true }));
+    fill(image, picture(now, { eager: true, addresses: images.map((each) => pictureAddress(product, each, 640)) }));
     button.disabled = now.availability === "out_of_stock";
   };
   update();
@@ -91,9 +91,9 @@ function searchAddress(narrowed) {
 function thumbnails(product, image) {
   if (product.images.length < 2) return null;
   const one = (url, index) => {
-    const small = { ...product, images: [url] };
-    const press = () => fill(image, picture(small, { eager: true }));
-    return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(small)));
+    const [small, large] = [160, 640].map((width) => ({ addresses: [pictureAddress(product, url, width)] }));
+    const press = () => fill(image, picture(product, { eager: true, ...large }));
+    return el("li", {}, el("button", { type: "button", "aria-label": `${index + 1} / ${product.images.length}`, onclick: press }, picture(product, small)));
   };
   return el("ul", { class: "thumbnails", role: "list" }, product.images.slice(0, 8).map(one));
 }

@@ -8,6 +8,7 @@ import { askAgain, askConsent } from "./consent.js";
 import { fill, webUrl } from "./dom.js";
 import { homeView, popularRows } from "./home.js";
 import { productView } from "./product-view.js";
+import { usePictures } from "./picture.js";
 import { resultsView } from "./results.js";
 import { searchBox } from "./search-box.js";
 import { errorNotice } from "./error-notice.js";
@@ -173,6 +174,7 @@ async function open() {
   translate();
   tellBasket();
   useKey(shop.facts.key);
+  usePictures(shop.facts.pictures);
   box = searchBox(document.getElementById("search"), { suggests: shop.facts.offers.includes("suggest"), on });
   followLinks();
   askConsent(again);

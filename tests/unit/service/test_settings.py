@@ -82,6 +82,8 @@ EXAMPLES: dict[str, tuple[str, str, object, str, str | None]] = {
     "store.welcome": ('"Hello"', "Hello", "Hello", "5", "x" * 201),
     "store.welcome_zh": ('"您好"', "您好", "您好", "5", "x" * 201),
     "store.footer": ('"Nordlys GmbH"', "Nordlys GmbH", "Nordlys GmbH", "5", "x" * 501),
+    "store.pictures": ('"all"', "all", "all", '"none"', "none"),
+    "store.pictures_bytes": ("2000000", "2000000", 2_000_000, "10", "10"),
     "store.footer_zh": ('"北光公司"', "北光公司", "北光公司", "5", "x" * 501),
 }
 """Each setting in the file, in the environment, and its value; then an invalid value in each of the two."""
