@@ -71,6 +71,16 @@ class Availability(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A place on the earth, in degrees (WGS 84)."""
+
+    lat: float
+    """-90 to 90."""
+    lng: float
+    """-180 to 180."""
+
+
+@dataclass(frozen=True, slots=True)
 class Variant:
     """A variant of a product: a size, a colour.
 
@@ -116,6 +126,8 @@ class Product:
     variants: tuple[Variant, ...] = ()
     expires: datetime | None = None
     """The offer holds until then."""
+    places: tuple[Place, ...] = ()
+    """Where the product is, such as the shops that have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +211,8 @@ class Hit:
     """The ids of the others, in their order; at most 100."""
     group_rank: int = 1
     """Its rank in its group."""
+    distance: float | None = None
+    """Metres from the place that the search sorts or filters by to the nearest one of the product."""
     product_type: str = ""
     """The type of the product, where a search found it: "cordless drill"."""
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value
-from retrieval.records import Availability, Page, Product
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, Within
+from retrieval.filters.places import Box, Circle, Polygon
+from retrieval.records import Availability, Page, Place, Product
 from retrieval.store.products import product_to_json
 
 WORDS = ("drill", "cordless", "12v", "saw", "bit", "case", "red", "电钻", "无线")
@@ -18,6 +19,22 @@ BRANDS = ("Bosch", "BOSCH", "Max Pro", "牧田", "")
 PATHS = ((), ("Tools",), ("Tools", "Drills"), ("Tools", "Drills", "Cordless"), ("Garden", "Saws"))
 PRICES = (None, 5.0, 9.99, 10.0, 99.5)
 COLOURS = ("red", "Red", "dark  blue", "ＲＥＤ", "12", "true")
+BERLIN, MUNICH, SUVA, APIA = (
+    Place(52.52, 13.405),
+    Place(48.137, 11.575),
+    Place(-18.142, 178.442),
+    Place(-13.83, -171.77),
+)
+PLACES = ((BERLIN,), (MUNICH,), (SUVA, BERLIN), (APIA,))
+AREAS = (
+    Circle(BERLIN, 0),
+    Circle(BERLIN, 450_000),
+    Circle(MUNICH, 550_000),
+    Circle(SUVA, 1_500_000),
+    Box(47, 10, 49, 13.5),
+    Box(-20, 170, -10, -170),
+    Polygon((Place(47, 10), Place(47, 14), Place(53, 15), Place(50, 11))),
+)
 MOMENTS = tuple(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=30 * month) for month in range(4))
 
 
@@ -45,6 +62,7 @@ def products(minimum: int = 1, maximum: int = 12) -> st.SearchStrategy[list[Prod
         identifiers=st.dictionaries(st.just("sku"), st.tuples(st.sampled_from(("AB-12", "x9", "0012"))), max_size=1),
         attributes=attributes(),
         created=st.sampled_from((None, *MOMENTS)),
+        places=st.sampled_from(((), (), *PLACES)),
     )
     return st.lists(one, min_size=minimum, max_size=maximum, unique_by=lambda product: product.id).map(
         lambda each: sorted(each, key=lambda product: product.id.encode())
@@ -61,7 +79,7 @@ def write_feed(path: Path, made: Iterable[Product]) -> Path:
     return path
 
 
-_FIELDS = ("id", "brand", "category", "price", "availability", "rating_count", "created", "attributes.colour")
+_FIELDS = ("id", "brand", "category", "price", "availability", "rating_count", "created", "places", "attributes.colour")
 _TEXTS = (*BRANDS[:4], *COLOURS, "Tools", "Tools > Drills", "garden>saws", "Drills", "in_stock", "ab")
 _NUMERIC = ("price", "rating_count")
 
@@ -80,6 +98,7 @@ def filters() -> st.SearchStrategy[Filter]:
         st.builds(In, st.sampled_from(_NUMERIC), st.lists(numbers, min_size=1, max_size=3).map(tuple)),
         st.builds(Comparison, st.just("created"), orders, days),
         st.builds(Exists, st.sampled_from(_FIELDS)),
+        st.builds(Within, st.sampled_from(AREAS)),
     )
     return st.recursive(
         leaf,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 import operator
 import unicodedata
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, value_text
-from retrieval.records import Product
+from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Leaf, Not, Or, Value, Within, value_text
+from retrieval.filters.places import Area, Box, Circle, Polygon
+from retrieval.records import Place, Product
 from retrieval.text.analysis import Analyzer
 
-Stored = str | float | bool | datetime
+Stored = str | float | bool | datetime | Place
 Get = Callable[[str], tuple[Stored, ...]]
 """The values of a field of one product; none where it is missing. `category` gives the path, widest first."""
 
@@ -38,6 +40,8 @@ def matches(tree: Filter, get: Get) -> bool:
 
 def _leaf_matches(leaf: Leaf, stored: tuple[Stored, ...]) -> bool:
     match leaf:
+        case Within(area):
+            return any(_is_inside(place, area) for place in stored if isinstance(place, Place))
         case Exists():
             return bool(stored)
         case In(field, values):
@@ -46,6 +50,33 @@ def _leaf_matches(leaf: Leaf, stored: tuple[Stored, ...]) -> bool:
             return _equals(field, stored, value) is (symbol == "=")
         case Comparison(_, symbol, value):
             return any(_ordered(symbol, one, value) for one in stored)
+
+
+def _is_inside(place: Place, area: Area) -> bool:
+    match area:
+        case Circle(center, metres):
+            return metres_between(center, place) <= metres + 0.01
+        case Box(south, west, north, east):
+            return south <= place.lat <= north and (place.lng - west) % 360 <= (east - west) % 360
+        case Polygon(corners):
+            turns = ((one, other) for one, other in zip(corners, (*corners[1:], corners[0]), strict=True))
+            # As the angles under which the sides are seen.
+            return abs(sum(_angle(place, one, other) for one, other in turns)) > math.pi
+
+
+def _angle(place: Place, one: Place, other: Place) -> float:
+    first, second = (complex(each.lng - place.lng, each.lat - place.lat) for each in (one, other))
+    return cmath.phase(second / first)
+
+
+def metres_between(one: Place, other: Place) -> float:
+    """By the angle between two vectors from the middle of the earth."""
+    (x, y, z), (u, v, w) = (
+        (math.cos(lat) * math.cos(lng), math.cos(lat) * math.sin(lng), math.sin(lat))
+        for lat, lng in ((math.radians(each.lat), math.radians(each.lng)) for each in (one, other))
+    )
+    cross = math.hypot(y * w - z * v, z * u - x * w, x * v - y * u)
+    return 6_371_008.7714 * math.atan2(cross, x * u + y * v + z * w)
 
 
 def product_values(product: Product) -> Get:
@@ -103,7 +134,7 @@ def _ordered(symbol: str, stored: Stored, value: Value) -> bool:
 
 def _comparable(stored: Stored) -> float | None:
     """A number, or the seconds of a time; text and booleans have no order."""
-    if isinstance(stored, str | bool):
+    if isinstance(stored, str | bool | Place):
         return None
     return _seconds(stored) if isinstance(stored, datetime) else float(stored)
 

@@ -9,6 +9,7 @@ A mapping file is TOML or JSON, its keys are fields of a product:
     currency = {value = "EUR"}                  # for every row; with a field, for the rows without it
     identifiers.ean = "barcode"
     attributes.colour = "farbe"
+    places = {lat = "shop_lat", lng = "shop_lng"}
 
 A rule of the file replaces the default names of its product field; the other fields keep theirs.
 """
@@ -26,6 +27,7 @@ import msgspec
 
 from indexer.feeds.values import NOT_FINITE, digits, wrong_type
 from retrieval.errors import FeedError, suggest_names
+from retrieval.filters.ast import PLACES
 from retrieval.records import AttributeValue, Product
 from retrieval.updates.validation import EXACT
 
@@ -81,6 +83,9 @@ DEFAULT_RULES: Mapping[str, MappingRule] = {
     "updated": first_of("updated", "updated_at"),
     "expires": first_of("expires", "expiration_date", "valid_until", "price_valid_until"),
     "language": first_of("language", "lang"),
+    "places": first_of("_geoloc", "geoloc", "places"),
+    "places.lat": first_of("latitude"),
+    "places.lng": first_of("longitude"),
     SALE_PERIOD: first_of("sale_price_effective_date"),
 }
 _CONTAINERS = ("identifiers", "attributes")
@@ -153,8 +158,14 @@ def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, Mappi
             for name, rule in content.items():
                 yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
             continue
+        if target == PLACES and isinstance(content, dict) and content and content.keys() <= {"lat", "lng"}:
+            for name, rule in content.items():
+                yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
+            continue
         container, _, name = target.partition(".")
-        if target not in (*_FIELDS, SALE_PERIOD) and not (container in _CONTAINERS and name):
+        if target not in (*_FIELDS, SALE_PERIOD, f"{PLACES}.lat", f"{PLACES}.lng") and not (
+            container in _CONTAINERS and name
+        ):
             advice = suggest_names(target, _FIELDS, f"the fields are {', '.join(_FIELDS)}")
             raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
         yield target, _rule(content, f"{place}: {target}")

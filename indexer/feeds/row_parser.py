@@ -14,6 +14,7 @@ Values that cannot be used:
 | rating                               | row rejected    | no number, NaN, outside 0 to 5: dropped with a note     |
 | rating_count                         | row rejected    | no whole number from 0: dropped with a note             |
 | created, updated, expires            | row rejected    | not a date: dropped with a note                         |
+| places                               | dropped         | no two numbers, no place, 0 and 0: dropped with a note  |
 | attributes                           | row rejected    | NaN, lists of objects, too deep: dropped with a note    |
 
 A null, a blank text, an empty list and an empty object are no value: the next name of the mapping is tried. A field of
@@ -45,7 +46,8 @@ from indexer.feeds.mapping import (
 )
 from indexer.feeds.values import UnusableValueError, currency_code, price
 from retrieval.errors import RowError, suggest_names
-from retrieval.records import AttributeValue, Product
+from retrieval.filters.ast import PLACES
+from retrieval.records import AttributeValue, Place, Product
 from retrieval.updates.validation import CONTROL, MAX_ID_BYTES
 
 T = TypeVar("T")
@@ -81,6 +83,7 @@ class RowPlan:
         self.parsers = [(target, parse) for target, parse in _PARSERS.items() if target in self.rules]
         self.has_price = "price" in self.rules
         self.has_images = "images" in self.rules
+        self.has_places = any(target.startswith(PLACES) for target in self.rules)
         self.has_name = "name" in names
         self.kinds = [target.partition(".")[2] for target in self.rules if target.startswith("identifiers.")]
         self.named = [target.partition(".")[2] for target in self.rules if target.startswith("attributes.")]
@@ -165,6 +168,18 @@ class RowReading:
             images = self.optional("images", values.images, (source, value)) or ()
             found = tuple(dict.fromkeys(found + images)) if found else images
         return found
+
+    def places(self) -> tuple[Place, ...]:
+        """The places of one column, or the one of two."""
+        for source, value in self._candidates(PLACES):
+            if source.name != PLACES or not isinstance(value, str):  # a text there may be anything
+                self._take(source)
+                return self.optional(PLACES, values.places, (source, value)) or ()
+        lat, lng = self.find(f"{PLACES}.lat"), self.find(f"{PLACES}.lng")
+        if not lat and not lng:
+            return ()
+        pair = {"lat": lat and lat[1], "lng": lng and lng[1]}
+        return self.optional(PLACES, values.places, (FieldSource(PLACES), pair)) or ()
 
     def _candidates(self, target: str) -> Iterator[tuple[FieldSource, object]]:
         rule = self._plan.rules.get(target)
@@ -339,6 +354,8 @@ class RowReader:
             found["currency"] = currency
         if plan.has_images:
             found["images"] = reading.images()
+        if plan.has_places:
+            found[PLACES] = reading.places()
         identifiers = reading.identifiers(title)
         attributes = reading.attributes(title)  # last: all that nothing else used
         return Product(identity, title, price=amount, identifiers=identifiers, attributes=attributes, **found)

@@ -16,7 +16,8 @@ from email.utils import parsedate_to_datetime
 from functools import lru_cache
 
 from retrieval.errors import RowError
-from retrieval.records import Availability
+from retrieval.filters.places import place_problem
+from retrieval.records import Availability, Place
 
 BAD_TYPE = "bad type"
 NOT_FINITE = "not a finite number"
@@ -35,6 +36,7 @@ _AVAILABILITY = {
 }
 _AVAILABILITY_BY_WORD = {word: value for value, words in _AVAILABILITY.items() for word in words.split()}
 _AVAILABILITY_BY_WORD |= {value.value: value for value in Availability}
+_DEGREES = (("lat", "latitude"), ("lng", "lon", "long", "longitude"))
 _IMAGE_KEYS = ("url", "src", "link", "href")
 
 
@@ -93,6 +95,36 @@ def _address(field: str, value: dict[str, object]) -> object:
         if value.get(key):
             return value[key]
     raise wrong_type(field, value)
+
+
+def places(_field: str, value: object) -> tuple[Place, ...]:
+    """Objects with `lat` and `lng` (or `lon`, `latitude` and `longitude`), or texts such as `52.52, 13.405`, or one."""
+    found = [_place(one) for one in (value if isinstance(value, list) else [value])]
+    return tuple(dict.fromkeys(found))
+
+
+def _place(value: object) -> Place:
+    if isinstance(value, str):
+        value = dict(zip(("lat", "lng"), value.split(","), strict=False))
+    pair = value if isinstance(value, dict) else {}
+    lat, lng = (
+        _degrees(next((pair[name] for name in names if pair.get(name) is not None), None)) for names in _DEGREES
+    )
+    detail = f"latitude {lat:g}, longitude {lng:g}"
+    if problem := place_problem(lat, lng):
+        swapped = "latitude and longitude swapped" if "swapped" in problem else "no place on the earth"
+        raise UnusableValueError(swapped, detail)
+    if lat == lng == 0:
+        raise UnusableValueError("latitude and longitude are 0", "how many feeds write that they know no place")
+    return Place(lat, lng)
+
+
+def _degrees(value: object) -> float:
+    spelled = value.strip().replace(",", ".") if isinstance(value, str) else value
+    try:
+        return float(spelled) if isinstance(spelled, str | int | float) and not isinstance(spelled, bool) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
 
 
 def brand(field: str, value: object) -> str:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from retrieval.elasticsearch.bulk_load import check_index
 from retrieval.elasticsearch.client import Cluster, Document
+from retrieval.filters.ast import PLACES
 from retrieval.filters.conditions import (
     AllOf,
     AnyOf,
@@ -25,12 +26,15 @@ from retrieval.filters.conditions import (
     Condition,
     HasNumber,
     HasPhrase,
+    HasPlace,
     HasTerm,
     HasText,
+    InArea,
     NotThat,
     NumberWithin,
     TextIn,
 )
+from retrieval.filters.places import Area, Box, Circle, Polygon
 from retrieval.filters.schema import FieldCatalog, FieldInfo
 from retrieval.index.keyword import (
     LOOK_AHEAD,
@@ -47,6 +51,7 @@ from retrieval.index.keyword import (
     Selection,
     Sort,
     SortedRows,
+    SortKey,
     make_facet,
     minimum_matches,
     rank_matches,
@@ -55,7 +60,7 @@ from retrieval.index.keyword import (
     synonym_boosts,
 )
 from retrieval.index.keyword_documents import KeywordLine, keyword_line
-from retrieval.records import Facet
+from retrieval.records import Facet, Place
 from retrieval.text.analysis import Phrase, TermGroup
 
 MOST_ROWS = 200_000
@@ -86,6 +91,7 @@ MAPPINGS: Mapping[str, Any] = {
         "filter": {"type": "flattened", "doc_values": False},
         "facet": {"type": "flattened", "index": False},
         "numbers": {"type": "flattened"},
+        "places": {"type": "geo_point"},
         # For people who look with Kibana: the product as the feed has it. Nothing here is asked for by a search.
         "product": {
             "type": "object",
@@ -139,6 +145,8 @@ def document_of(row: int, line: KeywordLine, product: bytes) -> bytes:
         made["facet"] = msgspec.Raw(line.shown.encode())
     if numbers:
         made["numbers"] = numbers
+    if line.places:
+        made["places"] = [_longitude_first(Place(*each)) for each in line.places]
     if product:
         made["product"] = msgspec.Raw(product)
     return msgspec.json.encode(made)
@@ -307,17 +315,15 @@ class ElasticsearchIndex:
         return rows if len(rows) <= MOST_SHARING else NO_ROWS
 
     def _sorted(self, selected: Query, by: Sort) -> Search:
-        wanted: list[dict[str, Any]] = [
-            {
-                f"numbers.n{self._catalog.fields[key.field].slot}": {
-                    "order": "desc" if key.descending else "asc",
-                    "mode": "min",
-                    "missing": "_last",
-                }
-            }
-            for key in by.keys
-        ]
+        wanted = [self._key(key) for key in by.keys]
         return {**_rows_only(selected, min(by.limit, MOST_ROWS)), "sort": [*wanted, {"row": "asc"}]}
+
+    def _key(self, key: SortKey) -> dict[str, Any]:
+        if key.place:
+            # A product without a place is infinitely far away.
+            return {"_geo_distance": {PLACES: _longitude_first(key.place), "unit": "m", "mode": "min"}}
+        order = {"order": "desc" if key.descending else "asc", "mode": "min", "missing": "_last"}
+        return {f"numbers.n{self._catalog.fields[key.field].slot}": order}
 
     def _ordered(self, answer: Mapping[str, Any]) -> SortedRows:
         return SortedRows(self._known(_rows(answer, -1)), _total(answer))
@@ -379,11 +385,33 @@ class ElasticsearchIndex:
                 return {"exists": {"field": f"numbers.n{self._catalog.fields[field].slot}"}}
             case NumberWithin():
                 return self._within(condition)
+            case InArea(area):
+                return _in_area(area)
+            case HasPlace():
+                return {"exists": {"field": PLACES}}
 
     def _within(self, wanted: NumberWithin) -> Query:
         low, high = ("gte" if wanted.include_low else "gt"), ("lte" if wanted.include_high else "lt")
         bounds = {low: sortable(wanted.low), high: sortable(wanted.high)}
         return {"range": {f"numbers.n{self._catalog.fields[wanted.field].slot}": bounds}}
+
+
+def _longitude_first(place: Place) -> list[float]:
+    """A place as in GeoJSON."""
+    return [place.lng, place.lat]
+
+
+def _in_area(area: Area) -> Query:
+    match area:
+        case Circle(center, metres):
+            # No radius may be 0.
+            return {"geo_distance": {"distance": f"{max(metres, 0.01)}m", PLACES: _longitude_first(center)}}
+        case Box(south, west, north, east):
+            corners = {"top_left": [west, north], "bottom_right": [east, south]}
+            return {"geo_bounding_box": {PLACES: corners}}
+        case Polygon(corners):
+            ring = list(map(_longitude_first, (*corners, corners[0])))
+            return {"geo_shape": {PLACES: {"shape": {"type": "Polygon", "coordinates": [ring]}}}}
 
 
 def _document(change: DocumentChange, catalog: FieldCatalog) -> Document:

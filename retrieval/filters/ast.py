@@ -1,6 +1,6 @@
 """The syntax tree of a filter expression, and its formatting as text.
 
-A backend translates the six nodes and never sees the text. Every leaf has the column of its field, so that an error
+A backend translates the nodes and never sees the text. Every leaf has the column of its field, so that an error
 that only a backend finds (text compared with a numeric field) names the place.
 """
 
@@ -13,9 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from retrieval.filters.places import Area, Box, Circle, Polygon
+
 Value = str | float | bool
 Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 
+PLACES = "places"
+"""The field of a product's places."""
 KEYWORDS = frozenset({"AND", "OR", "NOT", "IN", "EXISTS", "TO"})
 BOOLEANS = {"TRUE": True, "FALSE": False}
 WORD_MARKS = "_-./+"
@@ -53,6 +57,15 @@ class Exists:
 
 
 @dataclass(frozen=True, slots=True)
+class Within:
+    """`distance(52.5, 13.4) < 10 km`, `box(...)`, `polygon(...)`: the product has a place in the area."""
+
+    area: Area
+    column: int = dataclasses.field(default=0, compare=False)
+    field: str = PLACES
+
+
+@dataclass(frozen=True, slots=True)
 class Not:
     """`NOT ...`: every product that the operand does not match, those without the field among them."""
 
@@ -73,7 +86,7 @@ class Or:
     operands: tuple[Filter, ...]
 
 
-Leaf = Comparison | In | Exists
+Leaf = Comparison | In | Exists | Within
 Filter = Leaf | Not | And | Or
 
 
@@ -133,12 +146,24 @@ def format_filter(tree: Filter) -> str:
             return f"{_name(tree.field)} IN ({', '.join(map(_literal, tree.values))})"
         case Exists():
             return f"{_name(tree.field)} EXISTS"
+        case Within():
+            return _area_text(tree.area)
         case Not():
             return f"NOT {_bracketed(tree.operand, (And, Or))}"
         case And():
             return _range(tree) or " AND ".join(_bracketed(operand, (And, Or)) for operand in tree.operands)
         case Or():
             return " OR ".join(_bracketed(operand, (Or,)) for operand in tree.operands)
+
+
+def _area_text(area: Area) -> str:
+    match area:
+        case Circle(center, metres):
+            return f"distance({value_text(center.lat)}, {value_text(center.lng)}) <= {value_text(metres)} m"
+        case Box(south, west, north, east):
+            return f"box({', '.join(map(value_text, (south, west, north, east)))})"
+        case Polygon(corners):
+            return f"polygon({', '.join(value_text(each) for corner in corners for each in (corner.lat, corner.lng))})"
 
 
 def _bracketed(tree: Filter, looser: tuple[type, ...]) -> str:

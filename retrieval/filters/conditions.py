@@ -1,4 +1,4 @@
-"""Compiled filters: names resolved, values folded and typed. Six kinds of test under NOT, AND, OR and a minimum."""
+"""Compiled filters: names resolved, values folded and typed. Eight kinds of test under NOT, AND, OR and a minimum."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+
+from retrieval.filters.ast import PLACES
+from retrieval.filters.places import Area, coordinates
+from retrieval.records import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,21 @@ class HasNumber:
     """The field has any number."""
 
     field: str
+
+
+@dataclass(frozen=True, slots=True)
+class InArea:
+    """The product has a place in this area."""
+
+    area: Area
+    field: str = PLACES
+
+
+@dataclass(frozen=True, slots=True)
+class HasPlace:
+    """The product has a place."""
+
+    field: str = PLACES
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +104,20 @@ class AtLeast:
     operands: tuple[Condition, ...]
 
 
-Condition = TextIn | NumberWithin | HasText | HasNumber | HasTerm | HasPhrase | NotThat | AllOf | AnyOf | AtLeast
+Condition = (
+    TextIn
+    | NumberWithin
+    | HasText
+    | HasNumber
+    | InArea
+    | HasPlace
+    | HasTerm
+    | HasPhrase
+    | NotThat
+    | AllOf
+    | AnyOf
+    | AtLeast
+)
 
 
 def all_of(condition: Condition | None, others: Iterable[Condition]) -> Condition | None:
@@ -127,6 +159,7 @@ class ProductColumns:
     """Folded: what a filter compares with."""
     display: dict[str, list[str]] = dataclasses.field(default_factory=dict)
     """The product's own spelling, for facets; one for each folded text."""
+    places: Sequence[Place] = ()
     terms: Mapping[str, Sequence[str]] = dataclasses.field(default_factory=dict)
     """The terms of each searched field."""
 
@@ -148,6 +181,10 @@ def matches(condition: Condition, values: ProductColumns) -> bool:
             return field in values.texts
         case HasNumber(field):
             return field in values.numbers
+        case InArea(area):
+            return bool(area.contains(*coordinates(values.places)).any())
+        case HasPlace():
+            return bool(values.places)
         case HasTerm(fields, term):
             return any(term in values.terms.get(field, ()) for field in fields)
         case HasPhrase(terms):

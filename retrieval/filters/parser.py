@@ -2,6 +2,7 @@
 
     price < 100 AND brand = Bosch
     colour IN (red, "dark blue") OR NOT category = "Tools > Drills"
+    distance(52.5, 13.4) < 10 km OR box(48, 11, 49, 12)
     price 10 TO 20 AND attributes.voltage EXISTS AND created >= "2024-01-31"
 
 AND binds tighter than OR, brackets group, keywords may be in any case. A bare word holds letters of any script, digits
@@ -12,6 +13,7 @@ is a number, unless it is a code (leading zeros, or more digits than a float hol
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -30,10 +32,13 @@ from retrieval.filters.ast import (
     Operator,
     Or,
     Value,
+    Within,
     leaves,
     number_of,
     stray_mark,
 )
+from retrieval.filters.places import UNITS, Area, Box, Circle, Polygon
+from retrieval.records import Place
 
 if TYPE_CHECKING:
     from lark import Lark, Token
@@ -53,6 +58,10 @@ _GRAMMAR = r"""
     | name _EXISTS -> exists
     | name _NOT _EXISTS -> not_exists
     | name bound _TO bound -> between
+    | region -> within
+    | region OPERATOR radius -> near
+region: AREA "(" NUMBER ("," NUMBER)* ")"
+radius: NUMBER WORD? | WORD
 values: "(" value ("," value)* ")"
 name: WORD | STRING
 value: WORD | STRING | NUMBER | BOOLEAN
@@ -60,6 +69,7 @@ bound: NUMBER | STRING
 
 STRING: /"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'/s
 OPERATOR: /[<>!]=|[<>=]/
+AREA.2: /(?:distance|box|polygon)(?=\s*\()/i
 WORD: /(?:[\w\-.\/+]|[^\x00-\x7f\s])+/
 %declare _AND _OR _NOT _IN _EXISTS _TO NUMBER BOOLEAN
 %ignore /\s+/
@@ -196,6 +206,59 @@ def _plain_text(token: Token) -> str:
     return "".join(next(characters) if character == "\\" else character for character in characters)
 
 
+class _Region(NamedTuple):
+    kind: str
+    numbers: tuple[float, ...]
+    column: int
+
+
+def _region(token: Token, *numbers: Token) -> _Region:
+    return _Region(token.lower(), tuple(map(float, numbers)), _column(token))
+
+
+_FORMS = {
+    "distance": "distance(latitude, longitude) < 10 km",
+    "box": "box(south, west, north, east)",
+    "polygon": "polygon(latitude, longitude, ...)",
+}
+_DISTANCE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([a-z]+)", re.ASCII)
+
+
+def _radius(*tokens: Token) -> float:
+    """A distance in metres: `10 km`, `10km`, `500`."""
+    joined = _DISTANCE.fullmatch(tokens[0].lower())
+    number, unit = joined.groups() if joined and len(tokens) == 1 else (tokens[0], (*tokens, "m")[1])
+    if unit.lower() not in UNITS or number_of(number) is None:
+        column = _column(tokens[-1])
+        raise FilterError(f"column {column}: a radius is a number of {', '.join(UNITS)}, such as 10 km", column)
+    return float(number) * UNITS[unit.lower()]
+
+
+def _within(region: _Region) -> Filter:
+    corners = tuple(map(Place, region.numbers[::2], region.numbers[1::2]))
+    if region.kind == "polygon" and len(region.numbers) % 2 == 0:
+        return _checked(Polygon(corners), region)
+    if region.kind == "box" and len(region.numbers) == 4:
+        return _checked(Box(*region.numbers), region)
+    raise _misshapen(region)
+
+
+def _near(region: _Region, operator: str, metres: float) -> Filter:
+    if region.kind != "distance" or len(region.numbers) != 2 or operator not in ("<", "<="):
+        raise _misshapen(region)
+    return _checked(Circle(Place(*region.numbers), metres), region)
+
+
+def _checked(area: Area, region: _Region) -> Filter:
+    if area.problem:
+        raise FilterError(f"column {region.column}: {area.problem}", region.column)
+    return Within(area, region.column)
+
+
+def _misshapen(region: _Region) -> FilterError:
+    return FilterError(f"column {region.column}: expected {_FORMS[region.kind]}", region.column)
+
+
 def _between(name: _Name, low: Value, high: Value) -> Filter:
     return And((Comparison(name.text, ">=", low, name.column), Comparison(name.text, "<=", high, name.column)))
 
@@ -212,6 +275,10 @@ _BUILDERS: dict[str, Callable[..., object]] = {
     "exists": lambda name: Exists(name.text, name.column),
     "not_exists": lambda name: Not(Exists(name.text, name.column)),
     "between": _between,
+    "region": _region,
+    "radius": _radius,
+    "within": _within,
+    "near": _near,
     "negation": Not,
     "all_of": lambda *operands: And(operands),
     "any_of": lambda *operands: Or(operands),
@@ -287,7 +354,13 @@ def _expected(accepted: set[str]) -> tuple[str, ...]:
         return ("a field",)
     words = [word for terminal, word in _EXPECTED.items() if terminal in accepted]
     if "NUMBER" in accepted:
-        words.append("a range (10 TO 20)" if "OPERATOR" in accepted else "a number or a quoted text")
+        words.append(
+            "a range (10 TO 20)"
+            if "OPERATOR" in accepted
+            else "a number or a quoted text"
+            if "STRING" in accepted
+            else "a number"
+        )
     return tuple(words)
 
 

@@ -19,13 +19,28 @@ from operator import attrgetter
 from types import MappingProxyType
 
 from retrieval.errors import FilterError, UnknownFieldError
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, Value, leaves, value_text
+from retrieval.filters.ast import (
+    PLACES,
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Value,
+    Within,
+    leaves,
+    value_text,
+)
 from retrieval.filters.conditions import (
     AllOf,
     AnyOf,
     Condition,
     HasNumber,
+    HasPlace,
     HasText,
+    InArea,
     NotThat,
     NumberWithin,
     ProductColumns,
@@ -52,6 +67,7 @@ class FieldKind(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     TIME = "time"
+    PLACE = "place"
 
 
 NUMERIC = frozenset({FieldKind.NUMBER, FieldKind.TIME})
@@ -70,6 +86,7 @@ CORE_KINDS: Mapping[str, FieldKind] = {
     "created": FieldKind.TIME,
     "updated": FieldKind.TIME,
     "expires": FieldKind.TIME,
+    PLACES: FieldKind.PLACE,
 }
 
 
@@ -159,6 +176,8 @@ def product_columns(
     for level in product.category[1:]:
         if fold_value(level) not in category_roots:
             _add_text(made, "category", level, facet=False)
+    if only is None or PLACES in only:
+        made.places = product.places
     return made
 
 
@@ -234,8 +253,12 @@ def _condition(tree: Filter, fields: Mapping[str, FieldInfo]) -> Condition:
             return AnyOf(tuple(_condition(each, fields) for each in operands))
         case Exists():
             info = fields[tree.field]
+            if FieldKind.PLACE in info.kinds:
+                return HasPlace()
             tests = ((info.is_textual, HasText(info.name)), (info.is_numeric, HasNumber(info.name)))
             return _any_of([test for is_held, test in tests if is_held])
+        case Within(area):
+            return InArea(area)
         case In():
             return _equal(tree, fields[tree.field], tree.values)
         case Comparison(_, "=", value):
@@ -252,6 +275,7 @@ def _any_of(conditions: Sequence[Condition]) -> Condition:
 
 def _equal(leaf: Comparison | In, info: FieldInfo, values: Sequence[Value]) -> Condition:
     """Equal to any of the values, in whichever columns the field has."""
+    _check_values(leaf, info)
     either: list[Condition] = []
     if info.is_textual:
         either.append(TextIn(info.name, tuple(_folded_value(info.name, value) for value in values)))
@@ -269,7 +293,14 @@ def _folded_value(name: str, value: Value) -> str:
     return CATEGORY_SEPARATOR.join(level.strip() for level in text.split(CATEGORY_SEPARATOR.strip()))
 
 
+def _check_values(leaf: Comparison | In, info: FieldInfo) -> None:
+    if FieldKind.PLACE in info.kinds:
+        message = f"column {leaf.column}: {info.name} holds places; write such as distance(52.5, 13.4) < 10 km"
+        raise FilterError(message, leaf.column, ("distance(", "box(", "polygon("))
+
+
 def _ordered(leaf: Comparison, info: FieldInfo) -> Condition:
+    _check_values(leaf, info)
     if not info.is_numeric:
         raise FilterError(
             f"column {leaf.column}: {info.name} holds text, so '{leaf.operator}' cannot compare it; "

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from retrieval.filters.ast import value_text
 from retrieval.filters.conditions import AllOf, AnyOf, AtLeast, Condition, HasPhrase, HasTerm, ProductColumns
 from retrieval.filters.schema import FieldCatalog, FieldInfo, FieldKind, fold_value
-from retrieval.records import Facet, FacetCount
+from retrieval.records import Facet, FacetCount, Place
 from retrieval.text.analysis import Phrase, TermGroup
 
 Rows = NDArray[np.int64]
@@ -93,26 +93,27 @@ class SortedRows:
 
 @dataclass(frozen=True, slots=True)
 class SortKey:
-    """A numeric field to sort by; products without it come last."""
+    """A numeric field to sort by, or the distance from a place; products without it come last."""
 
     field: str
     descending: bool = False
+    place: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Sort:
-    """An order by numeric fields, the first one first, ties by row: the first `limit` products of it."""
+    """An order by numeric fields and distances, the first one first, ties by row: the first `limit` products of it."""
 
     keys: tuple[SortKey, ...]
     limit: int
 
 
-def sort_rows(rows: Rows, by: Sort, values: Callable[[str], NDArray[np.float64]]) -> SortedRows:
-    """Some rows (n,) in an order; `values` gives those of a field (n,), NaN where there is none."""
+def sort_rows(rows: Rows, by: Sort, values: Callable[[SortKey], NDArray[np.float64]]) -> SortedRows:
+    """Some rows (n,) in an order; `values` gives those of a key (n,), NaN where there is none."""
     columns: list[NDArray[np.generic]] = [rows]
     for key in reversed(by.keys):
         # NaN sorts last whichever way the numbers go.
-        found = values(key.field)
+        found = values(key)
         columns.append(-found if key.descending else found)
     return SortedRows(rows[np.lexsort(columns)[: by.limit]], len(rows))
 

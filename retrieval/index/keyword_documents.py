@@ -33,6 +33,8 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     """JSON: the texts of each field, folded."""
     shown: str
     """JSON: the display texts of each field."""
+    places: tuple[tuple[float, float], ...] = ()
+    """Latitudes and longitudes."""
 
     @property
     def repeated(self) -> list[str]:
@@ -56,12 +58,13 @@ def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLin
         tuple(searched),
         tuple(document.identifiers),
         tuple(numbers),
-        _by_place(made.texts, catalog),
-        _by_place(made.display, catalog),
+        _by_slot(made.texts, catalog),
+        _by_slot(made.display, catalog),
+        tuple((each.lat, each.lng) for each in made.places),
     )
 
 
-def _by_place(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
+def _by_slot(texts: Mapping[str, list[str]], catalog: FieldCatalog) -> str:
     placed = {f"t{catalog.fields[name].slot}": each for name, each in texts.items() if name in catalog.fields}
     return msgspec.json.encode(placed).decode() if placed else ""
 

@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any
 
 from retrieval.errors import ChangeError, close_names
-from retrieval.records import AttributeValue, Availability, Product, Variant
+from retrieval.records import AttributeValue, Availability, Place, Product, Variant
 
 Check = Callable[[object], object]
 
@@ -189,6 +189,22 @@ def identifier(value: object) -> tuple[str, ...] | None:
     return texts(value) or None
 
 
+def places(value: object) -> tuple[Place, ...]:
+    """Places, or one."""
+    listed = [value] if isinstance(value, Mapping | Place) else value
+    if not isinstance(listed, list | tuple):
+        raise TypeError
+    return tuple(map(_place, listed))
+
+
+def _place(value: object) -> Place:
+    if isinstance(value, Mapping):  # how JSON gives it
+        value = Place(**value)
+    if not isinstance(value, Place):
+        raise TypeError
+    return Place(number(value.lat, -90, 90), number(value.lng, -180, 180))
+
+
 def variants(value: object) -> tuple[Variant, ...]:
     """Variants, each value of them right for its field."""
     if not isinstance(value, list | tuple):
@@ -253,6 +269,11 @@ _RULES: Mapping[str, _FieldRule] = {
         variants, "a tuple of variants, each value right for its field, images of http or https", tuple
     ),
     "expires": _TIME,
+    "places": _FieldRule(
+        places,
+        'a list of places such as {"lat": 52.5, "lng": 13.4}: latitudes -90 to 90, longitudes -180 to 180',
+        tuple,
+    ),
 }
 _MEMBERS = {
     "identifiers": _FieldRule(identifier, _TEXTS.right),

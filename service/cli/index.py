@@ -323,15 +323,16 @@ def _show_change(report: ChangeReport, done: str) -> None:
 
 _NUMBERS = ("price", "rating", "rating_count")
 _REPEATABLE = ("images", "identifiers.", "attributes.")
-_STRUCTURED = ("identifiers", "attributes", "variants")
+_STRUCTURED = ("identifiers", "attributes", "variants", "places")
 
 
 def parse_values(product_id: str, typed: Sequence[str]) -> dict[str, object]:
     """The value of each field, for `retrieval.updates.validation.validate_patch` to check.
 
     An empty value clears the field. A category's levels are separated by `>`; images, one kind of identifier and one
-    attribute are given several values by being named several times; whole mappings and variants are JSON. Raises
-    ChangeError for what is not FIELD=VALUE, and for a second value where a field has one.
+    attribute are given several values by being named several times; whole mappings, variants and places are JSON.
+
+    Raises ChangeError for what is not FIELD=VALUE, and for a second value where a field has one.
     """
     given: dict[str, list[str]] = {}
     for each in typed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import math
+import re
 import sys
 import time
 from collections import Counter
@@ -15,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import ModelError, QueryError, UnknownFieldError, UnknownProductError
+from retrieval.filters.ast import PLACES, Within, leaves
 from retrieval.filters.conditions import Condition, NotThat, all_of, fields_of
 from retrieval.filters.parser import parse_filter
+from retrieval.filters.places import Circle, coordinates, distances, place_problem
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.fusion import METHODS
 from retrieval.index.grouping import MOST_SIBLINGS, VARIANTS, CandidateGroups, diversify, product_similarity
 from retrieval.index.keyword import NO_ROWS, KeywordIndex, Rows, Selection, Sort, SortKey, has_phrase, words_within
 from retrieval.index.ranges import conditions, parse_ranges, quantile_bounds, range_count
 from retrieval.index.vectors import NearestRows, Vectors
-from retrieval.records import Facet, Hit, Page, Product, RangeCount
+from retrieval.records import Facet, Hit, Page, Place, Product, RangeCount
 from retrieval.text.analysis import TermGroup
 from retrieval.text.preferences import QueryPreferences, query_preferences
 from service.curation.rule_matching import NOTHING, CompiledRules, Lift, PinnedProduct
@@ -41,6 +45,8 @@ from service.engine.request import MAX_FACET_VALUES, MAX_SORT_KEYS, SearchReques
 from service.engine.snapshot import Products, Snapshot
 from service.engine.spelling import Completion
 
+_BETWEEN_KEYS = re.compile(r",(?![^(]*\))")
+_DISTANCE = re.compile(r"distance\((?P<lat>[^,()]+),(?P<lng>[^,()]+)\)", re.IGNORECASE)
 _OPTIONAL = 5.0
 """Strength of an optional filter, in standard deviations of the scores of the best hits."""
 EXPLANATION = "explanation"
@@ -207,6 +213,7 @@ class Search:
         self._ranges = [parse_ranges(each, snapshot.catalog) for each in request.ranges]
         self._sort = self._sorted_by(request.sort) if request.sort else None
         where = condition_of(snapshot, request.filters)
+        self._center = _center(self._sort, request.filters)
         filtered: frozenset[str] = fields_of(where) if where else frozenset()
         # The number of a price may be unfinished.
         preferences = partial(query_preferences, catalog=snapshot.catalog, values=snapshot.values, types=snapshot.types)
@@ -311,7 +318,10 @@ class Search:
         rules, order = arranged.rules, partial(self._sorted_order, by)
         rows = self._with_companions(self._cut(arranged.rows), groups, order)
         found = ((row, *self._product(row)) for row in rows)
-        hits = [Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named) for row, product, named in found]
+        hits = [
+            Hit(product, 0.0, {}, rule=rules.get(row, ""), product_type=named, distance=self._distance(product))
+            for row, product, named in found
+        ]
         facets: Mapping[str, Facet] = {}
         if self._counted:
             facets = self._snapshot.keyword.facets(everything, self._counted, self._request.facet_size)
@@ -436,7 +446,14 @@ class Search:
         identifier = self._query.text.strip() if row in ranking.identified else ""
         score, rule = arranged.scores.get(row, candidate.score), arranged.rules.get(row, "")
         product, named = self._product(row)
-        return Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named)
+        distance = self._distance(product)
+        return Hit(product, score, candidate.stages, identifier, rule=rule, product_type=named, distance=distance)
+
+    def _distance(self, product: Product) -> float | None:
+        """Metres from the place of the request to the nearest one of a product."""
+        if self._center is None or not product.places:
+            return None
+        return float(distances(self._center, *coordinates(product.places)).min())
 
     def _explained(self, hits: Sequence[Hit], rows: Sequence[int], ranking: Ranking) -> Sequence[Hit]:
         if not self._query.explain or self._stages.last is None:
@@ -505,10 +522,31 @@ def nearest_to(
 def parse_sort(text: str, catalog: FieldCatalog) -> tuple[SortKey, ...]:
     """The keys of an order such as "-rating,price"; raises UnknownFieldError for a field that is not numeric,
     QueryError for more keys than MAX_SORT_KEYS, and for an empty one."""
-    names = [each.strip() for each in text.split(",")]
+    names = [each.strip() for each in _BETWEEN_KEYS.split(text)]
     if len(names) > MAX_SORT_KEYS or not all(name.removeprefix("-") for name in names):
         raise QueryError(f"sort is {text[:100]!r}, it can be 1 to {MAX_SORT_KEYS} fields, such as -rating,price")
-    return tuple(SortKey(catalog.resolve_sortable(name.removeprefix("-")).name, name.startswith("-")) for name in names)
+    return tuple(_sort_key(name, catalog) for name in names)
+
+
+def _sort_key(name: str, catalog: FieldCatalog) -> SortKey:
+    if "(" not in name:
+        return SortKey(catalog.resolve_sortable(name.removeprefix("-")).name, name.startswith("-"))
+    found = _DISTANCE.fullmatch(name)
+    try:
+        place = Place(float(found["lat"]), float(found["lng"])) if found else Place(math.nan, math.nan)
+    except ValueError:
+        place = Place(math.nan, math.nan)
+    if problem := place_problem(place.lat, place.lng):
+        raise QueryError(f"sort has {name[:100]!r}; write distance(52.5, 13.4) for the nearest first: {problem}")
+    return SortKey(PLACES, place=place)
+
+
+def _center(sort: Sort | None, filters: str) -> Place | None:
+    """The place that a request sorts by, or else the first one that it filters by."""
+    tree = parse_filter(filters)
+    areas = (leaf.area for leaf in leaves(tree) if isinstance(leaf, Within)) if tree else ()
+    centers = (area.center for area in areas if isinstance(area, Circle))
+    return next((key.place for key in sort.keys if key.place) if sort else iter(()), None) or next(centers, None)
 
 
 def _optional(snapshot: Snapshot, expression: str) -> Lift:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from retrieval.errors import (
     StoreForeignError,
 )
 from retrieval.filters.conditions import Condition, ProductColumns, matches, reads_terms
+from retrieval.filters.places import coordinates, distances
 from retrieval.filters.schema import FieldCatalog, product_columns
 from retrieval.index.grouping import ProductGroups, StoredGroups
 from retrieval.index.keyword import (
@@ -40,6 +42,7 @@ from retrieval.index.keyword import (
     SequentialQueries,
     Sort,
     SortedRows,
+    SortKey,
     make_facet,
     sort_rows,
 )
@@ -191,8 +194,14 @@ class NullKeywordIndex(SequentialQueries):
 
     def sort(self, selection: Selection, by: Sort) -> SortedRows:
         rows = self.select(selection)
-        columns = [self._columns(row).numbers for row in rows.tolist()]
-        return sort_rows(rows, by, lambda field: np.array([min(each.get(field, [np.nan])) for each in columns]))
+        columns = [self._columns(row) for row in rows.tolist()]
+
+        def value(key: SortKey, of: ProductColumns) -> float:
+            if key.place:
+                return float(distances(key.place, *coordinates(of.places)).min()) if of.places else math.nan
+            return min(of.numbers.get(key.field, [math.nan]))
+
+        return sort_rows(rows, by, lambda key: np.array([value(key, each) for each in columns]))
 
     def _through(self, rows: Rows, where: Condition | None) -> Rows:
         if where is None:

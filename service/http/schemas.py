@@ -57,7 +57,7 @@ def _split_names(value: object) -> object:
 
 
 FieldNames = Annotated[list[Name], BeforeValidator(_split_names)]
-_FIELDS = Field(
+_FIELDS: list[str] = Field(
     [],
     max_length=MOST_RETURNED,
     description="Fields of each product to return, besides its id; empty for all.",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from retrieval.errors import FilterError, QueryError
-from retrieval.filters.ast import And, Comparison, Filter, Not, Operator, Or, Value, format_filter
+from retrieval.filters.ast import PLACES, And, Comparison, Filter, Not, Operator, Or, Value, Within, format_filter
 from retrieval.filters.parser import MAX_CHARACTERS, MAX_NESTING
 from retrieval.filters.schema import CATEGORY_SEPARATOR, FieldCatalog, FieldInfo, FieldKind, fold_value
 from service.engine.request import MAX_OPTIONAL_FILTERS
@@ -83,7 +83,8 @@ class AttributeCatalog:
             info = self._catalog.fields.get("category")
             return ProtocolAttribute(info, int(level[1])) if info else None
         field = _ALIASES.get(name, name)
-        info = self._catalog.fields.get(field) or self._catalog.fields.get(f"attributes.{field}")
+        own = None if field == PLACES else self._catalog.fields.get(field)
+        info = own or self._catalog.fields.get(f"attributes.{field}")
         return ProtocolAttribute(info) if info else None
 
     def searched(self, name: str) -> str:
@@ -239,6 +240,8 @@ class FilterTranslator:
             *_each(refinements.numbers, self._numeric),
             *_each(refinements.tags, self._tag),
         ]
+        if refinements.areas:
+            parts.append(_join([Within(each) for each in refinements.areas], Or))
         if refinements.expression.strip():
             parts.append(parse_expression(refinements.expression, self))
         return _join(parts, And) if parts else None

@@ -48,7 +48,7 @@ from service.instantsearch.request import MOST_NAME, merge_params, names, parse_
 MOVE = "move"
 """The kind of the task that replaces all products by those of a temporary index."""
 _SCOPES = ("settings", "synonyms", "rules")
-_FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters"})
+_FILTERS = frozenset({"filters", "facetFilters", "numericFilters", "tagFilters", "insideBoundingBox", "insidePolygon"})
 _SHOWN_SECONDS = 1.0
 _PENDING = (TaskState.WAITING, TaskState.RUNNING)
 

@@ -37,8 +37,6 @@ _OF_RESPONSES = frozenset(
     {"_highlightResult", "_snippetResult", "_rankingInfo", "_distinctSeqID", "_groupSize", "_siblings", "_score"}
 )
 """What hits have in addition to their records."""
-_OWN = frozenset({"_tags", "_geoloc"})
-"""Names with the protocol's underscore that records may have."""
 _VARIANT = {"objectID": "id", "options": "options", "price": "price", "availability": "availability", "image": "image"}
 _DEEPEST = 5
 """Levels of objects in an attribute."""
@@ -177,6 +175,8 @@ def patch_values(product_id: str, record: JsonObject, current: Product | None = 
             values[name] = _moment(product_id, name, value)
         elif name == "identifiers":
             values[name] = _identifiers(product_id, value)
+        elif name == "_geoloc":
+            values["places"] = value
         elif name == "variants":
             values[name] = _variants(product_id, value)
         elif name != "url" or value not in (record.get(each) for each in ADDRESSES[1:]):
@@ -249,7 +249,7 @@ def _variants(product_id: str, value: object) -> list[dict[str, object]]:
 
 def _attributes(product_id: str, name: str, value: object, current: Product | None) -> dict[str, object]:
     """An attribute, that of an object with its name before it: `size.width`."""
-    if name.startswith("_") and name not in _OWN:
+    if name.startswith("_") and name != "_tags":
         message = f"object {product_id!r}: {name}: names that begin with _ are the protocol's own; rename the attribute"
         raise ChangeError(message, product_id, name)
     name = "tags" if name == "_tags" else name

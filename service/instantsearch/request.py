@@ -5,6 +5,7 @@ The libraries send JSON with any content type, or a form, and write values as JS
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,9 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from retrieval.errors import QueryError, UnknownFieldError
+from retrieval.filters.places import Area, Box, Circle, Polygon, coordinates, distances, place_problem
 from retrieval.filters.schema import FieldCatalog
-from retrieval.records import Page, Product
+from retrieval.records import Page, Place, Product
 from service.engine.highlight import Marks
 from service.engine.request import MAX_DEPTH, MAX_FACET_VALUES, MAX_PER_GROUP, MAX_SIZE
 from service.engine.spelling import Suggestions
@@ -37,8 +39,11 @@ _SHOWING = ("attributesToRetrieve", "attributesToHighlight", "attributesToSnippe
 _MARKING = ("highlightPreTag", "highlightPostTag", "snippetEllipsisText", "getRankingInfo")
 _RULES = ("enableRules", "ruleContexts", "optionalFilters")
 _GROUPING = ("distinct", "attributeForDistinct")
+PLACING = ("aroundLatLng", "aroundRadius", "aroundPrecision", "insideBoundingBox", "insidePolygon")
 _RECORDING = ("clickAnalytics", "analytics", "userToken")
-COUNTING = frozenset((*_PAGING, *_FACETS, *_RULES, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *_RECORDING))
+COUNTING = frozenset(
+    (*_PAGING, *_FACETS, *_RULES, *_FILTERING, *_SHOWING, *_MARKING, *_GROUPING, *PLACING, *_RECORDING)
+)
 """The parameters that have an effect; answers name the others."""
 _ADDRESSING = ("params", "indexName", "index", "type", "apiKey", "facet", "facetQuery", "maxFacetHits")
 _MOST_PAIRS = 1_000
@@ -233,6 +238,36 @@ class Refinements:
     numbers: tuple[AnyOf, ...] = ()
     tags: tuple[AnyOf, ...] = ()
     expression: str = ""
+    areas: tuple[Area, ...] = ()
+    """Of which one must have a place of the product."""
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """The place whose nearest records come first."""
+
+    place: Place
+    precisions: tuple[tuple[float, float], ...]
+    """Ascending distances, from each of which on distances are divided by so many metres, for `geoDistance`."""
+
+    @property
+    def sort(self) -> str:
+        """The order for the engine: the nearest first, of those at one place the best known."""
+        return f"distance({self.place.lat!r}, {self.place.lng!r}),-rating_count"
+
+    def ranking_info(self, places: Sequence[Place]) -> JsonObject:
+        """What the protocol says of the places of a record."""
+        if not places:
+            return {}
+        metres = distances(self.place, *coordinates(places))
+        nearest, distance = places[int(metres.argmin())], float(metres.min())
+        precision = next(width for start, width in reversed(self.precisions) if start <= distance or not start)
+        matched = {"lat": nearest.lat, "lng": nearest.lng, "distance": round(distance)}
+        return {
+            "geoDistance": int(distance // precision),
+            "geoPrecision": int(precision),
+            "matchedGeoLocation": matched,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +295,7 @@ class ProtocolSearch:
     most_values: int = 100
     """Of each facet."""
     refinements: Refinements = Refinements()
+    around: Around | None = None
     view: RecordView = RecordView()
     optional: tuple[AnyOf, ...] = ()
     """Filters that order the hits."""
@@ -298,6 +334,7 @@ def parse_search(payload: JsonObject) -> ProtocolSearch:
         facets=names(payload, "facets"),
         most_values=integer(payload, "maxValuesPerFacet", 100, 1, MAX_FACET_VALUES),
         refinements=parse_refinements(payload),
+        around=_parse_around(payload),
         view=_parse_view(payload),
         optional=all_of_any(payload, "optionalFilters"),
         contexts=names(payload, "ruleContexts"),
@@ -322,7 +359,79 @@ def parse_refinements(payload: JsonObject) -> Refinements:
         all_of_any(payload, "numericFilters"),
         all_of_any(payload, "tagFilters"),
         text(payload, "filters"),
+        _parse_areas(payload),
     )
+
+
+def _parse_areas(payload: JsonObject) -> tuple[Area, ...]:
+    """The boxes, else the polygons, else the circle."""
+    if boxes := _coordinate_lists(payload, "insideBoundingBox"):
+        corners = [each[at : at + 4] for each in boxes for at in range(0, len(each), 4)]
+        if any(len(each) != 4 for each in corners):
+            raise QueryError("insideBoundingBox must have 4 numbers for each box: the coordinates of opposite corners")
+        return tuple(_checked("insideBoundingBox", _box(*each)) for each in corners)
+    if polygons := _coordinate_lists(payload, "insidePolygon"):
+        if any(len(each) % 2 for each in polygons):
+            raise QueryError("insidePolygon must have an even number of coordinates, such as [47, 10, 47, 14, 50, 11]")
+        corners_of = (tuple(map(Place, each[::2], each[1::2])) for each in polygons)
+        return tuple(_checked("insidePolygon", Polygon(each)) for each in corners_of)
+    around, radius = _parse_around(payload), payload.get("aroundRadius")
+    if around is None or radius in (None, "all"):
+        return ()
+    return (Circle(around.place, integer(payload, "aroundRadius", 0, 1, 10**8)),)
+
+
+def _box(lat: float, lng: float, other_lat: float, other_lng: float) -> Box:
+    return Box(min(lat, other_lat), min(lng, other_lng), max(lat, other_lat), max(lng, other_lng))
+
+
+def _checked(name: str, area: Area) -> Area:
+    if area.problem:
+        raise QueryError(f"{name}: {area.problem}")
+    return area
+
+
+def _parse_around(payload: JsonObject) -> Around | None:
+    given = text(payload, "aroundLatLng", most=MOST_NAME)
+    if not given.strip() or payload.get("insideBoundingBox") or payload.get("insidePolygon"):
+        return None
+    pair = _coordinates("aroundLatLng", given.split(","))
+    if len(pair) != 2 or (problem := place_problem(*pair)):
+        problem = problem if len(pair) == 2 else "it has two numbers"
+        raise QueryError(f"aroundLatLng is {_repr_value(given)}, it is such as '52.5, 13.4': {problem}")
+    return Around(Place(*pair), _parse_precisions(payload))
+
+
+def _parse_precisions(payload: JsonObject) -> tuple[tuple[float, float], ...]:
+    value = _decode_list(payload, "aroundPrecision")
+    if not isinstance(value, list):
+        return ((0.0, float(integer(payload, "aroundPrecision", 10, 1, 10**8))),)
+    bands = objects({"aroundPrecision": value}, "aroundPrecision", MOST_NAMES)
+    found = [(number(each, "from", 0, 0, 10**8), number(each, "value", 10, 1, 10**8)) for each in bands]
+    return tuple(sorted({0.0: 10.0, **dict(found)}.items()))
+
+
+def _coordinate_lists(payload: JsonObject, name: str) -> list[tuple[float, ...]]:
+    """Lists of coordinates: a list of lists or of texts, or one flat list or text."""
+    value = _decode_list(payload, name)
+    if value in (None, "", []):
+        return []
+    entries = value.split(",") if isinstance(value, str) else value
+    if not isinstance(entries, list) or len(entries) > _MOST_PAIRS:
+        raise QueryError(f"{name} must be a list of at most {_MOST_PAIRS} coordinates, such as [47.3, 4.9, 47.4, 5.1]")
+    split = [each.split(",") if isinstance(each, str) and "," in each else each for each in entries]
+    nested = split if all(isinstance(each, list) for each in split) else [split]
+    return [_coordinates(name, each) for each in nested]
+
+
+def _coordinates(name: str, values: Sequence[object]) -> tuple[float, ...]:
+    try:
+        found = tuple(float(each) if isinstance(each, str | int | float) else math.nan for each in values)
+    except (ValueError, OverflowError):
+        found = (math.nan,)
+    if not all(map(math.isfinite, found)):
+        raise QueryError(f"{name} must have finite numbers, such as 47.3, 4.9")
+    return found
 
 
 def ignored_parameters(payload: JsonObject) -> list[str]:

@@ -37,7 +37,6 @@ _SAFE_BEGINNINGS = ("https://", "http://", "/")
 _TAGS = "tags"
 _NESTED = re.compile(r"[^\s.]+(?:\.[^\s.]+)+")
 """The name of an attribute that is an object's, as `size.width`."""
-_LOCATION = "_geoloc."
 _RESERVED = frozenset({"objectID", "url", "image"})
 """Names that no free attribute may take: pages put them into links."""
 Leaf = dict[str, Any]
@@ -51,7 +50,7 @@ def product_record(product: Product) -> Record:
     record |= {name: value for name, value in _product_fields(product) if value not in (None, "", [], {})}
     fields = _RESERVED.union(record)
     for name, value in product.attributes.items():
-        if name.partition(".")[0] not in fields and (not name.startswith("_") or name.startswith(_LOCATION)):
+        if name.partition(".")[0] not in fields and not name.startswith("_"):
             _set_nested(record, name, _plain(value))
     tags = product.attributes.get(_TAGS)
     if isinstance(tags, str | tuple):
@@ -97,6 +96,8 @@ def _product_fields(product: Product) -> Iterator[tuple[str, object]]:
     yield "updated", _seconds(product.updated)
     yield "expires", _seconds(product.expires)
     yield "language", product.language
+    places = [{"lat": each.lat, "lng": each.lng} for each in product.places]
+    yield "_geoloc", places[0] if len(places) == 1 else places
     yield "variants", [_variant(each) for each in product.variants]
 
 

@@ -140,7 +140,7 @@ class SearchBatch:
             facets,
             size=window.size,
             page=window.page,
-            sort=parse_sort(index, self._fields),
+            sort=parse_sort(index, self._fields) or (search.around.sort if search.around else ""),
             optional_filters=self._filters.optional(search.optional),
         )
         page, query_id = self._find_page(wanted, search)
@@ -264,7 +264,8 @@ class SearchBatch:
             }
             if search.has_ranking:
                 stages = {name: {"rank": each.rank, "score": each.score} for name, each in hit.stages.items()}
-                record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule}
+                places = search.around.ranking_info(self._hooks.show(hit.product).places) if search.around else {}
+                record["_rankingInfo"] = {"score": hit.score, "stages": stages, "rule": hit.rule, **places}
             records.append(record if search.distinct is None else {**record, **groups})
         return records
 

@@ -14,12 +14,12 @@ from retrieval.store.products import DEFAULT_WEIGHTS, FieldWeights
 from service.curation.relevance import Relevance, Signal, TypoTolerance
 from service.engine.engine import SearchEngine
 from service.instantsearch.index_store import IndexSettings, ProtocolStore
-from service.instantsearch.request import COUNTING, JsonObject, names, parse_search, parse_sort
+from service.instantsearch.request import COUNTING, PLACING, JsonObject, names, parse_search, parse_sort
 
 _OF_ONE_SEARCH = frozenset({"query", "page", "offset", "length", "facets", "clickAnalytics", "analytics", "userToken"})
 _FILTERS = frozenset({"facetFilters", "numericFilters", "tagFilters", "filters", "restrictSearchableAttributes"})
 _RANKING_OPTIONS = frozenset({"getRankingInfo", "ruleContexts", "optionalFilters"})
-DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS - _RANKING_OPTIONS
+DEFAULTABLE = COUNTING - _OF_ONE_SEARCH - _FILTERS - _RANKING_OPTIONS - {*PLACING}
 """Search parameters that are settings, too."""
 _WEIGHTS = (5, 3, 2)
 """Of searchable attributes by their place; 1 for later ones."""
@@ -30,8 +30,9 @@ _TO_FIELD = {
     "hierarchicalCategories": "category",
     "image": "images",
     "_tags": "tags",
+    "_geoloc": "places",
 }
-_FROM_FIELD = {"title": "name", "category": "categories"}
+_FROM_FIELD = {"title": "name", "category": "categories", "places": "_geoloc"}
 _RANKING = re.compile(r"(?P<order>asc|desc)\((?P<name>[^()]+)\)")
 _UNORDERED = re.compile(r"(?:un)?ordered\((?P<name>[^()]+)\)")
 _TOLERANCE = {"true": TypoTolerance.ON, "min": TypoTolerance.ON, "strict": TypoTolerance.ON, "false": TypoTolerance.OFF}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
@@ -300,15 +301,24 @@ class TestKeywordIndex:
     def test_sort_puts_missing_values_last_and_ties_by_row(
         self, backend: Backend, products: list[Product], descending: bool
     ) -> None:
+        everything = Selection(everything=True)
         with backend(products) as (index, _):
-            rows = index.sort(Selection(everything=True), Sort((SortKey("price", descending),), 100)).rows.tolist()
+            rows = index.sort(everything, Sort((SortKey("price", descending),), 100)).rows.tolist()
+            by_distance = Sort((SortKey("places", place=catalogs.MUNICH), SortKey("price")), 100)
+            near = index.sort(everything, by_distance).rows.tolist()
         sign = -1 if descending else 1
 
         def key(row: int) -> tuple[bool, float, int]:
             price = products[row].price
             return price is None, sign * (price or 0.0), row
 
+        def far(row: int) -> tuple[float, bool, float, int]:
+            metres = (oracle.metres_between(catalogs.MUNICH, each) for each in products[row].places)
+            price = products[row].price
+            return round(min(metres, default=math.inf), 1), price is None, price or 0.0, row
+
         assert rows == sorted(range(len(products)), key=key)
+        assert near == sorted(range(len(products)), key=far)
 
     def test_equal_scores_are_ordered_by_row_across_pages_and_segments(
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch

@@ -19,7 +19,7 @@ from indexer.feeds.base import Record
 from indexer.feeds.io import MAX_LINE
 from indexer.feeds.mapping import FeedMapping, parse_map_flags
 from indexer.feeds.reader import RecordReader, read_records
-from retrieval.records import Availability, Product, Variant
+from retrieval.records import Availability, Place, Product, Variant
 from tests.unit.indexer.feeds.feed_outcome import read, read_bytes, read_rows
 
 DATA = Path(__file__).parents[4].parent / "shared" / "data"
@@ -321,12 +321,19 @@ class TestFields:
             ("ean", 95205603217, {"ean": ("95205603217",)}),
             ("gtin", 95205603217.0, {"gtin": ("95205603217",)}),
             ("name", "DCD771C2", {"model": ("DCD771C2",)}),
+            ("_geoloc", {"lat": 52.5, "lng": "13,4"}, (Place(52.5, 13.4),)),
+            ("geoloc", "52.5, 13.4", (Place(52.5, 13.4),)),
+            (
+                "places",
+                [{"latitude": 52.5, "lon": 13.4}, {"lat": -18, "lng": 178}],
+                (Place(52.5, 13.4), Place(-18, 178)),
+            ),
         ],
     )
     def test_field_formats(self, tmp_path: Path, name: str, value: object, expected: object) -> None:
         read = product(tmp_path, **{name: value})
         fields = (read.availability, read.category, read.created, read.brand, read.description, read.language)
-        assert expected in (*fields, read.rating_count, read.identifiers)
+        assert expected in (*fields, read.rating_count, read.identifiers, read.places)
         assert not read.attributes
 
     def test_identifiers_and_images_under_several_names_are_joined(self, tmp_path: Path) -> None:
@@ -403,6 +410,11 @@ class TestFields:
             ("attributes", {"weight": math.inf}, "attributes.weight", "not a finite number"),
             ("attributes", {"parts": [{"a": 1}]}, "attributes.parts", "a list of objects"),
             ("weight", math.nan, "attributes.weight", "not a finite number"),
+            ("_geoloc", {"lat": 152.5, "lng": 13.4}, "places", "latitude and longitude swapped"),
+            ("_geoloc", {"lat": math.nan, "lng": 13.4}, "places", "no place on the earth"),
+            ("_geoloc", [{"lat": 1, "lng": 2}, "Berlin"], "places", "no place on the earth"),
+            ("latitude", 52.5, "places", "no place on the earth"),
+            ("geoloc", "0,0", "places", "latitude and longitude are 0"),
         ],
     )
     def test_placeholder_value_is_dropped_with_a_note(
@@ -423,6 +435,11 @@ class TestFields:
 
 
 class TestMapping:
+    def test_two_columns_are_a_place(self, tmp_path: Path) -> None:
+        rows = [{"id": "1", "title": "a", "latitude": "52.5", "longitude": 13.4, "places": "Berlin"}]
+        read_in = read_rows(tmp_path, *rows).products["1"]
+        assert (read_in.places, read_in.attributes) == ((Place(52.5, 13.4),), {"places": "Berlin"})
+
     def test_flags_map_fields(self, tmp_path: Path) -> None:
         flags = ["id=code", "title=text.head", 'price={field = "cost", unit = "cents"}', "attributes.colour=farbe"]
         row = {"code": 1, "text": {"head": "Drill"}, "cost": 250, "farbe": "rot", "title": "other"}

@@ -19,11 +19,12 @@ price = {field = "cost", unit = "cents"}
 currency = {value = "EUR"}
 identifiers.ean = "barcode"
 attributes = {field = "specs"}
+places = {lat = "breite", lng = "laenge"}
 """
 JSON = """
 {"title": "product_name", "brand": "maker.name", "description": ["long_text", "short_text"],
  "price": {"field": "cost", "unit": "cents"}, "currency": {"value": "EUR"}, "identifiers": {"ean": "barcode"},
- "attributes": {"field": "specs"}}
+ "attributes": {"field": "specs"}, "places": {"lat": "breite", "lng": "laenge"}}
 """
 
 
@@ -39,8 +40,10 @@ def test_a_mapping_file_replaces_the_names_of_the_fields_it_names(tmp_path: Path
     assert mapping.rules["currency"] == MappingRule((), "EUR")
     assert mapping.rules["identifiers.ean"] == MappingRule((FieldSource("barcode"),))
     assert mapping.rules["attributes"] == MappingRule((FieldSource("specs"),))
+    assert mapping.rules["places.lat"] == MappingRule((FieldSource("breite"),))
     assert mapping.rules["id"] == DEFAULT_RULES["id"], "what the file does not name stays"
-    assert mapping.user_names == {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs"}
+    names = {"product_name", "maker.name", "long_text", "short_text", "cost", "barcode", "specs", "breite", "laenge"}
+    assert mapping.user_names == names
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from retrieval.errors import ChangeError, QueryError
-from retrieval.records import Availability, Product, Variant
+from retrieval.records import Availability, Place, Product, Variant
 from service.app import create_app
 from service.engine.engine import SearchEngine
 from service.http.auth import KEYS_FILE, KeyFile, Scope, narrow_key
@@ -48,6 +48,7 @@ FULL = Product(
     "en",
     (Variant("full-1", {"Size": "XL"}, 99.5, Availability.PREORDER, {"sku": ("s1",)}, "https://shop.example/3.jpg"),),
     datetime(2030, 1, 2, tzinfo=UTC),
+    (Place(52.52, 13.405), Place(-18.142, 178.442)),
 )
 
 

@@ -1,0 +1,64 @@
+"""The places of an index's products in columns, for areas and distances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from retrieval.errors import StoreDamagedError
+from retrieval.filters.places import Area, distances
+from retrieval.index.keyword import Rows
+from retrieval.records import Place
+from retrieval.store.files import load_array
+
+PLACES_FILE = "places.npy"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlaceColumns:
+    """The places of products. `table` (m, 3) has a row, a latitude and a longitude; a product may have several."""
+
+    table: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, places: Iterable[tuple[int, Sequence[tuple[float, float]]]]) -> PlaceColumns:
+        """The columns of rows with the latitudes and longitudes of their places."""
+        lines = [(row, lat, lng) for row, each in places for lat, lng in each]
+        return cls(np.array(lines, np.float64).reshape(-1, 3))
+
+    @classmethod
+    def load(cls, folder: Path) -> PlaceColumns:
+        """Those in an index's folder; raises StoreDamagedError."""
+        table = load_array(folder / PLACES_FILE, mapped=True)
+        if table.ndim != 2 or table.shape[1] != 3 or table.dtype != np.float64:
+            message = f"{folder / PLACES_FILE} holds {table.dtype}{table.shape}, not places; rebuild the index"
+            raise StoreDamagedError(message)
+        return cls(table)
+
+    def save(self, folder: Path) -> None:
+        np.save(folder / PLACES_FILE, self.table)
+
+    def replace(self, rows: Iterable[int], others: PlaceColumns) -> PlaceColumns:
+        """These columns with some rows' places replaced by those of `others`."""
+        kept = self.table[~np.isin(self.table[:, 0], list(rows))]
+        return PlaceColumns(np.concatenate([kept, others.table]))
+
+    def rows(self, area: Area | None = None) -> Rows:
+        """The rows with a place, ascending; with `area` those with a place in it."""
+        row, lat, lng = self.table.T
+        return np.unique(row if area is None else row[area.contains(lat, lng)]).astype(np.int64)
+
+    def distances(self, rows: Rows, place: Place) -> NDArray[np.float64]:
+        """The distance (n,) in metres from a place to the nearest one of each row; NaN for a row without places."""
+        found = np.full(len(rows), np.inf)
+        if len(rows) and len(self.table):
+            row, lat, lng = self.table.T
+            order = np.argsort(rows)
+            at = order[np.searchsorted(rows, row, sorter=order).clip(max=len(rows) - 1)]
+            is_wanted = rows[at] == row
+            np.minimum.at(found, at[is_wanted], distances(place, lat, lng)[is_wanted])
+        return np.where(np.isinf(found), np.nan, found)
