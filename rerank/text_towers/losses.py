@@ -84,8 +84,13 @@ class TowerLoss(CachedLossMixin, nn.Module):
 
     def forward(self, sentence_features: Iterable[dict[str, Tensor]], labels: Tensor) -> Tensor:
         """The loss of a batch; `labels` (B,) are example numbers."""
-        # Chunks hold texts of similar length to reduce padding.
         features = list(sentence_features)
+        if any("attention_mask" not in each for each in features):
+            # A table's texts lie end to end: nothing is padded, and no activations are worth a second run.
+            whole = [[self.model(each)["sentence_embedding"]] for each in features]
+            self._orders = [torch.arange(len(column)) for (column,) in whole]
+            return self.calculate_loss(whole, labels)
+        # Chunks hold texts of similar length to reduce padding.
         orders = [each["attention_mask"].sum(dim=1).argsort(stable=True) for each in features]
         ordered = [_rows(each, order) for each, order in zip(features, orders, strict=True)]
         self._orders = [order.argsort() for order in orders]

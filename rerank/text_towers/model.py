@@ -15,6 +15,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -22,7 +23,7 @@ from transformers import PreTrainedModel
 from rerank.text_towers.dataset import Floats
 from rerank.training.trainer import weights_of
 from retrieval.encoders.base import prepare_text, unit_rows
-from retrieval.encoders.torch import load_model, model_length, no_progress_bar, prompts
+from retrieval.encoders.torch import load_model, model_length, no_progress_bar, prompts, set_length
 from retrieval.encoders.weights import ModelSource
 from retrieval.errors import SettingError, StoreError, TrainingError
 from retrieval.store.files import atomic_folder
@@ -64,7 +65,7 @@ class TextTower:
         `folder` exists, StoreError if it cannot be written."""
         if folder.exists():
             raise SettingError(f"{folder} exists; name a new folder for the towers, or remove it")
-        self.model.max_seq_length = self.full_length
+        set_length(self.model, self.full_length)
         try:
             with atomic_folder(folder) as scratch, no_progress_bar():
                 self.model.save(str(scratch), create_model_card=False)
@@ -73,7 +74,7 @@ class TextTower:
             message = f"the towers cannot be stored as {folder} ({str(error)[:200]}); check the disk and try again"
             raise StoreError(message) from error
         finally:
-            self.model.max_seq_length = self.max_length
+            set_length(self.model, self.max_length)
 
     def _encode(self, ready: list[str], progress: Callable[[int], None] = lambda _count: None) -> Floats:
         batch = _BATCH_GPU if self.model.device.type == "cuda" else _BATCH_CPU
@@ -108,8 +109,14 @@ def open_text_tower(source: ModelSource, max_length: int, *, device: str | None 
         raise TrainingError(f"{source.name} has no weights that can be trained: name another model to begin with")
     query, product = prompts(model)
     full = model_length(model)
-    model.max_seq_length = min(max_length, full)
-    return TextTower(model, source.name, query, product, model.max_seq_length, full)
+    length = min(max_length, full)
+    set_length(model, length)
+    return TextTower(model, source.name, query, product, length, full)
+
+
+def is_table(model: SentenceTransformer) -> bool:
+    """Whether it is a table of rows for tokens, without layers."""
+    return isinstance(model[0], StaticEmbedding)
 
 
 def on_gpu(tower: TextTower) -> bool:
@@ -118,7 +125,10 @@ def on_gpu(tower: TextTower) -> bool:
 
 
 def trains_in_bfloat16(tower: TextTower) -> bool:
-    """Whether bfloat16 is faster on the device; CPUs are measured, since some have it but are slower."""
+    """Whether bfloat16 is faster on the device; CPUs are measured, since some have it but are slower. Not for a table,
+    which multiplies no matrices."""
+    if is_table(tower.model):
+        return False
     if on_gpu(tower):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     has = torch.cpu.get_capabilities()

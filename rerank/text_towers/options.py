@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -21,12 +21,13 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass(frozen=True, slots=True)
 class TextTowerOptions:
-    """Training options; the defaults are for a model of 6 layers and about ten thousand judged pairs."""
+    """Training options; the defaults are for a model of 6 layers, or a table, and about ten thousand judged pairs."""
 
     epochs: int = 3
     batch: int = 128
     """Pairs a step."""
-    learning_rate: float = 1e-4
+    learning_rate: float = 0.0
+    """The highest; 0 for 1e-4, and for 1e-3 where the model is a table."""
     weight_decay: float = 0.01
     warm_up: float = 0.1
     """Share of the steps with a rising learning rate; it then falls linearly to 0."""
@@ -63,6 +64,11 @@ class TextTowerOptions:
     loss: LossOptions = field(default_factory=LossOptions)
     negatives: NegativeOptions = field(default_factory=NegativeOptions)
     seed: int = 0
+
+
+def suited(options: TextTowerOptions, *, is_table: bool) -> TextTowerOptions:
+    """The options with the learning rate of this kind of model, where they name none."""
+    return options if options.learning_rate else replace(options, learning_rate=1e-3 if is_table else 1e-4)
 
 
 class CatalogProducts(Protocol):

@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from rerank.text_towers.model import (
     attach,
     between,
     freeze,
+    is_table,
     merge,
     mix,
     on_gpu,
@@ -41,7 +43,7 @@ from rerank.text_towers.model import (
     trains_in_bfloat16,
 )
 from rerank.text_towers.negatives import draw_negatives
-from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers
+from rerank.text_towers.options import TextTowerOptions, TextTowerTask, TrainedTowers, suited
 from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.trainer import STATE_FILE, Epoch, NonFiniteLossError, RunState, Trainer, best_of, slope, weights_of
 from retrieval.encoders.torch import no_progress_bar, vector_dimension
@@ -56,7 +58,9 @@ def train_towers(task: TextTowerTask) -> TrainedTowers:
     model. Raises TrainingError for a non-finite loss before any improvement, for damaged checkpoints, and if one text
     exceeds the memory."""
     task.folder.mkdir(parents=True, exist_ok=True)
-    model, options = task.tower.model, task.options
+    model = task.tower.model
+    options = suited(task.options, is_table=is_table(model))
+    task = replace(task, options=options)
     check_options(task.tower, options)
     freeze(model, options.train_layers)
     set_dropout(model, options.dropout)
@@ -76,6 +80,8 @@ def check_options(tower: TextTower, options: TextTowerOptions) -> None:
         raise SettingError("--train-layers and --lora exclude each other: use one of them")
     if options.fgm and (options.train_layers is not None or options.lora is not None):
         raise SettingError("FGM moves embeddings along their gradient: train all weights with it, or leave it out")
+    if options.fgm and is_table(tower.model):
+        raise SettingError("FGM moves the embeddings below a network's layers; a table has none: leave it out")
     if options.layers is not None:
         check_layers(tower, options.layers)
     dimensions = options.loss.dimensions

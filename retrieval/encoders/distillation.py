@@ -110,7 +110,7 @@ def _train(
             own = 1 - (student * teacher).sum(dim=1).mean()
             among = (student @ student.T - teacher @ teacher.T).square().mean()
             optimizer.zero_grad()
-            (own + options.similarity * among).backward()
+            (own + options.similarity * among).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             progress.advance(len(batch))
     progress.end(f"mean cosine with the network {1 - own.item():.3f}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast, get_args, runtime_checkable
@@ -32,9 +32,13 @@ if TYPE_CHECKING:
     from retrieval.encoders.static import StaticEncoder
     from retrieval.encoders.torch import TorchEncoder
 
+    _Stored = OnnxEncoder | StaticEncoder | TorchEncoder
+
 RUNTIMES = get_args(Runtime)
 TABLE_RUNTIMES = ("static-fp32", "static-int8")
 """Of models that are a table."""
+EXACT_OF: Mapping[Runtime, Runtime] = {"onnx-int8": "onnx-fp32", "static-int8": "static-fp32"}
+"""The runtime in float32 of each one in int8."""
 NETWORK_RUNTIMES = tuple(each for each in RUNTIMES if each not in TABLE_RUNTIMES)
 
 
@@ -68,7 +72,7 @@ def open_encoder(
             raise SettingError(f"{there}, not {dimension}: name the model that it was exported from")
         return encoder
     source = find_model(name_or_folder, cache)
-    chosen = _runtime_of(source, wanted)
+    chosen = runtime_of(source, wanted)
     if chosen in ("torch", "torch-bf16"):
         from retrieval.encoders.torch import TorchEncoder
 
@@ -76,7 +80,7 @@ def open_encoder(
     return load_encoder(_exported(source, chosen, cache, max_length, dimension))
 
 
-def _runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
+def runtime_of(source: ModelSource, wanted: Runtime | None) -> Runtime:
     """The runtime of a model, by default the fastest."""
     if not source.is_table:
         if wanted in TABLE_RUNTIMES:
@@ -94,7 +98,7 @@ def parse_runtime(name: str, known: Sequence[str] = RUNTIMES) -> Runtime | None:
     return None if name == "auto" else cast(Runtime, name)
 
 
-def load_encoder(folder: Path) -> OnnxEncoder | StaticEncoder | TorchEncoder:
+def load_encoder(folder: Path) -> _Stored:
     """A stored encoder; raises EncoderUnavailableError naming the file that is missing or damaged."""
     spec = read_spec(folder)
     if spec.runtime in ("onnx-fp32", "onnx-int8"):
@@ -115,11 +119,11 @@ def load_encoder(folder: Path) -> OnnxEncoder | StaticEncoder | TorchEncoder:
     return encoder
 
 
-_SHARED: WeakValueDictionary[str, OnnxEncoder | TorchEncoder] = WeakValueDictionary()
+_SHARED: WeakValueDictionary[str, _Stored] = WeakValueDictionary()
 _SHARING = threading.Lock()
 
 
-def shared_encoder(folder: Path) -> OnnxEncoder | TorchEncoder:
+def shared_encoder(folder: Path) -> _Stored:
     """The same, loaded once for all folders with one identity as long as one of them is in use."""
     identity = read_spec(folder).identity
     with _SHARING:
@@ -141,7 +145,7 @@ class LazyEncoder(PromptedEncoder):
         self._folder = folder
 
     @cached_property
-    def _loaded(self) -> OnnxEncoder | StaticEncoder | TorchEncoder:
+    def _loaded(self) -> _Stored:
         return load_encoder(self._folder)
 
     @property

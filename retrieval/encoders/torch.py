@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import torch
 import transformers.utils.logging
 from numpy.typing import NDArray
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from tokenizers import Encoding
 
 from retrieval.encoders.base import (
@@ -226,8 +228,17 @@ def prompts(model: SentenceTransformer) -> tuple[str, str]:
 
 
 def model_length(model: SentenceTransformer) -> int:
-    """The most tokens that the model reads."""
-    return int(model.max_seq_length or DEFAULT_MAX_LENGTH)
+    """The most tokens that the model reads; DEFAULT_MAX_LENGTH for one without a limit, such as a table."""
+    length = model.max_seq_length or math.inf
+    return DEFAULT_MAX_LENGTH if length == math.inf else int(length)
+
+
+def set_length(model: SentenceTransformer, tokens: int) -> None:
+    """Lets the model read at most so many tokens of a text."""
+    if isinstance(model[0], StaticEmbedding):
+        model[0].tokenizer.enable_truncation(tokens)
+    else:
+        model.max_seq_length = tokens
 
 
 def model_spec(

@@ -144,7 +144,9 @@ class TowerTrainingOptions:
     loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
     epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 3
     batch: Annotated[int, Option(help="Positives a step.", min=2, max=65_536)] = 128
-    learning_rate: Annotated[float, Option(help="The highest.", min=1e-7, max=1e-2)] = 1e-4
+    learning_rate: Annotated[
+        float | None, Option(help="The highest; by default 1e-4, and 1e-3 for a static encoder.", min=1e-7, max=1e-1)
+    ] = None
     temperature: Annotated[float, Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
     margin: Annotated[float, _share(help="By how much a positive's cosine has to exceed the others'.")] = 0.0
     negatives: Annotated[int, Option(help="Hard negatives of each positive.", min=0, max=16)] = 1
@@ -223,7 +225,7 @@ class TowerTrainingOptions:
         return TextTowerOptions(
             epochs=self.epochs,
             batch=self.batch,
-            learning_rate=self.learning_rate,
+            learning_rate=self.learning_rate or 0.0,
             rounds=self.rounds,
             max_length=self.max_length,
             precision=self.precision,

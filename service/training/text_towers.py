@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import xxhash
 
+from indexer.static_encoder import teacher_name
 from rerank.sessions.tables import DerivedTables
 from rerank.teacher.teacher import open_teacher
 from rerank.text_towers.artifacts import FORMAT, TextTowersSpec, read_towers, write_towers
@@ -36,18 +37,20 @@ from rerank.text_towers.dataset import (
 from rerank.text_towers.layer_pruning import LayerPruning, LayerPruningOptions, prune_layers
 from rerank.text_towers.model import ADAPTER_FOLDER, open_text_tower
 from rerank.text_towers.negatives import NegativeOptions, ProductTraits, is_near_miss, traits_of
-from rerank.text_towers.options import RetrievedProducts, Score, TextTowerOptions, TextTowerTask, TrainedTowers
+from rerank.text_towers.options import RetrievedProducts, Score, TextTowerOptions, TextTowerTask, TrainedTowers, suited
 from rerank.text_towers.training import check_options, train_towers
 from rerank.text_towers.validation import PoolEvaluator
 from rerank.training.distillation import TeacherScores
 from rerank.training.query_generation import SyntheticQuery, synthetic_queries
 from rerank.training.trainer import Epoch, tensorboard_curve
+from retrieval.encoders.folder import TORCH_FOLDER, read_spec
 from retrieval.encoders.registry import parse_runtime
 from retrieval.encoders.weights import ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, NothingBetterError, SettingError
 from retrieval.judgments import read_judgments
 from retrieval.progress import Progress
 from retrieval.store.files import write_durably
+from retrieval.store.versions import Store
 from service.engine.snapshot import Snapshot
 from service.settings import Settings
 from service.training.ranker_dataset import map_chunks
@@ -275,8 +278,8 @@ class _Training:
         return replace(done, published=published)
 
     def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:
-        request, progress = self.request, self.progress
-        source = self._base_model()
+        source, progress = self._base_model(), self.progress
+        request = replace(self.request, options=suited(self.request.options, is_table=source.is_table))
         check_options(open_text_tower(source, request.options.max_length), request.options)
         made = build_tower_dataset(self.snapshot, self._with_synthetic(sources), request.options.seed, progress)
         found = retrieve_products(self.snapshot, made, request.options.negatives, progress)
@@ -303,6 +306,10 @@ class _Training:
                 f"the encoder that serves was trained from {served}, which no longer exists; restore it, or name a "
                 "model with --encoder"
             )
+        if not self.request.encoder and teacher_name(served) is not None:
+            # A table that was distilled for this index has no name of its own: its folder holds what it was made of.
+            folder = Store(self.root).encoders / self.snapshot.manifest.encoder
+            return ModelSource(read_spec(folder).name, folder / TORCH_FOLDER)
         return find_model(self.request.encoder or served, self.request.cache)
 
     def _with_synthetic(self, sources: TowerSources) -> TowerSources:

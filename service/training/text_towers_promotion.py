@@ -25,8 +25,9 @@ from rerank.evaluation.promotion import (
 from rerank.evaluation.statistics import Difference, paired_bootstrap
 from rerank.text_towers.dataset import JudgedQuery, TowerSources, is_validation_query, normalize_query
 from rerank.text_towers.validation import PoolEvaluator
-from retrieval.encoders.base import Encoder
-from retrieval.encoders.registry import detect_runtime, open_encoder, parse_runtime
+from retrieval.encoders.base import Encoder, Runtime
+from retrieval.encoders.registry import EXACT_OF, open_encoder, parse_runtime, runtime_of
+from retrieval.encoders.weights import find_model
 from retrieval.errors import TrainingError
 from retrieval.progress import Progress
 from service.engine.candidates import LastStage
@@ -218,10 +219,11 @@ def publish_encoder(
     The runtime "auto" is fp32 in place of int8 where that would cost 0.003 nDCG@10 of `pool` or more. Raises what
     `open_encoder` and `reencode` do; whatever is raised, the version before serves on.
     """
-    chosen, rounded = parse_runtime(runtime) or detect_runtime(), None
-    if runtime == "auto" and chosen == "onnx-int8":
-        rounded = _rounded(towers, pool, cache, progress, dimension)
-        chosen = "onnx-int8" if rounded.is_close else "onnx-fp32"
+    chosen, rounded = runtime_of(find_model(str(towers), cache), parse_runtime(runtime)), None
+    if runtime == "auto" and chosen in EXACT_OF:
+        exact = EXACT_OF[chosen]
+        rounded = _rounded(towers, pool, cache, progress, dimension, (exact, chosen))
+        chosen = chosen if rounded.is_close else exact
     encoder = open_encoder(str(towers), chosen, cache, dimension=dimension)
     reports: list[EncoderReport] = []
 
@@ -235,14 +237,16 @@ def publish_encoder(
 
 
 def _rounded(
-    towers: Path, pool: PoolEvaluator, cache: Path, progress: Progress, dimension: int | None
+    towers: Path,
+    pool: PoolEvaluator,
+    cache: Path,
+    progress: Progress,
+    dimension: int | None,
+    runtimes: tuple[Runtime, Runtime],
 ) -> PrecisionComparison:
     progress.begin("int8", None, "")
-    of = {
-        runtime: pool.ndcg(open_encoder(str(towers), runtime, cache, dimension=dimension))
-        for runtime in ("onnx-fp32", "onnx-int8")
-    }
-    rounded = PrecisionComparison(of["onnx-fp32"], of["onnx-int8"])
+    exact, int8 = (pool.ndcg(open_encoder(str(towers), each, cache, dimension=dimension)) for each in runtimes)
+    rounded = PrecisionComparison(exact, int8)
     kept = "int8 serves" if rounded.is_close else "int8 loses too much, so fp32 is kept"
     progress.end(f"nDCG@10 {rounded.int8:.4f} in int8, {rounded.fp32:.4f} in fp32: {kept}")
     return rounded

@@ -54,9 +54,12 @@ def make_encoder(folder: Path, *, layers: int = 2, dropout: float = 0.1, words: 
     return folder
 
 
-def make_index(folder: Path, cache: Path, runtime: str = "onnx-fp32", products: Sequence[Product] = PRODUCTS) -> Path:
-    feed, encoder = write_feed(folder / "feed.jsonl", products), make_encoder(folder / "tiny")
-    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=str(encoder), runtime=runtime))
+def make_index(
+    folder: Path, cache: Path, runtime: str = "onnx-fp32", products: Sequence[Product] = PRODUCTS, encoder: str = "{}"
+) -> Path:
+    """An index whose encoder has this name, {} being the folder of the one with random weights."""
+    feed, named = write_feed(folder / "feed.jsonl", products), encoder.format(make_encoder(folder / "tiny"))
+    rebuild(folder / "index", RebuildOptions((str(feed),), cache, encoder=named, runtime=runtime))
     return folder / "index"
 
 

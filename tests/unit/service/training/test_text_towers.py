@@ -22,6 +22,7 @@ from rerank.text_towers.dataset import (
     is_validation_query,
 )
 from rerank.text_towers.negatives import NegativeOptions
+from retrieval.encoders.registry import open_encoder
 from retrieval.errors import SettingError
 from retrieval.progress import NullProgress
 from retrieval.records import Product
@@ -45,6 +46,7 @@ from tests.unit.rerank.text_towers.tiny_towers import (
     TRAINING,
     every_query,
     irrelevant_lines,
+    judged,
     make_index,
     write_judgments,
 )
@@ -254,3 +256,16 @@ def test_report_without_paraphrases_does_not_mention_them(sources: TowerSources,
 def test_paraphrases_without_clicks_are_refused(store: Path, request_of: TextTowersRequest, option: str) -> None:
     with pytest.raises(SettingError, match=rf"--paraphrases: .* uses only {option}; leave out one of the two"):
         train_text_towers(store, SETTINGS, request_of, NullProgress())
+
+
+def test_a_static_encoder_is_trained_from_the_table_that_serves(cache: Path, tmp_path: Path) -> None:
+    make_index(tmp_path, cache, encoder="static:{}", runtime="torch")
+    write_judgments(tmp_path / "judgments.tsv", judged())
+    request = TextTowersRequest([tmp_path / "judgments.tsv"], cache=cache, options=replace(TRAINING, learning_rate=0.0))
+    done = train_text_towers(tmp_path / "index", SETTINGS, request, NullProgress())
+    assert done.spec.options["learning_rate"] == 1e-3
+    assert done.spec.curve[-1].validation > done.spec.curve[0].validation
+    assert open_encoder(str(done.folder), "auto", cache).identity.startswith("towers-0001-static-int8")
+    faulty = replace(request, options=replace(TRAINING, fgm=0.1))
+    with pytest.raises(SettingError, match="a table has none: leave it out"):
+        train_text_towers(tmp_path / "index", SETTINGS, faulty, NullProgress())
