@@ -105,6 +105,28 @@ QUERY_PRODUCT_PARTIAL = DailyPartial("query_products", _query_products, version=
 """query (normalised), product_id, who, clicks, consultations, carts, purchases: acts on the answers of a query."""
 
 
+def _sales(events: pl.DataFrame) -> pl.DataFrame:
+    bought = attribute_to_answers(events).filter(pl.col("kind") == "purchase")
+    queries = _answers(events).select("query_id", "query").unique("query_id", keep="first", maintain_order=True)
+    named = bought.drop("query").join(queries, on="query_id", how="left").with_columns(pl.col("query").fill_null(""))
+    units = pl.col("quantity").fill_null(1).cast(pl.UInt32).sum()
+    sales = named.group_by("query", "product_id", WHO).agg(purchases=_number(pl.len()), units=units.cast(pl.UInt32))
+    return sales.sort("query", "product_id", WHO)
+
+
+SALES_PARTIAL = DailyPartial("sales", _sales)
+"""query (normalised; empty for purchases that no search led to), product_id, who, purchases, units."""
+
+
+def sales(read: PartialReader, _: Context) -> pl.DataFrame:
+    """One row a day and product that was bought: purchases, and units by the events' quantities."""
+    table = read(SALES_PARTIAL).group_by("day", "product_id").agg(pl.col("purchases", "units").sum())
+    return table.sort("day", "product_id").with_columns(pl.col("day").cast(pl.Date))
+
+
+SALES = TableMaker("sales", (SALES_PARTIAL,), sales)
+
+
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:
     """One row a query (normalised) and category (the whole path), the likeliest first; those of too few shoppers are
     left out, so that the probabilities of a query can add up to less than 1.

@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 TABS = {
-    *("Search", "Rules", "Synonyms", "Relevance", "Experiments", "Events", "Products", "Feeds", "Versions", "Models"),
+    *(
+        "Search",
+        "Rules",
+        "Synonyms",
+        "Relevance",
+        "Experiments",
+        "Analytics",
+        "Products",
+        "Feeds",
+        "Versions",
+        "Models",
+    ),
     *("Tasks", "Keys", "Health"),
 }
 

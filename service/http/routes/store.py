@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, NoReturn
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
 
 from rerank.model_store import ModelStore, list_models
 from rerank.ranker.spec import ranker_store
 from rerank.user_tower.files import USER_TOWERS, user_tower_store
+from retrieval.errors import UnknownProductError
+from retrieval.records import Product
 from retrieval.store.versions import Store
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
@@ -43,6 +46,7 @@ from service.http.schemas import (
     tagged_response,
 )
 from service.http.tasks import CANCELLABLE, Task, feed_paths
+from service.reports.analytics import Analytics, analytics
 from service.reports.events import EventReport, stored_report
 from service.settings import SettingDescription, SettingSections, SettingSource
 
@@ -129,6 +133,24 @@ def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBo
 def events_report(context: Contextual, _permit: MayAdminister) -> EventReport:
     """The report on the tables that shelfwise events refresh made last."""
     return stored_report(context.engine.root)
+
+
+@store_router.get("/reports/analytics", summary="Figures of a range of days")
+def analytics_report(
+    context: Contextual,
+    _permit: MayAdminister,
+    first: Annotated[date | None, Query(alias="from", description="By default 30 days before the last one.")] = None,
+    last: Annotated[date | None, Query(alias="to", description="By default the last day of the tables.")] = None,
+) -> Analytics:
+    """Searches, queries, products and revenue, compared with as many days before, of the tables that shelfwise events
+    refresh made last. Days are in UTC."""
+
+    def find(product_id: str) -> Product | None:
+        with suppress(UnknownProductError):
+            return context.engine.product(product_id)
+        return None
+
+    return analytics(context.engine.root, find, first, last)
 
 
 @settings_router.get(

@@ -2,7 +2,7 @@
 
 import { BASE } from "./address.js";
 import { call, useKey } from "./api.js";
-import { eventsPart } from "./admin-events.js";
+import { analyticsPart } from "./admin-analytics.js";
 import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
 import { healthPart } from "./admin-health.js";
@@ -20,11 +20,11 @@ import { tab } from "./storage.js";
 
 const PARTS = [
   ["search", "Search", "/v1/search", searchPart],
+  ["analytics", "Analytics", "/v1/reports/analytics", analyticsPart],
   ["rules", "Rules", "/v1/rules", rulesPart],
   ["synonyms", "Synonyms", "/v1/synonyms", synonymsPart],
   ["relevance", "Relevance", "/v1/relevance", relevancePart],
   ["experiments", "Experiments", "/v1/experiments", experimentsPart],
-  ["events", "Events", "/v1/reports/events", eventsPart],
   ["products", "Products", "/v1/products/{product_id}", productsPart],
   ["feeds", "Feeds", "/v1/feeds", feedsPart],
   ["versions", "Versions", "/v1/versions", versionsPart],

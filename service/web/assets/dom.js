@@ -1,8 +1,10 @@
 // Elements made without markup: whatever comes from a product is text, never HTML.
 
+const DRAWN = new Set(["svg", "path", "circle", "line", "text"]);
+
 /** An element: `props` are attributes, `on…` listeners, `class`, `text` and `hue`; children are elements or texts. */
 export function el(tag, props = {}, ...children) {
-  const made = tag === "svg" || tag === "path" || tag === "circle"
+  const made = DRAWN.has(tag)
     ? document.createElementNS("http://www.w3.org/2000/svg", tag)
     : document.createElement(tag);
   for (const [name, value] of Object.entries(props)) {

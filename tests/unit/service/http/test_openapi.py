@@ -81,6 +81,7 @@ def test_the_examples_are_answered_as_described(live: SearchEngine, tmp_path: Pa
         "GET /v1/reports/events",
         "POST /v1/feeds/uploads/{name}/publish",
         "DELETE /v1/feeds/uploads/{name}",
+        "GET /v1/reports/analytics",
         "GET /v1/tasks/{task_id}",
         "POST /v1/tasks/{task_id}/cancel",
     ]

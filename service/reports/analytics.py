@@ -1,0 +1,254 @@
+"""Analytics of a range of days, compared with the days before: searches, queries, products and revenue.
+
+Everything is summed from the daily partials that `events refresh` has made: its time depends on the days and the
+searches of the range, not on all events.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+
+from rerank.sessions.decay import COUNT_PARTIAL
+from rerank.sessions.partitions import WHO
+from rerank.sessions.query_tables import ANSWER_PARTIAL, SALES_PARTIAL
+from rerank.sessions.tables import open_derived
+from retrieval.errors import InputError
+from retrieval.records import Product
+from retrieval.store.manifest import EVENTS_FOLDER
+from service.events.event_log import DERIVED_FOLDER
+from service.reports.event_sections import LEAST_RISE
+
+MOST_DAYS = 366
+_DEFAULT_DAYS = 30
+_MOST_ROWS = 20
+_PRIOR = 5.0
+"""Searches that the prior of a rise weighs."""
+_EPOCH = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Sums of some days, without sessions of bots."""
+
+    searches: int = 0
+    empty: int = 0
+    """Searches that found nothing."""
+    unclicked: int = 0
+    """Searches that found something, and led to no click, cart or purchase."""
+    clicked: int = 0
+    """Searches that led to one of these."""
+    bought: int = 0
+    """Searches that led to a purchase."""
+    purchases: int = 0
+    """All of them, also without a search."""
+    revenue: float = 0.0
+    """Units by today's price in the catalog; products that it does not price in `currency` count nothing."""
+    search_revenue: float = 0.0
+    """The part of it that searches led to."""
+    sessions: int = 0
+    bot_sessions: int = 0
+    """Sessions of bots, which no other figure counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigures(Figures):
+    """Sums of one day (UTC)."""
+
+    day: date = _EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFigures:
+    """A query of enough shoppers in the range."""
+
+    query: str
+    searches: int
+    before: int
+    """Searches of the days before."""
+    shoppers: int
+    empty: int
+    unclicked: int
+    clicked: int
+    bought: int
+    revenue: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProductFigures:
+    """A product that enough shoppers acted on."""
+
+    product_id: str
+    title: str
+    """Empty where the catalog does not have it."""
+    impressions: int
+    clicks: int
+    carts: int
+    purchases: int
+    units: int
+    revenue: float
+
+
+@dataclass(frozen=True, slots=True)
+class Analytics:
+    """Figures from `first` to `last`, both included; at most twenty rows of each table."""
+
+    first: date
+    last: date
+    first_before: date
+    last_before: date
+    tables_first: date
+    """The first day of the derived tables, with which the last comparison begins."""
+    tables_last: date
+    made: datetime
+    """When the derived tables were made."""
+    least_shoppers: int
+    """Queries and products of fewer shoppers are not named."""
+    currency: str
+    """ISO 4217, that of most products sold; empty where the catalog does not say."""
+    now: Figures
+    before: Figures
+    days: tuple[DayFigures, ...]
+    """Each day of the range, days without events among them."""
+    top: tuple[QueryFigures, ...]
+    empty: tuple[QueryFigures, ...]
+    """Queries with the most searches that found nothing."""
+    unclicked: tuple[QueryFigures, ...]
+    rising: tuple[QueryFigures, ...]
+    """By searches + 5 divided by those before + 5."""
+    earning: tuple[QueryFigures, ...]
+    """By revenue."""
+    products: tuple[ProductFigures, ...]
+    """By revenue."""
+
+
+def analytics(
+    index: Path, find: Callable[[str], Product | None], first: date | None = None, last: date | None = None
+) -> Analytics:
+    """The figures of a range of days, by default the last thirty of the tables; `find` gives a product of the catalog.
+
+    Raises InputError for a range that is none or too long, StoreMissingError where there was no refresh.
+    """
+    derived = open_derived(index / EVENTS_FOLDER / DERIVED_FOLDER)
+    last = last or derived.window.last.date()
+    first = first or last - timedelta(days=_DEFAULT_DAYS - 1)
+    count = (last - first).days + 1
+    if not 1 <= count <= MOST_DAYS:
+        raise InputError(f"from is {first}, to is {last}; a range has 1 to {MOST_DAYS} days")
+    begin = first - timedelta(days=count)
+    answers, sales, counts = (
+        derived.days(part, _number(begin), _number(last)) for part in (ANSWER_PARTIAL, SALES_PARTIAL, COUNT_PARTIAL)
+    )
+    answers = answers.filter("searched").with_columns(clicked=pl.sum_horizontal(_ACTS) > 0)
+    catalog, currency = _catalog(sales["product_id"], find)
+    sales = sales.join(catalog, on="product_id", how="left").with_columns(revenue=pl.col("units") * pl.col("price"))
+    sessions = derived.sessions.with_columns(pl.col("day").to_physical())
+    sessions = sessions.filter(pl.col("day").is_between(_number(begin), _number(last)))
+    is_now = pl.col("day") >= _number(first)
+    now, before = ([each.filter(part) for each in (answers, sales, sessions)] for part in (is_now, ~is_now))
+    least = int(derived.manifest.options["least_shoppers"])
+    queries = _queries(now[0], now[1], before[0], least)
+    rise = (pl.col("searches") + _PRIOR) / (pl.col("before") + _PRIOR)
+    return Analytics(
+        first=first,
+        last=last,
+        first_before=begin,
+        last_before=first - timedelta(days=1),
+        tables_first=derived.window.first.date(),
+        tables_last=derived.window.last.date(),
+        made=derived.made,
+        least_shoppers=least,
+        currency=currency,
+        now=_figures(now),
+        before=_figures(before),
+        days=_days(now, first, count),
+        top=_best(queries, pl.col("searches")),
+        empty=_best(queries, pl.col("empty")),
+        unclicked=_best(queries, pl.col("unclicked")),
+        rising=_best(queries.filter(rise >= LEAST_RISE), rise),
+        earning=_best(queries, pl.col("revenue")),
+        products=_products(counts.filter(is_now), now[1], set(derived.popularity["product_id"]), find),
+    )
+
+
+_ACTS = ("clicks", "carts", "purchases")
+_SEARCH_FACTS = (
+    pl.len().alias("searches"),
+    pl.col("empty").sum(),
+    (~pl.col("empty") & ~pl.col("clicked")).sum().alias("unclicked"),
+    pl.col("clicked").sum(),
+    (pl.col("purchases") > 0).sum().alias("bought"),
+)
+_SALE_FACTS = (
+    pl.col("purchases").sum(),
+    pl.col("revenue").sum(),
+    pl.col("revenue").filter(pl.col("query") != "").sum().alias("search_revenue"),
+)
+
+
+_SESSION_FACTS = ((~pl.col("is_fraud")).sum().alias("sessions"), pl.col("is_fraud").sum().alias("bot_sessions"))
+_FACTS = (_SEARCH_FACTS, _SALE_FACTS, _SESSION_FACTS)
+"""Of answers, sales and sessions."""
+
+
+def _figures(tables: Sequence[pl.DataFrame]) -> Figures:
+    rows = [table.select(facts).row(0, named=True) for table, facts in zip(tables, _FACTS, strict=True)]
+    return Figures(**{name: value for row in rows for name, value in row.items()})
+
+
+def _days(tables: Sequence[pl.DataFrame], first: date, count: int) -> tuple[DayFigures, ...]:
+    days = pl.DataFrame({"day": range(_number(first), _number(first) + count)}, schema={"day": pl.Int32})
+    for table, facts in zip(tables, _FACTS, strict=True):
+        days = days.join(table.group_by("day").agg(facts), on="day", how="left", maintain_order="left")
+    rows = days.fill_null(0).with_columns(pl.col("day").cast(pl.Date)).iter_rows(named=True)
+    return tuple(DayFigures(**row) for row in rows)
+
+
+def _queries(answers: pl.DataFrame, sales: pl.DataFrame, before: pl.DataFrame, least: int) -> pl.DataFrame:
+    """One row a query of at least so many shoppers: the columns of `QueryFigures`."""
+    facts = (pl.col("spelling").mode().sort().first(), pl.col(WHO).n_unique().alias("shoppers"), *_SEARCH_FACTS)
+    table = answers.group_by("query").agg(*facts).filter(pl.col("shoppers") >= least)
+    earned = sales.group_by("query").agg(pl.col("revenue").sum())
+    earlier = before.group_by("query").agg(before=pl.len())
+    for other in (earned, earlier):
+        table = table.join(other, on="query", how="left")
+    return table.with_columns(pl.col("revenue", "before").fill_null(0), query="spelling").drop("spelling")
+
+
+def _best(queries: pl.DataFrame, amount: pl.Expr) -> tuple[QueryFigures, ...]:
+    """The queries with the most of an amount, without those that have none."""
+    best = queries.with_columns(_amount=amount).filter(pl.col("_amount") > 0)
+    best = best.sort("_amount", "query", descending=[True, False]).head(_MOST_ROWS).drop("_amount")
+    return tuple(QueryFigures(**row) for row in best.iter_rows(named=True))
+
+
+def _products(
+    counts: pl.DataFrame, sales: pl.DataFrame, known: Collection[str], find: Callable[[str], Product | None]
+) -> tuple[ProductFigures, ...]:
+    table = counts.group_by("product_id").agg(pl.col("impressions", *_ACTS).sum())
+    earned = sales.group_by("product_id").agg(pl.col("units", "revenue").sum())
+    table = table.join(earned, on="product_id", how="left").with_columns(pl.col("units", "revenue").fill_null(0))
+    table = table.filter(pl.col("product_id").is_in(list(known)))
+    order = ["revenue", "purchases", "clicks", "product_id"]
+    best = table.sort(order, descending=[True, True, True, False]).head(_MOST_ROWS)
+    found = {product_id: find(product_id) for product_id in best["product_id"]}
+    titles = {product_id: product.title for product_id, product in found.items() if product}
+    return tuple(ProductFigures(title=titles.get(row["product_id"], ""), **row) for row in best.iter_rows(named=True))
+
+
+def _catalog(ids: pl.Series, find: Callable[[str], Product | None]) -> tuple[pl.DataFrame, str]:
+    """product_id and price of the products that have one in the most frequent currency, and that currency."""
+    found = [product for product in map(find, ids.unique().sort()) if product and product.price is not None]
+    currencies = Counter(product.currency for product in found)
+    currency = max(sorted(currencies), key=currencies.__getitem__, default="")
+    rows = [(product.id, product.price) for product in found if product.currency == currency]
+    return pl.DataFrame(rows, schema={"product_id": pl.String, "price": pl.Float64}, orient="row"), currency
+
+
+def _number(day: date) -> int:
+    return (day - _EPOCH).days

@@ -1,0 +1,130 @@
+// What shoppers searched for, clicked and bought in a range of days, compared with the days before.
+
+import { call, withParameters } from "./api.js";
+import { chart } from "./admin-chart.js";
+import { attempt, button, field, head, moment, number, percent, place, table } from "./admin-ui.js";
+import { el, fill } from "./dom.js";
+import { follow } from "./admin-tasks.js";
+
+const RANGES = [["Today", 1], ["7 days", 7], ["30 days", 30], ["90 days", 90]];
+const FEW = 8;
+const DAY_MS = 86_400_000;
+
+export function analyticsPart(paths) {
+  const status = place();
+  const content = place();
+  const from = field("From", { type: "date", required: true });
+  const to = field("To, included", { type: "date", required: true });
+  const show = (range = {}) => attempt(status, async () => {
+    const found = await call(withParameters("/v1/reports/analytics", range));
+    from.input.value = found.first;
+    to.input.value = found.last;
+    fill(content, found.days.some((day) => day.sessions || day.purchases) ? partsOf(found) : emptyOf(found, () => show()));
+  });
+  const back = (days) => show({ from: isoOf(Date.now() - (days - 1) * DAY_MS), to: isoOf(Date.now()) });
+  const own = (event) => {
+    event.preventDefault();
+    show({ from: from.input.value, to: to.input.value });
+  };
+  const renew = "/v1/events/refresh" in paths ? button("Count new events", () => attempt(status, async () => {
+    const task = await follow((await call("/v1/events/refresh", { method: "POST" })).id, content);
+    if (task.error) throw new Error(task.error);
+    await show();
+  })) : null;
+  show();
+  return [...head("Analytics", "Days are those of UTC. Sessions of bots are left out."),
+    el("form", { class: "line", onsubmit: own }, RANGES.map(([name, days]) => button(name, () => back(days))), from.element, to.element,
+      el("button", { class: "small", text: "Show" }), renew), status, content];
+}
+
+function isoOf(time) {
+  return new Date(time).toISOString().slice(0, 10);
+}
+
+function emptyOf({ tables_first: first, tables_last: last }, showAll) {
+  return [el("p", { class: "notice", text: `There are no events in these days. The tables have those of ${first} to ${last}; “Count new events” adds later ones.` }),
+    el("div", { class: "buttons" }, button("Show the last 30 days of the tables", showAll))];
+}
+
+function partsOf(found) {
+  const { now, before, days, currency } = found;
+  const money = moneyOf(currency);
+  const share = (of) => (row) => (row.searches ? of(row) / row.searches : null);
+  const isCompared = found.first_before >= found.tables_first;
+  const rate = (name) => [share((row) => row[name])(now), share((row) => row[name])(before)];
+  const tiles = [
+    ["searches", now.searches, before.searches, number], ["without results", ...rate("empty"), percent], ["without clicks", ...rate("unclicked"), percent],
+    ["with a click", ...rate("clicked"), percent], ["that led to a purchase", ...rate("bought"), percent],
+    ["revenue", now.revenue, before.revenue, money], ["revenue by search", now.search_revenue, before.search_revenue, money], ["sessions", now.sessions, before.sessions, number],
+    ["sessions of bots", now.bot_sessions, before.bot_sessions, number],
+  ];
+  return [
+    el("p", { class: "hint", text: `${found.first} to ${found.last}, compared with ${found.first_before} to ${found.last_before}${isCompared ? "" : `, of which the tables lack the days before ${found.tables_first}`}. Tables of ${moment(found.made)}. Revenue is by today's prices${currency ? ` in ${currency}` : ""}. Queries and products of fewer than ${found.least_shoppers} shoppers are not named.` }),
+    el("div", { class: "tiles" }, tiles.map(([name, value, earlier, write]) => el("div", { class: "figure" }, el("span", { text: name }), el("b", { text: value === null ? "–" : write(value) }), el("span", { text: changeOf(value, earlier, write) })))),
+    days.length > 1 ? el("div", { class: "charts" },
+      chart("Searches a day", "searches", days, [["searches", (row) => row.searches], ["without results", (row) => row.empty], ["without clicks", (row) => row.unclicked]], number),
+      chart("Clicks and purchases", "share of the searches", days, [["with a click", share((row) => row.clicked)], ["that led to a purchase", share((row) => row.bought)]], percent),
+      chart("Revenue a day", currency || "revenue", days, [["all", (row) => row.revenue], ["by search", (row) => row.search_revenue]], money)) : null,
+    el("div", { class: "halves" }, queriesOf("Most searched", found.top, ["before", "shoppers", "clicked", "bought"], money),
+      queriesOf("Searches without results", found.empty, ["empty", "shoppers"], money),
+      queriesOf("Searches without clicks", found.unclicked, ["unclicked", "shoppers", "clicked"], money),
+      queriesOf("Rising", found.rising, ["before", "shoppers", "clicked"], money),
+      queriesOf("Revenue by query", found.earning, ["revenue", "bought", "shoppers"], money),
+      productsOf(found.products, money)),
+  ];
+}
+
+const COLUMNS = {
+  before: ["before", ({ before }) => number(before)],
+  shoppers: ["shoppers", ({ shoppers }) => number(shoppers)],
+  empty: ["without results", ({ empty }) => number(empty)],
+  unclicked: ["without clicks", ({ unclicked }) => number(unclicked)],
+  clicked: ["with a click", ({ clicked, searches }) => percent(clicked / searches)],
+  bought: ["with a purchase", ({ bought, searches }) => percent(bought / searches)],
+};
+
+function queriesOf(title, rows, names, money) {
+  const columns = { ...COLUMNS, revenue: ["revenue", ({ revenue }) => money(revenue)] };
+  return el("section", {}, el("h2", { text: title }), inPart(title, rows, [
+    ["query", ({ query }) => el("a", { href: withParameters("/", { q: query }), text: query })],
+    ["searches", ({ searches }) => number(searches), true],
+    ...names.map((name) => [...columns[name], true]),
+  ]));
+}
+
+/** The first rows of a table, and the others on request. */
+function inPart(title, rows, columns) {
+  if (!rows.length) return el("p", { text: "None." });
+  const shown = el("div", {}, table(title, columns, rows.slice(0, FEW)));
+  const more = button(`Show all ${rows.length}`, () => fill(shown, table(title, columns, rows)), "quiet", { "aria-label": `Show all ${rows.length} of ${title}` });
+  if (rows.length > FEW) shown.append(more);
+  return shown;
+}
+
+function productsOf(rows, money) {
+  return el("section", {}, el("h2", { text: "Top products" }), inPart("Top products", rows, [
+    ["product", (row) => el("a", { href: `#products/${encodeURIComponent(row.product_id)}`, text: row.title || row.product_id })],
+    ["shown", ({ impressions }) => number(impressions), true],
+    ["clicks", ({ clicks }) => number(clicks), true],
+    ["carts", ({ carts }) => number(carts), true],
+    ["units sold", ({ units }) => number(units), true],
+    ["revenue", ({ revenue }) => money(revenue), true],
+  ]));
+}
+
+function changeOf(value, earlier, write) {
+  if (value === null || earlier === null) return "nothing to compare with";
+  if (!earlier) return value ? `${write(earlier)} before` : "as before";
+  const change = (value - earlier) / earlier;
+  const sign = Math.abs(change) < 0.0005 ? "=" : change > 0 ? "▲" : "▼";
+  return `${sign} ${percent(Math.abs(change))} (${write(earlier)} before)`;
+}
+
+function moneyOf(currency) {
+  try {
+    const format = new Intl.NumberFormat("en", { style: "currency", currency, maximumFractionDigits: 0 });
+    return (value) => format.format(value);
+  } catch {
+    return (value) => number(value, 2);
+  }
+}
