@@ -16,8 +16,8 @@ from rerank.user_tower.files import user_tower_store
 from retrieval.errors import ShelfwiseError, StoreDamagedError, StoreMissingError
 from retrieval.events.privacy import KEYS_FILE as PSEUDONYM_KEYS
 from retrieval.events.privacy import Pseudonyms
-from retrieval.events.sqlite import EVENTS_FILE
-from retrieval.store.files import checksum, read_json, read_seal, sealed_problem
+from retrieval.events.sqlite import EVENTS_FILE, find_damage
+from retrieval.store.files import SEAL_FILE, checksum, read_json, read_seal, sealed_problem
 from retrieval.store.manifest import (
     COVIEWS_FILE,
     CURRENT,
@@ -55,16 +55,20 @@ _RESTORE = "restore it from a backup"
 def directory_problems(store: Store) -> Iterator[tuple[str, str]]:
     """Each damaged file that belongs to no version, relative to the directory, and what is wrong and what to do.
 
-    SQLite keeps no checksums: of its files the structure is checked, and of documents that their history leads to them.
+    SQLite keeps no checksums: of its files the structure is checked, of documents that their history leads to them, and
+    of events the checksum of each.
     """
     root = store.root
-    for path in sorted((*root.glob("*.sqlite"), root / EVENTS_FOLDER / EVENTS_FILE)):
+    for path in sorted(root.glob("*.sqlite")):
         yield from _problem(root, path, partial(_check_sqlite, path))
     for kind in _DOCUMENTS:
         documents = kind(root)
         yield from _problem(root, documents.path, documents.check)
     yield from _problem(root, root / KEYS_FILE, KeyFile(root / KEYS_FILE).keys)
     if (root / EVENTS_FOLDER / EVENTS_FILE).exists():
+        yield from _problem(
+            root, root / EVENTS_FOLDER / EVENTS_FILE, partial(_check_events, root / EVENTS_FOLDER / EVENTS_FILE)
+        )
         keys = root / EVENTS_FOLDER / PSEUDONYM_KEYS
         yield from _problem(root, keys, partial(Pseudonyms, keys, make=False))
     yield from _table_problems(root)
@@ -103,6 +107,13 @@ def _check_sqlite(path: Path) -> None:
         raise StoreDamagedError(f"{path} is damaged ({found if tables else 'it is empty'}); {_RESTORE}")
 
 
+def _check_events(path: Path) -> None:
+    """Raises StoreDamagedError where SQLite finds damage, or an event has changed."""
+    _check_sqlite(path)
+    if found := find_damage(path):
+        raise StoreDamagedError(f"{path} is damaged ({found}); {_RESTORE}")
+
+
 def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
     folder = root / EVENTS_FOLDER / DERIVED_FOLDER
     for name, read in _TABLES.items():
@@ -123,17 +134,17 @@ def _table_problems(root: Path) -> Iterator[tuple[str, str]]:
             if not (folder / "parts" / name).is_dir():
                 yield f"{EVENTS_FOLDER}/{DERIVED_FOLDER}/parts/{name}", f"it is missing; {CURE}"
     for each in sorted(path for cache in CACHES for path in (folder / cache).glob("*") if path.is_dir()):
-        yield from _problem(root, each, partial(_check_seal, each))
+        yield from _problem(root, each, partial(_check_seal, each, CURE))
 
 
-def _check_seal(folder: Path) -> None:
+def _check_seal(folder: Path, cure: str) -> None:
     """Raises ValueError where a sealed folder holds other files than it was sealed with."""
     try:
         for name, entry in read_seal(folder).items():
             if problem := sealed_problem(folder / name, entry):
                 raise ValueError(f"{name} {problem}")
     except ValueError as error:
-        raise ValueError(f"{error}; remove the folder: {CURE}") from error
+        raise ValueError(f"{error}; remove the folder: {cure}") from error
 
 
 def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
@@ -143,5 +154,7 @@ def _report_problems(store: Store) -> Iterator[tuple[str, str]]:
         path = store.root / name
         if path.exists() and checksum(path) not in entries:
             yield name, f"{path} is not the report of a version; copy that of the newest one"
+    for sealed in sorted(path.parent for path in (store.root / "training").glob(f"**/{SEAL_FILE}")):
+        yield from _problem(store.root, sealed, partial(_check_seal, sealed, "train again"))
     for path in sorted((store.root / "training").glob("**/*.json")):
         yield from _problem(store.root, path, partial(read_json, path, object, _MOST_REPORT_BYTES))

@@ -12,6 +12,7 @@ import msgspec
 from rerank.text_towers.model import ADAPTER_FOLDER, TextTower
 from rerank.training.trainer import Epoch
 from retrieval.errors import EncoderUnavailableError
+from retrieval.store.files import seal_folder
 
 TOWERS_FILE = "towers.json"
 FORMAT = 1
@@ -51,12 +52,13 @@ class TextTowersSpec(msgspec.Struct, frozen=True):
 
 
 def write_towers(tower: TextTower, spec: TextTowersSpec, folder: Path, adapter: Path | None = None) -> None:
-    """Writes a new folder atomically, with the adapter weights if there are any; raises what `Tower.save` does."""
+    """Writes a new sealed folder atomically, with the adapter weights if there are any; raises what `TextTower.save`
+    does."""
 
     def add_files(scratch: Path) -> None:
-        (scratch / TOWERS_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(spec), indent=1))
         if adapter is not None:
             shutil.copytree(adapter, scratch / ADAPTER_FOLDER)
+        seal_folder(scratch, {TOWERS_FILE: spec})
 
     tower.save(folder, add_files)
 

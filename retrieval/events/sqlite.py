@@ -18,18 +18,20 @@ from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import msgspec
 import polars as pl
+from xxhash import xxh3_64_intdigest
 
 from retrieval.errors import StoreDamagedError, StoreError, StoreForeignError
 from retrieval.events.privacy import prefix
 from retrieval.events.store import EVENT_SCHEMA, AppendResult, DayState, check_expected, event_table
-from retrieval.events.stored import DAY_MS, StoredEvent
+from retrieval.events.stored import DAY_MS, StoredEvent, moment
 from retrieval.store.files import sync
 from retrieval.updates.journal import lock_folder
 
 EVENTS_FILE = "events.sqlite"
 _APPLICATION_ID = 0x53574556
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _WAIT_SECONDS = 30.0
 _PAUSE_SECONDS = 0.05
 _READ_ROWS = 50_000
@@ -44,13 +46,14 @@ _SCHEMA = """
 CREATE TABLE events (
     key BLOB NOT NULL, kind TEXT NOT NULL, time INTEGER NOT NULL, received INTEGER NOT NULL, shopper TEXT NOT NULL,
     session TEXT NOT NULL, query_id TEXT NOT NULL, query TEXT NOT NULL, product_id TEXT NOT NULL, position INTEGER,
-    quantity INTEGER, rating REAL, results INTEGER, PRIMARY KEY (time, key)
+    quantity INTEGER, rating REAL, results INTEGER, checksum INTEGER NOT NULL, PRIMARY KEY (time, key)
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX events_by_key ON events (key);
 CREATE TABLE days (day INTEGER PRIMARY KEY, count INTEGER NOT NULL, mark TEXT NOT NULL);
 """
-_PLACES = ", ".join("?" * len(EVENT_SCHEMA))
-_INSERT = f"INSERT INTO events ({_COLUMNS}) VALUES ({_PLACES}) ON CONFLICT DO NOTHING"  # noqa: S608  # our own names
+_PLACES = ", ".join("?" * (len(EVENT_SCHEMA) + 1))
+_INSERT = f"INSERT INTO events ({_COLUMNS}, checksum) VALUES ({_PLACES}) ON CONFLICT DO NOTHING"  # noqa: S608  # ours
+_ALL = f"SELECT checksum, {_COLUMNS} FROM events"  # noqa: S608
 _BY_KEY = f"SELECT {_COLUMNS} FROM events WHERE key = ?"  # noqa: S608
 _BY_TIME = f"SELECT {_COLUMNS} FROM events WHERE time >= ? AND time < ? ORDER BY time, key"  # noqa: S608
 _ADD_TO_DAY = """
@@ -235,13 +238,36 @@ class SqliteEvents:
 def _insert(cursor: sqlite3.Cursor, events: Sequence[StoredEvent]) -> tuple[AppendResult, list[StoredEvent]]:
     added, repeated, differing = [], 0, []
     for place, event in enumerate(events):
-        if cursor.execute(_INSERT, event).rowcount:
+        if cursor.execute(_INSERT, (*event, row_checksum(event))).rowcount:
             added.append(event)
         elif StoredEvent(*cursor.execute(_BY_KEY, (event.key,)).fetchone()).content == event.content:
             repeated += 1
         else:
             differing.append(place)
     return AppendResult(len(added), repeated, tuple(differing)), added
+
+
+def row_checksum(event: StoredEvent) -> int:
+    """XXH3 of an event, as SQLite gives it back: an integer of 63 bits."""
+    if event.rating is not None:  # it may be an integer before it is stored
+        event = event._replace(rating=float(event.rating))
+    return xxh3_64_intdigest(msgspec.msgpack.encode(event)) >> 1
+
+
+def find_damage(path: Path) -> str:
+    """Reads every event of a file; returns what is wrong with the first that is not as it was stored, or with the first
+    day that has not its number of events, and an empty text where nothing is."""
+    counts = Counter[int]()
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
+        connection.execute("BEGIN")
+        for checksum, *values in connection.execute(_ALL):
+            event = StoredEvent(*values)
+            if checksum != row_checksum(event):
+                return f"an event of {moment(event.time):%Y-%m-%d %H:%M:%S} has changed"
+            counts[event.day] += 1
+        days = _days(connection.cursor())
+    differing = sorted(day for day in days.keys() | counts if day not in days or days[day].count != counts[day])
+    return f"{moment(differing[0] * DAY_MS):%Y-%m-%d} has not as many events as were stored" if differing else ""
 
 
 def _days(cursor: sqlite3.Cursor) -> dict[int, DayState]:

@@ -161,11 +161,13 @@ SEAL_FILE = "seal.json"
 
 
 def seal_folder(folder: Path, documents: Mapping[str, msgspec.Struct]) -> None:
-    """Completes a folder: writes `documents` as JSON by file name, then the seal over all files, and syncs them."""
+    """Completes a folder: writes `documents` as JSON by file name, then the seal over all files, those in folders too,
+    and syncs them."""
     for name, content in documents.items():
         (folder / name).write_bytes(format_json(content))
-    sealed = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SEAL_FILE)
-    (folder / SEAL_FILE).write_bytes(format_json({path.name: file_entry(path) for path in sealed}))
+    sealed = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SEAL_FILE)
+    entries = {path.relative_to(folder).as_posix(): file_entry(path) for path in sealed}
+    (folder / SEAL_FILE).write_bytes(format_json(entries))
     for path in (*sealed, folder / SEAL_FILE, folder):
         sync(path)
 

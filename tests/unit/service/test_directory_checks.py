@@ -13,6 +13,7 @@ import pytest
 
 from rerank.ranker.spec import ranker_store
 from retrieval.records import Event, EventKind, Product
+from retrieval.store.files import seal_folder
 from retrieval.store.versions import Store
 from service.cli.verify import store_problems
 from service.curation.relevance import Relevance, RelevanceStore
@@ -54,8 +55,16 @@ FILES = (
     "synonym_proposals.json",
     "synonyms.sqlite",
     "tasks.sqlite",
+    "training/towers-1/adapter/adapter.safetensors",
+    "training/towers-1/model.safetensors",
+    "training/towers-1/seal.json",
 )
-NEEDED_BY_NONE = (KEYS_FILE, "rankers/CURRENT", *(name for name in FILES if name.endswith(".sqlite")))
+NEEDED_BY_NONE = (
+    KEYS_FILE,
+    "rankers/CURRENT",
+    "training/towers-1/seal.json",
+    *(name for name in FILES if name.endswith(".sqlite")),
+)
 """An index without them is a whole one."""
 
 
@@ -74,6 +83,11 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clicks = (Event(EventKind.CLICK, "1", time=MADE - timedelta(hours=3), shopper=f"u{number}") for number in range(6))
     refresh_tables(root, clicks)
     ProtocolStore(root).adopt_name("store")
+    for name in ("model.safetensors", "adapter/adapter.safetensors"):
+        path = root / "training/towers-1" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(bytes(range(200)))
+    seal_folder(root / "training/towers-1", {})
     return root
 
 
@@ -124,6 +138,39 @@ def test_verification_names_a_damaged_file(full: Path, name: str, damage: Callab
     else:
         assert any(path.name in f"{problem.part} {problem.what}" for problem in found)
         assert all(problem.advice for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("statement", "what"),
+    [
+        ("UPDATE events SET position = 2 WHERE key = (SELECT min(key) FROM events)", "has changed"),
+        ("UPDATE events SET checksum = checksum + 1 WHERE key = (SELECT min(key) FROM events)", "has changed"),
+        ("DELETE FROM events WHERE key = (SELECT min(key) FROM events)", "not as many events as were stored"),
+        ("DELETE FROM days", "not as many events as were stored"),
+    ],
+)
+def test_verification_finds_a_changed_event(full: Path, statement: str, what: str) -> None:
+    path = full / "events/events.sqlite"
+    whole = path.read_bytes()
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute(statement)
+        (problem,) = store_problems(Store(full))
+    finally:
+        path.write_bytes(whole)
+    assert problem.part == "events/events.sqlite"
+    assert what in problem.what
+
+
+def test_verification_finds_a_changed_byte_of_an_event(full: Path) -> None:
+    path = full / "events/events.sqlite"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"click", b"clic+", 1))
+    try:
+        (problem,) = store_problems(Store(full))
+    finally:
+        path.write_bytes(whole)
+    assert "has changed" in problem.what
 
 
 @pytest.mark.parametrize("column", ["before", "after"])
