@@ -33,7 +33,7 @@ AREAS = (
     Circle(SUVA, 1_500_000),
     Box(47, 10, 49, 13.5),
     Box(-20, 170, -10, -170),
-    Polygon((Place(47, 10), Place(47, 14), Place(53, 15), Place(50, 11))),
+    Polygon((Place(47, 10), Place(47, 14), Place(53, 15), Place(50, 11), Place(47, 10))),
 )
 MOMENTS = tuple(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=30 * month) for month in range(4))
 

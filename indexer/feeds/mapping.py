@@ -90,6 +90,7 @@ DEFAULT_RULES: Mapping[str, MappingRule] = {
 }
 _CONTAINERS = ("identifiers", "attributes")
 _FIELDS = tuple(field.name for field in fields(Product) if field.name != "variants")
+_TARGETS = frozenset((*_FIELDS, SALE_PERIOD, f"{PLACES}.lat", f"{PLACES}.lng"))
 _KEYS = {"field", "unit", "value"}
 
 
@@ -154,18 +155,15 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
 def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, MappingRule]]:
     for target, content in table.items():
         # `identifiers.ean = ...` is a table in a table; `attributes = {field = ...}` is a rule of its own
-        if target in _CONTAINERS and isinstance(content, dict) and "field" not in content:
-            for name, rule in content.items():
-                yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
-            continue
-        if target == PLACES and isinstance(content, dict) and content and content.keys() <= {"lat", "lng"}:
+        is_pair = (
+            target == PLACES and isinstance(content, dict) and content.keys() in ({"lat", "lng"}, {"lat"}, {"lng"})
+        )
+        if is_pair or (target in _CONTAINERS and isinstance(content, dict) and "field" not in content):
             for name, rule in content.items():
                 yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
             continue
         container, _, name = target.partition(".")
-        if target not in (*_FIELDS, SALE_PERIOD, f"{PLACES}.lat", f"{PLACES}.lng") and not (
-            container in _CONTAINERS and name
-        ):
+        if target not in _TARGETS and not (container in _CONTAINERS and name):
             advice = suggest_names(target, _FIELDS, f"the fields are {', '.join(_FIELDS)}")
             raise FeedError(f"{place}: a product has no field {target!r}; {advice}")
         yield target, _rule(content, f"{place}: {target}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -410,7 +411,9 @@ def _in_area(area: Area) -> Query:
             corners = {"top_left": [west, north], "bottom_right": [east, south]}
             return {"geo_bounding_box": {PLACES: corners}}
         case Polygon(corners):
-            ring = list(map(_longitude_first, (*corners, corners[0])))
+            # No corner may follow itself, as the last one does of a polygon that is closed already.
+            kept = [one for one, other in pairwise((*corners, corners[0])) if one != other]
+            ring = list(map(_longitude_first, (*kept, kept[0])))
             return {"geo_shape": {PLACES: {"shape": {"type": "Polygon", "coordinates": [ring]}}}}
 
 

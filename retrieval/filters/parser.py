@@ -224,14 +224,14 @@ _FORMS = {
 _DISTANCE = re.compile(r"(\d+(?:\.\d+)?|\.\d+)([a-z]+)", re.ASCII)
 
 
-def _radius(*tokens: Token) -> float:
+def _radius(number: Token, unit: Token | str = "m") -> float:
     """A distance in metres: `10 km`, `10km`, `500`."""
-    joined = _DISTANCE.fullmatch(tokens[0].lower())
-    number, unit = joined.groups() if joined and len(tokens) == 1 else (tokens[0], (*tokens, "m")[1])
-    if unit.lower() not in UNITS or number_of(number) is None:
-        column = _column(tokens[-1])
+    joined = _DISTANCE.fullmatch(number.lower())
+    amount, name = joined.groups() if joined else (str(number), unit.lower())
+    if name not in UNITS or number_of(amount) is None:
+        column = _column(number)
         raise FilterError(f"column {column}: a radius is a number of {', '.join(UNITS)}, such as 10 km", column)
-    return float(number) * UNITS[unit.lower()]
+    return float(amount) * UNITS[name]
 
 
 def _within(region: _Region) -> Filter:

@@ -44,8 +44,10 @@ class PlaceColumns:
 
     def replace(self, rows: Iterable[int], others: PlaceColumns) -> PlaceColumns:
         """These columns with some rows' places replaced by those of `others`."""
-        kept = self.table[~np.isin(self.table[:, 0], list(rows))]
-        return PlaceColumns(np.concatenate([kept, others.table]))
+        is_replaced = np.isin(self.table[:, 0], list(rows))
+        if not is_replaced.any() and not len(others.table):
+            return self
+        return PlaceColumns(np.concatenate([self.table[~is_replaced], others.table]))
 
     def rows(self, area: Area | None = None) -> Rows:
         """The rows with a place, ascending; with `area` those with a place in it."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -86,13 +87,13 @@ class TantivyBuilder(KeywordBuilder):
         # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
         with _written(folder):
             self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
-        self._places: list[tuple[int, tuple[tuple[float, float], ...]]] = []
+        self._places = array("d")
+        """Row, latitude and longitude of each place."""
 
     def _index(self, row: int, encoded: bytes) -> None:
         line = decode_line(encoded)
         document = _document(row, line)
-        if line.places:
-            self._places.append((row, line.places))
+        self._places.extend(value for place in line.places for value in (row, *place))
         with _written(self._folder):
             self._writer.add_document(document)
 
@@ -102,7 +103,7 @@ class TantivyBuilder(KeywordBuilder):
         with _written(folder):
             self._writer.commit()
             self._writer.wait_merging_threads()
-        PlaceColumns.of(self._places).save(folder)
+        PlaceColumns(np.array(self._places).reshape(-1, 3)).save(folder)
         for lock in folder.glob("*.lock"):
             lock.unlink()
         return folder

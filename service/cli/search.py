@@ -59,7 +59,7 @@ class RankingOptions:
             metavar="FILTER",
         ),
     ] = None
-    sort: Annotated[str, Option(help="Numeric fields with commas; -price for descending.")] = ""
+    sort: Annotated[str, Option(help="Numeric fields with commas; -price; distance(52.5,13.4).")] = ""
     all_types: Annotated[
         bool, Option("--all-types", help="With --sort, show products of other types than the query names, too.")
     ] = False
@@ -291,9 +291,10 @@ def _table(hits: Sequence[Hit], first: int, widths: _Widths, *, header: bool = T
 def _description(hit: Hit, width: int, *, explain: bool) -> Text:
     """The product's name, and on a second line each stage's score, each at most `width` cells wide."""
     name = Text(printable(_name(hit.product)))
-    siblings = f" +{hit.group_size - 1:,}" if hit.group_size > 1 else ""
-    name.truncate(width - len(siblings), overflow="ellipsis")
-    name.append(siblings, "dim")
+    notes = f" +{hit.group_size - 1:,}" if hit.group_size > 1 else ""
+    notes += "" if hit.distance is None else f" {hit.distance / 1_000:,.1f} km"
+    name.truncate(width - len(notes), overflow="ellipsis")
+    name.append(notes, "dim")
     if explain:
         for line in textwrap.wrap(_stages_line(hit), width):
             name.append(f"\n{line}", "dim")

@@ -332,7 +332,7 @@ def _is_equivalent(stored: bytes, made: KeywordLine) -> bool:
 def _unordered(line: KeywordLine) -> tuple[Any, ...]:
     texts, shown = (msgspec.json.decode(each) if each else {} for each in (line.texts, line.shown))
     fields = sorted((tag, weight, sorted(terms.split(" "))) for tag, weight, terms in line.fields)
-    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown
+    return fields, sorted(line.identifiers), sorted(line.numbers), texts, shown, line.places
 
 
 def _field_problems(stored: FieldCatalog, counted: FieldCatalog) -> Iterator[Problem]:

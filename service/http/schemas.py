@@ -95,8 +95,8 @@ class SearchParameters(RequestBody):
     )
     sort: Name = Field(
         "",
-        description='Numeric fields with commas, "-" before one for descending.',
-        examples=["-price", "-rating,price"],
+        description='Numeric fields with commas, "-" before one for descending; distance(LAT,LNG): nearest first.',
+        examples=["-price", "-rating,price", "distance(52.52,13.405)"],
     )
     all_types: bool = Field(False, description="With sort: show products of other types than the query names, too.")
     group: Name = Field(
