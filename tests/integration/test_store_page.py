@@ -18,6 +18,7 @@ from retrieval.records import Availability, Product, Variant
 from service.demo.catalog import make_catalog
 from service.engine.engine import SearchEngine
 from service.settings import ServiceSettings, Settings, SourcedSettings, StoreSettings
+from service.web.pages import page_files
 from tests.browsers import PIXEL, serious_faults, served, visiting
 from tests.machine import within
 from tests.services import recorded_events
@@ -290,10 +291,24 @@ def test_price_is_chosen_by_slider(browser: Browser, address: str, store: Search
         visit.expect_ids([hit.product.id for hit in found.hits])
 
 
+def test_bars_are_drawn_where_prices_have_too_many_values(browser: Browser, address: str) -> None:
+    """There were none above 1,000 prices, as many as one search counts."""
+    script = page_files()["search-request.js"].content.decode().replace("VALUES = 1000", "VALUES = 10")
+    with visiting(browser, address) as visit:
+        visit.page.route(
+            "**/search-request.js", lambda route: route.fulfill(body=script, content_type="text/javascript")
+        )
+        visit.page.goto("/?q=backpack")
+        visit.results("“backpack”")
+        expect(visit.page.locator(".bars i[style*='--share: 1']")).not_to_have_count(0)
+
+
 def test_rating_and_page_size_are_in_the_url(browser: Browser, address: str, store: SearchEngine) -> None:
     with visiting(browser, address) as visit:
         visit.page.goto("/?q=backpack")
         visit.results("“backpack”")
+        rated = store.search("backpack", size=0, filters="rating >= 4", group="variants").total
+        expect(visit.page.locator("label.choice", has_text="4 stars and up").locator("small")).to_have_text(str(rated))
         visit.page.get_by_role("radio", name="4 stars and up").check()
         visit.page.wait_for_url(re.compile("rating=4"))
         visit.page.get_by_label("Products per page").select_option("48")

@@ -1,7 +1,7 @@
 // Narrowing a search: categories, values with their counts, a range of prices; and what of it is chosen.
 
 import { isNarrowed, widened } from "./address.js";
-import { MOST_VALUES } from "./search-request.js";
+import { MOST_VALUES, countPrices } from "./search-request.js";
 import { ICONS, el, fill, icon } from "./dom.js";
 import { fieldName, money, number, t, valueName } from "./words.js";
 
@@ -86,11 +86,12 @@ function ratings(place, facet, go) {
   if (!counts.length && !place.rating) return null;
   const options = [4, 3, 2, 0].map((least) => {
     const isOn = place.rating === least;
-    const isEmpty = !isOn && least > 0 && !counts.some(({ value }) => value >= least);
+    const count = counts.reduce((sum, each) => sum + (each.value >= least ? each.count : 0), 0);
+    const isEmpty = !isOn && least > 0 && !count;
     const set = () => go({ ...place, rating: least, page: 1 });
     const props = { type: "radio", name: "rating", value: least, "data-key": `rating ${least}`, checked: isOn, disabled: isEmpty, onchange: set };
     const stars = least ? el("span", { class: "stars", "aria-hidden": "true" }, el("b", { text: "★".repeat(least) }), "★".repeat(5 - least)) : null;
-    return el("label", { class: "choice" }, el("input", props), stars, el("span", { text: least ? t("stars up", { count: least }) : t("any rating") }));
+    return el("label", { class: "choice" }, el("input", props), stars, el("span", { text: least ? t("stars up", { count: least }) : t("any rating") }), least ? el("small", { text: number(count) }) : null);
   });
   return group(fieldName("rating"), options);
 }
@@ -172,7 +173,8 @@ function slider(place, facet, fields, submit) {
   const edges = priceEdges(facet.minimum, facet.maximum);
   if (!edges) return null;
   const last = edges.length - 1;
-  const bars = barsOf(facet, edges);
+  const bars = edges.slice(1).map(() => el("i"));
+  drawBars(place, facet, edges, bars);
   const start = [
     place.price[0] === null ? 0 : Math.max(0, edges.findLastIndex((edge) => edge <= place.price[0])),
     place.price[1] === null ? last : edges.findIndex((edge) => edge >= place.price[1]),
@@ -194,7 +196,7 @@ function slider(place, facet, fields, submit) {
     type: "range", min: 0, max: last, step: 1, value: start[at], "aria-label": t(name), "data-key": name, oninput: () => move(at), onchange: () => submit(),
   }));
   show();
-  return el("div", { class: "slider" }, bars.length ? el("div", { class: "bars", "aria-hidden": "true" }, bars) : null, el("div", { class: "thumbs" }, thumbs));
+  return el("div", { class: "slider" }, el("div", { class: "bars", "aria-hidden": "true" }, bars), el("div", { class: "thumbs" }, thumbs));
 }
 
 /** The bounds of the bars, in equal steps or, where prices differ widely, in equal ratios; null for a single price. */
@@ -209,13 +211,19 @@ function priceEdges(minimum, maximum) {
   return [...new Set([low, ...inner.filter((edge) => edge > low && edge < high), high])];
 }
 
-/** A bar for each step; none where the price has more values than were counted. */
-function barsOf(facet, edges) {
-  if (facet.counts.length >= MOST_VALUES) return [];
-  const sums = edges.slice(1).map(() => 0);
+/** Draws a bar for each step; where prices have more values than were counted, once another search has counted the steps. */
+async function drawBars(place, facet, edges, bars) {
+  const draw = (sums) => {
+    const most = Math.max(1, ...sums);
+    sums.forEach((sum, at) => bars[at].style.setProperty("--share", sum ? Math.max(0.06, sum / most) : 0));
+  };
+  if (facet.counts.length >= MOST_VALUES) {
+    facet.sums ||= countPrices(place, edges).catch(() => []);
+    return draw(await facet.sums);
+  }
+  const sums = bars.map(() => 0);
   for (const { value, count } of facet.counts) sums[Math.min(sums.length - 1, edges.findLastIndex((edge) => edge <= value))] += count;
-  const most = Math.max(1, ...sums);
-  return sums.map((sum) => el("i", { "--share": sum ? Math.max(0.06, sum / most) : 0 }));
+  return draw(sums);
 }
 
 function priceText([low, high]) {

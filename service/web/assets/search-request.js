@@ -5,7 +5,7 @@ import { api } from "./api.js";
 import { recordSearch } from "./events.js";
 import { history, names } from "./visitor.js";
 
-/** Values of a facet: enough to draw how prices are spread, and to find among brands. */
+/** Values of a facet: enough to find among brands, and in most stores to draw how prices are spread. */
 export const MOST_VALUES = 1000;
 const MOST_CACHED = 30;
 const cache = new Map();
@@ -47,6 +47,13 @@ function counting(place, field, isTyping = false) {
   const { q, sort, allTypes } = place;
   const counted = { filters: filtersOf(place, field), facets: [field], facet_values: MOST_VALUES };
   return { q, sort, prefix: isTyping, all_types: allTypes, group: "variants", size: 0, ...counted };
+}
+
+/** How many hits have a price from each of these bounds to the next one; the last bound counts with those before it. */
+export async function countPrices(place, edges) {
+  const { results } = await api.searches([{ ...counting(place, "price"), facets: [], ranges: [`price:${edges.join(",")}`] }]);
+  const counts = results[0].ranges.price.map((each) => each.count);
+  return [...counts.slice(0, -2), counts.at(-2) + counts.at(-1)];
 }
 
 /** The answer with the other products of a hit's group, in the order of the place. */
