@@ -23,6 +23,7 @@ from service.cli.options import (
     command,
 )
 from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
+from service.engine.versions import has_static_encoder
 from service.settings import load_settings
 
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
@@ -246,8 +247,13 @@ def learn(
     how: ClickTrainingOptions,
     if_new: Annotated[int, Option("--if-new", help="Only if there are so many events since the last time.", min=0)] = 0,
     towers: Annotated[
-        bool, Option("--towers", help="Train the encoder first, and encode all products again if it is better.")
-    ] = False,
+        bool | None,
+        Option(
+            "--towers/--no-towers",
+            help="Train the encoder first, and encode all products again if it is better; by default only a static "
+            "encoder, which takes minutes.",
+        ),
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Learn from shoppers' events: clean them, train the ranker and the user tower on them, evaluate both, and publish
@@ -266,7 +272,7 @@ def learn(
             emit(waiting, lambda _: show_waiting(new, if_new, output.out))
             return
     options = learning.LearnOptions(how.from_clicks(), UserTowerOptions(seed=how.seed))
-    if towers:
+    if has_static_encoder(index) if towers is None else towers:
         from rerank.text_towers.options import TextTowerOptions
         from service.training.text_towers import TextTowersRequest
 

@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from retrieval.errors import SettingError, StoreDamagedError, StoreError, StoreForeignError, UnknownVersionError
+from retrieval.encoders.folder import read_spec
+from retrieval.encoders.registry import TABLE_RUNTIMES
+from retrieval.errors import (
+    EncoderUnavailableError,
+    SettingError,
+    StoreDamagedError,
+    StoreError,
+    StoreForeignError,
+    UnknownVersionError,
+)
 from retrieval.store.manifest import Manifest, VersionChanges
 from retrieval.store.versions import Store
 from service.engine.snapshot import check_analyzer
@@ -63,6 +72,16 @@ def current_manifest(store: Store) -> Manifest | None:
         return store.manifest(store.current())
     except StoreError:
         return None
+
+
+def has_static_encoder(root: Path) -> bool:
+    """Whether the version that serves is encoded by a table, which trains and encodes within minutes."""
+    store = Store(root)
+    manifest = current_manifest(store)
+    try:
+        return manifest is not None and read_spec(store.encoders / manifest.encoder).runtime in TABLE_RUNTIMES
+    except EncoderUnavailableError:
+        return False
 
 
 def cluster_of(root: Path, settings: Settings) -> ClusterSettings | None:

@@ -18,6 +18,7 @@ from retrieval.index.token_states import MOST_TOKENS, STATES_FILE, StoredStates,
 from retrieval.records import Product
 from retrieval.store.manifest import STATES_FOLDER
 from retrieval.store.products import ProductStore, encoder_text
+from service.engine.versions import has_static_encoder
 from tests.unit.indexer.conftest import Shop
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder
 
@@ -67,6 +68,11 @@ def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
     assert np.array_equal(found.ids, wanted.ids)
     assert np.array_equal(found.states, wanted.states)
     assert found.ids.shape[1] == MOST_TOKENS
+
+
+def test_learning_trains_a_static_encoder_by_default(shop: Shop, tmp_path: Path) -> None:
+    assert has_static_encoder(shop.root)
+    assert not has_static_encoder(tmp_path / "nothing")
 
 
 def test_later_rebuilds_keep_the_table(shop: Shop, tmp_path: Path) -> None:
