@@ -45,11 +45,11 @@ from retrieval.judgments import read_judgments
 from retrieval.store.files import load_array
 from retrieval.store.manifest import VECTORS_FOLDER
 from retrieval.text.synonyms import Synonyms
-from service.cli.options import Index, JudgmentsFile, OneFeed, QueriesFile, SettingsFile, Workers, cache_folder, command
+from service.cli.options import Index, JudgmentsFile, OneFeed, QueriesFile, SettingsFile, Workers, command
 from service.cli.output import TerminalProgress, emit, show_notices
 from service.engine.engine import SearchEngine
 from service.engine.request import STAGES
-from service.settings import load_settings
+from service.settings import cache_folder, load_settings
 
 Searches = Annotated[int, typer.Option("--count", help="How many searches.", min=100)]
 Threads = Annotated[int, typer.Option("--threads", help="Threads for searches a second.", min=1)]

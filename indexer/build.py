@@ -142,6 +142,20 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
         raise StoreError(message) from error
 
 
+def create_index(root: Path, encoder: Encoder, name: str) -> None:
+    """Publishes the first version of an index, without products: live changes add them. `name` is that of the encoder's
+    model. Raises as `rebuild` does."""
+    store = Store(root)
+    with (
+        store.lock(),
+        closing(open_target(None, store, vectors=False)) as target,
+        Workers(1) as workers,
+        RejectLog(store.root / REJECTED_FILE) as reject_log,
+    ):
+        store.staging.mkdir(exist_ok=True)
+        Rebuild(store, target, RebuildOptions((), Path()), NullProgress(), reject_log, workers).run_empty(encoder, name)
+
+
 def _clear_leftovers(store: Store) -> None:
     """Removes what an interrupted run read; the vectors that it made stay. So do its rejected rows, which may be a feed
     of this run, unless the file is unreadable."""
@@ -209,6 +223,16 @@ class Rebuild:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
         self._timed("publish", lambda: self._publish(building, manifest))
         return self._report(manifest, name, reason, quality, published=True)
+
+    def run_empty(self, encoder: Encoder, name: str) -> None:
+        """Publishes a version without products."""
+        self._pipeline.read()
+        building = self._store.create_build_folder()
+        writer = self._index(building)
+        self._report_quality(building)
+        kind = self._encode(encoder, building, writer)
+        self._derive_types(building)
+        self._publish(building, self._manifest(building, writer, encoder, name, kind))
 
     def _empty_message(self) -> str:
         feeds, rejected = ", ".join(self._options.feeds), self._rejects.reasons.counts

@@ -136,6 +136,8 @@ def _cosines(
     first: encoders place all texts near to each other."""
     from scipy.sparse import csr_array
 
+    if not candidates.phrases:
+        return np.empty(0)
     sample = np.sort(np.random.default_rng(0).choice(len(vectors), min(len(vectors), CHUNK_ROWS), replace=False))
     mean = np.asarray(vectors[sample], np.float32).mean(axis=0)
     members = csr_array((np.ones(len(heads), np.float32), (heads, products)), (candidates.head_count, len(vectors)))

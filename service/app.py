@@ -23,6 +23,8 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 
+from retrieval.encoders.registry import open_encoder
+from retrieval.encoders.weights import DEFAULT_MODEL, resolve_model_name
 from retrieval.errors import SettingError
 from service.engine.engine import SearchEngine
 from service.experiments.store import ServedExperiments
@@ -48,7 +50,7 @@ from service.instantsearch import admin_routes, object_routes
 from service.instantsearch import routes as instantsearch
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
-from service.settings import ServiceSettings, SourcedSettings, describe_settings
+from service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
 from service.web import docs, pages, pictures
 
 if TYPE_CHECKING:
@@ -183,11 +185,25 @@ def _open_indexes(
 
     if isinstance(source, Path):
         indexes = IndexRegistry(
-            source, lambda path: context_of(SearchEngine.open(path, settings=settings)), settings.service.default_index
+            source,
+            lambda path: context_of(SearchEngine.open(path, settings=settings)),
+            settings.service.default_index,
+            lambda path: _make_index(path, indexes, settings.service),
+            settings.service.indexes,
         )
         indexes.follow()
         return indexes
     return IndexRegistry.of_one(context_of(source, is_only=True))
+
+
+def _make_index(path: Path, indexes: IndexRegistry[ServiceContext], settings: ServiceSettings) -> None:
+    """Makes an index without products, with the encoder of the settings or of the default index."""
+    from indexer.build import create_index  # what a service does without until then
+
+    contexts = sorted(indexes.opened, key=lambda each: each.name != settings.default_index)
+    known = {each.engine.manifest.encoder_name: each.engine.snapshot.encoder for each in contexts}
+    name = resolve_model_name(settings.encoder) if settings.encoder else next(iter(known), DEFAULT_MODEL)
+    create_index(path, known.get(name) or open_encoder(name, cache=cache_folder()), name)
 
 
 def _add_middleware(app: FastAPI, settings: ServiceSettings, tracing: OpenTelemetry | None) -> None:

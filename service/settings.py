@@ -177,6 +177,12 @@ class ServiceSettings(SettingsTable):
     """file of API keys, by default keys.json in the index directory, or in the directory of several"""
     default_index: str = Field(default="", max_length=200)
     """of a directory of indexes, the one that answers requests that name none"""
+    indexes: int = Field(default=100, ge=0, le=10_000)
+    """in a directory of indexes, the number up to which a write of the InstantSearch protocol to a name without an
+    index makes one; 0 for none"""
+    encoder: str = ""
+    """encoder of an index that such a write makes: a model's name or folder; by default that of the default index or of
+    the first one"""
     cors_origins: str | tuple[str, ...] = _address_field(())
     """origins whose pages may call the API from a browser, as in https://shop.example; * for all"""
     trusted_proxies: str | tuple[str, ...] = _address_field(())
@@ -239,6 +245,11 @@ def split_list(given: str | tuple[str, ...]) -> tuple[str, ...]:
     """The values of a setting that is a list, or one text with commas."""
     named = given.split(",") if isinstance(given, str) else given
     return tuple(each.strip() for each in named if each.strip())
+
+
+def cache_folder() -> Path:
+    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
 class Settings(BaseSettings):

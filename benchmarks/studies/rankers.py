@@ -25,12 +25,13 @@ from rerank.training.distillation import TeacherScores, mix_targets
 from rerank.training.evaluation import ranker_scores
 from retrieval.errors import SettingError
 from retrieval.judgments import Judgments, read_judgments
-from service.cli.options import Index, JudgmentsFile, cache_folder, command
+from service.cli.options import Index, JudgmentsFile, command
 from service.cli.output import TerminalProgress, emit, show_notices, show_table
 from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
 from service.engine.snapshot import Snapshot
 from service.events.signals import NO_POPULARITY, Popularity, read_popularity
+from service.settings import cache_folder
 from service.training.ranker_dataset import candidate_lists, list_data, pairs_of
 from service.training.training_session import TEACHER_SCORES, TRAINING_FOLDER
 

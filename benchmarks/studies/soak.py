@@ -28,8 +28,9 @@ from benchmarks.studies import run_study
 from benchmarks.tables import figure_table
 from indexer.build import RebuildOptions, rebuild
 from retrieval.errors import StoreError
-from service.cli.options import OneFeed, cache_folder, command
+from service.cli.options import OneFeed, command
 from service.cli.output import TerminalProgress, emit, say, show_table
+from service.settings import cache_folder
 
 # What a service under load has said: what it took, and what its pages showed. And whether all of that is so.
 

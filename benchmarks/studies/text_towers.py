@@ -24,10 +24,10 @@ from retrieval.index.vectors import create_vectors
 from retrieval.judgments import HEADER, Judgments, read_judgments
 from retrieval.progress import Progress
 from retrieval.store.products import encoder_text
-from service.cli.options import Index, JudgmentsFile, SettingsFile, TowerTrainingOptions, cache_folder, command
+from service.cli.options import Index, JudgmentsFile, SettingsFile, TowerTrainingOptions, command
 from service.cli.output import TerminalProgress, emit, say, show_table
 from service.engine.snapshot import Snapshot, serving_snapshot
-from service.settings import Settings, load_settings
+from service.settings import Settings, cache_folder, load_settings
 from service.training.ranker_dataset import best_products
 from service.training.text_towers import TextTowersRequest, TextTowersResult, train_text_towers
 

@@ -17,7 +17,7 @@ from typer import Option
 from indexer.build import RebuildOptions, rebuild
 from indexer.events.importer import import_events
 from retrieval.events.privacy import utc_now
-from service.cli.options import cache_folder, command
+from service.cli.options import command
 from service.cli.output import TerminalProgress, say, show_table
 from service.cli.rebuild import show_rebuild
 from service.cli.search import show_page
@@ -26,7 +26,7 @@ from service.demo import DemoFiles, write_demo_store
 from service.demo.shoppers import WEEKS
 from service.engine.engine import SearchEngine
 from service.events.event_log import EventLog, rejects_path
-from service.settings import Settings, load_settings
+from service.settings import Settings, cache_folder, load_settings
 from service.training.derived_tables import DerivedTablesManager
 
 _SHOWN_CLASSES = (

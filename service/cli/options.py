@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
@@ -114,11 +113,6 @@ def check_index(index: Path) -> None:
     from retrieval.store.versions import Store
 
     Store(index).check_ours()
-
-
-def cache_folder() -> Path:
-    """Where exported models are kept: $XDG_CACHE_HOME/shelfwise, or ~/.cache/shelfwise."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shelfwise"
 
 
 Teacher = Annotated[str, Option("--teacher", help="A cross-encoder's name or folder.")]

@@ -41,7 +41,6 @@ from service.cli.options import (
     SettingsFile,
     VectorsBackend,
     Workers,
-    cache_folder,
     command,
 )
 from service.cli.output import (
@@ -57,7 +56,7 @@ from service.cli.output import (
 )
 from service.curation.relevance import RelevanceStore
 from service.engine.versions import cluster_of, current_manifest
-from service.settings import load_settings
+from service.settings import cache_folder, load_settings
 
 RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with quality rules of your own.")]
 

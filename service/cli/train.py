@@ -12,19 +12,10 @@ from rerank.teacher.pairs import DEFAULT_TEACHER
 from retrieval.html_report import printable
 from service.cli import output
 from service.cli.models import ranker_document, show_default, show_tower_evaluation, show_training
-from service.cli.options import (
-    Index,
-    Runtime,
-    SettingsFile,
-    Teacher,
-    TowerTrainingOptions,
-    cache_folder,
-    check_index,
-    command,
-)
+from service.cli.options import Index, Runtime, SettingsFile, Teacher, TowerTrainingOptions, check_index, command
 from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_table
 from service.engine.versions import has_static_encoder
-from service.settings import load_settings
+from service.settings import cache_folder, load_settings
 
 # Modules that load torch, which takes seconds, are imported where they are used, after an index has been checked.
 

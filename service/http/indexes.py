@@ -4,6 +4,7 @@ the aliases of a directory."""
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -141,14 +142,25 @@ class IndexRegistry(Generic[T]):
     request uses it. An index that cannot be opened is unavailable, the others are not.
     """
 
-    def __init__(self, root: Path, open_index: Callable[[Path], T], default: str = "") -> None:
+    def __init__(
+        self,
+        root: Path,
+        open_index: Callable[[Path], T],
+        default: str = "",
+        make_index: Callable[[Path], None] | None = None,
+        most: int = 0,
+    ) -> None:
         """`open_index` opens the index of a directory, or raises ShelfwiseError. `default` is used where none is
-        named; with a single index that one is."""
+        named; with a single index that one is. `make_index` makes a new one without products, while there are fewer
+        than `most`."""
         self.root: Path | None = root
         self.default = default
         self.aliases: AliasFile | None = AliasFile(root)
         """None in a service with one index."""
         self._open = open_index
+        self._make = make_index
+        self._most = most
+        self._making = threading.Lock()
         self._entries: dict[str, _Place[T]] = {}
         self._retired: list[_Place[T]] = []
         self._lock = threading.Lock()
@@ -220,6 +232,30 @@ class IndexRegistry(Generic[T]):
         finally:
             with self._lock:
                 entry.users -= 1
+
+    def create(self, name: str) -> None:
+        """Makes an index without products, unless there is one of this name. Raises UnknownIndexError where indexes are
+        not made, SettingError for a name that cannot be one, or where there are as many as there may be."""
+        if self.root is None or self._make is None or not self._most:
+            raise UnknownIndexError(name)
+        check_name(name)
+        with self._making:
+            present = index_directories(self.root)
+            if name in present:
+                return
+            if len(present) >= self._most:
+                raise SettingError(
+                    f"there are {len(present)} indexes, as many as service.indexes allows; {name} is not made"
+                )
+            scratch = self.root / f".{name}.new"
+            shutil.rmtree(scratch, ignore_errors=True)
+            self._make(scratch)
+            try:
+                scratch.rename(self.root / name)
+            except OSError as error:
+                shutil.rmtree(scratch)
+                raise SettingError(f"{name} cannot be the name of an index: {error.strerror}") from error
+        self.refresh()
 
     def refresh(self) -> None:
         """Opens the indexes that appeared, and closes those that disappeared and that no request uses."""

@@ -14,6 +14,7 @@ from fastapi import Depends, Path, Request
 from retrieval.errors import QueryError
 from service.http.auth import Permit, Scope
 from service.http.context import (
+    FindIndex,
     Indexes,
     RequestIndexes,
     ServiceContext,
@@ -114,6 +115,34 @@ async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
 Contextual = Annotated[ServiceContext, Depends(_context_of)]
 
 
+def find_or_create(indexes: RequestIndexes, permit: Permit, name: str) -> ServiceContext:
+    """The index of a name; of a service with several, a new one where there is none and the key may add objects. Raises
+    RequestError, UnknownIndexError, IndexUnavailableError, or SettingError for a name that cannot be one."""
+    try:
+        return find_index(indexes, name)
+    except UnknownIndexError:
+        is_view = SORTED_INDEX.fullmatch(name) or is_suggestions_index(name)
+        if is_view or permit.filters or not (permit.sees(name) and permit.allows(Scope.WRITE, ("addObject",))):
+            raise
+        indexes.registry.create(name)
+        return find_index(indexes, name)
+
+
+async def _writable_context_of(request: Request, indexes: Indexes, payload: Payload) -> ServiceContext:
+    """As `find_or_create`; a move of an index that is not there makes none."""
+    name: str = request.path_params["index"]
+    is_move = request.scope["path"].endswith("/operation") and payload.get("operation") == "move"
+    if is_move or indexes.registry.root is None:
+        return await _context_of(request, indexes)
+    permit = named_indexes(indexes, request, Scope.WRITE, *_WRITING).permit
+    make = partial(find_or_create, indexes, permit)
+    return await indexes.shared.threads.run(partial(indexes.choose, name, make))
+
+
+Writable = Annotated[ServiceContext, Depends(_writable_context_of)]
+"""Before the permit of a route, so that this finds the new index."""
+
+
 def _key_of(request: Request, payload: JsonObject | None) -> str:
     """The key in the headers, the query string or the body; names in the query string have no case."""
     parameters = {name.lower(): value for name, value in request.query_params.items()}
@@ -139,6 +168,10 @@ class NamedIndexes:
     scope: Scope
     rights: tuple[str, ...]
 
+    def by_name_or_new(self, names: Iterable[str]) -> Mapping[str, ServiceContext]:
+        """The same, with new indexes where there are none, as `find_or_create`."""
+        return {name: self._get(name, partial(find_or_create, self.indexes, self.permit)) for name in names}
+
     @property
     def shared(self) -> SharedParts:
         """The parts that all indexes share."""
@@ -150,7 +183,10 @@ class NamedIndexes:
 
     def get(self, name: str) -> ServiceContext:
         """The index of a name; raises RequestError."""
-        return self.indexes.admitted(self.permit, name, self.scope, self.rights, partial(find_index, self.indexes))
+        return self._get(name, partial(find_index, self.indexes))
+
+    def _get(self, name: str, find: FindIndex) -> ServiceContext:
+        return self.indexes.admitted(self.permit, name, self.scope, self.rights, find)
 
 
 def named_indexes(

@@ -26,6 +26,7 @@ from service.instantsearch.access import (
     Payload,
     ProtocolRouter,
     Stored,
+    Writable,
     check_index,
     check_writable,
 )
@@ -83,7 +84,7 @@ def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, inde
 
 @router.put("/indexes/{index}/settings", summary="Change settings", openapi_extra=BODY)
 def put_settings(
-    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
+    context: Writable, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
     """Settings that are left out stay. `message` names what was not applied."""
     _check_administered(context, index)

@@ -36,6 +36,7 @@ from service.instantsearch.access import (
     Payload,
     ProtocolRouter,
     Stored,
+    Writable,
     check_index,
     check_writable,
     find_index,
@@ -123,7 +124,7 @@ def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
         if not write.index:
             raise QueryError(f"requests[{number}].indexName is missing")
         groups.setdefault(write.index, []).append(write)
-    contexts = indexes.by_name(groups)
+    contexts = indexes.by_name_or_new(groups)
     for index, context in contexts.items():
         check_writable(context, index)
     tasks = {index: _apply(contexts[index], indexes.permit, index, each) for index, each in groups.items()}
@@ -131,7 +132,7 @@ def multiple_batch(indexes: MayWriteAny, payload: Payload) -> WriteResult:
 
 
 @router.post("/indexes/{index}/batch", summary="Several writes", openapi_extra=BODY)
-def batch(context: Contextual, permit: MayWrite, payload: Payload, index: Index) -> WriteResult:
+def batch(context: Writable, permit: MayWrite, payload: Payload, index: Index) -> WriteResult:
     """Applies all writes in their order, or none."""
     writes = parse_writes(payload)
     task = _apply(context, permit, index, writes)
@@ -139,7 +140,7 @@ def batch(context: Contextual, permit: MayWrite, payload: Payload, index: Index)
 
 
 @router.post("/indexes/{index}", summary="Add an object", openapi_extra=BODY)
-def save(context: Contextual, permit: MayAdd, payload: Payload, index: Index) -> WriteResult:
+def save(context: Writable, permit: MayAdd, payload: Payload, index: Index) -> WriteResult:
     """Adds a product, or replaces the one with its id; without an id it gets a new one."""
     write = Write("addObject", object_id(payload, "the body", makes_id=True), payload)
     task = _apply(context, permit, index, [write])
@@ -176,7 +177,7 @@ def clear(context: Contextual, permit: MayClear, index: Index) -> WriteResult:
 
 @router.post("/indexes/{index}/operation", summary="Copy or move an index", openapi_extra=BODY)
 def operation(
-    indexes: Indexes, context: Contextual, permit: MayAdd, stored: Stored, payload: Payload, index: Index
+    indexes: Indexes, context: Writable, permit: MayAdd, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
     """A copy of the settings begins a temporary index; moved back, its products replace all others. A move of the index
     itself changes its name; of several indexes, it gives it an alias."""
@@ -302,7 +303,7 @@ def delete_index(context: Contextual, permit: MayClear, stored: Stored, index: I
 
 @router.post("/indexes/{index}/{object_id:path}/partial", summary="Change attributes", openapi_extra=BODY)
 def update(
-    context: Contextual,
+    context: Writable,
     permit: MayAdd,
     payload: Payload,
     index: Index,
@@ -337,7 +338,7 @@ def _apply(context: ServiceContext, permit: Permit, index: str, writes: list[Wri
 
 
 @router.put("/indexes/{index}/{object_id:path}", summary="Add or replace an object", openapi_extra=BODY)
-def put(context: Contextual, permit: MayAdd, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
+def put(context: Writable, permit: MayAdd, payload: Payload, index: Index, object_id: ObjectId) -> WriteResult:
     """The whole product; the id is that of the path."""
     task = _apply(context, permit, index, [Write("updateObject", object_id, payload)])
     return WriteResult(task, object_id=object_id, updated=now_text())

@@ -361,3 +361,43 @@ def test_a_temporary_index_is_moved_over_its_own_index_only(client: TestClient, 
     move = {"operation": "move", "destination": "shop-a"}
     assert client.post("/1/indexes/shop-b_tmp_1/operation", json=move, headers=whole).status_code == 400
     assert client.delete("/1/indexes/shop-b_tmp_1", headers=whole).status_code == 200
+
+
+def test_a_write_to_an_index_that_does_not_exist_makes_one(
+    client: TestClient, stores: Path, keys: KeyFile, whole: dict[str, str]
+) -> None:
+    writer = sent(made(keys, Scope.SEARCH, Scope.WRITE, indexes=("new-*", "articles")))
+    body = {"objectID": "a1", "name": "How to choose a cordless drill", "kind": "guide"}
+    refused = {
+        "shop-c": 403,  # of another key
+        "new-ü": 400,
+        "new-shop_price_desc": 404,  # a view
+        "new-articles": 200,
+    }
+    for name, status in refused.items():
+        answer = client.post(f"/1/indexes/{name}", json=body, headers=writer)
+        assert answer.status_code == status, (name, answer.text)
+    reader = sent(made(keys, Scope.SEARCH))
+    assert client.post("/1/indexes/new-b", json=body, headers=reader).status_code in (403, 404)
+    task = answer.json()["taskID"]
+    registry = client.app.state.indexes  # type: ignore[attr-defined]
+    with registry.use("new-articles") as context, registry.use("shop-a") as other:
+        assert context.engine.wait_for(task // 2, 60)
+        assert context.engine.snapshot.encoder is other.engine.snapshot.encoder
+    assert client.get(f"/1/indexes/new-articles/task/{task}", headers=writer).json()["status"] == "published"
+    found = client.post("/1/indexes/new-articles/query", json={"query": "drill"}, headers=writer).json()
+    assert [each["objectID"] for each in found["hits"]] == ["a1"]
+    requests = [{"action": "addObject", "indexName": "articles", "body": body}]
+    assert client.post("/1/indexes/*/batch", json={"requests": requests}, headers=writer).status_code == 200
+    assert sorted(registry.names) == ["articles", "new-articles", "shop-a", "shop-b"]
+    moved = client.post("/1/indexes/no/operation", json={"operation": "move", "destination": "x"}, headers=whole)
+    assert moved.status_code == 404
+    for name in ("articles", "new-articles"):
+        shutil.rmtree(stores / name)
+    refresh(client)
+
+
+def test_no_more_indexes_are_made_than_the_setting_allows(stores: Path, keys: KeyFile, whole: dict[str, str]) -> None:
+    for most, status in ((2, 400), (0, 404)):
+        with local_client(create_app(stores, ServiceSettings(keys=keys.path, indexes=most))) as calling:
+            assert calling.post("/1/indexes/more", json={"name": "x"}, headers=whole).status_code == status
