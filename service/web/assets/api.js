@@ -53,7 +53,7 @@ export async function call(path, { method = "GET", body, signal, keepalive = fal
 export function send(path, file, signal, progress) {
   return new Promise((done, fail) => {
     const request = new XMLHttpRequest();
-    request.open("PUT", path);
+    request.open("PUT", pathOf(path));
     if (key) request.setRequestHeader("X-API-Key", key);
     request.upload.addEventListener("progress", ({ loaded, total }) => progress(total ? loaded / total : 1));
     request.addEventListener("load", () => {
