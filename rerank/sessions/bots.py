@@ -30,8 +30,9 @@ class SessionFeatures:
     product_id, position (1 to `LAST_POSITION`), clicked (Boolean). `steps`: a row for each two successive clicks of one
     answer: session_number, source, next (whether the second is on the next position). `clicked`: source, product_id,
     times (answers in which it was clicked). `bought`: a row for each purchase: session_number, source, product_id,
-    unseen (whether the source never looked at the product: no impression, click, page or cart). `lookers`: product_id,
-    lookers (sources that looked at it).
+    unseen (whether the source never looked at the product: no impression, click, page or cart), direct (that, or the
+    source saw no answer of a search, or looked at nothing but what it bought), promotion (of the product, in bans: the
+    evidence that there are more direct purchases of it than the looks of others explain).
     """
 
     sessions: pl.DataFrame
@@ -39,7 +40,6 @@ class SessionFeatures:
     steps: pl.DataFrame
     clicked: pl.DataFrame
     bought: pl.DataFrame
-    lookers: pl.DataFrame
 
 
 def session_features(events: pl.DataFrame) -> SessionFeatures:
@@ -53,13 +53,22 @@ def session_features(events: pl.DataFrame) -> SessionFeatures:
     looks = looks.select("source", "product_id", unseen=pl.lit(False)).unique()
     bought = events.filter(pl.col("kind") == "purchase").select("session_number", "product_id")
     bought = bought.join(sources, on="session_number").join(looks, on=["source", "product_id"], how="left")
-    bought = bought.with_columns(pl.col("unseen").fill_null(True))
-    sessions = _sessions(events, kept, clicks, bought).join(sources, on="session_number", how="left")
+    around = _browsers(events, looks, bought, sources)
+    direct = pl.col("unseen") | ~pl.col("source").is_in(around.implode())
+    bought = bought.with_columns(pl.col("unseen").fill_null(True)).with_columns(direct=direct)
     clicked = clicks.group_by("source", "product_id").agg(times=pl.struct("session_number", "query_id").n_unique())
-    lookers = looks.group_by("product_id").agg(lookers=pl.len())
-    return SessionFeatures(
-        sessions.sort("session_number"), _shown(kept, clicks), _steps(clicks), clicked, bought, lookers
-    )
+    promoters = bought.filter("direct")["source"].unique()
+    lookers = looks.filter(~pl.col("source").is_in(promoters.implode())).group_by("product_id").agg(lookers=pl.len())
+    bought = bought.join(_promotions(bought, lookers), on="product_id", how="left", maintain_order="left")
+    sessions = _sessions(events, kept, clicks, bought).join(sources, on="session_number", how="left")
+    return SessionFeatures(sessions.sort("session_number"), _shown(kept, clicks), _steps(clicks), clicked, bought)
+
+
+def _browsers(events: pl.DataFrame, looks: pl.DataFrame, bought: pl.DataFrame, sources: pl.DataFrame) -> pl.Series:
+    """The sources that saw an answer of a search, and looked at a product that they did not buy."""
+    answered = events.filter(pl.col("query_id") != "").join(sources, on="session_number")["source"]
+    others = looks.join(bought, on=["source", "product_id"], how="anti")["source"]
+    return answered.filter(answered.is_in(others.unique().implode())).unique()
 
 
 def _without_opened_pages(kept: pl.DataFrame) -> pl.DataFrame:
@@ -80,7 +89,8 @@ def _sources(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bought: pl.DataFrame) -> pl.DataFrame:
-    """`purchases` are those of products that were looked at: others cost a bot nothing."""
+    """`purchases` are those of products that were looked at, without those that promote a product: they cost a bot
+    nothing."""
 
     def first_filled(column: str) -> pl.Expr:
         return pl.col(column).filter(pl.col(column) != "").first().fill_null("").alias(column)
@@ -92,7 +102,8 @@ def _sessions(events: pl.DataFrame, kept: pl.DataFrame, clicks: pl.DataFrame, bo
         events=pl.len(),
         clicks=(pl.col("kind") == "click").sum(),
     )
-    seen = bought.filter(~pl.col("unseen")).group_by("session_number").agg(purchases=pl.len())
+    is_promoting = pl.col("direct") & (pl.col("promotion") >= _PROMOTED)
+    seen = bought.filter(~pl.col("unseen") & ~is_promoting).group_by("session_number").agg(purchases=pl.len())
     answered = (
         kept.filter(pl.col("query_id") != "").group_by("session_number").agg(answers=pl.col("query_id").n_unique())
     )
@@ -341,10 +352,10 @@ def _matrices(acts: SessionFeatures) -> tuple[scipy.sparse.csr_array, scipy.spar
 
 
 _ORDINARY = 0.9
-"""The share of looks at products whose purchases without a look are taken for ordinary."""
-_UNSEEN = 0.05
-"""Purchases without a look: their share, and their number for each source that looks at a product."""
-_LEAST_UNSEEN = 0.01
+"""The share of looks at products whose direct purchases are taken for ordinary."""
+_DIRECT = 0.05
+"""Direct purchases: their share, and their number for each source that looks at a product."""
+_LEAST_DIRECT = 0.01
 """The least of the latter."""
 _PROMOTED = 2.0
 """Bans from which on a product's purchases tell nothing about ordinary ones."""
@@ -353,35 +364,39 @@ _PROMOTED = 2.0
 def purchase_signals(unit: str, units: pl.DataFrame, acts: SessionFeatures) -> dict[Signal, Floats]:
     """For each of `units` (sessions or sources), in bans (n,): the evidence that it buys to promote a product.
 
-    `PROMOTED`: purchases of a product by sources that never looked at it, more than the looks of others explain, by a
-    geometric distribution. Its mean is that of the products below which `_ORDINARY` of all looks are, so that a few
-    promoted products do not raise it. `UNSEEN`: all purchases are such ones; worth the inverse of their share among the
-    purchases of products that are not promoted.
+    A look before a purchase costs a forger one more event, so purchases without a look around count as those without a
+    look. `PROMOTED`: there are more such purchases of a product than the looks of others explain. `DIRECT`: all
+    purchases are such ones; worth the inverse of their share among the purchases of products that are not promoted.
     """
-    unseen = acts.bought.filter("unseen").group_by("product_id").agg(_unseen=pl.len())
-    products = acts.lookers.join(unseen, on="product_id", how="full", coalesce=True).fill_null(0)
-    looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_unseen"))
-    mean = _ordinary(count / (looks + 1), looks + 1) * (looks + 1)
-    promoted = products.select("product_id", _bans=pl.Series(bans((mean / (1 + mean)) ** count)))
-    bought = acts.bought.join(promoted, on="product_id", how="left", maintain_order="left")
-    ordinary = bought.filter(pl.col("_bans") < _PROMOTED)
-    share = _share(float(ordinary["unseen"].sum()), float(len(ordinary)), _UNSEEN)
-    found = bought.group_by(unit).agg(
-        _promoted=pl.when("unseen").then("_bans").otherwise(0.0).max(), _all=pl.col("unseen").all()
+    ordinary = acts.bought.filter(pl.col("promotion") < _PROMOTED)
+    share = _share(float(ordinary["direct"].sum()), float(len(ordinary)), _DIRECT)
+    found = acts.bought.group_by(unit).agg(
+        _promoted=pl.when("direct").then("promotion").otherwise(0.0).max(), _all=pl.col("direct").all()
     )
     joined = units.select(unit).join(found, on=unit, how="left", maintain_order="left")
     return {
         Signal.PROMOTED: joined["_promoted"].fill_null(0.0).to_numpy(),
-        Signal.UNSEEN: -np.log10(share) * joined["_all"].fill_null(False).to_numpy(),
+        Signal.DIRECT: -np.log10(share) * joined["_all"].fill_null(False).to_numpy(),
     }
 
 
+def _promotions(bought: pl.DataFrame, lookers: pl.DataFrame) -> pl.DataFrame:
+    """For each product (product_id, promotion), in bans: the evidence of more direct purchases of it than its `lookers`
+    explain, by a geometric distribution. Its mean is that of the products below which `_ORDINARY` of all looks are, so
+    that a few promoted products do not raise it."""
+    direct = bought.filter("direct").group_by("product_id").agg(_direct=pl.len())
+    products = lookers.join(direct, on="product_id", how="full", coalesce=True).fill_null(0)
+    looks, count = (products[name].to_numpy().astype(float) for name in ("lookers", "_direct"))
+    mean = _ordinary(count / (looks + 1), looks + 1) * (looks + 1)
+    return products.select("product_id", promotion=pl.Series(bans((mean / (1 + mean)) ** count)))
+
+
 def _ordinary(rates: Floats, weights: Floats) -> float:
-    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by a product with the rate `_UNSEEN`."""
-    rates, weights = np.append(rates, _UNSEEN), np.append(weights, _WORTH)
+    """The quantile `_ORDINARY` of rates (n,) by weight, smoothed by a product with the rate `_DIRECT`."""
+    rates, weights = np.append(rates, _DIRECT), np.append(weights, _WORTH)
     order = np.argsort(rates, kind="stable")
     reached = np.cumsum(weights[order])
-    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST_UNSEEN)
+    return max(float(rates[order][np.searchsorted(reached, _ORDINARY * reached[-1])]), _LEAST_DIRECT)
 
 
 class Signal(StrEnum):
@@ -402,8 +417,8 @@ class Signal(StrEnum):
     ALIKE = "clicks the same products as another shopper, where others do not"
     COMPANY = "clicks the products that suspects click, more than others"
     NEVER_BUYS = "clicks much and does not buy"
-    PROMOTED = "buys a product that many buy without a look at it, and few look at"
-    UNSEEN = "buys nothing that it looked at"
+    PROMOTED = "buys a product that many buy without a look around, and few look at"
+    DIRECT = "buys without a search, or a look at anything else"
 
 
 _VARIED = 8
@@ -534,7 +549,7 @@ _KINDS: Mapping[str, tuple[Signal, ...]] = {
     "place": (Signal.MUCH, Signal.DEEP, Signal.SWEEP, Signal.MANY),
     "aim": (Signal.AGAIN, Signal.ALIKE, Signal.COMPANY, Signal.PROMOTED),
     "end": (Signal.NEVER_BUYS,),
-    "sale": (Signal.UNSEEN,),
+    "sale": (Signal.DIRECT,),
 }
 _PASSES = 3
 _LEAST_REASON = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -424,26 +424,50 @@ def test_coordinated_accounts_are_found_at_a_human_pace() -> None:
     assert not any(any(sessions) for sessions in found.values())
 
 
-def forge(shop: Shop, count: int, accounts: int, product: str = "0j") -> None:
-    """Purchases that one client sends under names of its own, a second or more apart for each."""
+def forge(shop: Shop, count: int, accounts: int, looks: Sequence[tuple[str, str]] = ()) -> None:
+    """Purchases of a product that one client sends under names of its own, each a second or more after `looks`, which
+    are kinds and products."""
     for number in range(count):
         who = {"shopper": f"forged {number % accounts}", "session": f"forged {number % accounts}"}
-        shop.events.append(event(40_000 + 2.0 * (number // accounts), "purchase", product_id=product, **who))
+        for place, (kind, product) in enumerate((*looks, ("purchase", "0j"))):
+            at = 40_000 + 20.0 * (number // accounts) + 2.0 * place
+            shop.events.append(event(at, kind, product_id=product, **who))
+
+
+VIEW, CLICK, OTHER = ("consultation", "0j"), ("click", "0j"), ("consultation", "1a")
 
 
 @pytest.mark.parametrize(
-    ("count", "accounts"), [(600, 600), (600, 20), pytest.param(60_000, 60_000, marks=pytest.mark.slow)]
+    ("count", "accounts", "looks"),
+    [
+        (600, 600, []),
+        (600, 20, []),
+        (600, 600, [VIEW]),
+        (600, 600, [CLICK, VIEW, ("cart", "0j")]),
+        (600, 20, [VIEW]),
+        (600, 600, [OTHER, VIEW]),
+        pytest.param(60_000, 60_000, [VIEW], marks=pytest.mark.slow),
+    ],
 )
-def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int) -> None:
+def test_forged_purchases_are_flagged(shop: Shop, count: int, accounts: int, looks: Sequence[tuple[str, str]]) -> None:
     """Purchases relieved every bot, and many of them made honest shoppers seem to buy too little."""
-    forge(shop, count, accounts)
+    forge(shop, count, accounts, looks)
     scores = score_sessions(shop.cleaned())
     is_forged = pl.col("shopper").str.starts_with("forged")
     forged = scores.filter(is_forged)
     assert len(forged) == accounts
     assert forged["is_fraud"].all()
-    assert {reason for each in forged["reasons"] for reason in each} == {Signal.PROMOTED.value, Signal.UNSEEN.value}
+    assert {reason for each in forged["reasons"] for reason in each} >= {Signal.PROMOTED.value, Signal.DIRECT.value}
     assert not scores.filter(~is_forged)["is_fraud"].any()
+
+
+def test_campaign_for_one_product_is_not_flagged(shop: Shop) -> None:
+    """Visitors come from an advertisement and look at nothing but its product; one in ten buys it."""
+    for number in range(60):
+        who = {"shopper": f"led {number}", "session": f"led {number}"}
+        for place, kind in enumerate(("consultation", "cart", "purchase") if number % 10 == 0 else ("consultation",)):
+            shop.events.append(event(40_000 + 600.0 * number + 60.0 * place, kind, product_id="0a", **who))
+    assert not score_sessions(shop.cleaned())["is_fraud"].any()
 
 
 def test_forged_purchases_alone_are_flagged() -> None:
