@@ -197,7 +197,7 @@ def test_a_synonym_is_saved_and_removed(browser: Browser, address: str, store: S
         visit.page.get_by_text("There are none yet").wait_for()
 
 
-@pytest.mark.parametrize(("theme", "width"), [("light", 1_280), ("dark", 320)])
+@pytest.mark.parametrize(("theme", "width"), [pytest.param("light", 1_280, marks=pytest.mark.slow), ("dark", 320)])
 def test_every_tab_is_accessible_and_fits(browser: Browser, address: str, theme: str, width: int) -> None:
     with visiting(browser, address, color_scheme=theme, viewport={"width": width, "height": 800}) as visit:
         visit.page.goto("/admin")

@@ -556,7 +556,7 @@ class TestMoving:
         assert set(found) == {each.id for each in (*products[:3], *products[5:], KETTLE, LADLE)}
         assert found[KETTLE.id] == dataclasses.replace(KETTLE, price=3.25)
 
-    @pytest.mark.parametrize("embedded", [False, True])
+    @pytest.mark.parametrize("embedded", [False, pytest.param(True, marks=pytest.mark.slow)])
     def test_pending_updates_survive_a_rebuild_after_a_move(
         self, shop: Shop, built: Path, products: list[Product], tmp_path: Path, embedded: bool
     ) -> None:
@@ -645,6 +645,7 @@ class TestManyEngines:
             assert row in engine.snapshot.keyword.select(everywhere)
             assert len(ids(engine, "")) == COUNT
 
+    @pytest.mark.slow
     def test_concurrent_changes_converge(self, served: Shop, products: list[Product]) -> None:
         changed = [product.id for product in products[:8]]
 

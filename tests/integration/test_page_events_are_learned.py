@@ -187,7 +187,7 @@ def test_old_search_is_not_attributed(browser: Browser, address: str, store: Sea
     assert "cart" in derived.sequences["kind"].cast(pl.String).to_list()
 
 
-@pytest.mark.parametrize("minutes", [-1, 4_000], ids=["late", "ahead"])
+@pytest.mark.parametrize("minutes", [-1, pytest.param(4_000, marks=pytest.mark.slow)], ids=["late", "ahead"])
 def test_events_of_a_wrong_clock_are_used(browser: Browser, address: str, store: SearchEngine, minutes: int) -> None:
     with visiting(browser, address, consent=True) as visit:
         visit.page.add_init_script(

@@ -81,6 +81,7 @@ class Pressure:
             await asyncio.sleep(0.2)
 
 
+@pytest.mark.slow
 def test_double_load_is_answered_or_refused(running: Service) -> None:
     before = running.memory()
     pressure = Pressure(running.address)
