@@ -19,6 +19,7 @@ const indexName = 'products';
 const kettle = {
   objectID: 'kettle',
   name: 'Enamel kettle',
+  _geoloc: [{ lat: 48.137, lng: 11.575 }, { lat: 52.5, lng: 13.4 }],
   brand: 'Torvald',
   categories: ['Kitchen', 'Kettles'],
   price: 49,
@@ -77,6 +78,12 @@ async function newer() {
     await store.saveObject({ indexName, body: await read('kettle') });
     return read('kettle');
   });
+  await call('search by place', () =>
+    client.searchSingleIndex({
+      indexName,
+      searchParams: { aroundLatLng: '52.52, 13.405', aroundRadius: 50000, aroundPrecision: 100, getRankingInfo: true },
+    }),
+  );
   await call('addOrUpdateObject', async () => ({
     ...(await store.addOrUpdateObject({ indexName, objectID: 'pot/9', body: { name: 'Lid', price: 2 } })),
     record: await read('pot/9'),

@@ -91,6 +91,15 @@ def test_saved_object_is_read_back(newer: Answers) -> None:
     assert value(newer, "addOrUpdateObject")["record"]["objectID"] == "pot/9"
 
 
+def test_saved_object_is_found_by_its_place(newer: Answers) -> None:
+    found = value(newer, "search by place")
+    (hit,) = found["hits"]
+    assert (hit["objectID"], hit["_geoloc"][1]) == ("kettle", {"lat": 52.5, "lng": 13.4})
+    info = hit["_rankingInfo"]
+    assert (info["geoDistance"], info["matchedGeoLocation"]) == (22, {"lat": 52.5, "lng": 13.4, "distance": 2249})
+    assert "ignoredParameters" not in found
+
+
 def test_saved_objects_are_browsed(newer: Answers) -> None:
     saved = value(newer, "saveObjects")
     assert [each["objectIDs"] for each in saved["responses"]] == [["pot-0", "pot-1"], ["pot-2", "pot-3"], ["pot-4"]]
