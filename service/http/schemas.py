@@ -338,6 +338,17 @@ class AliasBody(RequestBody):
     index: str = Field(min_length=1, max_length=_MOST_NAME, examples=["shop-2026-11"])
 
 
+class CompareBody(RequestBody):
+    """Searches by the ranker that serves and by another one."""
+
+    ranker: Name = Field(
+        min_length=1, description='A ranker of the store; "off" for none, "default" for the shipped one.'
+    )
+    queries: list[Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT)]] = Field(
+        [], max_length=MOST_SEARCHES, description="By default the store's most frequent ones."
+    )
+
+
 class KeyBody(RequestBody):
     """An API key to create."""
 

@@ -11,15 +11,17 @@ from typing import Annotated, Any, NoReturn
 from fastapi import APIRouter, Path, Query, Request, Response
 from msgspec import to_builtins
 
-from rerank.model_store import ModelStore, list_models
+from rerank.model_store import DEFAULT_MODEL, ModelStore, list_models
 from rerank.ranker.spec import ranker_store
 from rerank.user_tower.files import USER_TOWERS, user_tower_store
 from retrieval.errors import UnknownProductError
 from retrieval.records import Product
 from retrieval.store.versions import Store
+from service.engine.engine import SearchEngine
 from service.engine.models import encoding_of
 from service.engine.snapshot import cluster_versions
 from service.engine.versions import Rollback, VersionInfo, list_versions, roll_back
+from service.events.popular_queries import read_popular_queries
 from service.http.auth import Permit, Scope, StoredKey, combine_filters, matches_index, new_key
 from service.http.context import (
     Contextual,
@@ -33,10 +35,12 @@ from service.http.context import (
     WorkerRouter,
 )
 from service.http.errors import RequestError
+from service.http.limits import search_cost
 from service.http.openapi import struct_response
 from service.http.schemas import (
     RESPONSES,
     AliasBody,
+    CompareBody,
     ForgetBody,
     KeyBody,
     LearnBody,
@@ -58,6 +62,8 @@ key_router = WorkerRouter(prefix="/v1/keys", tags=["keys"], responses=RESPONSES)
 task_router = WorkerRouter(prefix="/v1", tags=["tasks"], responses=RESPONSES)
 
 Document = dict[str, Any]
+_TOP_QUERIES = 10
+_COMPARED_DEPTH, _SHOWN_HITS = 20, 5
 AliasName = Annotated[str, Path(max_length=100)]
 _PORT = SettingDescription(
     8081, 8080, SettingSource.ENVIRONMENT, False, "SHELFWISE_SERVICE__PORT", "the port; 0 selects a free one"
@@ -122,6 +128,58 @@ def rollback_model(context: Contextual, _permit: MayAdminister, body: RollbackBo
     if is_tower:
         return {"before": done.previous, "tower": done.model.name}
     return {"before": done.previous, "ranker": done.model.name, "passed_over": done.passed_over}
+
+
+@dataclass(frozen=True, slots=True)
+class HitComparison:
+    """One of the first hits of a query."""
+
+    product_id: str
+    title: str
+    other_place: int | None
+    """Its place in the other order; None where it is not among the first twenty."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueryComparison:
+    """The first five hits of a query in two orders."""
+
+    query: str
+    before: tuple[HitComparison, ...]
+    """By the ranker that serves."""
+    after: tuple[HitComparison, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RankerComparison:
+    """Queries by the ranker that serves, and by another one."""
+
+    serving: str
+    """Empty where none serves."""
+    ranker: str
+    queries: tuple[QueryComparison, ...]
+
+
+@store_router.post("/models/compare", summary="Compare a ranker with the one that serves")
+def compare_rankers(context: Contextual, permit: MayAdminister, body: CompareBody) -> RankerComparison:
+    """The first hits of some queries in both orders, by default of the ten that shoppers search for most."""
+    engine = context.engine
+    if body.ranker == DEFAULT_MODEL and engine.ranker_problem(body.ranker):
+        raise RequestError(404, "the program comes with no ranker for the encoder of this index", field="ranker")
+    queries = body.queries or [each.text for each in read_popular_queries(engine.root).queries[:_TOP_QUERIES]]
+    context.charge(permit, 2 * len(queries) * search_cost(hits=_COMPARED_DEPTH))
+    return RankerComparison(engine.ranker, body.ranker, tuple(_compare(engine, each, body.ranker) for each in queries))
+
+
+def _compare(engine: SearchEngine, query: str, ranker: str) -> QueryComparison:
+    pages = (engine.search(query, size=_COMPARED_DEPTH, ranker=each) for each in ("", ranker))
+    orders = [[hit.product for hit in page.hits] for page in pages]
+    places = [{product.id: place for place, product in enumerate(order, 1)} for order in orders]
+    before, after = (
+        tuple(HitComparison(each.id, each.title, other.get(each.id)) for each in order[:_SHOWN_HITS])
+        for order, other in zip(orders, reversed(places), strict=True)
+    )
+    return QueryComparison(query, before, after)
 
 
 @store_router.get(

@@ -7,6 +7,7 @@ import { experimentsPart } from "./admin-experiments.js";
 import { feedsPart } from "./admin-feeds.js";
 import { healthPart } from "./admin-health.js";
 import { keysPart } from "./admin-keys.js";
+import { modelsPart } from "./admin-models.js";
 import { productsPart } from "./admin-products.js";
 import { relevancePart } from "./admin-relevance.js";
 import { rulesPart } from "./admin-rules.js";
@@ -14,7 +15,7 @@ import { searchPart } from "./admin-search.js";
 import { synonymsPart } from "./admin-synonyms.js";
 import { tasksPart } from "./admin-tasks.js";
 import { field, head } from "./admin-ui.js";
-import { modelsPart, versionsPart } from "./admin-versions.js";
+import { versionsPart } from "./admin-versions.js";
 import { el, fill } from "./dom.js";
 import { tab } from "./storage.js";
 
