@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 import msgspec
+import structlog
 from filelock import FileLock
 
 from retrieval.errors import SettingError, ShelfwiseError
@@ -22,6 +23,7 @@ from retrieval.store.files import SealedFile
 from retrieval.store.manifest import CURRENT
 from service.engine.hot_reload import ReloadedFile
 
+_log = structlog.get_logger("shelfwise.indexes")
 ALIASES_FILE = "aliases.json"
 """In the directory of the indexes."""
 _ALIASES = SealedFile(
@@ -286,7 +288,8 @@ class IndexRegistry(Generic[T]):
     def _opened(self, path: Path, inode: int) -> _Place[T]:
         try:
             return _Place(self._open(path), inode)
-        except (ShelfwiseError, OSError) as error:
+        except Exception as error:  # of whatever kind: the other indexes serve
+            _log.warning("index not opened", index=path.name, exc_info=not isinstance(error, ShelfwiseError))
             return _Place(None, inode, f"it cannot be opened: {error}", time.monotonic() + _RETRY_SECONDS)
 
     def _replace(self, name: str, entry: _Place[T] | None) -> None:
@@ -309,7 +312,10 @@ class IndexRegistry(Generic[T]):
 
     def _run(self) -> None:
         while not self._stop.wait(_FOLLOW_SECONDS):
-            self.refresh()
+            try:
+                self.refresh()
+            except Exception:  # an unexpected error must not end the thread
+                _log.exception("indexes not followed")
 
 
 def index_directories(root: Path) -> Mapping[str, int]:
