@@ -155,11 +155,10 @@ def parse_map_flags(flags: Iterable[str], mapping: FeedMapping | None = None) ->
 def _rules(table: Mapping[str, object], place: str) -> Iterable[tuple[str, MappingRule]]:
     for target, content in table.items():
         # `identifiers.ean = ...` is a table in a table; `attributes = {field = ...}` is a rule of its own
-        is_pair = (
-            target == PLACES and isinstance(content, dict) and content.keys() in ({"lat", "lng"}, {"lat"}, {"lng"})
-        )
-        if is_pair or (target in _CONTAINERS and isinstance(content, dict) and "field" not in content):
-            for name, rule in content.items():
+        inner = content if isinstance(content, dict) and "field" not in content else None
+        is_pair = target == PLACES and inner and inner.keys() <= {"lat", "lng"}
+        if inner is not None and (is_pair or target in _CONTAINERS):
+            for name, rule in inner.items():
                 yield f"{target}.{name}", _rule(rule, f"{place}: {target}.{name}")
             continue
         container, _, name = target.partition(".")
