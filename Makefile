@@ -3,7 +3,9 @@
 # make test-all - the same with the slow tests
 # make servers - Java 17 and Maven for the tests against a real Elasticsearch, Chromium for those of pages, promtool
 #                for those of alert rules; make test runs it first
-# make release - checks version and changelog, runs all tests, builds dist/ and tags the commit
+# make release - checks version and changelog, runs all tests, records what the next ones are compared with, builds
+#                dist/ and tags the commit
+# make record - writes tests/release.json: golden searches and the speed of five steps
 # make lock  - renews requirements.lock from setup.cfg
 # make gpu   - the same environment with FAISS for NVIDIA GPUs
 # make clean - removes what make made
@@ -16,6 +18,7 @@ UV_VERSION := 0.13.9
 # Both packages fill one folder, so one must go before the other comes.
 USE_GPU = $(UV) pip uninstall faiss-cpu faiss-gpu && $(UV) pip install "faiss-gpu>=1.12"
 
+RECORD := tests/release.json
 VERSION = $(shell sed -n 's/^version = //p' setup.cfg)
 
 # The marker is described in setup.cfg.
@@ -28,7 +31,7 @@ APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-re
 # Without bytecode every process compiles all that it imports; uv, unlike pip, leaves that to the first import.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-all lint types imports servers tests release releasable lock gpu clean
+.PHONY: demo test test-all lint types imports servers tests release record releasable lock gpu clean
 
 demo: $(VENV)/.installed
 	$(BIN)/shelfwise demo
@@ -74,10 +77,17 @@ tests: servers
 
 release: releasable $(VENV)/.installed
 	$(MAKE) test-all
+	$(MAKE) record
+	git commit --quiet --message "Record the searches and the speed of $(VERSION)" -- $(RECORD)
 	rm -rf dist
 	$(UV) build --quiet
 	git tag --annotate v$(VERSION) --message "Shelfwise $(VERSION)"
 	@echo "dist/ has the wheel; now: git push origin main v$(VERSION)"
+
+# What test-all compares the next commits with.
+record: $(VENV)/.installed
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -n 0 tests/integration/test_last_release.py --record-release $(VERSION)
+	git diff --stat -- $(RECORD)
 
 # What must be true of a commit before it is released.
 releasable:

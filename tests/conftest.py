@@ -92,6 +92,10 @@ class Worker(Protocol):
     workerinput: dict[str, object]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--record-release", default="", help="a version, for tests/integration/test_last_release.py")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """The process that the user started owns the servers of the run; pytest-xdist's workers get their folder."""
     worker_input = getattr(config, "workerinput", None)
