@@ -10,7 +10,7 @@ import polars as pl
 
 from rerank.click_models.click_log import query_texts
 from rerank.click_models.labels import SIGNALS, ClickLabels, PurchasePrediction, click_labels
-from rerank.sessions.decay import ACT_COUNTS, add_trend, counted, exact_sum
+from rerank.sessions.decay import ACT_COUNTS, COUNT_PARTIAL, add_trend, counted, exact_sum
 from rerank.sessions.partitions import WHO, Context, DailyPartial, PartialReader, TableMaker
 from rerank.sessions.product_tables import add_category, weighted
 
@@ -118,13 +118,18 @@ SALES_PARTIAL = DailyPartial("sales", _sales)
 """query (normalised; empty for purchases that no search led to), product_id, who, purchases, units."""
 
 
-def sales(read: PartialReader, _: Context) -> pl.DataFrame:
-    """One row a day and product that was bought: purchases, and units by the events' quantities."""
-    table = read(SALES_PARTIAL).group_by("day", "product_id").agg(pl.col("purchases", "units").sum())
-    return table.sort("day", "product_id").with_columns(pl.col("day").cast(pl.Date))
+def daily_tables(read: PartialReader, _: Context) -> Mapping[str, pl.DataFrame]:
+    """The tables `daily_searches`, `daily_sales` and `daily_products`: partials of all days, each in one file, so that
+    a range of days is read at once."""
+    searches = read(ANSWER_PARTIAL).filter("searched")
+    return {
+        "daily_searches": searches.select("day", "query", "spelling", WHO, "empty", "clicks", "carts", "purchases"),
+        "daily_sales": read(SALES_PARTIAL),
+        "daily_products": read(COUNT_PARTIAL),
+    }
 
 
-SALES = TableMaker("sales", (SALES_PARTIAL,), sales)
+DAILY = TableMaker("daily_searches", (ANSWER_PARTIAL, SALES_PARTIAL, COUNT_PARTIAL), daily_tables)
 
 
 def query_categories(read: PartialReader, context: Context) -> pl.DataFrame:

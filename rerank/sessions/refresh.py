@@ -37,7 +37,7 @@ from rerank.sessions.partitions import (
     session_table,
 )
 from rerank.sessions.product_tables import NEIGHBOURS, NEXT_PRODUCTS, POPULARITY, SEQUENCES
-from rerank.sessions.query_tables import LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS, SALES
+from rerank.sessions.query_tables import DAILY, LABELS, QUERIES, QUERY_CATEGORIES, REFORMULATIONS
 from rerank.sessions.tables import CACHES, publish, remove_generations
 from retrieval.errors import StoreError
 from retrieval.events.store import EventStore
@@ -53,7 +53,7 @@ TABLES: tuple[TableMaker, ...] = (
     NEXT_PRODUCTS,
     SEQUENCES,
     LABELS,
-    SALES,
+    DAILY,
 )
 
 

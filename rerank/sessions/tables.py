@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Container, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,9 @@ class DerivedTables:
     label_weights = _TableField()
     sessions = _TableField()
     rejected = _TableField()
-    sales = _TableField()
+    daily_searches = _TableField()
+    daily_sales = _TableField()
+    daily_products = _TableField()
 
     def __init__(self, folder: Path, manifest: DerivedManifest) -> None:
         self._folder = folder
@@ -105,17 +107,12 @@ class DerivedTables:
 
         return neighbours_before(self._part(ACT_PARTIAL), end, self._context())
 
-    def days(self, part: DailyPartial, first: int, last: int) -> pl.DataFrame:
-        """The rows of a partial of some days (since 1970), both included. Raises as `lists`."""
-        return self._part(part, range(first, last + 1))
-
     def _context(self) -> Context:
         """What the tables were made with, but for the catalog."""
         return Context(self.window, msgspec.convert(self.manifest.options, DeriveOptions), None)
 
-    def _part(self, part: DailyPartial, days: Container[int] | None = None) -> pl.DataFrame:
-        every = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
-        found = {day: folder for day, folder in every.items() if days is None or day in days}
+    def _part(self, part: DailyPartial) -> pl.DataFrame:
+        found = {int(day): self._folder / "parts" / name for day, name in self.manifest.days.items()}
         if missing := [each for each in found.values() if not each.is_dir()]:
             raise StoreMissingError(f"{missing[0]} no longer exists: newer tables have replaced it; open them again")
         return read_partial(part, found)

@@ -1,7 +1,7 @@
 """Analytics of a range of days, compared with the days before: searches, queries, products and revenue.
 
-Everything is summed from the daily partials that `events refresh` has made: its time depends on the days and the
-searches of the range, not on all events.
+Everything is summed from the daily tables that `events refresh` has made: its time depends on the searches and sales of
+the range, not on all events.
 """
 
 from __future__ import annotations
@@ -14,9 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from rerank.sessions.decay import COUNT_PARTIAL
 from rerank.sessions.partitions import WHO
-from rerank.sessions.query_tables import ANSWER_PARTIAL, SALES_PARTIAL
 from rerank.sessions.tables import open_derived
 from retrieval.errors import InputError
 from retrieval.records import Product
@@ -141,14 +139,14 @@ def analytics(
     if not 1 <= count <= MOST_DAYS:
         raise InputError(f"from is {first}, to is {last}; a range has 1 to {MOST_DAYS} days")
     begin = first - timedelta(days=count)
+    in_range = pl.col("day").is_between(_number(begin), _number(last))
     answers, sales, counts = (
-        derived.days(part, _number(begin), _number(last)) for part in (ANSWER_PARTIAL, SALES_PARTIAL, COUNT_PARTIAL)
+        table.filter(in_range) for table in (derived.daily_searches, derived.daily_sales, derived.daily_products)
     )
-    answers = answers.filter("searched").with_columns(clicked=pl.sum_horizontal(_ACTS) > 0)
+    answers = answers.with_columns(clicked=pl.sum_horizontal(_ACTS) > 0)
     catalog, currency = _catalog(sales["product_id"], find)
     sales = sales.join(catalog, on="product_id", how="left").with_columns(revenue=pl.col("units") * pl.col("price"))
-    sessions = derived.sessions.with_columns(pl.col("day").to_physical())
-    sessions = sessions.filter(pl.col("day").is_between(_number(begin), _number(last)))
+    sessions = derived.sessions.with_columns(pl.col("day").to_physical()).filter(in_range)
     is_now = pl.col("day") >= _number(first)
     now, before = ([each.filter(part) for each in (answers, sales, sessions)] for part in (is_now, ~is_now))
     least = int(derived.manifest.options["least_shoppers"])

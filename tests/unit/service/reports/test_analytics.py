@@ -10,7 +10,7 @@ import pytest
 
 from rerank.sessions.options import DeriveOptions
 from rerank.sessions.product_tables import POPULARITY
-from rerank.sessions.query_tables import QUERIES, SALES
+from rerank.sessions.query_tables import DAILY, QUERIES
 from rerank.sessions.refresh import Steps, refresh
 from retrieval.errors import InputError, StoreMissingError
 from retrieval.events.stored import StoredEvent
@@ -48,7 +48,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("analytics")
     folder = root / EVENTS_FOLDER / DERIVED_FOLDER
     now, options = datetime(2026, 3, 10, 23, tzinfo=UTC), DeriveOptions(days=30, least_shoppers=5)
-    refresh(MemoryEvents(list(log())), folder, None, options, now=now, steps=Steps(tables=(POPULARITY, QUERIES, SALES)))
+    refresh(MemoryEvents(list(log())), folder, None, options, now=now, steps=Steps(tables=(POPULARITY, QUERIES, DAILY)))
     return root
 
 
