@@ -184,6 +184,8 @@ def _open_indexes(
         )
 
     if isinstance(source, Path):
+        import indexer.build  # noqa: F401 - loaded before the first write that makes an index: clients wait two seconds
+
         indexes = IndexRegistry(
             source,
             lambda path: context_of(SearchEngine.open(path, settings=settings)),

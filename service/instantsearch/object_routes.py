@@ -112,7 +112,8 @@ def now_text() -> str:
 def published_task(context: ServiceContext, sequence: int = 0) -> int:
     """The id of a change that is durable: twice the number of the live change, or of the last one. Those of queued
     tasks are odd."""
-    return 2 * (sequence or context.engine.live_sequence)
+    # Clients take 0 for a missing id.
+    return 2 * max(sequence or context.engine.live_sequence, 1)
 
 
 @router.post("/indexes/*/batch", summary="Writes to several indexes", openapi_extra=BODY)
@@ -260,7 +261,7 @@ def _task_result(context: ServiceContext, task_id: int) -> TaskResult:
         if task.state in _PENDING:
             return TaskResult("notPublished", pending=True)
         sequence = task.result["sequence"]
-    if sequence <= context.engine.live_sequence:
+    if sequence <= context.engine.live_sequence or (sequence == 1 and not context.engine.last_sequence):
         return TaskResult("published")
     if sequence > context.engine.last_sequence:
         raise UnknownTaskError(f"there is no task {task_id}")
