@@ -46,8 +46,9 @@ from service.http.middleware import (
 from service.http.openapi import DescribedApp
 from service.http.routes import curation, feeds, ingest, search, store, webhooks
 from service.http.tasks import TaskService
-from service.instantsearch import admin_routes, object_routes
+from service.instantsearch import admin_routes, application_routes, object_routes
 from service.instantsearch import routes as instantsearch
+from service.instantsearch.access import RequestLog
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.recommend import PurchaseStatistics
 from service.settings import ServiceSettings, SourcedSettings, cache_folder, describe_settings
@@ -93,6 +94,7 @@ _ROUTERS = (
     feeds.router,
     store.task_router,
     admin_routes.router,
+    application_routes.router,
     object_routes.router,
     instantsearch.router,
 )
@@ -147,6 +149,7 @@ def create_app(
     app.state.indexes = _open_indexes(source, shared, sourced)
     app.state.draining = threading.Event()
     app.state.settings = describe_settings(sourced)
+    app.state.protocol_log = RequestLog()
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
     for router in (*_ROUTERS, docs.router):
         app.include_router(router)

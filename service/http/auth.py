@@ -68,6 +68,8 @@ class StoredKey(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of a key that was made through the InstantSearch protocol: its `acl`, which holds there in place of scopes."""
     indexes: tuple[str, ...] = ()
     """Patterns of the names of indexes that it may use, with "*" for any characters; none for all."""
+    withdrawn: datetime | None = None
+    """Since when it is not valid; it can be restored."""
 
     def is_expired(self, now: datetime) -> bool:
         return self.expires is not None and now >= self.expires
@@ -116,6 +118,7 @@ class _KeyRestriction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, o
 
 _MOST_KEY_BYTES = 1 << 26
 _CURE = "check its permissions, restore it from a backup, or remove it"
+_MOST_WITHDRAWN = 1_000
 _KEYS = SealedFile(1, _CURE, "keys", msgspec.json.Decoder(list[StoredKey]))
 
 
@@ -156,16 +159,31 @@ class KeyFile:
         """Removes a key, and with it all that were signed by it; raises SettingError for an unknown id."""
         with self._lock():
             known = _read(self.path)
-            if identity not in known:
+            if identity not in known or known[identity].withdrawn:
                 raise SettingError(f"there is no key {identity}; shelfwise keys list shows those that there are")
-            removed = known.pop(identity)
+            removed = known[identity]
+            known[identity] = msgspec.structs.replace(removed, withdrawn=datetime.now(UTC))
+            for each in sorted((key for key in known.values() if key.withdrawn), key=_withdrawn)[:-_MOST_WITHDRAWN]:
+                del known[each.id]
             self._write(known)
         return removed
+
+    def restore(self, identity: str, sha256: str = "") -> StoredKey:
+        """Makes a key valid that was withdrawn, one of the last 1,000; raises SettingError for any other, or where it
+        has another hash."""
+        with self._lock():
+            known = _read(self.path)
+            found = known.get(identity)
+            if found is None or not found.withdrawn or sha256 not in ("", found.sha256):
+                raise SettingError(f"no key {identity[:100]!r} was withdrawn")
+            known[identity] = msgspec.structs.replace(found, withdrawn=None)
+            self._write(known)
+        return known[identity]
 
     def _reload_if_changed(self) -> None:
         stamp = file_stamp(self.path)
         if stamp != self._stamp:
-            self._keys = _read(self.path)
+            self._keys = {name: key for name, key in _read(self.path).items() if not key.withdrawn}
             self._stamp = stamp
 
     def _lock(self) -> FileLock:
@@ -174,6 +192,10 @@ class KeyFile:
     def _write(self, keys: dict[str, StoredKey]) -> None:
         _KEYS.write(self.path, list(keys.values()), datetime.now(UTC), private=True)
         self._checked = -_CHECK_SECONDS
+
+
+def _withdrawn(key: StoredKey) -> datetime:
+    return key.withdrawn or key.created
 
 
 def _read(path: Path) -> dict[str, StoredKey]:

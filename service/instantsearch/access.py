@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any, cast, get_type_hints
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, Path, Request, Response
+from fastapi.routing import APIRoute
+from msgspec import Struct
 
 from retrieval.errors import QueryError
 from service.http.auth import Permit, Scope
@@ -25,7 +31,7 @@ from service.http.context import (
     check_whole,
     identify,
 )
-from service.http.errors import ProtocolErrorResponse, RequestError
+from service.http.errors import ProtocolErrorResponse, RequestError, to_request_error
 from service.http.indexes import UnknownIndexError
 from service.http.openapi import struct_response
 from service.http.request import PREFIX
@@ -33,6 +39,13 @@ from service.http.schemas import MOST_ID
 from service.instantsearch.index_store import ProtocolStore
 from service.instantsearch.request import SORTED_INDEX, JsonObject, is_suggestions_index, parse_body, parse_json, text
 
+_MOST_LOGGED = 1_000
+_MOST_LOGGED_BYTES = 1_000
+"""Of a request's body and of its response."""
+_KEY_PATHS = f"{PREFIX}keys"
+"""Of which no more is logged: bodies and paths have keys."""
+_SENT_KEY = re.compile(r'(apiKey"?\s*[:=]\s*"?)[^"&]+')
+_SEARCHES = ("/queries", "/query", "/browse", "/objects", "/recommendations", "/search")
 MOST_ITEMS = 1_000
 """Rules or synonyms of one request."""
 _KEY = "x-algolia-api-key"
@@ -58,11 +71,96 @@ Index = Annotated[str, Path(max_length=500, description="Any name; one that ends
 ObjectId = Annotated[str, Path(min_length=1, max_length=MOST_ID, description="The `objectID`.")]
 
 
+class LogEntry(Struct, frozen=True):
+    """One request of the protocol, as `getLogs` describes it."""
+
+    timestamp: str
+    method: str
+    answer_code: str
+    query_body: str
+    answer: str
+    url: str
+    ip: str
+    query_headers: str
+    sha1: str
+    processing_time_ms: str
+    index: str
+    is_search: bool
+
+
+class RequestLog:
+    """The last 1,000 requests of the protocol that a process answered, in memory."""
+
+    def __init__(self) -> None:
+        self._entries: deque[LogEntry] = deque(maxlen=_MOST_LOGGED)
+
+    def newest(self) -> list[LogEntry]:
+        """The entries, newest first."""
+        return list(self._entries)[::-1]
+
+    async def add(self, request: Request, status: int, answer: bytes, seconds: float) -> None:
+        """Adds a request; texts are cut, and no header but the client's name is kept."""
+        now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        body = _logged_text(await request.body())
+        path, agent = request.url.path, request.headers.get("user-agent", "")[:200]
+        self._entries.append(
+            LogEntry(
+                now,
+                request.method,
+                str(status),
+                "" if path.startswith(_KEY_PATHS) else body,
+                "" if path.startswith(_KEY_PATHS) else _logged_text(answer),
+                _KEY_PATHS if path.startswith(_KEY_PATHS) else path[:1_000],
+                request.client.host if request.client else "",
+                f"User-Agent: {agent}",
+                hashlib.sha1(f"{now} {path} {body}".encode(), usedforsecurity=False).hexdigest(),
+                str(max(1, round(1_000 * seconds))),
+                request.path_params.get("index", ""),
+                request.method == "GET" or path.endswith(_SEARCHES),
+            )
+        )
+
+
+def _logged_text(content: bytes) -> str:
+    """The begin of a body, without the key that it may hold."""
+    return _SENT_KEY.sub(r"\1…", content[:_MOST_LOGGED_BYTES].decode("utf-8", "replace"))
+
+
+class LoggedRoute(APIRoute):
+    """A route whose requests are in the log of the application."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The handler, with the log around it."""
+        handle = super().get_route_handler()
+
+        async def logged(request: Request) -> Response:
+            log: RequestLog = request.app.state.protocol_log
+            started = time.perf_counter()
+            try:
+                response = await handle(request)
+            except Exception as error:
+                known = to_request_error(error)
+                await log.add(request, known.status, known.message.encode(), time.perf_counter() - started)
+                raise
+            await log.add(
+                request, response.status_code, bytes(response.body[:_MOST_LOGGED_BYTES]), time.perf_counter() - started
+            )
+            return response
+
+        return logged
+
+
 class ProtocolRouter(WorkerRouter):
     """Routes of the protocol, whose functions return types of msgspec, or a response that `responses` describes."""
 
     def __init__(self, *, writes: bool = False) -> None:
-        super().__init__(writes=writes, prefix=PREFIX.rstrip("/"), tags=["InstantSearch"], responses=_RESPONSES)
+        super().__init__(
+            writes=writes,
+            prefix=PREFIX.rstrip("/"),
+            tags=["InstantSearch"],
+            responses=_RESPONSES,
+            route_class=LoggedRoute,
+        )
 
     def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:  # noqa: ANN401 - as FastAPI
         """Adds a route."""
@@ -219,6 +317,12 @@ async def _administer(indexes: Indexes, request: Request) -> Permit:
     return permit
 
 
+async def _read_logs(indexes: Indexes, request: Request) -> Permit:
+    permit = named_indexes(indexes, request, Scope.ADMIN, "logs").permit
+    check_whole(permit, Scope.ADMIN)
+    return permit
+
+
 async def _list(indexes: Indexes, request: Request) -> Permit:
     return named_indexes(indexes, request, Scope.SEARCH, "listIndexes").permit
 
@@ -229,6 +333,7 @@ async def _write_any(indexes: Indexes, request: Request) -> NamedIndexes:
 
 MayAdministerKeys = Annotated[Permit, Depends(_administer)]
 """No key of the protocol has the right."""
+MayReadLogs = Annotated[Permit, Depends(_read_logs)]
 MayList = Annotated[Permit, Depends(_list)]
 MayWriteAny = Annotated[NamedIndexes, Depends(_write_any)]
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Path, Query
+from fastapi import Depends, Path, Query
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from retrieval.errors import RuleError, SynonymError
+from service.engine.editors import DocumentEditor
 from service.engine.engine import SearchEngine
 from service.http.context import Indexes, RequestIndexes, ServiceContext
 from service.http.errors import RequestError
@@ -33,7 +36,7 @@ from service.instantsearch.access import (
 from service.instantsearch.curation import Document, RuleTranslator, parse_synonym, rule_document, synonym_document
 from service.instantsearch.filters import AttributeCatalog, FilterTranslator
 from service.instantsearch.index_store import ProtocolStore
-from service.instantsearch.keys import KeyDocument, add_key, find_key, key_document, update_key
+from service.instantsearch.keys import KeyDocument, add_key, find_key, key_document, restore_key, update_key
 from service.instantsearch.object_routes import WriteResult, now_text, published_task
 from service.instantsearch.request import JsonObject, flag, integer, text
 from service.instantsearch.settings import read_settings, write_settings
@@ -75,6 +78,47 @@ class KeyList(Struct, frozen=True):
     keys: list[KeyDocument]
 
 
+@dataclass(frozen=True, slots=True)
+class IndexEdit:
+    """A change of what belongs to an index, by a key that may make it."""
+
+    context: ServiceContext
+    index: str
+    who: str
+
+    def check(self) -> None:
+        """Raises RequestError for the name of another index, and of a temporary one: its products have the settings of
+        the index that they are moved to."""
+        if self.context.companion(ProtocolStore).is_temporary(self.index):
+            message = f"{self.index[:100]!r} is a temporary index: its settings are those of the index itself"
+            raise RequestError(400, message)
+        check_writable(self.context, self.index)
+
+    def put(self, editor: DocumentEditor[T, Any], documents: Iterable[T], gone: Iterable[str] = ()) -> WriteResult:
+        """Adds or replaces rules or synonyms, all or none, and deletes those of the ids `gone`."""
+        self.check()
+        editor.put(list(documents), gone=gone, who=self.who)
+        return replace(self.done(), updated=now_text())
+
+    def delete(self, editor: DocumentEditor[Any, Any], name: str) -> WriteResult:
+        """Deletes a rule or a synonym; raises RequestError (404) where it is not there."""
+        self.check()
+        _known(lambda each: editor.delete([each], who=self.who), name)
+        return self.done()
+
+    def done(self) -> WriteResult:
+        """The result of a change."""
+        self.context.companion(ProtocolStore).adopt_name(self.index)
+        return WriteResult(published_task(self.context))
+
+
+async def _edit_of(context: Contextual, permit: MayEditSettings, index: Index) -> IndexEdit:
+    return IndexEdit(context, index, permit.id)
+
+
+MayEdit = Annotated[IndexEdit, Depends(_edit_of)]
+
+
 @router.get("/indexes/{index}/settings", summary="The settings")
 def settings(context: Contextual, _permit: MayReadSettings, stored: Stored, index: Index) -> dict[str, Any]:
     """The settings that hold, by their names in the protocol."""
@@ -87,17 +131,16 @@ def put_settings(
     context: Writable, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index
 ) -> WriteResult:
     """Settings that are left out stay. `message` names what was not applied."""
-    _check_administered(context, index)
-    notes = write_settings(context.engine, stored, payload, who=permit.id)
-    return _written(context, stored, index, message="; ".join(notes))
+    edit = IndexEdit(context, index, permit.id)
+    edit.check()
+    notes = write_settings(context.engine, stored, payload, who=edit.who)
+    return replace(edit.done(), updated=now_text(), message="; ".join(notes))
 
 
 @router.post("/indexes/{index}/rules/batch", summary="Add or replace rules", openapi_extra=LIST_BODY)
-def save_rules(
-    context: Contextual, permit: MayEditSettings, stored: Stored, items: Items, index: Index, clear: Replaces = False
-) -> WriteResult:
+def save_rules(context: Contextual, edit: MayEdit, items: Items, clear: Replaces = False) -> WriteResult:
     """Stores all rules or none."""
-    return _put_rules(context, stored, index, items, permit.id, clear=clear)
+    return _put_rules(context, edit, items, clear=clear)
 
 
 @router.post("/indexes/{index}/rules/search", summary="Find rules", openapi_extra=BODY)
@@ -108,13 +151,13 @@ def search_rules(context: Contextual, _permit: MayReadSettings, payload: Payload
     found = [rule for rule in _rules(context.engine) if not anchoring or _anchoring_of(rule) == anchoring]
     if payload.get("enabled") is not None:
         found = [rule for rule in found if rule["enabled"] is flag(payload, "enabled", default=True)]
-    return _listed(found, payload)
+    return list_documents(found, payload)
 
 
 @router.post("/indexes/{index}/rules/clear", summary="Delete all rules")
-def clear_rules(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
+def clear_rules(context: Contextual, edit: MayEdit) -> WriteResult:
     """Rules that the protocol cannot express stay."""
-    return _put_rules(context, stored, index, [], permit.id, clear=True)
+    return _put_rules(context, edit, [], clear=True)
 
 
 @router.get("/indexes/{index}/rules/{rule_id:path}", summary="One rule")
@@ -128,34 +171,21 @@ def rule(context: Contextual, _permit: MayReadSettings, index: Index, rule_id: O
 
 
 @router.put("/indexes/{index}/rules/{rule_id:path}", summary="Add a rule", openapi_extra=BODY)
-def save_rule(
-    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, rule_id: ObjectId
-) -> WriteResult:
+def save_rule(context: Contextual, edit: MayEdit, payload: Payload, rule_id: ObjectId) -> WriteResult:
     """Adds a rule, or replaces the one with its id."""
-    return _put_rules(context, stored, index, [{**payload, "objectID": rule_id}], permit.id)
+    return _put_rules(context, edit, [{**payload, "objectID": rule_id}])
 
 
 @router.delete("/indexes/{index}/rules/{rule_id:path}", summary="Delete a rule")
-def delete_rule(
-    context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, rule_id: ObjectId
-) -> WriteResult:
+def delete_rule(context: Contextual, edit: MayEdit, rule_id: ObjectId) -> WriteResult:
     """It stays in the history, and can be restored."""
-    _check_administered(context, index)
-    _known(lambda each: context.engine.rules.delete([each], who=permit.id), rule_id)
-    return _written(context, stored, index)
+    return replace(edit.delete(context.engine.rules, rule_id), updated=now_text())
 
 
 @router.post("/indexes/{index}/synonyms/batch", summary="Add or replace synonyms", openapi_extra=LIST_BODY)
-def save_synonyms(
-    context: Contextual,
-    permit: MayEditSettings,
-    stored: Stored,
-    items: Items,
-    index: Index,
-    replaces: ReplacesSynonyms = False,
-) -> WriteResult:
+def save_synonyms(context: Contextual, edit: MayEdit, items: Items, replaces: ReplacesSynonyms = False) -> WriteResult:
     """Stores all synonyms or none."""
-    return _put_synonyms(context, stored, index, items, permit.id, clear=replaces)
+    return _put_synonyms(context, edit, items, clear=replaces)
 
 
 @router.post("/indexes/{index}/synonyms/search", summary="Find synonyms", openapi_extra=BODY)
@@ -164,13 +194,13 @@ def search_synonyms(context: Contextual, _permit: MayReadSettings, payload: Payl
     check_index(context, index)
     types = {each.strip().lower() for each in text(payload, "type").split(",") if each.strip()}
     found = map(synonym_document, context.engine.synonyms.list())
-    return _listed([each for each in found if not types or each["type"] in types], payload)
+    return list_documents([each for each in found if not types or each["type"] in types], payload)
 
 
 @router.post("/indexes/{index}/synonyms/clear", summary="Delete all synonyms")
-def clear_synonyms(context: Contextual, permit: MayEditSettings, stored: Stored, index: Index) -> WriteResult:
+def clear_synonyms(context: Contextual, edit: MayEdit) -> WriteResult:
     """Those that the version was built with stay."""
-    return _put_synonyms(context, stored, index, [], permit.id, clear=True)
+    return _put_synonyms(context, edit, [], clear=True)
 
 
 @router.get("/indexes/{index}/synonyms/{synonym_id:path}", summary="One synonym")
@@ -181,22 +211,15 @@ def synonym(context: Contextual, _permit: MayReadSettings, index: Index, synonym
 
 
 @router.put("/indexes/{index}/synonyms/{synonym_id:path}", summary="Add a synonym", openapi_extra=BODY)
-def save_synonym(
-    context: Contextual, permit: MayEditSettings, stored: Stored, payload: Payload, index: Index, synonym_id: ObjectId
-) -> WriteResult:
+def save_synonym(context: Contextual, edit: MayEdit, payload: Payload, synonym_id: ObjectId) -> WriteResult:
     """Adds a synonym, or replaces the one with its id."""
-    return _put_synonyms(context, stored, index, [{**payload, "objectID": synonym_id}], permit.id, name=synonym_id)
+    return replace(_put_synonyms(context, edit, [{**payload, "objectID": synonym_id}]), id=synonym_id)
 
 
 @router.delete("/indexes/{index}/synonyms/{synonym_id:path}", summary="Delete a synonym")
-def delete_synonym(
-    context: Contextual, permit: MayEditSettings, stored: Stored, index: Index, synonym_id: ObjectId
-) -> WriteResult:
+def delete_synonym(context: Contextual, edit: MayEdit, synonym_id: ObjectId) -> WriteResult:
     """It stays in the history."""
-    _check_administered(context, index)
-    _known(lambda each: context.engine.synonyms.delete([each], who=permit.id), synonym_id)
-    stored.adopt_name(index)
-    return WriteResult(published_task(context), deleted=now_text())
+    return replace(edit.delete(context.engine.synonyms, synonym_id), deleted=now_text())
 
 
 @router.get("/keys", summary="The keys")
@@ -234,24 +257,16 @@ def delete_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyRes
     return KeyResult(deleted=now_text())
 
 
+@router.post("/keys/{key}/restore", summary="Restore a key")
+def restored_key(indexes: Indexes, _permit: MayAdministerKeys, key: Key) -> KeyResult:
+    """One of the last 1,000 keys that were withdrawn."""
+    restore_key(indexes.shared.keys, key)
+    return KeyResult(key, created=now_text())
+
+
 def _only_name(indexes: RequestIndexes) -> str:
     """The name in the protocol of the only index of a service, or empty."""
     return "" if indexes.registry.root else indexes.registry.opened[0].protocol_name()
-
-
-def _check_administered(context: ServiceContext, index: str) -> None:
-    """Raises RequestError for the name of another index, and of a temporary one: its products have the settings of the
-    index that they are moved to."""
-    if context.companion(ProtocolStore).is_temporary(index):
-        raise RequestError(400, f"{index[:100]!r} is a temporary index: its settings are those of the index itself")
-    check_writable(context, index)
-
-
-def _written(
-    context: ServiceContext, stored: ProtocolStore, index: str, *, message: str = "", name: str = ""
-) -> WriteResult:
-    stored.adopt_name(index)
-    return WriteResult(published_task(context), updated=now_text(), id=name, message=message)
 
 
 def _rules(engine: SearchEngine) -> list[Document]:
@@ -259,37 +274,20 @@ def _rules(engine: SearchEngine) -> list[Document]:
 
 
 def _put_rules(
-    context: ServiceContext,
-    stored: ProtocolStore,
-    index: str,
-    documents: Iterable[JsonObject],
-    who: str,
-    *,
-    clear: bool = False,
+    context: ServiceContext, edit: IndexEdit, documents: Iterable[JsonObject], *, clear: bool = False
 ) -> WriteResult:
-    _check_administered(context, index)
     engine = context.engine
     translator = RuleTranslator(FilterTranslator(AttributeCatalog(engine.snapshot.catalog)))
-    wanted = [translator.rule(each) for each in documents]
-    engine.rules.put(wanted, gone=[each["objectID"] for each in _rules(engine)] if clear else (), who=who)
-    return _written(context, stored, index, message="; ".join(translator.notes))
+    gone = [each["objectID"] for each in _rules(engine)] if clear else ()
+    written = edit.put(engine.rules, map(translator.rule, documents), gone)
+    return replace(written, message="; ".join(translator.notes))
 
 
 def _put_synonyms(
-    context: ServiceContext,
-    stored: ProtocolStore,
-    index: str,
-    documents: Iterable[JsonObject],
-    who: str,
-    *,
-    clear: bool = False,
-    name: str = "",
+    context: ServiceContext, edit: IndexEdit, documents: Iterable[JsonObject], *, clear: bool = False
 ) -> WriteResult:
-    _check_administered(context, index)
     editor = context.engine.synonyms
-    wanted = list(map(parse_synonym, documents))
-    editor.put(wanted, gone=[each.id for each in editor.list()] if clear else (), who=who)
-    return _written(context, stored, index, name=name)
+    return edit.put(editor, map(parse_synonym, documents), [each.id for each in editor.list()] if clear else ())
 
 
 def _anchoring_of(document: Document) -> str:
@@ -304,7 +302,7 @@ def _known(find: Callable[[str], T], name: str) -> T:
         raise RequestError(404, str(error)) from error
 
 
-def _listed(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
+def list_documents(documents: Sequence[Document], payload: JsonObject) -> DocumentList:
     """A page of the documents with all words of the query in one of their texts."""
     words = text(payload, "query").lower().split()
     size = integer(payload, "hitsPerPage", _DEFAULT_SHOWN, 1, _MOST_SHOWN)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 
 from msgspec import Struct, structs
 
-from retrieval.errors import QueryError
+from retrieval.errors import QueryError, SettingError
 from service.http.auth import KeyFile, Scope, StoredKey, check_patterns, matches_index, new_key, verify_key
 from service.http.errors import RequestError
 from service.instantsearch.request import JsonObject, integer, names, text
@@ -23,8 +24,9 @@ _RIGHTS = (
     "listIndexes",
     "seeUnretrievableAttributes",
     "recommendation",
+    "logs",
 )
-_WITHOUT_ROUTES = ("analytics", "inference", "logs", "personalization", "usage")
+_WITHOUT_ROUTES = ("analytics", "inference", "personalization", "usage")
 """Rights to what this service does not have."""
 _SCOPE_RIGHTS: Mapping[Scope, tuple[str, ...]] = {
     Scope.ADMIN: _RIGHTS,
@@ -68,6 +70,15 @@ def find_key(keys: KeyFile, key: str, now: datetime) -> StoredKey:
     if stored is None or stored.is_expired(now) or (secret and verify_key(key, known, now) is None):
         raise RequestError(404, "there is no such key")
     return stored
+
+
+def restore_key(keys: KeyFile, key: str) -> None:
+    """Makes a withdrawn key valid again, given whole or as `sw_ID`; raises RequestError (404)."""
+    identity, _, secret = key.removeprefix("sw_").partition("_")
+    try:
+        keys.restore(identity, hashlib.sha256(key.encode()).hexdigest() if secret else "")
+    except SettingError as error:
+        raise RequestError(404, str(error)) from error
 
 
 class KeyDocument(Struct, frozen=True, rename="camel"):

@@ -353,6 +353,42 @@ async function newer() {
     return response;
   });
 
+  await call('restoreApiKey', async () => {
+    const response = await client.restoreApiKey({ key: made });
+    await client.waitForApiKey({ key: made, operation: 'add' });
+    return { ...response, acl: (await client.getApiKey({ key: made })).acl, browsed: (await till.browse({ indexName })).nbHits };
+  });
+  await call('restoreApiKey of an unknown one', () => client.restoreApiKey({ key: 'sw_ghost' }));
+
+  // Dictionaries
+  const entries = (dictionaryName, requests, clearExistingDictionaryEntries = false) =>
+    client.batchDictionaryEntries({ dictionaryName, batchDictionaryEntriesParams: { clearExistingDictionaryEntries, requests } });
+  const entry = (objectID, words) => ({ action: 'addEntry', body: { objectID, language: 'en', ...words } });
+  await call('batchDictionaryEntries', async () => {
+    const response = await entries('plurals', [entry('kettle', { words: ['kettle', 'kettlen'] })]);
+    await client.waitForAppTask({ taskID: response.taskID });
+    await entries('compounds', [entry('pot', { word: 'stockpot', decomposition: ['stock', 'pot'] })]);
+    const hits = async (query) => (await client.searchSingleIndex({ indexName, searchParams: { query } })).hits.map((each) => each.objectID);
+    return { ...response, plural: await hits('enamel kettlen'), compound: await hits('stockpot') };
+  });
+  await call('batchDictionaryEntries of stop words', () => entries('stopwords', [entry('the', { word: 'the', state: 'enabled' })]));
+  await call('searchDictionaryEntries', () =>
+    client.searchDictionaryEntries({ dictionaryName: 'compounds', searchDictionaryEntriesParams: { query: 'stock', language: 'en' } }),
+  );
+  await call('getDictionaryLanguages', () => client.getDictionaryLanguages());
+  await call('getDictionarySettings', () => client.getDictionarySettings());
+  await call('setDictionarySettings', () =>
+    client.setDictionarySettings({ disableStandardEntries: { plurals: { en: false } } }),
+  );
+  await call('setDictionarySettings that disable', () =>
+    client.setDictionarySettings({ disableStandardEntries: { stopwords: { en: true } } }),
+  );
+  await call('dictionaries without entries', async () => {
+    await entries('plurals', [], true);
+    await entries('compounds', [{ action: 'deleteEntry', body: { objectID: 'pot' } }]);
+    return client.getDictionaryLanguages();
+  });
+
   // Searches, and the whole index
   await call('search', () => client.search({ requests: [{ indexName, query: 'kettle' }] }));
   await call('searchForHits', () => client.searchForHits({ requests: [{ indexName, query: 'kettle' }] }));
@@ -382,7 +418,8 @@ async function newer() {
   await call('deleteIndex', () => client.deleteIndex({ indexName }));
   await call('deleteIndex of another', () => client.deleteIndex({ indexName: 'products_tmp_1' }));
   await call('clearObjects', async () => ({ ...(await store.clearObjects({ indexName })), ids: await ids({}) }));
-  await call('an unknown method', () => client.getLogs());
+  await call('getLogs', () => client.getLogs({ length: 5, type: 'query' }));
+  await call('an unknown method', () => client.listClusters());
   await call('another unknown method', () => client.customDelete({ path: '1/dictionaries/stopwords' }));
   await call('customGet', () => client.customGet({ path: '1/indexes' }));
 }

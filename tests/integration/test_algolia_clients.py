@@ -267,6 +267,48 @@ def test_keys_have_the_rights_of_their_acl(newer: Answers) -> None:
     assert "seeUnretrievableAttributes" in listed[0]["acl"]
 
 
+def test_withdrawn_key_is_restored(newer: Answers) -> None:
+    restored = value(newer, "restoreApiKey")
+    assert restored["createdAt"]
+    assert restored["acl"] == ["browse"]
+    assert restored["browsed"] > 600
+    assert newer["restoreApiKey of an unknown one"]["status"] == 404
+
+
+def test_dictionaries_are_synonyms_and_stop_words_an_error(newer: Answers) -> None:
+    changed = value(newer, "batchDictionaryEntries")
+    assert changed["updatedAt"]
+    assert "kettle" in changed["plural"]
+    assert any(each.startswith("pot-") for each in changed["compound"])
+    entry = {
+        "objectID": "pot",
+        "language": "en",
+        "type": "custom",
+        "word": "stockpot",
+        "decomposition": ["stock", "pot"],
+    }
+    assert value(newer, "searchDictionaryEntries")["hits"] == [entry]
+    counted = {"nbCustomEntries": 1}
+    assert value(newer, "getDictionaryLanguages") == {
+        "en": {"plurals": counted, "compounds": counted, "stopwords": None}
+    }
+    assert value(newer, "dictionaries without entries") == {}
+    assert "stop words have no effect" in newer["batchDictionaryEntries of stop words"]["error"]
+    settings = value(newer, "getDictionarySettings")
+    assert settings == {"disableStandardEntries": {"plurals": None, "compounds": None, "stopwords": None}}
+    assert "stopwords" in newer["setDictionarySettings that disable"]["error"]
+
+
+def test_log_has_the_last_requests(newer: Answers) -> None:
+    entries = value(newer, "getLogs")["logs"]
+    assert len(entries) == 5
+    for each in entries:
+        assert each["method"] in ("GET", "POST")
+        assert each["answer_code"] in ("200", "404")
+        assert len(each["sha1"]) == 40
+    assert not [each for each in entries if "sw_" in json.dumps(each)]
+
+
 def test_searches_of_the_full_client(newer: Answers) -> None:
     for method in ("search", "searchForHits"):
         assert value(newer, method)["results"][0]["hits"]

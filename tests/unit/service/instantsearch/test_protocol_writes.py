@@ -437,7 +437,7 @@ def test_hidden_fields_are_sent_to_administrators_alone(live: SearchEngine, root
 
 def test_unknown_paths_are_errors_of_the_protocol_and_no_redirects(client: TestClient) -> None:
     """`saveObject` was redirected to a path with a slash, and ended in "Unreachable hosts"."""
-    for method, path in (("POST", "/1/indexes/"), ("GET", "/1/logs"), ("PATCH", "/1/indexes"), ("PUT", "/1/keys")):
+    for method, path in (("POST", "/1/indexes/"), ("GET", "/1/clusters"), ("PATCH", "/1/indexes"), ("PUT", "/1/keys")):
         answer = client.request(method, path, follow_redirects=False)
         assert answer.status_code in (404, 405), (method, path)
         assert answer.json() == {
