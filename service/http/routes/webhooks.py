@@ -38,6 +38,7 @@ router = WorkerRouter(writes=True, prefix="/v1/webhooks", tags=["webhooks"], res
 _PING = re.compile(rb"webhook_id=\d{1,20}")
 """The unsigned body by which WooCommerce checks an address; it must be answered with 200."""
 _SHOPIFY = ("products/create", "products/update", "products/delete")
+_OF_ONE_LOCATION = frozenset({"inventory_levels/update", "inventory_levels/connect", "inventory_levels/disconnect"})
 _WOOCOMMERCE = ("product.created", "product.updated", "product.restored", "product.deleted")
 
 _LISTS = ("options", "variants", "images", "categories", "brands", "attributes")
@@ -130,6 +131,9 @@ def _edit(context: ServiceContext, plan: Callable[[CurrentProducts], Sequence[Ch
 
 
 def _check_topic(header: str, topic: str, known: Sequence[str]) -> None:
+    if topic in _OF_ONE_LOCATION:
+        message = f"{header} is {topic!r}, which has the stock of one location; products/update has the sum"
+        raise RequestError(400, message, field=header)
     if topic not in known:
         message = f"{header} is {topic!r}; subscribe to {', '.join(known)}"
         raise RequestError(400, message, field=header)

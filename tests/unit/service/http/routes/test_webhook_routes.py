@@ -257,5 +257,9 @@ def test_an_unusable_body_is_named(receiver: TestClient, sent: object, message: 
 
 def test_another_topic_is_refused_with_those_that_are_known(receiver: TestClient) -> None:
     assert "products/create, products/update" in shopify(receiver, "orders/create", SHIRT).json()["error"]["message"]
+    level = {"inventory_item_id": 39072856, "location_id": 1, "available": 0}
+    assert (
+        "products/update has the sum" in shopify(receiver, "inventory_levels/update", level).json()["error"]["message"]
+    )
     answer = woocommerce(receiver, "order.created", PREMIUM)
     assert "product.created, product.updated" in answer.json()["error"]["message"]
