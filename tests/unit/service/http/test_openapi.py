@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from service.engine.engine import SearchEngine
 from service.http.openapi import operations, success_of
-from tests.openapi_examples import read_examples, replay, service_of
+from tests.openapi_examples import described_by, read_examples, replay, service_of
 
 _PERSONAL_OR_LONG = (
     *("POST /v1/rebuild", "POST /v1/events/refresh", "POST /v1/learn", "POST /v1/events/forget"),
@@ -22,8 +22,7 @@ _PERSONAL_OR_LONG = (
 
 @pytest.fixture(scope="module")
 def document(client: TestClient) -> dict[str, Any]:
-    found: dict[str, Any] = client.get("/v1/openapi.json").json()
-    return found
+    return described_by(client)
 
 
 def check(document: dict[str, Any], schema: dict[str, Any], value: object) -> None:
