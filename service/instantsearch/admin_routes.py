@@ -94,7 +94,7 @@ class IndexEdit:
             raise RequestError(400, message)
         check_writable(self.context, self.index)
 
-    def put(self, editor: DocumentEditor[Any, Any], documents: Iterable[object], gone: Iterable[str] = ()) -> WriteResult:
+    def put(self, editor: DocumentEditor[Any, Any], documents: Iterable[Any], gone: Iterable[str] = ()) -> WriteResult:
         """Adds or replaces rules or synonyms, all or none, and deletes those of the ids `gone`."""
         self.check()
         editor.put(list(documents), gone=gone, who=self.who)
