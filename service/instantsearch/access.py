@@ -205,9 +205,22 @@ def find_index(indexes: RequestIndexes, name: str) -> ServiceContext:
     raise UnknownIndexError(name)
 
 
+def _find_index_of_task(indexes: RequestIndexes, name: str) -> ServiceContext:
+    """The same for a task; clients ask for that of a move under the name of a temporary index, which is gone then and
+    begins with that of its index."""
+    try:
+        return find_index(indexes, name)
+    except UnknownIndexError:
+        for each in reversed([*re.finditer("_", name)]):
+            with suppress(UnknownIndexError):
+                return indexes.get(name[: each.start()])
+        raise
+
+
 async def _context_of(request: Request, indexes: Indexes) -> ServiceContext:
     name: str = request.path_params.get("index", "")
-    return indexes.choose(name, partial(find_index, indexes) if name else None)
+    find = _find_index_of_task if "task_id" in request.path_params else find_index
+    return indexes.choose(name, partial(find, indexes) if name else None)
 
 
 Contextual = Annotated[ServiceContext, Depends(_context_of)]
