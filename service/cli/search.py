@@ -231,8 +231,8 @@ def show_page(page: Page, query: str = "", explain: bool = False) -> None:
     if page.nearest:
         say("Nothing fits; the nearest products:" if page.nothing_fits else "Nearest products that pass the filter:")
         _show_hits(replace(page, hits=page.nearest), explain=explain)
-    counted = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
-    for line in (*map(_facet_line, page.facets.values()), *counted):
+    ranged = (f"{field}: {', '.join(map(_range_text, ranges)) or 'none'}" for field, ranges in page.ranges.items())
+    for line in (*map(_facet_line, page.facets.values()), *ranged):
         say(line)
 
 

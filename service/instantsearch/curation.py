@@ -11,7 +11,19 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from retrieval.errors import FilterError, QueryError, RuleError, SynonymError
-from retrieval.filters.ast import And, Comparison, Exists, Filter, In, Not, Or, format_filter, leaves, value_text
+from retrieval.filters.ast import (
+    And,
+    Comparison,
+    Exists,
+    Filter,
+    In,
+    Not,
+    Or,
+    Within,
+    format_filter,
+    leaves,
+    value_text,
+)
 from retrieval.filters.parser import parse_filter
 from retrieval.records import Product
 from service.curation.rules import (
@@ -234,7 +246,7 @@ def _format_tree(tree: Filter) -> str:
             return " AND ".join(f"({_format_tree(each)})" for each in operands)
         case Or(operands):
             return " OR ".join(f"({_format_tree(each)})" for each in operands)
-        case Exists():
+        case Exists() | Within():
             raise ValueError("the protocol has no filter for that")
 
 

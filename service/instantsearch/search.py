@@ -146,9 +146,9 @@ class SearchBatch:
         page, query_id = self._find_page(wanted, search)
         if window.skipped:
             # The window begins where a page of as many hits would end.
-            first = [at for at, hit in enumerate(page.hits) if hit.group_rank == 1][window.skipped :]
-            hits = page.hits[first[0] :] if first else ()
-            page = replace(page, hits=hits, page=2, size=window.skipped)
+            starts = [at for at, hit in enumerate(page.hits) if hit.group_rank == 1][window.skipped :]
+            shown = page.hits[starts[0] :] if starts else ()
+            page = replace(page, hits=shown, page=2, size=window.skipped)
         records = self._records(page.hits, page, search)
         if search.wants_query_id and search.is_recorded and search.shopper and wanted.size:
             self._hooks.record_impressions(query_id, search.query, page, search.shopper)

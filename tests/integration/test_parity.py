@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from service.curation.rules import Boost, Bury, Hide, Match, Pin, Restrict, Rule
 from service.curation.synonyms import Synonym, SynonymKind
 from service.demo import DemoFiles
 from service.engine.engine import SearchEngine
-from service.engine.request import SearchOptions
+from service.engine.request import SearchRequest
 from service.settings import Settings
 from tests.clusters import ids, moved, settings_for
 from tests.servers.server import Server
@@ -101,16 +102,19 @@ def test_demo_store_results_are_equal(
 @pytest.mark.parametrize("group", ["variants", "brand"])
 @pytest.mark.parametrize("sort", ["", "-price"])
 def test_groups_are_equal(engines: tuple[SearchEngine, SearchEngine], query: str, group: str, sort: str) -> None:
-    counted: SearchOptions = {
-        "facets": FACETS,
-        "facet_values": 5,
-        "ranges": ("price", "price:0,20,100"),
-        "per_group": 2,
-    }
+    first = SearchRequest(
+        query,
+        size=7,
+        sort=sort,
+        group=group,
+        per_group=2,
+        stage="merged",
+        facets=FACETS,
+        facet_values=5,
+        ranges=("price", "price:0,20,100"),
+    )
     for page in (1, 3):
-        here, there = (
-            each.search(query, size=7, page=page, sort=sort, group=group, stage="merged", **counted) for each in engines
-        )
+        here, there = (each.search(replace(first, page=page)) for each in engines)
         assert [(hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in there.hits] == [
             (hit.product.id, hit.group_rank, hit.group_size, hit.siblings) for hit in here.hits
         ]

@@ -92,7 +92,7 @@ def test_invalid_numbers_of_hits_per_group_are_refused(engine: SearchEngine) -> 
         ({"per_group": 3, "group": "brand", "size": 400}, "may have 1,200 hits; a page can have 1,000"),
     ):
         with pytest.raises(QueryError, match=message):
-            engine.search("", **options)  # type: ignore[arg-type]
+            engine.search("", **options)
 
 
 @pytest.mark.parametrize("query", QUERIES)

@@ -117,7 +117,7 @@ def test_narrowed_key_sees_products_in_its_area_over_http(
 ) -> None:
     key = narrow_key(made(keys, Scope.SEARCH), filters=NEAR)
     with TestClient(create_app(store, ServiceSettings(keys=keys.path)), headers={"X-API-Key": key}) as calling:
-        parameters = {"sort": "distance(52.52, 13.405)", "size": 100, "fields": "places"}
+        parameters = {"sort": "distance(52.52, 13.405)", "size": "100", "fields": "places"}
         found = calling.get("/v1/search", params=parameters).json()
         nearest = sorted(near(placed, list(placed)), key=lambda each: metres(placed[each]))
         assert [hit["product"]["id"] for hit in found["hits"]] == nearest

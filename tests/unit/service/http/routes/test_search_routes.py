@@ -16,7 +16,7 @@ from tests.services import events_of_query
 
 def test_search_response_equals_the_engine_result(client: TestClient, store: SearchEngine) -> None:
     page = store.search("cordless drill", size=5, facets=["brand"], ranges=["price:0,50"])
-    parameters = {"q": "cordless drill", "size": 5, "facets": "brand", "ranges": "price:0,50"}
+    parameters = {"q": "cordless drill", "size": "5", "facets": "brand", "ranges": "price:0,50"}
     found = client.get("/v1/search", params=parameters).json()
     assert [hit["product"]["id"] for hit in found["hits"]] == [hit.product.id for hit in page.hits]
     assert (found["total"], found["page"], found["size"], found["version"]) == (page.total, 1, 5, page.version)
