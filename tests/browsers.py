@@ -134,8 +134,8 @@ def visiting(browser: Browser, address: str, *, consent: bool | None = False, **
     visit.page.on("pageerror", lambda error: visit.faults.append(str(error)))
     visit.page.on("console", lambda message: visit.faults.append(message.text) if message.type == "error" else None)
     visit.page.on("request", visit.saw)
-    for over in ("requestfinished", "requestfailed"):
-        visit.page.on(over, visit.heard)
+    visit.page.on("requestfinished", visit.heard)
+    visit.page.on("requestfailed", visit.heard)
     try:
         yield visit
         assert visit.faults == [], visit.faults
