@@ -31,7 +31,7 @@ def test_many_changed_products_start_no_collection_of_old_objects(collections: l
     """The event loop stood for two seconds while 18,000 objects were changed: collections looked at all products."""
     prevent_pauses(FastAPI())
     collections.clear()
-    changed = [{"attributes": {}, "identifiers": {}} for _ in range(100_000)]
+    changed: list[dict[str, dict[str, str]]] = [{"attributes": {}, "identifiers": {}} for _ in range(100_000)]
     assert len(changed) == 100_000
     assert 2 not in collections
     assert collections.count(1) > 5, "young objects are collected, each time few of them"
