@@ -71,7 +71,7 @@ def reference() -> None:
             counts[word] = counts.get(word, 0) + len(word)
     matrix = np.random.default_rng(0).random((300, 300), dtype=np.float32)
     for _ in range(40):
-        matrix = matrix @ matrix / 300
+        matrix = matrix @ matrix / np.float32(300)
 
 
 def ratio(work: Callable[[], object], repeats: int = 5) -> float:
