@@ -80,7 +80,7 @@ def test_lists_of_replaced_days_raise(opened: DerivedTables, tmp_path: Path) -> 
 
 
 def test_unknown_table_error_lists_the_tables(opened: DerivedTables) -> None:
-    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only label_weights"):
+    with pytest.raises(StoreMissingError, match=r"no table 'nowhere', only daily_products"):
         opened.table("nowhere")
 
 

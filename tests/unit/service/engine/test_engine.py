@@ -385,7 +385,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
         threads = [threading.Thread(target=search, args=(engine,)) for _ in range(4)]
         for thread in threads:
             thread.start()
-        for synonyms in (demo.synonyms, None):
+        for synonyms in (None, demo.synonyms):
             rebuild(root, RebuildOptions((str(demo.products),), cache, encoder=ENCODER, synonyms=synonyms, keep=1))
         engine.refresh()
         last = engine.search("cordless drill").version
