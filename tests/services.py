@@ -89,9 +89,15 @@ def serving(program: Sequence[str], log: Path, /, *arguments: str, **settings: o
 
 
 def made(
-    keys: KeyFile, *scopes: Scope, filters: str = "", expires: datetime | None = None, indexes: tuple[str, ...] = ()
+    keys: KeyFile,
+    *scopes: Scope,
+    filters: str = "",
+    expires: datetime | None = None,
+    indexes: tuple[str, ...] = (),
+    requests_per_minute: int | None = None,
 ) -> str:
-    key, stored = new_key("test", scopes, now=datetime.now(UTC), filters=filters, expires=expires, indexes=indexes)
+    limits = {"filters": filters, "expires": expires, "indexes": indexes, "requests_per_minute": requests_per_minute}
+    key, stored = new_key("test", scopes, now=datetime.now(UTC), **limits)  # type: ignore[arg-type]
     keys.add(stored)
     return key
 

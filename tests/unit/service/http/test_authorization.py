@@ -237,7 +237,7 @@ def test_narrowed_key_is_filtered(guarded: TestClient, keys: KeyFile, store: Sea
 @pytest.fixture
 def dealer(keys: KeyFile) -> dict[str, str]:
     """The headers of a key that is narrowed to one brand and may do everything else."""
-    return bearer(narrow_key(made(keys, Scope.ADMIN), filters="brand = Ownbrand"))
+    return bearer(narrow_key(made(keys, Scope.ADMIN, requests_per_minute=100), filters="brand = Ownbrand"))
 
 
 @pytest.fixture
