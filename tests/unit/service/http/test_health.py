@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
@@ -110,7 +111,11 @@ def test_damaged_table_of_events_gives_a_notice(
 
 
 @pytest.mark.usefixtures("client")
-def test_notices_are_logged_when_they_appear_and_when_they_end(store: SearchEngine) -> None:
+def test_notices_are_logged_when_they_appear_and_when_they_end(
+    store: SearchEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A logger keeps what was configured when it was first used, by whatever test that was.
+    monkeypatch.setattr("service.http.health._log", structlog.get_logger())
     damaged = store.root / "coviews.bin"
     with capture_logs() as logs:
 
