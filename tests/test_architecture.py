@@ -21,11 +21,11 @@ _CODE_PATH = re.compile(r"\b((?:retrieval|rerank|indexer|service|benchmarks|test
 _LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 
 
-_ADDED = {"modules": 37, "lines": 12_700, "lines of code": 9_700, "lines of tests": 8_200}
+_ADDED = {"modules": 46, "lines": 17_000, "lines of code": 12_600, "lines of tests": 10_200}
 """What was built since the limits were set may add to these figures: product types, values in queries, the cutoff and
 intent cases (docs/decisions/0017 and 0018), synonyms (0020), groups and diversity (docs/grouping.md), relevance
 settings (docs/relevance.md); many indexes, places and static encoders (docs/decisions/0021 and 0022); the write side of
-the InstantSearch protocol (docs/instantsearch.md) and narrowed keys (docs/http.md)."""
+the InstantSearch protocol (docs/instantsearch.md), narrowed keys (docs/http.md), large catalogs (docs/scaling.md)."""
 
 
 def test_the_structure_stays_within_its_limits() -> None:
