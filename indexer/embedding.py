@@ -85,12 +85,14 @@ class CatalogEncoder:
         encoder = as_token_encoder(self._encoder) if self._states else None
         if encoder is None:
             return None
-        shared = encoder.token_states() if isinstance(encoder, TableEncoder) else None
-        writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary, shared=shared)
+        create = partial(StatesWriter, folder, encoder.identity, self._states, encoder.vocabulary)
         if isinstance(encoder, TableEncoder):
+            writer = create(shared=encoder.token_states())
             _write_token_ids(encoder, products, writer)
-        elif tokens is not None:
-            tokens.write(keys, writer)
+        else:
+            writer = create()
+            if tokens is not None:
+                tokens.write(keys, writer)
         return writer.finish()
 
 

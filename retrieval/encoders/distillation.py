@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +32,11 @@ _MOST_PIECES = 32_768
 """Tokens of the vocabulary whose own vectors the network computes, besides those of the texts; other rows are zero."""
 
 
-@dataclass(frozen=True, slots=True)
-class DistillationOptions:
-    """How a table is trained."""
-
-    epochs: int = 5
-    batch: int = 1_024
-    rate: float = 2e-3
-    similarity: float = 5.0
-    """Weight of the similarities among a batch's texts, beside each text's own vector."""
-    rarity: float = 1e-3
-    """The frequency of a token whose row begins at half its length."""
-    seed: int = 0
+_EPOCHS, _BATCH, _RATE = 5, 1_024, 2e-3
+_SIMILARITY = 5.0
+"""Weight of the similarities among a batch's texts, beside each text's own vector."""
+_RARITY = 1e-3
+"""The frequency of a token whose row begins at half its length."""
 
 
 def distil(
@@ -54,7 +46,6 @@ def distil(
     encode: Callable[[Sequence[str]], Vectors],
     folder: Path,
     progress: Progress,
-    options: DistillationOptions = DistillationOptions(),
 ) -> None:
     """Writes a StaticEmbedding folder of sentence-transformers to `folder`, atomically.
 
@@ -65,9 +56,9 @@ def distil(
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
-    rows = _initial_rows(tokenizer.decode, counts, encode, vectors.shape[1], options.rarity)
+    rows = _initial_rows(tokenizer.decode, counts, encode, vectors.shape[1])
     seen = np.flatnonzero(counts)
-    rows[seen] = _train(rows[seen], [np.searchsorted(seen, each) for each in ids], vectors, options, progress)
+    rows[seen] = _train(rows[seen], [np.searchsorted(seen, each) for each in ids], vectors, progress)
     projection = token_projection(load_model(source, device="cpu"), source.folder)
     tokenizer.no_truncation()
     with atomic_folder(folder) as scratch:
@@ -82,27 +73,24 @@ def _initial_rows(
     counts: NDArray[np.int64],
     encode: Callable[[Sequence[str]], Vectors],
     dimension: int,
-    rarity: float,
 ) -> Vectors:
     known = np.flatnonzero((counts > 0) | (np.arange(len(counts)) < _MOST_PIECES))
     pieces = [decode([token]).removeprefix("##") for token in known.tolist()]
     rows = np.zeros((len(counts), dimension), np.float32)
     rows[known] = encode(pieces)
     frequency = counts / max(1, counts.sum())
-    return np.asarray(rows * (rarity / (rarity + frequency))[:, None], np.float32)
+    return np.asarray(rows * (_RARITY / (_RARITY + frequency))[:, None], np.float32)
 
 
-def _train(
-    rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, options: DistillationOptions, progress: Progress
-) -> Vectors:
+def _train(rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, progress: Progress) -> Vectors:
     """The rows (v, dimension) after training on texts, whose tokens are `ids` and whose vectors are `vectors`."""
-    chance = np.random.default_rng(options.seed)
+    chance = np.random.default_rng(0)
     usable = np.array([place for place, each in enumerate(ids) if len(each)])
     bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(rows.copy()), freeze=False, mode="sum")
-    optimizer = torch.optim.Adam(bag.parameters(), options.rate)
-    progress.begin("distil", options.epochs * len(usable), "texts")
-    for _ in range(options.epochs):
-        for batch in np.array_split(chance.permutation(usable), max(1, len(usable) // options.batch)):
+    optimizer = torch.optim.Adam(bag.parameters(), _RATE)
+    progress.begin("distil", _EPOCHS * len(usable), "texts")
+    for _ in range(_EPOCHS):
+        for batch in np.array_split(chance.permutation(usable), max(1, len(usable) // _BATCH)):
             tokens = [ids[place] for place in batch.tolist()]
             starts = np.cumsum([0, *(len(each) for each in tokens[:-1])])
             student = normalize(bag(torch.from_numpy(np.concatenate(tokens)), torch.from_numpy(starts)), dim=1)
@@ -110,7 +98,7 @@ def _train(
             own = 1 - (student * teacher).sum(dim=1).mean()
             among = (student @ student.T - teacher @ teacher.T).square().mean()
             optimizer.zero_grad()
-            (own + options.similarity * among).backward()  # type: ignore[no-untyped-call]
+            (own + _SIMILARITY * among).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             progress.advance(len(batch))
     progress.end(f"mean cosine with the network {1 - own.item():.3f}")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -16,6 +20,7 @@ from retrieval.errors import EncoderUnavailableError
 
 Vectors = NDArray[np.float32]
 ProgressCallback = Callable[[int], None] | None
+Batch = TypeVar("Batch")
 
 FORMAT = 2
 """Part of every identity: raised when the export or the quantiser changes a model's output."""
@@ -99,6 +104,18 @@ class PromptedEncoder(ABC):
     @abstractmethod
     def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
         """The tokens of texts that have their prompt before them."""
+
+
+def run_batches(
+    run: Callable[[Batch], int], batches: Iterable[Batch], progress: ProgressCallback, *, parallel: bool
+) -> None:
+    """Runs the batches, in this thread or on all cores. `run` returns the number of a batch's texts, which `progress`
+    receives."""
+    workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
+    with workers or nullcontext():
+        for done in (workers.map if workers else map)(run, batches):
+            if progress:
+                progress(done)
 
 
 def choose_prompts(prompts: Mapping[str, str | None], default_name: str | None) -> tuple[str, str]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterable, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +21,7 @@ from retrieval.encoders.folder import (
     Vectors,
     describe_damage,
     read_spec,
+    run_batches,
 )
 from retrieval.encoders.tokenizer import PIECES_FILE, UnigramTokenizer, open_tokenizer, write_pieces
 from retrieval.errors import EncoderError, EncoderUnavailableError, ShelfwiseError
@@ -39,6 +37,8 @@ _FEW = 16
 """Texts for which the vocabulary of a unigram tokenizer is not loaded, where its mapped form is stored."""
 _CHUNK = 1_024
 """Texts tokenized at a time."""
+_TokenBatch = tuple[list[int], NDArray[np.int64]]
+"""Rows of texts, and the ids of their tokens (rows, tokens)."""
 _SLOW_FUSIONS = ["SkipLayerNormFusion", "BiasGeluFusion"]
 """Fused kernels of ONNX Runtime that are slower on a CPU than the operators they replace."""
 
@@ -96,10 +96,12 @@ class OnnxEncoder(PromptedEncoder):
             # A tokenizer without special tokens gives an empty text none; the graph needs one.
             tokens += [encoding.ids or [0] for encoding in self._tokenize(ready)]
 
-        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
+        def run(batch: _TokenBatch) -> int:
+            rows, ids = batch
             result[rows] = self._run(ids)
+            return len(rows)
 
-        _run_batches(run, _batches(tokens), progress, parallel=parallel)
+        run_batches(run, _batches(tokens), progress, parallel=parallel)
         return result
 
     def _encode_with_tokens(
@@ -112,13 +114,15 @@ class OnnxEncoder(PromptedEncoder):
         encodings = self._tokenize(self._prepare(texts, prompt))
         own = [text_token_indices(encoding, prompt) for encoding in encodings]
 
-        def run(rows: list[int], ids: NDArray[np.int64]) -> None:
+        def run(batch: _TokenBatch) -> int:
+            rows, ids = batch
             found, states = self._outputs(["vectors", "states"], ids)
             vectors[rows] = unit_rows(found)
             for row, token_ids, token_states in zip(rows, ids, states, strict=True):
                 tokens[row] = Tokens(token_ids[own[row]].astype(np.int32), token_states[own[row]])
+            return len(rows)
 
-        _run_batches(run, _batches([encoding.ids or [0] for encoding in encodings]), progress, parallel=parallel)
+        run_batches(run, _batches([encoding.ids or [0] for encoding in encodings]), progress, parallel=parallel)
         return vectors, tokens
 
     def _tokenize(self, ready: list[str]) -> Sequence[TextTokens]:
@@ -148,28 +152,8 @@ class OnnxEncoder(PromptedEncoder):
             raise EncoderUnavailableError(message)
 
 
-def _run_batches(
-    run: Callable[[list[int], NDArray[np.int64]], None],
-    batches: Iterable[tuple[list[int], NDArray[np.int64]]],
-    progress: ProgressCallback,
-    *,
-    parallel: bool,
-) -> None:
-    """Runs the batches, in this thread or on all cores; `progress` receives the number of further texts."""
-
-    def count(batch: tuple[list[int], NDArray[np.int64]]) -> int:
-        run(*batch)
-        return len(batch[0])
-
-    workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
-    with workers or nullcontext():
-        for done in (workers.map if workers else map)(count, batches):
-            if progress:
-                progress(done)
-
-
-def _batches(tokens: Sequence[list[int]]) -> Iterable[tuple[list[int], NDArray[np.int64]]]:
-    """Rows of texts with the same number of tokens, and their ids (rows, tokens); longest first."""
+def _batches(tokens: Sequence[list[int]]) -> Iterable[_TokenBatch]:
+    """Texts with the same number of tokens; longest first."""
     groups: dict[int, list[int]] = {}
     for row, ids in enumerate(tokens):
         groups.setdefault(len(ids), []).append(row)

@@ -14,11 +14,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import shutil
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +38,7 @@ from retrieval.encoders.folder import (
     choose_prompts,
     identity_of,
     read_spec,
+    run_batches,
     write_spec,
 )
 from retrieval.encoders.projection import principal_directions, sample_texts, stored_projection
@@ -99,11 +97,7 @@ class StaticEncoder(PromptedEncoder):
             result[start : start + len(ready)] = self._sums(self._words.ids(ready))
             return len(ready)
 
-        workers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), thread_name_prefix="encode") if parallel else None
-        with workers or nullcontext():
-            for done in (workers.map if workers else map)(run, range(0, len(texts), _CHUNK)):
-                if progress:
-                    progress(done)
+        run_batches(run, range(0, len(texts), _CHUNK), progress, parallel=parallel)
         return result
 
     def _encode_with_tokens(
