@@ -1,4 +1,5 @@
-"""The versions of an index directory in a cluster: an index for each, and an alias for the one that serves.
+"""The versions of an index directory in a cluster: an index of terms for each, one of vectors for all versions with the
+same texts and encoder, and an alias for the version that serves.
 
 An engine searches the index of the version that it has open, by name: row numbers belong to a version. The directory's
 pointer decides which version serves; the alias follows it, and shows people which index that is.
@@ -11,6 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import count
 from pathlib import Path
 
+import xxhash
+
 from retrieval.elasticsearch.bulk_load import WHOLE, check_index, fill_index
 from retrieval.elasticsearch.client import Cluster, Document, IndexState
 from retrieval.elasticsearch.keyword import MAPPINGS, SETTINGS, ElasticsearchIndex, document_of
@@ -18,7 +21,7 @@ from retrieval.elasticsearch.vectors import ElasticsearchVectors, load_vectors
 from retrieval.errors import ClusterRefusedError, StoreDamagedError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import decode_line, read_lines
-from retrieval.store.manifest import KEYWORD_FOLDER, VECTORS_FOLDER, ClusterLocation, Manifest
+from retrieval.store.manifest import KEYWORD_FOLDER, TEXT_KEYS_FILE, VECTORS_FOLDER, ClusterLocation, Manifest
 from retrieval.store.products import ProductStore
 from retrieval.store.versions import Store
 
@@ -49,19 +52,26 @@ class ClusterVersions:
         self.cluster.delete([probe])
 
     def fill(self, manifest: Manifest, folder: Path, advance: Callable[[int], None]) -> None:
-        """Creates the indexes of a version from its folder; `advance` receives the number of further products."""
+        """Creates the indexes of a version from its folder; `advance` receives the number of further products.
+
+        Vectors that an earlier version has in the cluster are not written again.
+        """
         (name, made_of), *vectors = _indexes(manifest)
         load_keyword(self.cluster, name, folder / KEYWORD_FOLDER, ProductStore(folder).lines, made_of, advance)
         for name, made_of in vectors:
-            load_vectors(self.cluster, name, folder / VECTORS_FOLDER, made_of, advance)
+            if not self._is_whole(name, made_of):
+                load_vectors(self.cluster, name, folder / VECTORS_FOLDER, made_of, advance)
 
     def serve(self, manifest: Manifest) -> None:
         self.cluster.point_alias(_place(manifest).alias, keyword_name(manifest))
 
     def is_whole(self, manifest: Manifest) -> bool:
         """Whether the indexes of a version are complete in the cluster."""
+        return all(self._is_whole(name, made_of) for name, made_of in _indexes(manifest))
+
+    def _is_whole(self, name: str, made_of: Mapping[str, object]) -> bool:
         try:
-            self.check(manifest)
+            check_index(self.cluster, name, {**made_of, WHOLE: True})
         except StoreDamagedError:
             return False
         return True
@@ -113,7 +123,7 @@ class ClusterVersions:
 
     def _states(self, place: ClusterLocation, *names: str) -> list[IndexState]:
         """The indexes of all versions of an alias, and those of other names or aliases."""
-        version = re.compile(rf"{re.escape(place.alias)}-v\d{{6,}}")
+        version = re.compile(rf"{re.escape(place.alias)}-v(\d{{6,}}|ectors-[0-9a-f]{{16}}$)")
         states = self.cluster.states(",".join((*names, f"{place.alias}-v*")))
         return [each for each in states if version.match(each.name) or each.name in names or each.aliases & set(names)]
 
@@ -130,14 +140,16 @@ def index_names(manifest: Manifest) -> list[str]:
 
 def _indexes(manifest: Manifest) -> list[tuple[str, dict[str, object]]]:
     """The indexes of a version by name and metadata: that of the terms, then that of the vectors if it is there."""
-    parts = {keyword_name(manifest): "analyzer"}
-    if _place(manifest).vectors:
-        parts[f"{keyword_name(manifest)}-vectors"] = "encoder"
-    made_of = {"schema": SCHEMA, "store": _place(manifest).store}
-    return [
-        (name, made_of | {each: getattr(manifest, each) for each in ("version", "catalog", part, "products")})
-        for name, part in parts.items()
-    ]
+    place, products = _place(manifest), manifest.products
+    made_of: dict[str, object] = {"schema": SCHEMA, "store": place.store, "products": products}
+    terms = {each: getattr(manifest, each) for each in ("version", "catalog", "analyzer")}
+    indexes = [(keyword_name(manifest), made_of | terms)]
+    if place.vectors:
+        # Equal texts in equal rows have equal vectors, whatever prices and stock are.
+        texts = manifest.files[f"versions/{manifest.version}/{TEXT_KEYS_FILE}"].xxh3
+        digest = xxhash.xxh3_64_hexdigest(f"{manifest.encoder} {texts}".encode())
+        indexes.append((f"{place.alias}-vectors-{digest}", made_of | {"encoder": manifest.encoder, "texts": texts}))
+    return indexes
 
 
 def _place(manifest: Manifest) -> ClusterLocation:

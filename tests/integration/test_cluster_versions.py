@@ -101,6 +101,9 @@ class Shop:
     def index(self, version: str) -> str:
         return f"{self.alias}-{version}"
 
+    def vectors(self) -> list[str]:
+        return [name for name in self.indexes() if name.startswith(f"{self.alias}-vectors-")]
+
     def indexes(self) -> list[str]:
         return [state.name for state in self.states(f"{self.alias}-*")]
 
@@ -212,11 +215,11 @@ class Killed(BaseException):
 
 
 def killed_while_loading(monkeypatch: pytest.MonkeyPatch, *, at: str = "") -> Callable[[], None]:
-    """Lets loads of an index whose name ends with `at` end midway, until what is returned is called."""
+    """Lets loads of an index whose name contains `at` end midway, until what is returned is called."""
     load = Cluster.load
 
     def ends(self: Cluster, index: str, documents: Iterable[Document]) -> Iterator[int]:
-        if not index.endswith(at):
+        if at not in index:
             yield from load(self, index, documents)
             return
         yield from load(self, index, itertools.islice(documents, COUNT // 2))
@@ -342,7 +345,7 @@ class TestRefused:
         finally:
             empty.ask("DELETE", f"/{empty.alias}")
 
-    @pytest.mark.parametrize("version", [V1, V3, f"{V3}-vectors"])
+    @pytest.mark.parametrize("version", [V1, V3, "vectors-0123456789abcdef"])
     def test_foreign_index_with_our_name_is_refused(self, empty: Shop, version: str) -> None:
         empty.ask("PUT", f"/{empty.index(version)}/_doc/1", {"title": "not ours"})
         assert f"there is an index {empty.index(version)}, which is not of" in self.refused(empty)
@@ -381,7 +384,7 @@ class TestLostIndex:
     def test_lost_index_error_names_the_restore_command(
         self, served: Shop, run: Run, lose: Callable[[Shop, str], None], message: str
     ) -> None:
-        name = served.index(V2) + ("-vectors" if served.has_vectors else "")
+        (name,) = served.vectors() if served.has_vectors else [served.index(V2)]
         with served.open() as engine:
             before = [ids(engine, query) for query in QUERIES]
         lose(served, name)
@@ -487,13 +490,36 @@ class TestKilledLoad:
     ) -> None:
         served.rebuild(products)
         held = served.indexes()
-        spared = killed_while_loading(monkeypatch, at="-vectors")
+        spared = killed_while_loading(monkeypatch, at="-vectors-")
         with pytest.raises(Killed):
-            served.rebuild(priced(products, 1.25))
+            served.rebuild([dataclasses.replace(products[0], title="another title"), *products[1:]])
         assert len(served.indexes()) == len(held) + 2
         spared()
         assert not served.rebuild(products).published
         assert served.indexes() == held
+
+    @with_vectors
+    def test_changed_prices_and_stock_write_no_vector(self, served: Shop, products: list[Product]) -> None:
+        (name,) = served.vectors()
+
+        def written() -> tuple[str, int]:
+            totals = served.ask("GET", f"/{name}/_stats/indexing")["indices"][name]
+            return totals["uuid"], totals["total"]["indexing"]["index_total"]
+
+        before = written()
+        assert before[1] >= COUNT
+        many = {each.id: dataclasses.replace(each, price=7.0, attributes={"stock": 3.0}) for each in products[::10]}
+        with served.open() as engine:
+            engine.patch(products[1].id, price=8.0)
+        assert (written(), served.rebuild([many.get(each.id, each) for each in products]).encoded) == (before, 0)
+        assert (written(), served.vectors()) == (before, [name])
+        terms = served.ask("GET", f"/{served.index(V3)}/_stats/indexing")["_all"]["total"]["indexing"]["index_total"]
+        assert terms >= COUNT
+        with served.open() as engine:
+            assert set(ids(engine, "", filters="price = 7")) == set(many)
+            assert ids(engine, "garden", "dense")
+        served.rebuild(products[1:], keep=1)
+        assert name not in served.vectors()
 
 
 def changed_before(engine: SearchEngine, products: list[Product]) -> None:
@@ -529,8 +555,9 @@ class TestMoving:
             with shop.open() as engine:
                 orders.append([ids(engine, query, stage) for query in QUERIES for stage in ("bm25", "dense", "merged")])
             if embedded is False:
-                names = [shop.index(V2), *([f"{shop.index(V2)}-vectors"] if shop.has_vectors else [])]
-                assert shop.indexes() == names
+                names = shop.indexes()
+                assert names == [shop.index(V2), *shop.vectors()]
+                assert len(names) == 1 + shop.has_vectors
                 assert all(shop.ask("GET", f"/{name}/_count")["count"] == COUNT for name in names)
         assert orders[0] == orders[1] == orders[2]
         assert shop.store.current() == V3
