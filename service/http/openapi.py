@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ EXAMPLES = Path(__file__).parent / "examples.json"
 `python -m tests.openapi_examples` records the responses again."""
 _JSON = "application/json"
 _SCHEMAS = "#/components/schemas/{name}"
+_making = threading.Lock()
 _METHODS = ("get", "put", "post", "patch", "delete")
 
 
@@ -43,13 +45,14 @@ class DescribedApp(FastAPI):
     """An application whose document has the schemas of `struct_response`, and the examples."""
 
     def openapi(self) -> dict[str, Any]:
-        """The document, made once."""
-        if self.openapi_schema is None:
-            document = super().openapi()
-            for name, operation in operations(document):
-                for media in (each for each in _contents(operation) if "schema" in each):
-                    document["components"]["schemas"] |= media["schema"].pop("$defs", {})
-                _add_example(operation, _examples().get(name, {}))
+        """The document, made once, which takes a second."""
+        with _making:
+            if self.openapi_schema is None:
+                document, examples = super().openapi(), json.loads(EXAMPLES.read_bytes())
+                for name, operation in operations(document):
+                    for media in (each for each in _contents(operation) if "schema" in each):
+                        document["components"]["schemas"] |= media["schema"].pop("$defs", {})
+                    _add_example(operation, examples.get(name, {}))
         return self.openapi_schema or {}
 
 
@@ -64,11 +67,6 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]
 def success_of(operation: dict[str, Any]) -> dict[str, Any]:
     """The description of the response of a request that succeeds."""
     found: dict[str, Any] = next(each for status, each in operation["responses"].items() if status.startswith("2"))
-    return found
-
-
-def _examples() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(EXAMPLES.read_bytes())
     return found
 
 

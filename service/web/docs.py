@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from service.http.errors import RequestError
 from service.web.pages import ASSETS, PageFile, read_page_file, send_file
@@ -19,6 +20,12 @@ _POLICY = (
 )
 """Swagger UI writes styles into its elements."""
 _PACKAGED = ("swagger-ui-bundle.js", "swagger-ui.css")
+
+
+@router.get("/v1/openapi.json")
+def document(request: Request) -> Response:
+    """The OpenAPI document."""
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs")

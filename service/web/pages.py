@@ -40,8 +40,6 @@ _POLICY = (
 """Only pictures may be loaded from other origins, and no text is run as a script."""
 _LOGO_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
 """A logo that is opened by itself runs and loads nothing."""
-_OPTIONAL_PATHS = {"suggest": "/v1/suggest", "recommend": "/v1/recommend"}
-"""Paths that the store page can do without."""
 _CORE = ("brand", "price", "availability", "rating")
 _SORTS = ("price", "rating", "created")
 _MOST_ATTRIBUTES = 3
@@ -66,12 +64,10 @@ async def facts(context: Contextual, request: Request) -> Response:
     """Facts about this store for the store page; of several, only those that the key of the pages may search."""
     _check_page_key(context, request)
     snapshot = context.engine.snapshot
-    paths = request.app.openapi()["paths"]
-    offers = tuple(name for name, path in _OPTIONAL_PATHS.items() if path in paths)
     state = request.app.state
     facets, sorts = used_fields(snapshot.catalog, snapshot.manifest.products)
     look: StoreLook = state.look
-    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, offers, look.facts, look.pictures))
+    return tagged_response(request, StoreFacts(state.page_key, facets, sorts, look.facts, look.pictures))
 
 
 def _check_page_key(context: ServiceContext, request: Request) -> None:
@@ -266,8 +262,6 @@ class StoreFacts:
     """The fields to count in addition to the category, in display order."""
     sorts: tuple[str, ...]
     """The fields that hits may be sorted by."""
-    offers: tuple[str, ...]
-    """Optional parts of the API that the service has, such as "suggest"."""
     look: LookFacts
     pictures: PictureSource
     """The pictures of other servers that this one sends."""

@@ -10,7 +10,7 @@ const PAUSE_MS = 90;
 
 /** Makes the field of a form suggest. `on` is called: `typed(text)` as one types, `submitted(text)` for what is sent,
  * `chosen(option)` for a category, brand or product. */
-export function searchBox(form, { suggests, on }) {
+export function searchBox(form, on) {
   const field = form.querySelector("input");
   const list = form.querySelector("[role=listbox]");
   const clear = form.querySelector(".clear");
@@ -52,11 +52,10 @@ export function searchBox(form, { suggests, on }) {
   const suggest = async (text) => {
     request.abort();
     const recent = text.trim() ? [] : recentSearches();
-    if (!suggests && !recent.length) return close();
     request = new AbortController();
     const { signal } = request;
     try {
-      const found = suggests ? await api.suggest(text, signal) : NOTHING;
+      const found = await api.suggest(text, signal);
       if (signal.aborted || document.activeElement !== field) return;
       options = optionsOf(found, recent);
       options.forEach((option, at) => {

@@ -23,7 +23,7 @@ let start = null;
 
 let roots = null;
 
-const shop = { facts: { key: "", facets: [], sorts: [], offers: [] }, go, start: whatThereIs, popular, isForeign };
+const shop = { facts: { key: "", facets: [], sorts: [] }, go, start: whatThereIs, popular, isForeign };
 
 /** Goes to a place and shows it. Letters typed one after the other are one step back. */
 function go(next, { isTyping = false } = {}) {
@@ -175,7 +175,7 @@ async function open() {
   tellBasket();
   useKey(shop.facts.key);
   usePictures(shop.facts.pictures);
-  box = searchBox(document.getElementById("search"), { suggests: shop.facts.offers.includes("suggest"), on });
+  box = searchBox(document.getElementById("search"), on);
   followLinks();
   askConsent(again);
   // Who began to type before the page was ready loses no letter.

@@ -54,7 +54,7 @@ def test_page_receives_the_configuration_of_the_store(client: TestClient, store:
     assert "attributes.color" in facts["facets"]
     assert set(facts["facets"]) <= set(store.snapshot.catalog.fields)
     assert facts["sorts"] == ["price", "rating", "created"]
-    assert (facts["key"], facts["offers"]) == ("", ["suggest", "recommend"])
+    assert facts["key"] == ""
 
 
 def test_page_receives_the_public_key_and_pages_can_be_disabled(store: SearchEngine) -> None:
