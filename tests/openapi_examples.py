@@ -106,7 +106,7 @@ def _send(client: TestClient, key: str, name: str, example: dict[str, Any], para
 def service_of(engine: SearchEngine, feeds: Path) -> tuple[TestClient, str]:
     """A client of a service that answers the examples, and a key that may do everything."""
     key = made(KeyFile(engine.root / KEYS_FILE), Scope.ADMIN)
-    settings = ServiceSettings(feeds=feeds, shopify_secret=SECRET, woocommerce_secret=SECRET)
+    settings = ServiceSettings(feeds=feeds, shopify_secret=SECRET, woocommerce_secret=SECRET, deadline=300)
     return local_client(create_app(engine, settings)), key
 
 
