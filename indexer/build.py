@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from indexer.embedding import CatalogEncoder, state_columns
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
-from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
+from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions, map_products
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.static_encoder import STATIC, distil_encoder, teacher_name
@@ -182,6 +183,7 @@ class Rebuild:
         self._options = options
         self._progress = progress
         self._rejects = reject_log
+        self._workers = workers
         self._seconds: dict[str, float] = {}
         self._now = datetime.now(UTC)
         self._pipeline = FeedPipeline(options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now)
@@ -357,11 +359,10 @@ class Rebuild:
     def _derive_types(self, building: Path) -> None:
         """Writes the types of the products."""
         self._progress.begin("types", None, "")
-        products = ProductStore(building)
-        vectors = load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True)
-        types = derive_types((products[row] for row in range(len(products))), vectors)
+        over_products = partial(map_products, building, self._workers)
+        types = derive_types(over_products, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
         types.write(building / TYPES_FOLDER)
-        values = derive_values(lambda: (products[row] for row in range(len(products))))
+        values = derive_values(over_products)
         values.write(building / TYPES_FOLDER)
         self._progress.end(f"{len(types.phrases):,} product types, {len(values.by_phrase):,} names of values")
 

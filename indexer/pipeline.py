@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import msgspec
 import numpy as np
@@ -469,6 +469,28 @@ class SecondPass:
     def _terms(self, product: Product, options: KeywordLineOptions) -> bytes:
         document = keyword_document(0, product, self._analyzer, options.catalog, options.weights)
         return encode_line(keyword_line(document, options.catalog))
+
+
+def map_products(folder: Path, workers: Workers, work: Callable[[Sequence[Product]], T]) -> Iterator[T]:
+    """The results of `work` for each part of the products of the version in `folder`, in the order of their rows."""
+    count = len(ProductStore(folder))
+    parts = (range(start, min(start + PRODUCTS, count)) for start in range(0, count, PRODUCTS))
+    return workers.map(_StoredProducts(folder, work), parts)
+
+
+class _StoredProducts(Generic[T]):
+    """Work over the products at some rows of a version; runs in a worker."""
+
+    def __init__(self, folder: Path, work: Callable[[Sequence[Product]], T]) -> None:
+        self._folder = folder
+        self._work = work
+
+    def __call__(self, rows: range) -> T:
+        return self._work([self._products[row] for row in rows])
+
+    @cached_property
+    def _products(self) -> ProductStore:
+        return ProductStore(self._folder)
 
 
 def check_feeds(

@@ -6,8 +6,9 @@ products are alike: of one category where the feed has categories, else close to
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from retrieval.index.vectors import CHUNK_ROWS, Vectors
 from retrieval.records import Product
 from retrieval.text.analysis import Phrase
+from retrieval.text.named_values import MapProducts
 from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
 
 FEWEST = 3
@@ -47,24 +49,37 @@ class _Candidates:
     head_count: int
 
 
-def derive_types(products: Iterable[Product], vectors: Vectors) -> ProductTypes:
+def derive_types(over_products: MapProducts, vectors: Vectors) -> ProductTypes:
     """The types of products with their unit vectors (n, dimension), in the order of their rows."""
-    segments: list[list[list[Phrase]]] = []
+    segments: list[Sequence[Sequence[Phrase]]] = []
     leaves: list[str] = []
-    for product in products:
-        segments.append(noun_phrases(product.title, product.brand or ""))
-        leaves.append(product.category[-1] if product.category else "")
+    # Memory holds each phrase and each name once, however many products have it.
+    phrases, names = dict[Phrase, Phrase](), dict[str, str]()
+    for titles, categories in over_products(_read_titles):
+        segments += (
+            tuple(tuple(phrases.setdefault(each, each) for each in part) for part in title) for title in titles
+        )
+        leaves += (names.setdefault(name, name) for name in categories)
     titles = _phrase_of_each(segments)
+    del segments, phrases
     candidates = _candidates(titles)
+    count = len(titles)
+    del titles
     chosen = np.flatnonzero(candidates.is_whole)
     for _ in range(_ROUNDS):
         agreement = _agreement(candidates, chosen, leaves, vectors) - candidates.penalties
         chosen = _best(candidates.products, agreement)
-    phrases: list[Phrase] = [()] * len(titles)
+    best: list[Phrase] = [()] * count
     for at in chosen.tolist():
-        phrases[candidates.products[at]] = candidates.phrases[at]
-    categories = {leaf: head_phrases(leaf) for leaf in set(leaves)}
-    return _numbered(phrases, [categories[leaf][0] if categories[leaf] else () for leaf in leaves])
+        best[candidates.products[at]] = candidates.phrases[at]
+    of_category = {leaf: head_phrases(leaf) for leaf in set(leaves)}
+    return _numbered(best, [of_category[leaf][0] if of_category[leaf] else () for leaf in leaves])
+
+
+def _read_titles(products: Sequence[Product]) -> tuple[list[list[list[Phrase]]], list[str]]:
+    """The noun phrases of each title, and the last name of each category path."""
+    titles = [noun_phrases(product.title, product.brand) for product in products]
+    return titles, [product.category[-1] if product.category else "" for product in products]
 
 
 def _phrase_of_each(titles: Sequence[Sequence[Sequence[Phrase]]]) -> list[list[Phrase]]:
@@ -88,24 +103,24 @@ def _candidates(titles: Sequence[Sequence[Phrase]]) -> _Candidates:
             occurring.update(set(phrase))
             ending[phrase[-1]] += 1
     numbers: dict[str, int] = {}
+    phrases: dict[Phrase, Phrase] = {}
     found: list[Phrase] = []
-    rows: list[tuple[int, int, float, bool]] = []
+    products, heads, penalties, is_whole = array("q"), array("q"), array("d"), array("b")
     for row, title in enumerate(titles):
         for phrase, cut, segment in head_candidates(title):
             behind = title[segment][len(phrase) :]
             penalty = sum(ending[word] / occurring[word] for word in behind) * _MODEL_PENALTY
-            found.append(phrase)
-            head = numbers.setdefault(phrase[-1], len(numbers))
-            rows.append((row, head, penalty + _SEGMENT_PENALTY * segment, cut == 0))
-    products, heads, penalties, is_whole = (
-        (np.array(column) for column in zip(*rows, strict=True)) if rows else [np.empty(0)] * 4
-    )
+            found.append(phrases.setdefault(phrase, phrase))
+            products.append(row)
+            heads.append(numbers.setdefault(phrase[-1], len(numbers)))
+            penalties.append(penalty + _SEGMENT_PENALTY * segment)
+            is_whole.append(cut == 0)
     return _Candidates(
         found,
-        products.astype(np.int64),
-        heads.astype(np.int64),
-        penalties.astype(np.float64),
-        is_whole.astype(bool),
+        np.array(products, np.int64),
+        np.array(heads, np.int64),
+        np.array(penalties, np.float64),
+        np.array(is_whole, bool),
         len(numbers),
     )
 

@@ -56,7 +56,6 @@ SEARCHED_CORE = ("title", "brand", "category", "description")
 """The searched fields besides attributes."""
 SORTABLE_CORE = ("price", "rating", "rating_count", "created", "updated")
 
-_SPACES = re.compile(r"\s+")
 _YEAR = re.compile(r"\d{4}", re.ASCII)
 
 
@@ -192,11 +191,15 @@ def _add_text(made: ProductColumns, name: str, text: str, *, facet: bool) -> Non
 
 def normalize_space(text: str) -> str:
     """Text with white space normalised, and without what UTF-8 cannot encode."""
-    return _SPACES.sub(" ", text.encode("utf-8", "replace").decode()).strip()
+    if not text.isascii():
+        text = text.encode("utf-8", "replace").decode()
+    return " ".join(text.split())
 
 
 def fold_value(text: str) -> str:
     """The form in which two spellings of a value are equal: width, case and white space do not count."""
+    if text.isascii():
+        return " ".join(text.lower().split())
     return normalize_space(unicodedata.normalize("NFKC", text)).casefold()
 
 

@@ -418,7 +418,7 @@ _MARK = "\x1f"
 """Before a text that looks like a time: tantivy would store the time, which no filter by the text finds, and panics on
 some, such as 9999-12-31T23:59:59-23:59."""
 _TIME = re.compile(r"(?=\d{4}-\d\d-\d\d\D\d\d:)")
-_TIME_IN_JSON = re.compile(rf'(?<=[\[,])"{_TIME.pattern}')
+_TIME_IN_JSON = re.compile(rf'"(?<=[\[,]"){_TIME.pattern}')
 _ESCAPED = r'"\\u001f'
 
 

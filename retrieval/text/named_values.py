@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.ast import value_text
@@ -85,41 +86,75 @@ class NamedValues:
         return found
 
 
-def derive_values(products: Callable[[], Iterable[Product]]) -> NamedValues:
-    """The values that queries of a catalog may name; `products` gives all of its products, twice."""
-    size, held_by = 0, Counter[str]()
-    holders: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for product in products():
-        size += 1
-        values = _values(product)
-        held_by.update({field for field, _ in values})
-        for field, value in values:
-            for phrase in _phrases_of(field, value):
-                holders[phrase, field][value] += 1
+T = TypeVar("T")
+
+
+class MapProducts(Protocol):
+    """Work over all products of a catalog, in parts."""
+
+    def __call__(self, work: Callable[[Sequence[Product]], T], /) -> Iterable[T]:
+        """The results of `work`, which must be picklable, for each part in the order of rows."""
+
+
+def derive_values(over_products: MapProducts) -> NamedValues:
+    """The values that queries of a catalog may name."""
+    size, held_by, counts = 0, Counter[str](), Counter[tuple[str, str]]()
+    for part_size, part_held_by, part_counts in over_products(_count_values):
+        size += part_size
+        held_by.update(part_held_by)
+        counts.update(part_counts)
     least = max(1.0, _LEAST_HELD * size)
-    frequent = {key: found for key, found in holders.items() if held_by[key[1]] >= least}
-    mentioned = _mentions(products(), frequent)
+    holders: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+    for (field, value), count in counts.items():
+        for phrase in _phrases_of(field, value) if held_by[field] >= least else ():
+            holders[phrase, field][value] += count
+    fields: defaultdict[str, list[str]] = defaultdict(list)
+    for phrase, field in holders:
+        fields[phrase].append(field)
+    mentioned = Counter[tuple[str, str]]()
+    for part in over_products(partial(_count_mentions, dict(fields))) if holders else ():
+        mentioned.update(part)
     by_phrase: defaultdict[str, dict[str, Sequence[str]]] = defaultdict(dict)
-    for (phrase, field), counted in sorted(frequent.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
+    for (phrase, field), counted in sorted(holders.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
         if counted.total() >= _LEAST_AGREEMENT * (counted.total() + mentioned[phrase, field]):
             by_phrase[phrase][field] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
     return NamedValues(by_phrase)
 
 
-def _mentions(products: Iterable[Product], holders: Mapping[tuple[str, str], Counter[str]]) -> Counter[tuple[str, str]]:
-    """How many products with a field have a phrase of its values in their titles, and none of these values."""
-    fields: defaultdict[str, list[str]] = defaultdict(list)
-    for phrase, field in holders:
-        fields[phrase].append(field)
+def _count_values(products: Sequence[Product]) -> tuple[int, Counter[str], Counter[tuple[str, str]]]:
+    """How many products there are, by field how many have it, and by field and value how many have that."""
+    held_by, counts = Counter[str](), Counter[tuple[str, str]]()
+    for product in products:
+        values = _values(product)
+        held_by.update({field for field, _ in values})
+        counts.update(values)
+    return len(products), held_by, counts
+
+
+def _count_mentions(fields: Mapping[str, Sequence[str]], products: Sequence[Product]) -> Counter[tuple[str, str]]:
+    """How many products with a field have a phrase of its values in their titles, and none of these values. `fields`
+    are those of each phrase."""
+    openings = {_TOKEN.findall(phrase)[0] for phrase in fields}
     counted = Counter[tuple[str, str]]()
-    for product in products if holders else ():
+    for product in products:
         values = _values(product)
         present = {field for field, _ in values}
-        held = {(phrase, field) for field, value in values for phrase in _phrases_of(field, value)}
-        phrases = {phrase for phrase, _, _ in _phrases(fold(product.title)) if phrase in fields}
+        phrases = {phrase for phrase in _title_phrases(fold(product.title), openings) if phrase in fields}
         named = {(phrase, field) for phrase in phrases for field in fields[phrase] if field in present}
+        held = {(phrase, field) for field, value in values for phrase in _phrases_of(field, value)} if named else set()
         counted.update(named - held)
     return counted
+
+
+def _title_phrases(folded: str, openings: Collection[str]) -> Iterator[str]:
+    """The phrases of a folded title; without Chinese only those that begin with one of the `openings`."""
+    if contains_chinese(folded):
+        yield from (phrase for phrase, _, _ in _phrases(folded))
+        return
+    words = [word for word in _TOKEN.findall(folded) if word != "and"]
+    for at, word in enumerate(words):
+        for stop in range(at, min(len(words), at + _MOST_WORDS)) if word in openings else ():
+            yield " ".join(words[at : stop + 1])
 
 
 def _values(product: Product) -> list[tuple[str, str]]:
@@ -137,8 +172,13 @@ def _is_named(name: str) -> bool:
     return bool(_COLOUR_FIELD.fullmatch(name) or _SIZE_FIELD.fullmatch(name))
 
 
-def _phrases_of(field: str, value: str) -> Iterator[str]:
+@lru_cache(maxsize=2**14)
+def _phrases_of(field: str, value: str) -> tuple[str, ...]:
     """The phrases that name a value."""
+    return tuple(_named_by(field, value))
+
+
+def _named_by(field: str, value: str) -> Iterator[str]:
     folded = fold(value)
     tokens = [each for each in _TOKEN.findall(folded) if each != "and"]
     whole = " ".join(tokens)
@@ -150,7 +190,7 @@ def _phrases_of(field: str, value: str) -> Iterator[str]:
     if _COLOUR_FIELD.fullmatch(field):
         # "Forest green" and "black/green" are what "green" asks for.
         ends = (_TOKEN.findall(part)[-1:] for part in _PARTS.split(folded))
-        yield from {end for each in ends for end in each if end != whole and _WORDS.search(end)}
+        yield from dict.fromkeys(end for each in ends for end in each if end != whole and _WORDS.search(end))
 
 
 def _phrases(folded: str) -> Iterator[tuple[str, int, int]]:
