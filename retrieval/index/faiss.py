@@ -7,6 +7,7 @@ few rows through is answered by scanning these.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from retrieval.errors import StoreDamagedError
-from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredVectors, Vectors, map_vectors
+from retrieval.index.vectors import CHUNK_ROWS, Rows, StoredArray, StoredVectors, Vectors, map_vectors, whole_floats
 from retrieval.store.files import load_array
 
 INDEX_FILE = "index.faiss"
@@ -33,11 +34,14 @@ GRAPH_NEIGHBOURS = 32
 GRAPH_CONSTRUCTION = 200
 GRAPH_SEARCH = 1_000
 """HNSW's M, efConstruction and efSearch (Malkov & Yashunin 2018, section 4)."""
+GRAPH_MOST = 200_000
+"""Past so many vectors a graph takes minutes to build, and inverted lists find as much in an eighth of its memory."""
 MOST_STALE = 0.2
 """The stale share up to which an index file is extended instead of rebuilt."""
-SCAN_SHARE = 0.2
-"""A filter that passes less than this share is answered by a scan of these rows."""
-_PROBES = 32
+SCAN_SHARE, SCAN_MOST = 0.2, 20_000
+"""A filter that passes less than this share, and at most so many rows, is answered by a scan of these rows."""
+PROBED_SHARE, PROBED_LEAST = 1 / 6, 32
+"""The share of inverted lists that a search reads, and their least number: a short query is near to many of them."""
 _settled = threading.local()
 _GPU_MOST = 2_048
 """FAISS's own limit for the number of results of one search on a GPU."""
@@ -54,20 +58,29 @@ class VectorIndexKind(StrEnum):
 _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
     VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
-    VectorIndexKind.QUANTISED: lambda limit: limit * 10,
+    VectorIndexKind.QUANTISED: lambda limit: limit * 4 + 100,
 }
 """The number of rows to request, so that rounding costs none of the `limit` nearest."""
 
 
 def choose_kind(count: int, dimension: int, memory: int) -> VectorIndexKind:
-    """The kind for `count` vectors on a machine with `memory` bytes.
-
-    A graph over 8-bit vectors is faster; past half of the memory, inverted lists over 4-bit vectors take a third of it.
-    """
+    """The kind for `count` vectors on a machine with `memory` bytes: a graph where it is small beside the memory."""
     if count <= EXACT_BELOW:
         return VectorIndexKind.EXACT
-    graph_bytes = count * (dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16)
-    return VectorIndexKind.GRAPH if graph_bytes <= memory // 2 else VectorIndexKind.QUANTISED
+    is_small = count <= GRAPH_MOST and count * vector_bytes(VectorIndexKind.GRAPH, dimension) <= memory // 2
+    return VectorIndexKind.GRAPH if is_small else VectorIndexKind.QUANTISED
+
+
+def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
+    """The bytes of memory that an opened index takes for a vector. The stored vectors come on top, as page cache."""
+    match kind:
+        case VectorIndexKind.EXACT:
+            return 2 * dimension
+        case VectorIndexKind.GRAPH:
+            return dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16
+        case VectorIndexKind.QUANTISED:
+            # Four bits for each pair of numbers; the number of the vector; the centres of the lists.
+            return dimension // 4 + 8 + dimension // 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +110,7 @@ def build_index(
 
 
 def _continued(
-    vectors: Vectors, kind: VectorIndexKind, before: PreviousVectors | None
+    vectors: StoredArray, kind: VectorIndexKind, before: PreviousVectors | None
 ) -> tuple[faiss.Index, Rows] | None:
     """The earlier index extended by the missing vectors, and the rows of all; None where it cannot be extended."""
     if before is None or not (before.folder / INDEX_FILE).exists():
@@ -137,7 +150,7 @@ class FaissIndex(StoredVectors):
     def __init__(self, folder: Path, *, gpu: bool | None = None) -> None:
         super().__init__(folder)
         self._graph: Any = _read(folder / INDEX_FILE) if (folder / INDEX_FILE).exists() else None
-        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE)
+        self._rows = None if self._graph is None else load_array(folder / ROWS_FILE, mapped=True)
         self._on_gpu = gpu_count() > 0 if gpu is None else gpu
         self._index = self._gpu_index() if self._on_gpu else self._graph or self._exact_index()
         found = self._index.ntotal if self._rows is None or self._on_gpu else int((self._rows >= 0).sum())
@@ -156,7 +169,7 @@ class FaissIndex(StoredVectors):
 
     def _propose(self, query: Vectors, limit: int, allowed: Rows | None) -> Rows | None:
         """More than `limit` rows, which include the nearest by the index's rounded scores."""
-        if allowed is not None and len(allowed) < self.size * SCAN_SHARE:
+        if allowed is not None and len(allowed) < min(SCAN_MOST, self.size * SCAN_SHARE):
             return None
         share = 1.0 if allowed is None else len(allowed) / self.size
         if self._on_gpu:
@@ -185,8 +198,9 @@ class FaissIndex(StoredVectors):
                 # The graph is walked over what is not allowed too, so the list of candidates grows by what falls out.
                 return faiss.SearchParametersHNSW(efSearch=int(max(GRAPH_SEARCH, 2 * wanted) / share), **chosen)
             case VectorIndexKind.QUANTISED:
-                probes = int(max(_PROBES, self._index.nlist // 8) / share)
-                return faiss.SearchParametersIVF(nprobe=min(probes, self._index.nlist), **chosen)
+                lists = self._index.nlist
+                probes = math.ceil(max(PROBED_LEAST, PROBED_SHARE * lists) / share)
+                return faiss.SearchParametersIVF(nprobe=min(probes, lists), **chosen)
             case VectorIndexKind.EXACT:
                 return faiss.SearchParameters(**chosen) if chosen else None
 
@@ -200,7 +214,7 @@ class FaissIndex(StoredVectors):
     def _exact_index(self) -> faiss.Index:
         # Half the bytes to scan in half the time; what it proposes is scored again with the whole numbers.
         index = faiss.IndexScalarQuantizer(self.dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
-        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        index.add(whole_floats(self._vectors))
         return index
 
     def _gpu_index(self) -> faiss.Index:
@@ -209,7 +223,7 @@ class FaissIndex(StoredVectors):
         # The resources must live as long as the index does.
         self._resources = faiss.StandardGpuResources()
         index = faiss.GpuIndexFlatIP(self._resources, self.dimension, config)
-        index.add(np.ascontiguousarray(self._vectors, dtype=np.float32))
+        index.add(whole_floats(self._vectors))
         return index
 
 
@@ -217,7 +231,7 @@ def _kind_of(index: faiss.Index) -> VectorIndexKind:
     return VectorIndexKind.GRAPH if isinstance(index, faiss.IndexHNSW) else VectorIndexKind.QUANTISED
 
 
-def _trained(vectors: Vectors, kind: VectorIndexKind) -> faiss.Index:
+def _trained(vectors: StoredArray, kind: VectorIndexKind) -> faiss.Index:
     count, dimension = vectors.shape
     if kind is VectorIndexKind.GRAPH:
         index = faiss.IndexHNSWSQ(
@@ -226,17 +240,21 @@ def _trained(vectors: Vectors, kind: VectorIndexKind) -> faiss.Index:
         index.hnsw.efConstruction = GRAPH_CONSTRUCTION
     else:
         lists = max(1, min(count // 40, int(4 * count**0.5)))
-        index = faiss.index_factory(dimension, f"IVF{lists},SQ4", faiss.METRIC_INNER_PRODUCT)
-    sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 20)]
+        # 16 centres for each pair of numbers, in 4 bits, of what is left without the list's centre: fast scan (André,
+        # Kermarrec & Le Scouarnec 2015, Cache Locality is not Enough, section 4).
+        parts = dimension // 2 if dimension % 2 == 0 else dimension
+        index = faiss.index_factory(dimension, f"IVF{lists},PQ{parts}x4fsr", faiss.METRIC_INNER_PRODUCT)
+        index.cp.min_points_per_centroid = 1  # no warning: the sample is as small as the recall bears
+    sample = np.random.default_rng(0).permutation(count)[: max(100_000, count // 40)]
     with _all_cores():
-        index.train(np.ascontiguousarray(vectors[np.sort(sample)], dtype=np.float32))
+        index.train(whole_floats(vectors[np.sort(sample)]))
         _add(index, vectors, np.arange(count))
     return index
 
 
-def _add(index: faiss.Index, vectors: Vectors, rows: Rows) -> None:
+def _add(index: faiss.Index, vectors: StoredArray, rows: Rows) -> None:
     for start in range(0, len(rows), CHUNK_ROWS):
-        index.add(np.ascontiguousarray(vectors[rows[start : start + CHUNK_ROWS]], dtype=np.float32))
+        index.add(whole_floats(vectors[rows[start : start + CHUNK_ROWS]]))
 
 
 @contextlib.contextmanager

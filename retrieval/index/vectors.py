@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,8 @@ from retrieval.store.files import load_array
 
 Rows = NDArray[np.int64]
 Vectors = NDArray[np.float32]
+StoredArray = NDArray[Any]
+"""Vectors as they are on disk: float32, or float16 in a large catalog."""
 _FEWEST_FOR_BACKGROUND = 50
 
 
@@ -58,7 +60,7 @@ NO_CUTOFF = Cutoff(-1.0, -1.0)
 """Of a catalog that is too small to measure one: every query fits."""
 
 
-def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> Background:
+def measure_background(vectors: StoredArray, pairs: int = 20_000, seed: int = 0) -> Background:
     """The background of a catalog's unit vectors (n, dimension), from `pairs` pairs drawn by `seed`.
 
     A catalog that is too small gets the default.
@@ -68,7 +70,7 @@ def measure_background(vectors: Vectors, pairs: int = 20_000, seed: int = 0) -> 
     random = np.random.default_rng(seed)
     one, other = random.integers(0, len(vectors), (2, pairs))
     apart = one != other
-    cosines = np.einsum("ij,ij->i", vectors[one[apart]], vectors[other[apart]])
+    cosines = np.einsum("ij,ij->i", whole_floats(vectors[one[apart]]), whole_floats(vectors[other[apart]]))
     return Background(float(cosines.mean()), max(float(cosines.std()), 1e-3))
 
 
@@ -103,21 +105,34 @@ class VectorIndex(Protocol):
 VECTORS_FILE = "vectors.npy"
 CHUNK_ROWS = 16_384
 """Rows that are read into memory at once."""
+HALF_FROM = 200_000
+"""From so many vectors on they are stored in 16 bits, which changes a cosine by less than .0001."""
 
 
-def create_vectors(folder: Path, count: int, dimension: int) -> Vectors:
-    """A memory-mapped array (count, dimension) to write unit vectors into."""
+def stored_type(count: int) -> np.dtype[np.floating]:
+    """The type of the numbers of so many stored vectors."""
+    return np.dtype(np.float16 if count >= HALF_FROM else np.float32)
+
+
+def create_vectors(folder: Path, count: int, dimension: int) -> StoredArray:
+    """A memory-mapped array (count, dimension) to write unit vectors into; it rounds them to its type."""
     folder.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=np.float32, shape=(count, dimension))
+    return np.lib.format.open_memmap(folder / VECTORS_FILE, "w+", dtype=stored_type(count), shape=(count, dimension))
 
 
-def map_vectors(folder: Path) -> Vectors:
+def map_vectors(folder: Path) -> StoredArray:
     """The vectors in a folder, (n, dimension), memory-mapped; raises StoreDamagedError for a file of anything else."""
     path = folder / VECTORS_FILE
     vectors = load_array(path, mapped=True)
-    if vectors.ndim != 2 or vectors.dtype != np.float32:
-        raise StoreDamagedError(f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float32; rebuild the index")
+    if vectors.ndim != 2 or vectors.dtype not in (np.float16, np.float32):
+        message = f"{path} holds {vectors.dtype}{vectors.shape}, not rows of float16 or float32; rebuild the index"
+        raise StoreDamagedError(message)
     return vectors
+
+
+def whole_floats(vectors: StoredArray) -> Vectors:
+    """Stored vectors to compute with; a copy only where they are stored in 16 bits."""
+    return np.asarray(vectors, dtype=np.float32)
 
 
 class StoredVectors:
@@ -145,7 +160,7 @@ class StoredVectors:
 
     def similarity(self, query: Vectors, rows: Rows) -> NDArray[np.float32]:
         # Not BLAS: there a row's last digit depends on how many rows stand beside it, and equal products would not tie.
-        return np.asarray(np.einsum("ij,j->i", self._vectors[rows], query), dtype=np.float32)
+        return np.asarray(np.einsum("ij,j->i", whole_floats(self._vectors[rows]), query), dtype=np.float32)
 
     def vector(self, row: int) -> Vectors:
         return np.array(self._vectors[row], dtype=np.float32)

@@ -33,7 +33,7 @@ from retrieval.index.keyword_documents import (
 )
 from retrieval.index.tantivy import TantivyIndex
 from retrieval.index.token_states import StoredStates
-from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors
+from retrieval.index.vectors import VECTORS_FILE, VectorIndex, Vectors, whole_floats
 from retrieval.records import Product
 from retrieval.store.files import FileEntry, file_problem, load_array
 from retrieval.store.manifest import (
@@ -212,7 +212,7 @@ def _name(products: ProductStore, row: int) -> str:
 
 def _not_unit(vectors: Vectors) -> Iterator[int]:
     for start in range(0, len(vectors), _CHUNK):
-        lengths = np.linalg.norm(vectors[start : start + _CHUNK], axis=1)
+        lengths = np.linalg.norm(whole_floats(vectors[start : start + _CHUNK]), axis=1)
         # Not `> _UNIT`: a length that is no number is wrong too.
         yield from (start + np.flatnonzero(~(np.abs(lengths - 1) <= _UNIT))).tolist()
 

@@ -27,7 +27,16 @@ from retrieval.index.faiss import (
     choose_kind,
     gpu_count,
 )
-from retrieval.index.vectors import VECTORS_FILE, Rows, StoredVectors, VectorIndex, Vectors, create_vectors
+from retrieval.index.vectors import (
+    VECTORS_FILE,
+    Rows,
+    StoredVectors,
+    VectorIndex,
+    Vectors,
+    create_vectors,
+    measure_background,
+)
+from retrieval.store.files import load_array
 
 COUNT, DIMENSION = 3_000, 32
 
@@ -196,6 +205,22 @@ def test_equal_vectors_have_equal_scores_in_row_order(tmp_path: Path, count: int
     assert alone.tolist() == [found.scores[0]]
 
 
+@pytest.mark.parametrize("kind", list(VectorIndexKind))
+def test_vectors_in_16_bits_are_exact_as_stored(
+    kind: VectorIndexKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("retrieval.index.vectors.HALF_FROM", COUNT)
+    index = FaissIndex(built(tmp_path, kind, np.repeat(VECTORS[: COUNT // 2], 2, axis=0)), gpu=False)
+    stored = load_array(tmp_path / VECTORS_FILE)
+    assert stored.dtype == np.float16
+    for query in QUERIES:
+        found = index.search(query, 50)
+        assert found.scores == pytest.approx(stored[found.rows].astype(np.float32) @ query, abs=1e-6)
+        assert found.rows[1::2].tolist() == (found.rows[::2] + 1).tolist()  # equal vectors tie, in the order of rows
+    assert index.vector(7).tolist() == stored[7].astype(np.float32).tolist()
+    assert measure_background(stored) == measure_background(stored.astype(np.float32))
+
+
 def test_threads_get_the_same_results(index: VectorIndex) -> None:
     alone = [index.search(query, 20).rows.tolist() for query in QUERIES]
     with ThreadPoolExecutor(len(QUERIES)) as threads:
@@ -207,8 +232,9 @@ def test_the_kind_follows_from_size_and_memory() -> None:
     gib = 1024**3
     assert choose_kind(50_000, 384, gib) is VectorIndexKind.EXACT
     assert choose_kind(50_001, 384, gib) is VectorIndexKind.GRAPH
-    assert choose_kind(1_000_000, 384, 2 * gib) is VectorIndexKind.GRAPH
-    assert choose_kind(10_000_000, 384, 8 * gib) is VectorIndexKind.QUANTISED
+    assert choose_kind(200_000, 384, 2 * gib) is VectorIndexKind.GRAPH
+    assert choose_kind(200_000, 384, gib // 8) is VectorIndexKind.QUANTISED
+    assert choose_kind(200_001, 384, 64 * gib) is VectorIndexKind.QUANTISED
 
 
 @pytest.mark.parametrize("content", [b"", b"not numbers", b"\x93NUMPY\x01\x00"])
