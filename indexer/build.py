@@ -17,7 +17,21 @@ from typing import TypeVar
 import msgspec
 import numpy as np
 
+from indexer.budget import (
+    FEWEST,
+    NO_LIMITS,
+    SAMPLE,
+    Budget,
+    choose_index,
+    choose_static,
+    estimate,
+    phases_left,
+    remember_phases,
+    time_encoder,
+    time_index,
+)
 from indexer.embedding import CatalogEncoder, state_columns
+from indexer.embedding_cache import KeyTable
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions, map_products
 from indexer.quality.report import QualityReport
@@ -28,11 +42,11 @@ from indexer.type_derivation import derive_types
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.encoders.base import Encoder
+from retrieval.encoders.base import Encoder, TableEncoder
 from retrieval.encoders.registry import load_encoder, open_encoder
 from retrieval.encoders.weights import DEFAULT_CHINESE_MODEL, DEFAULT_MODEL, resolve_model_name
-from retrieval.errors import EmptyCatalogError, PublishRefusedError, StoreError
-from retrieval.index.faiss import PreviousVectors, build_index
+from retrieval.errors import EmptyCatalogError, PublishRefusedError, SettingError, StoreError
+from retrieval.index.faiss import PreviousVectors, VectorIndexKind, build_index
 from retrieval.index.token_states import DIMENSION, TokenStatesInfo
 from retrieval.index.vectors import VECTORS_FILE
 from retrieval.progress import NullProgress, Progress
@@ -51,7 +65,7 @@ from retrieval.store.manifest import (
     Manifest,
     VersionChanges,
 )
-from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore
+from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore, encoder_text
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
 from retrieval.text.named_values import derive_values
@@ -87,6 +101,9 @@ class RebuildOptions(FeedOptions):
     """Processes that read and check; None takes one for each core."""
     force: bool = False
     """Publish even where many rows were rejected or many products are missing."""
+    budget: Budget = NO_LIMITS
+    """A first build without a named encoder may take a static one to keep to it; else a rebuild that cannot is
+    refused."""
     cluster: ClusterSettings | None = None
     """The Elasticsearch cluster that words are searched in; None searches them in the index directory."""
     vectors_in_cluster: bool = False
@@ -111,6 +128,9 @@ class RebuildReport(msgspec.Struct, frozen=True):
     encoder_reason: str
     encoded: int
     reused: int
+    index: str
+    """The kind of vector index: exact, graph or quantised."""
+    index_reason: str
     token_states: int
     """0 where the encoder gives none, or none were requested."""
     findings: dict[str, int]
@@ -185,6 +205,8 @@ class Rebuild:
         self._rejects = reject_log
         self._workers = workers
         self._seconds: dict[str, float] = {}
+        self._started = time.perf_counter()
+        self._index_reason = "as in the previous version"
         self._now = datetime.now(UTC)
         self._pipeline = FeedPipeline(options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
@@ -206,24 +228,32 @@ class Rebuild:
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
         encoder, name, reason = requested or self._choose_encoder(as_before=teacher is None)
+        is_static = teacher is not None
+        reuses = not is_static and self._previous is not None and self._previous.manifest.encoder == encoder.identity
+        if not reuses:
+            is_static = self._fit_budget(encoder, name, self._pipeline.usable, is_static=is_static)
         building = self._store.create_build_folder()
         writer = self._timed("index", lambda: self._index(building))
         self._check_products(building, writer)
         quality = self._timed("report", lambda: self._report_quality(building))
         self._check_publish(building)
-        if teacher is not None:
+        if is_static:
             encoder, name, reason = self._timed("distil", lambda: self._distil(encoder, name, building))
         previous = self._previous
         if previous and previous.is_undamaged and self._is_unchanged(previous, building, writer, encoder):
             self._target.restore(previous.manifest, previous.folder, self._progress)
             self._clear_up()
             return self._report(previous.manifest, name, reason, quality, published=False)
+        if reuses:
+            self._fit_budget(encoder, name, self._count_changed(writer), building)
         kind = self._timed("encode", lambda: self._encode(encoder, building, writer))
         self._timed("types", lambda: self._derive_types(building))
         manifest = self._timed("publish", lambda: self._manifest(building, writer, encoder, name, kind))
         if manifest.cluster:
             self._timed("load", lambda: self._target.fill(manifest, building, self._progress))
         self._timed("publish", lambda: self._publish(building, manifest))
+        if previous is None and len(writer) >= FEWEST:
+            remember_phases(self._options.cache, self._seconds, len(writer))
         return self._report(manifest, name, reason, quality, published=True)
 
     def run_empty(self, encoder: Encoder, name: str) -> None:
@@ -251,24 +281,68 @@ class Rebuild:
         self._progress.end(f"{name}: {reason}")
         return encoder, resolve_model_name(name), reason
 
+    def _fit_budget(
+        self, encoder: Encoder, name: str, texts: int, building: Path | None = None, *, is_static: bool = False
+    ) -> bool:
+        """Whether the encoder is to be distilled, as requested or to encode so many texts within the budget.
+
+        Raises SettingError, and removes what is `building`, where time or memory do not suffice.
+        """
+        options, limits, products = self._options, self._options.budget, self._pipeline.usable
+        dimension, previous = options.dimension or encoder.dimension, self._previous
+        try:
+            kind, _ = self._choose_index(products, dimension)
+            if texts < FEWEST and limits.seconds is None:
+                return is_static
+            self._progress.begin("estimate", None, "")
+            sample = [encoder_text(product) for product in self._pipeline.sample(SAMPLE)]
+            a_text = time_encoder(encoder, sample, states=options.state_dimension > 0)
+            spent = time.perf_counter() - self._started
+            others = spent + phases_left(options.cache, self._seconds, products)
+            others += 0 if building else time_index(kind, products, dimension)
+            made = estimate(texts, name, a_text, others, is_table=not is_static and isinstance(encoder, TableEncoder))
+            is_free = not options.encoder and previous is None
+            is_static, reason = choose_static(made, limits.seconds, is_static=is_static, is_free=is_free)
+        except SettingError:
+            if building:
+                shutil.rmtree(building)
+            raise
+        self._progress.end(reason)
+        return is_static
+
+    def _choose_index(self, count: int, dimension: int) -> tuple[VectorIndexKind, str]:
+        before = self._previous.manifest.vectors if self._previous else ""
+        return choose_index(count, dimension, self._options.budget.memory, before)
+
+    def _count_changed(self, writer: VersionWriter) -> int:
+        """Products whose text is not that of the previous version."""
+        if self._previous is None:
+            return len(writer)
+        known = KeyTable(load_array(self._previous.folder / TEXT_KEYS_FILE))
+        return int((known.find(writer.keys) < 0).sum())
+
     def _distil(self, teacher: Encoder, name: str, building: Path) -> tuple[Encoder, str, str]:
         cache, dimension = self._options.cache, self._options.dimension
         made = distil_encoder(teacher, name, ProductStore(building), cache, self._progress, dimension=dimension)
-        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog"
+        why = "" if self._options.encoder else ", to keep to the budget"
+        return made, f"{STATIC}:{name}", f"distilled from {name} on this catalog{why}"
 
     def _choose_encoder(self, *, as_before: bool = True) -> tuple[Encoder, str, str]:
-        """The encoder that was named for the previous version, such as trained towers, as it is stored there; else the
-        one that suits the catalog's language."""
+        """The encoder of the previous version; one that was named for it, such as trained towers, as it is stored
+        there. Without a previous version, the one that suits the catalog's language."""
         previous = self._previous.manifest if self._previous and as_before else None
-        if previous and previous.encoder_name and previous.encoder_name not in _DEFAULTS:
+        chinese = self._pipeline.chinese / self._pipeline.usable
+        if previous and previous.encoder_name:
             name, reason = previous.encoder_name, "as for the previous version"
-            if self._options.runtime != "auto":
-                return self._open_encoder(name, reason, previous.dimension)
+            if name == DEFAULT_MODEL and chinese >= CHINESE_SHARE:
+                reason += f"; {chinese:.0%} of the titles are Chinese, for which {DEFAULT_CHINESE_MODEL} is better"
+            if self._options.runtime != "auto" or name in _DEFAULTS:
+                is_cut = f"-{previous.dimension}d-" in previous.encoder
+                return self._open_encoder(name, reason, previous.dimension if is_cut else None)
             self._progress.begin("load encoder", None, "")
             encoder = load_encoder(self._store.encoders / previous.encoder)
             self._progress.end(f"{name}: {reason}")
             return encoder, name, reason
-        chinese = self._pipeline.chinese / self._pipeline.usable
         if chinese >= CHINESE_SHARE:
             reason = f"{chinese:.0%} of the titles are Chinese, so the encoder is multilingual"
             return self._open_encoder(DEFAULT_CHINESE_MODEL, reason)
@@ -354,7 +428,8 @@ class Rebuild:
         columns = state_columns(encoder, self._options.state_dimension)
         made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, writer.keys, before)
         self._encoded, self._states = made.texts, made.states
-        return build_index(building / VECTORS_FOLDER, before=self._reusable_vectors(encoder, writer)).value
+        kind, self._index_reason = self._choose_index(len(writer), encoder.dimension)
+        return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, writer)).value
 
     def _derive_types(self, building: Path) -> None:
         """Writes the types of the products."""
@@ -439,6 +514,8 @@ class Rebuild:
             encoder_reason=reason,
             encoded=self._encoded,
             reused=manifest.products - self._encoded,
+            index=manifest.vectors,
+            index_reason=self._index_reason,
             token_states=manifest.states.tokens if manifest.states else 0,
             findings=dict(findings),
             bytes=sum(entry.bytes for entry in manifest.files.values()),

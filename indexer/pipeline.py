@@ -125,6 +125,10 @@ class FeedPipeline:
         """Rows that the first pass did not reject."""
         return len(self._sorter)
 
+    def sample(self, count: int) -> list[Product]:
+        """At most so many products of the first pass: those with the lowest ids."""
+        return [product_from_json(entry.line) for entry, _ in itertools.islice(self._sorter.sorted(), count)]
+
     def read(self) -> None:
         """Runs the first pass. Raises FeedError for a feed that cannot be read."""
         options, note = self._options, self.notes.add_note

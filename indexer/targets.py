@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from indexer.budget import choose_index
 from indexer.embedding import CatalogEncoder, EncodingResult, measure_cutoff, state_columns
 from indexer.incremental import prune_journal
 from retrieval.elasticsearch.settings import ClusterSettings
@@ -194,7 +195,8 @@ def _publish_reencoded(
     columns = state_columns(encoder, previous.states.dimension if previous.states else DIMENSION)
     keys = load_array(folder / TEXT_KEYS_FILE)
     made: EncodingResult = CatalogEncoder(store, encoder, columns, progress).run(building, keys, previous.version)
-    kind = build_index(building / VECTORS_FOLDER).value
+    wanted, _ = choose_index(previous.products, encoder.dimension, None, previous.vectors)
+    kind = build_index(building / VECTORS_FOLDER, wanted).value
     if not accepts(building / VECTORS_FOLDER):
         shutil.rmtree(building)
         return previous, made.texts

@@ -129,6 +129,16 @@ def seconds_text(value: float) -> str:
     return f"{minutes:.0f} min {rest:.0f} s" if minutes else f"{value:.1f} s"
 
 
+def size_text(count: int) -> str:
+    """Bytes as people read them."""
+    size, unit = float(count), "bytes"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if size < 1_000:
+            break
+        size, unit = size / 1_000, larger
+    return f"{count} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
+
+
 def times_text(value: float) -> str:
     """How many times as much."""
     return f"×{value:.2f}"

@@ -13,7 +13,7 @@ from rich.text import Text
 from typer import Argument, Option
 
 from retrieval.errors import ChangeError, FeedError, UnknownVersionError
-from retrieval.html_report import printable
+from retrieval.html_report import printable, size_text
 from retrieval.records import Product
 from retrieval.store.diff import ProductList, VersionDiff, compare_versions
 from retrieval.store.versions import Store, Surplus
@@ -29,7 +29,6 @@ from service.cli.output import (
     show_notices,
     show_pairs,
     show_table,
-    size_text,
     time_text,
 )
 from service.cli.search import open_engine

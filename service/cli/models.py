@@ -16,19 +16,9 @@ from rerank.model_store import DEFAULT_MODEL, ModelEntry, ModelList, RollbackRes
 from rerank.ranker.spec import AddedRanker, RankerReport, RankerSpec, RankerStore, StoredRanker, ranker_store
 from rerank.user_tower.files import USER_TOWERS, StoredUserTower, UserTowerReport, UserTowerSpec, user_tower_store
 from retrieval.errors import UnknownModelError
-from retrieval.html_report import printable
+from retrieval.html_report import printable, size_text
 from service.cli.options import Index, check_index, command
-from service.cli.output import (
-    TerminalProgress,
-    emit,
-    plain_table,
-    say,
-    show_notices,
-    show_pairs,
-    show_table,
-    size_text,
-    time_text,
-)
+from service.cli.output import TerminalProgress, emit, plain_table, say, show_notices, show_pairs, show_table, time_text
 from service.engine.versions import stored_encoding
 
 if TYPE_CHECKING:

@@ -250,16 +250,6 @@ def changes_text(changes: VersionChanges | None) -> str:
     return "" if changes is None else f"+{changes.added:,} ~{changes.changed:,} -{changes.removed:,}"
 
 
-def size_text(count: int) -> str:
-    """Bytes as people read them."""
-    size, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if size < 1_000:
-            break
-        size, unit = size / 1_000, larger
-    return f"{count} bytes" if unit == "bytes" else f"{size:,.1f} {unit}"
-
-
 def time_text(time: str) -> str:
     """An ISO time to the minute."""
     return printable(time.replace("T", " ")[:16])

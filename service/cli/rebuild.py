@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
 
+from indexer.budget import NO_LIMITS, Budget
 from indexer.build import RebuildOptions, RebuildReport
 from indexer.build import rebuild as run_rebuild
 from indexer.pipeline import FeedOptions, check_feeds
@@ -58,6 +61,29 @@ from service.curation.relevance import RelevanceStore
 from service.engine.versions import cluster_of, current_manifest
 from service.settings import cache_folder, load_settings
 
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?) ?h)? ?(?:(\d+(?:\.\d+)?) ?min)? ?(?:(\d+(?:\.\d+)?) ?s)?")
+
+
+def parse_duration(option: str, text: str) -> float:
+    """The seconds of a duration such as 90s, 10min or 1h 30min; raises SettingError naming the option."""
+    found = _DURATION.fullmatch(text.strip().lower())
+    hours, minutes, seconds = (float(each or 0) for each in found.groups()) if found else (0.0, 0.0, 0.0)
+    if not (total := 3_600 * hours + 60 * minutes + seconds):
+        raise SettingError(f"{option} {text!r} is no duration; write it as 90s, 10min or 1h30min")
+    return total
+
+
+def parse_size(option: str, text: str) -> int:
+    """The bytes of a size such as 512MB or 2GiB; raises SettingError naming the option."""
+    try:
+        size = int(TypeAdapter(ByteSize).validate_python(text))
+    except (ValidationError, OverflowError):
+        size = 0
+    if not size:
+        raise SettingError(f"{option} {text!r} is no size; write it as 512MB, 2GB or 2GiB")
+    return size
+
+
 RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with quality rules of your own.")]
 
 
@@ -87,7 +113,26 @@ class BackendOptions:
             min=1,
         ),
     ] = None
+    budget: Annotated[
+        str,
+        Option(
+            help="The longest that the rebuild may take: 90s, 10min, 1h30min. A first build without --encoder takes a "
+            "static one where the default would take longer; what cannot be met is refused before anything is encoded."
+        ),
+    ] = ""
+    memory: Annotated[
+        str,
+        Option(
+            help="The memory of the machine that serves, half of it for the vector index, such as 2GB: chooses the "
+            "kind of index. By default this machine's, or the kind that the index has."
+        ),
+    ] = ""
     settings: SettingsFile = None
+
+    def limits(self) -> Budget:
+        """The limits; raises SettingError for text that is no duration or size."""
+        seconds = parse_duration("--budget", self.budget) if self.budget else None
+        return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
 
 
 @command("rebuild store products.jsonl.gz")
@@ -115,6 +160,9 @@ def rebuild(
         raise SettingError(
             "--dimension cuts the vectors of an encoder: name it with --encoder, the one that serves too"
         )
+    limits = where.limits()
+    if limits != NO_LIMITS and not feeds:
+        raise SettingError("--budget and --memory are for a rebuild from a feed: name one")
     if where.encoder and not feeds:
         if where.backend or where.vectors:
             raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
@@ -140,6 +188,7 @@ def rebuild(
         rules=_rules(rules),
         workers=workers,
         force=force,
+        budget=limits,
         cluster=cluster,
         vectors_in_cluster=vectors_in_cluster,
     )
@@ -200,8 +249,9 @@ def show_rebuild(report: RebuildReport, index: Path) -> None:
             ("values dropped", counts_text(report.noted)),
             ("cleaned", counts_text(report.cleaned)),
             ("quality", f"{findings or 'no findings'}; see {index / QUALITY_PAGE}"),
-            ("encoder", report.encoder),
+            ("encoder", f"{report.encoder}: {report.encoder_reason}"),
             ("vectors", f"{report.encoded:,} encoded, {report.reused:,} reused"),
+            ("vector index", f"{report.index}: {report.index_reason}"),
             ("token states", f"{report.token_states:,}" if report.token_states else "none: this encoder has none"),
             ("seconds", f"{sum(report.seconds.values()):.1f} ({seconds})"),
             ("size", f"{report.bytes / 1e6:,.1f} MB"),

@@ -15,8 +15,10 @@ import msgspec
 import pytest
 from typer.testing import CliRunner
 
+from retrieval.errors import SettingError
 from retrieval.records import Product
 from service.cli.main import COMMANDS, GROUPS, app
+from service.cli.rebuild import parse_duration, parse_size
 from service.cli.serve import limit_malloc_arenas
 from tests.catalogs import write_feed
 from tests.conftest import ENCODER
@@ -32,6 +34,26 @@ CATALOG = (
 
 
 Run = Callable[..., Done]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("10min", 600), ("1h30min", 5_400), ("1 min 30 s", 90), (" 0.5H ", 1_800)]
+)
+def test_durations_are_read_as_they_are_printed(text: str, seconds: float) -> None:
+    assert parse_duration("--budget", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "10", "0min", "-1min", "10 parsecs", "min", "1min1h", "ten min", "9" * 400])
+def test_a_text_that_is_no_duration_is_refused_by_name(text: str) -> None:
+    with pytest.raises(SettingError, match=r"--budget .* is no duration; write it as 90s, 10min or 1h30min"):
+        parse_duration("--budget", text)
+
+
+def test_sizes_are_read_and_others_refused_by_name() -> None:
+    assert [parse_size("--memory", text) for text in ("2GB", "512 MiB", "1.5kb")] == [2 * 10**9, 2**29, 1_500]
+    for text in ("0GB", "-1GB", "2 bushels", "GB", "1e999GB"):
+        with pytest.raises(SettingError, match=r"--memory .* is no size; write it as 512MB, 2GB or 2GiB"):
+            parse_size("--memory", text)
 
 
 @pytest.fixture(scope="module")

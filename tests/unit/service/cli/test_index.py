@@ -22,6 +22,7 @@ from retrieval.errors import (
     UnknownProductError,
     UnknownVersionError,
 )
+from retrieval.html_report import size_text
 from retrieval.records import Availability, Product
 from retrieval.store.lock import hold_lock
 from retrieval.store.manifest import CURRENT, MANIFEST, VersionChanges
@@ -31,7 +32,6 @@ from retrieval.updates.changes import Delete
 from retrieval.updates.journal import Journal
 from retrieval.updates.validation import apply_patch
 from service.cli.index import parse_values
-from service.cli.output import size_text
 from service.engine.engine import SearchEngine
 from service.engine.versions import list_versions
 from tests.catalogs import write_feed
