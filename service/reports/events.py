@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
 
 import msgspec
 
+from rerank.sessions.tables import read_manifest
+from retrieval.errors import ShelfwiseError
 from retrieval.store.manifest import EVENTS_FOLDER
 from retrieval.store.versions import Store
 from service.events.event_log import DERIVED_FOLDER, reject_files
@@ -92,7 +97,21 @@ def build_report(
 
 
 def stored_report(index: Path) -> EventReport:
-    """The report of an index directory's tables; raises StoreMissingError where there was no refresh."""
+    """The report of an index directory's tables; raises StoreMissingError where there was no refresh.
+
+    It takes seconds, so those that were read last are kept until the tables, rejected rows or the catalog change.
+    """
+    folder, store = index / EVENTS_FOLDER, Store(index)
+    manifest = read_manifest(folder / DERIVED_FOLDER)
+    version = ""
+    with suppress(ShelfwiseError):
+        version = store.current()
+    rejected = tuple((path, path.stat().st_mtime_ns) for path in reject_files(folder))
+    return _report(index, (manifest.folder, manifest.made, version, rejected))
+
+
+@lru_cache(maxsize=4)
+def _report(index: Path, _state: Hashable) -> EventReport:
     folder = index / EVENTS_FOLDER
     return build_report(
         read_inputs(folder / DERIVED_FOLDER), summarize_rows(reject_files(folder)), catalog_titles(Store(index))

@@ -451,7 +451,7 @@ def test_a_version_without_states_is_ranked_by_features_until_a_rebuild(ranked: 
         assert all(abs(alone[name] - expected[name]) > 1e-3 for name in expected)
         # The rebuild encodes beside the engine, which answers meanwhile, and then reads what was made.
         build(old, cache)
-        assert within(30, lambda: engine.snapshot.states is not None)
+        assert within(60, lambda: engine.snapshot.states is not None)
         engine.reload_if_changed()
         assert engine.notices == ()
         assert scores(engine) == pytest.approx(expected, rel=1e-4)

@@ -76,7 +76,7 @@ def test_ranker_is_loaded_rolled_back_and_switched_off(live: SearchEngine, root:
 def test_engines_follow_the_published_ranker(root: Path, engine: SearchEngine) -> None:
     with SearchEngine.open(root) as following:
         publish(root, spec_for(engine.snapshot), weighted_graph(**REVERSED))
-        assert within(30, lambda: following.stages[-1] == "ranked")
+        assert within(60, lambda: following.stages[-1] == "ranked")
     with SearchEngine.open(root, follow=False) as later:
         assert later.stages[-1] == "ranked"
 

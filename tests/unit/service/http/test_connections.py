@@ -36,7 +36,7 @@ class Served:
         self._server = DrainingServer(config, draining, notice=0.0)
         self._thread = threading.Thread(target=self._server.run)
         self._thread.start()
-        assert within(10, lambda: self._server.started)
+        assert within(60, lambda: self._server.started)
         self.port: int = self._server.servers[0].sockets[0].getsockname()[1]
 
     def connected(self, kept: int | None = None) -> socket.socket:
@@ -171,7 +171,7 @@ def test_unread_response_is_aborted(served: Served) -> None:
     with served.connected() as other:
         other.sendall(GET)
         assert status(other) == 200
-    assert within(5, lambda: count(served.limiter) == 0)
+    assert within(60, lambda: count(served.limiter) == 0)
     for client in clients:
         client.close()
 
@@ -199,7 +199,7 @@ def test_invalid_http_is_refused_in_the_error_format(served: Served, head: bytes
 @patient
 def test_connections_per_address_are_limited(served: Served) -> None:
     held = [served.connected() for _ in range(6)]
-    assert within(2, lambda: count(served.limiter) == 6)
+    assert within(60, lambda: count(served.limiter) == 6)
     with served.connected() as one_more, served.connected() as probe:
         one_more.sendall(GET)
         answer = b"".join(iter(lambda: one_more.recv(65_536), b""))
@@ -210,7 +210,7 @@ def test_connections_per_address_are_limited(served: Served) -> None:
         assert status(probe) == 200
     for client in held:
         client.close()
-    assert within(3, lambda: count(served.limiter) == 0)
+    assert within(60, lambda: count(served.limiter) == 0)
     with served.connected() as again:
         again.sendall(GET)
         assert status(again) == 200
@@ -219,7 +219,7 @@ def test_connections_per_address_are_limited(served: Served) -> None:
 @patient
 def test_connections_over_the_hard_limit_are_closed(served: Served) -> None:
     held = [served.connected() for _ in range(16)]
-    assert within(2, lambda: count(served.limiter) >= 16)
+    assert within(60, lambda: count(served.limiter) >= 16)
     with served.connected() as one_more:
         assert is_closed_after(one_more, b"") < 1
     for client in held:
@@ -268,7 +268,7 @@ def test_stop_resets_no_new_connection(served: Served, monkeypatch: pytest.Monke
     clients = [threading.Thread(target=connect, args=(pause,)) for pause in (0, 0, 0, 0, 0.005, 0.02)]
     for client in clients:
         client.start()
-    assert within(10, lambda: len(outcomes) > 100)
+    assert within(60, lambda: len(outcomes) > 100)
     served.stop()
     for client in clients:
         client.join(20)
@@ -284,7 +284,7 @@ def test_stop_answers_what_waiting_connections_send_and_closes_the_others(
         kept.sendall(GET)
         assert status(kept) == 200
         served.stop()
-        assert within(10, lambda: not is_listening(served))
+        assert within(60, lambda: not is_listening(served))
         for client in (fresh, kept):
             client.sendall(GET)
             assert status(client) == 200

@@ -216,6 +216,10 @@ def test_experiment_from_assignment_to_report(client: TestClient, store: SearchE
     assert figures["now"]["figures"]["click_through"] == 0
     assert figures["rrf"]["figures"]["click_through"] == 1
     assert report["analysis"]["decisions"][0]["outcome"] == "not yet"
+    kept = [client.get("/v1/reports/events").json() for _ in range(2)]
+    assert kept[0] == kept[1]
+    refreshed(store, SHOPPERS + 1)
+    assert client.get("/v1/reports/events").json()["made"] > kept[0]["made"]
     assert client.post("/v1/experiments/merging/stop").json() == {"changed": True}
     assert len(client.get("/v1/search", params={"q": "drill", "shopper": "u1"}).json()["query_id"]) == 32
     (listed,) = client.get("/v1/experiments").json()["experiments"]
@@ -280,7 +284,7 @@ def test_deleting_or_stopping_a_missing_document_is_a_404(client: TestClient) ->
 
 def refreshed(store: SearchEngine, queries: int) -> None:
     """The tables made of the events, once all searches are written down."""
-    assert within(5, lambda: sum(row["kind"] == "query" for row in recorded_events(store.root)) >= queries)
+    assert within(60, lambda: sum(row["kind"] == "query" for row in recorded_events(store.root)) >= queries)
     with EventLog.open(store.root, Settings(backend="embedded")) as log:
         refresh(log.store, log.folder / DERIVED_FOLDER, None, DeriveOptions(), now=datetime.now(UTC))
 
