@@ -6,6 +6,7 @@ phases took the seconds a product that this machine needed when it last built an
 
 from __future__ import annotations
 
+import contextlib
 import math
 import tempfile
 import time
@@ -20,7 +21,15 @@ from indexer.static_encoder import MOST_PRODUCTS, STATIC
 from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder, unit_rows
 from retrieval.errors import SettingError
 from retrieval.html_report import seconds_text, size_text
-from retrieval.index.faiss import EXACT_BELOW, VectorIndexKind, build_index, choose_kind, physical_memory, vector_bytes
+from retrieval.index.faiss import (
+    EXACT_BELOW,
+    GRAPH_MOST,
+    VectorIndexKind,
+    build_index,
+    choose_kind,
+    physical_memory,
+    vector_bytes,
+)
 from retrieval.index.vectors import create_vectors
 from retrieval.store.files import write_durably
 
@@ -105,10 +114,11 @@ def phases_left(cache: Path, done: Mapping[str, float], products: int) -> float:
 
 
 def remember_phases(cache: Path, done: Mapping[str, float], products: int) -> None:
-    """Stores the seconds a product of the phases of a complete build."""
-    cache.mkdir(parents=True, exist_ok=True)
+    """Stores the seconds a product of the phases of a complete build, where the cache can be written."""
     rates = {phase: done[phase] / products for phase in _OF_READING}
-    write_durably(cache / RATES_FILE, msgspec.json.encode(rates))
+    with contextlib.suppress(OSError):
+        cache.mkdir(parents=True, exist_ok=True)
+        write_durably(cache / RATES_FILE, msgspec.json.encode(rates))
 
 
 def estimate(texts: int, name: str, text_seconds: float, others: float, *, is_table: bool) -> Estimate:
@@ -120,12 +130,13 @@ def estimate(texts: int, name: str, text_seconds: float, others: float, *, is_ta
 
 
 def choose_index(count: int, dimension: int, memory: int | None, before: str = "") -> tuple[VectorIndexKind, str]:
-    """The kind of index for `count` vectors and the reason: by the `memory` given, else as `before`, else by that of
-    the machine.
+    """The kind of index for `count` vectors and the reason: by the `memory` given, else as `before` where that kind
+    suits so many, else by the machine's memory.
 
     Raises SettingError for memory that no kind fits into, with the memory that would do.
     """
-    if memory is None and count > EXACT_BELOW and before not in ("", VectorIndexKind.EXACT):
+    suits = before == VectorIndexKind.QUANTISED or (before == VectorIndexKind.GRAPH and count <= GRAPH_MOST)
+    if memory is None and count > EXACT_BELOW and suits:
         return VectorIndexKind(before), "as in the previous version"
     there = physical_memory() if memory is None else memory
     kind = choose_kind(count, dimension, there)
@@ -139,7 +150,7 @@ def choose_index(count: int, dimension: int, memory: int | None, before: str = "
             f"--memory {size_text(memory)} cannot be met: {count:,} vectors of {dimension} columns need "
             f"{size_text(2 * size)}, half of it for their index; give that much, or cut the vectors with --dimension"
         )
-    return kind, reason
+    return kind, f"{reason}; it was {before} before" if before not in ("", kind) else reason
 
 
 def choose_static(made: Estimate, limit: float | None, *, is_static: bool, is_free: bool) -> tuple[bool, str]:

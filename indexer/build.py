@@ -30,7 +30,7 @@ from indexer.budget import (
     time_encoder,
     time_index,
 )
-from indexer.embedding import CatalogEncoder, state_columns
+from indexer.embedding import CatalogEncoder, saved_texts, state_columns
 from indexer.embedding_cache import KeyTable
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions, map_products
@@ -292,7 +292,8 @@ class Rebuild:
         dimension, previous = options.dimension or encoder.dimension, self._previous
         try:
             kind, _ = self._choose_index(products, dimension)
-            if texts < FEWEST and limits.seconds is None:
+            texts = max(0, texts - saved_texts(self._store, encoder))
+            if not texts or (texts < FEWEST and limits.seconds is None):
                 return is_static
             self._progress.begin("estimate", None, "")
             sample = [encoder_text(product) for product in self._pipeline.sample(SAMPLE)]

@@ -39,6 +39,15 @@ def state_columns(encoder: Encoder, wanted: int) -> int:
     return min(wanted, token_encoder.state_dimension) if token_encoder else 0
 
 
+def saved_texts(store: Store, encoder: Encoder) -> int:
+    """Texts whose vectors an interrupted run has saved, at most."""
+    return CHUNK * len(list(_checkpoints_folder(store, encoder).glob("chunk-*.npz")))
+
+
+def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
+    return store.staging / f"vectors-{encoder.identity}"
+
+
 class CatalogEncoder:
     """Encodes the texts of one catalog by one encoder."""
 
@@ -58,7 +67,7 @@ class CatalogEncoder:
         kept = 0 if isinstance(self._encoder, TableEncoder) else self._states
         cache = VectorCache(self._encoder.dimension, TokenCache() if kept else None)
         cache_version_vectors(self._store, self._encoder.identity, cache, previous, kept)
-        folder = self._store.staging / f"vectors-{self._encoder.identity}"
+        folder = _checkpoints_folder(self._store, self._encoder)
         checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, kept)
         checkpoints.load(cache)
         rows = missing_rows(keys, cache)

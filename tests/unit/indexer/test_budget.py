@@ -92,6 +92,13 @@ def test_memory_decides_the_index_and_an_index_stays_what_it_was(
     chosen, reason = choose_index(150_000, 384, memory, before)
     assert chosen is kind
     assert ("as in the previous version" in reason) is (memory is None)
+    assert ("before" in reason) is (before not in ("", kind))
+
+
+def test_a_graph_that_has_grown_too_large_becomes_another_kind_and_says_so() -> None:
+    kind, reason = choose_index(1_000_000, 384, None, "graph")
+    assert kind is VectorIndexKind.QUANTISED
+    assert reason.endswith("; it was graph before")
 
 
 def test_too_little_memory_is_refused_with_the_memory_that_would_do() -> None:
