@@ -7,7 +7,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -32,6 +32,7 @@ from indexer.budget import (
 )
 from indexer.embedding import CatalogEncoder, saved_texts, state_columns
 from indexer.embedding_cache import KeyTable
+from indexer.feeds.io import STANDARD_INPUT
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
 from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions, map_products
 from indexer.quality.report import QualityReport
@@ -99,6 +100,8 @@ class RebuildOptions(FeedOptions):
     """Versions to keep, the new one among them."""
     workers: int | None = None
     """Processes that read and check; None takes one for each core."""
+    ray: str = ""
+    """The address of the Ray cluster whose workers read, check and encode (`indexer.ray_workers`); empty for none."""
     force: bool = False
     """Publish even where many rows were rejected or many products are missing."""
     budget: Budget = NO_LIMITS
@@ -153,14 +156,25 @@ def rebuild(root: Path, options: RebuildOptions, progress: Progress | None = Non
             store.lock(),
             closing(open_target(options.cluster, store, vectors=options.vectors_in_cluster)) as target,
             Workers(options.workers) as workers,
+            _open_ray(options, store) as ray,
         ):
             target.check()
             _clear_leftovers(store)
             with RejectLog(store.root / REJECTED_FILE) as reject_log:
-                return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers).run()
+                return Rebuild(store, target, options, progress or NullProgress(), reject_log, workers, ray).run()
     except OSError as error:
         message = f"{root} cannot be rebuilt ({error}); nothing was published: check the disk and its permissions"
         raise StoreError(message) from error
+
+
+def _open_ray(options: RebuildOptions, store: Store) -> AbstractContextManager[Workers | None]:
+    if not options.ray:
+        return nullcontext()
+    from indexer.ray_workers import RayWorkers
+
+    if STANDARD_INPUT in options.feeds:
+        raise SettingError("with --ray other processes read the feeds: write standard input to a file, and name that")
+    return RayWorkers(options.ray, options.workers, store.staging.absolute() / _FEED_FOLDER / "shards")
 
 
 def create_index(root: Path, encoder: Encoder, name: str) -> None:
@@ -197,18 +211,22 @@ class Rebuild:
         progress: Progress,
         reject_log: RejectLog,
         workers: Workers,
+        ray: Workers | None = None,
     ) -> None:
+        """`ray` has the workers of a cluster, which read, clean and encode in the place of `workers`."""
         self._store = store
         self._target = target
         self._options = options
         self._progress = progress
         self._rejects = reject_log
         self._workers = workers
+        self._ray = ray
         self._seconds: dict[str, float] = {}
         self._started = time.perf_counter()
         self._index_reason = "as in the previous version"
         self._now = datetime.now(UTC)
-        self._pipeline = FeedPipeline(options, store.staging / _FEED_FOLDER, reject_log, workers, progress, self._now)
+        feed_folder, passes = store.staging / _FEED_FOLDER, ray or workers
+        self._pipeline = FeedPipeline(options, feed_folder, reject_log, passes, progress, self._now)
         self._synonyms = Synonyms.load(options.synonyms) if options.synonyms else Synonyms()
         self._analyzer = Analyzer(self._synonyms)
         self._previous: PreviousVersion | None = None
@@ -427,7 +445,8 @@ class Rebuild:
     def _encode(self, encoder: Encoder, building: Path, writer: VersionWriter) -> str:
         before = self._previous.manifest.version if self._previous else ""
         columns = state_columns(encoder, self._options.state_dimension)
-        made = CatalogEncoder(self._store, encoder, columns, self._progress).run(building, writer.keys, before)
+        encode = CatalogEncoder(self._store, encoder, columns, self._progress, self._ray)
+        made = encode.run(building.absolute(), writer.keys, before)
         self._encoded, self._states = made.texts, made.states
         kind, self._index_reason = self._choose_index(len(writer), encoder.dimension)
         return build_index(building / VECTORS_FOLDER, kind, self._reusable_vectors(encoder, writer)).value

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from indexer.embedding_cache import EncodingCheckpoints, Keys, KeyTable, TokenCache, VectorCache, whole_keys
 from indexer.incremental import cache_version_vectors
+from indexer.workers import Workers
 from retrieval.encoders.base import Encoder, TableEncoder, as_token_encoder
+from retrieval.encoders.registry import load_encoder, store_encoder
 from retrieval.index.token_states import MOST_TOKENS, StatesWriter, TokenRuns, TokenStatesInfo, quantise_tokens
 from retrieval.index.vectors import CHUNK_ROWS, NO_CUTOFF, Cutoff, Rows, Vectors, create_vectors
 from retrieval.progress import Progress
@@ -51,12 +53,15 @@ def _checkpoints_folder(store: Store, encoder: Encoder) -> Path:
 class CatalogEncoder:
     """Encodes the texts of one catalog by one encoder."""
 
-    def __init__(self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress) -> None:
-        """`state_dimension` is as `state_columns` gives it."""
+    def __init__(
+        self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress, workers: Workers | None = None
+    ) -> None:
+        """`state_dimension` is as `state_columns` gives it; where there are `workers`, they encode."""
         self._store = store
         self._encoder = encoder
         self._states = state_dimension
         self._progress = progress
+        self._workers = workers
 
     def run(self, building: Path, keys: Keys, previous: str) -> EncodingResult:
         """Fills vectors, text keys and states of the version that is `building`, whose products are there already.
@@ -76,9 +81,11 @@ class CatalogEncoder:
         is_cached = cache.contains(keys)
         cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
         products = ProductStore(building)
-        for chunk, made in encode_rows(
-            rows, keys, lambda row: encoder_text(products[row]), self._encoder, checkpoints, self._progress.advance
-        ):
+        if self._workers is None:
+            encoded = encode_rows(rows, keys, _text_of(products), self._encoder, checkpoints, self._progress.advance)
+        else:
+            encoded = self._encode_by_workers(self._workers, rows, keys, building, checkpoints)
+        for chunk, made in encoded:
             vectors[chunk] = made
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
@@ -87,6 +94,18 @@ class CatalogEncoder:
         states_text = f"{states.tokens:,} token states" if states else "no token states"
         self._progress.end(f"{len(rows):,} texts encoded, {len(keys) - len(rows):,} vectors reused, {states_text}")
         return EncodingResult(len(rows), states)
+
+    def _encode_by_workers(
+        self, workers: Workers, rows: Rows, keys: Keys, building: Path, checkpoints: EncodingCheckpoints
+    ) -> Iterator[tuple[Rows, Vectors]]:
+        encoder = store_encoder(self._encoder, self._store.staging / f"encoder-{self._encoder.identity}")
+        chunks = list(chunks_by_length(rows, _text_of(ProductStore(building))))
+        work = ChunkEncoder(encoder, building, checkpoints.state_dimension)
+        for chunk, encoded in zip(chunks, workers.map(work, chunks), strict=True):
+            vectors, tokens = encoded.arrays(checkpoints.state_dimension)
+            checkpoints.save(keys[chunk], vectors, tokens)
+            self._progress.advance(len(chunk))
+            yield chunk, vectors
 
     def _write_states(
         self, folder: Path, keys: Keys, tokens: TokenCache | None, products: ProductStore
@@ -134,21 +153,81 @@ def encode_rows(
     advance: Callable[[int], None],
 ) -> Iterator[tuple[Rows, Vectors]]:
     """Encodes the texts of `rows` (m,) of `keys` (n, 16); yields each chunk once it is saved."""
-    # Texts of one length together: a batch costs what its longest text costs.
+    for chunk in chunks_by_length(rows, text_of):
+        texts = [text_of(row) for row in chunk.tolist()]
+        vectors, tokens = encode_texts(texts, encoder, checkpoints.state_dimension, advance)
+        checkpoints.save(keys[chunk], vectors, tokens)
+        yield chunk, vectors
+
+
+def _text_of(products: ProductStore) -> Callable[[int], str]:
+    return lambda row: encoder_text(products[row])
+
+
+def chunks_by_length(rows: Rows, text_of: Callable[[int], str]) -> Iterator[Rows]:
+    """The `rows` (m,) in chunks of texts of one length: a batch costs what its longest text costs."""
     lengths = np.fromiter((len(text_of(row)) for row in rows.tolist()), dtype=np.int64, count=len(rows))
     ordered = rows[np.argsort(lengths, kind="stable")]
-    token_encoder = as_token_encoder(encoder) if checkpoints.state_dimension else None
     for start in range(0, len(ordered), CHUNK):
-        chunk = ordered[start : start + CHUNK]
-        texts = [text_of(row) for row in chunk.tolist()]
-        runs: TokenRuns | None = None
-        if token_encoder is None:
-            vectors = encoder.encode_products(texts, advance)
-        else:
-            vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
-            runs = quantise_tokens(tokens, checkpoints.state_dimension)
-        checkpoints.save(keys[chunk], vectors, runs)
-        yield chunk, vectors
+        yield ordered[start : start + CHUNK]
+
+
+def encode_texts(
+    texts: Sequence[str], encoder: Encoder, state_dimension: int, advance: Callable[[int], None] | None = None
+) -> tuple[Vectors, TokenRuns | None]:
+    """The vectors of product texts (n, dimension), and their tokens where states have columns."""
+    token_encoder = as_token_encoder(encoder) if state_dimension else None
+    if token_encoder is None:
+        return encoder.encode_products(texts, advance), None
+    vectors, tokens = token_encoder.encode_products_with_tokens(texts, advance)
+    return vectors, quantise_tokens(tokens, state_dimension)
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedChunk:
+    """Vectors and tokens of texts. The lists have one item a text; those of tokens none where no tokens are kept."""
+
+    vectors: list[NDArray[np.float32]]
+    token_ids: list[NDArray[np.int32]]
+    states: list[NDArray[np.int8]]
+    """Those of a text's tokens end to end."""
+
+    def arrays(self, state_dimension: int) -> tuple[Vectors, TokenRuns | None]:
+        """As `encode_texts` gives them."""
+        vectors = np.stack(self.vectors).astype(np.float32, copy=False)
+        if not self.token_ids:
+            return vectors, None
+        lengths = np.array(list(map(len, self.token_ids)), np.int32)
+        states = np.concatenate(self.states).reshape(-1, state_dimension)
+        starts = np.cumsum(lengths, dtype=np.int64) - lengths
+        return vectors, TokenRuns(np.concatenate(self.token_ids), states, starts, lengths)
+
+
+class ChunkEncoder:
+    """Encodes the texts of rows of the version that is `building`; runs in a worker, which holds the encoder."""
+
+    def __init__(self, encoder: Path, building: Path, state_dimension: int) -> None:
+        self._folder = encoder
+        self._building = building
+        self._states = state_dimension
+
+    def __call__(self, rows: Rows) -> EncodedChunk:
+        texts = list(map(self._text_of, rows.tolist()))
+        vectors, tokens = encode_texts(texts, self._encoder, self._states)
+        if tokens is None:
+            return EncodedChunk(list(vectors), [], [])
+        ends = tokens.starts[1:]
+        return EncodedChunk(
+            list(vectors), np.split(tokens.ids, ends), [part.ravel() for part in np.split(tokens.states, ends)]
+        )
+
+    @cached_property
+    def _encoder(self) -> Encoder:
+        return load_encoder(self._folder)
+
+    @cached_property
+    def _text_of(self) -> Callable[[int], str]:
+        return _text_of(ProductStore(self._building))
 
 
 def copy_to_duplicates(keys: Keys, rows: Rows, into: Vectors) -> None:

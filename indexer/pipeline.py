@@ -25,7 +25,7 @@ from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
 from indexer.embedding_cache import text_key
 from indexer.external_sort import Entry, ExternalSorter, RowLocations
-from indexer.feeds.base import Record, RejectedRow
+from indexer.feeds.base import FeedNote, Record, RejectedRow
 from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.reader import RecordReader, read_records
@@ -133,12 +133,11 @@ class FeedPipeline:
         """Runs the first pass. Raises FeedError for a feed that cannot be read."""
         options, note = self._options, self.notes.add_note
         self._progress.begin("read", total_size(options.feeds), "bytes")
-        records = read_records(
-            options.feeds, mapping=options.mapping, format=options.format, note=note, advance=self._progress.advance
-        )
         names: FieldNames | None = None
-        for batch in self._workers.map(FirstPass(options.mapping, self._now), _batches(records, ROWS)):
+        feeds = [FeedRecords(feed, options.mapping, options.format, ROWS) for feed in options.feeds]
+        for batch in self._workers.map_sources(FirstPass(options.mapping, self._now), feeds):
             self._collect(batch)
+            self._progress.advance(batch.bytes)
             names = batch.names if names is None or batch.names is None else names.merge(batch.names)
         for each in names.notes(", ".join(options.feeds)) if names else ():
             note(each)
@@ -290,10 +289,33 @@ def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[byte
         yield product_id, None
 
 
-def _batches(each: Iterable[T], size: int) -> Iterator[list[T]]:
-    remaining = iter(each)
-    while batch := list(itertools.islice(remaining, size)):
-        yield batch
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Records of a feed, with what was noted and how many bytes were read for them."""
+
+    records: list[Record | RejectedRow]
+    notes: list[FeedNote]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecords:
+    """The records of one feed in batches of `size`; each iteration reads the feed. Raises as `read_records` does."""
+
+    feed: str
+    mapping: FeedMapping
+    format: str
+    size: int
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        notes, read = list[FeedNote](), list[int]()
+        records = read_records(
+            (self.feed,), mapping=self.mapping, format=self.format, note=notes.append, advance=read.append
+        )
+        while (batch := list(itertools.islice(records, self.size))) or notes or read:
+            yield RecordBatch(batch, notes.copy(), sum(read))
+            notes.clear()
+            read.clear()
 
 
 @dataclass(slots=True)
@@ -319,6 +341,8 @@ class CleanedBatch:
     chinese: int = 0
     """Titles with Chinese characters."""
     names: FieldNames | None = None
+    bytes: int = 0
+    """Bytes of the feed that were read for it."""
 
 
 class FirstPass:
@@ -328,9 +352,11 @@ class FirstPass:
         self._mapping = mapping
         self._now = now
 
-    def __call__(self, records: Sequence[Record | RejectedRow]) -> CleanedBatch:
-        batch = CleanedBatch()
-        products = self._read(records, batch)
+    def __call__(self, raw: RecordBatch) -> CleanedBatch:
+        batch = CleanedBatch(bytes=raw.bytes)
+        for note in raw.notes:
+            batch.notes.add_note(note)
+        products = self._read(raw.records, batch)
         batch.has_detected_language = [not product.language for product in products]
         result = Cleaner().clean(products)
         batch.cleaned = result.counts

@@ -17,7 +17,7 @@ import sys
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
@@ -58,6 +58,10 @@ class Workers:
             yield from map(work, itertools.chain(first, remaining))
         else:
             yield from self._map_in_processes(work, itertools.chain(first, remaining))
+
+    def map_sources(self, work: Callable[[B], R], sources: Sequence[Iterable[B]]) -> Iterator[R]:
+        """The results of `work` for each batch of each source, in order; both must be picklable."""
+        yield from self.map(work, itertools.chain.from_iterable(sources))
 
     def close(self) -> None:
         for process in self._processes:
@@ -149,12 +153,17 @@ def serve() -> None:
         if message[:1] == b"w":
             work = pickle.loads(message[1:])
         elif work is not None:
-            _send(sink, _run_batch(work, message[1:]))
+            _send(sink, attempt(_run_packed, work, message[1:]))
 
 
-def _run_batch(work: Callable[[object], object], batch: bytes) -> bytes:
+def _run_packed(work: Callable[[object], object], batch: bytes) -> object:
+    return work(pickle.loads(batch))
+
+
+def attempt(work: Callable[..., object], *arguments: object) -> bytes:
+    """Runs some work; pickled: True and its result, or False and the error that it raised."""
     try:
-        return pickle.dumps((True, work(pickle.loads(batch))), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps((True, work(*arguments)), pickle.HIGHEST_PROTOCOL)
     except Exception as error:
         return pickle.dumps((False, _portable(error)), pickle.HIGHEST_PROTOCOL)
 

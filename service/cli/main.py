@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from retrieval.errors import ShelfwiseError
 
@@ -176,12 +176,28 @@ GROUPS: Mapping[str, Group] = {
 _HELP = {"help_option_names": ["-h", "--help"]}
 
 
+class OptionalValues(TyperCommand):
+    """A command some of whose options may stand without their value: typer has no such options."""
+
+    values_without: Mapping[str, str] = {}
+    """By option: its value where it stands alone."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        completed: list[str] = []
+        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+            completed.append(argument)
+            if argument in self.values_without and following.startswith("-"):
+                completed.append(self.values_without[argument])
+        return super().parse_args(ctx, completed)
+
+
 def load_command(name: str, entry: Entry) -> Command:
     """Imports a command's module, and makes a command of its function."""
     module, _, function = entry.target.partition(":")
     run = getattr(import_module(module), function)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
+    kind = type(name, (OptionalValues,), {"values_without": run.values_without})
+    app.command(name, cls=kind, epilog=f"Example: shelfwise {run.example}", context_settings=_HELP)(run)
     return typer.main.get_command(app)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
 from pathlib import Path
@@ -57,9 +57,12 @@ class FeedFormat:
         return parse_map_flags(self.map or (), load_mapping(self.mapping) if self.mapping else FeedMapping())
 
 
-def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def command(
+    example: str, *, json: bool = True, values_without: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Makes a command of a function: parameters that are dataclasses become the options of their fields, and --json,
-    which `emit` goes by, is added unless the command has nothing to print. `example` ends its help."""
+    which `emit` goes by, is added unless the command has nothing to print. `example` ends its help; `values_without`
+    has the values of options that may stand without one."""
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         kinds = get_type_hints(function, include_extras=True)
@@ -90,6 +93,7 @@ def command(example: str, *, json: bool = True) -> Callable[[Callable[..., None]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {each.name: each.annotation for each in parameters}
         run.example = example  # type: ignore[attr-defined]
+        run.values_without = values_without or {}  # type: ignore[attr-defined]
         return run
 
     return decorate

@@ -135,7 +135,7 @@ class BackendOptions:
         return Budget(seconds, parse_size("--memory", self.memory) if self.memory else None)
 
 
-@command("rebuild store products.jsonl.gz")
+@command("rebuild store products.jsonl.gz", values_without={"--ray": "local"})
 def rebuild(
     index: Index,
     where: BackendOptions,
@@ -154,6 +154,15 @@ def rebuild(
     keep: Annotated[int, Option(help="Versions to keep, the new one among them.", min=1)] = 3,
     force: Annotated[bool, Option("--force", help="Publish even where much of the catalog would be lost.")] = False,
     workers: Workers = None,
+    ray: Annotated[
+        str,
+        Option(
+            "--ray",
+            help="Read, check and encode on a Ray cluster: HOST:PORT, auto for the one of this machine; without an "
+            "address, after the feeds, one is started here. Feeds and index must be at the same path everywhere.",
+            metavar="[ADDRESS]",
+        ),
+    ] = "",
 ) -> None:
     """Read, check, encode, index and publish a catalog; only what changed is encoded again."""
     if where.dimension and not where.encoder:
@@ -163,6 +172,8 @@ def rebuild(
     limits = where.limits()
     if limits != NO_LIMITS and not feeds:
         raise SettingError("--budget and --memory are for a rebuild from a feed: name one")
+    if ray and not feeds:
+        raise SettingError("--ray is for a rebuild from feeds: name them before it, as in: rebuild store FEED --ray")
     if where.encoder and not feeds:
         if where.backend or where.vectors:
             raise SettingError("without a feed, --encoder and --backend or --vectors are two runs: one after the other")
@@ -191,6 +202,7 @@ def rebuild(
         budget=limits,
         cluster=cluster,
         vectors_in_cluster=vectors_in_cluster,
+        ray=ray,
     )
     with TerminalProgress() as progress:
         report = run_rebuild(index, options, progress)

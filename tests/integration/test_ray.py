@@ -1,0 +1,198 @@
+"""Rebuilds on a real Ray cluster of two nodes, each of several processes: one starts for this module."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import indexer.embedding
+import indexer.pipeline
+import indexer.ray_workers
+from indexer.build import RebuildOptions, RebuildReport, rebuild
+from indexer.ray_workers import RayWorkers
+from indexer.workers import Workers
+from retrieval.errors import RowError, StoreDamagedError, WorkerError
+from retrieval.progress import NullProgress
+from retrieval.store.versions import Store
+from tests.catalogs import numbered, write_feed
+from tests.conftest import ENCODER
+
+pytestmark = pytest.mark.slow
+
+BATCHES = [[number] for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster whose first node lends no processor to workers."""
+    indexer.ray_workers._import_ray()
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    cluster.add_node(num_cpus=2)
+    cluster.wait_for_nodes()
+    yield cluster
+    cluster.shutdown()
+
+
+@pytest.fixture
+def workers(nodes: Any, tmp_path: Path) -> Iterator[Workers]:  # noqa: ANN401
+    with RayWorkers(nodes.address, None, tmp_path / "shards") as pool:
+        yield pool
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Counts the runs of each batch in a folder. The process kills itself at batch 7, the first `kills` times."""
+
+    folder: Path
+    kills: int = 0
+
+    def __call__(self, batch: Sequence[int]) -> int:
+        (number,) = batch
+        runs = len(list(self.folder.glob(f"{number}-*")))
+        (self.folder / f"{number}-{runs}").touch()
+        if number == 7 and runs < self.kills:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 2 * number
+
+    def runs(self) -> dict[int, int]:
+        return {number: len(list(self.folder.glob(f"{number}-*"))) for (number,) in BATCHES}
+
+
+@dataclass(frozen=True)
+class BrokenSource:
+    def __iter__(self) -> Iterator[list[int]]:
+        yield from BATCHES
+        raise RowError("the source", "breaks off")
+
+
+def test_results_are_in_order_and_errors_keep_their_type(workers: Workers, tmp_path: Path) -> None:
+    work, found = Counted(tmp_path), []
+    with pytest.raises(RowError, match="the source: breaks off"):
+        found.extend(workers.map_sources(work, [BATCHES, BATCHES[:3], BrokenSource()]))
+    assert found == [2 * number for number in (*range(12), *range(3), *range(12))]
+    with pytest.raises(ZeroDivisionError):
+        list(workers.map(lambda batch: 1 // batch[0], BATCHES))
+
+
+def test_killed_worker_costs_only_its_batches(workers: Workers, tmp_path: Path) -> None:
+    work = Counted(tmp_path, kills=1)
+    assert list(workers.map(work, BATCHES)) == [2 * number for (number,) in BATCHES]
+    runs = work.runs()
+    assert runs[7] == 2
+    # Those that were on their way to the killed worker may have run there or not.
+    assert sum(runs.values()) <= len(BATCHES) + 4
+
+
+def test_worker_that_is_always_killed_is_an_error(workers: Workers, tmp_path: Path) -> None:
+    work = Counted(tmp_path, kills=1_000)
+    with pytest.raises(WorkerError, match=r"ended 4 times at one batch of Counted; nothing was published"):
+        list(workers.map(work, BATCHES))
+    assert work.runs()[7] == indexer.ray_workers.TRIES
+
+
+class Shop:
+    """Indexes of one feed, on the cluster and without it."""
+
+    def __init__(self, folder: Path, cache: Path, address: str) -> None:
+        self.folder = folder
+        self.cache = cache
+        self.address = address
+        self.feeds = [str(write_feed(folder / f"{part}.jsonl", numbered(180)[part::2])) for part in (0, 1)]
+
+    def rebuild(self, name: str, ray: str = "", progress: NullProgress | None = None) -> RebuildReport:
+        options = RebuildOptions(
+            tuple(self.feeds), self.cache, encoder=ENCODER, runtime="onnx-int8", workers=1 if not ray else None, ray=ray
+        )
+        return rebuild(self.folder / name, options, progress)
+
+    def fingerprints(self, name: str) -> tuple[str, dict[str, str]]:
+        """The catalog's, and those of all files but those that have names or times of their own."""
+        manifest, _ = Store(self.folder / name).serving()
+        changing = ("keyword/", "quality.")
+        return manifest.catalog, {
+            path: entry.xxh3
+            for path, entry in manifest.files.items()
+            if "keyword/lines" in path or not any(each in path for each in changing)
+        }
+
+
+@pytest.fixture
+def shop(nodes: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Shop:  # noqa: ANN401
+    for module, name, size in ((indexer.pipeline, "ROWS", 20), (indexer.pipeline, "PRODUCTS", 40)):
+        monkeypatch.setattr(module, name, size)
+    monkeypatch.setattr(indexer.embedding, "CHUNK", 16)
+    return Shop(tmp_path, cache, nodes.address)
+
+
+class KillingProgress(NullProgress):
+    """Kills a worker of the cluster, or calls `action`, when the first chunk is encoded."""
+
+    def __init__(self, action: Any) -> None:  # noqa: ANN401
+        self.action = action
+        self.phase = ""
+
+    def begin(self, phase: str, total: int | None, unit: str) -> None:
+        self.phase = phase
+
+    def advance(self, amount: int) -> None:
+        if self.phase == "encode":
+            self.phase = ""
+            self.action()
+
+
+def kill_worker() -> None:
+    found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"ray::MapWorker" in _read(path)]
+    os.kill(int(found[0].parent.name), signal.SIGKILL)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop) -> None:
+    local = shop.rebuild("local")
+    remote = shop.rebuild("remote", shop.address, KillingProgress(kill_worker))
+    assert shop.fingerprints("remote") == shop.fingerprints("local")
+    assert (remote.read, remote.encoded, remote.cleaned) == (local.read, local.encoded, local.cleaned)
+    again = shop.rebuild("remote", shop.address)
+    assert not again.published
+
+
+def test_damaged_shard_and_lost_nodes_leave_what_serves_and_what_was_encoded(
+    shop: Shop,
+    nodes: Any,  # noqa: ANN401
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shop.rebuild("local")
+    read = indexer.ray_workers.Shard.read
+    seen: list[Path] = []
+
+    def lose_fifth(shard: indexer.ray_workers.Shard) -> object:
+        seen.append(shard.path)
+        if "vectors" in str(shard.others.__class__.__slots__) and len(seen) > 8:
+            shard.path.unlink()
+        return read(shard)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(indexer.ray_workers.Shard, "read", lose_fifth)
+        with pytest.raises(StoreDamagedError, match=r"shard .* cannot be read"):
+            shop.rebuild("remote", shop.address)
+    monkeypatch.setattr(indexer.ray_workers, "LOST_AFTER", 20.0)
+    (node,) = nodes.worker_nodes
+    with pytest.raises(WorkerError, match="lost for good"):
+        shop.rebuild("remote", shop.address, KillingProgress(lambda: nodes.remove_node(node)))
+    nodes.add_node(num_cpus=1)
+    report = shop.rebuild("remote", shop.address)
+    assert 0 < report.encoded < report.products
+    assert shop.fingerprints("remote") == shop.fingerprints("local")
