@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from indexer.embedding import EncodedChunk
 from indexer.pipeline import PublishableBatch, SortedBatch
 from indexer.workers import Workers, attempt
-from retrieval.errors import SettingError, StoreDamagedError, WorkerError
+from retrieval.errors import SettingError, StoreDamagedError, StoreError, WorkerError
 from retrieval.store.files import atomic_file
 
 B = TypeVar("B")
@@ -37,7 +37,7 @@ Message = Mapping[str, NDArray[Any]]
 
 LOCAL = "local"
 """In place of an address: a cluster for this run alone, on this machine."""
-LOST_AFTER = 600.0
+LOST_AFTER = 900.0
 """Seconds without any result after which a build is given up: no machine of the cluster is left that could work."""
 TRIES = 4
 """Times that a batch is begun: workers that end at it each time most likely lack memory."""
@@ -187,6 +187,11 @@ class Actor:
         return attempt(self._result, batch, number) if is_fine else packed
 
     def _result(self, batch: object, number: str) -> object:
+        if not self._folder.is_dir():
+            raise StoreError(
+                f"{socket.gethostname()}, a machine of the Ray cluster, has no folder {self._folder}: the directory of "
+                "the index must be on a file system that all of its machines mount at one path"
+            )
         with (self._folder / f"begun-{number}").open("ab") as begun:
             begun.write(b".")
             if begun.tell() > TRIES:

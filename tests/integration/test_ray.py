@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ import indexer.embedding
 import indexer.pipeline
 import indexer.ray_workers
 from indexer.build import RebuildOptions, RebuildReport, rebuild
-from indexer.ray_workers import RayWorkers
+from indexer.embedding import EncodedChunk
+from indexer.ray_workers import RayWorkers, Shard
 from indexer.workers import Workers
 from retrieval.errors import RowError, StoreDamagedError, WorkerError
 from retrieval.progress import NullProgress
+from retrieval.records import Product
 from retrieval.store.versions import Store
-from tests.catalogs import numbered, write_feed
+from tests.catalogs import write_feed
 from tests.conftest import ENCODER
 
 pytestmark = pytest.mark.slow
 
 BATCHES = [[number] for number in range(12)]
+PRODUCTS = [Product(f"p{place:03}", f"cordless drill {place} volt") for place in range(180)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +108,7 @@ class Shop:
         self.folder = folder
         self.cache = cache
         self.address = address
-        self.feeds = [str(write_feed(folder / f"{part}.jsonl", numbered(180)[part::2])) for part in (0, 1)]
+        self.feeds = [str(write_feed(folder / f"{part}.jsonl", PRODUCTS[part::2])) for part in (0, 1)]
 
     def rebuild(self, name: str, ray: str = "", progress: NullProgress | None = None) -> RebuildReport:
         options = RebuildOptions(
@@ -132,10 +135,10 @@ def shop(nodes: Any, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatc
     return Shop(tmp_path, cache, nodes.address)
 
 
-class KillingProgress(NullProgress):
-    """Kills a worker of the cluster, or calls `action`, when the first chunk is encoded."""
+class ActingProgress(NullProgress):
+    """Calls `action` when the first chunk is encoded."""
 
-    def __init__(self, action: Any) -> None:  # noqa: ANN401
+    def __init__(self, action: Callable[[], None]) -> None:
         self.action = action
         self.phase = ""
 
@@ -162,37 +165,44 @@ def _read(path: Path) -> bytes:
 
 def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop) -> None:
     local = shop.rebuild("local")
-    remote = shop.rebuild("remote", shop.address, KillingProgress(kill_worker))
+    remote = shop.rebuild("remote", shop.address, ActingProgress(kill_worker))
     assert shop.fingerprints("remote") == shop.fingerprints("local")
     assert (remote.read, remote.encoded, remote.cleaned) == (local.read, local.encoded, local.cleaned)
     again = shop.rebuild("remote", shop.address)
     assert not again.published
 
 
-def test_damaged_shard_and_lost_nodes_leave_what_serves_and_what_was_encoded(
+def test_lost_shard_is_an_error_and_what_was_encoded_is_reused(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Shard.read
+    chunks: list[Path] = []
+
+    def lose_fourth(shard: Shard) -> object:
+        if isinstance(shard.others, EncodedChunk):
+            chunks.append(shard.path)
+            if len(chunks) == 4:
+                shard.path.unlink()
+        return read(shard)
+
+    monkeypatch.setattr(Shard, "read", lose_fourth)
+    with pytest.raises(StoreDamagedError, match=r"shard .*\.parquet cannot be read .* nothing was published"):
+        shop.rebuild("remote", shop.address)
+    assert not (shop.folder / "remote" / "CURRENT").exists()
+    assert shop.rebuild("remote").encoded == len(PRODUCTS) - 3 * indexer.embedding.CHUNK
+
+
+def test_cluster_without_a_machine_is_an_error_and_what_serves_stays(
     shop: Shop,
     nodes: Any,  # noqa: ANN401
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shop.rebuild("local")
-    read = indexer.ray_workers.Shard.read
-    seen: list[Path] = []
-
-    def lose_fifth(shard: indexer.ray_workers.Shard) -> object:
-        seen.append(shard.path)
-        if "vectors" in str(shard.others.__class__.__slots__) and len(seen) > 8:
-            shard.path.unlink()
-        return read(shard)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(indexer.ray_workers.Shard, "read", lose_fifth)
-        with pytest.raises(StoreDamagedError, match=r"shard .* cannot be read"):
-            shop.rebuild("remote", shop.address)
-    monkeypatch.setattr(indexer.ray_workers, "LOST_AFTER", 20.0)
+    serving = shop.fingerprints("local")
     (node,) = nodes.worker_nodes
-    with pytest.raises(WorkerError, match="lost for good"):
-        shop.rebuild("remote", shop.address, KillingProgress(lambda: nodes.remove_node(node)))
-    nodes.add_node(num_cpus=1)
-    report = shop.rebuild("remote", shop.address)
-    assert 0 < report.encoded < report.products
-    assert shop.fingerprints("remote") == shop.fingerprints("local")
+    write_feed(Path(shop.feeds[0]), (replace(each, title=f"{each.title} red") for each in PRODUCTS[::2]))
+    monkeypatch.setattr(indexer.ray_workers, "LOST_AFTER", 90.0)
+    with pytest.raises(WorkerError, match=r"lost for good .* run the command again"):
+        shop.rebuild("local", shop.address, ActingProgress(lambda: nodes.remove_node(node)))
+    assert shop.fingerprints("local") == serving
+    report = shop.rebuild("local")
+    assert report.published
+    assert 0 < report.encoded < len(PRODUCTS) // 2

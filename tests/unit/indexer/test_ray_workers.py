@@ -13,7 +13,7 @@ import pytest
 from indexer.embedding import EncodedChunk
 from indexer.pipeline import SortedBatch
 from indexer.ray_workers import Actor, RayWorkers, Shard
-from retrieval.errors import RowError, SettingError, StoreDamagedError, WorkerError
+from retrieval.errors import RowError, SettingError, StoreDamagedError, StoreError, WorkerError
 
 BATCH = SortedBatch(7, [b"a", b"b"], [b"{}", b"[]"], ["f", "g"], [1, 2], [True, False], [-1, 3], [b"", b"x"])
 
@@ -64,6 +64,15 @@ def test_actor_answers_with_a_shard_or_the_error(tmp_path: Path) -> None:
     (is_fine, shard), (is_wrong, error) = map(pickle.loads, answers)
     assert (is_fine, shard.path.name) == (True, "result-4.parquet")
     assert (is_wrong, str(error)) == (False, "seven: is refused")
+
+
+def test_machine_without_the_index_directory_is_named(tmp_path: Path) -> None:
+    batch = np.array([pickle.dumps((True, BATCH))], object)
+    (answer,) = Actor(refuse_seven, tmp_path / "shards")({"batch": batch, "number": np.array(["0"])})["batch"]
+    with pytest.raises(
+        StoreError, match=f"{socket.gethostname()}, a machine of the Ray cluster, has no folder .*shards"
+    ):
+        raise pickle.loads(answer)[1]
 
 
 @pytest.mark.parametrize(
