@@ -151,21 +151,19 @@ class ActingProgress(NullProgress):
             self.action()
 
 
-def kill_worker() -> None:
-    found = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"ray::MapWorker" in _read(path)]
-    os.kill(int(found[0].parent.name), signal.SIGKILL)
+def kill_worker(node: Any) -> None:  # noqa: ANN401
+    """Kills one of the workers of a node: they are children of its raylet."""
+    raylet = node.all_processes["raylet"][0].process.pid
+    children = [
+        pid for task in Path(f"/proc/{raylet}/task").iterdir() for pid in (task / "children").read_text().split()
+    ]
+    workers = [int(pid) for pid in children if b"ray::MapWorker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    os.kill(workers[0], signal.SIGKILL)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop) -> None:
+def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop, nodes: Any) -> None:  # noqa: ANN401
     local = shop.rebuild("local")
-    remote = shop.rebuild("remote", shop.address, ActingProgress(kill_worker))
+    remote = shop.rebuild("remote", shop.address, ActingProgress(lambda: kill_worker(nodes.worker_nodes[0])))
     assert shop.fingerprints("remote") == shop.fingerprints("local")
     assert (remote.read, remote.encoded, remote.cleaned) == (local.read, local.encoded, local.cleaned)
     again = shop.rebuild("remote", shop.address)
