@@ -18,8 +18,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import xxhash
 from numpy.typing import NDArray
 
@@ -65,7 +65,7 @@ class Shard:
         with atomic_file(path, durable=False) as file:
             file.write(content.getvalue())
         digest = xxhash.xxh3_128_hexdigest(content.getvalue())
-        return cls(path, digest, replace(batch, **{name: [] for name in lists}))
+        return cls(path, digest, replace(cast(Any, batch), **{name: [] for name in lists}))
 
     def read(self) -> Columns:
         """The batch; raises StoreDamagedError for a file that is missing or damaged."""
@@ -76,7 +76,9 @@ class Shard:
         if xxhash.xxh3_128_hexdigest(content) != self.checksum:
             raise self._error("its content is not what was written")
         table = pq.read_table(pa.BufferReader(content))
-        return replace(self.others, **{name: _items(table[name]) for name in table.column_names})
+        return cast(
+            Columns, replace(cast(Any, self.others), **{name: _items(table[name]) for name in table.column_names})
+        )
 
     def _error(self, why: object) -> StoreDamagedError:
         advice = "all machines of the cluster must have the index directory at this path; run the command again"
@@ -175,7 +177,7 @@ class RayWorkers(Workers):
 class Actor:
     """A worker process of the cluster: it holds what its work has loaded, such as the encoder."""
 
-    def __init__(self, work: Callable[[object], object], folder: Path) -> None:
+    def __init__(self, work: Callable[[Any], object], folder: Path) -> None:
         self._work = work
         self._folder = folder
 

@@ -77,7 +77,7 @@ class BrokenSource:
 
 
 def test_results_are_in_order_and_errors_keep_their_type(workers: Workers, tmp_path: Path) -> None:
-    work, found = Counted(tmp_path), []
+    work, found = Counted(tmp_path), list[int]()
     with pytest.raises(RowError, match="the source: breaks off"):
         found.extend(workers.map_sources(work, [BATCHES, BATCHES[:3], BrokenSource()]))
     assert found == [2 * number for number in (*range(12), *range(3), *range(12))]
