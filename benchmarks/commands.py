@@ -25,6 +25,7 @@ from benchmarks.latency import (
 )
 from benchmarks.load import measure_http, serve_index
 from benchmarks.quality import Run, evaluate_stages, measure, run_stage, write_run
+from benchmarks.scale import ScaleOptions, measure_scale, write_plots
 from benchmarks.tables import (
     show_backends,
     show_freshness,
@@ -35,6 +36,7 @@ from benchmarks.tables import (
     show_quality,
     show_rebuilds,
     show_recall,
+    show_scale,
     show_throughput,
 )
 from indexer.build import RebuildOptions
@@ -308,3 +310,34 @@ def incremental(
             progress.advance(1)
         progress.end(f"{builds[2].seconds / builds[0].seconds:.2%} of the build from nothing")
     emit(builds, show_rebuilds)
+
+
+_SIZES = [10_000, 30_000, 100_000]
+
+
+@command("bench scale scale --encoder static/ --size 10000 --size 100000 --vectors 1000000")
+def scale(
+    folder: Annotated[Path, typer.Argument(help="Keeps catalogs, indexes, plots and the figures so far.")],
+    encoder: Annotated[str, typer.Option(help="A model's name or folder; a static one encodes a million in a minute.")],
+    size: Annotated[
+        list[int] | None, typer.Option(help="Products of a catalog, 10000, 30000 and 100000 by default. Repeatable.")
+    ] = None,
+    vectors: Annotated[list[int] | None, typer.Option(help="Vectors without products. Repeatable.")] = None,
+    count: Searches = 1_000,
+    threads: Threads = 4,
+    workers: Workers = None,
+    hour_price: Annotated[float, typer.Option(help="Price of a core and hour, for that of searches.", min=0)] = 0.05,
+) -> None:
+    """Build and serve catalogs of several sizes: seconds by phase, bytes, memory, recall and speed; and what larger
+    ones would take. A size that was measured is not measured again."""
+    for number in (*(size or ()), *(vectors or ())):
+        if not _LEAST_SIZE <= number <= _MOST_SIZE:
+            raise SettingError(f"a size is from {_LEAST_SIZE:,} to {_MOST_SIZE:,}, not {number:,}")
+    sizes = size or ([] if vectors else _SIZES)
+    options = ScaleOptions(folder, sizes, vectors or [], encoder, cache_folder(), count, threads, workers)
+    with TerminalProgress() as progress:
+        points = measure_scale(options, progress)
+    emit(points, show_scale, write_plots(points, folder), hour_price)
+
+
+_LEAST_SIZE, _MOST_SIZE = 1_000, 20_000_000

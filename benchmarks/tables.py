@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from benchmarks.scale import ScalePoint, fit
 from service.cli.output import plain_table, say, show_table
 
 if TYPE_CHECKING:
@@ -157,3 +158,59 @@ def show_freshness(measured: Freshness) -> None:
     table.add_row("the engine that took it", *(f"{each:.1f}" for each in measured.here))
     table.add_row("an engine of another process", *(f"{each:.1f}" for each in measured.elsewhere))
     show_table(table)
+
+
+_ON_PAPER = (1_000_000, 10_000_000, 100_000_000)
+
+
+def show_scale(points: Sequence[ScalePoint], plots: Sequence[Path], hour_price: float) -> None:
+    """A line for each size, then the lines fitted to them and what these say of larger catalogs."""
+    table = figure_table(
+        ["", "index", "build s", "MB", "opened", "serving", "recall@100", "filtered", "p50 ms", "p99 ms", "a second"],
+        "MB on disk, in memory when opened, and with the mapped pages that searches read",
+    )
+    for each in points:
+        plain, *filtered = each.recall.values()
+        figures = (sum(each.build_seconds.values()), sum(each.bytes.values()) / 1e6, each.opened / 1e6)
+        table.add_row(
+            f"{each.count:,} {each.kind}",
+            each.index,
+            *(f"{figure:,.0f}" for figure in (*figures, each.resident / 1e6)),
+            f"{plain:.4f}",
+            f"{min(filtered):.4f}",
+            *(f"{figure:.1f}" for figure in (each.p50, each.p99)),
+            f"{each.per_second:,.0f}",
+        )
+    show_table(table)
+    for each in points:
+        phases = ", ".join(f"{phase} {spent:.1f}" for phase, spent in each.build_seconds.items())
+        parts = ", ".join(f"{part} {count / 1e6:.1f}" for part, count in list(each.bytes.items())[:6])
+        say(f"{each.count:,} {each.kind}: seconds by phase: {phases}; MB by part: {parts}")
+        spent = f"build {each.build_processor:.0f} s, a search {each.search_processor:.1f} ms"
+        say(f"  of a core: {spent}; load {each.load:.1f}")
+    _show_model([each for each in points if each.kind == "products"], hour_price)
+    say(f"plots: {', '.join(map(str, plots))}")
+
+
+def _show_model(points: Sequence[ScalePoint], hour_price: float) -> None:
+    figures: dict[str, tuple[Callable[[ScalePoint], float], str]] = {
+        "build, core s": (lambda each: each.build_processor, "{:,.0f}"),
+        "GB on disk": (lambda each: sum(each.bytes.values()) / 1e9, "{:,.2f}"),
+        "GB serving": (lambda each: each.resident / 1e9, "{:,.2f}"),
+        "search, core ms": (lambda each: each.search_processor, "{:,.1f}"),
+    }
+    lines = {name: line for name, (figure, _) in figures.items() if (line := fit(points, figure))}
+    if not lines:
+        say("three catalogs or more give a line through all but the largest, checked against that one")
+        return
+    table = figure_table(["fitted", "base", "a million more", "largest: predicted", "measured", "off"], "")
+    for name, line in lines.items():
+        numbers = (line.base, line.slope * 1e6, line.predicted, line.measured)
+        table.add_row(name, *map(figures[name][1].format, numbers), f"{line.predicted / line.measured - 1:+.0%}")
+    show_table(table)
+    paper = figure_table(["on paper", *lines, "a second and core", "for 1,000 searches"], "")
+    for products in _ON_PAPER:
+        spent = lines["search, core ms"].at(products)
+        cells = [figures[name][1].format(line.at(products)) for name, line in lines.items()]
+        paper.add_row(f"{products:,}", *cells, f"{1_000 / spent:,.1f}", f"{hour_price * spent / 3_600:.6f}")
+    show_table(paper)

@@ -103,7 +103,7 @@ def _mapped(path: Path) -> mmap.mmap | bytes:
 
 
 def _offsets(path: Path) -> NDArray[np.int64]:
-    offsets = load_array(path)
+    offsets = load_array(path, mapped=True)
     if offsets.ndim != 2 or len(offsets) != 2 or not offsets.size or offsets.dtype != np.int64:
         raise StoreDamagedError(f"{path} is not an offsets table; rebuild the index")
     return np.asarray(offsets)

@@ -174,7 +174,7 @@ class ProductTypes:
             phrases = read_json(folder / PHRASES_FILE, list[str], _MOST_BYTES)
         except ValueError as error:
             raise StoreDamagedError(f"{folder / PHRASES_FILE} {error}; rebuild the index") from error
-        by_row = load_array(folder / ROWS_FILE)
+        by_row = load_array(folder / ROWS_FILE, mapped=True)
         if by_row.shape != (2, products) or by_row.max(initial=-1) >= len(phrases):
             raise StoreDamagedError(
                 f"{folder} holds types of {by_row.shape[-1]} products, not {products}; rebuild the index"

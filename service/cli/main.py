@@ -170,6 +170,7 @@ GROUPS: Mapping[str, Group] = {
             "http": Entry("benchmarks.commands:http", "The HTTP service at a rate and overloaded."),
             "freshness": Entry("benchmarks.commands:freshness", "Time from a live change to a search that finds it."),
             "incremental": Entry("benchmarks.commands:incremental", "A rebuild after few products changed."),
+            "scale": Entry("benchmarks.commands:scale", "Figures of catalogs by size, and of larger ones."),
         },
     ),
 }

@@ -1,0 +1,345 @@
+"""Figures of catalogs by size: build, bytes, memory, recall and speed of each, and a line through them.
+
+Catalogs are drawn from the demo store's grammar. Each is served in a process of its own, whose memory is measured. Past
+the sizes at which a machine builds a catalog, vectors are measured alone: those of pairs of products' texts.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from importlib.metadata import version
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import numpy as np
+
+from benchmarks.latency import DEPTH, measure_latency, searcher, title_queries
+from indexer.build import RebuildOptions, rebuild
+from retrieval.encoders.base import unit_rows
+from retrieval.encoders.registry import open_encoder
+from retrieval.errors import StoreError
+from retrieval.html_report import BLUE, svg
+from retrieval.index.faiss import FaissIndex, build_index
+from retrieval.index.vectors import Rows, StoredArray, VectorIndex, Vectors, create_vectors, map_vectors, whole_floats
+from retrieval.progress import Progress
+from retrieval.store.files import format_json, write_durably
+from retrieval.store.manifest import VECTORS_FOLDER
+from retrieval.store.products import RECIPE, encoder_text
+from service.demo.catalog import make_catalog
+from service.engine.engine import SearchEngine
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+T = TypeVar("T")
+
+RESULTS_FILE = "scale.json"
+SHARES = (1.0, 0.5, 0.1, 0.01)
+"""Of the products that a filter lets through."""
+_RECALL_QUERIES = 100
+_BASE_PRODUCTS = 20_000
+"""Products whose vectors are added in pairs where vectors are measured alone."""
+_CHUNK = 16_384
+_TIE = 1e-6
+
+
+class ScalePoint(msgspec.Struct, frozen=True):
+    """The figures of one size."""
+
+    kind: str
+    """"products", or "vectors" for those alone."""
+    count: int
+    index: str
+    """The kind of vector index."""
+    build_seconds: dict[str, float]
+    """By phase."""
+    build_processor: float
+    """Seconds of all cores together, which say more than those of the clock where a machine does other things too."""
+    bytes: dict[str, int]
+    """On disk, by part of the version."""
+    opened: int
+    """Bytes of memory when the index is open, before the first search; without pages of mapped files."""
+    resident: int
+    """The most bytes of memory while searches ran; with the pages of mapped files that they read."""
+    recall: dict[str, float]
+    """recall@100 against a scan of everything, by the share that a filter lets through."""
+    p50: float
+    """Milliseconds of a search, one after the other: merged, or of vectors alone."""
+    p99: float
+    per_second: float
+    """Searches from several threads."""
+    search_processor: float
+    """Milliseconds of a core for one of these searches."""
+    load: float
+    """Processes that the machine's cores were shared by."""
+    made_by: dict[str, str]
+    """What was measured: another program is measured again."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScaleOptions:
+    """What is measured, and with what."""
+
+    folder: Path
+    """Holds catalogs, indexes and the figures so far."""
+    sizes: Sequence[int]
+    """Products of each catalog."""
+    vector_sizes: Sequence[int]
+    encoder: str
+    cache: Path
+    searches: int = 1_000
+    threads: int = 4
+    workers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A figure as `base + slope * products`, fitted by least squares to all sizes but the largest."""
+
+    base: float
+    slope: float
+    predicted: float
+    """At the largest size."""
+    measured: float
+
+    def at(self, products: int) -> float:
+        return self.base + self.slope * products
+
+
+def measure_scale(options: ScaleOptions, progress: Progress) -> list[ScalePoint]:
+    """The figures of all sizes, in their order; those that the folder has of the same program are not measured again.
+
+    Raises what a rebuild does.
+    """
+    options.folder.mkdir(parents=True, exist_ok=True)
+    made_by = {"recipe": RECIPE, "encoder": options.encoder, "cores": str(os.cpu_count())}
+    made_by |= {name: version(name) for name in ("shelfwise", "faiss-cpu", "tantivy", "numpy")}
+    known = {(each.kind, each.count): each for each in read_points(options.folder) if each.made_by == made_by}
+    wanted = [("products", count) for count in options.sizes] + [("vectors", count) for count in options.vector_sizes]
+    for kind, count in wanted:
+        if (kind, count) not in known:
+            measure = _measure_products if kind == "products" else _measure_vectors
+            known[kind, count] = msgspec.structs.replace(measure(options, count, progress), made_by=made_by)
+            ordered = [known[key] for key in sorted(known)]
+            write_durably(options.folder / RESULTS_FILE, format_json(ordered))
+    return [known[key] for key in sorted(set(wanted))]
+
+
+def read_points(folder: Path) -> list[ScalePoint]:
+    """The figures that a folder has; none where there is no file. Raises StoreError for another file."""
+    path = folder / RESULTS_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=list[ScalePoint]) if path.exists() else []
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreError(f"{path} holds no figures of `bench scale` ({error}); remove it") from error
+
+
+def fit(points: Sequence[ScalePoint], figure: Callable[[ScalePoint], float]) -> Line | None:
+    """The line of a figure of catalogs; None of fewer than three sizes."""
+    *known, last = sorted(points, key=lambda each: each.count) or [None]
+    if last is None or len(known) < 2:
+        return None
+    slope, base = np.polyfit([each.count for each in known], [figure(each) for each in known], 1)
+    return Line(float(base), float(slope), float(base + slope * last.count), figure(last))
+
+
+def _measure_products(options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
+    feed, index = options.folder / f"products-{count}.jsonl", options.folder / f"index-{count}"
+    if not feed.exists():
+        progress.begin("catalog", None, "")
+        lines = (msgspec.json.encode(each.product) + b"\n" for each in make_catalog(7, count).products)
+        write_durably(feed, b"".join(lines))
+        progress.end(f"{count:,} products of the demo grammar")
+    # From nothing: what an interrupted run left would make it look fast.
+    shutil.rmtree(index, ignore_errors=True)
+    built = RebuildOptions((str(feed),), options.cache, encoder=options.encoder, workers=options.workers, keep=1)
+    before = _processor_seconds()
+    report = rebuild(index, built, progress)
+    spent = _processor_seconds() - before
+    progress.begin("serve", None, "")
+    served = _in_process(_serve, index, options.searches, options.threads)
+    folder = index / "versions" / report.version
+    progress.end(f"{count:,} products, p50 {served.p50:.1f} ms")
+    sizes = _bytes(folder)
+    return msgspec.structs.replace(served, build_seconds=report.seconds, build_processor=spent, bytes=sizes)
+
+
+def _measure_vectors(options: ScaleOptions, count: int, progress: Progress) -> ScalePoint:
+    folder = options.folder / f"vectors-{count}"
+    encoder = open_encoder(options.encoder, "auto", options.cache)
+    products = [each.product for each in make_catalog(7, min(count, _BASE_PRODUCTS)).products]
+    base = encoder.encode_products([encoder_text(each) for each in products])
+    progress.begin("vectors", count, "vectors")
+    vectors = create_vectors(folder, count, encoder.dimension)
+    for start, made in _sums(base, count):
+        vectors[start : start + len(made)] = made
+        progress.advance(len(made))
+    progress.end(f"{count:,} vectors of pairs of products")
+    progress.begin("index", None, "")
+    started, before = time.perf_counter(), _processor_seconds()
+    kind = build_index(folder)
+    seconds, spent = {"index": time.perf_counter() - started}, _processor_seconds() - before
+    progress.end(f"{kind} index of {count:,} vectors")
+    progress.begin("serve", None, "")
+    titles = [each.title.split() for each in products[:: max(1, len(products) // options.searches)]]
+    queries = encoder.encode_queries([" ".join(words[:3]) for words in titles])
+    served = _in_process(_serve_vectors, folder, queries, options.threads)
+    progress.end(f"{count:,} vectors, p50 {served.p50:.1f} ms")
+    sizes = _bytes(folder)
+    return msgspec.structs.replace(served, build_seconds=seconds, build_processor=spent, bytes=sizes)
+
+
+def _sums(base: Vectors, count: int, seed: int = 0) -> Iterator[tuple[int, Vectors]]:
+    """Unit vectors by their first row: of a static encoder, those of two texts one after the other."""
+    random = np.random.default_rng(seed)
+    for start in range(0, count, _CHUNK):
+        one, other = random.integers(0, len(base), (2, min(_CHUNK, count - start)))
+        weights = random.uniform(0.1, 0.6, (len(one), 1)).astype(np.float32)
+        yield start, unit_rows(base[one] + weights * base[other])
+
+
+def _processor_seconds() -> float:
+    """Of this process and of those that it has ended."""
+    own, others = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + others.ru_utime + others.ru_stime
+
+
+def _in_process(work: Callable[..., T], *arguments: object) -> T:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        return executor.submit(work, *arguments).result()
+
+
+def _serve(index: Path, searches: int, threads: int) -> ScalePoint:
+    with closing(SearchEngine.open(index, follow=False)) as engine:
+        opened = memory("RssAnon")
+        queries = title_queries(engine, searches)
+        before = time.process_time()
+        found = measure_latency(searcher(engine, "merged"), queries, threads=threads)
+        spent = 1_000 * (time.process_time() - before) / (50 + 2 * len(queries))
+        resident, load = memory("VmRSS"), os.getloadavg()[0]
+        manifest, snapshot = engine.manifest, engine.snapshot
+        texts = snapshot.encoder.encode_queries(queries[:_RECALL_QUERIES])
+        stored = map_vectors(index / "versions" / manifest.version / VECTORS_FOLDER)
+        recall = recall_by_share(snapshot.vectors, stored, texts)
+        kind, speed = manifest.vectors, (found.p50, found.p99, found.per_second, spent)
+        return ScalePoint("products", manifest.products, kind, {}, 0, {}, opened, resident, recall, *speed, load, {})
+
+
+def _serve_vectors(folder: Path, queries: Vectors, threads: int) -> ScalePoint:
+    index = FaissIndex(folder)
+    opened = memory("RssAnon")
+
+    def timed(query: Vectors) -> float:
+        started = time.perf_counter()
+        index.search(query, DEPTH)
+        return 1_000 * (time.perf_counter() - started)
+
+    list(map(timed, queries[:50]))
+    p50, p99 = np.percentile(list(map(timed, queries)), [50, 99])
+    started, before = time.perf_counter(), time.process_time()
+    with ThreadPoolExecutor(threads) as executor:
+        list(executor.map(timed, queries))
+    rate = len(queries) / (time.perf_counter() - started)
+    spent = 1_000 * (time.process_time() - before) / len(queries)
+    resident, load = memory("VmRSS"), os.getloadavg()[0]
+    recall = recall_by_share(index, map_vectors(folder), queries[:_RECALL_QUERIES])
+    kind, speed = index.kind.value, (float(p50), float(p99), rate, spent)
+    return ScalePoint("vectors", index.size, kind, {}, 0, {}, opened, resident, recall, *speed, load, {})
+
+
+def memory(line: str) -> int:
+    """A line of this process's memory in bytes, as `man proc_pid_status` names it: RssAnon, VmRSS and others."""
+    status = dict(each.split(":", 1) for each in Path("/proc/self/status").read_text("ascii").splitlines())
+    return int(status[line].split()[0]) * 1024
+
+
+def recall_by_share(index: VectorIndex, stored: StoredArray, queries: Vectors, seed: int = 0) -> dict[str, float]:
+    """recall@100 of `queries` (q, dimension), under filters that let shares of `stored` (n, dimension) through.
+
+    What is as near as the hundredth of the scan counts as found, so that equal products may stand for each other.
+    """
+    random = np.random.default_rng(seed)
+    found = {}
+    for share in SHARES:
+        count = max(1, round(len(stored) * share))
+        rows = None if share == 1.0 else np.sort(random.choice(len(stored), count, replace=False)).astype(np.int64)
+        cuts = _hundredth(stored, rows, queries)
+        shares = []
+        for query, cut in zip(queries, cuts, strict=True):
+            scores = index.search(query, DEPTH, rows).scores
+            shares.append((scores >= cut - _TIE).sum() / min(DEPTH, count))
+        found[f"{share:g}"] = float(np.mean(shares))
+    return found
+
+
+def _hundredth(stored: StoredArray, rows: Rows | None, queries: Vectors) -> Vectors:
+    """The score of the hundredth nearest vector of each query (q,), or of the last where there are fewer."""
+    count = len(stored) if rows is None else len(rows)
+    best = np.empty((0, len(queries)), np.float32)
+    for start in range(0, count, _CHUNK):
+        part = slice(start, min(start + _CHUNK, count))
+        vectors = whole_floats(stored[part] if rows is None else stored[rows[part]])
+        best = np.concatenate([best, vectors @ queries.T])
+        if len(best) > DEPTH:
+            best = np.partition(best, len(best) - DEPTH, axis=0)[-DEPTH:]
+    return np.asarray(best.min(axis=0))
+
+
+def _bytes(folder: Path) -> dict[str, int]:
+    parts: dict[str, int] = {}
+    for path in folder.rglob("*"):
+        if path.is_file():
+            part = path.relative_to(folder).parts[0]
+            parts[part] = parts.get(part, 0) + path.stat().st_size
+    return dict(sorted(parts.items(), key=lambda each: -each[1]))
+
+
+_PLOTS: Mapping[str, tuple[str, Callable[[ScalePoint], Mapping[str, float]]]] = {
+    "build": ("seconds", lambda each: {"build": sum(each.build_seconds.values())}),
+    "bytes": ("MB on disk", lambda each: {"bytes": sum(each.bytes.values()) / 1e6}),
+    "memory": ("MB", lambda each: {"opened": each.opened / 1e6, "while serving": each.resident / 1e6}),
+    "recall": (
+        "recall@100",
+        lambda each: {f"{float(share):.0%} allowed": value for share, value in each.recall.items()},
+    ),
+    "latency": ("ms", lambda each: {"p50": each.p50, "p99": each.p99}),
+    "throughput": ("searches a second", lambda each: {"searches a second": each.per_second}),
+}
+
+
+def write_plots(points: Iterable[ScalePoint], folder: Path) -> list[Path]:
+    """Draws each figure against size, catalogs and vectors alone apart, into SVG files, which are returned."""
+    written = []
+    for kind in ("products", "vectors"):
+        chosen = [each for each in points if each.kind == kind]
+        for name, (unit, values) in _PLOTS.items() if chosen else ():
+            path = folder / f"{kind}-{name}.svg"
+            path.write_text(svg(2.4, _drawing(chosen, values, kind, unit), f"{name} by number of {kind}"), "utf-8")
+            written.append(path)
+    return written
+
+
+def _drawing(
+    points: Sequence[ScalePoint], values: Callable[[ScalePoint], Mapping[str, float]], kind: str, unit: str
+) -> Callable[[Axes], None]:
+    def draw(axes: Axes) -> None:
+        sizes = [each.count for each in points]
+        lines = [values(each) for each in points]
+        for place, name in enumerate(lines[0]):
+            axes.plot(sizes, [line[name] for line in lines], "o-", color=BLUE, alpha=1 - 0.25 * place, label=name)
+        axes.set_xscale("log")
+        axes.set_yscale("linear" if unit == "recall@100" else "log")
+        axes.set_xlabel(kind)
+        axes.set_ylabel(unit)
+        axes.legend(frameon=False)
+
+    return draw
