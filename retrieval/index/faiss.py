@@ -58,7 +58,8 @@ class VectorIndexKind(StrEnum):
 _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
     VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
-    VectorIndexKind.QUANTISED: lambda limit: limit * 4 + 100,
+    # Codes of 4 bits hardly tell the variants of a product from each other.
+    VectorIndexKind.QUANTISED: lambda limit: max(4_000, limit * 10),
 }
 """The number of rows to request, so that rounding costs none of the `limit` nearest."""
 
@@ -80,7 +81,7 @@ def vector_bytes(kind: VectorIndexKind, dimension: int) -> int:
             return dimension + 2 * GRAPH_NEIGHBOURS * 4 + 16
         case VectorIndexKind.QUANTISED:
             # Four bits for each pair of numbers; the number of the vector; the centres of the lists.
-            return dimension // 4 + 8 + dimension // 40
+            return dimension // 4 + 16 + dimension // 12
 
 
 @dataclass(frozen=True, slots=True)
