@@ -57,6 +57,9 @@ _BLOCK_ROWS = 4_096
 """Products whose tokens are in memory at once: some ten megabytes."""
 
 
+_NO_IDS = np.empty(0, np.int32)
+
+
 class TokenCache:
     """Tokens of texts. Of two sources with the same text the first one counts."""
 
@@ -71,6 +74,15 @@ class TokenCache:
         """Writes the tokens of the texts with these keys (n, 16) in their order; raises KeyError for one without."""
         for start in range(0, len(keys), _BLOCK_ROWS):
             writer.add(*self._block(keys[start : start + _BLOCK_ROWS]))
+
+    def ids(self, keys: Keys) -> list[NDArray[np.int32]]:
+        """The ids of the tokens of each text with these keys (n, 16); raises KeyError for one without."""
+        found = [_NO_IDS] * len(keys)
+        for tokens, rows, places in self._locate(keys):
+            ids, starts, lengths = np.asarray(tokens.ids), tokens.starts[places], tokens.lengths[places]
+            for row, start, length in zip(rows.tolist(), starts.tolist(), lengths.tolist(), strict=True):
+                found[row] = ids[start : start + length]
+        return found
 
     def _block(self, keys: Keys) -> tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int32]]:
         """Ids and states of the tokens of b texts end to end, and the number of each one's."""

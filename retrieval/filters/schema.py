@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from operator import attrgetter
 from types import MappingProxyType
 
@@ -181,12 +182,18 @@ def product_columns(
 
 
 def _add_text(made: ProductColumns, name: str, text: str, *, facet: bool) -> None:
-    folded = _folded_value(name, text)
+    folded, shown = _text_forms(name, text)
     texts = made.texts.setdefault(name, [])
     if folded not in texts:
         texts.append(folded)
         if facet:
-            made.display.setdefault(name, []).append(normalize_space(text))
+            made.display.setdefault(name, []).append(shown)
+
+
+@lru_cache(maxsize=2**14)
+def _text_forms(name: str, text: str) -> tuple[str, str]:
+    """A value as filters compare it and as facets show it. Most values are those of many products."""
+    return _folded_value(name, text), normalize_space(text)
 
 
 def normalize_space(text: str) -> str:

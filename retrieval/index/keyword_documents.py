@@ -45,8 +45,8 @@ class KeywordLine(msgspec.Struct, frozen=True, array_like=True):
     @property
     def tagged(self) -> str:
         """The terms of each field after its tag, as `FieldCatalog.tagged_terms` has them, with blanks between them."""
-        tagged = (f"{tag}:{term}" for tag, _, terms in self.fields if tag for term in terms.split(" "))
-        return " ".join(dict.fromkeys(tagged))
+        tagged = " ".join([f"{tag}:{terms.replace(' ', f' {tag}:')}" for tag, _, terms in self.fields if tag])
+        return " ".join(dict.fromkeys(tagged.split(" ")))
 
 
 def keyword_line(document: KeywordDocument, catalog: FieldCatalog) -> KeywordLine:

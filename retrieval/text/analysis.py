@@ -323,7 +323,7 @@ class Analyzer:
 
         Any string is valid. A term's own terms include it, except Chinese words that the segmenter made from context.
         """
-        return [term for chunk in _read(text) for term in chunk.terms]
+        return [*_terms_of_name(text)] if len(text) <= _LONGEST_NAME else _terms(text)
 
     def groups(self, text: str) -> tuple[TermGroup, ...]:
         """The groups to search for, in the order of the words. Each finds a product whose text is `text`."""
@@ -363,6 +363,19 @@ class Analyzer:
 def phrase_key(phrase: str) -> tuple[tuple[str, ...], ...]:
     """Equal for two phrases that are the same to a synonym; empty for one without a word."""
     return _typed(phrase)
+
+
+def _terms(text: str) -> list[str]:
+    return [term for chunk in _read(text) for term in chunk.terms]
+
+
+_LONGEST_NAME = 40
+
+
+@lru_cache(maxsize=2**15)
+def _terms_of_name(text: str) -> tuple[str, ...]:
+    """The terms of a brand, a category or a value, which many products share."""
+    return tuple(_terms(text))
 
 
 def _read(text: str) -> Iterator[Chunk]:
