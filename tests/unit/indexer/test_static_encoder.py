@@ -60,8 +60,13 @@ def test_the_table_gives_nearly_the_vectors_of_its_teacher(shop: Shop, teacher: 
 
 
 def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
+    check_states(shop)
+    assert np.load(shop.folder / STATES_FOLDER / STATES_FILE).shape[0] == served(shop).vocabulary
+
+
+def check_states(shop: Shop) -> None:
+    """The stored tokens are those of the products' texts."""
     stored, encoder, products = StoredStates(shop.folder / STATES_FOLDER), served(shop), texts(shop)
-    assert np.load(shop.folder / STATES_FOLDER / STATES_FILE).shape == (encoder.vocabulary, stored.dimension)
     expected = quantise_tokens(encoder.encode_products_with_tokens(products)[1], stored.dimension)
     rows = np.arange(len(products))
     found, wanted = stored.gather(rows), expected.gather(rows)
@@ -80,6 +85,7 @@ def test_later_rebuilds_keep_the_table(shop: Shop, tmp_path: Path) -> None:
     report = copied.rebuild([*CATALOG, Product("new", "blue carpet")], encoder="", runtime="auto")
     assert (report.encoder_reason, report.encoded) == ("as for the previous version", 1)
     assert copied.store.serving()[0].encoder == shop.store.serving()[0].encoder
+    check_states(copied)
     again = copied.rebuild(CATALOG, encoder=report.encoder, runtime="torch")
     assert again.encoded == 0, "the same texts give the same table"
 
