@@ -55,10 +55,8 @@ def derive_types(over_products: MapProducts, vectors: Vectors) -> ProductTypes:
     leaves: list[str] = []
     # Memory holds each phrase and each name once, however many products have it.
     phrases, names = dict[Phrase, Phrase](), dict[str, str]()
-    for titles, categories in over_products(_read_titles):
-        segments += (
-            tuple(tuple(phrases.setdefault(each, each) for each in part) for part in title) for title in titles
-        )
+    for read, categories in over_products(_read_titles):
+        segments += (tuple(tuple(phrases.setdefault(each, each) for each in part) for part in title) for title in read)
         leaves += (names.setdefault(name, name) for name in categories)
     titles = _phrase_of_each(segments)
     del segments, phrases
