@@ -247,6 +247,7 @@ class Rebuild:
             raise EmptyCatalogError(self._empty_message())
         encoder, name, reason = requested or self._choose_encoder(as_before=teacher is None)
         is_static = teacher is not None
+        self._choose_index(self._pipeline.usable, self._options.dimension or encoder.dimension)  # may refuse
         reuses = not is_static and self._previous is not None and self._previous.manifest.encoder == encoder.identity
         if not reuses:
             is_static = self._fit_budget(encoder, name, self._pipeline.usable, is_static=is_static)
@@ -436,6 +437,8 @@ class Rebuild:
         merged, place = self._updates.sequence, self._target.place
         columns = state_columns(encoder, self._options.state_dimension)
         if (made.catalog, *made_by) != (writer.fingerprint, encoder.identity, *recipe, merged, place, columns):
+            return False
+        if self._options.budget.memory and self._choose_index(len(writer), encoder.dimension)[0] != made.vectors:
             return False
         # The feed itself may now say what a live change said: then the update is no longer pending.
         updates, others = (folder / PENDING_UPDATES_FILE for folder in (previous.folder, building))

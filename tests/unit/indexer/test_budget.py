@@ -145,3 +145,7 @@ def test_memory_is_refused_before_products_are_indexed(fresh: Shop) -> None:
     with pytest.raises(SettingError, match="--memory 10 bytes cannot be met"):
         fresh.rebuild(PRODUCTS, budget=Budget(memory=10), progress=progress)
     assert "index" not in progress.phases
+    fresh.rebuild(PRODUCTS)
+    with pytest.raises(SettingError, match="--memory 10 bytes cannot be met"):
+        fresh.rebuild(PRODUCTS, budget=Budget(memory=10))
+    assert not fresh.rebuild(PRODUCTS, budget=Budget(memory=10**9)).published
