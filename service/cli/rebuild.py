@@ -158,8 +158,9 @@ def rebuild(
         str,
         Option(
             "--ray",
-            help="Read, check and encode on a Ray cluster: HOST:PORT, auto for the one of this machine; without an "
-            "address, after the feeds, one is started here. Feeds and index must be at the same path everywhere.",
+            help="Read, check and encode on a Ray cluster: HOST:PORT, or auto for the one of this machine; without an "
+            "address one is started here, as in: rebuild store FEED --ray --workers 2. Feeds and index must be at the "
+            "same path on all machines.",
             metavar="[ADDRESS]",
         ),
     ] = "",
