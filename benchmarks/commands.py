@@ -317,7 +317,7 @@ _SIZES = [10_000, 30_000, 100_000]
 
 @command("bench scale scale --encoder static/ --size 10000 --size 100000 --vectors 1000000")
 def scale(
-    folder: Annotated[Path, typer.Argument(help="Keeps catalogs, indexes, plots and the figures so far.")],
+    folder: Annotated[Path, typer.Argument(help="Keeps all that is made, and the figures so far.", metavar="FOLDER")],
     encoder: Annotated[str, typer.Option(help="A model's name or folder; a static one encodes a million in a minute.")],
     size: Annotated[
         list[int] | None, typer.Option(help="Products of a catalog, 10000, 30000 and 100000 by default. Repeatable.")
