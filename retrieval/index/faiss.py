@@ -59,7 +59,7 @@ _WANTED = {
     VectorIndexKind.EXACT: lambda limit: limit + 50,
     VectorIndexKind.GRAPH: lambda limit: limit + limit // 2 + 50,
     # Codes of 4 bits hardly tell the variants of a product from each other.
-    VectorIndexKind.QUANTISED: lambda limit: max(4_000, limit * 10),
+    VectorIndexKind.QUANTISED: lambda limit: max(6_000, limit * 10),
 }
 """The number of rows to request, so that rounding costs none of the `limit` nearest."""
 
