@@ -145,9 +145,9 @@ def read_points(folder: Path) -> list[ScalePoint]:
 
 def fit(points: Sequence[ScalePoint], figure: Callable[[ScalePoint], float]) -> Line | None:
     """The line of a figure of catalogs; None of fewer than three sizes."""
-    *known, last = sorted(points, key=lambda each: each.count) or [None]
-    if last is None or len(known) < 2:
+    if len(points) < 3:
         return None
+    *known, last = sorted(points, key=lambda each: each.count)
     slope, base = np.polyfit([each.count for each in known], [figure(each) for each in known], 1)
     return Line(float(base), float(slope), float(base + slope * last.count), figure(last))
 
