@@ -162,8 +162,9 @@ def kill_worker(node: Any) -> None:  # noqa: ANN401
 
 
 def test_rebuild_with_a_killed_worker_has_the_same_fingerprints(shop: Shop, nodes: Any) -> None:  # noqa: ANN401
+    (node,) = nodes.worker_nodes
     local = shop.rebuild("local")
-    remote = shop.rebuild("remote", shop.address, ActingProgress(lambda: kill_worker(nodes.worker_nodes[0])))
+    remote = shop.rebuild("remote", shop.address, ActingProgress(lambda: kill_worker(node)))
     assert shop.fingerprints("remote") == shop.fingerprints("local")
     assert (remote.read, remote.encoded, remote.cleaned) == (local.read, local.encoded, local.cleaned)
     again = shop.rebuild("remote", shop.address)
