@@ -275,6 +275,8 @@ _FEWEST_FOR_CUTOFF = 200
 _CUTOFF_QUERIES = 300
 _KNOWN_LOST, _UNKNOWN_LEFT = 0.01, 0.95
 """Quantiles: of queries made from the catalog one in a hundred may be lost; of meaningless ones 95 go."""
+_MOST_KNOWN_LOST = 0.2
+"""The same of queries made from the catalog, where random letters are near to products: to a table's rare pieces."""
 
 
 def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, seed: int = 0) -> Cutoff:
@@ -290,8 +292,11 @@ def measure_cutoff(encoder: Encoder, products: ProductStore, vectors: Vectors, s
     known = list(filter(None, (_neighbours(title, dice) for title in titles)))
     unknown = [_letters(dice) for _ in range(_CUTOFF_QUERIES)]
     highest = partial(_highest_cosines, vectors)
-    least = float(np.quantile(highest(encoder.encode_queries(known)), _KNOWN_LOST)) if known else -1.0
-    return Cutoff(least, max(least, float(np.quantile(highest(encoder.encode_queries(unknown)), _UNKNOWN_LEFT))))
+    letters = float(np.quantile(highest(encoder.encode_queries(unknown)), _UNKNOWN_LEFT))
+    if not known:
+        return Cutoff(-1.0, letters)
+    least, most = np.quantile(highest(encoder.encode_queries(known)), (_KNOWN_LOST, _MOST_KNOWN_LOST)).tolist()
+    return Cutoff(least, max(least, min(most, letters)))
 
 
 def _neighbours(title: str, dice: random.Random) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import numpy as np
@@ -13,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import indexer.embedding
-from indexer.embedding import copy_to_duplicates, encode_rows, missing_rows
+from indexer.embedding import copy_to_duplicates, encode_rows, measure_cutoff, missing_rows
 from indexer.embedding_cache import EncodingCheckpoints, Keys, VectorCache, key_array, text_key
-from retrieval.encoders.base import as_token_encoder
+from retrieval.encoders.base import Encoder, as_token_encoder
 from retrieval.encoders.onnx import OnnxEncoder
 from retrieval.encoders.registry import load_encoder
 from retrieval.errors import EncoderError, StoreDamagedError
@@ -29,7 +30,7 @@ from retrieval.index.token_states import (
 )
 from retrieval.records import Availability, Product
 from retrieval.store.manifest import STATES_FOLDER
-from retrieval.store.products import ProductStore, encoder_text
+from retrieval.store.products import ProductStore, ProductWriter, encoder_text, product_to_json
 from retrieval.store.signals import SIGNALS_FILE, StoredSignals
 from service.engine.engine import SearchEngine
 from tests.progress import StoppedProgress
@@ -377,3 +378,22 @@ class TestOpening:
         reseal(built.root, "v000001")
         with pytest.raises(StoreDamagedError, match=STATES_FILE):
             SearchEngine.open(built.root)
+
+
+class _LettersNearEncoder:
+    """Random letters are nearest to a product; queries of titles have cosines from 0.5 on."""
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        cosines = [0.5 + int(text.split()[-1]) / 1_000 if text[-1].isdigit() else 0.95 for text in texts]
+        return np.array([(cosine, (1 - cosine**2) ** 0.5) for cosine in cosines], np.float32)
+
+
+def test_the_cutoff_keeps_most_queries_of_the_catalog_where_random_letters_are_near(tmp_path: Path) -> None:
+    writer = ProductWriter(tmp_path)
+    for number in range(100, 400):
+        writer.add(b"%d" % number, product_to_json(Product(str(number), f"lamp {number}")))
+    writer.finish()
+    vectors = np.tile(np.array([[1, 0]], np.float32), (300, 1))
+    cutoff = measure_cutoff(cast(Encoder, _LettersNearEncoder()), ProductStore(tmp_path), vectors)
+    assert cutoff.known == pytest.approx(0.603, abs=0.001)
+    assert cutoff.unknown == pytest.approx(0.66, abs=0.001)
