@@ -185,7 +185,7 @@ class OptionalValues(TyperCommand):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         completed: list[str] = []
-        for argument, following in zip(args, [*args[1:], "-"], strict=True):
+        for argument, following in zip(args, [*args[1:], "-"], strict=False):
             completed.append(argument)
             if argument in self.values_without and following.startswith("-"):
                 completed.append(self.values_without[argument])
