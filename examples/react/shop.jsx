@@ -30,6 +30,8 @@ const searchClient = liteClient('shop', parameters.get('key') ?? 'none', {
       accept: 'readWrite',
     },
   ],
+  // The defaults are two seconds, after which the client asks its next host: there is none.
+  timeouts: { connect: 10_000, read: 10_000, write: 30_000 },
 });
 
 function Product({ hit, sendEvent }) {

@@ -238,12 +238,12 @@ def test_accepted_requests_are_answered_during_shutdown(demo_index: Path, tmp_pa
 
     def ask(running: Service, number: int) -> None:
         # The batches of one address follow one another.
-        with httpx2.Client(transport=httpx2.HTTPTransport(local_address=f"127.0.0.{number + 2}"), timeout=30) as client:
+        with httpx2.Client(transport=httpx2.HTTPTransport(local_address=f"127.0.0.{number + 2}"), timeout=99) as client:
             answer = client.post(f"{running.address}/v1/multi-search", json={"searches": searches})
         outcomes.append(answer.status_code)
 
     index = Path(shutil.copytree(demo_index, tmp_path / "store"))
-    with service(index, tmp_path / "log", threads=1) as running:
+    with service(index, tmp_path / "log", threads=1, deadline=120) as running:
         asking = [threading.Thread(target=ask, args=(running, number)) for number in range(8)]
         for each in asking:
             each.start()
