@@ -134,15 +134,14 @@ def hub_problem(name: str) -> str:
     """The reason why the model hub cannot give a model, found within seconds; its client retries for minutes. Empty
     where it may, also through a proxy."""
     from huggingface_hub import constants, try_to_load_from_cache
-    from huggingface_hub.utils import HFValidationError, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
 
+    names = (name, f"sentence-transformers/{name}")
     try:
-        validate_repo_id(name)
+        if any(isinstance(try_to_load_from_cache(each, "config.json"), str) for each in names if each.count("/") == 1):
+            return ""
     except HFValidationError:
         return "the model hub has no such names"
-    names = (name, f"sentence-transformers/{name}")
-    if any(isinstance(try_to_load_from_cache(each, "config.json"), str) for each in names if each.count("/") == 1):
-        return ""
     if constants.HF_HUB_OFFLINE:
         return "the model hub is not asked, since HF_HUB_OFFLINE is set"
     hub = urlsplit(constants.ENDPOINT)
