@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import string
 from collections.abc import Callable, Iterator, Sequence
@@ -56,7 +55,7 @@ class CatalogEncoder:
     def __init__(
         self, store: Store, encoder: Encoder, state_dimension: int, progress: Progress, workers: Workers | None = None
     ) -> None:
-        """`state_dimension` is as `state_columns` gives it; where there are `workers`, they encode."""
+        """`state_dimension` is as `state_columns` gives it; where there are `workers`, they run a network."""
         self._store = store
         self._encoder = encoder
         self._states = state_dimension
@@ -68,23 +67,21 @@ class CatalogEncoder:
 
         `keys` (n, 16) are those of its texts; `previous` names the version whose vectors are used first.
         """
-        if isinstance(self._encoder, TableEncoder) and self._states and self._workers is None:
+        if isinstance(self._encoder, TableEncoder) and self._states:
             return self._encode_by_table(self._encoder, building, keys, previous)
-        # The tokens of a table encoder are made faster than they are kept.
-        kept = 0 if isinstance(self._encoder, TableEncoder) else self._states
-        cache = VectorCache(self._encoder.dimension, TokenCache() if kept else None)
-        cache_version_vectors(self._store, self._encoder.identity, cache, previous, kept)
+        cache = VectorCache(self._encoder.dimension, TokenCache() if self._states else None)
+        cache_version_vectors(self._store, self._encoder.identity, cache, previous, self._states)
         folder = _checkpoints_folder(self._store, self._encoder)
-        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, kept)
+        checkpoints = EncodingCheckpoints(folder, self._encoder.dimension, self._states)
         checkpoints.load(cache)
         rows = missing_rows(keys, cache)
         self._progress.begin("encode", len(rows), "products")
         vectors = create_vectors(building / VECTORS_FOLDER, len(keys), self._encoder.dimension)
         is_cached = cache.contains(keys)
         cache.fill(keys[is_cached], np.flatnonzero(is_cached), vectors)
-        products = ProductStore(building)
         if self._workers is None:
-            encoded = encode_rows(rows, keys, _text_of(products), self._encoder, checkpoints, self._progress.advance)
+            text_of = _text_of(ProductStore(building))
+            encoded = encode_rows(rows, keys, text_of, self._encoder, checkpoints, self._progress.advance)
         else:
             encoded = self._encode_by_workers(self._workers, rows, keys, building, checkpoints)
         for chunk, made in encoded:
@@ -92,11 +89,11 @@ class CatalogEncoder:
         copy_to_duplicates(keys, rows, vectors)
         np.save(building / TEXT_KEYS_FILE, keys)
         checkpoints.add_saved_tokens(cache)
-        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens, products)
+        states = self._write_states(building / STATES_FOLDER, keys, cache.tokens)
         return self._result(len(rows), len(keys) - len(rows), states)
 
     def _encode_by_table(self, encoder: TableEncoder, building: Path, keys: Keys, previous: str) -> EncodingResult:
-        """Encodes in the order of rows: a table is faster than the disk that its vectors would be kept on."""
+        """Encodes in the order of rows, and here: a table is faster than the disk or the way to a worker."""
         tokens = TokenCache()
         cache = VectorCache(encoder.dimension, tokens)
         cache_version_vectors(self._store, encoder.identity, cache, previous, self._states)
@@ -137,29 +134,13 @@ class CatalogEncoder:
             self._progress.advance(len(chunk))
             yield chunk, vectors
 
-    def _write_states(
-        self, folder: Path, keys: Keys, tokens: TokenCache | None, products: ProductStore
-    ) -> TokenStatesInfo | None:
+    def _write_states(self, folder: Path, keys: Keys, tokens: TokenCache | None) -> TokenStatesInfo | None:
         encoder = as_token_encoder(self._encoder) if self._states else None
-        if encoder is None:
+        if encoder is None or tokens is None:
             return None
-        create = partial(StatesWriter, folder, encoder.identity, self._states, encoder.vocabulary)
-        if isinstance(encoder, TableEncoder):
-            writer = create(shared=encoder.token_states())
-            _write_token_ids(encoder, products, writer)
-        else:
-            writer = create()
-            if tokens is not None:
-                tokens.write(keys, writer)
+        writer = StatesWriter(folder, encoder.identity, self._states, encoder.vocabulary)
+        tokens.write(keys, writer)
         return writer.finish()
-
-
-def _write_token_ids(encoder: TableEncoder, products: ProductStore, writer: StatesWriter) -> None:
-    for start in range(0, len(products), CHUNK):
-        rows = range(start, min(start + CHUNK, len(products)))
-        found = [ids[:MOST_TOKENS] for ids in encoder.product_token_ids([encoder_text(products[row]) for row in rows])]
-        flat = np.fromiter(itertools.chain.from_iterable(found), np.int32)
-        writer.add(flat, None, np.array([len(ids) for ids in found], np.int32))
 
 
 CHUNK = 1_024
