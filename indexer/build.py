@@ -375,7 +375,7 @@ class Rebuild:
         weights = self._options.weights
         reuses_lines = bool(previous and previous.shares_analysis(possible, weights))
         options = KeywordLineOptions(possible, reuses_lines, weights)
-        writer = VersionWriter(building, previous, options, self._target.builder)
+        writer = VersionWriter(building, previous, options, self._target.builder, self._pipeline.rows_before)
         for batch in self._pipeline.publishable_batches(self._updates, previous, options):
             writer.add(batch)
             self._progress.advance(len(batch.ids))
@@ -393,6 +393,7 @@ class Rebuild:
 
         self._progress.begin("report", None, "")
         report = self._pipeline.report(ProductStore(building).__getitem__)
+        self._pipeline.save_inspection(building)
         for name, content in ((QUALITY_FILE, report.to_json()), (QUALITY_PAGE, html(report).encode())):
             (building / name).write_bytes(content)
             write_durably(self._store.root / name, content)

@@ -1,19 +1,31 @@
-"""The previous version, and the live changes that a rebuild merges into the next one."""
+"""The previous version, what a rebuild takes over of it, and the live changes that it merges into the next one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
 from indexer.cleaning.spelling import SpellingNormalizer, brand_key, level_key
 from indexer.embedding_cache import VectorCache
+from indexer.quality.findings import AGES, Failures, Findings
+from indexer.quality.norms import CategoryPath, Norm, Norms
+from indexer.quality.rules import DAY, MOMENTS, QualityRule
 from retrieval.errors import StoreDamagedError, StoreError
 from retrieval.filters.schema import FieldCatalog
 from retrieval.index.keyword_documents import LINES_FILE
 from retrieval.index.token_states import MOST_TOKENS, STATES_FILES, StoredStates, TokenRuns
-from retrieval.index.vectors import VECTORS_FILE
+from retrieval.index.vectors import VECTORS_FILE, Rows
 from retrieval.records import Product
 from retrieval.store.files import file_problem, load_array
 from retrieval.store.manifest import (
@@ -27,6 +39,7 @@ from retrieval.store.manifest import (
     read_fields,
 )
 from retrieval.store.products import RECIPE, FieldWeights, ProductStore, product_from_json, product_to_json
+from retrieval.store.signals import Floats, StoredSignals
 from retrieval.store.versions import ServingVersion, Store
 from retrieval.text.analysis import RULES
 from retrieval.updates.changes import apply_change
@@ -46,6 +59,16 @@ class PreviousVersion:
         self.folder = store.version_folder(self.manifest.version)
         self.products = ProductStore(self.folder)
         self.catalog = read_fields(self.folder / FIELDS_FILE)
+
+    @cached_property
+    def text_keys(self) -> NDArray[np.uint8]:
+        """The fingerprint of each row's text (n, 16)."""
+        return load_array(self.folder / TEXT_KEYS_FILE, mapped=True)
+
+    @cached_property
+    def signals(self) -> Floats:
+        """The signals of each row (n, 5)."""
+        return StoredSignals(self.folder, len(self.products)).table
 
     @property
     def keyword(self) -> Path:
@@ -89,6 +112,168 @@ def open_previous_version(store: Store) -> PreviousVersion | None:
         return PreviousVersion(store, store.find_serving())
     except StoreError:
         return None
+
+
+INSPECTION_FOLDER = "inspection"
+SIGNATURES_FOLDER = "signatures"
+_FACTS_FILE, _BITS_FILE = "facts.json", "bits.npy"
+
+
+class _Facts(msgspec.Struct, frozen=True):
+    made_by: str
+    """Of the rules and the recipe."""
+    now: float
+    norms: list[tuple[CategoryPath, Norm]]
+    filled: dict[str, int]
+    ages: dict[str, int]
+    prices: dict[str, dict[int, int]]
+    languages: dict[str, int]
+
+
+def _made_by(rules: Sequence[QualityRule]) -> str:
+    return xxhash.xxh3_128_hexdigest(f"{RECIPE}\n{rules!r}".encode())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """What the inspection of all n products of a version found."""
+
+    folder: Path
+    """With the signatures of the products."""
+    names: Sequence[str]
+    """Of the rules."""
+    now: float
+    """Its time in seconds since 1970."""
+    norms: Norms
+    counts: Findings
+    """Those over all products, without failures."""
+    bits: NDArray[np.uint8]
+    """(n, bytes) For each product whether its language was detected, then whether it fails each rule."""
+
+    @classmethod
+    def load(cls, version: Path, rules: Sequence[QualityRule]) -> Inspection | None:
+        """That of a version's folder; None where there is none by these rules."""
+        folder = version / INSPECTION_FOLDER
+        try:
+            facts = msgspec.json.decode((folder / _FACTS_FILE).read_bytes(), type=_Facts)
+            bits = load_array(folder / _BITS_FILE, mapped=True)
+        except (OSError, msgspec.MsgspecError, StoreDamagedError):
+            return None
+        if facts.made_by != _made_by(rules):
+            return None
+        counts = Findings(
+            len(bits),
+            filled=Counter(facts.filled),
+            ages=Counter(facts.ages),
+            prices={currency: Counter(bins) for currency, bins in facts.prices.items()},
+            languages=Counter(facts.languages),
+        )
+        return cls(folder, [rule.name for rule in rules], facts.now, Norms(dict(facts.norms)), counts, bits)
+
+    def has(self, place: int, rows: Rows) -> NDArray[np.bool_]:
+        """One bit of some products (r,)."""
+        found: NDArray[np.bool_] = (self.bits[rows, place // 8] >> (place % 8) & 1).astype(bool)
+        return found
+
+    def findings(self, rows_before: Rows, rows: Rows) -> Findings:
+        """The failures of some products (r,), which are at `rows` now; without examples."""
+        found = Findings()
+        for place, name in enumerate(self.names, 1):
+            failing = rows[self.has(place, rows_before)]
+            if len(failing):
+                found.failing[name] = [failing.astype(np.int32)]
+                found.failures[name] = Failures(len(failing))
+        return found
+
+
+def save_inspection(
+    version: Path, findings: Findings, rules: Sequence[QualityRule], norms: Norms, now: datetime, detected: bytes
+) -> None:
+    """Saves the findings of a version; `detected` has a byte for each product, 1 where its language was detected."""
+    folder = version / INSPECTION_FOLDER
+    folder.mkdir(exist_ok=True)
+    bits = np.zeros((len(detected), len(rules) // 8 + 1), np.uint8)
+    bits[:, 0] = np.frombuffer(detected, np.uint8)
+    for place, rule in enumerate(rules, 1):
+        for rows in findings.failing.get(rule.name, ()):
+            bits[rows, place // 8] |= np.uint8(1 << place % 8)
+    np.save(folder / _BITS_FILE, bits)
+    facts = _Facts(
+        _made_by(rules),
+        now.timestamp(),
+        list(norms.categories.items()),
+        dict(findings.filled),
+        dict(findings.ages),
+        {currency: dict(bins) for currency, bins in findings.prices.items()},
+        dict(findings.languages),
+    )
+    (folder / _FACTS_FILE).write_bytes(msgspec.json.encode(facts))
+
+
+class _DatedProduct(msgspec.Struct, frozen=True):
+    """The fields of a product by which it is seen whether it must be inspected again."""
+
+    brand: str = ""
+    category: tuple[str, ...] = ()
+    price: float | None = None
+    currency: str = ""
+    language: str = ""
+    created: datetime | None = None
+    updated: datetime | None = None
+    expires: datetime | None = None
+
+
+_decode = msgspec.json.Decoder(_DatedProduct).decode
+
+
+class UnchangedProducts:
+    """Decides which products are as the version before has them, and what an inspection finds of them, too.
+
+    It finds something else where a norm of the category or the age of a date passed what a rule or the report asks
+    for. So the report is the one that an inspection of all products gives.
+    """
+
+    def __init__(self, before: Inspection, normalizer: SpellingNormalizer, norms: Norms, now: datetime) -> None:
+        self._detected = before.has(0, np.arange(len(before.bits))).tobytes()
+        self._normalizer = normalizer
+        days = sorted([*MOMENTS.values(), *(-most for most in AGES.values() if most < np.inf)])
+        self._passed = _union([(before.now + day * DAY, now.timestamp() + day * DAY) for day in days])
+        self._norms_of = cache(lambda category: (before.norms.of(category), norms.of(category)))
+
+    def __contains__(self, product: tuple[int, bytes, bytes, int]) -> bool:
+        """`product` is a `ComparedProduct`."""
+        row, before, line, is_detected = product
+        if row < 0 or before != line or self._detected[row] != is_detected:
+            return False
+        judged = _decode(line)
+        settler = self._normalizer
+        if judged.brand in settler.brands or not settler.levels.keys().isdisjoint(judged.category):
+            return False
+        times = (time.timestamp() for time in (judged.created, judged.updated, judged.expires) if time)
+        # Between the bounds of an interval an odd number of bounds is at or below.
+        if any(bisect_left(self._passed, time) % 2 or bisect_right(self._passed, time) % 2 for time in times):
+            return False
+        was, now = self._norms_of(judged.category)
+        return was == now or not any(_is_odd(judged, norm) for norm in (was, now))
+
+
+def _is_odd(product: _DatedProduct, norm: Norm) -> bool:
+    prices = norm.prices.get(product.currency)
+    usual = (product.currency, norm.currency), (product.language, norm.language)
+    return bool(prices and product.price and prices.is_outlier(product.price)) or any(
+        value and each and value != each.value for value, each in usual
+    )
+
+
+def _union(intervals: Sequence[tuple[float, float]]) -> list[float]:
+    """The bounds of the union of intervals, ascending."""
+    bounds: list[float] = []
+    for low, high in sorted(intervals):
+        if bounds and low <= bounds[-1]:
+            bounds[-1] = max(bounds[-1], high)
+        else:
+            bounds += (low, high)
+    return bounds
 
 
 def cache_version_vectors(

@@ -9,11 +9,13 @@ lists: they cost a third of lists of objects.
 from __future__ import annotations
 
 import itertools
+import shutil
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Generic, TypeVar
@@ -30,9 +32,18 @@ from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
 from indexer.feeds.reader import RecordReader, read_records
 from indexer.feeds.row_parser import FieldNames
-from indexer.incremental import PreviousProducts, PreviousVersion, UpdateMerge
+from indexer.incremental import (
+    INSPECTION_FOLDER,
+    SIGNATURES_FOLDER,
+    Inspection,
+    PreviousProducts,
+    PreviousVersion,
+    UnchangedProducts,
+    UpdateMerge,
+    save_inspection,
+)
 from indexer.quality.duplicates import DuplicateFinder
-from indexer.quality.findings import Example, Findings, RowLocation
+from indexer.quality.findings import MOST_EXAMPLES, Example, Failures, Findings, RowLocation
 from indexer.quality.norms import CategoryCensus
 from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from indexer.quality.rules import QualityRule, built_in_rules
@@ -41,8 +52,10 @@ from indexer.workers import Workers
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword_documents import encode_line, keyword_line
+from retrieval.index.vectors import Rows
 from retrieval.progress import NullProgress, Progress
 from retrieval.records import Product
+from retrieval.store.manifest import WORDS_FOLDER
 from retrieval.store.products import (
     DEFAULT_WEIGHTS,
     FieldWeights,
@@ -54,9 +67,10 @@ from retrieval.store.products import (
     product_to_json,
 )
 from retrieval.text.analysis import Analyzer, contains_chinese
+from retrieval.text.vocabulary import COUNTS_FILE
 
 if TYPE_CHECKING:
-    from indexer.quality.checks import Inspector
+    from indexer.quality.checks import InspectionResult, Inspector
     from indexer.quality.duplicates import Signatures
     from indexer.quality.norms import Norms
 
@@ -67,6 +81,8 @@ PRODUCTS = 8_192
 """Products of a batch of the second pass: each rule costs some milliseconds a batch."""
 LIVE = "live change"
 """In place of the feed's name, for a product that only live changes have."""
+ComparedProduct = tuple[int, bytes, bytes, int]
+"""A product's row in the version before, or -1; its line there and now; 1 where its language was detected."""
 T = TypeVar("T")
 
 
@@ -106,7 +122,8 @@ class FeedPipeline:
         self._categories = CategoryCensus()
         self._fields = FieldCounter()
         self._findings = Findings()
-        self._duplicates = DuplicateFinder(folder / "duplicates", self._rules)
+        self._signatures = folder / "duplicates"
+        self._duplicates = DuplicateFinder(self._signatures, self._rules)
         self._row_locations = RowLocations(folder / "places")
         self._cleaned: Counter[str] = Counter()
         self.notes = ReasonCounts()
@@ -115,8 +132,10 @@ class FeedPipeline:
         """Rows of the feeds, rejected ones included."""
         self.chinese = 0
         """Titles with Chinese characters, of the usable rows."""
-        self.products = 0
-        """Products that the second pass has given so far."""
+        self.rows_before = array("q")
+        """For each product that the second pass left as the version before has it the row there, or -1."""
+        self._detected = bytearray()
+        """For each product 1 where its language was detected."""
         self.siblings = np.empty(0, np.int32)
         """The group of each product (n,), known after the report: see `DuplicateFindings`."""
 
@@ -124,6 +143,11 @@ class FeedPipeline:
     def usable(self) -> int:
         """Rows that the first pass did not reject."""
         return len(self._sorter)
+
+    @property
+    def products(self) -> int:
+        """Products that the second pass has given so far."""
+        return len(self.rows_before)
 
     def sample(self, count: int) -> list[Product]:
         """At most so many products of the first pass: those with the lowest ids."""
@@ -192,20 +216,64 @@ class FeedPipeline:
         previous: PreviousVersion | None = None,
         options: KeywordLineOptions | None = None,
     ) -> Iterator[PublishableBatch]:
-        """Runs the second pass: the products to publish in the order of their ids, batch by batch."""
-        normalizer = self._spellings.normalizer()
-        inspection = InspectionOptions(self._rules, self._categories.norms(), self._now)
-        batches = self._sorted_batches((updates or UpdateMerge()).use_spelling(normalizer), PreviousProducts(previous))
-        for batch in self._workers.map(SecondPass(normalizer, inspection, options), batches):
+        """Runs the second pass: the products to publish in the order of their ids, batch by batch, without those that
+        `rows_before` has."""
+        normalizer, norms = self._spellings.normalizer(), self._norms
+        second_pass = SecondPass(normalizer, InspectionOptions(self._rules, norms, self._now), options)
+        before: Inspection | None = None
+        if previous and options and options.reuses_lines and (previous.folder / WORDS_FOLDER / COUNTS_FILE).is_file():
+            before = Inspection.load(previous.folder, self._rules)
+        unchanged = UnchangedProducts(before, normalizer, norms, self._now) if before else ()
+        settled = (updates or UpdateMerge()).use_spelling(normalizer)
+        batches = self._sorted_batches(settled, PreviousProducts(previous), unchanged)
+        for batch in self._workers.map(second_pass, batches):
             self._findings.merge(batch.findings)
             self._duplicates.add(batch.signatures)
             self._cleaned.update(batch.spelling_counts)
-            self.products += len(batch.ids)
             yield batch
+        if previous and before:
+            self._take_over(previous.products, before, second_pass)
 
-    def _sorted_batches(self, updates: UpdateMerge, previous: PreviousProducts) -> Iterator[SortedBatch]:
+    @cached_property
+    def _norms(self) -> Norms:
+        return self._categories.norms()
+
+    def _take_over(self, products: ProductStore, before: Inspection, second_pass: SecondPass) -> None:
+        """Adds what the inspection before found of the products that stayed as they were."""
+        rows_before = np.array(self.rows_before, np.int64)
+        rows = np.flatnonzero(rows_before >= 0)
+        now_at = np.full(len(products), -1, np.int64)
+        now_at[rows_before[rows]] = rows
+        self._duplicates.take_over(before.folder / SIGNATURES_FOLDER, now_at)
+        self._findings.merge(before.counts)
+        gone = np.flatnonzero(now_at < 0).tolist()
+        parts = [[products.line(row) for row in gone[at : at + PRODUCTS]] for at in range(0, len(gone), PRODUCTS)]
+        for counts in self._workers.map(partial(_count_lines, before.now), parts):
+            self._findings.subtract_counts(counts)
+        self._findings.merge(before.findings(rows_before[rows], rows))
+        firsts = [np.sort(np.concatenate(each))[:MOST_EXAMPLES] for each in self._findings.failing.values()]
+        shown = np.unique(np.concatenate([np.empty(0, np.int64), *firsts]))
+        shown = shown[rows_before[shown] >= 0]
+        examples = second_pass.inspect(
+            [products[row] for row in rows_before[shown].tolist()], list(map(self._location, shown.tolist())), shown
+        )
+        for name, failures in examples.findings.failures.items():
+            self._findings.failures[name].merge(Failures(0, failures.examples))
+
+    def _location(self, row: int) -> RowLocation:
+        file, line = self._row_locations[row]
+        return RowLocation([*self._files, LIVE][file], line, bool(self._detected[row]))
+
+    def save_inspection(self, version: Path) -> None:
+        """Saves what the report was made of for the next rebuild; called after it."""
+        save_inspection(version, self._findings, self._rules, self._norms, self._now, self._detected)
+        shutil.move(self._signatures, version / INSPECTION_FOLDER / SIGNATURES_FOLDER)
+
+    def _sorted_batches(
+        self, updates: UpdateMerge, previous: PreviousProducts, unchanged: Container[ComparedProduct]
+    ) -> Iterator[SortedBatch]:
         names = [*self._files, LIVE]
-        batch = SortedBatch(0)
+        batch = SortedBatch()
         for product_id, entry in _with_ids(self._unique(names), updates.ids):
             feed = entry.line if entry else None
             line = updates.merge(product_id, feed)
@@ -215,7 +283,13 @@ class FeedPipeline:
                 continue
             file, row = (entry.file, entry.row) if entry else (2 * len(self._files), 0)
             self._row_locations.add(file // 2, row)
+            self._detected.append(file % 2)
             previous_row, previous_line = previous.at(product_id)
+            if (previous_row, previous_line, line, file % 2) in unchanged:
+                self.rows_before.append(previous_row)
+                continue
+            batch.numbers.append(len(self.rows_before))
+            self.rows_before.append(-1)
             batch.ids.append(product_id)
             batch.lines.append(line)
             batch.files.append(names[file // 2])
@@ -225,7 +299,7 @@ class FeedPipeline:
             batch.previous_lines.append(previous_line)
             if len(batch.ids) == PRODUCTS:
                 yield batch
-                batch = SortedBatch(batch.first_row + PRODUCTS)
+                batch = SortedBatch()
         if batch.ids:
             yield batch
 
@@ -249,11 +323,9 @@ class FeedPipeline:
 
     def report(self, product_of: Callable[[int], Product]) -> QualityReport:
         """The quality report, known after the second pass; `product_of` gives a product by its row."""
-        names = [*self._files, LIVE]
 
         def row_of(row: int) -> tuple[Product, RowLocation]:
-            file, line = self._row_locations[row]
-            return product_of(row), RowLocation(names[file], line)
+            return product_of(row), self._location(row)
 
         summary = FeedSummary(
             created=self._now,
@@ -394,8 +466,8 @@ class FirstPass:
 class SortedBatch:
     """Products in the order of their ids. The lists are of one length."""
 
-    first_row: int
-    """The number of the first one, over all batches."""
+    numbers: list[int] = field(default_factory=list)
+    """Their rows in the version to be."""
     ids: list[bytes] = field(default_factory=list)
     lines: list[bytes] = field(default_factory=list)
     """The products as JSON: cleaned, live changes merged in."""
@@ -412,6 +484,7 @@ class SortedBatch:
 class PublishableBatch:
     """Result of the second pass over a batch: the products as they are published. The lists are of one length."""
 
+    numbers: list[int]
     ids: list[bytes]
     lines: list[bytes]
     keys: list[bytes]
@@ -468,7 +541,7 @@ class SecondPass:
         ]
         is_unchanged = [line == previous for line, previous in zip(lines, batch.previous_lines, strict=True)]
         locations = list(map(RowLocation, batch.files, batch.rows, batch.has_detected_language))
-        inspected = self._inspector.inspect(result.products, locations, batch.first_row)
+        inspected = self.inspect(result.products, locations, np.array(batch.numbers, np.int64))
         options, keys, terms = self._options, list[bytes](), list[bytes]()
         if options is not None:
             keys = [text_key(encoder_text(product)) for product in result.products]
@@ -477,6 +550,7 @@ class SecondPass:
                 for product, is_same in zip(result.products, is_unchanged, strict=True)
             ]
         return PublishableBatch(
+            batch.numbers,
             batch.ids,
             lines,
             keys,
@@ -487,6 +561,10 @@ class SecondPass:
             inspected.findings,
             inspected.signatures,
         )
+
+    def inspect(self, products: Sequence[Product], places: Sequence[RowLocation], rows: Rows) -> InspectionResult:
+        """What is found of products at `rows` (n,)."""
+        return self._inspector.inspect(products, places, rows)
 
     @cached_property
     def _inspector(self) -> Inspector:
@@ -499,6 +577,12 @@ class SecondPass:
     def _terms(self, product: Product, options: KeywordLineOptions) -> bytes:
         document = keyword_document(0, product, self._analyzer, options.catalog, options.weights)
         return encode_line(keyword_line(document, options.catalog))
+
+
+def _count_lines(now: float, lines: Sequence[bytes]) -> Findings:
+    from indexer.quality.checks import count_products
+
+    return count_products(list(map(product_from_json, lines)), datetime.fromtimestamp(now, UTC))
 
 
 def map_products(folder: Path, workers: Workers, work: Callable[[Sequence[Product]], T]) -> Iterator[T]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 import xxhash
+import zstandard
 
 from indexer.embedding_cache import Keys, key_array
 from indexer.incremental import PreviousVersion
@@ -31,11 +32,13 @@ from retrieval.store.manifest import (
     write_fields,
 )
 from retrieval.store.products import ProductWriter
-from retrieval.store.signals import SignalsWriter
+from retrieval.store.signals import COLUMNS, SignalsWriter
 from retrieval.text import units
 from retrieval.text.analysis import HAN, chinese_words, contains_chinese, fold
 from retrieval.text.vocabulary import (
+    COUNTS_FILE,
     FORMAT,
+    CatalogWords,
     VocabularyEntries,
     index_words,
     numbered_postings,
@@ -55,9 +58,13 @@ class VersionWriter:
         previous: PreviousVersion | None,
         options: KeywordLineOptions,
         builder: type[KeywordBuilder] = TantivyBuilder,
+        rows_before: Sequence[int] = (),
     ) -> None:
+        """`rows_before` grows with the batches: those rows of the previous version are copied, and -1 stands for each
+        product of a batch."""
         self._folder = folder
         self._previous = previous
+        self._rows_before = rows_before
         self._products = ProductWriter(folder)
         self._signals = SignalsWriter(folder)
         self._words = WordsWriter()
@@ -69,28 +76,54 @@ class VersionWriter:
         self._unchanged = 0
 
     def add(self, batch: PublishableBatch) -> None:
-        number = len(self._previous_rows)
-        columns = (batch.ids, batch.lines, batch.terms, batch.previous_rows)
-        for product_id, line, terms, previous_row in zip(*columns, strict=True):
+        starts = np.flatnonzero(np.diff(batch.numbers, prepend=-2) != 1).tolist()
+        for start, end in pairwise([*starts, len(batch.numbers)]):
+            self._copy(batch.numbers[start])
+            self._add_run(batch, slice(start, end))
+        self._unchanged += sum(batch.is_unchanged)
+
+    def _add_run(self, batch: PublishableBatch, part: slice) -> None:
+        """Adds products whose rows follow each other."""
+        lines, previous_rows = batch.lines[part], batch.previous_rows[part]
+        columns = (batch.ids[part], lines, batch.terms[part], previous_rows)
+        self._words.add(lines, len(self))
+        for number, (product_id, line, terms, previous_row) in enumerate(zip(*columns, strict=True), len(self)):
             self._products.add(product_id, line)
             if terms:
                 self._terms.add_line(number, terms)
             else:
                 self._terms.add_as_before(number, previous_row)
-            number += 1
-        self._signals.add(batch.lines)
-        self._words.add(batch.lines)
-        self._digest.update(b"".join(line + b"\n" for line in batch.lines))
-        self._keys += b"".join(batch.keys)
-        self._previous_rows.extend(batch.previous_rows)
-        self._unchanged += sum(batch.is_unchanged)
+        self._signals.add(lines)
+        self._digest.update(b"".join(line + b"\n" for line in lines))
+        self._keys += b"".join(batch.keys[part])
+        self._previous_rows.extend(previous_rows)
+
+    def _copy(self, end: int) -> None:
+        """Copies rows of the previous version up to that before `end`."""
+        if self._previous is None or end == len(self):
+            return
+        products, keys, signals = self._previous.products, self._previous.text_keys, self._previous.signals
+        start, self._unchanged = len(self), self._unchanged + end - len(self)
+        rows = np.array(self._rows_before[start:end], np.int64)
+        for number, row in enumerate(rows.tolist(), start):
+            self._terms.add_as_before(number, row)
+        bounds = np.flatnonzero(np.diff(rows, prepend=-2, append=-2) != 1)
+        for first, last in zip(rows[bounds[:-1]].tolist(), rows[bounds[1:] - 1].tolist(), strict=True):
+            self._digest.update(self._products.copy(products, first, last + 1))
+        self._signals.copy(signals[rows])
+        self._keys += keys[rows].tobytes()
+        self._previous_rows.extend(rows.tolist())
 
     def __len__(self) -> int:
         return len(self._previous_rows)
 
     def finish(self, fields: FieldCatalog, updates: Iterable[PendingUpdate]) -> None:
+        self._copy(len(self._rows_before) or len(self))
         self._products.finish()
         self._signals.finish()
+        copied = np.array(self._rows_before, np.int64)
+        if self._previous and (copied >= 0).any():
+            self._words.take_over(self._previous, copied)
         self._words.finish(self._folder / WORDS_FOLDER)
         self._terms.finish()
         write_fields(fields, self._folder / FIELDS_FILE)
@@ -163,6 +196,15 @@ class _NamedProduct(msgspec.Struct, frozen=True):
     rating_count: int | None = None
 
 
+class _Counts(msgspec.Struct, frozen=True):
+    """How many products have each name and each phrase, rare ones too: a rebuild goes on from them."""
+
+    phrases: dict[str, int]
+    brands: list[tuple[str, int]]
+    categories: list[tuple[tuple[str, ...], int]]
+    brand_categories: list[tuple[tuple[str, str], int]]
+
+
 _decoder = msgspec.json.Decoder(_NamedProduct)
 
 
@@ -176,25 +218,65 @@ class WordsWriter:
     def __init__(self) -> None:
         self._numbers: dict[str, int] = {}
         self._words = array("I")
-        self._lengths = array("I")
+        self._rows = array("I")
+        """The row of each word."""
+        self._rated_rows = array("q")
         self._rating_counts = array("q")
+        """The number of ratings of the product at each rated row."""
         self._phrases = PhraseCounter()
         self._brands: Counter[str] = Counter()
         self._categories: Counter[tuple[str, ...]] = Counter()
         self._brand_categories: Counter[tuple[str, str]] = Counter()
 
-    def add(self, lines: Iterable[bytes]) -> None:
-        """`lines` are as `product_to_json` writes them."""
-        for line in lines:
+    def add(self, lines: Iterable[bytes], first: int = 0) -> None:
+        """`lines` are products as `product_to_json` writes them, at rows from `first` on."""
+        for row, line in enumerate(lines, first):
             product = _decoder.decode(line)
             title, brand = fold(product.title[:_LONGEST_TITLE]), product.brand[:_LONGEST_NAME]
             found = [*words_of_folded(title), *(words_of(brand) if brand else ())]
             numbers = self._word_numbers(found)
             self._words.extend(numbers)
-            self._lengths.append(len(numbers))
+            self._rows.extend([row] * len(numbers))
+            self._rated_rows.append(row)
             self._rating_counts.append(product.rating_count or 0)
             self._phrases.add(title)
             self._count_names(brand, product.category)
+
+    def take_over(self, previous: PreviousVersion, rows_before: Rows) -> None:
+        """Adds the products of the previous version that are at rows of this one; `rows_before` (n,) has -1 for the
+        others."""
+        before = CatalogWords.open(previous.folder / WORDS_FOLDER)
+        now_at = np.full(len(previous.products), -1, np.int64)
+        now_at[rows_before[rows_before >= 0]] = np.flatnonzero(rows_before >= 0)
+        # First what is gone, and then the rest of all that was counted.
+        gone = WordsWriter()
+        gone.add(previous.products.line(row) for row in np.flatnonzero(now_at < 0).tolist())
+        self._add_counts(previous.folder / WORDS_FOLDER, gone)
+        first = before.entries.bounds[2]
+        postings = before.postings
+        words = np.repeat(np.arange(len(postings)), np.diff(postings.starts))
+        is_product = postings.texts >= first
+        rows = now_at[before.rows[postings.texts[is_product] - first]]
+        numbers = [self._numbers.setdefault(postings[place], len(self._numbers)) for place in range(len(postings))]
+        self._words.frombytes(np.array(numbers, np.uint32)[words[is_product][rows >= 0]].tobytes())
+        self._rows.frombytes(rows[rows >= 0].astype(np.uint32).tobytes())
+        rating_counts = np.nan_to_num(previous.signals[now_at >= 0, COLUMNS.index("rating_count")])
+        self._rated_rows.frombytes(now_at[now_at >= 0].tobytes())
+        self._rating_counts.frombytes(rating_counts.astype(np.int64).tobytes())
+
+    def _add_counts(self, folder: Path, gone: WordsWriter) -> None:
+        packed = zstandard.decompress((folder / COUNTS_FILE).read_bytes())
+        counts = msgspec.msgpack.decode(packed, type=_Counts)
+        for name, counted in zip(_Counts.__struct_fields__, msgspec.structs.astuple(counts), strict=True):
+            own: Counter[Any] = getattr(self, f"_{name}") if name != "phrases" else self._phrases.counts
+            own.update(dict(counted))
+            own.subtract(getattr(gone, f"_{name}") if name != "phrases" else gone._phrases.counts)
+            for each in [each for each, count in own.items() if count <= 0]:
+                del own[each]
+
+    def _counts(self) -> _Counts:
+        names = (self._brands, self._categories, self._brand_categories)
+        return _Counts(self._phrases.counts, *(list(each.items()) for each in names))
 
     def _word_numbers(self, words: Iterable[str]) -> set[int]:
         found: set[int] = set()
@@ -220,22 +302,28 @@ class WordsWriter:
             tuple(_most_common(self._all_phrases(), MOST_PHRASES)),
             tuple(_most_common(self._brands, MOST_NAMES)),
             tuple(_most_common(self._categories, MOST_NAMES)),
-            len(self._lengths),
+            len(self._rated_rows),
         )
         named = chain((text for text, _ in entries.phrases), (name for name, _ in entries.brands))
         texts = chain(named, (" ".join(path) for path, _ in entries.categories))
         numbers = [self._word_numbers(words_of(text)) for text in texts]
-        rows = np.argsort(-np.array(self._rating_counts, np.int64), kind="stable")
+        # As signals have them, in 32 bits.
+        rating_counts = np.zeros(len(self._rated_rows), np.float32)
+        rating_counts[np.array(self._rated_rows, np.int64)] = np.array(self._rating_counts)
+        rows = np.argsort(-rating_counts, kind="stable")
         ranks = np.empty(len(rows), np.int64)
         ranks[rows] = np.arange(len(rows))
-        places = np.concatenate(
-            [np.fromiter(chain.from_iterable(numbers), np.uint32), np.array(self._words, np.uint32)]
-        )
-        text_numbers = np.concatenate([np.arange(len(numbers)), len(numbers) + ranks])
-        lengths = np.concatenate([[len(each) for each in numbers], np.array(self._lengths, np.int64)]).astype(np.int64)
-        pairs = np.repeat(text_numbers, lengths)
-        postings = numbered_postings(list(self._numbers), places, pairs, len(text_numbers))
+        named_places = np.fromiter(chain.from_iterable(numbers), np.uint32)
+        named_texts = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers])
+        places = np.concatenate([named_places, np.array(self._words, np.uint32)])
+        texts = np.concatenate([named_texts, len(numbers) + ranks[np.array(self._rows, np.int64)]])
+        # Words that no product has any more are left out.
+        used, places = np.unique(places, return_inverse=True)
+        words = list(self._numbers)
+        postings = numbered_postings([words[at] for at in used], places, texts, len(numbers) + len(rows))
         write_words(folder, entries, postings, rows.astype(np.uint32))
+        packed = msgspec.msgpack.encode(self._counts())
+        (folder / COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))
 
     def _all_phrases(self) -> Counter[str]:
         phrases = self._phrases.common()
@@ -251,33 +339,33 @@ class PhraseCounter:
     Motwani 2002, Approximate Frequency Counts over Data Streams), by the order of products alone."""
 
     def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
 
     def add(self, title: str) -> None:
         """Counts each phrase of a folded title once."""
-        self._counts.update(_phrases(title))
+        self.counts.update(_phrases(title))
         least = 1
-        while len(self._counts) > MOST_COUNTED:
-            self._counts = Counter({text: count for text, count in self._counts.items() if count > least})
+        while len(self.counts) > MOST_COUNTED:
+            self.counts = Counter({text: count for text, count in self.counts.items() if count > least})
             least += 1
 
     def common(self) -> Counter[str]:
         """Those of enough products, with how many. Of pieces that hardly stand outside of one longer phrase only that
         is left: "oil rubbed bronze", not "oil rubbed"."""
-        counts = {text: count for text, count in self._counts.items() if count >= _least(text)}
+        counts = {text: count for text, count in self.counts.items() if count >= _least(text)}
         longer: Counter[str] = Counter()
         for text, count in counts.items():
             between = _UNSPACED if _UNSPACED in text else " "
             for piece in (text.partition(between)[2], text.rpartition(between)[0]):
                 longer[piece] = max(longer[piece], count)
-        return Counter(
-            {
-                text.replace(_UNSPACED, ""): count
-                for text, count in counts.items()
-                if _words_of_phrase(text) <= _LONGEST_PHRASE
-                and (_words_of_phrase(text) == 1 or longer[text] < _PIECE_SHARE * count)
-            }
-        )
+        found: Counter[str] = Counter()
+        for text, count in counts.items():
+            words = _words_of_phrase(text)
+            if words == 1 or (words <= _LONGEST_PHRASE and longer[text] < _PIECE_SHARE * count):
+                # Chinese may be cut in two ways, and is counted in one.
+                written = text.replace(_UNSPACED, "")
+                found[written] = max(found[written], count)
+        return found
 
 
 def _least(phrase: str) -> int:

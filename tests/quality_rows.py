@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from indexer.quality.checks import Inspector
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import DuplicateFindings, Findings, RowLocation
@@ -47,7 +49,8 @@ def judged(
     findings = Findings()
     for first in range(0, len(ordered), batch):
         part = ordered[first : first + batch]
-        inspected = inspector.inspect([product for product, _ in part], [place for _, place in part], first)
+        numbers = np.arange(first, first + len(part))
+        inspected = inspector.inspect([product for product, _ in part], [place for _, place in part], numbers)
         findings.merge(inspected.findings)
         finder.add(inspected.signatures)
     return findings, finder.groups(ordered.__getitem__)

@@ -25,7 +25,6 @@ from indexer.quality.findings import (
     Failures,
     Findings,
     RowLocation,
-    pack_bits,
     shorten,
 )
 from indexer.quality.norms import Norms
@@ -34,10 +33,8 @@ from indexer.quality.rules import (
     DAY,
     FIELDS,
     FieldKind,
-    Measure,
     QualityCheck,
     QualityRule,
-    Severity,
     base_frame,
     column_of,
     other_column,
@@ -69,45 +66,37 @@ class Inspector:
         self._detect = detect
 
     def inspect(
-        self, products: Sequence[Product], places: Sequence[RowLocation], first_row: int = 0
+        self, products: Sequence[Product], places: Sequence[RowLocation], rows: NDArray[np.int64]
     ) -> InspectionResult:
-        """Inspects a batch; `first_row` is the position of its first product in the order of ids.
+        """Inspects a batch; `rows` (n,) are the positions of its products in the order of ids.
 
         Raises SettingError for a rule that cannot be evaluated.
         """
         guessed = [place.has_detected_language for place in places]
         batch = make_batch(products, guessed, self._norms, self._now, self._detect)
         base = base_frame(batch, self._rules, COMPLETENESS_FIELDS)
-        findings = Findings(
-            products=len(products),
-            filled=Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS}),
-            ages=ages(base, self._now),
-            prices=price_bins(base),
-            languages=languages(base),
-        )
+        findings = _counts(base, self._now)
         if products:
-            self._check_rules(batch, rule_frame(base, self._rules), places, first_row, findings)
-        return InspectionResult(findings, signatures(batch, self._across, first_row))
+            self._check_rules(batch, rule_frame(base, self._rules), places, rows, findings)
+        return InspectionResult(findings, signatures(batch, self._across, rows))
 
     def _check_rules(
         self,
         batch: ProductBatch,
         frame: pl.DataFrame,
         places: Sequence[RowLocation],
-        first_row: int,
+        rows: NDArray[np.int64],
         findings: Findings,
     ) -> None:
-        marked: dict[Measure, list[NDArray[np.int64]]] = {measure: [] for measure in Measure}
-        for rule, rows in failing_rows(frame, self._rules):
-            if rule.severity is not Severity.INFO:
-                marked[rule.measure].append(rows)
+        for rule, failing in failing_rows(frame, self._rules):
+            findings.failing[rule.name] = [rows[failing].astype(np.int32)]
             # The products with the smallest ids, which need not stand first in a batch that a test made.
-            chosen = sorted(rows.tolist(), key=lambda row: batch.products[row].id) if len(rows) < 100 else rows.tolist()
+            chosen: list[int] = failing.tolist()
+            if len(chosen) < 100:
+                chosen.sort(key=lambda row: batch.products[row].id)
             values = [(row, _value(frame, rule, row)) for row in chosen[:MOST_EXAMPLES]]
             examples = [_example(batch.products[row], places[row], value) for row, value in values]
-            findings.failures[rule.name] = Failures(len(rows), examples)
-        for measure, rows_of_rules in marked.items():
-            findings.marks[measure, first_row] = pack_bits(rows_of_rules, len(batch.products))
+            findings.failures[rule.name] = Failures(len(failing), examples)
 
 
 def _example(product: Product, place: RowLocation, value: str) -> Example:
@@ -201,6 +190,22 @@ def _declare_comparison(validation: pb.Validate, rule: QualityRule) -> pb.Valida
 def column(field: str) -> str:
     """The column of a field in the base frame."""
     return column_of(field, FIELDS[field].kind)
+
+
+def count_products(products: Sequence[Product], now: datetime) -> Findings:
+    """The counts of products, without failures."""
+    batch = make_batch(products, [False] * len(products), Norms({}), now, lambda titles: [""] * len(titles))
+    return _counts(base_frame(batch, (), COMPLETENESS_FIELDS), now)
+
+
+def _counts(base: pl.DataFrame, now: datetime) -> Findings:
+    return Findings(
+        products=base.height,
+        filled=Counter({name: base.height - base[column(name)].null_count() for name in COMPLETENESS_FIELDS}),
+        ages=ages(base, now),
+        prices=price_bins(base),
+        languages=languages(base),
+    )
 
 
 def ages(base: pl.DataFrame, now: datetime) -> Counter[str]:

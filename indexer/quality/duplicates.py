@@ -1,7 +1,7 @@
 """Duplicates in a catalog: equal values of a field that should be unique, copies of products, groups of variants.
 
 Hashes are written to files, each for a part of their range, and read back one file at a time: memory is that of one
-part and a byte for each row. Candidates for copies are compared in full; no estimate is reported.
+part and some bytes for each row. Candidates for copies are compared in full; no estimate is reported.
 
 Signatures of sets (MinHash) agree in each place with the probability of the sets' Jaccard similarity (Broder 1997, "On
 the resemblance and containment of documents"). They are cut into bands; sets that agree in whole bands become
@@ -30,6 +30,7 @@ from indexer.quality.rules import QualityCheck, QualityRule, all_values
 from indexer.quality.siblings import group_products, jaccard, variant_hashes
 from retrieval.filters.schema import fold_value
 from retrieval.records import Product
+from retrieval.store.files import load_array
 from retrieval.text.analysis import HAN, identifier_key
 
 RowOf = Callable[[int], tuple[Product, RowLocation]]
@@ -41,14 +42,15 @@ MOST_PAIRS = 500_000
 """Candidate pairs that are compared; a report says when there were more."""
 _PARTS = 32
 _BUFFERED = 1 << 16
+_RECORDS = "*.rows"
 _NEIGHBOURS = 4
 _SHIFT, _LOW = 31, (1 << 31) - 1
 _MOST_MEETINGS = 8_000_000
 _LEAST_BANDS = 2
 """How many bands two rows share before they are compared."""
-_CLAIM_BYTES = 8
-_NO_CLAIMS = np.empty((0, 2), dtype=np.uint32)
-_RECORD = np.dtype([("hash", "<u8"), ("row", "<i8")])
+_RECORD = np.dtype([("hash", "<u8"), ("row", "<u4")])
+_SIGNS_FILE = "signs.npy"
+_SIGNS = np.dtype([("claims", "<u4", 2), ("variants", "<u8", 2)])
 
 
 class DuplicateFinder:
@@ -60,33 +62,50 @@ class DuplicateFinder:
         self._copies = {rule.check: rule.name for rule in rules if rule.check in (EXACT, NEAR)}
         self._count = 0
         self._waiting: dict[str, list[NDArray[np.void]]] = {}
-        self._variants: dict[int, NDArray[np.uint64]] = {}
+        self._signs: list[tuple[NDArray[np.int64], NDArray[np.void]]] = []
+        """Rows with what is compared of them."""
         folder.mkdir(parents=True, exist_ok=True)
-        self._claims = folder / "claims"
-        self._claims.touch()
 
     def add(self, signatures: Signatures) -> None:
-        self._count += signatures.count
-        self._variants[signatures.first_row] = signatures.variant_hashes
-        with self._claims.open("r+b") as file:
-            file.seek(signatures.first_row * _CLAIM_BYTES)
-            file.write(signatures.identifier_hashes.tobytes())
+        signs = np.empty(len(signatures.rows), _SIGNS)
+        signs["claims"], signs["variants"] = signatures.identifier_hashes, signatures.variant_hashes
+        self._count += len(signs)
+        self._signs.append((signatures.rows, signs))
         for key, records in signatures.hashes.items():
             waiting = self._waiting.setdefault(key, [])
             waiting.append(records)
             if sum(map(len, waiting)) >= _BUFFERED:
                 self._write(key)
 
+    def take_over(self, folder: Path, rows: NDArray[np.int64]) -> None:
+        """Takes the signatures of another catalog from the folder of its finder. `rows` (n,) has the row of each of its
+        products in this one, or -1."""
+        signs = load_array(folder / _SIGNS_FILE, mapped=True)
+        is_here = rows >= 0
+        self._count += int(is_here.sum())
+        self._signs.append((rows[is_here], signs[is_here]))
+        for path in folder.glob(_RECORDS):
+            records = np.fromfile(path, _RECORD)
+            records = records[is_here[records["row"]]]
+            records["row"] = rows[records["row"]]
+            if len(records):
+                with (self._folder / path.name).open("ab") as file:
+                    file.write(records.tobytes())
+
     def groups(self, row_of: RowOf) -> DuplicateFindings:
         """Reads everything back and compares the candidates. The rows must be those of all batches, from 0 on."""
         for key in self._waiting:
             self._write(key)
+        signs = np.empty(self._count, _SIGNS)
+        for rows, each in self._signs:
+            signs[rows] = each
+        np.save(self._folder / _SIGNS_FILE, signs)
+        self._claims = signs["claims"]
         found = DuplicateFindings()
         for name in self._rules:
             self._unique(name, row_of, found)
         copies = self._find_copies(row_of, found) if self._copies else []
-        hashes = np.concatenate([np.empty((0, 2), np.uint64), *(self._variants[row] for row in sorted(self._variants))])
-        found.siblings = group_products(hashes, copies, lambda row: frozenset(shingles(row_of(row)[0])))
+        found.siblings = group_products(signs["variants"], copies, lambda row: frozenset(shingles(row_of(row)[0])))
         return found
 
     def _write(self, key: str) -> None:
@@ -152,12 +171,11 @@ class DuplicateFinder:
 
     def _candidates(self, found: DuplicateFindings) -> Iterator[tuple[int, int]]:
         """Pairs of rows that share a band, the later one first, ascending; bounded."""
-        claims = np.memmap(self._claims, dtype=np.uint32, mode="r").reshape(-1, 2) if self._count else _NO_CLAIMS
         met: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
         for runs in self._parts(COPIES):
             pairs = runs.pairs()
             # Trade numbers, or makers' numbers, that are both there and not the same.
-            later, earlier = claims[pairs >> _SHIFT], claims[pairs & _LOW]
+            later, earlier = self._claims[pairs >> _SHIFT], self._claims[pairs & _LOW]
             met.append(pairs[~((later != earlier) & (later != 0) & (earlier != 0)).any(axis=1)])
             if sum(map(len, met)) > _MOST_MEETINGS:
                 met = [_limit_pairs(np.sort(np.concatenate(met)), _MOST_MEETINGS // 2, found)]
@@ -191,7 +209,7 @@ class _Runs:
 
     def __init__(self, records: NDArray[np.void]) -> None:
         order = np.lexsort((records["row"], records["hash"]))
-        hashes, rows = records["hash"][order], records["row"][order]
+        hashes, rows = records["hash"][order], records["row"][order].astype(np.int64)
         is_new = np.r_[True, (hashes[1:] != hashes[:-1]) | (rows[1:] != rows[:-1])]  # a row may have met itself
         hashes, self._rows = hashes[is_new], rows[is_new]
         starts = np.flatnonzero(np.r_[True, hashes[1:] != hashes[:-1]])
@@ -370,8 +388,7 @@ COPIES = "copies"
 class Signatures:
     """Of one batch: for each purpose the hashes of its rows, as `row_hashes` gives them."""
 
-    first_row: int
-    count: int
+    rows: NDArray[np.int64]
     hashes: Mapping[str, NDArray[np.void]]
     identifier_hashes: NDArray[np.uint32]
     """For each row (columns: trade number, maker's number) a hash of the only one that it has, or 0: rows with
@@ -381,17 +398,16 @@ class Signatures:
     """(n, 2) By `indexer.quality.siblings.variant_hashes`."""
 
 
-def signatures(batch: ProductBatch, rules: Sequence[QualityRule], first_row: int) -> Signatures:
-    """The hashes for the rules across rows."""
+def signatures(batch: ProductBatch, rules: Sequence[QualityRule], rows: NDArray[np.int64]) -> Signatures:
+    """The hashes for the rules across rows; `rows` (n,) are those of the batch."""
     meetings = {}
     if any(rule.check is not QualityCheck.UNIQUE for rule in rules):
         hashes = band_hashes(batch.products)
-        rows = np.arange(first_row, first_row + len(hashes), dtype=np.int64)
         meetings[COPIES] = row_hashes(hashes.ravel(), np.repeat(rows, hashes.shape[1]))
     for rule in rules:
         if rule.check is QualityCheck.UNIQUE:
-            meetings[rule.name] = _values(rule.field, batch, first_row)
-    return Signatures(first_row, len(batch.products), meetings, _claims(batch), variant_hashes(batch.products))
+            meetings[rule.name] = _values(rule.field, batch, rows)
+    return Signatures(rows, meetings, _claims(batch), variant_hashes(batch.products))
 
 
 def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
@@ -405,12 +421,12 @@ def _claims(batch: ProductBatch) -> NDArray[np.uint32]:
     return claims
 
 
-def _values(field: str, batch: ProductBatch, first_row: int) -> NDArray[np.void]:
+def _values(field: str, batch: ProductBatch, rows_of: NDArray[np.int64]) -> NDArray[np.void]:
     """Hashes of a field's values; two spellings of one value have the same."""
     places, values = all_values(field, batch)
     text = _same_for_spellings(values, of_identifiers=field == "gtin" or field.startswith("identifiers."))
     says_something = (text.str.len_bytes() > 0).to_numpy()
-    rows = np.array(places, dtype=np.int64) + first_row
+    rows = rows_of[np.array(places, dtype=np.int64)]
     return row_hashes(text.hash(seed=_SEED).to_numpy()[says_something], rows[says_something])
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-
-from indexer.quality.rules import Measure
 
 MOST_EXAMPLES = 10
 _MOST_TEXT = 160
@@ -86,8 +85,8 @@ class Findings:
     """By currency: products in each quarter of a decade of price."""
     languages: Counter[str] = field(default_factory=Counter)
     """By ISO 639-1 code; empty where unknown."""
-    marks: dict[tuple[Measure, int], bytes] = field(default_factory=dict)
-    """For each measure and first row of a batch: one bit a product, set where a rule of more than info fails."""
+    failing: dict[str, list[NDArray[np.int32]]] = field(default_factory=dict)
+    """By the rule's name: the rows of the products that fail it, in parts."""
 
     def merge(self, other: Findings) -> None:
         self.products += other.products
@@ -98,24 +97,22 @@ class Findings:
         for currency, bins in other.prices.items():
             self.prices.setdefault(currency, Counter()).update(bins)
         self.languages.update(other.languages)
-        self.marks.update(other.marks)
+        for name, rows in other.failing.items():
+            self.failing.setdefault(name, []).extend(rows)
 
-    def marked(self, measure: Measure, rows: Iterable[NDArray[np.int64]] = ()) -> int:
-        """How many products fail a rule of more than info under a measure; `rows` are further ones that do."""
-        marks = {
-            first: np.unpackbits(np.frombuffer(bits, dtype=np.uint8))
-            for (of, first), bits in self.marks.items()
-            if of is measure
-        }
-        further = np.unique(np.concatenate([np.empty(0, dtype=np.int64), *rows]))
-        total = sum(int(bits.sum()) for bits in marks.values())
-        firsts = np.array(sorted(marks), dtype=np.int64)
-        for row in further.tolist():
-            place = int(np.searchsorted(firsts, row, side="right")) - 1
-            bits = marks[int(firsts[place])] if place >= 0 else np.zeros(0, dtype=np.uint8)
-            offset = row - int(firsts[place]) if place >= 0 else 0
-            total += not (offset < len(bits) and bits[offset])
-        return total
+    def subtract_counts(self, other: Findings) -> None:
+        """Takes products out of the counts, whose failures are not among these."""
+        self.products -= other.products
+        self.filled.subtract(other.filled)
+        self.ages.subtract(other.ages)
+        self.languages.subtract(other.languages)
+        for currency, bins in other.prices.items():
+            self.prices[currency].subtract(bins)
+
+    def count_failing(self, rules: Iterable[str], rows: Iterable[NDArray[np.int64]] = ()) -> int:
+        """How many products fail one of the rules with these names; `rows` are further ones that do."""
+        failing = chain.from_iterable(self.failing.get(name, ()) for name in rules)
+        return len(np.unique(np.concatenate([np.empty(0, np.int64), *failing, *rows])))
 
 
 @dataclass(slots=True)
@@ -132,11 +129,3 @@ class DuplicateFindings:
     """Candidate pairs past the bound on comparisons, which were not."""
     siblings: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     """(n,) The group of each product, its variants and copies: the first row in it."""
-
-
-def pack_bits(rows: Sequence[NDArray[np.int64]], count: int) -> bytes:
-    """One bit for each of `count` rows, set for those named."""
-    bits = np.zeros(count, dtype=np.uint8)
-    for each in rows:
-        bits[each] = 1
-    return np.packbits(bits).tobytes()

@@ -164,12 +164,9 @@ def _scores(findings: Findings, duplicates: DuplicateFindings, rules: Sequence[Q
     shares = [findings.filled[name] / products for name in COMPLETENESS_FIELDS]
     scores = {Measure.COMPLETENESS: sum(shares) / len(shares)}
     for measure in (Measure.CONSISTENCY, Measure.ACCURACY, Measure.TIMELINESS):
-        across = [
-            duplicates.rows[rule.name]
-            for rule in rules
-            if rule.measure is measure and rule.severity is not Severity.INFO and rule.name in duplicates.rows
-        ]
-        scores[measure] = 1 - findings.marked(measure, across) / products
+        names = [rule.name for rule in rules if rule.measure is measure and rule.severity is not Severity.INFO]
+        across = [duplicates.rows[name] for name in names if name in duplicates.rows]
+        scores[measure] = 1 - findings.count_failing(names, across) / products
     return tuple(Score(measure, scores[measure], SCORE_DEFINITIONS[measure]) for measure in Measure)
 
 

@@ -138,6 +138,8 @@ def _text(name: str) -> Callable[[Product], str | None]:
     return lambda product: getattr(product, name) or None
 
 
+MOMENTS = {"now": 0, "soon": 1, "year_ago": -365}
+"""Fields that are a time, in days from the inspection; "soon" is a day later, for time zones."""
 _TEXTS = ("id", "title", "description", "brand", "currency", "availability", "language")
 FIELDS: Mapping[str, RuleField] = {
     **{name: _each(FieldKind.TEXT, _text(name)) for name in _TEXTS},
@@ -162,10 +164,7 @@ FIELDS: Mapping[str, RuleField] = {
     "odd_currency": RuleField(FieldKind.TEXT, derived.odd_currency),
     "odd_language": RuleField(FieldKind.TEXT, derived.odd_language),
     "other_language": RuleField(FieldKind.TEXT, derived.other_language),
-    "now": _days_from_now(0),
-    # A day later, for time zones.
-    "soon": _days_from_now(1),
-    "year_ago": _days_from_now(-365),
+    **{name: _days_from_now(days) for name, days in MOMENTS.items()},
 }
 
 

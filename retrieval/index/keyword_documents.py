@@ -95,11 +95,16 @@ class KeywordBuilder:
     def _index(self, row: int, encoded: bytes) -> None:
         """A hook for local backends."""
 
+    def _index_as_before(self, row: int, row_before: int, encoded: bytes) -> None:  # noqa: ARG002
+        """A hook for local backends that keep what they have of a row of the earlier index."""
+        self._index(row, encoded)
+
     def add_as_before(self, row: int, row_before: int) -> None:
         """Copies the line of a row of the earlier index; these rows must ascend."""
         for place, line in self._before:
             if place == row_before:
-                return self.add_line(row, line)
+                self._index_as_before(row, row_before, line)
+                return self._lines.write(line)
         raise StoreDamagedError(f"the previous keyword index has no row {row_before}; rebuild the index")
 
     def finish(self) -> Path:

@@ -7,13 +7,16 @@ of a feed ever meets tantivy's own syntax. Places are in a file of their own: ta
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shutil
 import tempfile
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +64,17 @@ from retrieval.index.keyword import (
     split_optional,
     synonym_boosts,
 )
-from retrieval.index.keyword_documents import KeywordBuilder, KeywordLine, decode_line, keyword_line
-from retrieval.index.places import PlaceColumns
+from retrieval.index.keyword_documents import (
+    LINES_FILE,
+    KeywordBuilder,
+    KeywordLine,
+    decode_line,
+    keyword_line,
+    read_lines,
+)
+from retrieval.index.places import PLACES_FILE, PlaceColumns
 from retrieval.records import Facet
+from retrieval.store.files import load_array
 from retrieval.text.analysis import Phrase, TermGroup
 
 TEXT = "text"
@@ -79,34 +90,151 @@ _MOST_BUCKETS = 65_000
 Hits = Sequence[tuple[float, tantivy.DocAddress]]
 
 
+FEWEST_EXTENDED = 20_000
+"""Products of an index that is extended: a smaller one is written anew in seconds."""
+MOST_REPLACED = 0.1
+"""Documents of an extended index that are no product's any more, as a share of its products: word statistics count
+them."""
+_NUMBERS_FILE = "numbers.npy"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DocumentNumbers:
+    """The number of each row's document: an extended index keeps its documents while rows come and go. Rows of live
+    changes, from n on, have numbers from m on."""
+
+    by_row: Rows
+    """(n,)."""
+    rows: Rows
+    """(m,) The row of each number that was ever given, or -1."""
+
+    @classmethod
+    def load(cls, folder: Path) -> DocumentNumbers | None:
+        """Those in an index's folder, or None where each document has the number of its row."""
+        if not (folder / _NUMBERS_FILE).exists():
+            return None
+        rows = load_array(folder / _NUMBERS_FILE).astype(np.int64)
+        return cls(np.argsort(rows, kind="stable")[np.count_nonzero(rows < 0) :], rows)
+
+    def of(self, rows: Rows) -> Rows:
+        """The numbers of some rows."""
+        return self._find(self.by_row, rows, len(self.rows) - len(self.by_row))
+
+    def rows_of(self, numbers: Rows) -> Rows:
+        """The rows of some numbers."""
+        return self._find(self.rows, numbers, len(self.by_row) - len(self.rows))
+
+    @staticmethod
+    def _find(table: Rows, places: Rows, offset: int) -> Rows:
+        is_known = places < len(table)
+        return np.where(is_known, table[np.where(is_known, places, 0)], places + offset)
+
+
 class TantivyBuilder(KeywordBuilder):
-    """Writes a keyword index into an empty folder, documents in the order of their rows."""
+    """Writes a keyword index into an empty folder, documents in the order of their rows. Where few products changed, it
+    copies the index in `before`, and replaces their documents."""
 
     def __init__(self, folder: Path, catalog: FieldCatalog, before: Path | None = None) -> None:
         super().__init__(folder, catalog, before)
-        # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
-        with _written(folder):
-            self._writer = tantivy.Index(_schema(catalog), str(folder)).writer(_HEAP_BYTES, 1)
+        self._folder_before = before
+        self._numbers = _extensible_numbers(before, catalog) if before else None
+        """Those of the index before, while it can be extended."""
+        self._rows_before = array("q")
+        """The row of each of this index's rows there, or -1."""
+        self._added: list[tuple[int, KeywordLine]] = []
         self._places = array("d")
         """Row, latitude and longitude of each place."""
+        self._writer = self._open_writer() if self._numbers is None else None
+
+    def _open_writer(self) -> tantivy.IndexWriter:
+        # One thread keeps documents in the order of their rows, so that equal scores come out in that order.
+        with _written(self._folder):
+            return tantivy.Index(_schema(self._catalog), str(self._folder)).writer(_HEAP_BYTES, 1)
 
     def _index(self, row: int, encoded: bytes) -> None:
         line = decode_line(encoded)
-        document = _document(row, line)
-        self._places.extend(value for place in line.places for value in (row, *place))
-        with _written(self._folder):
-            self._writer.add_document(document)
+        if self._writer is not None:
+            self._places.extend(value for place in line.places for value in (row, *place))
+            with _written(self._folder):
+                self._writer.add_document(_document(row, line))
+            return
+        self._rows_before.append(-1)
+        if self._numbers and len(self._added) > MOST_REPLACED * len(self._numbers.by_row):
+            self._numbers, self._added = None, []
+        if self._numbers:
+            self._added.append((row, line))
+
+    def _index_as_before(self, row: int, row_before: int, encoded: bytes) -> None:
+        if self._writer is None:
+            self._rows_before.append(row_before)
+        else:
+            self._index(row, encoded)
 
     def finish(self) -> Path:
         """Commits and returns the folder that was written."""
         folder = super().finish()
-        with _written(folder):
-            self._writer.commit()
-            self._writer.wait_merging_threads()
-        PlaceColumns(np.array(self._places).reshape(-1, 3)).save(folder)
+        if self._writer is None and not (
+            self._folder_before and self._numbers and self._extend(self._folder_before, self._numbers)
+        ):
+            self._writer = self._open_writer()
+            for row, encoded in enumerate(read_lines(folder)):
+                self._index(row, encoded)
+        if self._writer is not None:
+            with _written(folder):
+                self._writer.commit()
+                self._writer.wait_merging_threads()
+            PlaceColumns(np.array(self._places).reshape(-1, 3)).save(folder)
         for lock in folder.glob("*.lock"):
             lock.unlink()
         return folder
+
+    def _extend(self, before: Path, numbers: DocumentNumbers) -> bool:
+        """Extends the index before, unless too many of its documents would be no product's any more."""
+        rows_before = np.array(self._rows_before, np.int64)
+        is_kept = rows_before >= 0
+        rows = np.full(len(numbers.rows) + len(self._added), -1, np.int32)
+        rows[numbers.by_row[rows_before[is_kept]]] = np.flatnonzero(is_kept)
+        if len(rows) > (1 + MOST_REPLACED) * len(rows_before):
+            return False
+        added = [row for row, _ in self._added]
+        rows[len(numbers.rows) :] = added
+        for path in before.iterdir():
+            if path.name not in (LINES_FILE, PLACES_FILE, _NUMBERS_FILE):
+                shutil.copyfile(path, self._folder / path.name)
+        with _written(self._folder):
+            writer = tantivy.Index.open(str(self._folder)).writer(_HEAP_BYTES, 1)
+            for number in np.setdiff1d(numbers.by_row, np.flatnonzero(rows >= 0)).tolist():
+                writer.delete_documents_by_query(Query.term_query(_schema(self._catalog), ROW, number, "basic"))
+            for number, (_, line) in enumerate(self._added, len(numbers.rows)):
+                writer.add_document(_document(number, line))
+            writer.commit()
+            writer.wait_merging_threads()
+        np.save(self._folder / _NUMBERS_FILE, rows)
+        self._extended_places(before, rows_before).save(self._folder)
+        return True
+
+    def _extended_places(self, before: Path, rows_before: Rows) -> PlaceColumns:
+        is_kept = rows_before >= 0
+        kept = PlaceColumns.load(before).table
+        rows = np.full(int(max(rows_before.max(initial=-1), kept[:, 0].max(initial=-1))) + 1, -1, np.int64)
+        rows[rows_before[is_kept]] = np.flatnonzero(is_kept)
+        kept = np.column_stack([rows[kept[:, 0].astype(np.int64)], kept[:, 1:]])
+        added = PlaceColumns.of((row, line.places) for row, line in self._added).table
+        table = np.concatenate([kept[kept[:, 0] >= 0], added])
+        return PlaceColumns(table[np.argsort(table[:, 0], kind="stable")])
+
+
+def _extensible_numbers(folder: Path, catalog: FieldCatalog) -> DocumentNumbers | None:
+    """The numbers of an index that can be extended by a catalog's documents, or None."""
+    try:
+        meta = json.loads((folder / "meta.json").read_bytes())
+    except OSError:  # the index of that version is in a cluster
+        return None
+    columns = sum(bool(re.fullmatch(r"n\d+", field["name"])) for field in meta["schema"])
+    documents = np.arange(sum(segment["max_doc"] for segment in meta["segments"]))
+    numbers = DocumentNumbers.load(folder) or DocumentNumbers(documents, documents)
+    is_fit = columns == _places_used(catalog) + _SPARE_PLACES and len(numbers.by_row) >= FEWEST_EXTENDED
+    return numbers if is_fit else None
 
 
 @contextmanager
@@ -127,7 +255,8 @@ class TantivyIndex(SequentialQueries):
         self._schema = self._copy.schema
         self._catalog = catalog
         self._places = PlaceColumns.load(folder)
-        self._ties_by_row = self._searcher.num_segments < 2
+        self._numbers = DocumentNumbers.load(folder)
+        self._ties_by_row = self._searcher.num_segments < 2 and self._numbers is None
 
     def apply_changes(self, changes: Sequence[DocumentChange], catalog: FieldCatalog) -> TantivyIndex:
         """This index with changed rows; this one stays as it is.
@@ -135,7 +264,10 @@ class TantivyIndex(SequentialQueries):
         Until the next version, word statistics count replaced documents too.
         """
         lines = [(each.row, keyword_line(each.document, catalog)) for each in changes if each.document]
-        searcher = self._copy.replace(lines, [each.row for each in changes])
+        numbers = self._numbers_of(np.array([row for row, _ in lines], np.int64))
+        gone = self._numbers_of(np.array([each.row for each in changes], np.int64))
+        documents = [_document(number, line) for number, (_, line) in zip(numbers, lines, strict=True)]
+        searcher = self._copy.replace(documents, gone)
         newer = copy(self)
         newer._searcher, newer._catalog, newer._ties_by_row = searcher, catalog, False
         changed = PlaceColumns.of((row, line.places) for row, line in lines)
@@ -235,9 +367,13 @@ class TantivyIndex(SequentialQueries):
         wanted = [Query.term_query(self._schema, TEXT, term, "freq") for term in terms]
         return wanted[0] if len(wanted) == 1 else Query.boolean_query([(Occur.Must, each) for each in wanted])
 
-    def _rows(self, rows: Iterable[int]) -> Query:
+    def _numbers_of(self, rows: Rows) -> list[int]:
+        numbers: list[int] = (rows if self._numbers is None else self._numbers.of(rows)).tolist()
+        return numbers
+
+    def _rows(self, rows: Rows) -> Query:
         # Ten times faster than a term set of the same 200 rows, which walks the whole dictionary.
-        each = (Query.term_query(self._schema, ROW, int(row), "basic") for row in rows)
+        each = (Query.term_query(self._schema, ROW, number, "basic") for number in self._numbers_of(rows))
         return Query.const_score_query(_any_of(each), 0.0)
 
     def _filtered(self, match: Query, where: Condition | None) -> Query:
@@ -287,7 +423,7 @@ class TantivyIndex(SequentialQueries):
 
     def _of_rows(self, rows: Rows) -> Query:
         """Many rows: faster than a term each, from some hundred on."""
-        return Query.term_set_query(self._schema, ROW, rows.tolist()) if len(rows) else Query.empty_query()
+        return Query.term_set_query(self._schema, ROW, self._numbers_of(rows)) if len(rows) else Query.empty_query()
 
     def _within(self, condition: NumberWithin) -> Query:
         return Query.range_query(
@@ -331,7 +467,8 @@ class TantivyIndex(SequentialQueries):
 
     def _row_numbers(self, hits: Hits) -> Rows:
         values = self._searcher.fast_field_values(ROW, [address for _, address in hits])
-        return np.array(values, dtype=np.int64)
+        numbers = np.array(values, dtype=np.int64)
+        return numbers if self._numbers is None else self._numbers.rows_of(numbers)
 
     def _all_rows(self, query: Query) -> Rows:
         hits = self._searcher.search(Query.const_score_query(query, 1.0), max(self.size, 1), count=False).hits
@@ -373,12 +510,11 @@ class _WorkingCopy:
         """A searcher of what is committed now."""
         return self._index.searcher()
 
-    def replace(self, lines: Iterable[tuple[int, KeywordLine]], gone: Iterable[int]) -> tantivy.Searcher:
-        """Removes the documents of the rows `gone`, adds those of `lines`, and returns a searcher of the result.
+    def replace(self, documents: Iterable[tantivy.Document], gone: Iterable[int]) -> tantivy.Searcher:
+        """Removes the documents of the numbers `gone`, adds others, and returns a searcher of the result.
 
         Raises StoreError where nothing can be written; nothing is changed then.
         """
-        documents = [_document(row, line) for row, line in lines]
         # A writer that failed is of no more use; what it did not commit goes with it.
         writer, self._writer = self._writer, None
         with _written(Path(self._links.name)):
@@ -386,8 +522,8 @@ class _WorkingCopy:
                 writer = self._index.writer(_LIVE_HEAP_BYTES, 1)
                 # What a writer that failed began under a name would stop this one, which comes to the same names.
                 writer.garbage_collect_files()
-            for row in gone:
-                writer.delete_documents_by_query(Query.term_query(self.schema, ROW, int(row), "basic"))
+            for number in gone:
+                writer.delete_documents_by_query(Query.term_query(self.schema, ROW, number, "basic"))
             for document in documents:
                 writer.add_document(document)
             writer.commit()
@@ -396,17 +532,17 @@ class _WorkingCopy:
         return self.searcher()
 
 
-def _document(row: int, line: KeywordLine) -> tantivy.Document:
+def _document(number: int, line: KeywordLine) -> tantivy.Document:
     # Not as one JSON text: tantivy's reader of JSON rounds some numbers in their last digit, and a filter misses them.
     made = tantivy.Document()
-    made.add_unsigned(ROW, row)
+    made.add_unsigned(ROW, number)
     for text in line.repeated:
         made.add_text(TEXT, text)
     made.add_text(TAGGED, line.tagged)
     for key in line.identifiers:
         made.add_text(IDENTIFIERS, key)
-    for place, number in line.numbers:
-        made.add_float(f"n{place}", number)
+    for place, value in line.numbers:
+        made.add_float(f"n{place}", value)
     if line.texts:
         made.add_json("filter", _TIME_IN_JSON.sub(_ESCAPED, line.texts))
     if line.shown:

@@ -44,6 +44,15 @@ class ProductWriter:
         product_ends.append(product_ends[-1] + self._records.write(line + b"\n"))
         id_ends.append(id_ends[-1] + self._ids.write(product_id + b"\n"))
 
+    def copy(self, products: ProductStore, first: int, end: int) -> bytes:
+        """Adds the products of other rows, and returns their lines with line feeds."""
+        lines = products.lines_of(first, end)
+        self._records.write(lines)
+        self._ids.write(products.ids_of(first, end))
+        for ends, others in zip(self._ends, products.offsets, strict=True):
+            ends.frombytes((others[first + 1 : end + 1] + (ends[-1] - others[first])).astype(np.int64).tobytes())
+        return lines
+
     def finish(self) -> int:
         """Ends the files and returns how many products there are."""
         self._records.close()
@@ -72,6 +81,19 @@ class ProductStore:
     def line(self, row: int) -> bytes:
         """One product as it is stored. Equal lines are equal products."""
         return self._records[self._product_ends[row] : self._product_ends[row + 1] - 1]
+
+    @property
+    def offsets(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The bounds (n + 1,) of products and of ids in their files."""
+        return self._product_ends, self._id_ends
+
+    def lines_of(self, first: int, end: int) -> bytes:
+        """The products of rows in a run, each with a line feed."""
+        return bytes(self._records[self._product_ends[first] : self._product_ends[end]])
+
+    def ids_of(self, first: int, end: int) -> bytes:
+        """The ids of rows in a run, each with a line feed."""
+        return bytes(self._ids[self._id_ends[first] : self._id_ends[end]])
 
     def lines(self) -> Iterator[tuple[bytes, bytes]]:
         """Each product's id and line, in the order of ids; memory holds one at a time."""

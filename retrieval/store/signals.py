@@ -70,6 +70,10 @@ class SignalsWriter:
         """Takes the next products, as `retrieval.store.products` writes them."""
         self._file.add(_table([_decode(line) for line in lines]))
 
+    def copy(self, table: Floats) -> None:
+        """Takes the next products' signals (n, 5) of another version."""
+        self._file.add(table)
+
     def finish(self) -> None:
         """Ends the file."""
         self._file.close()
@@ -88,6 +92,11 @@ class StoredSignals:
 
     def at(self, rows: Rows) -> SignalColumns:
         return columns_of(self._table[rows])
+
+    @property
+    def table(self) -> Floats:
+        """All signals (n, 5)."""
+        return self._table
 
 
 class _Signals(msgspec.Struct, frozen=True):

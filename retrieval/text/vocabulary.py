@@ -208,6 +208,8 @@ def letter_set(word: str) -> int:
 FORMAT = 1
 """Raised whenever the same catalog would give other files."""
 ENTRIES_FILE = "entries.json"
+COUNTS_FILE = "counts.msgpack.zst"
+"""What the entries were chosen from, for the next rebuild."""
 _WORDS_FILE = "words.txt"
 _ARRAYS = ("ends", "starts", "texts", "rows", "letters", "lengths")
 _LONGEST = 255

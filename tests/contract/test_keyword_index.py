@@ -128,6 +128,26 @@ def tantivy_continued(products: Sequence[Product]) -> Iterator[Opened]:
 
 
 @contextmanager
+def tantivy_extended(products: Sequence[Product]) -> Iterator[Opened]:
+    """A version that extends the index of the version before, whose rows were others, and live changes over it."""
+    were = as_they_were(products)
+    first = [were[-1], *as_they_were(were)]
+    before = FieldCatalog(extend_catalog(counted(first), were).fields, counted([*first, *were]).category_roots)
+    with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
+        patch.setattr(retrieval.index.tantivy, "MOST_REPLACED", 10)
+        builder = TantivyBuilder(Path(folder, "before"), before)
+        builder.add(documents(first, before))
+        builder = TantivyBuilder(Path(folder, "after"), before, builder.finish())
+        for row, product in enumerate(were):
+            if product == first[row + 1]:
+                builder.add_as_before(row, row + 1)
+            else:
+                builder.add([keyword_document(row, product, ANALYZER, before)])
+        yield changed_in_steps(TantivyIndex(builder.finish(), before), before, products)
+
+
+@contextmanager
 def loaded(cluster: Cluster, products: Sequence[Product], catalog: FieldCatalog) -> Iterator[ElasticsearchIndex]:
     name, made_of = f"{cluster.settings.alias}-{uuid4().hex}", {"products": len(products)}
     with TemporaryDirectory() as folder:
@@ -161,7 +181,7 @@ def elasticsearch_changed(cluster: Cluster, products: Sequence[Product]) -> Iter
         yield index, catalog
 
 
-BACKENDS = (tantivy, tantivy_changed, tantivy_continued)
+BACKENDS = (tantivy, tantivy_changed, tantivy_continued, tantivy_extended)
 CLUSTERED = (elasticsearch, elasticsearch_changed)
 FRESH = (tantivy, pytest.param(elasticsearch, marks=pytest.mark.elasticsearch))  # one that was just made, of each kind
 

@@ -15,12 +15,12 @@ from indexer.pipeline import SortedBatch
 from indexer.ray_workers import Actor, RayWorkers, Shard
 from retrieval.errors import RowError, SettingError, StoreDamagedError, StoreError, WorkerError
 
-BATCH = SortedBatch(7, [b"a", b"b"], [b"{}", b"[]"], ["f", "g"], [1, 2], [True, False], [-1, 3], [b"", b"x"])
+BATCH = SortedBatch([7, 8], [b"a", b"b"], [b"{}", b"[]"], ["f", "g"], [1, 2], [True, False], [-1, 3], [b"", b"x"])
 
 
 def test_shard_holds_the_lists_of_a_batch_and_their_order(tmp_path: Path) -> None:
     shard = Shard.write(tmp_path / "shard.parquet", BATCH)
-    assert shard.others == SortedBatch(7)
+    assert shard.others == SortedBatch()
     assert shard.read() == BATCH
 
 
@@ -52,14 +52,14 @@ def test_damaged_or_missing_shard_is_refused_by_name(tmp_path: Path, place: int 
 
 
 def refuse_seven(batch: SortedBatch) -> SortedBatch:
-    if batch.first_row == 7:
+    if batch.numbers[0] == 7:
         raise RowError("seven", "is refused")
     return batch
 
 
 def test_actor_answers_with_a_shard_or_the_error(tmp_path: Path) -> None:
     actor = Actor(refuse_seven, tmp_path)
-    batches = [pickle.dumps((True, each)) for each in (replace(BATCH, first_row=8), BATCH)]
+    batches = [pickle.dumps((True, each)) for each in (replace(BATCH, numbers=[8, 9]), BATCH)]
     answers = actor({"batch": np.array(batches, object), "number": np.array(["4", "5"])})["batch"]
     (is_fine, shard), (is_wrong, error) = map(pickle.loads, answers)
     assert (is_fine, shard.path.name) == (True, "result-4.parquet")
