@@ -151,12 +151,13 @@ def create_app(
     app.state.settings = describe_settings(sourced)
     app.state.protocol_log = RequestLog()
     app.state.pictures = pictures.Pictures(root / pictures.FOLDER, sourced.settings.store)
-    for router in (*_ROUTERS, docs.router):
-        app.include_router(router)
+    routers = [*_ROUTERS, docs.router]
     if settings.pages:
         app.state.page_key = settings.page_key
         app.state.look = pages.read_look(sourced.settings.store)
-        app.include_router(pages.router)
+        routers.append(pages.router)
+    # As they are: `include_router` builds each route, with the schemas of its parameters, once more.
+    app.router.routes.extend(route for router in routers for route in router.routes)
     handle_errors(app)
     _add_middleware(app, settings, tracing)
     return app
@@ -260,14 +261,12 @@ def serve(source: SearchEngine | Path, sourced: SourcedSettings, *, notice: floa
     draining: threading.Event = app.state.draining
     refusals = EarlyRefusals(app.state.shared.threads, draining, cross_origin=bool(settings.origins))
     config = server_config(app, settings, ConnectionLimiter(limits, refusals))
-    prevent_pauses(app)
+    prevent_pauses()
     DrainingServer(config, draining, notice).run()
 
 
-def prevent_pauses(app: FastAPI) -> None:
-    """Builds the routes, which FastAPI does at the first request, and exempts all objects from garbage collections."""
-    for route in app.routes:
-        route.matches({"type": "http", "method": "GET", "path": "/", "root_path": "", "headers": []})
+def prevent_pauses() -> None:
+    """Exempts all objects from garbage collections."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECTIONS)

@@ -215,8 +215,7 @@ def test_an_event_is_recorded_in_the_index_that_it_names(
 
 def requests_of_another_index(app: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - TestClient's app is any
     """Each route of an application as a request about the index shop-b."""
-    routers = [each.original_router for each in app.routes if hasattr(each, "original_router")]
-    for route in (each for router in routers for each in router.routes if isinstance(each, APIRoute)):
+    for route in (each for each in app.routes if isinstance(each, APIRoute)):
         path = route.path
         if path.startswith(_OTHERS) or path in (*_PAGES, *_LISTS):
             continue
