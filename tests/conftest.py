@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from indexer.build import RebuildOptions, rebuild
+from indexer.quality import page
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders import onnx, tokenizer
@@ -34,7 +35,7 @@ from tests.servers.shared import SharedServers
 from tests.servers.skips import get_or_skip, print_skips
 
 # Every machine draws the same examples: what fails in CI fails at home.
-for profile, examples in {"shelfwise": 25, "thorough": 100}.items():
+for profile, examples in {"shelfwise": 12, "thorough": 100}.items():
     settings.register_profile(
         profile,
         deadline=None,
@@ -66,7 +67,22 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
     return open_or_share
 
 
+def drawn_once(draw: Callable[[object], str]) -> Callable[[object], str]:
+    """Draws a chart of the same values once a process: drawing takes most of the time of a small rebuild."""
+    drawn: dict[str, str] = {}
+
+    def draw_or_share(values: object) -> str:
+        key = repr(values)
+        if key not in drawn:
+            drawn[key] = draw(values)
+        return drawn[key]
+
+    return draw_or_share
+
+
 _PATCHES = pytest.MonkeyPatch()
+for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
+    _PATCHES.setattr(page, chart, drawn_once(getattr(page, chart)))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
 _PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.
@@ -111,7 +127,7 @@ def pytest_configure_node(node: Worker) -> None:
     node.workerinput |= {"servers_folder": str(servers.folder), "servers_owner": servers.owner}
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """All modules are imported: no collection of garbage looks at them again, and the rest is collected seldom."""
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
@@ -120,9 +136,11 @@ def pytest_collection_finish() -> None:
 
         from retrieval.encoders import onnx_export
         from retrieval.encoders import torch as torch_encoder
-        from tests.exports import projected_once, traced_once
+        from tests.exports import projected_once, traced_once, traces_folder
 
-        _PATCHES.setattr(torch.onnx, "export", traced_once(torch.onnx.export))
+        assert session.config.cache is not None
+        traces = traces_folder(Path(session.config.cache.mkdir("shelfwise")))
+        _PATCHES.setattr(torch.onnx, "export", traced_once(torch.onnx.export, traces))
         project = projected_once(torch_encoder.token_projection)
         for module in (onnx_export, torch_encoder):
             _PATCHES.setattr(module, "token_projection", project)

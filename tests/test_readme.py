@@ -45,6 +45,9 @@ PRINTED = {
 """The commands that run, by their first words, and what they print. The others serve until they are stopped, train,
 need a cluster, a second version or events, or measure for minutes; the tests of each run them."""
 
+_JUDGMENTS = 200
+"""Of the demo store's, with the header: a few queries, each of which `evaluate` searches for in three stages."""
+
 
 def _parse(arguments: list[str]) -> None:
     command = get_command(app)
@@ -78,6 +81,8 @@ def shop(demo: DemoFiles, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     shutil.copytree(demo.products.parent, folder / "demo-store")
     (folder / "demo-store/events.jsonl.gz").touch()  # the tests' demo store has no sessions
+    judgments = folder / "demo-store/judgments.tsv"
+    judgments.write_text("".join(judgments.read_text("utf-8").splitlines(keepends=True)[:_JUDGMENTS]), "utf-8")
     makers = re.findall(r"^(?:cp|printf) [^\n]*|^cat > .*?^END$", README, re.MULTILINE | re.DOTALL)
     for command in makers:
         subprocess.run(["/bin/sh", "-c", command], cwd=folder, check=True)  # noqa: S603 - our own document
