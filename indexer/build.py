@@ -39,7 +39,7 @@ from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
-from indexer.type_derivation import derive_types
+from indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
 from indexer.version_writer import VersionWriter
 from indexer.workers import Workers
 from retrieval.elasticsearch.settings import ClusterSettings
@@ -69,7 +69,7 @@ from retrieval.store.manifest import (
 from retrieval.store.products import DEFAULT_WEIGHTS, RECIPE, FieldWeights, ProductStore, encoder_text
 from retrieval.store.versions import Store
 from retrieval.text.analysis import Analyzer
-from retrieval.text.named_values import derive_values
+from retrieval.text.named_values import MapProducts, ValueCounts, derive_values
 from retrieval.text.synonyms import Synonyms
 from retrieval.text.vocabulary import is_current
 
@@ -458,11 +458,22 @@ class Rebuild:
     def _derive_types(self, building: Path) -> None:
         """Writes the types of the products."""
         self._progress.begin("types", None, "")
-        over_products = partial(map_products, building, self._workers)
-        types = derive_types(over_products, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
+        over = partial(map_products, building, self._workers)
+        rows_before = np.array(self._pipeline.rows_before, np.int64)
+        every, changed = range(len(rows_before)), np.flatnonzero(rows_before < 0).tolist()
+        reader, counts, changes = TitleReader(), ValueCounts(), list[tuple[int, MapProducts]]()
+        if (previous := self._previous) and len(changed) < len(every):
+            reader = TitleReader(TitlePhrases.load(previous.folder / TYPES_FOLDER), rows_before)
+            counts = ValueCounts.load(previous.folder / TYPES_FOLDER)
+            gone = np.setdiff1d(np.arange(len(previous.products)), rows_before).tolist()
+            changes = [(1, partial(over, changed)), (-1, partial(map_products, previous.folder, self._workers, gone))]
+        titles = read_titles(partial(over, changed), changed, reader)
+        types = derive_types(titles, load_array(building / VECTORS_FOLDER / VECTORS_FILE, mapped=True))
         types.write(building / TYPES_FOLDER)
-        values = derive_values(over_products)
+        titles.save(building / TYPES_FOLDER)
+        values = derive_values(partial(over, every), counts, changes)
         values.write(building / TYPES_FOLDER)
+        counts.save(building / TYPES_FOLDER)
         self._progress.end(f"{len(types.phrases):,} product types, {len(values.by_phrase):,} names of values")
 
     def _reusable_vectors(self, encoder: Encoder, writer: VersionWriter) -> PreviousVectors | None:

@@ -585,10 +585,11 @@ def _count_lines(now: float, lines: Sequence[bytes]) -> Findings:
     return count_products(list(map(product_from_json, lines)), datetime.fromtimestamp(now, UTC))
 
 
-def map_products(folder: Path, workers: Workers, work: Callable[[Sequence[Product]], T]) -> Iterator[T]:
-    """The results of `work` for each part of the products of the version in `folder`, in the order of their rows."""
-    count = len(ProductStore(folder))
-    parts = (range(start, min(start + PRODUCTS, count)) for start in range(0, count, PRODUCTS))
+def map_products(
+    folder: Path, workers: Workers, rows: Sequence[int], work: Callable[[Sequence[Product]], T]
+) -> Iterator[T]:
+    """The results of `work` for each part of some products of the version in `folder`, in the order of `rows`."""
+    parts = (rows[start : start + PRODUCTS] for start in range(0, len(rows), PRODUCTS))
     return workers.map(_StoredProducts(folder, work), parts)
 
 
@@ -599,7 +600,7 @@ class _StoredProducts(Generic[T]):
         self._folder = folder
         self._work = work
 
-    def __call__(self, rows: range) -> T:
+    def __call__(self, rows: Sequence[int]) -> T:
         return self._work([self._products[row] for row in rows])
 
     @cached_property

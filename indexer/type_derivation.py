@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import msgspec
 import numpy as np
+import zstandard
 from numpy.typing import NDArray
 
-from retrieval.index.vectors import CHUNK_ROWS, Vectors
+from retrieval.index.vectors import CHUNK_ROWS, Rows, Vectors
 from retrieval.records import Product
+from retrieval.store.files import load_array
 from retrieval.text.analysis import Phrase
 from retrieval.text.named_values import MapProducts
 from retrieval.text.product_types import MOST_WORDS, ProductTypes, head_candidates, head_phrases, noun_phrases
@@ -33,45 +37,92 @@ _UNKNOWN_AGREEMENT = 0.15
 """Of a head with too few products."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidates:
-    """The m phrases that may name the types of all products."""
-
-    phrases: Sequence[Phrase]
-    products: NDArray[np.int64]
-    """(m,) The product of each, ascending."""
-    heads: NDArray[np.int64]
-    """(m,) The number of its head."""
-    penalties: NDArray[np.float64]
-    """(m,)."""
-    is_whole: NDArray[np.bool_]
-    """(m,) Whether no word was cut."""
-    head_count: int
+_TITLES_FILE, _LEAVES_FILE, _NAMES_FILE = "titles.npy", "leaves.npy", "titles.msgpack.zst"
+_TITLE = np.dtype([("row", "<u4"), ("segment", "u1"), ("phrase", "<u4")])
+Numbers = NDArray[np.int64]
 
 
-def derive_types(over_products: MapProducts, vectors: Vectors) -> ProductTypes:
-    """The types of products with their unit vectors (n, dimension), in the order of their rows."""
-    segments: list[Sequence[Sequence[Phrase]]] = []
-    leaves: list[str] = []
-    # Memory holds each phrase and each name once, however many products have it.
-    phrases, names = dict[Phrase, Phrase](), dict[str, str]()
-    for read, categories in over_products(_read_titles):
-        segments += (tuple(tuple(phrases.setdefault(each, each) for each in part) for part in title) for title in read)
-        leaves += (names.setdefault(name, name) for name in categories)
-    titles = _phrase_of_each(segments)
-    del segments, phrases
-    candidates = _candidates(titles)
-    count = len(titles)
-    del titles
-    chosen = np.flatnonzero(candidates.is_whole)
-    for _ in range(_ROUNDS):
-        agreement = _agreement(candidates, chosen, leaves, vectors) - candidates.penalties
-        chosen = _best(candidates.products, agreement)
-    best: list[Phrase] = [()] * count
-    for at in chosen.tolist():
-        best[candidates.products[at]] = candidates.phrases[at]
-    of_category = {leaf: head_phrases(leaf) for leaf in set(leaves)}
-    return _numbered(best, [of_category[leaf][0] if of_category[leaf] else () for leaf in leaves])
+class _Names(msgspec.Struct, frozen=True):
+    phrases: list[tuple[str, ...]]
+    leaves: list[str]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TitlePhrases:
+    """The noun phrases of the titles of n products. The next rebuild reads only the titles that changed."""
+
+    names: _Names
+    """Each phrase, and each last name of a category path, once."""
+    table: NDArray[np.void]
+    """The phrases of each segment of each title, in their order."""
+    leaves: NDArray[np.uint32]
+    """(n,) The category of each product."""
+
+    @classmethod
+    def load(cls, folder: Path) -> TitlePhrases:
+        """Those that `save` wrote."""
+        names = msgspec.msgpack.decode(zstandard.decompress((folder / _NAMES_FILE).read_bytes()), type=_Names)
+        return cls(names, load_array(folder / _TITLES_FILE), load_array(folder / _LEAVES_FILE))
+
+    def save(self, folder: Path) -> None:
+        """Writes them into the folder of a version's types."""
+        (folder / _NAMES_FILE).write_bytes(zstandard.compress(msgspec.msgpack.encode(self.names), 1))
+        np.save(folder / _TITLES_FILE, self.table)
+        np.save(folder / _LEAVES_FILE, self.leaves)
+
+
+class TitleReader:
+    """Gathers the noun phrases of titles; memory holds each phrase and each name once, however many have it."""
+
+    def __init__(self, before: TitlePhrases | None = None, rows_before: Rows | None = None) -> None:
+        """`rows_before` (n,) has the row of each product in the version before, or -1 for those that are read."""
+        self._phrases: dict[Phrase, int] = {}
+        self._leaves: dict[str, int] = {}
+        self._table, self._read_rows, self._read_leaves = array("L"), array("L"), array("L")
+        self._parts: list[NDArray[np.void]] = []
+        self._kept = np.empty((2, 0), np.int64)
+        if before is None or rows_before is None:
+            return
+        now_at = np.full(len(before.leaves), -1, np.int64)
+        kept = np.flatnonzero(rows_before >= 0)
+        now_at[rows_before[kept]] = kept
+        table = before.table[now_at[before.table["row"]] >= 0]
+        table["row"] = now_at[table["row"]]
+        used, table["phrase"] = np.unique(table["phrase"], return_inverse=True)
+        self._phrases = {before.names.phrases[at]: number for number, at in enumerate(used.tolist())}
+        self._parts = [table]
+        used, leaves = np.unique(before.leaves[rows_before[kept]], return_inverse=True)
+        self._leaves = {before.names.leaves[at]: number for number, at in enumerate(used.tolist())}
+        self._kept = np.array([kept, leaves])
+
+    def add(self, rows: Sequence[int], titles: Sequence[Sequence[Sequence[Phrase]]], leaves: Sequence[str]) -> None:
+        """Adds products at some rows, by the phrases of their titles and their categories."""
+        for row, title, leaf in zip(rows, titles, leaves, strict=True):
+            self._read_rows.append(row)
+            self._read_leaves.append(self._leaves.setdefault(leaf, len(self._leaves)))
+            for segment, phrases in enumerate(title):
+                for phrase in phrases:
+                    self._table.extend((row, segment, self._phrases.setdefault(phrase, len(self._phrases))))
+
+    def finish(self) -> TitlePhrases:
+        """The phrases of all products, in the order of their rows."""
+        read = np.array(self._table, np.int64).reshape(-1, 3)
+        table = np.empty(len(read), _TITLE)
+        table["row"], table["segment"], table["phrase"] = read.T
+        table = np.concatenate([*self._parts, table])
+        table = table[np.argsort(table["row"], kind="stable")]
+        rows = np.concatenate([self._kept[0], np.array(self._read_rows, np.int64)])
+        leaves = np.empty(len(rows), np.uint32)
+        leaves[rows] = np.concatenate([self._kept[1], np.array(self._read_leaves, np.int64)])
+        return TitlePhrases(_Names(list(self._phrases), list(self._leaves)), table, leaves)
+
+
+def read_titles(over_products: MapProducts, rows: Iterable[int], reader: TitleReader) -> TitlePhrases:
+    """The phrases of all titles: those at `rows`, which `over_products` goes through, and those that `reader` has."""
+    remaining = iter(rows)
+    for titles, leaves in over_products(_read_titles):
+        reader.add([next(remaining) for _ in titles], titles, leaves)
+    return reader.finish()
 
 
 def _read_titles(products: Sequence[Product]) -> tuple[list[list[list[Phrase]]], list[str]]:
@@ -80,76 +131,113 @@ def _read_titles(products: Sequence[Product]) -> tuple[list[list[list[Phrase]]],
     return titles, [product.category[-1] if product.category else "" for product in products]
 
 
-def _phrase_of_each(titles: Sequence[Sequence[Sequence[Phrase]]]) -> list[list[Phrase]]:
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """The m phrases that may name the types of all products."""
+
+    names: Sequence[Phrase]
+    phrases: Numbers
+    """(m,) The number of each among the names."""
+    products: Numbers
+    """(m,) The product of each, ascending."""
+    heads: Numbers
+    """(m,) The number of its head."""
+    penalties: NDArray[np.float64]
+    """(m,)."""
+    is_whole: NDArray[np.bool_]
+    """(m,) Whether no word was cut."""
+    head_count: int
+
+
+def derive_types(titles: TitlePhrases, vectors: Vectors) -> ProductTypes:
+    """The types of products with their unit vectors (n, dimension), in the order of their rows."""
+    candidates = _candidates(titles.names.phrases, _phrase_of_each(titles))
+    chosen = np.flatnonzero(candidates.is_whole)
+    for _ in range(_ROUNDS):
+        agreement = _agreement(candidates, chosen, titles, vectors) - candidates.penalties
+        chosen = _best(candidates.products, agreement)
+    best = np.full(len(titles.leaves), -1, np.int64)
+    best[candidates.products[chosen]] = candidates.phrases[chosen]
+    return _numbered(candidates.names, best, titles)
+
+
+def _phrase_of_each(titles: TitlePhrases) -> NDArray[np.void]:
     """One noun phrase of each segment of each title: what follows its last quantity, as in "4 ft. shop light", or what
     precedes one, as in "notebook 39 cm 8 GB Windows", where that head has by far more words before it in titles."""
-    openings = {title[0][-1][-2:] for title in titles if title}
-    kinds = Counter(opening[-1] for opening in openings)
+    table, phrases = titles.table, titles.names.phrases
+    segments = table["row"].astype(np.int64) * 256 + table["segment"]
+    starts = np.flatnonzero(np.diff(segments, prepend=-1))
+    lasts = np.r_[starts[1:], len(table)][: len(starts)] - 1
+    opening = lasts[table["segment"][lasts] == 0]
+    openings = {phrases[at][-2:] for at in np.unique(table["phrase"][opening]).tolist()}
+    by_head = Counter(each[-1] for each in openings)
+    kinds = np.array([by_head[phrase[-1]] for phrase in phrases], np.int64)[table["phrase"]]
+    most = np.maximum.reduceat(kinds, starts) if len(starts) else kinds
+    sizes = np.diff(np.r_[starts, len(table)])
+    # The first of those with most kinds; that after the last quantity, unless it has far fewer.
+    at_most = np.flatnonzero(kinds == np.repeat(most, sizes))
+    best = at_most[np.searchsorted(at_most, starts)]
+    is_other = most >= np.maximum(FEWEST, _MORE_KINDS * kinds[starts])
+    return table[np.where(is_other, best, starts)]
 
-    def choose(phrases: Sequence[Phrase]) -> Phrase:
-        best = max(phrases, key=lambda phrase: kinds[phrase[-1]])
-        least = max(FEWEST, _MORE_KINDS * kinds[phrases[0][-1]])
-        return best if kinds[best[-1]] >= least else phrases[0]
 
-    return [[choose(phrases) for phrases in title] for title in titles]
-
-
-def _candidates(titles: Sequence[Sequence[Phrase]]) -> _Candidates:
+def _candidates(phrases: Sequence[Phrase], chosen: NDArray[np.void]) -> _Candidates:
+    of, counts = chosen["phrase"], np.bincount(chosen["phrase"], minlength=len(phrases)).tolist()
     occurring, ending = Counter[str](), Counter[str]()
-    for title in titles:
-        for phrase in title:
-            occurring.update(set(phrase))
-            ending[phrase[-1]] += 1
-    numbers: dict[str, int] = {}
-    phrases: dict[Phrase, Phrase] = {}
-    found: list[Phrase] = []
-    products, heads, penalties, is_whole = array("q"), array("q"), array("d"), array("b")
-    for row, title in enumerate(titles):
-        for phrase, cut, segment in head_candidates(title):
-            behind = title[segment][len(phrase) :]
+    for phrase, count in zip(phrases, counts, strict=True):
+        occurring.update(dict.fromkeys(phrase, count))
+        ending[phrase[-1]] += count
+    names = {phrase: number for number, phrase in enumerate(phrases)}
+    heads: dict[str, int] = {}
+    # The candidates of each phrase, however many titles have it.
+    made, starts = list[tuple[int, int, float, bool]](), array("q", (0,))
+    for phrase, count in zip(phrases, counts, strict=True):
+        for candidate, cut, _ in head_candidates([phrase]) if count else ():
+            behind = phrase[len(candidate) :]
             penalty = sum(ending[word] / occurring[word] for word in behind) * _MODEL_PENALTY
-            found.append(phrases.setdefault(phrase, phrase))
-            products.append(row)
-            heads.append(numbers.setdefault(phrase[-1], len(numbers)))
-            penalties.append(penalty + _SEGMENT_PENALTY * segment)
-            is_whole.append(cut == 0)
+            number, head = names.setdefault(candidate, len(names)), heads.setdefault(candidate[-1], len(heads))
+            made.append((number, head, penalty, cut == 0))
+        starts.append(len(made))
+    first = np.array(starts)
+    sizes = (first[1:] - first[:-1])[of]
+    places = np.repeat(first[of] - np.cumsum(sizes) + sizes, sizes) + np.arange(sizes.sum())
+    number, head, penalty, is_whole = np.array(made, np.float64).reshape(-1, 4)[places].T
     return _Candidates(
-        found,
-        np.array(products, np.int64),
-        np.array(heads, np.int64),
-        np.array(penalties, np.float64),
-        np.array(is_whole, bool),
-        len(numbers),
+        list(names),
+        number.astype(np.int64),
+        np.repeat(chosen["row"], sizes).astype(np.int64),
+        head.astype(np.int64),
+        penalty + _SEGMENT_PENALTY * np.repeat(chosen["segment"], sizes),
+        is_whole.astype(bool),
+        len(heads),
     )
 
 
-def _agreement(
-    candidates: _Candidates, chosen: NDArray[np.int64], leaves: Sequence[str], vectors: Vectors
-) -> NDArray[np.float64]:
+def _agreement(candidates: _Candidates, chosen: Numbers, titles: TitlePhrases, vectors: Vectors) -> NDArray[np.float64]:
     """How alike each candidate's product is to the products whose head it was last (m,): the share of them in its
     category, or without one the cosine with their mean vector."""
     heads, products = candidates.heads[chosen], candidates.products[chosen]
     counts = np.bincount(heads, minlength=candidates.head_count)
-    agreement = _cosines(candidates, heads, products, vectors)
-    agreement[counts[candidates.heads] < FEWEST] = _UNKNOWN_AGREEMENT
-    _, categories = np.unique(leaves, return_inverse=True)
-    has_category = np.array([bool(leaf) for leaf in leaves], bool)
-    together = Counter(zip(heads.tolist(), categories[products].tolist(), strict=True))
-    for at in np.flatnonzero(has_category[candidates.products]).tolist():
-        head = int(candidates.heads[at])
-        share = together[head, int(categories[candidates.products[at]])] / max(int(counts[head]), 1)
-        agreement[at] = share if counts[head] >= FEWEST else _UNKNOWN_AGREEMENT
-    return agreement
+    categories, kinds = titles.leaves.astype(np.int64), max(len(titles.names.leaves), 1)
+    together, members = np.unique(heads * kinds + categories[products], return_counts=True)
+    wanted = candidates.heads * kinds + categories[candidates.products]
+    at = np.searchsorted(together, wanted).clip(max=max(len(together) - 1, 0))
+    share = np.where(together[at] == wanted, members[at], 0) / np.maximum(counts[candidates.heads], 1)
+    nameless = titles.names.leaves.index("") if "" in titles.names.leaves else -1
+    alone = np.flatnonzero(categories[candidates.products] == nameless)
+    share[alone] = _cosines(candidates, alone, heads, products, vectors)
+    share[counts[candidates.heads] < FEWEST] = _UNKNOWN_AGREEMENT
+    return np.asarray(share, np.float64)
 
 
 def _cosines(
-    candidates: _Candidates, heads: NDArray[np.int64], products: NDArray[np.int64], vectors: Vectors
+    candidates: _Candidates, wanted: Numbers, heads: Numbers, products: Numbers, vectors: Vectors
 ) -> NDArray[np.float64]:
-    """The cosine of each candidate's product with the mean of its head's products (m,), the catalog's mean taken off
-    first: encoders place all texts near to each other."""
+    """The cosine of each wanted candidate's product with the mean of its head's products (w,), the catalog's mean taken
+    off first: encoders place all texts near to each other."""
     from scipy.sparse import csr_array
 
-    if not candidates.phrases:
+    if not len(wanted):
         return np.empty(0)
     sample = np.sort(np.random.default_rng(0).choice(len(vectors), min(len(vectors), CHUNK_ROWS), replace=False))
     mean = np.asarray(vectors[sample], np.float32).mean(axis=0)
@@ -159,11 +247,11 @@ def _cosines(
         part = slice(start, min(start + CHUNK_ROWS, len(vectors)))
         sums += members[:, part] @ _centred(vectors[part], mean)
     sums /= np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9
-    cosines = np.empty(len(candidates.phrases))
+    cosines = np.empty(len(wanted))
     for start in range(0, len(cosines), CHUNK_ROWS):
-        part = slice(start, start + CHUNK_ROWS)
+        part = wanted[start : start + CHUNK_ROWS]
         own = _centred(vectors[candidates.products[part]], mean)
-        cosines[part] = np.einsum("ij,ij->i", own, sums[candidates.heads[part]])
+        cosines[start : start + CHUNK_ROWS] = np.einsum("ij,ij->i", own, sums[candidates.heads[part]])
     return cosines
 
 
@@ -178,17 +266,30 @@ def _best(products: NDArray[np.int64], agreement: NDArray[np.float64]) -> NDArra
     return order[np.unique(products[order], return_index=True)[1]]
 
 
-def _numbered(titles: Sequence[Phrase], categories: Sequence[Phrase]) -> ProductTypes:
-    """Each product's type: the longest ending of its phrase that enough products share, or else its head."""
-    shared = Counter(phrase[-length:] for phrase in titles for length in range(1, min(len(phrase), MOST_WORDS) + 1))
-    numbers: dict[Phrase, int] = {}
+def _numbered(names: Sequence[Phrase], titles: Numbers, read: TitlePhrases) -> ProductTypes:
+    """Each product's type: the longest ending of its phrase that enough products share, or else its head. `titles` (n,)
+    are the numbers of the phrases of titles, -1 for none."""
+    used, by_title = np.unique(titles, return_inverse=True)
+    counts = np.bincount(by_title, minlength=len(used)).tolist()
+    phrases = [names[at] if at >= 0 else () for at in used.tolist()]
+    shared = Counter[Phrase]()
+    for phrase, count in zip(phrases, counts, strict=True):
+        for length in range(1, min(len(phrase), MOST_WORDS) + 1):
+            shared[phrase[-length:]] += count
+    leaf_phrases = [next(iter(head_phrases(leaf)), ()) for leaf in read.names.leaves]
 
-    def number(phrase: Phrase) -> int:
-        if not phrase:
-            return -1
+    def ending(phrase: Phrase) -> Phrase:
         lengths = [n for n in range(2, min(len(phrase), MOST_WORDS) + 1) if shared[phrase[-n:]] >= FEWEST]
-        return numbers.setdefault(phrase[-max(lengths, default=1) :], len(numbers))
+        return phrase[-max(lengths, default=1) :]
 
-    by_title = np.array([number(phrase) for phrase in titles], np.int32)
-    by_category = np.array([number(phrase) for phrase in categories], np.int32)
-    return ProductTypes.of(list(numbers), by_title, by_category)
+    # Types are numbered in the order of rows, those of titles first.
+    numbers: dict[Phrase, int] = {}
+    columns = []
+    for own, of in ((phrases, by_title), (leaf_phrases, read.leaves)):
+        present, first = np.unique(of, return_index=True)
+        types = np.full(len(own), -1, np.int32)
+        for at in present[np.argsort(first)].tolist():
+            if own[at]:
+                types[at] = numbers.setdefault(ending(own[at]), len(numbers))
+        columns.append(types[of])
+    return ProductTypes.of(list(numbers), *columns)

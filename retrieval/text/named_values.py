@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+import msgspec
+import zstandard
 
 from retrieval.errors import StoreDamagedError
 from retrieval.filters.ast import value_text
@@ -96,28 +99,92 @@ class MapProducts(Protocol):
         """The results of `work`, which must be picklable, for each part in the order of rows."""
 
 
-def derive_values(over_products: MapProducts) -> NamedValues:
-    """The values that queries of a catalog may name."""
-    size, held_by, counts = 0, Counter[str](), Counter[tuple[str, str]]()
-    for part_size, part_held_by, part_counts in over_products(_count_values):
-        size += part_size
-        held_by.update(part_held_by)
-        counts.update(part_counts)
-    least = max(1.0, _LEAST_HELD * size)
-    holders: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    for (field, value), count in counts.items():
-        for phrase in _phrases_of(field, value) if held_by[field] >= least else ():
-            holders[phrase, field][value] += count
-    fields: defaultdict[str, list[str]] = defaultdict(list)
-    for phrase, field in holders:
-        fields[phrase].append(field)
-    mentioned = Counter[tuple[str, str]]()
-    for part in over_products(partial(_count_mentions, dict(fields))) if holders else ():
-        mentioned.update(part)
+@dataclass(slots=True)
+class ValueCounts:
+    """The counts over a catalog by which it is decided what its queries may name. Another rebuild goes on from them."""
+
+    size: int = 0
+    held_by: Counter[str] = field(default_factory=Counter)
+    """By field the number of products with it."""
+    values: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By field and value the number of products with that."""
+    mentions: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By phrase and field the number of products with both, but no value of this name."""
+    named: set[tuple[str, str]] = field(default_factory=set)
+    """The phrases whose mentions were counted, with the field of each."""
+
+    @classmethod
+    def load(cls, folder: Path) -> ValueCounts:
+        """Reads what `save` wrote."""
+        packed = zstandard.decompress((folder / _COUNTS_FILE).read_bytes())
+        size, held_by, *pairs, named = msgspec.msgpack.decode(packed, type=_Packed)
+        return cls(size, Counter(held_by), *(Counter(dict(each)) for each in pairs), set(named))
+
+    def save(self, folder: Path) -> None:
+        """Writes the counts into the folder of a version's types."""
+        pairs = (list(each.items()) for each in (self.values, self.mentions))
+        packed = msgspec.msgpack.encode((self.size, self.held_by, *pairs, list(self.named)))
+        (folder / _COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))
+
+    def count_values(self, over_products: MapProducts, sign: int = 1) -> None:
+        """Counts the values of products; takes them away where `sign` is -1."""
+        for size, held_by, values in over_products(_count_values):
+            self.size += sign * size
+            _add(self.held_by, held_by, sign)
+            _add(self.values, values, sign)
+
+    def count_mentions(self, over_products: MapProducts, pairs: Iterable[tuple[str, str]], sign: int = 1) -> None:
+        """The same of the mentions of some phrases, each with its field."""
+        fields: defaultdict[str, list[str]] = defaultdict(list)
+        for phrase, name in pairs:
+            fields[phrase].append(name)
+        for part in over_products(partial(_count_mentions, dict(fields))) if fields else ():
+            _add(self.mentions, part, sign)
+
+    def holders(self) -> dict[tuple[str, str], Counter[str]]:
+        """By phrase and field the values of this name, with the number of products."""
+        least = max(1.0, _LEAST_HELD * self.size)
+        found: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
+        for (name, value), count in sorted(self.values.items()):
+            for phrase in _phrases_of(name, value) if self.held_by[name] >= least else ():
+                found[phrase, name][value] += count
+        return found
+
+
+def _add(counts: Counter[T], others: Counter[T], sign: int) -> None:
+    for key, count in others.items():
+        counts[key] += sign * count
+        if not counts[key]:
+            del counts[key]
+
+
+_COUNTS_FILE = "values.msgpack.zst"
+_Pairs = list[tuple[tuple[str, str], int]]
+_Packed = tuple[int, dict[str, int], _Pairs, _Pairs, list[tuple[str, str]]]
+
+
+def derive_values(
+    over_products: MapProducts, counts: ValueCounts | None = None, changes: Sequence[tuple[int, MapProducts]] = ()
+) -> NamedValues:
+    """The values that queries of a catalog may name. `counts` are those of an earlier state, and `changes` what goes
+    through the products that came since (1) or went (-1); the counts then are those of this state."""
+    counts = ValueCounts() if counts is None else counts
+    if not counts.size:
+        changes = ((1, over_products),)
+    for sign, changed in changes:
+        counts.count_values(changed, sign)
+    holders = counts.holders()
+    for pair in counts.named - holders.keys():
+        counts.mentions.pop(pair, None)
+    known = counts.named & holders.keys()
+    for sign, changed in changes:
+        counts.count_mentions(changed, known, sign)
+    counts.count_mentions(over_products, sorted(holders.keys() - known))
+    counts.named = set(holders)
     by_phrase: defaultdict[str, dict[str, Sequence[str]]] = defaultdict(dict)
-    for (phrase, field), counted in sorted(holders.items(), key=lambda each: -each[1].total())[:_MOST_VALUES]:
-        if counted.total() >= _LEAST_AGREEMENT * (counted.total() + mentioned[phrase, field]):
-            by_phrase[phrase][field] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
+    for (phrase, name), counted in sorted(holders.items(), key=lambda each: (-each[1].total(), each[0]))[:_MOST_VALUES]:
+        if counted.total() >= _LEAST_AGREEMENT * (counted.total() + counts.mentions[phrase, name]):
+            by_phrase[phrase][name] = [value for value, _ in counted.most_common(_MOST_ALTERNATIVES)]
     return NamedValues(by_phrase)
 
 
