@@ -344,8 +344,8 @@ class TestKeywordIndex:
         self, backend: Backend, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(retrieval.index.tantivy, "_HEAP_BYTES", 15_000_000)
-        # More than a page of a cluster, and than a segment of tantivy with so small a heap.
-        products = 12_000 if isinstance(backend, partial) else 60_000
+        # More than a page of a cluster; three segments of tantivy with so small a heap.
+        products = 12_000 if isinstance(backend, partial) else 20_000
         with backend(catalogs.numbered(products)) as (index, _):
             matches = index.search(ANALYZER.groups("drill"), 1_000)
         assert (matches.rows.tolist(), matches.total) == (list(range(1_000)), products)

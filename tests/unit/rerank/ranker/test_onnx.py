@@ -167,7 +167,7 @@ def test_an_export_is_a_ranker_that_can_be_stored(exported: Exported, tmp_path: 
 
 
 def test_int8_graph_is_smaller_and_close_to_fp32(tmp_path: Path) -> None:
-    by, lists = network(1, history=0), [candidates(40, words=6, tokens=9), candidates(3, words=2)]
+    by, lists = network(1), [candidates(40, words=6, tokens=9), candidates(3, words=2)]
     export_network(by, tmp_path / MODEL_FILE, "int8")
     kinds = {tensor.data_type for tensor in onnx.load(tmp_path / MODEL_FILE).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds

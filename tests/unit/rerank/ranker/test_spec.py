@@ -206,12 +206,11 @@ class TestEncoderMatch:
 
 @pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "int8"])
 def test_exported_graph_is_accepted(tmp_path: Path, precision: Literal["fp32", "int8"]) -> None:
-    from rerank.ranker.network import NetworkShape, RankerNetwork
     from rerank.ranker.onnx_export import export_network
+    from tests.unit.rerank.ranker.random_candidates import network
 
     building()(tmp_path)
-    shape = NetworkShape(SPEC.state_dimension, SPEC.vector_dimension, len(FEATURES), attention_heads=2, history=4)
-    export_network(RankerNetwork(shape), tmp_path / MODEL_FILE, precision)
+    export_network(network(1), tmp_path / MODEL_FILE, precision)
     spec = msgspec.structs.replace(SPEC, precision=precision, layers=1)
     assert write_ranker(tmp_path, spec, REPORT).precision == precision
     with pytest.raises(ModelDamagedError, match="expects candidate_vectors of 16 columns, its spec has 32"):

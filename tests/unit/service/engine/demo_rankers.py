@@ -10,7 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from rerank.ranker.features import FEATURES
-from rerank.ranker.network import EVENTS
+from rerank.ranker.network import EVENTS, NetworkShape
 from rerank.ranker.spec import RankerSpec, ranker_store
 from service.engine.snapshot import Snapshot
 from tests.rankers import REPORT, SPEC, building, linear_graph
@@ -27,6 +27,11 @@ def spec_for(snapshot: Snapshot, **values: object) -> RankerSpec:
         "event_weights": (1.0, 0.0, 0.0),
     }
     return msgspec.structs.replace(SPEC, **(fitting | values))
+
+
+def attending_shape(spec: RankerSpec) -> NetworkShape:
+    """A small network with cross-attention; one for all tests, as its first export takes seconds."""
+    return NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), feed_forward=16, history=0)
 
 
 def by_event(**weights: dict[str, float]) -> onnx.ModelProto:

@@ -373,7 +373,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
     stop = threading.Event()
 
     def search(engine: SearchEngine) -> None:
-        while not stop.wait(0.01):  # a rebuild needs the processor, too
+        while not stop.wait(0.05):  # a rebuild needs the processor, too
             try:
                 page = engine.search("cordless drill", facets=["brand"])
                 versions.add(page.version)
@@ -382,7 +382,7 @@ def test_searches_survive_a_publish(root: Path, demo: DemoFiles, cache: Path, mo
                 failures.append(error)
 
     with SearchEngine.open(root) as engine:
-        threads = [threading.Thread(target=search, args=(engine,)) for _ in range(4)]
+        threads = [threading.Thread(target=search, args=(engine,)) for _ in range(2)]
         for thread in threads:
             thread.start()
         for synonyms in (None, demo.synonyms):

@@ -16,7 +16,7 @@ import service.engine.reranking
 from rerank.model_store import MODEL_FILE
 from rerank.ranker.explanation import Factor
 from rerank.ranker.features import FEATURES, popularity_feature
-from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network import RankerNetwork
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
 from retrieval.records import Availability, Contribution, Explanation, Hit, Product, TermMatch
@@ -28,7 +28,7 @@ from service.engine.explain import DESCRIPTIONS, HitFacts
 from service.engine.request import STAGES
 from service.engine.search import EXPLANATION
 from tests.rankers import REPORT, building
-from tests.unit.service.engine.demo_rankers import failing, publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import attending_shape, failing, publish, spec_for, weighted_graph
 
 NAMES = {name for name, _ in DESCRIPTIONS.values()}
 OF_TYPE = DESCRIPTIONS[Factor.TYPE][0]
@@ -38,13 +38,8 @@ NEUTRAL = tuple(0.25 for _ in FEATURES)
 @pytest.fixture(scope="module")
 def graph(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
     """A small network for the demo index that attends to its states, every weight drawn."""
-    states = engine.snapshot.states
-    assert states is not None
     torch.manual_seed(3)
-    shape = NetworkShape(
-        states.dimension, engine.manifest.dimension, len(FEATURES), feed_forward=16, hidden=8, history=0
-    )
-    network = RankerNetwork(shape).eval()
+    network = RankerNetwork(attending_shape(spec_for(engine.snapshot))).eval()
     path = tmp_path_factory.mktemp("attending") / MODEL_FILE
     export_network(network, path)
     return onnx.load(path)

@@ -20,8 +20,7 @@ import service.engine.live
 from indexer.build import RebuildOptions, rebuild
 from indexer.cleaning.cleaner import Cleaner
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork, save_network
+from rerank.ranker.network import RankerNetwork, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
 from retrieval.encoders.base import as_token_encoder
@@ -53,7 +52,7 @@ from tests.conftest import ENCODER
 from tests.encoders import BrokenEncoder
 from tests.machine import full_disk, within
 from tests.rankers import REPORT
-from tests.unit.service.engine.demo_rankers import spec_for
+from tests.unit.service.engine.demo_rankers import attending_shape, spec_for
 from tests.versions import reseal
 
 KETTLE = Product(
@@ -414,7 +413,7 @@ def ranked(cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with SearchEngine.open(root, follow=False) as engine:
         spec = spec_for(engine.snapshot, layers=1)
     torch.manual_seed(5)
-    network = RankerNetwork(NetworkShape(DIMENSION, spec.vector_dimension, len(FEATURES), feed_forward=16, history=0))
+    network = RankerNetwork(attending_shape(spec))
 
     def ranker(folder: Path) -> None:
         export_network(network, folder / MODEL_FILE)

@@ -15,8 +15,7 @@ import pytest
 import torch
 
 from rerank.model_store import MODEL_FILE, ModelStore
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.network import RankerNetwork
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import RankerStore, ranker_store
 from retrieval.errors import ModelDamagedError, ModelError, ModelRefusedError, QueryError, UnknownModelError
@@ -27,7 +26,7 @@ from service.engine.reranking import THREADS
 from service.settings import FILE_VARIABLE
 from tests.machine import within
 from tests.rankers import REPORT, building
-from tests.unit.service.engine.demo_rankers import publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import attending_shape, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("without_default")
 
@@ -205,11 +204,8 @@ def test_named_ranker_explains_its_own_scores(choosing: SearchEngine) -> None:
 
 
 def test_a_features_head_and_cross_attention_serve_side_by_side(choosing: SearchEngine, two: Path) -> None:
-    states = choosing.snapshot.states
-    assert states is not None
     torch.manual_seed(3)
-    shape = NetworkShape(states.dimension, 0, len(FEATURES), layers=1, feed_forward=8, hidden=8, history=0)
-    network = RankerNetwork(shape).eval()
+    network = RankerNetwork(attending_shape(spec_for(choosing.snapshot))).eval()
 
     def build(folder: Path) -> None:
         building()(folder)

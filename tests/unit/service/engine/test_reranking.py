@@ -18,8 +18,8 @@ from prometheus_client import REGISTRY
 from rich.console import Console
 
 from rerank.model_store import MODEL_FILE
-from rerank.ranker.features import FEATURES, Candidates
-from rerank.ranker.network import NetworkShape, RankerNetwork
+from rerank.ranker.features import Candidates
+from rerank.ranker.network import RankerNetwork
 from rerank.ranker.onnx import OnnxRanker
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import StoredRanker
@@ -35,7 +35,7 @@ from tests.catalogs import ids
 from tests.machine import within
 from tests.rankers import REPORT, SPEC, building
 from tests.unit.rerank.ranker.random_candidates import candidates
-from tests.unit.service.engine.demo_rankers import by_event, failing, publish, spec_for, weighted_graph
+from tests.unit.service.engine.demo_rankers import attending_shape, by_event, failing, publish, spec_for, weighted_graph
 
 pytestmark = pytest.mark.usefixtures("untyped")
 
@@ -205,9 +205,8 @@ def reading(engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> I
     """A ranker with cross-attention, of weights that were drawn, which reads the demo index's states."""
     torch.manual_seed(6)
     spec = spec_for(engine.snapshot, layers=1)
-    shape = NetworkShape(spec.state_dimension, spec.vector_dimension, len(FEATURES), history=0)
     folder = tmp_path_factory.mktemp("reading")
-    export_network(RankerNetwork(shape), folder / MODEL_FILE)
+    export_network(RankerNetwork(attending_shape(spec)), folder / MODEL_FILE)
     reranker = Reranker(OnnxRanker(StoredRanker("ranker-0001", folder, spec, REPORT)))
     yield Reranking(engine.snapshot, reranker, 60.0)
     reranker.close()

@@ -11,18 +11,16 @@ import torch
 from rich.console import Console
 
 from rerank.model_store import MODEL_FILE, WEIGHTS_FILE
-from rerank.ranker.features import FEATURES
-from rerank.ranker.network import NetworkShape, RankerNetwork, load_network, save_network
+from rerank.ranker.network import RankerNetwork, load_network, save_network
 from rerank.ranker.onnx_export import export_network
 from rerank.ranker.spec import ranker_store
 from retrieval.errors import InputError, ModelMismatchError, ModelRefusedError
-from retrieval.index.token_states import DIMENSION
 from service.engine.engine import SearchEngine
 from service.training.ranker_pruning import measure_agreement
 from tests.rankers import REPORT, rewrite
 from tests.unit.rerank.training.teacher_lists import teacher_data
 from tests.unit.service.cli import commands
-from tests.unit.service.engine.demo_rankers import spec_for
+from tests.unit.service.engine.demo_rankers import attending_shape, spec_for
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -37,8 +35,7 @@ def _few_queries(monkeypatch: pytest.MonkeyPatch) -> None:
 def ranked(demo_index: Path, engine: SearchEngine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = Path(shutil.copytree(demo_index, tmp_path_factory.mktemp("shrinking") / "index"))
     torch.manual_seed(5)
-    shape = NetworkShape(DIMENSION, engine.manifest.dimension, len(FEATURES), feed_forward=16, history=0)
-    network = RankerNetwork(shape)
+    network = RankerNetwork(attending_shape(spec_for(engine.snapshot)))
     with torch.no_grad():
         dict(network.named_parameters())["attention.0.output.weight"][:, 48:72] = 0.0
 
