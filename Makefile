@@ -26,6 +26,7 @@ SELECTED = -m "not slow"
 
 # What the tests call a usable Java, so that make and they never disagree.
 FIND_JAVA = $(BIN)/python -c "from tests.servers import distribution as d; d.find_java(d.VERSION_8)" 2>/dev/null
+FIND_CHROMIUM = { command -v chromium-headless-shell || command -v chromium; } >/dev/null
 APT_INSTALL = DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends
 
 # Without bytecode every process compiles all that it imports; uv, unlike pip, leaves that to the first import.
@@ -55,19 +56,20 @@ imports: $(VENV)/.installed
 
 # Debian and Ubuntu each carry one of the two Javas. What cannot be installed is no error here: the tests say it.
 servers: $(VENV)/.installed
-	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null && command -v chromium >/dev/null && \
+	@if $(FIND_JAVA) && command -v mvn >/dev/null && command -v openssl >/dev/null && $(FIND_CHROMIUM) && \
 		command -v promtool >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq; \
 		$(APT_INSTALL) openssl maven openjdk-17-jre-headless || $(APT_INSTALL) openssl maven openjdk-21-jre-headless || \
 		echo "not all could be installed: tests against a real Elasticsearch are skipped"; \
-		$(APT_INSTALL) chromium || echo "Chromium could not be installed: tests of pages are skipped"; \
+		$(APT_INSTALL) chromium-headless-shell || $(APT_INSTALL) chromium || \
+			echo "Chromium could not be installed: tests of pages are skipped"; \
 		$(APT_INSTALL) prometheus || echo "promtool could not be installed: tests of alert rules are skipped"; \
 	else \
 		$(FIND_JAVA) || echo "missing: Java 17 or newer (openjdk-17-jre-headless)"; \
 		command -v mvn >/dev/null || echo "missing: Maven (maven)"; \
 		command -v openssl >/dev/null || echo "missing: openssl (openssl)"; \
-		command -v chromium >/dev/null || echo "missing: Chromium (chromium)"; \
+		$(FIND_CHROMIUM) || echo "missing: Chromium (chromium)"; \
 		command -v promtool >/dev/null || echo "missing: promtool (prometheus)"; \
 		echo "without them, tests against a real Elasticsearch, of pages or of alert rules are skipped"; \
 	fi

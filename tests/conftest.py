@@ -21,7 +21,7 @@ from indexer.build import RebuildOptions, rebuild
 from indexer.quality import page
 from retrieval.elasticsearch.client import Cluster
 from retrieval.elasticsearch.settings import ClusterSettings
-from retrieval.encoders import onnx, tokenizer
+from retrieval.encoders import onnx, tokenizer, weights
 from service.demo import DemoFiles, write_demo_store
 from service.engine import models
 from service.engine.engine import SearchEngine
@@ -56,15 +56,29 @@ def opened_once(open_file: Callable[..., T]) -> Callable[..., T]:
     opened: dict[object, T] = {}
 
     def open_or_share(path: Path, *more: object) -> T:
-        found = path.stat() if path.is_file() else None
-        if found is None or found.st_size < _LARGE:
+        found = [each.stat() for each in (path, path.with_name(onnx.WEIGHTS_FILE)) if path.is_file() and each.is_file()]
+        if sum(each.st_size for each in found) < _LARGE:
             return open_file(path, *more)
-        key = (found.st_size, found.st_mtime_ns, *more)
+        key = (*((each.st_size, each.st_mtime_ns) for each in found), *more)
         if key not in opened:
             opened[key] = open_file(path, *more)
         return opened[key]
 
     return open_or_share
+
+
+def fingerprinted_once(fingerprint: Callable[[Path], str]) -> Callable[[Path], str]:
+    """Reads the files of a model, 90 MB, once a process, and again when one of them has changed."""
+    known: dict[object, str] = {}
+
+    def fingerprint_or_share(folder: Path) -> str:
+        files = [(path, path.stat()) for path in sorted(folder.rglob("*"))]
+        key = tuple((path, found.st_size, found.st_mtime_ns) for path, found in files)
+        if key not in known:
+            known[key] = fingerprint(folder)
+        return known[key]
+
+    return fingerprint_or_share
 
 
 def drawn_once(draw: Callable[[object], str]) -> Callable[[object], str]:
@@ -83,6 +97,7 @@ def drawn_once(draw: Callable[[object], str]) -> Callable[[object], str]:
 _PATCHES = pytest.MonkeyPatch()
 for chart in ("_findings", "_filled", "_prices", "_ages", "_languages"):
     _PATCHES.setattr(page, chart, drawn_once(getattr(page, chart)))
+_PATCHES.setattr(weights, "folder_fingerprint", fingerprinted_once(weights.folder_fingerprint))
 _PATCHES.setattr(onnx, "open_session", opened_once(onnx.open_session))
 _PATCHES.setattr(onnx, "open_tokenizer", opened_once(tokenizer.open_tokenizer))
 # What was written outlives a kill of its process, and no test takes away a machine's power.

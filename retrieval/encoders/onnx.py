@@ -165,7 +165,8 @@ def _batches(tokens: Sequence[list[int]]) -> Iterable[_TokenBatch]:
             yield batch, np.array([tokens[row] for row in batch], np.int64)
 
 
-_WEIGHTS_FILE = "model.weights"
+WEIGHTS_FILE = "model.weights"
+"""Beside a stored graph: the tensors that are large."""
 _LEAST_SPLIT = 1_024
 """Bytes of a tensor that is stored beside the graph."""
 
@@ -175,11 +176,11 @@ def split_weights(path: Path) -> None:
     that queries read are in memory, and processes share them."""
     import onnx
 
-    weights = path.with_name(_WEIGHTS_FILE)
+    weights = path.with_name(WEIGHTS_FILE)
     if weights.exists():
         return
     graph = onnx.load(path)
-    onnx.save(graph, path, save_as_external_data=True, location=_WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
+    onnx.save(graph, path, save_as_external_data=True, location=WEIGHTS_FILE, size_threshold=_LEAST_SPLIT)
     if weights.exists():
         weights.chmod(path.stat().st_mode)
 

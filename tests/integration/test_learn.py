@@ -43,7 +43,7 @@ from service.training.text_towers import TextTowersRequest
 from service.training.text_towers_promotion import judging
 from service.training.training_session import TRAINING_FOLDER
 from service.training.user_tower import NEAR, TOWER
-from tests.learning_stores import SETTINGS, SMALL, record_visits, with_events
+from tests.learning_stores import QUICK, SETTINGS, SMALL, record_visits, with_events
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, TRAINING, every_query, make_index
 from tests.unit.rerank.user_tower.small_stores import TINY
 
@@ -296,7 +296,7 @@ def root(store: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def options(cache: Path) -> LearnOptions:
-    return LearnOptions(SMALL, replace(TINY, epochs=1, refit=False), TextTowersRequest(cache=cache, options=TRAINING))
+    return LearnOptions(QUICK, replace(TINY, epochs=1, refit=False), TextTowersRequest(cache=cache, options=TRAINING))
 
 
 def test_better_encoder_serves_and_other_models_train_on_its_vectors(root: Path, options: LearnOptions) -> None:

@@ -184,7 +184,8 @@ class TestRejectedTowers:
         assert PrecisionComparison(fp32=0.4, int8=int8).is_close == is_close
 
 
-@pytest.mark.parametrize("phase", ["encode", pytest.param("publish", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", ["encode", "publish"])
 def test_run_killed_after_training_does_not_train_again(root: Path, cache: Path, phase: str) -> None:
     request = replace(asked(root, cache), publish=True, options=replace(SHORT, epochs=3))
     with pytest.raises(KilledError):

@@ -162,7 +162,7 @@ class Shopper:
                 for each in self.replicas
             }
             for query in cycle(SHOPPED):
-                if self._stop.is_set():
+                if self._stop.wait(0.02):  # the services and a rebuild need the processor, too
                     return
                 for page in (1, 2):
                     replica = self.replicas[next(places) % len(self.replicas)]

@@ -192,6 +192,7 @@ def train_default(indexes: list[Path], teacher: Path, target: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_default_ranker_is_written_with_its_measures_per_catalog(
     stores: list[Path], teacher: Path, tmp_path: Path
 ) -> None:
