@@ -184,6 +184,7 @@ def test_rejected_rows_carry_the_pseudonym_of_the_events(tmp_path: Path) -> None
     assert log.rejects[0]["event"]["shopper"] == log.intake.pseudonyms.shopper("17850")
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real logs are not beside this checkout")
 def test_the_real_sessions_of_retrotech(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from retrieval.errors import SettingError
 from retrieval.records import Product
-from service.cli.main import COMMANDS, GROUPS, app
+from service.cli.main import COMMANDS, GROUPS, app, main
 from service.cli.rebuild import parse_duration, parse_size
 from service.cli.serve import limit_malloc_arenas
 from tests.catalogs import write_feed
@@ -57,8 +57,8 @@ def test_sizes_are_read_and_others_refused_by_name() -> None:
 
 
 @pytest.fixture(scope="module")
-def run(cache: Path) -> Run:
-    """Runs the program with the tests' own cache of exported encoders."""
+def program(cache: Path) -> Run:
+    """Runs the installed program with the tests' own cache of exported encoders."""
     environment = {**os.environ, "XDG_CACHE_HOME": str(cache.parent), "COLUMNS": "200", "TERM": "dumb"}
 
     def run(*arguments: str | Path) -> Done:
@@ -67,6 +67,25 @@ def run(cache: Path) -> Run:
             command, check=False, capture_output=True, text=True, encoding="utf-8", env=environment, timeout=300
         )
         return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def run(cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """The same in this process: to start one takes seconds, most of them for imports."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["shelfwise", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 0
+        else:
+            code = 0
+        return Done(code, *capsys.readouterr())
 
     return run
 
@@ -82,7 +101,7 @@ class Built:
 
 
 @pytest.fixture(scope="module")
-def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
+def built(program: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
     folder = tmp_path_factory.mktemp("cli")
     feed = write_feed(folder / "feed.jsonl", CATALOG)
     with feed.open("a") as file:
@@ -91,7 +110,7 @@ def built(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Built:
     rows = ("query\tproduct_id\tgrade", "cordless drill\t1\t2", "cordless drill\t2\t1", "hose\t3\t1", "hose\t1\t0")
     judgments.write_text("\n".join(rows))
     options = ("--encoder", ENCODER, "--runtime", "onnx-int8", "--json", "--force")
-    return Built(folder / "index", feed, judgments, run("rebuild", folder / "index", feed, *options))
+    return Built(folder / "index", feed, judgments, program("rebuild", folder / "index", feed, *options))
 
 
 def assert_refused(done: Done, *words: str) -> None:
@@ -112,8 +131,8 @@ class TestHelp:
         assert done.exit_code == 0
         assert f"Example: shelfwise {command} " in " ".join(done.stdout.split())
 
-    def test_the_program_lists_its_commands_on_one_screen(self, run: Run) -> None:
-        done = run("--help")
+    def test_the_program_lists_its_commands_on_one_screen(self, program: Run) -> None:
+        done = program("--help")
         assert done.code == 0
         lines = done.out.splitlines()
         assert all(f"  {name} " in done.out for name in (*COMMANDS, *GROUPS))
@@ -232,11 +251,11 @@ class TestText:
         assert "Nothing changed since v000001, which still serves." in done.out
         assert "4 of 5 rows read" in done.out
 
-    def test_damaged_version_is_skipped_with_a_warning(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_damaged_version_is_skipped_with_a_warning(self, program: Run, built: Built, tmp_path: Path) -> None:
         index = Path(shutil.copytree(built.index, tmp_path / "index"))
         shutil.copytree(index / "versions" / "v000001", index / "versions" / "v000002")
         (index / "CURRENT").write_text("v000002\n")
-        done = run("search", index, "drill", "--json")
+        done = program("search", index, "drill", "--json")
         assert done.document()["version"] == "v000001"
         assert done.err.startswith("warning: version v000002 is damaged")
 
@@ -258,7 +277,7 @@ class TestErrors:
         assert "read" not in done.err.split("error:")[0]
         assert_refused(run("check", built.feed, option, tmp_path), f"{option}: {tmp_path} is a directory")
 
-    def test_errors_name_the_problem(self, run: Run, built: Built, tmp_path: Path) -> None:
+    def test_errors_name_the_problem(self, run: Run, program: Run, built: Built, tmp_path: Path) -> None:
         rules, judgments = tmp_path / "rules.toml", tmp_path / "bad.tsv"
         rules.write_text('[[rule]]\nname = "mine"\ncheck = "magic"\n')
         judgments.write_text("query\tproduct_id\tgrade\nq\ta\tgood\n")
@@ -268,8 +287,8 @@ class TestErrors:
         assert_refused(run("search", built.index, "drill", "--filter", "price < )", "--json"), "column 9")
         assert_refused(run("search", built.index, "drill", "--filter", "brnd = Bosch"), "brnd", "brand")
         assert_refused(run("rebuild", tmp_path / "index", tmp_path / "no.jsonl"), "no.jsonl: cannot be read")
-        for command, argument in (("search", "drill"), ("evaluate", built.judgments)):
-            missing = run(command, tmp_path / "nowhere", argument)
+        for start, command, argument in ((program, "search", "drill"), (run, "evaluate", built.judgments)):
+            missing = start(command, tmp_path / "nowhere", argument)
             assert_refused(missing, "nowhere does not exist; run: shelfwise rebuild")
         assert_refused(run(*evaluate, judgments), "bad.tsv, line 2: the grade 'good' is not a number")
         assert_refused(
