@@ -23,11 +23,12 @@ Precision = Literal["auto", "fp32", "bf16"]
 class TextTowerOptions:
     """Training options; the defaults are for a model of 6 layers, or a table, and about ten thousand judged pairs."""
 
-    epochs: int = 3
-    batch: int = 128
-    """Pairs a step."""
+    epochs: int = 0
+    """0 for 3, and for 5 where the model is a table."""
+    batch: int = 0
+    """Pairs a step; 0 for 128, and for a twentieth of the pairs, 128 to 512, where the model is a table."""
     learning_rate: float = 0.0
-    """The highest; 0 for 1e-4, and for 1e-3 where the model is a table."""
+    """The highest; 0 for 1e-4, and for 2e-3 where the model is a table."""
     weight_decay: float = 0.01
     warm_up: float = 0.1
     """Share of the steps with a rising learning rate; it then falls linearly to 0."""
@@ -66,9 +67,16 @@ class TextTowerOptions:
     seed: int = 0
 
 
-def suited(options: TextTowerOptions, *, is_table: bool) -> TextTowerOptions:
-    """The options with the learning rate of this kind of model, where they name none."""
-    return options if options.learning_rate else replace(options, learning_rate=1e-3 if is_table else 1e-4)
+def suited(options: TextTowerOptions, pairs: int, *, is_table: bool) -> TextTowerOptions:
+    """The options with the epochs, batch and learning rate of this kind of model and so many training pairs, where they
+    name none."""
+    epochs, batch, rate = (5, min(max(128, pairs // 20), 512), 2e-3) if is_table else (3, 128, 1e-4)
+    return replace(
+        options,
+        epochs=options.epochs or epochs,
+        batch=options.batch or batch,
+        learning_rate=options.learning_rate or rate,
+    )
 
 
 class CatalogProducts(Protocol):

@@ -9,8 +9,10 @@ Sentence Embeddings Multilingual; Park et al. 2019, Relational Knowledge Distill
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -27,12 +29,17 @@ from retrieval.encoders.weights import MODULES_FILE, ModelSource
 from retrieval.progress import Progress
 from retrieval.store.files import atomic_folder
 
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
 _MODULE = {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.StaticEmbedding"}
 _MOST_PIECES = 32_768
 """Tokens of the vocabulary whose own vectors the network computes, besides those of the texts; other rows are zero."""
-
-
-_EPOCHS, _BATCH, _RATE = 5, 1_024, 2e-3
+_LEAST_WORDS = 3
+"""Occurrences of a word from which it has a row of its own."""
+_EPOCHS, _BATCH, _LEAST_BATCH, _RATE = 5, 1_024, 128, 2e-3
+_LEAST_STEPS = 40
+"""Steps of an epoch; few texts have smaller batches."""
 _SIMILARITY = 5.0
 """Weight of the similarities among a batch's texts, beside each text's own vector."""
 _RARITY = 1e-3
@@ -52,7 +59,7 @@ def distil(
     `vectors` (n, dimension) are those of the network in `source` for `texts`, and `encode` gives those of tokens.
     Raises EncoderUnavailableError for a network that cannot be loaded.
     """
-    tokenizer = open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH)
+    tokenizer = _with_words(open_tokenizer(source.folder / TOKENIZER_FILE, DEFAULT_MAX_LENGTH), texts)
     ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts), add_special_tokens=False)]
     size = max(tokenizer.get_vocab().values()) + 1
     counts = np.bincount(np.fromiter((each for text in ids for each in text), np.int64), minlength=size)
@@ -66,6 +73,21 @@ def distil(
         tokenizer.save(str(scratch / TOKENIZER_FILE))
         np.save(scratch / PROJECTION_FILE, projection)
         (scratch / MODULES_FILE).write_text(json.dumps([_MODULE], indent=1), "utf-8")
+
+
+def _with_words(tokenizer: Tokenizer, texts: Sequence[str]) -> Tokenizer:
+    """The tokenizer with the frequent words of the texts as tokens: a row of its own says more of a word than the sum
+    of its pieces. Only a WordPiece vocabulary is extended; it cuts the longest known piece off a word."""
+    content = json.loads(tokenizer.to_str())
+    normalizer, splitter, vocabulary = tokenizer.normalizer, tokenizer.pre_tokenizer, content["model"]["vocab"]
+    if content["model"]["type"] != "WordPiece" or normalizer is None or splitter is None:
+        return tokenizer
+    split = (splitter.pre_tokenize_str(normalizer.normalize_str(text)) for text in texts)
+    counts = Counter(word for words in split for word, _ in words)
+    new = sorted(word for word, count in counts.items() if count >= _LEAST_WORDS and word not in vocabulary)
+    first = max(tokenizer.get_vocab().values()) + 1
+    content["model"]["vocab"] = vocabulary | {word: first + place for place, word in enumerate(new)}
+    return tokenizer.from_str(json.dumps(content))
 
 
 def _initial_rows(
@@ -88,9 +110,10 @@ def _train(rows: Vectors, ids: Sequence[NDArray[np.int64]], vectors: Vectors, pr
     usable = np.array([place for place, each in enumerate(ids) if len(each)])
     bag = torch.nn.EmbeddingBag.from_pretrained(torch.from_numpy(rows.copy()), freeze=False, mode="sum")
     optimizer = torch.optim.Adam(bag.parameters(), _RATE)
+    steps = max(1, len(usable) // _BATCH, min(len(usable) // _LEAST_BATCH, _LEAST_STEPS))
     progress.begin("distil", _EPOCHS * len(usable), "texts")
     for _ in range(_EPOCHS):
-        for batch in np.array_split(chance.permutation(usable), max(1, len(usable) // _BATCH)):
+        for batch in np.array_split(chance.permutation(usable), steps):
             tokens = [ids[place] for place in batch.tolist()]
             starts = np.cumsum([0, *(len(each) for each in tokens[:-1])])
             student = normalize(bag(torch.from_numpy(np.concatenate(tokens)), torch.from_numpy(starts)), dim=1)

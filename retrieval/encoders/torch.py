@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -49,6 +50,8 @@ _CHUNK = 4_096
 """Texts between two calls of `progress`; sentence-transformers sorts each chunk by length."""
 _TOKEN_CHUNK = 512
 """Smaller with states of tokens, which stay in the device's memory until the chunk is done."""
+_LOG = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 
 class TorchEncoder(PromptedEncoder):
@@ -99,8 +102,11 @@ class TorchEncoder(PromptedEncoder):
         for start in range(0, len(texts), _CHUNK):
             chunk = self._prepare(texts[start : start + _CHUNK], prompt)
             # An empty prompt, or sentence-transformers would add the model's default one to ours.
-            with self._translate_errors():
-                vectors = self._model.encode(chunk, prompt="", batch_size=self._batch, show_progress_bar=False)
+            vectors = self._in_batches(
+                lambda batch, chunk=chunk: self._model.encode(
+                    chunk, prompt="", batch_size=batch, show_progress_bar=False
+                )
+            )
             result[start : start + len(chunk)] = unit_rows(np.asarray(vectors, np.float32))
             if progress:
                 progress(len(chunk))
@@ -119,10 +125,11 @@ class TorchEncoder(PromptedEncoder):
         vectors, tokens = np.empty((len(texts), self.dimension), np.float32), []
         for start in range(0, len(texts), _TOKEN_CHUNK):
             chunk = self._prepare(texts[start : start + _TOKEN_CHUNK], prompt)
-            with self._translate_errors():
-                for row, output in enumerate(_run_with_tokens(self._model, chunk, prompt, self._batch), start):
-                    vectors[row] = output.vector
-                    tokens.append(self._project(output))
+            outputs = self._in_batches(
+                lambda batch, chunk=chunk: list(_run_with_tokens(self._model, chunk, prompt, batch))
+            )
+            vectors[start : start + len(outputs)] = [output.vector for output in outputs]
+            tokens += map(self._project, outputs)
             if progress:
                 progress(len(chunk))
         return unit_rows(vectors), tokens
@@ -134,6 +141,21 @@ class TorchEncoder(PromptedEncoder):
         if not len(output.ids):
             return empty_tokens(self.state_dimension)
         return Tokens(output.ids, unit_rows(output.states @ self._projection))
+
+    def _in_batches(self, run: Callable[[int], _Made]) -> _Made:
+        """The result of `run`, which gets the texts of a batch: half as many, from then on, each time that the GPU has
+        no memory for them."""
+        with self._translate_errors():
+            while True:
+                try:
+                    return run(self._batch)
+                except torch.OutOfMemoryError:
+                    if self._batch == 1:
+                        raise
+                    self._batch //= 2
+                # Here, the error no longer holds the tensors of the batch.
+                torch.cuda.empty_cache()
+                _LOG.warning("the GPU's memory was full: %d texts are encoded at a time", self._batch)
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:

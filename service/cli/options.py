@@ -140,10 +140,14 @@ class TowerTrainingOptions:
     ] = 0
     out: Annotated[Path | None, Option(help="A new folder; by default one under the index's training/towers.")] = None
     loss: Annotated[Literal["softmax", "pointwise"], Option(help="The loss of a batch.")] = "softmax"
-    epochs: Annotated[int, Option(help="Maximum number of epochs; it stops early.", min=1, max=100)] = 3
-    batch: Annotated[int, Option(help="Positives a step.", min=2, max=65_536)] = 128
+    epochs: Annotated[
+        int | None, Option(help="Maximum; it stops early. By default 3, and 5 for a static encoder.", min=1, max=100)
+    ] = None
+    batch: Annotated[
+        int | None, Option(help="Positives a step; by default 128, up to 512 for a static encoder.", min=2, max=65_536)
+    ] = None
     learning_rate: Annotated[
-        float | None, Option(help="The highest; by default 1e-4, and 1e-3 for a static encoder.", min=1e-7, max=1e-1)
+        float | None, Option(help="The highest; by default 1e-4, and 2e-3 for a static encoder.", min=1e-7, max=1e-1)
     ] = None
     temperature: Annotated[float, Option(help="What cosines are divided by.", min=0.005, max=1)] = 0.05
     margin: Annotated[float, _share(help="By how much a positive's cosine has to exceed the others'.")] = 0.0
@@ -221,8 +225,8 @@ class TowerTrainingOptions:
                 f"--margin {self.margin:g} with --loss pointwise, which has none: leave out one of the two"
             )
         return TextTowerOptions(
-            epochs=self.epochs,
-            batch=self.batch,
+            epochs=self.epochs or 0,
+            batch=self.batch or 0,
             learning_rate=self.learning_rate or 0.0,
             rounds=self.rounds,
             max_length=self.max_length,

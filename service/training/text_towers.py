@@ -279,9 +279,11 @@ class _Training:
 
     def _written(self, sources: TowerSources) -> tuple[TextTowersResult, PoolEvaluator, Path]:
         source, progress = self._base_model(), self.progress
-        request = replace(self.request, options=suited(self.request.options, is_table=source.is_table))
-        check_options(open_text_tower(source, request.options.max_length), request.options)
-        made = build_tower_dataset(self.snapshot, self._with_synthetic(sources), request.options.seed, progress)
+        options = self.request.options
+        check_options(open_text_tower(source, options.max_length), options)
+        made = build_tower_dataset(self.snapshot, self._with_synthetic(sources), options.seed, progress)
+        options = suited(options, len(made.training_pairs), is_table=source.is_table)
+        request = replace(self.request, options=options)
         found = retrieve_products(self.snapshot, made, request.options.negatives, progress)
         ground = _Ground(self.snapshot, made, found, source, self.work, request, progress)
         if request.tune:

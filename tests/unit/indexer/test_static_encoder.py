@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer
 
 from indexer.static_encoder import made_queries, teacher_name
 from retrieval.encoders.base import TableEncoder
-from retrieval.encoders.folder import TORCH_FOLDER
+from retrieval.encoders.folder import TOKENIZER_FILE, TORCH_FOLDER
 from retrieval.encoders.registry import load_encoder, open_encoder
 from retrieval.encoders.static import StaticEncoder
 from retrieval.errors import SettingError
@@ -22,7 +23,7 @@ from service.engine.versions import has_static_encoder
 from tests.unit.indexer.conftest import Shop
 from tests.unit.rerank.text_towers.tiny_towers import PRODUCTS, make_encoder
 
-LONG = Product("long", " ".join(f"red lamp {place}" for place in range(40)))
+LONG = Product("long", " ".join(f"red lampshade {place}" for place in range(40)))
 CATALOG = [*PRODUCTS, LONG]
 
 
@@ -57,6 +58,12 @@ def test_the_table_gives_nearly_the_vectors_of_its_teacher(shop: Shop, teacher: 
     cosines = (served(shop).encode_products(products) * reference).sum(axis=1)
     assert np.median(cosines) > 0.9
     assert np.array_equal(shop.vectors[1:], served(shop).encode_products(products))
+
+
+def test_a_frequent_word_of_the_catalog_has_a_row_of_its_own(shop: Shop) -> None:
+    folder = shop.store.encoders / shop.store.serving()[0].encoder
+    tokens = Tokenizer.from_file(str(folder / TOKENIZER_FILE)).encode("red lampshade", add_special_tokens=False).tokens
+    assert tokens == ["red", "lampshade"]
 
 
 def test_products_store_the_ids_of_their_tokens_alone(shop: Shop) -> None:
@@ -114,3 +121,9 @@ def test_queries_are_neighbouring_words_of_titles() -> None:
     queries = made_queries([*PRODUCTS, Product("one", "lamp")], random.Random(1))
     assert queries[-1] == "lamp"
     assert all(query and query in product.title for query, product in zip(queries, PRODUCTS, strict=False))
+
+
+def test_queries_of_chinese_titles_are_parts_of_them() -> None:
+    title = "尼康相机防水保护套 SEKONIC L478D测光表"
+    queries = made_queries([Product("camera", title)] * 50, random.Random(1))
+    assert all(query in title and 2 <= len(query) < len(title) for query in queries)

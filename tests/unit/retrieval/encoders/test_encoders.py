@@ -33,6 +33,7 @@ from retrieval.encoders.weights import DEFAULT_MODEL, ModelSource, find_model
 from retrieval.errors import EncoderUnavailableError, SettingError, StoreError
 from retrieval.store.files import atomic_folder
 from tests.machine import full_disk
+from tests.unit.rerank.text_towers.tiny_towers import make_encoder
 
 _BRANDS = ("Bosch", "DeWalt", "Makita", "Xerox", "Philips", "华为", "小米")
 _THINGS = ("cordless drill", "toner cartridge", "LED lamp", "notebook", "garden hose", "café press", "phone case")
@@ -243,6 +244,30 @@ def test_serving_from_the_cache_imports_neither_torch_nor_transformers(minilm_in
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert result.stdout.split() == [minilm_int8.identity]
+
+
+def test_a_full_gpu_halves_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from sentence_transformers import SentenceTransformer
+    from torch import OutOfMemoryError
+
+    encode = SentenceTransformer.encode
+
+    def encode_few(model: SentenceTransformer, *given: Any, batch_size: int, **named: Any) -> Any:  # noqa: ANN401
+        if batch_size > 8:
+            raise OutOfMemoryError("CUDA out of memory")
+        return encode(model, *given, batch_size=batch_size, **named)
+
+    encoder = as_token_encoder(open_encoder(str(make_encoder(tmp_path / "tiny")), "torch", tmp_path / "cache"))
+    expected = encoder.encode_products(["red lamp", "blue couch"])
+    monkeypatch.setattr(SentenceTransformer, "encode", encode_few)
+    assert encoder.encode_products(["red lamp", "blue couch"]) == pytest.approx(expected)
+    assert [record.args for record in caplog.records] == [(16,), (8,)]
+    vectors, tokens = encoder.encode_products_with_tokens(["red lamp", "blue couch"])
+    assert vectors == pytest.approx(expected, abs=1e-6)
+    assert [len(each.ids) for each in tokens] == [2, 2]
+    assert len(caplog.records) == 2, "the smaller batch is kept"
 
 
 def test_the_runtimes_agree(minilm_torch: Encoder, minilm_fp32: Encoder, minilm_int8: Encoder) -> None:
