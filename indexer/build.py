@@ -34,14 +34,14 @@ from indexer.embedding import CatalogEncoder, saved_texts, state_columns
 from indexer.embedding_cache import KeyTable
 from indexer.feeds.io import STANDARD_INPUT
 from indexer.incremental import PreviousVersion, UpdateMerge, load_updates, open_previous_version
-from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions, map_products
+from indexer.pipeline import FeedOptions, FeedPipeline, KeywordLineOptions
 from indexer.quality.report import QualityReport
 from indexer.rejects import REJECTED_FILE, RejectLog
 from indexer.static_encoder import STATIC, distil_encoder, teacher_name
 from indexer.targets import Target, encoder_entries, encoding_fields, open_target, prune
 from indexer.type_derivation import TitlePhrases, TitleReader, derive_types, read_titles
 from indexer.version_writer import VersionWriter
-from indexer.workers import Workers
+from indexer.workers import Workers, map_products
 from retrieval.elasticsearch.settings import ClusterSettings
 from retrieval.encoders.base import Encoder, TableEncoder
 from retrieval.encoders.registry import load_encoder, open_encoder
@@ -102,6 +102,8 @@ class RebuildOptions(FeedOptions):
     """Processes that read and check; None takes one for each core."""
     ray: str = ""
     """The address of the Ray cluster whose workers read, check and encode (`indexer.ray_workers`); empty for none."""
+    full: bool = False
+    """Take nothing over from the previous version but vectors."""
     force: bool = False
     """Publish even where many rows were rejected or many products are missing."""
     budget: Budget = NO_LIMITS
@@ -240,8 +242,8 @@ class Rebuild:
         named = self._options.encoder if teacher is None else teacher
         dimension = self._options.dimension if teacher is None else None
         requested = self._open_encoder(named, "as requested", dimension) if named else None
-        self._timed("read", self._pipeline.read)
         self._previous = open_previous_version(self._store)
+        self._timed("read", lambda: self._pipeline.read(None if self._options.full else self._previous))
         self._updates = load_updates(self._store.root, self._previous)
         if not self._pipeline.usable:
             raise EmptyCatalogError(self._empty_message())
@@ -373,7 +375,7 @@ class Rebuild:
         previous = self._previous
         possible = self._pipeline.possible_fields(self._updates, previous.catalog if previous else None)
         weights = self._options.weights
-        reuses_lines = bool(previous and previous.shares_analysis(possible, weights))
+        reuses_lines = bool(previous and not self._options.full and previous.shares_analysis(possible, weights))
         options = KeywordLineOptions(possible, reuses_lines, weights)
         writer = VersionWriter(building, previous, options, self._target.builder, self._pipeline.rows_before)
         for batch in self._pipeline.publishable_batches(self._updates, previous, options):

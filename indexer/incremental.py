@@ -16,8 +16,11 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+import retrieval
 from indexer.cleaning.spelling import SpellingNormalizer, brand_key, level_key
-from indexer.embedding_cache import VectorCache
+from indexer.embedding_cache import KeyTable, VectorCache
+from indexer.external_sort import Entry
+from indexer.feeds.base import Record, RejectedRow
 from indexer.quality.findings import AGES, Failures, Findings
 from indexer.quality.norms import CategoryPath, Norm, Norms
 from indexer.quality.rules import DAY, MOMENTS, QualityRule
@@ -121,7 +124,7 @@ _FACTS_FILE, _BITS_FILE = "facts.json", "bits.npy"
 
 class _Facts(msgspec.Struct, frozen=True):
     made_by: str
-    """Of the rules and the recipe."""
+    """Of the program and the rules."""
     now: float
     norms: list[tuple[CategoryPath, Norm]]
     filled: dict[str, int]
@@ -131,7 +134,7 @@ class _Facts(msgspec.Struct, frozen=True):
 
 
 def _made_by(rules: Sequence[QualityRule]) -> str:
-    return xxhash.xxh3_128_hexdigest(f"{RECIPE}\n{rules!r}".encode())
+    return xxhash.xxh3_128_hexdigest(f"{program_key()}\n{rules!r}".encode())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -186,10 +189,115 @@ class Inspection:
         return found
 
 
+ROW_KEY_BYTES = 16
+NO_ROW_KEY = bytes(ROW_KEY_BYTES)
+_READING_FILE, _ROW_KEYS_FILE = "reading.json", "row_keys.npy"
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """How the rows of a version were read."""
+
+    made_by: str
+    """Of the program and the mapping."""
+    unseen: list[str]
+    """The user's names that no row had."""
+    names: list[str]
+    """The names of rows, while some of the user's were unseen."""
+
+
+def row_key(record: Record | RejectedRow) -> bytes:
+    """A fingerprint of a row as its feed has it; NO_ROW_KEY for one that has none."""
+    if isinstance(record, RejectedRow) or record.format == "rejected":
+        return NO_ROW_KEY
+    try:
+        row = record.row if isinstance(record.row, bytes) else msgspec.msgpack.encode(record.row)
+    except (TypeError, OverflowError, UnicodeEncodeError):
+        return NO_ROW_KEY
+    return xxhash.xxh3_128_digest(record.format.encode() + b"\0" + row)
+
+
+@cache
+def program_key() -> str:
+    """A fingerprint of the code that makes products of rows and inspects them: another program does it again."""
+    digest = xxhash.xxh3_128()
+    for package in (Path(__file__).parent, Path(retrieval.__file__).parent):
+        for path in sorted([*package.rglob("*.py"), *package.rglob("*.toml")]):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+class KnownRows:
+    """The rows of feeds from which the previous version's products were made: these are not read again."""
+
+    def __init__(self, version: Path, reading: Reading) -> None:
+        folder = version / INSPECTION_FOLDER
+        self.reading = reading
+        self._keys = load_array(folder / _ROW_KEYS_FILE)
+        self._detected = load_array(folder / _BITS_FILE, mapped=True)[:, 0] & 1
+        self._table = KeyTable(self._keys)
+        self._products = ProductStore(version)
+        self._lines = np.zeros(len(self._keys), np.int64)
+        self._files = np.zeros(len(self._keys), np.int64)
+
+    @classmethod
+    def load(cls, version: Path, made_by: str) -> KnownRows | None:
+        """Those of a version's folder; None where they were read otherwise, or there are none."""
+        try:
+            content = (version / INSPECTION_FOLDER / _READING_FILE).read_bytes()
+            reading = msgspec.json.decode(content, type=Reading)
+            return cls(version, reading) if reading.made_by == made_by and len(ProductStore(version)) else None
+        except (OSError, msgspec.MsgspecError, StoreDamagedError):
+            return None
+
+    def unknown(self, records: Sequence[Record | RejectedRow], files: Mapping[str, int]) -> list[Record | RejectedRow]:
+        """The records that must be read; where the others are is noted. `files` numbers the feeds."""
+        keys = np.frombuffer(b"".join(map(row_key, records)), np.uint8).reshape(-1, ROW_KEY_BYTES)
+        rows = np.where(keys.any(axis=1), self._table.find(keys), -1)
+        rest: list[Record | RejectedRow] = []
+        for record, row in zip(records, rows.tolist(), strict=True):
+            if row < 0 or self._lines[row]:
+                rest.append(record)
+            else:
+                self._lines[row], self._files[row] = record.line, files[record.file]
+        return rest
+
+    @cached_property
+    def rows(self) -> Rows:
+        """The rows of the previous version whose products were met, ascending; known after all were."""
+        return np.flatnonzero(self._lines)
+
+    @property
+    def undeclared(self) -> int:
+        """How many of these came without a language; some have none."""
+        return int(self._detected[self.rows].sum())
+
+    def key(self, row: int) -> bytes:
+        return bytes(self._keys[row].tobytes())
+
+    def entries(self) -> Iterator[Entry]:
+        """The products that were met, in the order of their ids."""
+        for row in self.rows.tolist():
+            file = 2 * int(self._files[row]) + int(self._detected[row])
+            yield Entry(self._products.id_of(row).encode(), -1, self._products.line(row), file, int(self._lines[row]))
+
+
+def save_reading(version: Path, reading: Reading, keys: bytes | bytearray) -> None:
+    """Saves the keys of the rows from which products of a version were made, and how; called after
+    `save_inspection`."""
+    folder = version / INSPECTION_FOLDER
+    (folder / _READING_FILE).write_bytes(msgspec.json.encode(reading))
+    np.save(folder / _ROW_KEYS_FILE, np.frombuffer(keys, np.uint8).reshape(-1, ROW_KEY_BYTES))
+
+
 def save_inspection(
-    version: Path, findings: Findings, rules: Sequence[QualityRule], norms: Norms, now: datetime, detected: bytes
+    version: Path,
+    findings: Findings,
+    rules: Sequence[QualityRule],
+    norms: Norms,
+    now: datetime,
+    detected: bytes | bytearray,
 ) -> None:
-    """Saves the findings of a version; `detected` has a byte for each product, 1 where its language was detected."""
+    """Saves the findings of a version. `detected` has a byte for each product, 1 where its language was detected."""
     folder = version / INSPECTION_FOLDER
     folder.mkdir(exist_ok=True)
     bits = np.zeros((len(detected), len(rules) // 8 + 1), np.uint8)
@@ -240,9 +348,9 @@ class UnchangedProducts:
         self._passed = _union([(before.now + day * DAY, now.timestamp() + day * DAY) for day in days])
         self._norms_of = cache(lambda category: (before.norms.of(category), norms.of(category)))
 
-    def __contains__(self, product: tuple[int, bytes, bytes, int]) -> bool:
-        """`product` is a `ComparedProduct`."""
-        row, before, line, is_detected = product
+    def has(self, row: int, before: bytes, line: bytes, is_detected: int) -> bool:
+        """Whether a product is one of them, by its row before or -1, its line there and now, and 1 where its language
+        was detected."""
         if row < 0 or before != line or self._detected[row] != is_detected:
             return False
         judged = _decode(line)

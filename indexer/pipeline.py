@@ -8,20 +8,22 @@ lists: they cost a third of lists of objects.
 
 from __future__ import annotations
 
+import heapq
 import itertools
 import shutil
 from array import array
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 import numpy as np
+import xxhash
 
 from indexer.cleaning.cleaner import Cleaner
 from indexer.cleaning.spelling import SpellingCensus, SpellingNormalizer
@@ -30,17 +32,24 @@ from indexer.external_sort import Entry, ExternalSorter, RowLocations
 from indexer.feeds.base import FeedNote, Record, RejectedRow
 from indexer.feeds.io import total_size
 from indexer.feeds.mapping import FeedMapping
-from indexer.feeds.reader import RecordReader, read_records
+from indexer.feeds.reader import FeedRecords, RecordBatch, RecordReader
 from indexer.feeds.row_parser import FieldNames
 from indexer.incremental import (
     INSPECTION_FOLDER,
+    NO_ROW_KEY,
+    ROW_KEY_BYTES,
     SIGNATURES_FOLDER,
     Inspection,
+    KnownRows,
     PreviousProducts,
     PreviousVersion,
+    Reading,
     UnchangedProducts,
     UpdateMerge,
+    program_key,
+    row_key,
     save_inspection,
+    save_reading,
 )
 from indexer.quality.duplicates import DuplicateFinder
 from indexer.quality.findings import MOST_EXAMPLES, Example, Failures, Findings, RowLocation
@@ -48,7 +57,7 @@ from indexer.quality.norms import CategoryCensus
 from indexer.quality.report import FeedSummary, QualityReport, ReasonCount, make_report
 from indexer.quality.rules import QualityRule, built_in_rules
 from indexer.rejects import REJECTED_FILE, ReasonCounts, RejectLog, printable
-from indexer.workers import Workers
+from indexer.workers import Workers, map_products
 from retrieval.errors import EmptyCatalogError, RowError
 from retrieval.filters.schema import FieldCatalog, FieldCounter
 from retrieval.index.keyword_documents import encode_line, keyword_line
@@ -81,8 +90,6 @@ PRODUCTS = 8_192
 """Products of a batch of the second pass: each rule costs some milliseconds a batch."""
 LIVE = "live change"
 """In place of the feed's name, for a product that only live changes have."""
-ComparedProduct = tuple[int, bytes, bytes, int]
-"""A product's row in the version before, or -1; its line there and now; 1 where its language was detected."""
 T = TypeVar("T")
 
 
@@ -136,13 +143,19 @@ class FeedPipeline:
         """For each product that the second pass left as the version before has it the row there, or -1."""
         self._detected = bytearray()
         """For each product 1 where its language was detected."""
+        self._known: KnownRows | None = None
+        self._field_names: FieldNames | None = None
+        self._read_keys = bytearray()
+        """The key of each row that was read, in the order of arrival."""
+        self._row_keys = bytearray()
+        """The key of the row of each product; NO_ROW_KEY where more than that made it what it is."""
         self.siblings = np.empty(0, np.int32)
         """The group of each product (n,), known after the report: see `DuplicateFindings`."""
 
     @property
     def usable(self) -> int:
         """Rows that the first pass did not reject."""
-        return len(self._sorter)
+        return len(self._sorter) + (len(self._known.rows) if self._known else 0)
 
     @property
     def products(self) -> int:
@@ -151,21 +164,78 @@ class FeedPipeline:
 
     def sample(self, count: int) -> list[Product]:
         """At most so many products of the first pass: those with the lowest ids."""
-        return [product_from_json(entry.line) for entry, _ in itertools.islice(self._sorter.sorted(), count)]
+        return [product_from_json(entry.line) for entry, _ in itertools.islice(self._entries(), count)]
 
-    def read(self) -> None:
-        """Runs the first pass. Raises FeedError for a feed that cannot be read."""
+    def read(self, previous: PreviousVersion | None = None) -> None:
+        """Runs the first pass, but for rows that the previous version was made of. Raises FeedError for a feed that
+        cannot be read."""
         options, note = self._options, self.notes.add_note
         self._progress.begin("read", total_size(options.feeds), "bytes")
         names: FieldNames | None = None
+        if previous and not self._workers.reads_sources:
+            self._known = KnownRows.load(previous.folder, self._made_by)
         feeds = [FeedRecords(feed, options.mapping, options.format, ROWS) for feed in options.feeds]
-        for batch in self._workers.map_sources(FirstPass(options.mapping, self._now), feeds):
+        for batch in self._cleaned_batches(feeds):
             self._collect(batch)
             self._progress.advance(batch.bytes)
             names = batch.names if names is None or batch.names is None else names.merge(batch.names)
+        if previous and self._known:
+            names = self._count_known(self._known, previous.folder, names)
         for each in names.notes(", ".join(options.feeds)) if names else ():
             note(each)
+        self._field_names = names
         self._progress.end(f"{self.rows:,} rows, {self._rejects.reasons.counts.total():,} rejected")
+
+    @property
+    def _made_by(self) -> str:
+        mapping = self._options.mapping
+        names = map(sorted, (mapping.user_names, mapping.user_fields))
+        parts = (program_key(), self._options.format, mapping.rules, *names)
+        return xxhash.xxh3_128_hexdigest(repr(parts).encode())
+
+    def _cleaned_batches(self, feeds: Sequence[FeedRecords]) -> Iterator[CleanedBatch]:
+        work = FirstPass(self._options.mapping, self._now)
+        if self._known is None:
+            return self._workers.map_sources(work, feeds)
+        return self._workers.map(work, self._unknown_batches(self._known, feeds))
+
+    def _unknown_batches(self, known: KnownRows, feeds: Sequence[FeedRecords]) -> Iterator[RecordBatch]:
+        """The records that are to be read, in batches of many."""
+        waiting = RecordBatch([], [], 0)
+        for batch in itertools.chain.from_iterable(feeds):
+            for record in batch.records:
+                self._files.setdefault(record.file, len(self._files))
+            rest = known.unknown(batch.records, self._files)
+            waiting = RecordBatch(
+                [*waiting.records, *rest], [*waiting.notes, *batch.notes], waiting.bytes + batch.bytes
+            )
+            if len(waiting.records) >= ROWS:
+                yield waiting
+                waiting = RecordBatch([], [], 0)
+        yield waiting
+
+    def _count_known(self, known: KnownRows, folder: Path, names: FieldNames | None) -> FieldNames:
+        """Counts the products of rows that were not read; returns the names of all rows."""
+        detected = known.undeclared
+        for batch, without_language in map_products(folder, self._workers, known.rows.tolist(), _count_cleaned):
+            self._add_counts(batch)
+            detected -= without_language
+        self.rows += len(known.rows)
+        if detected:
+            self._cleaned["language-detected"] += detected
+        before = FieldNames(frozenset(known.reading.unseen), frozenset(known.reading.names))
+        return names.merge(before) if names else before
+
+    def _entries(self) -> Iterator[tuple[Entry, bool]]:
+        """Every product of the first pass in the order of ids, and whether it is the first with its id."""
+        if self._known is None:
+            yield from self._sorter.sorted()
+            return
+        read = (entry for entry, _ in self._sorter.sorted())
+        last = None
+        for entry in heapq.merge(read, self._known.entries(), key=lambda each: (each.id, each.file // 2, each.row)):
+            yield entry, entry.id != last
+            last = entry.id
 
     def _collect(self, batch: CleanedBatch) -> None:
         columns = (batch.ids, batch.lines, batch.files, batch.rows, batch.has_detected_language)
@@ -175,6 +245,10 @@ class FeedPipeline:
         self.notes.merge(batch.notes)
         self.rows += len(batch.ids) + len(batch.rejected)
         self._cleaned.update(batch.cleaned)
+        self._read_keys += b"".join(batch.keys)
+        self._add_counts(batch)
+
+    def _add_counts(self, batch: CleanedBatch) -> None:
         self._spellings.merge(batch.spellings)
         self._categories.merge(batch.categories)
         self._fields.merge(batch.fields)
@@ -200,7 +274,7 @@ class FeedPipeline:
 
     def _merged_products(self, updates: UpdateMerge) -> Iterator[Product]:
         ids = set(updates.ids)
-        lines = {entry.id: entry.line for entry, is_first in self._sorter.sorted() if is_first and entry.id in ids}
+        lines = {entry.id: entry.line for entry, is_first in self._entries() if is_first and entry.id in ids}
         for product_id in updates.ids:
             rebased = updates.rebase(product_id, lines.get(product_id))
             if rebased is not None and rebased.live is not None:
@@ -223,13 +297,15 @@ class FeedPipeline:
         before: Inspection | None = None
         if previous and options and options.reuses_lines and (previous.folder / WORDS_FOLDER / COUNTS_FILE).is_file():
             before = Inspection.load(previous.folder, self._rules)
-        unchanged = UnchangedProducts(before, normalizer, norms, self._now) if before else ()
+        unchanged = UnchangedProducts(before, normalizer, norms, self._now) if before else None
         settled = (updates or UpdateMerge()).use_spelling(normalizer)
         batches = self._sorted_batches(settled, PreviousProducts(previous), unchanged)
         for batch in self._workers.map(second_pass, batches):
             self._findings.merge(batch.findings)
             self._duplicates.add(batch.signatures)
             self._cleaned.update(batch.spelling_counts)
+            for number in itertools.compress(batch.numbers, batch.is_respelled):
+                self._row_keys[number * ROW_KEY_BYTES : (number + 1) * ROW_KEY_BYTES] = NO_ROW_KEY
             yield batch
         if previous and before:
             self._take_over(previous.products, before, second_pass)
@@ -267,10 +343,12 @@ class FeedPipeline:
     def save_inspection(self, version: Path) -> None:
         """Saves what the report was made of for the next rebuild; called after it."""
         save_inspection(version, self._findings, self._rules, self._norms, self._now, self._detected)
+        names = self._field_names or FieldNames(frozenset(), frozenset())
+        save_reading(version, Reading(self._made_by, sorted(names.unseen), sorted(names.names)), self._row_keys)
         shutil.move(self._signatures, version / INSPECTION_FOLDER / SIGNATURES_FOLDER)
 
     def _sorted_batches(
-        self, updates: UpdateMerge, previous: PreviousProducts, unchanged: Container[ComparedProduct]
+        self, updates: UpdateMerge, previous: PreviousProducts, unchanged: UnchangedProducts | None
     ) -> Iterator[SortedBatch]:
         names = [*self._files, LIVE]
         batch = SortedBatch()
@@ -285,7 +363,8 @@ class FeedPipeline:
             self._row_locations.add(file // 2, row)
             self._detected.append(file % 2)
             previous_row, previous_line = previous.at(product_id)
-            if (previous_row, previous_line, line, file % 2) in unchanged:
+            self._row_keys += self._key_of(entry, previous_row) if entry and line is feed else NO_ROW_KEY
+            if unchanged and unchanged.has(previous_row, previous_line, line, file % 2):
                 self.rows_before.append(previous_row)
                 continue
             batch.numbers.append(len(self.rows_before))
@@ -303,8 +382,13 @@ class FeedPipeline:
         if batch.ids:
             yield batch
 
+    def _key_of(self, entry: Entry, previous_row: int) -> bytes:
+        if entry.number < 0:
+            return self._known.key(previous_row) if self._known else NO_ROW_KEY
+        return bytes(self._read_keys[entry.number * ROW_KEY_BYTES : (entry.number + 1) * ROW_KEY_BYTES])
+
     def _unique(self, names: list[str]) -> Iterator[Entry]:
-        for entry, is_first in self._sorter.sorted():
+        for entry, is_first in self._entries():
             if is_first:
                 yield entry
                 continue
@@ -361,35 +445,6 @@ def _with_ids(entries: Iterable[Entry], ids: list[bytes]) -> Iterator[tuple[byte
         yield product_id, None
 
 
-@dataclass(frozen=True, slots=True)
-class RecordBatch:
-    """Records of a feed, with what was noted and how many bytes were read for them."""
-
-    records: list[Record | RejectedRow]
-    notes: list[FeedNote]
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class FeedRecords:
-    """The records of one feed in batches of `size`; each iteration reads the feed. Raises as `read_records` does."""
-
-    feed: str
-    mapping: FeedMapping
-    format: str
-    size: int
-
-    def __iter__(self) -> Iterator[RecordBatch]:
-        notes, read = list[FeedNote](), list[int]()
-        records = read_records(
-            (self.feed,), mapping=self.mapping, format=self.format, note=notes.append, advance=read.append
-        )
-        while (batch := list(itertools.islice(records, self.size))) or notes or read:
-            yield RecordBatch(batch, notes.copy(), sum(read))
-            notes.clear()
-            read.clear()
-
-
 @dataclass(slots=True)
 class CleanedBatch:
     """Result of the first pass over a batch. The lists have one item for each usable row."""
@@ -403,6 +458,8 @@ class CleanedBatch:
     """Lines of the files, from 1."""
     has_detected_language: list[bool] = field(default_factory=list)
     """Whether the language was detected, not declared."""
+    keys: list[bytes] = field(default_factory=list)
+    """By `row_key`; NO_ROW_KEY where something was dropped or cleaned, or depends on the time."""
     rejected: list[RejectedRow] = field(default_factory=list)
     notes: ReasonCounts = field(default_factory=ReasonCounts)
     cleaned: dict[str, int] = field(default_factory=dict)
@@ -415,6 +472,21 @@ class CleanedBatch:
     names: FieldNames | None = None
     bytes: int = 0
     """Bytes of the feed that were read for it."""
+
+    def count(self, products: Sequence[Product]) -> None:
+        """Counts what depends on all products."""
+        self.chinese = sum(contains_chinese(product.title) for product in products)
+        for product in products:
+            self.spellings.add(product)
+            self.categories.add(product)
+            self.fields.add(product)
+
+
+def _count_cleaned(products: Sequence[Product]) -> tuple[CleanedBatch, int]:
+    """The counts of products that were cleaned before, and how many of them have no language."""
+    batch = CleanedBatch()
+    batch.count(products)
+    return batch, sum(not product.language for product in products)
 
 
 class FirstPass:
@@ -431,14 +503,13 @@ class FirstPass:
         products = self._read(raw.records, batch)
         batch.has_detected_language = [not product.language for product in products]
         result = Cleaner().clean(products)
+        for place, (product, cleaned) in enumerate(zip(products, result.products, strict=True)):
+            if product is not cleaned and product != replace(cleaned, language=product.language):
+                batch.keys[place] = NO_ROW_KEY
         batch.cleaned = result.counts
         batch.ids = [product.id.encode() for product in result.products]
         batch.lines = [product_to_json(product) for product in result.products]
-        batch.chinese = sum(contains_chinese(product.title) for product in result.products)
-        for product in result.products:
-            batch.spellings.add(product)
-            batch.categories.add(product)
-            batch.fields.add(product)
+        batch.count(result.products)
         batch.names = self._reader.fields
         return batch
 
@@ -452,13 +523,18 @@ class FirstPass:
             if isinstance(record, RejectedRow):
                 batch.rejected.append(record)
                 continue
+            noted: list[FeedNote] = []
             try:
-                products.append(self._reader.read_product(record, batch.notes.add_note))
+                products.append(self._reader.read_product(record, noted.append))
             except RowError as error:
                 batch.rejected.append(self._reader.reject(record, error))
             else:
                 batch.files.append(record.file)
                 batch.rows.append(record.line)
+                is_known = not noted and not self._reader.depends_on_time
+                batch.keys.append(row_key(record) if is_known else NO_ROW_KEY)
+            for note in noted:
+                batch.notes.add_note(note)
         return products
 
 
@@ -491,6 +567,7 @@ class PublishableBatch:
     """Fingerprints of the texts that become vectors; empty where no index is built."""
     previous_rows: list[int]
     is_unchanged: list[bool]
+    is_respelled: list[bool]
     terms: list[bytes]
     """Lines of the keyword index, each empty where that of the previous version stays; empty where none is built."""
     spelling_counts: dict[str, int]
@@ -556,6 +633,7 @@ class SecondPass:
             keys,
             batch.previous_rows,
             is_unchanged,
+            [line != unspelled for line, unspelled in zip(lines, batch.lines, strict=True)],
             terms,
             result.counts,
             inspected.findings,
@@ -583,29 +661,6 @@ def _count_lines(now: float, lines: Sequence[bytes]) -> Findings:
     from indexer.quality.checks import count_products
 
     return count_products(list(map(product_from_json, lines)), datetime.fromtimestamp(now, UTC))
-
-
-def map_products(
-    folder: Path, workers: Workers, rows: Sequence[int], work: Callable[[Sequence[Product]], T]
-) -> Iterator[T]:
-    """The results of `work` for each part of some products of the version in `folder`, in the order of `rows`."""
-    parts = (rows[start : start + PRODUCTS] for start in range(0, len(rows), PRODUCTS))
-    return workers.map(_StoredProducts(folder, work), parts)
-
-
-class _StoredProducts(Generic[T]):
-    """Work over the products at some rows of a version; runs in a worker."""
-
-    def __init__(self, folder: Path, work: Callable[[Sequence[Product]], T]) -> None:
-        self._folder = folder
-        self._work = work
-
-    def __call__(self, rows: Sequence[int]) -> T:
-        return self._work([self._products[row] for row in rows])
-
-    @cached_property
-    def _products(self) -> ProductStore:
-        return ProductStore(self._folder)
 
 
 def check_feeds(

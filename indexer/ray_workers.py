@@ -93,6 +93,8 @@ def _items(column: pa.ChunkedArray) -> list[Any]:
 class RayWorkers(Workers):
     """Workers of a cluster. `address` is LOCAL, "auto" for the cluster that this machine belongs to, or HOST:PORT."""
 
+    reads_sources = True
+
     def __init__(self, address: str, count: int | None, folder: Path) -> None:
         """`count` limits the number of workers; shards go into `folder`.
 

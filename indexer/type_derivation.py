@@ -249,9 +249,9 @@ def _cosines(
     sums /= np.linalg.norm(sums, axis=1, keepdims=True) + 1e-9
     cosines = np.empty(len(wanted))
     for start in range(0, len(cosines), CHUNK_ROWS):
-        part = wanted[start : start + CHUNK_ROWS]
-        own = _centred(vectors[candidates.products[part]], mean)
-        cosines[start : start + CHUNK_ROWS] = np.einsum("ij,ij->i", own, sums[candidates.heads[part]])
+        some = wanted[start : start + CHUNK_ROWS]
+        own = _centred(vectors[candidates.products[some]], mean)
+        cosines[start : start + CHUNK_ROWS] = np.einsum("ij,ij->i", own, sums[candidates.heads[some]])
     return cosines
 
 

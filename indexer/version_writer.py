@@ -275,8 +275,8 @@ class WordsWriter:
                 del own[each]
 
     def _counts(self) -> _Counts:
-        names = (self._brands, self._categories, self._brand_categories)
-        return _Counts(self._phrases.counts, *(list(each.items()) for each in names))
+        brands, categories = list(self._brands.items()), list(self._categories.items())
+        return _Counts(self._phrases.counts, brands, categories, list(self._brand_categories.items()))
 
     def _word_numbers(self, words: Iterable[str]) -> set[int]:
         found: set[int] = set()
@@ -316,11 +316,11 @@ class WordsWriter:
         named_places = np.fromiter(chain.from_iterable(numbers), np.uint32)
         named_texts = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers])
         places = np.concatenate([named_places, np.array(self._words, np.uint32)])
-        texts = np.concatenate([named_texts, len(numbers) + ranks[np.array(self._rows, np.int64)]])
+        numbered = np.concatenate([named_texts, len(numbers) + ranks[np.array(self._rows, np.int64)]])
         # Words that no product has any more are left out.
         used, places = np.unique(places, return_inverse=True)
         words = list(self._numbers)
-        postings = numbered_postings([words[at] for at in used], places, texts, len(numbers) + len(rows))
+        postings = numbered_postings([words[at] for at in used], places, numbered, len(numbers) + len(rows))
         write_words(folder, entries, postings, rows.astype(np.uint32))
         packed = msgspec.msgpack.encode(self._counts())
         (folder / COUNTS_FILE).write_bytes(zstandard.compress(packed, 1))

@@ -20,16 +20,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from functools import cached_property
+from pathlib import Path
 from types import TracebackType
-from typing import IO, Self, TypeVar, cast
+from typing import IO, Generic, Self, TypeVar, cast
 
 from retrieval.errors import WorkerError
+from retrieval.records import Product
+from retrieval.store.products import ProductStore
 
 B = TypeVar("B")
 R = TypeVar("R")
 
 INLINE_BATCHES = 4
 """Starting processes pays only for more work than this."""
+_PRODUCTS = 8_192
+"""Stored products of a batch."""
 _AHEAD = 2
 """Batches for each worker: one at work, one to follow."""
 _LENGTH_BYTES = 8
@@ -40,6 +46,9 @@ _START = "import sys; sys.path[:] = {path!r}; from indexer.workers import serve;
 
 class Workers:
     """A pool for one run. The same batches give the same results in the same order, whatever `count` is."""
+
+    reads_sources = False
+    """Whether the workers read the sources, not this process."""
 
     def __init__(self, count: int | None = None) -> None:
         self._count = len(os.sched_getaffinity(0)) if count is None else count
@@ -96,6 +105,29 @@ class Workers:
             process = self._local.process = WorkerProcess()
             self._processes.append(process)
         return process.run(packed, batch)
+
+
+def map_products(
+    folder: Path, workers: Workers, rows: Sequence[int], work: Callable[[Sequence[Product]], R]
+) -> Iterator[R]:
+    """The results of `work` for each part of some products of the version in `folder`, in the order of `rows`."""
+    parts = (rows[start : start + _PRODUCTS] for start in range(0, len(rows), _PRODUCTS))
+    return workers.map(_StoredProducts(folder, work), parts)
+
+
+class _StoredProducts(Generic[R]):
+    """Work over the products at some rows of a version; runs in a worker."""
+
+    def __init__(self, folder: Path, work: Callable[[Sequence[Product]], R]) -> None:
+        self._folder = folder
+        self._work = work
+
+    def __call__(self, rows: Sequence[int]) -> R:
+        return self._work([self._products[row] for row in rows])
+
+    @cached_property
+    def _products(self) -> ProductStore:
+        return ProductStore(self._folder)
 
 
 class WorkerProcess:

@@ -8,6 +8,7 @@ break: a broken file must never look like a small catalog.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -58,6 +59,35 @@ def read_records(
         yield from (named or detect_format(feed)).read(feed)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Records of a feed, with what was noted and how many bytes were read for them."""
+
+    records: list[Record | RejectedRow]
+    notes: list[FeedNote]
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FeedRecords:
+    """The records of one feed in batches of `size`; each iteration reads the feed. Raises as `read_records` does."""
+
+    feed: str
+    mapping: FeedMapping
+    format: str
+    size: int
+
+    def __iter__(self) -> Iterator[RecordBatch]:
+        notes, read = list[FeedNote](), list[int]()
+        records = read_records(
+            (self.feed,), mapping=self.mapping, format=self.format, note=notes.append, advance=read.append
+        )
+        while (batch := list(itertools.islice(records, self.size))) or notes or read:
+            yield RecordBatch(batch, notes.copy(), sum(read))
+            notes.clear()
+            read.clear()
+
+
 class RecordReader:
     """Makes products of records, by a mapping and as of a time: it decides which sale prices hold."""
 
@@ -65,6 +95,8 @@ class RecordReader:
         self._mapping = mapping
         self._now = now or datetime.now(UTC)
         self._readers: dict[str, RowReader] = {}
+        self.depends_on_time = False
+        """Whether another time might make another product of the last record."""
 
     def read_product(self, record: Record, note: NoteHandler = ignore) -> Product:
         """The product of a record; `note` receives each dropped value.
@@ -82,6 +114,7 @@ class RecordReader:
 
         row, variants = known.assemble(known.rows(record.row), noted, self._now)
         product = reader.read(row, noted)
+        self.depends_on_time = reader.has_sale_period or known is WOOCOMMERCE
         return add_variants(product, variants) if variants else product
 
     def reject(self, record: Record, error: RowError) -> RejectedRow:

@@ -339,11 +339,14 @@ class RowReader:
             for source in rule.sources:
                 targets.setdefault(source.name, target)
         self.plans = PlansByNames(mapping.user_names, lambda names: RowPlan(mapping.rules, targets, names))
+        self.has_sale_period = False
+        """Whether the last row names the period of a sale."""
 
     def read(self, row: Mapping[str, object], note: DropHandler) -> Product:
         """The product of a row. Raises RowError when the row has to be rejected."""
         plan = self.plans.of(row)
         reading = RowReading(plan, row, note)
+        self.has_sale_period = SALE_PERIOD in plan.rules and reading.find(SALE_PERIOD) is not None
         identity, title = reading.identity(), reading.title()
         amount, currency = reading.price(self._now) if plan.has_price else (None, "")
         found: dict[str, Any] = {}

@@ -103,11 +103,13 @@ class Findings:
     def subtract_counts(self, other: Findings) -> None:
         """Takes products out of the counts, whose failures are not among these."""
         self.products -= other.products
-        self.filled.subtract(other.filled)
-        self.ages.subtract(other.ages)
-        self.languages.subtract(other.languages)
+        self.filled -= other.filled
+        self.ages -= other.ages
+        self.languages -= other.languages
         for currency, bins in other.prices.items():
-            self.prices[currency].subtract(bins)
+            self.prices[currency] -= bins
+            if not self.prices[currency]:
+                del self.prices[currency]
 
     def count_failing(self, rules: Iterable[str], rows: Iterable[NDArray[np.int64]] = ()) -> int:
         """How many products fail one of the rules with these names; `rows` are further ones that do."""

@@ -117,8 +117,8 @@ class ValueCounts:
     def load(cls, folder: Path) -> ValueCounts:
         """Reads what `save` wrote."""
         packed = zstandard.decompress((folder / _COUNTS_FILE).read_bytes())
-        size, held_by, *pairs, named = msgspec.msgpack.decode(packed, type=_Packed)
-        return cls(size, Counter(held_by), *(Counter(dict(each)) for each in pairs), set(named))
+        size, held_by, values, mentions, named = msgspec.msgpack.decode(packed, type=_Packed)
+        return cls(size, Counter(held_by), Counter(dict(values)), Counter(dict(mentions)), set(named))
 
     def save(self, folder: Path) -> None:
         """Writes the counts into the folder of a version's types."""

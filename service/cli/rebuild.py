@@ -89,7 +89,7 @@ RulesFile = Annotated[Path | None, Option("--rules", help="A TOML file with qual
 
 @dataclass(frozen=True, slots=True)
 class BackendOptions:
-    """Where an index is searched, and by which encoder."""
+    """Where an index is searched, by which encoder, and how much of it is built."""
 
     backend: Annotated[
         Backend | None, Option(help="Where words are searched; by default as set, or as it is with the index.")
@@ -127,6 +127,9 @@ class BackendOptions:
             "kind of index. By default this machine's, or the kind that the index has."
         ),
     ] = ""
+    full: Annotated[
+        bool, Option("--full", help="Read, check and index unchanged products too; their vectors stay.")
+    ] = False
     settings: SettingsFile = None
 
     def limits(self) -> Budget:
@@ -199,6 +202,7 @@ def rebuild(
         format=feed.format,
         rules=_rules(rules),
         workers=workers,
+        full=where.full,
         force=force,
         budget=limits,
         cluster=cluster,

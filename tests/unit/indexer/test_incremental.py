@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+import retrieval.index.tantivy
 from indexer.cleaning.spelling import SpellingNormalizer
-from indexer.incremental import UpdateMerge, prune_journal
+from indexer.feeds.base import NoteHandler, Record
+from indexer.feeds.reader import RecordReader
+from indexer.incremental import Inspection, UnchangedProducts, UpdateMerge, prune_journal
+from indexer.quality.findings import Findings
+from indexer.quality.norms import Norm, Norms, PriceNorm
 from indexer.rejects import REJECTED_FILE
 from retrieval.errors import EmptyCatalogError, InputError
 from retrieval.index.vectors import VECTORS_FILE
@@ -121,6 +127,7 @@ def test_incremental_rebuilds_equal_a_full_rebuild(
 DRILL = Product("1", "cordless drill", brand="Bosch", category=("Tools", "Drills"), price=99.0, language="en")
 HOSE = Product("2", "garden hose", price=20.0, language="en")
 CATALOG = (DRILL, HOSE)
+NOW = datetime(2026, 5, 4, tzinfo=UTC)
 
 
 def folded(
@@ -259,6 +266,66 @@ class TestRebuilds:
             roll_back(built.store)
         built.rebuild(CATALOG, force=True)
         assert built.products == [CHEAP]
+
+    def test_few_changes_are_read_and_indexed_alone(
+        self, fresh: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        read: list[int] = []
+        read_product = RecordReader.read_product
+
+        def counted(reader: RecordReader, record: Record, note: NoteHandler) -> Product:
+            read.append(record.line)
+            return read_product(reader, record, note)
+
+        monkeypatch.setattr(RecordReader, "read_product", counted)
+        monkeypatch.setattr(retrieval.index.tantivy, "FEWEST_EXTENDED", 0)
+        feed = [replaced(DRILL, id=f"p{n:02}", title=f"cordless drill {n}", price=9.0 + n) for n in range(40)]
+        other = [replaced(feed[3], price=99.0, title="cordless saw"), *feed[5:], replaced(DRILL, id="p4a")]
+        fresh.rebuild(feed)
+        read.clear()
+        fresh.rebuild(other)
+        assert len(read) == 2
+        fresh.change(Patch("p20", {"price": 1.0}), Upsert(replaced(DRILL, id="zz")), Delete("p21"))
+        whole = Shop(tmp_path / "whole" / "index", fresh.cache)
+        whole.root.parent.mkdir()
+        whole.rebuild(other)
+        whole.change(Patch("p20", {"price": 1.0}), Upsert(replaced(DRILL, id="zz")), Delete("p21"))
+        assert held(fresh) == held(whole)
+        with SearchEngine.open(fresh.root, follow=False) as one, SearchEngine.open(whole.root, follow=False) as another:
+            assert [found(each) for each in answered(one)] == [found(each) for each in answered(another)]
+        assert verify_version(fresh.store, fresh.store.current(), NullProgress()).problems == ()
+        fresh.rebuild(other, full=True)
+        assert len(read) > 2 * len(other)
+
+    @pytest.mark.parametrize(
+        ("product", "stays"),
+        [
+            (DRILL, True),
+            (replaced(DRILL, updated=NOW - timedelta(days=300)), True),
+            (replaced(DRILL, updated=NOW - timedelta(days=366)), False),
+            (replaced(DRILL, expires=NOW - timedelta(hours=1)), False),
+            (replaced(DRILL, price=90_000.0, currency="EUR"), False),
+            (replaced(DRILL, category=(), price=90_000.0, currency="EUR"), True),
+            (replaced(DRILL, brand="BOSCH"), False),
+        ],
+    )
+    def test_product_is_inspected_again_where_something_else_may_be_found(self, product: Product, stays: bool) -> None:
+        before, now = (Norms({("tools",): Norm(prices={"EUR": PriceNorm("tools", price, 20.0)})}) for price in (90, 99))
+        bits = np.zeros((1, 1), np.uint8)
+        inspection = Inspection(Path(), (), (NOW - timedelta(days=2)).timestamp(), before, Findings(), bits)
+        unchanged = UnchangedProducts(inspection, SpellingNormalizer({"BOSCH": "Bosch"}, {}), now, NOW)
+        line = product_to_json(product)
+        assert unchanged.has(0, line, line, 0) == stays
+        assert not unchanged.has(-1, b"", line, 0)
+        assert not unchanged.has(0, line, line, 1)
+
+
+def found(answer: object) -> object:
+    """The ids that were found, in any order, and the rest: a few former documents change scores."""
+    match answer:
+        case (list(hits), total, facets):
+            return sorted(each for each, _ in hits), total, facets
+    return answer
 
 
 class TestJournalPruning:
